@@ -1,0 +1,145 @@
+/**
+ * The configuration as the rest of the program sees it: loaded, checked, with
+ * every default filled in. Durations are milliseconds, sizes are bytes. The
+ * schema (schema.ts) is what turns a file into this.
+ */
+
+/** The request forms of docs/request-life.md that an HTTP listener can take. */
+export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
+export type HttpForm = (typeof HTTP_FORMS)[number];
+
+export interface ListenAddress {
+  /** IP literal to bind; never a name. */
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+}
+
+export interface HttpListenerConfig extends ListenAddress {
+  readonly forms: readonly HttpForm[];
+}
+
+export interface ClientConfig {
+  readonly name: string;
+  /** CIDRs of the peer address. */
+  readonly addresses: readonly string[];
+}
+
+export interface GatewayConfig {
+  /** Path prefix, canonical: starts with a slash, does not end with one. */
+  readonly prefix: string;
+  readonly scheme: 'http' | 'https';
+  /** Canonical host, as in Destination.hosts. */
+  readonly host: string;
+  readonly port: number;
+  /** Path put before what follows the prefix; '' or '/base', never ending in a slash. */
+  readonly basePath: string;
+}
+
+/** TLS towards the partner where we terminate; contents of the files, already read. */
+export interface UpstreamTlsConfig {
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+  /** SNI and certificate name to expect, where it differs from the host. */
+  readonly serverName: string | null;
+}
+
+export interface DestinationConfig {
+  readonly name: string;
+  /** Canonical: lower case, no trailing dot, A-labels; exact, or `*.suffix` for the names below it. IP literals without brackets. */
+  readonly hosts: readonly string[];
+  readonly ports: readonly number[];
+  /** CIDRs that are the only addresses the hosts may resolve to; null: public unicast only. */
+  readonly addresses: readonly string[] | null;
+  /** Forms that may reach this destination. */
+  readonly forms: readonly HttpForm[];
+  readonly gateway: GatewayConfig | null;
+  /** Judged wherever we see the request; null: any. */
+  readonly methods: readonly string[] | null;
+  /** Exact paths, or prefixes written with a final `*`; null: any. */
+  readonly paths: readonly string[] | null;
+  readonly tls: UpstreamTlsConfig;
+}
+
+export interface RuleConfig {
+  readonly clients: readonly string[];
+  readonly destinations: readonly string[];
+}
+
+export interface DnsConfig {
+  /** `address:port` of DNS servers to ask; empty: the system's own resolver (hosts file included). */
+  readonly servers: readonly string[];
+  /** How long an answer is fresh when its own time-to-live is unknown. */
+  readonly ttl: number;
+  /** How long after that an answer may still be used while the resolver fails (RFC 8767). */
+  readonly staleFor: number;
+}
+
+export interface HeadersConfig {
+  /** Add ourselves to `Via` (RFC 9110 §7.6.3). */
+  readonly via: boolean;
+  /** `Forwarded` (RFC 7239): off removes it, pass leaves the client's, append adds the client's address. */
+  readonly forwarded: 'off' | 'pass' | 'append';
+  /** `X-Forwarded-For`, `-Proto` and `-Host`, likewise. */
+  readonly xForwarded: 'off' | 'pass' | 'append';
+}
+
+export interface LimitsConfig {
+  /** Client connections open at once, all listeners together. */
+  readonly connections: number;
+  readonly tunnels: number;
+  readonly tunnelsPerClient: number;
+  readonly exchanges: number;
+  readonly exchangesPerClient: number;
+  /** Request header section, bytes. */
+  readonly headerBytes: number;
+  /** Header fields in a request. */
+  readonly headerFields: number;
+  /** Pooled connections to one destination origin. */
+  readonly upstreamConnections: number;
+  /** Exchanges that may wait for one of them. */
+  readonly upstreamQueue: number;
+}
+
+export interface TimeoutsConfig {
+  readonly resolve: number;
+  readonly connect: number;
+  readonly tls: number;
+  /** A request header section must be complete within this. */
+  readonly requestHeaders: number;
+  /** The upstream must begin its response within this. */
+  readonly responseHeaders: number;
+  /** Longest silence inside a body. */
+  readonly body: number;
+  /** An idle client connection is kept this long. */
+  readonly keepAlive: number;
+  /** An idle pooled upstream connection is kept this long. */
+  readonly upstreamKeepAlive: number;
+  readonly tunnelIdle: number;
+  readonly tunnelAge: number;
+  /** Between "not ready" and the end of accepting. */
+  readonly drainDelay: number;
+  /** From then on, for what is in flight. */
+  readonly drain: number;
+}
+
+export interface LogConfig {
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly format: 'json' | 'text';
+}
+
+export interface Config {
+  /** Our pseudonym in `Via` and `Proxy-Status`. */
+  readonly name: string;
+  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly admin: ListenAddress };
+  /** In order: the first match wins. */
+  readonly clients: readonly ClientConfig[];
+  readonly destinations: readonly DestinationConfig[];
+  readonly rules: readonly RuleConfig[];
+  readonly dns: DnsConfig;
+  readonly headers: HeadersConfig;
+  readonly limits: LimitsConfig;
+  readonly timeouts: TimeoutsConfig;
+  readonly log: LogConfig;
+}

@@ -1,0 +1,116 @@
+/**
+ * Every way a request can be turned away or fail: one table, from which the
+ * status line, `Proxy-Status`, the problem body, the log and the counters all
+ * take their words.
+ */
+
+/** Who has to act: the caller, whoever owns the policy, the partner, or us. */
+export type Blame = 'client' | 'policy' | 'upstream' | 'proxy';
+
+interface FaultKind {
+  /** HTTP status we answer with. */
+  readonly status: number;
+  /** RFC 9209 §2.3 proxy error type. */
+  readonly proxyError: string;
+  readonly blame: Blame;
+  /** Short sentence, the same every time: RFC 9457 `title`. */
+  readonly title: string;
+}
+
+const kind = (status: number, proxyError: string, blame: Blame, title: string): FaultKind => ({
+  status,
+  proxyError,
+  blame,
+  title,
+});
+
+const denied = (title: string): FaultKind => kind(403, 'http_request_denied', 'policy', title);
+const malformed = (title: string): FaultKind => kind(400, 'http_request_error', 'client', title);
+
+/** The codes are a contract with users: docs/errors.md lists them, a test holds the two together. */
+export const FAULTS = {
+  'client-not-allowed': denied('No client of the policy has this address'),
+  'host-not-allowed': denied('No destination of the policy has this host'),
+  'port-not-allowed': denied('The destination does not list this port'),
+  'form-not-allowed': denied('This form of request is not accepted here'),
+  'method-not-allowed': denied('The destination does not list this method'),
+  'path-not-allowed': denied('The destination does not list this path'),
+  'no-rule': denied('No rule lets this client use this destination'),
+  'address-not-allowed': kind(403, 'destination_ip_prohibited', 'policy', 'The host resolves to an address that is not permitted'),
+
+  'request-malformed': malformed('The request is not valid HTTP/1.1'),
+  'target-malformed': malformed('The request target is not valid'),
+  'path-ambiguous': malformed('The path can be read in more than one way'),
+  'scheme-not-supported': malformed('Only http and https targets are served'),
+  'host-mismatch': malformed('The Host header names another host than the request target'),
+  'framing-forbidden': malformed('The message framing is ambiguous or not allowed here'),
+  'tls-on-http-port': malformed('TLS was spoken to a plain HTTP port'),
+  'http2-on-http-port': malformed('HTTP/2 was spoken to an HTTP/1.1 port'),
+  'socks-on-http-port': malformed('SOCKS was spoken to an HTTP port'),
+  'connect-in-tunnel': malformed('A CONNECT was sent inside a tunnel'),
+  'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large'),
+  'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time'),
+  'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is known'),
+  'client-closed': kind(499, 'connection_terminated', 'client', 'The client went away before the end'),
+
+  loop: kind(508, 'proxy_loop_detected', 'client', 'The request has come back to this proxy'),
+
+  'name-not-found': kind(502, 'dns_error', 'upstream', 'The host name does not exist'),
+  'resolver-failed': kind(502, 'dns_error', 'upstream', 'The host name could not be resolved'),
+  'resolver-timeout': kind(504, 'dns_timeout', 'upstream', 'The resolver did not answer in time'),
+  'connection-refused': kind(502, 'connection_refused', 'upstream', 'The upstream refused the connection'),
+  unreachable: kind(502, 'destination_ip_unroutable', 'upstream', 'The upstream cannot be reached'),
+  'connect-timeout': kind(504, 'connection_timeout', 'upstream', 'The upstream did not accept the connection in time'),
+  'tls-certificate': kind(502, 'tls_certificate_error', 'upstream', 'The upstream certificate is not acceptable'),
+  'tls-failed': kind(502, 'tls_protocol_error', 'upstream', 'The TLS handshake with the upstream failed'),
+  'tls-timeout': kind(504, 'connection_timeout', 'upstream', 'The TLS handshake with the upstream did not end in time'),
+  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time'),
+  'upstream-cut': kind(502, 'http_response_incomplete', 'upstream', 'The upstream cut the response off'),
+  'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1'),
+  'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long'),
+
+  'limit-reached': kind(503, 'connection_limit_reached', 'proxy', 'A limit of this proxy is reached'),
+  draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down'),
+  'age-limit': kind(503, 'connection_limit_reached', 'proxy', 'The tunnel reached its greatest age'),
+  internal: kind(500, 'proxy_internal_error', 'proxy', 'The proxy failed'),
+} as const satisfies Record<string, FaultKind>;
+
+export type FaultCode = keyof typeof FAULTS;
+
+export interface FaultOptions {
+  /** What would have to change for the request to pass. Shown to the client and in the log. */
+  readonly remedy?: string;
+  /** Seconds for `Retry-After`. */
+  readonly retryAfter?: number;
+  readonly cause?: unknown;
+}
+
+/**
+ * A refusal or failure on its way to the client. `message` is the detail of
+ * this one case ("eco-sit.telus.internal:22: …"); it may quote what the client
+ * sent, so every writer escapes it for its own medium.
+ */
+export class Fault extends Error {
+  override readonly name = 'Fault';
+  readonly code: FaultCode;
+  readonly remedy: string | null;
+  readonly retryAfter: number | null;
+
+  constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
+    super(detail, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.remedy = options.remedy ?? null;
+    this.retryAfter = options.retryAfter ?? null;
+  }
+
+  get kind(): FaultKind {
+    return FAULTS[this.code];
+  }
+
+  /** Anything thrown becomes a Fault, so that no error reaches a client unnamed. */
+  static from(error: unknown): Fault {
+    if (error instanceof Fault) return error;
+    const detail = error instanceof Error ? error.message : String(error);
+    return new Fault('internal', detail, { cause: error });
+  }
+}

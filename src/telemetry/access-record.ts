@@ -1,0 +1,57 @@
+/**
+ * What is known of one exchange or tunnel. The data path fills it in as it
+ * goes, plain fields, no objects per phase; when it ends, the record is handed
+ * once to `Telemetry.ended`.
+ */
+import type { HttpForm } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+
+/** Which side ended it: `-` until it has ended. */
+export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
+
+/** `-` stands for "not known" in every name field, as in the metrics. */
+export class AccessRecord {
+  readonly requestId: string;
+  /** performance.now() at the start, ms. */
+  readonly startedAt: number;
+  readonly clientAddress: string;
+  /** `-` when the request failed before its form was known. */
+  form: HttpForm | '-' = '-';
+  client = '-';
+  method = '-';
+  host = '-';
+  port = 0;
+  /** Without query; empty where there is none. */
+  path = '';
+  destination = '-';
+  rule = '-';
+  verdict: 'allow' | 'deny' | '-' = '-';
+  /** `ok`, or the code of the fault. */
+  code: FaultCode | 'ok' = 'ok';
+  /** One sentence about the fault; empty when code is `ok`. */
+  detail = '';
+  /** Status sent to the client; 0 when none was. */
+  status = 0;
+  upstreamAddress = '-';
+  reusedConnection = false;
+  /** Milliseconds; -1: the phase did not happen. */
+  dnsMs = -1;
+  tcpMs = -1;
+  tlsMs = -1;
+  firstByteMs = -1;
+  durationMs = 0;
+  /** Body or tunnel bytes, client to upstream. */
+  bytesSent = 0;
+  /** Body or tunnel bytes, upstream to client. */
+  bytesReceived = 0;
+  closedBy: ClosedBy = '-';
+  /** From `traceparent`, lower-case hex; empty where absent. */
+  traceId = '';
+  spanId = '';
+
+  constructor(requestId: string, startedAt: number, clientAddress: string) {
+    this.requestId = requestId;
+    this.startedAt = startedAt;
+    this.clientAddress = clientAddress;
+  }
+}

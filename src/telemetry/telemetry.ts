@@ -1,0 +1,27 @@
+/**
+ * What the data path tells; metrics and log listen. The data path knows this
+ * interface only, and never waits for what is behind it.
+ */
+import type { HttpForm } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+import type { AccessRecord } from './access-record.ts';
+
+export type ConnectPhase = 'dns' | 'tcp' | 'tls';
+
+export interface Telemetry {
+  /** An exchange or tunnel has ended, well or not: one log line, the counters. */
+  ended(record: AccessRecord): void;
+  /** A tunnel carries bytes from now on. Answered by one `tunnelClosed`. */
+  tunnelOpened(form: HttpForm, destination: string): void;
+  tunnelClosed(form: HttpForm, destination: string): void;
+  /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
+  upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number): void;
+  /** A dial, or an upstream we were talking to, failed. */
+  upstreamFailed(destination: string, code: FaultCode): void;
+  /** Pooled connections of a destination: changes, +1 or -1, of either state. */
+  upstreamPooled(destination: string, active: number, idle: number): void;
+  /** A client connection opened or closed (+1, -1). */
+  clientConnections(change: number): void;
+  /** Something an operator should see: one line, with fields that are safe to print. */
+  notice(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
+}
