@@ -1,0 +1,178 @@
+/**
+ * The one canonical spelling of a host and of an authority. Everything that
+ * compares, judges, dials or logs a host uses what comes out of here, so there
+ * is no second reading of it anywhere (CVE-2022-24825, CVE-2022-29188).
+ *
+ * Stricter than WHATWG URL on purpose, and equal to it wherever both accept.
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import { domainToASCII, domainToUnicode } from 'node:url';
+
+export interface Authority {
+  /** Canonical: lower case name without final dot, or IP literal without brackets. */
+  readonly host: string;
+  readonly port: number;
+}
+
+const HYPHEN = 0x2d;
+const DOT = 0x2e;
+const ZERO = 0x30;
+const NINE = 0x39;
+const COLON = 0x3a;
+const OPEN_BRACKET = 0x5b;
+
+/** RFC 1035 §2.3.4, counted without the final dot. */
+const LONGEST_NAME = 253;
+const LONGEST_LABEL = 63;
+
+const LOWER = 1;
+const UPPER = 2;
+/** What each ASCII character is in a name; 0: not allowed in one. */
+const NAME_CHARACTERS = new Uint8Array(128);
+for (const character of 'abcdefghijklmnopqrstuvwxyz0123456789-_') NAME_CHARACTERS[character.charCodeAt(0)] = LOWER;
+for (const character of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') NAME_CHARACTERS[character.charCodeAt(0)] = UPPER;
+
+/** A last label that every URL parser takes for (part of) an IPv4 address: WHATWG URL §3.5, "ends in a number". */
+const NUMERIC_LABEL = /^(?:[0-9]+|0x[0-9a-f]*)$/;
+
+/**
+ * The canonical form of a host as it stands in a URI authority, or null when
+ * it is none.
+ *
+ * Names: letters, digits, hyphen and underscore (real DNS names have them), in
+ * lower case, one final dot dropped. A label may not begin or end with a
+ * hyphen (RFC 1123 §2.1): resolvers disagree about such names, and no partner's
+ * allowlist entry needs one. A-labels must survive the round trip through
+ * Unicode, so that a name has one spelling.
+ * IPv4: any spelling that WHATWG URL reads as one (`0x7f.1`, `2130706433`), as
+ * four decimals. IPv6: only in brackets, without zone; given back without
+ * brackets, compressed as in RFC 5952 §4.
+ */
+export function parseHost(text: string): string | null {
+  if (text.charCodeAt(0) === OPEN_BRACKET) return parseBracketed(text);
+
+  const end = text.charCodeAt(text.length - 1) === DOT ? text.length - 1 : text.length;
+  if (end === 0 || end > LONGEST_NAME) return null;
+  let labelStart = 0;
+  let lastLabel = 0;
+  let lower = end === text.length;
+  let encoded = false;
+  for (let i = 0; i <= end; i += 1) {
+    const code = i === end ? DOT : text.charCodeAt(i);
+    if (code !== DOT) {
+      const kind = code < 128 ? NAME_CHARACTERS[code] : 0;
+      if (kind === UPPER) lower = false;
+      else if (kind !== LOWER) return null;
+      continue;
+    }
+    const length = i - labelStart;
+    if (length === 0 || length > LONGEST_LABEL) return null;
+    if (text.charCodeAt(labelStart) === HYPHEN || text.charCodeAt(i - 1) === HYPHEN) return null;
+    if (text.charCodeAt(labelStart + 2) === HYPHEN && text.charCodeAt(labelStart + 3) === HYPHEN) encoded = true;
+    lastLabel = labelStart;
+    labelStart = i + 1;
+  }
+  const name = lower ? text : text.slice(0, end).toLowerCase();
+  const first = name.charCodeAt(lastLabel);
+  if (first >= ZERO && first <= NINE && NUMERIC_LABEL.test(name.slice(lastLabel))) return parseIPv4(name);
+  return encoded && !hasOneSpelling(name) ? null : name;
+}
+
+/**
+ * As parseHost, for hosts written by people in a configuration file: Unicode
+ * names become A-labels (UTS 46), and an IPv6 address needs no brackets.
+ */
+export function parseConfigHost(text: string): string | null {
+  if (isIPv6(text)) return parseBracketed(`[${text}]`);
+  if (!/[^\0-\x7f]/.test(text)) return parseHost(text);
+  // domainToASCII would decode percent-escapes and stop at URL delimiters; neither belongs into a name.
+  return /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));
+}
+
+/**
+ * A host of a destination: as parseConfigHost, or `*.suffix`, which stands for
+ * the names below the suffix and never for the suffix itself.
+ */
+export function parseHostPattern(text: string): string | null {
+  if (!text.startsWith('*.')) return parseConfigHost(text);
+  const suffix = parseConfigHost(text.slice(2));
+  return suffix === null || isIPv4(suffix) || isIPv6(suffix) ? null : `*.${suffix}`;
+}
+
+/**
+ * Splits `host:port` (RFC 3986 §3.2 without userinfo). Returns why not, as the
+ * rest of a sentence that began with the quoted text, when it is none.
+ *
+ * `defaultPort` null: the port must be written out, as in CONNECT (RFC 9112
+ * §3.2.3). Otherwise it may be absent or empty (RFC 3986 §3.2.3).
+ */
+export function parseAuthority(text: string, defaultPort: number | null): Authority | string {
+  if (text === '') return 'is empty';
+  if (text.includes('@')) return 'has user information before the host, which is never part of a target';
+  const hostEnd = text.charCodeAt(0) === OPEN_BRACKET ? text.lastIndexOf(']') + 1 : colonOrEnd(text);
+  const host = parseHost(text.slice(0, hostEnd));
+  if (host === null) return explainHost(text, hostEnd);
+  if (hostEnd < text.length && text.charCodeAt(hostEnd) !== COLON) return 'has something other than a port after the host';
+
+  const portStart = hostEnd + 1;
+  if (portStart >= text.length) return defaultPort === null ? 'has no port' : { host, port: defaultPort };
+  const port = parsePort(text, portStart);
+  return port === null ? 'has a port that is no number from 1 to 65535' : { host, port };
+}
+
+/** `host:port` as in an authority: brackets around IPv6. */
+export function formatAuthority(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function colonOrEnd(text: string): number {
+  const colon = text.indexOf(':');
+  return colon === -1 ? text.length : colon;
+}
+
+/** Plain decimal only: no sign, no `0x`, and no leading zero, which some parsers take for octal. */
+function parsePort(text: string, start: number): number | null {
+  if (text.length - start > 5 || text.charCodeAt(start) === ZERO) return null;
+  let port = 0;
+  for (let i = start; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code < ZERO || code > NINE) return null;
+    port = port * 10 + (code - ZERO);
+  }
+  return port >= 1 && port <= 65_535 ? port : null;
+}
+
+function parseIPv4(name: string): string | null {
+  const read = URL.parse(`http://${name}/`)?.hostname ?? '';
+  return isIPv4(read) ? read : null;
+}
+
+function parseBracketed(text: string): string | null {
+  const inner = text.slice(1, -1);
+  // isIPv6 alone takes a zone (`fe80::1%eth0`), which RFC 6874 text never reaches us with a meaning of ours.
+  if (!text.endsWith(']') || inner.includes('%') || !isIPv6(inner)) return null;
+  return URL.parse(`http://${text}/`)?.hostname.slice(1, -1) ?? null;
+}
+
+/** The platform leaves an A-label it cannot decode as it is, so what stays ASCII is none; RFC 5890 §2.3.2.1. */
+function hasOneSpelling(name: string): boolean {
+  return name.split('.').every((label) => {
+    if (!label.startsWith('xn--')) return true;
+    const unicode = domainToUnicode(label);
+    return /[^\0-\x7f]/.test(unicode) && domainToASCII(unicode) === label;
+  });
+}
+
+/** Why parseHost refused: only ever called on the way to a refusal. */
+function explainHost(text: string, hostEnd: number): string {
+  const host = text.slice(0, hostEnd);
+  if (text.startsWith('[')) {
+    return host === '' ? 'has an opening bracket without its closing one' : 'has brackets around something that is no IPv6 address';
+  }
+  if (text.includes(':', hostEnd + 1)) return 'has more than one colon; an IPv6 address stands in brackets';
+  if (host === '') return 'has no host';
+  if (/[^\x21-\x7e]/.test(host)) return 'has a host with spaces, control or non-ASCII characters; write an international name in its xn-- form';
+  if (host.endsWith('..') || host.startsWith('.') || host.includes('..')) return 'has a host with an empty label';
+  if (/^[0-9]/.test(host)) return 'has a host that is neither a name nor a valid IPv4 address';
+  return 'has a host that is not a valid name';
+}
