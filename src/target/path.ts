@@ -1,0 +1,110 @@
+/**
+ * The path as the policy reads it: which paths two servers could read in two
+ * ways, and the one spelling that patterns are compared with. The path that is
+ * forwarded stays exactly as received.
+ */
+
+const PERCENT = 0x25;
+const DOT = 0x2e;
+const SLASH = 0x2f;
+const SEMICOLON = 0x3b;
+const QUESTION_MARK = '?';
+const BACKSLASH = 0x5c;
+const DELETE = 0x7f;
+
+/** The path of a request target (path and query). */
+export function pathOf(target: string): string {
+  const query = target.indexOf(QUESTION_MARK);
+  return query === -1 ? target : target.slice(0, query);
+}
+
+/**
+ * Names why a path could be read in more than one way, as the rest of a
+ * sentence that began with the path; null when it cannot. Servers differ in
+ * all of these: whether dot segments are resolved before or after decoding,
+ * whether `\` is `/`, whether `;x` belongs to a segment, whether empty segments
+ * count, whether a name is decoded twice. `%23` and `%3F` stand: decoding them
+ * once, as part of a segment, is the only reading in use.
+ */
+export function findAmbiguity(path: string): string | null {
+  if (path === '*') return null;
+  if (path.charCodeAt(0) !== SLASH) return 'does not begin with a slash';
+  let dots = 0;
+  let parameters = false;
+  let others = false;
+  for (let i = 1; i <= path.length; i += 1) {
+    let code = i === path.length ? SLASH : path.charCodeAt(i);
+    if (code === SLASH) {
+      if (!others && (dots === 1 || dots === 2)) return 'has a dot segment';
+      if (!others && dots === 0 && (parameters || i < path.length)) return 'has an empty segment';
+      dots = 0;
+      parameters = false;
+      others = false;
+      continue;
+    }
+    if (code <= 0x20 || code >= DELETE) return 'has a space, control or non-ASCII character';
+    if (code === BACKSLASH) return 'has a backslash';
+    if (code === PERCENT) {
+      code = readByte(path, i + 1);
+      if (code === -1) return 'has a percent sign that begins no escape';
+      const trouble = troubleOf(code, path, i);
+      if (trouble !== null) return trouble;
+      i += 2;
+    }
+    // What follows a semicolon is a path parameter to some servers, so `..;x` is `..` to them.
+    if (code === SEMICOLON) parameters = true;
+    else if (parameters) continue;
+    else if (code === DOT) dots += 1;
+    else others = true;
+  }
+  return null;
+}
+
+/**
+ * The spelling for comparison: escapes of unreserved characters decoded, other
+ * escapes in upper case (RFC 3986 §6.2.2). Only for paths findAmbiguity passed.
+ */
+export function canonicalPath(path: string): string {
+  if (!path.includes('%')) return path;
+  return path.replace(/%[0-9a-f]{2}/gi, (escape) => {
+    const character = String.fromCharCode(Number.parseInt(escape.slice(1), 16));
+    return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
+  });
+}
+
+/** Why an escaped byte is refused wherever it stands; `at` is the place of its percent sign. */
+function troubleOf(byte: number, path: string, at: number): string | null {
+  if (byte === SLASH) return 'has an encoded slash';
+  if (byte === BACKSLASH) return 'has an encoded backslash';
+  if (byte < 0x20 || byte === DELETE) return 'has an encoded control character';
+  if (byte === PERCENT) return isDoubleEncoded(path, at) ? 'has a dot, slash, backslash or control character that is encoded twice' : null;
+  return byte >= 0x80 && isOverlong(byte, path, at) ? 'has an overlong encoding' : null;
+}
+
+/** `%252e`, and with any number of further `25`: a server that decodes twice would see what we did not. */
+function isDoubleEncoded(path: string, at: number): boolean {
+  let next = at + 3;
+  while (path.startsWith('25', next)) next += 2;
+  const byte = readByte(path, next);
+  return byte === DOT || byte === SLASH || byte === BACKSLASH || (byte >= 0 && byte < 0x20) || byte === DELETE;
+}
+
+/** UTF-8 that spells a character with more bytes than it needs, once read as `/` and `.` (RFC 3629 §10). */
+function isOverlong(byte: number, path: string, at: number): boolean {
+  if (byte === 0xc0 || byte === 0xc1) return true;
+  if ((byte !== 0xe0 && byte !== 0xf0) || path.charCodeAt(at + 3) !== PERCENT) return false;
+  const next = readByte(path, at + 4);
+  return next >= 0x80 && next < (byte === 0xe0 ? 0xa0 : 0x90);
+}
+
+function readByte(path: string, at: number): number {
+  const high = hexDigit(path.charCodeAt(at));
+  const low = hexDigit(path.charCodeAt(at + 1));
+  return high === -1 || low === -1 ? -1 : high * 16 + low;
+}
+
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const letter = code | 0x20;
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
+}

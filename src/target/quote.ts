@@ -1,0 +1,26 @@
+/** Shows what a client sent inside a sentence of ours, so that it can neither flood nor forge a log line or a header. */
+
+const LONGEST_QUOTE = 200;
+
+/** Quoted, printable ASCII only (`\n`, `\u010d`), at most some 200 characters however long the text is. */
+export function quote(text: string): string {
+  let quoted = '"';
+  for (let i = 0; i < text.length; i += 1) {
+    const piece = escapeUnit(text.charCodeAt(i));
+    if (quoted.length + piece.length > LONGEST_QUOTE) return `${quoted}..." (${text.length} characters)`;
+    quoted += piece;
+  }
+  return `${quoted}"`;
+}
+
+/** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
+export function show(text: string): string {
+  return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);
+}
+
+function escapeUnit(code: number): string {
+  if (code === 0x22) return '\\"';
+  if (code === 0x5c) return '\\\\';
+  if (code >= 0x20 && code <= 0x7e) return String.fromCharCode(code);
+  return `\\u${code.toString(16).padStart(4, '0')}`;
+}

@@ -1,0 +1,176 @@
+/**
+ * Reads the request line and Host into what is asked for: one of the forms of
+ * RFC 9112 §3.2, with a canonical host and a port. Whatever could be read in
+ * two ways is refused with words that say what to write instead.
+ */
+import { Fault } from '../errors.ts';
+import { type Authority, formatAuthority, parseAuthority } from './host.ts';
+import { quote } from './quote.ts';
+
+export interface ConnectTarget extends Authority {
+  readonly kind: 'connect';
+}
+
+export interface AbsoluteTarget extends Authority {
+  readonly kind: 'absolute';
+  readonly scheme: 'http' | 'https';
+  /** Path and query exactly as received; `/` when there was none, `*` for OPTIONS without path. */
+  readonly target: string;
+}
+
+export interface OriginTarget {
+  readonly kind: 'origin';
+  /** From Host; null only for HTTP/1.0 without Host. */
+  readonly authority: Authority | null;
+  /** Path and query exactly as received. */
+  readonly target: string;
+}
+
+export type RequestTarget = ConnectTarget | AbsoluteTarget | OriginTarget;
+
+const HTTP_PORT = 80;
+const HTTPS_PORT = 443;
+const HASH = 0x23;
+const SLASH = 0x2f;
+const QUESTION_MARK = 0x3f;
+
+/**
+ * @param url the request-target as it stood in the request line
+ * @param hostHeaders the value of every Host field line, in order
+ * @param httpVersion `1.0` or `1.1`
+ * @throws {Fault} request-malformed, target-malformed, scheme-not-supported or host-mismatch
+ */
+export function parseRequestTarget(
+  method: string,
+  url: string,
+  hostHeaders: readonly string[],
+  httpVersion: string,
+): RequestTarget {
+  refuseForeignCharacters(url);
+  const hostHeader = theOneHost(hostHeaders, httpVersion);
+  if (method === 'CONNECT') return parseConnect(url, hostHeader);
+  if (url.charCodeAt(0) === SLASH) return { kind: 'origin', authority: readHost(hostHeader, HTTP_PORT), target: url };
+  return parseAbsolute(method, url, hostHeader);
+}
+
+/** RFC 9112 §3.2: 400 for HTTP/1.1 without Host, and for more than one in any version. */
+function theOneHost(hostHeaders: readonly string[], httpVersion: string): string | null {
+  if (hostHeaders.length > 1) {
+    throw new Fault('request-malformed', `The request has ${hostHeaders.length} Host fields`, { remedy: 'send exactly one Host field' });
+  }
+  const [host] = hostHeaders;
+  if (host !== undefined) return host;
+  if (httpVersion === '1.0') return null;
+  throw new Fault('request-malformed', 'The request has no Host field', { remedy: 'send exactly one Host field' });
+}
+
+function readHost(hostHeader: string | null, defaultPort: number): Authority | null {
+  if (hostHeader === null) return null;
+  const authority = parseAuthority(hostHeader, defaultPort);
+  if (typeof authority !== 'string') return authority;
+  // RFC 9112 §3.2: an invalid field value is answered with 400, whatever the request-target says.
+  throw new Fault('request-malformed', `The Host field ${quote(hostHeader)} ${authority}`, {
+    remedy: 'send "Host: name" or "Host: name:port"',
+  });
+}
+
+/** RFC 9112 §3.2.3. */
+function parseConnect(url: string, hostHeader: string | null): ConnectTarget {
+  const authority = parseAuthority(url, null);
+  if (typeof authority === 'string') throw connectMalformed(url, authority);
+  // Host must be well-formed but is not compared: it decides nothing in a tunnel, and clients in wide use
+  // (Node's http.request among them) put the proxy's own name there.
+  readHost(hostHeader, HTTPS_PORT);
+  return { kind: 'connect', host: authority.host, port: authority.port };
+}
+
+function connectMalformed(url: string, reason: string): Fault {
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url);
+  const rest = scheme === null ? url : url.slice(scheme[0].length);
+  const end = authorityEnd(rest, 0);
+  const pathed = scheme !== null || end < rest.length;
+  const meant = parseAuthority(rest.slice(0, end), scheme?.[1]?.toLowerCase() === 'http' ? HTTP_PORT : HTTPS_PORT);
+  const found = pathed ? `has a ${scheme === null ? 'path' : 'scheme'}, but CONNECT takes host:port alone` : reason;
+  return new Fault('target-malformed', `The CONNECT target ${quote(url)} ${found}`, {
+    remedy: `write CONNECT ${typeof meant === 'string' ? 'host:port' : formatAuthority(meant.host, meant.port)}`,
+  });
+}
+
+/** RFC 9112 §3.2.2: the target decides, and a Host that says otherwise is refused rather than replaced. */
+function parseAbsolute(method: string, url: string, hostHeader: string | null): AbsoluteTarget {
+  const schemeEnd = url.indexOf('://');
+  const name = schemeEnd === -1 ? '' : url.slice(0, schemeEnd).toLowerCase();
+  if (name !== 'http' && name !== 'https') throw notAbsolute(method, url, hostHeader);
+
+  const start = schemeEnd + 3;
+  const end = authorityEnd(url, start);
+  const defaultPort = name === 'http' ? HTTP_PORT : HTTPS_PORT;
+  const authority = parseAuthority(url.slice(start, end), defaultPort);
+  if (typeof authority === 'string') {
+    const remedy = `write ${name}://host/path or ${name}://host:port/path`;
+    throw new Fault('target-malformed', `The authority ${quote(url.slice(start, end))} of the target ${authority}`, { remedy });
+  }
+  const { host, port } = authority;
+  const named = readHost(hostHeader, defaultPort);
+  if (named !== null && (named.host !== host || named.port !== port)) {
+    const [asked, said] = [formatAuthority(host, port), formatAuthority(named.host, named.port)];
+    throw new Fault('host-mismatch', `The target asks for ${asked}, the Host field says ${said}`, {
+      remedy: `send the Host field of the target: ${host.includes(':') ? `[${host}]` : host}${port === defaultPort ? '' : `:${port}`}`,
+    });
+  }
+  return { kind: 'absolute', scheme: name, host, port, target: pathAndQuery(method, url, end) };
+}
+
+function pathAndQuery(method: string, url: string, start: number): string {
+  if (start === url.length) return method === 'OPTIONS' ? '*' : '/'; // RFC 9112 §3.2.4 and §3.2.1
+  return url.charCodeAt(start) === SLASH ? url.slice(start) : `/${url.slice(start)}`;
+}
+
+/** Neither path nor http(s) URL: says which mistake it is. */
+function notAbsolute(method: string, url: string, hostHeader: string | null): Fault {
+  if (url === '*') {
+    const host = hostHeader === null ? 'host' : meantHost(hostHeader);
+    return new Fault('target-malformed', `The target * of ${quote(method)} names no host`, { remedy: `write OPTIONS http://${host}` });
+  }
+  const authority = parseAuthority(url, null);
+  if (typeof authority !== 'string') {
+    const meant = formatAuthority(authority.host, authority.port);
+    return new Fault('target-malformed', `The target ${quote(url)} is host:port, which is for CONNECT only`, {
+      remedy: `write CONNECT ${meant}, or a whole URL such as http://${meant}/`,
+    });
+  }
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
+  if (scheme !== undefined && scheme !== 'http' && scheme !== 'https' && !scheme.includes('.')) {
+    return new Fault('scheme-not-supported', `The scheme of ${quote(url)} is not http or https`, { remedy: 'ask for an http:// or https:// URL' });
+  }
+  return new Fault('target-malformed', `The target ${quote(url)} is neither a path nor a whole URL`, {
+    remedy: 'write a path that begins with a slash, or a URL such as http://host/path',
+  });
+}
+
+function meantHost(hostHeader: string): string {
+  const authority = parseAuthority(hostHeader, HTTP_PORT);
+  return typeof authority === 'string' ? 'host' : formatAuthority(authority.host, authority.port);
+}
+
+function authorityEnd(text: string, start: number): number {
+  for (let i = start; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code === SLASH || code === QUESTION_MARK) return i;
+  }
+  return text.length;
+}
+
+/** RFC 9112 §3.2 gives a target no fragment; beyond visible ASCII lie the breaks that re-encoding turns into header lines. */
+function refuseForeignCharacters(url: string): void {
+  for (let i = 0; i < url.length; i += 1) {
+    const code = url.charCodeAt(i);
+    if (code > 0x20 && code < 0x7f && code !== HASH) continue;
+    const [what, remedy] =
+      code === HASH
+        ? ['a fragment (#)', 'leave the fragment out, or write %23 where the character is meant']
+        : ['a space, control or non-ASCII character', 'percent-encode it'];
+    throw new Fault('target-malformed', `The target ${quote(url)} has ${what} at position ${i}`, { remedy });
+  }
+  if (url === '') throw new Fault('target-malformed', 'The target is empty', { remedy: 'write a path, a URL, or host:port for CONNECT' });
+}
