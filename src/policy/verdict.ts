@@ -14,8 +14,10 @@ export interface Ask {
   readonly port: number;
   /** Null where we cannot see it (inside a tunnel). */
   readonly method: string | null;
-  /** Path without query, canonical for judging; null where we cannot see it. */
+  /** Path without query, otherwise exactly as it would be forwarded; null where we cannot see it. */
   readonly path: string | null;
+  /** Name of the one destination that is meant, where a gateway prefix stands for it; absent: found by host and port. */
+  readonly destination?: string;
 }
 
 export interface Allow {

@@ -1,0 +1,62 @@
+/** Finds the destinations a host belongs to: exact names first, then the wildcards that cover it, the longest suffix first. */
+import { parseHostPattern } from '../target/host.ts';
+
+export interface HostTable {
+  /**
+   * Indexes of the lists with a pattern for this canonical host, the more
+   * specific pattern first and equal ones in order; empty when there is none.
+   */
+  find(host: string): readonly number[];
+  /** Whether `*.host` is a pattern: such a one never covers the host itself. */
+  hasBelow(host: string): boolean;
+}
+
+const NOWHERE: readonly number[] = [];
+
+/**
+ * @param lists canonical patterns of each list in order
+ * @throws {TypeError} for a pattern that is not canonical: nothing could ever equal it
+ */
+export function buildHostTable(lists: readonly (readonly string[])[]): HostTable {
+  const exact = new Map<string, number[]>();
+  const below = new Map<string, number[]>();
+  for (const [index, patterns] of lists.entries()) {
+    for (const pattern of patterns) {
+      if (parseHostPattern(pattern) !== pattern) throw new TypeError(`${pattern} is not a canonical host or *.suffix`);
+      if (pattern.startsWith('*.')) append(below, pattern.slice(2), index);
+      else append(exact, pattern, index);
+    }
+  }
+  // What less specific patterns add is worked out here, so that a lookup ends at the first entry it meets.
+  const suffixes = new Map([...below].map(([suffix, own]) => [suffix, [...new Set([...own, ...covering(below, suffix)])]]));
+  const names = new Map([...exact].map(([name, own]) => [name, [...new Set([...own, ...covering(below, name)])]]));
+
+  return {
+    find(host) {
+      const own = names.get(host);
+      if (own !== undefined) return own;
+      if (suffixes.size === 0) return NOWHERE;
+      for (let dot = host.indexOf('.'); dot !== -1; dot = host.indexOf('.', dot + 1)) {
+        const covered = suffixes.get(host.slice(dot + 1));
+        if (covered !== undefined) return covered;
+      }
+      return NOWHERE;
+    },
+    hasBelow: (host) => suffixes.has(host),
+  };
+}
+
+function append(map: Map<string, number[]>, key: string, index: number): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [index]);
+  else list.push(index);
+}
+
+/** The lists of every wildcard strictly above a name, the longest suffix first. */
+function covering(below: ReadonlyMap<string, readonly number[]>, name: string): number[] {
+  const found: number[] = [];
+  for (let dot = name.indexOf('.'); dot !== -1; dot = name.indexOf('.', dot + 1)) {
+    found.push(...(below.get(name.slice(dot + 1)) ?? []));
+  }
+  return found;
+}
