@@ -1,0 +1,170 @@
+/**
+ * Connects to the first of several addresses that answers: RFC 8305, over
+ * addresses that have been judged already. Node's autoSelectFamily is not
+ * used: it gives an attempt up before it starts the next, and resolves names
+ * itself.
+ */
+import { connect as netConnect, isIPv6 } from 'node:net';
+import type { Socket, TcpNetConnectOpts } from 'node:net';
+import { Fault } from '../errors.ts';
+import type { FaultCode } from '../errors.ts';
+import { abortFault } from './aborted.ts';
+import { errorCode } from './lookup.ts';
+import { place } from './place.ts';
+
+export interface ConnectRequest {
+  /** What is dialled, for messages only: addresses are dialled, names never. */
+  readonly host: string;
+  readonly port: number;
+  /** IP literals, judged, in order of preference; at least one. */
+  readonly addresses: readonly string[];
+  /** For all attempts together, ms. */
+  readonly timeout: number;
+  readonly signal: AbortSignal;
+  /** Further options for every attempt, such as `onread`. */
+  readonly options?: Partial<TcpNetConnectOpts>;
+}
+
+export interface Connected {
+  /** The caller closes it. Half-open is allowed: whoever owns it ends our half. */
+  readonly socket: Socket;
+  readonly address: string;
+}
+
+/** RFC 8305 §5: the next attempt starts this long after the last one. */
+const ATTEMPT_DELAY_MS = 250;
+const KEEP_ALIVE_MS = 30_000;
+
+/**
+ * Rejects with a Fault that names every address and what became of it; its
+ * code is that of the most telling failure. By then all sockets are destroyed.
+ */
+export function connectFirst(request: ConnectRequest): Promise<Connected> {
+  const { host, port, timeout, signal } = request;
+  const queue = interleaveFamilies(request.addresses);
+
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(abortFault(signal));
+      return;
+    }
+    const pending = new Map<Socket, string>();
+    const failures: Failure[] = [];
+    let next = 0;
+    let nextAttempt: NodeJS.Timeout | undefined;
+    let ended = false;
+
+    const deadline = setTimeout(() => {
+      for (const address of pending.values()) failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
+      for (const address of queue.slice(next)) failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
+      fail(connectFault(host, port, failures));
+    }, timeout);
+    const abort = (): void => {
+      fail(abortFault(signal));
+    };
+    signal.addEventListener('abort', abort);
+
+    attempt();
+
+    function attempt(): void {
+      clearTimeout(nextAttempt);
+      const address = queue[next++];
+      if (address === undefined) {
+        if (pending.size === 0) fail(connectFault(host, port, failures));
+        return;
+      }
+      const socket = netConnect({
+        ...request.options,
+        host: address,
+        port,
+        autoSelectFamily: false,
+        allowHalfOpen: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: KEEP_ALIVE_MS,
+      });
+      pending.set(socket, address);
+      // Stays on the losers: what happens to them after their end concerns nobody.
+      const onError = (error: Error): void => {
+        if (ended) return;
+        pending.delete(socket);
+        failures.push({ address, ...explain(error) });
+        attempt();
+      };
+      socket.on('error', onError);
+      socket.once('connect', () => {
+        if (ended) return;
+        pending.delete(socket);
+        socket.off('error', onError);
+        end();
+        resolve({ socket, address });
+      });
+      if (next < queue.length) nextAttempt = setTimeout(attempt, ATTEMPT_DELAY_MS);
+    }
+
+    function fail(fault: Fault): void {
+      if (ended) return;
+      end();
+      reject(fault);
+    }
+
+    function end(): void {
+      ended = true;
+      clearTimeout(deadline);
+      clearTimeout(nextAttempt);
+      signal.removeEventListener('abort', abort);
+      for (const socket of pending.keys()) socket.destroy();
+    }
+  });
+}
+
+/** RFC 8305 §4: the families take turns, beginning with that of the first address. */
+export function interleaveFamilies(addresses: readonly string[]): readonly string[] {
+  const first = isIPv6(addresses[0] ?? '');
+  const leading = addresses.filter((address) => isIPv6(address) === first);
+  const other = addresses.filter((address) => isIPv6(address) !== first);
+  const mixed: string[] = [];
+  for (let i = 0; i < addresses.length; i++) mixed.push(...leading.slice(i, i + 1), ...other.slice(i, i + 1));
+  return mixed;
+}
+
+interface Failure {
+  readonly address: string;
+  readonly code: FaultCode;
+  readonly text: string;
+}
+
+function explain(error: Error): Omit<Failure, 'address'> {
+  const code = errorCode(error);
+  switch (code) {
+    case 'ECONNREFUSED':
+    case 'ECONNRESET':
+      return { code: 'connection-refused', text: code };
+    case 'ETIMEDOUT':
+      return { code: 'connect-timeout', text: code };
+    case 'EMFILE':
+    case 'ENFILE':
+    case 'ENOBUFS':
+    case 'ENOMEM':
+      return { code: 'limit-reached', text: code };
+    default:
+      // EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL, EACCES of a local firewall: no packet reached the host.
+      return { code: 'unreachable', text: code || error.message };
+  }
+}
+
+/** The most telling first: our own want, then an answer of the host, then silence, then no way there. */
+const RANK: readonly FaultCode[] = ['limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
+
+const REMEDIES: Partial<Record<FaultCode, string>> = {
+  'limit-reached': 'Raise the number of open files this proxy may have (ulimit -n).',
+  'connection-refused': 'Check that the partner listens on this port.',
+  'connect-timeout': 'Check firewalls and routes, and that the partner permits our source address.',
+  unreachable: 'Check the route and the network policy from here to the partner.',
+};
+
+function connectFault(host: string, port: number, failures: readonly Failure[]): Fault {
+  const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
+  const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
+  return new Fault(code, `${place(host, port)}: ${list}`, { remedy: REMEDIES[code] ?? '' });
+}

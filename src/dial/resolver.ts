@@ -1,0 +1,218 @@
+/**
+ * Names to addresses, with a cache that keeps look-ups off the request path
+ * and outlives a failing resolver (RFC 8767).
+ */
+import { isIP } from 'node:net';
+import { LRUCache } from 'lru-cache';
+import type { DnsConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { abortFault } from './aborted.ts';
+import { errorCode, isNoSuchName } from './lookup.ts';
+import type { Lookup } from './lookup.ts';
+
+export interface Resolver {
+  /**
+   * The addresses when they are at hand: an IP literal itself, or an answer
+   * that needs no waiting. Null: ask `resolve`.
+   */
+  cached(host: string): readonly string[] | null;
+  /**
+   * Never empty. Rejects with a Fault: `name-not-found`, `resolver-timeout`,
+   * `resolver-failed`, or what `signal` was aborted with.
+   */
+  resolve(host: string, signal?: AbortSignal): Promise<readonly string[]>;
+}
+
+export interface ResolverOptions {
+  readonly lookup: Lookup;
+  readonly dns: Pick<DnsConfig, 'ttl' | 'staleFor'>;
+  /** Longest wait of one caller, ms. */
+  readonly timeout: number;
+  /** Monotonic clock, ms. */
+  readonly now?: () => number;
+  /** A look-up failed and an expired answer serves instead; told once per failed attempt. */
+  readonly onStale?: (host: string, error: Fault) => void;
+}
+
+const MAX_NAMES = 10_000;
+const MIN_TTL_MS = 1_000;
+const MAX_TTL_MS = 3_600_000;
+/** An answer used in the last quarter of its life is asked for again meanwhile. */
+const REFRESH_AT = 0.75;
+/** A name that does not exist is asked for again after this: partners appear in DNS while somebody waits. */
+const NO_NAME_MS = 2_000;
+/** So is a resolver that failed with nothing to fall back on. */
+const NO_ANSWER_MS = 1_000;
+/** RFC 8767 §5: a caller with an expired answer in hand waits this long for a better one… */
+const STALE_PATIENCE_MS = 1_800;
+/** …and then the expired one serves this long before anybody waits again. */
+const HOLD_MS = 30_000;
+/** A look-up this old is taken for lost, and the next caller asks anew. */
+const LOST_MS = 30_000;
+
+interface Known {
+  readonly addresses: readonly string[];
+  readonly expiresAt: number;
+  readonly staleUntil: number;
+  refreshAt: number;
+  /** Expired, but to be used without waiting until then. */
+  holdUntil: number;
+}
+
+interface Unknown {
+  readonly fault: Fault;
+  readonly until: number;
+}
+
+interface Flight {
+  readonly startedAt: number;
+  /** Never rejects: nobody may be waiting. */
+  readonly outcome: Promise<Known | Fault>;
+}
+
+/** Holds no timer beyond those of callers that wait, so there is nothing to close. */
+export function createResolver(options: ResolverOptions): Resolver {
+  const { lookup, dns, timeout, onStale } = options;
+  const now = options.now ?? performance.now.bind(performance);
+  const entries = new LRUCache<string, Known | Unknown>({ max: MAX_NAMES });
+  const flights = new Map<string, Flight>();
+
+  /** Joins the look-up under way, or starts one. */
+  function ask(host: string): Flight {
+    const current = flights.get(host);
+    if (current !== undefined && now() - current.startedAt < LOST_MS) return current;
+    const flight: Flight = {
+      startedAt: now(),
+      outcome: question(host).then((outcome) => {
+        // One that was given up for lost and comes back late must not undo what a newer one found.
+        if (flights.get(host) === flight) {
+          flights.delete(host);
+          keep(host, outcome);
+        }
+        return outcome;
+      }),
+    };
+    flights.set(host, flight);
+    return flight;
+  }
+
+  async function question(host: string): Promise<Known | Fault> {
+    try {
+      const answer = await lookup(host);
+      const addresses = [...new Set(answer.addresses)];
+      if (addresses.length === 0) return noSuchName(host);
+      const life = answer.ttl === null ? dns.ttl : Math.min(Math.max(answer.ttl, MIN_TTL_MS), MAX_TTL_MS);
+      const expiresAt = now() + life;
+      return {
+        addresses,
+        expiresAt,
+        staleUntil: expiresAt + dns.staleFor,
+        refreshAt: now() + life * REFRESH_AT,
+        holdUntil: 0,
+      };
+    } catch (error) {
+      return isNoSuchName(error) ? noSuchName(host, error) : lookupFault(host, error);
+    }
+  }
+
+  function keep(host: string, outcome: Known | Fault): void {
+    if (!(outcome instanceof Fault)) {
+      entries.set(host, outcome);
+    } else if (outcome.code === 'name-not-found') {
+      // RFC 8767 §4: "no such name" is an answer and replaces what was known; a failure is none.
+      entries.set(host, { fault: outcome, until: now() + NO_NAME_MS });
+    } else {
+      const entry = usable(host);
+      if (entry === null) entries.set(host, { fault: outcome, until: now() + NO_ANSWER_MS });
+      else hold(host, entry, outcome);
+    }
+  }
+
+  /** The last answer, unless it is too old even for a failing resolver. */
+  function usable(host: string): Known | null {
+    const entry = entries.get(host);
+    return entry !== undefined && 'addresses' in entry && now() < entry.staleUntil ? entry : null;
+  }
+
+  function hold(host: string, entry: Known, fault: Fault): void {
+    entry.holdUntil = Math.min(now() + HOLD_MS, entry.staleUntil);
+    entry.refreshAt = now() + HOLD_MS * REFRESH_AT;
+    if (entry.holdUntil > entry.expiresAt) onStale?.(host, fault);
+  }
+
+  function cached(host: string): readonly string[] | null {
+    if (isIP(host) !== 0) return [host];
+    const entry = entries.get(host);
+    if (entry === undefined || 'fault' in entry) return null;
+    const time = now();
+    if (time >= entry.expiresAt && time >= entry.holdUntil) return null;
+    if (time >= entry.refreshAt) ask(host);
+    return entry.addresses;
+  }
+
+  return {
+    cached,
+    resolve: async (host, signal) => {
+      const known = cached(host);
+      if (known !== null) return known;
+      const entry = entries.get(host);
+      if (entry !== undefined && 'fault' in entry && now() < entry.until) throw entry.fault;
+
+      const patience = usable(host) === null ? timeout : Math.min(timeout, STALE_PATIENCE_MS);
+      const outcome = await within(ask(host).outcome, patience, signal);
+      if (outcome !== null && !(outcome instanceof Fault)) return outcome.addresses;
+
+      const fault = outcome ?? new Fault('resolver-timeout', `${host}: no answer in ${patience} ms`, { remedy: ASK_RESOLVER });
+      const stale = usable(host);
+      if (stale === null) throw fault;
+      if (now() >= stale.holdUntil) hold(host, stale, fault);
+      return stale.addresses;
+    },
+  };
+}
+
+const ASK_RESOLVER = 'Check that the DNS server answers from here, or name another in dns.servers.';
+
+function noSuchName(host: string, cause?: unknown): Fault {
+  return new Fault('name-not-found', `${host}: DNS knows no address of this name`, {
+    remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
+    cause,
+  });
+}
+
+function lookupFault(host: string, error: unknown): Fault {
+  const code = errorCode(error);
+  const timedOut = code === 'ETIMEOUT' || code === 'ETIMEDOUT';
+  const reason = code || (error instanceof Error ? error.message : String(error));
+  return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `${host}: the look-up failed (${reason})`, {
+    remedy: ASK_RESOLVER,
+    cause: error,
+  });
+}
+
+/** What the promise comes to; null after `ms`. Rejects when the signal aborts. */
+function within<T>(promise: Promise<T>, ms: number, signal: AbortSignal | undefined): Promise<T | null> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    };
+    const abort = (): void => {
+      end();
+      if (signal !== undefined) reject(abortFault(signal));
+    };
+    const timer = setTimeout(() => {
+      end();
+      resolve(null);
+    }, ms);
+    if (signal?.aborted === true) {
+      abort();
+      return;
+    }
+    signal?.addEventListener('abort', abort);
+    void promise.then((value) => {
+      end();
+      resolve(value);
+    });
+  });
+}

@@ -1,0 +1,150 @@
+/**
+ * TLS towards the upstream over a connected socket: always verified, HTTP/1.1
+ * by ALPN, sessions resumed per destination.
+ */
+import { isIP } from 'node:net';
+import type { Socket } from 'node:net';
+import { connect as tlsConnect, createSecureContext } from 'node:tls';
+import type { SecureContext, TLSSocket } from 'node:tls';
+import { LRUCache } from 'lru-cache';
+import type { UpstreamTlsConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { abortFault } from './aborted.ts';
+import { place } from './place.ts';
+import { tlsFault } from './tls-fault.ts';
+
+export interface SecureRequest {
+  /** Connected. Ours from here on: destroyed when the handshake fails. */
+  readonly socket: Socket;
+  /** Canonical name or IP literal; SNI and certificate name unless `config.serverName` says otherwise. */
+  readonly host: string;
+  readonly port: number;
+  /** Keep one object per destination: context and sessions are kept by its identity. */
+  readonly config: UpstreamTlsConfig;
+  /** For the handshake, ms. */
+  readonly timeout: number;
+  readonly signal: AbortSignal;
+}
+
+interface Context {
+  readonly secure: SecureContext;
+  /** By `name:port`: a session skips the name check, so it must not serve another name. */
+  readonly sessions: LRUCache<string, Buffer>;
+}
+
+/** Names per destination whose last session is kept; each is a few kilobytes. */
+const MAX_SESSIONS = 100;
+
+const contexts = new WeakMap<UpstreamTlsConfig, Context>();
+
+/**
+ * Finishes a TLS handshake as a client. The TLSSocket resolved with owns the
+ * socket under it; the caller closes it. Rejects with a Fault
+ * (`tls-certificate`, `tls-failed`, `tls-timeout`, what `signal` was aborted
+ * with, or `internal` when the configured certificates cannot be read), and
+ * has destroyed the socket then.
+ */
+export function secure(request: SecureRequest): Promise<TLSSocket> {
+  const { socket, host, port, config, timeout, signal } = request;
+  const name = config.serverName ?? host;
+  const where = place(host, port);
+  const sessionKey = `${name}:${port}`;
+
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      socket.destroy();
+      reject(abortFault(signal));
+      return;
+    }
+    let context: Context;
+    try {
+      context = contextOf(config);
+    } catch (error) {
+      socket.destroy();
+      reject(unusable(where, error));
+      return;
+    }
+    const session = context.sessions.get(sessionKey);
+    const tls = tlsConnect({
+      socket,
+      secureContext: context.secure,
+      host: name,
+      // RFC 6066 §3: SNI carries names only. An IP literal is checked against the certificate's addresses.
+      servername: isIP(name) === 0 ? name : '',
+      ALPNProtocols: ['http/1.1'],
+      // Said aloud, because NODE_TLS_REJECT_UNAUTHORIZED=0 would otherwise switch it off.
+      rejectUnauthorized: true,
+      ...(session === undefined ? {} : { session }),
+    });
+
+    const timer = setTimeout(() => {
+      fail(
+        new Fault('tls-timeout', `${where}: no end of the TLS handshake in ${timeout} ms`, {
+          remedy: 'Check that the upstream serves TLS on this port.',
+        }),
+      );
+    }, timeout);
+    const abort = (): void => {
+      fail(abortFault(signal));
+    };
+    const onError = (error: Error): void => {
+      fail(tlsFault(error, where, name, config));
+    };
+    const onClose = (): void => {
+      fail(new Fault('tls-failed', `${where}: the upstream closed the connection during the handshake`));
+    };
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+      tls.off('close', onClose);
+    };
+    const fail = (fault: Fault): void => {
+      end();
+      // The session may be what the upstream could not stand; the error listener stays for what destroying brings.
+      context.sessions.delete(sessionKey);
+      tls.destroy();
+      reject(fault);
+    };
+
+    signal.addEventListener('abort', abort);
+    tls.on('error', onError);
+    tls.on('close', onClose);
+    // TLS 1.3 hands tickets out after the handshake and more than once: the latest counts.
+    tls.on('session', (ticket) => context.sessions.set(sessionKey, ticket));
+    tls.once('secureConnect', () => {
+      end();
+      tls.off('error', onError);
+      resolve(tls);
+    });
+  });
+}
+
+/**
+ * A custom authority replaces the system's for this destination: who names
+ * one means that one, and a public authority must not be able to vouch for a
+ * private partner.
+ */
+function contextOf(config: UpstreamTlsConfig): Context {
+  let context = contexts.get(config);
+  if (context === undefined) {
+    context = {
+      secure: createSecureContext({
+        minVersion: 'TLSv1.2',
+        ...(config.ca === null ? {} : { ca: config.ca }),
+        ...(config.cert === null ? {} : { cert: config.cert }),
+        ...(config.key === null ? {} : { key: config.key }),
+      }),
+      sessions: new LRUCache({ max: MAX_SESSIONS }),
+    };
+    contexts.set(config, context);
+  }
+  return context;
+}
+
+function unusable(where: string, error: unknown): Fault {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new Fault('internal', `${where}: the configured certificates cannot be used: ${reason}`, {
+    remedy: "Check that the destination's tls.caFile, tls.certFile and tls.keyFile are PEM, and that the key belongs to the certificate.",
+    cause: error,
+  });
+}
