@@ -1,0 +1,28 @@
+/** Finds and loads the configuration for a command, and prints what is wrong with it. */
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { formatFindings } from '../config/format-findings.ts';
+import { loadConfig, type LoadResult } from '../config/load.ts';
+import type { CommandIo } from './io.ts';
+
+export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
+
+/** `--config`, else ECO_EGRESS_CONFIG, else the shipped file. */
+export function chooseConfigFile(option: string | undefined, env: CommandIo['env']): string {
+  return option || env['ECO_EGRESS_CONFIG'] || shorten(SHIPPED_CONFIG);
+}
+
+/** Null when the file is faulty: every fault is then on stderr, and the command ends with EXIT.usage. */
+export function openConfig(option: string | undefined, io: CommandIo): (Extract<LoadResult, { ok: true }> & { file: string }) | null {
+  const file = chooseConfigFile(option, io.env);
+  const result = loadConfig({ file, env: io.env });
+  if (result.ok) return { ...result, file };
+  const count = result.faults.length === 1 ? 'One fault' : `${result.faults.length} faults`;
+  io.stderr.write(`${count} in ${file}. Nothing was started.\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
+  return null;
+}
+
+function shorten(path: string): string {
+  const short = relative('', path);
+  return short.startsWith('..') ? path : short;
+}

@@ -1,0 +1,120 @@
+/** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
+import ipaddr from 'ipaddr.js';
+import { formatAuthority } from '../target/host.ts';
+import type { ListenAddress } from './config.ts';
+import type { Draft } from './draft.ts';
+import { quote, suggest, type Complain, type Path } from './finding.ts';
+import { readName } from './read-scalar.ts';
+
+export function crossCheck(draft: Draft, complain: Complain): void {
+  checkNames(draft, complain);
+  checkRules(draft, complain);
+  checkListeners(draft, complain);
+  checkClaims(draft, complain);
+  checkGateways(draft, complain);
+}
+
+function checkNames(draft: Draft, complain: Complain): void {
+  for (const [section, names] of [['clients', draft.clients.keys()], ['destinations', draft.destinations.keys()]] as const) {
+    for (const name of names) {
+      const read = readName(name);
+      if ('problem' in read) complain([section, name], read.problem, read.instead, 'key');
+    }
+  }
+}
+
+function checkRules(draft: Draft, complain: Complain): void {
+  const check = (path: Path, names: readonly string[] | undefined, known: readonly string[], section: string) => {
+    names?.forEach((name, index) => {
+      if (known.includes(name)) return;
+      const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
+      complain([...path, index], `There is no entry ${quote(name)} under ${section}.`, instead);
+    });
+  };
+  draft.rules.forEach((rule, index) => {
+    check(['rules', index, 'clients'], rule.clients, [...draft.clients.keys()], 'clients');
+    check(['rules', index, 'destinations'], rule.destinations, [...draft.destinations.keys()], 'destinations');
+  });
+}
+
+function checkListeners(draft: Draft, complain: Complain): void {
+  const taken: { path: string; address: ListenAddress }[] = [];
+  const take = (path: Path, name: string, address: ListenAddress) => {
+    const other = taken.find((listener) => collide(listener.address, address));
+    if (other !== undefined) {
+      const theirs = formatAuthority(other.address.host, other.address.port);
+      complain(path, `${formatAuthority(address.host, address.port)} is taken by ${other.path} already (${theirs}).`, 'Give each listener a port of its own.');
+    }
+    taken.push({ path: name, address });
+  };
+  draft.listeners.http?.forEach((listener, index) => {
+    take(['listeners', 'http', index], `listeners.http[${index}]`, { host: listener.address.host, port: listener.address.port });
+  });
+  if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin);
+}
+
+/** As the operating system sees it: "any address" takes the port on every address, and `::` on IPv4 too. */
+function collide(one: ListenAddress, other: ListenAddress): boolean {
+  if (one.port !== other.port || one.port === 0) return false;
+  const [a, b] = [ipaddr.parse(one.host), ipaddr.parse(other.host)];
+  if (a.toString() === b.toString()) return true;
+  return a.kind() === b.kind() ? isAny(a) || isAny(b) : isAny(a.kind() === 'ipv6' ? a : b);
+}
+
+function isAny(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
+  return address.range() === 'unspecified';
+}
+
+/** The same host and port in two destinations would make the order of the file decide which one is meant. */
+function checkClaims(draft: Draft, complain: Complain): void {
+  const claims = new Map<string, string>();
+  for (const [name, { hosts = [], ports = [] }] of draft.destinations) {
+    hosts.forEach((host, index) => {
+      const shared = new Map<string, number[]>();
+      for (const port of ports) {
+        const claim = formatAuthority(host, port);
+        const owner = claims.get(claim) ?? name;
+        claims.set(claim, owner);
+        if (owner !== name) shared.set(owner, [...(shared.get(owner) ?? []), port]);
+      }
+      for (const [owner, both] of shared) {
+        complain(
+          ['destinations', name, 'hosts', index],
+          `${quote(host)} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
+          'Keep each host and port in one destination; rules can name it for several clients.',
+        );
+      }
+    });
+  }
+}
+
+function checkGateways(draft: Draft, complain: Complain): void {
+  const prefixes: { name: string; prefix: string }[] = [];
+  for (const [name, { gateway, hosts, ports, forms }] of draft.destinations) {
+    if (gateway === undefined) continue;
+    const path = ['destinations', name, 'gateway'];
+    const { prefix, url } = gateway;
+
+    for (const other of prefixes) {
+      if (!`${prefix}/`.startsWith(`${other.prefix}/`) && !`${other.prefix}/`.startsWith(`${prefix}/`)) continue;
+      const how = other.prefix === prefix ? 'is the prefix of' : 'and the prefix of';
+      const nested = other.prefix === prefix ? 'already' : `(${other.prefix}) lie one inside the other`;
+      complain([...path, 'prefix'], `${prefix} ${how} destination ${other.name} ${nested}.`, 'Give each destination a prefix that is no part of another, like /eco and /billing.');
+    }
+    prefixes.push({ name, prefix });
+
+    if (hosts !== undefined && !hostMatches(url.host, hosts)) {
+      complain([...path, 'url'], `Its host ${quote(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
+    }
+    if (ports !== undefined && !ports.includes(url.port)) {
+      complain([...path, 'url'], `Its port ${url.port} is not among the ports of ${name}.`, `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
+    }
+    if (forms?.includes('gateway') === false) {
+      complain(['destinations', name, 'forms'], `${name} has a gateway, but its forms leave gateway out.`, 'Add gateway to forms, or take the gateway key out.');
+    }
+  }
+}
+
+function hostMatches(host: string, patterns: readonly string[]): boolean {
+  return patterns.some((pattern) => (pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : pattern === host));
+}

@@ -1,0 +1,44 @@
+/**
+ * What can be read of a file although other parts of it are wrong, so that
+ * the checks across parts still run and every fault is told at once.
+ */
+import type * as z from 'zod';
+import { CLIENT, DESTINATION, LISTENERS, RULE } from './schema.ts';
+
+/** A part that is wrong, or stands inside something wrong, is absent. */
+export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: z.output<Shape[Key]> };
+
+export interface Draft {
+  readonly listeners: Loose<typeof LISTENERS>;
+  /** By name, in the order of the file; names of faulty entries too. */
+  readonly clients: ReadonlyMap<string, Loose<typeof CLIENT>>;
+  readonly destinations: ReadonlyMap<string, Loose<typeof DESTINATION>>;
+  /** By position. */
+  readonly rules: readonly Loose<typeof RULE>[];
+}
+
+export function draftOf(value: unknown): Draft {
+  const file = asRecord(value);
+  const rules = Array.isArray(file['rules']) ? (file['rules'] as readonly unknown[]) : [];
+  return {
+    listeners: loosely(LISTENERS, file['listeners']),
+    clients: entries(CLIENT, file['clients']),
+    destinations: entries(DESTINATION, file['destinations']),
+    rules: rules.map((rule) => loosely(RULE, rule)),
+  };
+}
+
+function entries<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Map<string, Loose<Shape>> {
+  return new Map(Object.entries(asRecord(value)).map(([name, entry]) => [name, loosely(shape, entry)]));
+}
+
+function loosely<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Loose<Shape> {
+  const record = asRecord(value);
+  const read = Object.entries(shape).map(([key, schema]) => [key, schema.safeParse(record[key]).data] as const);
+  // Each key was read by the schema of that very key.
+  return Object.fromEntries(read) as Loose<Shape>;
+}
+
+function asRecord(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Readonly<Record<string, unknown>>) : {};
+}

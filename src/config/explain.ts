@@ -1,0 +1,92 @@
+/** Turns what the schema library reports into complaints a person can act on. */
+import type * as z from 'zod';
+import { formatPath, nearest, show, suggest, type Complain, type Path } from './finding.ts';
+import { placeKey, UNREADABLE, type Tree } from './read-tree.ts';
+import { ADVICE_SEPARATOR } from './schema.ts';
+
+/** Words for one issue: problem and advice, one line each; for unknown keys the advice for each key in turn. */
+export const explainIssue: z.core.$ZodErrorMap = (issue) => {
+  const say = (problem: string, instead: string) => `${problem}${ADVICE_SEPARATOR}${instead}`;
+  const { input } = issue;
+  if (issue.code === 'unrecognized_keys') {
+    const known = Object.keys((issue.inst as z.ZodObject).def.shape);
+    return issue.keys.map((key) => suggest(key, known)).join(ADVICE_SEPARATOR);
+  }
+  if (issue.code === 'too_small') return say('The list is empty.', 'Write at least one entry, or take the key out.');
+  if (issue.code === 'invalid_value') {
+    const values = issue.values.map(String);
+    const near = typeof input === 'string' ? nearest(input.toLowerCase(), values) : null;
+    const choice = values.length === 1 ? `Write ${values.join('')}.` : `Write one of: ${values.join(', ')}.`;
+    return say(`${show(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
+  }
+  if (issue.code === 'invalid_type') {
+    if (issue.expected === 'array') return say(`${upperFirst(show(input))} stands where a list belongs.`, 'Write [a, b], or one entry per line after "- ".');
+    if (issue.expected === 'boolean') return say(`${show(input)} is neither true nor false.`, 'Write true or false, without quotes.');
+    return say(`${upperFirst(show(input))} stands where a mapping (key: value) belongs.`, 'Write its keys one per line, indented below it.');
+  }
+  return say(issue.message ?? 'This value is not possible here.', '');
+};
+
+export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, complain: Complain): void {
+  for (const issue of issues) {
+    const path = issue.path as Path;
+    const value = valueAt(tree.value, path);
+    const lines = issue.message.split(ADVICE_SEPARATOR);
+    if (value === UNREADABLE) continue;
+    if (issue.code === 'unrecognized_keys') {
+      for (const [index, key] of issue.keys.entries()) {
+        complain([...path, key], `There is no key ${show(key)} ${inWhat(path)}.`, lines[index] ?? '', 'key');
+      }
+    } else if (value === undefined) {
+      complainAboutMissing(path, tree, complain);
+    } else {
+      const emptied = issue.code === 'too_small' ? (tree.places.get(placeKey([...path, 0]))?.variables ?? []) : [];
+      if (emptied.length > 0) complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
+      else complain(path, lines[0] ?? '', lines.slice(1).join(' '));
+    }
+  }
+}
+
+function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void {
+  const key = String(path.at(-1));
+  const variables = tree.places.get(placeKey(path))?.variables ?? [];
+  if (variables.length > 0) {
+    complain(path, `${key} is needed, but ${areEmpty(variables)}.`, `Set ${variables.join(' or ')}, or write a value here.`);
+  } else {
+    complain(path.slice(0, -1), `${key} is missing ${inWhat(path.slice(0, -1))}.`, key === 'version' ? 'Write version: 1 at the top.' : `Add ${key}:${EXAMPLES[key] === undefined ? '' : ` ${EXAMPLES[key]}`}`, 'key');
+  }
+}
+
+/** What each required key could look like. */
+const EXAMPLES: Readonly<Record<string, string>> = {
+  addresses: '["10.8.0.0/14"]',
+  hosts: '["eco-sit.telus.internal"]',
+  ports: '[443]',
+  prefix: '/eco',
+  url: 'https://eco-sit.telus.internal',
+  address: '"0.0.0.0:8080"',
+  clients: '[name of a client]',
+  destinations: '[name of a destination]',
+};
+
+function areEmpty(variables: readonly string[]): string {
+  return `${variables.join(' and ')} ${variables.length === 1 ? 'is' : 'are'} empty`;
+}
+
+function inWhat(path: Path): string {
+  return path.length === 0 ? 'at the top of the file' : `in ${formatPath(path)}`;
+}
+
+/** UNREADABLE wherever the path leads through something unreadable. A step into a text that was split stays at the text. */
+function valueAt(value: unknown, path: Path): unknown {
+  let at = value;
+  for (const step of path) {
+    if (typeof at !== 'object' || at === null) return at;
+    at = (at as Readonly<Record<string | number, unknown>>)[step];
+  }
+  return at;
+}
+
+function upperFirst(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,79 @@
+/** What the loader has to say about one place of a configuration file: a fault or a warning. */
+import { closestMatch } from 'leven';
+
+/** Keys and list positions from the root of the file. */
+export type Path = readonly (string | number)[];
+
+export interface Finding {
+  readonly file: string;
+  /** Both count from 1; null when the file as a whole is meant. */
+  readonly line: number | null;
+  readonly column: number | null;
+  /** `destinations.eco-sit.ports[1]`; empty for the file as a whole. */
+  readonly path: string;
+  /** One sentence: what is wrong. */
+  readonly problem: string;
+  /** One sentence: what to write instead. Empty when the problem says it all. */
+  readonly instead: string;
+  /** The line of the file, and how much of it is meant from `column` on. */
+  readonly excerpt: { readonly text: string; readonly length: number } | null;
+}
+
+/** Offsets into the text of the file. */
+export type Range = readonly [start: number, end: number];
+
+/** Where to point: at the value, at its key (for what is missing or unknown), or at an exact range. */
+export type Aim = 'value' | 'key' | Range;
+
+/** A finding before it has its place in the file. */
+export interface Complaint {
+  readonly path: Path;
+  readonly problem: string;
+  readonly instead: string;
+  readonly aim: Aim;
+}
+
+export type Complain = (path: Path, problem: string, instead: string, aim?: Aim) => void;
+
+const PLAIN_KEY = /^[\w-]+$/;
+
+export function formatPath(path: Path): string {
+  return path.reduce<string>((text, step) => {
+    if (typeof step === 'number') return `${text}[${step}]`;
+    if (!PLAIN_KEY.test(step)) return `${text}[${quote(step)}]`;
+    return text === '' ? step : `${text}.${step}`;
+  }, '');
+}
+
+const LONGEST_QUOTE = 80;
+
+/** Text from the file or the environment, safe to print: escaped and cut. */
+export function quote(text: string): string {
+  const cut = text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+  return JSON.stringify(cut).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, escapeUnicode);
+}
+
+/** Any value of a file in a few words, as the subject of a sentence. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return quote(value);
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value);
+  if (Array.isArray(value)) return 'a list';
+  return typeof value === 'object' && value !== null ? 'a mapping (key: value)' : 'this value';
+}
+
+/** The known word that was probably meant, or null when none is near. */
+export function nearest(word: string, known: readonly string[]): string | null {
+  const maxDistance = Math.max(2, Math.floor(word.length / 3));
+  return closestMatch(word, known, { maxDistance }) ?? null;
+}
+
+/** "Did you mean …?", or else all there is to choose from. */
+export function suggest(word: string, known: readonly string[]): string {
+  const match = nearest(word, known);
+  if (match !== null) return `Did you mean ${match}?`;
+  return known.length === 0 ? '' : `Known here: ${known.join(', ')}.`;
+}
+
+function escapeUnicode(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}

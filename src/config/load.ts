@@ -1,0 +1,92 @@
+/**
+ * The way from a file to a Config: YAML, variables, schema, checks across
+ * keys. It ends in a whole configuration or in all that is wrong with the
+ * file, never in between.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import type { Config, UpstreamTlsConfig } from './config.ts';
+import { crossCheck } from './cross-check.ts';
+import { draftOf } from './draft.ts';
+import { complainAbout, explainIssue } from './explain.ts';
+import type { Complain, Complaint, Finding } from './finding.ts';
+import type { Environment } from './interpolate.ts';
+import { aboutFile, locateAll } from './locate.ts';
+import { normalise } from './normalise.ts';
+import { readTree, type Place, type Tree } from './read-tree.ts';
+import { readYaml } from './read-yaml.ts';
+import { FILE } from './schema.ts';
+import { describeReadError, readTlsFiles, type ReadFile, type TlsReading } from './tls-files.ts';
+import { warnAbout } from './warnings.ts';
+
+export interface LoadOptions {
+  /** Path of the YAML file; files named in it are looked for beside it. */
+  readonly file: string;
+  /** Where `${NAME}` is taken from. */
+  readonly env: Environment;
+  /** Reads the file and the certificate files; throws what node:fs throws. */
+  readonly readFile?: ReadFile;
+  /** For the expiry of certificates; ms since the epoch. */
+  readonly now?: () => number;
+}
+
+export type LoadResult =
+  | { readonly ok: true; readonly config: Config; readonly hash: string; readonly warnings: readonly Finding[] }
+  | { readonly ok: false; readonly faults: readonly Finding[] };
+
+/** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
+export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: LoadOptions): LoadResult {
+  let text: string;
+  try {
+    text = readFile(file);
+  } catch (error) {
+    return { ok: false, faults: [aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, 'Name another with --config or ECO_EGRESS_CONFIG.')] };
+  }
+
+  const faults = collect();
+  const warnings = collect();
+  const { document, lines } = readYaml(text, faults.complain);
+  const tree = document === null ? null : readTree(document, lines, env, faults.complain);
+  const reading = { directory: dirname(resolve(file)), readFile, now: now(), complain: faults.complain, warn: warnings.complain };
+  const config = tree === null ? null : readContent(tree, reading);
+
+  const source = { file, text, lines, places: tree?.places ?? new Map<string, Place>() };
+  if (config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
+  warnAbout(config, warnings.complain);
+  return { ok: true, config, hash: hashOf(config), warnings: locateAll(warnings.found, source) };
+}
+
+const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
+
+function readContent(tree: Tree, reading: TlsReading): Config | null {
+  const { complain } = reading;
+  const content = FILE.safeParse(tree.value, { error: explainIssue });
+  if (!content.success) complainAbout(content.error.issues, tree, complain);
+
+  const draft = draftOf(tree.value);
+  crossCheck(draft, complain);
+  const tls = new Map<string, UpstreamTlsConfig>();
+  for (const [name, destination] of draft.destinations) {
+    if (destination.tls !== undefined) tls.set(name, readTlsFiles(destination.tls, ['destinations', name, 'tls'], reading));
+  }
+  return content.success ? normalise(content.data, (name) => tls.get(name) ?? NO_TLS) : null;
+}
+
+function collect(): { found: Complaint[]; complain: Complain } {
+  const found: Complaint[] = [];
+  return {
+    found,
+    complain: (path, problem, instead, aim = 'value') => {
+      found.push({ path, problem, instead, aim });
+    },
+  };
+}
+
+function hashOf(config: Config): string {
+  return createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 12);
+}
+
+function readUtf8(path: string): string {
+  return readFileSync(path, 'utf8');
+}

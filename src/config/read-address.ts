@@ -1,0 +1,85 @@
+/** Readers of network addresses in a configuration file: address ranges, listen addresses, DNS servers, hosts. */
+import { isIP, isIPv4, isIPv6 } from 'node:net';
+import ipaddr from 'ipaddr.js';
+import { formatAuthority, parseConfigHost, parseHostPattern } from '../target/host.ts';
+import type { ListenAddress } from './config.ts';
+import { quote, show } from './finding.ts';
+import { wrong, type Read } from './read-scalar.ts';
+
+/** A CIDR range, or one address, which is the range of itself. Given back canonical: `10.8.0.0/14`. */
+export function readCidr(value: unknown): Read<string> {
+  const example = 'Write an address range like 10.8.0.0/14 or fd00::/8, or one address like 10.8.0.1.';
+  const match = typeof value === 'string' ? /^([^/%]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(value) : null;
+  const address = match?.[1] ?? '';
+  const version = isIP(address);
+  if (version === 0) return wrong(`${show(value)} is not an address range.`, example);
+  const most = version === 4 ? 32 : 128;
+  const bits = match?.[2] === undefined ? most : Number(match[2]);
+  if (bits > most) return wrong(`${show(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
+  const parsed = ipaddr.parse(address);
+  if (parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress()) {
+    const inside = bits >= 96 ? `${parsed.toIPv4Address().toString()}/${bits - 96}` : 'the IPv4 range itself';
+    return wrong(`${show(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
+  }
+  const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${address}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${address}/${bits}`);
+  if (network.toString() !== parsed.toString()) {
+    return wrong(
+      `${show(value)} is an address inside a range, not the range.`,
+      `Write ${network.toString()}/${bits} for the whole range, or ${parsed.toString()}/${most} for this one address.`,
+    );
+  }
+  return { value: `${network.toString()}/${bits}` };
+}
+
+/** `0.0.0.0:8080` or `[::]:8080`; port 0 lets the system choose. */
+export function readListenAddress(value: unknown): Read<ListenAddress> {
+  const text = typeof value === 'number' ? String(value) : value;
+  const match = typeof text === 'string' ? /^(?:\[([^\]]*)\]|([^:]*)):(0|[1-9]\d{0,4})$/.exec(text) : null;
+  const host = match?.[1] ?? match?.[2] ?? '';
+  const port = Number(match?.[3]);
+  if (match !== null && port <= 65_535) {
+    if (match[1] === undefined ? isIPv4(host) : isIPv6(host)) return { value: { host, port } };
+    if (match[1] !== undefined) return wrong(`${show(value)} has brackets around something that is no IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
+    const meant = host === 'localhost' ? '127.0.0.1' : '0.0.0.0';
+    return wrong(`${show(value)} has ${host === '' ? 'no address' : 'a name'} before the port.`, `Write an IP address: ${meant}:${port}.`);
+  }
+  const bare = typeof text === 'string' && /^\d{1,5}$/.test(text) && Number(text) <= 65_535;
+  return wrong(`${show(value)} is not a listen address.`, bare ? `Write the address too: 0.0.0.0:${Number(text)}.` : 'Write address:port, like 0.0.0.0:8080 or "[::]:8080".');
+}
+
+/** `10.0.0.10`, `10.0.0.10:53` or `[fd00::10]:53`; given back with its port, 53 where none is written. */
+export function readDnsServer(value: unknown): Read<string> {
+  if (typeof value === 'string') {
+    if (isIP(value) !== 0 && !value.includes('%')) return { value: formatAuthority(value, 53) };
+    const listen = readListenAddress(value);
+    if ('value' in listen && listen.value.port !== 0) return { value: formatAuthority(listen.value.host, listen.value.port) };
+  }
+  return wrong(`${show(value)} is not the address of a DNS server.`, 'Write an IP address, with a port if it is not 53: 10.0.0.10 or 10.0.0.10:5353.');
+}
+
+/** A canonical host, or `*.suffix` for the names below it. */
+export function readHostPattern(value: unknown): Read<string> {
+  const host = typeof value === 'string' ? parseHostPattern(value) : null;
+  if (host !== null) return { value: host };
+  return wrong(`${show(value)} is not a host.`, typeof value === 'string' ? adviseHost(value) : 'Write a name like eco-sit.telus.internal.');
+}
+
+/** The name to ask for and expect in the upstream's certificate. */
+export function readServerName(value: unknown): Read<string> {
+  const host = typeof value === 'string' ? parseConfigHost(value) : null;
+  // RFC 6066 §3: SNI never carries an address.
+  if (host !== null && isIP(host) === 0) return { value: host };
+  return wrong(`${show(value)} is not a host name.`, 'Write the name that stands in the certificate, like eco-sit.telus.internal.');
+}
+
+function adviseHost(text: string): string {
+  const scheme = /^[a-z][a-z0-9+.-]*:\/\/([^/:]*)/i.exec(text);
+  if (scheme !== null) return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quote(scheme[1] ?? '')}. Ports stand under ports, paths under http.paths.`;
+  const port = /^([^:]+):\d+$/.exec(text);
+  if (port !== null) return `Write the host alone: ${quote(port[1] ?? '')}. Ports stand under ports.`;
+  if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0) return 'A host is one name or address. Ranges stand under addresses: they limit what the names may resolve to.';
+  if (text === '*' || text === '*.') return 'There is no host that stands for all. Name them, or write *.telus.internal for the names below telus.internal.';
+  if (text.startsWith('.')) return `Write ${quote(`*${text}`)} for the names below it.`;
+  if (text.includes('*')) return 'A * stands only at the start, with a dot after it: *.telus.internal.';
+  return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';
+}

@@ -1,0 +1,51 @@
+/** Readers of what HTTP needs: gateway prefix and url, methods, paths. */
+import { parseAuthority } from '../target/host.ts';
+import type { GatewayConfig } from './config.ts';
+import { show } from './finding.ts';
+import { wrong, type Read } from './read-scalar.ts';
+
+/** Segments that mean the same before and after any decoding or normalising. */
+const PLAIN_SEGMENTS = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._~-]+)+$/;
+
+/** Canonical: one or more plain segments, no slash at the end. */
+export function readPrefix(value: unknown): Read<string> {
+  const prefix = typeof value === 'string' ? value.replace(/\/$/, '') : '';
+  if (PLAIN_SEGMENTS.test(prefix)) return { value: prefix };
+  if (value === '/' || value === '') return wrong(`${show(value)} would take every request that is meant for a host.`, 'Write a path of its own, like /eco.');
+  return wrong(`${show(value)} is not a gateway prefix.`, 'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.');
+}
+
+/** Where requests under the prefix go. */
+export function readGatewayUrl(value: unknown): Read<Omit<GatewayConfig, 'prefix'>> {
+  const example = 'Write a URL like https://eco-sit.telus.internal, with a base path at most.';
+  const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)([^?#]*)([?#].*)?$/is.exec(value) : null;
+  if (match === null) return wrong(`${show(value)} is not a URL.`, example);
+  const scheme = match[1]?.toLowerCase();
+  if (scheme !== 'http' && scheme !== 'https') return wrong(`${show(value)} is neither http nor https.`, example);
+  const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
+  if (typeof authority === 'string') return wrong(`The host in ${show(value)} ${authority}.`, example);
+  if (match[4] !== undefined) return wrong(`${show(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
+  const basePath = (match[3] ?? '').replace(/\/$/, '');
+  if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath)) return wrong(`The path in ${show(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');
+  return { value: { scheme, host: authority.host, port: authority.port, basePath } };
+}
+
+/** RFC 9110 §9.1: a token, and its case matters. */
+export function readMethod(value: unknown): Read<string> {
+  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value)) return wrong(`${show(value)} is not a method.`, 'Write methods like GET and POST.');
+  if (value === '*') return wrong('"*" is not a method.', 'Take methods out: without it, every method may be used.');
+  if (value.toUpperCase() === 'CONNECT') return wrong('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
+  if (value !== value.toUpperCase()) return wrong(`${show(value)} would never match: methods are case-sensitive.`, `Write ${value.toUpperCase()}.`);
+  return { value };
+}
+
+/** An exact path, or a prefix written with a final `*`. */
+export function readPathPattern(value: unknown): Read<string> {
+  if (typeof value !== 'string' || !value.startsWith('/')) return wrong(`${show(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
+  if (value.slice(0, -1).includes('*')) return wrong(`${show(value)} has a * before its end.`, 'A * stands only at the end: /api/*.');
+  if (/[?#]/.test(value)) return wrong(`${show(value)} has a query or fragment.`, 'Write the path alone: queries are not judged.');
+  if (/\/\/|\/\.{1,2}(?:\/|\*?$)|[^\x21-\x7e]|[\\"<>^`{|}]/.test(value)) {
+    return wrong(`${show(value)} can be read in more than one way.`, 'Write it without //, dot segments, backslashes, spaces and non-ASCII characters.');
+  }
+  return { value };
+}

@@ -1,0 +1,77 @@
+/** Readers of single values: names, numbers, durations and sizes. Each gives the value, or what is wrong and what to write. */
+import { show } from './finding.ts';
+
+export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
+
+export function wrong(problem: string, instead: string): { problem: string; instead: string } {
+  return { problem, instead };
+}
+
+/** Names become metric labels. A letter is asked for, since keys of digits alone would lose their place in the order. */
+const NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
+
+export function readName(value: unknown): Read<string> {
+  if (typeof value === 'string' && NAME.test(value)) return { value };
+  return wrong(`${show(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
+}
+
+/** A whole number within bounds, both included. */
+export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
+  return (value) => {
+    if (typeof value === 'string' && /^\d+$/.test(value)) {
+      return wrong(`${show(value)} is text, not a number.`, `Write it without quotes: ${value}. A variable too: \${NAME}, on a line of its own.`);
+    }
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return { value };
+    return wrong(`${show(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
+  };
+}
+
+/** 1 to 65535; digits in quotes too, because a variable inside brackets has to stand in quotes. */
+export function readPort(value: unknown): Read<number> {
+  const port = typeof value === 'string' && /^[1-9]\d{0,4}$/.test(value) ? Number(value) : value;
+  if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535) return { value: port };
+  return wrong(`${show(value)} is not a port.`, 'Write a whole number from 1 to 65535.');
+}
+
+const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]]);
+
+/** Timers of the platform hold 31 bits of milliseconds: 596 hours. */
+const LONGEST_HOURS = 576;
+
+/** `500ms`, `30s`, `5m` or `2h`, as milliseconds. */
+export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Read<number> {
+  return (value) => {
+    if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
+      return wrong(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
+    }
+    const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
+    const unit = UNIT_MS.get(match?.[2] ?? '');
+    if (unit === undefined) return wrong(`${show(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
+    const ms = Number(match?.[1]) * unit;
+    if (ms > LONGEST_HOURS * 3_600_000) return wrong(`${show(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
+    if (ms === 0 && least === 'positive') return wrong(`${show(value)} would end everything at once.`, 'Write more than zero. A long time such as 24h comes close to none at all.');
+    return { value: ms };
+  };
+}
+
+const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
+
+/** `512B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */
+export function readSize(leastKiB: number, mostKiB: number): (value: unknown) => Read<number> {
+  return (value) => {
+    if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
+      return wrong(`${value} has no unit.`, 'Write a size with its unit: 512B, 64KiB or 1MiB.');
+    }
+    const match = typeof value === 'string' ? /^(\d+)(B|KiB|MiB)$/.exec(value) : null;
+    const unit = UNIT_BYTES.get(match?.[2] ?? '');
+    if (unit === undefined) return wrong(`${show(value)} is not a size.`, 'Write a whole number with its unit: 512B, 64KiB or 1MiB.');
+    const bytes = Number(match?.[1]) * unit;
+    if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
+    return wrong(`${show(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
+  };
+}
+
+export function readText(value: unknown): Read<string> {
+  if (typeof value === 'string' && value !== '') return { value };
+  return wrong(`${show(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
+}

@@ -1,0 +1,110 @@
+/**
+ * One walk over a parsed YAML document: gives its plain value with variables
+ * filled in, and remembers where in the file every part of it stands.
+ *
+ * Variables are filled into scalars after parsing, so a value from the
+ * environment is always one scalar, whatever characters it holds.
+ */
+import { isAlias, isMap, isScalar, isSeq, Scalar, type Document, type LineCounter, type ParsedNode, type YAMLMap } from 'yaml';
+import { quote, type Complain, type Path, type Range } from './finding.ts';
+import { interpolate, type Environment } from './interpolate.ts';
+
+/** Stands where a value could not be read: that was complained about, and all else said of it would be noise. */
+export const UNREADABLE = Symbol('unreadable');
+
+export interface Place {
+  /** The key; the value where there is no key. */
+  readonly key: Range;
+  readonly value: Range;
+  /** One value, not a list or mapping. */
+  readonly scalar: boolean;
+  /** Environment variables it was made of. */
+  readonly variables: readonly string[];
+}
+
+export interface Tree {
+  readonly value: unknown;
+  /** By `placeKey(path)`. A value that came out empty is not in `value`, but has its place. */
+  readonly places: ReadonlyMap<string, Place>;
+}
+
+export function placeKey(path: Path): string {
+  return JSON.stringify(path);
+}
+
+export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
+  const places = new Map<string, Place>();
+
+  /** Undefined: variables that yielded nothing, which counts as not written. */
+  function read(node: ParsedNode | null, path: Path, key: Range): unknown {
+    const value: Range = node === null ? key : [node.range[0], node.range[1]];
+    const place: Place = { key, value, scalar: isScalar(node) || isAlias(node), variables: [] };
+    places.set(placeKey(path), place);
+    if (isMap(node)) return readMap(node, path);
+    if (isSeq(node)) {
+      const items: unknown[] = [];
+      for (const item of node.items) {
+        const read_ = read(item, [...path, items.length], [item.range[0], item.range[1]]);
+        if (read_ !== undefined) items.push(read_);
+      }
+      return items;
+    }
+    if (isAlias(node)) {
+      complain(path, `*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
+      return UNREADABLE;
+    }
+    if (isScalar(node) && typeof node.value === 'string') return readText(node, node.value, path, place);
+    if (isScalar(node) && node.value !== null) return node.value;
+    complain(path, 'There is no value here.', 'Write a value, or take the whole line out.', 'key');
+    return UNREADABLE;
+  }
+
+  function readText(node: Scalar, source: string, path: Path, place: Place): unknown {
+    const { text, variables, problems } = interpolate(source, env);
+    if (problems.length > 0) {
+      for (const { problem, instead } of problems) complain(path, problem, instead);
+      return UNREADABLE;
+    }
+    if (variables.length === 0) return text;
+    places.set(placeKey(path), { ...place, variables });
+    const trimmed = text.trim();
+    if (trimmed === '') return undefined;
+    return node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
+  }
+
+  /** What YAML makes of unquoted text: a number, true or false, or else the text itself. */
+  function readPlain(text: string): unknown {
+    for (const tag of document.schema.tags) {
+      if (tag.default === true && tag.collection === undefined && tag.test?.test(text) === true) {
+        const value = tag.resolve(text, () => {}, {});
+        if (typeof value === 'number' || typeof value === 'boolean') return value;
+      }
+    }
+    return text;
+  }
+
+  function readMap(node: YAMLMap.Parsed, path: Path): Record<string, unknown> {
+    const result: Record<string, unknown> = {};
+    const lineOf = new Map<string, number>();
+    for (const { key, value } of node.items) {
+      const range: Range = [key.range[0], key.range[1]];
+      const name = isScalar(key) ? key.source : '';
+      const inside = [...path, name];
+      const first = lineOf.get(name);
+      if (name === '' || name === '__proto__') {
+        complain(path, 'A key here is not a plain word.', 'Write key: value, the key one word.', range);
+      } else if (name === '<<') {
+        complain(path, '<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
+      } else if (first !== undefined) {
+        complain(inside, `${quote(name)} is written twice; the first one is on line ${first}.`, 'Keep one of the two, or give them different names.', range);
+      } else {
+        lineOf.set(name, lines.linePos(range[0]).line);
+        const read_ = read(value, inside, range);
+        if (read_ !== undefined) result[name] = read_;
+      }
+    }
+    return result;
+  }
+
+  return { value: read(document.contents, [], [0, 0]), places };
+}

@@ -1,0 +1,54 @@
+/** YAML text to a document, with every syntax error in words that say what to do about it. */
+import { LineCounter, parseDocument, type Document, type ErrorCode, type YAMLError } from 'yaml';
+import type { Complain } from './finding.ts';
+
+/** The document is null when the text cannot be judged further; `complain` has heard why. */
+export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+
+  // One mistake makes the parser stumble over the rest of its line, and over all that follows a lost bracket.
+  let lastLine = 0;
+  let lost = false;
+  for (const error of [...document.errors, ...document.warnings]) {
+    const { line } = lines.linePos(error.pos[0]);
+    const follows = error.code === 'UNEXPECTED_TOKEN' && lost;
+    if (error.code === 'UNEXPECTED_TOKEN') lost = true;
+    if (line === lastLine || follows) continue;
+    lastLine = line;
+    complain([], `This is not valid YAML: ${lowerFirst(error.message)}.`, adviseSyntax(error, lineText(text, lines, line)), error.pos);
+  }
+  if (lastLine > 0) return { document: null, lines };
+
+  if (document.contents === null) {
+    complain([], 'The file is empty.', 'Start from deploy/config/egress.yaml, or from docs/configuration.md.');
+    return { document: null, lines };
+  }
+  return { document, lines };
+}
+
+const ADVICE: Partial<Record<ErrorCode, string>> = {
+  TAB_AS_INDENT: 'Indent with spaces.',
+  BAD_INDENT: 'Check the indentation, and that every [ and { is closed.',
+  MISSING_CHAR: 'Check the quotes, brackets and commas of this line.',
+  BLOCK_AS_IMPLICIT_KEY: 'A text with ": " in it needs quotes; a nested key needs a line of its own.',
+  MULTIPLE_DOCS: 'Keep one document: take the --- line out.',
+  BAD_SCALAR_START: 'Put the text in quotes.',
+  TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
+};
+
+/** In `[ ]` and `{ }` the braces of an unquoted variable are YAML's own. */
+const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s]*\$\{/;
+
+function adviseSyntax(error: YAMLError, line: string): string {
+  if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} that stands inside [ ] or { } in quotes: ["${NAME}"].';
+  return ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
+}
+
+function lineText(text: string, lines: LineCounter, line: number): string {
+  return text.slice(lines.lineStarts[line - 1] ?? 0, lines.lineStarts[line] ?? text.length);
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

@@ -1,0 +1,128 @@
+/**
+ * The configuration file: which keys there are, what each takes, and what it
+ * is when left out. Defaults are written as a person would write them.
+ * docs/configuration.md is held to this file by a test.
+ */
+import * as z from 'zod';
+import { HTTP_FORMS } from './config.ts';
+import { readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
+import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
+import { readDuration, readInteger, readName, readPort, readSize, readText, type Read } from './read-scalar.ts';
+
+/** A complaint inside a schema issue: problem and advice are its two lines. */
+export const ADVICE_SEPARATOR = '\n';
+
+function scalar<T>(read: (value: unknown) => Read<T>) {
+  return z.unknown().transform((value, context): T => {
+    const result = read(value);
+    if ('value' in result) return result.value;
+    context.issues.push({ code: 'custom', input: value, message: `${result.problem}${ADVICE_SEPARATOR}${result.instead}` });
+    return z.NEVER;
+  });
+}
+
+/** A list; one text with commas counts as one, so that a whole list fits into one variable. */
+function listOf<T extends z.ZodType>(item: T) {
+  return z.preprocess((value) => {
+    if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
+    return typeof value === 'number' ? [value] : value;
+  }, z.array(item).min(1));
+}
+
+const duration = scalar(readDuration('positive'));
+const durationOrZero = scalar(readDuration('zero'));
+const amount = scalar(readInteger(1, 1_000_000));
+const name = scalar(readName);
+const forms = listOf(z.enum(HTTP_FORMS)).prefault([...HTTP_FORMS]);
+const headerMode = z.enum(['off', 'pass', 'append']).prefault('off');
+
+/** Written as its address alone, or as a mapping. */
+const httpListener = z.preprocess(
+  (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
+  z.strictObject({ address: scalar(readListenAddress), forms }),
+);
+
+export const LISTENERS = {
+  http: listOf(httpListener).prefault(['0.0.0.0:8080', '0.0.0.0:3128']),
+  admin: scalar(readListenAddress).prefault('0.0.0.0:9090'),
+};
+
+export const CLIENT = { addresses: listOf(scalar(readCidr)) };
+
+export const DESTINATION = {
+  hosts: listOf(scalar(readHostPattern)),
+  ports: listOf(scalar(readPort)),
+  addresses: listOf(scalar(readCidr)).optional(),
+  forms,
+  gateway: z.strictObject({ prefix: scalar(readPrefix), url: scalar(readGatewayUrl) }).optional(),
+  http: z
+    .strictObject({ methods: listOf(scalar(readMethod)).optional(), paths: listOf(scalar(readPathPattern)).optional() })
+    .prefault({}),
+  tls: z
+    .strictObject({
+      caFile: scalar(readText).optional(),
+      certFile: scalar(readText).optional(),
+      keyFile: scalar(readText).optional(),
+      serverName: scalar(readServerName).optional(),
+    })
+    .prefault({}),
+};
+
+export const RULE = { clients: listOf(name), destinations: listOf(name) };
+
+const dns = z.strictObject({
+  servers: listOf(scalar(readDnsServer)).optional(),
+  ttl: durationOrZero.prefault('30s'),
+  staleFor: durationOrZero.prefault('1h'),
+});
+
+const headers = z.strictObject({ via: z.boolean().prefault(true), forwarded: headerMode, xForwarded: headerMode });
+
+const limits = z.strictObject({
+  connections: amount.prefault(10_000),
+  tunnels: amount.prefault(4000),
+  tunnelsPerClient: amount.prefault(1000),
+  exchanges: amount.prefault(4000),
+  exchangesPerClient: amount.prefault(1000),
+  headerBytes: scalar(readSize(1, 1024)).prefault('64KiB'),
+  headerFields: scalar(readInteger(1, 10_000)).prefault(500),
+  upstreamConnections: scalar(readInteger(1, 64_512)).prefault(64),
+  upstreamQueue: scalar(readInteger(0, 1_000_000)).prefault(1000),
+});
+
+const timeouts = z.strictObject({
+  resolve: duration.prefault('5s'),
+  connect: duration.prefault('10s'),
+  tls: duration.prefault('10s'),
+  requestHeaders: duration.prefault('60s'),
+  responseHeaders: duration.prefault('2m'),
+  body: duration.prefault('5m'),
+  keepAlive: duration.prefault('75s'),
+  upstreamKeepAlive: duration.prefault('30s'),
+  tunnelIdle: duration.prefault('1h'),
+  tunnelAge: duration.prefault('24h'),
+  drainDelay: durationOrZero.prefault('5s'),
+  drain: duration.prefault('25s'),
+});
+
+const log = z.strictObject({
+  level: z.enum(['debug', 'info', 'warn', 'error']).prefault('info'),
+  format: z.enum(['json', 'text']).prefault('json'),
+});
+
+export const FILE = z.strictObject({
+  version: z.literal(1),
+  name: name.prefault('eco-egress'),
+  listeners: z.strictObject(LISTENERS).prefault({}),
+  clients: z.record(z.string(), z.strictObject(CLIENT)).prefault({}),
+  destinations: z.record(z.string(), z.strictObject(DESTINATION)).prefault({}),
+  rules: z.array(z.strictObject(RULE)).prefault([]),
+  dns: dns.prefault({}),
+  headers: headers.prefault({}),
+  limits: limits.prefault({}),
+  timeouts: timeouts.prefault({}),
+  log: log.prefault({}),
+});
+
+/** The file after parsing, with defaults, before it becomes a Config. */
+export type FileContent = z.output<typeof FILE>;

@@ -1,0 +1,112 @@
+/** Reads the certificate files of a destination and makes sure now that TLS will take them later. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { resolve } from 'node:path';
+import type { UpstreamTlsConfig } from './config.ts';
+import { quote, type Complain, type Path } from './finding.ts';
+
+/** Throws what node:fs throws. */
+export type ReadFile = (path: string) => string;
+
+export interface TlsKeys {
+  readonly caFile?: string | undefined;
+  readonly certFile?: string | undefined;
+  readonly keyFile?: string | undefined;
+  readonly serverName?: string | undefined;
+}
+
+export interface TlsReading {
+  /** Relative files are looked for here. */
+  readonly directory: string;
+  readonly readFile: ReadFile;
+  /** For expiry; ms since the epoch. */
+  readonly now: number;
+  readonly complain: Complain;
+  readonly warn: Complain;
+}
+
+export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
+  const { complain } = reading;
+  const ca = readPem(keys.caFile, [...path, 'caFile'], reading);
+  const cert = readPem(keys.certFile, [...path, 'certFile'], reading);
+  const key = readPem(keys.keyFile, [...path, 'keyFile'], reading);
+
+  if (ca !== null) parseCertificates(ca, [...path, 'caFile'], reading);
+  const leaf = cert === null ? null : parseCertificates(cert, [...path, 'certFile'], reading);
+  if (keys.certFile !== undefined && keys.keyFile === undefined) {
+    complain([...path, 'certFile'], 'A client certificate is of no use without its key.', 'Add keyFile, or take certFile out.');
+  }
+  if (keys.keyFile !== undefined && keys.certFile === undefined) {
+    complain([...path, 'keyFile'], 'A key is of no use without its client certificate.', 'Add certFile, or take keyFile out.');
+  }
+  if (key !== null) checkKey(key, leaf, [...path, 'keyFile'], complain);
+  return { ca, cert, key, serverName: keys.serverName ?? null };
+}
+
+function readPem(file: string | undefined, path: Path, { directory, readFile, complain }: TlsReading): string | null {
+  if (file === undefined) return null;
+  const full = resolve(directory, file);
+  try {
+    const text = readFile(full);
+    if (text.includes('-----BEGIN ')) return text;
+    complain(path, `${quote(full)} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
+  } catch (error) {
+    complain(path, `${quote(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+  }
+  return null;
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/** Returns the first certificate, or null after a complaint. */
+function parseCertificates(pem: string, path: Path, { complain, warn, now }: TlsReading): X509Certificate | null {
+  const blocks = pem.match(CERTIFICATE) ?? [];
+  if (blocks.length === 0) {
+    complain(path, 'The file holds no certificate.', 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
+    return null;
+  }
+  if (pem.split('-----BEGIN CERTIFICATE-----').length - 1 !== blocks.length) {
+    complain(path, 'A certificate in the file has no end.', 'Export the file again: it seems cut off.');
+    return null;
+  }
+  const certificates: X509Certificate[] = [];
+  blocks.forEach((block, index) => {
+    try {
+      certificates.push(new X509Certificate(block));
+    } catch (error) {
+      complain(path, `Certificate ${index + 1} of ${blocks.length} in the file is damaged: ${message(error)}.`, 'Export the file again.');
+    }
+  });
+  for (const certificate of certificates) {
+    if (certificate.validToDate.getTime() < now) {
+      warn(path, `The certificate of ${quote(certificate.subject.replaceAll('\n', ', '))} expired on ${certificate.validToDate.toISOString().slice(0, 10)}.`, 'Renew it: peers will refuse it.');
+    }
+  }
+  return certificates.length === blocks.length ? (certificates[0] ?? null) : null;
+}
+
+function checkKey(pem: string, leaf: X509Certificate | null, path: Path, complain: Complain): void {
+  try {
+    const key = createPrivateKey(pem);
+    if (leaf === null || leaf.checkPrivateKey(key)) return;
+    complain(path, 'The key does not belong to the certificate in certFile.', 'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.');
+  } catch (error) {
+    const locked = typeof error === 'object' && error !== null && 'code' in error && error.code === 'ERR_MISSING_PASSPHRASE';
+    if (locked) complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
+    else complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
+  }
+}
+
+const READ_ERRORS = new Map([
+  ['ENOENT', 'there is no such file'],
+  ['EACCES', 'permission denied'],
+  ['EISDIR', 'it is a directory'],
+]);
+
+export function describeReadError(error: unknown): string {
+  const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+  return READ_ERRORS.get(code) ?? message(error);
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
