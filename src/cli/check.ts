@@ -1,0 +1,62 @@
+/** `eco-egress check`: every fault of a configuration file, or what it permits. Starts nothing. */
+import type { Config } from '../config/config.ts';
+import type { Finding } from '../config/finding.ts';
+import { formatFindings } from '../config/format-findings.ts';
+import { loadConfig, type LoadResult } from '../config/load.ts';
+import { formatAuthority } from '../target/host.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+import { chooseConfigFile, openConfig } from './open-config.ts';
+import { listPermits, permitTable } from './permits.ts';
+
+export interface CheckOptions {
+  readonly config?: string;
+  readonly json?: boolean;
+}
+
+/** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one. */
+export function run(options: CheckOptions, io: CommandIo): Promise<number> {
+  return Promise.resolve(options.json === true ? checkJson(options, io) : checkText(options, io));
+}
+
+function checkText(options: CheckOptions, io: CommandIo): number {
+  const opened = openConfig(options.config, io);
+  if (opened === null) return EXIT.usage;
+  const { config, file, hash, warnings } = opened;
+  const parts = [`${file} is valid (${hash}).\n`, permitText(config, io.stdout), listenerText(config)];
+  if (warnings.length > 0) {
+    const count = warnings.length === 1 ? 'One warning:' : `${warnings.length} warnings:`;
+    parts.push(`${count}\n\n${formatFindings(warnings, 'warning', io.stdout)}`);
+  }
+  io.stdout.write(parts.join('\n'));
+  return EXIT.ok;
+}
+
+function checkJson(options: CheckOptions, io: CommandIo): number {
+  const file = chooseConfigFile(options.config, io.env);
+  const result = loadConfig({ file, env: io.env });
+  io.stdout.write(`${JSON.stringify(reportOf(file, result), null, 2)}\n`);
+  return result.ok ? EXIT.ok : EXIT.usage;
+}
+
+function reportOf(file: string, result: LoadResult): unknown {
+  if (!result.ok) return { ok: false, file, faults: result.faults.map(plain) };
+  const { config, hash, warnings } = result;
+  return { ok: true, file, hash, permits: listPermits(config), listeners: config.listeners, warnings: warnings.map(plain) };
+}
+
+function plain({ file, line, column, path, problem, instead }: Finding): Omit<Finding, 'excerpt'> {
+  return { file, line, column, path, problem, instead };
+}
+
+function permitText(config: Config, stream: NodeJS.WritableStream): string {
+  const permits = listPermits(config);
+  if (permits.length === 0) return 'It permits nothing: every request is denied.\n';
+  return `It permits this, and denies everything else:\n${permitTable(permits, stream)}\n`;
+}
+
+function listenerText({ listeners }: Config): string {
+  const lines = listeners.http.map(({ host, port, forms }) => `  http   ${formatAuthority(host, port).padEnd(22)} ${forms.join(', ')}`);
+  lines.push(`  admin  ${formatAuthority(listeners.admin.host, listeners.admin.port).padEnd(22)} /metrics, /healthz, /readyz`);
+  return `Listeners:\n${lines.join('\n')}\n`;
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+/**
+ * The process: arguments, .env, exit codes, and one clear line for whatever
+ * goes wrong. What a command does stands in cli/, loaded only when it is asked for.
+ */
+import { Command, CommanderError } from 'commander';
+import { config as readDotenv } from 'dotenv';
+import packageJson from '../package.json' with { type: 'json' };
+import { EXIT } from './cli/exit.ts';
+import type { CommandIo } from './cli/io.ts';
+
+type Run<Options> = (options: Options, io: CommandIo) => Promise<number>;
+
+/** Throws CommanderError for wrong arguments, and whatever the command throws. */
+async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
+  let exitCode: number = EXIT.usage;
+  const program = new Command('eco-egress')
+    .description('Egress proxy with one address: lets through what the allowlist permits, forwards it, says what it did.')
+    .version(packageJson.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .exitOverride()
+    .showHelpAfterError('Run "eco-egress --help" to see what there is.')
+    .addHelpText('after', '\nExamples:\n  eco-egress demo\n  eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration.\n');
+
+  const command = <Options>(name: string, summary: string, example: string, load: () => Promise<{ run: Run<Options> }>) =>
+    program
+      .command(name)
+      .description(summary)
+      .addHelpText('after', `\nExample:\n  ${example}\n`)
+      .action(async (options: Options) => {
+        const { run } = await load();
+        exitCode = await run(options, io);
+      });
+  const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
+
+  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'eco-egress serve --config deploy/config/egress.yaml', () => import('./cli/serve.ts')).option(...configOption);
+  command('check', 'Validate a configuration file and show what it permits.', 'eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
+    .option(...configOption)
+    .option('--json', 'print one JSON document instead of text');
+  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'eco-egress demo', () => import('./cli/demo.ts'));
+  // Its options come with its module, which is too heavy for the other commands to wait for.
+  if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);
+
+  await program.parseAsync(argv, { from: 'user' });
+  return exitCode;
+}
+
+/** Fills in what the environment leaves open from `.env` of the working directory, if there is one. */
+function fillEnvironment(): void {
+  const { error } = readDotenv({ quiet: true });
+  if (error !== undefined && !('code' in error && error.code === 'ENOENT')) throw new Error(`.env cannot be read: ${error.message}`);
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (process.env['ECO_EGRESS_DEBUG']) return error.stack ?? error.message;
+  return error.cause === undefined ? error.message : `${error.message} (${describe(error.cause)})`;
+}
+
+// A reader that went away (`eco-egress check | head`) is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
+try {
+  fillEnvironment();
+  process.exitCode = await runCommand(process.argv.slice(2), process);
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  } else {
+    process.stderr.write(`eco-egress: ${describe(error)}\n`);
+    process.exitCode = EXIT.failed;
+  }
+}
