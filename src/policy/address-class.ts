@@ -29,37 +29,33 @@ interface Judged {
 
 const PUBLIC: Judged = { class: 'public', reference: null };
 
-/**
- * Reads an IP literal strictly: four decimal parts or RFC 4291 text, nothing
- * that another reader could take for another address. IPv4-mapped addresses
- * come out as IPv4, because the kernel dials them so.
- * @returns null for anything else: names, `0x7f.1`, brackets, zone ids.
- */
-export function parseAddress(text: string): Parsed | null {
+/** IPv4-mapped addresses come out as IPv4, because the kernel dials them so. */
+function parseAddress(text: string): Parsed | null {
   // ipaddr.js also takes 127.1 and 0x7f.1, and isIP takes zone ids; an address means one place only without them.
   if (isIP(text) === 0 || text.includes('%')) return null;
-  const parsed = ipaddr.parse(text);
-  return parsed.kind() === 'ipv6' && (parsed as ipaddr.IPv6).isIPv4MappedAddress()
-    ? (parsed as ipaddr.IPv6).toIPv4Address()
-    : parsed;
+  // ipaddr.js reads ::10.0.0.1 as the mapped ::ffff:10.0.0.1, the kernel as ::a00:1: spelt out, both read the same.
+  const parsed = ipaddr.parse(text.replace(/^::(?=\d+\.)/, '0:0:0:0:0:0:'));
+  return parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress() ? parsed.toIPv4Address() : parsed;
 }
 
-/** @returns null when `text` is not a plain IP literal (see parseAddress). */
+/**
+ * Reads an IP literal strictly: four decimal parts or RFC 4291 text, nothing
+ * that another reader could take for another address.
+ * @returns null for anything else: names, `0x7f.1`, brackets, zone ids
+ */
 export function classifyAddress(text: string): ClassifiedAddress | null {
   const address = parseAddress(text);
   if (address === null) return null;
-  const canonical = address.kind() === 'ipv4' ? address.toString() : (address as ipaddr.IPv6).toRFC5952String();
-
-  if (address.kind() === 'ipv4') {
-    const via = text.includes(':') ? ('mapped' as const) : null;
-    return { ...judge(address, IPV4_TABLE), via, canonical };
+  if (address instanceof ipaddr.IPv4) {
+    return { ...judge(address, IPV4_TABLE), via: text.includes(':') ? 'mapped' : null, canonical: address.toString() };
   }
 
+  const canonical = address.toRFC5952String();
   const outer = judge(address, IPV6_TABLE);
   // Nothing delivers out of these to an IPv4 address; :: and ::1 are no IPv4-compatible addresses either (RFC 4291 §2.5.5.1).
   if (outer.class !== 'public' && outer.class !== 'transition') return { ...outer, via: null, canonical };
 
-  const found = embedded(address as ipaddr.IPv6);
+  const found = embedded(address);
   for (const inner of found.addresses) {
     const judged = judge(inner, IPV4_TABLE);
     if (judged.class !== 'public') return { ...judged, via: found.via, canonical };

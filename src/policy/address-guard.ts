@@ -3,11 +3,11 @@
  * never ourselves, only the listed ranges where ranges are listed, public
  * unicast otherwise.
  */
-import ipaddr from 'ipaddr.js';
 import type { DestinationConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { classifyAddress, parseAddress } from './address-class.ts';
+import { classifyAddress } from './address-class.ts';
 import type { ClassifiedAddress } from './address-class.ts';
+import { buildCidrTable } from './cidr-table.ts';
 
 /**
  * The ranges of the destination are compiled here, once.
@@ -21,13 +21,12 @@ export function createAddressGuard(
   destination: Pick<DestinationConfig, 'name' | 'addresses'>,
   isSelf: (address: string, port: number) => boolean,
 ): (address: string, port: number) => Fault | null {
-  const ranges = destination.addresses?.map(parseRange) ?? null;
+  const ranges = destination.addresses === null ? null : buildCidrTable([destination.addresses]);
   const key = `destinations.${destination.name}.addresses`;
 
   return (address, port) => {
     const known = classifyAddress(address);
-    const parsed = parseAddress(address);
-    if (known === null || parsed === null) {
+    if (known === null) {
       return new Fault('address-not-allowed', `${destination.name}: ${address} is not a plain IP address`, {
         remedy: 'Make the name resolve to addresses without a zone id.',
       });
@@ -40,7 +39,7 @@ export function createAddressGuard(
     }
 
     if (ranges !== null) {
-      if (ranges.some(([network, bits]) => network.kind() === parsed.kind() && parsed.match(network, bits))) return null;
+      if (ranges.find(known.canonical) !== -1) return null;
       return new Fault(
         'address-not-allowed',
         `${destination.name}: ${describe(known)} is outside the ranges listed in ${key}`,
@@ -61,14 +60,4 @@ function describe(known: ClassifiedAddress): string {
   const via = known.via === null || known.via === 'mapped' ? '' : ` through ${known.via}`;
   const reference = known.reference === null ? '' : `, ${known.reference}`;
   return `${known.canonical} (${known.class}${via}${reference})`;
-}
-
-function parseRange(text: string): readonly [ipaddr.IPv4 | ipaddr.IPv6, number] {
-  if (!ipaddr.isValidCIDR(text)) throw new TypeError(`${text} is not a CIDR such as 10.40.0.0/16`);
-  const [network, bits] = ipaddr.parseCIDR(text);
-  // Mapped answers are compared as IPv4, so a mapped range has to be as well.
-  if (network.kind() === 'ipv6' && bits >= 96 && (network as ipaddr.IPv6).isIPv4MappedAddress()) {
-    return [(network as ipaddr.IPv6).toIPv4Address(), bits - 96];
-  }
-  return [network, bits];
 }
