@@ -1,6 +1,7 @@
 /** Finds the first of several CIDR lists that holds an address, in time that does not grow with their length. */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { parseHost } from '../target/host.ts';
 
 export interface CidrTable {
   /** The smallest index of a list that holds the address; -1 when none does, or when the text is no IP address. */
@@ -16,6 +17,7 @@ interface TrieNode {
 
 const NONE = 0x7fff_ffff;
 const MAPPED_PREFIX = '::ffff:';
+const MAPPED_BITS = 96;
 const DOT = 0x2e;
 const ZERO = 0x30;
 
@@ -84,8 +86,13 @@ function findIPv6(v4: TrieNode, v6: TrieNode, address: string): number {
   if (!isIPv6(address)) return NONE;
   // A link-local peer shows the interface it came by (`fe80::1%eth0`), which is no part of its address (RFC 4007 §11).
   const zone = address.indexOf('%');
-  const bytes = ipaddr.process(zone === -1 ? address : address.slice(0, zone)).toByteArray();
-  return walk(bytes.length === 4 ? v4 : v6, bytes);
+  const parsed = parseIPv6(zone === -1 ? address : address.slice(0, zone));
+  return parsed.isIPv4MappedAddress() ? walk(v4, parsed.toIPv4Address().toByteArray()) : walk(v6, parsed.toByteArray());
+}
+
+/** ipaddr.js takes `::1.2.3.4` for `::ffff:1.2.3.4`, so it is only shown addresses without dots. */
+function parseIPv6(address: string): ipaddr.IPv6 {
+  return ipaddr.IPv6.parse(address.includes('.') ? (parseHost(`[${address}]`) ?? address) : address);
 }
 
 /** Dotted decimal, also as `::ffff:1.2.3.4`, as an unsigned number; -1 for anything else. By hand: it is read once per request. */
@@ -120,11 +127,10 @@ function readCidr(entry: string): { bytes: readonly number[]; bits: number } {
   if ((!isIPv4 && !isIPv6(address)) || address.includes('%') || bits === -1 || bits > width) {
     throw new TypeError(`${entry} is not a CIDR such as 10.8.0.0/14`);
   }
-  const parsed = ipaddr.parse(address);
-  if (parsed.kind() === 'ipv6' && (parsed as ipaddr.IPv6).isIPv4MappedAddress() && bits >= 96) {
-    return { bytes: (parsed as ipaddr.IPv6).toIPv4Address().toByteArray(), bits: bits - 96 };
-  }
-  return { bytes: parsed.toByteArray(), bits };
+  if (isIPv4) return { bytes: ipaddr.IPv4.parse(address).toByteArray(), bits };
+  const parsed = parseIPv6(address);
+  if (!parsed.isIPv4MappedAddress() || bits < MAPPED_BITS) return { bytes: parsed.toByteArray(), bits };
+  return { bytes: parsed.toIPv4Address().toByteArray(), bits: bits - MAPPED_BITS };
 }
 
 function readPrefixLength(text: string): number {

@@ -1,0 +1,223 @@
+import fc from 'fast-check';
+import t from 'tap';
+import type { ClientConfig, DestinationConfig, HttpForm } from '../../src/config/config.ts';
+import { compilePolicy, type PolicyConfig } from '../../src/policy/compile.ts';
+import { decide, identify } from '../../src/policy/decide.ts';
+import type { Ask, Verdict } from '../../src/policy/verdict.ts';
+import type { FaultCode } from '../../src/errors.ts';
+
+const ECO = 'eco-sit.telus.internal';
+const ALL: HttpForm[] = ['connect', 'forward', 'gateway', 'host-routed'];
+
+function destination(name: string, hosts: string[], more: Partial<DestinationConfig> = {}): DestinationConfig {
+  const tls = { ca: null, cert: null, key: null, serverName: null };
+  return { name, hosts, ports: [443, 80], addresses: null, forms: ALL, gateway: null, methods: null, paths: null, tls, ...more };
+}
+
+const sit: ClientConfig = { name: 'dynatrace-sit', addresses: ['10.8.0.0/14', 'fd00::/8'] };
+const ops: ClientConfig = { name: 'ops', addresses: ['10.0.0.0/8'] };
+
+const config: PolicyConfig = {
+  clients: [sit, ops],
+  destinations: [
+    destination('eco-sit', [ECO, '192.0.2.1']),
+    destination('eco-api', ['api.telus.internal'], { methods: ['GET', 'POST'], paths: ['/api/*', '/health', '/%7Euser'] }),
+    destination('wild', ['*.partner.example'], { ports: [443], forms: ['connect'] }),
+    destination('forbidden', ['unused.example']),
+  ],
+  rules: [
+    { clients: ['ops'], destinations: ['wild'] },
+    { clients: ['dynatrace-sit'], destinations: ['eco-sit', 'eco-api', 'wild'] },
+    { clients: ['dynatrace-sit', 'ops'], destinations: ['eco-sit'] },
+  ],
+};
+const policy = compilePolicy(config);
+
+const base: Ask = { form: 'connect', clientAddress: '10.8.1.4', host: ECO, port: 443, method: null, path: null };
+const ask = (more: Partial<Ask>): Verdict => decide(policy, { ...base, ...more });
+
+t.test('what is allowed, and by which rule', async (t) => {
+  const table: [more: Partial<Ask>, client: string, destination: string, rule: string][] = [
+    [{}, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ clientAddress: '::ffff:10.11.255.255' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ clientAddress: 'fd00::1' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ clientAddress: '10.12.0.0' }, 'ops', 'eco-sit', 'rules[2]'],
+    [{ clientAddress: '10.7.255.255', host: 'a.b.partner.example' }, 'ops', 'wild', 'rules[0]'],
+    [{ host: '192.0.2.1', port: 80 }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ form: 'forward', method: 'PATCH', path: '/a/../b' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ form: 'gateway', method: 'GET', path: '/a' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ host: 'api.telus.internal', form: 'forward', method: 'GET', path: '/api/' }, 'dynatrace-sit', 'eco-api', 'rules[1]'],
+    [{ host: 'api.telus.internal', form: 'forward', method: 'HEAD', path: '/api/%76%31' }, 'dynatrace-sit', 'eco-api', 'rules[1]'],
+    [{ host: 'api.telus.internal', form: 'forward', method: 'POST', path: '/healt%68' }, 'dynatrace-sit', 'eco-api', 'rules[1]'],
+    [{ host: 'api.telus.internal', form: 'forward', method: 'POST', path: '/~user' }, 'dynatrace-sit', 'eco-api', 'rules[1]'],
+    // A tunnel shows neither method nor path.
+    [{ host: 'api.telus.internal', method: 'CONNECT', path: '/x' }, 'dynatrace-sit', 'eco-api', 'rules[1]'],
+    [{ destination: 'eco-sit' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+  ];
+  for (const [more, client, name, rule] of table) {
+    const verdict = ask(more);
+    t.match(verdict, { verdict: 'allow', client: { name: client }, destination: { name }, rule }, JSON.stringify(more));
+    t.equal(ask(more), verdict, 'the same object again');
+  }
+});
+
+t.test('what is denied, why, and what would permit it', async (t) => {
+  const api: Partial<Ask> = { host: 'api.telus.internal', form: 'forward', method: 'GET', path: '/api/x' };
+  const table: [more: Partial<Ask>, code: FaultCode, client: string | null, destination: string | null, detail: RegExp, remedy: RegExp][] = [
+    [{ clientAddress: '11.0.0.0' }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^add 11\.0\.0\.0 to clients\.<name>\.addresses$/],
+    [{ clientAddress: 'fe00::1' }, 'client-not-allowed', null, null, /fe00::1/, /fe00::1/],
+    [{ clientAddress: 'x"\n' }, 'client-not-allowed', null, null, /\\u000a/, /\\u000a/],
+    [{ host: 'evil.example' }, 'host-not-allowed', 'dynatrace-sit', null, /evil\.example/, /^add evil\.example to destinations\.<name>\.hosts, .*dynatrace-sit$/],
+    [{ host: `${ECO}.evil.example` }, 'host-not-allowed', 'dynatrace-sit', null, /evil/, /add/],
+    [{ host: `evil${ECO}` }, 'host-not-allowed', 'dynatrace-sit', null, /evil/, /add/],
+    [{ host: `x.${ECO}` }, 'host-not-allowed', 'dynatrace-sit', null, /x\.eco/, /add/],
+    [{ host: 'partner.example' }, 'host-not-allowed', 'dynatrace-sit', null, /\*\.partner\.example stands for the names below it only/, /add partner/],
+    [{ host: 'xpartner.example' }, 'host-not-allowed', 'dynatrace-sit', null, /no destination$/, /add/],
+    [{ host: '192.0.2.2' }, 'host-not-allowed', 'dynatrace-sit', null, /192/, /add/],
+    [{ host: '169.254.169.254', port: 80 }, 'host-not-allowed', 'dynatrace-sit', null, /169/, /add/],
+    [{ host: '' }, 'host-not-allowed', 'dynatrace-sit', null, /""/, /add/],
+    [{ host: ECO.toUpperCase() }, 'host-not-allowed', 'dynatrace-sit', null, /ECO/, /add/],
+    [{ port: 22 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /eco-sit\.telus\.internal:22.*443, 80/, /^add 22 to destinations\.eco-sit\.ports$/],
+    [{ port: 444 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /444/, /444/],
+    [{ host: 'a.partner.example', port: 80 }, 'port-not-allowed', 'dynatrace-sit', 'wild', /80/, /^add 80 to destinations\.wild\.ports$/],
+    [{ host: 'a.partner.example', form: 'forward' }, 'form-not-allowed', 'dynatrace-sit', 'wild', /no forward requests/, /^add forward to destinations\.wild\.forms$/],
+    [{ clientAddress: '10.12.0.0', host: 'api.telus.internal' }, 'no-rule', 'ops', 'eco-api', /no rule lets ops use eco-api/, /^add \{ clients: \[ops\], destinations: \[eco-api\] \} to rules$/],
+    [{ host: 'unused.example' }, 'no-rule', 'dynatrace-sit', 'forbidden', /no rule/, /forbidden/],
+    [{ ...api, method: 'DELETE' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /DELETE/, /^add DELETE to destinations\.eco-api\.http\.methods$/],
+    [{ ...api, method: 'get' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /get/, /add get/],
+    [{ ...api, method: 'OPTIONS', path: '*' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /OPTIONS/, /OPTIONS/],
+    [{ ...api, path: '*' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /\*/, /paths/],
+    [{ ...api, path: '/api' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /the path \/api$/, /^add \/api to destinations\.eco-api\.http\.paths$/],
+    [{ ...api, path: '/apix/' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /apix/, /apix/],
+    [{ ...api, path: '/API/x' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /API/, /API/],
+    [{ ...api, path: '/health/' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /health/, /health/],
+    [{ ...api, path: '/api/../admin' }, 'path-ambiguous', 'dynatrace-sit', 'eco-api', /dot segment/, /plain form/],
+    [{ ...api, path: '/api/%2e%2e/admin' }, 'path-ambiguous', 'dynatrace-sit', 'eco-api', /dot segment/, /plain form/],
+    [{ form: 'gateway', method: 'GET', path: '/a%2fb%23' }, 'path-ambiguous', 'dynatrace-sit', 'eco-sit', /encoded slash/, /plain form/],
+    [{ form: 'gateway', method: 'GET', path: '//evil.example/' }, 'path-ambiguous', 'dynatrace-sit', 'eco-sit', /empty segment/, /plain form/],
+    [{ destination: 'wild' }, 'host-not-allowed', 'dynatrace-sit', null, /eco-sit/, /add/],
+  ];
+  for (const [more, code, client, name, detail, remedy] of table) {
+    const verdict = ask(more);
+    const title = JSON.stringify(more);
+    if (verdict.verdict === 'allow') {
+      t.fail(`${title}: was allowed`);
+      continue;
+    }
+    t.equal(verdict.code, code, title);
+    t.equal(verdict.client?.name ?? null, client, `${title}: client`);
+    t.equal(verdict.destination?.name ?? null, name, `${title}: destination`);
+    t.match(verdict.detail, detail, title);
+    t.match(verdict.remedy, remedy, title);
+  }
+});
+
+t.test('a host in several destinations: the first that permits port, form and client', async (t) => {
+  const several = compilePolicy({
+    clients: [sit, ops],
+    destinations: [
+      destination('eco-wild', ['*.telus.internal'], { ports: [8443] }),
+      destination('eco-https', [ECO], { ports: [443] }),
+      destination('eco-http', [ECO], { ports: [80], forms: ['forward'] }),
+      destination('eco-gateway', [ECO], { ports: [80], forms: ['gateway'] }),
+      destination('eco-ops', [ECO], { ports: [443, 8443] }),
+    ],
+    rules: [
+      { clients: ['dynatrace-sit'], destinations: ['eco-wild', 'eco-https', 'eco-http', 'eco-gateway'] },
+      { clients: ['ops'], destinations: ['eco-ops'] },
+    ],
+  });
+  const table: [more: Partial<Ask>, code: string, destination: string][] = [
+    [{ port: 443 }, 'rules[0]', 'eco-https'],
+    [{ port: 80, form: 'forward' }, 'rules[0]', 'eco-http'],
+    [{ port: 80, form: 'gateway' }, 'rules[0]', 'eco-gateway'],
+    [{ port: 80, form: 'connect' }, 'form-not-allowed', 'eco-http'],
+    [{ port: 8443 }, 'rules[0]', 'eco-wild'],
+    [{ port: 443, clientAddress: '10.12.0.0' }, 'rules[1]', 'eco-ops'],
+    [{ port: 80, form: 'forward', clientAddress: '10.12.0.0' }, 'no-rule', 'eco-http'],
+    [{ port: 22 }, 'port-not-allowed', 'eco-https'],
+    [{ port: 22, host: 'x.telus.internal' }, 'port-not-allowed', 'eco-wild'],
+    [{ port: 443, destination: 'eco-ops' }, 'no-rule', 'eco-ops'],
+    [{ port: 8443, destination: 'eco-https' }, 'port-not-allowed', 'eco-https'],
+  ];
+  for (const [more, expected, name] of table) {
+    const verdict = decide(several, { ...base, ...more });
+    t.equal(verdict.verdict === 'allow' ? verdict.rule : verdict.code, expected, JSON.stringify(more));
+    t.equal(verdict.destination?.name, name, JSON.stringify(more));
+  }
+});
+
+t.test('an empty policy permits nothing', async (t) => {
+  const empty = compilePolicy({ clients: [], destinations: [], rules: [] });
+  t.match(decide(empty, base), { verdict: 'deny', code: 'client-not-allowed' });
+  t.equal(identify(empty, '10.8.1.4'), null);
+  t.notOk(empty.hasHost(ECO));
+  const noRules = compilePolicy({ ...config, rules: [] });
+  t.match(decide(noRules, base), { verdict: 'deny', code: 'no-rule' });
+});
+
+t.test('who asks, and which hosts are known', async (t) => {
+  t.equal(identify(policy, '10.8.1.4'), sit);
+  t.equal(identify(policy, '10.12.0.0'), ops);
+  t.equal(identify(policy, '11.0.0.0'), null);
+  t.ok(policy.hasHost(ECO));
+  t.ok(policy.hasHost('a.partner.example'));
+  t.notOk(policy.hasHost('partner.example'));
+  t.notOk(policy.hasHost('eco-egress'));
+});
+
+t.test('the hash stands for what is permitted, and for nothing else', async (t) => {
+  const [first, ...others] = config.destinations;
+  if (first === undefined) throw new Error('no destination');
+  const changed = (more: Partial<DestinationConfig>): string => compilePolicy({ ...config, destinations: [{ ...first, ...more }, ...others] }).hash;
+  t.match(policy.hash, /^[0-9a-f]{16}$/);
+  t.equal(compilePolicy(structuredClone(config)).hash, policy.hash);
+  t.equal(changed({ ports: [80, 443], hosts: ['192.0.2.1', ECO] }), policy.hash, 'order inside a list');
+  t.equal(changed({ tls: { ca: 'x', cert: 'x', key: 'x', serverName: 'x' } }), policy.hash, 'key material');
+  const different = [
+    changed({ ports: [443] }),
+    changed({ hosts: [ECO] }),
+    changed({ addresses: ['10.40.0.0/16'] }),
+    changed({ forms: ['connect'] }),
+    changed({ methods: [] }),
+    changed({ paths: ['*'] }),
+    changed({ gateway: { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '' } }),
+    compilePolicy({ ...config, clients: [ops, sit] }).hash,
+    compilePolicy({ ...config, rules: config.rules.slice(1) }).hash,
+  ];
+  t.equal(new Set([policy.hash, ...different]).size, different.length + 1);
+});
+
+t.test('a configuration that was not checked is not compiled', async (t) => {
+  t.throws(() => compilePolicy({ ...config, rules: [{ clients: ['nobody'], destinations: ['eco-sit'] }] }), /clients\.nobody/);
+  t.throws(() => compilePolicy({ ...config, rules: [{ clients: ['ops'], destinations: ['nothing'] }] }), /destinations\.nothing/);
+  t.throws(() => compilePolicy({ ...config, destinations: [destination('x', ['X'])] }), TypeError);
+  t.throws(() => compilePolicy({ ...config, clients: [{ name: 'x', addresses: ['10.0.0.0/40'] }] }), TypeError);
+});
+
+t.test('no string is allowed that is not in the list, and every denial fits on a line', async (t) => {
+  const text = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 400 }),
+    fc.string({ unit: fc.constantFrom(ECO, 'eco-sit', 'telus', 'internal', 'partner.example', '.', '*', 'x', '\0', '@', ':', '%2e', '/'), maxLength: 5 }),
+    fc.domain(),
+  );
+  const forms = fc.constantFrom(...ALL);
+  const hosts = new Set([ECO, '192.0.2.1', 'api.telus.internal']);
+  fc.assert(
+    fc.property(fc.oneof(text, fc.ipV4()), text, fc.integer(), forms, text, text, (address, host, port, form, method, path) => {
+      for (const clientAddress of [address, base.clientAddress]) {
+        const verdict = decide(policy, { form, clientAddress, host, port, method, path });
+        if (verdict.verdict === 'allow') {
+          if (!hosts.has(host) && !/^.*\.partner\.example$/s.test(host)) throw new Error(`allowed ${host}`);
+          if (port !== 443 && port !== 80) throw new Error(`allowed port ${port}`);
+          continue;
+        }
+        for (const words of [verdict.detail, verdict.remedy]) {
+          if (words.length > 600 || /[^\x20-\x7e]/.test(words)) throw new Error(`not fit to print: ${words}`);
+        }
+      }
+    }),
+    { numRuns: 5_000 },
+  );
+  t.pass('held');
+});
