@@ -17,8 +17,8 @@ export function openConfig(option: string | undefined, io: CommandIo): (Extract<
   const file = chooseConfigFile(option, io.env);
   const result = loadConfig({ file, env: io.env });
   if (result.ok) return { ...result, file };
-  const count = result.faults.length === 1 ? 'One fault' : `${result.faults.length} faults`;
-  io.stderr.write(`${count} in ${file}. Nothing was started.\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
+  const heading = result.faults.length === 1 ? `One fault in ${file}: mend it and try again.` : `${result.faults.length} faults in ${file}: mend them and try again.`;
+  io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
   return null;
 }
 

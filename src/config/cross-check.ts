@@ -24,9 +24,9 @@ function checkNames(draft: Draft, complain: Complain): void {
 }
 
 function checkRules(draft: Draft, complain: Complain): void {
-  const check = (path: Path, names: readonly string[] | undefined, known: readonly string[], section: string) => {
+  const check = (path: Path, names: readonly (string | undefined)[] | undefined, known: readonly string[], section: string) => {
     names?.forEach((name, index) => {
-      if (known.includes(name)) return;
+      if (name === undefined || known.includes(name)) return;
       const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
       complain([...path, index], `There is no entry ${quote(name)} under ${section}.`, instead);
     });
@@ -48,7 +48,7 @@ function checkListeners(draft: Draft, complain: Complain): void {
     taken.push({ path: name, address });
   };
   draft.listeners.http?.forEach((listener, index) => {
-    take(['listeners', 'http', index], `listeners.http[${index}]`, { host: listener.address.host, port: listener.address.port });
+    if (listener !== undefined) take(['listeners', 'http', index], `listeners.http[${index}]`, listener.address);
   });
   if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin);
 }
@@ -72,6 +72,7 @@ function checkClaims(draft: Draft, complain: Complain): void {
     hosts.forEach((host, index) => {
       const shared = new Map<string, number[]>();
       for (const port of ports) {
+        if (host === undefined || port === undefined) continue;
         const claim = formatAuthority(host, port);
         const owner = claims.get(claim) ?? name;
         claims.set(claim, owner);
@@ -80,7 +81,7 @@ function checkClaims(draft: Draft, complain: Complain): void {
       for (const [owner, both] of shared) {
         complain(
           ['destinations', name, 'hosts', index],
-          `${quote(host)} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
+          `${quote(host ?? '')} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
           'Keep each host and port in one destination; rules can name it for several clients.',
         );
       }
@@ -103,16 +104,21 @@ function checkGateways(draft: Draft, complain: Complain): void {
     }
     prefixes.push({ name, prefix });
 
-    if (hosts !== undefined && !hostMatches(url.host, hosts)) {
+    if (isWhole(hosts) && !hostMatches(url.host, hosts)) {
       complain([...path, 'url'], `Its host ${quote(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
     }
-    if (ports !== undefined && !ports.includes(url.port)) {
+    if (isWhole(ports) && !ports.includes(url.port)) {
       complain([...path, 'url'], `Its port ${url.port} is not among the ports of ${name}.`, `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
     }
-    if (forms?.includes('gateway') === false) {
+    if (isWhole(forms) && !forms.includes('gateway')) {
       complain(['destinations', name, 'forms'], `${name} has a gateway, but its forms leave gateway out.`, 'Add gateway to forms, or take the gateway key out.');
     }
   }
+}
+
+/** What is missing from a list with a faulty item may be that item. */
+function isWhole<T>(list: readonly (T | undefined)[] | undefined): list is readonly T[] {
+  return list !== undefined && !list.includes(undefined);
 }
 
 function hostMatches(host: string, patterns: readonly string[]): boolean {

@@ -2,11 +2,13 @@
  * What can be read of a file although other parts of it are wrong, so that
  * the checks across parts still run and every fault is told at once.
  */
-import type * as z from 'zod';
-import { CLIENT, DESTINATION, LISTENERS, RULE } from './schema.ts';
+import * as z from 'zod';
+import { CLIENT, DESTINATION, LENIENT, LISTENERS, RULE } from './schema.ts';
 
-/** A part that is wrong, or stands inside something wrong, is absent. */
-export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: z.output<Shape[Key]> };
+/** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
+export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
+
+type Holey<T> = T extends readonly (infer Item)[] ? readonly (Item | undefined)[] : T;
 
 export interface Draft {
   readonly listeners: Loose<typeof LISTENERS>;
@@ -34,9 +36,16 @@ function entries<Shape extends Record<string, z.ZodType>>(shape: Shape, value: u
 
 function loosely<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Loose<Shape> {
   const record = asRecord(value);
-  const read = Object.entries(shape).map(([key, schema]) => [key, schema.safeParse(record[key]).data] as const);
+  const read = Object.entries(shape).map(([key, schema]) => [key, looselyOne(schema, record[key])] as const);
   // Each key was read by the schema of that very key.
   return Object.fromEntries(read) as Loose<Shape>;
+}
+
+function looselyOne(schema: z.ZodType, value: unknown): unknown {
+  const whole = schema.safeParse(value);
+  if (whole.success) return whole.data;
+  const inner = schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+  return LENIENT.get(inner as z.ZodType)?.safeParse(value).data;
 }
 
 function asRecord(value: unknown): Readonly<Record<string, unknown>> {

@@ -1,6 +1,6 @@
 /** Turns what the schema library reports into complaints a person can act on. */
 import type * as z from 'zod';
-import { formatPath, nearest, show, suggest, type Complain, type Path } from './finding.ts';
+import { formatPath, nearest, quote, show, suggest, type Complain, type Path } from './finding.ts';
 import { placeKey, UNREADABLE, type Tree } from './read-tree.ts';
 import { ADVICE_SEPARATOR } from './schema.ts';
 
@@ -20,9 +20,9 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
     return say(`${show(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
   }
   if (issue.code === 'invalid_type') {
-    if (issue.expected === 'array') return say(`${upperFirst(show(input))} stands where a list belongs.`, 'Write [a, b], or one entry per line after "- ".');
+    if (issue.expected === 'array') return say(`${show(input)} stands where a list belongs.`, 'Write [a, b], or one entry per line after "- ".');
     if (issue.expected === 'boolean') return say(`${show(input)} is neither true nor false.`, 'Write true or false, without quotes.');
-    return say(`${upperFirst(show(input))} stands where a mapping (key: value) belongs.`, 'Write its keys one per line, indented below it.');
+    return say(`${show(input)} stands where a mapping (key: value) belongs.`, 'Write its keys one per line, indented below it.');
   }
   return say(issue.message ?? 'This value is not possible here.', '');
 };
@@ -35,16 +35,23 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
     if (value === UNREADABLE) continue;
     if (issue.code === 'unrecognized_keys') {
       for (const [index, key] of issue.keys.entries()) {
-        complain([...path, key], `There is no key ${show(key)} ${inWhat(path)}.`, lines[index] ?? '', 'key');
+        complain([...path, key], `There is no key ${quote(key)} ${inWhat(path)}.`, lines[index] ?? '', 'key');
       }
     } else if (value === undefined) {
-      complainAboutMissing(path, tree, complain);
+      if (!isMisspelt(path, issues)) complainAboutMissing(path, tree, complain);
     } else {
       const emptied = issue.code === 'too_small' ? (tree.places.get(placeKey([...path, 0]))?.variables ?? []) : [];
       if (emptied.length > 0) complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
       else complain(path, lines[0] ?? '', lines.slice(1).join(' '));
     }
   }
+}
+
+/** True when an unknown key beside it is told that this one was meant. */
+function isMisspelt(missing: Path, issues: readonly z.core.$ZodIssue[]): boolean {
+  const parent = placeKey(missing.slice(0, -1));
+  const name = String(missing.at(-1));
+  return issues.some((issue) => issue.code === 'unrecognized_keys' && placeKey(issue.path as Path) === parent && issue.keys.some((key) => nearest(key, [name]) !== null));
 }
 
 function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void {
@@ -85,8 +92,4 @@ function valueAt(value: unknown, path: Path): unknown {
     at = (at as Readonly<Record<string | number, unknown>>)[step];
   }
   return at;
-}
-
-function upperFirst(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -53,17 +53,17 @@ export function quote(text: string): string {
   return JSON.stringify(cut).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, escapeUnicode);
 }
 
-/** Any value of a file in a few words, as the subject of a sentence. */
+/** Any value of a file in a few words, to begin a sentence with. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return quote(value);
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  if (Array.isArray(value)) return 'a list';
-  return typeof value === 'object' && value !== null ? 'a mapping (key: value)' : 'this value';
+  if (Array.isArray(value)) return 'A list';
+  return typeof value === 'object' && value !== null ? 'A mapping (key: value)' : 'This value';
 }
 
 /** The known word that was probably meant, or null when none is near. */
 export function nearest(word: string, known: readonly string[]): string | null {
-  const maxDistance = Math.max(2, Math.floor(word.length / 3));
+  const maxDistance = Math.max(1, Math.floor(word.length / 3));
   return closestMatch(word, known, { maxDistance }) ?? null;
 }
 

@@ -27,7 +27,7 @@ function locate({ path, problem, instead, aim }: Complaint, source: Source): Fin
   const range = rangeOf(aim, place, depth);
   // What is said of a part of one text (an entry of a comma-separated list) belongs to that text.
   const shown = place?.scalar === true ? path.slice(0, depth) : path;
-  const variables = place?.scalar === true && depth > 0 ? place.variables : [];
+  const variables = place?.scalar === true && depth > 0 ? place.variables.filter((name) => !problem.includes(name)) : [];
   const origin = variables.length === 0 ? '' : ` The value comes from ${variables.map((name) => `\${${name}}`).join(' and ')}.`;
   const finding = { file: source.file, path: formatPath(shown), problem: `${problem}${origin}`, instead };
   if (range === null) return { ...finding, line: 1, column: 1, excerpt: null };

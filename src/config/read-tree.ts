@@ -83,7 +83,8 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     return text;
   }
 
-  function readMap(node: YAMLMap.Parsed, path: Path): Record<string, unknown> {
+  function readMap(node: YAMLMap.Parsed, path: Path): unknown {
+    let merges = false;
     const result: Record<string, unknown> = {};
     const lineOf = new Map<string, number>();
     for (const { key, value } of node.items) {
@@ -94,6 +95,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
       if (name === '' || name === '__proto__') {
         complain(path, 'A key here is not a plain word.', 'Write key: value, the key one word.', range);
       } else if (name === '<<') {
+        merges = true;
         complain(path, '<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
       } else if (first !== undefined) {
         complain(inside, `${quote(name)} is written twice; the first one is on line ${first}.`, 'Keep one of the two, or give them different names.', range);
@@ -103,7 +105,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
         if (read_ !== undefined) result[name] = read_;
       }
     }
-    return result;
+    return merges ? UNREADABLE : result;
   }
 
   return { value: read(document.contents, [], [0, 0]), places };

@@ -16,7 +16,7 @@ export function readYaml(text: string, complain: Complain): { document: Document
     if (error.code === 'UNEXPECTED_TOKEN') lost = true;
     if (line === lastLine || follows) continue;
     lastLine = line;
-    complain([], `This is not valid YAML: ${lowerFirst(error.message)}.`, adviseSyntax(error, lineText(text, lines, line)), error.pos);
+    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax(error, lineText(text, lines, line)), error.pos);
   }
   if (lastLine > 0) return { document: null, lines };
 

@@ -21,12 +21,19 @@ function scalar<T>(read: (value: unknown) => Read<T>) {
   });
 }
 
+/** For a list schema, the one that reads undefined where an item is faulty. */
+export const LENIENT = new WeakMap<z.ZodType, z.ZodType>();
+
 /** A list; one text with commas counts as one, so that a whole list fits into one variable. */
 function listOf<T extends z.ZodType>(item: T) {
-  return z.preprocess((value) => {
-    if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
-    return typeof value === 'number' ? [value] : value;
-  }, z.array(item).min(1));
+  const list = z.preprocess(splitText, z.array(item).min(1));
+  LENIENT.set(list, z.preprocess(splitText, z.array(item.optional().catch(undefined))));
+  return list;
+}
+
+function splitText(value: unknown): unknown {
+  if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  return typeof value === 'number' ? [value] : value;
 }
 
 const duration = scalar(readDuration('positive'));
@@ -68,7 +75,8 @@ export const DESTINATION = {
     .prefault({}),
 };
 
-export const RULE = { clients: listOf(name), destinations: listOf(name) };
+/** What the names mean, cross-check.ts finds out. */
+export const RULE = { clients: listOf(scalar(readText)), destinations: listOf(scalar(readText)) };
 
 const dns = z.strictObject({
   servers: listOf(scalar(readDnsServer)).optional(),
