@@ -11,8 +11,12 @@ export type ConnectPhase = 'dns' | 'tcp' | 'tls';
 export interface Telemetry {
   /** An exchange or tunnel has ended, well or not: one log line, the counters. */
   ended(record: AccessRecord): void;
-  /** A tunnel carries bytes from now on. Answered by one `tunnelClosed`. */
-  tunnelOpened(form: HttpForm, destination: string): void;
+  /**
+   * A tunnel carries bytes from now on. Answered by one `tunnelClosed`, and by
+   * `ended` of the same record: with it given, bytes count as they move and
+   * not only hours later when the tunnel is over.
+   */
+  tunnelOpened(form: HttpForm, destination: string, record?: AccessRecord): void;
   tunnelClosed(form: HttpForm, destination: string): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number): void;

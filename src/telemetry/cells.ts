@@ -1,0 +1,81 @@
+/**
+ * Where the metrics are counted: plain numbers, found through maps by names of
+ * the configuration. A name the configuration does not hold counts under `-`,
+ * so nothing a client sends can add a series.
+ */
+import type { HttpForm } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+import type { AccessRecord } from './access-record.ts';
+import type { Outcome } from './outcome.ts';
+import { HistogramCell } from './histogram.ts';
+
+/** Bounds in seconds. */
+export const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+export const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
+
+export type FormName = HttpForm | '-';
+export type CodeName = FaultCode | 'ok';
+/** Requests of one form, destination, client and code, by how they ended. */
+export type OutcomeCounts = Record<Outcome, number>;
+
+export class FormCells {
+  tunnels = 0;
+  bytesSent = 0;
+  bytesReceived = 0;
+  readonly exchanges = new HistogramCell(EXCHANGE_BOUNDS);
+  readonly tunnelTimes = new HistogramCell(TUNNEL_BOUNDS);
+  readonly requests = new Map<string, Map<CodeName, OutcomeCounts>>();
+  /** Tunnels whose bytes are still in their record, until `ended` adds them to the sums. */
+  readonly open = new Set<AccessRecord>();
+}
+
+export class DestinationCells {
+  connectionsOpened = 0;
+  connectionsActive = 0;
+  connectionsIdle = 0;
+  readonly dns = new HistogramCell(CONNECT_BOUNDS);
+  readonly tcp = new HistogramCell(CONNECT_BOUNDS);
+  readonly tls = new HistogramCell(CONNECT_BOUNDS);
+  readonly errors = new Map<FaultCode, number>();
+  readonly forms = new Map<FormName, FormCells>();
+
+  form(name: FormName): FormCells {
+    let cells = this.forms.get(name);
+    if (cells === undefined) this.forms.set(name, (cells = new FormCells()));
+    return cells;
+  }
+}
+
+export class Cells {
+  clientConnections = 0;
+  readonly destinations = new Map<string, DestinationCells>();
+  readonly #unknown = new DestinationCells();
+  readonly #clients: ReadonlySet<string>;
+
+  constructor(clients: Iterable<string>, destinations: Iterable<string>) {
+    this.#clients = new Set(clients);
+    for (const name of destinations) this.destinations.set(name, new DestinationCells());
+    this.destinations.set('-', this.#unknown);
+  }
+
+  destination(name: string): DestinationCells {
+    return this.destinations.get(name) ?? this.#unknown;
+  }
+
+  requests(form: FormCells, client: string, code: CodeName): OutcomeCounts {
+    const codes = form.requests.get(client) ?? this.#addClient(form, client);
+    let counts = codes.get(code);
+    if (counts === undefined) codes.set(code, (counts = { allowed: 0, denied: 0, failed: 0, aborted: 0 }));
+    return counts;
+  }
+
+  #addClient(form: FormCells, client: string): Map<CodeName, OutcomeCounts> {
+    const name = this.#clients.has(client) ? client : '-';
+    const known = form.requests.get(name);
+    if (known !== undefined) return known;
+    const codes = new Map<CodeName, OutcomeCounts>();
+    form.requests.set(name, codes);
+    return codes;
+  }
+}

@@ -1,0 +1,240 @@
+/** Counts what the data path tells; prom-client reads the counts when it is scraped. docs/metrics.md lists every metric. */
+import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import type { AccessRecord } from './access-record.ts';
+import type { FormCells, FormName } from './cells.ts';
+import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.ts';
+import type { DestinationCells } from './cells.ts';
+import type { HistogramCell, Labels } from './histogram.ts';
+import { CellHistogram } from './histogram.ts';
+import type { Outcome } from './outcome.ts';
+import { isTunnel, outcomeOf } from './outcome.ts';
+import type { Telemetry } from './telemetry.ts';
+
+const PREFIX = 'eco_egress_';
+const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
+
+/** The names that may become label values. */
+export interface PolicyNames {
+  readonly hash: string;
+  readonly clients: readonly string[];
+  readonly destinations: readonly string[];
+}
+
+export interface MetricsOptions {
+  readonly policy: PolicyNames;
+  readonly version: string;
+  /** Log lines lost so far; asked for at every scrape. */
+  readonly droppedLogLines?: () => number;
+  /** Its own by default: nothing is put into prom-client's global registry. */
+  readonly registry?: Registry;
+}
+
+export interface Metrics extends Omit<Telemetry, 'notice'> {
+  readonly registry: Registry;
+  openTunnels(): number;
+  /** Takes the metrics out of the registry. */
+  close(): void;
+}
+
+/** Nothing here is asynchronous, throws, or allocates for a series it has met before. */
+export function createMetrics(options: MetricsOptions): Metrics {
+  const { policy, version, droppedLogLines = () => 0, registry = new Registry() } = options;
+  const cells = new Cells(policy.clients, policy.destinations);
+  // A tunnel gauge that is absent until the first tunnel would leave an autoscaler without a value.
+  for (const destination of policy.destinations) cells.destination(destination).form('connect');
+  registerRequests(registry, cells);
+  registerUpstreams(registry, cells);
+  registerProcess(registry, cells, droppedLogLines);
+  constant(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', { hash: policy.hash });
+  constant(registry, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
+  collectDefaultMetrics({ register: registry });
+
+  return {
+    registry,
+    ended: (record) => {
+      countEnd(cells, record);
+    },
+    tunnelOpened: (form, destination, record) => {
+      const formCells = cells.destination(destination).form(form);
+      formCells.tunnels += 1;
+      if (record !== undefined) formCells.open.add(record);
+    },
+    tunnelClosed: (form, destination) => {
+      cells.destination(destination).form(form).tunnels -= 1;
+    },
+    upstreamConnected: (destination, dnsMs, tcpMs, tlsMs) => {
+      const upstream = cells.destination(destination);
+      upstream.connectionsOpened += 1;
+      if (dnsMs >= 0) upstream.dns.observe(dnsMs / 1000);
+      if (tcpMs >= 0) upstream.tcp.observe(tcpMs / 1000);
+      if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
+    },
+    upstreamFailed: (destination, code) => {
+      const { errors } = cells.destination(destination);
+      errors.set(code, (errors.get(code) ?? 0) + 1);
+    },
+    upstreamPooled: (destination, active, idle) => {
+      const upstream = cells.destination(destination);
+      upstream.connectionsActive += active;
+      upstream.connectionsIdle += idle;
+    },
+    clientConnections: (change) => {
+      cells.clientConnections += change;
+    },
+    openTunnels: () => {
+      let open = 0;
+      for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.tunnels;
+      return open;
+    },
+    close: () => {
+      registry.clear();
+    },
+  };
+}
+
+function countEnd(cells: Cells, record: AccessRecord): void {
+  const form = cells.destination(record.destination).form(record.form);
+  const outcome = outcomeOf(record);
+  cells.requests(form, record.client, record.code)[outcome] += 1;
+  form.bytesSent += record.bytesSent;
+  form.bytesReceived += record.bytesReceived;
+  if (isTunnel(record)) {
+    form.open.delete(record);
+    form.tunnelTimes.observe(record.durationMs / 1000);
+  }
+  // Refusals take no time; among the exchanges they would only hide how long a partner takes.
+  else if (record.form !== 'connect' && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
+}
+
+type EachForm = (visit: (labels: { form: FormName; destination: string }, form: FormCells) => void) => void;
+type EachDestination = (visit: (destination: string, cells: DestinationCells) => void) => void;
+type SetValue = (labels: Labels, value: number) => void;
+
+function registerRequests(registry: Registry, cells: Cells): void {
+  const each: EachForm = (visit) => {
+    for (const [destination, { forms }] of cells.destinations) for (const [form, formCells] of forms) visit({ form, destination }, formCells);
+  };
+  counter(registry, 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], (set) => {
+    each((labels, { requests }) => {
+      for (const [client, codes] of requests) {
+        for (const [code, counts] of codes) {
+          for (const outcome of OUTCOMES) if (counts[outcome] > 0) set({ ...labels, client, outcome, code }, counts[outcome]);
+        }
+      }
+    });
+  });
+  counter(registry, 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], (set) => {
+    each((labels, form) => {
+      let { bytesSent, bytesReceived } = form;
+      for (const tunnel of form.open) {
+        bytesSent += tunnel.bytesSent;
+        bytesReceived += tunnel.bytesReceived;
+      }
+      set({ ...labels, direction: 'sent' }, bytesSent);
+      set({ ...labels, direction: 'received' }, bytesReceived);
+    });
+  });
+  gauge(registry, 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], (set) => {
+    each((labels, form) => {
+      set(labels, form.tunnels);
+    });
+  });
+  histogram(registry, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], EXCHANGE_BOUNDS, (add) => {
+    each((labels, form) => {
+      if (form.exchanges.count > 0) add(labels, form.exchanges);
+    });
+  });
+  histogram(registry, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], TUNNEL_BOUNDS, (add) => {
+    each((labels, form) => {
+      if (form.tunnelTimes.count > 0) add(labels, form.tunnelTimes);
+    });
+  });
+}
+
+function registerUpstreams(registry: Registry, cells: Cells): void {
+  const each: EachDestination = (visit) => {
+    for (const [name, destination] of cells.destinations) {
+      // Nothing should ever be dialled for `-`; if it was, it shows.
+      if (name !== '-' || destination.connectionsOpened + destination.errors.size > 0) visit(name, destination);
+    }
+  };
+  histogram(registry, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], CONNECT_BOUNDS, (add) => {
+    each((destination, { dns, tcp, tls }) => {
+      if (dns.count > 0) add({ destination, phase: 'dns' }, dns);
+      if (tcp.count > 0) add({ destination, phase: 'tcp' }, tcp);
+      if (tls.count > 0) add({ destination, phase: 'tls' }, tls);
+    });
+  });
+  counter(registry, 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], (set) => {
+    each((destination, { errors }) => {
+      for (const [error, count] of errors) set({ destination, error }, count);
+    });
+  });
+  gauge(registry, 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], (set) => {
+    each((destination, { connectionsActive, connectionsIdle }) => {
+      set({ destination, state: 'active' }, connectionsActive);
+      set({ destination, state: 'idle' }, connectionsIdle);
+    });
+  });
+  counter(registry, 'upstream_connections_opened_total', 'Connections opened to upstreams.', ['destination'], (set) => {
+    each((destination, { connectionsOpened }) => {
+      set({ destination }, connectionsOpened);
+    });
+  });
+}
+
+function registerProcess(registry: Registry, cells: Cells, droppedLogLines: () => number): void {
+  gauge(registry, 'client_connections', 'Client connections open now, all HTTP listeners together.', [], (set) => {
+    set({}, cells.clientConnections);
+  });
+  counter(registry, 'log_lines_dropped_total', 'Log lines lost because the reader of the log was too slow or gone.', [], (set) => {
+    set({}, droppedLogLines());
+  });
+}
+
+function counter(registry: Registry, name: string, help: string, labelNames: readonly string[], each: (set: SetValue) => void): void {
+  new Counter({
+    name: PREFIX + name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      this.reset();
+      each((labels, value) => {
+        this.inc(labels, value);
+      });
+    },
+  });
+}
+
+function gauge(registry: Registry, name: string, help: string, labelNames: readonly string[], each: (set: SetValue) => void): void {
+  new Gauge({
+    name: PREFIX + name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      this.reset();
+      each((labels, value) => {
+        this.set(labels, value);
+      });
+    },
+  });
+}
+
+function constant(registry: Registry, name: string, help: string, labels: Labels): void {
+  new Gauge({ name: PREFIX + name, help, labelNames: Object.keys(labels), registers: [registry] }).set(labels, 1);
+}
+
+type AddCell = (labels: Labels, cell: HistogramCell) => void;
+
+function histogram(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  bounds: readonly number[],
+  each: (add: AddCell) => void,
+): void {
+  new CellHistogram({ name: PREFIX + name, help, labelNames, bounds, registry, each });
+}

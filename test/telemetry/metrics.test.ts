@@ -1,0 +1,182 @@
+import t from 'tap';
+import { FAULTS } from '../../src/errors.ts';
+import type { FaultCode } from '../../src/errors.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import type { Metrics } from '../../src/telemetry/metrics.ts';
+import { makeRecord } from '../support/access-record.ts';
+import { readDocRows } from '../support/doc-table.ts';
+import { readScrape } from '../support/prometheus.ts';
+import type { Scrape } from '../support/prometheus.ts';
+
+const POLICY = { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'] };
+
+const create = (): Metrics => createMetrics({ policy: POLICY, version: '1.2.3' });
+const scrape = async (metrics: Metrics): Promise<Scrape> => readScrape(await metrics.registry.metrics());
+
+t.test('before the first request, what alarms and autoscalers need is there with zero', async (t) => {
+  const { samples } = await scrape(create());
+  t.equal(samples.get('eco_egress_tunnels_active{form="connect",destination="eco-sit"}'), 0);
+  t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="active"}'), 0);
+  t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="idle"}'), 0);
+  t.equal(samples.get('eco_egress_upstream_connections_opened_total{destination="eco-sit"}'), 0);
+  t.equal(samples.get('eco_egress_client_connections'), 0);
+  t.equal(samples.get('eco_egress_log_lines_dropped_total'), 0);
+  t.equal(samples.get('eco_egress_policy_info{hash="abc123"}'), 1);
+  t.equal(samples.get(`eco_egress_build_info{version="1.2.3",node="${process.versions.node}"}`), 1);
+  t.notOk([...samples.keys()].some((name) => name.includes('="-"')), 'no series for the unknown yet');
+});
+
+t.test('an exchange counts its end, its bytes and its time', async (t) => {
+  const metrics = create();
+  metrics.ended(makeRecord({ durationMs: 30 }));
+  metrics.ended(makeRecord({ durationMs: 25 }));
+  metrics.ended(makeRecord({ durationMs: 61_000, code: 'upstream-cut', status: 502 }));
+  const { samples } = await scrape(metrics);
+  const labels = 'form="gateway",destination="eco-sit"';
+  t.equal(samples.get(`eco_egress_requests_total{${labels},client="dynatrace-sit",outcome="allowed",code="ok"}`), 2);
+  t.equal(samples.get(`eco_egress_requests_total{${labels},client="dynatrace-sit",outcome="failed",code="upstream-cut"}`), 1);
+  t.equal(samples.get(`eco_egress_bytes_total{${labels},direction="sent"}`), 360);
+  t.equal(samples.get(`eco_egress_bytes_total{${labels},direction="received"}`), 12_288);
+  const bucket = (le: string): number | undefined => samples.get(`eco_egress_request_duration_seconds_bucket{le="${le}",${labels}}`);
+  t.equal(bucket('0.01'), 0);
+  t.equal(bucket('0.025'), 1, 'a bound belongs to its bucket');
+  t.equal(bucket('0.05'), 2);
+  t.equal(bucket('60'), 2);
+  t.equal(bucket('+Inf'), 3);
+  t.equal(samples.get(`eco_egress_request_duration_seconds_count{${labels}}`), 3);
+  t.equal(samples.get(`eco_egress_request_duration_seconds_sum{${labels}}`), 61.055);
+});
+
+t.test('refusals count, but tell nothing about how long a partner takes', async (t) => {
+  const metrics = create();
+  metrics.ended(makeRecord({ form: 'forward', verdict: 'deny', code: 'host-not-allowed', destination: '-', status: 403 }));
+  const { samples, families } = await scrape(metrics);
+  t.equal(samples.get('eco_egress_requests_total{form="forward",destination="-",client="dynatrace-sit",outcome="denied",code="host-not-allowed"}'), 1);
+  t.strictSame(families.get('eco_egress_request_duration_seconds')?.metrics, []);
+});
+
+t.test('tunnels are counted while open and timed when over', async (t) => {
+  const metrics = create();
+  metrics.tunnelOpened('connect', 'eco-sit');
+  metrics.tunnelOpened('connect', 'eco-sit');
+  metrics.tunnelOpened('gateway', 'eco-sit');
+  t.equal(metrics.openTunnels(), 3);
+  metrics.tunnelClosed('connect', 'eco-sit');
+  metrics.tunnelClosed('gateway', 'eco-sit');
+  t.equal(metrics.openTunnels(), 1);
+  metrics.ended(makeRecord({ form: 'connect', durationMs: 5000 }));
+  metrics.ended(makeRecord({ form: 'gateway', status: 101, durationMs: 5001 }));
+  metrics.ended(makeRecord({ form: 'connect', status: 502, code: 'unreachable' }));
+  const { samples } = await scrape(metrics);
+  t.equal(samples.get('eco_egress_tunnels_active{form="connect",destination="eco-sit"}'), 1);
+  t.equal(samples.get('eco_egress_tunnels_active{form="gateway",destination="eco-sit"}'), 0);
+  t.equal(samples.get('eco_egress_tunnel_duration_seconds_bucket{le="5",form="connect",destination="eco-sit"}'), 1);
+  t.equal(samples.get('eco_egress_tunnel_duration_seconds_bucket{le="5",form="gateway",destination="eco-sit"}'), 0);
+  t.equal(samples.get('eco_egress_tunnel_duration_seconds_count{form="connect",destination="eco-sit"}'), 1, 'a CONNECT that failed was no tunnel');
+  t.notOk([...samples.keys()].some((name) => name.startsWith('eco_egress_request_duration_seconds')), 'and none of them an exchange');
+});
+
+t.test('bytes of a tunnel count as they move, and once', async (t) => {
+  const metrics = create();
+  const record = makeRecord({ form: 'connect', bytesSent: 0, bytesReceived: 0 });
+  const sent = async (): Promise<number | undefined> =>
+    (await scrape(metrics)).samples.get('eco_egress_bytes_total{form="connect",destination="eco-sit",direction="sent"}');
+  metrics.tunnelOpened('connect', 'eco-sit', record);
+  t.equal(await sent(), 0);
+  record.bytesSent = 10;
+  t.equal(await sent(), 10);
+  metrics.tunnelClosed('connect', 'eco-sit');
+  t.equal(await sent(), 10, 'closed, but not ended yet');
+  record.bytesSent = 15;
+  metrics.ended(record);
+  t.equal(await sent(), 15);
+});
+
+t.test('upstream connections', async (t) => {
+  const metrics = create();
+  metrics.upstreamConnected('eco-sit', 4, 10, -1);
+  metrics.upstreamConnected('eco-sit', -1, 20, 30);
+  metrics.upstreamPooled('eco-sit', 1, 0);
+  metrics.upstreamPooled('eco-sit', -1, 1);
+  metrics.upstreamFailed('eco-sit', 'tls-certificate');
+  metrics.upstreamFailed('eco-sit', 'tls-certificate');
+  metrics.clientConnections(1);
+  const { samples } = await scrape(metrics);
+  t.equal(samples.get('eco_egress_upstream_connections_opened_total{destination="eco-sit"}'), 2);
+  t.equal(samples.get('eco_egress_upstream_connect_seconds_count{destination="eco-sit",phase="dns"}'), 1);
+  t.equal(samples.get('eco_egress_upstream_connect_seconds_sum{destination="eco-sit",phase="tcp"}'), 0.03);
+  t.equal(samples.get('eco_egress_upstream_connect_seconds_count{destination="eco-sit",phase="tls"}'), 1);
+  t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="active"}'), 0);
+  t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="idle"}'), 1);
+  t.equal(samples.get('eco_egress_upstream_errors_total{destination="eco-sit",error="tls-certificate"}'), 2);
+  t.equal(samples.get('eco_egress_client_connections'), 1);
+});
+
+t.test('counters only ever grow, also when scrapes overlap', async (t) => {
+  const metrics = create();
+  let last = new Map<string, number>();
+  for (let round = 0; round < 20; round += 1) {
+    metrics.ended(makeRecord({ code: round % 2 === 0 ? 'ok' : 'upstream-silent', form: round % 3 === 0 ? 'connect' : 'forward' }));
+    metrics.upstreamConnected('eco-sit', round, round, round);
+    const [one, other] = await Promise.all([scrape(metrics), scrape(metrics)]);
+    const counts = (of: Scrape): [string, number][] =>
+      [...of.samples].filter(([name]) => name.startsWith('eco_egress_') && /_(total|count|sum|bucket)\b/.test(name));
+    t.strictSame(counts(one), counts(other));
+    for (const [name, value] of last) if ((one.samples.get(name) ?? -1) < value) t.fail(`${name} fell from ${value}`);
+    last = new Map(counts(one));
+  }
+  t.ok(last.size > 40);
+});
+
+t.test('nothing a client sends adds a series', async (t) => {
+  const metrics = create();
+  for (const destination of ['eco-sit', '-']) metrics.ended(makeRecord({ form: 'forward', destination, client: '-' }));
+  metrics.tunnelOpened('forward', '-');
+  metrics.upstreamFailed('-', 'unreachable');
+  const before = [...(await scrape(metrics)).samples.keys()].filter((name) => name.startsWith('eco_egress_'));
+  for (let count = 0; count < 10_000; count += 1) {
+    const evil = `host-${count}"} 1\n`;
+    metrics.ended(makeRecord({ form: 'forward', host: evil, path: evil, method: evil, clientAddress: evil, destination: '-', client: '-' }));
+    // Not even a mistake of ours, names taken from a request, may do it.
+    metrics.ended(makeRecord({ form: 'forward', destination: evil, client: evil, rule: evil, upstreamAddress: evil }));
+    metrics.tunnelOpened('forward', evil);
+    metrics.upstreamFailed(evil, 'unreachable');
+  }
+  const { samples } = await scrape(metrics);
+  t.strictSame([...samples.keys()].filter((name) => name.startsWith('eco_egress_')), before);
+  t.equal(samples.get('eco_egress_requests_total{form="forward",destination="-",client="-",outcome="allowed",code="ok"}'), 20_001);
+});
+
+t.test('every code counts under an outcome', async (t) => {
+  const metrics = create();
+  const codes = Object.keys(FAULTS) as FaultCode[];
+  for (const code of codes) metrics.ended(makeRecord({ code, status: FAULTS[code].status }));
+  const { families } = await scrape(metrics);
+  const seen = families.get('eco_egress_requests_total')?.metrics.map(({ labels }) => labels?.['code']);
+  t.strictSame(seen?.toSorted(), codes.toSorted());
+});
+
+t.test('two of them do not share anything, and close takes all out', async (t) => {
+  const one = create();
+  const other = create();
+  one.clientConnections(5);
+  t.equal((await scrape(other)).samples.get('eco_egress_client_connections'), 0);
+  one.close();
+  t.equal((await one.registry.metrics()).trim(), '');
+});
+
+t.test('the page lists every metric with its type and labels, and no other', async (t) => {
+  interface Definition {
+    readonly name: string;
+    readonly type: string;
+    readonly labelNames: readonly string[];
+  }
+  const defined = create().registry.getMetricsAsArray() as unknown as Definition[];
+  const code = new Map(defined.map(({ name, type, labelNames }) => [name, `${type} {${labelNames.join(', ')}}`]));
+  const page = new Map(readDocRows('docs/metrics.md').map(([name = '', type, labels]) => [name, `${type} {${labels}}`]));
+  t.ok(code.size > 20);
+  // Some of Node's own exist on Linux alone, where this test then holds them too.
+  const onLinuxOnly = ['process_virtual_memory_bytes', 'process_heap_bytes', 'process_open_fds', 'process_max_fds'];
+  if (process.platform !== 'linux') for (const name of onLinuxOnly) page.delete(name);
+  t.strictSame([...page].sort(), [...code].sort());
+});

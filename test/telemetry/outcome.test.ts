@@ -1,0 +1,32 @@
+import t from 'tap';
+import type { AccessRecord } from '../../src/telemetry/access-record.ts';
+import { isTunnel, outcomeOf } from '../../src/telemetry/outcome.ts';
+import { makeRecord } from '../support/access-record.ts';
+
+t.test('how a request ended', async (t) => {
+  const table: [string, Partial<AccessRecord>][] = [
+    ['allowed', {}],
+    ['allowed', { status: 500 }],
+    ['aborted', { code: 'client-closed', status: 0 }],
+    ['denied', { verdict: 'deny', code: 'no-rule', status: 403 }],
+    ['denied', { verdict: 'deny', code: 'internal', status: 500 }],
+    ['denied', { verdict: 'allow', code: 'address-not-allowed', status: 403 }],
+    ['denied', { verdict: '-', code: 'request-malformed', status: 400 }],
+    ['denied', { verdict: '-', code: 'loop', status: 508 }],
+    ['denied', { code: 'limit-reached', status: 503 }],
+    ['denied', { verdict: '-', code: 'draining', status: 503 }],
+    ['failed', { code: 'draining', status: 200 }],
+    ['failed', { code: 'age-limit', status: 200 }],
+    ['failed', { code: 'upstream-cut', status: 200 }],
+    ['failed', { code: 'unreachable', status: 502 }],
+    ['failed', { verdict: '-', code: 'internal', status: 500 }],
+  ];
+  for (const [outcome, changes] of table) t.equal(outcomeOf(makeRecord(changes)), outcome, JSON.stringify(changes));
+});
+
+t.test('what is a tunnel', async (t) => {
+  t.equal(isTunnel(makeRecord({ form: 'connect', status: 200 })), true);
+  t.equal(isTunnel(makeRecord({ form: 'connect', status: 403 })), false);
+  t.equal(isTunnel(makeRecord({ form: 'gateway', status: 101 })), true);
+  t.equal(isTunnel(makeRecord({ form: 'gateway', status: 200 })), false);
+});
