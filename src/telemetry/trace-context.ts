@@ -1,0 +1,26 @@
+/** Reads the trace a request belongs to, so that its log line can be joined to it. */
+
+export interface TraceContext {
+  /** 32 lower-case hex digits. */
+  readonly traceId: string;
+  /** 16 lower-case hex digits: the span of the caller. */
+  readonly spanId: string;
+}
+
+// Lower case only: https://www.w3.org/TR/trace-context/#traceparent-header-field-values
+const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$/;
+
+/**
+ * Null unless `value` is one valid `traceparent` field value. Header fields
+ * that came twice arrive joined by a comma and so are not valid.
+ */
+export function readTraceparent(value: string | undefined): TraceContext | null {
+  if (value === undefined || value.length < 55) return null;
+  const match = TRACEPARENT.exec(value);
+  if (match === null) return null;
+  const [, version, traceId = '', spanId = '', more] = match;
+  // Version ff is forbidden (§3.2.2.1); only versions after 00 may carry more fields (§4.3).
+  if (version === 'ff' || (version === '00' && more !== undefined)) return null;
+  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return null;
+  return { traceId, spanId };
+}
