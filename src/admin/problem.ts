@@ -1,0 +1,37 @@
+/** The admin listener's own refusals: RFC 9457 bodies that say where to look instead. */
+
+/** What the admin listener serves, and what each path is for. */
+export const ADMIN_PATHS = {
+  '/': 'status page for people',
+  '/metrics': 'metrics in the Prometheus text format',
+  '/healthz': 'whether the process is alive',
+  '/readyz': 'whether it should get traffic, and if not why',
+} as const;
+
+const TITLES = {
+  400: 'The request is not valid HTTP/1.1',
+  404: 'There is nothing at this path',
+  405: 'Only GET and HEAD are served here',
+  408: 'The request did not arrive in time',
+  431: 'The request header section is too large',
+  500: 'The admin listener failed',
+} as const;
+
+export type ProblemStatus = keyof typeof TITLES;
+
+export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+
+/** Quotes nothing of the request. */
+export function problemBody(status: ProblemStatus, detail: string): string {
+  return `${JSON.stringify({ type: 'about:blank', title: TITLES[status], status, detail, paths: ADMIN_PATHS })}\n`;
+}
+
+/** A whole response for a socket whose request no router will see; it announces the close. */
+export function rawProblem(status: ProblemStatus, detail: string): string {
+  const body = problemBody(status, detail);
+  const allow = status === 405 ? 'Allow: GET, HEAD\r\n' : '';
+  return (
+    `HTTP/1.1 ${status} ${TITLES[status]}\r\n${allow}Content-Type: ${PROBLEM_TYPE}\r\n` +
+    `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+  );
+}

@@ -1,0 +1,80 @@
+/** The page at `/` of the admin listener: what runs here, at a glance. Holds no secrets and loads nothing. */
+import { createHash } from 'node:crypto';
+import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
+import { ADMIN_PATHS } from './problem.ts';
+
+export interface AdminInfo {
+  readonly version: string;
+  /** Hash of the policy in force. */
+  readonly policyHash: string;
+  readonly config: {
+    readonly listeners: Config['listeners'];
+    readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
+  };
+  /** Open now. */
+  readonly tunnels: number;
+  /** Under way now. */
+  readonly exchanges: number;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not ready, one sentence each; empty when ready. */
+  readonly reasons: readonly string[];
+  /** What deserves a look though it does not keep traffic away. */
+  readonly warnings: readonly string[];
+}
+
+const STYLE =
+  'body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}' +
+  'table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.25rem 1.5rem .25rem 0}' +
+  'td{font-family:ui-monospace,monospace}.bad{color:#c62828}';
+
+/** Nothing but this very style sheet may take effect, whatever the page should come to hold. */
+export const STATUS_PAGE_CSP =
+  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+export function renderStatusPage(info: AdminInfo, readiness: Readiness, uptimeSeconds: number): string {
+  const { listeners, destinations } = info.config;
+  const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
+  const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
+  const facts = [
+    ['Version', info.version],
+    ['Up for', duration(uptimeSeconds)],
+    ['Policy', info.policyHash],
+    ['HTTP listeners', listeners.http.map(authority).join(', ')],
+    ['Admin listener', authority(listeners.admin)],
+    ['Open tunnels', String(info.tunnels)],
+    ['Exchanges under way', String(info.exchanges)],
+  ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`);
+  const rows = destinations.map(
+    ({ name, hosts, ports }) => `<tr><td>${escapeHtml(name)}</td><td>${escapeHtml(hosts.join(', '))}</td><td>${ports.join(', ')}</td></tr>`,
+  );
+  const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeHtml(what)}</li>`);
+  return (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
+    `<title>eco-egress</title><style>${STYLE}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
+    `<table>${facts.join('')}</table><h2>Destinations</h2>` +
+    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>` +
+    `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
+  );
+}
+
+const list = (items: readonly string[]): string => `<ul>${items.map((item) => `<li>${escapeHtml(item)}</li>`).join('')}</ul>`;
+
+const authority = ({ host, port }: ListenAddress): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
+
+function duration(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  if (hours >= 24) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (hours > 0) return `${hours} h ${minutes % 60} min`;
+  return minutes > 0 ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(seconds)} s`;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
+}

@@ -1,0 +1,173 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import t from 'tap';
+import type { Test } from 'tap';
+import { Registry } from 'prom-client';
+import { createAdmin } from '../../src/admin/app.ts';
+import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+
+const READY: Readiness = { ready: true, reasons: [], warnings: [] };
+const INFO: AdminInfo = {
+  version: '1.2.3',
+  policyHash: 'abc123',
+  config: {
+    listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'] }], admin: { host: '::', port: 9090 } },
+    destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
+  },
+  tunnels: 7,
+  exchanges: 8,
+};
+
+interface AdminParts {
+  registry?: Registry;
+  readiness?: () => Readiness;
+  info?: () => AdminInfo;
+}
+
+async function openAdmin(test: Test, parts: AdminParts = {}): Promise<{ url: string; port: number }> {
+  const { registry = new Registry(), readiness = () => READY, info = () => INFO } = parts;
+  const admin = await createAdmin({ registry, readiness, info }).listen({ host: '127.0.0.1', port: 0 });
+  test.teardown(() => admin.close());
+  const { port } = admin.address;
+  return { url: `http://127.0.0.1:${port}`, port };
+}
+
+/** Sends bytes, and returns everything received until the end. */
+async function speak(port: number, bytes: string | Buffer): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  let received = '';
+  socket.setEncoding('latin1').on('data', (text: string) => {
+    received += text;
+  });
+  socket.write(bytes);
+  await once(socket, 'close');
+  return received;
+}
+
+t.test('metrics come from the registry with the type scrapers expect', async (t) => {
+  const metrics = createMetrics({ policy: { hash: 'abc123', clients: [], destinations: ['eco-sit'] }, version: '1.2.3' });
+  const { url } = await openAdmin(t, { registry: metrics.registry });
+  const response = await fetch(`${url}/metrics`);
+  t.equal(response.status, 200);
+  t.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
+  t.equal(response.headers.get('cache-control'), 'no-store');
+  t.match(await response.text(), 'eco_egress_policy_info{hash="abc123"} 1');
+});
+
+t.test('health and readiness', async (t) => {
+  let state = READY;
+  const { url } = await openAdmin(t, { readiness: () => state });
+  const health = await fetch(`${url}/healthz`);
+  t.equal(health.status, 200);
+  t.strictSame(await health.json(), { status: 'alive' });
+
+  const ready = await fetch(`${url}/readyz`);
+  t.equal(ready.status, 200);
+  t.strictSame(await ready.json(), { status: 'ready', reasons: [], warnings: [] });
+
+  state = { ready: false, reasons: ['draining'], warnings: ['the resolver fails'] };
+  const draining = await fetch(`${url}/readyz`);
+  t.equal(draining.status, 503);
+  t.strictSame(await draining.json(), { status: 'not ready', reasons: ['draining'], warnings: ['the resolver fails'] });
+  t.equal((await fetch(`${url}/healthz`)).status, 200, 'alive while draining');
+
+  const head = await fetch(`${url}/readyz`, { method: 'HEAD' });
+  t.equal(head.status, 503);
+  t.equal(await head.text(), '');
+});
+
+t.test('the status page shows what runs, escaped, and may load nothing', async (t) => {
+  const evil = `<script>alert("1")</script>'&`;
+  const { url } = await openAdmin(t, {
+    readiness: () => ({ ready: false, reasons: [evil], warnings: [evil] }),
+    info: () => ({
+      ...INFO,
+      version: evil,
+      policyHash: evil,
+      config: { ...INFO.config, destinations: [{ name: evil, hosts: [evil], ports: [443] }] },
+    }),
+  });
+  const response = await fetch(`${url}/`);
+  const page = await response.text();
+  t.equal(response.status, 200);
+  t.equal(response.headers.get('content-type'), 'text/html; charset=utf-8');
+  t.notMatch(page, '<script');
+  t.equal(page.split('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;&amp;').length - 1, 6);
+  t.notMatch(page, /(src|href)="(?!\/)/, 'no link leads away');
+  for (const cell of ['7', '8', '0.0.0.0:3128', '[::]:9090']) t.match(page, `<td>${cell}</td>`);
+  t.match(page, /<td>\d+ s<\/td>/);
+  const policy = response.headers.get('content-security-policy') ?? '';
+  t.match(policy, "default-src 'none'");
+  const style = /<style>(.*)<\/style>/.exec(page)?.[1] ?? '';
+  const digest = Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(style))).toString('base64');
+  t.match(policy, `style-src 'sha256-${digest}'`);
+});
+
+t.test('unknown paths and methods are refused with the list of paths', async (t) => {
+  const { url } = await openAdmin(t);
+  for (const [method, path, status] of [
+    ['GET', '/metrics/', 404],
+    ['GET', '/metricsx', 404],
+    ['GET', '//metrics', 404],
+    ['GET', '/%zz', 400],
+    ['POST', '/metrics', 405],
+    ['POST', '/nothing', 405],
+    ['DELETE', '/healthz', 405],
+    ['OPTIONS', '/', 405],
+    ['PROPFIND', '/', 405],
+  ] as const) {
+    const body = method === 'POST' ? '<x/>' : null;
+    const response = await fetch(`${url}${path}`, { method, body, headers: { 'content-type': 'text/xml' } });
+    t.equal(response.status, status, `${method} ${path}`);
+    t.equal(response.headers.get('content-type'), 'application/problem+json; charset=utf-8', `${method} ${path}`);
+    t.equal(response.headers.get('allow'), status === 405 ? 'GET, HEAD' : null, `${method} ${path}`);
+    t.match(await response.json(), { status, title: String, detail: String, paths: { '/metrics': String, '/readyz': String } });
+  }
+});
+
+t.test('what is no request gets one clear answer, and the listener lives', async (t) => {
+  const { url, port } = await openAdmin(t);
+  const hello = Buffer.from('160301020001fc0303', 'hex');
+  for (const [name, bytes, status, words] of [
+    ['TLS hello', hello, 400, 'use http://'],
+    ['garbage', '\0\0\0\0\r\n\r\n', 400, 'not an HTTP/1.1 request'],
+    ['SOCKS', Buffer.from([5, 1, 0]), 400, 'not an HTTP/1.1 request'],
+    ['HTTP/2 preface', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, 'not an HTTP/1.1 request'],
+    ['both framings', 'GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n', 400, 'not an HTTP/1.1 request'],
+    ['CONNECT', 'CONNECT eco-sit.telus.internal:443 HTTP/1.1\r\nHost: eco-sit.telus.internal:443\r\n\r\n', 405, 'proxy ports'],
+    ['large header', `GET / HTTP/1.1\r\nHost: x\r\nA: ${'a'.repeat(20_000)}\r\n\r\n`, 431, 'At most 16384 bytes'],
+  ] as const) {
+    const answer = await speak(port, bytes);
+    t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), name);
+    t.match(answer, words, name);
+    t.match(answer, /Connection: close/i, name);
+    t.equal(answer.match(/HTTP\/1\.1 \d/g)?.length, 1, `${name}: one answer`);
+  }
+  t.equal((await fetch(`${url}/healthz`)).status, 200);
+});
+
+t.test('a fault of ours is answered, and shows nothing of itself', async (t) => {
+  const { url } = await openAdmin(t, {
+    info: () => {
+      throw new Error('secret');
+    },
+  });
+  const response = await fetch(url);
+  t.equal(response.status, 500);
+  t.notMatch(await response.text(), 'secret');
+});
+
+t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
+  const { port } = await openAdmin(t);
+  const create = (): ReturnType<typeof createAdmin> => createAdmin({ registry: new Registry(), readiness: () => READY, info: () => INFO });
+  await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
+
+  const third = await create().listen({ host: '127.0.0.1', port: 0 });
+  const idle = connect(third.address.port, '127.0.0.1');
+  await once(idle, 'connect');
+  const closed = once(idle, 'close');
+  idle.resume();
+  await third.close();
+  await closed;
+});
