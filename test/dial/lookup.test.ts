@@ -1,0 +1,67 @@
+import t from 'tap';
+import { dnsLookup, systemLookup } from '../../src/dial/lookup.ts';
+import { startDnsServer } from '../support/dns-server.ts';
+import type { DnsReply } from '../support/dns-server.ts';
+
+/** Name → what A and AAAA are answered with. */
+const zone: Record<string, readonly [a: DnsReply, aaaa: DnsReply]> = {
+  'both.test': [{ addresses: ['192.0.2.1', '192.0.2.2'], ttl: 60 }, { addresses: ['2001:db8::1'], ttl: 7 }],
+  'four.test': [{ addresses: ['192.0.2.1'], ttl: 60 }, null],
+  'six.test': [null, { addresses: ['2001:db8::1'], ttl: 60 }],
+  'silent-six.test': [{ addresses: ['192.0.2.1'], ttl: 60 }, 'silent'],
+  'silent-four.test': ['silent', { addresses: ['2001:db8::1'], ttl: 60 }],
+  'broken-six.test': [{ addresses: ['192.0.2.1'], ttl: 60 }, 'SERVFAIL'],
+  'empty.test': [null, null],
+  'half-broken.test': ['SERVFAIL', null],
+  'broken.test': ['SERVFAIL', 'SERVFAIL'],
+};
+
+let turn = 0;
+const server = await startDnsServer(({ name, type }) => {
+  if (name === 'turning.test') return type === 'A' ? { addresses: [`192.0.2.${++turn}`], ttl: 3_600 } : null;
+  return zone[name]?.[type === 'A' ? 0 : 1] ?? (name in zone ? null : 'NXDOMAIN');
+});
+t.teardown(() => server.close());
+const lookup = dnsLookup([server.address]);
+
+t.test('answers', async (t) => {
+  for (const [host, addresses, ttl] of [
+    ['both.test', ['192.0.2.1', '192.0.2.2', '2001:db8::1'], 7_000],
+    ['four.test', ['192.0.2.1'], 60_000],
+    ['six.test', ['2001:db8::1'], 60_000],
+    ['silent-six.test', ['192.0.2.1'], 60_000],
+    ['silent-four.test', ['2001:db8::1'], 60_000],
+    ['broken-six.test', ['192.0.2.1'], 60_000],
+  ] as const) t.same(await lookup(host), { addresses, ttl }, host);
+});
+
+t.test('failures', async (t) => {
+  for (const [host, code] of [
+    ['absent.test', 'ENOTFOUND'],
+    ['empty.test', 'ENODATA'],
+    ['half-broken.test', 'ESERVFAIL'],
+    ['broken.test', 'ESERVFAIL'],
+  ] as const) await t.rejects(lookup(host), { code }, host);
+});
+
+t.test('every look-up asks: caching is not done here', async (t) => {
+  t.same((await lookup('turning.test')).addresses, ['192.0.2.1']);
+  t.same((await lookup('turning.test')).addresses, ['192.0.2.2']);
+});
+
+t.test('the next server is asked when the first is not there', async (t) => {
+  const gone = await startDnsServer(() => null);
+  await gone.close();
+  t.same((await dnsLookup([gone.address, server.address])('four.test')).addresses, ['192.0.2.1']);
+});
+
+t.test('a server is an address', async (t) => {
+  t.throws(() => dnsLookup(['dns.example']), { code: 'ERR_INVALID_IP_ADDRESS' });
+});
+
+t.test('the system knows localhost, and not how long for', async (t) => {
+  const answer = await systemLookup('localhost');
+  t.ok(answer.addresses.every((address) => address === '127.0.0.1' || address === '::1'));
+  t.ok(answer.addresses.length > 0);
+  t.equal(answer.ttl, null);
+});
