@@ -107,6 +107,11 @@ export class Fault extends Error {
     return FAULTS[this.code];
   }
 
+  /** The detail and what to do about it, as one line for the log. */
+  get advice(): string {
+    return this.remedy === null ? this.message : `${this.message}; ${this.remedy}`;
+  }
+
   /** Anything thrown becomes a Fault, so that no error reaches a client unnamed. */
   static from(error: unknown): Fault {
     if (error instanceof Fault) return error;

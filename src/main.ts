@@ -5,9 +5,9 @@
  */
 import { Command, CommanderError } from 'commander';
 import { config as readDotenv } from 'dotenv';
-import packageJson from '../package.json' with { type: 'json' };
 import { EXIT } from './cli/exit.ts';
 import type { CommandIo } from './cli/io.ts';
+import { VERSION } from './version.ts';
 
 type Run<Options> = (options: Options, io: CommandIo) => Promise<number>;
 
@@ -16,7 +16,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   let exitCode: number = EXIT.usage;
   const program = new Command('eco-egress')
     .description('Egress proxy with one address: lets through what the allowlist permits, forwards it, says what it did.')
-    .version(packageJson.version, '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()

@@ -1,0 +1,199 @@
+/**
+ * The one door to the outside: decide, count, dial, tell. No other file opens
+ * a socket to an upstream, and both ways out ask for a Permit, which only
+ * `admit` can make: so no form of request can dial undecided.
+ */
+import type { Socket } from 'node:net';
+import type { Config, DestinationConfig } from './config/config.ts';
+import type { AddressGuard, Dialled, Dialler, DialTarget } from './dial/dial.ts';
+import { Fault } from './errors.ts';
+import { type Kind, Limits } from './limits.ts';
+import { createAddressGuard } from './policy/address-guard.ts';
+import type { Policy } from './policy/compile.ts';
+import { decide, identify } from './policy/decide.ts';
+import type { Allow, Ask, Deny, Verdict } from './policy/verdict.ts';
+import { UpstreamPool } from './relay/pool.ts';
+import { formatAuthority } from './target/host.ts';
+import type { AccessRecord } from './telemetry/access-record.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
+
+export interface EgressOptions {
+  readonly config: Pick<Config, 'limits' | 'timeouts'>;
+  readonly policy: Policy;
+  readonly dialler: Dialler;
+  readonly telemetry: Telemetry;
+  /** Whether an address and port is one of our own listeners. */
+  readonly isSelf: (address: string, port: number) => boolean;
+}
+
+/** Where a permitted exchange goes. */
+export interface Origin {
+  readonly scheme: 'http' | 'https';
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Above this many pools, the ones that hold nothing are forgotten: a wildcard host could name any number. */
+const POOLS_KEPT = 256;
+
+/** Leave to go out, for one request. Hold it while the request is under way, then `release` it. */
+export class Permit {
+  readonly allow: Allow;
+  readonly ask: Ask;
+  readonly #release: () => void;
+  #released = false;
+
+  /** For `Egress.admit` alone. */
+  constructor(allow: Allow, ask: Ask, release: () => void) {
+    this.allow = allow;
+    this.ask = ask;
+    this.#release = release;
+  }
+
+  /** Gives the place back; further calls do nothing. */
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#release();
+  }
+}
+
+export class Egress {
+  readonly policy: Policy;
+  readonly #options: EgressOptions;
+  readonly #limits: Limits;
+  readonly #guards = new Map<DestinationConfig, AddressGuard>();
+  readonly #pools = new Map<string, UpstreamPool>();
+
+  constructor(options: EgressOptions) {
+    this.#options = options;
+    this.policy = options.policy;
+    this.#limits = new Limits(options.config.limits);
+  }
+
+  /** The configured name of a client address, `-` for none. */
+  clientName(address: string): string {
+    return identify(this.policy, address)?.name ?? '-';
+  }
+
+  /** Tunnels and exchanges under way. */
+  count(kind: Kind): number {
+    return this.#limits.count(kind);
+  }
+
+  /**
+   * Decides, and takes a place among what is under way. What the policy found
+   * is noted in the record, also when it denies.
+   * @throws {Fault} the denial, or limit-reached
+   */
+  admit(ask: Ask, kind: Kind, record: AccessRecord): Permit {
+    const verdict = this.#decide(ask, record);
+    if (verdict.verdict === 'deny') throw denial(verdict);
+    this.#limits.enter(kind, ask.clientAddress);
+    return new Permit(verdict, ask, () => {
+      this.#limits.leave(kind, ask.clientAddress);
+    });
+  }
+
+  /** The denial of what is asked, noted in the record; null when it would be admitted. Takes no place. */
+  judge(ask: Ask, record: AccessRecord): Fault | null {
+    const verdict = this.#decide(ask, record);
+    return verdict.verdict === 'deny' ? denial(verdict) : null;
+  }
+
+  /**
+   * Dials what a tunnel was permitted to. The caller owns the socket.
+   * @throws {Fault} of the dial
+   */
+  async openTunnel(permit: Permit, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
+    const { destination } = permit.allow;
+    const dialled = await this.#dial(destination, { host: permit.ask.host, port: permit.ask.port, tls: null }, signal);
+    record.upstreamAddress = dialled.address;
+    record.dnsMs = dialled.dnsMs;
+    record.tcpMs = dialled.tcpMs;
+    return dialled.socket;
+  }
+
+  /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
+  pool(permit: Permit, origin: Origin): UpstreamPool {
+    const { destination } = permit.allow;
+    const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port}`;
+    let pool = this.#pools.get(key);
+    if (pool === undefined) {
+      if (this.#pools.size >= POOLS_KEPT) this.#forgetEmptyPools();
+      pool = this.#createPool(destination, origin);
+      this.#pools.set(key, pool);
+    }
+    return pool;
+  }
+
+  /** Idle connections close now, active ones with their exchange. */
+  close(): void {
+    for (const pool of this.#pools.values()) pool.close();
+  }
+
+  /** Every pooled connection closes now. */
+  destroy(): void {
+    for (const pool of this.#pools.values()) pool.destroy();
+  }
+
+  #decide(ask: Ask, record: AccessRecord): Verdict {
+    const verdict = decide(this.policy, ask);
+    record.verdict = verdict.verdict;
+    record.client = verdict.client?.name ?? '-';
+    record.destination = verdict.destination?.name ?? '-';
+    if (verdict.verdict === 'allow') record.rule = verdict.rule;
+    return verdict;
+  }
+
+  #createPool(destination: DestinationConfig, origin: Origin): UpstreamPool {
+    const { limits, timeouts } = this.#options.config;
+    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null };
+    return new UpstreamPool({
+      origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
+      size: limits.upstreamConnections,
+      queue: limits.upstreamQueue,
+      queueTimeout: timeouts.resolve + timeouts.connect + timeouts.tls,
+      keepAlive: timeouts.upstreamKeepAlive,
+      responseHeaders: timeouts.responseHeaders,
+      body: timeouts.body,
+      headerBytes: limits.headerBytes,
+      open: (signal) => this.#dial(destination, target, signal),
+      onChange: (active, idle) => {
+        this.#options.telemetry.upstreamPooled(destination.name, active, idle);
+      },
+    });
+  }
+
+  async #dial(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+    const { dialler, telemetry } = this.#options;
+    try {
+      const dialled = await dialler.dial(target, this.#guard(destination), signal);
+      telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs);
+      return dialled;
+    } catch (error) {
+      const fault = Fault.from(error);
+      if (!signal.aborted) telemetry.upstreamFailed(destination.name, fault.code);
+      throw fault;
+    }
+  }
+
+  #guard(destination: DestinationConfig): AddressGuard {
+    let guard = this.#guards.get(destination);
+    if (guard === undefined) {
+      guard = createAddressGuard(destination, this.#options.isSelf);
+      this.#guards.set(destination, guard);
+    }
+    return guard;
+  }
+
+  #forgetEmptyPools(): void {
+    for (const [key, pool] of this.#pools) {
+      if (pool.empty) this.#pools.delete(key);
+    }
+  }
+}
+
+function denial({ code, detail, remedy }: Deny): Fault {
+  return new Fault(code, detail, { remedy });
+}

@@ -1,0 +1,46 @@
+/** How many tunnels and exchanges may be under way, in all and for one client address. */
+import type { LimitsConfig } from './config/config.ts';
+import { Fault } from './errors.ts';
+
+export type Kind = 'tunnels' | 'exchanges';
+
+const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
+
+export class Limits {
+  readonly #config: LimitsConfig;
+  readonly #total = { tunnels: 0, exchanges: 0 };
+  /** Only addresses with something under way: cannot grow past the limit in all. */
+  readonly #byAddress = { tunnels: new Map<string, number>(), exchanges: new Map<string, number>() };
+
+  constructor(config: LimitsConfig) {
+    this.#config = config;
+  }
+
+  count(kind: Kind): number {
+    return this.#total[kind];
+  }
+
+  /** Takes a place. Each success is answered by one `leave`. @throws {Fault} limit-reached */
+  enter(kind: Kind, address: string): void {
+    const mine = this.#byAddress[kind].get(address) ?? 0;
+    if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
+    const perClient = PER_CLIENT[kind];
+    if (mine >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
+    this.#total[kind] += 1;
+    this.#byAddress[kind].set(address, mine + 1);
+  }
+
+  leave(kind: Kind, address: string): void {
+    const rest = (this.#byAddress[kind].get(address) ?? 1) - 1;
+    this.#total[kind] -= 1;
+    if (rest === 0) this.#byAddress[kind].delete(address);
+    else this.#byAddress[kind].set(address, rest);
+  }
+
+  #reached(key: keyof LimitsConfig, limit: number, whose: string): Fault {
+    return new Fault('limit-reached', `${limit} ${key.replace('PerClient', '')} ${whose} are already under way`, {
+      retryAfter: 1,
+      remedy: `close some, or raise limits.${key}`,
+    });
+  }
+}

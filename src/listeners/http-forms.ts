@@ -1,0 +1,243 @@
+/**
+ * From a request to what is done with it: which form it has, what it asks for,
+ * and, once the door has admitted it, the exchange or tunnel. The form is
+ * decided here, before any router sees the request.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Config, HttpForm } from '../config/config.ts';
+import type { Egress, Origin } from '../egress.ts';
+import { Fault } from '../errors.ts';
+import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
+import { forwardRequestHeaders, type HeaderSummary, summarise, viaNames } from '../relay/headers.ts';
+import { formatAuthority } from '../target/host.ts';
+import { pathOf } from '../target/path.ts';
+import { parseRequestTarget } from '../target/request-target.ts';
+import { AccessRecord } from '../telemetry/access-record.ts';
+import { readTraceparent } from '../telemetry/trace-context.ts';
+import { Visit, type VisitContext } from './visit.ts';
+
+export interface FormsOptions {
+  readonly config: Pick<Config, 'name' | 'headers' | 'limits' | 'timeouts'>;
+  readonly egress: Egress;
+  readonly gateway: GatewayRouter;
+  readonly context: VisitContext;
+  readonly nextRequestId: () => string;
+}
+
+/** What the listener knows about a request besides the request itself. */
+export interface Arrival {
+  /** Forms its listener takes. */
+  readonly forms: readonly HttpForm[];
+  readonly clientAddress: string;
+  readonly expectsContinue: boolean;
+  /** Early bytes of an upgrade; null when the client asks for none. */
+  readonly upgradeHead: Buffer | null;
+}
+
+const DEFAULT_PORT = { http: 80, https: 443 } as const;
+
+/** An operator's usual slip: these live on the admin listener alone. */
+const OPERATIONS = new Set(['/metrics', '/healthz', '/readyz']);
+
+export class HttpForms {
+  readonly #options: FormsOptions;
+
+  constructor(options: FormsOptions) {
+    this.#options = options;
+  }
+
+  /** A record for a request that never became one, or for one that begins. */
+  record(clientAddress: string): AccessRecord {
+    return new AccessRecord(this.#options.nextRequestId(), performance.now(), clientAddress);
+  }
+
+  /** Any request but CONNECT. Everything that goes wrong is answered on `res`. */
+  onRequest(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
+    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, res, req.socket, arrival.upgradeHead);
+    try {
+      this.#serve(visit, req, res, arrival);
+    } catch (error) {
+      visit.refuse(Fault.from(error));
+    }
+  }
+
+  /** A request that the listener itself turns away. */
+  refuse(req: IncomingMessage, res: ServerResponse, arrival: Arrival, fault: Fault): void {
+    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, res, req.socket, null);
+    visit.record.method = req.method ?? '-';
+    visit.refuse(fault);
+  }
+
+  /** `head` is what the client sent after the CONNECT without waiting; it stays unread until the dial is done. */
+  onConnect(req: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): void {
+    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, null, socket, head);
+    try {
+      const { record } = visit;
+      const summary = this.#begin(visit, req);
+      // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
+      if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+      const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
+      this.#take(visit, 'connect', arrival);
+      record.host = target.kind === 'connect' ? target.host : '-';
+      record.port = target.kind === 'connect' ? target.port : 0;
+      const ask = { form: 'connect', clientAddress: record.clientAddress, host: record.host, port: record.port, method: null, path: null } as const;
+      const permit = this.#options.egress.admit(ask, 'tunnels', record);
+      visit.hold(permit);
+      void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal));
+    } catch (error) {
+      visit.refuse(Fault.from(error));
+    }
+  }
+
+  #serve(visit: Visit, req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
+    const { record } = visit;
+    const summary = this.#begin(visit, req);
+    const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion);
+    switch (target.kind) {
+      case 'absolute':
+        this.#take(visit, 'forward', arrival);
+        this.#exchange(visit, res, summary, arrival, 'forward', target, target.target, null);
+        return;
+      case 'origin': {
+        const { authority } = target;
+        if (authority !== null && this.#options.egress.policy.hasHost(authority.host)) {
+          this.#take(visit, 'host-routed', arrival);
+          this.#exchange(visit, res, summary, arrival, 'host-routed', { scheme: 'http', ...authority }, target.target, null);
+          return;
+        }
+        record.form = 'gateway';
+        record.path = pathOf(target.target);
+        record.host = authority?.host ?? '-';
+        record.port = authority?.port ?? 0;
+        this.#options.gateway.route(req, res, {
+          onRoute: (route) => {
+            this.#take(visit, 'gateway', arrival);
+            this.#exchange(visit, res, summary, arrival, 'gateway', route.origin, route.target, route);
+          },
+          onNone: () => {
+            this.#refuseRouteless(record);
+          },
+          onError: (error) => {
+            visit.refuse(Fault.from(error));
+          },
+        });
+        return;
+      }
+      case 'connect':
+        throw new Fault('internal', 'a CONNECT reached the request handler');
+    }
+  }
+
+  /** What holds for every form: note who asks, refuse ambiguous framing and our own requests coming back. */
+  #begin(visit: Visit, req: IncomingMessage): HeaderSummary {
+    const { config } = this.#options;
+    const { record } = visit;
+    const raw = req.rawHeaders;
+    record.method = req.method ?? '-';
+    const summary = summarise(raw);
+    const trace = readTraceparent(summary.traceparent);
+    if (trace !== null) {
+      record.traceId = trace.traceId;
+      record.spanId = trace.spanId;
+    }
+    if (raw.length / 2 > config.limits.headerFields) {
+      throw new Fault('headers-too-large', `the request has ${raw.length / 2} header fields, ${config.limits.headerFields} are taken`, {
+        remedy: 'send fewer, or raise limits.headerFields',
+      });
+    }
+    refuseTransferEncoding(summary.transferEncoding, req.httpVersion);
+    if (viaNames(summary.via, config.name)) {
+      throw new Fault('loop', `the request has passed this proxy already: Via names ${config.name}`, {
+        remedy: 'send requests for the partner to the partner, and give chained proxies different names',
+      });
+    }
+    return summary;
+  }
+
+  #take(visit: Visit, form: HttpForm, arrival: Arrival): void {
+    visit.record.form = form;
+    if (arrival.forms.includes(form)) return;
+    visit.record.verdict = 'deny';
+    throw new Fault('form-not-allowed', `this listener takes ${arrival.forms.join(', ')}, not ${form}`, {
+      remedy: `use another port, or add ${form} to the listener's forms`,
+    });
+  }
+
+  #exchange(
+    visit: Visit,
+    res: ServerResponse,
+    summary: HeaderSummary,
+    arrival: Arrival,
+    form: HttpForm,
+    origin: Origin,
+    target: string,
+    route: GatewayRoute | null,
+  ): void {
+    const { config, egress } = this.#options;
+    const { record, req } = visit;
+    record.host = origin.host;
+    record.port = origin.port;
+    record.path = pathOf(target);
+    // undici sends no asterisk-form, and a partner's API has no use for it.
+    if (target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
+    const ask = { form, clientAddress: record.clientAddress, host: origin.host, port: origin.port, method: record.method, path: record.path };
+    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
+    visit.hold(permit);
+    const headers = forwardRequestHeaders(req.rawHeaders, {
+      name: config.name,
+      headers: config.headers,
+      authority: authorityFor(origin),
+      httpVersion: req.httpVersion,
+      clientAddress: record.clientAddress,
+      clientHost: summary.hosts[0] ?? '',
+    });
+    visit.startExchange(res, {
+      pool: egress.pool(permit, origin),
+      method: record.method,
+      path: target,
+      headers,
+      serverName: origin.host,
+      hasBody: summary.hasBody,
+      expectsContinue: arrival.expectsContinue,
+      upgrade: arrival.upgradeHead === null ? null : 'websocket',
+      via: config.headers.via ? `1.1 ${config.name}` : null,
+      mapLocation: route?.mapLocation ?? null,
+      bodyTimeout: config.timeouts.body,
+    });
+  }
+
+  /** Neither a destination's Host nor a gateway prefix: judged as what it most looks like, a steered request for an unknown host. */
+  #refuseRouteless(record: AccessRecord): never {
+    const { gateway, egress } = this.#options;
+    record.form = 'host-routed';
+    if (record.host !== '-') {
+      const { clientAddress, host, port, method, path } = record;
+      const verdict = egress.judge({ form: 'host-routed', clientAddress, host, port, method, path }, record);
+      if (verdict !== null && verdict.code !== 'host-not-allowed') throw verdict;
+    }
+    record.verdict = 'deny';
+    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${gateway.prefixes.join(' or ')}`;
+    throw new Fault('host-not-allowed', `Host names ${record.host}, which is no destination, and ${prefixes}`, {
+      remedy: OPERATIONS.has(record.path)
+        ? `${record.path} is served on the admin listener`
+        : 'ask below a gateway prefix, or through the proxy for a host of the allowlist',
+    });
+  }
+}
+
+/** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */
+function authorityFor(origin: Origin): string {
+  if (origin.port !== DEFAULT_PORT[origin.scheme]) return formatAuthority(origin.host, origin.port);
+  return origin.host.includes(':') ? `[${origin.host}]` : origin.host;
+}
+
+/** One `chunked`, in HTTP/1.1: anything else is read differently by different servers (RFC 9112 §6.1). */
+function refuseTransferEncoding(values: readonly string[], httpVersion: string): void {
+  if (values.length === 0) return;
+  const remedy = 'send Transfer-Encoding: chunked alone, or Content-Length';
+  if (httpVersion === '1.0') throw new Fault('framing-forbidden', 'an HTTP/1.0 request has a Transfer-Encoding', { remedy });
+  if (values.length > 1 || values[0]?.toLowerCase() !== 'chunked') {
+    throw new Fault('framing-forbidden', `the Transfer-Encoding is ${JSON.stringify(values.join(', '))}`, { remedy });
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * How a client learns that its request was refused or failed: the same words
+ * in the status line, `Proxy-Status`, and the problem body, because clients
+ * differ in which of these they show (docs/errors.md).
+ */
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { serializeList, Token } from 'structured-headers';
+import { type Blame, Fault } from '../errors.ts';
+
+/** First words of the reason phrase; Go and Python show nothing but the status line of a refused CONNECT. */
+const REASON: Record<Blame, string> = {
+  policy: 'Egress denied',
+  client: 'Bad request',
+  upstream: 'Upstream failed',
+  proxy: 'Egress unavailable',
+};
+
+/** After this long, ms, a client that was refused and does not close is closed. */
+const LINGER = 5_000;
+
+interface Refusal {
+  readonly reason: string;
+  readonly headers: [string, string][];
+  readonly body: string;
+}
+
+function compose(fault: Fault, requestId: string, name: string): Refusal {
+  const { kind, code, message, remedy, retryAfter } = fault;
+  const problem = {
+    type: `urn:eco-egress:error:${code}`,
+    title: kind.title,
+    status: kind.status,
+    detail: message,
+    code,
+    requestId,
+    ...(remedy === null ? {} : { remedy }),
+  };
+  const body = `${JSON.stringify(problem)}\n`;
+  const headers: [string, string][] = [
+    ['Content-Type', 'application/problem+json'],
+    ['Content-Length', String(Buffer.byteLength(body))],
+    ['Proxy-Status', proxyStatus(fault, name)],
+    ['X-Request-Id', requestId],
+    ['Cache-Control', 'no-store'],
+  ];
+  if (retryAfter !== null) headers.push(['Retry-After', String(retryAfter)]);
+  return { reason: `${REASON[kind.blame]}: ${code}`, headers, body };
+}
+
+/** RFC 9209 §2; a structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
+function proxyStatus(fault: Fault, name: string): string {
+  const details = fault.message.replace(/[^\x20-\x7e]/g, '?');
+  const parameters = new Map<string, Token | string>([
+    ['error', new Token(fault.kind.proxyError)],
+    ['details', `${fault.code}: ${details}`],
+  ]);
+  return serializeList([[new Token(name), parameters]]);
+}
+
+/**
+ * Answers on a response that has not begun. The connection stays usable; what
+ * is left of the request body is read and thrown away, for a bounded time.
+ */
+export function refuseResponse(res: ServerResponse, fault: Fault, requestId: string, name: string): void {
+  const refusal = compose(fault, requestId, name);
+  const { socket } = res;
+  // A limit or a broken message may be about this connection: give it back.
+  if (fault.kind.blame === 'proxy') res.shouldKeepAlive = false;
+  res.writeHead(fault.kind.status, refusal.reason, refusal.headers.flat());
+  res.end(refusal.body);
+  if (socket !== null && !res.req.complete) {
+    const timer = setTimeout(() => {
+      if (!res.req.complete) socket.destroy();
+    }, LINGER);
+    timer.unref();
+    socket.once('close', () => {
+      clearTimeout(timer);
+    });
+  }
+}
+
+/** The whole answer as it stands on the wire, for sockets that no HTTP response belongs to. */
+export function refusalText(fault: Fault, requestId: string, name: string): string {
+  const refusal = compose(fault, requestId, name);
+  const lines = refusal.headers.map(([field, value]) => `${field}: ${value}\r\n`).join('');
+  return `HTTP/1.1 ${fault.kind.status} ${refusal.reason}\r\n${lines}Connection: close\r\n\r\n${refusal.body}`;
+}
+
+/**
+ * Answers on a bare socket and closes it. What the client still sends is read
+ * and thrown away for a while: closing with unread bytes would reset the
+ * connection, and the client would lose the answer.
+ */
+export function refuseSocket(socket: Duplex, fault: Fault, requestId: string, name: string): void {
+  // The client may be gone by now; then there is nobody to tell.
+  socket.on('error', () => {});
+  socket.end(refusalText(fault, requestId, name));
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), LINGER);
+  timer.unref();
+  socket.once('end', () => socket.destroy());
+  socket.once('close', () => {
+    clearTimeout(timer);
+  });
+}

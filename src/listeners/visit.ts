@@ -1,0 +1,215 @@
+/**
+ * One request's stay in the proxy, from its first byte to its log line. It
+ * owns whatever the request became (an exchange or a tunnel), answers when
+ * that fails, and ends exactly once.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Permit } from '../egress.ts';
+import { Fault } from '../errors.ts';
+import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
+import type { IdleClock } from '../relay/idle-clock.ts';
+import { Tunnel, type TunnelOwner, type TunnelSocket } from '../relay/tunnel.ts';
+import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import { refusalText, refuseResponse, refuseSocket } from './refuse.ts';
+
+export interface VisitContext {
+  /** Our name, for `Proxy-Status`. */
+  readonly name: string;
+  readonly telemetry: Telemetry;
+  /** The configured name of a client address, `-` for none. */
+  readonly clientName: (address: string) => string;
+  readonly idleClock: IdleClock;
+  /** Every visit under way: what a drain waits for. */
+  readonly visits: Set<Visit>;
+  /** Once true, connections are closed after their response. */
+  readonly draining: boolean;
+}
+
+const kVisit = Symbol('visit');
+interface Visited {
+  [kVisit]?: Visit | undefined;
+}
+
+/** The visit of a request, or the one under way on a client socket. */
+export function visitOf(carrier: IncomingMessage | Duplex): Visit | null {
+  return (carrier as Visited)[kVisit] ?? null;
+}
+
+export class Visit implements ExchangeOwner, TunnelOwner {
+  readonly record: AccessRecord;
+  readonly req: IncomingMessage;
+  /** Null for CONNECT, which has no response in Node's sense. */
+  readonly res: ServerResponse | null;
+  /** What the client sent early, after an upgrade or CONNECT request. */
+  readonly head: Buffer | null;
+  readonly #context: VisitContext;
+  readonly #socket: Duplex;
+  #permit: Permit | null = null;
+  #exchange: Exchange | null = null;
+  #tunnel: Tunnel | null = null;
+  #dial: AbortController | null = null;
+  #ended = false;
+
+  constructor(context: VisitContext, record: AccessRecord, req: IncomingMessage, res: ServerResponse | null, socket: Duplex, head: Buffer | null) {
+    this.#context = context;
+    this.record = record;
+    this.req = req;
+    this.res = res;
+    this.#socket = socket;
+    this.head = head;
+    context.visits.add(this);
+    (req as Visited)[kVisit] = this;
+    (socket as Visited)[kVisit] = this;
+    if (context.draining) this.closeAfter();
+  }
+
+  /** The response under way is the last on its connection. */
+  closeAfter(): void {
+    if (this.res !== null) this.res.shouldKeepAlive = false;
+  }
+
+  /** The request was admitted: its permit is held until the visit ends. */
+  hold(permit: Permit): void {
+    this.#permit = permit;
+  }
+
+  startExchange(res: ServerResponse, plan: ExchangePlan): void {
+    this.#exchange = new Exchange(this.req, res, plan, this.record, this);
+    this.#exchange.start();
+  }
+
+  /**
+   * Dials for a CONNECT, then relays. Nothing the client has sent is read
+   * before the dial is done (CVE-2025-64763), and 200 is sent only then.
+   */
+  async startTunnel(dial: (signal: AbortSignal) => Promise<TunnelSocket>): Promise<void> {
+    const controller = new AbortController();
+    const onClientClose = (): void => {
+      controller.abort();
+    };
+    this.#dial = controller;
+    this.#socket.once('close', onClientClose);
+    try {
+      const upstream = await dial(controller.signal);
+      this.#socket.off('close', onClientClose);
+      this.#dial = null;
+      if (this.#ended || this.#socket.destroyed) {
+        upstream.destroy();
+        this.#failed(new Fault('client-closed', 'the client closed its connection while the upstream was dialled'));
+        return;
+      }
+      this.#socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${this.record.requestId}\r\n\r\n`);
+      this.record.status = 200;
+      this.#relay(upstream);
+    } catch (error) {
+      this.#socket.off('close', onClientClose);
+      this.#dial = null;
+      if (this.#socket.destroyed) this.#failed(new Fault('client-closed', 'the client closed its connection while the upstream was dialled'));
+      else this.refuse(Fault.from(error));
+    }
+  }
+
+  /** Answers with a fault, if there is still somebody to answer, and ends. */
+  refuse(fault: Fault): void {
+    if (this.#ended) return;
+    const { requestId } = this.record;
+    const { name } = this.#context;
+    this.record.status = fault.kind.status;
+    if (this.res === null) refuseSocket(this.#socket, fault, requestId, name);
+    else if (this.res.headersSent || this.res.destroyed) {
+      this.record.status = this.res.headersSent ? this.res.statusCode : 0;
+      this.res.destroy();
+    } else refuseResponse(this.res, fault, requestId, name);
+    this.#end(fault, 'proxy');
+  }
+
+  /** The client broke the rules in the middle: of an exchange's body, for one. */
+  broke(fault: Fault): void {
+    this.closeAfter();
+    if (this.#exchange === null) this.refuse(fault);
+    else this.#exchange.abort(fault);
+  }
+
+  /** The proxy gives up on it: the drain deadline. */
+  cut(fault: Fault): void {
+    this.#dial?.abort();
+    if (this.#tunnel !== null) this.#tunnel.end(fault);
+    else if (this.#exchange !== null) this.#exchange.abort(fault);
+    else this.refuse(fault);
+  }
+
+  // --- ExchangeOwner
+
+  onDone(): void {
+    this.#end(null, 'upstream');
+  }
+
+  onFault(fault: Fault, record: AccessRecord, answerable: boolean): void {
+    if (fault.kind.blame === 'upstream') this.#context.telemetry.upstreamFailed(record.destination, fault.code);
+    if (answerable && fault.code !== 'client-closed') this.refuse(fault);
+    else this.#failed(fault);
+  }
+
+  onUpgrade(upstream: Duplex, statusCode: number, headers: string[]): void {
+    const { res } = this;
+    if (res === null || this.#socket.destroyed) {
+      upstream.destroy();
+      this.#failed(new Fault('client-closed', 'the client closed its connection before the upgrade was answered'));
+      return;
+    }
+    this.#exchange = null;
+    this.record.status = statusCode;
+    this.record.firstByteMs = performance.now() - this.record.startedAt;
+    let head = `HTTP/1.1 ${statusCode} Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n`;
+    for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i] ?? ''}: ${headers[i + 1] ?? ''}\r\n`;
+    // From here the socket carries frames: Node's response object must let go of it.
+    res.detachSocket(this.req.socket);
+    this.#socket.write(`${head}\r\n`, 'latin1');
+    this.#relay(upstream);
+  }
+
+  // --- TunnelOwner
+
+  lastWords(fault: Fault): string {
+    return refusalText(fault, this.record.requestId, this.#context.name);
+  }
+
+  onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
+    const { form, destination } = this.record;
+    if (form !== '-') this.#context.telemetry.tunnelClosed(form, destination);
+    this.#end(fault, closedBy);
+  }
+
+  #relay(upstream: TunnelSocket): void {
+    const { telemetry, idleClock } = this.#context;
+    const { form, destination } = this.record;
+    if (form !== '-') telemetry.tunnelOpened(form, destination, this.record);
+    this.#tunnel = new Tunnel(this.#socket, upstream, this.record, idleClock, this);
+    this.#tunnel.start(this.head);
+  }
+
+  /** Ended with nobody left to answer. */
+  #failed(fault: Fault): void {
+    this.#end(fault, fault.code === 'client-closed' ? 'client' : fault.kind.blame === 'upstream' ? 'upstream' : 'proxy');
+  }
+
+  #end(fault: Fault | null, closedBy: ClosedBy): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { record } = this;
+    if (fault !== null) {
+      record.code = fault.code;
+      record.detail = fault.advice;
+      // Refused before the policy was asked: the log still says whose request it was.
+      if (record.client === '-') record.client = this.#context.clientName(record.clientAddress);
+    }
+    record.closedBy = closedBy;
+    record.durationMs = performance.now() - record.startedAt;
+    this.#permit?.release();
+    this.#context.visits.delete(this);
+    if (visitOf(this.#socket) === this) (this.#socket as Visited)[kVisit] = undefined;
+    this.#context.telemetry.ended(record);
+  }
+}

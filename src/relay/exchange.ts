@@ -1,0 +1,340 @@
+/**
+ * One HTTP request and its response, relayed over a pooled connection: the
+ * same for every form that we terminate. Streams both ways with back-pressure,
+ * informational responses, trailers and upgrades.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { errors, type Dispatcher } from 'undici';
+import { Fault } from '../errors.ts';
+import type { AccessRecord } from '../telemetry/access-record.ts';
+import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
+import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
+import { RequestBody } from './request-body.ts';
+
+export interface ExchangePlan {
+  readonly pool: UpstreamPool;
+  readonly method: string;
+  /** Path and query, byte for byte as the upstream is to see them. */
+  readonly path: string;
+  /** Flat, ready for the upstream. */
+  readonly headers: string[];
+  /** SNI and Host name: constant for the pool. */
+  readonly serverName: string;
+  readonly hasBody: boolean;
+  /** The client asked for `100 Continue` before it sends its body. */
+  readonly expectsContinue: boolean;
+  /** `websocket` where the client wants the connection to become one. */
+  readonly upgrade: string | null;
+  /** Our `Via` on the response, or null. */
+  readonly via: string | null;
+  readonly mapLocation: ((value: string) => string) | null;
+  /** Longest time the client may leave us waiting to write, ms. */
+  readonly bodyTimeout: number;
+}
+
+/** Who started the exchange learns how it ended: exactly one call. */
+export interface ExchangeOwner {
+  /** Complete; the response has been handed to the client's socket. */
+  onDone(record: AccessRecord): void;
+  /** Failed. `answerable`: nothing was sent to the client yet, so the owner answers; otherwise the client saw a broken transfer. */
+  onFault(fault: Fault, record: AccessRecord, answerable: boolean): void;
+  /** The upstream agreed to the upgrade: the owner answers 101 and relays the two sockets, which it now owns. */
+  onUpgrade(upstream: Duplex, statusCode: number, headers: string[], record: AccessRecord): void;
+}
+
+/** More informational responses than this are an attack or a bug on the upstream's side. */
+const MAX_INFORMATIONAL = 32;
+
+/** RFC 9110 §9.2.2: may be repeated when the connection broke before any answer. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+
+/** Node refuses other characters in a reason phrase. */
+const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
+
+const kExchange = Symbol('exchange');
+type ExchangedResponse = ServerResponse & { [kExchange]?: Exchange | undefined };
+
+// One function each for all exchanges: nothing is bound or closed over per request.
+function onClientClose(this: ExchangedResponse): void {
+  this[kExchange]?.clientClosed();
+}
+function onClientDrain(this: ExchangedResponse): void {
+  this[kExchange]?.clientDrained();
+}
+function onClientStall(this: ExchangedResponse): void {
+  this[kExchange]?.clientStalled();
+}
+
+export class Exchange implements Dispatcher.DispatchHandler, Waiter {
+  readonly #req: IncomingMessage;
+  readonly #res: ExchangedResponse;
+  readonly #plan: ExchangePlan;
+  readonly #record: AccessRecord;
+  readonly #owner: ExchangeOwner;
+  #controller: Dispatcher.DispatchController | null = null;
+  #connection: PooledConnection | null = null;
+  #body: RequestBody | null = null;
+  #informational = 0;
+  #retried = false;
+  #responded = false;
+  #ended = false;
+
+  constructor(req: IncomingMessage, res: ServerResponse, plan: ExchangePlan, record: AccessRecord, owner: ExchangeOwner) {
+    this.#req = req;
+    this.#res = res;
+    this.#plan = plan;
+    this.#record = record;
+    this.#owner = owner;
+  }
+
+  /** Begins; everything after is told to the owner. */
+  start(): void {
+    this.#res[kExchange] = this;
+    this.#res.on('close', onClientClose);
+    const connection = this.#plan.pool.take();
+    if (connection === null) this.#plan.pool.wait(this);
+    else this.onConnection(connection);
+  }
+
+  // --- from the pool
+
+  onConnection(connection: PooledConnection): void {
+    if (this.#ended) {
+      this.#plan.pool.release(connection);
+      return;
+    }
+    this.#connection = connection;
+    const record = this.#record;
+    const { dialled } = connection;
+    record.upstreamAddress = dialled.address;
+    record.reusedConnection = connection.uses > 0;
+    if (connection.uses === 0) {
+      record.dnsMs = dialled.dnsMs;
+      record.tcpMs = dialled.tcpMs;
+      record.tlsMs = dialled.tlsMs;
+    }
+    const plan = this.#plan;
+    if (plan.hasBody) this.#body ??= new RequestBody(this.#req);
+    connection.client.dispatch(
+      {
+        method: plan.method,
+        path: plan.path,
+        headers: plan.headers,
+        body: this.#body,
+        upgrade: plan.upgrade,
+        servername: plan.serverName,
+      } as Dispatcher.DispatchOptions,
+      this,
+    );
+  }
+
+  onNoConnection(fault: Fault): void {
+    this.#fail(fault);
+  }
+
+  // --- from undici
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#ended) {
+      controller.abort(new errors.RequestAbortedError());
+      return;
+    }
+    // The upstream is connected and judged: now the client may send its body. We answer
+    // ourselves because undici sends no Expect (RFC 9110 §10.1.1; docs/request-life.md).
+    if (this.#plan.expectsContinue && !this.#retried) this.#res.writeContinue();
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, statusCode: number, _headers: unknown, statusMessage?: string): void {
+    if (this.#ended) return;
+    const raw = rawHeaders(controller);
+    if (statusCode < 200) {
+      this.#relayInformational(statusCode, raw);
+      return;
+    }
+    const res = this.#res;
+    this.#responded = true;
+    this.#record.status = statusCode;
+    this.#record.firstByteMs = performance.now() - this.#record.startedAt;
+    // Dates are the origin's (RFC 9110 §6.6.1): none is made up.
+    res.sendDate = false;
+    const reason = statusMessage !== undefined && REASON_PHRASE.test(statusMessage) ? statusMessage : (STATUS_CODES[statusCode] ?? '');
+    res.writeHead(statusCode, reason, forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation));
+    res.on('drain', onClientDrain);
+    res.on('timeout', onClientStall);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#ended) return;
+    this.#record.bytesReceived += chunk.length;
+    if (!this.#res.write(chunk)) {
+      controller.pause();
+      // While the client does not read, this is its clock.
+      this.#res.setTimeout(this.#plan.bodyTimeout);
+    }
+  }
+
+  onResponseEnd(controller: Dispatcher.DispatchController): void {
+    if (this.#ended) return;
+    const raw = (controller as { rawTrailers?: (string | Buffer)[] | null }).rawTrailers;
+    if (Array.isArray(raw) && raw.length > 0) this.#res.addTrailers(forwardTrailers(raw));
+    this.#end();
+    this.#res.end();
+    // What is still buffered has a clock too: Node closes the socket when it moves no byte for this long.
+    if (this.#res.writableLength > 0) this.#res.setTimeout(this.#plan.bodyTimeout);
+    this.#owner.onDone(this.#record);
+  }
+
+  onRequestUpgrade(controller: Dispatcher.DispatchController, statusCode: number, _headers: unknown, upstream: Duplex): void {
+    const connection = this.#connection;
+    if (connection !== null) this.#plan.pool.detach(connection);
+    this.#connection = null;
+    if (this.#ended) {
+      upstream.destroy();
+      return;
+    }
+    this.#end();
+    this.#owner.onUpgrade(upstream, statusCode, forwardResponseHeaders(rawHeaders(controller), this.#plan.via, null), this.#record);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#ended) {
+      this.#releaseSoon();
+      return;
+    }
+    if (this.#mayRetry(error)) {
+      this.#retried = true;
+      this.#controller = null;
+      this.#releaseSoon();
+      this.#plan.pool.wait(this);
+      return;
+    }
+    this.#fail(this.#faultOf(error));
+  }
+
+  // --- from the client's side
+
+  clientClosed(): void {
+    if (this.#ended) return;
+    this.#fail(new Fault('client-closed', 'the client closed its connection before the response was complete'));
+  }
+
+  clientDrained(): void {
+    if (this.#ended) return;
+    this.#res.setTimeout(0);
+    this.#controller?.resume();
+  }
+
+  clientStalled(): void {
+    this.#fail(new Fault('idle-timeout', `the client did not read for ${this.#plan.bodyTimeout} ms`));
+  }
+
+  /** The proxy itself gives the exchange up: the drain deadline, or a broken request body. */
+  abort(fault: Fault): void {
+    this.#fail(fault);
+  }
+
+  #relayInformational(statusCode: number, raw: (string | Buffer)[]): void {
+    this.#informational += 1;
+    if (this.#informational > MAX_INFORMATIONAL) {
+      this.#fail(new Fault('upstream-malformed', `the upstream sent more than ${MAX_INFORMATIONAL} informational responses`));
+      return;
+    }
+    // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
+    if (this.#req.httpVersionMinor === 0 && this.#req.httpVersionMajor === 1) return;
+    this.#res.writeInformation(statusCode, forwardResponseHeaders(raw, null, null));
+  }
+
+  #mayRetry(error: Error): boolean {
+    const connection = this.#connection;
+    // Only a reused connection can have died of old age (RFC 9112 §9.3.1), only a request
+    // without content can be sent again as it was, and only before any answer.
+    return (
+      connection !== null &&
+      connection.uses > 0 &&
+      !this.#retried &&
+      !this.#responded &&
+      this.#informational === 0 &&
+      !this.#plan.hasBody &&
+      IDEMPOTENT.has(this.#plan.method) &&
+      isConnectionLoss(error)
+    );
+  }
+
+  #faultOf(error: Error): Fault {
+    if (error instanceof Fault) return error;
+    if (error instanceof errors.HeadersTimeoutError) {
+      return this.#plan.hasBody && !this.#req.complete
+        ? new Fault('request-timeout', 'the client stopped sending the request body', { cause: error })
+        : new Fault('upstream-silent', 'the upstream accepted the request but did not begin to answer in time', { cause: error });
+    }
+    if (error instanceof errors.BodyTimeoutError) {
+      return new Fault('upstream-silent', 'the upstream fell silent in the middle of the response', { cause: error });
+    }
+    if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
+      return new Fault('upstream-malformed', error.message, { cause: error });
+    }
+    if (error instanceof errors.ResponseContentLengthMismatchError || isConnectionLoss(error)) {
+      const when = this.#responded ? 'in the middle of the response' : 'before it answered';
+      return new Fault('upstream-cut', `the upstream closed the connection ${when}`, { cause: error });
+    }
+    if (error instanceof errors.RequestContentLengthMismatchError) {
+      return new Fault('framing-forbidden', 'the request body is not as long as its Content-Length says', { cause: error });
+    }
+    if (error instanceof errors.InvalidArgumentError || error instanceof errors.NotSupportedError) {
+      return new Fault('request-malformed', error.message, { cause: error });
+    }
+    return Fault.from(error);
+  }
+
+  #fail(fault: Fault): void {
+    if (this.#ended) return;
+    const answerable = !this.#responded && !this.#res.headersSent && !this.#res.destroyed;
+    if (this.#connection === null) this.#plan.pool.leave(this);
+    // Given to undici but not begun: only the end of the connection takes it back.
+    else if (this.#controller === null) this.#connection.dialled.socket.destroy();
+    this.#end();
+    this.#controller?.abort(fault);
+    // Never a clean end for a broken transfer: the client must see it cut (docs/invariants.md).
+    if (!answerable) this.#res.destroy();
+    this.#owner.onFault(fault, this.#record, answerable);
+  }
+
+  /** From here on nothing more is told to anyone. */
+  #end(): void {
+    this.#ended = true;
+    this.#record.bytesSent = this.#body?.bytes ?? 0;
+    this.#res.off('close', onClientClose);
+    this.#res.off('drain', onClientDrain);
+    this.#res.off('timeout', onClientStall);
+    this.#res[kExchange] = undefined;
+    this.#releaseSoon();
+  }
+
+  /** The parser decides after its callback whether the socket can be used again. */
+  #releaseSoon(): void {
+    const connection = this.#connection;
+    if (connection === null) return;
+    this.#connection = null;
+    process.nextTick(release, this.#plan.pool, connection);
+  }
+}
+
+function release(pool: UpstreamPool, connection: PooledConnection): void {
+  pool.release(connection);
+}
+
+function isConnectionLoss(error: Error): boolean {
+  if (error instanceof errors.SocketError) return true;
+  if (error instanceof Fault) return error.code === 'upstream-cut';
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED';
+}
+
+/** undici 8 keeps the section as it came beside the parsed one; its types do not say so yet for HTTP/1. */
+function rawHeaders(controller: Dispatcher.DispatchController): (string | Buffer)[] {
+  const { rawHeaders: raw } = controller as { rawHeaders?: unknown };
+  return Array.isArray(raw) ? (raw as (string | Buffer)[]) : [];
+}

@@ -1,0 +1,178 @@
+/**
+ * Opaque bytes both ways between a client and an upstream, with half-close:
+ * each direction ends on its own, and the tunnel ends when both have.
+ * It owns both sockets and closes them.
+ */
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import { Fault } from '../errors.ts';
+import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import type { Clocked, IdleClock } from './idle-clock.ts';
+
+export interface TunnelOwner {
+  /** What to say inside the tunnel before it is closed for `fault`. */
+  lastWords(fault: Fault): string;
+  /** Both sides are closed. `fault` is null when both ended in order. */
+  onTunnelEnd(tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void;
+}
+
+/** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
+export type TunnelSocket = Duplex & { resetAndDestroy?: () => unknown };
+
+const kTunnel = Symbol('tunnel');
+type Tunnelled = TunnelSocket & { [kTunnel]?: Tunnel | undefined };
+
+// Listeners are shared by all tunnels: a chunk costs no closure and no look-up.
+function onClientData(this: Tunnelled, chunk: Buffer): void {
+  this[kTunnel]?.fromClient(chunk);
+}
+function onUpstreamData(this: Tunnelled, chunk: Buffer): void {
+  this[kTunnel]?.fromUpstream(chunk);
+}
+function onClientDrain(this: Tunnelled): void {
+  this[kTunnel]?.upstream.resume();
+}
+function onUpstreamDrain(this: Tunnelled): void {
+  this[kTunnel]?.client.resume();
+}
+function onClientEnd(this: Tunnelled): void {
+  this[kTunnel]?.ended('client');
+}
+function onUpstreamEnd(this: Tunnelled): void {
+  this[kTunnel]?.ended('upstream');
+}
+function onClientError(this: Tunnelled, error: Error): void {
+  this[kTunnel]?.broke('client', error);
+}
+function onUpstreamError(this: Tunnelled, error: Error): void {
+  this[kTunnel]?.broke('upstream', error);
+}
+function onClose(this: Tunnelled): void {
+  this[kTunnel]?.closed();
+}
+
+/** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
+const CONNECT = Buffer.from('CONNECT ');
+
+export class Tunnel implements Clocked {
+  readonly client: Tunnelled;
+  readonly upstream: Tunnelled;
+  readonly record: AccessRecord;
+  moved = 0;
+  readonly #owner: TunnelOwner;
+  readonly #clock: IdleClock;
+  #fault: Fault | null = null;
+  #closedBy: ClosedBy = '-';
+  #open = 2;
+  #inspected = false;
+
+  constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, clock: IdleClock, owner: TunnelOwner) {
+    this.client = client;
+    this.upstream = upstream;
+    this.record = record;
+    this.#clock = clock;
+    this.#owner = owner;
+  }
+
+  /** Begins to relay. `head` is what the client sent early, after its request. */
+  start(head: Buffer | null): void {
+    const { client, upstream } = this;
+    client[kTunnel] = this;
+    upstream[kTunnel] = this;
+    client.on('end', onClientEnd).on('error', onClientError).on('close', onClose).on('drain', onClientDrain);
+    upstream.on('end', onUpstreamEnd).on('error', onUpstreamError).on('close', onClose).on('drain', onUpstreamDrain);
+    this.#clock.add(this);
+    if (head !== null && head.length > 0) this.fromClient(head);
+    client.on('data', onClientData);
+    upstream.on('data', onUpstreamData);
+    // A side that was gone before we listened will not say so again.
+    for (const side of ['client', 'upstream'] as const) {
+      const socket = this[side];
+      if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
+      if (socket.closed) this.closed();
+    }
+  }
+
+  fromClient(chunk: Buffer): void {
+    if (!this.#inspected) {
+      this.#inspected = true;
+      if (chunk.length >= CONNECT.length && chunk.subarray(0, CONNECT.length).equals(CONNECT)) {
+        this.#refuseNestedConnect();
+        return;
+      }
+    }
+    this.moved += chunk.length;
+    this.record.bytesSent += chunk.length;
+    if (!this.upstream.write(chunk)) this.client.pause();
+  }
+
+  fromUpstream(chunk: Buffer): void {
+    this.moved += chunk.length;
+    this.record.bytesReceived += chunk.length;
+    if (!this.client.write(chunk)) this.upstream.pause();
+  }
+
+  /** One direction is complete; the other goes on. */
+  ended(by: 'client' | 'upstream'): void {
+    if (this.#closedBy === '-') this.#closedBy = by;
+    (by === 'client' ? this.upstream : this.client).end();
+  }
+
+  /** A reset on one side becomes a reset on the other: cut bytes must not look complete. */
+  broke(side: 'client' | 'upstream', error: Error): void {
+    if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
+    this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+    this.#reset(this.client);
+    this.#reset(this.upstream);
+  }
+
+  closed(): void {
+    this.#open -= 1;
+    if (this.#open > 0) {
+      // Both halves of this side are gone, so nothing can pass any more.
+      if (!this.client.destroyed && this.client.writableEnded) return;
+      if (!this.upstream.destroyed && this.upstream.writableEnded) return;
+      this.#reset(this.client);
+      this.#reset(this.upstream);
+      return;
+    }
+    this.#clock.delete(this);
+    this.client[kTunnel] = undefined;
+    this.upstream[kTunnel] = undefined;
+    this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
+  }
+
+  onIdle(): void {
+    this.end(new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
+  }
+
+  onTooOld(): void {
+    this.end(new Fault('age-limit', 'the tunnel reached the age limit of tunnels'));
+  }
+
+  /** The proxy ends the tunnel. */
+  end(fault: Fault): void {
+    if (this.#fault !== null) return;
+    this.#fault = fault;
+    this.#closedBy = 'proxy';
+    this.client.destroy();
+    this.upstream.destroy();
+  }
+
+  #refuseNestedConnect(): void {
+    const fault = new Fault('connect-in-tunnel', 'a CONNECT was sent inside a tunnel', {
+      remedy: 'the client is set to use two proxies, or this one twice: give it one',
+    });
+    this.#fault = fault;
+    this.#closedBy = 'proxy';
+    this.upstream.destroy();
+    this.client.end(this.#owner.lastWords(fault), () => this.client.destroy());
+  }
+
+  #reset(socket: Tunnelled): void {
+    if (socket.destroyed) return;
+    // Only a bare TCP socket can be reset; ending TLS without close_notify says the same.
+    if (socket.resetAndDestroy === undefined || socket instanceof TLSSocket) socket.destroy();
+    else socket.resetAndDestroy();
+  }
+}
