@@ -103,7 +103,7 @@ function readIPv4(text: string): number {
   for (let i = text.startsWith(MAPPED_PREFIX) ? MAPPED_PREFIX.length : 0; i <= text.length; i += 1) {
     const code = i === text.length ? DOT : text.charCodeAt(i);
     if (code === DOT) {
-      if (octet === -1 || octets === 4) return -1;
+      if (octet === -1) return -1;
       address = address * 256 + octet;
       octet = -1;
       octets += 1;

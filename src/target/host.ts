@@ -139,7 +139,7 @@ function parsePort(text: string, start: number): number | null {
     if (code < ZERO || code > NINE) return null;
     port = port * 10 + (code - ZERO);
   }
-  return port >= 1 && port <= 65_535 ? port : null;
+  return port <= 65_535 ? port : null;
 }
 
 function parseIPv4(name: string): string | null {
@@ -149,8 +149,8 @@ function parseIPv4(name: string): string | null {
 
 function parseBracketed(text: string): string | null {
   const inner = text.slice(1, -1);
-  // isIPv6 alone takes a zone (`fe80::1%eth0`), which RFC 6874 text never reaches us with a meaning of ours.
-  if (!text.endsWith(']') || inner.includes('%') || !isIPv6(inner)) return null;
+  // isIPv6 takes a zone (`fe80::1%eth0`), which means nothing off the client's own host; URL refuses it.
+  if (!text.endsWith(']') || !isIPv6(inner)) return null;
   return URL.parse(`http://${text}/`)?.hostname.slice(1, -1) ?? null;
 }
 

@@ -129,8 +129,9 @@ function pathAndQuery(method: string, url: string, start: number): string {
 /** Neither path nor http(s) URL: says which mistake it is. */
 function notAbsolute(method: string, url: string, hostHeader: string | null): Fault {
   if (url === '*') {
-    const host = hostHeader === null ? 'host' : meantHost(hostHeader);
-    return new Fault('target-malformed', `The target * of ${quote(method)} names no host`, { remedy: `write OPTIONS http://${host}` });
+    return new Fault('target-malformed', `The target * of ${quote(method)} names no path`, {
+      remedy: `write a path, or a whole URL such as http://${meantHost(hostHeader ?? '')}/`,
+    });
   }
   const authority = parseAuthority(url, null);
   if (typeof authority !== 'string') {

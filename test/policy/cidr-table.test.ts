@@ -68,6 +68,8 @@ t.test('everything, single addresses, host bits', async (t) => {
   t.equal(table.find('203.0.114.1'), 1);
   t.equal(table.find('::1'), 2);
   t.equal(table.find('::ffff:203.0.113.1'), 0);
+  t.equal(buildCidrTable([['::ffff:0:0/96']]).find('1.2.3.4'), 0, 'the whole of IPv4, written as IPv6');
+  t.equal(buildCidrTable([['::ffff:0:0/95']]).find('1.2.3.4'), -1, 'more than IPv4 is IPv6');
   t.equal(buildCidrTable([]).find('1.2.3.4'), -1);
   t.equal(buildCidrTable([['::/0']]).find('1.2.3.4'), -1, 'an IPv4 peer is no IPv6 address');
 });
