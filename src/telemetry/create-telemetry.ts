@@ -1,0 +1,68 @@
+/** Puts the metrics and the log behind the one interface the data path knows. */
+import type { Writable } from 'node:stream';
+import type { Registry } from 'prom-client';
+import type { Config } from '../config/config.ts';
+import { writeAccess } from './access-log.ts';
+import { createLogSink } from './log-sink.ts';
+import type { LogSinkOptions } from './log-sink.ts';
+import { createLogger } from './logger.ts';
+import { createMetrics } from './metrics.ts';
+import { bound } from './safe-text.ts';
+import type { Telemetry } from './telemetry.ts';
+
+/** Longest text of a field of a notice, characters; room for a stack. */
+const MAX_FIELD = 4096;
+/** Names pino writes itself; the same name twice in a line would leave it to the reader which one counts. */
+const RESERVED = new Set(['level', 'time', 'msg']);
+
+interface Named {
+  readonly name: string;
+}
+
+export interface TelemetryOptions {
+  readonly config: Pick<Config, 'log'> & { readonly clients: readonly Named[]; readonly destinations: readonly Named[] };
+  readonly policyHash: string;
+  /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
+  readonly output: Writable & { readonly isTTY?: boolean };
+  readonly version: string;
+  readonly sink?: LogSinkOptions;
+}
+
+export interface RunningTelemetry extends Telemetry {
+  /** For the admin listener's `/metrics`. */
+  readonly registry: Registry;
+  /** Tunnels open now, all destinations together. */
+  openTunnels(): number;
+  /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
+  close(): Promise<void>;
+}
+
+export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
+  const { config, policyHash, output, version } = options;
+  const sink = createLogSink(output, options.sink);
+  const logger = createLogger(config.log, sink, output.isTTY === true);
+  const policy = { hash: policyHash, clients: config.clients.map(({ name }) => name), destinations: config.destinations.map(({ name }) => name) };
+  const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped });
+  return {
+    ...metrics,
+    ended: (record) => {
+      metrics.ended(record);
+      writeAccess(logger, record);
+    },
+    notice: (level, message, fields) => {
+      logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));
+    },
+    close: async () => {
+      await sink.close();
+      metrics.close();
+    },
+  };
+}
+
+function printable(fields: Record<string, unknown>): Record<string, unknown> {
+  const result: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    result[RESERVED.has(name) ? `${name}_` : name] = typeof value === 'string' ? bound(value, MAX_FIELD) : value;
+  }
+  return result;
+}

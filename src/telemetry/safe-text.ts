@@ -1,0 +1,25 @@
+/** Keeps what others sent harmless where people and terminals read it. */
+
+/**
+ * What JSON leaves as it is and a terminal or reader may act on: DEL and the
+ * C1 controls, line and paragraph separators, and the marks that reorder or hide text.
+ */
+const UNSAFE = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/;
+const ALL_UNSAFE = new RegExp(UNSAFE, 'g');
+
+const escape = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+/** JSON text stays JSON text of the same value; the text within has no character that acts. */
+export function escapeUnsafe(json: string): string {
+  return UNSAFE.test(json) ? json.replace(ALL_UNSAFE, escape) : json;
+}
+
+/** Any text, as the inside of a JSON string: one line, printable, no quotes of its own. */
+export function escapeText(text: string): string {
+  return escapeUnsafe(JSON.stringify(text).slice(1, -1));
+}
+
+/** At most `length` characters; what is cut shows as an ellipsis. */
+export function bound(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+}

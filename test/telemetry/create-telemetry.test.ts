@@ -1,0 +1,196 @@
+import { PassThrough } from 'node:stream';
+import t from 'tap';
+import type { LogConfig } from '../../src/config/config.ts';
+import type { AccessRecord } from '../../src/telemetry/access-record.ts';
+import { createTelemetry } from '../../src/telemetry/create-telemetry.ts';
+import type { RunningTelemetry } from '../../src/telemetry/create-telemetry.ts';
+import { makeRecord } from '../support/access-record.ts';
+import { readDocRows } from '../support/doc-table.ts';
+import { readScrape } from '../support/prometheus.ts';
+
+type Line = Record<string, unknown>;
+
+function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: RunningTelemetry; text: () => Promise<string> } {
+  const output = Object.assign(new PassThrough(), { isTTY });
+  const telemetry = createTelemetry({
+    config: { log: { level: 'info', format: 'json', ...log }, clients: [{ name: 'dynatrace-sit' }], destinations: [{ name: 'eco-sit' }] },
+    policyHash: 'abc123',
+    version: '1.2.3',
+    output,
+  });
+  const text = async (): Promise<string> => {
+    await telemetry.close();
+    return String((output.read() as Buffer | null) ?? '');
+  };
+  return { telemetry, text };
+}
+
+async function linesOf(record: AccessRecord, log: Partial<LogConfig> = {}): Promise<Line[]> {
+  const { telemetry, text } = open(log);
+  telemetry.ended(record);
+  return (await text()).split('\n').slice(0, -1).map((line) => JSON.parse(line) as Line);
+}
+
+const FULL: Partial<AccessRecord> = {
+  dnsMs: 0.4149,
+  tcpMs: 3,
+  tlsMs: 8.25,
+  firstByteMs: 11.999,
+  traceId: '0af7651916cd43dd8448eb211c80319c',
+  spanId: 'b7ad6b7169203331',
+  code: 'upstream-cut',
+  detail: 'the upstream closed after 10 of 20 bytes',
+};
+
+t.test('a full line', async (t) => {
+  const [line = {}] = await linesOf(makeRecord(FULL));
+  t.match(line['time'], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  t.strictSame(line, {
+    level: 'error',
+    time: line['time'],
+    requestId: 'id-1',
+    form: 'gateway',
+    client: 'dynatrace-sit',
+    clientAddress: '10.8.3.17',
+    method: 'GET',
+    host: 'eco-sit.telus.internal',
+    port: 443,
+    path: '/api/x',
+    destination: 'eco-sit',
+    rule: 'rules[0]',
+    verdict: 'allow',
+    code: 'upstream-cut',
+    status: 200,
+    upstreamAddress: '10.40.1.9',
+    reusedConnection: false,
+    phases: { dns: 0.41, tcp: 3, tls: 8.25, firstByte: 12 },
+    durationMs: 12,
+    bytesSent: 120,
+    bytesReceived: 4096,
+    closedBy: 'upstream',
+    'dt.trace_id': '0af7651916cd43dd8448eb211c80319c',
+    'dt.span_id': 'b7ad6b7169203331',
+    detail: 'the upstream closed after 10 of 20 bytes',
+    msg: 'failed: upstream-cut',
+  });
+});
+
+t.test('what did not happen is left out', async (t) => {
+  const [line = {}] = await linesOf(makeRecord());
+  t.strictSame(line['phases'], {});
+  for (const field of ['dt.trace_id', 'dt.span_id', 'detail']) t.notOk(field in line, field);
+});
+
+t.test('the page lists every field, and no other', async (t) => {
+  const [line = {}] = await linesOf(makeRecord(FULL));
+  const phases = Object.keys(line['phases'] as Line).map((phase) => `phases.${phase}`);
+  const page = readDocRows('docs/log.md').map(([field]) => field);
+  t.strictSame(page.toSorted(), [...Object.keys(line), ...phases].sort());
+});
+
+t.test('level and message say how it ended', async (t) => {
+  const table: [Partial<AccessRecord>, string, string][] = [
+    [{}, 'info', 'exchange ok'],
+    [{ status: 503 }, 'info', 'exchange ok'],
+    [{ form: 'connect' }, 'info', 'tunnel ok'],
+    [{ status: 101 }, 'info', 'tunnel ok'],
+    [{ code: 'client-closed' }, 'info', 'aborted: client-closed'],
+    [{ code: 'host-not-allowed', verdict: 'deny' }, 'warn', 'denied: host-not-allowed'],
+    [{ code: 'request-malformed', verdict: '-' }, 'warn', 'denied: request-malformed'],
+    [{ code: 'idle-timeout', form: 'connect' }, 'warn', 'closed: idle-timeout'],
+    [{ code: 'draining', form: 'connect' }, 'warn', 'closed: draining'],
+    [{ code: 'internal', status: 500 }, 'error', 'failed: internal'],
+  ];
+  const order = ['info', 'warn', 'error'] as const;
+  for (const [changes, level, msg] of table) {
+    const [line] = await linesOf(makeRecord(changes));
+    t.match(line, { level, msg });
+    for (const least of order) {
+      const shown = (await linesOf(makeRecord(changes), { level: least })).length;
+      t.equal(shown, order.indexOf(least) <= order.findIndex((name) => name === level) ? 1 : 0, `${msg} at level ${least}`);
+    }
+  }
+});
+
+const HOSTILE = [
+  '\r\n{"level":"info","msg":"forged"}',
+  '"},{"x":"',
+  '\u0000\u001b[2J\u009b31m\u007f',
+  '\u2028\u2029\u0085',
+  '\u202egnp.exe\u2066\u200b\ufeff',
+  '\ud800 alone',
+  '\\u000a\\',
+  '${jndi:ldap://x} %s %d %j %o',
+  '__proto__',
+  '<script>',
+].join(' ');
+
+const ACTS = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/;
+
+t.test('hostile text stays inside its field', async (t) => {
+  const changes = { host: HOSTILE, path: HOSTILE, method: HOSTILE, detail: HOSTILE, code: 'request-malformed', requestId: HOSTILE } as const;
+  for (const format of ['json', 'text'] as const) {
+    const { telemetry, text } = open({ format });
+    telemetry.ended(makeRecord(changes));
+    telemetry.notice('warn', HOSTILE, { [HOSTILE]: HOSTILE, nested: { deep: [HOSTILE] }, level: 'forged', error: new Error(HOSTILE) });
+    const written = await text();
+    t.notMatch(written, ACTS, format);
+    t.equal(Array.from(written).filter((character) => character < ' ').join(''), '\n\n', `${format}: two lines, no control character`);
+    if (format === 'json') {
+      const [access, notice] = written.split('\n').slice(0, 2).map((line) => JSON.parse(line) as Line);
+      t.match(access, { level: 'warn', host: HOSTILE, path: HOSTILE, detail: HOSTILE, msg: 'denied: request-malformed' });
+      t.equal(access?.['method'], `${HOSTILE.slice(0, 31)}…`);
+      t.match(notice, { level: 'warn', level_: 'forged', msg: HOSTILE, [HOSTILE]: HOSTILE, nested: { deep: [HOSTILE] } });
+    }
+  }
+});
+
+t.test('texts are bounded, and what is cut shows', async (t) => {
+  const long = 'p'.repeat(100_000);
+  const [line = {}] = await linesOf(makeRecord({ path: long, host: long, method: long, detail: long, code: 'target-malformed' }));
+  t.strictSame(['path', 'host', 'method', 'detail'].map((field) => String(line[field]).length), [2048, 256, 32, 1024]);
+  t.equal(String(line['path']).at(-1), '…');
+  const [whole = {}] = await linesOf(makeRecord({ path: 'p'.repeat(2048) }));
+  t.equal(whole['path'], 'p'.repeat(2048), 'the longest that fits is not cut');
+});
+
+t.test('lines for people', async (t) => {
+  const { telemetry, text } = open({ format: 'text' });
+  telemetry.ended(makeRecord({ form: 'connect', path: '', method: 'CONNECT' }));
+  telemetry.ended(makeRecord({ form: 'forward', host: '2001:db8::1', port: 80, code: 'no-rule', verdict: 'deny', status: 403, upstreamAddress: '-', detail: 'why' }));
+  telemetry.notice('info', 'listening', { address: '0.0.0.0:3128', forms: ['connect'], reason: 'two words' });
+  telemetry.notice('error', 'resolver fails', { err: new Error('no answer') });
+  const lines = (await text()).split('\n').map((line) => line.replace(/^\d\d:\d\d:\d\d\.\d{3} /, ''));
+  t.strictSame(lines, [
+    'INFO  connect eco-sit.telus.internal:443 → 10.40.1.9 200 ok 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
+    'WARN  forward GET [2001:db8::1]:80/api/x → - 403 no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1 (why)',
+    'INFO  listening address=0.0.0.0:3128 forms=["connect"] reason="two words"',
+    'ERROR resolver fails err="no answer"',
+    '',
+  ]);
+});
+
+t.test('colour only on a terminal, and never in JSON', async (t) => {
+  for (const [format, isTTY, coloured] of [['text', true, true], ['text', false, false], ['json', true, false]] as const) {
+    const { telemetry, text } = open({ format }, isTTY);
+    telemetry.notice('warn', 'x');
+    t.equal((await text()).includes('\u001b['), coloured, `${format} ${isTTY}`);
+  }
+});
+
+t.test('lost lines show in the metrics', async (t) => {
+  const output = new PassThrough({ highWaterMark: 1 });
+  const telemetry = createTelemetry({
+    config: { log: { level: 'info', format: 'json' }, clients: [], destinations: [] },
+    policyHash: 'abc123',
+    version: '1.2.3',
+    output,
+    sink: { maxLength: 100, closeTimeout: 0 },
+  });
+  t.teardown(() => telemetry.close());
+  telemetry.ended(makeRecord());
+  telemetry.ended(makeRecord());
+  const { samples } = readScrape(await telemetry.registry.metrics());
+  t.equal(samples.get('eco_egress_log_lines_dropped_total'), 2);
+  t.equal(samples.get('eco_egress_requests_total{form="gateway",destination="-",client="-",outcome="allowed",code="ok"}'), 2, 'counted all the same');
+});

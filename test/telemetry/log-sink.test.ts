@@ -1,0 +1,149 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, openSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
+import { Writable } from 'node:stream';
+import t from 'tap';
+import { createLogSink } from '../../src/telemetry/log-sink.ts';
+
+/** An output that takes a write only when told to, as a reader that has stalled. */
+class Gate extends Writable {
+  readonly written: string[] = [];
+  #release: ((error?: Error) => void) | null = null;
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    this.written.push(chunk.toString());
+    this.#release = done;
+  }
+
+  release(error?: Error): void {
+    const release = this.#release;
+    this.#release = null;
+    release?.(error);
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
+
+t.test('lines are gathered, and written when there are enough of them', async (t) => {
+  const output = new Gate();
+  const sink = createLogSink(output, { batchLength: 10, closeTimeout: 0 });
+  sink.write('one\n');
+  sink.write('two\n');
+  t.strictSame(output.written, []);
+  sink.write('three\n');
+  t.strictSame(output.written, ['one\ntwo\nthree\n']);
+  sink.write('four\n');
+  output.release();
+  await nextTurn();
+  t.strictSame(output.written.slice(1), [], 'not yet enough again');
+  const closed = sink.close();
+  t.strictSame(output.written.slice(1), ['four\n'], 'close writes the rest');
+  output.release();
+  await closed;
+  t.equal(sink.dropped(), 0);
+  t.equal(output.writable, true, 'the output stays open');
+});
+
+t.test('a line does not wait longer than the clock says', async (t) => {
+  const output = new Gate();
+  const sink = createLogSink(output, { flushEvery: 5, closeTimeout: 0 });
+  t.teardown(() => sink.close());
+  sink.write('alone\n');
+  t.strictSame(output.written, []);
+  while (output.written.length === 0) await nextTurn();
+  t.strictSame(output.written, ['alone\n']);
+});
+
+t.test('a stalled reader costs lines, not memory, and they are counted', async (t) => {
+  const output = new Gate();
+  const sink = createLogSink(output, { batchLength: 100, maxLength: 1000, closeTimeout: 0 });
+  const line = `${'x'.repeat(99)}\n`;
+  for (let count = 0; count < 10; count += 1) sink.write(line);
+  t.equal(sink.dropped(), 0, 'up to the limit all wait');
+  sink.write('y\n');
+  t.equal(sink.dropped(), 1, 'the very next one does not');
+  for (let count = 0; count < 10_000; count += 1) sink.write(line);
+  t.equal(sink.dropped(), 10_001);
+  t.equal(output.written.length, 1, 'one write at a time');
+
+  output.release();
+  await nextTurn();
+  t.strictSame(output.written[1], line.repeat(9), 'what waited is whole');
+  sink.write('late\n');
+  t.equal(sink.dropped(), 10_001, 'there is room again');
+  const closed = sink.close();
+  output.release();
+  await nextTurn();
+  output.release();
+  await closed;
+  t.equal(output.written.at(-1), 'late\n');
+});
+
+t.test('close waits for a stalled reader no longer than allowed', async (t) => {
+  const output = new Gate();
+  const sink = createLogSink(output, { closeTimeout: 1 });
+  sink.write('one\n');
+  sink.write('two\n');
+  await sink.close();
+  t.equal(sink.dropped(), 2);
+  sink.write('after the end\n');
+  t.equal(sink.dropped(), 3);
+  await sink.close();
+});
+
+t.test('a reader that went away is no error of ours', async (t) => {
+  const output = new Gate();
+  const sink = createLogSink(output, { batchLength: 1, closeTimeout: 0 });
+  sink.write('one\n');
+  sink.write('two\n');
+  output.release(new Error('EPIPE'));
+  await nextTurn();
+  sink.write('three\n');
+  t.equal(sink.dropped(), 3);
+  await sink.close();
+});
+
+const SINK = new URL('../../src/telemetry/log-sink.ts', import.meta.url).href;
+
+/** A process that logs 4 MiB to its standard output, says so on standard error, and then runs `ending`. */
+const logger = (ending: string): string => `
+  import { createLogSink } from ${JSON.stringify(SINK)};
+  const sink = createLogSink(process.stdout);
+  const line = 'x'.repeat(1023) + '\\n';
+  for (let count = 0; count < 4096; count += 1) sink.write(line);
+  process.stderr.write('waiting ' + (process.stdout.writableLength <= 1048576) + ' dropped ' + (sink.dropped() > 3000));
+  ${ending}
+`;
+
+for (const [how, ending] of [
+  ['process.exit', 'process.exit(7)'],
+  ['close', 'await sink.close(); process.exit(7)'],
+] as const) {
+  t.test(`a pipe that nobody reads blocks neither the process nor its end by ${how}`, async (t) => {
+    // A real pipe, whose reading end this process holds open; what spawn calls a pipe is a socket.
+    const path = `${t.testdir()}/pipe`;
+    execFileSync('mkfifo', [path]);
+    const pipe = openSync(path, constants.O_RDWR);
+    t.teardown(() => {
+      closeSync(pipe);
+    });
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', logger(ending)], { stdio: ['ignore', pipe, 'pipe'] });
+    t.teardown(() => child.kill('SIGKILL'));
+    if (child.stderr === null) throw new Error('no standard error');
+    const said = text(child.stderr);
+    const [code] = (await once(child, 'exit')) as [number | null];
+    t.equal(code, 7);
+    t.equal(await said, 'waiting true dropped true');
+  });
+}
+
+t.test('what waits at process.exit is written', async (t) => {
+  const script = `
+    import { createLogSink } from ${JSON.stringify(SINK)};
+    createLogSink(process.stdout).write('last words\\n');
+    process.exit(0);
+  `;
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.equal(await text(child.stdout), 'last words\n');
+});
