@@ -1,7 +1,7 @@
 /** The stand-in ECO SIT answers on both servers, each endpoint as it says, and leaves nothing open. */
 import t from 'tap';
 import { createServer } from 'node:http';
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { once } from 'node:events';

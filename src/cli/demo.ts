@@ -1,0 +1,127 @@
+/** `eco-egress demo`: starts the demo, prints what to paste, and ends on Ctrl-C. */
+import { PassThrough } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Command } from 'commander';
+import type { ListenAddress } from '../config/config.ts';
+import { createAuthority } from '../demo/authority.ts';
+import { writeCa } from '../demo/certificates.ts';
+import { describeCommands } from '../demo/commands.ts';
+import type { ProxyEnvironment } from '../demo/commands.ts';
+import { formatAddress, startDemo } from '../demo/demo.ts';
+import type { Demo } from '../demo/demo.ts';
+import { createPartner } from '../demo/partner.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+
+export interface DemoOptions {
+  readonly portHttp: number;
+  readonly portProxy: number;
+  readonly portAdmin: number;
+  readonly json?: boolean;
+  readonly standInOnly?: boolean;
+  /** Directory for ca.pem; the rest is for `standInOnly` too. */
+  readonly certificates: string;
+  readonly listenHttps: ListenAddress;
+  readonly listenHttp: ListenAddress;
+  readonly name: string;
+}
+
+/** Declares the options that `run` takes. */
+export function addDemoOptions(command: Command): Command {
+  const listen = (flags: string, port: number) =>
+    new Option(flags, 'with --stand-in-only').argParser(parseListen).default({ host: '0.0.0.0', port }, `0.0.0.0:${port}`);
+  return command
+    .option('--port-http <port>', 'port for the gateway and steered requests; a free one if taken', parsePort, 8080)
+    .option('--port-proxy <port>', 'port for HTTPS_PROXY; a free one if taken', parsePort, 3128)
+    .option('--port-admin <port>', 'port for metrics and health; a free one if taken', parsePort, 9090)
+    .option('--json', 'print the addresses and commands as one line of JSON')
+    .option('--stand-in-only', 'serve only the stand-in ECO SIT, for docker-compose.yml')
+    .option('--certificates <directory>', 'with --stand-in-only: where to write ca.pem', '.')
+    .addOption(listen('--listen-https <address:port>', 443))
+    .addOption(listen('--listen-http <address:port>', 80))
+    .option('--name <host>', 'with --stand-in-only: the host its certificate is for', 'eco-sit.telus.internal');
+}
+
+/** Resolves to the exit code once a signal has ended it; rejects when it cannot start. */
+export async function run(options: DemoOptions, io: CommandIo): Promise<number> {
+  const stopped = untilSignal();
+  if (options.standInOnly === true) await serveStandIn(options, io, stopped);
+  else await serveDemo(options, io, stopped);
+  return EXIT.ok;
+}
+
+async function serveDemo(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {
+  const ports = { http: options.portHttp, proxy: options.portProxy, admin: options.portAdmin };
+  // Holds the log's first lines back until the text is out.
+  const log = Object.assign(new PassThrough(), { isTTY: 'isTTY' in io.stdout && io.stdout.isTTY === true });
+  const demo = await startDemo(ports, log);
+  io.stdout.write(options.json === true ? formatJson(demo, io.env) : formatText(demo, io.env));
+  log.pipe(io.stdout, { end: false });
+  await stopped;
+  await demo.close();
+  await finished(log.end());
+}
+
+async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {
+  const { certificates, name, listenHttps: https, listenHttp: http } = options;
+  const authority = await createAuthority('eco-egress demo authority');
+  const partner = createPartner({ authority, name, https, http });
+  const caFile = await writeCa(certificates, authority.certPem);
+  const addresses = await partner.start();
+  io.stdout.write(
+    `Stand-in ${name} at https ${formatAddress(addresses.https)} and http ${formatAddress(addresses.http)}; its CA is ${caFile}\n`,
+  );
+  await stopped;
+  await partner.close();
+}
+
+function formatJson(demo: Demo, env: ProxyEnvironment): string {
+  return `${JSON.stringify({ ...demo.places, moved: demo.moved, commands: describeCommands(demo.places, env) })}\n`;
+}
+
+function formatText({ places, moved }: Demo, env: ProxyEnvironment): string {
+  const commands = describeCommands(places, env);
+  return [
+    '',
+    `  proxy    ${places.http} and ${places.proxy}, every form on both`,
+    `  admin    ${places.admin}`,
+    `  ECO SIT  ${places.ecoHttps} and ${places.ecoHttp}, a stand-in: only the proxy knows the name`,
+    `  its CA   ${places.caFile}`,
+    ...moved.map(({ from, to }) => `  port     ${from} is taken, so ${to} is used instead`),
+    '',
+    '  Paste into another terminal:',
+    '',
+    ...commands.flatMap(({ name, expect, command }) => [`# ${name}: ${expect}`, command, '']),
+    '  Every request shows up below, one line each: the access log. Ctrl-C ends the demo.',
+    '',
+    '',
+  ].join('\n');
+}
+
+/**
+ * Signals after the first change nothing: closing is bounded to about a second,
+ * and `npm run` passes on a Ctrl-C that the terminal has already sent.
+ */
+function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        resolve();
+      });
+    }
+  });
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d{1,5}$/.test(text) || port > 65_535) throw new InvalidArgumentError('Expected a port, 0 to 65535.');
+  return port;
+}
+
+function parseListen(text: string): ListenAddress {
+  const match = /^\[?([\d.:a-f]+?)\]?:(\d{1,5})$/i.exec(text);
+  const [, host, port] = match ?? [];
+  if (host === undefined || port === undefined) throw new InvalidArgumentError('Expected address:port, such as 0.0.0.0:443.');
+  return { host, port: parsePort(port) };
+}

@@ -1,0 +1,86 @@
+/** The commands that the demo prints: one per request form, refusals, and where to watch. */
+
+export interface DemoPlaces {
+  /** `http://127.0.0.1:8080`: the listener shown for the gateway and for steered requests. */
+  readonly http: string;
+  /** `http://127.0.0.1:3128`: the one shown as a proxy. */
+  readonly proxy: string;
+  readonly admin: string;
+  /** `https://eco-sit.telus.internal:PORT`. */
+  readonly ecoHttps: string;
+  readonly ecoHttp: string;
+  readonly caFile: string;
+}
+
+export interface DemoCommand {
+  /** What it shows: a request form, or a word of its own. */
+  readonly name: string;
+  /** One line: what to expect. */
+  readonly expect: string;
+  /** One line for a POSIX shell. */
+  readonly command: string;
+}
+
+/** Proxy variables of the caller's shell, which curl would obey where the demo means otherwise. */
+export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
+
+export function describeCommands(places: DemoPlaces, environment: ProxyEnvironment): DemoCommand[] {
+  const { http, proxy, admin, ecoHttps, ecoHttp } = places;
+  const isSet = (...names: string[]): boolean => names.some((name) => (environment[name] ?? '') !== '');
+  // curl(1): --noproxy overrides NO_PROXY, and '*' the proxy variables too.
+  const viaProxy = `curl ${isSet('no_proxy', 'NO_PROXY') ? "--noproxy '' " : ''}--proxy ${proxy}`;
+  const direct = `curl${isSet('http_proxy', 'all_proxy', 'ALL_PROXY') ? " --noproxy '*'" : ''}`;
+  const ca = `--cacert ${quote(places.caFile)}`;
+
+  return [
+    {
+      name: 'connect',
+      expect: 'a tunnel, with TLS between curl and ECO: ECO answers "status": "ok" over "tls": true',
+      command: `${viaProxy} ${ca} ${ecoHttps}/api/status`,
+    },
+    {
+      name: 'forward',
+      expect: "plain HTTP through the proxy: ECO's metrics, eco_sit_requests_total, not the proxy's own",
+      command: `${viaProxy} ${ecoHttp}/metrics`,
+    },
+    {
+      name: 'gateway',
+      expect: '/eco/* without any proxy setting: ECO answers for "path": "/api/status" over "tls": true',
+      command: `${direct} ${http}/eco/api/status`,
+    },
+    {
+      name: 'host-routed',
+      expect: 'a request that a mesh has steered here, known by its Host: ECO answers over "tls": false',
+      command: `${direct} -H 'Host: ${new URL(ecoHttp).host}' ${http}/api/status`,
+    },
+    {
+      name: 'gateway with a body',
+      expect: 'a POST: ECO sends the same body back',
+      command: `${direct} -H 'Content-Type: application/json' --data '{"problem":"P-1"}' ${http}/eco/echo`,
+    },
+    {
+      name: 'refused',
+      expect: '"403 Egress denied: host-not-allowed", and what would have to change',
+      command: `${viaProxy} -i http://evil.example/`,
+    },
+    {
+      name: 'refused tunnel',
+      expect: 'the same for a tunnel: curl fails, the status line says why',
+      command: `${viaProxy} -i https://evil.example/`,
+    },
+    {
+      name: 'metrics',
+      expect: 'the proxy counted all of it: eco_egress_requests_total by form, destination, client, outcome and code',
+      command: `${direct} -s ${admin}/metrics | grep eco_egress_requests_total`,
+    },
+    {
+      name: 'readiness',
+      expect: '200: the listeners are bound and the policy is loaded',
+      command: `${direct} -i ${admin}/readyz`,
+    },
+  ];
+}
+
+function quote(word: string): string {
+  return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}

@@ -1,0 +1,100 @@
+/** The demo as one thing to start and close: a CA, the stand-in ECO SIT, and the real proxy before it. */
+import { isIPv6 } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { loadConfig } from '../config/load.ts';
+import type { Lookup } from '../dial/lookup.ts';
+import { createService } from '../service.ts';
+import type { ServiceDeps } from '../service.ts';
+import { createAuthority } from './authority.ts';
+import { writeTemporaryCa } from './certificates.ts';
+import type { DemoPlaces } from './commands.ts';
+import { preferPort } from './free-port.ts';
+import { createPartner } from './partner.ts';
+
+const HOST = '127.0.0.1';
+const ECO = 'eco-sit.telus.internal';
+const CONFIG_FILE = fileURLToPath(new URL('egress.yaml', import.meta.url));
+
+export interface DemoPorts {
+  /** Shown for the gateway and for steered requests. */
+  readonly http: number;
+  /** Shown as a proxy. */
+  readonly proxy: number;
+  readonly admin: number;
+}
+
+export interface Demo {
+  readonly places: DemoPlaces;
+  /** The ports asked for that were taken, each with the one used instead. */
+  readonly moved: readonly { readonly from: number; readonly to: number }[];
+  /** Ends what is in flight within a second, then everything, and removes the CA's directory. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Ports that are taken are replaced by free ones. Rejects, leaving nothing
+ * behind, when there is no place for the CA file or the proxy does not start.
+ *
+ * @param logDestination where the access log goes; stays open
+ */
+export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['logDestination']): Promise<Demo> {
+  // Last opened, first closed; on the way out of here too, unless all of it has started.
+  await using opened = new AsyncDisposableStack();
+
+  const authority = await createAuthority('eco-egress demo authority');
+  const ca = await writeTemporaryCa(authority.certPem);
+  opened.defer(() => ca.close());
+
+  const anyPort = { host: HOST, port: 0 };
+  const partner = createPartner({ authority, name: ECO, https: anyPort, http: anyPort });
+  opened.defer(() => partner.close());
+  const eco = await partner.start();
+
+  const loaded = loadConfig({
+    file: CONFIG_FILE,
+    env: {
+      DEMO_PORT_HTTP: String(await preferPort(HOST, ports.http)),
+      DEMO_PORT_PROXY: String(await preferPort(HOST, ports.proxy)),
+      DEMO_PORT_ADMIN: String(await preferPort(HOST, ports.admin)),
+      DEMO_PORT_ECO_HTTPS: String(eco.https.port),
+      DEMO_PORT_ECO_HTTP: String(eco.http.port),
+      DEMO_CA_FILE: ca.caFile,
+    },
+  });
+  if (!loaded.ok) throw new Error(loaded.faults.map(({ path, problem }) => `${path}: ${problem}`).join(' '));
+  const service = createService(loaded.config, { logDestination, lookup: resolveEco });
+  await service.start();
+  opened.defer(() => service.drain());
+
+  const [http, proxy] = service.addresses.http;
+  const { admin } = service.addresses;
+  if (http === undefined || proxy === undefined) throw new Error('The demo configuration lacks a listener');
+  const running = opened.move();
+  return {
+    places: {
+      http: `http://${formatAddress(http)}`,
+      proxy: `http://${formatAddress(proxy)}`,
+      admin: `http://${formatAddress(admin)}`,
+      ecoHttps: `https://${ECO}:${eco.https.port}`,
+      ecoHttp: `http://${ECO}:${eco.http.port}`,
+      caFile: ca.caFile,
+    },
+    moved: [
+      { from: ports.http, to: http.port },
+      { from: ports.proxy, to: proxy.port },
+      { from: ports.admin, to: admin.port },
+    ].filter(({ from, to }) => from !== 0 && from !== to),
+    close: () => running.disposeAsync(),
+  };
+}
+
+/** The one name of the demo, without touching the hosts file. */
+const resolveEco: Lookup = (host) =>
+  host === ECO
+    ? Promise.resolve({ addresses: [HOST], ttl: null })
+    : Promise.reject(Object.assign(new Error(`${host} does not exist in the demo`), { code: 'ENOTFOUND' }));
+
+export function formatAddress({ address, port }: AddressInfo): string {
+  return `${isIPv6(address) ? `[${address}]` : address}:${port}`;
+}
