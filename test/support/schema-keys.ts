@@ -1,0 +1,32 @@
+/** Every key of the configuration schema with its default, for the test that holds docs/configuration.md to it. */
+import * as z from 'zod';
+
+export interface SchemaKey {
+  readonly path: string;
+  /** As written in a file; null: none, and the key may be left out; undefined: required. */
+  readonly preset: unknown;
+  /** The values of a choice; empty for other types. */
+  readonly choices: readonly string[];
+}
+
+/** Plain sections have no entry of their own, only their keys have. */
+export function listSchemaKeys(schema: z.core.$ZodType, path = '', preset?: unknown): SchemaKey[] {
+  if (schema instanceof z.ZodPrefault) return listSchemaKeys(schema.def.innerType, path, schema.def.defaultValue);
+  if (schema instanceof z.ZodOptional) return listSchemaKeys(schema.def.innerType, path, null);
+  if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform) return listSchemaKeys(schema.def.out, path, preset);
+  if (schema instanceof z.ZodObject) {
+    const shape = schema.def.shape as Record<string, z.core.$ZodType>;
+    return Object.entries(shape).flatMap(([key, value]) => listSchemaKeys(value, path === '' ? key : `${path}.${key}`));
+  }
+  const own = { path, preset, choices: choicesOf(schema) };
+  if (schema instanceof z.ZodRecord) return [own, ...listSchemaKeys(schema.def.valueType, `${path}.<name>`)];
+  if (schema instanceof z.ZodArray) {
+    const inside = listSchemaKeys(schema.def.element, `${path}[]`);
+    return inside.every((key) => key.path === `${path}[]`) ? [{ ...own, choices: inside[0]?.choices ?? [] }] : [own, ...inside];
+  }
+  return [own];
+}
+
+function choicesOf(schema: z.core.$ZodType): readonly string[] {
+  return schema instanceof z.ZodEnum ? schema.options.map(String) : [];
+}
