@@ -28,7 +28,7 @@ export async function startFullListener(t: Test, host = '127.0.0.1'): Promise<nu
   const [port] = (await once(worker, 'message')) as [number];
   const queued: Socket[] = [];
   t.teardown(async () => {
-    for (const socket of queued) socket.destroy();
+    await Promise.all(queued.map((socket) => once(socket.destroy(), 'close')));
     Atomics.notify(new Int32Array(gate), 0);
     await worker.terminate();
   });
