@@ -24,12 +24,15 @@ import { IdleClock } from './relay/idle-clock.ts';
 import { formatAuthority } from './target/host.ts';
 import { AccessRecord } from './telemetry/access-record.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
+import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import { createRequestIds } from './telemetry/request-id.ts';
 import { VERSION } from './version.ts';
 
 export interface ServiceDeps {
   /** Where the log goes; stays open. */
   readonly logDestination: Writable;
+  /** How log lines are gathered; the defaults suit production. */
+  readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
   readonly lookup?: Lookup;
 }
@@ -73,7 +76,7 @@ class RunningService implements Service {
     this.#config = config;
     const policy = compilePolicy(config);
     this.#policyHash = policy.hash;
-    this.#telemetry = createTelemetry({ config, policyHash: policy.hash, output: deps.logDestination, version: VERSION });
+    this.#telemetry = createTelemetry({ config, policyHash: policy.hash, output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     const resolver = createResolver({
       lookup: deps.lookup ?? (config.dns.servers.length > 0 ? dnsLookup(config.dns.servers) : systemLookup),
       dns: config.dns,

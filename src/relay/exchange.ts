@@ -9,6 +9,7 @@ import type { Duplex } from 'node:stream';
 import { errors, type Dispatcher } from 'undici';
 import { Fault } from '../errors.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
+import { explainUpstreamError, isConnectionLoss } from './exchange-faults.ts';
 import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
 import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
 import { RequestBody } from './request-body.ts';
@@ -211,7 +212,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
       this.#plan.pool.wait(this);
       return;
     }
-    this.#fail(this.#faultOf(error));
+    this.#fail(explainUpstreamError(error, { responded: this.#responded, bodyPending: this.#plan.hasBody && !this.#req.complete }));
   }
 
   // --- from the client's side
@@ -263,32 +264,6 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     );
   }
 
-  #faultOf(error: Error): Fault {
-    if (error instanceof Fault) return error;
-    if (error instanceof errors.HeadersTimeoutError) {
-      return this.#plan.hasBody && !this.#req.complete
-        ? new Fault('request-timeout', 'the client stopped sending the request body', { cause: error })
-        : new Fault('upstream-silent', 'the upstream accepted the request but did not begin to answer in time', { cause: error });
-    }
-    if (error instanceof errors.BodyTimeoutError) {
-      return new Fault('upstream-silent', 'the upstream fell silent in the middle of the response', { cause: error });
-    }
-    if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
-      return new Fault('upstream-malformed', error.message, { cause: error });
-    }
-    if (error instanceof errors.ResponseContentLengthMismatchError || isConnectionLoss(error)) {
-      const when = this.#responded ? 'in the middle of the response' : 'before it answered';
-      return new Fault('upstream-cut', `the upstream closed the connection ${when}`, { cause: error });
-    }
-    if (error instanceof errors.RequestContentLengthMismatchError) {
-      return new Fault('framing-forbidden', 'the request body is not as long as its Content-Length says', { cause: error });
-    }
-    if (error instanceof errors.InvalidArgumentError || error instanceof errors.NotSupportedError) {
-      return new Fault('request-malformed', error.message, { cause: error });
-    }
-    return Fault.from(error);
-  }
-
   #fail(fault: Fault): void {
     if (this.#ended) return;
     const answerable = !this.#responded && !this.#res.headersSent && !this.#res.destroyed;
@@ -324,13 +299,6 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
 
 function release(pool: UpstreamPool, connection: PooledConnection): void {
   pool.release(connection);
-}
-
-function isConnectionLoss(error: Error): boolean {
-  if (error instanceof errors.SocketError) return true;
-  if (error instanceof Fault) return error.code === 'upstream-cut';
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED';
 }
 
 /** undici 8 keeps the section as it came beside the parsed one; its types do not say so yet for HTTP/1. */

@@ -1,0 +1,40 @@
+/** What undici reports of a failed exchange, in our own codes. */
+import { errors } from 'undici';
+import { Fault } from '../errors.ts';
+
+export interface ExchangeState {
+  /** The final response has begun. */
+  readonly responded: boolean;
+  /** The client has not sent all of its request body yet. */
+  readonly bodyPending: boolean;
+}
+
+/** Total: whatever undici throws becomes a Fault. */
+export function explainUpstreamError(error: Error, { responded, bodyPending }: ExchangeState): Fault {
+  if (error instanceof Fault) return error;
+  const cause = { cause: error };
+  if (error instanceof errors.HeadersTimeoutError) {
+    // undici's clock for the response runs while the request is still being sent.
+    return bodyPending
+      ? new Fault('request-timeout', 'the client stopped sending the request body', cause)
+      : new Fault('upstream-silent', 'the upstream accepted the request but did not begin to answer in time', cause);
+  }
+  if (error instanceof errors.BodyTimeoutError) return new Fault('upstream-silent', 'the upstream fell silent in the middle of the response', cause);
+  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
+  if (error instanceof errors.ResponseContentLengthMismatchError || isConnectionLoss(error)) {
+    return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
+  }
+  if (error instanceof errors.RequestContentLengthMismatchError) {
+    return new Fault('framing-forbidden', 'the request body is not as long as its Content-Length says', cause);
+  }
+  if (error instanceof errors.InvalidArgumentError || error instanceof errors.NotSupportedError) return new Fault('request-malformed', error.message, cause);
+  return Fault.from(error);
+}
+
+/** The connection went away, for whatever reason. */
+export function isConnectionLoss(error: Error): boolean {
+  if (error instanceof errors.SocketError) return true;
+  if (error instanceof Fault) return error.code === 'upstream-cut';
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED';
+}

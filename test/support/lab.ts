@@ -1,0 +1,186 @@
+/**
+ * A whole proxy between real clients and a real upstream that speaks HTTPS and
+ * HTTP, on ports the system chose, with its own CA and its log in reach.
+ */
+import { EventEmitter, once } from 'node:events';
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import { Writable } from 'node:stream';
+import type { Test } from 'tap';
+import { stringify } from 'yaml';
+import { loadConfig } from '../../src/config/load.ts';
+import { type Authority, createAuthority } from '../../src/demo/authority.ts';
+import type { Lookup } from '../../src/dial/lookup.ts';
+import { createService, type Service } from '../../src/service.ts';
+import { listen } from './listen.ts';
+import { readScrape, type Scrape } from './prometheus.ts';
+
+export const ECO = 'eco-sit.telus.internal';
+
+/** A line of the access log or a notice. */
+export type LogLine = Record<string, unknown> & { readonly msg?: string; readonly code?: string };
+
+type Section = Record<string, unknown>;
+
+/** The configuration document before it is loaded; loose in its values, because tests break them on purpose. */
+export interface Draft {
+  version: number;
+  name?: unknown;
+  readonly listeners: Section;
+  readonly clients: Section;
+  readonly destinations: { readonly eco: Section; [name: string]: Section };
+  readonly rules: Section[];
+  readonly headers: Section;
+  readonly limits: Section;
+  readonly timeouts: Section;
+  readonly dns: Section;
+}
+
+export interface LabOptions {
+  /** Changes the configuration document. */
+  readonly configure?: (draft: Draft, ports: { https: number; http: number }) => void;
+  /** What the upstream does; by default it tells what it saw, as JSON. */
+  readonly onRequest?: RequestListener;
+  /** By default every name is 127.0.0.1. */
+  readonly lookup?: Lookup;
+}
+
+export interface Upstream {
+  readonly https: Server;
+  readonly http: Server;
+  readonly httpsPort: number;
+  readonly httpPort: number;
+  /** Every request that reached it, in order. */
+  readonly requests: IncomingMessage[];
+  /** Connections that reached it, both ports. */
+  connections: number;
+}
+
+export interface Lab {
+  readonly authority: Authority;
+  readonly upstream: Upstream;
+  readonly service: Service;
+  /** The one HTTP listener, all forms. */
+  readonly port: number;
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly log: readonly LogLine[];
+  /** The first line, already written or yet to come, that fits. */
+  logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Scrapes `/metrics`. */
+  scrape(): Promise<Scrape>;
+}
+
+let shared: Promise<{ authority: Authority; certPem: string; keyPem: string }> | null = null;
+
+/** One CA and upstream certificate for all labs of a process: they are slow to make and never change. */
+export function labCertificates(): Promise<{ authority: Authority; certPem: string; keyPem: string }> {
+  shared ??= createAuthority('test CA').then(async (authority) => ({ authority, ...(await authority.issue({ names: [ECO, '*.telus.internal', 'localhost'], addresses: ['127.0.0.1'] })) }));
+  return shared;
+}
+
+/** Starts upstream and proxy; both end with the test. */
+export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> {
+  const { authority, certPem, keyPem } = await labCertificates();
+  const upstream = await startUpstream(t, certPem, keyPem, options.onRequest ?? tellWhatWasSeen);
+  const ports = { https: upstream.httpsPort, http: upstream.httpPort };
+  const draft = baseDraft(ports);
+  options.configure?.(draft, ports);
+  const loaded = loadConfig({ file: '/lab/egress.yaml', env: {}, readFile: (path) => (path.endsWith('ca.pem') ? authority.certPem : stringify(draft)) });
+  if (!loaded.ok) throw new Error(`the lab's configuration is faulty: ${JSON.stringify(loaded.faults, null, 2)}`);
+  const log = new LogReader();
+  const service = createService(loaded.config, {
+    logDestination: log,
+    logSink: { batchLength: 1 },
+    lookup: options.lookup ?? (async () => ({ addresses: ['127.0.0.1'], ttl: null })),
+  });
+  await service.start();
+  t.teardown(() => service.close());
+  const [http] = service.addresses.http;
+  if (http === undefined) throw new Error('the lab has no HTTP listener');
+  const adminUrl = `http://127.0.0.1:${service.addresses.admin.port}`;
+  return {
+    authority,
+    upstream,
+    service,
+    port: http.port,
+    url: `http://127.0.0.1:${http.port}`,
+    adminUrl,
+    log: log.lines,
+    logged: (fits) => log.find(fits),
+    scrape: async () => readScrape(await (await fetch(`${adminUrl}/metrics`)).text()),
+  };
+}
+
+function baseDraft({ https, http }: { https: number; http: number }): Draft {
+  return {
+    version: 1,
+    listeners: { http: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
+    clients: { pods: { addresses: ['127.0.0.0/8', '::1/128'] } },
+    destinations: {
+      eco: {
+        hosts: [ECO],
+        ports: [https, http],
+        addresses: ['127.0.0.0/8'],
+        gateway: { prefix: '/eco', url: `https://${ECO}:${https}` },
+        tls: { caFile: 'ca.pem' },
+      },
+    },
+    rules: [{ clients: ['pods'], destinations: ['eco'] }],
+    headers: {},
+    limits: {},
+    timeouts: { drainDelay: '0s' },
+    dns: {},
+  };
+}
+
+async function startUpstream(t: Test, cert: string, key: string, onRequest: RequestListener): Promise<Upstream> {
+  const requests: IncomingMessage[] = [];
+  const listener: RequestListener = (req, res) => {
+    requests.push(req);
+    onRequest(req, res);
+  };
+  const https = createHttpsServer({ cert, key }, listener);
+  const http = createHttpServer(listener);
+  const upstream: Upstream = { https, http, httpsPort: await listen(t, https), httpPort: await listen(t, http), requests, connections: 0 };
+  for (const server of [https, http]) {
+    server.on('connection', () => {
+      upstream.connections += 1;
+    });
+  }
+  return upstream;
+}
+
+function tellWhatWasSeen(req: IncomingMessage, res: Parameters<RequestListener>[1]): void {
+  req.resume();
+  req.on('end', () => {
+    res.setHeader('content-type', 'application/json');
+    res.end(JSON.stringify({ method: req.method, url: req.url, headers: req.rawHeaders }));
+  });
+}
+
+class LogReader extends Writable {
+  readonly lines: LogLine[] = [];
+  readonly #events = new EventEmitter().setMaxListeners(0);
+  #rest = '';
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    const parts = (this.#rest + chunk.toString()).split('\n');
+    this.#rest = parts.pop() ?? '';
+    for (const part of parts) {
+      const line = JSON.parse(part) as LogLine;
+      this.lines.push(line);
+      this.#events.emit('line', line);
+    }
+    done();
+  }
+
+  async find(fits: (line: LogLine) => boolean): Promise<LogLine> {
+    const known = this.lines.find(fits);
+    if (known !== undefined) return known;
+    for (;;) {
+      const [line] = (await once(this.#events, 'line')) as [LogLine];
+      if (fits(line)) return line;
+    }
+  }
+}
