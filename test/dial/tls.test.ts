@@ -1,0 +1,236 @@
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as netConnect, createServer as createTcpServer } from 'node:net';
+import { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
+import type { TLSSocket, TlsOptions } from 'node:tls';
+import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
+import t from 'tap';
+import type { Test } from 'tap';
+import type { UpstreamTlsConfig } from '../../src/config/config.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
+import { tlsFault } from '../../src/dial/tls-fault.ts';
+import { secure } from '../../src/dial/tls.ts';
+import type { SecureRequest } from '../../src/dial/tls.ts';
+import { Fault } from '../../src/errors.ts';
+import { listen } from '../support/listen.ts';
+import { untilSockets } from '../support/open-sockets.ts';
+
+const authority = await createAuthority();
+const stranger = await createAuthority('a stranger');
+const issued = await authority.issue({ names: ['eco.test', '*.wild.test'], addresses: ['127.0.0.1'] });
+const trusting: UpstreamTlsConfig = { ca: authority.certPem, cert: null, key: null, serverName: null };
+
+/** Every accepted connection says what it saw of us, then ends. */
+function startServer(t: Test, options: TlsOptions = {}): Promise<number> {
+  const server = createServer({ cert: issued.certPem, key: issued.keyPem, ...options }, (socket) => {
+    socket.on('error', () => {});
+    socket.end(
+      JSON.stringify({
+        sni: socket.servername,
+        alpn: socket.alpnProtocol,
+        reused: socket.isSessionReused(),
+        client: socket.authorized,
+      }),
+    );
+  });
+  server.on('tlsClientError', () => {});
+  return listen(t, server);
+}
+
+async function shake(port: number, more: Partial<SecureRequest> = {}): Promise<TLSSocket> {
+  const socket = netConnect({ port, host: '127.0.0.1' });
+  await once(socket, 'connect');
+  return secure({
+    socket,
+    host: 'eco.test',
+    port,
+    config: trusting,
+    timeout: 10_000,
+    signal: new AbortController().signal,
+    ...more,
+  });
+}
+
+async function read(socket: TLSSocket): Promise<unknown> {
+  let text = '';
+  for await (const chunk of socket.setEncoding('utf8')) text += String(chunk);
+  return JSON.parse(text);
+}
+
+/** The Fault of a handshake that fails, once no socket is left of it. */
+async function refusal(port: number, more: Partial<SecureRequest> = {}): Promise<Fault> {
+  try {
+    (await shake(port, more)).destroy();
+  } catch (error) {
+    await untilSockets(0);
+    if (error instanceof Fault) return error;
+    throw error;
+  }
+  throw new Error('the handshake succeeded');
+}
+
+t.test('a good certificate: name, address, wildcard, and the name asked for instead', async (t) => {
+  const port = await startServer(t);
+  for (const [host, serverName, sni] of [
+    ['eco.test', null, 'eco.test'],
+    ['a.wild.test', null, 'a.wild.test'],
+    ['127.0.0.1', null, false],
+    ['10.1.2.3', 'eco.test', 'eco.test'],
+    ['alias.test', '127.0.0.1', false],
+  ] as const) {
+    const socket = await shake(port, { host, config: { ...trusting, serverName } });
+    t.equal(socket.authorized, true);
+    t.equal(socket.listenerCount('error'), 0, 'errors are for the owner from now on');
+    t.same(await read(socket), { sni, alpn: false, reused: false, client: false }, host);
+  }
+});
+
+t.test('HTTP/1.1 is the only protocol offered', async (t) => {
+  const both = await startServer(t, { ALPNProtocols: ['h2', 'http/1.1'] });
+  t.match(await read(await shake(both)), { alpn: 'http/1.1' });
+  const two = await startServer(t, { ALPNProtocols: ['h2'] });
+  t.equal((await refusal(two)).code, 'tls-failed');
+});
+
+t.test('sessions are resumed, for the same name and the same settings only', async (t) => {
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const port = await startServer(t, { maxVersion });
+    const config = { ...trusting };
+    t.match(await read(await shake(port, { config })), { reused: false }, maxVersion);
+    t.match(await read(await shake(port, { config })), { reused: true }, maxVersion);
+    t.match(await read(await shake(port, { config, host: 'a.wild.test' })), { reused: false }, 'another name');
+    t.match(await read(await shake(port, { config: { ...trusting } })), { reused: false }, 'another destination');
+    t.equal((await refusal(port, { config, host: 'other.test' })).code, 'tls-certificate', 'a session is no way around the name check');
+  }
+});
+
+t.test('certificates that are not acceptable', async (t) => {
+  const day = 86_400_000;
+  const yesterday = new Date(Date.now() - day);
+  const expired = await authority.issue({ names: ['eco.test'], notBefore: new Date(Date.now() - 2 * day), notAfter: yesterday });
+  const early = await authority.issue({ names: ['eco.test'], notBefore: new Date(Date.now() + day), notAfter: new Date(Date.now() + 2 * day) });
+  const forClients = await authority.issue({ names: ['eco.test'], clientAuth: true });
+  const strange = await stranger.issue({ names: ['eco.test'] });
+  const lonely = await selfSigned();
+
+  for (const [options, host, config, message, remedy] of [
+    [expired, 'eco.test', trusting, 'CERT_HAS_EXPIRED', 'renew'],
+    [early, 'eco.test', trusting, 'CERT_NOT_YET_VALID', 'clock'],
+    [forClients, 'eco.test', trusting, 'INVALID_PURPOSE', 'TLS server'],
+    [strange, 'eco.test', trusting, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'tls.caFile does not hold'],
+    [strange, 'eco.test', { ...trusting, ca: null }, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'name it in the destination\'s tls.caFile'],
+    [lonely, 'eco.test', trusting, 'DEPTH_ZERO_SELF_SIGNED_CERT', 'tls.caFile'],
+    [{ cert: strange.certPem + stranger.certPem, key: strange.keyPem }, 'eco.test', trusting, 'SELF_SIGNED_CERT_IN_CHAIN', 'tls.caFile'],
+    [issued, 'other.test', trusting, 'not for other.test', 'tls.serverName'],
+    [issued, 'b.a.wild.test', trusting, 'not for b.a.wild.test', 'tls.serverName'],
+    [issued, '127.0.0.2', trusting, 'not for 127.0.0.2', 'tls.serverName'],
+    [issued, 'eco.test', { ...trusting, serverName: 'partner.test' }, 'not for partner.test', 'tls.serverName'],
+  ] as const) {
+    const port = await startServer(t, 'certPem' in options ? { cert: options.certPem, key: options.keyPem } : options);
+    const fault = await refusal(port, { host, config });
+    t.equal(fault.code, 'tls-certificate', message);
+    t.match(fault.message, message);
+    t.match(fault.message, `${host}:${port}: `);
+    t.match(fault.remedy, remedy);
+  }
+});
+
+t.test('verification cannot be switched off from outside', async (t) => {
+  const port = await startServer(t);
+  process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
+  t.teardown(() => delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']);
+  t.equal((await refusal(port, { config: { ...trusting, ca: stranger.certPem } })).code, 'tls-certificate');
+});
+
+t.test('without an authority of its own a destination trusts the system, with one that one alone', async (t) => {
+  const port = await startServer(t);
+  const defaults = getCACertificates('default');
+  setDefaultCACertificates([authority.certPem]);
+  t.teardown(() => {
+    setDefaultCACertificates(defaults);
+  });
+  (await shake(port, { config: { ...trusting, ca: null } })).destroy();
+  t.equal((await refusal(port, { config: { ...trusting, ca: stranger.certPem } })).code, 'tls-certificate');
+});
+
+t.test('a client certificate', async (t) => {
+  const client = await authority.issue({ names: ['proxy.test'], clientAuth: true });
+  const required = { requestCert: true, rejectUnauthorized: true, ca: authority.certPem };
+  const withCertificate = { ...trusting, cert: client.certPem, key: client.keyPem };
+
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const port = await startServer(t, { ...required, maxVersion });
+    t.match(await read(await shake(port, { config: withCertificate })), { client: true }, maxVersion);
+  }
+
+  const older = await startServer(t, { ...required, maxVersion: 'TLSv1.2' });
+  const fault = await refusal(older);
+  t.equal(fault.code, 'tls-failed');
+  t.match(fault.remedy, 'tls.certFile and tls.keyFile');
+
+  // RFC 8446 §4.4.2.4: in TLS 1.3 the server's refusal arrives when our side has finished already.
+  const newer = await startServer(t, { ...required, minVersion: 'TLSv1.3' });
+  const socket = await shake(newer);
+  const [error] = (await once(socket, 'error')) as [Error];
+  const late = tlsFault(error, 'eco.test:443', 'eco.test', trusting);
+  t.equal(late.code, 'tls-failed');
+  t.match(late.message, 'CERTIFICATE_REQUIRED');
+  t.match(late.remedy, 'tls.certFile and tls.keyFile');
+  t.match(tlsFault(error, 'eco.test:443', 'eco.test', withCertificate).remedy, 'accepts the client certificate');
+  await untilSockets(0);
+});
+
+t.test('what is no TLS, too old or too short', async (t) => {
+  const old = await startServer(t, { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' });
+  t.equal((await refusal(old)).code, 'tls-failed', 'TLS 1.1');
+
+  const http = await listen(t, createTcpServer((socket) => socket.resume().end('HTTP/1.1 400 Bad Request\r\n\r\n')));
+  const plain = await refusal(http);
+  t.equal(plain.code, 'tls-failed');
+  t.match(plain.remedy, 'plain HTTP');
+
+  const closing = await listen(t, createTcpServer((socket) => socket.resume().end()));
+  t.match(await refusal(closing), { code: 'tls-failed' }, 'closed at once');
+  const leaving = await listen(t, createTcpServer((socket) => socket.once('data', () => socket.resetAndDestroy())));
+  t.match(await refusal(leaving), { code: 'tls-failed', message: /closed the connection/ }, 'reset after our hello');
+});
+
+t.test('an upstream that never answers runs into the time limit', async (t) => {
+  const silent = await listen(t, createTcpServer((socket) => socket.resume()));
+  const fault = await refusal(silent, { timeout: 50 });
+  t.equal(fault.code, 'tls-timeout');
+  t.match(fault.message, '50 ms');
+});
+
+t.test('an abort, before and during', async (t) => {
+  const silent = await listen(t, createTcpServer((socket) => socket.resume()));
+  t.equal((await refusal(silent, { signal: AbortSignal.abort() })).code, 'client-closed');
+  const controller = new AbortController();
+  const handshake = refusal(silent, { signal: controller.signal });
+  setImmediate(() => {
+    controller.abort(new Fault('draining', 'shutting down'));
+  });
+  t.equal((await handshake).code, 'draining');
+});
+
+t.test('certificates that cannot be read are our own fault', async (t) => {
+  const port = await startServer(t);
+  for (const config of [
+    { ...trusting, cert: 'no PEM', key: 'no PEM' },
+    { ...trusting, cert: issued.certPem, key: (await stranger.issue({ names: ['x'] })).keyPem },
+  ]) {
+    const fault = await refusal(port, { config });
+    t.equal(fault.code, 'internal');
+    t.match(fault.remedy, 'tls.certFile');
+  }
+});
+
+/** A server certificate that vouches for itself. */
+async function selfSigned(): Promise<{ cert: string; key: string }> {
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm: algorithm });
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  return { cert: certificate.toString('pem'), key };
+}
