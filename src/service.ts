@@ -5,7 +5,7 @@
  */
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import type { Config } from './config/config.ts';
@@ -52,6 +52,8 @@ export interface Service {
   close(): Promise<void>;
 }
 
+const LAST_TURNS = 100;
+
 export function createService(config: Config, deps: ServiceDeps): Service {
   return new RunningService(config, deps);
 }
@@ -70,6 +72,7 @@ class RunningService implements Service {
   #gateway: GatewayRouter | null = null;
   #connections = 0;
   #draining = false;
+  #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
 
   constructor(config: Config, deps: ServiceDeps) {
@@ -133,8 +136,12 @@ class RunningService implements Service {
     });
   }
 
-  async drain(): Promise<void> {
-    if (this.#draining) return this.#ending ?? undefined;
+  drain(): Promise<void> {
+    this.#drained ??= this.#draining ? this.close() : this.#drain();
+    return this.#drained;
+  }
+
+  async #drain(): Promise<void> {
     const { drainDelay, drain } = this.#config.timeouts;
     const signal = this.#hurry.signal;
     this.#draining = true;
@@ -165,6 +172,8 @@ class RunningService implements Service {
       listener.destroy();
     }
     await Promise.all(this.#listeners.map(({ closed }) => closed));
+    // What was cut tells its end when its sockets have closed, within a few turns of the loop.
+    for (let turn = 0; this.#visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();
     await this.#gateway?.close();
     await this.#admin?.close();

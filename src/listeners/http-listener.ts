@@ -110,23 +110,26 @@ function attach(server: Server, sockets: Set<Socket>, options: HttpListenerOptio
       connections.leave();
     });
   });
+  // A connection that was refused above still has Node's parser on it: what it sends is not served.
+  const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket);
   server.on('request', (req, res) => {
-    forms.onRequest(req, res, arrive(req, false, null));
+    if (!refused(req)) forms.onRequest(req, res, arrive(req, false, null));
   });
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    forms.onRequest(req, res, arrive(req, true, null));
+    if (!refused(req)) forms.onRequest(req, res, arrive(req, true, null));
   });
   server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
     // RFC 9110 §10.1.1.
-    forms.refuse(req, res, arrive(req, false, null), new Fault('expectation-failed', `the expectation is ${JSON.stringify(req.headers.expect)}`));
+    if (!refused(req)) forms.refuse(req, res, arrive(req, false, null), new Fault('expectation-failed', `the expectation is ${JSON.stringify(req.headers.expect)}`));
   });
   server.on('connect', (req: IncomingMessage, socket: Socket, head: Buffer) => {
-    // The request's clocks end here; the visit brings its own.
-    socket.setTimeout(0);
+    if (refused(req)) return;
+    takeOver(socket);
     forms.onConnect(req, socket, head, arrive(req, false, null));
   });
   server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => {
-    socket.setTimeout(0);
+    if (refused(req)) return;
+    takeOver(socket);
     forms.onRequest(req, responseOn(req, socket), arrive(req, false, head));
   });
   server.on('clientError', (error: ParserError, socket: Socket) => {
@@ -134,13 +137,18 @@ function attach(server: Server, sockets: Set<Socket>, options: HttpListenerOptio
   });
 }
 
+/** Node lets go of the socket of a CONNECT or an upgrade: its clocks end, and its errors need somebody to hear them. */
+function takeOver(socket: Socket): void {
+  socket.setTimeout(0);
+  // 'close' follows, which every owner of the socket listens for.
+  socket.on('error', () => {});
+}
+
 /** Node leaves a socket that asked for an upgrade without a response; this one answers when there is none, and then closes. */
 function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
   const res = new ServerResponse(req);
   res.shouldKeepAlive = false;
   res.assignSocket(socket);
-  // Errors end in 'close', which the exchange hears.
-  socket.on('error', () => {});
   const onClose = (): void => {
     res.emit('close');
   };

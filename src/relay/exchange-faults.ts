@@ -28,6 +28,8 @@ export function explainUpstreamError(error: Error, { responded, bodyPending }: E
     return new Fault('framing-forbidden', 'the request body is not as long as its Content-Length says', cause);
   }
   if (error instanceof errors.InvalidArgumentError || error instanceof errors.NotSupportedError) return new Fault('request-malformed', error.message, cause);
+  // Node's own check, as it writes the response: a header that undici let through.
+  if ((error as NodeJS.ErrnoException).code === 'ERR_INVALID_CHAR') return new Fault('upstream-malformed', error.message, cause);
   return Fault.from(error);
 }
 

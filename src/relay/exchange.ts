@@ -156,13 +156,13 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
       return;
     }
     const res = this.#res;
-    this.#responded = true;
-    this.#record.status = statusCode;
     this.#record.firstByteMs = performance.now() - this.#record.startedAt;
     // Dates are the origin's (RFC 9110 §6.6.1): none is made up.
     res.sendDate = false;
     const reason = statusMessage !== undefined && REASON_PHRASE.test(statusMessage) ? statusMessage : (STATUS_CODES[statusCode] ?? '');
     res.writeHead(statusCode, reason, forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation));
+    this.#responded = true;
+    this.#record.status = statusCode;
     res.on('drain', onClientDrain);
     res.on('timeout', onClientStall);
   }

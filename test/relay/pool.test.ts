@@ -1,0 +1,184 @@
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import t from 'tap';
+import type { Test } from 'tap';
+import type { Dialled } from '../../src/dial/dial.ts';
+import { Fault } from '../../src/errors.ts';
+import { type PooledConnection, type PoolOptions, UpstreamPool, type Waiter } from '../../src/relay/pool.ts';
+import { listen } from '../support/listen.ts';
+
+interface Harness {
+  readonly pool: UpstreamPool;
+  /** Sockets the upstream has accepted. */
+  readonly accepted: Socket[];
+  readonly counts: { active: number; idle: number };
+  dials: number;
+}
+
+async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harness> {
+  const accepted: Socket[] = [];
+  const port = await listen(t, createServer((socket) => accepted.push(socket)));
+  const counts = { active: 0, idle: 0 };
+  const dial = async (signal: AbortSignal): Promise<Dialled> => {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect', { signal });
+    return { socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+  };
+  const harness: Harness = {
+    accepted,
+    counts,
+    dials: 0,
+    pool: new UpstreamPool({
+      origin: `http://127.0.0.1:${port}`,
+      size: 2,
+      queue: 2,
+      queueTimeout: 10_000,
+      keepAlive: 10_000,
+      responseHeaders: 10_000,
+      body: 10_000,
+      headerBytes: 16_384,
+      open: (signal) => {
+        harness.dials += 1;
+        return dial(signal);
+      },
+      onChange: (active, idle) => {
+        counts.active += active;
+        counts.idle += idle;
+      },
+      ...options,
+    }),
+  };
+  t.teardown(() => {
+    harness.pool.destroy();
+  });
+  return harness;
+}
+
+class Patient implements Waiter {
+  readonly #outcome = Promise.withResolvers<PooledConnection>();
+  readonly connection = this.#outcome.promise;
+  onConnection(connection: PooledConnection): void {
+    this.#outcome.resolve(connection);
+  }
+  onNoConnection(fault: Fault): void {
+    this.#outcome.reject(fault);
+  }
+}
+
+function wait(pool: UpstreamPool): Patient {
+  const patient = new Patient();
+  // A refusal nobody asks about is no error of the test.
+  patient.connection.catch(() => {});
+  pool.wait(patient);
+  return patient;
+}
+
+t.test('the connection used last is used first', async (t) => {
+  const { pool, counts } = await start(t);
+  const first = await wait(pool).connection;
+  const second = await wait(pool).connection;
+  t.same(counts, { active: 2, idle: 0 });
+  pool.release(first);
+  pool.release(second);
+  t.same(counts, { active: 0, idle: 2 });
+  t.equal(pool.take(), second);
+  t.equal(pool.take(), first);
+  t.equal(pool.take(), null);
+  t.equal(first.uses, 1);
+});
+
+t.test('a free connection goes to who waits longest, and no more than needed are dialled', async (t) => {
+  const h = await start(t, { size: 1 });
+  const first = await wait(h.pool).connection;
+  const next = wait(h.pool);
+  const last = wait(h.pool);
+  h.pool.release(first);
+  t.equal(await next.connection, first);
+  h.pool.release(first);
+  t.equal(await last.connection, first);
+  t.equal(h.dials, 1);
+});
+
+t.test('a full queue and a long wait are refused with what to raise', async (t) => {
+  const h = await start(t, { size: 1, queue: 1, queueTimeout: 20 });
+  await wait(h.pool).connection;
+  const queued = wait(h.pool);
+  const beyond = wait(h.pool);
+  const refusal = { code: 'limit-reached', retryAfter: 1, remedy: 'raise limits.upstreamConnections' };
+  await t.rejects(beyond.connection, refusal);
+  await t.rejects(queued.connection, refusal);
+});
+
+t.test('a dial that fails reaches one who waits, and the next is dialled for', async (t) => {
+  let failures = 1;
+  const h = await start(t, { size: 1 });
+  const pool = new UpstreamPool({
+    origin: 'http://x.example',
+    size: 1,
+    queue: 5,
+    queueTimeout: 10_000,
+    keepAlive: 1000,
+    responseHeaders: 1000,
+    body: 1000,
+    headerBytes: 1000,
+    open: async () => {
+      failures -= 1;
+      if (failures >= 0) throw new Fault('connection-refused', 'no');
+      return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+    },
+    onChange: () => {},
+  });
+  t.teardown(() => {
+    pool.destroy();
+  });
+  const first = wait(pool);
+  const second = wait(pool);
+  await t.rejects(first.connection, { code: 'connection-refused' });
+  t.equal((await second.connection).dialled.address, '127.0.0.1');
+});
+
+t.test('who leaves takes the dial along, and is not called', async (t) => {
+  let aborted = false;
+  const h = await start(t, {
+    open: (signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          aborted = true;
+          reject(new Error('aborted'));
+        });
+      }),
+  });
+  const patient = new Patient();
+  h.pool.wait(patient);
+  h.pool.leave(patient);
+  t.ok(aborted);
+  await new Promise(setImmediate);
+  t.ok(h.pool.empty);
+});
+
+t.test('an idle connection that the upstream closes leaves the pool', async (t) => {
+  const h = await start(t);
+  const connection = await wait(h.pool).connection;
+  h.pool.release(connection);
+  const gone = once(connection.dialled.socket, 'close');
+  connection.dialled.socket.resume();
+  while (h.accepted.length === 0) await new Promise(setImmediate);
+  h.accepted[0]?.destroy();
+  await gone;
+  t.same(h.counts, { active: 0, idle: 0 });
+  t.equal(h.pool.take(), null);
+});
+
+t.test('closing refuses who waits, closes idle ones, and lets active ones end', async (t) => {
+  const h = await start(t);
+  const [idle, active] = [await wait(h.pool).connection, await wait(h.pool).connection];
+  h.pool.release(idle);
+  h.pool.close();
+  t.ok(idle.dialled.socket.destroyed);
+  t.notOk(active.dialled.socket.destroyed);
+  await t.rejects(wait(h.pool).connection, { code: 'draining' });
+  h.pool.release(active);
+  t.ok(active.dialled.socket.destroyed, 'active ones close when released');
+  t.same(h.counts, { active: 0, idle: 0 });
+  t.ok(h.pool.empty);
+});
