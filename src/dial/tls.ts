@@ -28,7 +28,7 @@ export interface SecureRequest {
 
 interface Context {
   readonly secure: SecureContext;
-  /** By `name:port`: a session skips the name check, so it must not serve another name. */
+  /** By `name:port`: a session belongs to the name it was verified for (RFC 8446 §4.6.1). */
   readonly sessions: LRUCache<string, Buffer>;
 }
 

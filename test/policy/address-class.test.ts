@@ -1,8 +1,10 @@
+import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import t from 'tap';
 import type { Test } from 'tap';
 import { classifyAddress } from '../../src/policy/address-class.ts';
+import { IPV4_RANGES, IPV6_RANGES } from '../../src/policy/special-ranges.ts';
 
 /** First and last address of a range, its class, and the neighbours on either side with theirs. */
 type Row = readonly [first: string, last: string, expected: string, before: string | null, after: string | null];
@@ -153,4 +155,11 @@ t.test('what another list of ranges calls special is never public', async (t) =>
     { numRuns: 2_000 },
   );
   t.pass('4,000 addresses');
+});
+
+t.test('the page for users names every class', async (t) => {
+  const page = await readFile(new URL('../../docs/dialling.md', import.meta.url), 'utf8');
+  const classes = new Set([...IPV4_RANGES, ...IPV6_RANGES].map((range) => range.class));
+  classes.delete('public');
+  for (const name of classes) t.match(page, `\`${name}\``, name);
 });
