@@ -31,7 +31,8 @@ export function interpolate(source: string, env: Environment): Interpolated {
       problems.push({ problem: `The default of ${name} holds another variable.`, instead: 'Write one variable with a plain default: ${NAME:-default}.' });
     } else {
       variables.push(name);
-      const value = env[name];
+      // process.env inherits from Object.prototype: `toString` is no variable.
+      const value = Object.hasOwn(env, name) ? env[name] : undefined;
       if (value !== undefined && (value !== '' || fallback === undefined)) return value;
       if (fallback !== undefined) return fallback;
       problems.push({

@@ -76,7 +76,8 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
   function readPlain(text: string): unknown {
     for (const tag of document.schema.tags) {
       if (tag.default === true && tag.collection === undefined && tag.test?.test(text) === true) {
-        const value = tag.resolve(text, () => {}, {});
+        const resolved: unknown = tag.resolve(text, () => {}, {});
+        const value = isScalar(resolved) ? resolved.value : resolved;
         if (typeof value === 'number' || typeof value === 'boolean') return value;
       }
     }

@@ -84,15 +84,20 @@ function parseCertificates(pem: string, path: Path, { complain, warn, now }: Tls
   return certificates.length === blocks.length ? (certificates[0] ?? null) : null;
 }
 
+/** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them says nothing useful. */
+const LOCKED = /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m;
+
 function checkKey(pem: string, leaf: X509Certificate | null, path: Path, complain: Complain): void {
+  if (LOCKED.test(pem)) {
+    complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
+    return;
+  }
   try {
     const key = createPrivateKey(pem);
     if (leaf === null || leaf.checkPrivateKey(key)) return;
     complain(path, 'The key does not belong to the certificate in certFile.', 'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.');
   } catch (error) {
-    const locked = typeof error === 'object' && error !== null && 'code' in error && error.code === 'ERR_MISSING_PASSPHRASE';
-    if (locked) complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
-    else complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
+    complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
   }
 }
 

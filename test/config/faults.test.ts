@@ -1,0 +1,152 @@
+/** Faults of a file: each is told, with its place, what is wrong, and what to write; all of them at once. */
+import t from 'tap';
+import { faultsOf, MINIMAL } from '../support/load-text.ts';
+
+/** MINIMAL with one line changed. */
+function changed(line: string, instead: string): string {
+  if (!MINIMAL.includes(line)) throw new Error(`no ${line} in the minimal file`);
+  return MINIMAL.replace(line, () => instead);
+}
+
+const HOSTS = '    hosts: [eco.example]\n';
+const two = (first: string, second: string): string =>
+  `version: 1\nclients: { pods: { addresses: 10.0.0.0/8 } }\ndestinations:\n  a: ${first}\n  b: ${second}\nrules: [{ clients: [pods], destinations: [a, b] }]\n`;
+
+t.test('one fault, one complaint at its place', async (t) => {
+  const table: [what: string, text: string, fault: RegExp][] = [
+    ['empty file', '', /^1:1 : The file is empty\. .*egress\.yaml/],
+    ['comments only', '# nothing\n', /^1:1 : The file is empty/],
+    ['a list', '- a\n', /^1:1 : A list stands where a mapping/],
+    ['a word', 'version 1\n', /^1:1 : "version 1" stands where a mapping/],
+    ['no version', changed('version: 1\n', ''), /^1:1 : version is missing at the top of the file\. Write version: 1/],
+    ['another version', changed('version: 1', 'version: 2'), /^1:10 version: 2 is not possible here\. Write 1\./],
+    ['version as text', changed('version: 1', 'version: "1"'), /^1:10 version: "1" is not possible here/],
+    ['unknown key at the top', `${MINIMAL}mode: enforce\n`, /^11:1 mode: There is no key "mode" at the top of the file\. Known here: version, name/],
+    ['misspelt key', `${MINIMAL}timeout: {}\n`, /^11:1 timeout: There is no key "timeout" .* Did you mean timeouts\?/],
+    ['misspelt required key', changed('    hosts:', '    host:'), /^7:5 destinations\.eco\.host: .* Did you mean hosts\?/],
+    ['key of another case', `${MINIMAL}dns: { stalefor: 1h }\n`, /^11:8 dns\.stalefor: .* Did you mean staleFor\?/],
+    ['missing key', changed(HOSTS, ''), /^6:3 destinations\.eco: hosts is missing in destinations\.eco\. Add hosts: \["eco/],
+    ['key without value', changed('["10.8.0.0/14"]', ''), /^4:5 clients\.pods\.addresses: There is no value here/],
+    ['section without value', `${MINIMAL}log:\n`, /^11:1 log: There is no value here/],
+    ['empty list', changed('[443]', '[]'), /^8:5 destinations\.eco\.ports: The list is empty/],
+    ['mapping for a list', changed('[443]', '{ a: 443 }'), /^8:5 destinations\.eco\.ports: A mapping .* where a list belongs/],
+    ['list for a mapping', `${MINIMAL}log: []\n`, /^11:1 log: A list stands where a mapping/],
+    ['text for a mapping', `${MINIMAL}log: info\n`, /^11:6 log: "info" stands where a mapping/],
+    ['wrong choice', `${MINIMAL}log: { level: trace }\n`, /^11:15 log\.level: "trace" is not possible here\. Write one of: debug, info, warn, error/],
+    ['choice of another case', `${MINIMAL}log: { format: JSON }\n`, /^11:16 log\.format: .* Did you mean json\?/],
+    ['the opposite is not suggested', `${MINIMAL}headers: { forwarded: on }\n`, /^11:23 headers\.forwarded: "on" is not possible here\. Write one of: off, pass, append/],
+    ['YAML 1.1 truth', `${MINIMAL}headers: { via: yes }\n`, /^11:17 headers\.via: "yes" is neither true nor false/],
+    ['entry of a list', changed('[443]', '[443, 70000]'), /^8:18 destinations\.eco\.ports\[1\]: 70000 is not a port/],
+    ['entry of a text', changed('[443]', '443, x'), /^8:12 destinations\.eco\.ports: "x" is not a port/],
+    ['duplicate name', changed('destinations:', '  pods: { addresses: 10.0.0.0/8 }\ndestinations:'), /^5:3 clients\.pods: "pods" is written twice; the first one is on line 3/],
+    ['duplicate key', changed(HOSTS, HOSTS + HOSTS), /^8:5 destinations\.eco\.hosts: "hosts" is written twice; the first one is on line 7/],
+    ['a name that is none', changed('destinations:', '  Pods: { addresses: 10.0.0.0/8 }\ndestinations:'), /^5:3 clients\.Pods: "Pods" is not a name/],
+    ['a name of digits', changed('destinations:', '  10: { addresses: 10.0.0.0/8 }\ndestinations:'), /^5:3 clients\.10: "10" is not a name/],
+    ['dangling client', changed('[pods]', '[pod]'), /^10:17 rules\[0\]\.clients\[0\]: There is no entry "pod" under clients\. Did you mean pods\?/],
+    ['dangling destination', changed('[eco] }', '[eco, "*"] }'), /^10:44 rules\[0\]\.destinations\[1\]: There is no entry "\*" under destinations\. Known here: eco/],
+    ['port taken twice', `${MINIMAL}listeners: { http: ["0.0.0.0:81", "0.0.0.0:81"] }\n`, /^11:35 listeners\.http\[1\]: 0\.0\.0\.0:81 is taken by listeners\.http\[0\]/],
+    ['port of any address', `${MINIMAL}listeners: { http: ["0.0.0.0:81"], admin: "127.0.0.1:81" }\n`, /^11:43 listeners\.admin: 127\.0\.0\.1:81 is taken by listeners\.http\[0\] already \(0\.0\.0\.0:81\)/],
+    ['both families', `${MINIMAL}listeners: { http: ["[::]:81"], admin: "127.0.0.1:81" }\n`, /^11:40 listeners\.admin/],
+    ['spelt otherwise', `${MINIMAL}listeners: { http: ["[::1]:81", "[0:0:0:0:0:0:0:1]:81"] }\n`, /^11:33 listeners\.http\[1\]/],
+    ['the default of another', `${MINIMAL}listeners: { http: "0.0.0.0:9090" }\n`, /^11:1 listeners\.admin: 0\.0\.0\.0:9090 is taken by listeners\.http\[0\]/],
+    ['host and port twice', two('{ hosts: x.example, ports: "80,443" }', '{ hosts: [y.example, X.example.], ports: 443 }'), /^5:27 destinations\.b\.hosts\[1\]: "x\.example" with port 443 belongs to destination a/],
+    ['wildcard twice', two('{ hosts: "*.example", ports: 443 }', '{ hosts: "*.example", ports: 443 }'), /^5:15 destinations\.b\.hosts: "\*\.example" with port 443 belongs/],
+    ['the same prefix', two('{ hosts: x.example, ports: 443, gateway: { prefix: /eco, url: "https://x.example" } }', '{ hosts: y.example, ports: 443, gateway: { prefix: /eco/, url: "https://y.example" } }'), /^5:57 destinations\.b\.gateway\.prefix: \/eco is the prefix of destination a already/],
+    ['a prefix inside', two('{ hosts: x.example, ports: 443, gateway: { prefix: /eco/sub, url: "https://x.example" } }', '{ hosts: y.example, ports: 443, gateway: { prefix: /eco, url: "https://y.example" } }'), /^5:57 destinations\.b\.gateway\.prefix: \/eco and the prefix of destination a \(\/eco\/sub\) lie one inside/],
+    ['url of a foreign host', changed(HOSTS, `${HOSTS}    gateway: { prefix: /eco, url: "https://evil.example" }\n`), /^8:35 destinations\.eco\.gateway\.url: Its host "evil\.example" is not among the hosts of eco/],
+    ['url of a foreign port', changed(HOSTS, `${HOSTS}    gateway: { prefix: /eco, url: "http://eco.example" }\n`), /^8:35 destinations\.eco\.gateway\.url: Its port 80 is not among the ports of eco\. Add 80/],
+    ['url of the suffix itself', changed(HOSTS, '    hosts: ["*.eco.example"]\n    gateway: { prefix: /eco, url: "https://eco.example" }\n'), /^8:35 destinations\.eco\.gateway\.url: Its host/],
+    ['gateway without its form', changed(HOSTS, `${HOSTS}    forms: [connect]\n    gateway: { prefix: /eco, url: "https://eco.example" }\n`), /^8:5 destinations\.eco\.forms: eco has a gateway, but its forms leave gateway out/],
+    ['gateway without url', changed(HOSTS, `${HOSTS}    gateway: { prefix: /eco }\n`), /^8:5 destinations\.eco\.gateway: url is missing/],
+    ['an alias', changed('destinations:', '  more: &m { addresses: 10.0.0.0/8 }\n  others: *m\ndestinations:'), /^6:11 clients\.others: \*m repeats another part/],
+    ['a merge', changed('destinations:', '  more: { <<: { addresses: 10.0.0.0/8 } }\ndestinations:'), /^5:11 clients\.more: << merges/],
+    ['a variable in a key', `${MINIMAL}"\${A}": 1\n`, /^11:1 \["\$\{A\}"\]: There is no key/],
+    ['a variable that is not set', changed('[443]', '${PORT}'), /^8:12 destinations\.eco\.ports: The environment variable PORT is not set\. Set PORT, or write a default: \$\{PORT:-default\}/],
+    ['one inside a list', changed('[443]', '["${PORT}", 80]'), /^8:13 destinations\.eco\.ports\[0\]: The environment variable PORT/],
+    ['no prototype', `${MINIMAL}__proto__: { name: x }\n`, /^11:1 : A key here is not a plain word/],
+    ['a key that is a mapping', `${MINIMAL}? { a: b }\n: 1\n`, /^11:3 : A key here is not a plain word/],
+  ];
+  for (const [what, text, fault] of table) {
+    const faults = faultsOf(text);
+    t.equal(faults.length, 1, `${what}: one`);
+    t.match(faults[0], fault, what);
+  }
+});
+
+t.test('neighbours that are no fault', async (t) => {
+  const table: [what: string, text: string][] = [
+    ['port 0 twice', `${MINIMAL}listeners: { http: ["0.0.0.0:0", "0.0.0.0:0"], admin: "0.0.0.0:0" }\n`],
+    ['one port on two addresses', `${MINIMAL}listeners: { http: ["127.0.0.1:81", "127.0.0.2:81", "[::1]:81"] }\n`],
+    ['one host with other ports', two('{ hosts: x.example, ports: 80 }', '{ hosts: x.example, ports: 443 }')],
+    ['exact beside wildcard', two('{ hosts: "*.example", ports: 443 }', '{ hosts: x.example, ports: 443 }')],
+    ['prefixes that begin alike', two('{ hosts: x.example, ports: 443, gateway: { prefix: /eco, url: "https://x.example" } }', '{ hosts: y.example, ports: 443, gateway: { prefix: /ecology, url: "https://y.example" } }')],
+    ['url below a wildcard', changed(HOSTS, '    hosts: ["*.eco.example"]\n    gateway: { prefix: /eco, url: "https://a.eco.example" }\n')],
+    ['destination named like a method of objects', two('{ hosts: x.example, ports: 443 }', '{ hosts: y.example, ports: 443 }').replaceAll(/\bb\b(?!\.)/g, 'constructor')],
+  ];
+  for (const [what, text] of table) t.strictSame(faultsOf(text), [], what);
+});
+
+t.test('YAML that cannot be read', async (t) => {
+  const table: [what: string, text: string, faults: RegExp[]][] = [
+    ['tabs', 'version: 1\nclients:\n\tpods: {}\n', [/^3:1 : .*tabs .* Indent with spaces/i]],
+    ['a quote left open', 'version: 1\nname: "x\n', [/^3:1 : .*closing "quote/]],
+    ['a colon in a text', 'version: 1\nname: a: b\n', [/^2:7 : .* needs quotes/]],
+    ['a variable in brackets', 'version: 1\nclients:\n  a: { addresses: [${A}, ${B}] }\n', [/^3:21 : .* in quotes: \["\$\{NAME\}"\]/]],
+    ['two documents', 'version: 1\n---\nversion: 1\n', [/^2:1 : .* Keep one document/]],
+    ['a tag', 'version: !one 1\n', [/^1:10 : .*tag/]],
+    ['two mistakes', 'version: 1\nname: @x\nlog: %y\n', [/^2:7 : .*in quotes/, /^3:6 : .*in quotes/]],
+  ];
+  for (const [what, text, faults] of table) {
+    const told = faultsOf(text);
+    t.equal(told.length, faults.length, `${what}: ${told.join(' | ')}`);
+    t.match(told, faults, what);
+  }
+});
+
+t.test('all at once, in the order of the file, whatever stage finds them', async (t) => {
+  const faults = faultsOf(`version: 1
+nam: door
+listeners:
+  http: [8080, "0.0.0.0:81", "0.0.0.0:81"]
+clients:
+  pods: { addresses: ["10.8.1.0/14", "\${UNSET}"] }
+  pods: { addresses: 10.0.0.0/8 }
+destinations:
+  a:
+    hosts: ["*", x.example]
+    ports: [443]
+    tls: { certFile: missing.pem }
+  b:
+    hosts: [x.example]
+    ports: [443]
+rules:
+  - { clients: [pods, nobody], destinations: [a, b, c] }
+timeouts: { connect: 10 }
+`);
+  const places = faults.map((fault) => fault.split(' ', 2).join(' '));
+  t.strictSame(places, [
+    '2:1 nam:',
+    '4:10 listeners.http[0]:',
+    '4:30 listeners.http[2]:',
+    '6:23 clients.pods.addresses[0]:',
+    '6:38 clients.pods.addresses[1]:',
+    '7:3 clients.pods:',
+    '10:13 destinations.a.hosts[0]:',
+    '12:22 destinations.a.tls.certFile:',
+    '12:22 destinations.a.tls.certFile:',
+    '14:13 destinations.b.hosts[0]:',
+    '17:23 rules[0].clients[1]:',
+    '17:53 rules[0].destinations[2]:',
+    '18:22 timeouts.connect:',
+  ]);
+});
+
+t.test('what is unreadable draws no second complaint', async (t) => {
+  t.equal(faultsOf(changed('[eco.example]', '["${A}"]').replace('[443]', '${B}')).length, 2);
+  t.equal(faultsOf(`version: 1\nclients: &c {}\ndestinations: *c\n`).length, 1);
+});
+
+t.test('an empty variable is named as the reason', async (t) => {
+  t.match(faultsOf(changed('[443]', '${PORT}'), { PORT: '' }), [/^8:12 destinations\.eco\.ports: ports is needed, but PORT is empty\. Set PORT/]);
+  t.match(faultsOf(changed('[443]', '["${PORT}"]'), { PORT: '' }), [/^8:5 destinations\.eco\.ports: The list is empty, because PORT is empty/]);
+});

@@ -1,0 +1,182 @@
+/** What a valid file becomes: defaults, variables, order, and a frozen Config with a hash of its own. */
+import t from 'tap';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { HTTP_FORMS } from '../../src/config/config.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { configOf, faultsOf, loadText, MINIMAL } from '../support/load-text.ts';
+
+t.test('a minimal file has every default', async (t) => {
+  const forms = [...HTTP_FORMS];
+  t.strictSame(configOf(MINIMAL), {
+    name: 'eco-egress',
+    listeners: {
+      http: [{ host: '0.0.0.0', port: 8080, forms }, { host: '0.0.0.0', port: 3128, forms }],
+      admin: { host: '0.0.0.0', port: 9090 },
+    },
+    clients: [{ name: 'pods', addresses: ['10.8.0.0/14'] }],
+    destinations: [
+      {
+        name: 'eco',
+        hosts: ['eco.example'],
+        ports: [443],
+        addresses: null,
+        forms,
+        gateway: null,
+        methods: null,
+        paths: null,
+        tls: { ca: null, cert: null, key: null, serverName: null },
+      },
+    ],
+    rules: [{ clients: ['pods'], destinations: ['eco'] }],
+    dns: { servers: [], ttl: 30_000, staleFor: 3_600_000 },
+    headers: { via: true, forwarded: 'off', xForwarded: 'off' },
+    limits: {
+      connections: 10_000,
+      tunnels: 4000,
+      tunnelsPerClient: 1000,
+      exchanges: 4000,
+      exchangesPerClient: 1000,
+      headerBytes: 65_536,
+      headerFields: 500,
+      upstreamConnections: 64,
+      upstreamQueue: 1000,
+    },
+    timeouts: {
+      resolve: 5000,
+      connect: 10_000,
+      tls: 10_000,
+      requestHeaders: 60_000,
+      responseHeaders: 120_000,
+      body: 300_000,
+      keepAlive: 75_000,
+      upstreamKeepAlive: 30_000,
+      tunnelIdle: 3_600_000,
+      tunnelAge: 86_400_000,
+      drainDelay: 5000,
+      drain: 25_000,
+    },
+    log: { level: 'info', format: 'json' },
+  });
+  t.match(loadText(MINIMAL), { ok: true, warnings: [] });
+});
+
+t.test('a full destination comes out canonical', async (t) => {
+  const config = configOf(`version: 1
+name: door-1
+listeners:
+  http: [{ address: "[::1]:0", forms: [gateway, gateway] }, "127.0.0.1:0"]
+  admin: "127.0.0.1:0"
+destinations:
+  eco:
+    hosts: [ECO.example., "*.Eco.example", eco.example]
+    ports: [443, 80, 443]
+    addresses: [10.40.0.0/16, 10.1.2.3]
+    forms: [forward, gateway]
+    gateway: { prefix: /eco/, url: "https://ECO.example/base/" }
+    http: { methods: [GET], paths: [/api/*, /health] }
+    tls: { serverName: Eco.Example }
+dns: { servers: ["10.0.0.10", "[fd00::1]:54"], ttl: 0s }
+timeouts: { drainDelay: 0s }
+`);
+  t.match(config, {
+    name: 'door-1',
+    listeners: { http: [{ host: '::1', port: 0, forms: ['gateway'] }, { host: '127.0.0.1', port: 0 }] },
+    dns: { servers: ['10.0.0.10:53', '[fd00::1]:54'], ttl: 0 },
+    timeouts: { drainDelay: 0 },
+  });
+  t.strictSame(config.destinations[0], {
+    name: 'eco',
+    hosts: ['eco.example', '*.eco.example'],
+    ports: [443, 80],
+    addresses: ['10.40.0.0/16', '10.1.2.3/32'],
+    forms: ['forward', 'gateway'],
+    gateway: { prefix: '/eco', scheme: 'https', host: 'eco.example', port: 443, basePath: '/base' },
+    methods: ['GET'],
+    paths: ['/api/*', '/health'],
+    tls: { ca: null, cert: null, key: null, serverName: 'eco.example' },
+  });
+});
+
+t.test('one text with commas is a list', async (t) => {
+  const config = configOf(`version: 1
+listeners: { http: "127.0.0.1:8081, 127.0.0.1:8082" }
+clients: { pods: { addresses: "10.0.0.0/8, ,fd00::/8," } }
+destinations: { eco: { hosts: "a.example,b.example", ports: "443, 80", forms: "connect,forward", http: { methods: "GET,PUT", paths: "/a,/b" } } }
+rules: [{ clients: pods, destinations: "eco" }]
+`);
+  t.strictSame(config.listeners.http.map(({ port }) => port), [8081, 8082]);
+  t.strictSame(config.clients[0]?.addresses, ['10.0.0.0/8', 'fd00::/8']);
+  t.match(config.destinations[0], { hosts: ['a.example', 'b.example'], ports: [443, 80], forms: ['connect', 'forward'], methods: ['GET', 'PUT'], paths: ['/a', '/b'] });
+});
+
+t.test('variables', async (t) => {
+  const text = MINIMAL.replace('["10.8.0.0/14"]', '${CIDRS}').replace('[443]', '${PORT}');
+  t.test('are read as YAML reads unquoted text', async (t) => {
+    const config = configOf(text, { CIDRS: '10.0.0.0/8,fd00::/8', PORT: '8443' });
+    t.match(config, { clients: [{ addresses: ['10.0.0.0/8', 'fd00::/8'] }], destinations: [{ ports: [8443] }] });
+    const more = configOf(`${MINIMAL}headers: \n  via: \${VIA}\nlimits:\n  tunnels: \${N}\n`, { VIA: 'false', N: ' 7 ' });
+    t.match(more, { headers: { via: false }, limits: { tunnels: 7 } });
+    t.match(faultsOf(`${MINIMAL}limits: { tunnels: "\${N}" }\n`, { N: '7' }), [/^11:20 limits\.tunnels: "7" is text, not a number/]);
+  });
+
+  t.test('cannot add structure, whatever they hold', async (t) => {
+    for (const evil of ['10.0.0.0/8\n  other:\n    addresses: 0.0.0.0/0', '[10.0.0.0/8]', '{a: b}', '*x', '!!null x', '# none', '- 10.0.0.0/8', '"10.0.0.0/8"', '&a 10.0.0.0/8', '10.0.0.0/8 # all', '~', 'null', '${PORT}']) {
+      const faults = faultsOf(text, { CIDRS: evil, PORT: '443' });
+      t.equal(faults.length, 1, JSON.stringify(evil));
+      t.match(faults[0], /^4:16 clients\.pods\.addresses: .* is not an address range\. The value comes from \$\{CIDRS\}\./, JSON.stringify(evil));
+    }
+  });
+
+  t.test('that yield nothing leave the key out', async (t) => {
+    const optional = MINIMAL.replace('ports:', 'addresses: ${X:-}\n    tls:\n      caFile: "${Y:-}"\n    http: { methods: ["${X:-}", GET, "${Y:-}"] }\n    ports:');
+    t.match(configOf(optional), { destinations: [{ addresses: null, methods: ['GET'], tls: { ca: null } }] });
+    t.match(configOf(optional, { X: '', Y: '  ' }), { destinations: [{ addresses: null, tls: { ca: null } }] });
+    t.match(configOf(MINIMAL.replace('ports:', 'addresses: ${X:-}\n    ports:'), { X: '10.0.0.0/8' }), { destinations: [{ addresses: ['10.0.0.0/8'] }] });
+  });
+
+  t.test('positions of a list stay those of what is left', async (t) => {
+    const list = MINIMAL.replace('["10.8.0.0/14"]', '["${E:-}", "10.0.0.0/8", wrong]');
+    t.match(faultsOf(list), [/^4:41 clients\.pods\.addresses\[1\]: "wrong"/]);
+  });
+
+  t.test('escaped ones stay', async (t) => {
+    t.match(faultsOf(MINIMAL.replace('eco.example', () => '"$${A}"')), [/"\$\{A\}" is not a host/]);
+  });
+});
+
+t.test('clients and destinations keep the order of the file', async (t) => {
+  const names = ['zeta', '1a', 'alpha', '0b', 'constructor', 'tostring'];
+  const config = configOf(`version: 1\nclients:\n${names.map((name, index) => `  ${name}: { addresses: 10.${index}.0.0/16 }\n`).join('')}`);
+  t.strictSame(config.clients.map(({ name }) => name), names);
+});
+
+t.test('a configuration is frozen through and through', async (t) => {
+  const frozen = (value: unknown): boolean => typeof value !== 'object' || value === null || (Object.isFrozen(value) && Object.values(value).every(frozen));
+  t.ok(frozen(configOf(MINIMAL)));
+});
+
+t.test('the hash follows the meaning, not the spelling', async (t) => {
+  const hash = (text: string, env = {}) => {
+    const result = loadText(text, env);
+    return result.ok ? result.hash : 'faulty';
+  };
+  const base = hash(MINIMAL);
+  t.match(base, /^[0-9a-f]{12}$/);
+  t.equal(hash(`# more words\n${MINIMAL}`), base);
+  t.equal(hash(MINIMAL.replace('[443]', '${P}'), { P: '443' }), base);
+  t.equal(hash(MINIMAL.replace('eco.example', 'ECO.example.')), base);
+  t.not(hash(MINIMAL.replace('[443]', '[444]')), base);
+  t.not(hash(`${MINIMAL}timeouts: { drain: 26s }\n`), base);
+});
+
+t.test('files are read from disk', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'eco-egress-load-'));
+  t.teardown(() => { rmSync(directory, { recursive: true }); });
+  const file = join(directory, 'egress.yaml');
+  t.match(loadConfig({ file, env: {} }), { ok: false, faults: [{ file, line: null, problem: /cannot be read: there is no such file/ }] });
+  writeFileSync(file, `\uFEFF${MINIMAL.replaceAll('\n', '\r\n')}`);
+  t.match(loadConfig({ file, env: {} }), { ok: true });
+  t.match(loadConfig({ file: directory, env: {} }), { ok: false, faults: [{ problem: /it is a directory/ }] });
+});

@@ -1,0 +1,74 @@
+/** Gateway prefix and url, methods, paths, each with the neighbour just outside. */
+import t from 'tap';
+import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from '../../src/config/read-http.ts';
+import type { Read } from '../../src/config/read-scalar.ts';
+
+function wordsOf(result: Read<unknown>): string {
+  return 'problem' in result ? `${result.problem} ${result.instead}` : `taken as ${JSON.stringify(result.value)}`;
+}
+
+t.test('prefixes', async (t) => {
+  const taken: [string, string][] = [['/eco', '/eco'], ['/eco/', '/eco'], ['/a/b-c/d_e.f~g', '/a/b-c/d_e.f~g'], ['/...', '/...'], ['/.eco', '/.eco']];
+  for (const [written, value] of taken) t.strictSame(readPrefix(written), { value }, written);
+  for (const written of ['/', '']) t.match(wordsOf(readPrefix(written)), /would take every request/, JSON.stringify(written));
+  for (const written of ['eco', '/eco//', '//eco', '/a/../b', '/..', '/.', '/a/.', '/eco*', '/e%63o', '/eco?x', '/éco', '/e co', '/eco\\', 5]) t.match(wordsOf(readPrefix(written)), /not a gateway prefix/, JSON.stringify(written));
+});
+
+t.test('urls', async (t) => {
+  const taken: [string, object][] = [
+    ['https://Eco.Example', { scheme: 'https', host: 'eco.example', port: 443, basePath: '' }],
+    ['HTTP://eco.example/', { scheme: 'http', host: 'eco.example', port: 80, basePath: '' }],
+    ['https://eco.example:8443/base/', { scheme: 'https', host: 'eco.example', port: 8443, basePath: '/base' }],
+    ['http://[FD00::1]:81/a/b', { scheme: 'http', host: 'fd00::1', port: 81, basePath: '/a/b' }],
+  ];
+  for (const [written, value] of taken) t.strictSame(readGatewayUrl(written), { value }, written);
+  const refused: [unknown, RegExp][] = [
+    ['eco.example', /not a URL/],
+    ['//eco.example', /not a URL/],
+    ['ftp://eco.example', /neither http nor https/],
+    ['https://', /The host in .* is empty/],
+    ['https://user@eco.example', /user information/],
+    ['https://eco.example:0', /port/],
+    ['https://eco.example:65536', /port/],
+    ['https://*.eco.example', /The host in/],
+    ['https://eco.example?x=1', /query or fragment/],
+    ['https://eco.example/#x', /query or fragment/],
+    ['https://eco.example/a/../b', /not a plain path/],
+    ['https://eco.example//a', /not a plain path/],
+    ['https://eco.example/%2e%2e', /not a plain path/],
+    ['https://eco.example\\@evil.example', /not a URL|not a plain path/],
+    [' https://eco.example', /not a URL/],
+    [{}, /^A mapping/],
+  ];
+  for (const [written, words] of refused) t.match(wordsOf(readGatewayUrl(written)), words, JSON.stringify(written));
+});
+
+t.test('methods', async (t) => {
+  for (const written of ['GET', 'POST', 'M-SEARCH']) t.strictSame(readMethod(written), { value: written });
+  const refused: [unknown, RegExp][] = [['get', /Write GET\./], ['Get', /Write GET\./], ['CONNECT', /write connect under forms/i], ['connect', /write connect under forms/i], ['*', /every method may be used/], ['GET POST', /not a method/], ['', /not a method/], [1, /not a method/]];
+  for (const [written, words] of refused) t.match(wordsOf(readMethod(written)), words, JSON.stringify(written));
+});
+
+t.test('paths', async (t) => {
+  for (const written of ['/', '/*', '/api', '/api/*', '/api*', '/a%20b', '/.well-known/x', '/...', '/a.']) t.strictSame(readPathPattern(written), { value: written });
+  const refused: [unknown, RegExp][] = [
+    ['api', /starts with a slash/],
+    ['*', /starts with a slash/],
+    ['', /starts with a slash/],
+    ['/a/*/b', /only at the end/],
+    ['/**', /only at the end/],
+    ['/a?x', /queries are not judged/],
+    ['/a#x', /queries are not judged/],
+    ['/a//b', /more than one way/],
+    ['//', /more than one way/],
+    ['/a/../b', /more than one way/],
+    ['/a/..', /more than one way/],
+    ['/./a', /more than one way/],
+    ['/a/.*', /more than one way/],
+    ['/a b', /more than one way/],
+    ['/a\\b', /more than one way/],
+    ['/é', /more than one way/],
+    [['/a'], /^A list/],
+  ];
+  for (const [written, words] of refused) t.match(wordsOf(readPathPattern(written)), words, JSON.stringify(written));
+});

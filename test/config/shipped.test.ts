@@ -1,0 +1,97 @@
+/** The shipped configuration works by environment variables only, and .env.example names them all. */
+import t from 'tap';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'dotenv';
+import { loadConfig } from '../../src/config/load.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
+
+const FILE = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
+const yaml = readFileSync(FILE, 'utf8');
+const example = readFileSync(new URL('../../.env.example', import.meta.url), 'utf8');
+const uncommented = parse(example.replace(/^#([A-Z_]+=)/gm, '$1'));
+/** Read by the program, not by the file. */
+const PROGRAM = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
+
+t.test('with nothing set', async (t) => {
+  t.match(loadConfig({ file: FILE, env: {} }), {
+    ok: true,
+    warnings: [],
+    config: {
+      name: 'eco-egress',
+      listeners: { http: [{ host: '0.0.0.0', port: 8080 }, { host: '0.0.0.0', port: 3128 }], admin: { host: '0.0.0.0', port: 9090 } },
+      clients: [{ name: 'dynatrace-sit', addresses: ['10.8.0.0/14'] }],
+      destinations: [
+        {
+          name: 'eco-sit',
+          hosts: ['eco-sit.telus.internal'],
+          ports: [443, 80],
+          addresses: null,
+          gateway: { prefix: '/eco', scheme: 'https', host: 'eco-sit.telus.internal', port: 443, basePath: '' },
+          tls: { ca: null, cert: null, key: null, serverName: null },
+        },
+      ],
+      rules: [{ clients: ['dynatrace-sit'], destinations: ['eco-sit'] }],
+      log: { level: 'info', format: 'json' },
+    },
+  });
+});
+
+t.test('with everything set', async (t) => {
+  const authority = await createAuthority();
+  const client = await authority.issue({ names: ['client.example'], clientAuth: true });
+  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem };
+  const env = {
+    DYNATRACE_SIT_CIDRS: '10.20.0.0/16, fd00:20::/32',
+    ECO_SIT_HOST: 'eco.partner.example',
+    ECO_SIT_ADDRESSES: '10.40.0.0/16,10.41.0.1',
+    ECO_SIT_CA_FILE: '/pki/ca.pem',
+    ECO_SIT_CERT_FILE: '/pki/cert.pem',
+    ECO_SIT_KEY_FILE: '/pki/key.pem',
+    ECO_SIT_SERVER_NAME: 'eco.cert.example',
+    ECO_EGRESS_NAME: 'door-2',
+    ECO_EGRESS_HTTP: '127.0.0.1:18080',
+    ECO_EGRESS_ADMIN: '[::1]:19090',
+    ECO_EGRESS_TUNNELS: '12',
+    ECO_EGRESS_DRAIN_DELAY: '0s',
+    ECO_EGRESS_DRAIN: '1m',
+    ECO_EGRESS_LOG_LEVEL: 'debug',
+    ECO_EGRESS_LOG_FORMAT: 'text',
+  };
+  t.strictSame(Object.keys(env).toSorted(), variablesOf(yaml), 'these are all there are');
+  t.match(loadConfig({ file: FILE, env, readFile: (path) => files[path] ?? '' }), {
+    ok: true,
+    config: {
+      name: 'door-2',
+      listeners: { http: [{ host: '127.0.0.1', port: 18_080 }], admin: { host: '::1', port: 19_090 } },
+      clients: [{ addresses: ['10.20.0.0/16', 'fd00:20::/32'] }],
+      destinations: [
+        {
+          hosts: ['eco.partner.example'],
+          addresses: ['10.40.0.0/16', '10.41.0.1/32'],
+          gateway: { host: 'eco.partner.example' },
+          tls: { ca: authority.certPem, cert: client.certPem, key: client.keyPem, serverName: 'eco.cert.example' },
+        },
+      ],
+      limits: { tunnels: 12 },
+      timeouts: { drainDelay: 0, drain: 60_000 },
+      log: { level: 'debug', format: 'text' },
+    },
+  });
+});
+
+t.test('.env.example', async (t) => {
+  t.strictSame(parse(example), {}, 'copied as it is, changes nothing');
+  t.strictSame(Object.keys(uncommented).toSorted(), [...variablesOf(yaml), ...PROGRAM].toSorted(), 'names what the file takes, and no more');
+  const [plain, set] = [loadConfig({ file: FILE, env: {} }), loadConfig({ file: FILE, env: uncommented })];
+  t.ok(plain.ok && set.ok && plain.hash === set.hash, 'shows the defaults');
+  for (const name of Object.keys(uncommented)) {
+    const before = example.slice(0, example.indexOf(`\n#${name}=`)).split('\n\n').at(-1) ?? '';
+    t.match(before, /^# /m, `${name} is explained`);
+  }
+});
+
+function variablesOf(text: string): string[] {
+  const settings = text.replace(/^\s*#.*$/gm, '');
+  return [...new Set([...settings.matchAll(/\$\{(\w+)/g)].map((match) => match[1] ?? ''))].toSorted();
+}

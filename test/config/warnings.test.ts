@@ -1,0 +1,50 @@
+/** What is valid, and told as a warning. */
+import t from 'tap';
+import { loadText, MINIMAL } from '../support/load-text.ts';
+
+function warningsOf(text: string): string[] {
+  const result = loadText(text);
+  if (!result.ok) throw new Error(result.faults.map(({ problem }) => problem).join(' '));
+  return result.warnings.map(({ line, path, problem }) => `${line} ${path}: ${problem}`);
+}
+
+const add = (line: string, more: string): string => MINIMAL.replace(line, () => line + more);
+
+t.test('each warning, at its place', async (t) => {
+  const table: [what: string, text: string, warnings: RegExp[]][] = [
+    ['nothing at all', 'version: 1\n', [/^1 : There are no clients, no destinations, no rules: every request is denied/]],
+    ['no rules', MINIMAL.replace(/rules:.*/s, ''), [/^1 : There are no rules: every request is denied/]],
+    ['unused client', add('clients:\n', '  idle: { addresses: 192.0.2.0/24 }\n'), [/^3 clients\.idle: No rule names client idle/]],
+    ['unused destination', add('destinations:\n', '  idle: { hosts: idle.example, ports: 80 }\n'), [/^6 destinations\.idle: No rule names destination idle/]],
+    ['everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/0'), [/^4 clients\.pods\.addresses\[0\]: 0\.0\.0\.0\/0 makes everybody the client pods/]],
+    [
+      'covered by an earlier client',
+      MINIMAL.replace('destinations:', '  few:\n    addresses: [192.0.2.1, 10.9.0.0/16]\ndestinations:').replace('clients: [pods]', 'clients: [pods, few]'),
+      [/^6 clients\.few\.addresses\[1\]: 10\.9\.0\.0\/16 lies inside 10\.8\.0\.0\/14 of client pods/],
+    ],
+    ['paths in a tunnel', add('    ports: [443]\n', '    http: { paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Paths of eco are not judged inside a tunnel/]],
+    ['both in a tunnel', add('    ports: [443]\n', '    http: { methods: [GET], paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Methods and paths of eco/]],
+    ['no listener for its forms', add('    ports: [443]\n', '    forms: [connect]\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n', [/^9 destinations\.eco\.forms: No listener takes a form that eco accepts/]],
+    [
+      'no listener for its gateway',
+      add('    ports: [443]\n', '    gateway: { prefix: /eco, url: "https://eco.example" }\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n',
+      [/^9 destinations\.eco\.gateway: No listener takes the gateway form: \/eco answers nowhere/],
+    ],
+  ];
+  for (const [what, text, warnings] of table) {
+    const told = warningsOf(text);
+    t.equal(told.length, warnings.length, `${what}: ${told.join(' | ')}`);
+    t.match(told, warnings, what);
+  }
+});
+
+t.test('neighbours that need no warning', async (t) => {
+  const table: [what: string, text: string][] = [
+    ['the minimal file', MINIMAL],
+    ['half of everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/1')],
+    ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],
+    ['the range beside it', MINIMAL.replace('destinations:', '  next:\n    addresses: [10.12.0.0/14]\ndestinations:').replace('clients: [pods]', 'clients: [pods, next]')],
+    ['paths without tunnels', add('    ports: [443]\n', '    forms: [forward]\n    http: { paths: [/api/*] }\n')],
+  ];
+  for (const [what, text] of table) t.strictSame(warningsOf(text), [], what);
+});
