@@ -117,7 +117,9 @@ function createLocationMap({ scheme, host, port, prefix, basePath }: GatewayConf
   return (value) => {
     let path = value;
     for (const origin of origins) {
-      if (value.toLowerCase().startsWith(origin) && /^(?:[/?#]|$)/.test(value.slice(origin.length))) path = value.slice(origin.length) || '/';
+      const rest = value.slice(origin.length);
+      // RFC 3986 §6.2.3: an empty path is the root.
+      if (value.toLowerCase().startsWith(origin) && /^(?:[/?#]|$)/.test(rest)) path = rest.startsWith('/') ? rest : `/${rest}`;
     }
     // `//host/path` names another host (RFC 3986 §4.2).
     if (!path.startsWith('/') || path.startsWith('//')) return value;
