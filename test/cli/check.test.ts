@@ -1,0 +1,116 @@
+/** `check`: what it prints, where, and its exit code. */
+import t, { type Test } from 'tap';
+import { relative } from 'node:path';
+import { run } from '../../src/cli/check.ts';
+import { SHIPPED_CONFIG } from '../../src/cli/open-config.ts';
+import { recordIo } from '../support/command-io.ts';
+import { MINIMAL } from '../support/load-text.ts';
+
+const FULL = `version: 1
+listeners:
+  http: ["[::]:8080", { address: "127.0.0.1:3128", forms: connect }]
+  admin: 127.0.0.1:9090
+clients:
+  pods: { addresses: [10.8.0.0/14, "fd00::/8"] }
+  batch: { addresses: 192.0.2.0/24 }
+destinations:
+  eco:
+    hosts: [eco.example, "*.eco.example"]
+    ports: [443, 8443]
+    addresses: 10.40.0.0/16
+    forms: [forward, gateway]
+    gateway: { prefix: /eco, url: "https://eco.example/base" }
+    http: { methods: [GET, POST], paths: [/api/*, /health] }
+  status: { hosts: status.example, ports: 80 }
+rules:
+  - { clients: [pods], destinations: [eco] }
+  - { clients: [batch, pods], destinations: [status, eco] }
+`;
+
+async function check(t: Test, text: string, json = false) {
+  const directory = t.testdir({ 'egress.yaml': text });
+  const io = recordIo();
+  const file = `${directory}/egress.yaml`;
+  const exitCode = await run({ config: file, json }, io);
+  return { exitCode, file, out: io.out(), err: io.err() };
+}
+
+t.test('a valid file is shown as what it permits', async (t) => {
+  const { exitCode, file, out, err } = await check(t, FULL);
+  t.equal(exitCode, 0);
+  t.equal(err, '');
+  t.match(out, new RegExp(`^${RegExp.escape(file)} is valid \\([0-9a-f]{12}\\)\\.\n`));
+  const table = rowsOf(out);
+  t.strictSame(table, [
+    [['client'], ['from'], ['may reach'], ['hosts'], ['ports'], ['by'], ['methods'], ['paths'], ['that resolve to']],
+    [['pods'], ['10.8.0.0/14', 'fd00::/8'], ['eco'], ['eco.example', '*.eco.example'], ['443', '8443'], ['forward', 'gateway /eco'], ['GET', 'POST'], ['/api/*', '/health'], ['10.40.0.0/16']],
+    [['pods'], ['10.8.0.0/14', 'fd00::/8'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed'], ['any'], ['any'], ['public', 'addresses']],
+    [['batch'], ['192.0.2.0/24'], ['eco'], ['eco.example', '*.eco.example'], ['443', '8443'], ['forward', 'gateway /eco'], ['GET', 'POST'], ['/api/*', '/health'], ['10.40.0.0/16']],
+    [['batch'], ['192.0.2.0/24'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed'], ['any'], ['any'], ['public', 'addresses']],
+  ]);
+  t.match(out, /Listeners:\n {2}http {3}\[::\]:8080 +connect, forward, gateway, host-routed\n {2}http {3}127\.0\.0\.1:3128 +connect\n {2}admin {2}127\.0\.0\.1:9090 +\/metrics, \/healthz, \/readyz\n/);
+  t.notMatch(out, /warning/);
+});
+
+t.test('--json gives the same as data', async (t) => {
+  const { exitCode, file, out, err } = await check(t, FULL, true);
+  t.equal(exitCode, 0);
+  t.equal(err, '');
+  const report = JSON.parse(out) as { permits: { client: string; destination: string; rule: string; gateway: string | null }[] };
+  t.match(report, { ok: true, file, hash: /^[0-9a-f]{12}$/, warnings: [], listeners: { admin: { port: 9090 } } });
+  t.strictSame(report.permits.map(({ client, destination, rule }) => `${client} ${destination} ${rule}`), ['pods eco rules[0]', 'pods status rules[1]', 'batch eco rules[1]', 'batch status rules[1]']);
+  t.equal(report.permits[0]?.gateway, '/eco -> https://eco.example:443/base');
+});
+
+t.test('warnings come with it, and do not fail it', async (t) => {
+  const { exitCode, out } = await check(t, MINIMAL.replace('10.8.0.0/14', '0.0.0.0/0'));
+  t.equal(exitCode, 0);
+  t.match(out, /\nOne warning:\n\n.*egress\.yaml:4:17 {2}clients\.pods\.addresses\[0\]\n {2}0\.0\.0\.0\/0 makes everybody/);
+});
+
+t.test('a file that permits nothing says so', async (t) => {
+  const { exitCode, out } = await check(t, 'version: 1\n');
+  t.equal(exitCode, 0);
+  t.match(out, /It permits nothing: every request is denied\./);
+});
+
+t.test('every fault of a faulty file goes to stderr, with exit code 2', async (t) => {
+  const { exitCode, file, out, err } = await check(t, MINIMAL.replace('[443]', '[443, 0]').replace('[eco] }', '[ecco] }'));
+  t.equal(exitCode, 2);
+  t.equal(out, '');
+  t.match(err, `2 faults in ${file}: mend them and try again.\n\n${file}:8:18  destinations.eco.ports[1]\n  0 is not a port.`);
+  t.match(err, 'Did you mean eco?');
+});
+
+t.test('--json of a faulty file goes to stdout, for programs', async (t) => {
+  const { exitCode, file, out, err } = await check(t, MINIMAL.replace('[443]', '[0]'), true);
+  t.equal(exitCode, 2);
+  t.equal(err, '');
+  t.strictSame(JSON.parse(out), {
+    ok: false,
+    file,
+    faults: [{ file, line: 8, column: 13, path: 'destinations.eco.ports[0]', problem: '0 is not a port.', instead: 'Write a whole number from 1 to 65535.' }],
+  });
+});
+
+t.test('which file is checked', async (t) => {
+  const directory = t.testdir({ 'from-option.yaml': MINIMAL, 'from-env.yaml': MINIMAL });
+  const env = { ECO_EGRESS_CONFIG: `${directory}/from-env.yaml` };
+  const checked = async (options: { config?: string }, environment: Record<string, string>) => {
+    const io = recordIo(environment);
+    t.equal(await run(options, io), 0);
+    return io.out().split(' is valid')[0];
+  };
+  t.equal(await checked({ config: `${directory}/from-option.yaml` }, env), `${directory}/from-option.yaml`);
+  t.equal(await checked({}, env), `${directory}/from-env.yaml`);
+  t.equal(await checked({}, { ECO_EGRESS_CONFIG: '' }), relative('', SHIPPED_CONFIG));
+});
+
+/** Rows of the table, each cell as its lines. */
+function rowsOf(out: string): string[][][] {
+  const rows = out.split(/^[┌├└].*\n/m).filter((part) => part.startsWith('│'));
+  return rows.map((row) => {
+    const lines = row.trimEnd().split('\n').map((line) => line.split('│').slice(1, -1).map((cell) => cell.trim()));
+    return (lines[0] ?? []).map((_, column) => lines.map((line) => line[column] ?? '').filter((cell) => cell !== ''));
+  });
+}

@@ -1,0 +1,54 @@
+/** The process itself: arguments, .env, exit codes, and what stands on which stream. */
+import t from 'tap';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { MINIMAL } from '../support/load-text.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+async function eco(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
+  const child = spawn(process.execPath, [MAIN, ...args], { ...options, env: { PATH: process.env['PATH'], ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number]>]);
+  return { out, err, code };
+}
+
+t.test('help and version', async (t) => {
+  const help = await eco(['--help']);
+  t.match(help, { code: 0, err: '', out: /^Usage: eco-egress/ });
+  for (const command of ['serve', 'check', 'demo']) {
+    t.match(help.out, new RegExp(`^ {2}${command} `, 'm'));
+    t.match(await eco([command, '--help']), { code: 0, err: '', out: new RegExp(`^Usage: eco-egress ${command}[^]*Example:\\n {2}eco-egress ${command}`) }, command);
+  }
+  t.match(await eco(['--version']), { code: 0, err: '', out: /^\d+\.\d+\.\d+\n$/ });
+});
+
+t.test('wrong arguments end with 2 and a hint', async (t) => {
+  t.match(await eco([]), { code: 2, out: '', err: /^Usage: eco-egress/ });
+  t.match(await eco(['chek']), { code: 2, out: '', err: /unknown command 'chek'\n\(Did you mean check\?\)\nRun "eco-egress --help"/ });
+  t.match(await eco(['check', '--conf', 'x']), { code: 2, out: '', err: /unknown option '--conf'\n\(Did you mean --config\?\)/ });
+  t.match(await eco(['check', 'x.yaml']), { code: 2, out: '', err: /too many arguments/ });
+  t.match(await eco(['check', '--config']), { code: 2, out: '', err: /argument missing/ });
+});
+
+t.test('a faulty file ends check and serve with 2, and every fault', async (t) => {
+  const cwd = t.testdir({ 'egress.yaml': 'version: 2\nlog: { level: loud }\n' });
+  for (const command of ['check', 'serve']) {
+    t.match(await eco([command, '--config', 'egress.yaml'], { cwd }), { code: 2, out: '', err: /^2 faults in egress\.yaml[^]*egress\.yaml:1:10[^]*egress\.yaml:2:15/ }, command);
+  }
+});
+
+t.test('.env fills what the environment leaves open', async (t) => {
+  const cwd = t.testdir({ '.env': 'ECO_EGRESS_CONFIG=egress.yaml\nPORT=81\nHOST_NAME=from-file.example\n', 'egress.yaml': MINIMAL.replace('443', '"${PORT}"').replace('eco.example', '"${HOST_NAME}"') });
+  const { code, out, err } = await eco(['check', '--json'], { cwd, env: { PORT: '82' } });
+  t.equal(code, 0, err);
+  t.match(JSON.parse(out), { file: 'egress.yaml', permits: [{ hosts: ['from-file.example'], ports: [82] }] });
+});
+
+t.test('a .env that cannot be read stops everything', async (t) => {
+  const cwd = t.testdir({ '.env': {}, 'egress.yaml': MINIMAL });
+  t.match(await eco(['check', '--config', 'egress.yaml'], { cwd }), { code: 1, out: '', err: /^eco-egress: \.env cannot be read: EISDIR[^\n]*\n$/ });
+  const debug = await eco(['check', '--config', 'egress.yaml'], { cwd, env: { ECO_EGRESS_DEBUG: '1' } });
+  t.match(debug, { code: 1, err: /\.env cannot be read[^]*\n {4}at / }, 'the stack only when asked for');
+});
