@@ -1,0 +1,83 @@
+/**
+ * Which part of src/ may import which: the arrows of docs/layout.md. Whoever
+ * needs a new arrow adds it here and there. Held by test/docs/layout.test.ts;
+ * by hand: npx depcruise src
+ */
+
+/** `dial/lookup` stands for that file, `dial/` for the whole folder, `egress` for a file beside the folders. */
+const at = (place) => (place.endsWith('/') ? `^src/${place}` : `^src/${place}\\.ts$`);
+
+/** A part may import itself and these; an import of types is an import. */
+export const MAY_IMPORT = {
+  errors: [],
+  version: [],
+  limits: ['config/config', 'errors'],
+  'config/': ['target/'],
+  'target/': ['errors'],
+  'policy/': ['config/config', 'errors', 'target/'],
+  'dial/': ['config/config', 'errors'],
+  'relay/': ['config/config', 'dial/dial', 'errors', 'telemetry/'],
+  'telemetry/': ['config/config', 'errors'],
+  'gateway/': ['config/config', 'egress', 'errors', 'target/'],
+  'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'relay/', 'target/', 'telemetry/'],
+  'admin/': ['config/config'],
+  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
+  service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'gateway/', 'listeners/', 'policy/', 'relay/', 'target/', 'telemetry/', 'version'],
+  'demo/': ['config/', 'dial/lookup', 'service'],
+  'cli/': ['config/', 'demo/', 'service', 'target/'],
+  main: ['cli/', 'version'],
+};
+
+/** Imported for their types alone: the code behind them is handed over as an argument. */
+const TYPES_ONLY = [
+  { name: 'only-service-knows-dial', from: '^src/(?!dial/|service\\.ts$)', to: at('dial/') },
+  { name: 'only-service-makes-egress', from: '^src/(?!service\\.ts$)', to: at('egress') },
+  { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|egress\\.ts$)', to: at('telemetry/') },
+];
+
+const arrows = Object.entries(MAY_IMPORT).map(([part, allowed]) => ({
+  name: `arrows-of-${part.replace('/', '')}`,
+  comment: `${part} imports nothing of src/ but itself${allowed.map((place) => `, ${place}`).join('')}`,
+  severity: 'error',
+  from: { path: at(part) },
+  to: { path: '^src/', pathNot: [part, ...allowed].map(at) },
+}));
+
+const typesOnly = TYPES_ONLY.map(({ name, from, to }) => ({
+  name,
+  comment: 'only its types',
+  severity: 'error',
+  from: { path: from },
+  to: { path: to, dependencyTypesNot: ['type-only'] },
+}));
+
+const forbid = (name, comment, from, to) => ({ name, comment, severity: 'error', from, to });
+
+export default {
+  forbidden: [
+    ...arrows,
+    ...typesOnly,
+    forbid('no-cycles', 'two files that import each other are one file', {}, { circular: true }),
+    forbid('no-orphan-parts', 'every part of src/ has its line in MAY_IMPORT', { path: '^src/', pathNot: Object.keys(MAY_IMPORT).map(at) }, {}),
+    forbid('no-unresolved', 'an import that leads nowhere', {}, { couldNotResolve: true }),
+    forbid('no-dev-dependencies', 'the image has none', { path: '^src/' }, { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'] }),
+    forbid('only-from-tests', 'src/ knows neither its tests nor its benchmarks', { path: '^src/' }, { path: '^(?:test|bench|node_modules/(?:tap|ws))/' }),
+    forbid(
+      'pure-is-pure',
+      'target/ and policy/ do no I/O: node:net is for reading addresses, node:crypto for the hash',
+      { path: '^src/(?:target|policy)/' },
+      { dependencyTypes: ['core'], pathNot: '^(?:net|crypto|url)$' },
+    ),
+    forbid('pure-has-no-client', 'target/ and policy/ do no I/O', { path: '^src/(?:target|policy)/' }, { path: '^node_modules/', pathNot: '^node_modules/ipaddr\\.js/' }),
+    forbid('names-are-resolved-in-dial', 'a name resolved elsewhere is an address nobody judged', { path: '^src/', pathNot: '^src/dial/' }, { path: '^dns' }),
+    forbid('undici-in-relay', 'exchanges alone use undici, over connections they are given', { path: '^src/', pathNot: '^src/relay/' }, { path: '^node_modules/undici/' }),
+    forbid('files-at-the-edge', 'configuration, commands and demo read and write files', { path: '^src/', pathNot: '^src/(?:config|cli|demo)/' }, { path: '^fs' }),
+    forbid('no-processes', 'the proxy starts no other program', { path: '^src/' }, { path: '^(?:child_process|worker_threads|cluster)$' }),
+  ],
+  options: {
+    // Imports of types are arrows too: they name what a part knows.
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
+  },
+};
