@@ -39,21 +39,23 @@ export interface GatewayRouter {
 const kCallbacks = Symbol('callbacks');
 type Routed = IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 
+/** What may follow a whole authority or path prefix (RFC 3986 §3). */
+const AFTER_WHOLE = /^(?:[/?#]|$)/;
+
 /** Resolves when the routes are ready; `close` ends the application, which never listens itself. */
 export async function createGatewayRouter(destinations: readonly DestinationConfig[]): Promise<GatewayRouter> {
   const app = fastify({
     logger: false,
     exposeHeadRoutes: false,
-    // Bodies are never read here, they stream through the exchange.
-    bodyLimit: Number.MAX_SAFE_INTEGER,
     routerOptions: { maxParamLength: 65_536 },
     frameworkErrors: (error, request, reply) => {
       fail(error, request, reply);
     },
   });
-  // Every method Node can parse; CONNECT never comes here.
+  // Every method Node can parse (CONNECT never comes here). `hasBody: false` keeps Fastify's parsers away from
+  // bodies and Content-Type: they stream through the exchange, whatever they are.
   for (const method of METHODS) {
-    if (method !== 'CONNECT' && !app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true });
+    if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false });
   }
   app.setNotFoundHandler((request, reply) => {
     reply.hijack();
@@ -123,8 +125,9 @@ function createLocationMap({ scheme, host, port, prefix, basePath }: GatewayConf
     }
     // `//host/path` names another host (RFC 3986 §4.2).
     if (!path.startsWith('/') || path.startsWith('//')) return value;
-    if (basePath !== '' && path !== basePath && !path.startsWith(`${basePath}/`)) return value;
-    return prefix + path.slice(basePath.length);
+    const rest = path.slice(basePath.length);
+    if (!path.startsWith(basePath) || !AFTER_WHOLE.test(rest)) return value;
+    return prefix + rest;
   };
 }
 

@@ -21,6 +21,13 @@ export function explainUpstreamError(error: Error, { responded, bodyPending }: E
   }
   if (error instanceof errors.BodyTimeoutError) return new Fault('upstream-silent', 'the upstream fell silent in the middle of the response', cause);
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
+  // With TLS 1.3 the upstream judges our certificate after its own handshake is done, so its alert arrives here.
+  if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) {
+    return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, {
+      ...cause,
+      remedy: "if it asks for a client certificate, set the destination's tls.certFile and tls.keyFile",
+    });
+  }
   if (error instanceof errors.ResponseContentLengthMismatchError || isConnectionLoss(error)) {
     return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
   }

@@ -1,0 +1,65 @@
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { parseList } from 'structured-headers';
+import t from 'tap';
+import { Fault, FAULTS, type FaultCode } from '../../src/errors.ts';
+import { refusalText, refuseSocket } from '../../src/listeners/refuse.ts';
+import { listen } from '../support/listen.ts';
+
+function read(text: string): { status: string; headers: Map<string, string>; body: string } {
+  const [head = '', body = ''] = text.split('\r\n\r\n');
+  const [status = '', ...lines] = head.split('\r\n');
+  return { status, body, headers: new Map(lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 2)])) };
+}
+
+t.test('every code says the same in the status line, Proxy-Status and body', async (t) => {
+  for (const code of Object.keys(FAULTS) as FaultCode[]) {
+    const { status, headers, body } = read(refusalText(new Fault(code, 'what happened', { remedy: 'what to do', retryAfter: 3 }), 'id-1', 'eco-egress'));
+    t.match(status, new RegExp(`^HTTP/1\\.1 ${FAULTS[code].status} [A-Z][a-z ]+: ${code}$`), code);
+    const [[proxy, parameters] = []] = parseList(headers.get('proxy-status') ?? '');
+    t.equal(String(proxy), 'eco-egress');
+    t.equal(String(parameters?.get('error')), FAULTS[code].proxyError);
+    t.equal(parameters?.get('details'), `${code}: what happened`);
+    t.equal(Number(headers.get('content-length')), Buffer.byteLength(body));
+    t.equal(headers.get('retry-after'), '3');
+    t.equal(headers.get('x-request-id'), 'id-1');
+    t.same(JSON.parse(body), {
+      type: `urn:eco-egress:error:${code}`,
+      title: FAULTS[code].title,
+      status: FAULTS[code].status,
+      detail: 'what happened',
+      code,
+      requestId: 'id-1',
+      remedy: 'what to do',
+    });
+  }
+});
+
+t.test('what a client sent cannot break out of the header', async (t) => {
+  const { headers, body } = read(refusalText(new Fault('host-not-allowed', 'the host "a\\b"\r\nSet-Cookie: x=1\u010a\u00e9'), 'id', 'eco-egress'));
+  t.notOk(headers.has('set-cookie'));
+  const [[, parameters] = []] = parseList(headers.get('proxy-status') ?? '');
+  t.equal(parameters?.get('details'), 'host-not-allowed: the host "a\\b"??Set-Cookie: x=1??');
+  t.match(JSON.parse(body), { detail: 'the host "a\\b"\r\nSet-Cookie: x=1\u010a\u00e9' }, 'JSON keeps it whole');
+});
+
+t.test('a client that keeps sending still gets the answer', async (t) => {
+  const port = await listen(
+    t,
+    createServer({ allowHalfOpen: true }, (socket) => {
+      socket.once('data', () => {
+        refuseSocket(socket, new Fault('target-malformed', 'no'), 'id', 'eco-egress');
+      });
+    }),
+  );
+  const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  let answer = '';
+  client.on('data', (chunk) => (answer += chunk.toString()));
+  client.write(Buffer.alloc(8 * 1024 * 1024, 'x'));
+  await once(client, 'end');
+  t.match(answer, /^HTTP\/1\.1 400 Bad request: target-malformed\r\n/);
+  t.match(answer, /"code":"target-malformed"/);
+  const closed = once(client, 'close');
+  client.end();
+  await closed;
+});

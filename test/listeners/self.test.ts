@@ -1,0 +1,24 @@
+import { networkInterfaces } from 'node:os';
+import t from 'tap';
+import { createSelfCheck } from '../../src/listeners/self.ts';
+
+t.test('a listener on one address is that address and port only', async (t) => {
+  const self = createSelfCheck();
+  self.add({ address: '127.0.0.1', family: 'IPv4', port: 3128 });
+  t.ok(self.isSelf('127.0.0.1', 3128));
+  t.notOk(self.isSelf('127.0.0.1', 3129), 'the next port');
+  t.notOk(self.isSelf('127.0.0.2', 3128), 'the next address');
+});
+
+t.test('a listener on every address is this host by all its names', async (t) => {
+  for (const address of ['0.0.0.0', '::']) {
+    const self = createSelfCheck();
+    self.add({ address, family: address === '::' ? 'IPv6' : 'IPv4', port: 8080 });
+    const own = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map((entry) => entry.address));
+    for (const known of [...own, '127.0.0.1', '127.9.9.9', '0.0.0.0', '::1', '::']) {
+      t.ok(self.isSelf(known, 8080), `${known} for ${address}`);
+      t.notOk(self.isSelf(known, 8081), `${known} on another port`);
+    }
+    for (const other of ['128.0.0.1', '192.0.2.1', '2001:db8::1', '::2']) t.notOk(self.isSelf(other, 8080), other);
+  }
+});
