@@ -215,7 +215,8 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
       this.#plan.pool.wait(this);
       return;
     }
-    this.#fail(explainUpstreamError(error, { responded: this.#responded, bodyPending: this.#plan.hasBody && !this.#req.complete }));
+    const cause = isConnectionLoss(error) ? (this.#connection?.socketError ?? error) : error;
+    this.#fail(explainUpstreamError(cause, { responded: this.#responded, bodyPending: this.#plan.hasBody && !this.#req.complete }));
   }
 
   // --- from the client's side

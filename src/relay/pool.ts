@@ -40,9 +40,14 @@ export class PooledConnection {
   readonly dialled: Dialled;
   /** Exchanges carried before the present one. */
   uses = 0;
+  /** The socket's own first error: undici reports a TLS alert as a mere close. */
+  socketError: Error | null = null;
 
   constructor(dialled: Dialled, options: PoolOptions) {
     this.dialled = dialled;
+    dialled.socket.once('error', (error) => {
+      this.socketError = error;
+    });
     let handedOver = false;
     this.client = new Client(options.origin, {
       pipelining: 1,
