@@ -15,6 +15,7 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import { explainUpstreamError, isConnectionLoss } from './exchange-faults.ts';
 import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
 import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
+import { rawHeaders, rawTrailers, type RawFields } from './raw-fields.ts';
 import { RequestBody } from './request-body.ts';
 
 export interface ExchangePlan {
@@ -182,8 +183,8 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.#ended) return;
-    const raw = (controller as { rawTrailers?: (string | Buffer)[] | null }).rawTrailers;
-    if (Array.isArray(raw) && raw.length > 0) this.#res.addTrailers(forwardTrailers(raw));
+    const raw = rawTrailers(controller);
+    if (raw.length > 0) this.#res.addTrailers(forwardTrailers(raw));
     this.#end();
     this.#res.end();
     // What is still buffered has a clock too: Node closes the socket when it moves no byte for this long.
@@ -241,7 +242,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#fail(fault);
   }
 
-  #relayInformational(statusCode: number, raw: (string | Buffer)[]): void {
+  #relayInformational(statusCode: number, raw: RawFields): void {
     this.#informational += 1;
     if (this.#informational > MAX_INFORMATIONAL) {
       this.#fail(new Fault('upstream-malformed', `the upstream sent more than ${MAX_INFORMATIONAL} informational responses`));
@@ -303,10 +304,4 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
 
 function release(pool: UpstreamPool, connection: PooledConnection): void {
   pool.release(connection);
-}
-
-/** undici 8 keeps the section as it came beside the parsed one; its types do not say so yet for HTTP/1. */
-function rawHeaders(controller: Dispatcher.DispatchController): (string | Buffer)[] {
-  const { rawHeaders: raw } = controller as { rawHeaders?: unknown };
-  return Array.isArray(raw) ? (raw as (string | Buffer)[]) : [];
 }
