@@ -55,7 +55,7 @@ export async function createGatewayRouter(destinations: readonly DestinationConf
   // Every method Node can parse (CONNECT never comes here). `hasBody: false` keeps Fastify's parsers away from
   // bodies and Content-Type: they stream through the exchange, whatever they are.
   for (const method of METHODS) {
-    if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false });
+    if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
   }
   app.setNotFoundHandler((request, reply) => {
     reply.hijack();

@@ -111,15 +111,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
       return;
     }
     this.#connection = connection;
-    const record = this.#record;
-    const { dialled } = connection;
-    record.upstreamAddress = dialled.address;
-    record.reusedConnection = connection.uses > 0;
-    if (connection.uses === 0) {
-      record.dnsMs = dialled.dnsMs;
-      record.tcpMs = dialled.tcpMs;
-      record.tlsMs = dialled.tlsMs;
-    }
+    connection.note(this.#record);
     const plan = this.#plan;
     if (plan.hasBody) this.#body ??= new RequestBody(this.#req);
     connection.client.dispatch(

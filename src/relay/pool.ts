@@ -8,6 +8,7 @@
 import { Client } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
+import type { AccessRecord } from '../telemetry/access-record.ts';
 
 export interface PoolOptions {
   /** `https://host:port`, for undici's own bookkeeping. */
@@ -69,6 +70,17 @@ export class PooledConnection {
         });
       },
     });
+  }
+
+  /** Tells the record which connection carries its exchange; the phases are those of whoever it was opened for. */
+  note(record: AccessRecord): void {
+    const { address, dnsMs, tcpMs, tlsMs } = this.dialled;
+    record.upstreamAddress = address;
+    record.reusedConnection = this.uses > 0;
+    if (record.reusedConnection) return;
+    record.dnsMs = dnsMs;
+    record.tcpMs = tcpMs;
+    record.tlsMs = tlsMs;
   }
 
   get usable(): boolean {
