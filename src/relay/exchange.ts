@@ -156,7 +156,8 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     // Dates are the origin's (RFC 9110 §6.6.1): none is made up.
     res.sendDate = false;
     const reason = statusMessage !== undefined && REASON_PHRASE.test(statusMessage) ? statusMessage : (STATUS_CODES[statusCode] ?? '');
-    res.writeHead(statusCode, reason, forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation));
+    const chunks = res.useChunkedEncodingByDefault && this.#plan.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+    res.writeHead(statusCode, reason, forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation, chunks));
     this.#responded = true;
     this.#record.status = statusCode;
     res.on('drain', onClientDrain);

@@ -169,24 +169,35 @@ function forwardedElement(rewrite: RequestRewrite): string {
  * The header section for the client, from what the upstream sent.
  * @param via our `Via` value, or null for none.
  * @param mapLocation rewrites `Location` and `Content-Location`, or null to leave them.
+ * @param chunks whether the client can get this response in chunks, and so its trailers.
  */
 export function forwardResponseHeaders(
   raw: readonly (string | Buffer)[],
   via: string | null,
   mapLocation: ((value: string) => string) | null,
+  chunks = true,
 ): string[] {
   const hop = nominated(raw);
   const out: string[] = [];
+  let announced = false;
+  let sized = false;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = text(raw[i] ?? '');
     const lower = name.toLowerCase();
     if (RESPONSE_DROPPED.has(lower) || hop?.has(lower) === true) continue;
     const value = text(raw[i + 1] ?? '');
+    if (lower === 'trailer') announced = true;
+    else if (lower === 'content-length') sized = true;
     const moved = mapLocation !== null && (lower === 'location' || lower === 'content-location');
     out.push(name, moved ? mapLocation(value) : value);
   }
   if (via !== null) out.push('Via', via);
-  return out;
+  // RFC 9112 §7.1.2: only chunks have trailers. Node refuses to announce what cannot come.
+  return announced && (sized || !chunks) ? withoutTrailer(out) : out;
+}
+
+function withoutTrailer(fields: readonly string[]): string[] {
+  return fields.filter((_, i) => fields[i - (i % 2)]?.toLowerCase() !== 'trailer');
 }
 
 /** Trailer fields for the client; framing and routing fields may not stand there (RFC 9110 §6.5.1). */
