@@ -122,7 +122,7 @@ const CHECKS: Record<string, (t: Test, ran: Ran) => void> = {
     t.equal(count('form="forward"', 'destination="eco-sit"', 'client="this-machine"', 'code="ok"'), 1);
     t.equal(count('form="gateway"', 'code="ok"'), 2);
     t.equal(count('form="host-routed"', 'code="ok"'), 1);
-    t.equal(count('form="connect"', 'destination="eco-sit"'), 1);
+    t.equal(count('form="connect"', 'destination="eco-sit"', 'code="ok"'), 1);
     t.equal(count('outcome="denied"', 'destination="-"', 'code="host-not-allowed"'), 2);
   },
   readiness(t, { stdout }) {
@@ -144,7 +144,7 @@ t.test('every printed command does what its line says', async (t) => {
     }
     await demo.until(/forward GET evil\.example:80\/ .*403 host-not-allowed/);
     t.match(demo.output(), /gateway POST eco-sit\.telus\.internal:\d+\/echo .*200 ok/, 'the access log appears below');
-    t.match(demo.output(), /connect eco-sit\.telus\.internal:\d+ .*200/);
+    t.match(demo.output(), /connect eco-sit\.telus\.internal:\d+ .*200 ok/);
   } else {
     t.comment('curl is not installed here, so the printed commands were not run');
   }
