@@ -7,12 +7,17 @@ export type Kind = 'tunnels' | 'exchanges';
 const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
 
 export class Limits {
-  readonly #config: LimitsConfig;
+  #config: LimitsConfig;
   readonly #total = { tunnels: 0, exchanges: 0 };
   /** Only addresses with something under way: cannot grow past the limit in all. */
   readonly #byAddress = { tunnels: new Map<string, number>(), exchanges: new Map<string, number>() };
 
   constructor(config: LimitsConfig) {
+    this.#config = config;
+  }
+
+  /** Counts go on; only what is allowed changes. */
+  adopt(config: LimitsConfig): void {
     this.#config = config;
   }
 

@@ -18,30 +18,38 @@ interface Watch {
   readonly since: number;
 }
 
-export interface IdleClockOptions {
-  /** Longest silence and greatest age, ms. */
+/** Longest silence and greatest age, ms. */
+export interface IdleTimes {
   readonly idle: number;
   readonly age: number;
+}
+
+export interface IdleClockOptions extends IdleTimes {
   /** Monotonic milliseconds. */
   readonly now: () => number;
 }
 
 export class IdleClock {
-  readonly #options: IdleClockOptions;
+  readonly #now: () => number;
+  #times: IdleTimes;
   readonly #watched = new Map<Clocked, Watch>();
-  readonly #interval: NodeJS.Timeout;
+  #interval: NodeJS.Timeout;
 
-  /** The tick is an eighth of the idle time, between 10 ms and 1 s: that is how late the clock may be. */
-  constructor(options: IdleClockOptions) {
-    this.#options = options;
-    const tick = Math.min(1000, Math.max(10, Math.min(options.idle, options.age) / 8));
-    this.#interval = setInterval(() => {
-      this.tick();
-    }, tick).unref();
+  constructor({ idle, age, now }: IdleClockOptions) {
+    this.#now = now;
+    this.#times = { idle, age };
+    this.#interval = this.#start();
+  }
+
+  /** Other times from now on, also for what is watched already. */
+  adopt(times: IdleTimes): void {
+    clearInterval(this.#interval);
+    this.#times = times;
+    this.#interval = this.#start();
   }
 
   add(item: Clocked): void {
-    const now = this.#options.now();
+    const now = this.#now();
     this.#watched.set(item, { moved: item.moved, movedAt: now, since: now });
   }
 
@@ -50,8 +58,8 @@ export class IdleClock {
   }
 
   tick(): void {
-    const { idle, age } = this.#options;
-    const now = this.#options.now();
+    const { idle, age } = this.#times;
+    const now = this.#now();
     for (const [item, watch] of this.#watched) {
       if (item.moved !== watch.moved) {
         watch.moved = item.moved;
@@ -60,6 +68,14 @@ export class IdleClock {
       if (now - watch.since >= age) item.onTooOld();
       else if (now - watch.movedAt >= idle) item.onIdle();
     }
+  }
+
+  /** The tick is an eighth of the shorter time, between 10 ms and 1 s: that is how late the clock may be. */
+  #start(): NodeJS.Timeout {
+    const tick = Math.min(1000, Math.max(10, Math.min(this.#times.idle, this.#times.age) / 8));
+    return setInterval(() => {
+      this.tick();
+    }, tick).unref();
   }
 
   close(): void {

@@ -25,7 +25,9 @@ export class AccessRecord {
   path = '';
   destination = '-';
   rule = '-';
-  verdict: 'allow' | 'deny' | '-' = '-';
+  verdict: 'allow' | 'deny' | 'report' | '-' = '-';
+  /** What report mode let pass: the code it would have been denied with; empty otherwise. */
+  wouldDeny: FaultCode | '' = '';
   /** `ok`, or the code of the fault. */
   code: FaultCode | 'ok' = 'ok';
   /** One sentence about the fault; empty when code is `ok`. */

@@ -14,6 +14,13 @@ export const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 export const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
+/** The names that may become label values. */
+export interface PolicyNames {
+  readonly hash: string;
+  readonly clients: readonly string[];
+  readonly destinations: readonly string[];
+}
+
 export type FormName = HttpForm | '-';
 export type CodeName = FaultCode | 'ok';
 /** Requests of one form, destination, client and code, by how they ended. */
@@ -47,16 +54,29 @@ export class DestinationCells {
   }
 }
 
+export type ReloadResult = 'applied' | 'refused';
+
 export class Cells {
   clientConnections = 0;
+  readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
+  policyHash = '';
   readonly destinations = new Map<string, DestinationCells>();
   readonly #unknown = new DestinationCells();
-  readonly #clients: ReadonlySet<string>;
+  readonly #clients = new Set<string>();
 
-  constructor(clients: Iterable<string>, destinations: Iterable<string>) {
-    this.#clients = new Set(clients);
-    for (const name of destinations) this.destinations.set(name, new DestinationCells());
+  constructor() {
     this.destinations.set('-', this.#unknown);
+  }
+
+  /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
+  adopt({ hash, clients, destinations }: PolicyNames): void {
+    this.policyHash = hash;
+    for (const name of clients) this.#clients.add(name);
+    for (const name of destinations) {
+      if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells());
+      // A tunnel gauge that is absent until the first tunnel would leave an autoscaler without a value.
+      this.destination(name).form('connect');
+    }
   }
 
   destination(name: string): DestinationCells {

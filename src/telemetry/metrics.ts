@@ -1,7 +1,7 @@
 /** Counts what the data path tells; prom-client reads the counts when it is scraped. docs/metrics.md lists every metric. */
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import type { AccessRecord } from './access-record.ts';
-import type { FormCells, FormName } from './cells.ts';
+import type { FormCells, FormName, PolicyNames } from './cells.ts';
 import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
 import type { HistogramCell, Labels } from './histogram.ts';
@@ -12,13 +12,6 @@ import type { Telemetry } from './telemetry.ts';
 
 const PREFIX = 'eco_egress_';
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
-
-/** The names that may become label values. */
-export interface PolicyNames {
-  readonly hash: string;
-  readonly clients: readonly string[];
-  readonly destinations: readonly string[];
-}
 
 export interface MetricsOptions {
   readonly policy: PolicyNames;
@@ -39,13 +32,12 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
 /** Nothing here is asynchronous, throws, or allocates for a series it has met before. */
 export function createMetrics(options: MetricsOptions): Metrics {
   const { policy, version, droppedLogLines = () => 0, registry = new Registry() } = options;
-  const cells = new Cells(policy.clients, policy.destinations);
-  // A tunnel gauge that is absent until the first tunnel would leave an autoscaler without a value.
-  for (const destination of policy.destinations) cells.destination(destination).form('connect');
+  const cells = new Cells();
+  cells.adopt(policy);
   registerRequests(registry, cells);
   registerUpstreams(registry, cells);
   registerProcess(registry, cells, droppedLogLines);
-  constant(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', { hash: policy.hash });
+  registerPolicy(registry, cells);
   constant(registry, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
   collectDefaultMetrics({ register: registry });
 
@@ -80,6 +72,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     clientConnections: (change) => {
       cells.clientConnections += change;
+    },
+    policyChanged: (names) => {
+      cells.adopt(names);
+    },
+    policyReloaded: (result) => {
+      cells.reloads[result] += 1;
     },
     openTunnels: () => {
       let open = 0;
@@ -180,6 +178,15 @@ function registerUpstreams(registry: Registry, cells: Cells): void {
     each((destination, { connectionsOpened }) => {
       set({ destination }, connectionsOpened);
     });
+  });
+}
+
+function registerPolicy(registry: Registry, cells: Cells): void {
+  gauge(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
+    set({ hash: cells.policyHash }, 1);
+  });
+  counter(registry, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
+    for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
   });
 }
 

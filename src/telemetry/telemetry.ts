@@ -5,6 +5,7 @@
 import type { HttpForm } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
+import type { PolicyNames, ReloadResult } from './cells.ts';
 
 export type ConnectPhase = 'dns' | 'tcp' | 'tls';
 
@@ -26,6 +27,10 @@ export interface Telemetry {
   upstreamPooled(destination: string, active: number, idle: number): void;
   /** A client connection opened or closed (+1, -1). */
   clientConnections(change: number): void;
+  /** Another policy is in force: its names may become labels. */
+  policyChanged(names: PolicyNames): void;
+  /** A configuration was offered to the running proxy. */
+  policyReloaded(result: ReloadResult): void;
   /** Something an operator should see: one line, with fields that are safe to print. */
   notice(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
 }
