@@ -99,6 +99,7 @@ export class UpstreamPool {
   readonly #active = new Set<PooledConnection>();
   readonly #opening = new Set<AbortController>();
   readonly #waiting: Waiting[] = [];
+  #retired = false;
   #closed = false;
 
   constructor(options: PoolOptions) {
@@ -178,10 +179,13 @@ export class UpstreamPool {
     if (next !== null) {
       this.#active.add(connection);
       next.onConnection(connection);
-      return;
+    } else if (this.#retired) {
+      this.#options.onChange(-1, 0);
+      this.#destroy(connection);
+    } else {
+      this.#idle.push(connection);
+      this.#options.onChange(-1, 1);
     }
-    this.#idle.push(connection);
-    this.#options.onChange(-1, 1);
   }
 
   /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
@@ -190,15 +194,21 @@ export class UpstreamPool {
     void connection.client.close();
   }
 
-  /** Closes what is idle, refuses who waits; active connections close when their exchange ends. */
-  close(): void {
-    this.#closed = true;
-    for (const opening of this.#opening) opening.abort();
-    while (this.#waiting.length > 0) this.#next()?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
+  /** No connection is kept any more: idle ones close now, others when nobody needs them. Who waits is still served. */
+  retire(): void {
+    this.#retired = true;
     for (const connection of this.#idle.splice(0)) {
       this.#options.onChange(0, -1);
       this.#destroy(connection);
     }
+  }
+
+  /** As `retire`, and who waits is refused. */
+  close(): void {
+    this.retire();
+    this.#closed = true;
+    for (const opening of this.#opening) opening.abort();
+    while (this.#waiting.length > 0) this.#next()?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
   }
 
   /** As `close`, and the active ones too. */

@@ -182,3 +182,16 @@ t.test('closing refuses who waits, closes idle ones, and lets active ones end', 
   t.same(h.counts, { active: 0, idle: 0 });
   t.ok(h.pool.empty);
 });
+
+t.test('a retired pool serves who waits, and keeps no connection after', async (t) => {
+  const h = await start(t, { size: 1 });
+  const connection = await wait(h.pool).connection;
+  const waiting = wait(h.pool);
+  h.pool.retire();
+  h.pool.release(connection);
+  t.equal(await waiting.connection, connection);
+  h.pool.release(connection);
+  t.ok(connection.dialled.socket.destroyed);
+  t.same(h.counts, { active: 0, idle: 0 });
+  t.ok(h.pool.empty);
+});

@@ -1,0 +1,43 @@
+/**
+ * The latest decisions, so that a new policy can be asked about real traffic
+ * before it takes over.
+ */
+import type { Ask, Verdict } from '../policy/verdict.ts';
+
+export interface Remembered {
+  readonly ask: Ask;
+  readonly verdict: Verdict['verdict'];
+}
+
+/** A path longer than this is not remembered with its ask: a few clients with huge URLs must not cost megabytes. */
+const LONGEST_PATH = 2048;
+
+export class DecisionRing {
+  readonly #entries: Remembered[] = [];
+  #size: number;
+  #next = 0;
+
+  /** @param size how many are kept; 0 for none */
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  remember(ask: Ask, verdict: Verdict['verdict']): void {
+    if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_PATH)) return;
+    this.#entries[this.#next] = { ask, verdict };
+    this.#next = (this.#next + 1) % this.#size;
+  }
+
+  /** In no particular order. */
+  entries(): readonly Remembered[] {
+    return this.#entries;
+  }
+
+  /** Another size; starts empty when it changes. */
+  adopt(size: number): void {
+    if (size === this.#size) return;
+    this.#size = size;
+    this.#entries.length = 0;
+    this.#next = 0;
+  }
+}

@@ -1,0 +1,60 @@
+import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { ReadFiles } from '../../src/config/read-files.ts';
+
+/** True at the second look, when a change has settled. */
+function settled(files: ReadFiles): boolean {
+  const early = files.changed();
+  return !early && files.changed();
+}
+
+t.test('a file written, replaced, removed and made anew', async (t) => {
+  const file = join(t.testdir({ 'egress.yaml': 'one' }), 'egress.yaml');
+  const files = new ReadFiles();
+  const changes: [string, () => void][] = [
+    ['written', () => { writeFileSync(file, 'two, longer'); }],
+    ['same length, later', () => { writeFileSync(file, 'owt, longer'); utimesSync(file, 1, 1); }],
+    ['replaced', () => { writeFileSync(`${file}.new`, 'owt, longer'); renameSync(`${file}.new`, file); }],
+    ['removed', () => { rmSync(file); }],
+    ['made anew', () => { writeFileSync(file, 'four'); }],
+  ];
+  for (const [name, change] of changes) {
+    files.begin();
+    try {
+      files.read(file);
+    } catch (error) {
+      t.match(error, { code: 'ENOENT' }, 'a file that is gone is told by reading it');
+    }
+    t.notOk(files.changed() || files.changed(), `before it is ${name}`);
+    change();
+    t.ok(settled(files), name);
+  }
+});
+
+t.test("Kubernetes' swap of a ConfigMap: the link above the link moves", async (t) => {
+  const dir = t.testdir({ '..v1': { 'egress.yaml': 'one' } });
+  symlinkSync('..v1', join(dir, '..data'));
+  symlinkSync(join('..data', 'egress.yaml'), join(dir, 'egress.yaml'));
+  const files = new ReadFiles();
+  t.equal(files.read(join(dir, 'egress.yaml')), 'one');
+  mkdirSync(join(dir, '..v2'));
+  writeFileSync(join(dir, '..v2', 'egress.yaml'), 'two');
+  symlinkSync('..v2', join(dir, '..data_tmp'));
+  renameSync(join(dir, '..data_tmp'), join(dir, '..data'));
+  t.ok(settled(files));
+  files.begin();
+  t.equal(files.read(join(dir, 'egress.yaml')), 'two');
+  t.notOk(files.changed() || files.changed());
+});
+
+t.test('a file that is still being written is left alone', async (t) => {
+  const file = join(t.testdir({ a: '1' }), 'a');
+  const files = new ReadFiles();
+  files.read(file);
+  for (const text of ['22', '333', '4444']) {
+    writeFileSync(file, text);
+    t.notOk(files.changed());
+  }
+  t.ok(files.changed());
+});
