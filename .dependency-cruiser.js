@@ -19,7 +19,7 @@ export const MAY_IMPORT = {
   'relay/': ['config/config', 'dial/dial', 'errors', 'telemetry/'],
   'telemetry/': ['config/config', 'errors'],
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
-  'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'relay/', 'target/', 'telemetry/'],
+  'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
   'admin/': ['config/config'],
   egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
   service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'gateway/', 'listeners/', 'policy/', 'relay/', 'target/', 'telemetry/', 'version'],

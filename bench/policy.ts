@@ -1,7 +1,7 @@
 /** What one decision costs, at 1,000 clients and 1,000 destinations. Run: node bench/policy.ts */
 import { compilePolicy, type PolicyConfig } from '../src/policy/compile.ts';
 import { decide } from '../src/policy/decide.ts';
-import type { Ask } from '../src/policy/verdict.ts';
+import type { Ask, Peer } from '../src/policy/verdict.ts';
 import { parseRequestTarget } from '../src/target/request-target.ts';
 
 const SIZE = 1_000;
@@ -9,9 +9,13 @@ const ROUNDS = 2_000_000;
 
 const indexes = Array.from({ length: SIZE }, (_, index) => index);
 const config: PolicyConfig = {
+  mode: 'enforce',
   clients: indexes.map((index) => ({
     name: `client-${index}`,
     addresses: [`10.${index >> 8}.${index & 255}.0/24`, `fd00:${index.toString(16)}::/32`],
+    basic: null,
+    tokens: null,
+    certificates: null,
   })),
   destinations: indexes.map((index) => ({
     name: `destination-${index}`,
@@ -23,17 +27,29 @@ const config: PolicyConfig = {
     methods: index % 2 === 0 ? null : ['GET', 'POST'],
     paths: index % 2 === 0 ? null : ['/api/*', '/health'],
     tls: { ca: null, cert: null, key: null, serverName: null },
+    report: false,
+    tunnelSni: 'report',
   })),
   rules: indexes.map((index) => ({
     clients: [`client-${index}`],
     destinations: [`destination-${index}`, `destination-${(index + 1) % SIZE}`],
+    methods: null,
+    paths: null,
+    from: null,
+    until: null,
+    report: false,
   })),
 };
+
+function peer(address: string, more: Partial<Peer> = {}): Peer {
+  return { address, user: null, token: null, sans: [], rejected: null, ...more };
+}
 
 function asks(make: (index: number) => Partial<Ask>): Ask[] {
   return indexes.map((index) => ({
     form: 'connect',
-    clientAddress: `10.${index >> 8}.${index & 255}.7`,
+    peer: peer(`10.${index >> 8}.${index & 255}.7`),
+    now: 0,
     host: `host-${index}.partner.internal`,
     port: 443,
     method: null,
@@ -57,7 +73,7 @@ process.stdout.write(`compile ${SIZE} x ${SIZE}: ${((Number(process.hrtime.bigin
 const cases: Record<string, Ask[]> = {
   'allow, exact host': asks(() => ({})),
   'allow, wildcard host': asks((index) => ({ host: `a.b.zone-${index}.partner.internal` })),
-  'allow, IPv6 client': asks((index) => ({ clientAddress: `fd00:${index.toString(16)}::7` })),
+  'allow, IPv6 client': asks((index) => ({ peer: peer(`fd00:${index.toString(16)}::7`) })),
   'allow, method and path listed': asks(() => ({ form: 'forward', method: 'GET', path: '/api/v2/metrics/ingest' })),
   'allow, path with escapes': asks(() => ({ form: 'gateway', method: 'GET', path: '/api/v2/%7Euser/a%20b' })),
   'deny, unknown host': asks((index) => ({ host: `evil-${index}.example` })),

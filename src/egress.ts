@@ -8,10 +8,11 @@ import type { Config, DestinationConfig } from './config/config.ts';
 import type { AddressGuard, Dialled, Dialler, DialTarget } from './dial/dial.ts';
 import { Fault } from './errors.ts';
 import { type Kind, Limits } from './limits.ts';
+import { ANONYMOUS } from './policy/anonymous.ts';
 import { createAddressGuard } from './policy/address-guard.ts';
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
-import type { Allow, Ask, Deny, Verdict } from './policy/verdict.ts';
+import type { Allow, Ask, Deny, Report, Verdict } from './policy/verdict.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { formatAuthority } from './target/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
@@ -38,14 +39,16 @@ const POOLS_KEPT = 256;
 
 /** Leave to go out, for one request. Hold it while the request is under way, then `release` it. */
 export class Permit {
-  readonly allow: Allow;
+  readonly verdict: Allow | Report;
+  readonly destination: DestinationConfig;
   readonly ask: Ask;
   readonly #release: () => void;
   #released = false;
 
   /** For `Egress.admit` alone. */
-  constructor(allow: Allow, ask: Ask, release: () => void) {
-    this.allow = allow;
+  constructor(verdict: Allow | Report, ask: Ask, release: () => void) {
+    this.verdict = verdict;
+    this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#release = release;
   }
@@ -89,9 +92,9 @@ export class Egress {
   admit(ask: Ask, kind: Kind, record: AccessRecord): Permit {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw denial(verdict);
-    this.#limits.enter(kind, ask.clientAddress);
+    this.#limits.enter(kind, ask.peer.address);
     return new Permit(verdict, ask, () => {
-      this.#limits.leave(kind, ask.clientAddress);
+      this.#limits.leave(kind, ask.peer.address);
     });
   }
 
@@ -106,7 +109,7 @@ export class Egress {
    * @throws {Fault} of the dial
    */
   async openTunnel(permit: Permit, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
-    const { destination } = permit.allow;
+    const { destination } = permit;
     const dialled = await this.#dial(destination, { host: permit.ask.host, port: permit.ask.port, tls: null }, signal);
     record.upstreamAddress = dialled.address;
     record.dnsMs = dialled.dnsMs;
@@ -116,7 +119,7 @@ export class Egress {
 
   /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
   pool(permit: Permit, origin: Origin): UpstreamPool {
-    const { destination } = permit.allow;
+    const { destination } = permit;
     const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port}`;
     let pool = this.#pools.get(key);
     if (pool === undefined) {
@@ -142,7 +145,8 @@ export class Egress {
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';
-    if (verdict.verdict === 'allow') record.rule = verdict.rule;
+    if (verdict.verdict !== 'deny') record.rule = verdict.rule;
+    if (verdict.verdict === 'report') record.wouldDeny = verdict.would.code;
     return verdict;
   }
 
@@ -194,6 +198,6 @@ export class Egress {
   }
 }
 
-function denial({ code, detail, remedy }: Deny): Fault {
-  return new Fault(code, detail, { remedy });
+function denial({ code, detail, remedy, challenges }: Deny): Fault {
+  return new Fault(code, detail, { remedy, challenges });
 }

@@ -36,6 +36,11 @@ export const FAULTS = {
   'method-not-allowed': denied('The destination does not list this method'),
   'path-not-allowed': denied('The destination does not list this path'),
   'no-rule': denied('No rule lets this client use this destination'),
+  'rule-expired': denied('The rule for this holds at another time'),
+  'sni-mismatch': denied('The TLS inside the tunnel asks for another host than the CONNECT did'),
+  'peer-not-trusted': denied('This peer may not speak for another'),
+  'credentials-missing': kind(407, 'http_request_denied', 'client', 'Credentials are needed'),
+  'credentials-wrong': kind(407, 'http_request_denied', 'client', 'The credentials are not accepted'),
   'address-not-allowed': kind(403, 'destination_ip_prohibited', 'policy', 'The host resolves to an address that is not permitted'),
 
   'request-malformed': malformed('The request is not valid HTTP/1.1'),
@@ -48,6 +53,7 @@ export const FAULTS = {
   'http2-on-http-port': malformed('HTTP/2 was spoken to an HTTP/1.1 port'),
   'socks-on-http-port': malformed('SOCKS was spoken to an HTTP port'),
   'connect-in-tunnel': malformed('A CONNECT was sent inside a tunnel'),
+  'proxy-protocol-malformed': malformed('The connection does not begin with a valid PROXY protocol header'),
   'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large'),
   'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time'),
   'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is known'),
@@ -82,6 +88,8 @@ export interface FaultOptions {
   readonly remedy?: string;
   /** Seconds for `Retry-After`. */
   readonly retryAfter?: number;
+  /** Values for `Proxy-Authenticate`, with 407 (RFC 9110 §11.7.1). */
+  readonly challenges?: readonly string[];
   readonly cause?: unknown;
 }
 
@@ -95,12 +103,14 @@ export class Fault extends Error {
   readonly code: FaultCode;
   readonly remedy: string | null;
   readonly retryAfter: number | null;
+  readonly challenges: readonly string[];
 
   constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.remedy = options.remedy ?? null;
     this.retryAfter = options.retryAfter ?? null;
+    this.challenges = options.challenges ?? [];
   }
 
   get kind(): FaultKind {

@@ -34,7 +34,7 @@ export function listPermits(config: Config): Permit[] {
             const pair = `${client.name} ${name}`;
             return !seen.has(pair) && seen.add(pair);
           })
-          .map((destination) => permitOf(client.name, client.addresses, destination, `rules[${index}]`)),
+          .map((destination) => permitOf(client.name, client.addresses ?? [], destination, `rules[${index}]`)),
       ),
   );
 }

@@ -15,15 +15,47 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** Headers by which a trusted peer can say who stands behind it. */
+export const PEER_HEADERS = ['x-forwarded-for', 'x-forwarded-client-cert'] as const;
+export type PeerHeader = (typeof PEER_HEADERS)[number];
+
 export interface HttpListenerConfig extends ListenAddress {
   readonly forms: readonly HttpForm[];
+  /** CIDRs of the peers that may speak for others; empty: nobody. */
+  readonly trustedPeers: readonly string[];
+  /** `from-trusted`: connections from trusted peers begin with a PROXY protocol header. */
+  readonly proxyProtocol: 'off' | 'from-trusted';
+  /** What a trusted peer is believed; from anyone else these headers mean nothing. */
+  readonly believe: readonly PeerHeader[];
 }
 
+/** A peer is this client when EVERY kind that is not null holds, each by any of its entries. At least one is not null. */
 export interface ClientConfig {
   readonly name: string;
   /** CIDRs of the peer address. */
-  readonly addresses: readonly string[];
+  readonly addresses: readonly string[] | null;
+  readonly basic: readonly BasicConfig[] | null;
+  readonly tokens: readonly TokenConfig[] | null;
+  /** Subject alternative names, `DNS:name` or `URI:uri`, exact or with `*`. */
+  readonly certificates: readonly string[] | null;
 }
+
+export interface BasicConfig {
+  readonly user: string;
+  /** `$scrypt$ln=15,r=8,p=1$salt$hash`. */
+  readonly hash: string;
+}
+
+export interface TokenConfig {
+  readonly issuer: string;
+  readonly audience: string;
+  /** Exact, or with `*`. */
+  readonly subjects: readonly string[];
+  readonly jwks: JwksConfig;
+}
+
+/** Where the keys of an issuer come from; a path is absolute. */
+export type JwksConfig = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'url'; readonly url: string };
 
 export interface GatewayConfig {
   /** Path prefix, canonical: starts with a slash, does not end with one. */
@@ -60,11 +92,23 @@ export interface DestinationConfig {
   /** Exact paths, or prefixes written with a final `*`; null: any. */
   readonly paths: readonly string[] | null;
   readonly tls: UpstreamTlsConfig;
+  /** What this destination would refuse passes, and is reported. */
+  readonly report: boolean;
+  /** Whether the ClientHello inside a tunnel has to name the host that was asked for. */
+  readonly tunnelSni: 'require' | 'report' | 'off';
 }
 
 export interface RuleConfig {
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
+  /** Judged wherever we see the request; null: any. */
+  readonly methods: readonly string[] | null;
+  readonly paths: readonly string[] | null;
+  /** The rule holds while from <= now < until, ms since the epoch; null: without that bound. */
+  readonly from: number | null;
+  readonly until: number | null;
+  /** What this rule would refuse of its clients and destinations passes, and is reported. */
+  readonly report: boolean;
 }
 
 export interface DnsConfig {
@@ -129,7 +173,19 @@ export interface LogConfig {
   readonly format: 'json' | 'text';
 }
 
+export interface ReloadConfig {
+  /** Reload when the file changes; SIGHUP reloads in any case. */
+  readonly watch: boolean;
+  /** Refuse a new policy that would deny what a remembered decision permitted. */
+  readonly refuseIfDenies: boolean;
+  /** Decisions kept to be replayed through a new policy. */
+  readonly remember: number;
+}
+
 export interface Config {
+  /** `report`: what the policy would refuse passes, and is reported. */
+  readonly mode: 'enforce' | 'report';
+  readonly reload: ReloadConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
   readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly admin: ListenAddress };

@@ -14,17 +14,29 @@ export function normalise(content: FileContent, tlsOf: (destination: string) => 
     methods: entry.http.methods === undefined ? null : distinct(entry.http.methods),
     paths: entry.http.paths === undefined ? null : distinct(entry.http.paths),
     tls: tlsOf(name),
+    report: false,
+    tunnelSni: 'report',
   }));
 
-  return freeze({
+  return freeze<Config>({
+    mode: 'enforce',
+    reload: { watch: true, refuseIfDenies: false, remember: 1000 },
     name: content.name,
     listeners: {
-      http: content.listeners.http.map(({ address, forms }) => ({ ...address, forms: distinct(forms) })),
+      http: content.listeners.http.map(({ address, forms }) => ({ ...address, forms: distinct(forms), trustedPeers: [], proxyProtocol: 'off', believe: [] })),
       admin: content.listeners.admin,
     },
-    clients: Object.entries(content.clients).map(([name, { addresses }]) => ({ name, addresses: distinct(addresses) })),
+    clients: Object.entries(content.clients).map(([name, { addresses }]) => ({ name, addresses: distinct(addresses), basic: null, tokens: null, certificates: null })),
     destinations,
-    rules: content.rules.map((rule) => ({ clients: distinct(rule.clients), destinations: distinct(rule.destinations) })),
+    rules: content.rules.map((rule) => ({
+      clients: distinct(rule.clients),
+      destinations: distinct(rule.destinations),
+      methods: null,
+      paths: null,
+      from: null,
+      until: null,
+      report: false,
+    })),
     dns: { servers: distinct(content.dns.servers ?? []), ttl: content.dns.ttl, staleFor: content.dns.staleFor },
     headers: content.headers,
     limits: content.limits,

@@ -31,7 +31,7 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Complai
 function warnAboutClients({ clients }: Config, warn: Complain): void {
   const earlier: { name: string; cidr: string }[] = [];
   for (const { name, addresses } of clients) {
-    addresses.forEach((cidr, index) => {
+    addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
       if (cidr.endsWith('/0')) warn(path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
       const cover = earlier.find((other) => other.name !== name && covers(other.cidr, cidr));
@@ -39,7 +39,7 @@ function warnAboutClients({ clients }: Config, warn: Complain): void {
         warn(path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which stands earlier: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
     });
-    earlier.push(...addresses.map((cidr) => ({ name, cidr })));
+    earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
   }
 }
 

@@ -9,6 +9,7 @@ import type { Config, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
+import type { Ask } from '../policy/verdict.ts';
 import { forwardRequestHeaders, type HeaderSummary, summarise, viaNames } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
 import { pathOf } from '../target/path.ts';
@@ -81,7 +82,7 @@ export class HttpForms {
       this.#take(visit, 'connect', arrival);
       record.host = target.kind === 'connect' ? target.host : '-';
       record.port = target.kind === 'connect' ? target.port : 0;
-      const ask = { form: 'connect', clientAddress: record.clientAddress, host: record.host, port: record.port, method: null, path: null } as const;
+      const ask = { form: 'connect', ...asker(record), host: record.host, port: record.port, method: null, path: null } as const;
       const permit = this.#options.egress.admit(ask, 'tunnels', record);
       visit.hold(permit);
       void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal));
@@ -181,7 +182,7 @@ export class HttpForms {
     record.path = pathOf(target);
     // undici sends no asterisk-form, and a partner's API has no use for it.
     if (target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
-    const ask = { form, clientAddress: record.clientAddress, host: origin.host, port: origin.port, method: record.method, path: record.path };
+    const ask = { form, ...asker(record), host: origin.host, port: origin.port, method: record.method, path: record.path };
     const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
     visit.hold(permit);
     const headers = forwardRequestHeaders(req.rawHeaders, {
@@ -212,8 +213,8 @@ export class HttpForms {
     const { gateway, egress } = this.#options;
     record.form = 'host-routed';
     if (record.host !== '-') {
-      const { clientAddress, host, port, method, path } = record;
-      const verdict = egress.judge({ form: 'host-routed', clientAddress, host, port, method, path }, record);
+      const { host, port, method, path } = record;
+      const verdict = egress.judge({ form: 'host-routed', ...asker(record), host, port, method, path }, record);
       if (verdict !== null && verdict.code !== 'host-not-allowed') throw verdict;
     }
     record.verdict = 'deny';
@@ -224,6 +225,11 @@ export class HttpForms {
         : 'ask below a gateway prefix, or through the proxy for a host of the allowlist',
     });
   }
+}
+
+/** Who asks, and when: nothing but the address is verified here. */
+function asker(record: AccessRecord): Pick<Ask, 'peer' | 'now'> {
+  return { peer: { address: record.clientAddress, user: null, token: null, sans: [], rejected: null }, now: Date.now() };
 }
 
 /** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */

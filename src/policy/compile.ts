@@ -6,7 +6,7 @@ import { buildHostTable, type HostTable } from './host-table.ts';
 import { compilePaths, type PathPatterns } from './path-match.ts';
 import type { Allow } from './verdict.ts';
 
-export type PolicyConfig = Pick<Config, 'clients' | 'destinations' | 'rules'>;
+export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>;
 
 /** What a client may use, by index of the destination. */
 export interface CompiledClient {
@@ -48,7 +48,7 @@ export function compilePolicy(config: PolicyConfig): Policy {
   return {
     hash: hashOf(config),
     hasHost: (host) => hosts.find(host).length > 0,
-    addresses: buildCidrTable(config.clients.map((client) => client.addresses)),
+    addresses: buildCidrTable(config.clients.map((client) => client.addresses ?? [])),
     hosts,
     clients: compileClients(config),
     destinations: config.destinations.map(compileDestination),

@@ -16,7 +16,7 @@ export function identify(policy: Policy, address: string): ClientConfig | null {
 
 /** Checks client, host, port, form, rule, method and path, in this order, and names the first that fails. */
 export function decide(policy: Policy, ask: Ask): Verdict {
-  const client = policy.clients[policy.addresses.find(ask.clientAddress)];
+  const client = policy.clients[policy.addresses.find(ask.peer.address)];
   if (client === undefined) return denyClient(ask);
 
   const candidates = policy.hosts.find(ask.host);

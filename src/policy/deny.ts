@@ -5,13 +5,14 @@ import { quote, show } from '../target/quote.ts';
 import type { Ask, Deny } from './verdict.ts';
 
 export function denyClient(ask: Ask): Deny {
-  const address = show(ask.clientAddress);
+  const address = show(ask.peer.address);
   return {
     verdict: 'deny',
     code: 'client-not-allowed',
     client: null,
     destination: null,
     detail: `The address ${address} belongs to no client`,
+    challenges: [],
     remedy: `add ${address} to clients.<name>.addresses`,
   };
 }
@@ -26,6 +27,7 @@ export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Den
     client,
     destination: null,
     detail: `The host ${host} is in no destination${hint}`,
+    challenges: [],
     remedy: `add ${show(ask.host)} to destinations.<name>.hosts, and that destination to a rule for ${client.name}`,
   };
 }
@@ -37,6 +39,7 @@ export function denyPort(ask: Ask, client: ClientConfig, destination: Destinatio
     client,
     destination,
     detail: `${asked(ask)}: the destination ${destination.name} has the ports ${destination.ports.join(', ')}`,
+    challenges: [],
     remedy: `add ${ask.port} to destinations.${destination.name}.ports`,
   };
 }
@@ -48,6 +51,7 @@ export function denyForm(ask: Ask, client: ClientConfig, destination: Destinatio
     client,
     destination,
     detail: `${asked(ask)}: the destination ${destination.name} takes no ${ask.form} requests`,
+    challenges: [],
     remedy: `add ${ask.form} to destinations.${destination.name}.forms`,
   };
 }
@@ -59,6 +63,7 @@ export function denyRule(ask: Ask, client: ClientConfig, destination: Destinatio
     client,
     destination,
     detail: `${asked(ask)}: no rule lets ${client.name} use ${destination.name}`,
+    challenges: [],
     remedy: `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`,
   };
 }
@@ -70,6 +75,7 @@ export function denyMethod(method: string, client: ClientConfig, destination: De
     client,
     destination,
     detail: `The destination ${destination.name} does not list the method ${show(method)}`,
+    challenges: [],
     remedy: `add ${show(method)} to destinations.${destination.name}.http.methods`,
   };
 }
@@ -81,6 +87,7 @@ export function denyPath(path: string, client: ClientConfig, destination: Destin
     client,
     destination,
     detail: `The destination ${destination.name} does not list the path ${show(path)}`,
+    challenges: [],
     remedy: `add ${show(path)} to destinations.${destination.name}.http.paths`,
   };
 }
@@ -92,6 +99,7 @@ export function denyAmbiguity(path: string, reason: string, client: ClientConfig
     client,
     destination,
     detail: `The path ${quote(path)} ${reason}`,
+    challenges: [],
     remedy: 'ask for the path in its plain form; no setting permits this one',
   };
 }

@@ -5,10 +5,26 @@
 import type { ClientConfig, DestinationConfig, HttpForm } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 
+/** Who asks, as far as it has been verified. */
+export interface Peer {
+  /** Canonical text: the other end of the connection, or what a trusted peer says of it. */
+  readonly address: string;
+  /** The Basic user whose password was verified. */
+  readonly user: string | null;
+  /** The content of a JWT whose signature and times were verified. */
+  readonly token: { readonly issuer: string; readonly audiences: readonly string[]; readonly subject: string } | null;
+  /** Subject alternative names of a verified client certificate: `DNS:name`, `URI:spiffe://…`. */
+  readonly sans: readonly string[];
+  /** Credentials were presented and not accepted: why, safe to show; null when none were, or they were accepted. */
+  readonly rejected: string | null;
+}
+
+/** Plain data, so that a decision can be kept and replayed. */
 export interface Ask {
   readonly form: HttpForm;
-  /** The peer of the client connection, canonical text; never taken from a header. */
-  readonly clientAddress: string;
+  readonly peer: Peer;
+  /** When it is asked, ms since the epoch: the only clock of a decision. */
+  readonly now: number;
   /** Canonical host: name or IP literal without brackets (target/host.ts). */
   readonly host: string;
   readonly port: number;
@@ -38,6 +54,20 @@ export interface Deny {
   readonly detail: string;
   /** The smallest change to the configuration that would permit it. */
   readonly remedy: string;
+  /** Values for `Proxy-Authenticate`; empty unless credentials would help (407). */
+  readonly challenges: readonly string[];
 }
 
-export type Verdict = Allow | Deny;
+/** Would be denied, but report mode lets it pass. */
+export interface Report {
+  readonly verdict: 'report';
+  /** The denial that is not enforced. */
+  readonly would: Deny;
+  readonly client: ClientConfig | null;
+  /** Null where the host is in no destination: it is then dialled as the anonymous one. */
+  readonly destination: DestinationConfig | null;
+  /** `-` where no rule applies. */
+  readonly rule: string;
+}
+
+export type Verdict = Allow | Deny | Report;

@@ -9,13 +9,16 @@ import { configOf, faultsOf, loadText, MINIMAL } from '../support/load-text.ts';
 
 t.test('a minimal file has every default', async (t) => {
   const forms = [...HTTP_FORMS];
+  const listener = { forms, trustedPeers: [], proxyProtocol: 'off', believe: [] };
   t.strictSame(configOf(MINIMAL), {
+    mode: 'enforce',
+    reload: { watch: true, refuseIfDenies: false, remember: 1000 },
     name: 'eco-egress',
     listeners: {
-      http: [{ host: '0.0.0.0', port: 8080, forms }, { host: '0.0.0.0', port: 3128, forms }],
+      http: [{ host: '0.0.0.0', port: 8080, ...listener }, { host: '0.0.0.0', port: 3128, ...listener }],
       admin: { host: '0.0.0.0', port: 9090 },
     },
-    clients: [{ name: 'pods', addresses: ['10.8.0.0/14'] }],
+    clients: [{ name: 'pods', addresses: ['10.8.0.0/14'], basic: null, tokens: null, certificates: null }],
     destinations: [
       {
         name: 'eco',
@@ -27,9 +30,11 @@ t.test('a minimal file has every default', async (t) => {
         methods: null,
         paths: null,
         tls: { ca: null, cert: null, key: null, serverName: null },
+        report: false,
+        tunnelSni: 'report',
       },
     ],
-    rules: [{ clients: ['pods'], destinations: ['eco'] }],
+    rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, report: false }],
     dns: { servers: [], ttl: 30_000, staleFor: 3_600_000 },
     headers: { via: true, forwarded: 'off', xForwarded: 'off' },
     limits: {
@@ -96,6 +101,8 @@ timeouts: { drainDelay: 0s }
     methods: ['GET'],
     paths: ['/api/*', '/health'],
     tls: { ca: null, cert: null, key: null, serverName: 'eco.example' },
+    report: false,
+    tunnelSni: 'report',
   });
 });
 

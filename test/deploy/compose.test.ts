@@ -101,7 +101,7 @@ t.test('the shipped configuration takes its settings', async (t) => {
   const subnet = (name: string): string | undefined => networks[name]?.ipam.config[0]?.subnet;
   const [destination] = config.destinations;
   t.strictSame(destination?.addresses, [subnet('partner')]);
-  t.ok(config.clients[0]?.addresses.includes(subnet('pods') ?? ''));
+  t.ok(config.clients[0]?.addresses?.includes(subnet('pods') ?? ''));
   t.strictSame(services['eco-sit'].networks, { partner: { aliases: destination?.hosts } });
   t.ok(services['eco-sit'].command?.includes(`--name=${destination?.hosts[0] ?? ''}`));
 

@@ -17,6 +17,8 @@ function destination(name: string, gateway: Partial<GatewayConfig> & { prefix: s
     gateway: { scheme: 'https', host: 'eco.example', port: 443, basePath: '', ...gateway },
     methods: null,
     paths: null,
+    report: false,
+    tunnelSni: 'report',
     tls: { ca: null, cert: null, key: null, serverName: null },
   };
 }

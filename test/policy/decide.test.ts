@@ -1,23 +1,21 @@
 import fc from 'fast-check';
 import t from 'tap';
-import type { ClientConfig, DestinationConfig, HttpForm } from '../../src/config/config.ts';
+import type { DestinationConfig, HttpForm } from '../../src/config/config.ts';
 import { compilePolicy, type PolicyConfig } from '../../src/policy/compile.ts';
 import { decide, identify } from '../../src/policy/decide.ts';
 import type { Ask, Verdict } from '../../src/policy/verdict.ts';
 import type { FaultCode } from '../../src/errors.ts';
+import { makeAsk, makeClient, makeDestination, makePeer, makeRule } from '../support/policy.ts';
 
 const ECO = 'eco-sit.telus.internal';
 const ALL: HttpForm[] = ['connect', 'forward', 'gateway', 'host-routed'];
 
-function destination(name: string, hosts: string[], more: Partial<DestinationConfig> = {}): DestinationConfig {
-  const tls = { ca: null, cert: null, key: null, serverName: null };
-  return { name, hosts, ports: [443, 80], addresses: null, forms: ALL, gateway: null, methods: null, paths: null, tls, ...more };
-}
-
-const sit: ClientConfig = { name: 'dynatrace-sit', addresses: ['10.8.0.0/14', 'fd00::/8'] };
-const ops: ClientConfig = { name: 'ops', addresses: ['10.0.0.0/8'] };
+const destination = makeDestination;
+const sit = makeClient('dynatrace-sit', { addresses: ['10.8.0.0/14', 'fd00::/8'] });
+const ops = makeClient('ops', { addresses: ['10.0.0.0/8'] });
 
 const config: PolicyConfig = {
+  mode: 'enforce',
   clients: [sit, ops],
   destinations: [
     destination('eco-sit', [ECO, '192.0.2.1']),
@@ -26,23 +24,23 @@ const config: PolicyConfig = {
     destination('forbidden', ['unused.example']),
   ],
   rules: [
-    { clients: ['ops'], destinations: ['wild'] },
-    { clients: ['dynatrace-sit'], destinations: ['eco-sit', 'eco-api', 'wild'] },
-    { clients: ['dynatrace-sit', 'ops'], destinations: ['eco-sit'] },
+    makeRule(['ops'], ['wild']),
+    makeRule(['dynatrace-sit'], ['eco-sit', 'eco-api', 'wild']),
+    makeRule(['dynatrace-sit', 'ops'], ['eco-sit']),
   ],
 };
 const policy = compilePolicy(config);
 
-const base: Ask = { form: 'connect', clientAddress: '10.8.1.4', host: ECO, port: 443, method: null, path: null };
+const base = makeAsk({ peer: makePeer('10.8.1.4') });
 const ask = (more: Partial<Ask>): Verdict => decide(policy, { ...base, ...more });
 
 t.test('what is allowed, and by which rule', async (t) => {
   const table: [more: Partial<Ask>, client: string, destination: string, rule: string][] = [
     [{}, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
-    [{ clientAddress: '::ffff:10.11.255.255' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
-    [{ clientAddress: 'fd00::1' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
-    [{ clientAddress: '10.12.0.0' }, 'ops', 'eco-sit', 'rules[2]'],
-    [{ clientAddress: '10.7.255.255', host: 'a.b.partner.example' }, 'ops', 'wild', 'rules[0]'],
+    [{ peer: makePeer('::ffff:10.11.255.255') }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ peer: makePeer('fd00::1') }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
+    [{ peer: makePeer('10.12.0.0') }, 'ops', 'eco-sit', 'rules[2]'],
+    [{ peer: makePeer('10.7.255.255'), host: 'a.b.partner.example' }, 'ops', 'wild', 'rules[0]'],
     [{ host: '192.0.2.1', port: 80 }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
     [{ form: 'forward', method: 'PATCH', path: '/a/../b' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
     [{ form: 'gateway', method: 'GET', path: '/a' }, 'dynatrace-sit', 'eco-sit', 'rules[1]'],
@@ -64,9 +62,9 @@ t.test('what is allowed, and by which rule', async (t) => {
 t.test('what is denied, why, and what would permit it', async (t) => {
   const api: Partial<Ask> = { host: 'api.telus.internal', form: 'forward', method: 'GET', path: '/api/x' };
   const table: [more: Partial<Ask>, code: FaultCode, client: string | null, destination: string | null, detail: RegExp, remedy: RegExp][] = [
-    [{ clientAddress: '11.0.0.0' }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^add 11\.0\.0\.0 to clients\.<name>\.addresses$/],
-    [{ clientAddress: 'fe00::1' }, 'client-not-allowed', null, null, /fe00::1/, /fe00::1/],
-    [{ clientAddress: 'x"\n' }, 'client-not-allowed', null, null, /\\u000a/, /\\u000a/],
+    [{ peer: makePeer('11.0.0.0') }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^add 11\.0\.0\.0 to clients\.<name>\.addresses$/],
+    [{ peer: makePeer('fe00::1') }, 'client-not-allowed', null, null, /fe00::1/, /fe00::1/],
+    [{ peer: makePeer('x"\n') }, 'client-not-allowed', null, null, /\\u000a/, /\\u000a/],
     [{ host: 'evil.example' }, 'host-not-allowed', 'dynatrace-sit', null, /evil\.example/, /^add evil\.example to destinations\.<name>\.hosts, .*dynatrace-sit$/],
     [{ host: `${ECO}.evil.example` }, 'host-not-allowed', 'dynatrace-sit', null, /evil/, /add/],
     [{ host: `evil${ECO}` }, 'host-not-allowed', 'dynatrace-sit', null, /evil/, /add/],
@@ -81,7 +79,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
     [{ port: 444 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /444/, /444/],
     [{ host: 'a.partner.example', port: 80 }, 'port-not-allowed', 'dynatrace-sit', 'wild', /80/, /^add 80 to destinations\.wild\.ports$/],
     [{ host: 'a.partner.example', form: 'forward' }, 'form-not-allowed', 'dynatrace-sit', 'wild', /no forward requests/, /^add forward to destinations\.wild\.forms$/],
-    [{ clientAddress: '10.12.0.0', host: 'api.telus.internal' }, 'no-rule', 'ops', 'eco-api', /no rule lets ops use eco-api/, /^add \{ clients: \[ops\], destinations: \[eco-api\] \} to rules$/],
+    [{ peer: makePeer('10.12.0.0'), host: 'api.telus.internal' }, 'no-rule', 'ops', 'eco-api', /no rule lets ops use eco-api/, /^add \{ clients: \[ops\], destinations: \[eco-api\] \} to rules$/],
     [{ host: 'unused.example' }, 'no-rule', 'dynatrace-sit', 'forbidden', /no rule/, /forbidden/],
     [{ ...api, method: 'DELETE' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /DELETE/, /^add DELETE to destinations\.eco-api\.http\.methods$/],
     [{ ...api, method: 'get' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /get/, /add get/],
@@ -100,7 +98,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
   for (const [more, code, client, name, detail, remedy] of table) {
     const verdict = ask(more);
     const title = JSON.stringify(more);
-    if (verdict.verdict === 'allow') {
+    if (verdict.verdict !== 'deny') {
       t.fail(`${title}: was allowed`);
       continue;
     }
@@ -114,6 +112,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
 
 t.test('a host in several destinations: the first that permits port, form and client', async (t) => {
   const several = compilePolicy({
+    mode: 'enforce',
     clients: [sit, ops],
     destinations: [
       destination('eco-wild', ['*.telus.internal'], { ports: [8443] }),
@@ -123,8 +122,8 @@ t.test('a host in several destinations: the first that permits port, form and cl
       destination('eco-ops', [ECO], { ports: [443, 8443] }),
     ],
     rules: [
-      { clients: ['dynatrace-sit'], destinations: ['eco-wild', 'eco-https', 'eco-http', 'eco-gateway'] },
-      { clients: ['ops'], destinations: ['eco-ops'] },
+      makeRule(['dynatrace-sit'], ['eco-wild', 'eco-https', 'eco-http', 'eco-gateway']),
+      makeRule(['ops'], ['eco-ops']),
     ],
   });
   const table: [more: Partial<Ask>, code: string, destination: string][] = [
@@ -133,8 +132,8 @@ t.test('a host in several destinations: the first that permits port, form and cl
     [{ port: 80, form: 'gateway' }, 'rules[0]', 'eco-gateway'],
     [{ port: 80, form: 'connect' }, 'form-not-allowed', 'eco-http'],
     [{ port: 8443 }, 'rules[0]', 'eco-wild'],
-    [{ port: 443, clientAddress: '10.12.0.0' }, 'rules[1]', 'eco-ops'],
-    [{ port: 80, form: 'forward', clientAddress: '10.12.0.0' }, 'no-rule', 'eco-http'],
+    [{ port: 443, peer: makePeer('10.12.0.0') }, 'rules[1]', 'eco-ops'],
+    [{ port: 80, form: 'forward', peer: makePeer('10.12.0.0') }, 'no-rule', 'eco-http'],
     [{ port: 22 }, 'port-not-allowed', 'eco-https'],
     [{ port: 22, host: 'x.telus.internal' }, 'port-not-allowed', 'eco-wild'],
     [{ port: 443, destination: 'eco-ops' }, 'no-rule', 'eco-ops'],
@@ -142,13 +141,13 @@ t.test('a host in several destinations: the first that permits port, form and cl
   ];
   for (const [more, expected, name] of table) {
     const verdict = decide(several, { ...base, ...more });
-    t.equal(verdict.verdict === 'allow' ? verdict.rule : verdict.code, expected, JSON.stringify(more));
+    t.equal(verdict.verdict === 'deny' ? verdict.code : verdict.rule, expected, JSON.stringify(more));
     t.equal(verdict.destination?.name, name, JSON.stringify(more));
   }
 });
 
 t.test('an empty policy permits nothing', async (t) => {
-  const empty = compilePolicy({ clients: [], destinations: [], rules: [] });
+  const empty = compilePolicy({ mode: 'enforce', clients: [], destinations: [], rules: [] });
   t.match(decide(empty, base), { verdict: 'deny', code: 'client-not-allowed' });
   t.equal(identify(empty, '10.8.1.4'), null);
   t.notOk(empty.hasHost(ECO));
@@ -189,10 +188,10 @@ t.test('the hash stands for what is permitted, and for nothing else', async (t) 
 });
 
 t.test('a configuration that was not checked is not compiled', async (t) => {
-  t.throws(() => compilePolicy({ ...config, rules: [{ clients: ['nobody'], destinations: ['eco-sit'] }] }), /clients\.nobody/);
-  t.throws(() => compilePolicy({ ...config, rules: [{ clients: ['ops'], destinations: ['nothing'] }] }), /destinations\.nothing/);
+  t.throws(() => compilePolicy({ ...config, rules: [makeRule(['nobody'], ['eco-sit'])] }), /clients\.nobody/);
+  t.throws(() => compilePolicy({ ...config, rules: [makeRule(['ops'], ['nothing'])] }), /destinations\.nothing/);
   t.throws(() => compilePolicy({ ...config, destinations: [destination('x', ['X'])] }), TypeError);
-  t.throws(() => compilePolicy({ ...config, clients: [{ name: 'x', addresses: ['10.0.0.0/40'] }] }), TypeError);
+  t.throws(() => compilePolicy({ ...config, clients: [makeClient('x', { addresses: ['10.0.0.0/40'] })] }), TypeError);
 });
 
 t.test('no string is allowed that is not in the list, and every denial fits on a line', async (t) => {
@@ -205,9 +204,9 @@ t.test('no string is allowed that is not in the list, and every denial fits on a
   const hosts = new Set([ECO, '192.0.2.1', 'api.telus.internal']);
   fc.assert(
     fc.property(fc.oneof(text, fc.ipV4()), text, fc.integer(), forms, text, text, (address, host, port, form, method, path) => {
-      for (const clientAddress of [address, base.clientAddress]) {
-        const verdict = decide(policy, { form, clientAddress, host, port, method, path });
-        if (verdict.verdict === 'allow') {
+      for (const address_ of [address, base.peer.address]) {
+        const verdict = decide(policy, { ...base, form, peer: makePeer(address_), host, port, method, path });
+        if (verdict.verdict !== 'deny') {
           if (!hosts.has(host) && !/^.*\.partner\.example$/s.test(host)) throw new Error(`allowed ${host}`);
           if (port !== 443 && port !== 80) throw new Error(`allowed port ${port}`);
           continue;

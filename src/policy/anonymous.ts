@@ -1,0 +1,16 @@
+/** The destination of what report mode lets pass although no destination has its host: public addresses only, nothing added. */
+import { type DestinationConfig, HTTP_FORMS } from '../config/config.ts';
+
+export const ANONYMOUS: DestinationConfig = Object.freeze({
+  name: '-',
+  hosts: [],
+  ports: [],
+  addresses: null,
+  forms: HTTP_FORMS,
+  gateway: null,
+  methods: null,
+  paths: null,
+  tls: { ca: null, cert: null, key: null, serverName: null },
+  report: true,
+  tunnelSni: 'report',
+});
