@@ -1,0 +1,144 @@
+/**
+ * Reads the PROXY protocol header, versions 1 and 2, with which a load balancer
+ * begins a connection to say whose it is
+ * (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import { Fault } from '../errors.ts';
+import { parseHost } from '../target/host.ts';
+import { quote } from '../target/quote.ts';
+
+export interface ProxyHeader {
+  /** The client's address, canonical; null where the peer speaks for itself (LOCAL, UNKNOWN, UNSPEC). */
+  readonly address: string | null;
+  /** How many bytes the header takes; what follows them is the connection's own. */
+  readonly length: number;
+}
+
+/** §2.1: the longest line, with its CRLF. */
+export const LONGEST_V1 = 107;
+
+/** Of version 2, TLVs included. The format allows 64 KiB; what load balancers send stays far below this. */
+export const LONGEST_V2 = 4096;
+
+const V1_START = Buffer.from('PROXY ');
+/** §2.2: no text protocol can begin with this. */
+const V2_START = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
+const V2_FIXED = 16;
+const CR = 0x0d;
+const LF = 0x0a;
+
+/** The two blocks of addresses that are taken, by family and protocol byte: TCP over IPv4 and over IPv6. */
+const TCP4 = { byte: 0x11, width: 4, size: 12 };
+const TCP6 = { byte: 0x21, width: 16, size: 36 };
+/** What else §2.2 assigns: nothing that could have come to a TCP port. */
+const OTHER_FAMILIES: ReadonlyMap<number, string> = new Map([
+  [0x12, 'UDP over IPv4'],
+  [0x22, 'UDP over IPv6'],
+  [0x31, 'a UNIX stream'],
+  [0x32, 'a UNIX datagram'],
+]);
+const TLV_HEAD = 3;
+
+const REMEDY = "make the load balancer send PROXY protocol v1 or v2 over TCP, or set the listener's proxyProtocol to off";
+
+/**
+ * Reads from the very first byte of a connection. Strict: whatever the
+ * specification does not allow is a Fault, as early as it shows. TLVs are
+ * checked for their lengths and skipped, a CRC32C among them too.
+ *
+ * @param bytes all that has come so far
+ * @returns null while the header is not complete. Never throws.
+ */
+export function readProxyHeader(bytes: Buffer): ProxyHeader | Fault | null {
+  if (startsLike(bytes, V1_START)) return bytes.length < V1_START.length ? null : readLine(bytes);
+  if (startsLike(bytes, V2_START)) return bytes.length < V2_START.length ? null : readBinary(bytes);
+  return malformed(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is no PROXY protocol header`);
+}
+
+/** Whether a connection that nobody expected one on begins with a PROXY header. */
+export function isProxyHeader(bytes: Buffer): boolean {
+  return bytes.length >= V1_START.length && (startsLike(bytes, V1_START) || startsLike(bytes, V2_START));
+}
+
+function startsLike(bytes: Buffer, start: Buffer): boolean {
+  const length = Math.min(bytes.length, start.length);
+  return bytes.compare(start, 0, length, 0, length) === 0;
+}
+
+/** §2.1. */
+function readLine(bytes: Buffer): ProxyHeader | Fault | null {
+  const end = bytes.indexOf(CR, V1_START.length);
+  const lineFeed = bytes.indexOf(LF, V1_START.length);
+  if (lineFeed !== -1 && lineFeed !== end + 1) return malformed('the line of the PROXY header does not end in CR LF');
+  if (end === -1 ? bytes.length > LONGEST_V1 - 2 : end > LONGEST_V1 - 2) return malformed(`the line of the PROXY header is longer than ${LONGEST_V1} bytes`);
+  if (end === -1 || bytes.length === end + 1) return null;
+  if (bytes[end + 1] !== LF) return malformed('the line of the PROXY header does not end in CR LF');
+  const line = bytes.toString('latin1', V1_START.length, end);
+  const length = end + 2;
+  // What follows UNKNOWN is to be ignored, whatever it is.
+  if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, length };
+  const [family, source = '', destination = '', ...ports] = line.split(' ');
+  const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isUnscopedIPv6 : null;
+  if (isAddress === null) return malformed(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
+  if (!isAddress(source) || !isAddress(destination)) return malformed(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
+  if (ports.length !== 2 || !ports.every(isPort)) return malformed(`the PROXY header ${quote(line)} does not end in two ports`);
+  return { address: canonical(source), length };
+}
+
+/** §2.2. */
+function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
+  const version = bytes[12];
+  const family = bytes[13];
+  if (version === undefined) return null;
+  if (version >> 4 !== 2) return malformed(`the PROXY header has version ${version >> 4}`);
+  const command = version & 0x0f;
+  if (command > 1) return malformed(`the PROXY header has the command ${command}; LOCAL and PROXY are taken`);
+  if (family === undefined) return null;
+  // UNSPEC and everything under LOCAL is skipped unread: the peer speaks for itself.
+  const block = command === 0 || family === 0 ? null : family === TCP4.byte ? TCP4 : family === TCP6.byte ? TCP6 : undefined;
+  if (block === undefined) return malformed(`the PROXY header speaks for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
+  if (bytes.length < V2_FIXED) return null;
+  const length = V2_FIXED + bytes.readUInt16BE(14);
+  if (length > LONGEST_V2) return malformed(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);
+  if (block !== null && length < V2_FIXED + block.size) return malformed(`the PROXY header is ${length} bytes long, too short for its addresses`);
+  if (bytes.length < length) return null;
+  if (block === null) return { address: null, length };
+  if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformed('the TLVs of the PROXY header do not fill it');
+  const source = bytes.subarray(V2_FIXED, V2_FIXED + block.width);
+  return { address: block === TCP4 ? source.join('.') : canonical(groups(source)), length };
+}
+
+/** §2.2.7: a type, a length of two bytes, a value; again and again up to the very end. */
+function areTlvs(bytes: Buffer): boolean {
+  let at = 0;
+  while (at + TLV_HEAD <= bytes.length) at += TLV_HEAD + bytes.readUInt16BE(at + 1);
+  return at === bytes.length;
+}
+
+function groups(address: Buffer): string {
+  return Array.from({ length: 8 }, (_, i) => address.readUInt16BE(i * 2).toString(16)).join(':');
+}
+
+/** One spelling for each address; an IPv4 client is known by its IPv4 address also where IPv6 embeds it (RFC 4291 §2.5.5.2). */
+function canonical(address: string): string {
+  if (isIPv4(address)) return address;
+  const text = parseHost(`[${address}]`) ?? address;
+  const mapped = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
+  if (mapped === null) return text;
+  const [high, low] = [Number.parseInt(mapped[1] ?? '', 16), Number.parseInt(mapped[2] ?? '', 16)];
+  return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');
+}
+
+/** A zone says something to its own host alone (RFC 4007 §11.2). */
+function isUnscopedIPv6(text: string): boolean {
+  return isIPv6(text) && !text.includes('%');
+}
+
+function isPort(text: string): boolean {
+  return /^(?:0|[1-9][0-9]{0,4})$/.test(text) && Number(text) <= 65_535;
+}
+
+function malformed(what: string): Fault {
+  return new Fault('proxy-protocol-malformed', what, { remedy: REMEDY });
+}
