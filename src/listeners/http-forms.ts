@@ -13,6 +13,7 @@ import type { Ask } from '../policy/verdict.ts';
 import { forwardRequestHeaders, type HeaderSummary, summarise, viaNames } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
 import { pathOf } from '../target/path.ts';
+import { quote } from '../target/quote.ts';
 import { parseRequestTarget } from '../target/request-target.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
@@ -147,6 +148,10 @@ export class HttpForms {
         remedy: 'send fewer, or raise limits.headerFields',
       });
     }
+    // The parser takes HTTP/0.9 and HTTP/2.0 in a request line and reads them as 1.x (RFC 9110 §2.5).
+    if (req.httpVersion !== '1.1' && req.httpVersion !== '1.0') {
+      throw new Fault('request-malformed', `The request line says HTTP/${req.httpVersion}`, { remedy: 'send HTTP/1.1' });
+    }
     refuseTransferEncoding(summary.transferEncoding, req.httpVersion);
     if (viaNames(summary.via, config.name)) {
       throw new Fault('loop', `the request has passed this proxy already: Via names ${config.name}`, {
@@ -238,12 +243,12 @@ function authorityFor(origin: Origin): string {
   return origin.host.includes(':') ? `[${origin.host}]` : origin.host;
 }
 
-/** One `chunked`, in HTTP/1.1: anything else is read differently by different servers (RFC 9112 §6.1). */
+/** One `chunked`, in this spelling and in HTTP/1.1: anything else is read differently by different servers (RFC 9112 §6.1). */
 function refuseTransferEncoding(values: readonly string[], httpVersion: string): void {
   if (values.length === 0) return;
   const remedy = 'send Transfer-Encoding: chunked alone, or Content-Length';
   if (httpVersion === '1.0') throw new Fault('framing-forbidden', 'an HTTP/1.0 request has a Transfer-Encoding', { remedy });
-  if (values.length > 1 || values[0]?.toLowerCase() !== 'chunked') {
-    throw new Fault('framing-forbidden', `the Transfer-Encoding is ${JSON.stringify(values.join(', '))}`, { remedy });
+  if (values.length > 1 || values[0] !== 'chunked') {
+    throw new Fault('framing-forbidden', `the Transfer-Encoding is ${quote(values.join(', '))}`, { remedy });
   }
 }

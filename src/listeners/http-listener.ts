@@ -6,9 +6,11 @@ import { createServer, type IncomingMessage, type Server, ServerResponse } from 
 import type { AddressInfo, Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
+import { quote } from '../target/quote.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { Arrival, HttpForms } from './http-forms.ts';
-import { refuseSocket } from './refuse.ts';
+import { closeGently, refuseSocket } from './refuse.ts';
+import { isAnswering, isLastAnswered, noteResponse } from './turn.ts';
 import { visitOf } from './visit.ts';
 import { recognise } from './wrong-protocol.ts';
 
@@ -110,38 +112,49 @@ function attach(server: Server, sockets: Set<Socket>, options: HttpListenerOptio
       connections.leave();
     });
   });
-  // A connection that was refused above still has Node's parser on it: what it sends is not served.
-  const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket);
+  // A connection that was refused above still has Node's parser on it: what it sends is not served. Neither is what
+  // stands behind the request whose answer was announced as the last (RFC 9112 §9.6).
+  const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket) || isLastAnswered(req.socket);
   server.on('request', (req, res) => {
-    if (!refused(req)) forms.onRequest(req, res, arrive(req, false, null));
+    if (refused(req)) return;
+    noteResponse(req.socket, res);
+    forms.onRequest(req, res, arrive(req, false, null));
   });
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    if (!refused(req)) forms.onRequest(req, res, arrive(req, true, null));
+    if (refused(req)) return;
+    noteResponse(req.socket, res);
+    forms.onRequest(req, res, arrive(req, true, null));
   });
   server.on('checkExpectation', (req: IncomingMessage, res: ServerResponse) => {
+    if (refused(req)) return;
+    noteResponse(req.socket, res);
     // RFC 9110 §10.1.1.
-    if (!refused(req)) forms.refuse(req, res, arrive(req, false, null), new Fault('expectation-failed', `the expectation is ${JSON.stringify(req.headers.expect)}`));
+    forms.refuse(req, res, arrive(req, false, null), new Fault('expectation-failed', `the expectation is ${quote(req.headers.expect ?? '')}`));
   });
   server.on('connect', (req: IncomingMessage, socket: Socket, head: Buffer) => {
-    if (refused(req)) return;
-    takeOver(socket);
-    forms.onConnect(req, socket, head, arrive(req, false, null));
+    if (!refused(req) && takeOver(req, socket, options)) forms.onConnect(req, socket, head, arrive(req, false, null));
   });
   server.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) => {
-    if (refused(req)) return;
-    takeOver(socket);
-    forms.onRequest(req, responseOn(req, socket), arrive(req, false, head));
+    if (!refused(req) && takeOver(req, socket, options)) forms.onRequest(req, responseOn(req, socket), arrive(req, false, head));
   });
   server.on('clientError', (error: ParserError, socket: Socket) => {
     onClientError(error, socket, options);
   });
 }
 
-/** Node lets go of the socket of a CONNECT or an upgrade: its clocks end, and its errors need somebody to hear them. */
-function takeOver(socket: Socket): void {
+/**
+ * Node lets go of the socket of a CONNECT or an upgrade: its clocks end, and its errors need somebody to hear them.
+ * @returns false when the connection was cut instead: the client did not wait for an earlier answer, so there is no
+ *   place for this one.
+ */
+function takeOver(req: IncomingMessage, socket: Socket, options: HttpListenerOptions): boolean {
   socket.setTimeout(0);
   // 'close' follows, which every owner of the socket listens for.
   socket.on('error', () => {});
+  if (!isAnswering(socket)) return true;
+  const what = req.method === 'CONNECT' ? 'a CONNECT' : 'an upgrade';
+  cutConnection(socket, new Fault('framing-forbidden', `${what} was sent before the request ahead of it was answered`, { remedy: 'wait for the answer, or use another connection' }), options);
+  return false;
 }
 
 /** Node leaves a socket that asked for an upgrade without a response; this one answers when there is none, and then closes. */
@@ -156,8 +169,8 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
   res.once('finish', () => {
     socket.off('close', onClose);
     res.detachSocket(socket);
-    socket.resume();
     socket.end();
+    closeGently(socket);
   });
   return res;
 }
@@ -165,18 +178,21 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
 type ParserError = NodeJS.ErrnoException & { reason?: string; rawPacket?: Buffer };
 
 function onClientError(error: ParserError, socket: Socket, options: HttpListenerOptions): void {
-  const fault = socket.writable ? faultOf(error, socket) : null;
+  const code = error.code ?? '';
+  // What comes after the last answer, or after the request that was to be the last, is not looked at (RFC 9112 §9.6).
+  if (code.startsWith('HPE_') && (isLastAnswered(socket) || (code === 'HPE_CLOSED_CONNECTION' && isAnswering(socket)))) return;
+  const fault = socket.writable ? faultOf(error, code, socket) : null;
   if (fault === null) {
     // Gone, or never said anything: a health check, a scan. Nobody to answer, nothing to report.
     socket.destroy();
     return;
   }
   const visit = visitOf(socket);
-  if (visit === null) refuseConnection(socket, fault, options);
-  else {
+  if (visit !== null) {
     visit.broke(fault);
     socket.destroySoon();
-  }
+  } else if (isAnswering(socket)) cutConnection(socket, fault, options);
+  else refuseConnection(socket, fault, options);
 }
 
 function refuseConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
@@ -185,8 +201,13 @@ function refuseConnection(socket: Socket, fault: Fault, options: HttpListenerOpt
   options.onConnectionFault(record, fault);
 }
 
-function faultOf(error: ParserError, socket: Socket): Fault | null {
-  const code = error.code ?? '';
+/** Where an answer would stand in the middle of another one: the client sees that one cut off, the log says why. */
+function cutConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
+  options.onConnectionFault(options.forms.record(addressOf(socket)), fault);
+  socket.destroy();
+}
+
+function faultOf(error: ParserError, code: string, socket: Socket): Fault | null {
   const { rawPacket } = error;
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
     return socket.bytesRead === 0 ? null : new Fault('request-timeout', 'the request headers did not arrive in time', { cause: error });

@@ -65,8 +65,7 @@ function proxyStatus(fault: Fault, name: string): string {
 export function refuseResponse(res: ServerResponse, fault: Fault, requestId: string, name: string): void {
   const refusal = compose(fault, requestId, name);
   const { socket } = res;
-  // A limit or a broken message may be about this connection: give it back.
-  if (fault.kind.blame === 'proxy') res.shouldKeepAlive = false;
+  if (isLast(res, fault)) res.shouldKeepAlive = false;
   res.writeHead(fault.kind.status, refusal.reason, refusal.headers.flat());
   res.end(refusal.body);
   if (socket !== null && !res.req.complete) {
@@ -80,6 +79,16 @@ export function refuseResponse(res: ServerResponse, fault: Fault, requestId: str
   }
 }
 
+/**
+ * Whether the connection ends with this answer: a limit may be about it, and
+ * where the next request begins must not be a matter of opinion. That it is
+ * when framing was refused, and when a client that asked for leave to send its
+ * body may now either send it or not (RFC 9110 §10.1.1).
+ */
+function isLast(res: ServerResponse, fault: Fault): boolean {
+  return fault.kind.blame === 'proxy' || fault.code === 'framing-forbidden' || fault.code === 'request-timeout' || res.req.headers.expect !== undefined;
+}
+
 /** The whole answer as it stands on the wire, for sockets that no HTTP response belongs to. */
 export function refusalText(fault: Fault, requestId: string, name: string): string {
   const refusal = compose(fault, requestId, name);
@@ -87,15 +96,20 @@ export function refusalText(fault: Fault, requestId: string, name: string): stri
   return `HTTP/1.1 ${fault.kind.status} ${refusal.reason}\r\n${lines}Connection: close\r\n\r\n${refusal.body}`;
 }
 
-/**
- * Answers on a bare socket and closes it. What the client still sends is read
- * and thrown away for a while: closing with unread bytes would reset the
- * connection, and the client would lose the answer.
- */
+/** Answers on a bare socket and closes it. */
 export function refuseSocket(socket: Duplex, fault: Fault, requestId: string, name: string): void {
   // The client may be gone by now; then there is nobody to tell.
   socket.on('error', () => {});
   socket.end(refusalText(fault, requestId, name));
+  closeGently(socket);
+}
+
+/**
+ * Closes a socket whose last words have been written. What the client still
+ * sends is read and thrown away for a while: closing with unread bytes would
+ * reset the connection, and the client would lose the answer.
+ */
+export function closeGently(socket: Duplex): void {
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), LINGER);
   timer.unref();
