@@ -14,9 +14,9 @@ export function explainUpstreamError(error: Error, { responded, bodyPending }: E
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   if (error instanceof errors.HeadersTimeoutError) {
-    // undici's clock for the response runs while the request is still being sent.
+    // While the request is still being sent, undici's clock runs out only if the upstream does not take it.
     return bodyPending
-      ? new Fault('request-timeout', 'the client stopped sending the request body', cause)
+      ? new Fault('upstream-silent', 'the upstream stopped taking the request body', cause)
       : new Fault('upstream-silent', 'the upstream accepted the request but did not begin to answer in time', cause);
   }
   if (error instanceof errors.BodyTimeoutError) return new Fault('upstream-silent', 'the upstream fell silent in the middle of the response', cause);
@@ -27,6 +27,11 @@ export function explainUpstreamError(error: Error, { responded, bodyPending }: E
       ...cause,
       remedy: "if it asks for a client certificate, set the destination's tls.certFile and tls.keyFile",
     });
+  }
+  if (isUncalledFor(error)) return new Fault('upstream-malformed', `the upstream sent what nobody asked for: ${error.message}`, cause);
+  // undici's name for any broken framing of a message with a Content-Length; before the response it is a contradiction.
+  if (error instanceof errors.ResponseContentLengthMismatchError && !responded) {
+    return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
   }
   if (error instanceof errors.ResponseContentLengthMismatchError || isConnectionLoss(error)) {
     return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
@@ -42,8 +47,13 @@ export function explainUpstreamError(error: Error, { responded, bodyPending }: E
 
 /** The connection went away, for whatever reason. */
 export function isConnectionLoss(error: Error): boolean {
-  if (error instanceof errors.SocketError) return true;
+  if (error instanceof errors.SocketError) return !isUncalledFor(error);
   if (error instanceof Fault) return error.code === 'upstream-cut';
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED';
+}
+
+/** undici's two words for a 100 without Expect and a 101 without Upgrade, upon which it closes the connection itself. */
+function isUncalledFor(error: Error): boolean {
+  return error instanceof errors.SocketError && (error.message === 'bad response' || error.message === 'bad upgrade');
 }

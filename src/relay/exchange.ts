@@ -7,56 +7,23 @@
  * reads and changes the same few fields.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { errors, type Dispatcher } from 'undici';
 import { Fault } from '../errors.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
+import type { ExchangeOwner, ExchangePlan } from './exchange-plan.ts';
 import { explainUpstreamError, isConnectionLoss } from './exchange-faults.ts';
 import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
 import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
 import { rawHeaders, rawTrailers, type RawFields } from './raw-fields.ts';
 import { RequestBody } from './request-body.ts';
-
-export interface ExchangePlan {
-  readonly pool: UpstreamPool;
-  readonly method: string;
-  /** Path and query, byte for byte as the upstream is to see them. */
-  readonly path: string;
-  /** Flat, ready for the upstream. */
-  readonly headers: string[];
-  /** SNI and Host name: constant for the pool. */
-  readonly serverName: string;
-  readonly hasBody: boolean;
-  /** The client asked for `100 Continue` before it sends its body. */
-  readonly expectsContinue: boolean;
-  /** `websocket` where the client wants the connection to become one. */
-  readonly upgrade: string | null;
-  /** Our `Via` on the response, or null. */
-  readonly via: string | null;
-  readonly mapLocation: ((value: string) => string) | null;
-  /** Longest time the client may leave us waiting to write, ms. */
-  readonly bodyTimeout: number;
-}
-
-/** Who started the exchange learns how it ended: exactly one call. */
-export interface ExchangeOwner {
-  /** Complete; the response has been handed to the client's socket. */
-  onDone(record: AccessRecord): void;
-  /** Failed. `answerable`: nothing was sent to the client yet, so the owner answers; otherwise the client saw a broken transfer. */
-  onFault(fault: Fault, record: AccessRecord, answerable: boolean): void;
-  /** The upstream agreed to the upgrade: the owner answers 101 and relays the two sockets, which it now owns. */
-  onUpgrade(upstream: Duplex, statusCode: number, headers: string[], record: AccessRecord): void;
-}
+import { findHeadFault, reasonPhrase } from './response-head.ts';
 
 /** More informational responses than this are an attack or a bug on the upstream's side. */
 const MAX_INFORMATIONAL = 32;
 
 /** RFC 9110 §9.2.2: may be repeated when the connection broke before any answer. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
-
-/** Node refuses other characters in a reason phrase. */
-const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const kExchange = Symbol('exchange');
 type ExchangedResponse = ServerResponse & { [kExchange]?: Exchange | undefined };
@@ -113,7 +80,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#connection = connection;
     connection.note(this.#record);
     const plan = this.#plan;
-    if (plan.hasBody) this.#body ??= new RequestBody(this.#req);
+    if (plan.hasBody) this.#body ??= new RequestBody(this.#req, plan.bodyTimeout);
     connection.client.dispatch(
       {
         method: plan.method,
@@ -147,6 +114,11 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
   onResponseStart(controller: Dispatcher.DispatchController, statusCode: number, _headers: unknown, statusMessage?: string): void {
     if (this.#ended) return;
     const raw = rawHeaders(controller);
+    const fault = findHeadFault(statusCode, raw);
+    if (fault !== null) {
+      this.#fail(fault);
+      return;
+    }
     if (statusCode < 200) {
       this.#relayInformational(statusCode, raw);
       return;
@@ -155,9 +127,8 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#record.firstByteMs = performance.now() - this.#record.startedAt;
     // Dates are the origin's (RFC 9110 §6.6.1): none is made up.
     res.sendDate = false;
-    const reason = statusMessage !== undefined && REASON_PHRASE.test(statusMessage) ? statusMessage : (STATUS_CODES[statusCode] ?? '');
     const chunks = res.useChunkedEncodingByDefault && this.#plan.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
-    res.writeHead(statusCode, reason, forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation, chunks));
+    res.writeHead(statusCode, reasonPhrase(statusCode, statusMessage), forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation, chunks, statusCode));
     this.#responded = true;
     this.#record.status = statusCode;
     res.on('drain', onClientDrain);
@@ -176,6 +147,12 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.#ended) return;
+    const broken = this.#connection?.socketError ?? null;
+    // undici takes a reset for the end where the close of the connection marks it.
+    if (broken !== null) {
+      this.onResponseError(controller, broken);
+      return;
+    }
     const raw = rawTrailers(controller);
     if (raw.length > 0) this.#res.addTrailers(forwardTrailers(raw));
     this.#end();
@@ -243,7 +220,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#req.httpVersionMinor === 0 && this.#req.httpVersionMajor === 1) return;
-    this.#res.writeInformation(statusCode, forwardResponseHeaders(raw, null, null));
+    this.#res.writeInformation(statusCode, forwardResponseHeaders(raw, null, null, true, statusCode));
   }
 
   #mayRetry(error: Error): boolean {
@@ -271,7 +248,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#end();
     this.#controller?.abort(fault);
     // Never a clean end for a broken transfer: the client must see it cut (docs/invariants.md).
-    if (!answerable) this.#res.destroy();
+    if (!answerable) cut(this.#req, this.#res);
     this.#owner.onFault(fault, this.#record, answerable);
   }
 
@@ -293,6 +270,12 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#connection = null;
     process.nextTick(release, this.#plan.pool, connection);
   }
+}
+
+/** RFC 9112 §6.3: for an HTTP/1.0 client the close is the end, so only a reset shows that this is none. */
+function cut(req: IncomingMessage, res: ServerResponse): void {
+  if (req.httpVersion === '1.0') res.socket?.resetAndDestroy();
+  res.destroy();
 }
 
 function release(pool: UpstreamPool, connection: PooledConnection): void {

@@ -170,15 +170,18 @@ function forwardedElement(rewrite: RequestRewrite): string {
  * @param via our `Via` value, or null for none.
  * @param mapLocation rewrites `Location` and `Content-Location`, or null to leave them.
  * @param chunks whether the client can get this response in chunks, and so its trailers.
+ * @param statusCode of the response: 1xx and 204 have no content, nor a length of it (RFC 9110 §8.6).
  */
 export function forwardResponseHeaders(
   raw: readonly (string | Buffer)[],
   via: string | null,
   mapLocation: ((value: string) => string) | null,
   chunks = true,
+  statusCode = 200,
 ): string[] {
   const hop = nominated(raw);
   const out: string[] = [];
+  const sizeless = statusCode < 200 || statusCode === 204;
   let announced = false;
   let sized = false;
   for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -187,7 +190,10 @@ export function forwardResponseHeaders(
     if (RESPONSE_DROPPED.has(lower) || hop?.has(lower) === true) continue;
     const value = text(raw[i + 1] ?? '');
     if (lower === 'trailer') announced = true;
-    else if (lower === 'content-length') sized = true;
+    else if (lower === 'content-length') {
+      if (sizeless) continue;
+      sized = true;
+    }
     const moved = mapLocation !== null && (lower === 'location' || lower === 'content-location');
     out.push(name, moved ? mapLocation(value) : value);
   }

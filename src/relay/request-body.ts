@@ -6,20 +6,33 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { Fault } from '../errors.ts';
 
 export class RequestBody extends Readable {
   /** Body bytes taken from the client so far. */
   bytes = 0;
   readonly #req: IncomingMessage;
+  readonly #clock: NodeJS.Timeout;
 
-  constructor(req: IncomingMessage) {
+  /** @param timeout longest silence, ms: of the client, or of an upstream that does not take what is there */
+  constructor(req: IncomingMessage, timeout: number) {
     super();
     this.#req = req;
+    // undici has a clock for the response only, and stops it while a body is on its way.
+    this.#clock = setTimeout(() => {
+      this.destroy(
+        req.isPaused()
+          ? new Fault('upstream-silent', `the upstream did not take the request body for ${timeout} ms`)
+          : new Fault('request-timeout', `the client sent nothing of the request body for ${timeout} ms`),
+      );
+    }, timeout);
     req.on('data', (chunk: Buffer) => {
       this.bytes += chunk.length;
+      this.#clock.refresh();
       if (!this.destroyed && !this.push(chunk)) req.pause();
     });
     req.on('end', () => {
+      clearTimeout(this.#clock);
       if (!this.destroyed) this.push(null);
     });
     // Cut in the middle: the upstream must not take the part for the whole.
@@ -32,11 +45,13 @@ export class RequestBody extends Readable {
   }
 
   override _read(): void {
+    if (this.#req.isPaused()) this.#clock.refresh();
     this.#req.resume();
   }
 
   /** Whoever reads no longer wants it: the rest is drained so that the client can finish and read its answer. */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    clearTimeout(this.#clock);
     if (!this.#req.readableEnded) this.#req.resume();
     callback(error);
   }

@@ -12,7 +12,7 @@ t.test('what undici reports, in our codes', async (t) => {
   const cases: [Error, FaultCode, Partial<{ responded: boolean; bodyPending: boolean }>?][] = [
     [new Fault('loop', 'x'), 'loop'],
     [new errors.HeadersTimeoutError(), 'upstream-silent'],
-    [new errors.HeadersTimeoutError(), 'request-timeout', { bodyPending: true }],
+    [new errors.HeadersTimeoutError(), 'upstream-silent', { bodyPending: true }],
     [new errors.BodyTimeoutError(), 'upstream-silent', { responded: true }],
     [new errors.HTTPParserError('x'), 'upstream-malformed'],
     [new errors.HeadersOverflowError(), 'upstream-malformed'],
@@ -21,6 +21,9 @@ t.test('what undici reports, in our codes', async (t) => {
     [coded('EPIPE'), 'upstream-cut'],
     [coded('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED'), 'tls-failed'],
     [coded('ERR_INVALID_CHAR'), 'upstream-malformed'],
+    [new errors.SocketError('bad response'), 'upstream-malformed'],
+    [new errors.SocketError('bad upgrade'), 'upstream-malformed'],
+    [new errors.ResponseContentLengthMismatchError(), 'upstream-malformed'],
     [new errors.ResponseContentLengthMismatchError(), 'upstream-cut', { responded: true }],
     [new errors.RequestContentLengthMismatchError(), 'framing-forbidden'],
     [new errors.InvalidArgumentError('x'), 'request-malformed'],
