@@ -13,6 +13,21 @@ export function quote(text: string): string {
   return `${quoted}"`;
 }
 
+/**
+ * As quote, for what is or should have been a URL or an authority: without
+ * user information and query, where passwords and tokens stand.
+ */
+export function quoteTarget(text: string): string {
+  const scheme = text.indexOf('://');
+  const start = scheme === -1 ? 0 : scheme + 3;
+  const slash = text.indexOf('/', start);
+  // The last one: whoever takes less for user information shows a piece of the password.
+  const at = (slash === -1 ? text : text.slice(0, slash)).lastIndexOf('@');
+  const shown = at < start ? text : `${text.slice(0, start)}***${text.slice(at)}`;
+  const query = shown.indexOf('?');
+  return quote(query === -1 ? shown : `${shown.slice(0, query)}?***`);
+}
+
 /** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
 export function show(text: string): string {
   return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);

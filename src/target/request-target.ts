@@ -5,7 +5,7 @@
  */
 import { Fault } from '../errors.ts';
 import { type Authority, formatAuthority, parseAuthority } from './host.ts';
-import { quote } from './quote.ts';
+import { quote, quoteTarget } from './quote.ts';
 
 export interface ConnectTarget extends Authority {
   readonly kind: 'connect';
@@ -69,7 +69,7 @@ function readHost(hostHeader: string | null, defaultPort: number): Authority | n
   const authority = parseAuthority(hostHeader, defaultPort);
   if (typeof authority !== 'string') return authority;
   // RFC 9112 §3.2: an invalid field value is answered with 400, whatever the request-target says.
-  throw new Fault('request-malformed', `The Host field ${quote(hostHeader)} ${authority}`, {
+  throw new Fault('request-malformed', `The Host field ${quoteTarget(hostHeader)} ${authority}`, {
     remedy: 'send "Host: name" or "Host: name:port"',
   });
 }
@@ -91,7 +91,7 @@ function connectMalformed(url: string, reason: string): Fault {
   const pathed = scheme !== null || end < rest.length;
   const meant = parseAuthority(rest.slice(0, end), scheme?.[1]?.toLowerCase() === 'http' ? HTTP_PORT : HTTPS_PORT);
   const found = pathed ? `has a ${scheme === null ? 'path' : 'scheme'}, but CONNECT takes host:port alone` : reason;
-  return new Fault('target-malformed', `The CONNECT target ${quote(url)} ${found}`, {
+  return new Fault('target-malformed', `The CONNECT target ${quoteTarget(url)} ${found}`, {
     remedy: `write CONNECT ${typeof meant === 'string' ? 'host:port' : formatAuthority(meant.host, meant.port)}`,
   });
 }
@@ -108,7 +108,7 @@ function parseAbsolute(method: string, url: string, hostHeader: string | null): 
   const authority = parseAuthority(url.slice(start, end), defaultPort);
   if (typeof authority === 'string') {
     const remedy = `write ${name}://host/path or ${name}://host:port/path`;
-    throw new Fault('target-malformed', `The authority ${quote(url.slice(start, end))} of the target ${authority}`, { remedy });
+    throw new Fault('target-malformed', `The authority ${quoteTarget(url.slice(start, end))} of the target ${authority}`, { remedy });
   }
   const { host, port } = authority;
   const named = readHost(hostHeader, defaultPort);
@@ -136,15 +136,15 @@ function notAbsolute(method: string, url: string, hostHeader: string | null): Fa
   const authority = parseAuthority(url, null);
   if (typeof authority !== 'string') {
     const meant = formatAuthority(authority.host, authority.port);
-    return new Fault('target-malformed', `The target ${quote(url)} is host:port, which is for CONNECT only`, {
+    return new Fault('target-malformed', `The target ${quoteTarget(url)} is host:port, which is for CONNECT only`, {
       remedy: `write CONNECT ${meant}, or a whole URL such as http://${meant}/`,
     });
   }
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
   if (scheme !== undefined && scheme !== 'http' && scheme !== 'https' && !scheme.includes('.')) {
-    return new Fault('scheme-not-supported', `The scheme of ${quote(url)} is not http or https`, { remedy: 'ask for an http:// or https:// URL' });
+    return new Fault('scheme-not-supported', `The scheme of ${quoteTarget(url)} is not http or https`, { remedy: 'ask for an http:// or https:// URL' });
   }
-  return new Fault('target-malformed', `The target ${quote(url)} is neither a path nor a whole URL`, {
+  return new Fault('target-malformed', `The target ${quoteTarget(url)} is neither a path nor a whole URL`, {
     remedy: 'write a path that begins with a slash, or a URL such as http://host/path',
   });
 }
@@ -171,7 +171,7 @@ function refuseForeignCharacters(url: string): void {
       code === HASH
         ? ['a fragment (#)', 'leave the fragment out, or write %23 where the character is meant']
         : ['a space, control or non-ASCII character', 'percent-encode it'];
-    throw new Fault('target-malformed', `The target ${quote(url)} has ${what} at position ${i}`, { remedy });
+    throw new Fault('target-malformed', `The target ${quoteTarget(url)} has ${what} at position ${i}`, { remedy });
   }
   if (url === '') throw new Fault('target-malformed', 'The target is empty', { remedy: 'write a path, a URL, or host:port for CONNECT' });
 }

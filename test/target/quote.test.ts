@@ -1,5 +1,5 @@
 import t from 'tap';
-import { quote, show } from '../../src/target/quote.ts';
+import { quote, quoteTarget, show } from '../../src/target/quote.ts';
 
 t.test('what a client sent stays on one short, printable line', async (t) => {
   t.equal(quote('/a b'), '"/a b"');
@@ -15,4 +15,22 @@ t.test('what a client sent stays on one short, printable line', async (t) => {
   t.equal(show(''), '""');
   t.equal(show('a b'), '"a b"');
   t.match(show('a'.repeat(201)), /\.\.\." \(201 characters\)$/);
+});
+
+t.test('user information and query of a target are never shown', async (t) => {
+  for (const [target, shown] of [
+    ['http://user:secret@eco.example/x', '"http://***@eco.example/x"'],
+    ['http://user:sec@ret@eco.example', '"http://***@eco.example"'],
+    ['http://user:sec?ret@eco.example', '"http://***@eco.example"'],
+    ['user:secret@eco.example:443', '"***@eco.example:443"'],
+    ['@eco.example', '"***@eco.example"'],
+    ['http://eco.example/x?token=secret', '"http://eco.example/x?***"'],
+    ['/x?token=secret#y', '"/x?***"'],
+    ['http://eco.example/a@b', '"http://eco.example/a@b"'],
+    ['/a@b', '"/a@b"'],
+    ['eco.example:443', '"eco.example:443"'],
+    ['', '""'],
+  ] as const) {
+    t.equal(quoteTarget(target), shown);
+  }
 });
