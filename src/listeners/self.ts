@@ -30,7 +30,9 @@ export function createSelfCheck(): SelfCheck {
       bound.set(port, addresses);
     },
     isSelf(address, port) {
-      if (bound.get(port)?.has(address) === true) return true;
+      const addresses = bound.get(port);
+      // Dialling the unspecified address reaches the loopback interface, whichever of its addresses the listener has.
+      if (addresses !== undefined && (addresses.has(address) || address === '0.0.0.0' || address === '::')) return true;
       return everywhere.has(port) && (local.has(address) || isLocal(address));
     },
   };

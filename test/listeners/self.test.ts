@@ -8,6 +8,10 @@ t.test('a listener on one address is that address and port only', async (t) => {
   t.ok(self.isSelf('127.0.0.1', 3128));
   t.notOk(self.isSelf('127.0.0.1', 3129), 'the next port');
   t.notOk(self.isSelf('127.0.0.2', 3128), 'the next address');
+  for (const unspecified of ['0.0.0.0', '::']) {
+    t.ok(self.isSelf(unspecified, 3128), `${unspecified} is dialled as loopback`);
+    t.notOk(self.isSelf(unspecified, 3129));
+  }
 });
 
 t.test('a listener on every address is this host by all its names', async (t) => {
