@@ -4,6 +4,7 @@
  * `admit` can make: so no form of request can dial undecided.
  */
 import type { Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { AddressGuard, Dialled, Dialler, DialTarget } from './dial/dial.ts';
 import { Fault } from './errors.ts';
@@ -18,11 +19,17 @@ import { formatAuthority } from './target/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 
-export interface EgressOptions {
-  readonly config: Pick<Config, 'limits' | 'timeouts'>;
+/** What a reload changes. */
+export interface EgressTerms {
+  readonly config: Pick<Config, 'destinations' | 'limits' | 'timeouts'>;
   readonly policy: Policy;
   readonly dialler: Dialler;
+}
+
+export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
+  /** Told of each decision. */
+  readonly remember: (ask: Ask, verdict: Verdict['verdict']) => void;
   /** Whether an address and port is one of our own listeners. */
   readonly isSelf: (address: string, port: number) => boolean;
 }
@@ -62,16 +69,53 @@ export class Permit {
 }
 
 export class Egress {
-  readonly policy: Policy;
-  readonly #options: EgressOptions;
+  #options: EgressOptions;
   readonly #limits: Limits;
-  readonly #guards = new Map<DestinationConfig, AddressGuard>();
-  readonly #pools = new Map<string, UpstreamPool>();
+  #guards = new Map<DestinationConfig, AddressGuard>();
+  readonly #pools = new Map<string, { pool: UpstreamPool; destination: DestinationConfig }>();
+  /** Out of use since a reload, until their last exchange has ended. */
+  readonly #retired = new Set<UpstreamPool>();
 
   constructor(options: EgressOptions) {
     this.#options = options;
-    this.policy = options.policy;
     this.#limits = new Limits(options.config.limits);
+  }
+
+  get policy(): Policy {
+    return this.#options.policy;
+  }
+
+  /**
+   * Other terms from now on. Pools of destinations that stay as they are stay
+   * too; the others keep no connection any more and serve who uses them now.
+   */
+  adopt(terms: EgressTerms): void {
+    const before = this.#options;
+    this.#options = { ...before, ...terms };
+    this.#limits.adopt(terms.config.limits);
+    this.#guards = new Map();
+    const samePools = isDeepStrictEqual(poolTerms(before.config), poolTerms(terms.config));
+    const kept = new Set(
+      terms.config.destinations.filter((next) => samePools && before.config.destinations.some((old) => isDeepStrictEqual(old, next))).map(({ name }) => name),
+    );
+    for (const [key, { pool, destination }] of this.#pools) {
+      if (kept.has(destination.name)) continue;
+      pool.retire();
+      this.#pools.delete(key);
+      this.#retired.add(pool);
+    }
+    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
+  }
+
+  /**
+   * Why the present terms would not admit what an earlier permit admitted; null when they would.
+   * @param address where it was dialled to, null while that is not known
+   */
+  revoked(permit: Permit, address: string | null, now: number): Fault | null {
+    const verdict = decide(this.policy, { ...permit.ask, now });
+    const judge = (known: string): Fault | null => this.#guard(verdict.destination ?? ANONYMOUS)(known, permit.ask.port);
+    const why = verdict.verdict === 'deny' ? denial(verdict) : address === null ? null : judge(address);
+    return why === null ? null : new Fault('revoked', `a reload took the permission away: ${why.message}`, why.remedy === null ? {} : { remedy: why.remedy });
   }
 
   /** The configured name of a client address, `-` for none. */
@@ -110,7 +154,14 @@ export class Egress {
    */
   async openTunnel(permit: Permit, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
     const { destination } = permit;
+    const terms = this.#options;
     const dialled = await this.#dial(destination, { host: permit.ask.host, port: permit.ask.port, tls: null }, signal);
+    // A reload meanwhile: the address was judged by terms that hold no longer.
+    const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address, Date.now());
+    if (revoked !== null) {
+      dialled.socket.destroy();
+      throw revoked;
+    }
     record.upstreamAddress = dialled.address;
     record.dnsMs = dialled.dnsMs;
     record.tcpMs = dialled.tcpMs;
@@ -121,27 +172,31 @@ export class Egress {
   pool(permit: Permit, origin: Origin): UpstreamPool {
     const { destination } = permit;
     const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port}`;
-    let pool = this.#pools.get(key);
-    if (pool === undefined) {
-      if (this.#pools.size >= POOLS_KEPT) this.#forgetEmptyPools();
-      pool = this.#createPool(destination, origin);
-      this.#pools.set(key, pool);
-    }
+    const known = this.#pools.get(key);
+    if (known !== undefined) return known.pool;
+    if (this.#pools.size >= POOLS_KEPT) this.#forgetEmptyPools();
+    const pool = this.#createPool(destination, origin);
+    this.#pools.set(key, { pool, destination });
     return pool;
   }
 
   /** Idle connections close now, active ones with their exchange. */
   close(): void {
-    for (const pool of this.#pools.values()) pool.close();
+    for (const pool of this.#allPools()) pool.close();
   }
 
   /** Every pooled connection closes now. */
   destroy(): void {
-    for (const pool of this.#pools.values()) pool.destroy();
+    for (const pool of this.#allPools()) pool.destroy();
+  }
+
+  #allPools(): UpstreamPool[] {
+    return [...Array.from(this.#pools.values(), ({ pool }) => pool), ...this.#retired];
   }
 
   #decide(ask: Ask, record: AccessRecord): Verdict {
     const verdict = decide(this.policy, ask);
+    this.#options.remember(ask, verdict.verdict);
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';
@@ -192,7 +247,7 @@ export class Egress {
   }
 
   #forgetEmptyPools(): void {
-    for (const [key, pool] of this.#pools) {
+    for (const [key, { pool }] of this.#pools) {
       if (pool.empty) this.#pools.delete(key);
     }
   }
@@ -200,4 +255,10 @@ export class Egress {
 
 function denial({ code, detail, remedy, challenges }: Deny): Fault {
   return new Fault(code, detail, { remedy, challenges });
+}
+
+/** What a pool was made with, besides its destination. */
+function poolTerms({ limits, timeouts }: EgressTerms['config']): unknown {
+  const { upstreamConnections, upstreamQueue, headerBytes } = limits;
+  return [upstreamConnections, upstreamQueue, headerBytes, timeouts];
 }

@@ -9,20 +9,28 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import type { Config } from './config/config.ts';
+import type { LoadResult } from './config/load.ts';
+import type { Dialler } from './dial/dial.ts';
 import { createDialler } from './dial/dialler.ts';
 import { dnsLookup, type Lookup, systemLookup } from './dial/lookup.ts';
 import { createResolver } from './dial/resolver.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
+import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
-import { type ConnectionCount, type HttpListener, openHttpListener } from './listeners/http-listener.ts';
+import { type HttpListener, openHttpListener } from './listeners/http-listener.ts';
 import { createSelfCheck } from './listeners/self.ts';
 import type { Visit } from './listeners/visit.ts';
 import { compilePolicy } from './policy/compile.ts';
+import { compareDecisions } from './reload/compare.ts';
+import { DecisionRing } from './reload/decision-ring.ts';
+import { keepWhatNeedsRestart, refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
+import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { formatAuthority } from './target/host.ts';
 import { AccessRecord } from './telemetry/access-record.ts';
+import type { PolicyNames } from './telemetry/cells.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import { createRequestIds } from './telemetry/request-id.ts';
@@ -43,6 +51,11 @@ export interface Service {
   /** Where it listens, HTTP in the order of the configuration. Throws before `start`. */
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly admin: AddressInfo };
   /**
+   * Takes another configuration over, or nothing of it. Whatever was refused
+   * shows on `/readyz` as a warning until something is applied. Calls queue up.
+   */
+  reload(candidate: LoadResult): Promise<ReloadOutcome>;
+  /**
    * Ends in order: not ready at once; after `timeouts.drainDelay` no new
    * connections; what is under way may end until `timeouts.drain` has passed,
    * and is then cut and logged. Resolves when all is closed.
@@ -59,18 +72,21 @@ export function createService(config: Config, deps: ServiceDeps): Service {
 }
 
 class RunningService implements Service {
-  readonly #config: Config;
+  #config: Config;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
   readonly #idleClock: IdleClock;
   readonly #self = createSelfCheck();
+  readonly #ring: DecisionRing;
+  readonly #lookup: Lookup | null;
   readonly #visits = new Set<Visit>();
   readonly #listeners: HttpListener[] = [];
-  readonly #policyHash: string;
+  #forms: HttpForms | null = null;
+  readonly #reloads: Reloads;
   readonly #hurry = new AbortController();
   #admin: Admin | null = null;
   #gateway: GatewayRouter | null = null;
-  #connections = 0;
+  readonly #connections: ConnectionCount;
   #draining = false;
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
@@ -78,23 +94,21 @@ class RunningService implements Service {
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
     const policy = compilePolicy(config);
-    this.#policyHash = policy.hash;
     this.#telemetry = createTelemetry({ config, policyHash: policy.hash, output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
-    const resolver = createResolver({
-      lookup: deps.lookup ?? (config.dns.servers.length > 0 ? dnsLookup(config.dns.servers) : systemLookup),
-      dns: config.dns,
-      timeout: config.timeouts.resolve,
-      onStale: (host, error) => {
-        this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
-      },
-    });
+    this.#lookup = deps.lookup ?? null;
+    this.#ring = new DecisionRing(config.reload.remember);
     this.#egress = new Egress({
       config,
       policy,
-      dialler: createDialler({ resolver, timeouts: config.timeouts }),
+      dialler: this.#createDialler(config),
       telemetry: this.#telemetry,
+      remember: (ask, verdict) => {
+        this.#ring.remember(ask, verdict);
+      },
       isSelf: (address, port) => this.#self.isSelf(address, port),
     });
+    this.#connections = new ConnectionCount(config.limits, this.#telemetry);
+    this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
   }
 
@@ -107,12 +121,13 @@ class RunningService implements Service {
     try {
       this.#gateway = await createGatewayRouter(this.#config.destinations);
       const forms = this.#createForms(this.#gateway);
+      this.#forms = forms;
       for (const listener of this.#config.listeners.http) {
         const opened = await openHttpListener({
           listener,
           config: this.#config,
           forms,
-          connections: this.#connectionCount(),
+          connections: this.#connections,
           onConnectionFault: (record, fault) => {
             this.#refusedConnection(record, fault);
           },
@@ -131,7 +146,7 @@ class RunningService implements Service {
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
       admin: formatAuthority(admin.address, admin.port),
-      policy: this.#policyHash,
+      policy: this.#egress.policy.hash,
       version: VERSION,
     });
   }
@@ -162,6 +177,38 @@ class RunningService implements Service {
     return this.#ending;
   }
 
+  reload(candidate: LoadResult): Promise<ReloadOutcome> {
+    return this.#reloads.submit(candidate);
+  }
+
+  /** Everything new is made first, then taken over in one turn: no request sees half of it. */
+  async #adopt(wanted: Config): Promise<ReloadOutcome> {
+    const { config, needRestart } = keepWhatNeedsRestart(this.#config, wanted);
+    const policy = compilePolicy(config);
+    const changes = compareDecisions(this.#ring.entries(), policy, Date.now());
+    if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
+    const dialler = this.#createDialler(config);
+    const gateway = await createGatewayRouter(config.destinations);
+    const before = this.#gateway;
+    if (this.#draining || this.#forms === null || before === null) {
+      await gateway.close();
+      return { result: 'refused', reasons: ['The proxy is not running.'], changes };
+    }
+    this.#config = config;
+    this.#gateway = gateway;
+    this.#ring.adopt(config.reload.remember);
+    this.#idleClock.adopt({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge });
+    this.#connections.adopt(config.limits);
+    this.#forms.adopt({ config, gateway });
+    this.#egress.adopt({ config, policy, dialler });
+    this.#telemetry.policyChanged(namesOf(config, policy.hash));
+    let cut = 0;
+    const now = Date.now();
+    for (const visit of this.#visits) if (visit.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+    await before.close();
+    return { result: 'applied', policyHash: policy.hash, changes, needRestart, tunnelsCut: cut };
+  }
+
   async #end(): Promise<void> {
     const cut = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
     if (this.#visits.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#visits.size });
@@ -179,6 +226,19 @@ class RunningService implements Service {
     await this.#admin?.close();
     this.#telemetry.notice('info', 'eco-egress has ended');
     await this.#telemetry.close();
+  }
+
+  #createDialler(config: Config): Dialler {
+    const { dns, timeouts } = config;
+    const resolver = createResolver({
+      lookup: this.#lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup),
+      dns,
+      timeout: timeouts.resolve,
+      onStale: (host, error) => {
+        this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
+      },
+    });
+    return createDialler({ resolver, timeouts });
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
@@ -201,21 +261,6 @@ class RunningService implements Service {
     });
   }
 
-  #connectionCount(): ConnectionCount {
-    return {
-      enter: () => {
-        if (this.#connections >= this.#config.limits.connections) return false;
-        this.#connections += 1;
-        this.#telemetry.clientConnections(1);
-        return true;
-      },
-      leave: () => {
-        this.#connections -= 1;
-        this.#telemetry.clientConnections(-1);
-      },
-    };
-  }
-
   #refusedConnection(record: AccessRecord, fault: Fault): void {
     record.client = this.#egress.clientName(record.clientAddress);
     record.code = fault.code;
@@ -229,18 +274,22 @@ class RunningService implements Service {
     const reasons: string[] = [];
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
     if (this.#draining) reasons.push('The proxy is draining.');
-    return { ready: reasons.length === 0, reasons, warnings: [] };
+    return { ready: reasons.length === 0, reasons, warnings: this.#reloads.warnings };
   }
 
   #info(): AdminInfo {
     return {
       version: VERSION,
-      policyHash: this.#policyHash,
+      policyHash: this.#egress.policy.hash,
       config: this.#config,
       tunnels: this.#egress.count('tunnels'),
       exchanges: this.#egress.count('exchanges'),
     };
   }
+}
+
+function namesOf(config: Config, hash: string): PolicyNames {
+  return { hash, clients: config.clients.map(({ name }) => name), destinations: config.destinations.map(({ name }) => name) };
 }
 
 /** A wait cut short by `close` has done its duty. */

@@ -3,6 +3,7 @@ import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatFindings } from '../config/format-findings.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
+import type { ReadFile } from '../config/tls-files.ts';
 import type { CommandIo } from './io.ts';
 
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
@@ -13,9 +14,13 @@ export function chooseConfigFile(option: string | undefined, env: CommandIo['env
 }
 
 /** Null when the file is faulty: every fault is then on stderr, and the command ends with EXIT.usage. */
-export function openConfig(option: string | undefined, io: CommandIo): (Extract<LoadResult, { ok: true }> & { file: string }) | null {
+export function openConfig(
+  option: string | undefined,
+  io: CommandIo,
+  readFile?: ReadFile,
+): (Extract<LoadResult, { ok: true }> & { file: string }) | null {
   const file = chooseConfigFile(option, io.env);
-  const result = loadConfig({ file, env: io.env });
+  const result = loadConfig({ file, env: io.env, ...(readFile === undefined ? {} : { readFile }) });
   if (result.ok) return { ...result, file };
   const heading = result.faults.length === 1 ? `One fault in ${file}: mend it and try again.` : `${result.faults.length} faults in ${file}: mend them and try again.`;
   io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);

@@ -1,6 +1,8 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
 import closeWithGrace from 'close-with-grace';
-import { createService } from '../service.ts';
+import { loadConfig } from '../config/load.ts';
+import { ReadFiles } from '../config/read-files.ts';
+import { createService, type Service } from '../service.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
 import { openConfig } from './open-config.ts';
@@ -9,13 +11,20 @@ export interface ServeOptions {
   readonly config?: string;
 }
 
+/** Between two looks at the configuration's files, ms. */
+const LOOK_EVERY = 1_000;
+/** Signals this close together, ms, are one: a terminal sends Ctrl-C to npm and to us, and npm passes it on. */
+const SAME_PRESS = 500;
+
 /**
  * Resolves to an exit code when it could not start. Once running, the first
- * SIGTERM or SIGINT drains and ends the process with 0, a second one ends it
- * at once; an error nobody caught cuts everything, is logged, and ends it with 1.
+ * SIGTERM or SIGINT drains and ends the process with 0, a later one ends it at
+ * once; SIGHUP, or a change of its files, reloads the configuration; an error
+ * nobody caught cuts everything, is told, and ends the process with 1.
  */
 export async function run(options: ServeOptions, io: CommandIo): Promise<number> {
-  const opened = openConfig(options.config, io);
+  const files = new ReadFiles();
+  const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
   const service = createService(opened.config, { logDestination: io.stdout });
   try {
@@ -24,7 +33,25 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
     io.stderr.write(`eco-egress could not start: ${explain(error)}\n`);
     return EXIT.failed;
   }
-  closeWithGrace({ delay: false, logger: false, onSecondSignal: () => io.stderr.write('second signal: ending at once\n') }, async ({ err }) => {
+  const reload = (): Promise<unknown> => {
+    files.begin();
+    return service.reload(loadConfig({ file: opened.file, env: io.env, readFile: files.read }));
+  };
+  // An outcome is told by the service; what rejects is a bug, and ends the process as one.
+  process.on('SIGHUP', () => void reload());
+  if (opened.config.reload.watch) {
+    setInterval(() => {
+      if (files.changed()) void reload();
+    }, LOOK_EVERY).unref();
+  }
+  endOnSignals(service, io);
+  return new Promise(() => {
+    // Never settles: from here on the signals end the process.
+  });
+}
+
+function endOnSignals(service: Service, io: CommandIo): void {
+  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'] }, async ({ err }) => {
     if (err === undefined) {
       await service.drain();
       return;
@@ -32,9 +59,17 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
     io.stderr.write(`eco-egress ends on an error that nothing caught: ${err.stack ?? err.message}\n`);
     await service.close();
   });
-  return new Promise(() => {
-    // Never settles: from here on the signals end the process.
-  });
+  let asked: number | null = null;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (asked === null) {
+      asked = performance.now();
+      end.close();
+    } else if (performance.now() - asked > SAME_PRESS) {
+      io.stderr.write(`second ${signal}: ending at once\n`);
+      process.exit(EXIT.failed);
+    }
+  };
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
 }
 
 function explain(error: unknown): string {

@@ -17,6 +17,7 @@ import { quote } from '../target/quote.ts';
 import { parseRequestTarget } from '../target/request-target.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
+import type { ClientPeer } from './trusted-peers.ts';
 import { Visit, type VisitContext } from './visit.ts';
 
 export interface FormsOptions {
@@ -31,7 +32,12 @@ export interface FormsOptions {
 export interface Arrival {
   /** Forms its listener takes. */
   readonly forms: readonly HttpForm[];
-  readonly clientAddress: string;
+  /** Who asks, as far as the connection and its trusted peers tell. */
+  readonly peer: ClientPeer;
+  /** Address at the other end of the connection: another than the peer's where a trusted peer speaks for it. */
+  readonly neighbour: string;
+  /** Why it cannot be told who asks: the request is refused with it. */
+  readonly fault: Fault | null;
   readonly expectsContinue: boolean;
   /** Early bytes of an upgrade; null when the client asks for none. */
   readonly upgradeHead: Buffer | null;
@@ -43,10 +49,15 @@ const DEFAULT_PORT = { http: 80, https: 443 } as const;
 const OPERATIONS = new Set(['/metrics', '/healthz', '/readyz']);
 
 export class HttpForms {
-  readonly #options: FormsOptions;
+  #options: FormsOptions;
 
   constructor(options: FormsOptions) {
     this.#options = options;
+  }
+
+  /** Requests from now on follow this; those under way go on as they began. */
+  adopt(changes: Pick<FormsOptions, 'config' | 'gateway'>): void {
+    this.#options = { ...this.#options, ...changes };
   }
 
   /** A record for a request that never became one, or for one that begins. */
@@ -56,7 +67,7 @@ export class HttpForms {
 
   /** Any request but CONNECT. Everything that goes wrong is answered on `res`. */
   onRequest(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, res, req.socket, arrival.upgradeHead);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, res, req.socket, arrival.upgradeHead);
     try {
       this.#serve(visit, req, res, arrival);
     } catch (error) {
@@ -66,24 +77,24 @@ export class HttpForms {
 
   /** A request that the listener itself turns away. */
   refuse(req: IncomingMessage, res: ServerResponse, arrival: Arrival, fault: Fault): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, res, req.socket, null);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, res, req.socket, null);
     visit.record.method = req.method ?? '-';
     visit.refuse(fault);
   }
 
   /** `head` is what the client sent after the CONNECT without waiting; it stays unread until the dial is done. */
   onConnect(req: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.clientAddress), req, null, socket, head);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, null, socket, head);
     try {
       const { record } = visit;
-      const summary = this.#begin(visit, req);
+      const summary = this.#begin(visit, req, arrival);
       // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
       if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
       const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
       this.#take(visit, 'connect', arrival);
       record.host = target.kind === 'connect' ? target.host : '-';
       record.port = target.kind === 'connect' ? target.port : 0;
-      const ask = { form: 'connect', ...asker(record), host: record.host, port: record.port, method: null, path: null } as const;
+      const ask = { form: 'connect', ...asker(arrival.peer), host: record.host, port: record.port, method: null, path: null } as const;
       const permit = this.#options.egress.admit(ask, 'tunnels', record);
       visit.hold(permit);
       void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal));
@@ -94,7 +105,7 @@ export class HttpForms {
 
   #serve(visit: Visit, req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
     const { record } = visit;
-    const summary = this.#begin(visit, req);
+    const summary = this.#begin(visit, req, arrival);
     const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion);
     switch (target.kind) {
       case 'absolute':
@@ -118,7 +129,7 @@ export class HttpForms {
             this.#exchange(visit, res, summary, arrival, 'gateway', route.origin, route.target, route);
           },
           onNone: () => {
-            this.#refuseRouteless(record);
+            this.#refuseRouteless(record, arrival.peer);
           },
           onError: (error) => {
             visit.refuse(Fault.from(error));
@@ -132,11 +143,12 @@ export class HttpForms {
   }
 
   /** What holds for every form: note who asks, refuse ambiguous framing and our own requests coming back. */
-  #begin(visit: Visit, req: IncomingMessage): HeaderSummary {
+  #begin(visit: Visit, req: IncomingMessage, arrival: Arrival): HeaderSummary {
     const { config } = this.#options;
     const { record } = visit;
     const raw = req.rawHeaders;
     record.method = req.method ?? '-';
+    if (arrival.fault !== null) throw arrival.fault;
     const summary = summarise(raw);
     const trace = readTraceparent(summary.traceparent);
     if (trace !== null) {
@@ -187,7 +199,7 @@ export class HttpForms {
     record.path = pathOf(target);
     // undici sends no asterisk-form, and a partner's API has no use for it.
     if (target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
-    const ask = { form, ...asker(record), host: origin.host, port: origin.port, method: record.method, path: record.path };
+    const ask = { form, ...asker(arrival.peer), host: origin.host, port: origin.port, method: record.method, path: record.path };
     const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
     visit.hold(permit);
     const headers = forwardRequestHeaders(req.rawHeaders, {
@@ -195,7 +207,7 @@ export class HttpForms {
       headers: config.headers,
       authority: authorityFor(origin),
       httpVersion: req.httpVersion,
-      clientAddress: record.clientAddress,
+      clientAddress: arrival.neighbour,
       clientHost: summary.hosts[0] ?? '',
     });
     visit.startExchange(res, {
@@ -214,12 +226,12 @@ export class HttpForms {
   }
 
   /** Neither a destination's Host nor a gateway prefix: judged as what it most looks like, a steered request for an unknown host. */
-  #refuseRouteless(record: AccessRecord): never {
+  #refuseRouteless(record: AccessRecord, peer: ClientPeer): never {
     const { gateway, egress } = this.#options;
     record.form = 'host-routed';
     if (record.host !== '-') {
       const { host, port, method, path } = record;
-      const verdict = egress.judge({ form: 'host-routed', ...asker(record), host, port, method, path }, record);
+      const verdict = egress.judge({ form: 'host-routed', ...asker(peer), host, port, method, path }, record);
       if (verdict !== null && verdict.code !== 'host-not-allowed') throw verdict;
     }
     record.verdict = 'deny';
@@ -232,9 +244,9 @@ export class HttpForms {
   }
 }
 
-/** Who asks, and when: nothing but the address is verified here. */
-function asker(record: AccessRecord): Pick<Ask, 'peer' | 'now'> {
-  return { peer: { address: record.clientAddress, user: null, token: null, sans: [], rejected: null }, now: Date.now() };
+/** Who asks, and when. */
+function asker({ address, sans }: ClientPeer): Pick<Ask, 'peer' | 'now'> {
+  return { peer: { address, user: null, token: null, sans, rejected: null }, now: Date.now() };
 }
 
 /** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */

@@ -5,21 +5,17 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
-import { Fault, type FaultCode } from '../errors.ts';
+import { Fault } from '../errors.ts';
 import { quote } from '../target/quote.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
+import type { ConnectionCount } from './connection-count.ts';
 import type { Arrival, HttpForms } from './http-forms.ts';
+import { parserFault, type ParserError } from './parser-fault.ts';
+import { receiveProxyHeader } from './proxied-socket.ts';
 import { closeGently, refuseSocket } from './refuse.ts';
+import { connectionPeer, createPeerReader, noteProxyHeader, type PeerReader } from './trusted-peers.ts';
 import { isAnswering, isLastAnswered, noteResponse } from './turn.ts';
 import { visitOf } from './visit.ts';
-import { recognise } from './wrong-protocol.ts';
-
-/** Client connections of all listeners together. */
-export interface ConnectionCount {
-  /** False when the limit is reached. Each true is answered by one `leave`. */
-  enter(): boolean;
-  leave(): void;
-}
 
 export interface HttpListenerOptions {
   readonly listener: HttpListenerConfig;
@@ -43,16 +39,6 @@ export interface HttpListener {
 /** TCP keep-alive, ms: below the idle timeouts of NAT and firewalls on the way. */
 const TCP_KEEPALIVE = 30_000;
 
-/** Faults of Node's parser that are about where the message ends, the ground of request smuggling. */
-const FRAMING_ERRORS: ReadonlySet<string> = new Set([
-  'HPE_INVALID_TRANSFER_ENCODING',
-  'HPE_UNEXPECTED_CONTENT_LENGTH',
-  'HPE_INVALID_CONTENT_LENGTH',
-  'HPE_INVALID_CHUNK_SIZE',
-  'HPE_CHUNK_EXTENSIONS_OVERFLOW',
-  'HPE_STRICT',
-]);
-
 /** @throws when the address cannot be bound, with the system's error */
 export async function openHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
   const { limits, timeouts } = options.config;
@@ -74,7 +60,9 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
   // Node would drop fields beyond its own limit in silence; HttpForms counts them aloud.
   server.maxHeadersCount = 0;
   const sockets = new Set<Socket>();
-  attach(server, sockets, options);
+  /** Those among them whose PROXY header has not come yet: the server does not know of them. */
+  const awaited = new Set<Socket>();
+  attach(server, sockets, awaited, options);
   await listen(server, options.listener);
   const closed = new Promise<void>((resolve) => {
     server.once('close', resolve);
@@ -85,6 +73,7 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
     closed,
     stop() {
       server.close();
+      for (const socket of awaited) socket.destroy();
     },
     destroy() {
       for (const socket of sockets) socket.destroy();
@@ -92,26 +81,30 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
   };
 }
 
-function attach(server: Server, sockets: Set<Socket>, options: HttpListenerOptions): void {
+function attach(server: Server, sockets: Set<Socket>, awaited: Set<Socket>, options: HttpListenerOptions): void {
   const { forms, listener, connections } = options;
-  const arrive = (req: IncomingMessage, expectsContinue: boolean, upgradeHead: Buffer | null): Arrival => ({
-    forms: listener.forms,
-    clientAddress: addressOf(req.socket),
-    expectsContinue,
-    upgradeHead,
-  });
+  const peers = createPeerReader(listener);
+  const arrive = (req: IncomingMessage, expectsContinue: boolean, upgradeHead: Buffer | null): Arrival => {
+    const neighbour = connectionPeer(req.socket);
+    const peer = peers.read(req.socket, req.rawHeaders);
+    const fault = peer instanceof Fault ? peer : null;
+    return { forms: listener.forms, peer: peer instanceof Fault ? neighbour : peer, neighbour: neighbour.address, fault, expectsContinue, upgradeHead };
+  };
 
-  server.on('connection', (socket: Socket) => {
+  const admit = (socket: Socket): boolean => {
     if (!connections.enter()) {
-      refuseConnection(socket, new Fault('limit-reached', `${options.config.limits.connections} client connections are open`, { retryAfter: 1, remedy: 'raise limits.connections' }), options);
-      return;
+      refuseConnection(socket, new Fault('limit-reached', `${connections.limit} client connections are open`, { retryAfter: 1, remedy: 'raise limits.connections' }), options);
+      return false;
     }
     sockets.add(socket);
     socket.once('close', () => {
       sockets.delete(socket);
       connections.leave();
     });
-  });
+    return true;
+  };
+  if (listener.proxyProtocol === 'off') server.on('connection', admit);
+  else serveBehindProxyHeader(server, admit, awaited, peers, options);
   // A connection that was refused above still has Node's parser on it: what it sends is not served. Neither is what
   // stands behind the request whose answer was announced as the last (RFC 9112 §9.6).
   const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket) || isLastAnswered(req.socket);
@@ -139,6 +132,40 @@ function attach(server: Server, sockets: Set<Socket>, options: HttpListenerOptio
   });
   server.on('clientError', (error: ParserError, socket: Socket) => {
     onClientError(error, socket, options);
+  });
+}
+
+/**
+ * Connections of trusted peers are given to node:http once their PROXY header
+ * has been read. The server listens itself all the same: its own clocks run
+ * only then (docs/decisions/0080-proxy-protocol.md).
+ */
+function serveBehindProxyHeader(server: Server, admit: (socket: Socket) => boolean, awaited: Set<Socket>, peers: PeerReader, options: HttpListenerOptions): void {
+  const serve = server.listeners('connection');
+  server.removeAllListeners('connection');
+  const handOver = (socket: Socket): void => {
+    for (const listener of serve) listener.call(server, socket);
+  };
+  server.on('connection', (socket: Socket) => {
+    if (!admit(socket)) return;
+    if (!peers.trusts(socket)) {
+      handOver(socket);
+      return;
+    }
+    awaited.add(socket);
+    receiveProxyHeader(socket, {
+      timeout: options.config.timeouts.requestHeaders,
+      onHeader(header) {
+        noteProxyHeader(socket, header);
+        handOver(socket);
+      },
+      onFault(fault) {
+        refuseConnection(socket, fault, options);
+      },
+      onEnd() {
+        awaited.delete(socket);
+      },
+    });
   });
 }
 
@@ -175,13 +202,11 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
   return res;
 }
 
-type ParserError = NodeJS.ErrnoException & { reason?: string; rawPacket?: Buffer };
-
 function onClientError(error: ParserError, socket: Socket, options: HttpListenerOptions): void {
   const code = error.code ?? '';
   // What comes after the last answer, or after the request that was to be the last, is not looked at (RFC 9112 §9.6).
   if (code.startsWith('HPE_') && (isLastAnswered(socket) || (code === 'HPE_CLOSED_CONNECTION' && isAnswering(socket)))) return;
-  const fault = socket.writable ? faultOf(error, code, socket) : null;
+  const fault = socket.writable ? parserFault(error, socket, options.listener.proxyProtocol) : null;
   if (fault === null) {
     // Gone, or never said anything: a health check, a scan. Nobody to answer, nothing to report.
     socket.destroy();
@@ -196,35 +221,15 @@ function onClientError(error: ParserError, socket: Socket, options: HttpListener
 }
 
 function refuseConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
-  const record = options.forms.record(addressOf(socket));
+  const record = options.forms.record(connectionPeer(socket).address);
   refuseSocket(socket, fault, record.requestId, options.config.name);
   options.onConnectionFault(record, fault);
 }
 
 /** Where an answer would stand in the middle of another one: the client sees that one cut off, the log says why. */
 function cutConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
-  options.onConnectionFault(options.forms.record(addressOf(socket)), fault);
+  options.onConnectionFault(options.forms.record(connectionPeer(socket).address), fault);
   socket.destroy();
-}
-
-function faultOf(error: ParserError, code: string, socket: Socket): Fault | null {
-  const { rawPacket } = error;
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
-    return socket.bytesRead === 0 ? null : new Fault('request-timeout', 'the request headers did not arrive in time', { cause: error });
-  }
-  if (code === 'HPE_HEADER_OVERFLOW') return new Fault('headers-too-large', 'the header section is larger than limits.headerBytes', { cause: error });
-  if (code === 'HPE_INVALID_EOF_STATE' || !code.startsWith('HPE_')) return null;
-  // Only what stands first on a connection can be another protocol.
-  const mistake = socket.bytesRead === rawPacket?.length ? recognise(rawPacket) : null;
-  if (mistake !== null) return mistake;
-  const kind: FaultCode = FRAMING_ERRORS.has(code) ? 'framing-forbidden' : 'request-malformed';
-  return new Fault(kind, `${error.reason ?? error.message} (${code})`, { cause: error });
-}
-
-/** An IPv4 client of a dual-stack listener is known by its IPv4 address. */
-function addressOf(socket: Socket): string {
-  const address = socket.remoteAddress ?? '-';
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
 }
 
 function listen(server: Server, { host, port }: HttpListenerConfig): Promise<void> {

@@ -64,19 +64,23 @@ function proxyStatus(fault: Fault, name: string): string {
  */
 export function refuseResponse(res: ServerResponse, fault: Fault, requestId: string, name: string): void {
   const refusal = compose(fault, requestId, name);
-  const { socket } = res;
   if (isLast(res, fault)) res.shouldKeepAlive = false;
+  res.once('finish', endRestOfBody);
   res.writeHead(fault.kind.status, refusal.reason, refusal.headers.flat());
   res.end(refusal.body);
-  if (socket !== null && !res.req.complete) {
-    const timer = setTimeout(() => {
-      if (!res.req.complete) socket.destroy();
-    }, LINGER);
-    timer.unref();
-    socket.once('close', () => {
-      clearTimeout(timer);
-    });
-  }
+}
+
+/** Node reads what is left of the request body; this bounds for how long. */
+function endRestOfBody(this: ServerResponse): void {
+  const { req } = this;
+  if (req.complete) return;
+  const timer = setTimeout(() => {
+    if (!req.complete) req.socket.destroy();
+  }, LINGER);
+  timer.unref();
+  req.once('close', () => {
+    clearTimeout(timer);
+  });
 }
 
 /**

@@ -133,6 +133,20 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     else this.#exchange.abort(fault);
   }
 
+  /**
+   * The policy has changed: a tunnel, open or being dialled, that it no longer
+   * permits is closed. Exchanges end as they began: what they were is over in
+   * a moment, and half of it cannot be taken back.
+   * @param revoke why a permit, to this address if it is known yet, holds no longer; or null
+   * @returns whether it was closed
+   */
+  recheck(revoke: (permit: Permit, address: string | null) => Fault | null): boolean {
+    if (this.#permit === null || (this.#tunnel === null && this.#dial === null)) return false;
+    const fault = revoke(this.#permit, this.#tunnel === null ? null : this.record.upstreamAddress);
+    if (fault !== null) this.cut(fault);
+    return fault !== null;
+  }
+
   /** The proxy gives up on it: the drain deadline. */
   cut(fault: Fault): void {
     this.#dial?.abort();

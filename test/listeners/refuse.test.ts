@@ -1,9 +1,11 @@
 import { once } from 'node:events';
+import { Agent, type IncomingMessage, request } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { parseList } from 'structured-headers';
 import t from 'tap';
 import { Fault, FAULTS, type FaultCode } from '../../src/errors.ts';
 import { refusalText, refuseSocket } from '../../src/listeners/refuse.ts';
+import { startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 
 function read(text: string): { status: string; headers: Map<string, string>; body: string } {
@@ -62,4 +64,27 @@ t.test('a client that keeps sending still gets the answer', async (t) => {
   const closed = once(client, 'close');
   client.end();
   await closed;
+});
+
+t.test('refusals on one kept connection leave nothing behind on it', async (t) => {
+  const lab = await startLab(t);
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error): void => {
+    warnings.push(warning);
+  };
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.teardown(() => {
+    agent.destroy();
+  });
+  for (let i = 0; i < 30; i += 1) {
+    const req = request(`${lab.url}/nowhere`, { agent, method: i % 2 === 0 ? 'GET' : 'POST' });
+    req.end(i % 2 === 0 ? undefined : 'body');
+    const [res] = (await once(req, 'response')) as [IncomingMessage];
+    t.equal(res.statusCode, 403);
+    res.resume();
+    await once(res, 'end');
+  }
+  t.same(warnings, []);
 });

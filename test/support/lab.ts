@@ -8,9 +8,10 @@ import { createServer as createHttpsServer } from 'node:https';
 import { Writable } from 'node:stream';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
-import { loadConfig } from '../../src/config/load.ts';
+import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { type Authority, createAuthority } from '../../src/demo/authority.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
+import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createService, type Service } from '../../src/service.ts';
 import { listen } from './listen.ts';
 import { readScrape, type Scrape } from './prometheus.ts';
@@ -34,6 +35,7 @@ export interface Draft {
   readonly limits: Section;
   readonly timeouts: Section;
   readonly dns: Section;
+  reload?: Section;
 }
 
 export interface LabOptions {
@@ -67,6 +69,8 @@ export interface Lab {
   readonly log: readonly LogLine[];
   /** The first line, already written or yet to come, that fits. */
   logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Offers the running proxy the configuration as it was before `configure`, changed by `change`. */
+  reload(change: (draft: Draft) => void): Promise<ReloadOutcome>;
   /** Scrapes `/metrics`. */
   scrape(): Promise<Scrape>;
 }
@@ -84,9 +88,12 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
   const { authority, certPem, keyPem } = await labCertificates();
   const upstream = await startUpstream(t, certPem, keyPem, options.onRequest ?? tellWhatWasSeen);
   const ports = { https: upstream.httpsPort, http: upstream.httpPort };
-  const draft = baseDraft(ports);
-  options.configure?.(draft, ports);
-  const loaded = loadConfig({ file: '/lab/egress.yaml', env: {}, readFile: (path) => (path.endsWith('ca.pem') ? authority.certPem : stringify(draft)) });
+  const load = (change?: (draft: Draft) => void): LoadResult => {
+    const draft = baseDraft(ports);
+    change?.(draft);
+    return loadConfig({ file: '/lab/egress.yaml', env: {}, readFile: (path) => (path.endsWith('ca.pem') ? authority.certPem : stringify(draft)) });
+  };
+  const loaded = load((draft) => options.configure?.(draft, ports));
   if (!loaded.ok) throw new Error(`the lab's configuration is faulty: ${JSON.stringify(loaded.faults, null, 2)}`);
   const log = new LogReader();
   const service = createService(loaded.config, {
@@ -107,6 +114,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     url: `http://127.0.0.1:${http.port}`,
     adminUrl,
     log: log.lines,
+    reload: (change) => service.reload(load(change)),
     logged: (fits) => log.find(fits),
     scrape: async () => readScrape(await (await fetch(`${adminUrl}/metrics`)).text()),
   };

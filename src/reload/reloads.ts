@@ -1,0 +1,41 @@
+/** Offers configurations to the running proxy one after the other, counts and tells what became of each. */
+import type { Config } from '../config/config.ts';
+import type { LoadResult } from '../config/load.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import { refuseFaulty, type ReloadOutcome, reportReload } from './outcome.ts';
+
+export class Reloads {
+  readonly #telemetry: Telemetry;
+  readonly #adopt: (config: Config) => Promise<ReloadOutcome>;
+  #latest: Promise<unknown> = Promise.resolve();
+  #warnings: readonly string[] = [];
+
+  /** @param adopt takes a whole configuration over, or nothing of it */
+  constructor(telemetry: Telemetry, adopt: (config: Config) => Promise<ReloadOutcome>) {
+    this.#telemetry = telemetry;
+    this.#adopt = adopt;
+  }
+
+  /** Why the latest configuration offered is not, or not wholly, in force. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** Waits for the ones before it. Rejects only with what `adopt` throws, which is a bug; the old configuration then stays. */
+  submit(candidate: LoadResult): Promise<ReloadOutcome> {
+    const outcome = this.#latest.then(() => this.#offer(candidate));
+    this.#latest = outcome.catch(() => {});
+    return outcome;
+  }
+
+  async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
+    const outcome = candidate.ok ? await this.#adopt(candidate.config) : refuseFaulty(candidate.faults);
+    this.#warnings =
+      outcome.result === 'refused'
+        ? ['The latest configuration was refused; the one before it is in force.', ...outcome.reasons]
+        : outcome.needRestart.map((key) => `The change of ${key} takes effect at the next start.`);
+    this.#telemetry.policyReloaded(outcome.result);
+    reportReload(this.#telemetry, outcome);
+    return outcome;
+  }
+}

@@ -1,0 +1,198 @@
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import t from 'tap';
+import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
+
+/** Asks for a tunnel; resolves with the status line and the socket. */
+async function tunnel(lab: Lab, authority: string): Promise<{ status: string; socket: Socket }> {
+  const socket = connect(lab.port, '127.0.0.1');
+  socket.on('error', () => {});
+  socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+  const [chunk] = (await once(socket, 'data')) as [Buffer];
+  return { status: chunk.toString().split('\r\n', 1)[0] ?? '', socket };
+}
+
+const readiness = async (lab: Lab): Promise<{ status: string; warnings: string[] }> =>
+  (await (await fetch(`${lab.adminUrl}/readyz`)).json()) as { status: string; warnings: string[] };
+
+const denyAll = (draft: Draft): void => {
+  draft.rules.splice(0);
+};
+
+t.test('a good file takes over at once, and back', async (t) => {
+  const lab = await startLab(t);
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  t.match(await lab.reload(denyAll), { result: 'applied', changes: { newlyDenied: [{ client: 'pods', form: 'gateway', host: ECO, code: 'no-rule', count: 1 }] } });
+  const refused = await fetch(`${lab.url}/eco/x`);
+  t.equal(refused.status, 403);
+  t.match(await refused.json(), { code: 'no-rule' });
+  t.match(await lab.reload(() => {}), { result: 'applied', changes: { newlyDenied: [], newlyAllowed: [{ form: 'gateway' }] } });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  t.match(await lab.logged((line) => line.msg === 'newly denied by this configuration'), { code: 'no-rule', client: 'pods' });
+  t.equal((await lab.scrape()).samples.get('eco_egress_policy_reloads_total{result="applied"}'), 2);
+});
+
+t.test('a bad file changes nothing and shows until a good one comes', async (t) => {
+  const lab = await startLab(t);
+  const hash = [...(await lab.scrape()).samples.keys()].find((name) => name.includes('policy_info'));
+  const outcome = await lab.reload((draft) => {
+    draft.version = 7;
+    draft.rules.push({ clients: ['nobody'], destinations: ['eco'] });
+  });
+  t.match(outcome, { result: 'refused' });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  const { status, warnings } = await readiness(lab);
+  t.equal(status, 'ready', 'a warning, not a failure');
+  t.match(warnings.join('\n'), /refused[^]*egress\.yaml:\d+:\d+ [^]*nobody/);
+  const { samples } = await lab.scrape();
+  t.equal(samples.get('eco_egress_policy_reloads_total{result="refused"}'), 1);
+  t.ok(samples.has(hash ?? ''), 'the same policy is in force');
+  await lab.reload(() => {});
+  t.same((await readiness(lab)).warnings, []);
+});
+
+t.test('tunnels that are no longer permitted are closed, others stay', async (t) => {
+  const lab = await startLab(t);
+  const { httpsPort, httpPort } = lab.upstream;
+  const stays = await tunnel(lab, `${ECO}:${httpPort}`);
+  const goes = await tunnel(lab, `${ECO}:${httpsPort}`);
+  t.match([stays.status, goes.status], [/ 200 /, / 200 /]);
+  const closed = once(goes.socket, 'close');
+  const outcome = await lab.reload(({ destinations: { eco } }) => {
+    eco['ports'] = [httpPort];
+    delete eco['gateway'];
+  });
+  t.match(outcome, { result: 'applied', tunnelsCut: 1 });
+  await closed;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', port: httpsPort, closedBy: 'proxy' });
+  stays.socket.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  const [answer] = (await once(stays.socket, 'data')) as [Buffer];
+  t.match(answer.toString(), /^HTTP\/1\.1 200/);
+});
+
+t.test('a tunnel to an address that is no longer permitted is closed', async (t) => {
+  const lab = await startLab(t);
+  const { socket } = await tunnel(lab, `${ECO}:${lab.upstream.httpsPort}`);
+  const closed = once(socket, 'close');
+  await lab.reload(({ destinations: { eco } }) => {
+    eco['addresses'] = ['10.0.0.0/8'];
+  });
+  await closed;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { detail: /127\.0\.0\.1/ });
+});
+
+t.test('pooled connections of a changed destination are not used again, of others they are', async (t) => {
+  const lab = await startLab(t);
+  const get = async (): Promise<number> => (await fetch(`${lab.url}/eco/x`)).status;
+  t.same([await get(), await get()], [200, 200]);
+  t.equal(lab.upstream.connections, 1);
+  await lab.reload((draft) => {
+    draft.clients['others'] = { addresses: ['10.0.0.0/8'] };
+  });
+  t.equal(await get(), 200);
+  t.equal(lab.upstream.connections, 1, 'an unchanged destination keeps its connection');
+  await lab.reload(({ destinations: { eco } }) => {
+    eco['addresses'] = ['127.0.0.1/32'];
+  });
+  t.equal(await get(), 200);
+  t.equal(lab.upstream.connections, 2, 'a changed one opens its own');
+});
+
+t.test('an exchange under way ends as it began', async (t) => {
+  const pending = Promise.withResolvers<() => void>();
+  const lab = await startLab(t, {
+    onRequest: (_req, res) => {
+      res.write('first');
+      pending.resolve(() => res.end(', last'));
+    },
+  });
+  const req = request(`${lab.url}/eco/slow`).end();
+  const [res] = (await once(req, 'response')) as [AsyncIterable<Buffer>];
+  await lab.reload(denyAll);
+  (await pending.promise)();
+  let body = '';
+  for await (const chunk of res) body += chunk.toString();
+  t.equal(body, 'first, last');
+});
+
+t.test('refuseIfDenies keeps a live client from being shut out by mistake', async (t) => {
+  const refusing = (draft: Draft): void => {
+    draft.reload = { refuseIfDenies: true };
+  };
+  const lab = await startLab(t, { configure: refusing });
+  const shutOut = (draft: Draft): void => {
+    refusing(draft);
+    denyAll(draft);
+  };
+  t.match(await lab.reload(shutOut), { result: 'applied' }, 'nobody has asked yet');
+  t.match(await lab.reload(refusing), { result: 'applied' });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  t.match(await lab.reload(shutOut), { result: 'refused', reasons: [/would deny pods \(127\.0\.0\.1\) gateway/] });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200, 'the old policy stays');
+});
+
+t.test('what only a restart can change is kept and named', async (t) => {
+  const lab = await startLab(t);
+  const outcome = await lab.reload((draft) => {
+    draft.name = 'other';
+    draft.listeners['http'] = ['127.0.0.1:0', '127.0.0.2:0'];
+    draft.limits['tunnels'] = 1;
+  });
+  t.match(outcome, { result: 'applied', needRestart: ['name', 'listeners'] });
+  t.match((await readiness(lab)).warnings, [/name takes effect/, /listeners takes effect/]);
+  const { socket } = await tunnel(lab, `${ECO}:${lab.upstream.httpsPort}`);
+  t.match((await tunnel(lab, `${ECO}:${lab.upstream.httpsPort}`)).status, / 503 /, 'the rest is in force');
+  socket.destroy();
+});
+
+t.test('1,000 reloads while 200 clients work: no permitted request fails, no forbidden one passes', async (t) => {
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.limits['exchangesPerClient'] = 4000;
+    },
+  });
+  let running = true;
+  let served = 0;
+  let forbidden = 0;
+  const wrong: string[] = [];
+  const pool = new Agent({ keepAlive: true, maxSockets: 200 });
+  t.teardown(() => {
+    pool.destroy();
+  });
+  const ask = (path: string): Promise<number> =>
+    new Promise((resolve, reject) => {
+      request(`${lab.url}${path}`, { agent: pool }, (res) => {
+        res.resume();
+        res.on('end', () => {
+          resolve(res.statusCode ?? 0);
+        });
+        res.on('error', reject);
+      })
+        .on('error', reject)
+        .end();
+    });
+  // /always is permitted by every policy, /never by none, whatever else a reload changes.
+  const client = async (): Promise<void> => {
+    while (running) {
+      const permitted = await ask('/eco/always');
+      if (permitted !== 200) wrong.push(`/always ${permitted}`);
+      served += 1;
+      const denied = await ask('/eco/never');
+      if (denied !== 403) wrong.push(`/never ${denied}`);
+      forbidden += 1;
+    }
+  };
+  const clients = Array.from({ length: 200 }, client);
+  for (let i = 0; i < 1000; i += 1) {
+    const outcome = await lab.reload(({ destinations: { eco }, limits }) => {
+      limits['exchangesPerClient'] = 4000;
+      eco['http'] = { paths: i % 2 === 0 ? ['/always'] : ['/always', `/now-and-then-${i}`] };
+    });
+    if (outcome.result !== 'applied') wrong.push(outcome.reasons.join());
+  }
+  running = false;
+  await Promise.all(clients);
+  t.same(wrong, []);
+  t.ok(served > 1000 && forbidden > 1000, `${served} permitted, ${forbidden} forbidden`);
+});
