@@ -1,0 +1,95 @@
+/**
+ * The names in a client certificate, as the policy writes them: `DNS:name`,
+ * `URI:uri`, `IP:address`, `email:address`. What cannot be read in exactly one
+ * way is left out: a name less can only deny.
+ */
+import { X509Certificate } from 'node:crypto';
+import type { PeerCertificate } from 'node:tls';
+import { isIP } from 'node:net';
+import { classifyAddress } from '../policy/address-class.ts';
+import { parseHost } from '../target/host.ts';
+
+/**
+ * One entry of Node's text of subject alternative names: values with a comma,
+ * quote or control character stand as JSON strings (CVE-2021-44532), all
+ * others as they are.
+ */
+const ENTRY = /([A-Za-z ]+):(?:("(?:[^"\\\0-\x1f]|\\["\\/bfnrtu])*")|([^"',\\\0-\x1f]*))(?:, (?=.)|$)/y;
+
+/** RFC 3986 §2 without percent-encoded dots and slashes, dot segments and backslashes, through which a pattern with `*` would match what it does not mean. */
+const URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x5b\x5d-\x7e]+$/;
+const URI_ESCAPES = /%(?:2e|2f|5c)|\/\.{1,2}(?:[/?#]|$)/i;
+/** SPIFFE-ID §2: a trust domain in lower case, segments of few characters, nothing else. */
+const SPIFFE = /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/[A-Za-z0-9._-]+)*$/;
+const LONGEST_URI = 2_048;
+const LOCAL_PART = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+$/;
+
+/** @param certificate verified by the TLS layer; this only reads it */
+export function sansOf(certificate: PeerCertificate | X509Certificate): string[] {
+  const text = certificate instanceof X509Certificate ? certificate.subjectAltName : certificate.subjectaltname;
+  return readAltNames(text ?? '');
+}
+
+/** @param text Node's rendering of the extension; of text that is none, nothing is taken */
+export function readAltNames(text: string): string[] {
+  const sans = new Set<string>();
+  ENTRY.lastIndex = 0;
+  while (ENTRY.lastIndex < text.length) {
+    const match = ENTRY.exec(text);
+    if (match === null) return [];
+    const [, type = '', quoted, plain = ''] = match;
+    const value = quoted === undefined ? plain : unquote(quoted);
+    if (value === null) return [];
+    const san = sanOf(type, value);
+    if (san !== null) sans.add(san);
+  }
+  return [...sans];
+}
+
+/** One name in its canonical form, null when it is of no kind we know, or not valid in it. */
+export function sanOf(type: string, value: string): string | null {
+  switch (type) {
+    case 'DNS':
+      return prefixed('DNS', hostOf(value));
+    case 'URI':
+      return prefixed('URI', uriOf(value));
+    case 'IP Address':
+      return prefixed('IP', classifyAddress(value)?.canonical ?? null);
+    case 'email':
+      return prefixed('email', mailboxOf(value));
+    default:
+      return null;
+  }
+}
+
+function prefixed(kind: string, value: string | null): string | null {
+  return value === null ? null : `${kind}:${value}`;
+}
+
+/** A wildcard stands for many names and so identifies nobody; parseHost takes none. */
+function hostOf(value: string): string | null {
+  const host = value.startsWith('[') ? null : parseHost(value);
+  return host === null || isIP(host) !== 0 ? null : host;
+}
+
+function uriOf(value: string): string | null {
+  if (value.length > LONGEST_URI || !URI.test(value) || URI_ESCAPES.test(value)) return null;
+  return /^spiffe:/i.test(value) && !SPIFFE.test(value) ? null : value;
+}
+
+function mailboxOf(value: string): string | null {
+  const at = value.indexOf('@');
+  const host = hostOf(value.slice(at + 1));
+  const local = value.slice(0, Math.max(at, 0));
+  return host === null || !LOCAL_PART.test(local) ? null : `${local}@${host}`;
+}
+
+function unquote(text: string): string | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'string' ? value : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Where an issuer's keys come from: a file or an https URL. This is the
+ * proxy's own traffic, not a client's: it passes neither policy nor dial.
+ */
+import { readFile } from 'node:fs/promises';
+import type { JSONWebKeySet, JWK } from 'jose';
+
+/** A set of ten RSA keys has some 5 KB. */
+const LARGEST = 262_144;
+const MOST_KEYS = 100;
+const PUBLIC_KINDS: ReadonlySet<unknown> = new Set(['RSA', 'EC', 'OKP']);
+
+/** Rejects when the file is missing, too large or no key set; the message says which. */
+export async function readKeyFile(path: string, signal: AbortSignal): Promise<JSONWebKeySet> {
+  const bytes = await readFile(path, { signal });
+  if (bytes.length > LARGEST) throw new Error(`${path} has more than ${LARGEST} bytes`);
+  return parseKeys(bytes.toString(), path);
+}
+
+/**
+ * Rejects when the server does not answer 200 with a key set within `timeout`
+ * ms. Follows no redirects: keys come from the place the configuration names.
+ */
+export async function fetchKeys(url: string, fetch: typeof globalThis.fetch, timeout: number, signal: AbortSignal): Promise<JSONWebKeySet> {
+  if (!mayCarryKeys(url)) throw new Error(`${url}: keys are fetched over https, or over http from this very machine`);
+  const response = await fetch(url, {
+    headers: { accept: 'application/jwk-set+json, application/json' },
+    redirect: 'error',
+    signal: AbortSignal.any([signal, AbortSignal.timeout(timeout)]),
+  });
+  const text = await readBounded(response, url);
+  if (response.status !== 200) throw new Error(`${url} answered ${response.status}`);
+  return parseKeys(text, url);
+}
+
+/** Who can change the keys on their way can sign tokens. */
+function mayCarryKeys(text: string): boolean {
+  const url = URL.parse(text);
+  if (url?.protocol === 'https:') return true;
+  return url?.protocol === 'http:' && /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
+}
+
+async function readBounded(response: Response, url: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  if (response.body === null) return '';
+  // Leaving the loop cancels the body, and with it the connection.
+  for await (const chunk of response.body as ReadableStream<Uint8Array>) {
+    length += chunk.length;
+    if (length > LARGEST) throw new Error(`${url} sent more than ${LARGEST} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+/** RFC 7517 §5. Keys that verify no signature are left out, secret ones above all. */
+function parseKeys(text: string, place: string): JSONWebKeySet {
+  const keys = keysOf(parseJson(text, place));
+  if (keys === null) throw new Error(`${place} is no JSON Web Key Set: it has no list "keys"`);
+  if (keys.length > MOST_KEYS) throw new Error(`${place} has more than ${MOST_KEYS} keys`);
+  const usable = keys.filter(isPublicKey);
+  if (usable.length === 0) throw new Error(`${place} has no public key for signatures`);
+  return { keys: usable };
+}
+
+function parseJson(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${place} is not JSON`, { cause: error });
+  }
+}
+
+function keysOf(value: unknown): readonly unknown[] | null {
+  return typeof value === 'object' && value !== null && 'keys' in value && Array.isArray(value.keys) ? value.keys : null;
+}
+
+function isPublicKey(key: unknown): key is JWK {
+  return typeof key === 'object' && key !== null && 'kty' in key && PUBLIC_KINDS.has(key.kty) && !('d' in key);
+}
