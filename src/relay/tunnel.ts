@@ -94,6 +94,8 @@ export class Tunnel implements Clocked {
   }
 
   fromClient(chunk: Buffer): void {
+    // The rest of what was refused.
+    if (this.#fault !== null) return;
     if (!this.#inspected) {
       this.#inspected = true;
       if (chunk.length >= CONNECT.length && chunk.subarray(0, CONNECT.length).equals(CONNECT)) {
@@ -150,13 +152,13 @@ export class Tunnel implements Clocked {
     this.end(new Fault('age-limit', 'the tunnel reached the age limit of tunnels'));
   }
 
-  /** The proxy ends the tunnel. */
+  /** The proxy ends the tunnel: by a reset, because neither side has said that it was done. */
   end(fault: Fault): void {
     if (this.#fault !== null) return;
     this.#fault = fault;
     this.#closedBy = 'proxy';
-    this.client.destroy();
-    this.upstream.destroy();
+    this.#reset(this.client);
+    this.#reset(this.upstream);
   }
 
   #refuseNestedConnect(): void {
