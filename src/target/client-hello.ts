@@ -1,0 +1,173 @@
+/**
+ * Finds the TLS ClientHello at the beginning of a stream, however the stream
+ * was cut into chunks and the hello into records. Keeps what it has seen until
+ * then, within a bound, so that it can still be sent on unchanged.
+ */
+import { type HelloMessage, readHelloMessage } from './hello-message.ts';
+
+export type HelloResult =
+  | (HelloMessage & {
+      readonly kind: 'hello';
+      /** Length of the hello in the stream, record headers included. What follows was not looked at. */
+      readonly bytes: number;
+    })
+  /** `reason` is a sentence about the stream; safe to show, like that of `invalid`. */
+  | { readonly kind: 'not-tls'; readonly reason: string }
+  /** It began as TLS, but no ClientHello that has one reading. */
+  | { readonly kind: 'invalid'; readonly reason: string };
+
+export interface ClientHelloOptions {
+  /** Longest ClientHello that is read, bytes of the message. Post-quantum key shares make some 17 KiB long. */
+  readonly maximum?: number;
+}
+
+const DEFAULT_MAXIMUM = 32 * 1024;
+/** RFC 8446 §5.1. */
+const RECORD_HEADER = 5;
+const HANDSHAKE_RECORD = 22;
+const TLS_MAJOR = 3;
+const LONGEST_RECORD = 1 << 14;
+/** RFC 8446 §4. */
+const MESSAGE_HEADER = 4;
+const CLIENT_HELLO = 1;
+const SMALLEST_STORE = 1024;
+
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Reads one stream. Costs a bounded time per byte whatever the fragmentation,
+ * and copies nothing when the first chunk holds the whole hello in one record,
+ * as most do. Holds at most twice `maximum`: the hello, and as many bytes of
+ * record headers.
+ */
+export class ClientHelloReader {
+  readonly #maximum: number;
+  readonly #mostRecords: number;
+  #store = NOTHING;
+  #stored = 0;
+  /** How much of the store came with earlier chunks. */
+  #earlier = 0;
+  /** Where in the stream the record begins that is not complete yet. */
+  #record = 0;
+  #records = 0;
+  /** Bytes of the message in the records before it. */
+  #gathered = 0;
+  /** Of the message with its header; 0 as long as that has not been read. */
+  #size = 0;
+  #result: HelloResult | null = null;
+
+  constructor({ maximum = DEFAULT_MAXIMUM }: ClientHelloOptions = {}) {
+    this.#maximum = maximum;
+    this.#mostRecords = Math.floor(maximum / RECORD_HEADER);
+  }
+
+  /**
+   * Takes the next bytes of the stream. They are copied as far as they are
+   * kept. Once there is a result, it stays. Never throws.
+   */
+  push(chunk: Buffer): 'more' | HelloResult {
+    if (this.#result !== null) return this.#result;
+    this.#earlier = this.#stored;
+    const whole = this.#stored === 0;
+    if (!whole) this.#keep(chunk);
+    this.#result = this.#scan(whole ? chunk : this.#store.subarray(0, this.#stored));
+    if (this.#result !== null) return this.#result;
+    if (whole) this.#keep(chunk);
+    return 'more';
+  }
+
+  /** All the bytes of the chunks before the last one, in order. Not to be changed. */
+  get earlier(): Buffer {
+    return this.#store.subarray(0, this.#earlier);
+  }
+
+  /** How many bytes it occupies. */
+  get capacity(): number {
+    return this.#store.length;
+  }
+
+  /** Keeps no more of a chunk than a decision can need: within twice the maximum there always is one. */
+  #keep(chunk: Buffer): void {
+    const limit = 2 * this.#maximum;
+    const end = Math.min(this.#stored + chunk.length, limit);
+    if (end > this.#store.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.min(limit, Math.max(end, 2 * this.#store.length, SMALLEST_STORE)));
+      this.#store.copy(larger, 0, 0, this.#stored);
+      this.#store = larger;
+    }
+    chunk.copy(this.#store, this.#stored, 0, end - this.#stored);
+    this.#stored = end;
+  }
+
+  /** Each check stands at the first byte that decides it, so that the result is the same for every fragmentation. */
+  #scan(stream: Buffer): HelloResult | null {
+    for (;;) {
+      const record = this.#record;
+      const fault = this.#checkHeader(stream, record);
+      if (fault !== null) return fault;
+      const start = record + RECORD_HEADER;
+      if (stream.length <= start) return null;
+      const length = stream.readUInt16BE(start - 2);
+      const gathered = this.#gathered + Math.min(length, stream.length - start);
+      if (this.#size === 0) {
+        if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalid('the first handshake message is no ClientHello');
+        if (gathered >= MESSAGE_HEADER) {
+          this.#size = MESSAGE_HEADER + gather(stream, MESSAGE_HEADER).readUIntBE(1, 3);
+          if (this.#size > this.#maximum) return invalid(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
+        }
+      }
+      if (this.#size > 0 && gathered >= this.#size) return this.#read(stream, start + this.#size - this.#gathered);
+      if (stream.length < start + length) return null;
+      this.#gathered = gathered;
+      this.#records += 1;
+      this.#record = start + length;
+    }
+  }
+
+  #checkHeader(stream: Buffer, record: number): HelloResult | null {
+    const first = stream[record];
+    if (first !== undefined && first !== HANDSHAKE_RECORD) {
+      return record === 0
+        ? notTls(`the first byte is 0x${first.toString(16).padStart(2, '0')}, which begins no TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`)
+        : invalid('the ClientHello is interrupted by another record');
+    }
+    // RFC 8446 §5.1: the minor version is to be ignored.
+    const major = stream[record + 1];
+    if (major !== undefined && major !== TLS_MAJOR) {
+      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is no version of TLS`) : invalid('a record of the ClientHello is malformed');
+    }
+    if (stream.length < record + RECORD_HEADER) return null;
+    const length = stream.readUInt16BE(record + 3);
+    // RFC 8446 §5.1: a handshake record is neither empty nor longer than this.
+    if (length === 0 || length > LONGEST_RECORD) return invalid(`a record of the ClientHello has ${length} bytes; 1 to ${LONGEST_RECORD} are allowed`);
+    if (this.#records >= this.#mostRecords) return invalid(`the ClientHello is spread over more than ${this.#mostRecords} records`);
+    return null;
+  }
+
+  #read(stream: Buffer, bytes: number): HelloResult {
+    const message = readHelloMessage(gather(stream, this.#size).subarray(MESSAGE_HEADER));
+    return typeof message === 'string' ? invalid(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes };
+  }
+}
+
+/** The first `size` bytes of the message, without the record headers between them; copied only if there are several records. */
+function gather(stream: Buffer, size: number): Buffer {
+  let from = RECORD_HEADER;
+  let length = stream.readUInt16BE(from - 2);
+  if (length >= size) return stream.subarray(from, from + size);
+  const message = Buffer.allocUnsafe(size);
+  for (let filled = 0; filled < size; ) {
+    filled += stream.copy(message, filled, from, from + Math.min(length, size - filled));
+    from += length + RECORD_HEADER;
+    if (filled < size) length = stream.readUInt16BE(from - 2);
+  }
+  return message;
+}
+
+function notTls(reason: string): HelloResult {
+  return { kind: 'not-tls', reason };
+}
+
+function invalid(reason: string): HelloResult {
+  return { kind: 'invalid', reason };
+}

@@ -1,0 +1,161 @@
+/** Reads a whole TLS ClientHello message: the name it asks for, and what else a proxy may want to know of it. */
+import { isIPv4 } from 'node:net';
+import { parseHost } from './host.ts';
+import { quote } from './quote.ts';
+
+export interface HelloMessage {
+  /** Canonical (target/host.ts); null: no server_name extension. */
+  readonly serverName: string | null;
+  /** Protocols offered, without GREASE; a client chose these bytes. */
+  readonly alpn: readonly string[];
+  /** encrypted_client_hello is there: the name seen here may not be the one that the server sees. */
+  readonly ech: boolean;
+}
+
+/** RFC 6066 §3, RFC 7301 §3.1, and TLS Encrypted Client Hello in the version that browsers speak. */
+const SERVER_NAME = 0;
+const ALPN = 16;
+const ENCRYPTED_CLIENT_HELLO = 0xfe0d;
+
+const HOST_NAME = 0;
+/** Version and random. */
+const FIXED_PART = 2 + 32;
+const LONGEST_SESSION_ID = 32;
+/** A name of 253 characters and a final dot, to be told what is wrong with it. */
+const LONGEST_NAME = 254;
+/** A client offers two or three; each costs a string. */
+const MOST_PROTOCOLS = 32;
+
+/** Walks through the vectors of a message (RFC 8446 §3.4), each behind its length. */
+class Cursor {
+  readonly #bytes: Buffer;
+  #offset: number;
+
+  constructor(bytes: Buffer, offset: number) {
+    this.#bytes = bytes;
+    this.#offset = offset;
+  }
+
+  isDone(): boolean {
+    return this.#offset === this.#bytes.length;
+  }
+
+  /** The next number of one or two bytes; null when the bytes end before. */
+  number(width: 1 | 2): number | null {
+    const start = this.#offset;
+    if (start + width > this.#bytes.length) return null;
+    this.#offset = start + width;
+    return this.#bytes.readUIntBE(start, width);
+  }
+
+  /** What stands behind the next length, not copied; null when the bytes end before. */
+  vector(width: 1 | 2): Buffer | null {
+    const length = this.number(width);
+    if (length === null || this.#offset + length > this.#bytes.length) return null;
+    const start = this.#offset;
+    this.#offset = start + length;
+    return this.#bytes.subarray(start, this.#offset);
+  }
+}
+
+/**
+ * Reads the body of a ClientHello (RFC 8446 §4.1.2), without its four bytes of
+ * handshake header. Returns why not, as the rest of a sentence that began with
+ * "the ClientHello", when it is none. Unknown extensions, GREASE (RFC 8701)
+ * among them, are passed over. Never throws.
+ */
+export function readHelloMessage(body: Buffer): HelloMessage | string {
+  if (body.length < FIXED_PART) return 'ends within its version and random';
+  // legacy_version; 3 is the major version of SSL 3.0 and of every TLS.
+  if (body[0] !== 3) return 'has a version that is neither SSL 3.0 nor TLS';
+  const cursor = new Cursor(body, FIXED_PART);
+  const session = cursor.vector(1);
+  if (session === null || session.length > LONGEST_SESSION_ID) return 'has a malformed session id';
+  const suites = cursor.vector(2);
+  if (suites === null || suites.length === 0 || suites.length % 2 !== 0) return 'has a malformed list of cipher suites';
+  const compression = cursor.vector(1);
+  if (compression === null || compression.length === 0) return 'has a malformed list of compression methods';
+  // Before TLS 1.3 it may end here (RFC 5246 §7.4.1.2).
+  if (cursor.isDone()) return { serverName: null, alpn: [], ech: false };
+  const extensions = cursor.vector(2);
+  if (extensions === null || !cursor.isDone()) return 'has extensions that do not end where it ends';
+  return readExtensions(extensions);
+}
+
+function readExtensions(extensions: Buffer): HelloMessage | string {
+  const cursor = new Cursor(extensions, 0);
+  let name: Buffer | null = null;
+  let protocols: Buffer | null = null;
+  let ech = false;
+  while (!cursor.isDone()) {
+    const type = cursor.number(2);
+    const data = cursor.vector(2);
+    if (type === null || data === null) return 'has an extension that does not end where its list ends';
+    // RFC 8446 §4.2: one of each type. Of two names, two readers may each take another.
+    if (type === SERVER_NAME) {
+      if (name !== null) return 'has two server_name extensions';
+      name = data;
+    } else if (type === ALPN) {
+      if (protocols !== null) return 'has two ALPN extensions';
+      protocols = data;
+    } else if (type === ENCRYPTED_CLIENT_HELLO) {
+      if (ech) return 'has two encrypted_client_hello extensions';
+      ech = true;
+    }
+  }
+  const alpn = protocols === null ? [] : readProtocols(protocols);
+  if (alpn === null) return 'has a malformed list of ALPN protocols';
+  if (name === null) return { serverName: null, alpn, ech };
+  const serverName = readServerName(name);
+  return serverName.ok ? { serverName: serverName.name, alpn, ech } : serverName.reason;
+}
+
+type ServerName = { readonly ok: true; readonly name: string } | { readonly ok: false; readonly reason: string };
+
+/**
+ * RFC 6066 §3: one host_name, in ASCII, without final dot, never an address.
+ * Nothing of this is put right here: the bytes go on unchanged, and what a
+ * server makes of such a name is anybody's guess.
+ */
+function readServerName(data: Buffer): ServerName {
+  const outer = new Cursor(data, 0);
+  const list = outer.vector(2);
+  if (list === null || !outer.isDone()) return wrong('has a malformed server_name extension');
+  const entries = new Cursor(list, 0);
+  const type = entries.number(1);
+  const bytes = entries.vector(2);
+  if (type === null || bytes === null) return wrong('has a malformed server_name extension');
+  if (type !== HOST_NAME) return wrong('has a server_name of a type that is no host name');
+  if (!entries.isDone()) return wrong('has more than one entry in its server_name extension');
+  if (bytes.length > LONGEST_NAME) return wrong(`names a server with ${bytes.length} characters, which no host name has`);
+  const text = bytes.toString('latin1');
+  const name = parseHost(text);
+  if (name === null) return wrong(`names the server ${quote(text)}, which is no host name`);
+  if (text.endsWith('.')) return wrong(`names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`);
+  if (isIPv4(name) || name.includes(':')) return wrong(`names the server ${quote(text)}, an address, which RFC 6066 rules out`);
+  return { ok: true, name };
+}
+
+function wrong(reason: string): ServerName {
+  return { ok: false, reason };
+}
+
+/** RFC 7301 §3.1; null when malformed. */
+function readProtocols(data: Buffer): string[] | null {
+  const outer = new Cursor(data, 0);
+  const list = outer.vector(2);
+  if (list === null || list.length === 0 || !outer.isDone()) return null;
+  const cursor = new Cursor(list, 0);
+  const protocols: string[] = [];
+  for (let count = 0; !cursor.isDone(); count += 1) {
+    const protocol = cursor.vector(1);
+    if (protocol === null || protocol.length === 0 || count === MOST_PROTOCOLS) return null;
+    if (!isGrease(protocol)) protocols.push(protocol.toString('latin1'));
+  }
+  return protocols;
+}
+
+/** RFC 8701 §2: 0a0a, 1a1a, 2a2a … */
+function isGrease(protocol: Buffer): boolean {
+  return protocol.length === 2 && protocol[0] === protocol[1] && (protocol.readUInt8(0) & 0x0f) === 0x0a;
+}
