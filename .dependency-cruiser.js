@@ -20,10 +20,11 @@ export const MAY_IMPORT = {
   'relay/': ['config/config', 'dial/dial', 'errors', 'telemetry/'],
   'telemetry/': ['config/config', 'errors'],
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
-  'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
+  'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
   'admin/': ['config/config'],
+  'reload/': ['config/', 'policy/', 'telemetry/telemetry'],
   egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
-  service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'target/', 'telemetry/', 'version'],
+  service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'target/', 'telemetry/', 'version'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'cli/': ['config/', 'demo/', 'identity/basic', 'service', 'target/'],
   main: ['cli/', 'version'],
@@ -33,7 +34,7 @@ export const MAY_IMPORT = {
 const TYPES_ONLY = [
   { name: 'only-service-knows-dial', from: '^src/(?!dial/|service\\.ts$)', to: at('dial/') },
   { name: 'only-service-makes-egress', from: '^src/(?!service\\.ts$)', to: at('egress') },
-  { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|egress\\.ts$)', to: at('telemetry/') },
+  { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|reload/|egress\\.ts$)', to: at('telemetry/') },
 ];
 
 const arrows = Object.entries(MAY_IMPORT).map(([part, allowed]) => ({

@@ -2,9 +2,6 @@
  * One HTTP request and its response, relayed over a pooled connection: the
  * same for every form that we terminate. Streams both ways with back-pressure,
  * informational responses, trailers and upgrades.
- *
- * Longer than 300 lines because it is one state machine: every callback here
- * reads and changes the same few fields.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';

@@ -110,6 +110,9 @@ const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly p
   },
 };
 
+/** `fetch` handed in as an argument, and what for. */
+const FETCHING = new Map([['src/identity/key-sources.ts', 'keys of token issuers, from URLs that the configuration names']]);
+
 function dialledBy(file: string, text: string): string[] {
   const imported = listValueImports(text).flatMap(({ module, names }) => {
     const rule = DIALLING[module];
@@ -117,7 +120,7 @@ function dialledBy(file: string, text: string): string[] {
     return names.filter((name) => rule?.names.has(name) === true && !permitted.includes(name)).map((name) => `${file}: ${name} of ${module}`);
   });
   const globals = /(?<![.\w])(?:fetch\(|new (?:WebSocket|EventSource|XMLHttpRequest)\b)/.exec(text);
-  return globals === null ? imported : [...imported, `${file}: ${globals[0]}`];
+  return globals === null || FETCHING.has(file) ? imported : [...imported, `${file}: ${globals[0]}`];
 }
 
 t.test('nothing but dial/ opens a connection', async (t) => {
@@ -145,7 +148,7 @@ t.test('every file says its duty, and a long one why it is long', async (t) => {
     const [header] = /^(?:#!.*\n)?\/\*\*.*?\*\//s.exec(text) ?? [''];
     if (file.startsWith('src/')) t.not(header, '', `${file} begins with a comment`);
     const lines = text.split('\n').length - 1;
-    if (lines > 300) t.match(header, 'onger than 300 lines', `${file} has ${lines} lines`);
+    t.equal(/onger than[\s*]+300 lines/.test(header), lines > 300, `${file} has ${lines} lines`);
   }
 });
 
