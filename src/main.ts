@@ -38,6 +38,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('check', 'Validate a configuration file and show what it permits.', 'eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
     .option(...configOption)
     .option('--json', 'print one JSON document instead of text');
+  command('hash-password', 'Make the hash of a password for the configuration.', 'eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'eco-egress demo', () => import('./cli/demo.ts'));
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);

@@ -1,5 +1,5 @@
 /** The streams of a command, kept as text. */
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import type { CommandIo } from '../../src/cli/io.ts';
 
 export interface RecordedIo extends CommandIo {
@@ -7,7 +7,7 @@ export interface RecordedIo extends CommandIo {
   readonly err: () => string;
 }
 
-export function recordIo(env: CommandIo['env'] = {}): RecordedIo {
+export function recordIo(env: CommandIo['env'] = {}, stdin: Readable = Readable.from([])): RecordedIo {
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const text = (stream: PassThrough) => {
@@ -16,5 +16,5 @@ export function recordIo(env: CommandIo['env'] = {}): RecordedIo {
     // What was written and not yet delivered counts too.
     return () => kept + String(stream.read() ?? '');
   };
-  return { stdout, stderr, env, out: text(stdout), err: text(stderr) };
+  return { stdin, stdout, stderr, env, out: text(stdout), err: text(stderr) };
 }
