@@ -48,7 +48,8 @@ t.test('a terminal: asked twice, nothing shown', async (t) => {
     const stderr = new Writable({
       write(chunk, _encoding, done) {
         told += String(chunk);
-        if (told.endsWith('Once more: ')) terminal.write(`${second}\r`);
+        // Once the question has been put.
+        if (told.endsWith('Once more: ')) setImmediate(() => terminal.write(`${second}\r`));
         done();
       },
     });
