@@ -1,73 +1,18 @@
-/**
- * CONNECT: what passes before, during and at the end of a tunnel. Longer than
- * 300 lines because all of it shares one lab with its upstreams.
- */
+/** CONNECT: what passes before, during and at the end of a tunnel. */
 import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
-import t, { type Test } from 'tap';
-import { ECO, type Draft, type Lab, startLab } from '../support/lab.ts';
+import t from 'tap';
+import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { fill } from '../support/fill.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
+import { ESTABLISHED, follow, openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
 import { openWire, type Wire, wireOf } from '../support/wire.ts';
-
-interface TunnelLab extends Lab {
-  /** Of the raw upstream. */
-  readonly target: string;
-  readonly accepted: readonly Wire[];
-  /** The next connection that reaches the upstream, or the first that has. */
-  accept(): Promise<Wire>;
-}
-
-/** A lab whose upstream is bare TCP, half-open allowed, and does nothing by itself. */
-async function startTunnelLab(t: Test, configure?: (draft: Draft) => void): Promise<TunnelLab> {
-  const accepted: Wire[] = [];
-  const waiting: ((wire: Wire) => void)[] = [];
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
-    const wire = wireOf(socket);
-    accepted.push(wire);
-    waiting.shift()?.(wire);
-  });
-  const port = await listen(t, server);
-  const lab = await startLab(t, {
-    configure: (draft) => {
-      Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined });
-      configure?.(draft);
-    },
-  });
-  let taken = 0;
-  return {
-    ...lab,
-    target: `${ECO}:${port}`,
-    accepted,
-    accept: () => {
-      const there = accepted[taken];
-      taken += 1;
-      return there === undefined ? new Promise((resolve) => waiting.push(resolve)) : Promise.resolve(there);
-    },
-  };
-}
-
-const ESTABLISHED = /^HTTP\/1\.1 200 Connection Established\r\nX-Request-Id: [\w-]+\r\n\r\n/;
-
-/** Both ends of an open tunnel. What the client has heard of the tunnel follows the first empty line. */
-async function openTunnel(t: Test, lab: TunnelLab): Promise<{ client: Wire; upstream: Wire }> {
-  const client = await openWire(t, lab.port, { halfOpen: true });
-  client.send(`CONNECT ${lab.target} HTTP/1.1\r\nHost: ${lab.target}\r\n\r\n`);
-  const [, upstream] = await Promise.all([client.until(ESTABLISHED), lab.accept()]);
-  return { client, upstream };
-}
 
 const inside = (heard: string): string => heard.replace(ESTABLISHED, '');
 const ended = (lab: Lab, code = 'ok'): Promise<Record<string, unknown>> => lab.logged((line) => line['form'] === 'connect' && line.code === code);
-
-/** Ends our direction when the other side has ended its own, as a program would. */
-function follow(wire: Wire): Wire['ended'] {
-  if (wire.socket.readableEnded) wire.socket.end();
-  else wire.socket.once('end', () => wire.socket.end());
-  return wire.ended;
-}
 
 t.test('bytes pass untouched, and the end of one direction leaves the other open', async (t) => {
   for (const first of ['client', 'upstream'] as const) {
@@ -255,12 +200,14 @@ t.test('a CONNECT inside a tunnel is told its mistake, and none of it reaches th
   t.equal(await other.upstream.until('CONNECTION'), 'CONNECTION', 'a word that only begins alike passes');
 });
 
-t.test('CONNECT on a connection that carried requests before, and in one piece with them', async (t) => {
+t.test('CONNECT on a connection that carried requests before', async (t) => {
   const lab = await startTunnelLab(t);
   const client = await openWire(t, lab.port, { halfOpen: true });
-  client.send('GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n');
-  await client.until('}\n');
-  client.send(`GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nCONNECT ${lab.target} HTTP/1.1\r\nHost: ${lab.target}\r\n\r\nhello`);
+  for (const host of ['one.example', 'two.example']) {
+    client.send(`GET http://${host}/ HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    await client.until(new RegExp(`add ${host}[^]*}\\n`));
+  }
+  client.send(`CONNECT ${lab.target} HTTP/1.1\r\nHost: ${lab.target}\r\n\r\nhello`);
   const upstream = await lab.accept();
   t.equal(await upstream.until('hello'), 'hello');
   upstream.send('welcome');
@@ -271,19 +218,23 @@ t.test('CONNECT on a connection that carried requests before, and in one piece w
   await client.ended;
 });
 
+t.test('a CONNECT that did not wait for the answer before it opens no tunnel', async (t) => {
+  const lab = await startTunnelLab(t);
+  const client = await openWire(t, lab.port);
+  client.send(`GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\nCONNECT ${lab.target} HTTP/1.1\r\nHost: ${lab.target}\r\n\r\nhello`);
+  await client.ended;
+  t.match(await lab.logged((line) => line.code === 'framing-forbidden'), { detail: /before the request ahead of it was answered/ });
+  t.equal(lab.accepted.length, 0);
+});
+
 t.test('a slow reader stops the other side, and no byte is lost when it goes on', async (t) => {
   const lab = await startTunnelLab(t);
   for (const direction of ['up', 'down'] as const) {
     const { client, upstream } = await openTunnel(t, lab);
     const [writer, reader] = direction === 'up' ? [client.socket, upstream.socket] : [upstream.socket, client.socket];
     reader.pause();
-    const chunk = Buffer.alloc(256 * 1024, direction);
-    let written = 0;
-    // Kernel buffers and ours on the way take some megabytes; without back-pressure there would be no end.
-    for (let full = false; !full && written < 512 * 1024 * 1024; ) {
-      written += chunk.length;
-      if (!writer.write(chunk)) full = await Promise.race([once(writer, 'drain').then(() => false), quiet(writer)]);
-    }
+    const written = await fill(writer);
+    // Kernel buffers on the way take some megabytes.
     t.ok(written < 64 * 1024 * 1024, `${direction}: stopped after ${written} bytes`);
     // The wire keeps what it hears; this much it need only count.
     let received = 0;
@@ -296,15 +247,6 @@ t.test('a slow reader stops the other side, and no byte is lost when it goes on'
     await Promise.all([client.ended, upstream.ended]);
   }
 });
-
-/** True once nothing has left the socket for a while. */
-async function quiet(socket: Socket): Promise<boolean> {
-  for (let last = -1; last !== socket.writableLength || socket.writableLength === 0; ) {
-    last = socket.writableLength;
-    await new Promise((resolve) => setTimeout(resolve, 150));
-  }
-  return true;
-}
 
 t.test('many tunnels, ended in every way, leave nothing', async (t) => {
   const lab = await startTunnelLab(t);
