@@ -12,7 +12,7 @@ export const MAY_IMPORT = {
   errors: [],
   version: [],
   limits: ['config/config', 'errors'],
-  'config/': ['target/'],
+  'config/': ['identity/phc', 'target/'],
   'target/': ['errors'],
   'policy/': ['config/config', 'errors', 'target/'],
   'identity/': ['config/config', 'errors', 'policy/address-class', 'policy/verdict', 'target/'],

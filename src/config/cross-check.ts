@@ -1,6 +1,7 @@
 /** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
 import ipaddr from 'ipaddr.js';
 import { formatAuthority } from '../target/host.ts';
+import { checkIdentities } from './check-identities.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
 import { quote, suggest, type Complain, type Path } from './finding.ts';
@@ -8,6 +9,7 @@ import { readName } from './read-scalar.ts';
 
 export function crossCheck(draft: Draft, complain: Complain): void {
   checkNames(draft, complain);
+  checkIdentities(draft, complain);
   checkRules(draft, complain);
   checkListeners(draft, complain);
   checkClaims(draft, complain);
@@ -34,6 +36,9 @@ function checkRules(draft: Draft, complain: Complain): void {
   draft.rules.forEach((rule, index) => {
     check(['rules', index, 'clients'], rule.clients, [...draft.clients.keys()], 'clients');
     check(['rules', index, 'destinations'], rule.destinations, [...draft.destinations.keys()], 'destinations');
+    if (rule.from !== undefined && rule.until !== undefined && rule.from >= rule.until) {
+      complain(['rules', index, 'until'], 'The rule ends before it begins.', 'Write a moment after from, or take one of the two out.');
+    }
   });
 }
 

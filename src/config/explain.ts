@@ -66,7 +66,14 @@ function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void 
 
 /** What each required key could look like. */
 const EXAMPLES: Readonly<Record<string, string>> = {
-  addresses: '["10.8.0.0/14"]',
+  addresses: '["10.8.0.0/14"], or basic, tokens or certificates',
+  user: 'dynatrace-sit',
+  hash: '$scrypt$ln=15,r=8,p=1$salt$hash, made with: eco-egress hash-password',
+  issuer: 'https://kubernetes.default.svc',
+  audience: 'eco-egress',
+  subjects: '["system:serviceaccount:dynatrace-sit:*"]',
+  jwksFile: 'keys.json, or jwksUrl',
+  trustedPeers: '["10.0.0.0/28"], the addresses of the load balancer: from anyone else this would be believed too',
   hosts: '["eco-sit.telus.internal"]',
   ports: '[443]',
   prefix: '/eco',

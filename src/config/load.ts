@@ -12,6 +12,7 @@ import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './explain.ts';
 import type { Complain, Complaint, Finding } from './finding.ts';
 import type { Environment } from './interpolate.ts';
+import { checkJwksFile } from './jwks-files.ts';
 import { aboutFile, locateAll } from './locate.ts';
 import { normalise } from './normalise.ts';
 import { readTree, type Place, type Tree } from './read-tree.ts';
@@ -53,7 +54,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
 
   const source = { file, text, lines, places: tree?.places ?? new Map<string, Place>() };
   if (config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
-  warnAbout(config, warnings.complain);
+  warnAbout(config, reading.now, warnings.complain);
   return { ok: true, config, hash: hashOf(config), warnings: locateAll(warnings.found, source) };
 }
 
@@ -70,7 +71,13 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
   for (const [name, destination] of draft.destinations) {
     if (destination.tls !== undefined) tls.set(name, readTlsFiles(destination.tls, ['destinations', name, 'tls'], reading));
   }
-  return content.success ? normalise(content.data, (name) => tls.get(name) ?? NO_TLS) : null;
+  for (const [name, { tokens }] of draft.clients) {
+    tokens?.forEach((token, index) => {
+      if (token?.jwksFile !== undefined) checkJwksFile(token.jwksFile, ['clients', name, 'tokens', index, 'jwksFile'], reading);
+    });
+  }
+  if (!content.success) return null;
+  return normalise(content.data, { tlsOf: (name) => tls.get(name) ?? NO_TLS, locateFile: (path) => resolve(reading.directory, path) });
 }
 
 function collect(): { found: Complaint[]; complain: Complain } {

@@ -1,48 +1,82 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { Config, DestinationConfig, UpstreamTlsConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, RuleConfig, TokenConfig, UpstreamTlsConfig } from './config.ts';
 import type { FileContent } from './schema.ts';
 
-/** `tlsOf` gives the files of a destination, read before. */
-export function normalise(content: FileContent, tlsOf: (destination: string) => UpstreamTlsConfig): Config {
+export interface NormaliseOptions {
+  /** The files of a destination, read before. */
+  readonly tlsOf: (destination: string) => UpstreamTlsConfig;
+  /** Makes the path of a file in the configuration absolute. */
+  readonly locateFile: (path: string) => string;
+}
+
+export function normalise(content: FileContent, { tlsOf, locateFile }: NormaliseOptions): Config {
   const destinations = Object.entries(content.destinations).map(([name, entry]): DestinationConfig => ({
     name,
     hosts: distinct(entry.hosts),
     ports: distinct(entry.ports),
-    addresses: entry.addresses === undefined ? null : distinct(entry.addresses),
+    addresses: orNull(entry.addresses),
     forms: distinct(entry.forms),
     gateway: entry.gateway === undefined ? null : { prefix: entry.gateway.prefix, ...entry.gateway.url },
-    methods: entry.http.methods === undefined ? null : distinct(entry.http.methods),
-    paths: entry.http.paths === undefined ? null : distinct(entry.http.paths),
+    methods: orNull(entry.http.methods),
+    paths: orNull(entry.http.paths),
     tls: tlsOf(name),
-    report: false,
-    tunnelSni: 'report',
+    report: entry.report,
+    tunnelSni: entry.tunnelSni,
   }));
 
   return freeze<Config>({
-    mode: 'enforce',
-    reload: { watch: true, refuseIfDenies: false, remember: 1000 },
+    mode: content.mode,
+    reload: content.reload,
     name: content.name,
     listeners: {
-      http: content.listeners.http.map(({ address, forms }) => ({ ...address, forms: distinct(forms), trustedPeers: [], proxyProtocol: 'off', believe: [] })),
+      http: content.listeners.http.map(({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }) => ({
+        ...address,
+        forms: distinct(forms),
+        trustedPeers: distinct(trustedPeers),
+        proxyProtocol,
+        believe: distinct(believe),
+      })),
       admin: content.listeners.admin,
     },
-    clients: Object.entries(content.clients).map(([name, { addresses }]) => ({ name, addresses: distinct(addresses), basic: null, tokens: null, certificates: null })),
+    clients: Object.entries(content.clients).map(
+      ([name, { addresses, basic, tokens, certificates }]): ClientConfig => ({
+        name,
+        addresses: orNull(addresses),
+        basic: basic ?? null,
+        tokens: tokens?.map((token) => readToken(token, locateFile)) ?? null,
+        certificates: orNull(certificates),
+      }),
+    ),
     destinations,
-    rules: content.rules.map((rule) => ({
-      clients: distinct(rule.clients),
-      destinations: distinct(rule.destinations),
-      methods: null,
-      paths: null,
-      from: null,
-      until: null,
-      report: false,
-    })),
+    rules: content.rules.map(
+      (rule): RuleConfig => ({
+        clients: distinct(rule.clients),
+        destinations: distinct(rule.destinations),
+        methods: orNull(rule.methods),
+        paths: orNull(rule.paths),
+        from: rule.from ?? null,
+        until: rule.until ?? null,
+        report: rule.report,
+      }),
+    ),
     dns: { servers: distinct(content.dns.servers ?? []), ttl: content.dns.ttl, staleFor: content.dns.staleFor },
     headers: content.headers,
     limits: content.limits,
     timeouts: content.timeouts,
     log: content.log,
   });
+}
+
+type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];
+
+/** The schema has seen to it that one of file and URL is there. */
+function readToken({ issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent, locateFile: NormaliseOptions['locateFile']): TokenConfig {
+  const jwks = jwksUrl === undefined ? ({ kind: 'file', path: locateFile(jwksFile ?? '') } as const) : ({ kind: 'url', url: jwksUrl } as const);
+  return { issuer, audience, subjects: distinct(subjects), jwks };
+}
+
+function orNull<T>(items: readonly T[] | undefined): T[] | null {
+  return items === undefined ? null : distinct(items);
 }
 
 function distinct<T>(items: readonly T[]): T[] {

@@ -1,5 +1,6 @@
 /** Readers of what HTTP needs: gateway prefix and url, methods, paths. */
 import { parseAuthority } from '../target/host.ts';
+import { findAmbiguity } from '../target/path.ts';
 import type { GatewayConfig } from './config.ts';
 import { show } from './finding.ts';
 import { wrong, type Read } from './read-scalar.ts';
@@ -39,13 +40,16 @@ export function readMethod(value: unknown): Read<string> {
   return { value };
 }
 
-/** An exact path, or a prefix written with a final `*`. */
+/** A path with `*` inside segments, `**` for whole segments, and a final `*` for all that follows (policy/path-match.ts). */
 export function readPathPattern(value: unknown): Read<string> {
   if (typeof value !== 'string' || !value.startsWith('/')) return wrong(`${show(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
-  if (value.slice(0, -1).includes('*')) return wrong(`${show(value)} has a * before its end.`, 'A * stands only at the end: /api/*.');
   if (/[?#]/.test(value)) return wrong(`${show(value)} has a query or fragment.`, 'Write the path alone: queries are not judged.');
-  if (/\/\/|\/\.{1,2}(?:\/|\*?$)|[^\x21-\x7e]|[\\"<>^`{|}]/.test(value)) {
-    return wrong(`${show(value)} can be read in more than one way.`, 'Write it without //, dot segments, backslashes, spaces and non-ASCII characters.');
+  if (/[{}]/.test(value)) return wrong(`${show(value)} has braces, which no path has.`, 'Write * for a part that varies: /orders/*/items.');
+  if (value.split('/').some((segment) => segment.includes('**') && segment !== '**')) {
+    return wrong(`${show(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
   }
+  // What is refused before any pattern is compared could never match one.
+  const ambiguity = /["<>^`|]/.test(value) ? 'has a character that no path has' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
+  if (ambiguity !== null) return wrong(`${show(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
   return { value };
 }

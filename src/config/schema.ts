@@ -4,10 +4,12 @@
  * docs/configuration.md is held to this file by a test.
  */
 import * as z from 'zod';
-import { HTTP_FORMS } from './config.ts';
+import { HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
 import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
+import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
 import { readDuration, readInteger, readName, readPort, readSize, readText, type Read } from './read-scalar.ts';
+import { readMoment } from './read-time.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -31,6 +33,21 @@ function listOf<T extends z.ZodType>(item: T) {
   return list;
 }
 
+/** A list of mappings, which no text with commas can stand for. */
+function entriesOf<T extends z.ZodType>(item: T) {
+  const list = z.array(item).min(1);
+  LENIENT.set(list, z.array(item.optional().catch(undefined)));
+  return list;
+}
+
+/** What a mapping needs depending on its other keys: `missing` gives the key that is not there and should be, or null. */
+function needs<T extends z.ZodType>(mapping: T, missing: (value: z.output<T>) => string | null): T {
+  return mapping.check((context) => {
+    const key = missing(context.value);
+    if (key !== null) context.issues.push({ code: 'custom', input: undefined, path: [key], message: '' });
+  });
+}
+
 function splitText(value: unknown): unknown {
   if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
   return typeof value === 'number' ? [value] : value;
@@ -46,7 +63,17 @@ const headerMode = z.enum(['off', 'pass', 'append']).prefault('off');
 /** Written as its address alone, or as a mapping. */
 const httpListener = z.preprocess(
   (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
-  z.strictObject({ address: scalar(readListenAddress), forms }),
+  needs(
+    z.strictObject({
+      address: scalar(readListenAddress),
+      forms,
+      trustedPeers: listOf(scalar(readCidr)).optional(),
+      proxyProtocol: z.enum(['off', 'from-trusted']).prefault('off'),
+      believe: listOf(z.enum(PEER_HEADERS)).optional(),
+    }),
+    // Anybody's word would be taken otherwise.
+    ({ trustedPeers, proxyProtocol, believe }) => (trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null),
+  ),
 );
 
 export const LISTENERS = {
@@ -54,7 +81,25 @@ export const LISTENERS = {
   admin: scalar(readListenAddress).prefault('0.0.0.0:9090'),
 };
 
-export const CLIENT = { addresses: listOf(scalar(readCidr)) };
+const token = needs(
+  z.strictObject({
+    issuer: scalar(readClaim),
+    audience: scalar(readClaim),
+    subjects: listOf(scalar(readSubject)),
+    jwksFile: scalar(readText).optional(),
+    jwksUrl: scalar(readJwksUrl).optional(),
+  }),
+  ({ jwksFile, jwksUrl }) => (jwksFile === undefined && jwksUrl === undefined ? 'jwksFile' : null),
+);
+
+export const CLIENT = {
+  addresses: listOf(scalar(readCidr)).optional(),
+  basic: entriesOf(z.strictObject({ user: scalar(readUser), hash: scalar(readPasswordHash) })).optional(),
+  tokens: entriesOf(token).optional(),
+  certificates: listOf(scalar(readCertificateName)).optional(),
+};
+
+const client = needs(z.strictObject(CLIENT), (kinds) => (Object.values(kinds).every((kind) => kind === undefined) ? 'addresses' : null));
 
 export const DESTINATION = {
   hosts: listOf(scalar(readHostPattern)),
@@ -73,10 +118,26 @@ export const DESTINATION = {
       serverName: scalar(readServerName).optional(),
     })
     .prefault({}),
+  report: z.boolean().prefault(false),
+  tunnelSni: z.enum(['require', 'report', 'off']).prefault('report'),
 };
 
 /** What the names mean, cross-check.ts finds out. */
-export const RULE = { clients: listOf(scalar(readText)), destinations: listOf(scalar(readText)) };
+export const RULE = {
+  clients: listOf(scalar(readText)),
+  destinations: listOf(scalar(readText)),
+  methods: listOf(scalar(readMethod)).optional(),
+  paths: listOf(scalar(readPathPattern)).optional(),
+  from: scalar(readMoment).optional(),
+  until: scalar(readMoment).optional(),
+  report: z.boolean().prefault(false),
+};
+
+const reload = z.strictObject({
+  watch: z.boolean().prefault(true),
+  refuseIfDenies: z.boolean().prefault(false),
+  remember: scalar(readInteger(0, 100_000)).prefault(1000),
+});
 
 const dns = z.strictObject({
   servers: listOf(scalar(readDnsServer)).optional(),
@@ -121,8 +182,10 @@ const log = z.strictObject({
 export const FILE = z.strictObject({
   version: z.literal(1),
   name: name.prefault('eco-egress'),
+  mode: z.enum(['enforce', 'report']).prefault('enforce'),
+  reload: reload.prefault({}),
   listeners: z.strictObject(LISTENERS).prefault({}),
-  clients: z.record(z.string(), z.strictObject(CLIENT)).prefault({}),
+  clients: z.record(z.string(), client).prefault({}),
   destinations: z.record(z.string(), z.strictObject(DESTINATION)).prefault({}),
   rules: z.array(z.strictObject(RULE)).prefault([]),
   dns: dns.prefault({}),

@@ -3,8 +3,12 @@ import ipaddr from 'ipaddr.js';
 import type { Config, DestinationConfig } from './config.ts';
 import type { Complain } from './finding.ts';
 
-export function warnAbout(config: Config, warn: Complain): void {
+/** @param now ms since the epoch: what has ended permits nothing */
+export function warnAbout(config: Config, now: number, warn: Complain): void {
   warnAboutEmptiness(config, warn);
+  warnAboutReport(config, warn);
+  warnAboutRules(config, now, warn);
+  warnAboutPeers(config, warn);
   warnAboutUnused(config, warn);
   warnAboutClients(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
@@ -27,19 +31,54 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Complai
   }
 }
 
+function warnAboutReport({ mode, destinations, rules }: Config, warn: Complain): void {
+  if (mode === 'report') {
+    warn(['mode'], 'Report mode: whoever reaches the proxy may ask for any public host, and this is only logged.', 'Write mode: enforce once the log shows what you expect.');
+    return;
+  }
+  for (const { name, report } of destinations) {
+    if (report) warn(['destinations', name, 'report'], `Report mode: whoever reaches the proxy may use ${name}, and this is only logged.`, 'Take report out once the log shows what you expect.');
+  }
+  rules.forEach(({ report }, index) => {
+    if (report) warn(['rules', index, 'report'], 'Report mode: the clients of this rule may do anything with its destinations, and this is only logged.', 'Take report out once the log shows what you expect.');
+  });
+}
+
+function warnAboutRules({ rules, destinations }: Config, now: number, warn: Complain): void {
+  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => form === 'connect')).map(({ name }) => name));
+  rules.forEach(({ until, methods, paths, destinations: named }, index) => {
+    if (until !== null && until <= now) warn(['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
+    const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
+    const never = limits.length === 0 ? undefined : named.find((name) => tunnelsOnly.has(name));
+    if (never !== undefined) {
+      warn(['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
+    }
+  });
+}
+
+function warnAboutPeers({ listeners }: Config, warn: Complain): void {
+  listeners.http.forEach(({ trustedPeers, proxyProtocol, believe }, index) => {
+    const path = ['listeners', 'http', index, 'trustedPeers'];
+    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn(path, 'The trusted peers are trusted with nothing.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
+    const everybody = trustedPeers.find((cidr) => cidr.endsWith('/0'));
+    if (everybody !== undefined) warn(path, `${everybody} lets everybody say who they are.`, 'Write the addresses of the load balancer.');
+  });
+}
+
 /** The first client that matches wins, so a range inside an earlier one is never reached. */
 function warnAboutClients({ clients }: Config, warn: Complain): void {
   const earlier: { name: string; cidr: string }[] = [];
-  for (const { name, addresses } of clients) {
+  for (const { name, addresses, basic, tokens, certificates } of clients) {
+    const byAddressAlone = basic === null && tokens === null && certificates === null;
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
-      if (cidr.endsWith('/0')) warn(path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
+      if (byAddressAlone && cidr.endsWith('/0')) warn(path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
       const cover = earlier.find((other) => other.name !== name && covers(other.cidr, cidr));
       if (cover !== undefined) {
         warn(path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which stands earlier: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
     });
-    earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
+    if (byAddressAlone) earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
   }
 }
 

@@ -8,6 +8,10 @@ function changed(line: string, instead: string): string {
   return MINIMAL.replace(line, () => instead);
 }
 
+const HASH = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
+const kinds = (text: string): string => changed('addresses: ["10.8.0.0/14"]', text);
+const rule = (text: string): string => changed('[eco] }', `[eco], ${text} }`);
+const listener = (text: string): string => `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", ${text} }] }\n`;
 const HOSTS = '    hosts: [eco.example]\n';
 const two = (first: string, second: string): string =>
   `version: 1\nclients: { pods: { addresses: 10.0.0.0/8 } }\ndestinations:\n  a: ${first}\n  b: ${second}\nrules: [{ clients: [pods], destinations: [a, b] }]\n`;
@@ -21,7 +25,7 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['no version', changed('version: 1\n', ''), /^1:1 : version is missing at the top of the file\. Write version: 1/],
     ['another version', changed('version: 1', 'version: 2'), /^1:10 version: 2 is not possible here\. Write 1\./],
     ['version as text', changed('version: 1', 'version: "1"'), /^1:10 version: "1" is not possible here/],
-    ['unknown key at the top', `${MINIMAL}mode: enforce\n`, /^11:1 mode: There is no key "mode" at the top of the file\. Known here: version, name/],
+    ['unknown key at the top', `${MINIMAL}metrics: on\n`, /^11:1 metrics: There is no key "metrics" at the top of the file\. Known here: version, name/],
     ['misspelt key', `${MINIMAL}timeout: {}\n`, /^11:1 timeout: There is no key "timeout" .* Did you mean timeouts\?/],
     ['misspelt required key', changed('    hosts:', '    host:'), /^7:5 destinations\.eco\.host: .* Did you mean hosts\?/],
     ['key of another case', `${MINIMAL}dns: { stalefor: 1h }\n`, /^11:8 dns\.stalefor: .* Did you mean staleFor\?/],
@@ -64,6 +68,34 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['a variable that is not set', changed('[443]', '${PORT}'), /^8:12 destinations\.eco\.ports: The environment variable PORT is not set\. Set PORT, or write a default: \$\{PORT:-default\}/],
     ['one inside a list', changed('[443]', '["${PORT}", 80]'), /^8:13 destinations\.eco\.ports\[0\]: The environment variable PORT/],
     ['no prototype', `${MINIMAL}__proto__: { name: x }\n`, /^11:1 : A key here is not a plain word/],
+    ['another mode', `${MINIMAL}mode: reports\n`, /^11:7 mode: "reports" is not possible here\. Did you mean report\?/],
+    ['text for truth in reload', `${MINIMAL}reload: { watch: off }\n`, /^11:18 reload\.watch: "off" is neither true nor false/],
+    ['too much to remember', `${MINIMAL}reload: { remember: 100001 }\n`, /^11:21 reload\.remember: .* from 0 to 100000/],
+    ['PROXY protocol from anybody', listener('proxyProtocol: from-trusted'), /^11:21 listeners\.http\[0\]: trustedPeers is missing in listeners\.http\[0\]\. Add trustedPeers: .* load balancer/],
+    ['headers of anybody', listener('believe: x-forwarded-for'), /^11:21 listeners\.http\[0\]: trustedPeers is missing/],
+    ['another header', listener('trustedPeers: 10.0.0.1, believe: [forwarded]'), /^11:79 listeners\.http\[0\]\.believe\[0\]: "forwarded" is not possible here/],
+    ['trusted peers that are none', listener('trustedPeers: lb.example, believe: x-forwarded-for'), /^11:59 listeners\.http\[0\]\.trustedPeers: "lb\.example" is not an address range/],
+    ['a client known by nothing', changed('    addresses: ["10.8.0.0/14"]\n', '').replace('pods:', 'pods: {}'), /^3:3 clients\.pods: addresses is missing in clients\.pods\. .*or basic, tokens or certificates/],
+    ['a misspelt kind', changed('addresses:', 'adresses:'), /^4:5 clients\.pods\.adresses: .* Did you mean addresses\?/],
+    ['a user as text', kinds('basic: [sit]'), /^4:13 clients\.pods\.basic\[0\]: "sit" stands where a mapping/],
+    ['users as text', kinds('basic: sit'), /^4:12 clients\.pods\.basic: "sit" stands where a list/],
+    ['a user without hash', kinds('basic: [{ user: sit }]'), /^4:13 clients\.pods\.basic\[0\]: hash is missing .* eco-egress hash-password/],
+    ['a password instead of its hash', kinds('basic: [{ user: sit, hash: hunter22 }]'), /^4:32 clients\.pods\.basic\[0\]\.hash: This password hash is not written as \$scrypt\$.*hash-password/],
+    ['a hash that is too cheap', kinds(`basic: [{ user: sit, hash: "${HASH.replace('ln=15', 'ln=10')}" }]`), /^4:32 clients\.pods\.basic\[0\]\.hash: This password hash has ln=10/],
+    ['a user with a colon', kinds(`basic: [{ user: "a:b", hash: "${HASH}" }]`), /^4:21 clients\.pods\.basic\[0\]\.user: "a:b" has a colon/],
+    ['a user of another client', changed('destinations:', `  more: { basic: [{ user: sit, hash: "${HASH}" }, { user: sit, hash: "${HASH}" }] }\ndestinations:`), /^5:(?!26)\d+ clients\.more\.basic\[1\]\.user: The user "sit" belongs to client more already/],
+    ['a token without keys', kinds('tokens: [{ issuer: a, audience: b, subjects: c }]'), /^4:14 clients\.pods\.tokens\[0\]: jwksFile is missing .* or jwksUrl/],
+    ['keys over plain http', kinds('tokens: [{ issuer: a, audience: b, subjects: c, jwksUrl: "http://a.example/k" }]'), /^4:62 clients\.pods\.tokens\[0\]\.jwksUrl: .* plain http/],
+    ['a star in an audience', kinds('tokens: [{ issuer: a, audience: "*", subjects: c, jwksUrl: "https://a.example/k" }]'), /^4:37 clients\.pods\.tokens\[0\]\.audience: "\*" has a \*, but is compared character by character/],
+    ['other keys for one issuer', kinds('tokens: [{ issuer: a, audience: b, subjects: c, jwksUrl: "https://a.example/k" }, { issuer: a, audience: d, subjects: e, jwksUrl: "https://b.example/k" }]'), /^4:135 clients\.pods\.tokens\[1\]\.jwksUrl: The keys of "a" come from another place for client pods/],
+    ['password and token at once', kinds(`basic: [{ user: sit, hash: "${HASH}" }]\n    tokens: [{ issuer: a, audience: b, subjects: c, jwksUrl: "https://a.example/k" }]`), /^5:5 clients\.pods\.tokens: No request can show a password and a token at once/],
+    ['a certificate of any host', kinds('certificates: ["spiffe://*/ns/x"]'), /^4:20 clients\.pods\.certificates\[0\]: .* not a URI with a host of its own/],
+    ['a certificate of anybody', kinds('certificates: "*"'), /^4:19 clients\.pods\.certificates: "\*" is neither a DNS name nor a URI/],
+    ['a path with two readings in a rule', rule('paths: [/a/../b]'), /^10:53 rules\[0\]\.paths\[0\]: .* it has a dot segment/],
+    ['a method in a rule', rule('methods: get'), /^10:54 rules\[0\]\.methods: .* Write GET/],
+    ['a date in a rule', rule('until: 2027-03-01'), /^10:52 rules\[0\]\.until: "2027-03-01" is a date without a time/],
+    ['an end before the beginning', rule('from: 2027-03-01T00:00Z, until: "2027-03-01T01:00:00+01:00"'), /^10:77 rules\[0\]\.until: The rule ends before it begins/],
+    ['a destination of another tunnelSni', changed('    ports:', '    tunnelSni: on\n    ports:'), /^8:16 destinations\.eco\.tunnelSni: "on" is not possible here\. Write one of: require, report, off/],
     ['a key that is a mapping', `${MINIMAL}? { a: b }\n: 1\n`, /^11:3 : A key here is not a plain word/],
   ];
   for (const [what, text, fault] of table) {

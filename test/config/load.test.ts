@@ -106,6 +106,41 @@ timeouts: { drainDelay: 0s }
   });
 });
 
+t.test('who asks, when, and how strictly', async (t) => {
+  const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
+  const config = configOf(`version: 1
+mode: report
+reload: { watch: false, refuseIfDenies: true, remember: 0 }
+listeners:
+  http: [{ address: "127.0.0.1:0", proxyProtocol: from-trusted, trustedPeers: 10.0.0.0/28, believe: [x-forwarded-for, x-forwarded-client-cert] }]
+clients:
+  people: { basic: [{ user: cafe\u0301, hash: "${hash}" }] }
+  pods:
+    addresses: 10.8.0.0/14
+    tokens: [{ issuer: "https://issuer.example", audience: eco-egress, subjects: "a:b, a:*", jwksUrl: "https://issuer.example/keys" }]
+  mesh: { certificates: "spiffe://cluster.local/ns/x/*, *.Pods.example" }
+destinations:
+  eco: { hosts: eco.example, ports: 443, report: true, tunnelSni: require }
+rules:
+  - { clients: [pods, mesh, people], destinations: eco, methods: "GET,GET", paths: /a/**/b, from: 2027-01-01T00:00Z, until: 2028-01-01T00:00Z, report: true }
+`);
+  const issuer = { issuer: 'https://issuer.example', audience: 'eco-egress', subjects: ['a:b', 'a:*'], jwks: { kind: 'url', url: 'https://issuer.example/keys' } };
+  t.match(config, {
+    mode: 'report',
+    reload: { watch: false, refuseIfDenies: true, remember: 0 },
+    listeners: { http: [{ proxyProtocol: 'from-trusted', trustedPeers: ['10.0.0.0/28'], believe: ['x-forwarded-for', 'x-forwarded-client-cert'] }] },
+    destinations: [{ report: true, tunnelSni: 'require' }],
+  });
+  t.strictSame(config.clients, [
+    { name: 'people', addresses: null, basic: [{ user: 'caf\u00e9', hash }], tokens: null, certificates: null },
+    { name: 'pods', addresses: ['10.8.0.0/14'], basic: null, tokens: [issuer], certificates: null },
+    { name: 'mesh', addresses: null, basic: null, tokens: null, certificates: ['URI:spiffe://cluster.local/ns/x/*', 'DNS:*.pods.example'] },
+  ]);
+  t.strictSame(config.rules, [
+    { clients: ['pods', 'mesh', 'people'], destinations: ['eco'], methods: ['GET'], paths: ['/a/**/b'], from: Date.UTC(2027, 0), until: Date.UTC(2028, 0), report: true },
+  ]);
+});
+
 t.test('one text with commas is a list', async (t) => {
   const config = configOf(`version: 1
 listeners: { http: "127.0.0.1:8081, 127.0.0.1:8082" }

@@ -3,11 +3,12 @@ import t from 'tap';
 import { loadText, MINIMAL } from '../support/load-text.ts';
 
 function warningsOf(text: string): string[] {
-  const result = loadText(text);
+  const result = loadText(text, {}, { now: () => Date.UTC(2026, 0) });
   if (!result.ok) throw new Error(result.faults.map(({ problem }) => problem).join(' '));
   return result.warnings.map(({ line, path, problem }) => `${line} ${path}: ${problem}`);
 }
 
+const rule = (text: string): string => MINIMAL.replace('[eco] }', `[eco], ${text} }`);
 const add = (line: string, more: string): string => MINIMAL.replace(line, () => line + more);
 
 t.test('each warning, at its place', async (t) => {
@@ -30,6 +31,13 @@ t.test('each warning, at its place', async (t) => {
       add('    ports: [443]\n', '    gateway: { prefix: /eco, url: "https://eco.example" }\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n',
       [/^9 destinations\.eco\.gateway: No listener takes the gateway form: \/eco answers nowhere/],
     ],
+    ['report mode', `${MINIMAL}mode: report\n`, [/^11 mode: Report mode: whoever reaches the proxy may ask for any public host/]],
+    ['report mode for a destination', add('    ports: [443]\n', '    report: true\n'), [/^9 destinations\.eco\.report: Report mode: whoever reaches the proxy may use eco/]],
+    ['report mode for a rule', rule('report: true'), [/^10 rules\[0\]\.report: Report mode: the clients of this rule/]],
+    ['a rule that has ended', rule('until: 2026-01-01T00:00Z'), [/^10 rules\[0\]\.until: The rule has ended: it permits nothing since 2026-01-01T00:00:00\.000Z/]],
+    ['paths for tunnels', rule('paths: /api/*').replace('    ports: [443]\n', '    ports: [443]\n    forms: connect\n'), [/^11 rules\[0\]\.paths: A rule with paths permits no tunnel, and eco takes nothing else/]],
+    ['trusted with nothing', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1 }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: The trusted peers are trusted with nothing/]],
+    ['everybody trusted', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: "::/0", believe: x-forwarded-for }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: ::\/0 lets everybody say who they are/]],
   ];
   for (const [what, text, warnings] of table) {
     const told = warningsOf(text);
@@ -45,6 +53,11 @@ t.test('neighbours that need no warning', async (t) => {
     ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],
     ['the range beside it', MINIMAL.replace('destinations:', '  next:\n    addresses: [10.12.0.0/14]\ndestinations:').replace('clients: [pods]', 'clients: [pods, next]')],
     ['paths without tunnels', add('    ports: [443]\n', '    forms: [forward]\n    http: { paths: [/api/*] }\n')],
+    ['a rule that has begun', rule('from: 2026-01-01T00:00Z')],
+    ['a rule that ends now', rule('until: 2026-01-01T00:00:01Z')],
+    ['everybody with a certificate', MINIMAL.replace('["10.8.0.0/14"]', '["0.0.0.0/0"]\n    certificates: pods.example')],
+    ['a range inside that of a stricter client', MINIMAL.replace('destinations:', '  few:\n    addresses: 10.9.0.0/16\ndestinations:').replace('["10.8.0.0/14"]', '["10.8.0.0/14"]\n    certificates: pods.example').replace('clients: [pods]', 'clients: [pods, few]')],
+    ['paths where not everything is a tunnel', rule('paths: /api/*')],
   ];
   for (const [what, text] of table) t.strictSame(warningsOf(text), [], what);
 });
