@@ -14,7 +14,7 @@ import { parserFault, type ParserError } from './parser-fault.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
 import { closeGently, refuseSocket } from './refuse.ts';
 import { connectionPeer, createPeerReader, noteProxyHeader, type PeerReader } from './trusted-peers.ts';
-import { isAnswering, isLastAnswered, noteResponse } from './turn.ts';
+import { isAnswering, isOver, noteDeclinedUpgrade, noteResponse } from './turn.ts';
 import { visitOf } from './visit.ts';
 
 export interface HttpListenerOptions {
@@ -55,7 +55,11 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
     keepAliveInitialDelay: TCP_KEEPALIVE,
     noDelay: true,
     // Only WebSocket leaves HTTP; h2c and others are served as plain requests (RFC 9110 §7.8 lets a server ignore Upgrade).
-    shouldUpgradeCallback: (request) => request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket',
+    shouldUpgradeCallback: (request) => {
+      if (request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket') return true;
+      noteDeclinedUpgrade(request.socket);
+      return false;
+    },
   });
   // Node would drop fields beyond its own limit in silence; HttpForms counts them aloud.
   server.maxHeadersCount = 0;
@@ -105,9 +109,8 @@ function attach(server: Server, sockets: Set<Socket>, awaited: Set<Socket>, opti
   };
   if (listener.proxyProtocol === 'off') server.on('connection', admit);
   else serveBehindProxyHeader(server, admit, awaited, peers, options);
-  // A connection that was refused above still has Node's parser on it: what it sends is not served. Neither is what
-  // stands behind the request whose answer was announced as the last (RFC 9112 §9.6).
-  const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket) || isLastAnswered(req.socket);
+  // A connection that was refused above still has Node's parser on it: what it sends is not served.
+  const refused = (req: IncomingMessage): boolean => !sockets.has(req.socket) || isOver(req.socket);
   server.on('request', (req, res) => {
     if (refused(req)) return;
     noteResponse(req.socket, res);
@@ -204,15 +207,15 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
 
 function onClientError(error: ParserError, socket: Socket, options: HttpListenerOptions): void {
   const code = error.code ?? '';
-  // What comes after the last answer, or after the request that was to be the last, is not looked at (RFC 9112 §9.6).
-  if (code.startsWith('HPE_') && (isLastAnswered(socket) || (code === 'HPE_CLOSED_CONNECTION' && isAnswering(socket)))) return;
+  const visit = visitOf(socket);
+  // Bytes behind the last request; those of its own body are another matter.
+  if (code.startsWith('HPE_') && isOver(socket) && visit?.req.complete !== false) return;
   const fault = socket.writable ? parserFault(error, socket, options.listener.proxyProtocol) : null;
   if (fault === null) {
     // Gone, or never said anything: a health check, a scan. Nobody to answer, nothing to report.
     socket.destroy();
     return;
   }
-  const visit = visitOf(socket);
   if (visit !== null) {
     visit.broke(fault);
     socket.destroySoon();

@@ -8,21 +8,36 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 const kLast = Symbol('last response');
-type Turned = Socket & { [kLast]?: ServerResponse };
+const kDeclined = Symbol('upgrade declined');
+type Turned = Socket & { [kLast]?: ServerResponse; [kDeclined]?: true };
 
 /** The response to the latest request on this connection. */
-export function noteResponse(socket: Socket, res: ServerResponse): void {
-  (socket as Turned)[kLast] = res;
+export function noteResponse(socket: Turned, res: ServerResponse): void {
+  socket[kLast] = res;
+  if (socket[kDeclined] === true) res.shouldKeepAlive = false;
+}
+
+/**
+ * The request that is now arriving asks for an upgrade and is served without.
+ * Node's parser has stopped behind it all the same and drops what it was given
+ * further, so that the next request would be read from anywhere: there is none.
+ */
+export function noteDeclinedUpgrade(socket: Turned): void {
+  socket[kDeclined] = true;
 }
 
 /** A request is still to be answered, or its answer is on its way: nothing else may be written. */
-export function isAnswering(socket: Socket): boolean {
-  const last = (socket as Turned)[kLast];
+export function isAnswering(socket: Turned): boolean {
+  const last = socket[kLast];
   return last !== undefined && !last.closed;
 }
 
-/** The last answer has been given, and the connection ends with it: whatever else comes in has none (RFC 9112 §9.6). */
-export function isLastAnswered(socket: Socket): boolean {
-  const last = (socket as Turned)[kLast];
-  return socket.writableEnded || (last !== undefined && last.writableEnded && !last.shouldKeepAlive);
+/**
+ * The latest request is the last one served here: whatever else comes in is not
+ * looked at (RFC 9112 §9.6). So it is, too, when it was answered before its body
+ * had come, as long as that lasts.
+ */
+export function isOver(socket: Turned): boolean {
+  const last = socket[kLast];
+  return socket.writableEnded || (last !== undefined && (!last.shouldKeepAlive || (last.writableEnded && !last.req.complete)));
 }

@@ -184,11 +184,13 @@ class LogReader extends Writable {
   }
 
   async find(fits: (line: LogLine) => boolean): Promise<LogLine> {
-    const known = this.lines.find(fits);
-    if (known !== undefined) return known;
-    for (;;) {
-      const [line] = (await once(this.#events, 'line')) as [LogLine];
-      if (fits(line)) return line;
+    // Several lines may come at once: each is looked at, however many were told meanwhile.
+    for (let next = 0; ; ) {
+      for (; next < this.lines.length; next += 1) {
+        const line = this.lines[next];
+        if (line !== undefined && fits(line)) return line;
+      }
+      await once(this.#events, 'line');
     }
   }
 }
