@@ -86,20 +86,20 @@ export class Egress {
   }
 
   /**
-   * Other terms from now on. Pools of destinations that stay as they are stay
-   * too; the others keep no connection any more and serve who uses them now.
+   * Other terms from now on. Pools whose connections the new terms would open
+   * just so stay; the others keep no connection any more and serve who uses them now.
    */
   adopt(terms: EgressTerms): void {
     const before = this.#options;
     this.#options = { ...before, ...terms };
     this.#limits.adopt(terms.config.limits);
     this.#guards = new Map();
-    const samePools = isDeepStrictEqual(poolTerms(before.config), poolTerms(terms.config));
-    const kept = new Set(
-      terms.config.destinations.filter((next) => samePools && before.config.destinations.some((old) => isDeepStrictEqual(old, next))).map(({ name }) => name),
-    );
+    const kept = (destination: DestinationConfig): boolean => {
+      const next = terms.config.destinations.find(({ name }) => name === destination.name);
+      return next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
+    };
     for (const [key, { pool, destination }] of this.#pools) {
-      if (kept.has(destination.name)) continue;
+      if (kept(destination)) continue;
       pool.retire();
       this.#pools.delete(key);
       this.#retired.add(pool);
@@ -180,9 +180,9 @@ export class Egress {
     return pool;
   }
 
-  /** Idle connections close now, active ones with their exchange. */
-  close(): void {
-    for (const pool of this.#allPools()) pool.close();
+  /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
+  retire(): void {
+    for (const pool of this.#allPools()) pool.retire();
   }
 
   /** Every pooled connection closes now. */
@@ -257,8 +257,8 @@ function denial({ code, detail, remedy, challenges }: Deny): Fault {
   return new Fault(code, detail, { remedy, challenges });
 }
 
-/** What a pool was made with, besides its destination. */
-function poolTerms({ limits, timeouts }: EgressTerms['config']): unknown {
+/** What the connections of a pool depend on. Methods and paths do not belong here: they are decided for each request. */
+function poolTerms({ hosts, ports, addresses, tls, report }: DestinationConfig, { limits, timeouts }: EgressTerms['config']): unknown {
   const { upstreamConnections, upstreamQueue, headerBytes } = limits;
-  return [upstreamConnections, upstreamQueue, headerBytes, timeouts];
+  return [hosts, ports, addresses, tls, report, upstreamConnections, upstreamQueue, headerBytes, timeouts];
 }

@@ -59,6 +59,7 @@ export const FAULTS = {
   'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time'),
   'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is known'),
   'client-closed': kind(499, 'connection_terminated', 'client', 'The client went away before the end'),
+  'client-stalled': kind(499, 'connection_terminated', 'client', 'The client stopped reading'),
 
   loop: kind(508, 'proxy_loop_detected', 'client', 'The request has come back to this proxy'),
 

@@ -5,23 +5,24 @@
  */
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
-import type { Config } from './config/config.ts';
+import type { Config, DestinationConfig } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Dialler } from './dial/dial.ts';
-import { createDialler } from './dial/dialler.ts';
-import { dnsLookup, type Lookup, systemLookup } from './dial/lookup.ts';
-import { createResolver } from './dial/resolver.ts';
+import { createNamedDialler } from './dial/named-dialler.ts';
+import type { Lookup } from './dial/lookup.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
+import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
 import { type HttpListener, openHttpListener } from './listeners/http-listener.ts';
 import { createSelfCheck } from './listeners/self.ts';
-import type { Visit } from './listeners/visit.ts';
+import type { VisitContext } from './listeners/visit.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
 import { DecisionRing } from './reload/decision-ring.ts';
@@ -29,7 +30,6 @@ import { keepWhatNeedsRestart, refuseDenials, type ReloadOutcome } from './reloa
 import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { formatAuthority } from './target/host.ts';
-import { AccessRecord } from './telemetry/access-record.ts';
 import type { PolicyNames } from './telemetry/cells.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
@@ -79,15 +79,15 @@ class RunningService implements Service {
   readonly #self = createSelfCheck();
   readonly #ring: DecisionRing;
   readonly #lookup: Lookup | null;
-  readonly #visits = new Set<Visit>();
+  readonly #context: VisitContext;
   readonly #listeners: HttpListener[] = [];
   #forms: HttpForms | null = null;
   readonly #reloads: Reloads;
   readonly #hurry = new AbortController();
   #admin: Admin | null = null;
   #gateway: GatewayRouter | null = null;
+  readonly #authenticator: Authenticator;
   readonly #connections: ConnectionCount;
-  #draining = false;
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
 
@@ -107,9 +107,24 @@ class RunningService implements Service {
       },
       isSelf: (address, port) => this.#self.isSelf(address, port),
     });
+    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
+    this.#context = {
+      name: config.name,
+      telemetry: this.#telemetry,
+      clientName: (address) => this.#egress.clientName(address),
+      idleClock: this.#idleClock,
+      visits: new Set(),
+      draining: false,
+    };
+    this.#authenticator = createAuthenticator({
+      clients: config.clients,
+      now: Date.now,
+      onKeyFault: (issuer, error) => {
+        this.#telemetry.notice('error', 'the keys of a token issuer cannot be read', { issuer, reason: Fault.from(error).message });
+      },
+    });
     this.#connections = new ConnectionCount(config.limits, this.#telemetry);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
-    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
   }
 
   get addresses(): Service['addresses'] {
@@ -128,9 +143,7 @@ class RunningService implements Service {
           config: this.#config,
           forms,
           connections: this.#connections,
-          onConnectionFault: (record, fault) => {
-            this.#refusedConnection(record, fault);
-          },
+          context: this.#context,
         });
         this.#listeners.push(opened);
         this.#self.add(opened.address);
@@ -152,27 +165,27 @@ class RunningService implements Service {
   }
 
   drain(): Promise<void> {
-    this.#drained ??= this.#draining ? this.close() : this.#drain();
+    this.#drained ??= this.#context.draining ? this.close() : this.#drain();
     return this.#drained;
   }
 
   async #drain(): Promise<void> {
     const { drainDelay, drain } = this.#config.timeouts;
     const signal = this.#hurry.signal;
-    this.#draining = true;
+    this.#context.draining = true;
     this.#telemetry.notice('info', 'draining: not ready any more', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
     // Endpoints and load balancers need a moment to see that we are not ready (docs/request-life.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
-    for (const visit of this.#visits) visit.closeAfter();
+    for (const visit of this.#context.visits) visit.closeAfter();
     for (const listener of this.#listeners) listener.stop();
-    this.#egress.close();
+    this.#egress.retire();
     await Promise.race([Promise.all(this.#listeners.map(({ closed }) => closed)), delay(drain, undefined, { signal }).catch(ignoreAbort)]);
     await this.close();
   }
 
   close(): Promise<void> {
     this.#hurry.abort();
-    this.#draining = true;
+    this.#context.draining = true;
     this.#ending ??= this.#end();
     return this.#ending;
   }
@@ -188,10 +201,10 @@ class RunningService implements Service {
     const changes = compareDecisions(this.#ring.entries(), policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
     const dialler = this.#createDialler(config);
-    const gateway = await createGatewayRouter(config.destinations);
     const before = this.#gateway;
-    if (this.#draining || this.#forms === null || before === null) {
-      await gateway.close();
+    // Making a router takes the longest by far, and prefixes seldom change.
+    const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
+    if (this.#context.draining || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
     }
     this.#config = config;
@@ -199,20 +212,21 @@ class RunningService implements Service {
     this.#ring.adopt(config.reload.remember);
     this.#idleClock.adopt({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge });
     this.#connections.adopt(config.limits);
+    this.#authenticator.update(config.clients);
     this.#forms.adopt({ config, gateway });
     this.#egress.adopt({ config, policy, dialler });
     this.#telemetry.policyChanged(namesOf(config, policy.hash));
     let cut = 0;
     const now = Date.now();
-    for (const visit of this.#visits) if (visit.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
-    await before.close();
+    for (const visit of this.#context.visits) if (visit.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+    if (before !== gateway) await before.close();
     return { result: 'applied', policyHash: policy.hash, changes, needRestart, tunnelsCut: cut };
   }
 
   async #end(): Promise<void> {
     const cut = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
-    if (this.#visits.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#visits.size });
-    for (const visit of this.#visits) visit.cut(cut);
+    if (this.#context.visits.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#context.visits.size });
+    for (const visit of this.#context.visits) visit.cut(cut);
     this.#egress.destroy();
     for (const listener of this.#listeners) {
       listener.stop();
@@ -220,8 +234,9 @@ class RunningService implements Service {
     }
     await Promise.all(this.#listeners.map(({ closed }) => closed));
     // What was cut tells its end when its sockets have closed, within a few turns of the loop.
-    for (let turn = 0; this.#visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
+    for (let turn = 0; this.#context.visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();
+    this.#authenticator.close();
     await this.#gateway?.close();
     await this.#admin?.close();
     this.#telemetry.notice('info', 'eco-egress has ended');
@@ -229,51 +244,26 @@ class RunningService implements Service {
   }
 
   #createDialler(config: Config): Dialler {
-    const { dns, timeouts } = config;
-    const resolver = createResolver({
-      lookup: this.#lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup),
-      dns,
-      timeout: timeouts.resolve,
-      onStale: (host, error) => {
-        this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
-      },
+    return createNamedDialler(config, this.#lookup, (host, error) => {
+      this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
     });
-    return createDialler({ resolver, timeouts });
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
-    const draining = (): boolean => this.#draining;
     return new HttpForms({
       config: this.#config,
       egress: this.#egress,
       gateway,
+      authenticator: this.#authenticator,
       nextRequestId: createRequestIds(),
-      context: {
-        name: this.#config.name,
-        telemetry: this.#telemetry,
-        clientName: (address) => this.#egress.clientName(address),
-        idleClock: this.#idleClock,
-        visits: this.#visits,
-        get draining() {
-          return draining();
-        },
-      },
+      context: this.#context,
     });
-  }
-
-  #refusedConnection(record: AccessRecord, fault: Fault): void {
-    record.client = this.#egress.clientName(record.clientAddress);
-    record.code = fault.code;
-    record.detail = fault.advice;
-    record.status = fault.kind.status;
-    record.closedBy = 'proxy';
-    this.#telemetry.ended(record);
   }
 
   #readiness(): Readiness {
     const reasons: string[] = [];
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
-    if (this.#draining) reasons.push('The proxy is draining.');
+    if (this.#context.draining) reasons.push('The proxy is draining.');
     return { ready: reasons.length === 0, reasons, warnings: this.#reloads.warnings };
   }
 
@@ -288,11 +278,13 @@ class RunningService implements Service {
   }
 }
 
+const gatewayOf = ({ name, gateway }: DestinationConfig): unknown => [name, gateway];
+
 function namesOf(config: Config, hash: string): PolicyNames {
   return { hash, clients: config.clients.map(({ name }) => name), destinations: config.destinations.map(({ name }) => name) };
 }
 
-/** A wait cut short by `close` has done its duty. */
+/** For a wait that `close` cuts short. */
 function ignoreAbort(error: unknown): void {
   if ((error as Error).name !== 'AbortError') throw error;
 }

@@ -9,21 +9,24 @@ import type { Config, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
-import type { Ask } from '../policy/verdict.ts';
+import type { Authenticator, Credentials } from '../identity/authenticator.ts';
+import type { Ask, Peer } from '../policy/verdict.ts';
 import { forwardRequestHeaders, type HeaderSummary, summarise, viaNames } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
 import { pathOf } from '../target/path.ts';
 import { quote } from '../target/quote.ts';
-import { parseRequestTarget } from '../target/request-target.ts';
+import { type OriginTarget, parseRequestTarget } from '../target/request-target.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
+import { createFrontingGuard } from './fronting-guard.ts';
 import type { ClientPeer } from './trusted-peers.ts';
 import { Visit, type VisitContext } from './visit.ts';
 
 export interface FormsOptions {
-  readonly config: Pick<Config, 'name' | 'headers' | 'limits' | 'timeouts'>;
+  readonly config: Pick<Config, 'mode' | 'name' | 'headers' | 'limits' | 'timeouts'>;
   readonly egress: Egress;
   readonly gateway: GatewayRouter;
+  readonly authenticator: Authenticator;
   readonly context: VisitContext;
   readonly nextRequestId: () => string;
 }
@@ -41,6 +44,20 @@ export interface Arrival {
   readonly expectsContinue: boolean;
   /** Early bytes of an upgrade; null when the client asks for none. */
   readonly upgradeHead: Buffer | null;
+}
+
+/** One request, as far as it has been read and its client verified. */
+interface Inquiry {
+  readonly visit: Visit;
+  readonly req: IncomingMessage;
+  readonly summary: HeaderSummary;
+  readonly arrival: Arrival;
+  readonly peer: Peer;
+}
+
+/** The same, where there is a response to answer on: every form but CONNECT. */
+interface ExchangeInquiry extends Inquiry {
+  readonly res: ServerResponse;
 }
 
 const DEFAULT_PORT = { http: 80, https: 443 } as const;
@@ -68,11 +85,9 @@ export class HttpForms {
   /** Any request but CONNECT. Everything that goes wrong is answered on `res`. */
   onRequest(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
     const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, res, req.socket, arrival.upgradeHead);
-    try {
-      this.#serve(visit, req, res, arrival);
-    } catch (error) {
-      visit.refuse(Fault.from(error));
-    }
+    this.#identify(visit, req, arrival, (inquiry) => {
+      this.#serve({ ...inquiry, res });
+    });
   }
 
   /** A request that the listener itself turns away. */
@@ -85,61 +100,107 @@ export class HttpForms {
   /** `head` is what the client sent after the CONNECT without waiting; it stays unread until the dial is done. */
   onConnect(req: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): void {
     const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, null, socket, head);
+    this.#identify(visit, req, arrival, (inquiry) => {
+      this.#tunnel(inquiry);
+    });
+  }
+
+  /**
+   * Reads the header section, verifies credentials, and goes on with `then`:
+   * at once where nothing has to be verified, which is nearly always.
+   */
+  #identify(visit: Visit, req: IncomingMessage, arrival: Arrival, then: (inquiry: Inquiry) => void): void {
+    const proceed = (summary: HeaderSummary, { user, token, rejected }: Credentials): void => {
+      const { address, sans } = arrival.peer;
+      then({ visit, req, summary, arrival, peer: { address, sans, user, token, rejected } });
+    };
     try {
-      const { record } = visit;
       const summary = this.#begin(visit, req, arrival);
-      // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
-      if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
-      const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
-      this.#take(visit, 'connect', arrival);
-      record.host = target.kind === 'connect' ? target.host : '-';
-      record.port = target.kind === 'connect' ? target.port : 0;
-      const ask = { form: 'connect', ...asker(arrival.peer), host: record.host, port: record.port, method: null, path: null } as const;
-      const permit = this.#options.egress.admit(ask, 'tunnels', record);
-      visit.hold(permit);
-      void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal));
+      const credentials = this.#options.authenticator.check(summary.proxyAuthorization, arrival.peer.address);
+      if (credentials instanceof Promise) visit.resume(credentials, (known) => {
+        proceed(summary, known);
+      });
+      else proceed(summary, credentials);
     } catch (error) {
       visit.refuse(Fault.from(error));
     }
   }
 
-  #serve(visit: Visit, req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
+  #tunnel({ visit, req, summary, arrival, peer }: Inquiry): void {
     const { record } = visit;
-    const summary = this.#begin(visit, req, arrival);
+    // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
+    if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+    const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
+    this.#take(visit, 'connect', arrival);
+    record.host = target.kind === 'connect' ? target.host : '-';
+    record.port = target.kind === 'connect' ? target.port : 0;
+    const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
+    const permit = this.#options.egress.admit(ask, 'tunnels', record);
+    visit.hold(permit);
+    const guard = createFrontingGuard(record, permit, this.#options.config);
+    void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal), guard);
+  }
+
+  #serve(inquiry: ExchangeInquiry): void {
+    const { visit, req, res, summary, arrival } = inquiry;
+    const { egress, gateway } = this.#options;
+    const { record } = visit;
     const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion);
-    switch (target.kind) {
-      case 'absolute':
-        this.#take(visit, 'forward', arrival);
-        this.#exchange(visit, res, summary, arrival, 'forward', target, target.target, null);
-        return;
-      case 'origin': {
-        const { authority } = target;
-        if (authority !== null && this.#options.egress.policy.hasHost(authority.host)) {
-          this.#take(visit, 'host-routed', arrival);
-          this.#exchange(visit, res, summary, arrival, 'host-routed', { scheme: 'http', ...authority }, target.target, null);
-          return;
-        }
-        record.form = 'gateway';
-        record.path = pathOf(target.target);
-        record.host = authority?.host ?? '-';
-        record.port = authority?.port ?? 0;
-        this.#options.gateway.route(req, res, {
-          onRoute: (route) => {
-            this.#take(visit, 'gateway', arrival);
-            this.#exchange(visit, res, summary, arrival, 'gateway', route.origin, route.target, route);
-          },
-          onNone: () => {
-            this.#refuseRouteless(record, arrival.peer);
-          },
-          onError: (error) => {
-            visit.refuse(Fault.from(error));
-          },
-        });
+    if (target.kind === 'connect') throw new Fault('internal', 'a CONNECT reached the request handler');
+    if (target.kind === 'absolute') {
+      this.#take(visit, 'forward', arrival);
+      this.#exchange(inquiry, 'forward', target, target.target, null);
+      return;
+    }
+    const { authority } = target;
+    if (authority !== null && egress.policy.hasHost(authority.host)) {
+      this.#take(visit, 'host-routed', arrival);
+      this.#exchange(inquiry, 'host-routed', { scheme: 'http', ...authority }, target.target, null);
+      return;
+    }
+    record.form = 'gateway';
+    record.path = pathOf(target.target);
+    record.host = authority?.host ?? '-';
+    record.port = authority?.port ?? 0;
+    gateway.route(req, res, {
+      onRoute: (route) => {
+        this.#take(visit, 'gateway', arrival);
+        this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
+      },
+      onNone: () => {
+        this.#serveRouteless(inquiry, target);
+      },
+      onError: (error) => {
+        visit.refuse(Fault.from(error));
+      },
+    });
+  }
+
+  /**
+   * Neither a destination's Host nor a gateway prefix: judged as what it most
+   * looks like, a steered request for an unknown host. Only report mode lets it pass.
+   */
+  #serveRouteless(inquiry: ExchangeInquiry, { authority, target }: OriginTarget): void {
+    const { gateway, egress } = this.#options;
+    const { visit, peer } = inquiry;
+    const { record } = visit;
+    record.form = 'host-routed';
+    if (authority !== null) {
+      const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), ...authority, method: record.method, path: record.path }, record);
+      if (denial === null) {
+        this.#take(visit, 'host-routed', inquiry.arrival);
+        this.#exchange(inquiry, 'host-routed', { scheme: 'http', ...authority }, target, null);
         return;
       }
-      case 'connect':
-        throw new Fault('internal', 'a CONNECT reached the request handler');
+      if (denial.code !== 'host-not-allowed') throw denial;
     }
+    record.verdict = 'deny';
+    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${gateway.prefixes.join(' or ')}`;
+    throw new Fault('host-not-allowed', `Host names ${record.host}, which is no destination, and ${prefixes}`, {
+      remedy: OPERATIONS.has(record.path)
+        ? `${record.path} is served on the admin listener`
+        : 'ask below a gateway prefix, or through the proxy for a host of the allowlist',
+    });
   }
 
   /** What holds for every form: note who asks, refuse ambiguous framing and our own requests coming back. */
@@ -182,24 +243,16 @@ export class HttpForms {
     });
   }
 
-  #exchange(
-    visit: Visit,
-    res: ServerResponse,
-    summary: HeaderSummary,
-    arrival: Arrival,
-    form: HttpForm,
-    origin: Origin,
-    target: string,
-    route: GatewayRoute | null,
-  ): void {
+  #exchange(inquiry: ExchangeInquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
     const { config, egress } = this.#options;
-    const { record, req } = visit;
+    const { visit, req, res, summary, arrival, peer } = inquiry;
+    const { record } = visit;
     record.host = origin.host;
     record.port = origin.port;
     record.path = pathOf(target);
     // undici sends no asterisk-form, and a partner's API has no use for it.
     if (target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
-    const ask = { form, ...asker(arrival.peer), host: origin.host, port: origin.port, method: record.method, path: record.path };
+    const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method: record.method, path: record.path };
     const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
     visit.hold(permit);
     const headers = forwardRequestHeaders(req.rawHeaders, {
@@ -224,29 +277,6 @@ export class HttpForms {
       bodyTimeout: config.timeouts.body,
     });
   }
-
-  /** Neither a destination's Host nor a gateway prefix: judged as what it most looks like, a steered request for an unknown host. */
-  #refuseRouteless(record: AccessRecord, peer: ClientPeer): never {
-    const { gateway, egress } = this.#options;
-    record.form = 'host-routed';
-    if (record.host !== '-') {
-      const { host, port, method, path } = record;
-      const verdict = egress.judge({ form: 'host-routed', ...asker(peer), host, port, method, path }, record);
-      if (verdict !== null && verdict.code !== 'host-not-allowed') throw verdict;
-    }
-    record.verdict = 'deny';
-    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${gateway.prefixes.join(' or ')}`;
-    throw new Fault('host-not-allowed', `Host names ${record.host}, which is no destination, and ${prefixes}`, {
-      remedy: OPERATIONS.has(record.path)
-        ? `${record.path} is served on the admin listener`
-        : 'ask below a gateway prefix, or through the proxy for a host of the allowlist',
-    });
-  }
-}
-
-/** Who asks, and when. */
-function asker({ address, sans }: ClientPeer): Pick<Ask, 'peer' | 'now'> {
-  return { peer: { address, user: null, token: null, sans, rejected: null }, now: Date.now() };
 }
 
 /** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */

@@ -7,7 +7,6 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { quote } from '../target/quote.ts';
-import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import type { Arrival, HttpForms } from './http-forms.ts';
 import { parserFault, type ParserError } from './parser-fault.ts';
@@ -15,15 +14,14 @@ import { receiveProxyHeader } from './proxied-socket.ts';
 import { closeGently, refuseSocket } from './refuse.ts';
 import { connectionPeer, createPeerReader, noteProxyHeader, type PeerReader } from './trusted-peers.ts';
 import { isAnswering, isOver, noteDeclinedUpgrade, noteResponse } from './turn.ts';
-import { visitOf } from './visit.ts';
+import { endUnread, type VisitContext, visitOf } from './visit.ts';
 
 export interface HttpListenerOptions {
   readonly listener: HttpListenerConfig;
   readonly config: Pick<Config, 'name' | 'limits' | 'timeouts'>;
   readonly forms: HttpForms;
   readonly connections: ConnectionCount;
-  /** Told of each fault that no request belongs to, when it has been answered. */
-  readonly onConnectionFault: (record: AccessRecord, fault: Fault) => void;
+  readonly context: VisitContext;
 }
 
 export interface HttpListener {
@@ -226,12 +224,12 @@ function onClientError(error: ParserError, socket: Socket, options: HttpListener
 function refuseConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
   const record = options.forms.record(connectionPeer(socket).address);
   refuseSocket(socket, fault, record.requestId, options.config.name);
-  options.onConnectionFault(record, fault);
+  endUnread(options.context, record, fault);
 }
 
 /** Where an answer would stand in the middle of another one: the client sees that one cut off, the log says why. */
 function cutConnection(socket: Socket, fault: Fault, options: HttpListenerOptions): void {
-  options.onConnectionFault(options.forms.record(connectionPeer(socket).address), fault);
+  endUnread(options.context, options.forms.record(connectionPeer(socket).address), fault);
   socket.destroy();
 }
 

@@ -10,6 +10,7 @@ import { Fault } from '../errors.ts';
 import type { ExchangeOwner, ExchangePlan } from '../relay/exchange-plan.ts';
 import { Exchange } from '../relay/exchange.ts';
 import type { IdleClock } from '../relay/idle-clock.ts';
+import type { Opening } from '../relay/opening.ts';
 import { Tunnel, type TunnelOwner, type TunnelSocket } from '../relay/tunnel.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
@@ -25,7 +26,7 @@ export interface VisitContext {
   /** Every visit under way: what a drain waits for. */
   readonly visits: Set<Visit>;
   /** Once true, connections are closed after their response. */
-  readonly draining: boolean;
+  draining: boolean;
 }
 
 const kVisit = Symbol('visit');
@@ -76,6 +77,18 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     this.#permit = permit;
   }
 
+  /** Goes on when `wait` is over, unless the client has gone meanwhile. What either throws is answered. */
+  resume<T>(wait: Promise<T>, then: (value: T) => void): void {
+    wait
+      .then((value) => {
+        if (this.#socket.destroyed) this.#failed(new Fault('client-closed', 'the client closed its connection while its credentials were verified'));
+        else then(value);
+      })
+      .catch((error: unknown) => {
+        this.refuse(Fault.from(error));
+      });
+  }
+
   startExchange(res: ServerResponse, plan: ExchangePlan): void {
     this.#exchange = new Exchange(this.req, res, plan, this.record, this);
     this.#exchange.start();
@@ -84,8 +97,9 @@ export class Visit implements ExchangeOwner, TunnelOwner {
   /**
    * Dials for a CONNECT, then relays. Nothing the client has sent is read
    * before the dial is done (CVE-2025-64763), and 200 is sent only then.
+   * @param opening looks at what the client sends first; null: nobody does
    */
-  async startTunnel(dial: (signal: AbortSignal) => Promise<TunnelSocket>): Promise<void> {
+  async startTunnel(dial: (signal: AbortSignal) => Promise<TunnelSocket>, opening: Opening | null): Promise<void> {
     const controller = new AbortController();
     const onClientClose = (): void => {
       controller.abort();
@@ -103,7 +117,7 @@ export class Visit implements ExchangeOwner, TunnelOwner {
       }
       this.#socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${this.record.requestId}\r\n\r\n`);
       this.record.status = 200;
-      this.#relay(upstream);
+      this.#relay(upstream, opening);
     } catch (error) {
       this.#socket.off('close', onClientClose);
       this.#dial = null;
@@ -182,7 +196,7 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     // From here the socket carries frames: Node's response object must let go of it.
     res.detachSocket(this.req.socket);
     this.#socket.write(`${head}\r\n`, 'latin1');
-    this.#relay(upstream);
+    this.#relay(upstream, null);
   }
 
   // --- TunnelOwner
@@ -197,11 +211,11 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     this.#end(fault, closedBy);
   }
 
-  #relay(upstream: TunnelSocket): void {
+  #relay(upstream: TunnelSocket, opening: Opening | null): void {
     const { telemetry, idleClock } = this.#context;
     const { form, destination } = this.record;
     if (form !== '-') telemetry.tunnelOpened(form, destination, this.record);
-    this.#tunnel = new Tunnel(this.#socket, upstream, this.record, idleClock, this);
+    this.#tunnel = new Tunnel(this.#socket, upstream, this.record, idleClock, this, opening);
     this.#tunnel.start(this.head);
   }
 
@@ -227,4 +241,14 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     if (visitOf(this.#socket) === this) (this.#socket as Visited)[kVisit] = undefined;
     this.#context.telemetry.ended(record);
   }
+}
+
+/** Logs and counts a fault that no request belongs to, after it has been answered. */
+export function endUnread({ telemetry, clientName }: VisitContext, record: AccessRecord, fault: Fault): void {
+  record.client = clientName(record.clientAddress);
+  record.code = fault.code;
+  record.detail = fault.advice;
+  record.status = fault.kind.status;
+  record.closedBy = 'proxy';
+  telemetry.ended(record);
 }

@@ -201,7 +201,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
   }
 
   clientStalled(): void {
-    this.#fail(new Fault('idle-timeout', `the client did not read for ${this.#plan.bodyTimeout} ms`));
+    this.#fail(new Fault('client-stalled', `the client did not read for ${this.#plan.bodyTimeout} ms`));
   }
 
   /** The proxy itself gives the exchange up: the drain deadline, or a broken request body. */

@@ -22,6 +22,8 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   // Credentials for this proxy stop here (RFC 9110 §11.7.2).
   ['proxy-authorization', 'drop'],
   ['proxy-authenticate', 'drop'],
+  // Says who asks to whoever trusts its sender; the partner could only take a client's own word for ours.
+  ['x-forwarded-client-cert', 'drop'],
   // Answered by us: see exchange.ts.
   ['expect', 'drop'],
   // Written anew from the target (RFC 9112 §3.2.2).
@@ -50,6 +52,7 @@ export interface HeaderSummary {
   readonly hosts: readonly string[];
   readonly transferEncoding: readonly string[];
   readonly via: readonly string[];
+  readonly proxyAuthorization: readonly string[];
   readonly traceparent: string;
   readonly hasBody: boolean;
 }
@@ -62,6 +65,7 @@ export function summarise(raw: readonly string[]): HeaderSummary {
   let hosts = NONE;
   let transferEncoding = NONE;
   let via = NONE;
+  let proxyAuthorization = NONE;
   let traceparent = '';
   let hasBody = false;
   for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -86,9 +90,12 @@ export function summarise(raw: readonly string[]): HeaderSummary {
           hasBody = true;
         }
         break;
+      case 19:
+        if (name.toLowerCase() === 'proxy-authorization') proxyAuthorization = add(proxyAuthorization, raw[i + 1] ?? '');
+        break;
     }
   }
-  return { hosts, transferEncoding, via, traceparent, hasBody };
+  return { hosts, transferEncoding, via, proxyAuthorization, traceparent, hasBody };
 }
 
 /** Whether one of the `Via` elements was written by `name` (RFC 9110 §7.6.3: received-protocol, received-by). */

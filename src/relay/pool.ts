@@ -203,17 +203,12 @@ export class UpstreamPool {
     }
   }
 
-  /** As `retire`, and who waits is refused. */
-  close(): void {
+  /** Everything ends now: who waits is refused, active connections are cut. */
+  destroy(): void {
     this.retire();
     this.#closed = true;
     for (const opening of this.#opening) opening.abort();
     while (this.#waiting.length > 0) this.#next()?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
-  }
-
-  /** As `close`, and the active ones too. */
-  destroy(): void {
-    this.close();
     for (const connection of this.#active) this.#destroy(connection);
   }
 

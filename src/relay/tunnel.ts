@@ -8,6 +8,7 @@ import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
+import type { Opening, Refusal } from './opening.ts';
 
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */
@@ -50,9 +51,15 @@ function onUpstreamError(this: Tunnelled, error: Error): void {
 function onClose(this: Tunnelled): void {
   this[kTunnel]?.closed();
 }
+function onHeldTooLong(tunnel: Tunnel): void {
+  tunnel.heldTooLong();
+}
 
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
 const CONNECT = Buffer.from('CONNECT ');
+
+/** After this long, ms, a client that was refused and does not close is closed. */
+const LINGER = 5_000;
 
 export class Tunnel implements Clocked {
   readonly client: Tunnelled;
@@ -64,14 +71,21 @@ export class Tunnel implements Clocked {
   #fault: Fault | null = null;
   #closedBy: ClosedBy = '-';
   #open = 2;
-  #inspected = false;
+  /** As long as the client's bytes are looked at; the one thing that a chunk costs afterwards. */
+  #looking = true;
+  #begun = false;
+  readonly #opening: Opening | null;
+  /** Since bytes are held, or since the client was refused. */
+  #timer: NodeJS.Timeout | null = null;
 
-  constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, clock: IdleClock, owner: TunnelOwner) {
+  /** @param opening looks at the client's first bytes; null: nobody does */
+  constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, clock: IdleClock, owner: TunnelOwner, opening: Opening | null) {
     this.client = client;
     this.upstream = upstream;
     this.record = record;
     this.#clock = clock;
     this.#owner = owner;
+    this.#opening = opening;
   }
 
   /** Begins to relay. `head` is what the client sent early, after its request. */
@@ -82,30 +96,22 @@ export class Tunnel implements Clocked {
     client.on('end', onClientEnd).on('error', onClientError).on('close', onClose).on('drain', onClientDrain);
     upstream.on('end', onUpstreamEnd).on('error', onUpstreamError).on('close', onClose).on('drain', onUpstreamDrain);
     this.#clock.add(this);
-    if (head !== null && head.length > 0) this.fromClient(head);
-    client.on('data', onClientData);
-    upstream.on('data', onUpstreamData);
     // A side that was gone before we listened will not say so again.
     for (const side of ['client', 'upstream'] as const) {
       const socket = this[side];
       if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
       if (socket.closed) this.closed();
     }
+    client.on('data', onClientData);
+    upstream.on('data', onUpstreamData);
+    // Neither of them flows before the next turn, so this is the first to pass.
+    if (head !== null && head.length > 0) this.fromClient(head);
   }
 
   fromClient(chunk: Buffer): void {
-    // The rest of what was refused.
-    if (this.#fault !== null) return;
-    if (!this.#inspected) {
-      this.#inspected = true;
-      if (chunk.length >= CONNECT.length && chunk.subarray(0, CONNECT.length).equals(CONNECT)) {
-        this.#refuseNestedConnect();
-        return;
-      }
-    }
     this.moved += chunk.length;
-    this.record.bytesSent += chunk.length;
-    if (!this.upstream.write(chunk)) this.client.pause();
+    if (this.#looking) this.#look(chunk);
+    else this.#send(chunk);
   }
 
   fromUpstream(chunk: Buffer): void {
@@ -117,6 +123,11 @@ export class Tunnel implements Clocked {
   /** One direction is complete; the other goes on. */
   ended(by: 'client' | 'upstream'): void {
     if (this.#closedBy === '-') this.#closedBy = by;
+    // What is held is not going to be complete.
+    if (by === 'client' && this.#timer !== null && this.#opening !== null && this.#fault === null) {
+      this.#refuse(this.#opening.giveUp('ended'));
+      return;
+    }
     (by === 'client' ? this.upstream : this.client).end();
   }
 
@@ -139,6 +150,7 @@ export class Tunnel implements Clocked {
       return;
     }
     this.#clock.delete(this);
+    this.#stopTimer();
     this.client[kTunnel] = undefined;
     this.upstream[kTunnel] = undefined;
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
@@ -161,14 +173,74 @@ export class Tunnel implements Clocked {
     this.#reset(this.upstream);
   }
 
+  /** Bytes were held as long as they may be; or a refused client has had its time to close. */
+  heldTooLong(): void {
+    this.#timer = null;
+    if (this.#fault !== null) this.client.destroy();
+    else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
+  }
+
+  #send(chunk: Buffer): void {
+    this.record.bytesSent += chunk.length;
+    if (!this.upstream.write(chunk)) this.client.pause();
+  }
+
+  /** The first bytes of the client, and, once it was refused, those it still sends: they are thrown away. */
+  #look(chunk: Buffer): void {
+    if (this.#fault !== null) return;
+    if (!this.#begun) {
+      this.#begun = true;
+      if (chunk.length >= CONNECT.length && chunk.subarray(0, CONNECT.length).equals(CONNECT)) {
+        this.#refuseNestedConnect();
+        return;
+      }
+    }
+    const opening = this.#opening;
+    const answer = opening === null ? 'done' : opening.read(chunk);
+    if (answer === 'hold') {
+      this.#timer ??= setTimeout(onHeldTooLong, opening?.patience, this);
+      return;
+    }
+    if (typeof answer === 'object') {
+      this.#refuse(answer);
+      return;
+    }
+    if (answer === 'done') {
+      this.#looking = false;
+      this.#stopTimer();
+      if (opening !== null && opening.held.length > 0) this.#send(opening.held);
+    }
+    this.#send(chunk);
+  }
+
   #refuseNestedConnect(): void {
     const fault = new Fault('connect-in-tunnel', 'a CONNECT was sent inside a tunnel', {
       remedy: 'the client is set to use two proxies, or this one twice: give it one',
     });
+    this.#refuse({ fault, lastWords: this.#owner.lastWords(fault) });
+  }
+
+  /**
+   * Closes the tunnel after some last words. What the client still sends is
+   * read and thrown away for a while: closing with unread bytes would reset
+   * the connection, and the client would lose those words.
+   */
+  #refuse({ fault, lastWords }: Refusal): void {
     this.#fault = fault;
     this.#closedBy = 'proxy';
+    this.upstream.off('data', onUpstreamData);
     this.upstream.destroy();
-    this.client.end(this.#owner.lastWords(fault), () => this.client.destroy());
+    if (lastWords === null) this.client.end();
+    else this.client.end(lastWords);
+    this.client.resume();
+    this.#stopTimer();
+    this.#timer = setTimeout(onHeldTooLong, LINGER, this).unref();
+  }
+
+  #stopTimer(): void {
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#timer = null;
   }
 
   #reset(socket: Tunnelled): void {

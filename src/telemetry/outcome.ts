@@ -6,7 +6,7 @@ import type { AccessRecord } from './access-record.ts';
  * - `allowed`: let through, and ended as it should.
  * - `denied`: refused by us: the policy, a malformed request, a full limit, draining.
  * - `failed`: not refused, yet the upstream or this proxy could not serve it to the end.
- * - `aborted`: the client went away first.
+ * - `aborted`: the client went away first, or stopped reading.
  */
 export type Outcome = 'allowed' | 'denied' | 'failed' | 'aborted';
 
@@ -14,7 +14,7 @@ export type Outcome = 'allowed' | 'denied' | 'failed' | 'aborted';
 export function outcomeOf(record: AccessRecord): Outcome {
   const { code } = record;
   if (code === 'ok') return 'allowed';
-  if (code === 'client-closed') return 'aborted';
+  if (code === 'client-closed' || code === 'client-stalled') return 'aborted';
   if (record.verdict === 'deny') return 'denied';
   const { blame, status } = FAULTS[code];
   if (blame === 'client' || blame === 'policy') return 'denied';

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import t from 'tap';
 import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
 
@@ -12,6 +13,14 @@ async function tunnel(lab: Lab, authority: string): Promise<{ status: string; so
   const [chunk] = (await once(socket, 'data')) as [Buffer];
   return { status: chunk.toString().split('\r\n', 1)[0] ?? '', socket };
 }
+
+/** Closed, in whatever way. */
+const closed = (socket: Socket): Promise<void> =>
+  new Promise((resolve) => {
+    socket.once('close', () => {
+      resolve();
+    });
+  });
 
 const readiness = async (lab: Lab): Promise<{ status: string; warnings: string[] }> =>
   (await (await fetch(`${lab.adminUrl}/readyz`)).json()) as { status: string; warnings: string[] };
@@ -58,13 +67,13 @@ t.test('tunnels that are no longer permitted are closed, others stay', async (t)
   const stays = await tunnel(lab, `${ECO}:${httpPort}`);
   const goes = await tunnel(lab, `${ECO}:${httpsPort}`);
   t.match([stays.status, goes.status], [/ 200 /, / 200 /]);
-  const closed = once(goes.socket, 'close');
+  const gone = closed(goes.socket);
   const outcome = await lab.reload(({ destinations: { eco } }) => {
     eco['ports'] = [httpPort];
     delete eco['gateway'];
   });
   t.match(outcome, { result: 'applied', tunnelsCut: 1 });
-  await closed;
+  await gone;
   t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', port: httpsPort, closedBy: 'proxy' });
   stays.socket.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
   const [answer] = (await once(stays.socket, 'data')) as [Buffer];
@@ -74,11 +83,11 @@ t.test('tunnels that are no longer permitted are closed, others stay', async (t)
 t.test('a tunnel to an address that is no longer permitted is closed', async (t) => {
   const lab = await startLab(t);
   const { socket } = await tunnel(lab, `${ECO}:${lab.upstream.httpsPort}`);
-  const closed = once(socket, 'close');
+  const gone = closed(socket);
   await lab.reload(({ destinations: { eco } }) => {
     eco['addresses'] = ['10.0.0.0/8'];
   });
-  await closed;
+  await gone;
   t.match(await lab.logged((line) => line.code === 'revoked'), { detail: /127\.0\.0\.1/ });
 });
 
@@ -190,9 +199,12 @@ t.test('1,000 reloads while 200 clients work: no permitted request fails, no for
       eco['http'] = { paths: i % 2 === 0 ? ['/always'] : ['/always', `/now-and-then-${i}`] };
     });
     if (outcome.result !== 'applied') wrong.push(outcome.reasons.join());
+    // Let the clients get on between two reloads.
+    const before = served;
+    while (served < before + 2) await nextTurn();
   }
   running = false;
   await Promise.all(clients);
-  t.same(wrong, []);
+  t.same(wrong.slice(0, 10), []);
   t.ok(served > 1000 && forbidden > 1000, `${served} permitted, ${forbidden} forbidden`);
 });

@@ -43,6 +43,8 @@ export interface LabOptions {
   readonly configure?: (draft: Draft, ports: { https: number; http: number }) => void;
   /** What the upstream does; by default it tells what it saw, as JSON. */
   readonly onRequest?: RequestListener;
+  /** Files the configuration names, besides ca.pem: path to content. */
+  readonly files?: Record<string, string>;
   /** By default every name is 127.0.0.1. */
   readonly lookup?: Lookup;
 }
@@ -91,7 +93,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
   const load = (change?: (draft: Draft) => void): LoadResult => {
     const draft = baseDraft(ports);
     change?.(draft);
-    return loadConfig({ file: '/lab/egress.yaml', env: {}, readFile: (path) => (path.endsWith('ca.pem') ? authority.certPem : stringify(draft)) });
+    return loadConfig({ file: '/lab/egress.yaml', env: {}, readFile: (path) => options.files?.[path] ?? (path.endsWith('ca.pem') ? authority.certPem : stringify(draft)) });
   };
   const loaded = load((draft) => options.configure?.(draft, ports));
   if (!loaded.ok) throw new Error(`the lab's configuration is faulty: ${JSON.stringify(loaded.faults, null, 2)}`);

@@ -1,0 +1,16 @@
+/** The dialler of a configuration: its resolver, its cache, its clocks. */
+import type { Config } from '../config/config.ts';
+import type { Fault } from '../errors.ts';
+import type { Dialler } from './dial.ts';
+import { createDialler } from './dialler.ts';
+import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
+import { createResolver } from './resolver.ts';
+
+/**
+ * @param lookup instead of the configured servers or the system's resolver; null for those
+ * @param onStale told when an expired answer serves because the resolver fails
+ */
+export function createNamedDialler({ dns, timeouts }: Pick<Config, 'dns' | 'timeouts'>, lookup: Lookup | null, onStale: (host: string, error: Fault) => void): Dialler {
+  const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
+  return createDialler({ resolver: createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale }), timeouts });
+}
