@@ -1,0 +1,345 @@
+/** What test/integration/tunnel.test.ts does not reach: how a tunnel begins, and how it is refused. */
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { mock } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import t, { type Test } from 'tap';
+import { Fault } from '../../src/errors.ts';
+import { IdleClock } from '../../src/relay/idle-clock.ts';
+import type { Opening, Refusal } from '../../src/relay/opening.ts';
+import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
+import { makeRecord } from '../support/access-record.ts';
+import { ECO, labCertificates } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
+import { type Wire, wireOf } from '../support/wire.ts';
+
+interface Ending {
+  readonly fault: Fault | null;
+  readonly closedBy: string;
+}
+
+interface Bench {
+  /** The ends of the world: what a client and an upstream hold. */
+  readonly client: Wire;
+  readonly upstream: Wire;
+  /** The sockets of the tunnel. */
+  readonly inner: { readonly client: Socket; readonly upstream: Socket };
+  readonly record: ReturnType<typeof makeRecord>;
+  readonly clock: IdleClock;
+  tunnel(opening?: Opening | null, sockets?: { client?: TunnelSocket; upstream?: TunnelSocket }): Tunnel;
+  readonly ending: Promise<Ending>;
+}
+
+async function pair(t: Test): Promise<{ outer: Wire; inner: Socket }> {
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    accepted.resolve(socket);
+  });
+  const socket = connect({ host: '127.0.0.1', port: await listen(t, server), allowHalfOpen: true, noDelay: true });
+  t.teardown(() => socket.destroy());
+  await once(socket, 'connect');
+  return { outer: wireOf(socket), inner: await accepted.promise };
+}
+
+async function setUp(t: Test): Promise<Bench> {
+  const [client, upstream] = await Promise.all([pair(t), pair(t)]);
+  const clock = new IdleClock({ idle: 60_000, age: 60_000, now: () => performance.now() });
+  t.teardown(() => {
+    clock.close();
+  });
+  const record = makeRecord({ form: 'connect', bytesSent: 0, bytesReceived: 0 });
+  const ending = Promise.withResolvers<Ending>();
+  return {
+    client: client.outer,
+    upstream: upstream.outer,
+    inner: { client: client.inner, upstream: upstream.inner },
+    record,
+    clock,
+    ending: ending.promise,
+    tunnel: (opening = null, sockets = {}) =>
+      new Tunnel(
+        sockets.client ?? client.inner,
+        sockets.upstream ?? upstream.inner,
+        record,
+        clock,
+        {
+          lastWords: (fault) => `last words: ${fault.code}`,
+          onTunnelEnd: (_tunnel, fault, closedBy) => {
+            ending.resolve({ fault, closedBy });
+          },
+        },
+        opening,
+      ),
+  };
+}
+
+const refusal = (lastWords: Refusal['lastWords']): Refusal => ({ fault: new Fault('sni-mismatch', 'another name'), lastWords });
+
+/** Decides with the chunk that has a `!`, and gives `verdict`; notes what it was shown. */
+class Script implements Opening {
+  readonly patience: number;
+  readonly shown: string[] = [];
+  readonly gaveUp: string[] = [];
+  held = Buffer.alloc(0);
+  readonly #until: 'pass' | 'hold';
+  readonly #verdict: 'done' | Refusal;
+  #kept: Buffer[] = [];
+
+  constructor(until: 'pass' | 'hold', verdict: 'done' | Refusal, patience = 10_000) {
+    this.#until = until;
+    this.#verdict = verdict;
+    this.patience = patience;
+  }
+
+  read(chunk: Buffer): ReturnType<Opening['read']> {
+    this.shown.push(chunk.toString('latin1', 0, 100));
+    if (this.#until === 'hold') this.held = Buffer.concat(this.#kept);
+    this.#kept.push(chunk);
+    return chunk.includes('!') ? this.#verdict : this.#until;
+  }
+
+  giveUp(why: 'ended' | 'late'): Refusal {
+    this.gaveUp.push(why);
+    return refusal('too late');
+  }
+}
+
+/** From here on, timers wait for the test to turn the time. */
+function stopTime(t: Test): void {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => {
+    mock.timers.reset();
+  });
+}
+
+/** Settles when the script has been shown so much. */
+async function untilShown(script: Script, text: string): Promise<void> {
+  while (!script.shown.join('').includes(text)) await setImmediate();
+}
+
+t.test('who only looks delays nothing, and is asked no more when it has seen enough', async (t) => {
+  const bench = await setUp(t);
+  const script = new Script('pass', 'done');
+  bench.tunnel(script).start(Buffer.from('head '));
+  await bench.upstream.until('head ');
+  bench.client.send('first ');
+  await bench.upstream.until('first ');
+  bench.client.send('second!');
+  await bench.upstream.until('second!');
+  bench.client.send('third');
+  t.equal(await bench.upstream.until('third'), 'head first second!third');
+  t.same(script.shown.join(''), 'head first second!');
+  bench.client.socket.end();
+  bench.upstream.socket.end();
+  t.same(await bench.ending, { fault: null, closedBy: 'client' });
+  t.match(bench.record, { bytesSent: 23, bytesReceived: 0 });
+});
+
+t.test('what is held passes in order with the verdict, unchanged; the other direction never waits', async (t) => {
+  for (const head of [null, Buffer.from('early ')]) {
+    const bench = await setUp(t);
+    const script = new Script('hold', 'done');
+    bench.tunnel(script).start(head);
+    bench.upstream.send('a greeting');
+    await bench.client.until('a greeting');
+    bench.client.send('held ');
+    await untilShown(script, 'held ');
+    t.equal(bench.upstream.heard, '', 'nothing has passed');
+    t.equal(bench.record.bytesSent, 0);
+    bench.client.send('now!');
+    const expected = `${head?.toString() ?? ''}held now!`;
+    t.equal(await bench.upstream.until('now!'), expected);
+    bench.client.send(' and on');
+    t.equal(await bench.upstream.until('and on'), `${expected} and on`);
+    bench.client.socket.end();
+    bench.upstream.socket.end();
+    t.same(await bench.ending, { fault: null, closedBy: 'client' });
+    t.equal(bench.record.bytesSent, expected.length + 7);
+  }
+});
+
+t.test('refused: not a byte reaches the upstream, and the client hears the last words to the end', async (t) => {
+  for (const [lastWords, heard] of [
+    [Buffer.of(21, 3, 3, 0, 2, 2, 112), '\x15\x03\x03\0\x02\x02p'],
+    [null, ''],
+    ['some words', 'some words'],
+  ] as const) {
+    for (const early of [true, false]) {
+      const bench = await setUp(t);
+      const script = new Script('hold', refusal(lastWords));
+      bench.tunnel(script).start(early ? Buffer.from('wrong!') : null);
+      if (!early) {
+        bench.client.send('very ');
+        await untilShown(script, 'very ');
+        bench.client.send('wrong!');
+      }
+      // A client that has not heard yet goes on: unread bytes at the close would reset the connection.
+      bench.client.send(Buffer.alloc(300_000));
+      await once(bench.client.socket, 'end');
+      t.equal(bench.client.heard, heard);
+      bench.client.socket.end();
+      t.equal((await bench.client.ended).how, 'fin', 'without a reset');
+      bench.upstream.socket.end();
+      t.equal((await bench.upstream.ended).heard, '');
+      t.match(await bench.ending, { fault: { code: 'sni-mismatch' }, closedBy: 'proxy' });
+      t.match(bench.record, { bytesSent: 0 });
+      t.match(script.shown.at(-1), /^wrong!\0*$/, 'the rest was not looked at');
+    }
+  }
+});
+
+t.test('a refused client that does not close is closed', async (t) => {
+  const bench = await setUp(t);
+  stopTime(t);
+  bench.tunnel(new Script('hold', refusal('no'))).start(Buffer.from('wrong!'));
+  await once(bench.client.socket, 'end');
+  mock.timers.tick(4_999);
+  t.notOk(bench.inner.client.destroyed);
+  mock.timers.tick(1);
+  t.ok(bench.inner.client.destroyed);
+  t.match(await bench.ending, { fault: { code: 'sni-mismatch' } });
+});
+
+t.test('bytes are held for so long, from the first of them', async (t) => {
+  const bench = await setUp(t);
+  stopTime(t);
+  const script = new Script('hold', 'done', 1000);
+  const tunnel = bench.tunnel(script);
+  tunnel.start(null);
+  mock.timers.tick(5_000);
+  t.same(script.gaveUp, [], 'a client that is silent holds nothing');
+  tunnel.fromClient(Buffer.from('a'));
+  mock.timers.tick(600);
+  tunnel.fromClient(Buffer.from('b'));
+  mock.timers.tick(399);
+  t.same(script.gaveUp, []);
+  mock.timers.tick(1);
+  t.same(script.gaveUp, ['late']);
+  await once(bench.client.socket, 'end');
+  t.equal(bench.client.heard, 'too late');
+  bench.client.socket.end();
+  t.match(await bench.ending, { fault: { code: 'sni-mismatch' }, closedBy: 'proxy' });
+});
+
+t.test('a verdict in time ends the wait', async (t) => {
+  const bench = await setUp(t);
+  stopTime(t);
+  const script = new Script('hold', 'done', 1000);
+  const tunnel = bench.tunnel(script);
+  tunnel.start(null);
+  tunnel.fromClient(Buffer.from('a'));
+  tunnel.fromClient(Buffer.from('b!'));
+  mock.timers.tick(10_000);
+  t.same(script.gaveUp, []);
+  t.equal(await bench.upstream.until('ab!'), 'ab!');
+});
+
+t.test('a client that ends while its bytes are held is refused; one that never said anything just ends', async (t) => {
+  const bench = await setUp(t);
+  const script = new Script('hold', 'done');
+  bench.tunnel(script).start(null);
+  bench.client.send('half a hel');
+  bench.client.socket.end();
+  t.same(await bench.client.ended, { heard: 'too late', how: 'fin' });
+  t.match(await bench.ending, { fault: { code: 'sni-mismatch' }, closedBy: 'proxy' });
+  t.same(script.gaveUp, ['ended']);
+
+  const silent = await setUp(t);
+  const unused = new Script('hold', 'done');
+  silent.tunnel(unused).start(null);
+  silent.client.socket.end();
+  await once(silent.upstream.socket, 'end');
+  silent.upstream.socket.end('answer');
+  t.same(await silent.client.ended, { heard: 'answer', how: 'fin' });
+  t.same(await silent.ending, { fault: null, closedBy: 'client' });
+  t.same(unused.gaveUp, []);
+});
+
+t.test('either side may break while bytes are held', async (t) => {
+  for (const side of ['client', 'upstream'] as const) {
+    const bench = await setUp(t);
+    const script = new Script('hold', 'done');
+    bench.tunnel(script).start(Buffer.from('held'));
+    bench[side].socket.resetAndDestroy();
+    const other = side === 'client' ? bench.upstream : bench.client;
+    t.same(await other.ended, { heard: '', how: 'reset' }, `reset by the ${side}`);
+    t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
+    t.same(script.gaveUp, []);
+  }
+});
+
+t.test('a CONNECT among the early data is refused before anybody looks, and is told why', async (t) => {
+  const bench = await setUp(t);
+  const script = new Script('hold', 'done');
+  bench.tunnel(script).start(Buffer.from('CONNECT other.example:443 HTTP/1.1\r\n\r\n'));
+  await once(bench.client.socket, 'end');
+  t.equal(bench.client.heard, 'last words: connect-in-tunnel');
+  bench.client.socket.end();
+  bench.upstream.socket.end();
+  t.equal((await bench.upstream.ended).heard, '');
+  t.match(await bench.ending, { fault: { code: 'connect-in-tunnel' }, closedBy: 'proxy' });
+  t.same(script.shown, []);
+});
+
+t.test('a side that was gone before the tunnel began ends the other', async (t) => {
+  for (const side of ['client', 'upstream'] as const) {
+    for (const closed of [true, false]) {
+      const bench = await setUp(t);
+      bench.inner[side].destroy();
+      if (closed) await once(bench.inner[side], 'close');
+      bench.tunnel().start(Buffer.from('early'));
+      const other = side === 'client' ? bench.upstream : bench.client;
+      t.same(await other.ended, { heard: '', how: 'reset' }, `the ${side}, ${closed ? 'closed' : 'closing'}`);
+      t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
+    }
+  }
+});
+
+t.test('the idle clock sees both directions, and bytes that are held', async (t) => {
+  const bench = await setUp(t);
+  const tunnel = bench.tunnel(new Script('hold', 'done'));
+  tunnel.start(null);
+  const before = tunnel.moved;
+  tunnel.fromClient(Buffer.from('abc'));
+  t.equal(tunnel.moved, before + 3);
+  bench.upstream.send('de');
+  await bench.client.until('de');
+  t.equal(tunnel.moved, before + 5);
+  tunnel.onIdle();
+  t.same([(await bench.client.ended).how, (await bench.upstream.ended).how], ['reset', 'reset']);
+  t.match(await bench.ending, { fault: { code: 'idle-timeout' }, closedBy: 'proxy' });
+});
+
+t.test('only the first end counts', async (t) => {
+  const bench = await setUp(t);
+  const tunnel = bench.tunnel();
+  tunnel.start(null);
+  tunnel.onTooOld();
+  tunnel.onIdle();
+  tunnel.end(new Fault('draining', 'later'));
+  t.match(await bench.ending, { fault: { code: 'age-limit' }, closedBy: 'proxy' });
+});
+
+t.test('a client behind TLS is closed where others are reset', async (t) => {
+  const { authority, certPem, keyPem } = await labCertificates();
+  for (const first of ['upstream', 'proxy'] as const) {
+    const bench = await setUp(t);
+    const server = createTlsServer({ cert: certPem, key: keyPem, allowHalfOpen: true });
+    const socket = connectTls({ port: await listen(t, server), host: '127.0.0.1', servername: ECO, ca: authority.certPem });
+    t.teardown(() => socket.destroy());
+    const [[inner]] = (await Promise.all([once(server, 'secureConnection'), once(socket, 'secureConnect')])) as [[TunnelSocket], unknown];
+    const client = wireOf(socket);
+    const tunnel = bench.tunnel(null, { client: inner });
+    tunnel.start(null);
+    client.send('ping');
+    await bench.upstream.until('ping');
+    bench.upstream.send('half an ans');
+    await client.until('half an ans');
+    if (first === 'upstream') bench.upstream.socket.resetAndDestroy();
+    else tunnel.end(new Fault('draining', 'the end'));
+    t.equal((await client.ended).heard, 'half an ans');
+    await bench.upstream.ended;
+    t.match(await bench.ending, { fault: { code: first === 'proxy' ? 'draining' : 'upstream-cut' }, closedBy: first });
+  }
+});
