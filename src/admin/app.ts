@@ -19,12 +19,16 @@ const KEEP_ALIVE = 65_000;
 const IDLE_TIMEOUT = 75_000;
 const LINGER = 1000;
 
+const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
+
 export interface AdminOptions {
   readonly registry: Registry;
   /** Asked at every `/readyz`; must not throw. */
   readonly readiness: () => Readiness;
   /** Asked at every status page; must not throw. */
   readonly info: () => AdminInfo;
+  /** Longest time a request may take to arrive, ms. */
+  readonly requestTimeout?: number;
 }
 
 export interface Admin {
@@ -39,14 +43,15 @@ export interface AdminApp {
 }
 
 export function createAdmin(options: AdminOptions): AdminApp {
+  const { requestTimeout = REQUEST_TIMEOUT } = options;
   const app = fastify({
     logger: false,
     bodyLimit: 1024,
-    requestTimeout: REQUEST_TIMEOUT,
+    requestTimeout,
     keepAliveTimeout: KEEP_ALIVE,
     connectionTimeout: IDLE_TIMEOUT,
     forceCloseConnections: true,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: REQUEST_TIMEOUT, connectionsCheckingInterval: 5000 },
+    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: requestTimeout, connectionsCheckingInterval: requestTimeout / 2 },
     clientErrorHandler: answerUnreadable,
     frameworkErrors: (_error, _request, reply) => {
       refuse(reply, 400, 'The path is not valid.');
@@ -78,8 +83,10 @@ export function createAdmin(options: AdminOptions): AdminApp {
 function addRoutes(app: FastifyInstance, { registry, readiness, info }: AdminOptions): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
-    if (request.method === 'GET' || request.method === 'HEAD') next();
-    else refuse(reply, 405, 'The admin port changes nothing, it only shows.');
+    if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
+    // A router would look at the path alone, and the client take our page for the partner's.
+    else if (request.raw.url?.startsWith('/') !== true) refuse(reply, 404, ELSEWHERE);
+    else next();
   });
   app.get('/', (_request, reply) => {
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
@@ -100,7 +107,7 @@ function addRoutes(app: FastifyInstance, { registry, readiness, info }: AdminOpt
 
 function addRefusals(app: FastifyInstance): void {
   app.setNotFoundHandler((_request, reply) => {
-    refuse(reply, 404, 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.');
+    refuse(reply, 404, ELSEWHERE);
   });
   app.setErrorHandler((_error, _request, reply) => {
     refuse(reply, 500, 'The answer could not be made; the process itself goes on.');
@@ -121,7 +128,7 @@ function answerUnreadable(error: Error & { code?: string; rawPacket?: unknown },
 
 function describeUnreadable(code: string | undefined, packet: unknown): string {
   if (code === 'HPE_HEADER_OVERFLOW') return rawProblem(431, `At most ${MAX_HEADER_BYTES} bytes.`);
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem(408, `At most ${REQUEST_TIMEOUT / 1000} seconds.`);
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem(408, 'Send it faster, or ask again.');
   // A TLS record of a handshake begins with 22 (RFC 8446 §5.1).
   if (Buffer.isBuffer(packet) && packet[0] === 22) return rawProblem(400, 'TLS was spoken to the admin port, which is plain HTTP: use http://.');
   return rawProblem(400, 'The bytes received are not an HTTP/1.1 request.');
