@@ -8,6 +8,11 @@ import { ECO, type Lab } from './lab.ts';
 export const TERMINATED = ['forward', 'gateway', 'host-routed'] as const satisfies readonly HttpForm[];
 export const FORMS = ['connect', ...TERMINATED] as const satisfies readonly HttpForm[];
 
+/** What a client has to know of a lab, or of a proxy started otherwise. */
+export interface Reach extends Pick<Lab, 'port' | 'url' | 'authority'> {
+  readonly upstream: Pick<Lab['upstream'], 'httpPort' | 'httpsPort'>;
+}
+
 export interface AskOptions {
   readonly method?: string;
   /** As the upstream is to see it. */
@@ -31,7 +36,7 @@ export interface Answer {
 }
 
 /** What a client writes for a path of the upstream in a form that we terminate. */
-export function addressOf(lab: Lab, form: (typeof TERMINATED)[number], path: string): { target: string; host: string } {
+export function addressOf(lab: Reach, form: (typeof TERMINATED)[number], path: string): { target: string; host: string } {
   const authority = `${ECO}:${lab.upstream.httpPort}`;
   switch (form) {
     case 'forward':
@@ -44,7 +49,7 @@ export function addressOf(lab: Lab, form: (typeof TERMINATED)[number], path: str
 }
 
 /** Begins a request in any form. CONNECT is made by Node's own agent, TLS inside. The caller ends the request. */
-export function beginAsk(lab: Lab, form: HttpForm, options: AskOptions = {}): ClientRequest {
+export function beginAsk(lab: Reach, form: HttpForm, options: AskOptions = {}): ClientRequest {
   const { method = 'GET', path = '/', headers = [] } = options;
   if (form === 'connect') {
     const authority = `${ECO}:${lab.upstream.httpsPort}`;
@@ -57,7 +62,7 @@ export function beginAsk(lab: Lab, form: HttpForm, options: AskOptions = {}): Cl
 }
 
 /** Rejects when the connection breaks, before or in the middle of the answer. */
-export function ask(lab: Lab, form: HttpForm, options: AskOptions = {}): Promise<Answer> {
+export function ask(lab: Reach, form: HttpForm, options: AskOptions = {}): Promise<Answer> {
   const request = beginAsk(lab, form, options);
   const answer = answerOf(request);
   const { body } = options;
@@ -86,7 +91,7 @@ export function answerOf(request: ClientRequest): Promise<Answer> {
 }
 
 /** An agent that sends everything through a CONNECT to the proxy; not kept alive. */
-export function tunnelAgent(lab: Lab): HttpsAgent {
+export function tunnelAgent(lab: Reach): HttpsAgent {
   return new HttpsAgent({ proxyEnv: { HTTPS_PROXY: lab.url }, ca: lab.authority.certPem });
 }
 

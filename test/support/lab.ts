@@ -122,7 +122,8 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
   };
 }
 
-function baseDraft({ https, http }: { https: number; http: number }): Draft {
+/** The configuration of a lab: one destination, reached from loopback in every form. */
+export function baseDraft({ https, http }: { https: number; http: number }): Draft {
   return {
     version: 1,
     listeners: { http: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
@@ -144,7 +145,8 @@ function baseDraft({ https, http }: { https: number; http: number }): Draft {
   };
 }
 
-async function startUpstream(t: Test, cert: string, key: string, onRequest: RequestListener): Promise<Upstream> {
+/** HTTPS and HTTP on ports of the system's choosing; ends with the test. */
+export async function startUpstream(t: Test, cert: string, key: string, onRequest: RequestListener): Promise<Upstream> {
   const requests: IncomingMessage[] = [];
   const listener: RequestListener = (req, res) => {
     requests.push(req);
