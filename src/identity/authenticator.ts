@@ -55,7 +55,7 @@ const SEVERAL = reject('the request has several Proxy-Authorization fields');
 const NO_BASIC = reject('Basic credentials are not accepted here, only Bearer tokens');
 const NO_BEARER = reject('Bearer tokens are not accepted here, only Basic credentials');
 /** The same for unknown users: which users exist is nobody's business. */
-const WRONG = reject('the user or the password is wrong');
+const WRONG = 'the user or the password is wrong';
 
 /** Known users, and how each is verified. */
 type Users = ReadonlyMap<string, { readonly user: string; readonly hash: string }>;
@@ -93,10 +93,11 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   }
 
   async function verifyBasic(user: string, password: string): Promise<Verified | string> {
+    if (users.size === 0) return WRONG;
     const known = users.get(user);
     const matches = await verifyPassword(known?.hash ?? decoyFor(user), password);
-    if (users.get(user) !== known && users.size > 0) return verifyBasic(user, password);
-    if (known === undefined || !matches) return WRONG.rejected ?? '';
+    if (users.get(user) !== known) return verifyBasic(user, password);
+    if (known === undefined || !matches) return WRONG;
     return {
       credentials: { user: known.user, token: null, rejected: null },
       until: now() + ACCEPTED_FOR,

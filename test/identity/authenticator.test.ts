@@ -1,0 +1,280 @@
+/** Who a request proves to be: what is verified, what is remembered, and what a flood of wrong credentials costs. */
+import t from 'tap';
+import { createHook } from 'node:async_hooks';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import type { ClientConfig } from '../../src/config/config.ts';
+import { Fault } from '../../src/errors.ts';
+import { type Authenticator, challenges, createAuthenticator, type Credentials } from '../../src/identity/authenticator.ts';
+import { hashPassword } from '../../src/identity/basic.ts';
+import { createClock, createIssuer, startKeyServer } from '../support/issuer.ts';
+
+const ISSUER = 'https://kubernetes.default.svc';
+const SUBJECT = 'system:serviceaccount:dynatrace-sit:activegate';
+const PEER = '10.8.0.1';
+const MINUTE = 60_000;
+const NOTHING = { user: null, token: null, rejected: null };
+const WRONG = { user: null, token: null, rejected: 'the user or the password is wrong' };
+
+/** Every scrypt that Node begins, whoever asks for it. */
+let hashes = 0;
+createHook({
+  init(_id, type) {
+    if (type === 'SCRYPTREQUEST') hashes += 1;
+  },
+}).enable();
+
+const [aliceHash, bobHash] = await Promise.all([hashPassword('correct horse'), hashPassword('battery: staple')]);
+
+const client = (entries: Partial<ClientConfig>): ClientConfig => ({ name: 'c', addresses: null, basic: null, tokens: null, certificates: null, ...entries });
+const ALICE = client({ basic: [{ user: 'alice', hash: aliceHash }] });
+const BOB = client({ basic: [{ user: 'b\u00f6b', hash: bobHash }] });
+const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+const CHEAP = '$scrypt$ln=14,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E';
+const alice = basic('alice', 'correct horse');
+
+function start(t: Test, clients: readonly ClientConfig[], fetchTimeout = 5_000) {
+  const clock = createClock();
+  const faults: unknown[] = [];
+  const authenticator = createAuthenticator({ clients, now: clock.now, fetchTimeout, onKeyFault: (_issuer, error) => faults.push(error) });
+  t.teardown(() => {
+    authenticator.close();
+  });
+  return { clock, faults, authenticator };
+}
+
+/** The answer, and whether it had to be verified. */
+async function ask(authenticator: Authenticator, field: string, address = PEER): Promise<{ answer: Credentials; verified: boolean }> {
+  const answer = authenticator.check([field], address);
+  return { answer: await answer, verified: answer instanceof Promise };
+}
+
+t.test('no header, or nobody who would be known by one', async (t) => {
+  const { authenticator } = start(t, [ALICE]);
+  t.strictSame(authenticator.check([], PEER), NOTHING);
+  const byAddress = start(t, [client({ addresses: ['10.0.0.0/8'] })]).authenticator;
+  t.strictSame(byAddress.check([alice], PEER), NOTHING);
+  t.strictSame(byAddress.check(['nonsense', 'more'], PEER), NOTHING);
+});
+
+t.test('what cannot be credentials is refused at once', async (t) => {
+  const { authenticator } = start(t, [ALICE]);
+  const before = hashes;
+  t.match(authenticator.check([alice, alice], PEER), { user: null, rejected: /several Proxy-Authorization fields/ });
+  t.match(authenticator.check([''], PEER), { user: null, rejected: /one word/ });
+  t.match(authenticator.check([`${alice}, ${alice}`], PEER), { user: null, rejected: /one word/ });
+  t.match(authenticator.check(['Digest abc'], PEER), { user: null, rejected: /scheme/ });
+  t.match(authenticator.check(['Bearer a.b.c'], PEER), { token: null, rejected: /Bearer tokens are not accepted here/ });
+  const { authenticator: tokensOnly } = start(t, [client({ tokens: [{ issuer: ISSUER, audience: 'a', subjects: ['*'], jwks: { kind: 'file', path: '/nonexistent' } }] })]);
+  t.match(tokensOnly.check([alice], PEER), { user: null, rejected: /Basic credentials are not accepted here/ });
+  t.equal(hashes, before);
+});
+
+t.test('a password is verified once, and then known for five minutes', async (t) => {
+  const { authenticator, clock } = start(t, [ALICE, BOB]);
+  const before = hashes;
+  t.strictSame(await ask(authenticator, alice), { answer: { user: 'alice', token: null, rejected: null }, verified: true });
+  for (let i = 0; i < 1_000; i += 1) t.match(authenticator.check([alice], `10.8.1.${i % 250}`), { user: 'alice' });
+  t.equal(hashes, before + 1);
+  clock.pass(5 * MINUTE - 1);
+  t.strictSame(await ask(authenticator, alice), { answer: { user: 'alice', token: null, rejected: null }, verified: false });
+  clock.pass(1);
+  t.match(await ask(authenticator, alice), { answer: { user: 'alice' }, verified: true });
+  t.equal(hashes, before + 2);
+  t.match(await ask(authenticator, basic('bo\u0308b', 'battery: staple')), { answer: { user: 'b\u00f6b' } }, 'one user, however composed');
+});
+
+t.test('wrong passwords and unknown users: the same answer at the same cost', async (t) => {
+  const { authenticator, clock } = start(t, [ALICE, BOB]);
+  for (const field of [basic('alice', 'correct horsf'), basic('alice', ''), basic('Alice', 'correct horse'), basic('carol', 'correct horse'), basic('alice', 'battery: staple'), basic('b\u00f6b', 'correct horse')]) {
+    const before = hashes;
+    t.strictSame(await ask(authenticator, field), { answer: WRONG, verified: true });
+    t.equal(hashes, before + 1);
+    t.strictSame(await ask(authenticator, field), { answer: WRONG, verified: false }, 'known to be wrong');
+    t.equal(hashes, before + 1);
+  }
+  clock.pass(5_000);
+  t.strictSame(await ask(authenticator, basic('alice', 'correct horsf')), { answer: WRONG, verified: true }, 'for seconds only');
+});
+
+t.test('many at once with the same credentials are one verification', async (t) => {
+  const { authenticator } = start(t, [ALICE]);
+  const before = hashes;
+  const answers = await Promise.all(Array.from({ length: 500 }, async () => authenticator.check([alice], PEER)));
+  for (const answer of answers) t.equal(answer.user, 'alice');
+  t.equal(hashes, before + 1);
+});
+
+t.test('10,000 wrong passwords: bounded work, bounded memory, and the others are served', async (t) => {
+  const { authenticator } = start(t, [client({ basic: [{ user: 'dave', hash: CHEAP }] }), ALICE, BOB]);
+  await ask(authenticator, alice);
+  const before = hashes;
+  const taken: Promise<Credentials>[] = [];
+  let turnedAway = 0;
+  const guess = (i: number): void => {
+    try {
+      taken.push(Promise.resolve(authenticator.check([basic('dave', `guess ${i}`)], '10.8.0.66')));
+    } catch (error) {
+      turnedAway += 1;
+      if (turnedAway === 1) t.match(error, { name: 'Fault', code: 'limit-reached', retryAfter: 1 });
+      if (!(error instanceof Fault)) throw error;
+    }
+  };
+  for (let i = 0; i < 5_000; i += 1) guess(i);
+  t.equal(taken.length, 16, 'one address has its share');
+  const bob = authenticator.check([basic('b\u00f6b', 'battery: staple')], '10.8.0.2');
+  t.match(authenticator.check([alice], '10.8.0.66'), { user: 'alice' }, 'who is known is known');
+  for (let i = 0; i < 5_000; i += 1) guess(5_000 + i);
+  t.equal(turnedAway, 10_000 - 16);
+  for (const answer of await Promise.all(taken)) t.strictSame(answer, WRONG);
+  t.match(await bob, { user: 'b\u00f6b' });
+  t.equal(hashes, before + 17);
+  t.strictSame(await ask(authenticator, basic('dave', 'after the flood')), { answer: WRONG, verified: true });
+});
+
+t.test('mixed parameters: an unknown user is held against some known one', async (t) => {
+  const { authenticator, clock } = start(t, [ALICE, client({ basic: [{ user: 'dave', hash: CHEAP }] })]);
+  for (let i = 0; i < 3; i += 1) {
+    t.strictSame(await ask(authenticator, basic('nobody', `guess ${i}`)), { answer: WRONG, verified: true });
+    clock.pass(5_000);
+  }
+});
+
+t.test('another configuration', async (t) => {
+  const { authenticator } = start(t, [ALICE, BOB]);
+  const bob = basic('b\u00f6b', 'battery: staple');
+  const wrong = basic('alice', 'new password');
+  await Promise.all([ask(authenticator, alice), ask(authenticator, bob)]);
+  t.strictSame((await ask(authenticator, wrong)).answer, WRONG);
+  const newHash = await hashPassword('new password');
+
+  const before = hashes;
+  for (let i = 0; i < 1_000; i += 1) authenticator.update([structuredClone(BOB), structuredClone(ALICE)]);
+  t.match(await ask(authenticator, alice), { answer: { user: 'alice' }, verified: false }, 'what did not change stays known');
+  t.equal(hashes, before);
+
+  authenticator.update([client({ basic: [{ user: 'alice', hash: newHash }] }), BOB]);
+  t.strictSame(await ask(authenticator, alice), { answer: WRONG, verified: true }, 'the old password ends with the reload');
+  t.match(await ask(authenticator, wrong), { answer: { user: 'alice' }, verified: true }, 'the new one begins with it');
+  t.match(await ask(authenticator, bob), { answer: { user: 'b\u00f6b' }, verified: false });
+
+  authenticator.update([ALICE]);
+  t.strictSame((await ask(authenticator, bob)).answer, WRONG, 'a user who is gone');
+  authenticator.update([]);
+  t.strictSame(authenticator.check([alice], PEER), NOTHING);
+  t.throws(() => {
+    authenticator.update([ALICE, client({ basic: [{ user: 'alice', hash: newHash }] })]);
+  }, /the user alice has two entries/);
+});
+
+t.test('a reload while a password is being verified', async (t) => {
+  const { authenticator } = start(t, [ALICE]);
+  const newHash = await hashPassword('new password');
+  const underWay = authenticator.check([alice], PEER);
+  const guess = authenticator.check([basic('alice', 'new password')], PEER);
+  authenticator.update([client({ basic: [{ user: 'alice', hash: newHash }] })]);
+  t.strictSame(await underWay, WRONG, 'is judged by what is in force when it ends');
+  t.match(await guess, { user: 'alice' });
+  t.match(await ask(authenticator, basic('alice', 'new password')), { answer: { user: 'alice' }, verified: false });
+
+  const last = authenticator.check([alice], PEER);
+  authenticator.update([]);
+  t.match(await last, { user: null });
+});
+
+t.test('tokens', async (t) => {
+  const issuer = await createIssuer(ISSUER, 'RS256');
+  const file = join(t.testdir(), 'jwks.json');
+  await writeFile(file, JSON.stringify(issuer.jwks()));
+  const tokens = [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwks: { kind: 'file', path: file } }] as const;
+  const { authenticator, clock, faults } = start(t, [client({ tokens }), ALICE]);
+  const sign = async (seconds: number): Promise<string> => `Bearer ${await issuer.sign({ sub: SUBJECT, aud: ['eco-egress', 'other'], exp: clock.seconds() + seconds })}`;
+  const token = { issuer: ISSUER, audiences: ['eco-egress'], subject: SUBJECT };
+
+  const long = await sign(3_600);
+  t.strictSame(await ask(authenticator, long), { answer: { user: null, token, rejected: null }, verified: true });
+  t.match(await ask(authenticator, long), { verified: false });
+  clock.pass(5 * MINUTE);
+  t.match(await ask(authenticator, long), { answer: { token }, verified: true });
+
+  const short = await sign(60);
+  t.match(await ask(authenticator, short), { answer: { token }, verified: true });
+  clock.pass(90_000 - 1);
+  t.match(await ask(authenticator, short), { answer: { token }, verified: false });
+  clock.pass(1);
+  t.strictSame(await ask(authenticator, short), { answer: { user: null, token: null, rejected: 'the token has expired' }, verified: true }, 'no longer than the token itself');
+
+  t.match(await ask(authenticator, `${long.slice(0, -8)}AAAAAAAA`), { answer: { token: null, rejected: /signature/ } });
+  t.match(await ask(authenticator, alice), { answer: { user: 'alice' } }, 'beside passwords');
+
+  await issuer.rotate();
+  await writeFile(file, JSON.stringify(issuer.jwks()));
+  clock.pass(10_000);
+  t.match(await ask(authenticator, long), { answer: { token }, verified: false }, 'has the file looked at');
+  let last = await ask(authenticator, long);
+  while (!last.verified) {
+    await new Promise((resolve) => setImmediate(resolve));
+    last = await ask(authenticator, long);
+  }
+  t.match(last.answer, { token: null, rejected: /key that its issuer does not publish/ }, 'a key that is withdrawn withdraws what it signed');
+  t.strictSame(faults, []);
+});
+
+t.test('a flood of wrong tokens', async (t) => {
+  const issuer = await createIssuer(ISSUER);
+  const server = await startKeyServer(t, issuer);
+  const tokens = [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwks: { kind: 'url', url: server.url } }] as const;
+  const { authenticator, clock } = start(t, [client({ tokens })]);
+  const claims = { sub: SUBJECT, aud: 'eco-egress', exp: clock.seconds() + 600 };
+  const good = `Bearer ${await issuer.sign(claims)}`;
+  t.match((await ask(authenticator, good)).answer, { token: { subject: SUBJECT } });
+  clock.pass(10_000);
+  let refused = 0;
+  let turnedAway = 0;
+  for (let i = 0; i < 200; i += 1) {
+    const head = Buffer.from(JSON.stringify({ alg: 'ES256', kid: `stranger-${i}` })).toString('base64url');
+    const field = `Bearer ${head}.${good.split('.')[1] ?? ''}.AAAA`;
+    try {
+      void Promise.resolve(authenticator.check([field], PEER)).then(({ rejected }) => {
+        if (rejected !== null) refused += 1;
+      });
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      turnedAway += 1;
+    }
+    if (i % 40 === 39) await ask(authenticator, `Bearer ${await issuer.sign({ ...claims, jti: String(i) })}`, '10.8.0.2');
+  }
+  t.equal(refused + turnedAway, 200);
+  t.ok(turnedAway > 0 && refused >= 16);
+  t.equal(server.requests(), 2, 'unknown keys have the set fetched once');
+});
+
+t.test('a key server that hangs: others are not held up, and nothing stays behind', async (t) => {
+  const issuer = await createIssuer(ISSUER);
+  const server = await startKeyServer(t, issuer);
+  server.answer(() => {});
+  const tokens = [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwks: { kind: 'url', url: server.url } }] as const;
+  const { authenticator, clock, faults } = start(t, [client({ tokens }), ALICE], 300);
+  const waiting = ask(authenticator, `Bearer ${await issuer.sign({ sub: SUBJECT, aud: 'eco-egress', exp: clock.seconds() + 600 })}`);
+  t.match(await ask(authenticator, alice), { answer: { user: 'alice' } });
+  t.match(await waiting, { answer: { token: null, rejected: /keys of the issuer cannot be read now/ } });
+  t.match(faults, [{ name: 'TimeoutError' }]);
+});
+
+t.test('no reason holds anything of the secret', async (t) => {
+  const { authenticator } = start(t, [ALICE]);
+  for (const field of [basic('alice', 'hunter2hunter2'), basic('hunter2hunter2', 'x'), 'Bearer hunter2hunter2', 'hunter2hunter2 abc', 'Basic hunter2hunter2']) {
+    const { answer } = await ask(authenticator, field);
+    t.type(answer.rejected, 'string');
+    t.notMatch(JSON.stringify(answer), 'hunter2');
+  }
+});
+
+t.test('challenges', async (t) => {
+  const withTokens = client({ tokens: [] });
+  t.strictSame(challenges([client({ addresses: [] })]), []);
+  t.strictSame(challenges([ALICE, BOB]), ['Basic realm="eco-egress", charset="UTF-8"']);
+  t.strictSame(challenges([withTokens]), ['Bearer realm="eco-egress"']);
+  t.strictSame(challenges([withTokens, ALICE]), ['Basic realm="eco-egress", charset="UTF-8"', 'Bearer realm="eco-egress"']);
+});
