@@ -18,7 +18,9 @@ export function writeAccess(logger: Logger, record: AccessRecord): void {
   const { code } = record;
   switch (outcomeOf(record)) {
     case 'allowed':
-      if (logger.isLevelEnabled('info')) logger.info(accessFields(record), isTunnel(record) ? 'tunnel ok' : 'exchange ok');
+      if (record.wouldDeny !== '') {
+        if (logger.isLevelEnabled('warn')) logger.warn(accessFields(record), `reported: ${record.wouldDeny}`);
+      } else if (logger.isLevelEnabled('info')) logger.info(accessFields(record), isTunnel(record) ? 'tunnel ok' : 'exchange ok');
       return;
     case 'aborted':
       if (logger.isLevelEnabled('info')) logger.info(accessFields(record), `aborted: ${code}`);
@@ -54,6 +56,7 @@ function accessFields(record: AccessRecord): object {
     destination: record.destination,
     rule: record.rule,
     verdict: record.verdict,
+    wouldDeny: record.wouldDeny === '' ? undefined : record.wouldDeny,
     code: record.code,
     status: record.status,
     upstreamAddress: record.upstreamAddress,

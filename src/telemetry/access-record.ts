@@ -30,7 +30,7 @@ export class AccessRecord {
   wouldDeny: FaultCode | '' = '';
   /** `ok`, or the code of the fault. */
   code: FaultCode | 'ok' = 'ok';
-  /** One sentence about the fault; empty when code is `ok`. */
+  /** One sentence about the fault, or about what was reported; otherwise empty. */
   detail = '';
   /** Status sent to the client; 0 when none was. */
   status = 0;

@@ -33,6 +33,8 @@ export class FormCells {
   readonly exchanges = new HistogramCell(EXCHANGE_BOUNDS);
   readonly tunnelTimes = new HistogramCell(TUNNEL_BOUNDS);
   readonly requests = new Map<string, Map<CodeName, OutcomeCounts>>();
+  /** What report mode let pass, by client and by the code of the denial. */
+  readonly reported = new Map<string, Map<FaultCode, number>>();
   /** Tunnels whose bytes are still in their record, until `ended` adds them to the sums. */
   readonly open = new Set<AccessRecord>();
 }
@@ -90,8 +92,19 @@ export class Cells {
     return counts;
   }
 
+  countReported(form: FormCells, client: string, code: FaultCode): void {
+    const name = this.#clientLabel(client);
+    let codes = form.reported.get(name);
+    if (codes === undefined) form.reported.set(name, (codes = new Map<FaultCode, number>()));
+    codes.set(code, (codes.get(code) ?? 0) + 1);
+  }
+
+  #clientLabel(client: string): string {
+    return this.#clients.has(client) ? client : '-';
+  }
+
   #addClient(form: FormCells, client: string): Map<CodeName, OutcomeCounts> {
-    const name = this.#clients.has(client) ? client : '-';
+    const name = this.#clientLabel(client);
     const known = form.requests.get(name);
     if (known !== undefined) return known;
     const codes = new Map<CodeName, OutcomeCounts>();

@@ -94,6 +94,7 @@ function countEnd(cells: Cells, record: AccessRecord): void {
   const form = cells.destination(record.destination).form(record.form);
   const outcome = outcomeOf(record);
   cells.requests(form, record.client, record.code)[outcome] += 1;
+  if (record.wouldDeny !== '') cells.countReported(form, record.client, record.wouldDeny);
   form.bytesSent += record.bytesSent;
   form.bytesReceived += record.bytesReceived;
   if (isTunnel(record)) {
@@ -119,6 +120,11 @@ function registerRequests(registry: Registry, cells: Cells): void {
           for (const outcome of OUTCOMES) if (counts[outcome] > 0) set({ ...labels, client, outcome, code }, counts[outcome]);
         }
       }
+    });
+  });
+  counter(registry, 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], (set) => {
+    each((labels, { reported }) => {
+      for (const [client, codes] of reported) for (const [code, count] of codes) set({ ...labels, client, code }, count);
     });
   });
   counter(registry, 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], (set) => {

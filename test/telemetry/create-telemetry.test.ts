@@ -38,6 +38,8 @@ const FULL: Partial<AccessRecord> = {
   firstByteMs: 11.999,
   traceId: '0af7651916cd43dd8448eb211c80319c',
   spanId: 'b7ad6b7169203331',
+  verdict: 'report',
+  wouldDeny: 'path-not-allowed',
   code: 'upstream-cut',
   detail: 'the upstream closed after 10 of 20 bytes',
 };
@@ -58,7 +60,8 @@ t.test('a full line', async (t) => {
     path: '/api/x',
     destination: 'eco-sit',
     rule: 'rules[0]',
-    verdict: 'allow',
+    verdict: 'report',
+    wouldDeny: 'path-not-allowed',
     code: 'upstream-cut',
     status: 200,
     upstreamAddress: '10.40.1.9',
@@ -78,7 +81,7 @@ t.test('a full line', async (t) => {
 t.test('what did not happen is left out', async (t) => {
   const [line = {}] = await linesOf(makeRecord());
   t.strictSame(line['phases'], {});
-  for (const field of ['dt.trace_id', 'dt.span_id', 'detail']) t.notOk(field in line, field);
+  for (const field of ['dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny']) t.notOk(field in line, field);
 });
 
 t.test('the page lists every field, and no other', async (t) => {
@@ -94,6 +97,8 @@ t.test('level and message say how it ended', async (t) => {
     [{ status: 503 }, 'info', 'exchange ok'],
     [{ form: 'connect' }, 'info', 'tunnel ok'],
     [{ status: 101 }, 'info', 'tunnel ok'],
+    [{ verdict: 'report', wouldDeny: 'no-rule' }, 'warn', 'reported: no-rule'],
+    [{ verdict: 'report', wouldDeny: 'no-rule', code: 'upstream-cut' }, 'error', 'failed: upstream-cut'],
     [{ code: 'client-closed' }, 'info', 'aborted: client-closed'],
     [{ code: 'host-not-allowed', verdict: 'deny' }, 'warn', 'denied: host-not-allowed'],
     [{ code: 'request-malformed', verdict: '-' }, 'warn', 'denied: request-malformed'],

@@ -55,6 +55,19 @@ t.test('refusals count, but tell nothing about how long a partner takes', async 
   t.strictSame(families.get('eco_egress_request_duration_seconds')?.metrics, []);
 });
 
+t.test('what report mode let pass counts twice: as what it was, and as what it would have been', async (t) => {
+  const metrics = create();
+  metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule' }));
+  metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule', code: 'upstream-cut', status: 502 }));
+  metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'client-not-allowed', client: 'made-up', destination: '-' }));
+  metrics.ended(makeRecord());
+  const { samples } = await scrape(metrics);
+  t.equal(samples.get('eco_egress_would_deny_total{form="gateway",destination="eco-sit",client="dynatrace-sit",code="no-rule"}'), 2);
+  t.equal(samples.get('eco_egress_would_deny_total{form="gateway",destination="-",client="-",code="client-not-allowed"}'), 1);
+  t.equal([...samples.keys()].filter((name) => name.startsWith('eco_egress_would_deny_total')).length, 2);
+  t.equal(samples.get('eco_egress_requests_total{form="gateway",destination="eco-sit",client="dynatrace-sit",outcome="allowed",code="ok"}'), 2);
+});
+
 t.test('tunnels are counted while open and timed when over', async (t) => {
   const metrics = create();
   metrics.tunnelOpened('connect', 'eco-sit');
