@@ -71,17 +71,17 @@ export function wireOf(socket: Socket): Wire {
   };
 }
 
-/** Connects; the socket ends with the test. `halfOpen`: the other side's FIN does not end ours. */
-export async function openWire(t: Test, port: number, { halfOpen = false } = {}): Promise<Wire> {
-  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: halfOpen, noDelay: true });
+/** Connects; the socket ends with the test. `halfOpen`: the other side's FIN does not end ours. `from`: our own address. */
+export async function openWire(t: Test, port: number, { halfOpen = false, from = '127.0.0.1' } = {}): Promise<Wire> {
+  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: halfOpen, noDelay: true, localAddress: from });
   t.teardown(() => socket.destroy());
   await once(socket, 'connect');
   return wireOf(socket);
 }
 
 /** One request on a connection of its own, closed by the proxy. @returns all it answered */
-export async function askRaw(t: Test, port: number, request: string): Promise<string> {
-  const wire = await openWire(t, port);
+export async function askRaw(t: Test, port: number, request: string | Buffer, from?: string): Promise<string> {
+  const wire = await openWire(t, port, from === undefined ? {} : { from });
   wire.send(request);
   const { heard } = await wire.ended;
   return heard;
