@@ -13,7 +13,8 @@ import { ANONYMOUS } from './policy/anonymous.ts';
 import { createAddressGuard } from './policy/address-guard.ts';
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
-import type { Allow, Ask, Deny, Report, Verdict } from './policy/verdict.ts';
+import { Denial } from './policy/denial.ts';
+import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { formatAuthority } from './target/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
@@ -114,13 +115,13 @@ export class Egress {
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
     const verdict = decide(this.policy, { ...permit.ask, now });
     const judge = (known: string): Fault | null => this.#guard(verdict.destination ?? ANONYMOUS)(known, permit.ask.port);
-    const why = verdict.verdict === 'deny' ? denial(verdict) : address === null ? null : judge(address);
+    const why = verdict.verdict === 'deny' ? new Denial(permit.ask, verdict) : address === null ? null : judge(address);
     return why === null ? null : new Fault('revoked', `a reload took the permission away: ${why.message}`, why.remedy === null ? {} : { remedy: why.remedy });
   }
 
   /** The configured name of a client address, `-` for none. */
   clientName(address: string): string {
-    return identify(this.policy, address)?.name ?? '-';
+    return identify(this.policy, { address, user: null, token: null, sans: [], rejected: null })?.name ?? '-';
   }
 
   /** Tunnels and exchanges under way. */
@@ -135,7 +136,7 @@ export class Egress {
    */
   admit(ask: Ask, kind: Kind, record: AccessRecord): Permit {
     const verdict = this.#decide(ask, record);
-    if (verdict.verdict === 'deny') throw denial(verdict);
+    if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
     this.#limits.enter(kind, ask.peer.address);
     return new Permit(verdict, ask, () => {
       this.#limits.leave(kind, ask.peer.address);
@@ -145,7 +146,7 @@ export class Egress {
   /** The denial of what is asked, noted in the record; null when it would be admitted. Takes no place. */
   judge(ask: Ask, record: AccessRecord): Fault | null {
     const verdict = this.#decide(ask, record);
-    return verdict.verdict === 'deny' ? denial(verdict) : null;
+    return verdict.verdict === 'deny' ? new Denial(ask, verdict) : null;
   }
 
   /**
@@ -166,6 +167,16 @@ export class Egress {
     record.dnsMs = dialled.dnsMs;
     record.tcpMs = dialled.tcpMs;
     return dialled.socket;
+  }
+
+  /**
+   * What a dial would find, without dialling: each address of the host, with why it may not be dialled, or null.
+   * @throws {Fault} of the look-up
+   */
+  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<{ address: string; refusal: Fault | null }[]> {
+    const addresses = await this.#options.dialler.resolve(host, signal);
+    const guard = this.#guard(destination);
+    return addresses.map((address) => ({ address, refusal: guard(address, port) }));
   }
 
   /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
@@ -201,7 +212,10 @@ export class Egress {
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';
     if (verdict.verdict !== 'deny') record.rule = verdict.rule;
-    if (verdict.verdict === 'report') record.wouldDeny = verdict.would.code;
+    if (verdict.verdict === 'report') {
+      record.wouldDeny = verdict.would.code;
+      record.detail = verdict.would.detail;
+    }
     return verdict;
   }
 
@@ -251,10 +265,6 @@ export class Egress {
       if (pool.empty) this.#pools.delete(key);
     }
   }
-}
-
-function denial({ code, detail, remedy, challenges }: Deny): Fault {
-  return new Fault(code, detail, { remedy, challenges });
 }
 
 /** What the connections of a pool depend on. Methods and paths do not belong here: they are decided for each request. */

@@ -16,6 +16,7 @@ import { createNamedDialler } from './dial/named-dialler.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
+import { RecentDenials } from './explain/recent-denials.ts';
 import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
@@ -78,6 +79,7 @@ class RunningService implements Service {
   readonly #idleClock: IdleClock;
   readonly #self = createSelfCheck();
   readonly #ring: DecisionRing;
+  readonly #denials = new RecentDenials();
   readonly #lookup: Lookup | null;
   readonly #context: VisitContext;
   readonly #listeners: HttpListener[] = [];
@@ -111,6 +113,7 @@ class RunningService implements Service {
     this.#context = {
       name: config.name,
       telemetry: this.#telemetry,
+      denials: this.#denials,
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
       visits: new Set(),

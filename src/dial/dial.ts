@@ -35,4 +35,6 @@ export interface Dialler {
    * or when `signal` aborts.
    */
   dial(target: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Dialled>;
+  /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */
+  resolve(host: string, signal: AbortSignal): Promise<readonly string[]>;
 }

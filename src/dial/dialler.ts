@@ -23,6 +23,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   const now = options.now ?? performance.now.bind(performance);
 
   return {
+    resolve: (host, signal) => resolver.resolve(host, signal),
     dial: async (target, guard, signal) => {
       if (signal.aborted) throw abortFault(signal);
       const { host, port } = target;

@@ -16,10 +16,17 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { refusalText, refuseResponse, refuseSocket } from './refuse.ts';
 
+/** Where denials are remembered (explain/recent-denials.ts). */
+export interface DenialMemory {
+  /** Told of each request that ended with a fault, or that report mode alone let pass. Keeps what concerns it. */
+  note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void;
+}
+
 export interface VisitContext {
   /** Our name, for `Proxy-Status`. */
   readonly name: string;
   readonly telemetry: Telemetry;
+  readonly denials: DenialMemory;
   /** The configured name of a client address, `-` for none. */
   readonly clientName: (address: string) => string;
   readonly idleClock: IdleClock;
@@ -240,15 +247,17 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     this.#context.visits.delete(this);
     if (visitOf(this.#socket) === this) (this.#socket as Visited)[kVisit] = undefined;
     this.#context.telemetry.ended(record);
+    if (fault !== null || record.wouldDeny !== '') this.#context.denials.note(record, fault, this.#permit);
   }
 }
 
 /** Logs and counts a fault that no request belongs to, after it has been answered. */
-export function endUnread({ telemetry, clientName }: VisitContext, record: AccessRecord, fault: Fault): void {
+export function endUnread({ telemetry, denials, clientName }: VisitContext, record: AccessRecord, fault: Fault): void {
   record.client = clientName(record.clientAddress);
   record.code = fault.code;
   record.detail = fault.advice;
   record.status = fault.kind.status;
   record.closedBy = 'proxy';
   telemetry.ended(record);
+  denials.note(record, fault, null);
 }

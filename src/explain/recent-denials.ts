@@ -1,0 +1,229 @@
+/**
+ * The memory of what was denied of late: each one by its request id, and how
+ * often which client asked for which host. Neither grows with the number of
+ * requests, hosts or clients, nor with the length of what they send.
+ */
+import type { HttpForm } from '../config/config.ts';
+import type { Permit } from '../egress.ts';
+import type { Fault, FaultCode } from '../errors.ts';
+import { Denial } from '../policy/denial.ts';
+import type { Ask, Deny } from '../policy/verdict.ts';
+import type { AccessRecord } from '../telemetry/access-record.ts';
+import { outcomeOf } from '../telemetry/outcome.ts';
+import { bound } from '../telemetry/safe-text.ts';
+import { TopCounts } from './top-counts.ts';
+
+/** Plain data of one denial, safe to show: no credentials, no query. */
+export interface DenialRecord {
+  readonly requestId: string;
+  /** When it ended, ms since the epoch. */
+  readonly time: number;
+  /** `report`: report mode let it pass; `code` is then what it would have been denied with. */
+  readonly verdict: 'deny' | 'report';
+  readonly code: FaultCode;
+  readonly detail: string;
+  readonly remedy: string | null;
+  /** Sent to the client; 0 when nothing was. */
+  readonly status: number;
+  /** `-` stands for what was not known when it was denied. */
+  readonly form: HttpForm | '-';
+  readonly client: string;
+  readonly clientAddress: string;
+  readonly method: string;
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  readonly destination: string;
+}
+
+export interface DeniedRequest extends DenialRecord {
+  /** What the policy was asked; null where it was not asked, or where that was too long to keep. */
+  readonly ask: Ask | null;
+}
+
+/** Requests of one client for one host, in the order of how many there were. */
+export interface FrequentDenials {
+  /** `-` for peers that are no client; these are told apart by their address. */
+  readonly client: string;
+  readonly host: string;
+  /** Since the start, and at most `overcount` too many. */
+  readonly count: number;
+  readonly overcount: number;
+  readonly latest: DenialRecord;
+}
+
+export interface DenialsView {
+  /** Requests denied, or let pass by report mode alone, since the start. */
+  readonly total: number;
+  /** Single denials are kept up to this number. */
+  readonly kept: number;
+  readonly frequent: readonly FrequentDenials[];
+  /** The latest first. */
+  readonly latest: readonly DenialRecord[];
+}
+
+export interface RecentDenialsOptions {
+  /** Single denials that are kept. */
+  readonly single?: number;
+  /** Pairs of client and host that are counted. */
+  readonly frequent?: number;
+  /** Ms since the epoch. */
+  readonly now?: () => number;
+}
+
+const SINGLE = 1_000;
+const FREQUENT = 200;
+
+/** Longest text of each kind that is kept, characters. */
+const MAX_METHOD = 32;
+const MAX_HOST = 256;
+const MAX_PATH = 2_048;
+const MAX_DETAIL = 1_024;
+/** Longest of all texts of an ask together: what others chose must not cost megabytes. */
+const MAX_ASK = 4_096;
+
+export class RecentDenials {
+  readonly #ring: DeniedRequest[] = [];
+  readonly #byId = new Map<string, DeniedRequest>();
+  readonly #frequent: TopCounts<DenialRecord>;
+  readonly #single: number;
+  readonly #now: () => number;
+  #total = 0;
+
+  constructor({ single = SINGLE, frequent = FREQUENT, now = Date.now }: RecentDenialsOptions = {}) {
+    this.#single = single;
+    this.#now = now;
+    this.#frequent = new TopCounts(frequent);
+  }
+
+  /** Single denials that are kept at most. */
+  get room(): number {
+    return this.#single;
+  }
+
+  /**
+   * A request has ended. Keeps it if it was denied, or passed by report mode
+   * alone; the record itself is not kept.
+   * @param fault what ended it; null when it ended well
+   * @param permit it was let through by, at first at least; null: never
+   */
+  note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void {
+    const denied = outcomeOf(record) === 'denied';
+    if (!denied && record.wouldDeny === '') return;
+    const ask = fault instanceof Denial ? fault.ask : (permit?.ask ?? null);
+    const found = denied ? enforced(record, fault) : reported(record, permit);
+    const denial = keep(record, denied ? 'deny' : 'report', found, ask, this.#now());
+    const place = this.#total % this.#single;
+    const oldest = this.#ring[place];
+    if (oldest !== undefined) this.#byId.delete(oldest.requestId);
+    this.#ring[place] = denial;
+    this.#byId.set(denial.requestId, denial);
+    this.#total += 1;
+    const who = denial.client === '-' ? denial.clientAddress : denial.client;
+    this.#frequent.count(`${who} ${denial.host}`, denial);
+  }
+
+  /** Null: never denied, or so long ago that it is forgotten. */
+  find(requestId: string): DeniedRequest | null {
+    return this.#byId.get(requestId) ?? null;
+  }
+
+  view(mostFrequent: number, mostLatest: number): DenialsView {
+    const frequent = this.#frequent.top(mostFrequent).map(({ count, error, latest }) => ({
+      client: latest.client,
+      host: latest.host,
+      count,
+      overcount: error,
+      latest: recordOf(latest),
+    }));
+    const { length } = this.#ring;
+    const latest: DenialRecord[] = [];
+    for (let back = 1; back <= Math.min(length, mostLatest); back += 1) {
+      const denial = this.#ring[(this.#total - back) % this.#single];
+      if (denial !== undefined) latest.push(recordOf(denial));
+    }
+    return { total: this.#total, kept: this.#single, frequent, latest };
+  }
+}
+
+/** The part of a denial that may be shown. */
+export function recordOf(denial: DenialRecord): DenialRecord {
+  const { requestId, time, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
+  return { requestId, time, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
+}
+
+interface Found {
+  readonly code: FaultCode;
+  readonly detail: string;
+  readonly remedy: string | null;
+}
+
+function enforced({ code, detail }: AccessRecord, fault: Fault | null): Found {
+  if (fault !== null) return { code: fault.code, detail: fault.message, remedy: fault.remedy };
+  return { code: code === 'ok' ? 'internal' : code, detail, remedy: null };
+}
+
+/** What passed may have failed later; that is for the log to tell. */
+function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): Found {
+  const code = wouldDeny === '' ? 'internal' : wouldDeny;
+  const would: Deny | null = permit?.verdict.verdict === 'report' ? permit.verdict.would : null;
+  // Otherwise it was found after the policy's verdict: by the address, or by the TLS inside a tunnel.
+  return would?.code === code ? { code, detail: would.detail, remedy: would.remedy } : { code, detail, remedy: null };
+}
+
+function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, time: number): DeniedRequest {
+  const host = own(record.host, MAX_HOST);
+  const path = own(record.path, MAX_PATH);
+  return {
+    requestId: record.requestId,
+    time,
+    verdict,
+    code,
+    detail: own(detail, MAX_DETAIL),
+    remedy: remedy === null ? null : own(remedy, MAX_DETAIL),
+    status: record.status,
+    form: record.form,
+    client: record.client,
+    clientAddress: own(record.clientAddress, MAX_HOST),
+    method: own(record.method, MAX_METHOD),
+    host,
+    port: record.port,
+    path,
+    destination: record.destination,
+    ask: ask === null || lengthOf(ask) > MAX_ASK ? null : ownAsk(ask, host, path),
+  };
+}
+
+/** Of what others chose in an ask. */
+function lengthOf({ peer, host, method, path }: Ask): number {
+  let length = host.length + (method?.length ?? 0) + (path?.length ?? 0) + (peer.user?.length ?? 0) + (peer.rejected?.length ?? 0);
+  for (const name of peer.sans) length += name.length;
+  for (const audience of peer.token?.audiences ?? []) length += audience.length;
+  return length + (peer.token?.subject.length ?? 0) + (peer.token?.issuer.length ?? 0);
+}
+
+/** A piece of a string keeps the whole of it in memory, a header section perhaps; V8 copies pieces below this length itself. */
+const SHORTEST_PIECE = 13;
+
+function own(text: string, length = text.length): string {
+  return text.length < SHORTEST_PIECE ? text : Buffer.from(bound(text, length)).toString();
+}
+
+/** @param host @param path copies that may be the same already */
+function ownAsk(ask: Ask, host: string, path: string): Ask {
+  const { peer, method } = ask;
+  const { user, token, rejected } = peer;
+  return {
+    ...ask,
+    host: ask.host === host ? host : own(ask.host),
+    method: method === null ? null : own(method),
+    path: ask.path === null ? null : ask.path === path ? path : own(ask.path),
+    peer: {
+      address: own(peer.address),
+      user: user === null ? null : own(user),
+      token: token === null ? null : { issuer: own(token.issuer), audiences: token.audiences.map((audience) => own(audience)), subject: own(token.subject) },
+      sans: peer.sans.map((name) => own(name)),
+      rejected: rejected === null ? null : own(rejected),
+    },
+  };
+}
