@@ -1,68 +1,94 @@
 /** Turns the permitted content of a configuration into tables that answer in constant time. */
-import { createHash } from 'node:crypto';
-import type { ClientConfig, Config, DestinationConfig, HttpForm } from '../config/config.ts';
-import { buildCidrTable, type CidrTable } from './cidr-table.ts';
+import type { ClientConfig, Config, DestinationConfig, HttpForm, RuleConfig } from '../config/config.ts';
+import { buildClientTable, type ClientTable } from './client-table.ts';
+import { hashPolicy } from './hash-policy.ts';
 import { buildHostTable, type HostTable } from './host-table.ts';
 import { compilePaths, type PathPatterns } from './path-match.ts';
 import type { Allow } from './verdict.ts';
 
 export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>;
 
-/** What a client may use, by index of the destination. */
+/** What a client may use. */
 export interface CompiledClient {
   readonly config: ClientConfig;
-  /** The first rule for each destination; NO_RULE where there is none. Shared by clients that stand in the same rules. */
-  readonly rules: Int32Array;
+  /** By index of the destination: the rules that join the two, in file order. Shared by clients that stand in the same rules. */
+  readonly rules: readonly Chain[];
   /**
-   * Answers by index of the destination, made when first given and reused from then on:
-   * made in advance they would be clients × destinations objects, most of them never used.
+   * Answers by destination and rule, made when first given and reused from
+   * then on: made in advance they would be clients × destinations objects,
+   * most of them never used.
    */
   readonly allows: Map<number, Allow>;
 }
 
+/** Rules that join one client with one destination, in file order; empty where none does. */
+export type Chain = readonly CompiledRule[];
+
+export interface CompiledRule {
+  readonly config: RuleConfig;
+  readonly index: number;
+  /** `rules[0]`. */
+  readonly name: string;
+  /** Ms since the epoch. */
+  readonly from: number;
+  readonly until: number;
+  readonly methods: ReadonlySet<string> | null;
+  readonly paths: PathPatterns | null;
+}
+
 export interface CompiledDestination {
   readonly config: DestinationConfig;
+  readonly index: number;
   readonly ports: ReadonlySet<number>;
   readonly forms: ReadonlySet<HttpForm>;
   readonly methods: ReadonlySet<string> | null;
   readonly paths: PathPatterns | null;
 }
 
-/** Immutable; a reload compiles a new one. Only decide.ts looks inside. */
+/** Immutable; a reload compiles a new one. Only the files beside this one look inside. */
 export interface Policy {
   /** Same permitted content, same hash: 16 hexadecimal digits of its SHA-256. */
   readonly hash: string;
   /** Whether a canonical host is in any destination. */
   hasHost(host: string): boolean;
-  readonly addresses: CidrTable;
+  readonly mode: Config['mode'];
+  /** Whether any destination or rule is in report mode. */
+  readonly reportsSome: boolean;
+  readonly table: ClientTable;
   readonly hosts: HostTable;
   readonly clients: readonly CompiledClient[];
   readonly destinations: readonly CompiledDestination[];
+  readonly rules: readonly CompiledRule[];
 }
-
-export const NO_RULE = -1;
 
 /** @throws {TypeError} when the configuration has not been checked: a CIDR, host or name in it means nothing */
 export function compilePolicy(config: PolicyConfig): Policy {
-  const hosts = buildHostTable(config.destinations.map((destination) => destination.hosts));
+  const { mode, clients, destinations } = config;
+  const hosts = buildHostTable(destinations.map((destination) => destination.hosts));
+  const rules = config.rules.map(compileRule);
   return {
-    hash: hashOf(config),
+    hash: hashPolicy(config),
     hasHost: (host) => hosts.find(host).length > 0,
-    addresses: buildCidrTable(config.clients.map((client) => client.addresses ?? [])),
+    mode,
+    reportsSome: [...destinations, ...config.rules].some(({ report }) => report),
+    table: buildClientTable(clients),
     hosts,
-    clients: compileClients(config),
-    destinations: config.destinations.map(compileDestination),
+    clients: compileClients(config, rules),
+    destinations: destinations.map(compileDestination),
+    rules,
   };
 }
 
-function compileDestination(config: DestinationConfig): CompiledDestination {
-  return {
-    config,
-    ports: new Set(config.ports),
-    forms: new Set(config.forms),
-    methods: config.methods === null ? null : allowedMethods(config.methods),
-    paths: config.paths === null ? null : compilePaths(config.paths),
-  };
+function compileDestination(config: DestinationConfig, index: number): CompiledDestination {
+  return { config, index, ports: new Set(config.ports), forms: new Set(config.forms), ...compileContent(config) };
+}
+
+function compileRule(config: RuleConfig, index: number): CompiledRule {
+  return { config, index, name: `rules[${index}]`, from: config.from ?? -Infinity, until: config.until ?? Infinity, ...compileContent(config) };
+}
+
+function compileContent({ methods, paths }: Pick<RuleConfig, 'methods' | 'paths'>): Pick<CompiledRule, 'methods' | 'paths'> {
+  return { methods: methods === null ? null : allowedMethods(methods), paths: paths === null ? null : compilePaths(paths) };
 }
 
 /** HEAD asks for what GET would answer, without the content (RFC 9110 §9.3.2), so who may GET may HEAD. */
@@ -70,24 +96,26 @@ function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
   return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
 }
 
-function compileClients({ clients, destinations, rules }: PolicyConfig): CompiledClient[] {
+const NO_RULE: Chain = [];
+
+function compileClients({ clients, destinations }: PolicyConfig, rules: readonly CompiledRule[]): CompiledClient[] {
   const destinationIndexes = new Map(destinations.map(({ name }, index) => [name, index]));
-  const rulesOf = new Map<string, number[]>(clients.map(({ name }) => [name, []]));
-  const destinationsOf = rules.map((rule, index) => {
-    for (const name of new Set(rule.clients)) known(rulesOf.get(name), `clients.${name}`).push(index);
-    return rule.destinations.map((name) => known(destinationIndexes.get(name), `destinations.${name}`));
+  const rulesOf = new Map<string, CompiledRule[]>(clients.map(({ name }) => [name, []]));
+  const destinationsOf = rules.map((rule) => {
+    for (const name of new Set(rule.config.clients)) known(rulesOf.get(name), `clients.${name}`).push(rule);
+    return [...new Set(rule.config.destinations)].map((name) => known(destinationIndexes.get(name), `destinations.${name}`));
   });
 
-  const rows = new Map<string, Int32Array>();
+  const rows = new Map<string, readonly Chain[]>();
   return clients.map((config) => {
     const own = rulesOf.get(config.name) ?? [];
-    const key = own.join();
+    const key = own.map(({ index }) => index).join();
     let row = rows.get(key);
     if (row === undefined) {
-      row = new Int32Array(destinations.length).fill(NO_RULE);
-      // Backwards, so that the first rule in the file has the last word and is the one named.
-      for (const rule of own.toReversed()) for (const destination of destinationsOf[rule] ?? []) row[destination] = rule;
-      rows.set(key, row);
+      const chains = destinations.map((): Chain => NO_RULE);
+      for (const rule of own) for (const destination of destinationsOf[rule.index] ?? []) chains[destination] = [...(chains[destination] ?? NO_RULE), rule];
+      rows.set(key, chains);
+      row = chains;
     }
     return { config, rules: row, allows: new Map<number, Allow>() };
   });
@@ -96,31 +124,4 @@ function compileClients({ clients, destinations, rules }: PolicyConfig): Compile
 function known<T>(found: T | undefined, what: string): T {
   if (found === undefined) throw new TypeError(`A rule names ${what}, which does not exist`);
   return found;
-}
-
-/** Over what is permitted only: no key material, nothing about limits or logs; the order inside a list means nothing. */
-function hashOf({ clients, destinations, rules }: PolicyConfig): string {
-  const content = {
-    clients: clients.map(({ name, addresses }) => [name, sorted(addresses)]),
-    destinations: destinations.map((destination) => [
-      destination.name,
-      sorted(destination.hosts),
-      sorted(destination.ports.map(String)),
-      sorted(destination.addresses),
-      sorted(destination.forms),
-      gatewayContent(destination),
-      sorted(destination.methods),
-      sorted(destination.paths),
-    ]),
-    rules: rules.map((rule) => [sorted(rule.clients), sorted(rule.destinations)]),
-  };
-  return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16);
-}
-
-function gatewayContent({ gateway }: DestinationConfig): unknown[] | null {
-  return gateway === null ? null : [gateway.prefix, gateway.scheme, gateway.host, gateway.port, gateway.basePath];
-}
-
-function sorted(list: readonly string[] | null): string[] | null {
-  return list === null ? null : [...list].sort();
 }

@@ -4,43 +4,80 @@
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../target/path.ts';
-import { type CompiledClient, type CompiledDestination, NO_RULE, type Policy } from './compile.ts';
-import { denyAmbiguity, denyClient, denyForm, denyHost, denyMethod, denyPath, denyPort, denyRule } from './deny.ts';
+import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from './compile.ts';
+import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPath, denyPort, denyPair, denyRule } from './deny.ts';
 import { matchesPath } from './path-match.ts';
-import type { Allow, Ask, Deny, Verdict } from './verdict.ts';
+import { tolerate } from './report-mode.ts';
+import { type Miss, missOf } from './rule-match.ts';
+import type { Allow, Ask, Deny, Peer, Verdict } from './verdict.ts';
 
-/** The client an address belongs to, the first in file order; null when it belongs to none. */
-export function identify(policy: Policy, address: string): ClientConfig | null {
-  return policy.clients[policy.addresses.find(address)]?.config ?? null;
+/** The client that a peer is, the first in file order; null when it is none. */
+export function identify(policy: Policy, peer: Peer): ClientConfig | null {
+  return policy.clients[policy.table.find(peer)]?.config ?? null;
 }
 
-/** Checks client, host, port, form, rule, method and path, in this order, and names the first that fails. */
+/** Checks client, host, port, form, rules, method and path, in this order, and names the first that fails. */
 export function decide(policy: Policy, ask: Ask): Verdict {
-  const client = policy.clients[policy.addresses.find(ask.peer.address)];
-  if (client === undefined) return denyClient(ask);
+  const verdict = enforce(policy, ask);
+  return verdict.verdict === 'deny' ? tolerate(policy, ask, verdict) : verdict;
+}
 
-  const candidates = policy.hosts.find(ask.host);
-  // A host may be in several destinations: the first that permits port, form and client is taken, else the
-  // one that came furthest is blamed.
-  let listsPort: CompiledDestination | null = null;
-  let takesForm: CompiledDestination | null = null;
-  let nearest: CompiledDestination | null = null;
-  for (const index of candidates) {
+/** How far a request came with a destination; a rule that almost applied is further than none. */
+const STAGE = { host: 1, port: 2, form: 3, early: 4, late: 4, hidden: 5, method: 6, path: 7, ambiguous: 8 } as const;
+
+function enforce(policy: Policy, ask: Ask): Allow | Deny {
+  const client = policy.clients[policy.table.find(ask.peer)];
+  if (client === undefined) return denyPeer(policy, ask);
+
+  // A host may be in several destinations: the first that permits port and form, with a rule that applies, is
+  // taken, else the one that came furthest is blamed.
+  let stage = 0;
+  let blamed: CompiledDestination | null = null;
+  let rule: CompiledRule | null = null;
+  let miss: Miss = 'late';
+  for (const index of policy.hosts.find(ask.host)) {
     const destination = policy.destinations[index];
     if (destination === undefined || (ask.destination !== undefined && ask.destination !== destination.config.name)) continue;
-    nearest ??= destination;
-    if (!destination.ports.has(ask.port)) continue;
-    listsPort ??= destination;
-    if (!destination.forms.has(ask.form)) continue;
-    takesForm ??= destination;
-    const rule = client.rules[index] ?? NO_RULE;
-    if (rule === NO_RULE) continue;
-    return judgeContent(ask, client, destination) ?? allow(client, destination, index, rule);
+    let reached: number = STAGE.host;
+    if (destination.ports.has(ask.port)) {
+      reached = STAGE.port;
+      if (destination.forms.has(ask.form)) {
+        reached = STAGE.form;
+        for (const candidate of client.rules[index] ?? []) {
+          const why = missOf(candidate, ask);
+          if (why === null) return judgeContent(ask, client, destination) ?? allow(policy, client, destination, candidate);
+          if (STAGE[why] <= Math.max(stage, reached)) continue;
+          reached = STAGE[why];
+          rule = candidate;
+          miss = why;
+        }
+      }
+    }
+    if (reached <= stage) continue;
+    stage = reached;
+    blamed = destination;
   }
-  if (takesForm !== null) return denyRule(ask, client.config, takesForm.config);
-  if (listsPort !== null) return denyForm(ask, client.config, listsPort.config);
-  if (nearest !== null) return denyPort(ask, client.config, nearest.config);
-  return denyHost(ask, client.config, policy.hosts.hasBelow(ask.host));
+  return denyBlamed(policy, ask, client.config, { stage, blamed, rule, miss });
+}
+
+interface Blame {
+  readonly stage: number;
+  readonly blamed: CompiledDestination | null;
+  readonly rule: CompiledRule | null;
+  readonly miss: Miss;
+}
+
+function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, blamed, rule, miss }: Blame): Deny {
+  if (blamed === null) return denyHost(ask, client, policy.hosts.hasBelow(ask.host));
+  if (stage === STAGE.host) return denyPort(ask, client, blamed.config);
+  if (stage === STAGE.port) return denyForm(ask, client, blamed.config);
+  return rule === null ? denyPair(ask, client, blamed.config) : denyRule(ask, client, blamed.config, rule, miss);
+}
+
+/** 407 where credentials would make the peer a client; asking for them elsewhere would only make people type passwords. */
+function denyPeer(policy: Policy, ask: Ask): Deny {
+  const wanted = policy.table.wanting(ask.peer);
+  return wanted.basic || wanted.bearer ? denyCredentials(ask.peer, wanted) : denyClient(ask.peer);
 }
 
 /** Method and path, as far as they can be seen: a tunnel shows neither. */
@@ -58,10 +95,11 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
   return matchesPath(paths, path) ? null : denyPath(path, client.config, config);
 }
 
-function allow(client: CompiledClient, destination: CompiledDestination, index: number, rule: number): Allow {
-  const known = client.allows.get(index);
+function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule): Allow {
+  const key = destination.index * policy.rules.length + rule.index;
+  const known = client.allows.get(key);
   if (known !== undefined) return known;
-  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: `rules[${rule}]` };
-  client.allows.set(index, made);
+  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name };
+  client.allows.set(key, made);
   return made;
 }

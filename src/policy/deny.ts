@@ -1,107 +1,110 @@
 /** The words of a denial: what was asked, and the smallest change to the configuration that would permit it. */
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
 import { formatAuthority } from '../target/host.ts';
+import { canonicalPath, findAmbiguity } from '../target/path.ts';
 import { quote, show } from '../target/quote.ts';
-import type { Ask, Deny } from './verdict.ts';
+import type { Credentials } from './client-table.ts';
+import type { CompiledRule } from './compile.ts';
+import { formatMoment } from './moment.ts';
+import type { Miss } from './rule-match.ts';
+import type { Ask, Deny, Peer } from './verdict.ts';
 
-export function denyClient(ask: Ask): Deny {
-  const address = show(ask.peer.address);
-  return {
-    verdict: 'deny',
-    code: 'client-not-allowed',
-    client: null,
-    destination: null,
-    detail: `The address ${address} belongs to no client`,
-    challenges: [],
-    remedy: `add ${address} to clients.<name>.addresses`,
-  };
+type Client = ClientConfig | null;
+type Destination = DestinationConfig | null;
+
+const NO_CHALLENGES: readonly string[] = [];
+
+function deny(code: FaultCode, client: Client, destination: Destination, detail: string, remedy: string, challenges = NO_CHALLENGES): Deny {
+  return { verdict: 'deny', code, client, destination, detail, remedy, challenges };
+}
+
+export function denyClient(peer: Peer): Deny {
+  const address = show(peer.address);
+  const besides = [
+    peer.user === null ? '' : `nor does the user ${show(peer.user)}`,
+    peer.token === null ? '' : `nor does the token subject ${show(peer.token.subject)} of ${show(peer.token.issuer)}`,
+    peer.sans.length === 0 ? '' : `nor does the certificate of ${show(peer.sans[0] ?? '')}`,
+  ].filter((part) => part !== '');
+  return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), `add ${address} to clients.<name>.addresses`);
+}
+
+/** RFC 7617 §2 and RFC 6750 §3; the realm tells people whose password is asked for. */
+const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer: 'Bearer realm="eco-egress"' };
+
+export function denyCredentials(peer: Peer, wanted: Credentials): Deny {
+  const challenges = [wanted.basic ? CHALLENGES.basic : '', wanted.bearer ? CHALLENGES.bearer : ''].filter((challenge) => challenge !== '');
+  const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : ''].filter((kind) => kind !== '').join(' or ');
+  const remedy = `send ${kinds} of a client in Proxy-Authorization`;
+  const from = `from ${show(peer.address)}`;
+  if (peer.rejected !== null) return deny('credentials-wrong', null, null, `The credentials ${from} are not accepted: ${peer.rejected}`, remedy, challenges);
+  const whose = peer.user !== null ? `the user ${show(peer.user)}` : peer.token !== null ? `the token subject ${show(peer.token.subject)}` : null;
+  if (whose !== null) return deny('credentials-wrong', null, null, `The credentials are good, but ${whose} is no client ${from}`, remedy, challenges);
+  return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
 /** @param isSuffix whether the policy has `*.host`, which one easily takes for the host itself */
 export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
   const host = show(ask.host);
   const hint = isSuffix ? `; *.${host} stands for the names below it only` : '';
-  return {
-    verdict: 'deny',
-    code: 'host-not-allowed',
-    client,
-    destination: null,
-    detail: `The host ${host} is in no destination${hint}`,
-    challenges: [],
-    remedy: `add ${show(ask.host)} to destinations.<name>.hosts, and that destination to a rule for ${client.name}`,
-  };
+  const remedy = `add ${host} to destinations.<name>.hosts, and that destination to a rule for ${client.name}`;
+  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedy);
 }
 
 export function denyPort(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'port-not-allowed',
-    client,
-    destination,
-    detail: `${asked(ask)}: the destination ${destination.name} has the ports ${destination.ports.join(', ')}`,
-    challenges: [],
-    remedy: `add ${ask.port} to destinations.${destination.name}.ports`,
-  };
+  const { name, ports } = destination;
+  return deny('port-not-allowed', client, destination, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, `add ${ask.port} to destinations.${name}.ports`);
 }
 
 export function denyForm(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'form-not-allowed',
-    client,
-    destination,
-    detail: `${asked(ask)}: the destination ${destination.name} takes no ${ask.form} requests`,
-    challenges: [],
-    remedy: `add ${ask.form} to destinations.${destination.name}.forms`,
-  };
+  const { name } = destination;
+  return deny('form-not-allowed', client, destination, `${asked(ask)}: the destination ${name} takes no ${ask.form} requests`, `add ${ask.form} to destinations.${name}.forms`);
 }
 
-export function denyRule(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'no-rule',
-    client,
-    destination,
-    detail: `${asked(ask)}: no rule lets ${client.name} use ${destination.name}`,
-    challenges: [],
-    remedy: `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`,
-  };
+/** No rule joins the two. */
+export function denyPair(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
+  const detail = `${asked(ask)}: no rule lets ${client.name} use ${destination.name}`;
+  // Who showed a bad password may have become another client than was meant.
+  const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
+  return deny('no-rule', client, destination, detail + rejected, `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`);
+}
+
+/** A rule joins the two, but does not apply. */
+export function denyRule(ask: Ask, client: ClientConfig, destination: DestinationConfig, rule: CompiledRule, miss: Miss): Deny {
+  const { name } = rule;
+  const lets = `${name} lets ${client.name} use ${destination.name}`;
+  switch (miss) {
+    case 'early':
+      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`, `move ${name}.from to an earlier moment`);
+    case 'late':
+      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, `move ${name}.until to a later moment, or take it out`);
+    case 'hidden': {
+      const listed = [rule.methods === null ? '' : 'methods', rule.paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
+      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, `use another form than ${ask.form}, or add a rule without ${listed}`);
+    }
+    case 'method':
+      return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, `add ${show(ask.method ?? '')} to ${name}.methods`);
+    case 'path': {
+      const path = show(canonicalPath(ask.path ?? ''));
+      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${path}`, `add ${path} to ${name}.paths`);
+    }
+    case 'ambiguous':
+      return denyAmbiguity(ask.path ?? '', findAmbiguity(ask.path ?? '') ?? '', client, destination);
+  }
 }
 
 export function denyMethod(method: string, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'method-not-allowed',
-    client,
-    destination,
-    detail: `The destination ${destination.name} does not list the method ${show(method)}`,
-    challenges: [],
-    remedy: `add ${show(method)} to destinations.${destination.name}.http.methods`,
-  };
+  const { name } = destination;
+  return deny('method-not-allowed', client, destination, `The destination ${name} does not list the method ${show(method)}`, `add ${show(method)} to destinations.${name}.http.methods`);
 }
 
 export function denyPath(path: string, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'path-not-allowed',
-    client,
-    destination,
-    detail: `The destination ${destination.name} does not list the path ${show(path)}`,
-    challenges: [],
-    remedy: `add ${show(path)} to destinations.${destination.name}.http.paths`,
-  };
+  const { name } = destination;
+  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, `add ${show(path)} to destinations.${name}.http.paths`);
 }
 
-export function denyAmbiguity(path: string, reason: string, client: ClientConfig, destination: DestinationConfig): Deny {
-  return {
-    verdict: 'deny',
-    code: 'path-ambiguous',
-    client,
-    destination,
-    detail: `The path ${quote(path)} ${reason}`,
-    challenges: [],
-    remedy: 'ask for the path in its plain form; no setting permits this one',
-  };
+export function denyAmbiguity(path: string, reason: string, client: Client, destination: Destination): Deny {
+  return deny('path-ambiguous', client, destination, `The path ${quote(path)} ${reason}`, 'ask for the path in its plain form; no setting permits this one');
 }
 
 function asked(ask: Ask): string {

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import t from 'tap';
-import type { DestinationConfig, HttpForm } from '../../src/config/config.ts';
+import type { ClientConfig, DestinationConfig, HttpForm, RuleConfig } from '../../src/config/config.ts';
 import { compilePolicy, type PolicyConfig } from '../../src/policy/compile.ts';
 import { decide, identify } from '../../src/policy/decide.ts';
-import type { Ask, Verdict } from '../../src/policy/verdict.ts';
+import type { Ask, Peer, Verdict } from '../../src/policy/verdict.ts';
 import type { FaultCode } from '../../src/errors.ts';
 import { makeAsk, makeClient, makeDestination, makePeer, makeRule } from '../support/policy.ts';
 
@@ -110,6 +110,35 @@ t.test('what is denied, why, and what would permit it', async (t) => {
   }
 });
 
+t.test('credentials: asked for only where they would help', async (t) => {
+  const hash = 'x';
+  const strict = compilePolicy({
+    ...config,
+    clients: [
+      makeClient('people', { addresses: ['10.20.0.0/16'], basic: [{ user: 'anna', hash }] }),
+      makeClient('jobs', { addresses: ['10.20.0.0/17'], tokens: [{ issuer: 'i', audience: 'a', subjects: ['s'], jwks: { kind: 'file', path: '/x' } }] }),
+      makeClient('ops', { addresses: ['10.30.0.0/16'] }),
+    ],
+    rules: [makeRule(['people'], ['eco-sit'])],
+  });
+  const basic = 'Basic realm="eco-egress", charset="UTF-8"';
+  const bearer = 'Bearer realm="eco-egress"';
+  const token = { issuer: 'i', audiences: ['a'], subject: 'other' };
+  const table: [peer: Peer, expected: object][] = [
+    [makePeer('10.20.0.1', { user: 'anna' }), { verdict: 'allow', client: { name: 'people' } }],
+    [makePeer('10.20.0.1'), { code: 'credentials-missing', detail: /10\.20\.0\.1 need credentials/, remedy: /\(Basic\) or a token \(Bearer\)/, challenges: [basic, bearer] }],
+    [makePeer('10.20.128.1'), { code: 'credentials-missing', remedy: /\(Basic\) of a client/, challenges: [basic] }],
+    [makePeer('10.20.0.1', { rejected: 'the token has expired' }), { code: 'credentials-wrong', detail: /not accepted: the token has expired$/, challenges: [basic, bearer] }],
+    [makePeer('10.20.0.1', { user: 'bert' }), { code: 'credentials-wrong', detail: /the user bert is no client from 10\.20\.0\.1/, challenges: [basic, bearer] }],
+    [makePeer('10.20.128.1', { token }), { code: 'credentials-wrong', detail: /the token subject other is no client/, challenges: [basic] }],
+    [makePeer('192.0.2.1'), { code: 'client-not-allowed', challenges: [] }],
+    [makePeer('192.0.2.1', { user: 'anna' }), { code: 'client-not-allowed', detail: /192\.0\.2\.1 belongs to no client, nor does the user anna$/, challenges: [] }],
+    [makePeer('192.0.2.1', { token, sans: ['DNS:x'] }), { code: 'client-not-allowed', detail: /the token subject other of i, nor does the certificate of DNS:x$/ }],
+    [makePeer('10.30.0.1', { rejected: 'no such user' }), { code: 'no-rule', detail: /no rule lets ops use eco-sit; the credentials were not accepted: no such user$/, challenges: [] }],
+  ];
+  for (const [peer, expected] of table) t.match(decide(strict, { ...base, peer }), expected, JSON.stringify(peer));
+});
+
 t.test('a host in several destinations: the first that permits port, form and client', async (t) => {
   const several = compilePolicy({
     mode: 'enforce',
@@ -149,16 +178,16 @@ t.test('a host in several destinations: the first that permits port, form and cl
 t.test('an empty policy permits nothing', async (t) => {
   const empty = compilePolicy({ mode: 'enforce', clients: [], destinations: [], rules: [] });
   t.match(decide(empty, base), { verdict: 'deny', code: 'client-not-allowed' });
-  t.equal(identify(empty, '10.8.1.4'), null);
+  t.equal(identify(empty, makePeer('10.8.1.4')), null);
   t.notOk(empty.hasHost(ECO));
   const noRules = compilePolicy({ ...config, rules: [] });
   t.match(decide(noRules, base), { verdict: 'deny', code: 'no-rule' });
 });
 
 t.test('who asks, and which hosts are known', async (t) => {
-  t.equal(identify(policy, '10.8.1.4'), sit);
-  t.equal(identify(policy, '10.12.0.0'), ops);
-  t.equal(identify(policy, '11.0.0.0'), null);
+  t.equal(identify(policy, makePeer('10.8.1.4')), sit);
+  t.equal(identify(policy, makePeer('10.12.0.0')), ops);
+  t.equal(identify(policy, makePeer('11.0.0.0')), null);
   t.ok(policy.hasHost(ECO));
   t.ok(policy.hasHost('a.partner.example'));
   t.notOk(policy.hasHost('partner.example'));
@@ -173,6 +202,9 @@ t.test('the hash stands for what is permitted, and for nothing else', async (t) 
   t.equal(compilePolicy(structuredClone(config)).hash, policy.hash);
   t.equal(changed({ ports: [80, 443], hosts: ['192.0.2.1', ECO] }), policy.hash, 'order inside a list');
   t.equal(changed({ tls: { ca: 'x', cert: 'x', key: 'x', serverName: 'x' } }), policy.hash, 'key material');
+  const ruleChanges: Partial<RuleConfig>[] = [{ methods: ['GET'] }, { paths: ['/a'] }, { from: 1 }, { until: 1 }, { report: true }];
+  const tokens = [{ issuer: 'i', audience: 'a', subjects: ['s'], jwks: { kind: 'file', path: 'p' } as const }];
+  const clientChanges: Partial<ClientConfig>[] = [{ addresses: null }, { basic: [{ user: 'a', hash: 'b' }] }, { basic: [{ user: 'a', hash: 'c' }] }, { certificates: ['DNS:a'] }, { tokens }];
   const different = [
     changed({ ports: [443] }),
     changed({ hosts: [ECO] }),
@@ -180,6 +212,11 @@ t.test('the hash stands for what is permitted, and for nothing else', async (t) 
     changed({ forms: ['connect'] }),
     changed({ methods: [] }),
     changed({ paths: ['*'] }),
+    changed({ report: true }),
+    changed({ tunnelSni: 'require' }),
+    compilePolicy({ ...config, mode: 'report' }).hash,
+    ...ruleChanges.map((more) => compilePolicy({ ...config, rules: config.rules.map((rule) => ({ ...rule, ...more })) }).hash),
+    ...clientChanges.map((more) => compilePolicy({ ...config, clients: [{ ...sit, ...more }, ops] }).hash),
     changed({ gateway: { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '' } }),
     compilePolicy({ ...config, clients: [ops, sit] }).hash,
     compilePolicy({ ...config, rules: config.rules.slice(1) }).hash,

@@ -1,0 +1,136 @@
+/**
+ * Finds the client that a peer is: the first in the file of which every kind
+ * that it lists holds. Each client hangs on the most telling of its kinds, so
+ * a look-up meets few of them; the others of its kinds are then checked.
+ */
+import type { ClientConfig } from '../config/config.ts';
+import { buildCertificateNames, type CertificateNames } from './certificate-names.ts';
+import { buildCidrTable, type CidrTable } from './cidr-table.ts';
+import { buildPatternTable, type PatternTable } from './pattern-table.ts';
+import type { Peer } from './verdict.ts';
+
+export interface ClientTable {
+  /** Index of the client; -1 for none. */
+  find(peer: Peer): number;
+  /** Which credentials would make the peer a client, everything else about it being right. */
+  wanting(peer: Peer): Credentials;
+}
+
+export interface Credentials {
+  readonly basic: boolean;
+  readonly bearer: boolean;
+}
+
+/** The kinds of one client that are still to be checked after it was found; null: not listed. */
+interface Rest {
+  readonly addresses: CidrTable | null;
+  readonly tokens: TokenTable | null;
+  readonly certificates: CertificateNames | null;
+}
+
+const NOBODY = 0x7fff_ffff;
+const NO_LIST: readonly string[] = [];
+
+export function buildClientTable(clients: readonly ClientConfig[]): ClientTable {
+  const primary = clients.map(primaryKind);
+  const listsOf = (kind: 'addresses' | 'certificates'): (readonly string[])[] => clients.map((client, index) => (primary[index] === kind ? (client[kind] ?? NO_LIST) : NO_LIST));
+  const byAddress = buildCidrTable(listsOf('addresses'));
+  const byCertificate = buildCertificateNames(listsOf('certificates'));
+  const byToken = buildTokenTable(clients.map((client, index) => (primary[index] === 'tokens' ? client.tokens : null)));
+  const byUser = new Map(clients.flatMap(({ basic }, index) => (basic ?? []).map(({ user }) => [user, index] as const)));
+  const rests = clients.map((client, index) => restOf(client, primary[index]));
+
+  return {
+    find(peer) {
+      const addressed = byAddress.find(peer.address);
+      let best = addressed === -1 ? NOBODY : addressed;
+      if (peer.user !== null) best = earlier(best, byUser.get(peer.user), peer, rests);
+      if (peer.token !== null) for (const index of byToken.find(peer.token)) best = earlier(best, index, peer, rests);
+      for (const name of peer.sans) for (const index of byCertificate.find(name)) best = earlier(best, index, peer, rests);
+      return best === NOBODY ? -1 : best;
+    },
+    wanting: buildWanting(clients),
+  };
+}
+
+function earlier(best: number, index: number | undefined, peer: Peer, rests: readonly Rest[]): number {
+  const rest = index === undefined || index >= best ? undefined : rests[index];
+  return index !== undefined && rest !== undefined && holds(rest, peer) ? index : best;
+}
+
+/** The kind that fewest clients share. */
+function primaryKind({ basic, tokens, certificates }: ClientConfig): 'addresses' | 'basic' | 'tokens' | 'certificates' {
+  if (basic !== null) return 'basic';
+  if (tokens !== null) return 'tokens';
+  return certificates === null ? 'addresses' : 'certificates';
+}
+
+function restOf({ addresses, tokens, certificates }: ClientConfig, primary: ReturnType<typeof primaryKind> | undefined): Rest {
+  return {
+    addresses: addresses === null || primary === 'addresses' ? null : buildCidrTable([addresses]),
+    tokens: tokens === null || primary === 'tokens' ? null : buildTokenTable([tokens]),
+    certificates: certificates === null || primary === 'certificates' ? null : buildCertificateNames([certificates]),
+  };
+}
+
+function holds({ addresses, tokens, certificates }: Rest, peer: Peer): boolean {
+  if (addresses !== null && addresses.find(peer.address) === -1) return false;
+  if (tokens !== null && (peer.token === null || tokens.find(peer.token).length === 0)) return false;
+  return certificates === null || peer.sans.some((name) => certificates.find(name).length > 0);
+}
+
+interface TokenTable {
+  /** Indexes of the lists with an entry for this token, in no order. */
+  find(token: NonNullable<Peer['token']>): readonly number[];
+}
+
+const NONE: readonly number[] = [];
+
+/** By issuer and audience, which are exact, then by the subject. */
+function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable {
+  const subjects = new Map<string, Map<string, Map<number, string[]>>>();
+  for (const [index, list] of lists.entries()) {
+    for (const token of list ?? []) {
+      const audiences = subjects.get(token.issuer) ?? new Map<string, Map<number, string[]>>();
+      const bySubject = audiences.get(token.audience) ?? new Map<number, string[]>();
+      bySubject.set(index, [...(bySubject.get(index) ?? []), ...token.subjects]);
+      subjects.set(token.issuer, audiences.set(token.audience, bySubject));
+    }
+  }
+  const tables = new Map<string, Map<string, PatternTable>>();
+  for (const [issuer, audiences] of subjects) tables.set(issuer, new Map([...audiences].map(([audience, bySubject]) => [audience, buildPatternTable(bySubject, '/:')])));
+
+  return {
+    find({ issuer, audiences, subject }) {
+      const own = tables.get(issuer);
+      if (own === undefined) return NONE;
+      let found = NONE;
+      for (const audience of audiences) {
+        const here = own.get(audience)?.find(subject) ?? NONE;
+        found = found.length === 0 ? here : [...found, ...here];
+      }
+      return found;
+    },
+  };
+}
+
+/** Only asked on the way to a denial, yet by everybody who is denied: tables here too. */
+function buildWanting(clients: readonly ClientConfig[]): ClientTable['wanting'] {
+  const basic = buildLacking(clients.filter((client) => client.basic !== null));
+  const bearer = buildLacking(clients.filter((client) => client.tokens !== null));
+  return (peer) => ({ basic: basic(peer), bearer: bearer(peer) });
+}
+
+/** Whether a peer fits any of these clients in address and certificate. */
+function buildLacking(clients: readonly ClientConfig[]): (peer: Peer) => boolean {
+  const uncertified = clients.filter(({ certificates }) => certificates === null);
+  const certified = clients.filter(({ certificates }) => certificates !== null);
+  const anywhere = uncertified.some(({ addresses }) => addresses === null);
+  const byAddress = buildCidrTable(uncertified.map(({ addresses }) => addresses ?? NO_LIST));
+  const byCertificate = buildCertificateNames(certified.map(({ certificates }) => certificates ?? NO_LIST));
+  const ranges = certified.map(({ addresses }) => (addresses === null ? null : buildCidrTable([addresses])));
+  return ({ address, sans }) =>
+    anywhere ||
+    byAddress.find(address) !== -1 ||
+    sans.some((name) => byCertificate.find(name).some((index) => ranges[index] === null || (ranges[index]?.find(address) ?? -1) !== -1));
+}
