@@ -74,7 +74,8 @@ export class Tunnel implements Clocked {
   /** As long as the client's bytes are looked at; the one thing that a chunk costs afterwards. */
   #looking = true;
   #begun = false;
-  readonly #opening: Opening | null;
+  /** Let go of once it has seen enough: it may have kept what it saw. */
+  #opening: Opening | null;
   /** Since bytes are held, or since the client was refused. */
   #timer: NodeJS.Timeout | null = null;
 
@@ -208,6 +209,7 @@ export class Tunnel implements Clocked {
     if (answer === 'done') {
       this.#looking = false;
       this.#stopTimer();
+      this.#opening = null;
       if (opening !== null && opening.held.length > 0) this.#send(opening.held);
     }
     this.#send(chunk);
@@ -228,6 +230,7 @@ export class Tunnel implements Clocked {
   #refuse({ fault, lastWords }: Refusal): void {
     this.#fault = fault;
     this.#closedBy = 'proxy';
+    this.#opening = null;
     this.upstream.off('data', onUpstreamData);
     this.upstream.destroy();
     if (lastWords === null) this.client.end();

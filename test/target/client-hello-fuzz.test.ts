@@ -87,9 +87,9 @@ t.test('no input throws, no fragmentation changes the result, no memory above th
       }
       return reader.capacity <= 65_536 && sameResult(result, again) && isSound(result, bytes);
     }),
-    { numRuns: 20_000 },
+    { numRuns: 15_000 },
   );
-  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((kinds.get(kind) ?? 0) > 200, `${kind}: ${kinds.get(kind) ?? 0}`);
+  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((kinds.get(kind) ?? 0) > 150, `${kind}: ${kinds.get(kind) ?? 0}`);
 });
 
 t.test('any text as a name: canonical or refused', async () => {
@@ -101,7 +101,7 @@ t.test('any text as a name: canonical or refused', async () => {
       if (result === 'more' || !isSound(result, null)) return false;
       return result.kind === 'hello' ? result.serverName === parseHost(latin) && result.serverName === latin.toLowerCase() : result.kind === 'invalid';
     }),
-    { numRuns: 10_000 },
+    { numRuns: 8_000 },
   );
 });
 
@@ -181,7 +181,7 @@ t.test('where a name is read, OpenSSL reads the same or refuses', async (t) => {
       agreed += 1;
       return ours.serverName === (theirs.name?.toLowerCase() ?? null);
     }),
-    { numRuns: 1000 },
+    { numRuns: 800 },
   );
-  t.ok(agreed > 200, `${agreed} hellos that both read`);
+  t.ok(agreed > 150, `${agreed} hellos that both read`);
 });

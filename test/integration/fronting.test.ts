@@ -1,0 +1,315 @@
+/** The fronting guard in a whole proxy: real TLS clients, every mode, and the bytes on both sides. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import t, { type Test } from 'tap';
+import { alpn, captureNode, ech, hello, message, padding, records, serverName } from '../support/hello.ts';
+import { type Draft, ECO, type Lab, type LogLine, startLab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
+import { openWire, type Wire, wireOf } from '../support/wire.ts';
+
+const MODES = ['require', 'report', 'off'] as const;
+type Mode = (typeof MODES)[number];
+
+/** Answered by the lab's certificate, and not the host that is asked for. */
+const OTHER = 'other.telus.internal';
+const ALERT = '\x15\x03\x03\x00\x02\x02\x70';
+const ESTABLISHED = /^HTTP\/1\.1 200 Connection Established\r\nX-Request-Id: [\w-]+\r\n\r\n/;
+
+const tunnelLine = (lab: Lab): Promise<LogLine> => lab.logged((line) => line['form'] === 'connect');
+const inside = (heard: string): string => heard.replace(ESTABLISHED, '');
+
+interface RawLab extends Lab {
+  readonly target: string;
+  /** The first connection that reaches the upstream, which says nothing by itself. */
+  readonly upstreamWire: Promise<Wire>;
+}
+
+/** A lab for one tunnel, whose upstream is bare TCP. */
+async function startRawLab(t: Test, mode: Mode, configure?: (draft: Draft) => void): Promise<RawLab> {
+  const accepted = Promise.withResolvers<Wire>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
+    accepted.resolve(wireOf(socket));
+  });
+  const port = await listen(t, server);
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      Object.assign(draft.destinations.eco, { hosts: [ECO, '127.0.0.1'], ports: [port], gateway: undefined, tunnelSni: mode });
+      configure?.(draft);
+    },
+  });
+  return { ...lab, target: `${ECO}:${port}`, upstreamWire: accepted.promise };
+}
+
+async function openTunnel(t: Test, lab: RawLab, target = lab.target): Promise<{ client: Wire; upstream: Wire }> {
+  const client = await openWire(t, lab.port, { halfOpen: true });
+  client.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+  const [, upstream] = await Promise.all([client.until(ESTABLISHED), lab.upstreamWire]);
+  return { client, upstream };
+}
+
+/** Sends pieces one after the other, each in a segment of its own. */
+async function sendPieces(wire: Wire, pieces: readonly Buffer[]): Promise<void> {
+  for (const piece of pieces) await new Promise((resolve) => wire.socket.write(piece, resolve));
+}
+
+function cut(stream: Buffer, length: number): Buffer[] {
+  return Array.from({ length: Math.ceil(stream.length / length) }, (_, i) => stream.subarray(i * length, (i + 1) * length));
+}
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+t.test('real TLS through the tunnel: what passes and what is said of it', async (t) => {
+  for (const mode of MODES) {
+    for (const [servername, verdict] of [
+      [ECO, 'matches'],
+      [ECO.toUpperCase(), 'matches'],
+      [OTHER, 'differs'],
+      ['', 'differs'],
+    ] as const) {
+      const lab = await startLab(t, { configure: (draft) => (draft.destinations.eco['tunnelSni'] = mode) });
+      const wire = await openWire(t, lab.port);
+      const target = `${ECO}:${lab.upstream.httpsPort}`;
+      wire.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+      await wire.until(ESTABLISHED);
+      wire.socket.removeAllListeners('data');
+      const socket = connectTls({ socket: wire.socket, servername, ca: lab.authority.certPem, checkServerIdentity: () => undefined });
+      const outcome = await once(socket, 'secureConnect').then(
+        () => 'connected',
+        (error: unknown) => (error as NodeJS.ErrnoException).code,
+      );
+      const what = `${mode}, ${servername === '' ? 'no name' : servername}`;
+      if (mode === 'require' && verdict === 'differs') {
+        t.equal(outcome, 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME', what);
+        t.equal(lab.upstream.requests.length, 0);
+        t.match(await tunnelLine(lab), { verdict: 'deny', code: 'sni-mismatch', destination: 'eco', closedBy: 'proxy', bytesSent: 0, level: 'warn', detail: /CONNECT asked for eco-sit\.telus\.internal; let the TLS .* destinations\.eco\.tunnelSni/ });
+        t.match((await lab.scrape()).samples.get('eco_egress_requests_total{form="connect",destination="eco",client="pods",outcome="denied",code="sni-mismatch"}'), 1);
+        continue;
+      }
+      t.equal(outcome, 'connected', what);
+      t.match(await getInside(socket), /"url":"\/inside"/);
+      const line = await tunnelLine(lab);
+      t.match(line, { code: 'ok', status: 200 });
+      if (mode === 'report' && verdict === 'differs') t.match(line, { verdict: 'report', wouldDeny: 'sni-mismatch', detail: servername === '' ? /names no host/ : /is for other\.telus\.internal/, msg: 'reported: sni-mismatch', level: 'warn' });
+      else t.match(line, { verdict: 'allow', wouldDeny: undefined, detail: undefined }, what);
+      const counted = (await lab.scrape()).samples.get('eco_egress_would_deny_total{form="connect",destination="eco",client="pods",code="sni-mismatch"}');
+      t.equal(counted, mode === 'report' && verdict === 'differs' ? 1 : undefined);
+    }
+  }
+});
+
+async function getInside(socket: TLSSocket): Promise<string> {
+  let heard = '';
+  socket.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+  socket.write(`GET /inside HTTP/1.1\r\nHost: ${ECO}\r\nConnection: close\r\n\r\n`);
+  await once(socket, 'end');
+  socket.end();
+  return heard;
+}
+
+t.test('every byte arrives as it was sent, however the hello was cut, in every mode', async (t) => {
+  const real = await captureNode(t, { servername: ECO, ALPNProtocols: ['h2'] });
+  const long = message({ extensions: [padding(17_000), serverName(ECO), alpn('h2')] });
+  const rest = Buffer.alloc(100_000, 'what follows');
+  for (const mode of MODES) {
+    for (const [what, opening, length] of [
+      ['at once', real, 1 << 20],
+      ['byte by byte', real, 1],
+      ['a long one in pieces', records(long, [16_384]), 1000],
+      ['many records', records(long, [64]), 1448],
+    ] as const) {
+      for (const early of [false, true]) {
+        const lab = await startRawLab(t, mode);
+        const stream = Buffer.concat([opening, rest]);
+        let client: Wire;
+        let upstream: Wire;
+        if (early) {
+          client = await openWire(t, lab.port, { halfOpen: true });
+          client.send(Buffer.concat([Buffer.from(`CONNECT ${lab.target} HTTP/1.1\r\nHost: x\r\n\r\n`), stream.subarray(0, 10)]));
+          upstream = await lab.upstreamWire;
+          await sendPieces(client, [...cut(opening.subarray(10), length), rest]);
+        } else {
+          ({ client, upstream } = await openTunnel(t, lab));
+          await sendPieces(client, [...cut(opening, length), rest]);
+        }
+        client.socket.end();
+        await once(upstream.socket, 'end');
+        t.equal(sha256(Buffer.from(upstream.heard, 'latin1')), sha256(stream), `${mode}, ${what}${early ? ', early' : ''}`);
+        upstream.socket.end('and back');
+        t.equal(inside((await client.ended).heard), 'and back');
+        t.match(await tunnelLine(lab), { verdict: 'allow', code: 'ok', bytesSent: stream.length });
+      }
+    }
+  }
+});
+
+t.test('require: of what is refused not one byte reaches the upstream', async (t) => {
+  const fronted = hello({ extensions: [serverName('evil.example'), padding(500)] });
+  for (const [what, pieces, alerted, detail] of [
+    ['another name', [fronted], true, /is for evil\.example/],
+    ['another name, byte by byte', cut(fronted, 1), true, /is for evil\.example/],
+    ['another name, over records', cut(hello({ extensions: [serverName('evil.example')] }, [3]), 50), true, /is for evil\.example/],
+    ['a name that only begins alike', [hello({ extensions: [serverName(`${ECO}.evil.example`)] })], true, /is for eco-sit\.telus\.internal\.evil\.example/],
+    ['a name below', [hello({ extensions: [serverName(`x.${ECO}`)] })], true, /is for x\.eco-sit/],
+    ['both names', [hello({ extensions: [serverName(ECO, 'evil.example')] })], true, /more than one entry/],
+    ['both names in two extensions', [hello({ extensions: [serverName(ECO), serverName('evil.example')] })], true, /two server_name/],
+    ['a final dot', [hello({ extensions: [serverName(`${ECO}.`)] })], true, /final dot/],
+    ['NUL', [hello({ extensions: [serverName(`${ECO}\0.evil.example`)] })], true, /\\u0000/],
+    ['no name', [hello({ extensions: [] })], true, /names no host/],
+    ['ECH behind a public name', [hello({ extensions: [serverName('public.example'), ech] })], true, /public\.example.*encrypted name is inside \(ECH\)/],
+    ['a hello without end', cut(Buffer.concat([Buffer.of(22, 3, 1, 0x40, 0, 1, 0, 0x7f, 0xfc), Buffer.alloc(70_000)]), 1000), true, /interrupted/],
+    ['HTTP', [Buffer.from(`GET / HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`)], false, /carries no TLS.*0x47/],
+    ['an SSL 2.0 hello', [Buffer.of(0x80, 0x2e, 1, 3, 1)], false, /SSL 2\.0/],
+  ] as const) {
+    const lab = await startRawLab(t, 'require');
+    const { client, upstream } = await openTunnel(t, lab);
+    client.socket.on('error', () => {});
+    // Written without looking whether anybody still listens, as a program would.
+    for (const piece of pieces) client.send(piece);
+    await once(client.socket, 'end');
+    client.socket.end();
+    t.equal(inside((await client.ended).heard), alerted ? ALERT : '', what);
+    upstream.socket.end();
+    t.equal((await upstream.ended).heard, '');
+    t.match(await tunnelLine(lab), { verdict: 'deny', code: 'sni-mismatch', closedBy: 'proxy', bytesSent: 0, detail }, what);
+  }
+});
+
+t.test('report and off: the same openings pass unchanged, and report says what it saw', async (t) => {
+  for (const mode of ['report', 'off'] as const) {
+    for (const [what, opening, detail] of [
+      ['another name', hello({ extensions: [serverName('evil.example')] }), /is for evil\.example/],
+      ['both names', hello({ extensions: [serverName(ECO, 'evil.example')] }), /more than one entry/],
+      ['no name', hello({ extensions: [] }), /names no host/],
+      ['plain text', Buffer.from('EHLO x\r\n'), null],
+      ['an SSL 2.0 hello', Buffer.of(0x80, 0x2e, 1, 3, 1), null],
+      ['half a hello', hello({ extensions: [serverName('evil.example')] }).subarray(0, 80), null],
+    ] as const) {
+      const lab = await startRawLab(t, mode);
+      const { client, upstream } = await openTunnel(t, lab);
+      client.send(opening);
+      client.socket.end();
+      await once(upstream.socket, 'end');
+      t.equal(upstream.heard, opening.toString('latin1'), what);
+      upstream.socket.end();
+      await client.ended;
+      const reported = mode === 'report' && detail !== null;
+      t.match(await tunnelLine(lab), reported ? { verdict: 'report', wouldDeny: 'sni-mismatch', code: 'ok', detail } : { verdict: 'allow', wouldDeny: undefined, code: 'ok', detail: undefined }, `${mode}: ${what}`);
+    }
+  }
+});
+
+t.test('report: no byte waits, not even half a hello', async (t) => {
+  const lab = await startRawLab(t, 'report');
+  const { client, upstream } = await openTunnel(t, lab);
+  const opening = hello({ extensions: [serverName('evil.example')] });
+  for (const end of [1, 5, 6, 50, opening.length]) {
+    client.send(opening.subarray(upstream.heard.length, end));
+    t.equal(await upstream.until(opening.subarray(0, end).toString('latin1')), opening.subarray(0, end).toString('latin1'));
+  }
+});
+
+t.test('report mode: what require would close passes and is reported, plain text included', async (t) => {
+  const configurations: [string, (draft: Draft) => void][] = [
+    ['for everything', (draft) => Object.assign(draft, { mode: 'report' })],
+    ['for the destination', (draft) => (draft.destinations.eco['report'] = true)],
+  ];
+  for (const [where, configure] of configurations) {
+    for (const [opening, detail] of [
+      [hello({ extensions: [serverName('evil.example')] }), /is for evil\.example/],
+      [Buffer.from('EHLO x\r\n'), /carries no TLS/],
+    ] as const) {
+      const lab = await startRawLab(t, 'require', configure);
+      const { client, upstream } = await openTunnel(t, lab);
+      client.send(opening);
+      client.socket.end();
+      await once(upstream.socket, 'end');
+      t.equal(upstream.heard, opening.toString('latin1'), where);
+      upstream.socket.end();
+      await client.ended;
+      t.match(await tunnelLine(lab), { verdict: 'report', wouldDeny: 'sni-mismatch', code: 'ok', detail });
+    }
+  }
+});
+
+t.test('require: a CONNECT to an address has no name to compare', async (t) => {
+  const lab = await startRawLab(t, 'require');
+  const { client, upstream } = await openTunnel(t, lab, `127.0.0.1:${lab.target.split(':')[1] ?? ''}`);
+  client.send('anything');
+  t.equal(await upstream.until('anything'), 'anything');
+});
+
+t.test('require: an upstream that speaks first is heard at once', async (t) => {
+  const lab = await startRawLab(t, 'require');
+  const { client, upstream } = await openTunnel(t, lab);
+  upstream.send('220 welcome');
+  await client.until('220 welcome');
+  client.send('EHLO x\r\n');
+  await once(client.socket, 'end');
+  client.socket.end();
+  t.match(await tunnelLine(lab), { code: 'sni-mismatch', bytesSent: 0, bytesReceived: 11 });
+});
+
+t.test('require: a hello that does not come to its end has timeouts.tls', async (t) => {
+  for (const ending of ['silent', 'ended'] as const) {
+    const lab = await startRawLab(t, 'require', (draft) => Object.assign(draft.timeouts, { tls: '150ms' }));
+    const { client, upstream } = await openTunnel(t, lab);
+    client.send(hello({ extensions: [serverName(ECO)] }).subarray(0, 60));
+    if (ending === 'ended') client.socket.end();
+    else await once(client.socket, 'end').then(() => client.socket.end());
+    t.equal(inside((await client.ended).heard), ALERT);
+    upstream.socket.end();
+    t.equal((await upstream.ended).heard, '');
+    t.match(await tunnelLine(lab), { code: 'sni-mismatch', detail: ending === 'ended' ? /the client ended before/ : /not complete after 150 ms/ });
+  }
+});
+
+t.test('a CONNECT inside a tunnel is told its own mistake', async (t) => {
+  const lab = await startRawLab(t, 'require');
+  const { client } = await openTunnel(t, lab);
+  client.send('CONNECT other.example:443 HTTP/1.1\r\n\r\n');
+  await once(client.socket, 'end');
+  client.socket.end();
+  t.match(inside(client.heard), /^HTTP\/1\.1 400 Bad request: connect-in-tunnel\r\n/);
+  t.match(await tunnelLine(lab), { code: 'connect-in-tunnel' });
+});
+
+function run(program: string, args: readonly string[]): Promise<{ code: number | string; output: string } | null> {
+  return new Promise((resolve) => {
+    const child = execFile(program, args, { timeout: 10_000, env: { PATH: process.env['PATH'] } }, (error, stdout, stderr) => {
+      if (error?.code === 'ENOENT') resolve(null);
+      else resolve({ code: error?.code ?? 0, output: stdout + stderr });
+    });
+    child.stdin?.end();
+  });
+}
+
+t.test('curl and openssl, fronting and not', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'eco-egress-fronting-'));
+  t.teardown(() => {
+    rmSync(folder, { recursive: true });
+  });
+  for (const mode of MODES) {
+    const lab = await startLab(t, { configure: (draft) => (draft.destinations.eco['tunnelSni'] = mode) });
+    const ca = join(folder, 'ca.pem');
+    writeFileSync(ca, lab.authority.certPem);
+    const port = lab.upstream.httpsPort;
+    const passes = (fronted: boolean): boolean => mode !== 'require' || !fronted;
+    for (const [host, fronted] of [[ECO, false], [OTHER, true]] as const) {
+      const answer = await run('curl', ['-sS', '--proxy', lab.url, '--cacert', ca, '--connect-to', `${host}:${port}:${ECO}:${port}`, `https://${host}:${port}/by-curl`]);
+      if (answer === null) t.comment('curl is not installed here');
+      else if (passes(fronted)) t.match(answer, { code: 0, output: /"url":"\/by-curl"/ }, `${mode}: curl, ${host}`);
+      else t.match(answer, { code: 35, output: /unrecognized name/ }, `${mode}: curl, ${host}`);
+
+      const shown = await run('openssl', ['s_client', '-proxy', `127.0.0.1:${lab.port}`, '-connect', `${ECO}:${port}`, '-CAfile', ca, ...(fronted ? ['-noservername'] : ['-servername', ECO])]);
+      if (shown === null) t.comment('openssl is not installed here');
+      else if (passes(fronted)) t.match(shown.output, /Verify return code: 0 \(ok\)/, `${mode}: openssl`);
+      else t.match(shown.output, /unrecognized name/, `${mode}: openssl`);
+    }
+  }
+});
