@@ -23,14 +23,27 @@ export async function readKeyFile(path: string, signal: AbortSignal): Promise<JS
  */
 export async function fetchKeys(url: string, fetch: typeof globalThis.fetch, timeout: number, signal: AbortSignal): Promise<JSONWebKeySet> {
   if (!mayCarryKeys(url)) throw new Error(`${url}: keys are fetched over https, or over http from this very machine`);
-  const response = await fetch(url, {
-    headers: { accept: 'application/jwk-set+json, application/json' },
-    redirect: 'error',
-    signal: AbortSignal.any([signal, AbortSignal.timeout(timeout)]),
-  });
-  const text = await readBounded(response, url);
+  return parseKeys(await fetchText(url, fetch, AbortSignal.any([signal, AbortSignal.timeout(timeout)])), url);
+}
+
+async function fetchText(url: string, fetch: typeof globalThis.fetch, signal: AbortSignal): Promise<string> {
+  let response: Response;
+  let text: string | null;
+  try {
+    response = await fetch(url, { headers: { accept: 'application/jwk-set+json, application/json' }, redirect: 'error', signal });
+    text = await readBounded(response);
+  } catch (error) {
+    throw new Error(`${url} cannot be fetched: ${describe(error)}`, { cause: error });
+  }
   if (response.status !== 200) throw new Error(`${url} answered ${response.status}`);
-  return parseKeys(text, url);
+  if (text === null) throw new Error(`${url} sent more than ${LARGEST} bytes`);
+  return text;
+}
+
+/** fetch says only that it failed, and keeps the reason in the cause. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? describe(error.cause) : error.message;
 }
 
 /** Who can change the keys on their way can sign tokens. */
@@ -40,14 +53,15 @@ function mayCarryKeys(text: string): boolean {
   return url?.protocol === 'http:' && /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
 }
 
-async function readBounded(response: Response, url: string): Promise<string> {
+/** Null when there is too much of it. */
+async function readBounded(response: Response): Promise<string | null> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   if (response.body === null) return '';
   // Leaving the loop cancels the body, and with it the connection.
   for await (const chunk of response.body as ReadableStream<Uint8Array>) {
     length += chunk.length;
-    if (length > LARGEST) throw new Error(`${url} sent more than ${LARGEST} bytes`);
+    if (length > LARGEST) return null;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString();

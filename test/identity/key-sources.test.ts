@@ -49,12 +49,13 @@ t.test('a server', async (t) => {
   await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), /answered 204/);
   server.answer((_req, res) => res.writeHead(302, { location: server.url }).end());
   const before = server.requests();
-  await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), TypeError);
+  await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), /\/keys cannot be fetched: unexpected redirect/);
   t.equal(server.requests(), before + 1, 'a redirect is not followed');
   server.answer((_req, res) => res.end('<html>'));
   await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), /is not JSON/);
   server.answer((req) => req.socket.destroy());
-  await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), TypeError);
+  await t.rejects(fetchKeys(server.url, fetch, 5_000, OPEN), /\/keys cannot be fetched: other side closed/);
+  await t.rejects(fetchKeys('https://127.0.0.1:1/keys', fetch, 5_000, OPEN), /\/keys cannot be fetched: (?:connect ECONNREFUSED|bad port)/);
 });
 
 t.test('a server that sends without end', async (t) => {
@@ -77,13 +78,13 @@ t.test('a server that sends without end', async (t) => {
 t.test('a server that says nothing, or stops', async (t) => {
   const server = await startKeyServer(t, issuer);
   server.answer(() => {});
-  await t.rejects(fetchKeys(server.url, fetch, 50, OPEN), { name: 'TimeoutError' });
+  await t.rejects(fetchKeys(server.url, fetch, 50, OPEN), /\/keys cannot be fetched: .*timeout/);
   server.answer((_req, res) => res.write('{"keys":['));
-  await t.rejects(fetchKeys(server.url, fetch, 50, OPEN), { name: 'TimeoutError' });
+  await t.rejects(fetchKeys(server.url, fetch, 50, OPEN), /\/keys cannot be fetched: .*timeout/);
   const ending = new AbortController();
   const unanswered = fetchKeys(server.url, fetch, 5_000, ending.signal);
   ending.abort();
-  await t.rejects(unanswered, { name: 'AbortError' });
+  await t.rejects(unanswered, /cannot be fetched: .*aborted/);
 });
 
 t.test('where keys may come from', async (t) => {
