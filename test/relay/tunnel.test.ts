@@ -1,125 +1,17 @@
 /** What test/integration/tunnel.test.ts does not reach: how a tunnel begins, and how it is refused. */
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
 import { mock } from 'node:test';
-import { setImmediate } from 'node:timers/promises';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { Fault } from '../../src/errors.ts';
-import { IdleClock } from '../../src/relay/idle-clock.ts';
-import type { Opening, Refusal } from '../../src/relay/opening.ts';
-import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
-import { makeRecord } from '../support/access-record.ts';
+import type { TunnelSocket } from '../../src/relay/tunnel.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
-import { type Wire, wireOf } from '../support/wire.ts';
-
-interface Ending {
-  readonly fault: Fault | null;
-  readonly closedBy: string;
-}
-
-interface Bench {
-  /** The ends of the world: what a client and an upstream hold. */
-  readonly client: Wire;
-  readonly upstream: Wire;
-  /** The sockets of the tunnel. */
-  readonly inner: { readonly client: Socket; readonly upstream: Socket };
-  readonly record: ReturnType<typeof makeRecord>;
-  readonly clock: IdleClock;
-  tunnel(opening?: Opening | null, sockets?: { client?: TunnelSocket; upstream?: TunnelSocket }): Tunnel;
-  readonly ending: Promise<Ending>;
-}
-
-async function pair(t: Test): Promise<{ outer: Wire; inner: Socket }> {
-  const accepted = Promise.withResolvers<Socket>();
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    accepted.resolve(socket);
-  });
-  const socket = connect({ host: '127.0.0.1', port: await listen(t, server), allowHalfOpen: true, noDelay: true });
-  t.teardown(() => socket.destroy());
-  await once(socket, 'connect');
-  return { outer: wireOf(socket), inner: await accepted.promise };
-}
-
-async function setUp(t: Test): Promise<Bench> {
-  const [client, upstream] = await Promise.all([pair(t), pair(t)]);
-  const clock = new IdleClock({ idle: 60_000, age: 60_000, now: () => performance.now() });
-  t.teardown(() => {
-    clock.close();
-  });
-  const record = makeRecord({ form: 'connect', bytesSent: 0, bytesReceived: 0 });
-  const ending = Promise.withResolvers<Ending>();
-  return {
-    client: client.outer,
-    upstream: upstream.outer,
-    inner: { client: client.inner, upstream: upstream.inner },
-    record,
-    clock,
-    ending: ending.promise,
-    tunnel: (opening = null, sockets = {}) =>
-      new Tunnel(
-        sockets.client ?? client.inner,
-        sockets.upstream ?? upstream.inner,
-        record,
-        clock,
-        {
-          lastWords: (fault) => `last words: ${fault.code}`,
-          onTunnelEnd: (_tunnel, fault, closedBy) => {
-            ending.resolve({ fault, closedBy });
-          },
-        },
-        opening,
-      ),
-  };
-}
-
-const refusal = (lastWords: Refusal['lastWords']): Refusal => ({ fault: new Fault('sni-mismatch', 'another name'), lastWords });
-
-/** Decides with the chunk that has a `!`, and gives `verdict`; notes what it was shown. */
-class Script implements Opening {
-  readonly patience: number;
-  readonly shown: string[] = [];
-  readonly gaveUp: string[] = [];
-  held = Buffer.alloc(0);
-  readonly #until: 'pass' | 'hold';
-  readonly #verdict: 'done' | Refusal;
-  #kept: Buffer[] = [];
-
-  constructor(until: 'pass' | 'hold', verdict: 'done' | Refusal, patience = 10_000) {
-    this.#until = until;
-    this.#verdict = verdict;
-    this.patience = patience;
-  }
-
-  read(chunk: Buffer): ReturnType<Opening['read']> {
-    this.shown.push(chunk.toString('latin1', 0, 100));
-    if (this.#until === 'hold') this.held = Buffer.concat(this.#kept);
-    this.#kept.push(chunk);
-    return chunk.includes('!') ? this.#verdict : this.#until;
-  }
-
-  giveUp(why: 'ended' | 'late'): Refusal {
-    this.gaveUp.push(why);
-    return refusal('too late');
-  }
-}
-
-/** From here on, timers wait for the test to turn the time. */
-function stopTime(t: Test): void {
-  mock.timers.enable({ apis: ['setTimeout'] });
-  t.teardown(() => {
-    mock.timers.reset();
-  });
-}
-
-/** Settles when the script has been shown so much. */
-async function untilShown(script: Script, text: string): Promise<void> {
-  while (!script.shown.join('').includes(text)) await setImmediate();
-}
+import { refusal, Script, setUpTunnel, stopTime, untilShown } from '../support/tunnel-bench.ts';
+import { wireOf } from '../support/wire.ts';
 
 t.test('who only looks delays nothing, and is asked no more when it has seen enough', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   const script = new Script('pass', 'done');
   bench.tunnel(script).start(Buffer.from('head '));
   await bench.upstream.until('head ');
@@ -138,7 +30,7 @@ t.test('who only looks delays nothing, and is asked no more when it has seen eno
 
 t.test('what is held passes in order with the verdict, unchanged; the other direction never waits', async (t) => {
   for (const head of [null, Buffer.from('early ')]) {
-    const bench = await setUp(t);
+    const bench = await setUpTunnel(t);
     const script = new Script('hold', 'done');
     bench.tunnel(script).start(head);
     bench.upstream.send('a greeting');
@@ -166,7 +58,7 @@ t.test('refused: not a byte reaches the upstream, and the client hears the last 
     ['some words', 'some words'],
   ] as const) {
     for (const early of [true, false]) {
-      const bench = await setUp(t);
+      const bench = await setUpTunnel(t);
       const script = new Script('hold', refusal(lastWords));
       bench.tunnel(script).start(early ? Buffer.from('wrong!') : null);
       if (!early) {
@@ -190,7 +82,7 @@ t.test('refused: not a byte reaches the upstream, and the client hears the last 
 });
 
 t.test('a refused client that does not close is closed', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   stopTime(t);
   bench.tunnel(new Script('hold', refusal('no'))).start(Buffer.from('wrong!'));
   await once(bench.client.socket, 'end');
@@ -202,7 +94,7 @@ t.test('a refused client that does not close is closed', async (t) => {
 });
 
 t.test('bytes are held for so long, from the first of them', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   stopTime(t);
   const script = new Script('hold', 'done', 1000);
   const tunnel = bench.tunnel(script);
@@ -223,7 +115,7 @@ t.test('bytes are held for so long, from the first of them', async (t) => {
 });
 
 t.test('a verdict in time ends the wait', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   stopTime(t);
   const script = new Script('hold', 'done', 1000);
   const tunnel = bench.tunnel(script);
@@ -236,7 +128,7 @@ t.test('a verdict in time ends the wait', async (t) => {
 });
 
 t.test('a client that ends while its bytes are held is refused; one that never said anything just ends', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   const script = new Script('hold', 'done');
   bench.tunnel(script).start(null);
   bench.client.send('half a hel');
@@ -245,7 +137,7 @@ t.test('a client that ends while its bytes are held is refused; one that never s
   t.match(await bench.ending, { fault: { code: 'sni-mismatch' }, closedBy: 'proxy' });
   t.same(script.gaveUp, ['ended']);
 
-  const silent = await setUp(t);
+  const silent = await setUpTunnel(t);
   const unused = new Script('hold', 'done');
   silent.tunnel(unused).start(null);
   silent.client.socket.end();
@@ -258,7 +150,7 @@ t.test('a client that ends while its bytes are held is refused; one that never s
 
 t.test('either side may break while bytes are held', async (t) => {
   for (const side of ['client', 'upstream'] as const) {
-    const bench = await setUp(t);
+    const bench = await setUpTunnel(t);
     const script = new Script('hold', 'done');
     bench.tunnel(script).start(Buffer.from('held'));
     bench[side].socket.resetAndDestroy();
@@ -270,7 +162,7 @@ t.test('either side may break while bytes are held', async (t) => {
 });
 
 t.test('a CONNECT among the early data is refused before anybody looks, and is told why', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   const script = new Script('hold', 'done');
   bench.tunnel(script).start(Buffer.from('CONNECT other.example:443 HTTP/1.1\r\n\r\n'));
   await once(bench.client.socket, 'end');
@@ -285,7 +177,7 @@ t.test('a CONNECT among the early data is refused before anybody looks, and is t
 t.test('a side that was gone before the tunnel began ends the other', async (t) => {
   for (const side of ['client', 'upstream'] as const) {
     for (const closed of [true, false]) {
-      const bench = await setUp(t);
+      const bench = await setUpTunnel(t);
       bench.inner[side].destroy();
       if (closed) await once(bench.inner[side], 'close');
       bench.tunnel().start(Buffer.from('early'));
@@ -297,7 +189,7 @@ t.test('a side that was gone before the tunnel began ends the other', async (t) 
 });
 
 t.test('the idle clock sees both directions, and bytes that are held', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   const tunnel = bench.tunnel(new Script('hold', 'done'));
   tunnel.start(null);
   const before = tunnel.moved;
@@ -312,7 +204,7 @@ t.test('the idle clock sees both directions, and bytes that are held', async (t)
 });
 
 t.test('only the first end counts', async (t) => {
-  const bench = await setUp(t);
+  const bench = await setUpTunnel(t);
   const tunnel = bench.tunnel();
   tunnel.start(null);
   tunnel.onTooOld();
@@ -324,7 +216,7 @@ t.test('only the first end counts', async (t) => {
 t.test('a client behind TLS is closed where others are reset', async (t) => {
   const { authority, certPem, keyPem } = await labCertificates();
   for (const first of ['upstream', 'proxy'] as const) {
-    const bench = await setUp(t);
+    const bench = await setUpTunnel(t);
     const server = createTlsServer({ cert: certPem, key: keyPem, allowHalfOpen: true });
     const socket = connectTls({ port: await listen(t, server), host: '127.0.0.1', servername: ECO, ca: authority.certPem });
     t.teardown(() => socket.destroy());
