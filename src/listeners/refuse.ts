@@ -26,7 +26,7 @@ interface Refusal {
 }
 
 function compose(fault: Fault, requestId: string, name: string): Refusal {
-  const { kind, code, message, remedy, retryAfter } = fault;
+  const { kind, code, message, remedy, retryAfter, challenges } = fault;
   const problem = {
     type: `urn:eco-egress:error:${code}`,
     title: kind.title,
@@ -45,6 +45,8 @@ function compose(fault: Fault, requestId: string, name: string): Refusal {
     ['Cache-Control', 'no-store'],
   ];
   if (retryAfter !== null) headers.push(['Retry-After', String(retryAfter)]);
+  // RFC 9110 §15.5.8: a 407 without it leaves a client no way to go on; each challenge is a field of its own.
+  for (const challenge of challenges) headers.push(['Proxy-Authenticate', challenge]);
   return { reason: `${REASON[kind.blame]}: ${code}`, headers, body };
 }
 

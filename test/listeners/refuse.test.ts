@@ -37,6 +37,13 @@ t.test('every code says the same in the status line, Proxy-Status and body', asy
   }
 });
 
+t.test('a 407 says which credentials would do', async (t) => {
+  const challenges = ['Basic realm="x", charset="UTF-8"', 'Bearer realm="x"'];
+  const lines = refusalText(new Fault('credentials-missing', 'no', { challenges }), 'id', 'eco-egress').split('\r\n');
+  t.strictSame(lines.filter((line) => line.startsWith('Proxy-Authenticate: ')), challenges.map((challenge) => `Proxy-Authenticate: ${challenge}`));
+  t.notMatch(refusalText(new Fault('credentials-missing', 'no'), 'id', 'eco-egress'), 'Proxy-Authenticate');
+});
+
 t.test('what a client sent cannot break out of the header', async (t) => {
   const { headers, body } = read(refusalText(new Fault('host-not-allowed', 'the host "a\\b"\r\nSet-Cookie: x=1\u010a\u00e9'), 'id', 'eco-egress'));
   t.notOk(headers.has('set-cookie'));
