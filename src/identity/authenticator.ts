@@ -165,14 +165,6 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   };
 }
 
-/** `Proxy-Authenticate` values (RFC 9110 §11.7.1) for the credentials that the clients list. */
-export function challenges(clients: readonly ClientConfig[]): readonly string[] {
-  const values: string[] = [];
-  if (clients.some(({ basic }) => basic !== null)) values.push('Basic realm="eco-egress", charset="UTF-8"');
-  if (clients.some(({ tokens }) => tokens !== null)) values.push('Bearer realm="eco-egress"');
-  return values;
-}
-
 /**
  * Entries that did not change keep their identity, by which remembered credentials are still good.
  * @throws {TypeError} when one user has two passwords: they would prove the same, so the configuration refuses them

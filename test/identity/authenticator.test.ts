@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { ClientConfig } from '../../src/config/config.ts';
 import { Fault } from '../../src/errors.ts';
-import { type Authenticator, challenges, createAuthenticator, type Credentials } from '../../src/identity/authenticator.ts';
+import { type Authenticator, createAuthenticator, type Credentials } from '../../src/identity/authenticator.ts';
 import { hashPassword } from '../../src/identity/basic.ts';
 import { createClock, createIssuer, startKeyServer } from '../support/issuer.ts';
 
@@ -269,12 +269,4 @@ t.test('no reason holds anything of the secret', async (t) => {
     t.type(answer.rejected, 'string');
     t.notMatch(JSON.stringify(answer), 'hunter2');
   }
-});
-
-t.test('challenges', async (t) => {
-  const withTokens = client({ tokens: [] });
-  t.strictSame(challenges([client({ addresses: [] })]), []);
-  t.strictSame(challenges([ALICE, BOB]), ['Basic realm="eco-egress", charset="UTF-8"']);
-  t.strictSame(challenges([withTokens]), ['Bearer realm="eco-egress"']);
-  t.strictSame(challenges([withTokens, ALICE]), ['Basic realm="eco-egress", charset="UTF-8"', 'Bearer realm="eco-egress"']);
 });
