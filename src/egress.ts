@@ -69,10 +69,16 @@ export class Permit {
   }
 }
 
+interface Guards {
+  readonly enforcing: AddressGuard;
+  /** For report mode; null where it is off. */
+  readonly lenient: AddressGuard | null;
+}
+
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
-  #guards = new Map<DestinationConfig, AddressGuard>();
+  #guards = new Map<DestinationConfig, Guards>();
   readonly #pools = new Map<string, { pool: UpstreamPool; destination: DestinationConfig }>();
   /** Out of use since a reload, until their last exchange has ended. */
   readonly #retired = new Set<UpstreamPool>();
@@ -97,7 +103,8 @@ export class Egress {
     this.#guards = new Map();
     const kept = (destination: DestinationConfig): boolean => {
       const next = terms.config.destinations.find(({ name }) => name === destination.name);
-      return next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
+      // What was dialled in report mode may be an address that enforcement refuses.
+      return before.policy.mode === terms.policy.mode && next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
     };
     for (const [key, { pool, destination }] of this.#pools) {
       if (kept(destination)) continue;
@@ -114,7 +121,10 @@ export class Egress {
    */
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
     const verdict = decide(this.policy, { ...permit.ask, now });
-    const judge = (known: string): Fault | null => this.#guard(verdict.destination ?? ANONYMOUS)(known, permit.ask.port);
+    const judge = (known: string): Fault | null => {
+      const { enforcing, lenient } = this.#guard(verdict.destination ?? ANONYMOUS);
+      return (lenient ?? enforcing)(known, permit.ask.port);
+    };
     const why = verdict.verdict === 'deny' ? new Denial(permit.ask, verdict) : address === null ? null : judge(address);
     return why === null ? null : new Fault('revoked', `a reload took the permission away: ${why.message}`, why.remedy === null ? {} : { remedy: why.remedy });
   }
@@ -163,6 +173,7 @@ export class Egress {
       dialled.socket.destroy();
       throw revoked;
     }
+    if (dialled.reported !== undefined) record.noteReported(dialled.reported.code, dialled.reported.message);
     record.upstreamAddress = dialled.address;
     record.dnsMs = dialled.dnsMs;
     record.tcpMs = dialled.tcpMs;
@@ -175,8 +186,8 @@ export class Egress {
    */
   async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<{ address: string; refusal: Fault | null }[]> {
     const addresses = await this.#options.dialler.resolve(host, signal);
-    const guard = this.#guard(destination);
-    return addresses.map((address) => ({ address, refusal: guard(address, port) }));
+    const { enforcing } = this.#guard(destination);
+    return addresses.map((address) => ({ address, refusal: enforcing(address, port) }));
   }
 
   /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
@@ -212,10 +223,7 @@ export class Egress {
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';
     if (verdict.verdict !== 'deny') record.rule = verdict.rule;
-    if (verdict.verdict === 'report') {
-      record.wouldDeny = verdict.would.code;
-      record.detail = verdict.would.detail;
-    }
+    if (verdict.verdict === 'report') record.noteReported(verdict.would.code, verdict.would.detail);
     return verdict;
   }
 
@@ -239,9 +247,9 @@ export class Egress {
   }
 
   async #dial(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
-    const { dialler, telemetry } = this.#options;
+    const { telemetry } = this.#options;
     try {
-      const dialled = await dialler.dial(target, this.#guard(destination), signal);
+      const dialled = await this.#dialJudged(destination, target, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs);
       return dialled;
     } catch (error) {
@@ -251,10 +259,24 @@ export class Egress {
     }
   }
 
-  #guard(destination: DestinationConfig): AddressGuard {
+  /** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
+  async #dialJudged(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+    const { dialler } = this.#options;
+    const { enforcing, lenient } = this.#guard(destination);
+    try {
+      return await dialler.dial(target, enforcing, signal);
+    } catch (error) {
+      if (lenient === null || !(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
+      return { ...(await dialler.dial(target, lenient, signal)), reported: error };
+    }
+  }
+
+  #guard(destination: DestinationConfig): Guards {
     let guard = this.#guards.get(destination);
     if (guard === undefined) {
-      guard = createAddressGuard(destination, this.#options.isSelf);
+      const { isSelf } = this.#options;
+      const reports = this.policy.mode === 'report' || destination.report;
+      guard = { enforcing: createAddressGuard(destination, isSelf), lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null };
       this.#guards.set(destination, guard);
     }
     return guard;

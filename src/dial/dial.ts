@@ -26,6 +26,8 @@ export interface Dialled {
   readonly dnsMs: number;
   readonly tcpMs: number;
   readonly tlsMs: number;
+  /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
+  readonly reported?: Fault;
 }
 
 export interface Dialler {

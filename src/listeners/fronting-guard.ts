@@ -77,10 +77,7 @@ class FrontingGuard implements Opening {
   }
 
   #report(complaint: string): void {
-    const record = this.#record;
-    record.verdict = 'report';
-    if (record.wouldDeny === '') record.wouldDeny = 'sni-mismatch';
-    record.detail = record.detail === '' ? complaint : `${record.detail}; ${complaint}`;
+    this.#record.noteReported('sni-mismatch', complaint);
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * Judges a resolved address for one destination, just before it is dialled:
  * never ourselves, only the listed ranges where ranges are listed, public
- * unicast otherwise.
+ * unicast otherwise. Report mode widens this by public addresses outside the
+ * ranges, and by nothing else.
  */
 import type { DestinationConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
@@ -13,6 +14,8 @@ import { buildCidrTable } from './cidr-table.ts';
  * The ranges of the destination are compiled here, once.
  *
  * @param isSelf whether this canonical address and port is one of our own listeners
+ * @param mode `report`: public addresses pass also where ranges are listed. Ask a guard that enforces first:
+ *   only where that one leaves no address is anything let pass that has to be reported
  * @returns a function of the shape dial.ts calls AddressGuard: null, or why the address may not be dialled
  *   (`loop`, or `address-not-allowed`)
  * @throws TypeError when `destination.addresses` holds something that is not a CIDR
@@ -20,6 +23,7 @@ import { buildCidrTable } from './cidr-table.ts';
 export function createAddressGuard(
   destination: Pick<DestinationConfig, 'name' | 'addresses'>,
   isSelf: (address: string, port: number) => boolean,
+  mode: 'enforce' | 'report' = 'enforce',
 ): (address: string, port: number) => Fault | null {
   const ranges = destination.addresses === null ? null : buildCidrTable([destination.addresses]);
   const key = `destinations.${destination.name}.addresses`;
@@ -40,6 +44,7 @@ export function createAddressGuard(
 
     if (ranges !== null) {
       if (ranges.find(known.canonical) !== -1) return null;
+      if (mode === 'report' && known.class === 'public') return null;
       return new Fault(
         'address-not-allowed',
         `${destination.name}: ${describe(known)} is outside the ranges listed in ${key}`,

@@ -74,8 +74,9 @@ export class PooledConnection {
 
   /** Tells the record which connection carries its exchange; the phases are those of whoever it was opened for. */
   note(record: AccessRecord): void {
-    const { address, dnsMs, tcpMs, tlsMs } = this.dialled;
+    const { address, dnsMs, tcpMs, tlsMs, reported } = this.dialled;
     record.upstreamAddress = address;
+    if (reported !== undefined) record.noteReported(reported.code, reported.message);
     record.reusedConnection = this.uses > 0;
     if (record.reusedConnection) return;
     record.dnsMs = dnsMs;

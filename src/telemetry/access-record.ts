@@ -56,4 +56,12 @@ export class AccessRecord {
     this.startedAt = startedAt;
     this.clientAddress = clientAddress;
   }
+
+  /** Report mode let something pass. Of several, the first gives its code; each detail is told once. */
+  noteReported(code: FaultCode, detail: string): void {
+    this.verdict = 'report';
+    if (this.wouldDeny === '') this.wouldDeny = code;
+    if (this.detail === '') this.detail = detail;
+    else if (!this.detail.includes(detail)) this.detail += `; ${detail}`;
+  }
 }

@@ -44,6 +44,18 @@ t.test('with ranges, those only', async (t) => {
   t.equal(createAddressGuard({ name: 'eco', addresses: [] }, nobody)('8.8.8.8', 443)?.code, 'address-not-allowed', 'an empty list permits nothing');
 });
 
+t.test('in report mode, public addresses outside the ranges pass, and no others', async (t) => {
+  const guard = createAddressGuard({ name: 'eco', addresses: ['10.40.0.0/16'] }, (address) => address === '8.8.4.4', 'report');
+  for (const address of ['10.40.0.1', '8.8.8.8', '::ffff:8.8.8.8', '2606:4700::1']) t.equal(guard(address, 443), null, address);
+  for (const address of ['10.41.0.0', '127.0.0.1', '169.254.169.254', '100.64.0.1', 'fd00::1', '::1', '64:ff9b::a9fe:a9fe', 'fe80::1%eth0', '224.0.0.1', '0.0.0.0']) {
+    t.equal(guard(address, 443)?.code, 'address-not-allowed', address);
+  }
+  t.equal(guard('8.8.4.4', 443)?.code, 'loop');
+  const unlisted = createAddressGuard({ name: 'eco', addresses: null }, nobody, 'report');
+  t.equal(unlisted('8.8.8.8', 443), null);
+  t.equal(unlisted('10.40.0.1', 443)?.code, 'address-not-allowed');
+});
+
 t.test('ourselves are refused first, however permitted', async (t) => {
   const asked: string[] = [];
   const guard = createAddressGuard({ name: 'eco', addresses: ['0.0.0.0/0', '::/0'] }, (address, port) => {

@@ -36,6 +36,7 @@ export interface Draft {
   readonly timeouts: Section;
   readonly dns: Section;
   reload?: Section;
+  mode?: unknown;
 }
 
 export interface LabOptions {

@@ -1,0 +1,88 @@
+/** The one door: what report mode lets it dial, and what nothing makes it dial. */
+import t from 'tap';
+import { Socket } from 'node:net';
+import type { Dialler } from '../src/dial/dial.ts';
+import { Egress } from '../src/egress.ts';
+import { Fault } from '../src/errors.ts';
+import { compilePolicy, type PolicyConfig } from '../src/policy/compile.ts';
+import { AccessRecord } from '../src/telemetry/access-record.ts';
+import { configOf, MINIMAL } from './support/load-text.ts';
+import { makeAsk, makeClient, makeDestination, makeRule } from './support/policy.ts';
+
+const ECO = 'eco-sit.telus.internal';
+const base: PolicyConfig = {
+  mode: 'enforce',
+  clients: [makeClient('sit', { addresses: ['10.8.0.0/14'] })],
+  destinations: [makeDestination('eco', [ECO], { addresses: ['10.40.0.0/16'] })],
+  rules: [makeRule(['sit'], ['eco'])],
+};
+
+/** A door whose resolver gives these addresses, and whose dialler connects to none of them. */
+function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) {
+  const policy = { ...base, ...changes };
+  const { limits, timeouts } = configOf(MINIMAL);
+  const dialler: Dialler = {
+    dial: (_target, guard) => {
+      const refusals = addresses.map((address) => guard(address, 443));
+      const address = addresses.find((_, index) => refusals[index] === null);
+      const socket = new Socket();
+      return address === undefined ? Promise.reject(refusals[0] ?? new Error('no address')) : Promise.resolve({ socket, address, dnsMs: 0, tcpMs: 0, tlsMs: -1 });
+    },
+    resolve: () => Promise.resolve(addresses),
+  };
+  const silent = (): void => {};
+  const telemetry = {
+    ended: silent,
+    tunnelOpened: silent,
+    tunnelClosed: silent,
+    upstreamConnected: silent,
+    upstreamFailed: silent,
+    upstreamPooled: silent,
+    clientConnections: silent,
+    policyChanged: silent,
+    policyReloaded: silent,
+    notice: silent,
+  };
+  return new Egress({
+    config: { destinations: policy.destinations, limits, timeouts },
+    policy: compilePolicy(policy),
+    dialler,
+    telemetry,
+    remember: silent,
+    isSelf: (address) => address === '8.8.4.4',
+  });
+}
+
+async function dialled(changes: Partial<PolicyConfig>, addresses: readonly string[], host = ECO): Promise<AccessRecord> {
+  const door = openDoor(changes, addresses);
+  const record = new AccessRecord('id', 0, '10.8.1.4');
+  try {
+    const permit = door.admit(makeAsk({ host }), 'tunnels', record);
+    (await door.openTunnel(permit, record, new AbortController().signal)).destroy();
+    permit.release();
+  } catch (error) {
+    record.code = Fault.from(error).code;
+  }
+  return record;
+}
+
+const reportDestination: Partial<PolicyConfig> = { destinations: base.destinations.map((destination) => ({ ...destination, report: true })) };
+const reportRule: Partial<PolicyConfig> = { rules: base.rules.map((rule) => ({ ...rule, report: true })) };
+
+t.test('an address outside the ranges', async (t) => {
+  t.match(await dialled({}, ['8.8.8.8']), { code: 'address-not-allowed', wouldDeny: '' }, 'enforced');
+  for (const changes of [{ mode: 'report' } as const, reportDestination]) {
+    t.match(await dialled(changes, ['8.8.8.8']), { code: 'ok', upstreamAddress: '8.8.8.8', verdict: 'report', wouldDeny: 'address-not-allowed', detail: /8\.8\.8\.8 .*outside the ranges/ });
+    t.match(await dialled(changes, ['8.8.8.8', '10.40.0.1']), { code: 'ok', upstreamAddress: '10.40.0.1', verdict: 'allow', wouldDeny: '' }, 'what is permitted goes first');
+    for (const address of ['127.0.0.1', '169.254.169.254', '10.41.0.1', '::1', 'fd00::1']) t.match(await dialled(changes, [address]), { code: 'address-not-allowed', wouldDeny: '' }, address);
+    t.match(await dialled(changes, ['8.8.4.4']), { code: 'loop' }, 'ourselves');
+  }
+  t.match(await dialled(reportRule, ['8.8.8.8']), { code: 'address-not-allowed' }, 'a rule says nothing about addresses');
+});
+
+t.test('a host in no destination', async (t) => {
+  t.match(await dialled({}, ['8.8.8.8'], 'evil.example'), { code: 'host-not-allowed', verdict: 'deny' });
+  t.match(await dialled({ mode: 'report' }, ['8.8.8.8'], 'evil.example'), { code: 'ok', verdict: 'report', destination: '-', rule: '-', client: 'sit', wouldDeny: 'host-not-allowed', detail: /evil\.example is in no destination/ });
+  t.match(await dialled({ mode: 'report' }, ['10.40.0.1'], 'evil.example'), { code: 'address-not-allowed', wouldDeny: 'host-not-allowed' });
+  t.match(await dialled(reportDestination, ['8.8.8.8'], 'evil.example'), { code: 'host-not-allowed', verdict: 'deny' });
+});
