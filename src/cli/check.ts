@@ -1,5 +1,5 @@
 /** `eco-egress check`: every fault of a configuration file, or what it permits. Starts nothing. */
-import type { Config } from '../config/config.ts';
+import type { Config, ListenAddress } from '../config/config.ts';
 import type { Finding } from '../config/finding.ts';
 import { formatFindings } from '../config/format-findings.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
@@ -55,8 +55,10 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
   return `It permits this, and denies everything else:\n${permitTable(permits, stream)}\n`;
 }
 
-function listenerText({ listeners }: Config): string {
-  const lines = listeners.http.map(({ host, port, forms }) => `  http   ${formatAuthority(host, port).padEnd(22)} ${forms.join(', ')}`);
-  lines.push(`  admin  ${formatAuthority(listeners.admin.host, listeners.admin.port).padEnd(22)} /metrics, /healthz, /readyz`);
+function listenerText({ listeners, tlsServer }: Config): string {
+  const line = (kind: string, { host, port }: ListenAddress, what: readonly string[]): string => `  ${kind.padEnd(6)} ${formatAuthority(host, port).padEnd(22)} ${what.join(', ')}`;
+  const lines = listeners.http.map((listener) => line('http', listener, listener.forms));
+  lines.push(...listeners.tls.map((listener) => line('tls', listener, tlsServer === null ? listener.forms.filter((form) => form === 'sni') : listener.forms)));
+  lines.push(line('admin', listeners.admin, ['/metrics', '/healthz', '/readyz']));
   return `Listeners:\n${lines.join('\n')}\n`;
 }

@@ -1,6 +1,6 @@
 /** What a configuration permits, one line per client and destination that a rule joins. */
 import Table from 'cli-table3';
-import type { Config, DestinationConfig, HttpForm } from '../config/config.ts';
+import type { Config, DestinationConfig, Form } from '../config/config.ts';
 import { formatAuthority } from '../target/host.ts';
 
 export interface Permit {
@@ -10,7 +10,7 @@ export interface Permit {
   readonly hosts: readonly string[];
   readonly ports: readonly number[];
   /** Those that can reach it: gateway only where the destination has one. */
-  readonly forms: readonly HttpForm[];
+  readonly forms: readonly Form[];
   /** `/eco -> https://eco-sit.telus.internal:443`, or null. */
   readonly gateway: string | null;
   /** Null: any. */

@@ -7,6 +7,9 @@
 /** The request forms of docs/request-life.md that an HTTP listener can take. */
 export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
 export type HttpForm = (typeof HTTP_FORMS)[number];
+/** Those, and raw TLS that names its destination in the ClientHello: what a TLS listener can take. */
+export const FORMS = [...HTTP_FORMS, 'sni'] as const;
+export type Form = (typeof FORMS)[number];
 
 export interface ListenAddress {
   /** IP literal to bind; never a name. */
@@ -19,14 +22,30 @@ export interface ListenAddress {
 export const PEER_HEADERS = ['x-forwarded-for', 'x-forwarded-client-cert'] as const;
 export type PeerHeader = (typeof PEER_HEADERS)[number];
 
-export interface HttpListenerConfig extends ListenAddress {
-  readonly forms: readonly HttpForm[];
+export interface ListenerConfig extends ListenAddress {
+  readonly forms: readonly Form[];
   /** CIDRs of the peers that may speak for others; empty: nobody. */
   readonly trustedPeers: readonly string[];
   /** `from-trusted`: connections from trusted peers begin with a PROXY protocol header. */
   readonly proxyProtocol: 'off' | 'from-trusted';
   /** What a trusted peer is believed; from anyone else these headers mean nothing. */
   readonly believe: readonly PeerHeader[];
+}
+
+export interface HttpListenerConfig extends ListenerConfig {
+  readonly forms: readonly HttpForm[];
+}
+
+/** TLS towards clients, on the TLS listeners: contents of the files, already read. */
+export interface TlsServerConfig {
+  /** Our own names, canonical: TLS that asks for one of them ends here. */
+  readonly names: readonly string[];
+  readonly cert: string;
+  readonly key: string;
+  /** Authorities of client certificates. */
+  readonly clientCa: string | null;
+  /** `request`: a client may show none; `require`: it may not. */
+  readonly clientCertificate: 'none' | 'request' | 'require';
 }
 
 /** A peer is this client when EVERY kind that is not null holds, each by any of its entries. At least one is not null. */
@@ -85,7 +104,7 @@ export interface DestinationConfig {
   /** CIDRs that are the only addresses the hosts may resolve to; null: public unicast only. */
   readonly addresses: readonly string[] | null;
   /** Forms that may reach this destination. */
-  readonly forms: readonly HttpForm[];
+  readonly forms: readonly Form[];
   readonly gateway: GatewayConfig | null;
   /** Judged wherever we see the request; null: any. */
   readonly methods: readonly string[] | null;
@@ -188,7 +207,9 @@ export interface Config {
   readonly reload: ReloadConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
-  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly admin: ListenAddress };
+  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: ListenAddress };
+  /** Null: TLS listeners end no TLS, they only pass it on by its server name. */
+  readonly tlsServer: TlsServerConfig | null;
   /** In order: the first match wins. */
   readonly clients: readonly ClientConfig[];
   readonly destinations: readonly DestinationConfig[];

@@ -12,6 +12,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkIdentities(draft, complain);
   checkRules(draft, complain);
   checkListeners(draft, complain);
+  checkOwnNames(draft, complain);
   checkClaims(draft, complain);
   checkGateways(draft, complain);
 }
@@ -55,6 +56,9 @@ function checkListeners(draft: Draft, complain: Complain): void {
   draft.listeners.http?.forEach((listener, index) => {
     if (listener !== undefined) take(['listeners', 'http', index], `listeners.http[${index}]`, listener.address);
   });
+  draft.listeners.tls?.forEach((listener, index) => {
+    if (listener !== undefined) take(['listeners', 'tls', index], `listeners.tls[${index}]`, listener.address);
+  });
   if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin);
 }
 
@@ -68,6 +72,16 @@ function collide(one: ListenAddress, other: ListenAddress): boolean {
 
 function isAny(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
   return address.range() === 'unspecified';
+}
+
+/** TLS for such a name could be meant to end here, or to be passed on. */
+function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): void {
+  tlsServer.names?.forEach((own, index) => {
+    for (const [name, { hosts = [] }] of destinations) {
+      if (own === undefined || !hosts.includes(own)) continue;
+      complain(['tlsServer', 'names', index], `${quote(own)} is a host of destination ${name}, and cannot be a name of this proxy too.`, 'Write a name by which clients call the proxy itself, like eco-egress.eco-egress.svc.');
+    }
+  });
 }
 
 /** The same host and port in two destinations would make the order of the file decide which one is meant. */

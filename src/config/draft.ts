@@ -3,7 +3,7 @@
  * the checks across parts still run and every fault is told at once.
  */
 import * as z from 'zod';
-import { CLIENT, DESTINATION, LENIENT, LISTENERS, RULE } from './schema.ts';
+import { CLIENT, DESTINATION, LENIENT, LISTENERS, RULE, TLS_SERVER } from './schema.ts';
 
 /** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -12,6 +12,7 @@ type Holey<T> = T extends readonly (infer Item)[] ? readonly (Item | undefined)[
 
 export interface Draft {
   readonly listeners: Loose<typeof LISTENERS>;
+  readonly tlsServer: Loose<typeof TLS_SERVER>;
   /** By name, in the order of the file; names of faulty entries too. */
   readonly clients: ReadonlyMap<string, Loose<typeof CLIENT>>;
   readonly destinations: ReadonlyMap<string, Loose<typeof DESTINATION>>;
@@ -24,6 +25,7 @@ export function draftOf(value: unknown): Draft {
   const rules = Array.isArray(file['rules']) ? (file['rules'] as readonly unknown[]) : [];
   return {
     listeners: loosely(LISTENERS, file['listeners']),
+    tlsServer: loosely(TLS_SERVER, file['tlsServer']),
     clients: entries(CLIENT, file['clients']),
     destinations: entries(DESTINATION, file['destinations']),
     rules: rules.map((rule) => loosely(RULE, rule)),

@@ -15,6 +15,7 @@ import type { Environment } from './interpolate.ts';
 import { checkJwksFile } from './jwks-files.ts';
 import { aboutFile, locateAll } from './locate.ts';
 import { normalise } from './normalise.ts';
+import { readTlsServer } from './read-tls-server.ts';
 import { readTree, type Place, type Tree } from './read-tree.ts';
 import { readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
@@ -71,13 +72,14 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
   for (const [name, destination] of draft.destinations) {
     if (destination.tls !== undefined) tls.set(name, readTlsFiles(destination.tls, ['destinations', name, 'tls'], reading));
   }
+  const tlsServer = readTlsServer(draft.tlsServer, ['tlsServer'], reading);
   for (const [name, { tokens }] of draft.clients) {
     tokens?.forEach((token, index) => {
       if (token?.jwksFile !== undefined) checkJwksFile(token.jwksFile, ['clients', name, 'tokens', index, 'jwksFile'], reading);
     });
   }
   if (!content.success) return null;
-  return normalise(content.data, { tlsOf: (name) => tls.get(name) ?? NO_TLS, locateFile: (path) => resolve(reading.directory, path) });
+  return normalise(content.data, { tlsOf: (name) => tls.get(name) ?? NO_TLS, tlsServer, locateFile: (path) => resolve(reading.directory, path) });
 }
 
 function collect(): { found: Complaint[]; complain: Complain } {

@@ -1,15 +1,17 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, RuleConfig, TokenConfig, UpstreamTlsConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, ListenerConfig, RuleConfig, TlsServerConfig, TokenConfig, UpstreamTlsConfig } from './config.ts';
 import type { FileContent } from './schema.ts';
 
 export interface NormaliseOptions {
   /** The files of a destination, read before. */
   readonly tlsOf: (destination: string) => UpstreamTlsConfig;
+  /** Likewise. */
+  readonly tlsServer: TlsServerConfig | null;
   /** Makes the path of a file in the configuration absolute. */
   readonly locateFile: (path: string) => string;
 }
 
-export function normalise(content: FileContent, { tlsOf, locateFile }: NormaliseOptions): Config {
+export function normalise(content: FileContent, { tlsOf, tlsServer, locateFile }: NormaliseOptions): Config {
   const destinations = Object.entries(content.destinations).map(([name, entry]): DestinationConfig => ({
     name,
     hosts: distinct(entry.hosts),
@@ -29,15 +31,11 @@ export function normalise(content: FileContent, { tlsOf, locateFile }: Normalise
     reload: content.reload,
     name: content.name,
     listeners: {
-      http: content.listeners.http.map(({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }) => ({
-        ...address,
-        forms: distinct(forms),
-        trustedPeers: distinct(trustedPeers),
-        proxyProtocol,
-        believe: distinct(believe),
-      })),
+      http: content.listeners.http.map(readListener),
+      tls: content.listeners.tls.map(readListener),
       admin: content.listeners.admin,
     },
+    tlsServer,
     clients: Object.entries(content.clients).map(
       ([name, { addresses, basic, tokens, certificates }]): ClientConfig => ({
         name,
@@ -65,6 +63,12 @@ export function normalise(content: FileContent, { tlsOf, locateFile }: Normalise
     timeouts: content.timeouts,
     log: content.log,
   });
+}
+
+type ListenerContent<F extends Form> = Omit<FileContent['listeners']['tls'][number], 'forms'> & { readonly forms: readonly F[] };
+
+function readListener<F extends Form>({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }: ListenerContent<F>): ListenerConfig & { readonly forms: readonly F[] } {
+  return { ...address, forms: distinct(forms), trustedPeers: distinct(trustedPeers), proxyProtocol, believe: distinct(believe) };
 }
 
 type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];

@@ -4,7 +4,7 @@
  * docs/configuration.md is held to this file by a test.
  */
 import * as z from 'zod';
-import { HTTP_FORMS, PEER_HEADERS } from './config.ts';
+import { type Form, FORMS, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
 import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
 import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
@@ -33,6 +33,14 @@ function listOf<T extends z.ZodType>(item: T) {
   return list;
 }
 
+/** A list that may be empty; `off` is the empty one, also in a variable. */
+function listOrOff<T extends z.ZodType>(item: T) {
+  const split = (value: unknown): unknown => (value === 'off' ? [] : splitText(value));
+  const list = z.preprocess(split, z.array(item));
+  LENIENT.set(list, z.preprocess(split, z.array(item.optional().catch(undefined))));
+  return list;
+}
+
 /** A list of mappings, which no text with commas can stand for. */
 function entriesOf<T extends z.ZodType>(item: T) {
   const list = z.array(item).min(1);
@@ -57,29 +65,48 @@ const duration = scalar(readDuration('positive'));
 const durationOrZero = scalar(readDuration('zero'));
 const amount = scalar(readInteger(1, 1_000_000));
 const name = scalar(readName);
-const forms = listOf(z.enum(HTTP_FORMS)).prefault([...HTTP_FORMS]);
+const formsOf = <const Forms extends readonly Form[]>(forms: Forms) => listOf(z.enum(forms)).prefault([...forms]);
 const headerMode = z.enum(['off', 'pass', 'append']).prefault('off');
 
 /** Written as its address alone, or as a mapping. */
-const httpListener = z.preprocess(
-  (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
-  needs(
-    z.strictObject({
-      address: scalar(readListenAddress),
-      forms,
-      trustedPeers: listOf(scalar(readCidr)).optional(),
-      proxyProtocol: z.enum(['off', 'from-trusted']).prefault('off'),
-      believe: listOf(z.enum(PEER_HEADERS)).optional(),
-    }),
-    // Anybody's word would be taken otherwise.
-    ({ trustedPeers, proxyProtocol, believe }) => (trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null),
-  ),
-);
+function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
+  return z.preprocess(
+    (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
+    needs(
+      z.strictObject({
+        address: scalar(readListenAddress),
+        forms: formsOf(forms),
+        trustedPeers: listOf(scalar(readCidr)).optional(),
+        proxyProtocol: z.enum(['off', 'from-trusted']).prefault('off'),
+        believe: listOf(z.enum(PEER_HEADERS)).optional(),
+      }),
+      // Anybody's word would be taken otherwise.
+      ({ trustedPeers, proxyProtocol, believe }) => (trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null),
+    ),
+  );
+}
 
 export const LISTENERS = {
-  http: listOf(httpListener).prefault(['0.0.0.0:8080', '0.0.0.0:3128']),
+  http: listOf(listenerOf(HTTP_FORMS)).prefault(['0.0.0.0:8080', '0.0.0.0:3128']),
+  tls: listOrOff(listenerOf(FORMS)).prefault(['0.0.0.0:8443']),
   admin: scalar(readListenAddress).prefault('0.0.0.0:9090'),
 };
+
+export const TLS_SERVER = {
+  names: listOf(scalar(readServerName)).optional(),
+  certFile: scalar(readText).optional(),
+  keyFile: scalar(readText).optional(),
+  clientCaFile: scalar(readText).optional(),
+  clientCertificate: z.enum(['none', 'request', 'require']).prefault('none'),
+};
+
+/** All keys may be absent together, so that the whole section can be left to variables. */
+const tlsServer = needs(z.strictObject(TLS_SERVER), ({ names, certFile, keyFile, clientCaFile, clientCertificate }) => {
+  if (clientCertificate !== 'none' && clientCaFile === undefined) return 'clientCaFile';
+  if (names === undefined) return certFile !== undefined || keyFile !== undefined || clientCaFile !== undefined ? 'names' : null;
+  if (certFile === undefined) return 'certFile';
+  return keyFile === undefined ? 'keyFile' : null;
+});
 
 const token = needs(
   z.strictObject({
@@ -105,7 +132,7 @@ export const DESTINATION = {
   hosts: listOf(scalar(readHostPattern)),
   ports: listOf(scalar(readPort)),
   addresses: listOf(scalar(readCidr)).optional(),
-  forms,
+  forms: formsOf(FORMS),
   gateway: z.strictObject({ prefix: scalar(readPrefix), url: scalar(readGatewayUrl) }).optional(),
   http: z
     .strictObject({ methods: listOf(scalar(readMethod)).optional(), paths: listOf(scalar(readPathPattern)).optional() })
@@ -185,6 +212,7 @@ export const FILE = z.strictObject({
   mode: z.enum(['enforce', 'report']).prefault('enforce'),
   reload: reload.prefault({}),
   listeners: z.strictObject(LISTENERS).prefault({}),
+  tlsServer: tlsServer.prefault({}),
   clients: z.record(z.string(), client).prefault({}),
   destinations: z.record(z.string(), z.strictObject(DESTINATION)).prefault({}),
   rules: z.array(z.strictObject(RULE)).prefault([]),

@@ -1,4 +1,4 @@
-/** Reads the certificate files of a destination and makes sure now that TLS will take them later. */
+/** Reads certificate files and makes sure now that TLS will take them later. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { UpstreamTlsConfig } from './config.ts';
@@ -42,7 +42,8 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
   return { ca, cert, key, serverName: keys.serverName ?? null };
 }
 
-function readPem(file: string | undefined, path: Path, { directory, readFile, complain }: TlsReading): string | null {
+/** Null without a file, or after a complaint. */
+export function readPem(file: string | undefined, path: Path, { directory, readFile, complain }: TlsReading): string | null {
   if (file === undefined) return null;
   const full = resolve(directory, file);
   try {
@@ -58,7 +59,7 @@ function readPem(file: string | undefined, path: Path, { directory, readFile, co
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /** Returns the first certificate, or null after a complaint. */
-function parseCertificates(pem: string, path: Path, { complain, warn, now }: TlsReading): X509Certificate | null {
+export function parseCertificates(pem: string, path: Path, { complain, warn, now }: TlsReading): X509Certificate | null {
   const blocks = pem.match(CERTIFICATE) ?? [];
   if (blocks.length === 0) {
     complain(path, 'The file holds no certificate.', 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
@@ -87,18 +88,20 @@ function parseCertificates(pem: string, path: Path, { complain, warn, now }: Tls
 /** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them says nothing useful. */
 const LOCKED = /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m;
 
-function checkKey(pem: string, leaf: X509Certificate | null, path: Path, complain: Complain): void {
+/** @returns whether there was nothing to complain of */
+export function checkKey(pem: string, leaf: X509Certificate | null, path: Path, complain: Complain): boolean {
   if (LOCKED.test(pem)) {
     complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
-    return;
+    return false;
   }
   try {
     const key = createPrivateKey(pem);
-    if (leaf === null || leaf.checkPrivateKey(key)) return;
+    if (leaf === null || leaf.checkPrivateKey(key)) return true;
     complain(path, 'The key does not belong to the certificate in certFile.', 'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.');
   } catch (error) {
     complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
   }
+  return false;
 }
 
 const READ_ERRORS = new Map([

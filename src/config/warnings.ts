@@ -1,7 +1,10 @@
 /** What is allowed to write, and probably not what was meant. */
 import ipaddr from 'ipaddr.js';
-import type { Config, DestinationConfig } from './config.ts';
+import type { Config, DestinationConfig, Form } from './config.ts';
 import type { Complain } from './finding.ts';
+
+/** What passes in them cannot be judged. */
+const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
 /** @param now ms since the epoch: what has ended permits nothing */
 export function warnAbout(config: Config, now: number, warn: Complain): void {
@@ -9,6 +12,7 @@ export function warnAbout(config: Config, now: number, warn: Complain): void {
   warnAboutReport(config, warn);
   warnAboutRules(config, now, warn);
   warnAboutPeers(config, warn);
+  warnAboutTlsServer(config, warn);
   warnAboutUnused(config, warn);
   warnAboutClients(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
@@ -45,7 +49,7 @@ function warnAboutReport({ mode, destinations, rules }: Config, warn: Complain):
 }
 
 function warnAboutRules({ rules, destinations }: Config, now: number, warn: Complain): void {
-  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => form === 'connect')).map(({ name }) => name));
+  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNELS.has(form))).map(({ name }) => name));
   rules.forEach(({ until, methods, paths, destinations: named }, index) => {
     if (until !== null && until <= now) warn(['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
@@ -57,12 +61,18 @@ function warnAboutRules({ rules, destinations }: Config, now: number, warn: Comp
 }
 
 function warnAboutPeers({ listeners }: Config, warn: Complain): void {
-  listeners.http.forEach(({ trustedPeers, proxyProtocol, believe }, index) => {
-    const path = ['listeners', 'http', index, 'trustedPeers'];
+  const all = (['http', 'tls'] as const).flatMap((kind) => listeners[kind].map((listener, index) => ({ ...listener, path: ['listeners', kind, index, 'trustedPeers'] })));
+  all.forEach(({ trustedPeers, proxyProtocol, believe, path }) => {
     if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn(path, 'The trusted peers are trusted with nothing.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
     const everybody = trustedPeers.find((cidr) => cidr.endsWith('/0'));
     if (everybody !== undefined) warn(path, `${everybody} lets everybody say who they are.`, 'Write the addresses of the load balancer.');
   });
+}
+
+function warnAboutTlsServer({ listeners, tlsServer }: Config, warn: Complain): void {
+  if (tlsServer === null || listeners.tls.some(({ forms }) => forms.some((form) => form !== 'sni'))) return;
+  const none = listeners.tls.length === 0 ? 'There is no TLS listener' : 'No TLS listener takes anything but sni';
+  warn(['tlsServer'], `${none}: no TLS ends here.`, 'Add a listener under listeners.tls, or forms to one, or take tlsServer out.', 'key');
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */
@@ -88,23 +98,30 @@ function covers(wide: string, narrow: string): boolean {
   return network.kind() === address.kind() && length >= bits && address.match(network, bits);
 }
 
-function warnAboutDestination(destination: DestinationConfig, { listeners }: Config, warn: Complain): void {
+function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Complain): void {
   const path = ['destinations', destination.name];
   const judged = [destination.methods === null ? '' : 'methods', destination.paths === null ? '' : 'paths'].filter((name) => name !== '');
-  if (judged.length > 0 && destination.forms.includes('connect')) {
+  const tunnels = destination.forms.filter((form) => TUNNELS.has(form));
+  if (judged.length > 0 && tunnels.length > 0) {
     warn(
       [...path, 'http'],
-      `${upperFirst(judged.join(' and '))} of ${destination.name} are not judged inside a tunnel, and connect is among its forms.`,
+      `${upperFirst(judged.join(' and '))} of ${destination.name} are not judged inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`,
       `Write forms: [forward, gateway, host-routed] under ${destination.name} to hold every request to them.`,
     );
   }
-  const taken = new Set(listeners.http.flatMap((listener) => listener.forms));
+  const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (!forms.some((form) => taken.has(form))) {
-    warn([...path, 'forms'], `No listener takes a form that ${destination.name} accepts: nobody can reach it.`, 'Add one of its forms to a listener under listeners.http.');
+    warn([...path, 'forms'], `No listener takes a form that ${destination.name} accepts: nobody can reach it.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {
-    warn([...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} answers nowhere.`, 'Add gateway to the forms of a listener under listeners.http.');
+    warn([...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} answers nowhere.`, 'Add gateway to the forms of a listener under listeners.');
   }
+}
+
+/** On all listeners together. Only who ends TLS sees the requests inside. */
+function formsTaken({ listeners, tlsServer }: Config): ReadonlySet<Form> {
+  const inTls = listeners.tls.flatMap(({ forms }) => forms).filter((form) => form === 'sni' || tlsServer !== null);
+  return new Set([...listeners.http.flatMap(({ forms }) => forms), ...inTls]);
 }
 
 function upperFirst(text: string): string {

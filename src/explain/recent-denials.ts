@@ -3,7 +3,7 @@
  * often which client asked for which host. Neither grows with the number of
  * requests, hosts or clients, nor with the length of what they send.
  */
-import type { HttpForm } from '../config/config.ts';
+import type { Form } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import type { Fault, FaultCode } from '../errors.ts';
 import { Denial } from '../policy/denial.ts';
@@ -26,7 +26,7 @@ export interface DenialRecord {
   /** Sent to the client; 0 when nothing was. */
   readonly status: number;
   /** `-` stands for what was not known when it was denied. */
-  readonly form: HttpForm | '-';
+  readonly form: Form | '-';
   readonly client: string;
   readonly clientAddress: string;
   readonly method: string;

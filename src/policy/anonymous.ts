@@ -1,12 +1,12 @@
 /** The destination of what report mode lets pass although no destination has its host: public addresses only, nothing added. */
-import { type DestinationConfig, HTTP_FORMS } from '../config/config.ts';
+import { type DestinationConfig, FORMS } from '../config/config.ts';
 
 export const ANONYMOUS: DestinationConfig = Object.freeze({
   name: '-',
   hosts: [],
   ports: [],
   addresses: null,
-  forms: HTTP_FORMS,
+  forms: FORMS,
   gateway: null,
   methods: null,
   paths: null,

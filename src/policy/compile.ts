@@ -1,5 +1,5 @@
 /** Turns the permitted content of a configuration into tables that answer in constant time. */
-import type { ClientConfig, Config, DestinationConfig, HttpForm, RuleConfig } from '../config/config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
 import { hashPolicy } from './hash-policy.ts';
 import { buildHostTable, type HostTable } from './host-table.ts';
@@ -40,7 +40,7 @@ export interface CompiledDestination {
   readonly config: DestinationConfig;
   readonly index: number;
   readonly ports: ReadonlySet<number>;
-  readonly forms: ReadonlySet<HttpForm>;
+  readonly forms: ReadonlySet<Form>;
   readonly methods: ReadonlySet<string> | null;
   readonly paths: PathPatterns | null;
 }

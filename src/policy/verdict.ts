@@ -2,7 +2,7 @@
  * What is asked of the policy and what it answers. Pure data: the listeners
  * build an Ask, decide.ts turns it into a Verdict, egress.ts acts on it.
  */
-import type { ClientConfig, DestinationConfig, HttpForm } from '../config/config.ts';
+import type { ClientConfig, DestinationConfig, Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 
 /** Who asks, as far as it has been verified. */
@@ -21,7 +21,7 @@ export interface Peer {
 
 /** Plain data, so that a decision can be kept and replayed. */
 export interface Ask {
-  readonly form: HttpForm;
+  readonly form: Form;
   readonly peer: Peer;
   /** When it is asked, ms since the epoch: the only clock of a decision. */
   readonly now: number;

@@ -3,7 +3,7 @@
  * goes, plain fields, no objects per phase; when it ends, the record is handed
  * once to `Telemetry.ended`.
  */
-import type { HttpForm } from '../config/config.ts';
+import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 
 /** Which side ended it: `-` until it has ended. */
@@ -16,7 +16,7 @@ export class AccessRecord {
   readonly startedAt: number;
   readonly clientAddress: string;
   /** `-` when the request failed before its form was known. */
-  form: HttpForm | '-' = '-';
+  form: Form | '-' = '-';
   client = '-';
   method = '-';
   host = '-';

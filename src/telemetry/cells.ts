@@ -3,7 +3,7 @@
  * the configuration. A name the configuration does not hold counts under `-`,
  * so nothing a client sends can add a series.
  */
-import type { HttpForm } from '../config/config.ts';
+import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { Outcome } from './outcome.ts';
@@ -21,7 +21,7 @@ export interface PolicyNames {
   readonly destinations: readonly string[];
 }
 
-export type FormName = HttpForm | '-';
+export type FormName = Form | '-';
 export type CodeName = FaultCode | 'ok';
 /** Requests of one form, destination, client and code, by how they ended. */
 export type OutcomeCounts = Record<Outcome, number>;

@@ -7,7 +7,7 @@ import type { DestinationCells } from './cells.ts';
 import type { HistogramCell, Labels } from './histogram.ts';
 import { CellHistogram } from './histogram.ts';
 import type { Outcome } from './outcome.ts';
-import { isTunnel, outcomeOf } from './outcome.ts';
+import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
 import type { Telemetry } from './telemetry.ts';
 
 const PREFIX = 'eco_egress_';
@@ -102,7 +102,7 @@ function countEnd(cells: Cells, record: AccessRecord): void {
     form.tunnelTimes.observe(record.durationMs / 1000);
   }
   // Refusals take no time; among the exchanges they would only hide how long a partner takes.
-  else if (record.form !== 'connect' && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
+  else if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
 }
 
 type EachForm = (visit: (labels: { form: FormName; destination: string }, form: FormCells) => void) => void;
@@ -197,7 +197,7 @@ function registerPolicy(registry: Registry, cells: Cells): void {
 }
 
 function registerProcess(registry: Registry, cells: Cells, droppedLogLines: () => number): void {
-  gauge(registry, 'client_connections', 'Client connections open now, all HTTP listeners together.', [], (set) => {
+  gauge(registry, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
     set({}, cells.clientConnections);
   });
   counter(registry, 'log_lines_dropped_total', 'Log lines lost because the reader of the log was too slow or gone.', [], (set) => {

@@ -23,7 +23,13 @@ export function outcomeOf(record: AccessRecord): Outcome {
   return 'failed';
 }
 
-/** Whether the request became a tunnel: a CONNECT we answered, or an exchange that was upgraded. */
-export function isTunnel(record: AccessRecord): boolean {
-  return record.form === 'connect' ? record.status === 200 : record.status === 101;
+/** Whether the request became a tunnel: a CONNECT we answered, raw TLS that was dialled for, or an exchange that was upgraded. */
+export function isTunnel({ form, status, upstreamAddress }: AccessRecord): boolean {
+  if (form === 'connect') return status === 200;
+  return form === 'sni' ? upstreamAddress !== '-' : status === 101;
+}
+
+/** Whether it could have become nothing else. */
+export function asksForTunnel({ form }: AccessRecord): boolean {
+  return form === 'connect' || form === 'sni';
 }

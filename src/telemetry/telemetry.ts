@@ -2,7 +2,7 @@
  * What the data path tells; metrics and log listen. The data path knows this
  * interface only, and never waits for what is behind it.
  */
-import type { HttpForm } from '../config/config.ts';
+import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { PolicyNames, ReloadResult } from './cells.ts';
@@ -17,8 +17,8 @@ export interface Telemetry {
    * `ended` of the same record: with it given, bytes count as they move and
    * not only hours later when the tunnel is over.
    */
-  tunnelOpened(form: HttpForm, destination: string, record?: AccessRecord): void;
-  tunnelClosed(form: HttpForm, destination: string): void;
+  tunnelOpened(form: Form, destination: string, record?: AccessRecord): void;
+  tunnelClosed(form: Form, destination: string): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number): void;
   /** A dial, or an upstream we were talking to, failed. */

@@ -18,7 +18,7 @@ export function formatTextLine(json: string, colour: boolean): string {
 
 function request(fields: Fields): string {
   const form = text(fields, 'form');
-  const method = form === 'connect' ? '' : ` ${text(fields, 'method')}`;
+  const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
   const host = text(fields, 'host');
   const authority = `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
   const what = `${form}${method} ${authority}${text(fields, 'path')} → ${text(fields, 'upstreamAddress')}`;

@@ -12,7 +12,7 @@ const INFO: AdminInfo = {
   version: '1.2.3',
   policyHash: 'abc123',
   config: {
-    listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], admin: { host: '::', port: 9090 } },
+    listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090 } },
     destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
   },
   tunnels: 7,

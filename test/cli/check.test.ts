@@ -44,11 +44,11 @@ t.test('a valid file is shown as what it permits', async (t) => {
   t.strictSame(table, [
     [['client'], ['from'], ['may reach'], ['hosts'], ['ports'], ['by'], ['methods'], ['paths'], ['that resolve to']],
     [['pods'], ['10.8.0.0/14', 'fd00::/8'], ['eco'], ['eco.example', '*.eco.example'], ['443', '8443'], ['forward', 'gateway /eco'], ['GET', 'POST'], ['/api/*', '/health'], ['10.40.0.0/16']],
-    [['pods'], ['10.8.0.0/14', 'fd00::/8'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed'], ['any'], ['any'], ['public', 'addresses']],
+    [['pods'], ['10.8.0.0/14', 'fd00::/8'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed', 'sni'], ['any'], ['any'], ['public', 'addresses']],
     [['batch'], ['192.0.2.0/24'], ['eco'], ['eco.example', '*.eco.example'], ['443', '8443'], ['forward', 'gateway /eco'], ['GET', 'POST'], ['/api/*', '/health'], ['10.40.0.0/16']],
-    [['batch'], ['192.0.2.0/24'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed'], ['any'], ['any'], ['public', 'addresses']],
+    [['batch'], ['192.0.2.0/24'], ['status'], ['status.example'], ['80'], ['connect', 'forward', 'host-routed', 'sni'], ['any'], ['any'], ['public', 'addresses']],
   ]);
-  t.match(out, /Listeners:\n {2}http {3}\[::\]:8080 +connect, forward, gateway, host-routed\n {2}http {3}127\.0\.0\.1:3128 +connect\n {2}admin {2}127\.0\.0\.1:9090 +\/metrics, \/healthz, \/readyz\n/);
+  t.match(out, /Listeners:\n {2}http {3}\[::\]:8080 +connect, forward, gateway, host-routed\n {2}http {3}127\.0\.0\.1:3128 +connect\n {2}tls {4}0\.0\.0\.0:8443 +sni\n {2}admin {2}127\.0\.0\.1:9090 +\/metrics, \/healthz, \/readyz\n/);
   t.notMatch(out, /warning/);
 });
 

@@ -3,21 +3,22 @@ import t from 'tap';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HTTP_FORMS } from '../../src/config/config.ts';
+import { FORMS, HTTP_FORMS } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { configOf, faultsOf, loadText, MINIMAL } from '../support/load-text.ts';
 
 t.test('a minimal file has every default', async (t) => {
-  const forms = [...HTTP_FORMS];
-  const listener = { forms, trustedPeers: [], proxyProtocol: 'off', believe: [] };
+  const listener = { forms: [...HTTP_FORMS], trustedPeers: [], proxyProtocol: 'off', believe: [] };
   t.strictSame(configOf(MINIMAL), {
     mode: 'enforce',
     reload: { watch: true, refuseIfDenies: false, remember: 1000 },
     name: 'eco-egress',
     listeners: {
       http: [{ host: '0.0.0.0', port: 8080, ...listener }, { host: '0.0.0.0', port: 3128, ...listener }],
+      tls: [{ host: '0.0.0.0', port: 8443, ...listener, forms: [...FORMS] }],
       admin: { host: '0.0.0.0', port: 9090 },
     },
+    tlsServer: null,
     clients: [{ name: 'pods', addresses: ['10.8.0.0/14'], basic: null, tokens: null, certificates: null }],
     destinations: [
       {
@@ -25,7 +26,7 @@ t.test('a minimal file has every default', async (t) => {
         hosts: ['eco.example'],
         ports: [443],
         addresses: null,
-        forms,
+        forms: [...FORMS],
         gateway: null,
         methods: null,
         paths: null,

@@ -19,7 +19,8 @@ t.test('with nothing set', async (t) => {
     warnings: [],
     config: {
       name: 'eco-egress',
-      listeners: { http: [{ host: '0.0.0.0', port: 8080 }, { host: '0.0.0.0', port: 3128 }], admin: { host: '0.0.0.0', port: 9090 } },
+      listeners: { http: [{ host: '0.0.0.0', port: 8080 }, { host: '0.0.0.0', port: 3128 }], tls: [{ host: '0.0.0.0', port: 8443 }], admin: { host: '0.0.0.0', port: 9090 } },
+      tlsServer: null,
       clients: [{ name: 'dynatrace-sit', addresses: ['10.8.0.0/14'] }],
       destinations: [
         {
@@ -40,7 +41,8 @@ t.test('with nothing set', async (t) => {
 t.test('with everything set', async (t) => {
   const authority = await createAuthority();
   const client = await authority.issue({ names: ['client.example'], clientAuth: true });
-  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem };
+  const server = await authority.issue({ names: ['door-2.example'] });
+  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem, '/pki/tls.crt': server.certPem, '/pki/tls.key': server.keyPem };
   const env = {
     DYNATRACE_SIT_CIDRS: '10.20.0.0/16, fd00:20::/32',
     ECO_SIT_HOST: 'eco.partner.example',
@@ -51,6 +53,12 @@ t.test('with everything set', async (t) => {
     ECO_SIT_SERVER_NAME: 'eco.cert.example',
     ECO_EGRESS_NAME: 'door-2',
     ECO_EGRESS_HTTP: '127.0.0.1:18080',
+    ECO_EGRESS_TLS: '127.0.0.1:18443',
+    ECO_EGRESS_TLS_NAMES: 'door-2.example',
+    ECO_EGRESS_TLS_CERT_FILE: '/pki/tls.crt',
+    ECO_EGRESS_TLS_KEY_FILE: '/pki/tls.key',
+    ECO_EGRESS_TLS_CLIENT_CA_FILE: '/pki/ca.pem',
+    ECO_EGRESS_TLS_CLIENT_CERTIFICATE: 'require',
     ECO_EGRESS_ADMIN: '[::1]:19090',
     ECO_EGRESS_TUNNELS: '12',
     ECO_EGRESS_DRAIN_DELAY: '0s',
@@ -63,7 +71,8 @@ t.test('with everything set', async (t) => {
     ok: true,
     config: {
       name: 'door-2',
-      listeners: { http: [{ host: '127.0.0.1', port: 18_080 }], admin: { host: '::1', port: 19_090 } },
+      listeners: { http: [{ host: '127.0.0.1', port: 18_080 }], tls: [{ host: '127.0.0.1', port: 18_443 }], admin: { host: '::1', port: 19_090 } },
+      tlsServer: { names: ['door-2.example'], cert: server.certPem, key: server.keyPem, clientCa: authority.certPem, clientCertificate: 'require' },
       clients: [{ addresses: ['10.20.0.0/16', 'fd00:20::/32'] }],
       destinations: [
         {

@@ -127,7 +127,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
 export function baseDraft({ https, http }: { https: number; http: number }): Draft {
   return {
     version: 1,
-    listeners: { http: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
+    listeners: { http: ['127.0.0.1:0'], tls: 'off', admin: '127.0.0.1:0' },
     clients: { pods: { addresses: ['127.0.0.0/8', '::1/128'] } },
     destinations: {
       eco: {

@@ -1,5 +1,5 @@
 /** Parts of a policy and of what is asked of it, whole but for what a test is about. */
-import { type ClientConfig, type DestinationConfig, HTTP_FORMS, type RuleConfig } from '../../src/config/config.ts';
+import { type ClientConfig, type DestinationConfig, FORMS, type RuleConfig } from '../../src/config/config.ts';
 import type { Ask, Peer } from '../../src/policy/verdict.ts';
 
 /** Of no kind: `more` has to say what makes a peer this client. */
@@ -9,7 +9,7 @@ export function makeClient(name: string, more: Partial<ClientConfig>): ClientCon
 
 export function makeDestination(name: string, hosts: readonly string[], more: Partial<DestinationConfig> = {}): DestinationConfig {
   const tls = { ca: null, cert: null, key: null, serverName: null };
-  const base = { name, hosts, ports: [443, 80], addresses: null, forms: HTTP_FORMS, gateway: null, methods: null, paths: null, tls };
+  const base = { name, hosts, ports: [443, 80], addresses: null, forms: FORMS, gateway: null, methods: null, paths: null, tls };
   return { ...base, report: false, tunnelSni: 'report', ...more };
 }
 

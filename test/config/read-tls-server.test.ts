@@ -1,0 +1,116 @@
+/** TLS towards clients: its keys belong together, its files are read and held to what a handshake needs. */
+import t from 'tap';
+import { generateKeyPairSync } from 'node:crypto';
+import { loadConfig, type LoadResult } from '../../src/config/load.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
+import { MINIMAL } from '../support/load-text.ts';
+
+const OWN = 'eco-egress.eco-egress.svc';
+const authority = await createAuthority();
+const ours = await authority.issue({ names: [OWN, '*.egress.example'] });
+const other = await authority.issue({ names: ['other.example'] });
+const expired = await authority.issue({ names: [OWN], notBefore: new Date(0), notAfter: new Date(1) });
+const { privateKey: noCertificate } = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
+
+const FILES: Readonly<Record<string, string>> = {
+  '/etc/eco/tls.crt': `${ours.certPem}${authority.certPem}`,
+  '/etc/eco/tls.key': ours.keyPem,
+  '/etc/eco/other.crt': other.certPem,
+  '/etc/eco/other.key': other.keyPem,
+  '/etc/eco/none.key': noCertificate,
+  '/etc/eco/old.crt': expired.certPem,
+  '/etc/eco/old.key': expired.keyPem,
+  '/etc/eco/clients.pem': authority.certPem,
+};
+
+function load(tlsServer: string, rest = '', env = {}): LoadResult {
+  return loadConfig({
+    file: '/etc/eco/egress.yaml',
+    env,
+    readFile: (path) => {
+      const text = path.endsWith('.yaml') ? `${MINIMAL}tlsServer: ${tlsServer}\n${rest}` : FILES[path];
+      if (text === undefined) throw Object.assign(new Error(path), { code: 'ENOENT' });
+      return text;
+    },
+  });
+}
+
+const WHOLE = `names: [${OWN}, a.egress.example], certFile: tls.crt, keyFile: tls.key`;
+
+t.test('what is good is taken over', async (t) => {
+  const base = { names: [OWN, 'a.egress.example'], cert: FILES['/etc/eco/tls.crt'], key: ours.keyPem, clientCa: null, clientCertificate: 'none' };
+  for (const [text, tlsServer] of [
+    ['{}', null],
+    [`{ ${WHOLE} }`, base],
+    [`{ names: "ECO-EGRESS.eco-egress.svc., a.egress.example", certFile: tls.crt, keyFile: /etc/eco/tls.key }`, base],
+    [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: request }`, { ...base, clientCa: authority.certPem, clientCertificate: 'request' }],
+    [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: require }`, { ...base, clientCa: authority.certPem, clientCertificate: 'require' }],
+  ] as const) {
+    const result = load(text);
+    t.match(result, { ok: true, warnings: [] }, text);
+    if (result.ok) t.strictSame(result.config.tlsServer, tlsServer, text);
+  }
+});
+
+t.test('all of it can be left to variables', async (t) => {
+  const text = '{ names: "${NAMES:-}", certFile: "${CERT:-}", keyFile: "${KEY:-}", clientCaFile: "${CA:-}", clientCertificate: "${ASK:-none}" }';
+  t.match(load(text), { ok: true, warnings: [], config: { tlsServer: null } }, 'none set');
+  const env = { NAMES: OWN, CERT: 'tls.crt', KEY: 'tls.key', CA: 'clients.pem', ASK: 'require' };
+  t.match(load(text, '', env), { ok: true, warnings: [], config: { tlsServer: { names: [OWN], clientCertificate: 'require' } } }, 'all set');
+});
+
+t.test('each thing that is wrong is told at its key', async (t) => {
+  const table: [text: string, faults: { path: string; problem: RegExp }[]][] = [
+    [`{ names: ${OWN} }`, [{ path: 'tlsServer', problem: /certFile is missing/ }]],
+    [`{ names: ${OWN}, certFile: tls.crt }`, [{ path: 'tlsServer', problem: /keyFile is missing/ }]],
+    ['{ certFile: tls.crt, keyFile: tls.key }', [{ path: 'tlsServer', problem: /names is missing/ }]],
+    ['{ keyFile: tls.key }', [{ path: 'tlsServer', problem: /names is missing/ }]],
+    ['{ clientCaFile: clients.pem }', [{ path: 'tlsServer', problem: /names is missing/ }]],
+    ['{ clientCertificate: request }', [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
+    [`{ ${WHOLE}, clientCertificate: require }`, [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
+    [`{ ${WHOLE}, clientCertificate: maybe }`, [{ path: 'tlsServer.clientCertificate', problem: /"maybe" is not possible here/ }]],
+    [`{ names: [10.0.0.1], certFile: tls.crt, keyFile: tls.key }`, [{ path: 'tlsServer.names[0]', problem: /"10.0.0.1" is not a host name/ }]],
+    [`{ names: ["*.x.example"], certFile: tls.crt, keyFile: tls.key }`, [{ path: 'tlsServer.names[0]', problem: /is not a host name/ }]],
+    [`{ names: ${OWN}, certFile: nope.crt, keyFile: tls.key }`, [{ path: 'tlsServer.certFile', problem: /no such file/ }]],
+    [`{ names: ${OWN}, certFile: tls.key, keyFile: tls.key }`, [{ path: 'tlsServer.certFile', problem: /holds no certificate/ }]],
+    [`{ names: ${OWN}, certFile: tls.crt, keyFile: none.key }`, [{ path: 'tlsServer.keyFile', problem: /does not belong to the certificate/ }]],
+    [`{ ${WHOLE}, clientCaFile: tls.key, clientCertificate: request }`, [{ path: 'tlsServer.clientCaFile', problem: /holds no certificate/ }]],
+    ['{ names: Eco.Example., certFile: tls.crt, keyFile: tls.key }', [{ path: 'tlsServer.names', problem: /"eco.example" is a host of destination eco/ }]],
+  ];
+  for (const [text, faults] of table) {
+    const result = load(text);
+    t.match(result.ok ? [] : result.faults, faults, text);
+    t.equal(result.ok ? 0 : result.faults.length, faults.length, text);
+  }
+});
+
+t.test('what is probably not meant is warned about', async (t) => {
+  const table: [text: string, rest: string, path: string, problem: RegExp][] = [
+    [`{ names: [${OWN}, eco-egress], certFile: tls.crt, keyFile: tls.key }`, '', 'tlsServer.names[1]', /not for "eco-egress"/],
+    [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired on 1970-01-01/],
+    [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
+    [`{ ${WHOLE} }`, 'listeners: { tls: off }\n', 'tlsServer', /There is no TLS listener/],
+    [`{ ${WHOLE} }`, 'listeners: { tls: [{ address: "0.0.0.0:1", forms: sni }] }\n', 'tlsServer', /No TLS listener takes anything but sni/],
+  ];
+  for (const [text, rest, path, problem] of table) {
+    const result = load(text, rest);
+    t.match(result, { ok: true, warnings: [{ path, problem }] }, `${text} ${rest}`);
+  }
+});
+
+t.test('the listeners', async (t) => {
+  const table: [text: string, expected: unknown][] = [
+    ['{}', { ok: true, config: { listeners: { tls: [{ host: '0.0.0.0', port: 8443 }] } } }],
+    ['{ tls: off }', { ok: true, config: { listeners: { tls: [] } } }],
+    ['{ tls: [] }', { ok: true, config: { listeners: { tls: [] } } }],
+    ['{ tls: "127.0.0.1:1, [::1]:2" }', { ok: true, config: { listeners: { tls: [{ port: 1 }, { host: '::1', port: 2 }] } } }],
+    ['{ tls: [{ address: "0.0.0.0:1", forms: [gateway, sni], proxyProtocol: from-trusted, trustedPeers: 10.0.0.1 }] }', { ok: true, config: { listeners: { tls: [{ forms: ['gateway', 'sni'], trustedPeers: ['10.0.0.1/32'], proxyProtocol: 'from-trusted', believe: [] }] } } }],
+    ['{ tls: "0.0.0.0:8080" }', { ok: false, faults: [{ path: 'listeners.tls', problem: /0\.0\.0\.0:8080 is taken by listeners\.http\[0\]/ }] }],
+    ['{ admin: "0.0.0.0:8443" }', { ok: false, faults: [{ path: 'listeners.admin', problem: /taken by listeners\.tls\[0\]/ }] }],
+    ['{ tls: [{ address: "0.0.0.0:1", proxyProtocol: from-trusted }] }', { ok: false, faults: [{ problem: /trustedPeers is missing in listeners\.tls\[0\]/ }] }],
+    ['{ http: [{ address: "0.0.0.0:1", forms: sni }] }', { ok: false, faults: [{ path: 'listeners.http[0].forms', problem: /"sni" is not possible here/ }] }],
+  ];
+  for (const [text, expected] of table) {
+    t.match(loadConfig({ file: 'egress.yaml', env: {}, readFile: () => `${MINIMAL}listeners: ${text}\n` }), expected, text);
+  }
+});
