@@ -130,6 +130,12 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#record.status = statusCode;
     res.on('drain', onClientDrain);
     res.on('timeout', onClientStall);
+    process.nextTick(sendHead, this);
+  }
+
+  /** The head does not wait for content that comes later; content that came with it goes out with it. */
+  sendHead(): void {
+    if (!this.#ended && this.#record.bytesReceived === 0) this.#res.flushHeaders();
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -273,6 +279,10 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
 function cut(req: IncomingMessage, res: ServerResponse): void {
   if (req.httpVersion === '1.0') res.socket?.resetAndDestroy();
   res.destroy();
+}
+
+function sendHead(exchange: Exchange): void {
+  exchange.sendHead();
 }
 
 function release(pool: UpstreamPool, connection: PooledConnection): void {

@@ -4,13 +4,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 const CHUNK = Buffer.alloc(256 * 1024, 'x');
 /** That nothing moves can only be seen by waiting: this many looks, so far apart. */
-const LOOKS = 4;
+const LOOKS = 3;
 const APART_MS = 40;
 
 /** @returns bytes written: less than `most` (and a chunk) when the other side's slowness reached the stream */
 export async function fill(stream: Writable, most = 256 * 1024 * 1024): Promise<number> {
   let written = 0;
-  for (let still = 0; still < LOOKS && written < most; ) {
+  for (let still = 0; still < LOOKS && written < most && !stream.destroyed; ) {
     if (stream.writableNeedDrain) {
       const waiting = stream.writableLength;
       await delay(APART_MS);
