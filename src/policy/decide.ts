@@ -8,7 +8,7 @@ import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from '
 import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPath, denyPort, denyPair, denyRule } from './deny.ts';
 import { matchesPath } from './path-match.ts';
 import { tolerate } from './report-mode.ts';
-import { type Miss, missOf } from './rule-match.ts';
+import { type Miss, missOf, REACH } from './rule-match.ts';
 import type { Allow, Ask, Deny, Peer, Verdict } from './verdict.ts';
 
 /** The client that a peer is, the first in file order; null when it is none. */
@@ -23,7 +23,7 @@ export function decide(policy: Policy, ask: Ask): Verdict {
 }
 
 /** How far a request came with a destination; a rule that almost applied is further than none. */
-const STAGE = { host: 1, port: 2, form: 3, early: 4, late: 4, hidden: 5, method: 6, path: 7, ambiguous: 8 } as const;
+const STAGE = { host: 1, port: 2, form: 3 } as const;
 
 function enforce(policy: Policy, ask: Ask): Allow | Deny {
   const client = policy.clients[policy.table.find(ask.peer)];
@@ -46,8 +46,9 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
         for (const candidate of client.rules[index] ?? []) {
           const why = missOf(candidate, ask);
           if (why === null) return judgeContent(ask, client, destination) ?? allow(policy, client, destination, candidate);
-          if (STAGE[why] <= Math.max(stage, reached)) continue;
-          reached = STAGE[why];
+          const further = STAGE.form + REACH[why];
+          if (further <= Math.max(stage, reached)) continue;
+          reached = further;
           rule = candidate;
           miss = why;
         }

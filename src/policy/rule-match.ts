@@ -7,6 +7,19 @@ import type { Ask } from './verdict.ts';
 /** Why a rule does not apply, in the order in which it is found out. */
 export type Miss = 'early' | 'late' | 'hidden' | 'method' | 'path' | 'ambiguous';
 
+/** How far a rule got before it failed: what is blamed is the rule that almost applied. */
+export const REACH: Readonly<Record<Miss, number>> = { early: 1, late: 1, hidden: 2, method: 3, path: 4, ambiguous: 5 };
+
+/** Of rules that do not apply, the one that got furthest, the first of equals; null when all apply or there are none. */
+export function furthestMiss(rules: readonly CompiledRule[], ask: Ask): { readonly rule: CompiledRule; readonly miss: Miss } | null {
+  let furthest: { rule: CompiledRule; miss: Miss } | null = null;
+  for (const rule of rules) {
+    const miss = missOf(rule, ask);
+    if (miss !== null && (furthest === null || REACH[miss] > REACH[furthest.miss])) furthest = { rule, miss };
+  }
+  return furthest;
+}
+
 /**
  * Null when the rule applies. A rule that lists methods or paths permits only
  * these, so it permits nothing where they are hidden, as inside a tunnel.

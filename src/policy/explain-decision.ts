@@ -1,0 +1,141 @@
+/**
+ * Says why a decision is as it is: makes it with the very code that enforces,
+ * then goes through what that code looked at and tells what it found there.
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import { canonicalPath, findAmbiguity } from '../target/path.ts';
+import { show } from '../target/quote.ts';
+import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from './compile.ts';
+import { decide } from './decide.ts';
+import { explainClient } from './explain-client.ts';
+import type { ExplainedCheck, ExplainedDestination, ExplainedRule, ExplainedTarget, Explanation } from './explanation.ts';
+import { formatMoment } from './moment.ts';
+import { matchesPath } from './path-match.ts';
+import { furthestMiss, type Miss, missOf } from './rule-match.ts';
+import { suggestChange } from './suggest-change.ts';
+import type { Ask, Verdict } from './verdict.ts';
+
+/** Pure, like the decision itself. Takes time with the size of the policy: for people, not for requests. */
+export function explainDecision(policy: Policy, ask: Ask): Explanation {
+  const verdict = decide(policy, ask);
+  const client = policy.clients.find(({ config }) => config === verdict.client) ?? null;
+  const candidates = policy.hosts
+    .find(ask.host)
+    .flatMap((index) => policy.destinations[index] ?? [])
+    .filter(({ config }) => ask.destination === undefined || ask.destination === config.name);
+  return {
+    ask,
+    verdict,
+    target: explainTarget(ask),
+    clients: policy.clients.map(({ config }) => explainClient(config, ask.peer, config === verdict.client)),
+    destinations: candidates.map((destination) => explainDestination(destination, client, ask, verdict)),
+    rules: client === null ? [] : explainRules(client, candidates, ask),
+    report: explainReport(policy, verdict, client),
+    change: suggestChange(policy, ask, verdict, candidates),
+  };
+}
+
+function explainTarget({ host, port, form, path }: Ask): ExplainedTarget {
+  const kind = isIPv4(host) ? 'ipv4' : isIPv6(host) ? 'ipv6' : 'name';
+  if (path === null || form === 'connect') return { host, kind, port, path: null, ambiguity: null };
+  const ambiguity = findAmbiguity(path);
+  return { host, kind, port, path: ambiguity === null ? canonicalPath(path) : path, ambiguity };
+}
+
+function explainDestination(destination: CompiledDestination, client: CompiledClient | null, ask: Ask, verdict: Verdict): ExplainedDestination {
+  const { config } = destination;
+  const checks: ExplainedCheck[] = [];
+  for (const check of checksOf(destination, client, ask)) {
+    checks.push(check);
+    if (!check.passes) break;
+  }
+  const pattern = config.hosts.includes(ask.host) ? ask.host : longest(config.hosts.filter((host) => host.startsWith('*.') && ask.host.endsWith(host.slice(1))));
+  return { name: config.name, pattern, chosen: config === verdict.destination, checks };
+}
+
+function* checksOf(destination: CompiledDestination, client: CompiledClient | null, ask: Ask): Generator<ExplainedCheck> {
+  const { config, ports, forms, methods, paths, index } = destination;
+  const listed = ports.has(ask.port);
+  yield { check: 'port', passes: listed, detail: `${ask.port} is ${listed ? '' : 'not '}among ${config.ports.join(', ')}` };
+  const taken = forms.has(ask.form);
+  yield { check: 'form', passes: taken, detail: `${ask.form} is ${taken ? '' : 'not '}among ${config.forms.join(', ')}` };
+  if (client === null) return;
+
+  const rules = client.rules[index] ?? [];
+  const rule = rules.find((candidate) => missOf(candidate, ask) === null);
+  const furthest = furthestMiss(rules, ask);
+  const why = furthest === null ? `no rule joins ${client.config.name} and ${config.name}` : `${furthest.rule.name} ${describeMiss(furthest.rule, ask, furthest.miss)}`;
+  yield { check: 'rule', passes: rule !== undefined, detail: rule === undefined ? why : `${rule.name} lets ${client.config.name} use ${config.name}` };
+
+  if (ask.form === 'connect') return;
+  if (ask.method !== null && methods !== null) {
+    const permitted = methods.has(ask.method);
+    yield { check: 'method', passes: permitted, detail: `${show(ask.method)} is ${permitted ? '' : 'not '}among ${[...methods].join(', ')}` };
+  }
+  if (ask.path === null || (paths === null && ask.form !== 'gateway')) return;
+  const ambiguity = findAmbiguity(ask.path);
+  const path = show(ask.path);
+  if (ambiguity !== null) yield { check: 'path', passes: false, detail: `${path} ${ambiguity}` };
+  else if (paths === null) yield { check: 'path', passes: true, detail: `${path} has one reading` };
+  else {
+    const covered = matchesPath(paths, canonicalPath(ask.path));
+    yield { check: 'path', passes: covered, detail: `${show(canonicalPath(ask.path))} is ${covered ? '' : 'not '}among ${(config.paths ?? []).join(', ')}` };
+  }
+}
+
+function explainRules(client: CompiledClient, candidates: readonly CompiledDestination[], ask: Ask): ExplainedRule[] {
+  return candidates
+    .flatMap(({ config, index }) => (client.rules[index] ?? []).map((rule) => ({ rule, destination: config.name })))
+    .toSorted((a, b) => a.rule.index - b.rule.index)
+    .map(({ rule, destination }) => {
+      const miss = missOf(rule, ask);
+      return { rule: rule.name, destination, applies: miss === null, detail: miss === null ? describeRule(rule) : describeMiss(rule, ask, miss) };
+    });
+}
+
+function describeRule({ config }: CompiledRule): string {
+  const { methods, paths, from, until } = config;
+  const limits = [
+    methods === null ? '' : `the methods ${methods.join(', ')}`,
+    paths === null ? '' : `the paths ${paths.join(', ')}`,
+    from === null ? '' : `from ${formatMoment(from)}`,
+    until === null ? '' : `until ${formatMoment(until)}`,
+  ].filter((limit) => limit !== '');
+  return limits.length === 0 ? 'permits it without limits' : `permits it within ${limits.join(', ')}`;
+}
+
+/** The rest of a sentence that began with the rule. */
+function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss): string {
+  const { methods, paths } = rule.config;
+  switch (miss) {
+    case 'early':
+      return `begins at ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`;
+    case 'late':
+      return `ended at ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`;
+    case 'hidden':
+      return `lists ${[methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ')}, which ${ask.form} hides`;
+    case 'method':
+      return `lists the methods ${(methods ?? []).join(', ')}, not ${show(ask.method ?? '')}`;
+    case 'path':
+      return `lists the paths ${(paths ?? []).join(', ')}, not ${show(canonicalPath(ask.path ?? ''))}`;
+    case 'ambiguous':
+      return `lists paths, and ${show(ask.path ?? '')} ${findAmbiguity(ask.path ?? '') ?? ''}`;
+  }
+}
+
+function explainReport(policy: Policy, verdict: Verdict, client: CompiledClient | null): string | null {
+  if (verdict.verdict === 'allow') return null;
+  if (verdict.verdict === 'deny') {
+    const reporting = policy.mode === 'report' || verdict.destination?.report === true;
+    return reporting ? 'Report mode is on, but never lets a path pass that can be read in more than one way.' : null;
+  }
+  const index = policy.destinations.findIndex(({ config }) => config === verdict.destination);
+  const rule = client?.rules[index]?.find(({ config }) => config.report);
+  const { destination } = verdict;
+  const whose = policy.mode === 'report' ? 'mode: report' : destination?.report === true ? `destinations.${destination.name}.report` : `${rule?.name ?? verdict.rule}.report`;
+  return `It passes because of ${whose}. Enforced, it would be denied: ${verdict.would.code}.`;
+}
+
+function longest(texts: readonly string[]): string {
+  return texts.reduce((best, text) => (text.length > best.length ? text : best), '');
+}
