@@ -1,0 +1,33 @@
+import java.io.FileInputStream;
+import java.net.InetSocketAddress;
+import java.net.ProxySelector;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
+
+/** Fetches a URL through a proxy. Arguments: CA file, URL, port of the proxy. */
+public class Fetch {
+    public static void main(String[] args) throws Exception {
+        KeyStore trusted = KeyStore.getInstance(KeyStore.getDefaultType());
+        trusted.load(null, null);
+        try (FileInputStream ca = new FileInputStream(args[0])) {
+            trusted.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(ca));
+        }
+        TrustManagerFactory managers = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        managers.init(trusted);
+        SSLContext tls = SSLContext.getInstance("TLS");
+        tls.init(null, managers.getTrustManagers(), null);
+        HttpClient client = HttpClient.newBuilder()
+            .proxy(ProxySelector.of(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[2]))))
+            .sslContext(tls)
+            .build();
+        var response = client.send(HttpRequest.newBuilder(URI.create(args[1])).build(), BodyHandlers.ofString());
+        System.out.println(response.statusCode() + " " + response.headers().firstValue("Proxy-Status").orElse("-"));
+        System.out.println(response.body());
+    }
+}
