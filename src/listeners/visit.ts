@@ -183,7 +183,8 @@ export class Visit implements ExchangeOwner, TunnelOwner {
   }
 
   onFault(fault: Fault, record: AccessRecord, answerable: boolean): void {
-    if (fault.kind.blame === 'upstream') this.#context.telemetry.upstreamFailed(record.destination, fault.code);
+    // A dial that failed has been counted where it was made.
+    if (fault.kind.blame === 'upstream' && record.upstreamAddress !== '-') this.#context.telemetry.upstreamFailed(record.destination, fault.code);
     if (answerable && fault.code !== 'client-closed') this.refuse(fault);
     else this.#failed(fault);
   }

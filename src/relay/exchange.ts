@@ -185,6 +185,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     if (this.#mayRetry(error)) {
       this.#retried = true;
       this.#controller = null;
+      this.#record.upstreamAddress = '-';
       this.#releaseSoon();
       this.#plan.pool.wait(this);
       return;
