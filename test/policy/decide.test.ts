@@ -255,5 +255,5 @@ t.test('no string is allowed that is not in the list, and every denial fits on a
     }),
     { numRuns: 5_000 },
   );
-  t.pass('held');
+  t.pass('held in 5000 cases');
 });

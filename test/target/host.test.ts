@@ -239,5 +239,5 @@ t.test('properties of hosts', async (t) => {
     }),
     { numRuns: 3_000 },
   );
-  t.pass('held');
+  t.pass('held in 13000 cases');
 });

@@ -113,5 +113,5 @@ t.test('a path that passes means the same to servers that decode, twice or first
     }),
     { numRuns: 20_000 },
   );
-  t.pass('held');
+  t.pass('held in 20000 cases');
 });
