@@ -21,13 +21,13 @@ export const MAY_IMPORT = {
   'telemetry/': ['config/config', 'errors'],
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
   'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
-  'admin/': ['config/config'],
+  'admin/': ['config/config', 'explain/', 'telemetry/safe-text'],
   'reload/': ['config/', 'policy/', 'telemetry/telemetry'],
-  'explain/': ['config/config', 'egress', 'errors', 'policy/', 'telemetry/'],
+  'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
   egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
   service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'target/', 'telemetry/', 'version'],
   'demo/': ['config/', 'dial/lookup', 'service'],
-  'cli/': ['config/', 'demo/', 'identity/basic', 'service', 'target/'],
+  'cli/': ['config/', 'demo/', 'explain/format-answer', 'identity/basic', 'service', 'target/'],
   main: ['cli/', 'version'],
 };
 

@@ -181,13 +181,17 @@ export class Egress {
   }
 
   /**
-   * What a dial would find, without dialling: each address of the host, with why it may not be dialled, or null.
+   * What a dial would find, without dialling: each address of the host, why enforcement would not dial it, or null,
+   * and whether report mode would all the same.
    * @throws {Fault} of the look-up
    */
-  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<{ address: string; refusal: Fault | null }[]> {
+  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<{ address: string; refusal: Fault | null; reported: boolean }[]> {
     const addresses = await this.#options.dialler.resolve(host, signal);
-    const { enforcing } = this.#guard(destination);
-    return addresses.map((address) => ({ address, refusal: enforcing(address, port) }));
+    const { enforcing, lenient } = this.#guard(destination);
+    return addresses.map((address) => {
+      const refusal = enforcing(address, port);
+      return { address, refusal, reported: refusal !== null && lenient?.(address, port) === null };
+    });
   }
 
   /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */

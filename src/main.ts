@@ -9,7 +9,7 @@ import { EXIT } from './cli/exit.ts';
 import type { CommandIo } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
-type Run<Options> = (options: Options, io: CommandIo) => Promise<number>;
+type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => Promise<number>;
 
 /** Throws CommanderError for wrong arguments, and whatever the command throws. */
 async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
@@ -28,15 +28,26 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
       .command(name)
       .description(summary)
       .addHelpText('after', `\nExample:\n  ${example}\n`)
-      .action(async (options: Options) => {
+      .action(async (...given: [...operands: string[], options: Options, command: Command]) => {
         const { run } = await load();
-        exitCode = await run(options, io);
+        exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2) as string[]));
       });
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
 
   command('serve', 'Serve requests until SIGTERM or SIGINT.', 'eco-egress serve --config deploy/config/egress.yaml', () => import('./cli/serve.ts')).option(...configOption);
   command('check', 'Validate a configuration file and show what it permits.', 'eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
     .option(...configOption)
+    .option('--json', 'print one JSON document instead of text');
+  command('explain', 'Say what would become of a request, and why, without making it.', 'eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
+    .argument('<method>', 'CONNECT, GET and so on')
+    .argument('<target>', 'host:port for CONNECT, a URL, or a path')
+    .option(...configOption)
+    .option('--client <who>', 'an IP address, or the name of a client; else the first client of the file')
+    .option('--user <name>', 'as a user of Basic credentials')
+    .option('--subject <text>', 'as the subject of a token')
+    .option('--san <name...>', 'as names in a client certificate, such as DNS:pod.example')
+    .option('--host <authority>', 'the Host field that comes with a path')
+    .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
   command('hash-password', 'Make the hash of a password for the configuration.', 'eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'eco-egress demo', () => import('./cli/demo.ts'));

@@ -16,13 +16,13 @@ import { createNamedDialler } from './dial/named-dialler.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
-import { RecentDenials } from './explain/recent-denials.ts';
+import { Explainer } from './explain/explainer.ts';
 import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
 import { type HttpListener, openHttpListener } from './listeners/http-listener.ts';
-import { createSelfCheck } from './listeners/self.ts';
+import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import type { VisitContext } from './listeners/visit.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
@@ -56,6 +56,8 @@ export interface Service {
    * shows on `/readyz` as a warning until something is applied. Calls queue up.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
+  /** Answers why, also before `start`: then nothing listens, and nothing is dialled. */
+  readonly explainer: Explainer;
   /**
    * Ends in order: not ready at once; after `timeouts.drainDelay` no new
    * connections; what is under way may end until `timeouts.drain` has passed,
@@ -73,13 +75,13 @@ export function createService(config: Config, deps: ServiceDeps): Service {
 }
 
 class RunningService implements Service {
+  readonly explainer: Explainer;
   #config: Config;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
   readonly #idleClock: IdleClock;
-  readonly #self = createSelfCheck();
+  readonly #self: SelfCheck;
   readonly #ring: DecisionRing;
-  readonly #denials = new RecentDenials();
   readonly #lookup: Lookup | null;
   readonly #context: VisitContext;
   readonly #listeners: HttpListener[] = [];
@@ -99,6 +101,7 @@ class RunningService implements Service {
     this.#telemetry = createTelemetry({ config, policyHash: policy.hash, output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#lookup = deps.lookup ?? null;
     this.#ring = new DecisionRing(config.reload.remember);
+    this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     this.#egress = new Egress({
       config,
       policy,
@@ -109,11 +112,12 @@ class RunningService implements Service {
       },
       isSelf: (address, port) => this.#self.isSelf(address, port),
     });
+    this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
     this.#context = {
       name: config.name,
       telemetry: this.#telemetry,
-      denials: this.#denials,
+      denials: this.explainer.memory,
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
       visits: new Set(),
@@ -137,8 +141,7 @@ class RunningService implements Service {
 
   async start(): Promise<void> {
     try {
-      this.#gateway = await createGatewayRouter(this.#config.destinations);
-      const forms = this.#createForms(this.#gateway);
+      const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
       for (const listener of this.#config.listeners.http) {
         const opened = await openHttpListener({
@@ -151,7 +154,7 @@ class RunningService implements Service {
         this.#listeners.push(opened);
         this.#self.add(opened.address);
       }
-      const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info() });
+      const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -250,6 +253,10 @@ class RunningService implements Service {
     return createNamedDialler(config, this.#lookup, (host, error) => {
       this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
     });
+  }
+
+  async #routes(): Promise<GatewayRouter> {
+    return (this.#gateway ??= await createGatewayRouter(this.#config.destinations));
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {

@@ -1,10 +1,11 @@
-/** The admin listener: metrics, health, readiness and a status page. Nothing of it is ever on a proxy port. */
+/** The admin listener: metrics, health, readiness, explanations and a status page. Nothing of it is ever on a proxy port. */
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import fastify from 'fastify';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { ListenAddress } from '../config/config.ts';
+import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
 import type { AdminInfo, Readiness } from './status-page.ts';
@@ -18,6 +19,8 @@ const REQUEST_TIMEOUT = 10_000;
 const KEEP_ALIVE = 65_000;
 const IDLE_TIMEOUT = 75_000;
 const LINGER = 1000;
+/** The most frequent denials on the status page. */
+const DENIALS_SHOWN = 10;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
 
@@ -27,6 +30,7 @@ export interface AdminOptions {
   readonly readiness: () => Readiness;
   /** Asked at every status page; must not throw. */
   readonly info: () => AdminInfo;
+  readonly explainer: Explaining;
   /** Longest time a request may take to arrive, ms. */
   readonly requestTimeout?: number;
 }
@@ -80,7 +84,7 @@ export function createAdmin(options: AdminOptions): AdminApp {
   };
 }
 
-function addRoutes(app: FastifyInstance, { registry, readiness, info }: AdminOptions): void {
+function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer }: AdminOptions): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
@@ -90,7 +94,7 @@ function addRoutes(app: FastifyInstance, { registry, readiness, info }: AdminOpt
   });
   app.get('/', (_request, reply) => {
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    reply.send(renderStatusPage(info(), readiness(), process.uptime()));
+    reply.send(renderStatusPage(info(), readiness(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
   });
   app.get('/metrics', async (_request, reply) => {
     reply.type(registry.contentType);
@@ -103,6 +107,7 @@ function addRoutes(app: FastifyInstance, { registry, readiness, info }: AdminOpt
     const { ready, reasons, warnings } = readiness();
     reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', reasons, warnings });
   });
+  addExplainRoutes(app, explainer);
 }
 
 function addRefusals(app: FastifyInstance): void {

@@ -6,6 +6,8 @@ export const ADMIN_PATHS = {
   '/metrics': 'metrics in the Prometheus text format',
   '/healthz': 'whether the process is alive',
   '/readyz': 'whether it should get traffic, and if not why',
+  '/denials': 'what was denied of late: the most frequent and the latest, as JSON',
+  '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;
 
 const TITLES = {
@@ -21,9 +23,9 @@ export type ProblemStatus = keyof typeof TITLES;
 
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
-/** Quotes nothing of the request. */
-export function problemBody(status: ProblemStatus, detail: string): string {
-  return `${JSON.stringify({ type: 'about:blank', title: TITLES[status], status, detail, paths: ADMIN_PATHS })}\n`;
+/** @param title where the usual one of the status does not say it */
+export function problemBody(status: ProblemStatus, detail: string, title: string = TITLES[status]): string {
+  return `${JSON.stringify({ type: 'about:blank', title, status, detail, paths: ADMIN_PATHS })}\n`;
 }
 
 /** A whole response for a socket whose request no router will see; it announces the close. */

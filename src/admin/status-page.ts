@@ -1,6 +1,8 @@
 /** The page at `/` of the admin listener: what runs here, at a glance. Holds no secrets and loads nothing. */
 import { createHash } from 'node:crypto';
 import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
+import type { DenialsView } from '../explain/recent-denials.ts';
+import { escapeText } from '../telemetry/safe-text.ts';
 import { ADMIN_PATHS } from './problem.ts';
 
 export interface AdminInfo {
@@ -35,7 +37,7 @@ export const STATUS_PAGE_CSP =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-export function renderStatusPage(info: AdminInfo, readiness: Readiness, uptimeSeconds: number): string {
+export function renderStatusPage(info: AdminInfo, readiness: Readiness, denials: DenialsView, uptimeSeconds: number): string {
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
@@ -57,8 +59,23 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, uptimeSe
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLE}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
-    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>` +
+    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
+  );
+}
+
+function denialsTable({ total, frequent }: DenialsView): string {
+  if (frequent.length === 0) return '<h2>Denials</h2><p>None since the start.</p>';
+  const rows = frequent.map(({ client, host, count, overcount, latest }) => {
+    const { code, requestId, clientAddress } = latest;
+    const who = client === '-' ? clientAddress : client;
+    const often = overcount === 0 ? String(count) : `${count - overcount} to ${count}`;
+    const link = `<a href="/explain/${encodeURIComponent(requestId)}">${escapeHtml(code)}</a>`;
+    return `<tr><td>${escapeHtml(escapeText(who))}</td><td>${escapeHtml(escapeText(host))}</td><td>${often}</td><td>${link}</td></tr>`;
+  });
+  return (
+    `<h2>Denials</h2><p>${total} since the start. The most frequent:</p>` +
+    `<table><tr><th>Client</th><th>Host</th><th>Times</th><th>The latest, and why</th></tr>${rows.join('')}</table>`
   );
 }
 

@@ -5,6 +5,7 @@
 import type { AddressInfo } from 'node:net';
 import { isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import type { ListenAddress } from '../config/config.ts';
 
 export interface SelfCheck {
   /** A listener is bound. */
@@ -13,11 +14,12 @@ export interface SelfCheck {
   isSelf(address: string, port: number): boolean;
 }
 
-export function createSelfCheck(): SelfCheck {
+/** @param planned listeners yet to be bound: known from the start where their port is fixed */
+export function createSelfCheck(planned: readonly ListenAddress[] = []): SelfCheck {
   const bound = new Map<number, Set<string>>();
   const everywhere = new Set<number>();
   let local = localAddresses();
-  return {
+  const self: SelfCheck = {
     add({ address, port }) {
       if (address === '0.0.0.0' || address === '::') {
         everywhere.add(port);
@@ -36,6 +38,8 @@ export function createSelfCheck(): SelfCheck {
       return everywhere.has(port) && (local.has(address) || isLocal(address));
     },
   };
+  for (const { host, port } of planned) if (port !== 0) self.add({ address: host, port, family: '' });
+  return self;
 }
 
 /** Reaches this host without being any interface's address: all of 127/8, and the unspecified addresses. */

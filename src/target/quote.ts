@@ -18,6 +18,20 @@ export function quote(text: string): string {
  * user information and query, where passwords and tokens stand.
  */
 export function quoteTarget(text: string): string {
+  return quote(redact(text));
+}
+
+/** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
+export function show(text: string): string {
+  return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);
+}
+
+/** As show, for what is or should have been a URL or an authority. */
+export function showTarget(text: string): string {
+  return show(redact(text));
+}
+
+function redact(text: string): string {
   const scheme = text.indexOf('://');
   const start = scheme === -1 ? 0 : scheme + 3;
   const slash = text.indexOf('/', start);
@@ -25,12 +39,7 @@ export function quoteTarget(text: string): string {
   const at = (slash === -1 ? text : text.slice(0, slash)).lastIndexOf('@');
   const shown = at < start ? text : `${text.slice(0, start)}***${text.slice(at)}`;
   const query = shown.indexOf('?');
-  return quote(query === -1 ? shown : `${shown.slice(0, query)}?***`);
-}
-
-/** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
-export function show(text: string): string {
-  return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);
+  return query === -1 ? shown : `${shown.slice(0, query)}?***`;
 }
 
 function escapeUnit(code: number): string {

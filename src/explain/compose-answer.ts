@@ -1,0 +1,164 @@
+/** Puts together what the policy, the resolver and the address guard said about a request. */
+import type { DestinationConfig, ListenerConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
+import type { Policy } from '../policy/compile.ts';
+import type { ExplainedChange, ExplainedClient, Explanation } from '../policy/explanation.ts';
+import type { Peer } from '../policy/verdict.ts';
+import { formatAuthority } from '../target/host.ts';
+import type { Asked, ExplainAnswer, JudgedAddress } from './answer.ts';
+
+/** What egress.ts finds out about an address. */
+export interface SurveyedAddress {
+  readonly address: string;
+  readonly refusal: Fault | null;
+  readonly reported: boolean;
+}
+
+/** Of the addresses of a host, or why there are none. */
+export type Survey = readonly SurveyedAddress[] | Fault;
+
+export interface Circumstances {
+  readonly policy: Pick<Policy, 'hash' | 'mode'>;
+  readonly asked: Asked;
+  readonly notes: readonly string[];
+  /** Name of the client that was to be assumed; null: an address was. */
+  readonly meant: string | null;
+  readonly listeners: readonly ListenerConfig[];
+  readonly resolve: boolean;
+}
+
+/** Entries of a list in an answer, whatever the size of policy and DNS answer. */
+const MOST_CLIENTS = 20;
+const MOST_ADDRESSES = 32;
+
+/** Places where a partner could be: others are not proposed for `addresses`, though who insists may list them. */
+const PROPOSABLE: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
+
+/** A request that is turned away before the policy is asked. */
+export function composeRefusal(fault: Fault, { policy, asked, peer, notes }: Pick<Circumstances, 'policy' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
+  return {
+    verdict: 'deny',
+    ...reasonOf(fault),
+    change: null,
+    report: null,
+    mode: policy.mode,
+    policyHash: policy.hash,
+    asked,
+    peer,
+    target: null,
+    client: null,
+    destination: null,
+    rule: null,
+    clients: [],
+    clientsLeftOut: 0,
+    destinations: [],
+    rules: [],
+    addresses: null,
+    notes,
+  };
+}
+
+/** @param survey null: the name was not looked up */
+export function composeAnswer(explanation: Explanation, survey: Survey | null, circumstances: Circumstances): ExplainAnswer {
+  const { ask, verdict } = explanation;
+  const { policy, asked } = circumstances;
+  const clients = closeClients(explanation.clients);
+  return {
+    ...conclude(explanation, survey),
+    report: explanation.report,
+    mode: policy.mode,
+    policyHash: policy.hash,
+    asked,
+    peer: ask.peer,
+    target: { ...explanation.target, form: ask.form, method: ask.method },
+    client: verdict.client?.name ?? null,
+    destination: verdict.destination?.name ?? null,
+    rule: verdict.verdict === 'deny' || verdict.rule === '-' ? null : verdict.rule,
+    clients,
+    clientsLeftOut: explanation.clients.length - clients.length,
+    destinations: explanation.destinations,
+    rules: explanation.rules,
+    addresses: survey === null || survey instanceof Fault ? null : survey.slice(0, MOST_ADDRESSES).map(judged),
+    notes: [...circumstances.notes, ...remarks(explanation, survey, circumstances)],
+  };
+}
+
+type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'remedy' | 'change'>;
+
+/** The policy's word, unless it lets pass what the addresses then stop. */
+function conclude({ verdict, change }: Explanation, survey: Survey | null): Conclusion {
+  if (verdict.verdict === 'deny') return { verdict: 'deny', ...reasonOf(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
+  if (survey instanceof Fault) return { verdict: verdict.verdict, ...reasonOf(survey), change: null };
+  const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
+  if (stopped !== null) return stopped;
+  if (verdict.verdict === 'report') {
+    const { code, detail, remedy } = verdict.would;
+    return { verdict: 'report', code, status: null, why: detail, remedy, change };
+  }
+  return { verdict: 'allow', code: 'ok', status: null, why: `${verdict.rule} lets ${verdict.client.name} use ${verdict.destination.name}`, remedy: null, change: null };
+}
+
+/** Null when an address is left to be dialled. As in dial/dialler.ts, the code is that of the first refusal. */
+function concludeAddresses(survey: readonly SurveyedAddress[], destination: DestinationConfig | null): Conclusion | null {
+  const refusals = survey.flatMap(({ refusal }) => refusal ?? []);
+  const [first] = refusals;
+  if (first === undefined || refusals.length < survey.length) return null;
+  const why = refusals.map(({ message }) => message).join('; ');
+  const reason = { ...reasonOf(first), why, change: proposeAddress(destination, survey[0]?.address ?? '', first.code) };
+  return survey.some(({ reported }) => reported) ? { verdict: 'report', ...reason, status: null } : { verdict: 'deny', ...reason };
+}
+
+function reasonOf(fault: Fault): Pick<ExplainAnswer, 'code' | 'status' | 'why' | 'remedy'> {
+  return { code: fault.code, status: fault.kind.status, why: fault.message, remedy: fault.remedy };
+}
+
+function judged({ address, refusal, reported }: SurveyedAddress): JudgedAddress {
+  const known = classifyAddress(address);
+  return {
+    address: known?.canonical ?? address,
+    class: known?.class ?? null,
+    via: known?.via ?? null,
+    reference: known?.reference ?? null,
+    verdict: refusal === null ? 'allow' : reported ? 'report' : 'deny',
+    code: refusal?.code ?? null,
+    detail: refusal?.message ?? null,
+    remedy: refusal?.remedy ?? null,
+  };
+}
+
+function proposeAddress(destination: DestinationConfig | null, address: string, code: Fault['code']): ExplainedChange | null {
+  const known = classifyAddress(address);
+  if (destination === null || known === null || code !== 'address-not-allowed' || !PROPOSABLE.has(known.class)) return null;
+  const entry = `${known.canonical}/${known.canonical.includes(':') ? 128 : 32}`;
+  const addresses = [...(destination.addresses ?? []), entry].map((address) => JSON.stringify(address)).join(', ');
+  return { text: `add ${entry} to destinations.${destination.name}.addresses`, yaml: `destinations:\n  ${destination.name}:\n    addresses: [${addresses}]\n` };
+}
+
+/** The one found, and those of which some kind matches: in a file of thousands the others say nothing. */
+function closeClients(clients: readonly ExplainedClient[]): ExplainedClient[] {
+  const close = clients.filter(({ chosen, matches, kinds }) => chosen || matches || kinds.some((kind) => kind.matches));
+  return (close.length > 0 ? close : clients).slice(0, MOST_CLIENTS);
+}
+
+function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, listeners, resolve }: Circumstances): string[] {
+  const notes: string[] = [];
+  const found = verdict.client?.name ?? null;
+  if (meant !== null && found !== null && found !== meant) notes.push(`${ask.peer.address} is taken for ${found}, which stands before ${meant} in the file.`);
+  const taking = listeners.filter(({ forms }) => forms.includes(ask.form));
+  const comparable = listeners.filter(({ forms }) => ask.form === 'sni' || forms.some((form) => form !== 'sni'));
+  if (taking.length > 0 && taking.length < comparable.length) {
+    notes.push(`Of the listeners, ${taking.map(({ host, port }) => formatAuthority(host, port)).join(' and ')} alone can take ${ask.form} requests.`);
+  }
+  if (verdict.verdict === 'deny') return notes;
+  if (!resolve) notes.push('The name was not looked up, so its addresses are not judged.');
+  if (Array.isArray(survey)) {
+    const refused = survey.filter(({ refusal }) => refusal !== null).length;
+    if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses are never dialled.`);
+    if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further addresses are not shown.`);
+  }
+  if (ask.form === 'connect' && verdict.destination?.tunnelSni === 'require') {
+    notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require).`);
+  }
+  return notes;
+}

@@ -1,0 +1,128 @@
+/**
+ * Answers what would become of a request, and why, by asking the code that
+ * enforces: its parsers, its router, its policy, its resolver and its address
+ * guard. Dials nothing.
+ */
+import { METHODS } from 'node:http';
+import type { Config, ListenerConfig } from '../config/config.ts';
+import type { Egress } from '../egress.ts';
+import { Fault } from '../errors.ts';
+import type { GatewayRouter } from '../gateway/router.ts';
+import { ANONYMOUS } from '../policy/anonymous.ts';
+import { decide } from '../policy/decide.ts';
+import { explainDecision } from '../policy/explain-decision.ts';
+import type { Ask, Peer } from '../policy/verdict.ts';
+import { formatAuthority } from '../target/host.ts';
+import { show, showTarget } from '../target/quote.ts';
+import type { Asked, ExplainAnswer } from './answer.ts';
+import { assumePeer, type AssumedClient, type AssumedPeer } from './assume-peer.ts';
+import { type Circumstances, composeAnswer, composeRefusal, type Survey } from './compose-answer.ts';
+import { readTarget, type Wanted, type WrittenRequest } from './read-target.ts';
+import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
+
+export interface ExplainRequest extends AssumedClient, WrittenRequest {
+  /** Whether to look the name up, where it would come to that. */
+  readonly resolve: boolean;
+}
+
+/** What was denied, and what the policy in force says to the same question. */
+export interface RecalledDenial extends DenialRecord {
+  /** Null where the policy was not asked then, or the question was too long to keep. */
+  readonly now: ExplainAnswer | null;
+}
+
+export interface ExplainerOptions {
+  readonly egress: Egress;
+  /** What is in force. */
+  readonly config: () => Pick<Config, 'clients' | 'listeners' | 'tlsServer'>;
+  readonly gateway: () => Promise<GatewayRouter>;
+}
+
+export class Explainer {
+  readonly memory = new RecentDenials();
+  readonly #options: ExplainerOptions;
+
+  constructor(options: ExplainerOptions) {
+    this.#options = options;
+  }
+
+  /** Single denials that can be recalled at most. */
+  get remembers(): number {
+    return this.memory.room;
+  }
+
+  /** Resolves to what is wrong with the question, one sentence, when it cannot be asked. */
+  async explain(request: ExplainRequest): Promise<ExplainAnswer | string> {
+    const { egress, config, gateway } = this.#options;
+    const { clients } = config();
+    const { policy } = egress;
+    const wrong = checkMethod(request.method);
+    if (wrong !== null) return wrong;
+    const assumed = assumePeer(clients, request);
+    if (typeof assumed === 'string') return assumed;
+    const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
+    try {
+      const wanted = await readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
+      return await this.#judge({ ...wanted, now: Date.now(), peer: this.#choosePeer(assumed, wanted) }, { asked, notes: assumed.notes, meant: assumed.name, resolve: request.resolve });
+    } catch (error) {
+      const [peer] = assumed.peers;
+      if (!(error instanceof Fault) || peer === undefined) throw error;
+      return composeRefusal(error, { policy, asked, peer, notes: assumed.notes });
+    }
+  }
+
+  /** Null: no such denial, or it is too long ago. */
+  async recall(requestId: string, resolve: boolean): Promise<RecalledDenial | null> {
+    const denial = this.memory.find(requestId);
+    if (denial === null) return null;
+    const { ask } = denial;
+    const record = recordOf(denial);
+    if (ask === null) return { ...record, now: null };
+    const asked = { method: denial.method, target: `${show(formatAuthority(ask.host, ask.port))}${ask.path === null ? '' : showTarget(ask.path)}`, host: null };
+    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve }) };
+  }
+
+  denials(mostFrequent: number, mostLatest: number): DenialsView {
+    return this.memory.view(mostFrequent, mostLatest);
+  }
+
+  /** The first that is taken for the client that was meant; where none is, the first, and the answer says so. */
+  #choosePeer({ peers, name }: AssumedPeer, wanted: Wanted): Peer {
+    const { policy } = this.#options.egress;
+    const now = Date.now();
+    const [first] = peers;
+    const fits = peers.find((peer) => decide(policy, { ...wanted, peer, now }).client?.name === name);
+    if (fits !== undefined) return fits;
+    if (first === undefined) throw new Fault('internal', 'nobody is assumed to ask');
+    return first;
+  }
+
+  async #judge(ask: Ask, { asked, notes, meant, resolve }: { asked: Asked; notes: readonly string[]; meant: string | null; resolve: boolean }): Promise<ExplainAnswer> {
+    const { egress, config } = this.#options;
+    const { policy } = egress;
+    const explanation = explainDecision(policy, ask);
+    const survey = resolve && explanation.verdict.verdict !== 'deny' ? await this.#survey(explanation.verdict.destination ?? ANONYMOUS, ask) : null;
+    const circumstances: Circumstances = { policy, asked, notes, meant, listeners: listenersOf(config()), resolve };
+    return composeAnswer(explanation, survey, circumstances);
+  }
+
+  async #survey(destination: Parameters<Egress['survey']>[0], { host, port }: Ask): Promise<Survey> {
+    try {
+      return await this.#options.egress.survey(destination, host, port, new AbortController().signal);
+    } catch (error) {
+      return Fault.from(error);
+    }
+  }
+}
+
+/** TLS listeners pass TLS on untouched, and see into it only where it is ended here. */
+function listenersOf({ listeners, tlsServer }: Pick<Config, 'listeners' | 'tlsServer'>): ListenerConfig[] {
+  const tls = listeners.tls.map((listener) => (tlsServer === null ? { ...listener, forms: listener.forms.filter((form) => form === 'sni') } : listener));
+  return [...listeners.http, ...tls];
+}
+
+function checkMethod(method: string): string | null {
+  if (METHODS.includes(method)) return null;
+  const upper = method.toUpperCase();
+  return METHODS.includes(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is no HTTP method.`;
+}
