@@ -38,7 +38,7 @@ export const pathLike: fc.Arbitrary<string> = fc.oneof(
 const almostRight: fc.Arbitrary<string> = fc
   .tuple(
     fc.constantFrom('http://', 'https://', ''),
-    fc.constantFrom(ECO, ECO.toUpperCase(), `${ECO}.`, '192.0.2.1', '0xc0.0.2.1', '3221225985', '[2001:db8::1]', '[2001:DB8:0::1]', 'a.partner.example', 'a.b.Partner.example'),
+    fc.constantFrom(ECO, ECO.toUpperCase(), `${ECO}.`, '192.0.2.1', '0xc0.0.2.1', '3221225985', '[2001:db8::1]', '[2001:DB8:0::1]', 'a.partner.example', 'a.b.Partner.example', 'partner.example', 'xpartner.example', `a.${ECO}`, `a${ECO}`, `${ECO}.evil.example`, '192.0.2.2', '127.0.0.1', '169.254.169.254', '[::ffff:192.0.2.1]'),
     fc.constantFrom(':443', ':80', ''),
     fc.oneof(fc.constantFrom('', '/', '/api/x', '/%61pi/x', '/v1/x/y', '/public/a'), pathLike),
     fc.option(fc.tuple(fc.nat(40), fc.nat(1), fc.constantFrom('.', ':', '/', '@', '%', '\\', '[', ']', '?', '#', ';', '*', '-', '_', '0', 'a', 'A', ' ', '\0', '\u3002', '..', '%2e', '%2f', '')), { freq: 2 }),
