@@ -193,9 +193,15 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
   const onClose = (): void => {
     res.emit('close');
   };
+  // Nor are its clocks heard any more: the exchange sets them for a client that does not read.
+  const onTimeout = (): void => {
+    if (!res.emit('timeout')) socket.destroy();
+  };
   socket.once('close', onClose);
+  socket.on('timeout', onTimeout);
   res.once('finish', () => {
     socket.off('close', onClose);
+    socket.off('timeout', onTimeout);
     res.detachSocket(socket);
     socket.end();
     closeGently(socket);
