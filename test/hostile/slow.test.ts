@@ -1,0 +1,182 @@
+/** Clients that take their time: every phase on every listener has a clock, and what moves in time is left alone. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Registry } from 'prom-client';
+import t from 'tap';
+import { createAdmin } from '../../src/admin/app.ts';
+import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
+import { type Draft, type Lab, startLab } from '../support/lab.ts';
+import { untilDeserted } from '../support/open-sockets.ts';
+import { startTunnelLab, openTunnel } from '../support/tunnel-lab.ts';
+import { openWire, type Wire } from '../support/wire.ts';
+
+// They mostly wait, so they wait together.
+t.jobs = 6;
+
+const short = ({ timeouts }: Draft): void => {
+  Object.assign(timeouts, { requestHeaders: '300ms', body: '300ms', keepAlive: '200ms', tunnelIdle: '300ms' });
+};
+
+/** Sends byte after byte for as long as the connection lives. @returns bytes sent */
+async function drip(wire: Wire, text: string, every: number): Promise<number> {
+  let sent = 0;
+  for (; sent < text.length && wire.socket.writable; sent += 1) {
+    wire.send(text.charAt(sent));
+    await delay(every);
+  }
+  return sent;
+}
+
+const FORMS: Record<string, (lab: Lab) => string> = {
+  connect: (lab) => `CONNECT ${httpAuthority(lab)} HTTP/1.1\r\nHost: ${httpAuthority(lab)}\r\n`,
+  forward: (lab) => `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: ${httpAuthority(lab)}\r\n`,
+  gateway: () => 'GET /eco/ HTTP/1.1\r\nHost: x\r\n',
+  'host-routed': (lab) => `GET / HTTP/1.1\r\nHost: ${httpAuthority(lab)}\r\n`,
+};
+
+t.test('headers', { buffered: true }, async (t) => {
+  const lab = await startLab(t, { configure: short });
+  await Promise.all([
+    ...Object.entries(FORMS).map(async ([form, begin]) => {
+      const wire = await openWire(t, lab.port);
+      const text = `${begin(lab)}X: ${'y'.repeat(1000)}`;
+      const [sent, { heard }] = await Promise.all([drip(wire, text, 20), wire.ended]);
+      t.match(heard, /^HTTP\/1\.1 408 Bad request: request-timeout\r\n[\s\S]*Connection: close\r\n/, `${form} dripping`);
+      t.ok(sent < 100, `${form}: at the deadline, not at the end of it`);
+    }),
+    ...Object.entries(FORMS).map(async ([form, begin]) => {
+      const wire = await openWire(t, lab.port);
+      wire.send(begin(lab));
+      t.match((await wire.ended).heard, /^HTTP\/1\.1 408 /, `${form} stopping in the middle`);
+    }),
+    (async () => {
+      const wire = await openWire(t, lab.port);
+      t.equal((await wire.ended).heard, '', 'nothing said: cut without a word');
+    })(),
+    (async () => {
+      const wire = await openWire(t, lab.port);
+      wire.send(lastRequest(lab).replace('Connection: close\r\n', ''));
+      t.match((await wire.ended).heard, /^HTTP\/1\.1 200 /, 'an idle connection is closed');
+    })(),
+    (async () => {
+      const wire = await openWire(t, lab.port);
+      wire.send(`${lastRequest(lab).replace('Connection: close\r\n', '')}GET /`);
+      t.match((await wire.ended).heard, /^HTTP\/1\.1 200 [\s\S]*HTTP\/1\.1 408 /, 'half of a second request');
+    })(),
+    (async () => {
+      const wire = await openWire(t, lab.port);
+      wire.send('\r\n'.repeat(10));
+      t.match((await wire.ended).heard, /^(?:HTTP\/1\.1 408 [\s\S]*)?$/, 'line ends are no request');
+    })(),
+  ]);
+  await untilDeserted(lab.upstream.https);
+  t.equal(accessLines(lab).filter((line) => line.code === 'request-timeout' && line['status'] === 408).length, accessLines(lab).filter((line) => line.code !== 'ok').length);
+  await stillServes(t, lab);
+});
+
+t.test('request bodies', { buffered: true }, async (t) => {
+  const lab = await startLab(t, { configure: short, onRequest: (req, res) => req.on('end', () => res.end('whole')).resume() });
+  const posts = Object.entries(FORMS).filter(([form]) => form !== 'connect');
+  await Promise.all([
+    ...posts.flatMap(([form, begin]) =>
+      ['Content-Length: 10\r\n\r\nhalf', 'Transfer-Encoding: chunked\r\n\r\n5\r\nha', 'Content-Length: 10\r\n\r\n', 'Expect: 100-continue\r\nContent-Length: 10\r\n\r\n'].map(async (rest) => {
+        const wire = await openWire(t, lab.port);
+        wire.send(begin(lab).replace('GET', 'POST') + rest);
+        t.match((await wire.ended).heard, /^(?:HTTP\/1\.1 100 Continue\r\n\r\n)?HTTP\/1\.1 408 Bad request: request-timeout\r\n[\s\S]*Connection: close\r\n/, `${form} ${JSON.stringify(rest)}`);
+      }),
+    ),
+    ...posts.map(async ([form, begin]) => {
+      const wire = await openWire(t, lab.port);
+      wire.send(`${begin(lab).replace('GET', 'POST')}Connection: close\r\nContent-Length: 10\r\n\r\n`);
+      await drip(wire, 'slow, fine', 50);
+      t.match((await wire.ended).heard, /^HTTP\/1\.1 200 [\s\S]*whole/, `${form}: longer than the clock in all, never silent so long`);
+    }),
+  ]);
+  t.notOk(lab.upstream.requests.some((request) => request.complete && request.headers['content-length'] !== '10'), 'no half was taken for a whole');
+  await stillServes(t, lab);
+});
+
+t.test('clients that do not read', { buffered: true }, async (t) => {
+  const lab = await startLab(t, {
+    configure: short,
+    onRequest: (_req, res) => {
+      const more = (): void => {
+        while (!res.destroyed && res.write(Buffer.alloc(65_536)));
+      };
+      res.on('drain', more);
+      more();
+    },
+  });
+  await Promise.all(
+    Object.entries<(lab: Lab) => string>({ ...FORMS, WebSocket: () => 'GET /eco/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' }).map(async ([form, begin]) => {
+      const wire = await openWire(t, lab.port);
+      wire.send(`${begin(lab)}\r\n`);
+      await wire.until('HTTP/1.1 200');
+      if (form === 'connect') wire.send('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+      wire.socket.pause();
+      const line = await lab.logged((entry) => form === 'WebSocket' ? entry['path'] === '/ws' : entry['form'] === form && entry['path'] !== '/ws');
+      t.match(line, { code: form === 'connect' ? 'idle-timeout' : 'client-stalled' }, form);
+      wire.socket.resume();
+      t.notMatch((await wire.ended).heard, /\r\n0\r\n\r\n$/, `${form}: no clean end`);
+    }),
+  );
+  await untilDeserted(lab.upstream.http);
+  await untilDeserted(lab.upstream.https);
+});
+
+t.test('half-open and silent tunnels', { buffered: true }, async (t) => {
+  await Promise.all(
+    ['silent', 'the client has ended', 'the upstream has ended'].map(async (name) => {
+      const lab = await startTunnelLab(t, short);
+      const { client, upstream } = await openTunnel(t, lab);
+      if (name === 'the client has ended') client.socket.end();
+      if (name === 'the upstream has ended') upstream.socket.end();
+      const line = await lab.logged((entry) => entry['form'] === 'connect');
+      t.match(line, { code: 'idle-timeout' }, name);
+      const { samples } = await lab.scrape();
+      t.same([samples.get('eco_egress_client_connections'), samples.get('eco_egress_tunnels_active{form="connect",destination="eco"}')], [0, 0], `${name}: nothing is left`);
+    }),
+  );
+});
+
+t.test('a client that was refused and does not go', { buffered: true }, async (t) => {
+  const lab = await startLab(t, { configure: short });
+  const requests = ['GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 'CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n', '\x16\x03\x01', 'POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n'];
+  const began = performance.now();
+  await Promise.all(
+    requests.map(async (request) => {
+      // Our own half stays open, as long as the proxy bears it.
+      const wire = await openWire(t, lab.port, { halfOpen: true });
+      wire.send(request);
+      await wire.until(/"requestId":"[^}]*\}/);
+      const talk = setInterval(() => wire.socket.write('x'), 100);
+      wire.socket.once('close', () => {
+        clearInterval(talk);
+      });
+      await wire.ended;
+    }),
+  );
+  t.ok(performance.now() - began < 10_000, 'everyone is closed in the end');
+  await stillServes(t, lab);
+});
+
+t.test('the admin port', { buffered: true }, async (t) => {
+  const admin = await createAdmin({
+    registry: new Registry(),
+    readiness: () => ({ ready: true, reasons: [], warnings: [] }),
+    info: () => {
+      throw new Error('not asked for');
+    },
+    requestTimeout: 300,
+  }).listen({ host: '127.0.0.1', port: 0 });
+  t.teardown(() => admin.close());
+  await Promise.all(
+    ['GET /healthz HTTP/1.1\r\nHost: x\r\nX: ', '', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf'].map(async (text) => {
+      const wire = await openWire(t, admin.address.port);
+      const [, { heard }] = await Promise.all([drip(wire, text + (text === '' ? '' : 'y'.repeat(300)), 5), wire.ended]);
+      t.match(heard, /^(?:HTTP\/1\.1 40[58] [\s\S]*)?$/, JSON.stringify(text));
+    }),
+  );
+  const response = await fetch(`http://127.0.0.1:${admin.address.port}/healthz`);
+  t.equal(response.status, 200);
+  await response.body?.cancel();
+});
