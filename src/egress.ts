@@ -88,6 +88,10 @@ export class Egress {
     this.#limits = new Limits(options.config.limits);
   }
 
+  get dialler(): Dialler {
+    return this.#options.dialler;
+  }
+
   get policy(): Policy {
     return this.#options.policy;
   }

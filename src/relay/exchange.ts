@@ -14,6 +14,7 @@ import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
 import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
 import { rawHeaders, rawTrailers, type RawFields } from './raw-fields.ts';
 import { RequestBody } from './request-body.ts';
+import { resetSocket } from './reset.ts';
 import { findHeadFault, reasonPhrase } from './response-head.ts';
 
 /** More informational responses than this are an attack or a bug on the upstream's side. */
@@ -276,9 +277,11 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
   }
 }
 
-/** RFC 9112 §6.3: for an HTTP/1.0 client the close is the end, so only a reset shows that this is none. */
+/**
+ * RFC 9112 §6.3: for an HTTP/1.0 client the close is the end, so only a reset shows that this is none.
+ */
 function cut(req: IncomingMessage, res: ServerResponse): void {
-  if (req.httpVersion === '1.0') res.socket?.resetAndDestroy();
+  if (req.httpVersion === '1.0' && res.socket !== null) resetSocket(res.socket);
   res.destroy();
 }
 

@@ -132,6 +132,8 @@ export interface RequestRewrite {
   readonly authority: string;
   readonly httpVersion: string;
   readonly clientAddress: string;
+  /** By which the client's request came. */
+  readonly clientScheme: 'http' | 'https';
   /** As the client sent it, for `X-Forwarded-Host` and `Forwarded`. */
   readonly clientHost: string;
 }
@@ -159,7 +161,7 @@ export function forwardRequestHeaders(raw: readonly string[], rewrite: RequestRe
   if (headers.forwarded === 'append') out.push('Forwarded', forwardedElement(rewrite));
   if (headers.xForwarded === 'append') {
     // A list field may be repeated (RFC 9110 §5.3): appending a line appends to the client's list.
-    out.push('X-Forwarded-For', rewrite.clientAddress, 'X-Forwarded-Proto', 'http');
+    out.push('X-Forwarded-For', rewrite.clientAddress, 'X-Forwarded-Proto', rewrite.clientScheme);
     if (rewrite.clientHost !== '') out.push('X-Forwarded-Host', rewrite.clientHost);
   }
   return out;
@@ -169,7 +171,7 @@ export function forwardRequestHeaders(raw: readonly string[], rewrite: RequestRe
 function forwardedElement(rewrite: RequestRewrite): string {
   const node = rewrite.clientAddress.includes(':') ? `"[${rewrite.clientAddress}]"` : rewrite.clientAddress;
   const host = rewrite.clientHost === '' ? '' : `;host="${rewrite.clientHost.replace(/["\\]/g, '\\$&')}"`;
-  return `for=${node};proto=http${host}`;
+  return `for=${node};proto=${rewrite.clientScheme}${host}`;
 }
 
 /**

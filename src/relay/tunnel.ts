@@ -3,12 +3,11 @@
  * each direction ends on its own, and the tunnel ends when both have.
  * It owns both sockets and closes them.
  */
-import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
 import type { Opening, Refusal } from './opening.ts';
+import { type Resettable, resetSocket } from './reset.ts';
 
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */
@@ -18,7 +17,7 @@ export interface TunnelOwner {
 }
 
 /** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
-export type TunnelSocket = Duplex & { resetAndDestroy?: () => unknown };
+export type TunnelSocket = Resettable;
 
 const kTunnel = Symbol('tunnel');
 type Tunnelled = TunnelSocket & { [kTunnel]?: Tunnel | undefined };
@@ -136,8 +135,8 @@ export class Tunnel implements Clocked {
   broke(side: 'client' | 'upstream', error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
     this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
-    this.#reset(this.client);
-    this.#reset(this.upstream);
+    resetSocket(this.client);
+    resetSocket(this.upstream);
   }
 
   closed(): void {
@@ -146,8 +145,8 @@ export class Tunnel implements Clocked {
       // Both halves of this side are gone, so nothing can pass any more.
       if (!this.client.destroyed && this.client.writableEnded) return;
       if (!this.upstream.destroyed && this.upstream.writableEnded) return;
-      this.#reset(this.client);
-      this.#reset(this.upstream);
+      resetSocket(this.client);
+      resetSocket(this.upstream);
       return;
     }
     this.#clock.delete(this);
@@ -170,8 +169,8 @@ export class Tunnel implements Clocked {
     if (this.#fault !== null) return;
     this.#fault = fault;
     this.#closedBy = 'proxy';
-    this.#reset(this.client);
-    this.#reset(this.upstream);
+    resetSocket(this.client);
+    resetSocket(this.upstream);
   }
 
   /** Bytes were held as long as they may be; or a refused client has had its time to close. */
@@ -244,12 +243,5 @@ export class Tunnel implements Clocked {
     if (this.#timer === null) return;
     clearTimeout(this.#timer);
     this.#timer = null;
-  }
-
-  #reset(socket: Tunnelled): void {
-    if (socket.destroyed) return;
-    // Only a bare TCP socket can be reset; ending TLS without close_notify says the same.
-    if (socket.resetAndDestroy === undefined || socket instanceof TLSSocket) socket.destroy();
-    else socket.resetAndDestroy();
   }
 }

@@ -36,6 +36,7 @@ export interface Draft {
   readonly timeouts: Section;
   readonly dns: Section;
   reload?: Section;
+  tlsServer?: Section;
   mode?: unknown;
 }
 
@@ -72,6 +73,8 @@ export interface Lab {
   readonly log: readonly LogLine[];
   /** The first line, already written or yet to come, that fits. */
   logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Loads the configuration as it was before `configure`, changed by `change`. */
+  load(change: (draft: Draft) => void): LoadResult;
   /** Offers the running proxy the configuration as it was before `configure`, changed by `change`. */
   reload(change: (draft: Draft) => void): Promise<ReloadOutcome>;
   /** Scrapes `/metrics`. */
@@ -117,6 +120,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     url: `http://127.0.0.1:${http.port}`,
     adminUrl,
     log: log.lines,
+    load,
     reload: (change) => service.reload(load(change)),
     logged: (fits) => log.find(fits),
     scrape: async () => readScrape(await (await fetch(`${adminUrl}/metrics`)).text()),

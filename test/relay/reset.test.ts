@@ -1,0 +1,56 @@
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import t from 'tap';
+import type { Test } from 'tap';
+import { resetSocket } from '../../src/relay/reset.ts';
+import { listen } from '../support/listen.ts';
+
+async function pair(t: Test): Promise<{ ours: Socket; theirs: Socket }> {
+  const server = createServer({ allowHalfOpen: true });
+  const port = await listen(t, server);
+  const accepted = once(server, 'connection');
+  const ours = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const [theirs] = (await accepted) as [Socket];
+  await once(ours, 'connect').catch(() => {});
+  return { ours, theirs };
+}
+
+const closed = (socket: Socket): Promise<unknown> => new Promise((resolve) => socket.once('close', resolve));
+
+t.test('the other side sees a reset', async (t) => {
+  const { ours, theirs } = await pair(t);
+  const broken = new Promise<Error>((resolve) => theirs.once('error', resolve));
+  theirs.resume();
+  const gone = closed(ours);
+  resetSocket(ours);
+  await gone;
+  t.match(await broken, { code: 'ECONNRESET' });
+});
+
+t.test('a socket whose end is on its way is closed all the same', async (t) => {
+  const { ours } = await pair(t);
+  const gone = closed(ours);
+  ours.end();
+  // By now the end is with the system, and has not been reported back.
+  await new Promise<void>((resolve) => {
+    process.nextTick(resolve);
+  });
+  resetSocket(ours);
+  await gone;
+  t.pass('closed');
+});
+
+t.test('once the end has been sent, there is a reset again', async (t) => {
+  const { ours, theirs } = await pair(t);
+  theirs.resume();
+  const ended = once(theirs, 'end');
+  ours.end();
+  await ended;
+  if (!ours.writableFinished) await once(ours, 'finish');
+  const broken = new Promise<Error>((resolve) => theirs.once('error', resolve));
+  const gone = closed(ours);
+  resetSocket(ours);
+  theirs.write('more');
+  await gone;
+  t.match(await broken, { code: /ECONNRESET|EPIPE/ });
+});
