@@ -63,6 +63,7 @@ t.test('with everything set', async (t) => {
     ECO_EGRESS_TUNNELS: '12',
     ECO_EGRESS_DRAIN_DELAY: '0s',
     ECO_EGRESS_DRAIN: '1m',
+    ECO_EGRESS_MODE: 'report',
     ECO_EGRESS_LOG_LEVEL: 'debug',
     ECO_EGRESS_LOG_FORMAT: 'text',
   };
@@ -71,6 +72,7 @@ t.test('with everything set', async (t) => {
     ok: true,
     config: {
       name: 'door-2',
+      mode: 'report',
       listeners: { http: [{ host: '127.0.0.1', port: 18_080 }], tls: [{ host: '127.0.0.1', port: 18_443 }], admin: { host: '::1', port: 19_090 } },
       tlsServer: { names: ['door-2.example'], cert: server.certPem, key: server.keyPem, clientCa: authority.certPem, clientCertificate: 'require' },
       clients: [{ addresses: ['10.20.0.0/16', 'fd00:20::/32'] }],
