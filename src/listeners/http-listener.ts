@@ -76,6 +76,10 @@ export async function openHttpListener(options: HttpListenerOptions): Promise<Ht
     stop() {
       server.close();
       for (const socket of awaited) socket.destroy();
+      // Node takes a connection for idle only after its first request. What has arrived is read in the turn between.
+      setImmediate(setImmediate, () => {
+        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+      });
     },
     destroy() {
       for (const socket of sockets) socket.destroy();

@@ -76,7 +76,15 @@ export class Visit implements ExchangeOwner, TunnelOwner {
 
   /** The response under way is the last on its connection. */
   closeAfter(): void {
-    if (this.res !== null) this.res.shouldKeepAlive = false;
+    const { res } = this;
+    if (res === null) return;
+    res.shouldKeepAlive = false;
+    // A head on its way has promised to keep the connection: that is broken between two requests only.
+    if (res.headersSent) {
+      res.once('finish', () => {
+        if (visitOf(this.#socket) === null) this.#socket.end();
+      });
+    }
   }
 
   /** The request was admitted: its permit is held until the visit ends. */
