@@ -21,8 +21,9 @@ import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
-import { type HttpListener, openHttpListener } from './listeners/http-listener.ts';
+import { type Listeners, openListeners } from './listeners/open-listeners.ts';
 import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
+import { SniForm } from './listeners/sni-form.ts';
 import type { VisitContext } from './listeners/visit.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
@@ -49,8 +50,8 @@ export interface ServiceDeps {
 export interface Service {
   /** Binds every listener, or rejects with the first error and leaves none bound. */
   start(): Promise<void>;
-  /** Where it listens, HTTP in the order of the configuration. Throws before `start`. */
-  readonly addresses: { readonly http: readonly AddressInfo[]; readonly admin: AddressInfo };
+  /** Where it listens, HTTP and TLS in the order of the configuration. Throws before `start`. */
+  readonly addresses: Listeners['addresses'] & { readonly admin: AddressInfo };
   /**
    * Takes another configuration over, or nothing of it. Whatever was refused
    * shows on `/readyz` as a warning until something is applied. Calls queue up.
@@ -84,7 +85,7 @@ class RunningService implements Service {
   readonly #ring: DecisionRing;
   readonly #lookup: Lookup | null;
   readonly #context: VisitContext;
-  readonly #listeners: HttpListener[] = [];
+  #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
   readonly #reloads: Reloads;
   readonly #hurry = new AbortController();
@@ -135,25 +136,18 @@ class RunningService implements Service {
   }
 
   get addresses(): Service['addresses'] {
-    if (this.#admin === null) throw new Error('the service has not been started');
-    return { http: this.#listeners.map(({ address }) => address), admin: this.#admin.address };
+    if (this.#listeners === null || this.#admin === null) throw new Error('the service has not been started');
+    return { ...this.#listeners.addresses, admin: this.#admin.address };
   }
 
   async start(): Promise<void> {
     try {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
-      for (const listener of this.#config.listeners.http) {
-        const opened = await openHttpListener({
-          listener,
-          config: this.#config,
-          forms,
-          connections: this.#connections,
-          context: this.#context,
-        });
-        this.#listeners.push(opened);
-        this.#self.add(opened.address);
-      }
+      const sni = new SniForm({ egress: this.#egress, context: this.#context, record: (address) => forms.record(address) });
+      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, context: this.#context });
+      const { http, tls } = this.#listeners.addresses;
+      for (const address of [...http, ...tls]) this.#self.add(address);
       const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
@@ -161,9 +155,10 @@ class RunningService implements Service {
       await this.close();
       throw error;
     }
-    const { http, admin } = this.addresses;
+    const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
+      tls: tls.map(({ address, port }) => formatAuthority(address, port)),
       admin: formatAuthority(admin.address, admin.port),
       policy: this.#egress.policy.hash,
       version: VERSION,
@@ -183,9 +178,9 @@ class RunningService implements Service {
     // Endpoints and load balancers need a moment to see that we are not ready (docs/request-life.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
     for (const visit of this.#context.visits) visit.closeAfter();
-    for (const listener of this.#listeners) listener.stop();
+    this.#listeners?.stop();
     this.#egress.retire();
-    await Promise.race([Promise.all(this.#listeners.map(({ closed }) => closed)), delay(drain, undefined, { signal }).catch(ignoreAbort)]);
+    await Promise.race([this.#listeners?.closed, delay(drain, undefined, { signal }).catch(ignoreAbort)]);
     await this.close();
   }
 
@@ -210,7 +205,8 @@ class RunningService implements Service {
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
-    if (this.#context.draining || this.#forms === null || before === null || gateway === null) {
+    const adoptListeners = this.#listeners?.prepare(config);
+    if (this.#context.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
     }
     this.#config = config;
@@ -220,6 +216,7 @@ class RunningService implements Service {
     this.#connections.adopt(config.limits);
     this.#authenticator.update(config.clients);
     this.#forms.adopt({ config, gateway });
+    adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
     this.#telemetry.policyChanged(namesOf(config, policy.hash));
     let cut = 0;
@@ -234,11 +231,9 @@ class RunningService implements Service {
     if (this.#context.visits.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#context.visits.size });
     for (const visit of this.#context.visits) visit.cut(cut);
     this.#egress.destroy();
-    for (const listener of this.#listeners) {
-      listener.stop();
-      listener.destroy();
-    }
-    await Promise.all(this.#listeners.map(({ closed }) => closed));
+    this.#listeners?.stop();
+    this.#listeners?.destroy();
+    await this.#listeners?.closed;
     // What was cut tells its end when its sockets have closed, within a few turns of the loop.
     for (let turn = 0; this.#context.visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();

@@ -24,6 +24,8 @@ export interface IssueOptions {
   readonly names: readonly string[];
   /** IP literals without brackets. */
   readonly addresses?: readonly string[];
+  /** Such as `spiffe://cluster.local/ns/dynatrace-sit/sa/default`. */
+  readonly uris?: readonly string[];
   /** Default: an hour ago. */
   readonly notBefore?: Date;
   /** Default: in a year. */
@@ -73,6 +75,7 @@ export async function createAuthority(commonName = 'eco-egress test authority'):
       const names = [
         ...options.names.map((value) => ({ type: 'dns' as const, value })),
         ...(options.addresses ?? []).map((value) => ({ type: 'ip' as const, value })),
+        ...(options.uris ?? []).map((value) => ({ type: 'url' as const, value })),
       ];
       const leaf = await X509CertificateGenerator.create({
         serialNumber: serialNumber(),

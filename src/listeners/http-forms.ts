@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Config, HttpForm } from '../config/config.ts';
+import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
@@ -19,6 +19,7 @@ import { type OriginTarget, parseRequestTarget } from '../target/request-target.
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
 import { createFrontingGuard } from './fronting-guard.ts';
+import { takeForm } from './take-form.ts';
 import type { ClientPeer } from './trusted-peers.ts';
 import { Visit, type VisitContext } from './visit.ts';
 
@@ -34,11 +35,13 @@ export interface FormsOptions {
 /** What the listener knows about a request besides the request itself. */
 export interface Arrival {
   /** Forms its listener takes. */
-  readonly forms: readonly HttpForm[];
+  readonly forms: readonly Form[];
   /** Who asks, as far as the connection and its trusted peers tell. */
   readonly peer: ClientPeer;
   /** Address at the other end of the connection: another than the peer's where a trusted peer speaks for it. */
   readonly neighbour: string;
+  /** By which it came: TLS ends here, or there is none. */
+  readonly scheme: 'http' | 'https';
   /** Why it cannot be told who asks: the request is refused with it. */
   readonly fault: Fault | null;
   readonly expectsContinue: boolean;
@@ -84,7 +87,7 @@ export class HttpForms {
 
   /** Any request but CONNECT. Everything that goes wrong is answered on `res`. */
   onRequest(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, res, req.socket, arrival.upgradeHead);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket: req.socket, req, res, head: arrival.upgradeHead });
     this.#identify(visit, req, arrival, (inquiry) => {
       this.#serve({ ...inquiry, res });
     });
@@ -92,14 +95,14 @@ export class HttpForms {
 
   /** A request that the listener itself turns away. */
   refuse(req: IncomingMessage, res: ServerResponse, arrival: Arrival, fault: Fault): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, res, req.socket, null);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket: req.socket, req, res, head: null });
     visit.record.method = req.method ?? '-';
     visit.refuse(fault);
   }
 
   /** `head` is what the client sent after the CONNECT without waiting; it stays unread until the dial is done. */
   onConnect(req: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), req, null, socket, head);
+    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket, req, res: null, head });
     this.#identify(visit, req, arrival, (inquiry) => {
       this.#tunnel(inquiry);
     });
@@ -131,7 +134,7 @@ export class HttpForms {
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
     if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
     const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
-    this.#take(visit, 'connect', arrival);
+    takeForm(record, 'connect', arrival.forms);
     record.host = target.kind === 'connect' ? target.host : '-';
     record.port = target.kind === 'connect' ? target.port : 0;
     const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
@@ -145,17 +148,17 @@ export class HttpForms {
     const { visit, req, res, summary, arrival } = inquiry;
     const { egress, gateway } = this.#options;
     const { record } = visit;
-    const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion);
+    const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion, arrival.scheme);
     if (target.kind === 'connect') throw new Fault('internal', 'a CONNECT reached the request handler');
     if (target.kind === 'absolute') {
-      this.#take(visit, 'forward', arrival);
+      takeForm(record, 'forward', arrival.forms);
       this.#exchange(inquiry, 'forward', target, target.target, null);
       return;
     }
     const { authority } = target;
     if (authority !== null && egress.policy.hasHost(authority.host)) {
-      this.#take(visit, 'host-routed', arrival);
-      this.#exchange(inquiry, 'host-routed', { scheme: 'http', ...authority }, target.target, null);
+      takeForm(record, 'host-routed', arrival.forms);
+      this.#exchange(inquiry, 'host-routed', { scheme: arrival.scheme, ...authority }, target.target, null);
       return;
     }
     record.form = 'gateway';
@@ -164,7 +167,7 @@ export class HttpForms {
     record.port = authority?.port ?? 0;
     gateway.route(req, res, {
       onRoute: (route) => {
-        this.#take(visit, 'gateway', arrival);
+        takeForm(record, 'gateway', arrival.forms);
         this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
       },
       onNone: () => {
@@ -188,8 +191,8 @@ export class HttpForms {
     if (authority !== null) {
       const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), ...authority, method: record.method, path: record.path }, record);
       if (denial === null) {
-        this.#take(visit, 'host-routed', inquiry.arrival);
-        this.#exchange(inquiry, 'host-routed', { scheme: 'http', ...authority }, target, null);
+        takeForm(record, 'host-routed', inquiry.arrival.forms);
+        this.#exchange(inquiry, 'host-routed', { scheme: inquiry.arrival.scheme, ...authority }, target, null);
         return;
       }
       if (denial.code !== 'host-not-allowed') throw denial;
@@ -234,15 +237,6 @@ export class HttpForms {
     return summary;
   }
 
-  #take(visit: Visit, form: HttpForm, arrival: Arrival): void {
-    visit.record.form = form;
-    if (arrival.forms.includes(form)) return;
-    visit.record.verdict = 'deny';
-    throw new Fault('form-not-allowed', `this listener takes ${arrival.forms.join(', ')}, not ${form}`, {
-      remedy: `use another port, or add ${form} to the listener's forms`,
-    });
-  }
-
   #exchange(inquiry: ExchangeInquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
     const { config, egress } = this.#options;
     const { visit, req, res, summary, arrival, peer } = inquiry;
@@ -261,9 +255,10 @@ export class HttpForms {
       authority: authorityFor(origin),
       httpVersion: req.httpVersion,
       clientAddress: arrival.neighbour,
+      clientScheme: arrival.scheme,
       clientHost: summary.hosts[0] ?? '',
     });
-    visit.startExchange(res, {
+    visit.startExchange(req, res, {
       pool: egress.pool(permit, origin),
       method: record.method,
       path: target,

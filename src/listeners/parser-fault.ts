@@ -1,6 +1,6 @@
 /** What node:http complains of on a client connection, in our own words: the mistake behind it, where one can be told. */
 import type { Socket } from 'node:net';
-import type { HttpListenerConfig } from '../config/config.ts';
+import type { ListenerConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { isProxyHeader } from './proxy-protocol.ts';
 import { connectionPeer, proxyHeaderLength } from './trusted-peers.ts';
@@ -21,7 +21,7 @@ const FRAMING_ERRORS: ReadonlySet<string> = new Set([
 const NOTHING = Buffer.alloc(0);
 
 /** @returns null where there is nobody to answer: gone, or never said anything, as a health check or a scan does */
-export function parserFault(error: ParserError, socket: Socket, proxyProtocol: HttpListenerConfig['proxyProtocol']): Fault | null {
+export function parserFault(error: ParserError, socket: Socket, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   const { code = '', rawPacket = NOTHING } = error;
   const spoken = socket.bytesRead - proxyHeaderLength(socket);
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
@@ -30,13 +30,14 @@ export function parserFault(error: ParserError, socket: Socket, proxyProtocol: H
   if (code === 'HPE_HEADER_OVERFLOW') return new Fault('headers-too-large', 'the header section is larger than limits.headerBytes', { cause: error });
   if (code === 'HPE_INVALID_EOF_STATE' || !code.startsWith('HPE_')) return null;
   // Only what stands first on a connection can be another protocol.
-  const mistake = spoken === rawPacket.length ? (recognise(rawPacket) ?? unexpectedProxyHeader(rawPacket, socket, proxyProtocol)) : null;
+  const mistake = spoken === rawPacket.length ? (recognise(rawPacket) ?? proxyHeaderMistake(rawPacket, socket, proxyProtocol)) : null;
   if (mistake !== null) return mistake;
   const kind: FaultCode = FRAMING_ERRORS.has(code) ? 'framing-forbidden' : 'request-malformed';
   return new Fault(kind, `${error.reason ?? error.message} (${code})`, { cause: error });
 }
 
-function unexpectedProxyHeader(bytes: Buffer, socket: Socket, proxyProtocol: HttpListenerConfig['proxyProtocol']): Fault | null {
+/** A PROXY header where none is taken; null where there is none. */
+export function proxyHeaderMistake(bytes: Buffer, socket: Socket, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   if (!isProxyHeader(bytes)) return null;
   if (proxyHeaderLength(socket) > 0) {
     return new Fault('proxy-protocol-malformed', 'a second PROXY header stands behind the first', { remedy: 'let only the load balancer next to this proxy write one' });

@@ -1,11 +1,11 @@
 /**
- * The first moments of a connection that has to begin with a PROXY header:
- * waits for it, bounded in bytes and time, and gives the socket on with every
- * byte after the header still to be read. Takes any socket, before anybody
- * else has read from it: what follows may be HTTP or TLS.
+ * A connection that has to begin with a PROXY header: waits for it, bounded in
+ * bytes and time, and gives the socket on with every byte after the header
+ * still to be read. What follows may be HTTP or TLS.
  */
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
+import { receiveFirstBytes } from './first-bytes.ts';
 import { type ProxyHeader, readProxyHeader } from './proxy-protocol.ts';
 
 export interface ProxiedSocketOptions {
@@ -19,54 +19,28 @@ export interface ProxiedSocketOptions {
   readonly onEnd: () => void;
 }
 
-/**
- * A socket that closes before it said anything was a health check or a scan,
- * one that says nothing is closed after the timeout: of these nobody is told.
- */
-export function receiveProxyHeader(socket: Socket, options: ProxiedSocketOptions): void {
+/** Of a socket that never said anything nobody is told: see first-bytes.ts. */
+export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault, onEnd }: ProxiedSocketOptions): void {
   let held: Buffer | null = null;
-
-  const release = (): void => {
-    clearTimeout(timer);
-    socket.off('readable', onReadable);
-    socket.off('end', onEnd);
-    socket.off('close', release);
-    socket.off('error', onError);
-    options.onEnd();
-  };
-  const fail = (fault: Fault): void => {
-    release();
-    options.onFault(fault);
-  };
-  const giveUp = (fault: Fault): void => {
-    if (held === null) socket.destroy();
-    else fail(fault);
-  };
-  const onReadable = (): void => {
-    const chunk = socket.read() as Buffer | null;
-    if (chunk === null) return;
-    held = held === null ? chunk : Buffer.concat([held, chunk]);
-    const header = readProxyHeader(held);
-    if (header === null) return;
-    if (header instanceof Fault) {
-      fail(header);
-      return;
-    }
-    release();
-    if (held.length > header.length) socket.unshift(held.subarray(header.length));
-    options.onHeader(header);
-  };
-  const onEnd = (): void => {
-    giveUp(new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
-  };
-  // 'close' follows.
-  const onError = (): void => {};
-  const timer = setTimeout(() => {
-    giveUp(new Fault('request-timeout', 'the PROXY header did not arrive in time'));
-  }, options.timeout);
-
-  socket.on('readable', onReadable);
-  socket.on('end', onEnd);
-  socket.on('close', release);
-  socket.on('error', onError);
+  receiveFirstBytes(socket, {
+    timeout,
+    onBytes(chunk) {
+      const bytes = held === null ? chunk : Buffer.concat([held, chunk]);
+      held = bytes;
+      const header = readProxyHeader(bytes);
+      if (header === null) return null;
+      return () => {
+        if (header instanceof Fault) {
+          onFault(header);
+          return;
+        }
+        if (bytes.length > header.length) socket.unshift(bytes.subarray(header.length));
+        onHeader(header);
+      };
+    },
+    onGiveUp(why) {
+      onFault(why === 'late' ? new Fault('request-timeout', 'the PROXY header did not arrive in time') : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
+    },
+    onOver: onEnd,
+  });
 }

@@ -6,7 +6,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { serializeList, Token } from 'structured-headers';
-import { type Blame, Fault } from '../errors.ts';
+import { type Blame, Fault, type FaultCode } from '../errors.ts';
 
 /** First words of the reason phrase; Go and Python show nothing but the status line of a refused CONNECT. */
 const REASON: Record<Blame, string> = {
@@ -85,6 +85,9 @@ function endRestOfBody(this: ServerResponse): void {
   });
 }
 
+/** What is wrong with the connection, or leaves it unclear where the next request begins. */
+const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-timeout', 'client-certificate', 'revoked']);
+
 /**
  * Whether the connection ends with this answer: a limit may be about it, and
  * where the next request begins must not be a matter of opinion. That it is
@@ -92,7 +95,7 @@ function endRestOfBody(this: ServerResponse): void {
  * body may now either send it or not (RFC 9110 §10.1.1).
  */
 function isLast(res: ServerResponse, fault: Fault): boolean {
-  return fault.kind.blame === 'proxy' || fault.code === 'framing-forbidden' || fault.code === 'request-timeout' || res.req.headers.expect !== undefined;
+  return fault.kind.blame === 'proxy' || LAST.has(fault.code) || res.req.headers.expect !== undefined;
 }
 
 /** The whole answer as it stands on the wire, for sockets that no HTTP response belongs to. */

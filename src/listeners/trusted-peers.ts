@@ -4,7 +4,7 @@
  * that claim so mean nothing (docs/peers.md).
  */
 import type { Socket } from 'node:net';
-import type { HttpListenerConfig } from '../config/config.ts';
+import type { ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { clientFromForwardedFor, lastOfXfcc } from '../identity/forwarded.ts';
 import { buildCidrTable } from '../policy/cidr-table.ts';
@@ -28,7 +28,8 @@ const NO_SANS: readonly string[] = [];
 
 const kPeer = Symbol('peer of the connection');
 const kHeader = Symbol('length of the PROXY header');
-type Known = Socket & { [kPeer]?: ClientPeer; [kHeader]?: number };
+const kFault = Symbol('what is wrong with the connection');
+type Known = Socket & { [kPeer]?: ClientPeer; [kHeader]?: number; [kFault]?: Fault };
 
 /** The connection's own client, known once: what the PROXY header said, or else the other end of the TCP connection. */
 export function connectionPeer(socket: Socket): ClientPeer {
@@ -48,12 +49,26 @@ export function noteProxyHeader(socket: Socket, { address, length }: ProxyHeader
   if (address !== null) known[kPeer] = { address, sans: NO_SANS };
 }
 
+/** The connection inside another one, TLS in TCP: it has the same client, with the names that its certificate shows. */
+export function noteInner(inner: Socket, outer: Socket, sans: readonly string[]): void {
+  (inner as Known)[kPeer] = { address: connectionPeer(outer).address, sans };
+}
+
+/** No request on this connection is served from now on: each is refused with `fault`. */
+export function noteFault(socket: Socket, fault: Fault): void {
+  (socket as Known)[kFault] = fault;
+}
+
+export function connectionFault(socket: Socket): Fault | null {
+  return (socket as Known)[kFault] ?? null;
+}
+
 /** Bytes of the PROXY header that the connection began with; 0 where there was none. */
 export function proxyHeaderLength(socket: Socket): number {
   return (socket as Known)[kHeader] ?? 0;
 }
 
-export function createPeerReader({ trustedPeers, believe }: Pick<HttpListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
+export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
   const table = buildCidrTable([trustedPeers]);
   const isTrusted = (address: string): boolean => table.find(address) !== -1;
   const forwardedFor = believe.includes(FORWARDED_FOR);
@@ -67,7 +82,9 @@ export function createPeerReader({ trustedPeers, believe }: Pick<HttpListenerCon
       const certificates = clientCert ? valueOf(rawHeaders, CLIENT_CERT) : null;
       const address = chain === null ? own.address : clientFromForwardedFor(chain, isTrusted);
       if (address === null) return unreadable('X-Forwarded-For', chain, 'no list of IP addresses');
-      const certificate = certificates === null ? own : lastOfXfcc(certificates);
+      // Its own certificate names the peer, and not the client that it speaks for.
+      if (certificates === null) return { address, sans: chain === null ? own.sans : NO_SANS };
+      const certificate = lastOfXfcc(certificates);
       if (certificate === null) return unreadable('X-Forwarded-Client-Cert', certificates, 'no list of certificates');
       return { address, sans: certificate.sans };
     },

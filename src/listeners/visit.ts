@@ -15,6 +15,7 @@ import { Tunnel, type TunnelOwner, type TunnelSocket } from '../relay/tunnel.ts'
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { refusalText, refuseResponse, refuseSocket } from './refuse.ts';
+import { refuseTls } from './tls-alert.ts';
 
 /** Where denials are remembered (explain/recent-denials.ts). */
 export interface DenialMemory {
@@ -36,23 +37,30 @@ export interface VisitContext {
   draining: boolean;
 }
 
+/** Whom a visit is for, and by what it can be answered. */
+export interface Caller {
+  readonly socket: Duplex;
+  /** Null where no HTTP is spoken: raw TLS, which is answered with alerts. */
+  readonly req: IncomingMessage | null;
+  /** Null for CONNECT, which has no response in Node's sense. */
+  readonly res: ServerResponse | null;
+  /** What the client sent early, after an upgrade or CONNECT request; of raw TLS all that has been read. */
+  readonly head: Buffer | null;
+}
+
 const kVisit = Symbol('visit');
 interface Visited {
   [kVisit]?: Visit | undefined;
 }
 
-/** The visit of a request, or the one under way on a client socket. */
-export function visitOf(carrier: IncomingMessage | Duplex): Visit | null {
-  return (carrier as Visited)[kVisit] ?? null;
+/** The visit under way on a client socket. */
+export function visitOf(socket: Duplex): Visit | null {
+  return (socket as Visited)[kVisit] ?? null;
 }
 
 export class Visit implements ExchangeOwner, TunnelOwner {
   readonly record: AccessRecord;
-  readonly req: IncomingMessage;
-  /** Null for CONNECT, which has no response in Node's sense. */
-  readonly res: ServerResponse | null;
-  /** What the client sent early, after an upgrade or CONNECT request. */
-  readonly head: Buffer | null;
+  readonly #caller: Caller;
   readonly #context: VisitContext;
   readonly #socket: Duplex;
   #permit: Permit | null = null;
@@ -61,22 +69,19 @@ export class Visit implements ExchangeOwner, TunnelOwner {
   #dial: AbortController | null = null;
   #ended = false;
 
-  constructor(context: VisitContext, record: AccessRecord, req: IncomingMessage, res: ServerResponse | null, socket: Duplex, head: Buffer | null) {
+  constructor(context: VisitContext, record: AccessRecord, caller: Caller) {
     this.#context = context;
     this.record = record;
-    this.req = req;
-    this.res = res;
-    this.#socket = socket;
-    this.head = head;
+    this.#caller = caller;
+    this.#socket = caller.socket;
     context.visits.add(this);
-    (req as Visited)[kVisit] = this;
-    (socket as Visited)[kVisit] = this;
+    (caller.socket as Visited)[kVisit] = this;
     if (context.draining) this.closeAfter();
   }
 
   /** The response under way is the last on its connection. */
   closeAfter(): void {
-    const { res } = this;
+    const { res } = this.#caller;
     if (res === null) return;
     res.shouldKeepAlive = false;
     // A head on its way has promised to keep the connection: that is broken between two requests only.
@@ -85,6 +90,11 @@ export class Visit implements ExchangeOwner, TunnelOwner {
         if (visitOf(this.#socket) === null) this.#socket.end();
       });
     }
+  }
+
+  /** Whether some of the request's body is still to come. */
+  get bodyPending(): boolean {
+    return this.#caller.req?.complete === false;
   }
 
   /** The request was admitted: its permit is held until the visit ends. */
@@ -104,14 +114,14 @@ export class Visit implements ExchangeOwner, TunnelOwner {
       });
   }
 
-  startExchange(res: ServerResponse, plan: ExchangePlan): void {
-    this.#exchange = new Exchange(this.req, res, plan, this.record, this);
+  startExchange(req: IncomingMessage, res: ServerResponse, plan: ExchangePlan): void {
+    this.#exchange = new Exchange(req, res, plan, this.record, this);
     this.#exchange.start();
   }
 
   /**
-   * Dials for a CONNECT, then relays. Nothing the client has sent is read
-   * before the dial is done (CVE-2025-64763), and 200 is sent only then.
+   * Dials for a CONNECT or raw TLS, then relays. Nothing more of the client is
+   * read before the dial is done (CVE-2025-64763), and 200 is sent only then.
    * @param opening looks at what the client sends first; null: nobody does
    */
   async startTunnel(dial: (signal: AbortSignal) => Promise<TunnelSocket>, opening: Opening | null): Promise<void> {
@@ -130,8 +140,10 @@ export class Visit implements ExchangeOwner, TunnelOwner {
         this.#failed(new Fault('client-closed', 'the client closed its connection while the upstream was dialled'));
         return;
       }
-      this.#socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${this.record.requestId}\r\n\r\n`);
-      this.record.status = 200;
+      if (this.#caller.req !== null) {
+        this.#socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${this.record.requestId}\r\n\r\n`);
+        this.record.status = 200;
+      }
       this.#relay(upstream, opening);
     } catch (error) {
       this.#socket.off('close', onClientClose);
@@ -146,12 +158,14 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     if (this.#ended) return;
     const { requestId } = this.record;
     const { name } = this.#context;
-    this.record.status = fault.kind.status;
-    if (this.res === null) refuseSocket(this.#socket, fault, requestId, name);
-    else if (this.res.headersSent || this.res.destroyed) {
-      this.record.status = this.res.headersSent ? this.res.statusCode : 0;
-      this.res.destroy();
-    } else refuseResponse(this.res, fault, requestId, name);
+    const { req, res } = this.#caller;
+    if (req !== null) this.record.status = fault.kind.status;
+    if (req === null) refuseTls(this.#socket, fault);
+    else if (res === null) refuseSocket(this.#socket, fault, requestId, name);
+    else if (res.headersSent || res.destroyed) {
+      this.record.status = res.headersSent ? res.statusCode : 0;
+      res.destroy();
+    } else refuseResponse(res, fault, requestId, name);
     this.#end(fault, 'proxy');
   }
 
@@ -198,7 +212,7 @@ export class Visit implements ExchangeOwner, TunnelOwner {
   }
 
   onUpgrade(upstream: Duplex, statusCode: number, headers: string[]): void {
-    const { res } = this;
+    const { res } = this.#caller;
     if (res === null || this.#socket.destroyed) {
       upstream.destroy();
       this.#failed(new Fault('client-closed', 'the client closed its connection before the upgrade was answered'));
@@ -210,7 +224,7 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     let head = `HTTP/1.1 ${statusCode} Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n`;
     for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i] ?? ''}: ${headers[i + 1] ?? ''}\r\n`;
     // From here the socket carries frames: Node's response object must let go of it.
-    res.detachSocket(this.req.socket);
+    res.detachSocket(res.req.socket);
     this.#socket.write(`${head}\r\n`, 'latin1');
     this.#relay(upstream, null);
   }
@@ -232,7 +246,7 @@ export class Visit implements ExchangeOwner, TunnelOwner {
     const { form, destination } = this.record;
     if (form !== '-') telemetry.tunnelOpened(form, destination, this.record);
     this.#tunnel = new Tunnel(this.#socket, upstream, this.record, idleClock, this, opening);
-    this.#tunnel.start(this.head);
+    this.#tunnel.start(this.#caller.head);
   }
 
   /** Ended with nobody left to answer. */
@@ -260,13 +274,16 @@ export class Visit implements ExchangeOwner, TunnelOwner {
   }
 }
 
-/** Logs and counts a fault that no request belongs to, after it has been answered. */
-export function endUnread({ telemetry, denials, clientName }: VisitContext, record: AccessRecord, fault: Fault): void {
+/**
+ * Logs and counts a fault that no request belongs to, after it has been answered.
+ * @param status that was sent; 0 for none
+ */
+export function endUnread({ telemetry, denials, clientName }: VisitContext, record: AccessRecord, fault: Fault, status: number): void {
   record.client = clientName(record.clientAddress);
   record.code = fault.code;
   record.detail = fault.advice;
-  record.status = fault.kind.status;
-  record.closedBy = 'proxy';
+  record.status = status;
+  record.closedBy = fault.code === 'client-closed' ? 'client' : 'proxy';
   telemetry.ended(record);
   denials.note(record, fault, null);
 }

@@ -4,6 +4,7 @@ import { buildClientTable, type ClientTable } from './client-table.ts';
 import { hashPolicy } from './hash-policy.ts';
 import { buildHostTable, type HostTable } from './host-table.ts';
 import { compilePaths, type PathPatterns } from './path-match.ts';
+import { tlsPortOf } from './tls-port.ts';
 import type { Allow } from './verdict.ts';
 
 export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>;
@@ -51,6 +52,8 @@ export interface Policy {
   readonly hash: string;
   /** Whether a canonical host is in any destination. */
   hasHost(host: string): boolean;
+  /** The port that a connection is for which names only a host, in its ClientHello. */
+  tlsPort(host: string): number;
   readonly mode: Config['mode'];
   /** Whether any destination or rule is in report mode. */
   readonly reportsSome: boolean;
@@ -69,6 +72,7 @@ export function compilePolicy(config: PolicyConfig): Policy {
   return {
     hash: hashPolicy(config),
     hasHost: (host) => hosts.find(host).length > 0,
+    tlsPort: (host) => tlsPortOf(hosts, destinations, host),
     mode,
     reportsSome: [...destinations, ...config.rules].some(({ report }) => report),
     table: buildClientTable(clients),

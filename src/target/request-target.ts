@@ -26,6 +26,9 @@ export interface OriginTarget {
   readonly target: string;
 }
 
+/** By which a request came to us. */
+export type Scheme = 'http' | 'https';
+
 export type RequestTarget = ConnectTarget | AbsoluteTarget | OriginTarget;
 
 const HTTP_PORT = 80;
@@ -38,6 +41,7 @@ const QUESTION_MARK = 0x3f;
  * @param url the request-target as it stood in the request line
  * @param hostHeaders the value of every Host field line, in order
  * @param httpVersion `1.0` or `1.1`
+ * @param scheme of an origin-form: that of the connection (RFC 9110 §7.1)
  * @throws {Fault} request-malformed, target-malformed, scheme-not-supported or host-mismatch
  */
 export function parseRequestTarget(
@@ -45,11 +49,12 @@ export function parseRequestTarget(
   url: string,
   hostHeaders: readonly string[],
   httpVersion: string,
+  scheme: Scheme = 'http',
 ): RequestTarget {
   refuseForeignCharacters(url);
   const hostHeader = theOneHost(hostHeaders, httpVersion);
   if (method === 'CONNECT') return parseConnect(url, hostHeader);
-  if (url.charCodeAt(0) === SLASH) return { kind: 'origin', authority: readHost(hostHeader, HTTP_PORT), target: url };
+  if (url.charCodeAt(0) === SLASH) return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
   return parseAbsolute(method, url, hostHeader);
 }
 

@@ -3,13 +3,14 @@ import type { HeadersConfig } from '../../src/config/config.ts';
 import { forwardRequestHeaders, forwardResponseHeaders, forwardTrailers, summarise, viaNames } from '../../src/relay/headers.ts';
 
 const QUIET: HeadersConfig = { via: false, forwarded: 'off', xForwarded: 'off' };
-const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: { clientAddress?: string; clientHost?: string } = {}): string[] =>
+const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: { clientAddress?: string; clientHost?: string; clientScheme?: 'http' | 'https' } = {}): string[] =>
   forwardRequestHeaders(raw, {
     name: 'eco-egress',
     headers: { ...QUIET, ...headers },
     authority: 'eco.example',
     httpVersion: '1.1',
     clientAddress: more.clientAddress ?? '10.8.0.7',
+    clientScheme: more.clientScheme ?? 'http',
     clientHost: more.clientHost ?? 'asked.example',
   });
 

@@ -23,3 +23,14 @@ export function readScrape(text: string): Scrape {
   }
   return { families: new Map(parse(text).map((family) => [family.name, family])), samples };
 }
+
+/** The sum of the samples of one name that have all of these labels. */
+export function sumOf({ samples }: Scrape, name: string, labels: Readonly<Record<string, string>> = {}): number {
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+  let sum = 0;
+  for (const [series, value] of samples) {
+    const [own = '', rest = ''] = series.split(/(?=\{)/);
+    if (own === name && wanted.every((pair) => rest.includes(pair))) sum += value;
+  }
+  return sum;
+}
