@@ -40,7 +40,7 @@ COPY src ./src
 USER 1000:1000
 
 # http, http as a proxy, admin
-EXPOSE 8080 3128 9090
+EXPOSE 8080 3128 8443 9090
 
 # No curl in the image: Node asks, where ECO_EGRESS_ADMIN says that the admin
 # listener is. To connect to 0.0.0.0 is to connect to this host.

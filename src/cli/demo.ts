@@ -17,6 +17,7 @@ import type { CommandIo } from './io.ts';
 export interface DemoOptions {
   readonly portHttp: number;
   readonly portProxy: number;
+  readonly portTls: number;
   readonly portAdmin: number;
   readonly json?: boolean;
   readonly standInOnly?: boolean;
@@ -34,6 +35,7 @@ export function addDemoOptions(command: Command): Command {
   return command
     .option('--port-http <port>', 'port for the gateway and steered requests; a free one if taken', parsePort, 8080)
     .option('--port-proxy <port>', 'port for HTTPS_PROXY; a free one if taken', parsePort, 3128)
+    .option('--port-tls <port>', 'port for TLS steered by its server name; a free one if taken', parsePort, 8443)
     .option('--port-admin <port>', 'port for metrics and health; a free one if taken', parsePort, 9090)
     .option('--json', 'print the addresses and commands as one line of JSON')
     .option('--stand-in-only', 'serve only the stand-in ECO SIT, for docker-compose.yml')
@@ -52,7 +54,7 @@ export async function run(options: DemoOptions, io: CommandIo): Promise<number> 
 }
 
 async function serveDemo(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {
-  const ports = { http: options.portHttp, proxy: options.portProxy, admin: options.portAdmin };
+  const ports = { http: options.portHttp, proxy: options.portProxy, tls: options.portTls, admin: options.portAdmin };
   // Holds the log's first lines back until the text is out.
   const log = Object.assign(new PassThrough(), { isTTY: 'isTTY' in io.stdout && io.stdout.isTTY === true });
   const demo = await startDemo(ports, log);
@@ -85,6 +87,7 @@ function formatText({ places, moved }: Demo, env: ProxyEnvironment): string {
   return [
     '',
     `  proxy    ${places.http} and ${places.proxy}, every form on both`,
+    `  steered  ${places.tls}, raw TLS by its server name`,
     `  admin    ${places.admin}`,
     `  ECO SIT  ${places.ecoHttps} and ${places.ecoHttp}, a stand-in: only the proxy knows the name`,
     `  its CA   ${places.caFile}`,

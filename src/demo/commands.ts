@@ -5,6 +5,8 @@ export interface DemoPlaces {
   readonly http: string;
   /** `http://127.0.0.1:3128`: the one shown as a proxy. */
   readonly proxy: string;
+  /** `127.0.0.1:8443`: where TLS is taken and passed on by its server name. */
+  readonly tls: string;
   readonly admin: string;
   /** `https://eco-sit.telus.internal:PORT`. */
   readonly ecoHttps: string;
@@ -25,11 +27,11 @@ export interface DemoCommand {
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
 export function describeCommands(places: DemoPlaces, environment: ProxyEnvironment): DemoCommand[] {
-  const { http, proxy, admin, ecoHttps, ecoHttp } = places;
+  const { http, proxy, tls, admin, ecoHttps, ecoHttp } = places;
   const isSet = (...names: string[]): boolean => names.some((name) => (environment[name] ?? '') !== '');
   // curl(1): --noproxy overrides NO_PROXY, and '*' the proxy variables too.
   const viaProxy = `curl ${isSet('no_proxy', 'NO_PROXY') ? "--noproxy '' " : ''}--proxy ${proxy}`;
-  const direct = `curl${isSet('http_proxy', 'all_proxy', 'ALL_PROXY') ? " --noproxy '*'" : ''}`;
+  const direct = `curl${isSet('http_proxy', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY') ? " --noproxy '*'" : ''}`;
   const ca = `--cacert ${quote(places.caFile)}`;
 
   return [
@@ -52,6 +54,11 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
       name: 'host-routed',
       expect: 'a request that a mesh has steered here, known by its Host: ECO answers over "tls": false',
       command: `${direct} -H 'Host: ${new URL(ecoHttp).host}' ${http}/api/status`,
+    },
+    {
+      name: 'sni',
+      expect: "raw TLS that a mesh has steered here, known by its server name and passed on: ECO's own certificate, \"tls\": true",
+      command: `${direct} ${ca} --connect-to ${new URL(ecoHttps).host}:${tls} ${ecoHttps}/api/status`,
     },
     {
       name: 'gateway with a body',

@@ -21,6 +21,8 @@ export interface DemoPorts {
   readonly http: number;
   /** Shown as a proxy. */
   readonly proxy: number;
+  /** For TLS steered by its server name. */
+  readonly tls: number;
   readonly admin: number;
 }
 
@@ -56,6 +58,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
     env: {
       DEMO_PORT_HTTP: String(await preferPort(HOST, ports.http)),
       DEMO_PORT_PROXY: String(await preferPort(HOST, ports.proxy)),
+      DEMO_PORT_TLS: String(await preferPort(HOST, ports.tls)),
       DEMO_PORT_ADMIN: String(await preferPort(HOST, ports.admin)),
       DEMO_PORT_ECO_HTTPS: String(eco.https.port),
       DEMO_PORT_ECO_HTTP: String(eco.http.port),
@@ -68,13 +71,15 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
   opened.defer(() => service.drain());
 
   const [http, proxy] = service.addresses.http;
+  const [tls] = service.addresses.tls;
   const { admin } = service.addresses;
-  if (http === undefined || proxy === undefined) throw new Error('The demo configuration lacks a listener');
+  if (http === undefined || proxy === undefined || tls === undefined) throw new Error('The demo configuration lacks a listener');
   const running = opened.move();
   return {
     places: {
       http: `http://${formatAddress(http)}`,
       proxy: `http://${formatAddress(proxy)}`,
+      tls: formatAddress(tls),
       admin: `http://${formatAddress(admin)}`,
       ecoHttps: `https://${ECO}:${eco.https.port}`,
       ecoHttp: `http://${ECO}:${eco.http.port}`,
@@ -83,6 +88,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
     moved: [
       { from: ports.http, to: http.port },
       { from: ports.proxy, to: proxy.port },
+      { from: ports.tls, to: tls.port },
       { from: ports.admin, to: admin.port },
     ].filter(({ from, to }) => from !== 0 && from !== to),
     close: () => running.disposeAsync(),

@@ -6,6 +6,7 @@ import type { ProxyEnvironment } from '../../src/demo/commands.ts';
 const PLACES = {
   http: 'http://127.0.0.1:8080',
   proxy: 'http://127.0.0.1:3128',
+  tls: '127.0.0.1:8443',
   admin: 'http://127.0.0.1:9090',
   ecoHttps: 'https://eco-sit.telus.internal:4443',
   ecoHttp: 'http://eco-sit.telus.internal:4080',

@@ -52,7 +52,7 @@ function startDemo(t: Test, args: string[], env: NodeJS.ProcessEnv = ENV): Runni
   };
 }
 
-const NO_PORTS = ['--port-http', '0', '--port-proxy', '0', '--port-admin', '0'];
+const NO_PORTS = ['--port-http', '0', '--port-proxy', '0', '--port-tls', '0', '--port-admin', '0'];
 
 interface Printed {
   readonly name: string;
@@ -101,6 +101,10 @@ const CHECKS: Record<string, (t: Test, ran: Ran) => void> = {
   'host-routed'(t, ran) {
     t.match(field(ran), { status: 'ok', tls: false, path: '/api/status' });
   },
+  sni(t, ran) {
+    t.match(field(ran), { status: 'ok', tls: true, path: '/api/status' });
+    t.notMatch(field(ran), { headers: { via: String } }, 'the proxy did not see inside');
+  },
   'gateway with a body'(t, { stdout }) {
     t.equal(stdout, '{"problem":"P-1"}');
   },
@@ -123,6 +127,7 @@ const CHECKS: Record<string, (t: Test, ran: Ran) => void> = {
     t.equal(count('form="gateway"', 'code="ok"'), 2);
     t.equal(count('form="host-routed"', 'code="ok"'), 1);
     t.equal(count('form="connect"', 'destination="eco-sit"', 'code="ok"'), 1);
+    t.equal(count('form="sni"', 'destination="eco-sit"', 'client="this-machine"', 'code="ok"'), 1);
     t.equal(count('outcome="denied"', 'destination="-"', 'code="host-not-allowed"'), 2);
   },
   readiness(t, { stdout }) {
@@ -156,7 +161,7 @@ t.test('every printed command does what its line says', async (t) => {
 });
 
 t.test('the usual ports are taken: free ones, and it says so', async (t) => {
-  const holders = [8080, 3128, 9090].map((port) => {
+  const holders = [8080, 3128, 8443, 9090].map((port) => {
     const server = createServer();
     // Somebody else may hold it already, which will do as well.
     server.once('error', () => {});
@@ -168,8 +173,8 @@ t.test('the usual ports are taken: free ones, and it says so', async (t) => {
 
   const demo = startDemo(t, []);
   await demo.until(/Ctrl-C ends the demo\.\n/);
-  for (const port of [8080, 3128, 9090]) t.match(demo.output(), new RegExp(String.raw`port +${port} is taken, so \d+ is used instead`));
-  t.notMatch(readPrinted(demo.output()).map(({ command }) => command).join('\n'), /:(8080|3128|9090)\b/);
+  for (const port of [8080, 3128, 8443, 9090]) t.match(demo.output(), new RegExp(String.raw`port +${port} is taken, so \d+ is used instead`));
+  t.notMatch(readPrinted(demo.output()).map(({ command }) => command).join('\n'), /:(8080|3128|8443|9090)\b/);
   t.strictSame(await demo.stop('SIGTERM'), [0, null]);
 });
 

@@ -105,7 +105,7 @@ t.test('the shipped configuration takes its settings', async (t) => {
   t.strictSame(services['eco-sit'].networks, { partner: { aliases: destination?.hosts } });
   t.ok(services['eco-sit'].command?.includes(`--name=${destination?.hosts[0] ?? ''}`));
 
-  const ports = [...config.listeners.http, config.listeners.admin].map(({ port }) => `127.0.0.1:${port}:${port}`);
+  const ports = [...config.listeners.http, ...config.listeners.tls, config.listeners.admin].map(({ port }) => `127.0.0.1:${port}:${port}`);
   t.strictSame(proxy.ports, ports);
   const { port } = new URL(services.client.environment?.['HTTPS_PROXY'] ?? '');
   t.ok(config.listeners.http.some((listener) => String(listener.port) === port));

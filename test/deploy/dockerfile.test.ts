@@ -130,7 +130,7 @@ t.test('the health check tells healthy from unhealthy', async (t) => {
 t.test('exposes the ports of the shipped configuration, and asks the admin one for its health', async (t) => {
   const loaded = loadConfig({ file: join(ROOT, 'deploy/config/egress.yaml'), env: {} });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
-  const { http, admin } = loaded.config.listeners;
-  t.strictSame(find('EXPOSE'), [[...http, admin].map(({ port }) => port).join(' ')]);
+  const { http, tls, admin } = loaded.config.listeners;
+  t.strictSame(find('EXPOSE'), [[...http, ...tls, admin].map(({ port }) => port).join(' ')]);
   t.match(find('HEALTHCHECK')[0], `'${admin.host}:${admin.port}'`);
 });

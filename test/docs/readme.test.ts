@@ -23,7 +23,7 @@ const OPTIONAL = ['curl', 'wget', 'git', 'python3', 'java', 'keytool', 'go'];
 const PATIENCE_MS = 20_000;
 
 const log = new PassThrough().resume();
-const demo = await startDemo({ http: 0, proxy: 0, admin: 0 }, log);
+const demo = await startDemo({ http: 0, proxy: 0, tls: 0, admin: 0 }, log);
 t.teardown(() => demo.close());
 
 /** A page names the places of a cluster, or the demo's usual ports. */
