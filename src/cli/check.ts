@@ -51,8 +51,10 @@ function plain({ file, line, column, path, problem, instead }: Finding): Omit<Fi
 
 function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
-  if (permits.length === 0) return 'It permits nothing: every request is denied.\n';
-  return `It permits this, and denies everything else:\n${permitTable(permits, stream)}\n`;
+  const reports = config.mode === 'report';
+  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : 'It permits nothing: every request is denied.\n';
+  const what = reports ? 'Report mode denies nothing; enforced, it would permit this alone' : 'It permits this, and denies everything else';
+  return `${what}:\n${permitTable(permits, stream)}\n`;
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {

@@ -1,71 +1,127 @@
-/** What a configuration permits, one line per client and destination that a rule joins. */
+/** What a configuration permits, one line per rule, client and destination. */
 import Table from 'cli-table3';
-import type { Config, DestinationConfig, Form } from '../config/config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { formatAuthority } from '../target/host.ts';
 
 export interface Permit {
   readonly client: string;
-  readonly clientAddresses: readonly string[];
+  /** What the client has to show: something of each that is not null. */
+  readonly clientAddresses: readonly string[] | null;
+  readonly clientUsers: readonly string[] | null;
+  readonly clientTokenSubjects: readonly string[] | null;
+  readonly clientCertificates: readonly string[] | null;
   readonly destination: string;
   readonly hosts: readonly string[];
   readonly ports: readonly number[];
-  /** Those that can reach it: gateway only where the destination has one. */
+  /** Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods or paths. */
   readonly forms: readonly Form[];
   /** `/eco -> https://eco-sit.telus.internal:443`, or null. */
   readonly gateway: string | null;
   /** Null: any. */
   readonly methods: readonly string[] | null;
   readonly paths: readonly string[] | null;
+  /** Where rule and destination both list paths, those of the destination: a path has to be in both lists. */
+  readonly pathsWithin: readonly string[] | null;
+  /** ISO 8601; null: without that bound. */
+  readonly from: string | null;
+  readonly until: string | null;
   /** Null: public addresses only. */
   readonly addresses: readonly string[] | null;
   readonly rule: string;
 }
 
-/** In the order of the rules; a pair that an earlier rule joins already is left out. */
+const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
+
+/** In the order of the rules; left out is what an earlier rule permits without limits. */
 export function listPermits(config: Config): Permit[] {
-  const seen = new Set<string>();
-  return config.rules.flatMap((rule, index) =>
-    config.clients
+  const unlimited = new Set<string>();
+  return config.rules.flatMap((rule, index) => {
+    const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
+    return config.clients
       .filter(({ name }) => rule.clients.includes(name))
       .flatMap((client) =>
         config.destinations
           .filter(({ name }) => rule.destinations.includes(name))
-          .filter(({ name }) => {
-            const pair = `${client.name} ${name}`;
-            return !seen.has(pair) && seen.add(pair);
-          })
-          .map((destination) => permitOf(client.name, client.addresses ?? [], destination, `rules[${index}]`)),
-      ),
-  );
+          .flatMap((destination) => {
+            const pair = `${client.name} ${destination.name}`;
+            if (unlimited.has(pair)) return [];
+            if (!isLimited) unlimited.add(pair);
+            return [permitOf(client, destination, rule, `rules[${index}]`)];
+          }),
+      )
+      .filter(({ forms }) => forms.length > 0);
+  });
 }
 
-function permitOf(client: string, clientAddresses: readonly string[], destination: DestinationConfig, rule: string): Permit {
-  const { gateway, name, hosts, ports, methods, paths, addresses } = destination;
-  const forms = destination.forms.filter((form) => form !== 'gateway' || gateway !== null);
-  const target = gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`;
-  return { client, clientAddresses, destination: name, hosts, ports, forms, gateway: target, methods, paths, addresses, rule };
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
+  const { gateway, name, hosts, ports, addresses } = destination;
+  const hidden = rule.methods !== null || rule.paths !== null;
+  return {
+    client: client.name,
+    clientAddresses: client.addresses,
+    clientUsers: client.basic?.map(({ user }) => user) ?? null,
+    clientTokenSubjects: client.tokens?.flatMap(({ subjects }) => subjects) ?? null,
+    clientCertificates: client.certificates,
+    destination: name,
+    hosts,
+    ports,
+    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNELS.has(form))),
+    gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
+    methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
+    paths: rule.paths ?? destination.paths,
+    pathsWithin: rule.paths === null ? null : destination.paths,
+    from: iso(rule.from),
+    until: iso(rule.until),
+    addresses,
+    rule: place,
+  };
+}
+
+function common(one: readonly string[], other: readonly string[]): string[] {
+  return one.filter((method) => other.includes(method));
+}
+
+function iso(moment: number | null): string | null {
+  return moment === null ? null : new Date(moment).toISOString();
 }
 
 /** One row per permit, lists one entry per line. Colours only on a terminal. */
 export function permitTable(permits: readonly Permit[], stream: NodeJS.WritableStream): string {
   const colours = 'isTTY' in stream && stream.isTTY === true;
+  const timed = permits.some(({ from, until }) => from !== null || until !== null);
   const table = new Table({
-    head: ['client', 'from', 'may reach', 'hosts', 'ports', 'by', 'methods', 'paths', 'that resolve to'],
+    head: ['client', 'from', 'may reach', 'hosts', 'ports', 'by', 'methods', 'paths', 'that resolve to', ...(timed ? ['when'] : [])],
     style: colours ? { head: ['bold'], border: ['dim'], compact: false } : { head: [], border: [] },
   });
   for (const permit of permits) {
     const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
+    const paths = permit.pathsWithin === null ? permit.paths : [...(permit.paths ?? []), 'within', ...permit.pathsWithin];
     table.push([
       permit.client,
-      permit.clientAddresses.join('\n'),
+      originLines(permit).join('\n'),
       permit.destination,
       permit.hosts.join('\n'),
       permit.ports.join('\n'),
       forms.join('\n'),
       permit.methods?.join('\n') ?? 'any',
-      permit.paths?.join('\n') ?? 'any',
+      paths?.join('\n') ?? 'any',
       permit.addresses?.join('\n') ?? 'public\naddresses',
+      ...(timed ? [whenLines(permit).join('\n')] : []),
     ]);
   }
   return table.toString();
+}
+
+function originLines({ clientAddresses, clientUsers, clientTokenSubjects, clientCertificates }: Permit): string[] {
+  return [
+    ...(clientAddresses ?? ['anywhere']),
+    ...(clientUsers === null ? [] : ['as user', ...clientUsers]),
+    ...(clientTokenSubjects === null ? [] : ['with token of', ...clientTokenSubjects]),
+    ...(clientCertificates === null ? [] : ['with certificate', ...clientCertificates]),
+  ];
+}
+
+function whenLines({ from, until }: Permit): string[] {
+  if (from === null && until === null) return ['always'];
+  return [...(from === null ? [] : [`from ${from.slice(0, 16)}Z`]), ...(until === null ? [] : [`until ${until.slice(0, 16)}Z`])];
 }

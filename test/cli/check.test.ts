@@ -52,6 +52,39 @@ t.test('a valid file is shown as what it permits', async (t) => {
   t.notMatch(out, /warning/);
 });
 
+t.test('who has to show what, limits of rules, and report mode', async (t) => {
+  const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
+  const { exitCode, out } = await check(
+    t,
+    `version: 1
+mode: report
+clients:
+  people: { addresses: 10.8.0.0/14, basic: [{ user: anna, hash: "${hash}" }] }
+  mesh: { certificates: "spiffe://cluster.local/*" }
+  jobs: { tokens: [{ issuer: i, audience: a, subjects: "ns:*", jwksUrl: "https://i.example/keys" }] }
+destinations:
+  eco: { hosts: eco.example, ports: 443, forms: [connect, forward], http: { methods: [GET, PUT], paths: [/api/*] } }
+  tunnels: { hosts: t.example, ports: 443, forms: [connect] }
+rules:
+  - { clients: people, destinations: [eco, tunnels], methods: [GET, POST], paths: /api/a, from: 2027-01-01T00:00Z, until: 2028-01-01T00:00:30Z }
+  - { clients: [people, mesh, jobs], destinations: eco }
+  - { clients: mesh, destinations: eco, methods: [GET] }
+`,
+  );
+  t.equal(exitCode, 0);
+  t.match(out, 'Report mode denies nothing; enforced, it would permit this alone:\n');
+  const all = [['eco'], ['eco.example'], ['443']];
+  const rest = [['connect', 'forward'], ['GET', 'PUT'], ['/api/*'], ['public', 'addresses'], ['always']];
+  t.strictSame(rowsOf(out), [
+    [['client'], ['from'], ['may reach'], ['hosts'], ['ports'], ['by'], ['methods'], ['paths'], ['that resolve to'], ['when']],
+    [['people'], ['10.8.0.0/14', 'as user', 'anna'], ...all, ['forward'], ['GET'], ['/api/a', 'within', '/api/*'], ['public', 'addresses'], ['from 2027-01-01T00:00Z', 'until 2028-01-01T00:00Z']],
+    [['people'], ['10.8.0.0/14', 'as user', 'anna'], ...all, ...rest],
+    [['mesh'], ['anywhere', 'with certificate', 'URI:spiffe://cluster.local/*'], ...all, ...rest],
+    [['jobs'], ['anywhere', 'with token of', 'ns:*'], ...all, ...rest],
+  ]);
+  t.notMatch(out, hash);
+});
+
 t.test('--json gives the same as data', async (t) => {
   const { exitCode, file, out, err } = await check(t, FULL, true);
   t.equal(exitCode, 0);
