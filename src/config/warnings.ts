@@ -15,6 +15,7 @@ export function warnAbout(config: Config, now: number, warn: Complain): void {
   warnAboutTlsServer(config, warn);
   warnAboutUnused(config, warn);
   warnAboutClients(config, warn);
+  warnAboutCertificates(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
 }
 
@@ -73,6 +74,16 @@ function warnAboutTlsServer({ listeners, tlsServer }: Config, warn: Complain): v
   if (tlsServer === null || listeners.tls.some(({ forms }) => forms.some((form) => form !== 'sni'))) return;
   const none = listeners.tls.length === 0 ? 'There is no TLS listener' : 'No TLS listener takes anything but sni';
   warn(['tlsServer'], `${none}: no TLS ends here.`, 'Add a listener under listeners.tls, or forms to one, or take tlsServer out.', 'key');
+}
+
+function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: Complain): void {
+  const asked = tlsServer !== null && tlsServer.clientCertificate !== 'none';
+  if (asked || [...listeners.http, ...listeners.tls].some(({ believe }) => believe.includes('x-forwarded-client-cert'))) return;
+  for (const { name, certificates } of clients) {
+    if (certificates === null) continue;
+    const instead = 'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
+    warn(['clients', name, 'certificates'], `No listener gets to know a certificate: nobody is ever ${name}.`, instead, 'key');
+  }
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */

@@ -8,6 +8,8 @@ function warningsOf(text: string): string[] {
   return result.warnings.map(({ line, path, problem }) => `${line} ${path}: ${problem}`);
 }
 
+const BASIC = `    basic: [{ user: sit, hash: '$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}' }]`;
+const CERTIFICATES = MINIMAL.replace('addresses: ["10.8.0.0/14"]', 'certificates: pods.example');
 const rule = (text: string): string => MINIMAL.replace('[eco] }', `[eco], ${text} }`);
 const add = (line: string, more: string): string => MINIMAL.replace(line, () => line + more);
 
@@ -36,6 +38,7 @@ t.test('each warning, at its place', async (t) => {
     ['report mode for a rule', rule('report: true'), [/^10 rules\[0\]\.report: Report mode: the clients of this rule/]],
     ['a rule that has ended', rule('until: 2026-01-01T00:00Z'), [/^10 rules\[0\]\.until: The rule has ended: it permits nothing since 2026-01-01T00:00:00\.000Z/]],
     ['paths for tunnels', rule('paths: /api/*').replace('    ports: [443]\n', '    ports: [443]\n    forms: connect\n'), [/^11 rules\[0\]\.paths: A rule with paths permits no tunnel, and eco takes nothing else/]],
+    ['a certificate that nobody can show', CERTIFICATES, [/^4 clients\.pods\.certificates: No listener gets to know a certificate: nobody is ever pods/]],
     ['trusted with nothing', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1 }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: The trusted peers are trusted with nothing/]],
     ['everybody trusted', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: "::/0", believe: x-forwarded-for }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: ::\/0 lets everybody say who they are/]],
   ];
@@ -53,10 +56,11 @@ t.test('neighbours that need no warning', async (t) => {
     ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],
     ['the range beside it', MINIMAL.replace('destinations:', '  next:\n    addresses: [10.12.0.0/14]\ndestinations:').replace('clients: [pods]', 'clients: [pods, next]')],
     ['paths without tunnels', add('    ports: [443]\n', '    forms: [forward]\n    http: { paths: [/api/*] }\n')],
+    ['a certificate that a trusted peer tells', `${CERTIFICATES}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1, believe: x-forwarded-client-cert }] }\n`],
     ['a rule that has begun', rule('from: 2026-01-01T00:00Z')],
     ['a rule that ends now', rule('until: 2026-01-01T00:00:01Z')],
-    ['everybody with a certificate', MINIMAL.replace('["10.8.0.0/14"]', '["0.0.0.0/0"]\n    certificates: pods.example')],
-    ['a range inside that of a stricter client', MINIMAL.replace('destinations:', '  few:\n    addresses: 10.9.0.0/16\ndestinations:').replace('["10.8.0.0/14"]', '["10.8.0.0/14"]\n    certificates: pods.example').replace('clients: [pods]', 'clients: [pods, few]')],
+    ['everybody with a password', MINIMAL.replace('["10.8.0.0/14"]', `["0.0.0.0/0"]\n${BASIC}`)],
+    ['a range inside that of a stricter client', MINIMAL.replace('destinations:', '  few:\n    addresses: 10.9.0.0/16\ndestinations:').replace('["10.8.0.0/14"]', `["10.8.0.0/14"]\n${BASIC}`).replace('clients: [pods]', 'clients: [pods, few]')],
     ['paths where not everything is a tunnel', rule('paths: /api/*')],
   ];
   for (const [what, text] of table) t.strictSame(warningsOf(text), [], what);
