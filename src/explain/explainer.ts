@@ -12,13 +12,16 @@ import { ANONYMOUS } from '../policy/anonymous.ts';
 import { decide } from '../policy/decide.ts';
 import { explainDecision } from '../policy/explain-decision.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
-import { formatAuthority } from '../target/host.ts';
+import { formatAuthority, parseHost } from '../target/host.ts';
 import { show, showTarget } from '../target/quote.ts';
 import type { Asked, ExplainAnswer } from './answer.ts';
 import { assumePeer, type AssumedClient, type AssumedPeer } from './assume-peer.ts';
 import { type Circumstances, composeAnswer, composeRefusal, type Survey } from './compose-answer.ts';
 import { readTarget, type Wanted, type WrittenRequest } from './read-target.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
+
+/** TLS is none, and stands for raw TLS. */
+const ASKABLE = new Set([...METHODS, 'TLS']);
 
 export interface ExplainRequest extends AssumedClient, WrittenRequest {
   /** Whether to look the name up, where it would come to that. */
@@ -54,16 +57,17 @@ export class Explainer {
   /** Resolves to what is wrong with the question, one sentence, when it cannot be asked. */
   async explain(request: ExplainRequest): Promise<ExplainAnswer | string> {
     const { egress, config, gateway } = this.#options;
-    const { clients } = config();
+    const { clients, tlsServer } = config();
     const { policy } = egress;
-    const wrong = checkMethod(request.method);
+    const wrong = checkMethod(request, tlsServer?.names ?? []);
     if (wrong !== null) return wrong;
     const assumed = assumePeer(clients, request);
     if (typeof assumed === 'string') return assumed;
     const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
     try {
       const wanted = await readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
-      return await this.#judge({ ...wanted, now: Date.now(), peer: this.#choosePeer(assumed, wanted) }, { asked, notes: assumed.notes, meant: assumed.name, resolve: request.resolve });
+      const peer = shownBy(wanted, this.#choosePeer(assumed, wanted));
+      return await this.#judge({ ...wanted, now: Date.now(), peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve: request.resolve });
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
@@ -91,7 +95,7 @@ export class Explainer {
     const { policy } = this.#options.egress;
     const now = Date.now();
     const [first] = peers;
-    const fits = peers.find((peer) => decide(policy, { ...wanted, peer, now }).client?.name === name);
+    const fits = peers.find((peer) => decide(policy, { ...wanted, peer: shownBy(wanted, peer), now }).client?.name === name);
     if (fits !== undefined) return fits;
     if (first === undefined) throw new Fault('internal', 'nobody is assumed to ask');
     return first;
@@ -121,8 +125,14 @@ function listenersOf({ listeners, tlsServer }: Pick<Config, 'listeners' | 'tlsSe
   return [...listeners.http, ...tls];
 }
 
-function checkMethod(method: string): string | null {
-  if (METHODS.includes(method)) return null;
+/** Raw TLS shows the proxy no credentials. */
+function shownBy({ form }: Wanted, peer: Peer): Peer {
+  return form === 'sni' ? { ...peer, user: null, token: null } : peer;
+}
+
+function checkMethod({ method, target }: WrittenRequest, ownNames: readonly string[]): string | null {
+  if (method === 'TLS' && ownNames.includes(parseHost(target) ?? '')) return `${show(target)} is a name of this proxy: TLS for it ends here, so ask about the request inside.`;
+  if (ASKABLE.has(method)) return null;
   const upper = method.toUpperCase();
-  return METHODS.includes(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is no HTTP method.`;
+  return ASKABLE.has(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is no HTTP method.`;
 }

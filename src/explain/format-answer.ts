@@ -2,7 +2,7 @@
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { ExplainAnswer, JudgedAddress } from './answer.ts';
 
-const LABEL = 13;
+const LABEL = 14;
 const MARK = { allow: '✓', report: '!', deny: '✗' } as const;
 
 /** Ends with a line break; safe to print. */

@@ -1,0 +1,9 @@
+/** For an admin listener in a test that asks it for no explanations. */
+import type { Explaining } from '../../src/admin/explain-routes.ts';
+
+export const NO_EXPLAINING: Explaining = {
+  remembers: 1_000,
+  explain: async () => 'nothing is explained here',
+  recall: async () => null,
+  denials: () => ({ total: 0, kept: 1_000, frequent: [], latest: [] }),
+};
