@@ -81,7 +81,7 @@ t.test('a port in use: the start fails with the system’s error, and nothing st
 });
 
 t.test('drain: not ready at once, still served during the delay, then nothing new', async (t) => {
-  const lab = await startHeldLab(t, { configure: (draft) => Object.assign(draft.timeouts, { drainDelay: '400ms', drain: '10s' }) });
+  const lab = await startHeldLab(t, { configure: (draft) => Object.assign(draft.timeouts, { drainDelay: '800ms', drain: '10s' }) });
   t.equal(await readiness(lab), 200);
   const agent = new Agent({ keepAlive: true });
   t.teardown(() => {
@@ -155,7 +155,7 @@ t.test('drain: what is not done at the deadline is cut, told and logged', async 
 });
 
 t.test('drain: tunnels may go on until the deadline, and are then reset and logged', async (t) => {
-  const lab = await startTunnelLab(t, (draft) => Object.assign(draft.timeouts, { drain: '300ms' }));
+  const lab = await startTunnelLab(t, (draft) => Object.assign(draft.timeouts, { drain: '1s' }));
   const quick = await openTunnel(t, lab);
   const long = await openTunnel(t, lab);
   const drained = lab.service.drain();
