@@ -1,8 +1,7 @@
 /** A partner that breaks the rules: told as its own fault, never made to look whole, and never kept for the next request. */
 import { createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import type { FaultCode } from '../../src/errors.ts';
-import { FAULTS } from '../../src/errors.ts';
+import { type FaultCode, FAULTS } from '../../src/errors.ts';
 import { accessLines, stillServes } from '../support/hostile.ts';
 import { type Draft, type Lab, type LogLine, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
