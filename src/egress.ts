@@ -6,11 +6,11 @@
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config, DestinationConfig } from './config/config.ts';
-import type { AddressGuard, Dialled, Dialler, DialTarget } from './dial/dial.ts';
+import type { Dialled, Dialler, DialTarget } from './dial/dial.ts';
 import { Fault } from './errors.ts';
 import { type Kind, Limits } from './limits.ts';
 import { ANONYMOUS } from './policy/anonymous.ts';
-import { createAddressGuard } from './policy/address-guard.ts';
+import { type AddressGuards, createAddressGuards, type SurveyedAddress, surveyAddresses } from './policy/address-guard.ts';
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
@@ -69,16 +69,10 @@ export class Permit {
   }
 }
 
-interface Guards {
-  readonly enforcing: AddressGuard;
-  /** For report mode; null where it is off. */
-  readonly lenient: AddressGuard | null;
-}
-
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
-  #guards = new Map<DestinationConfig, Guards>();
+  #guards = new Map<DestinationConfig, AddressGuards>();
   readonly #pools = new Map<string, { pool: UpstreamPool; destination: DestinationConfig }>();
   /** Out of use since a reload, until their last exchange has ended. */
   readonly #retired = new Set<UpstreamPool>();
@@ -184,18 +178,9 @@ export class Egress {
     return dialled.socket;
   }
 
-  /**
-   * What a dial would find, without dialling: each address of the host, why enforcement would not dial it, or null,
-   * and whether report mode would all the same.
-   * @throws {Fault} of the look-up
-   */
-  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<{ address: string; refusal: Fault | null; reported: boolean }[]> {
-    const addresses = await this.#options.dialler.resolve(host, signal);
-    const { enforcing, lenient } = this.#guard(destination);
-    return addresses.map((address) => {
-      const refusal = enforcing(address, port);
-      return { address, refusal, reported: refusal !== null && lenient?.(address, port) === null };
-    });
+  /** What a dial would find, address by address; dials nothing. @throws {Fault} of the look-up */
+  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<SurveyedAddress[]> {
+    return surveyAddresses(this.#guard(destination), await this.dialler.resolve(host, signal), port);
   }
 
   /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
@@ -279,12 +264,10 @@ export class Egress {
     }
   }
 
-  #guard(destination: DestinationConfig): Guards {
+  #guard(destination: DestinationConfig): AddressGuards {
     let guard = this.#guards.get(destination);
     if (guard === undefined) {
-      const { isSelf } = this.#options;
-      const reports = this.policy.mode === 'report' || destination.report;
-      guard = { enforcing: createAddressGuard(destination, isSelf), lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null };
+      guard = createAddressGuards(destination, this.policy.mode, this.#options.isSelf);
       this.#guards.set(destination, guard);
     }
     return guard;

@@ -2,20 +2,14 @@
 import type { DestinationConfig, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
+import type { SurveyedAddress } from '../policy/address-guard.ts';
 import type { Policy } from '../policy/compile.ts';
 import type { ExplainedChange, ExplainedClient, Explanation } from '../policy/explanation.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../target/host.ts';
 import type { Asked, ExplainAnswer, JudgedAddress } from './answer.ts';
 
-/** What egress.ts finds out about an address. */
-export interface SurveyedAddress {
-  readonly address: string;
-  readonly refusal: Fault | null;
-  readonly reported: boolean;
-}
-
-/** Of the addresses of a host, or why there are none. */
+/** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
 
 export interface Circumstances {

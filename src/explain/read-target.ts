@@ -7,13 +7,16 @@ import { findRoute } from '../gateway/find-route.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
 import type { Policy } from '../policy/compile.ts';
 import type { Ask } from '../policy/verdict.ts';
+import { parseHost } from '../target/host.ts';
 import { pathOf } from '../target/path.ts';
+import { quoteTarget } from '../target/quote.ts';
 import { type OriginTarget, parseRequestTarget } from '../target/request-target.ts';
 
 /** A request as one would type it. */
 export interface WrittenRequest {
+  /** Or `TLS`: no request, but raw TLS that was steered to a TLS listener. */
   readonly method: string;
-  /** The request target: `host:port`, a URL or a path. */
+  /** The request target: `host:port`, a URL or a path; with TLS the host in its ClientHello. */
   readonly target: string;
   /** The Host field; null: none, which only a bare path is the poorer for. */
   readonly host: string | null;
@@ -30,6 +33,7 @@ export interface ReadingTerms {
 
 /** @throws {Fault} that the request would get before the policy is asked */
 export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
+  if (method === 'TLS') return readName(target, terms);
   // HTTP/1.0 may come without Host; nothing else depends on the version here.
   const read = host === null ? parseRequestTarget(method, target, [], '1.0') : parseRequestTarget(method, target, [host], '1.1');
   if (read.kind === 'origin') return readPath(method, read, terms);
@@ -54,6 +58,14 @@ async function readPath(method: string, { authority, target }: OriginTarget, ter
   }
   if (policy.hasHost(authority.host)) take('host-routed', terms);
   return { form: 'host-routed', ...authority, method, path: pathOf(target) };
+}
+
+/** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */
+function readName(target: string, terms: ReadingTerms): Wanted {
+  const host = parseHost(target);
+  if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is no host that a ClientHello could name`, { remedy: 'write TLS and a host, without a port' });
+  take('sni', terms);
+  return { form: 'sni', host, port: terms.policy.tlsPort(host), method: null, path: null };
 }
 
 /** Some listener has to take the form; which one was meant is not known here. */

@@ -4,7 +4,7 @@
  * unicast otherwise. Report mode widens this by public addresses outside the
  * ranges, and by nothing else.
  */
-import type { DestinationConfig } from '../config/config.ts';
+import type { Config, DestinationConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { classifyAddress } from './address-class.ts';
 import type { ClassifiedAddress } from './address-class.ts';
@@ -59,6 +59,41 @@ export function createAddressGuard(
       { remedy: `If the partner is meant to be there, list its range in ${key}.` },
     );
   };
+}
+
+/** Of the shape that dial.ts calls AddressGuard. */
+type Guard = ReturnType<typeof createAddressGuard>;
+
+/** Both of a destination: the lenient one is for what the enforcing one left nothing of. */
+export interface AddressGuards {
+  readonly enforcing: Guard;
+  /** For report mode; null where it is off. */
+  readonly lenient: Guard | null;
+}
+
+export function createAddressGuards(
+  destination: Pick<DestinationConfig, 'name' | 'addresses' | 'report'>,
+  mode: Config['mode'],
+  isSelf: (address: string, port: number) => boolean,
+): AddressGuards {
+  const reports = mode === 'report' || destination.report;
+  return { enforcing: createAddressGuard(destination, isSelf), lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null };
+}
+
+export interface SurveyedAddress {
+  readonly address: string;
+  /** Why it is not dialled where the policy is enforced; null: it is. */
+  readonly refusal: Fault | null;
+  /** Report mode dials it all the same, where nothing else is left. */
+  readonly reported: boolean;
+}
+
+/** What the guards say of each address, for explanations. */
+export function surveyAddresses({ enforcing, lenient }: AddressGuards, addresses: readonly string[], port: number): SurveyedAddress[] {
+  return addresses.map((address) => {
+    const refusal = enforcing(address, port);
+    return { address, refusal, reported: refusal !== null && lenient?.(address, port) === null };
+  });
 }
 
 function describe(known: ClassifiedAddress): string {
