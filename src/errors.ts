@@ -29,12 +29,12 @@ const malformed = (title: string): FaultKind => kind(400, 'http_request_error', 
 
 /** The codes are a contract with users: docs/errors.md lists them, a test holds the two together. */
 export const FAULTS = {
-  'client-not-allowed': denied('No client of the policy has this address'),
+  'client-not-allowed': denied('No client of the policy is this peer'),
   'host-not-allowed': denied('No destination of the policy has this host'),
   'port-not-allowed': denied('The destination does not list this port'),
   'form-not-allowed': denied('This form of request is not accepted here'),
-  'method-not-allowed': denied('The destination does not list this method'),
-  'path-not-allowed': denied('The destination does not list this path'),
+  'method-not-allowed': denied('The policy does not list this method'),
+  'path-not-allowed': denied('The policy does not list this path'),
   revoked: denied('A reload of the policy took the permission away'),
   'no-rule': denied('No rule lets this client use this destination'),
   'rule-expired': denied('The rule for this holds at another time'),

@@ -1,14 +1,13 @@
 /** The fingerprint of what a policy permits. */
 import { createHash } from 'node:crypto';
-import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
-import type { PolicyConfig } from './compile.ts';
+import type { ClientConfig, Config, DestinationConfig, RuleConfig } from '../config/config.ts';
 
 /**
  * Over what is permitted, to whom: no key material of ours, nothing about
  * limits or logs. The order inside a list means nothing.
  * @returns 16 hexadecimal digits
  */
-export function hashPolicy({ mode, clients, destinations, rules }: PolicyConfig): string {
+export function hashPolicy({ mode, clients, destinations, rules }: Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>): string {
   const content = [mode, clients.map(clientContent), destinations.map(destinationContent), rules.map(ruleContent)];
   return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16);
 }
