@@ -1,9 +1,12 @@
 /** What an explanation says of a request is what the request gets: verdict, code, client, destination and rule, in every form. */
 import t, { type Test } from 'tap';
+import { connect } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { ExplainRequest } from '../../src/explain/explainer.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
 import { hashPassword } from '../../src/identity/basic.ts';
 import { ECO, type Draft, type Lab, type LogLine, startLab } from '../support/lab.ts';
+import { OWN, startTlsLab } from '../support/tls-lab.ts';
 import { askRaw } from '../support/wire.ts';
 
 const PASSWORD = 'correct horse battery';
@@ -231,4 +234,40 @@ t.test('our own listeners', async (t) => {
     { method: 'GET', target: '/', host: `${ECO}:${lab.port}` },
   ]);
   t.strictSame([...seen], [['loop', 3]]);
+});
+
+t.test('raw TLS on a TLS listener', async (t) => {
+  const lab = await startTlsLab(t, { lookup, configure });
+  const { explainer } = lab.service;
+  const seen = new Set<unknown>();
+  for (const [host, from] of [
+    [ECO, POD],
+    [ECO.toUpperCase(), POD],
+    [ECO, STRANGER],
+    [ECO, BATCH],
+    ['evil.example', POD],
+    ['narrow.example', POD],
+    ['unused.example', POD],
+    ['x.telus.internal', POD],
+    ['inside.telus.internal', POD],
+    ['metadata.telus.internal', POD],
+  ] as const) {
+    const answer = await explainer.explain({ ...question({ method: 'TLS', target: host, from, user: 'nightly' }) });
+    if (typeof answer === 'string') throw new Error(answer);
+    const before = lab.log.length;
+    const socket = connectTls({ socket: connect({ host: '127.0.0.1', port: lab.tlsPort, localAddress: from }), servername: host, rejectUnauthorized: false });
+    socket.on('error', () => {});
+    socket.once('secureConnect', () => socket.end('GET / HTTP/1.1\r\nHost: eco\r\nConnection: close\r\n\r\n'));
+    socket.resume();
+    await new Promise((resolve) => socket.once('close', resolve));
+    const line = await lab.logged((candidate) => 'requestId' in candidate && lab.log.indexOf(candidate) >= before);
+    const name = `${host} ${from}`;
+    t.strictSame({ verdict: answer.verdict, code: answer.code }, { verdict: outcome(line).verdict, code: line.code }, name);
+    t.strictSame([answer.target?.form, answer.target?.host, answer.target?.port], [line['form'], line['host'], line['port']], `${name}: target`);
+    t.strictSame([answer.client, answer.destination, answer.rule].map(NAME), [line['client'], line['destination'], line['rule']].map(NAME), `${name}: client, destination, rule`);
+    seen.add(answer.code);
+  }
+  for (const code of ['ok', 'client-not-allowed', 'host-not-allowed', 'form-not-allowed', 'no-rule', 'address-not-allowed']) t.ok(seen.has(code), `the table has a ${code}`);
+  t.match(await explainer.explain(question({ method: 'TLS', target: `${ECO}:443` })), { verdict: 'deny', code: 'target-malformed', remedy: 'write TLS and a host, without a port' });
+  t.equal(await explainer.explain(question({ method: 'TLS', target: OWN })), `${OWN} is a name of this proxy: TLS for it ends here, so ask about the request inside.`);
 });
