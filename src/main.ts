@@ -45,7 +45,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client <who>', 'an IP address, or the name of a client; else the first client of the file')
     .option('--user <name>', 'as a user of Basic credentials')
     .option('--subject <text>', 'as the subject of a token')
-    .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may stand several times', (name: string, before: string[] = []) => [...before, name])
+    .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may stand several times', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
