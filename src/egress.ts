@@ -29,8 +29,8 @@ export interface EgressTerms {
 
 export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
-  /** Told of each decision. */
-  readonly remember: (ask: Ask, verdict: Verdict['verdict']) => void;
+  /** Told what each decision was about. */
+  readonly remember: (ask: Ask) => void;
   /** Whether an address and port is one of our own listeners. */
   readonly isSelf: (address: string, port: number) => boolean;
 }
@@ -211,7 +211,7 @@ export class Egress {
 
   #decide(ask: Ask, record: AccessRecord): Verdict {
     const verdict = decide(this.policy, ask);
-    this.#options.remember(ask, verdict.verdict);
+    this.#options.remember(ask);
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';

@@ -108,8 +108,8 @@ class RunningService implements Service {
       policy,
       dialler: this.#createDialler(config),
       telemetry: this.#telemetry,
-      remember: (ask, verdict) => {
-        this.#ring.remember(ask, verdict);
+      remember: (ask) => {
+        this.#ring.remember(ask);
       },
       isSelf: (address, port) => this.#self.isSelf(address, port),
     });
@@ -199,9 +199,11 @@ class RunningService implements Service {
   async #adopt(wanted: Config): Promise<ReloadOutcome> {
     const { config, needRestart } = keepWhatNeedsRestart(this.#config, wanted);
     const policy = compilePolicy(config);
-    const changes = compareDecisions(this.#ring.entries(), policy, Date.now());
+    const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
-    const dialler = this.#createDialler(config);
+    // The resolver's answers outlive a reload that does not concern them.
+    const sameNames = isDeepStrictEqual([config.dns, config.timeouts], [this.#config.dns, this.#config.timeouts]);
+    const dialler = sameNames ? this.#egress.dialler : this.#createDialler(config);
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);

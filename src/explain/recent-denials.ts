@@ -12,6 +12,7 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import { outcomeOf } from '../telemetry/outcome.ts';
 import { bound } from '../telemetry/safe-text.ts';
 import { TopCounts } from './top-counts.ts';
+import { detach } from '../target/detach.ts';
 
 /** Plain data of one denial, safe to show: no credentials, no query. */
 export interface DenialRecord {
@@ -202,11 +203,8 @@ function lengthOf({ peer, host, method, path }: Ask): number {
   return length + (peer.token?.subject.length ?? 0) + (peer.token?.issuer.length ?? 0);
 }
 
-/** A piece of a string keeps the whole of it in memory, a header section perhaps; V8 copies pieces below this length itself. */
-const SHORTEST_PIECE = 13;
-
 function own(text: string, length = text.length): string {
-  return text.length < SHORTEST_PIECE ? text : Buffer.from(bound(text, length)).toString();
+  return detach(bound(text, length));
 }
 
 /** @param host @param path copies that may be the same already */

@@ -1,7 +1,7 @@
-/** What a candidate policy would have said to the latest requests. */
+/** Where a candidate policy would answer the latest requests otherwise than the present one. */
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import type { Remembered } from './decision-ring.ts';
+import type { Ask } from '../policy/verdict.ts';
 
 /** Requests of one client to one host and port that would be answered otherwise. */
 export interface Change {
@@ -26,13 +26,17 @@ export interface Changes {
 /** Different changes told at most, either way: a scan must not flood the log at a reload. */
 const MOST = 50;
 
-/** @param now ms since the epoch: rules with a time limit are judged as of now */
-export function compareDecisions(entries: readonly Remembered[], candidate: Policy, now: number): Changes {
+/**
+ * Both policies are asked as of `now`, ms since the epoch: a rule that has
+ * expired by itself is not the candidate's doing.
+ */
+export function compareDecisions(asks: readonly Ask[], present: Policy, candidate: Policy, now: number): Changes {
   const denied = new Map<string, Change>();
   const allowed = new Map<string, Change>();
-  for (const { ask, verdict } of entries) {
-    const next = decide(candidate, { ...ask, now });
-    if ((verdict === 'deny') === (next.verdict === 'deny')) continue;
+  for (const asked of asks) {
+    const ask = { ...asked, now };
+    const next = decide(candidate, ask);
+    if ((decide(present, ask).verdict === 'deny') === (next.verdict === 'deny')) continue;
     const into = next.verdict === 'deny' ? denied : allowed;
     const client = next.client?.name ?? '-';
     const key = `${client} ${ask.peer.address} ${ask.form} ${ask.host} ${ask.port}`;
@@ -43,5 +47,5 @@ export function compareDecisions(entries: readonly Remembered[], candidate: Poli
       into.set(key, { client, clientAddress: ask.peer.address, form: ask.form, host: ask.host, port: ask.port, code, detail, count: 1 });
     }
   }
-  return { newlyDenied: [...denied.values()], newlyAllowed: [...allowed.values()], replayed: entries.length };
+  return { newlyDenied: [...denied.values()], newlyAllowed: [...allowed.values()], replayed: asks.length };
 }

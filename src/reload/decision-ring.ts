@@ -1,19 +1,12 @@
-/**
- * The latest decisions, so that a new policy can be asked about real traffic
- * before it takes over.
- */
-import type { Ask, Verdict } from '../policy/verdict.ts';
-
-export interface Remembered {
-  readonly ask: Ask;
-  readonly verdict: Verdict['verdict'];
-}
+/** What was asked of late, so that a new policy can be asked about real traffic before it takes over. */
+import type { Ask } from '../policy/verdict.ts';
+import { detach } from '../target/detach.ts';
 
 /** A path longer than this is not remembered with its ask: a few clients with huge URLs must not cost megabytes. */
 const LONGEST_PATH = 2048;
 
 export class DecisionRing {
-  readonly #entries: Remembered[] = [];
+  readonly #entries: Ask[] = [];
   #size: number;
   #next = 0;
 
@@ -22,14 +15,14 @@ export class DecisionRing {
     this.#size = size;
   }
 
-  remember(ask: Ask, verdict: Verdict['verdict']): void {
+  remember(ask: Ask): void {
     if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_PATH)) return;
-    this.#entries[this.#next] = { ask, verdict };
+    this.#entries[this.#next] = { ...ask, host: detach(ask.host), path: ask.path === null ? null : detach(ask.path) };
     this.#next = (this.#next + 1) % this.#size;
   }
 
   /** In no particular order. */
-  entries(): readonly Remembered[] {
+  entries(): readonly Ask[] {
     return this.#entries;
   }
 

@@ -96,7 +96,7 @@ t.test('the tables of requests', async (t) => {
         t.equal(await verdictOf(configFor(before), client, request), plain(was ?? ''), `before: ${what}`);
         t.equal(await verdictOf(configFor(example), client, request), plain(is ?? ''), `after: ${what}`);
         const ask = await askOf(configFor(before), client, request);
-        const { newlyAllowed, newlyDenied } = compareDecisions([{ ask, verdict: decide(compilePolicy(configFor(before)), ask).verdict }], compilePolicy(configFor(example)), ask.now);
+        const { newlyAllowed, newlyDenied } = compareDecisions([ask], compilePolicy(configFor(before)), compilePolicy(configFor(example)), ask.now);
         t.equal(newlyDenied.length > 0 ? 'newly denied' : newlyAllowed.length > 0 ? 'newly allowed' : '', told, what);
       } else {
         const more = third.includes('mode: report') ? 'mode: report\n' : '';

@@ -143,6 +143,19 @@ t.test('refuseIfDenies keeps a live client from being shut out by mistake', asyn
   t.equal((await fetch(`${lab.url}/eco/x`)).status, 200, 'the old policy stays');
 });
 
+t.test('what an expired rule no longer permits is not held against the next configuration', async (t) => {
+  const until = (offset: number) => (draft: Draft): void => {
+    draft.reload = { refuseIfDenies: true };
+    draft.rules.splice(0, 1, { clients: ['pods'], destinations: ['eco'], until: `${new Date(Date.now() + offset).toISOString().slice(0, 19)}Z` });
+  };
+  const lab = await startLab(t, { configure: until(60_000) });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  t.match(await lab.reload(until(-60_000)), { result: 'refused' }, 'it is this one that ends it');
+  t.match(await lab.reload((draft) => { until(-60_000)(draft); draft.reload = {}; }), { result: 'applied' });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 403);
+  t.match(await lab.reload(until(-120_000)), { result: 'applied' }, 'the present policy denies it as well');
+});
+
 t.test('what only a restart can change is kept and named', async (t) => {
   const lab = await startLab(t);
   const outcome = await lab.reload((draft) => {
