@@ -22,7 +22,7 @@ export const MAY_IMPORT = {
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
   'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
   'admin/': ['config/config', 'explain/', 'telemetry/safe-text'],
-  'reload/': ['config/', 'policy/', 'telemetry/telemetry'],
+  'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
   egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
   service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'target/', 'telemetry/', 'version'],
