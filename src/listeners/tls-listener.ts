@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { noteUnder } from '../relay/reset.ts';
 import { ClientHelloReader, type HelloResult } from '../target/client-hello.ts';
 import type { ShownCertificate } from './client-certificate.ts';
 import { ConnectionGate } from './connection-gate.ts';
@@ -158,6 +159,7 @@ class TlsFront {
 
   #begin(socket: TLSSocket, raw: Socket, { sans, fault }: ShownCertificate): void {
     noteInner(socket, raw, sans);
+    noteUnder(socket, raw);
     if (fault !== null) noteFault(socket, fault);
     this.#ended.add(socket);
     socket.once('close', () => {

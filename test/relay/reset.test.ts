@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
-import { resetSocket } from '../../src/relay/reset.ts';
+import { noteUnder, resetSocket } from '../../src/relay/reset.ts';
+import { labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 
 async function pair(t: Test): Promise<{ ours: Socket; theirs: Socket }> {
@@ -53,4 +55,20 @@ t.test('once the end has been sent, there is a reset again', async (t) => {
   theirs.write('more');
   await gone;
   t.match(await broken, { code: /ECONNRESET|EPIPE/ });
+});
+
+t.test('TLS on a connection that we hold is reset with it', async (t) => {
+  const { authority } = await labCertificates();
+  const { certPem: cert, keyPem: key } = await authority.issue({ names: ['tls.example'] });
+  const server = createTlsServer({ cert, key });
+  const { ours, theirs } = await pair(t);
+  server.emit('connection', ours);
+  const client = connectTls({ socket: theirs, servername: 'tls.example', ca: authority.certPem });
+  const [tls] = (await once(server, 'secureConnection')) as [TLSSocket];
+  noteUnder(tls, ours);
+  const broken = new Promise<Error>((resolve) => client.once('error', resolve));
+  const gone = Promise.all([closed(tls), closed(ours)]);
+  resetSocket(tls);
+  await gone;
+  t.match(await broken, { code: 'ECONNRESET' });
 });
