@@ -46,6 +46,7 @@ t.test('forwarding fields go as configured', async (t) => {
   t.same(forward(sent, { xForwarded: 'pass' }), [...host, 'X-Forwarded-For', '1.2.3.4', 'X-Forwarded-Port', '1'], 'xForwarded: pass');
   t.same(forward([], { forwarded: 'append' }), [...host, 'Forwarded', 'for=10.8.0.7;proto=http;host="asked.example"'], 'forwarded: append');
   t.same(forward([], { forwarded: 'append' }, { clientAddress: 'fd00::1', clientHost: '' }), [...host, 'Forwarded', 'for="[fd00::1]";proto=http'], 'IPv6 is quoted');
+  t.same(forward([], { forwarded: 'append', xForwarded: 'append' }, { clientScheme: 'https', clientHost: '' }).slice(2), ['Forwarded', 'for=10.8.0.7;proto=https', 'X-Forwarded-For', '10.8.0.7', 'X-Forwarded-Proto', 'https'], 'over TLS');
   t.same(forward([], { forwarded: 'append' }, { clientHost: 'a"b\\c' }).at(-1), 'for=10.8.0.7;proto=http;host="a\\"b\\\\c"', 'a quote cannot end the string');
 });
 

@@ -11,8 +11,10 @@ export const OWN = 'eco-egress.eco-egress.svc';
 
 export interface TlsLab extends Lab {
   readonly tlsPort: number;
-  /** What tests replace in order to reload. */
+  /** What tests replace before they reload. */
   readonly files: Record<string, string>;
+  /** As in any lab, and with the TLS it began with, for `change` to change. */
+  reload: Lab['reload'];
 }
 
 export interface TlsLabOptions extends Omit<LabOptions, 'configure'> {
@@ -32,7 +34,7 @@ export function ownCertificate(): Promise<IssuedCertificate> {
 }
 
 /** What a configuration for a TLS lab has besides that of any lab. */
-export function configureTls(draft: Draft, { listener = {}, tlsServer = {} }: Pick<TlsLabOptions, 'listener' | 'tlsServer'>): void {
+function configureTls(draft: Draft, { listener = {}, tlsServer = {} }: Pick<TlsLabOptions, 'listener' | 'tlsServer'>): void {
   draft.listeners['tls'] = [{ address: '127.0.0.1:0', ...listener }];
   if (tlsServer !== null) draft.tlsServer = { names: [OWN], certFile: 'tls.crt', keyFile: 'tls.key', ...tlsServer };
 }
@@ -48,7 +50,12 @@ export async function startTlsLab(t: Test, { configure, listener = {}, tlsServer
       configure?.(draft, ports);
     },
   });
-  return { ...lab, files, tlsPort: tlsPortOf(lab) };
+  const reload: Lab['reload'] = (change) =>
+    lab.reload((draft) => {
+      configureTls(draft, { listener, tlsServer });
+      change(draft);
+    });
+  return { ...lab, files, tlsPort: tlsPortOf(lab), reload };
 }
 
 export function tlsPortOf(lab: Lab): number {
@@ -76,15 +83,16 @@ export const openSteered = (t: Test, lab: TlsLab, options: ConnectionOptions = {
 /** TLS with the proxy itself. */
 export const openOwn = (t: Test, lab: TlsLab, options: ConnectionOptions = {}): Promise<TLSSocket> => openTls(t, lab.tlsPort, { servername: OWN, ...options });
 
-/** One request, and all that came back until the connection ended. */
+/** One request, and all that came back until the connection ended, in order or not. */
 export async function speak(socket: Socket, request: string): Promise<string> {
   let heard = '';
+  socket.on('error', () => {});
   socket.setEncoding('latin1');
   socket.on('data', (text: string) => {
     heard += text;
   });
   socket.write(request);
-  await once(socket, 'close');
+  await new Promise((resolve) => socket.once('close', resolve));
   return heard;
 }
 
