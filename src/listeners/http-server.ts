@@ -139,14 +139,20 @@ function responseOn(req: IncomingMessage, socket: Socket): ServerResponse {
   const onClose = (): void => {
     res.emit('close');
   };
+  const onEnd = (): void => {
+    if (res.socket !== null) socket.destroy();
+  };
   // Nor are its clocks heard any more: the exchange sets them for a client that does not read.
   const onTimeout = (): void => {
     if (!res.emit('timeout')) socket.destroy();
   };
   socket.once('close', onClose);
+  // Whoever wants a WebSocket does not end its half before it has one.
+  socket.once('end', onEnd);
   socket.on('timeout', onTimeout);
   res.once('finish', () => {
     socket.off('close', onClose);
+    socket.off('end', onEnd);
     socket.off('timeout', onTimeout);
     res.detachSocket(socket);
     socket.end();

@@ -188,7 +188,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
       this.#controller = null;
       this.#record.upstreamAddress = '-';
       this.#releaseSoon();
-      this.#plan.pool.wait(this);
+      this.#plan.pool.wait(this, true);
       return;
     }
     const cause = isConnectionLoss(error) ? (this.#connection?.socketError ?? error) : error;

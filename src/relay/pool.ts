@@ -91,6 +91,8 @@ export class PooledConnection {
 
 interface Waiting {
   readonly waiter: Waiter;
+  /** Takes none that has been used. */
+  readonly fresh: boolean;
   timer: NodeJS.Timeout | null;
 }
 
@@ -131,8 +133,10 @@ export class UpstreamPool {
   /**
    * Waits for the first connection that is free, dialling a new one while the
    * pool may grow. `leave` takes the waiter back.
+   * @param fresh only one that was never used before will do, as far as the pool may grow: after a connection that
+   *   had grown old, any other might have, too
    */
-  wait(waiter: Waiter): void {
+  wait(waiter: Waiter, fresh = false): void {
     if (this.#closed) {
       waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
       return;
@@ -144,7 +148,7 @@ export class UpstreamPool {
       waiter.onNoConnection(new Fault('limit-reached', detail, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' }));
       return;
     }
-    const entry: Waiting = { waiter, timer: null };
+    const entry: Waiting = { waiter, fresh: fresh && room, timer: null };
     this.#waiting.push(entry);
     if (room) this.#grow();
     else
@@ -176,7 +180,7 @@ export class UpstreamPool {
       return;
     }
     connection.uses += 1;
-    const next = this.#next();
+    const next = this.#next(this.#waiting.findIndex((entry) => !entry.fresh));
     if (next !== null) {
       this.#active.add(connection);
       next.onConnection(connection);
@@ -259,10 +263,10 @@ export class UpstreamPool {
     waiter.onConnection(connection);
   }
 
-  #next(): Waiter | null {
-    const entry = this.#waiting[0];
+  #next(at = 0): Waiter | null {
+    const entry = this.#waiting[at];
     if (entry === undefined) return null;
-    this.#remove(0);
+    this.#remove(at);
     return entry.waiter;
   }
 

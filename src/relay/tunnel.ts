@@ -106,6 +106,9 @@ export class Tunnel implements Clocked {
     upstream.on('data', onUpstreamData);
     // Neither of them flows before the next turn, so this is the first to pass.
     if (head !== null && head.length > 0) this.fromClient(head);
+    // Nor will it say again that it has ended: a client may, and go, while the upstream is dialled.
+    if (client.readableEnded) this.ended('client');
+    if (upstream.readableEnded) this.ended('upstream');
   }
 
   fromClient(chunk: Buffer): void {

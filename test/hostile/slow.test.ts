@@ -14,7 +14,7 @@ import { openWire, type Wire } from '../support/wire.ts';
 t.jobs = 6;
 
 const short = ({ timeouts }: Draft): void => {
-  Object.assign(timeouts, { requestHeaders: '300ms', body: '300ms', keepAlive: '200ms', tunnelIdle: '300ms' });
+  Object.assign(timeouts, { requestHeaders: '1s', body: '1s', keepAlive: '200ms', tunnelIdle: '500ms' });
 };
 
 /** Sends byte after byte for as long as the connection lives. @returns bytes sent */
@@ -88,7 +88,7 @@ t.test('request bodies', { buffered: true }, async (t) => {
     ...posts.map(async ([form, begin]) => {
       const wire = await openWire(t, lab.port);
       wire.send(`${begin(lab).replace('GET', 'POST')}Connection: close\r\nContent-Length: 10\r\n\r\n`);
-      await drip(wire, 'slow, fine', 50);
+      await drip(wire, 'slow, fine', 120);
       t.match((await wire.ended).heard, /^HTTP\/1\.1 200 [\s\S]*whole/, `${form}: longer than the clock in all, never silent so long`);
     }),
   ]);
@@ -168,7 +168,7 @@ t.test('the admin port', { buffered: true }, async (t) => {
       throw new Error('not asked for');
     },
     explainer: NO_EXPLAINING,
-    requestTimeout: 300,
+    requestTimeout: 600,
   }).listen({ host: '127.0.0.1', port: 0 });
   t.teardown(() => admin.close());
   await Promise.all(
