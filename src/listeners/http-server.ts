@@ -166,6 +166,11 @@ function onClientError(error: ParserError, socket: Socket, options: HttpServerOp
   const visit = visitOf(socket);
   // Bytes behind the last request; those of its own body are another matter.
   if (code.startsWith('HPE_') && isOver(socket) && visit?.bodyPending !== true) return;
+  // Too slow with the next request: the one before it is answered all the same, and is then the last.
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT' && visit !== null && !visit.bodyPending) {
+    visit.closeAfter();
+    return;
+  }
   const fault = socket.writable ? parserFault(error, socket, options.listener.proxyProtocol) : null;
   if (fault === null) {
     // Gone, or never said anything: a health check, a scan. Nobody to answer, nothing to report.
