@@ -14,7 +14,7 @@ import { openWire, type Wire } from '../support/wire.ts';
 t.jobs = 6;
 
 const short = ({ timeouts }: Draft): void => {
-  Object.assign(timeouts, { requestHeaders: '1s', body: '1s', keepAlive: '200ms', tunnelIdle: '500ms' });
+  Object.assign(timeouts, { requestHeaders: '1s', body: '1s', keepAlive: '900ms', tunnelIdle: '500ms' });
 };
 
 /** Sends byte after byte for as long as the connection lives. @returns bytes sent */
