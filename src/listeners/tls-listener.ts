@@ -91,15 +91,20 @@ class TlsFront {
 
   adopt(terms: TlsTerms): void {
     const { terminator } = this.#terms;
-    const next = terms.config.tlsServer;
     this.#terms = terms;
-    if (terminator === null || (next !== null && terminator.identifiesLike(next))) return;
-    const fault = new Fault('revoked', 'a reload changed how clients show who they are', { remedy: 'connect again' });
+    if (terminator === null || !this.#isOutdated(terminator)) return;
     this.server.closeIdleConnections();
     for (const socket of this.#ended) {
+      const fault = outdated();
       noteFault(socket, fault);
       visitOf(socket)?.recheck(() => fault);
     }
+  }
+
+  /** It accepted client certificates that would not be accepted now, or the other way round. */
+  #isOutdated(terminator: TlsTerminator): boolean {
+    const { tlsServer } = this.#terms.config;
+    return tlsServer === null || !terminator.identifiesLike(tlsServer);
   }
 
   readonly #awaitHello = (socket: Socket): void => {
@@ -148,7 +153,8 @@ class TlsFront {
       timeout: this.#terms.config.timeouts.tls,
       onSecure: (socket, shown) => {
         this.gate.letGo(raw);
-        this.#begin(socket, raw, shown);
+        // A reload during the handshake.
+        this.#begin(socket, raw, this.#isOutdated(terminator) ? { ...shown, fault: outdated() } : shown);
       },
       onFault: (fault) => {
         // At the end it is ourselves who close it.
@@ -189,6 +195,10 @@ class TlsFront {
     const { forms, context } = this.#options;
     endUnread(context, forms.record(connectionPeer(socket).address), fault, 0);
   }
+}
+
+function outdated(): Fault {
+  return new Fault('revoked', 'a reload changed how clients show who they are', { remedy: 'connect again' });
 }
 
 function malformed(reason: string): Fault {

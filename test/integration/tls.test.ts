@@ -6,19 +6,21 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { Agent, request } from 'node:https';
-import type { Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { dirname, join } from 'node:path';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { fetch, ProxyAgent } from 'undici';
 import { WebSocket, WebSocketServer } from 'ws';
 import { answerOf } from '../support/ask.ts';
-import { readAnswers } from '../support/hostile.ts';
-import { records, unwrap } from '../support/hello.ts';
+import { captureNode, records, unwrap } from '../support/hello.ts';
+import { accessLines, readAnswers } from '../support/hostile.ts';
 import { ECO } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
 import { openOwn, openSteered, openTls, OWN, speak, startCutter, startTlsLab, type TlsLab } from '../support/tls-lab.ts';
+import { openWire } from '../support/wire.ts';
 
 interface Ran {
   readonly code: number;
@@ -223,6 +225,38 @@ t.test('a response that breaks off never ends like a whole one', async (t) => {
   }
 });
 
+/** An option of every Duplex, that the types of TLS leave out. */
+const HALF_OPEN: ConnectionOptions & { allowHalfOpen: boolean } = { allowHalfOpen: true };
+
+t.test('a tunnel inside TLS ends in one direction before the other', async (t) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    let asked = '';
+    socket.on('data', (chunk: Buffer) => (asked += chunk.toString()));
+    socket.on('end', () => socket.end(`all of ${asked}`));
+  });
+  const port = await listen(t, server);
+  const lab = await startTlsLab(t, { configure: (draft, { https }) => Object.assign(draft.destinations.eco, { ports: [https, port] }) });
+  const socket = await openOwn(t, lab, HALF_OPEN);
+  socket.write(`CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+  await once(socket, 'data');
+  socket.end('what was asked');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  t.equal(answer.toString(), 'all of what was asked');
+  t.match(await lab.logged((line) => line['form'] === 'connect'), { code: 'ok', closedBy: 'client', bytesSent: 14, bytesReceived: 21 });
+});
+
+t.test('a drain does not wait for what has not begun', async (t) => {
+  const lab = await startTlsLab(t, { configure: (draft) => Object.assign(draft.timeouts, { drain: '30s', tls: '30s' }) });
+  const hello = await captureNode(t, { servername: OWN });
+  const [part, silent, handshake] = [await openWire(t, lab.tlsPort), await openWire(t, lab.tlsPort), await openWire(t, lab.tlsPort)];
+  part.send(hello.subarray(0, 100));
+  handshake.send(hello);
+  await once(handshake.socket, 'data');
+  await lab.service.drain();
+  await Promise.all([part.ended, silent.ended, handshake.ended]);
+  t.strictSame(accessLines(lab), [], 'and has nothing to tell of it');
+});
+
 /** In order or not. */
 function untilClosed(socket: Socket): Promise<void> {
   return new Promise((resolve) => socket.on('error', () => {}).once('close', () => { resolve(); }));
@@ -240,9 +274,13 @@ t.test('reload and drain reach steered tunnels', async (t) => {
   await lab.reload((draft) => Object.assign(draft.timeouts, { drain: '200ms' }));
   const drained = await openSteered(t, lab);
   const idle = await openOwn(t, lab);
+  const handshake = await openWire(t, lab.tlsPort);
+  handshake.send(await captureNode(t, { servername: OWN }));
+  await once(handshake.socket, 'data');
   const ended = Promise.all([untilClosed(drained), untilClosed(idle)]);
   await lab.service.drain();
   await ended;
   t.match(await lab.logged((line) => line.code === 'draining'), { form: 'sni', closedBy: 'proxy' });
+  t.notOk(lab.log.some(({ code }) => code === 'client-closed'), 'who closed a handshake was not the client');
   await t.rejects(openSteered(t, lab), /ECONNREFUSED/);
 });

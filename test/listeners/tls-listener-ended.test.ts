@@ -1,13 +1,14 @@
 /** TLS that ends at the listener: handshakes that fail, client certificates, trusted peers before it, reloads under it. */
 import t from 'tap';
 import { once } from 'node:events';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, createServer } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import { createAuthority, type IssuedCertificate } from '../../src/demo/authority.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
 import { captureNode } from '../support/hello.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
 import { line as proxyLine } from '../support/proxy-header.ts';
 import { issueClient, openOwn, openTls, OWN, ownCertificate, speak, startTlsLab, type TlsLab, type TlsLabOptions } from '../support/tls-lab.ts';
 import { openWire } from '../support/wire.ts';
@@ -205,6 +206,35 @@ t.test('a reload brings another certificate, and connections keep theirs', async
   await t.rejects(openOwn(t, lab), /unrecognized name/, 'and without tlsServer no TLS ends here');
 });
 
+/** A handshake whose second flight, with the client's certificate, is held back until the function is called. */
+async function startHeldHandshake(t: Test, lab: TlsLab): Promise<() => Promise<TLSSocket>> {
+  let release = (): void => {};
+  const held = Promise.withResolvers<undefined>();
+  const server = createServer((client) => {
+    const upstream = connectTcp({ host: '127.0.0.1', port: lab.tlsPort });
+    upstream.pipe(client);
+    client.once('data', (hello: Buffer) => {
+      upstream.write(hello);
+      client.once('data', (flight: Buffer) => {
+        client.pause();
+        release = () => {
+          upstream.write(flight);
+          client.pipe(upstream);
+        };
+        held.resolve(undefined);
+      });
+    });
+  });
+  const socket = connectTls({ host: '127.0.0.1', port: await listen(t, server), servername: OWN, ca: authority.certPem, maxVersion: 'TLSv1.2', ...shown(pods) });
+  const secure = once(socket, 'secureConnect');
+  await held.promise;
+  return async () => {
+    release();
+    await secure;
+    return socket;
+  };
+}
+
 t.test('another authority for clients ends what the old one vouched for', async (t) => {
   const lab = await certificateLab(t, 'require', { files: { '/lab/clients.pem': strangers.certPem } });
   const idle = await openOwn(t, lab, shown(pods));
@@ -220,6 +250,8 @@ t.test('another authority for clients ends what the old one vouched for', async 
   half.write(get(lab).slice(0, -2));
   await speak(await openOwn(t, lab, shown(pods)), get(lab));
 
+  // In the middle of its handshake: the client has got our certificate and has yet to answer.
+  const slow = await startHeldHandshake(t, lab);
   const ended = Promise.all([once(idle, 'close'), once(tunnel, 'close').catch(() => {})]);
   tunnel.on('error', () => {});
   t.match(
@@ -233,6 +265,7 @@ t.test('another authority for clients ends what the old one vouched for', async 
   await ended;
   t.match(await lab.logged((line) => line['form'] === 'connect'), { code: 'revoked', closedBy: 'proxy' });
   t.match(readAnswers(await speak(half, '\r\n'))[0], { status: 403, line: /revoked$/ }, 'a request that was under way');
+  t.match(readAnswers(await speak(await slow(), get(lab)))[0], { status: 403, line: /revoked$/ }, 'a handshake that was under way');
   t.match(await ask(t, lab, shown(pods)), { status: 403, heard: /client-certificate/ });
   t.match(await ask(t, lab, shown(await issueClient(strangers, 'dynatrace-sit'))), { status: 200 });
 });
