@@ -22,7 +22,7 @@ t.test('what the page shows', async (t) => {
 
   const blocks = readDocBlocks('docs/explain.md');
   const file = blocks.find((block) => block.file === 'egress.yaml')?.text ?? '';
-  const local = file.replace('10.0.0.10', dns.address).replaceAll('0.0.0.0:3128', '127.0.0.1:0').replaceAll('0.0.0.0:9090', '127.0.0.1:0');
+  const local = file.replace('10.0.0.10', dns.address).replaceAll('0.0.0.0:3128', '127.0.0.1:0').replaceAll('0.0.0.0:9090', '127.0.0.1:0').replace('listeners: {', 'listeners: { tls: off,');
   writeFileSync(`${cwd}/egress.yaml`, local);
   const loaded = loadConfig({ file: 'egress.yaml', env: {}, readFile: () => local });
   if (!loaded.ok) throw new Error(loaded.faults.map(({ problem }) => problem).join());
