@@ -137,7 +137,9 @@ export class Tunnel implements Clocked {
   /** A reset on one side becomes a reset on the other: cut bytes must not look complete. */
   broke(side: 'client' | 'upstream', error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
-    this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+    // A client that has ended its own direction and then goes has what it wanted: programs close without waiting (curl).
+    const done = side === 'client' && this.client.readableEnded;
+    if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
     resetSocket(this.client);
     resetSocket(this.upstream);
   }

@@ -235,3 +235,14 @@ t.test('a client behind TLS is closed where others are reset', async (t) => {
     t.match(await bench.ending, { fault: { code: first === 'proxy' ? 'draining' : 'upstream-cut' }, closedBy: first });
   }
 });
+
+t.test('a client that ends and then goes has ended the tunnel in order', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.tunnel(null).start(null);
+  bench.client.socket.end();
+  await once(bench.upstream.socket, 'end');
+  bench.client.socket.resetAndDestroy();
+  bench.upstream.socket.write('nobody reads this');
+  t.same(await bench.ending, { fault: null, closedBy: 'client' });
+  bench.upstream.socket.destroy();
+});
