@@ -1,16 +1,14 @@
 /** Counts what the data path tells; prom-client reads the counts when it is scraped. docs/metrics.md lists every metric. */
-import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import { Registry, collectDefaultMetrics } from 'prom-client';
 import type { AccessRecord } from './access-record.ts';
 import type { FormCells, FormName, PolicyNames } from './cells.ts';
 import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
-import type { HistogramCell, Labels } from './histogram.ts';
-import { CellHistogram } from './histogram.ts';
 import type { Outcome } from './outcome.ts';
 import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
+import { constant, counter, gauge, histogram } from './register.ts';
 import type { Telemetry } from './telemetry.ts';
 
-const PREFIX = 'eco_egress_';
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 
 export interface MetricsOptions {
@@ -107,7 +105,6 @@ function countEnd(cells: Cells, record: AccessRecord): void {
 
 type EachForm = (visit: (labels: { form: FormName; destination: string }, form: FormCells) => void) => void;
 type EachDestination = (visit: (destination: string, cells: DestinationCells) => void) => void;
-type SetValue = (labels: Labels, value: number) => void;
 
 function registerRequests(registry: Registry, cells: Cells): void {
   const each: EachForm = (visit) => {
@@ -203,51 +200,4 @@ function registerProcess(registry: Registry, cells: Cells, droppedLogLines: () =
   counter(registry, 'log_lines_dropped_total', 'Log lines lost because the reader of the log was too slow or gone.', [], (set) => {
     set({}, droppedLogLines());
   });
-}
-
-function counter(registry: Registry, name: string, help: string, labelNames: readonly string[], each: (set: SetValue) => void): void {
-  new Counter({
-    name: PREFIX + name,
-    help,
-    labelNames,
-    registers: [registry],
-    collect() {
-      this.reset();
-      each((labels, value) => {
-        this.inc(labels, value);
-      });
-    },
-  });
-}
-
-function gauge(registry: Registry, name: string, help: string, labelNames: readonly string[], each: (set: SetValue) => void): void {
-  new Gauge({
-    name: PREFIX + name,
-    help,
-    labelNames,
-    registers: [registry],
-    collect() {
-      this.reset();
-      each((labels, value) => {
-        this.set(labels, value);
-      });
-    },
-  });
-}
-
-function constant(registry: Registry, name: string, help: string, labels: Labels): void {
-  new Gauge({ name: PREFIX + name, help, labelNames: Object.keys(labels), registers: [registry] }).set(labels, 1);
-}
-
-type AddCell = (labels: Labels, cell: HistogramCell) => void;
-
-function histogram(
-  registry: Registry,
-  name: string,
-  help: string,
-  labelNames: readonly string[],
-  bounds: readonly number[],
-  each: (add: AddCell) => void,
-): void {
-  new CellHistogram({ name: PREFIX + name, help, labelNames, bounds, registry, each });
 }
