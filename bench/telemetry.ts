@@ -10,7 +10,7 @@ import { createRequestIds } from '../src/telemetry/request-id.ts';
 
 const ROUNDS = 300_000;
 const SLICE = 100;
-const policy = { hash: 'bench', clients: ['dynatrace-sit'], destinations: ['eco-sit'] };
+const policy = { hash: 'bench', clients: ['dynatrace-sit'], destinations: ['eco-sit'], certificates: new Map() };
 const nextId = createRequestIds();
 
 function sample(): AccessRecord {
@@ -58,8 +58,8 @@ const metrics = createMetrics({ policy, version: 'bench' });
 const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); }, decodeStrings: false });
 const listen = (level: 'info' | 'warn', output: Writable): RunningTelemetry =>
   createTelemetry({
-    config: { log: { level, format: 'json' }, clients: [{ name: 'dynatrace-sit' }], destinations: [{ name: 'eco-sit' }] },
-    policyHash: 'bench',
+    log: { level, format: 'json' },
+    policy,
     version: 'bench',
     output,
   });

@@ -19,6 +19,8 @@ export interface PolicyNames {
   readonly hash: string;
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
+  /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
+  readonly certificates: ReadonlyMap<string, number>;
 }
 
 export type FormName = Form | '-';
@@ -62,6 +64,7 @@ export class Cells {
   clientConnections = 0;
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
   policyHash = '';
+  certificates: ReadonlyMap<string, number> = new Map();
   readonly destinations = new Map<string, DestinationCells>();
   readonly #unknown = new DestinationCells();
   readonly #clients = new Set<string>();
@@ -71,8 +74,9 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
-  adopt({ hash, clients, destinations }: PolicyNames): void {
+  adopt({ hash, clients, destinations, certificates }: PolicyNames): void {
     this.policyHash = hash;
+    this.certificates = certificates;
     for (const name of clients) this.#clients.add(name);
     for (const name of destinations) {
       if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells());

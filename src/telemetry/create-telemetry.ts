@@ -1,8 +1,9 @@
 /** Puts the metrics and the log behind the one interface the data path knows. */
 import type { Writable } from 'node:stream';
 import type { Registry } from 'prom-client';
-import type { Config } from '../config/config.ts';
+import type { LogConfig } from '../config/config.ts';
 import { writeAccess } from './access-log.ts';
+import type { PolicyNames } from './cells.ts';
 import { createLogSink } from './log-sink.ts';
 import type { LogSinkOptions } from './log-sink.ts';
 import { createLogger } from './logger.ts';
@@ -15,13 +16,9 @@ const MAX_FIELD = 4096;
 /** Names pino writes itself; the same name twice in a line would leave it to the reader which one counts. */
 const RESERVED = new Set(['level', 'time', 'msg']);
 
-interface Named {
-  readonly name: string;
-}
-
 export interface TelemetryOptions {
-  readonly config: Pick<Config, 'log'> & { readonly clients: readonly Named[]; readonly destinations: readonly Named[] };
-  readonly policyHash: string;
+  readonly log: LogConfig;
+  readonly policy: PolicyNames;
   /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
   readonly output: Writable & { readonly isTTY?: boolean };
   readonly version: string;
@@ -38,10 +35,9 @@ export interface RunningTelemetry extends Telemetry {
 }
 
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
-  const { config, policyHash, output, version } = options;
+  const { log, policy, output, version } = options;
   const sink = createLogSink(output, options.sink);
-  const logger = createLogger(config.log, sink, output.isTTY === true);
-  const policy = { hash: policyHash, clients: config.clients.map(({ name }) => name), destinations: config.destinations.map(({ name }) => name) };
+  const logger = createLogger(log, sink, output.isTTY === true);
   const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped });
   return {
     ...metrics,

@@ -188,6 +188,9 @@ function registerPolicy(registry: Registry, cells: Cells): void {
   gauge(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
     set({ hash: cells.policyHash }, 1);
   });
+  gauge(registry, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
+    for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
+  });
   counter(registry, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
     for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
   });

@@ -13,8 +13,8 @@ type Line = Record<string, unknown>;
 function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: RunningTelemetry; text: () => Promise<string> } {
   const output = Object.assign(new PassThrough(), { isTTY });
   const telemetry = createTelemetry({
-    config: { log: { level: 'info', format: 'json', ...log }, clients: [{ name: 'dynatrace-sit' }], destinations: [{ name: 'eco-sit' }] },
-    policyHash: 'abc123',
+    log: { level: 'info', format: 'json', ...log },
+    policy: { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], certificates: new Map() },
     version: '1.2.3',
     output,
   });
@@ -186,8 +186,8 @@ t.test('colour only on a terminal, and never in JSON', async (t) => {
 t.test('lost lines show in the metrics', async (t) => {
   const output = new PassThrough({ highWaterMark: 1 });
   const telemetry = createTelemetry({
-    config: { log: { level: 'info', format: 'json' }, clients: [], destinations: [] },
-    policyHash: 'abc123',
+    log: { level: 'info', format: 'json' },
+    policy: { hash: 'abc123', clients: [], destinations: [], certificates: new Map() },
     version: '1.2.3',
     output,
     sink: { maxLength: 100, closeTimeout: 0 },

@@ -1,0 +1,48 @@
+import t from 'tap';
+import type { UpstreamTlsConfig } from '../../src/config/config.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
+import { namePolicy } from '../../src/telemetry/policy-names.ts';
+import { startLab } from '../support/lab.ts';
+import type { Scrape } from '../support/prometheus.ts';
+
+const SOON = new Date('2031-01-02T03:04:05Z');
+const LATER = new Date('2032-01-02T03:04:05Z');
+const seconds = (date: Date): number => date.getTime() / 1000;
+
+function expiries({ samples }: Scrape): Record<string, number> {
+  const series = [...samples].filter(([name]) => name.startsWith('eco_egress_certificate_expiry_timestamp_seconds{'));
+  return Object.fromEntries(series.map(([name, value]) => [/certificate="(.*)"/.exec(name)?.[1] ?? '', value]));
+}
+
+t.test('every configured file with certificates tells when the first of them expires', async (t) => {
+  const authority = await createAuthority();
+  const soon = await authority.issue({ names: ['a.example'], notAfter: SOON });
+  const later = await authority.issue({ names: ['b.example'], notAfter: LATER });
+  const tls = (files: Partial<UpstreamTlsConfig>): { readonly tls: UpstreamTlsConfig } => ({ tls: { ca: null, cert: null, key: null, serverName: null, ...files } });
+  const described = {
+    clients: [],
+    destinations: [
+      { name: 'chain', ...tls({ cert: `# ours\n${later.certPem}\n${soon.certPem}`, ca: later.certPem }) },
+      { name: 'plain', ...tls({}) },
+    ],
+    tlsServer: { cert: soon.certPem, clientCa: null },
+  } as unknown as Parameters<typeof namePolicy>[0];
+  t.strictSame(Object.fromEntries(namePolicy(described, 'hash').certificates), {
+    'tlsServer.certFile': seconds(SOON),
+    'destinations.chain.tls.certFile': seconds(SOON),
+    'destinations.chain.tls.caFile': seconds(LATER),
+  });
+});
+
+t.test('a running proxy tells it, and anew after a reload', async (t) => {
+  const { certPem, keyPem } = await (await createAuthority()).issue({ names: ['pods.example'], clientAuth: true, notAfter: SOON });
+  const lab = await startLab(t, { files: { '/lab/client.pem': certPem, '/lab/client.key': keyPem } });
+  const before = expiries(await lab.scrape());
+  t.strictSame(Object.keys(before), ['destinations.eco.tls.caFile']);
+  t.match(before['destinations.eco.tls.caFile'], Number);
+
+  await lab.reload((draft) => {
+    draft.destinations.eco['tls'] = { certFile: 'client.pem', keyFile: 'client.key' };
+  });
+  t.strictSame(expiries(await lab.scrape()), { 'destinations.eco.tls.certFile': seconds(SOON) }, 'what is no longer configured is gone');
+});
