@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import type { Fault } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
+import type { ProxiedClient } from './proxy-header.ts';
 
 export interface DialTarget {
   /** Canonical name, or IP literal without brackets. */
@@ -9,6 +10,8 @@ export interface DialTarget {
   readonly port: number;
   /** Null: plain TCP. Otherwise TLS to `serverName ?? host`, verified, HTTP/1.1 by ALPN. */
   readonly tls: UpstreamTlsConfig | null;
+  /** Whom the connection is for, told to the upstream by a PROXY protocol header before anything else; absent: no header. */
+  readonly proxied?: ProxiedClient;
 }
 
 /**

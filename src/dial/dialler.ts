@@ -7,6 +7,7 @@ import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { connectFirst } from './connect.ts';
 import type { AddressGuard, Dialler } from './dial.ts';
+import { encodeProxyHeader } from './proxy-header.ts';
 import type { Resolver } from './resolver.ts';
 import { secure } from './tls.ts';
 
@@ -41,6 +42,8 @@ export function createDialler(options: DiallerOptions): Dialler {
       const { socket, address } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal });
       const connected = now();
       const tcpMs = connected - dialled;
+      // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
+      if (target.proxied !== undefined) socket.write(encodeProxyHeader(target.proxied, { address, port }));
       if (target.tls === null) return { socket, address, dnsMs, tcpMs, tlsMs: -1 };
 
       const secured = await secure({ socket, host, port, config: target.tls, timeout: timeouts.tls, signal });

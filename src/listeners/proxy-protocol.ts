@@ -11,6 +11,8 @@ import { quote } from '../target/quote.ts';
 export interface ProxyHeader {
   /** The client's address, canonical; null where the peer speaks for itself (LOCAL, UNKNOWN, UNSPEC). */
   readonly address: string | null;
+  /** The client's; 0 where there is none, or the header leaves it open. */
+  readonly port: number;
   /** How many bytes the header takes; what follows them is the connection's own. */
   readonly length: number;
 }
@@ -77,13 +79,13 @@ function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   const line = bytes.toString('latin1', V1_START.length, end);
   const length = end + 2;
   // What follows UNKNOWN is to be ignored, whatever it is.
-  if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, length };
+  if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, port: 0, length };
   const [family, source = '', destination = '', ...ports] = line.split(' ');
   const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isUnscopedIPv6 : null;
   if (isAddress === null) return malformed(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
   if (!isAddress(source) || !isAddress(destination)) return malformed(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
   if (ports.length !== 2 || !ports.every(isPort)) return malformed(`the PROXY header ${quote(line)} does not end in two ports`);
-  return { address: canonical(source), length };
+  return { address: canonical(source), port: Number(ports[0]), length };
 }
 
 /** §2.2. */
@@ -103,10 +105,11 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   if (length > LONGEST_V2) return malformed(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);
   if (block !== null && length < V2_FIXED + block.size) return malformed(`the PROXY header is ${length} bytes long, too short for its addresses`);
   if (bytes.length < length) return null;
-  if (block === null) return { address: null, length };
+  if (block === null) return { address: null, port: 0, length };
   if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformed('the TLVs of the PROXY header do not fill it');
   const source = bytes.subarray(V2_FIXED, V2_FIXED + block.width);
-  return { address: block === TCP4 ? source.join('.') : canonical(groups(source)), length };
+  const port = bytes.readUInt16BE(V2_FIXED + 2 * block.width);
+  return { address: block === TCP4 ? source.join('.') : canonical(groups(source)), port, length };
 }
 
 /** §2.2.7: a type, a length of two bytes, a value; again and again up to the very end. */

@@ -49,7 +49,8 @@ export class SniForm {
       record.port = egress.policy.tlsPort(host);
       takeForm(record, 'sni', forms);
       // Raw TLS shows the proxy no credentials.
-      const ask: Ask = { form: 'sni', peer: { ...peer, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
+      const { address, sans } = peer;
+      const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       visit.hold(permit);
       void visit.startTunnel((signal) => egress.openTunnel(permit, record, signal), null);

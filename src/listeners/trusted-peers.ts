@@ -13,7 +13,10 @@ import { quote } from '../target/quote.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
 /** As much of a Peer as the connection and its trusted peers tell. */
-export type ClientPeer = Pick<Peer, 'address' | 'sans'>;
+export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
+  /** 0: not known, because a trusted peer told the address alone. */
+  readonly port: number;
+}
 
 export interface PeerReader {
   /** Whether the connection itself comes from a peer that may speak for others. */
@@ -36,22 +39,22 @@ export function connectionPeer(socket: Socket): ClientPeer {
   const known = socket as Known;
   let peer = known[kPeer];
   if (peer === undefined) {
-    peer = { address: otherEnd(socket), sans: NO_SANS };
+    peer = { address: otherEnd(socket), port: socket.remotePort ?? 0, sans: NO_SANS };
     known[kPeer] = peer;
   }
   return peer;
 }
 
 /** The connection began with this header: from now on it is the client's that the header names. */
-export function noteProxyHeader(socket: Socket, { address, length }: ProxyHeader): void {
+export function noteProxyHeader(socket: Socket, { address, port, length }: ProxyHeader): void {
   const known = socket as Known;
   known[kHeader] = length;
-  if (address !== null) known[kPeer] = { address, sans: NO_SANS };
+  if (address !== null) known[kPeer] = { address, port, sans: NO_SANS };
 }
 
 /** The connection inside another one, TLS in TCP: it has the same client, with the names that its certificate shows. */
 export function noteInner(inner: Socket, outer: Socket, sans: readonly string[]): void {
-  (inner as Known)[kPeer] = { address: connectionPeer(outer).address, sans };
+  (inner as Known)[kPeer] = { ...connectionPeer(outer), sans };
 }
 
 /** No request on this connection is served from now on: each is refused with `fault`. */
@@ -82,11 +85,12 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
       const certificates = clientCert ? valueOf(rawHeaders, CLIENT_CERT) : null;
       const address = chain === null ? own.address : clientFromForwardedFor(chain, isTrusted);
       if (address === null) return unreadable('X-Forwarded-For', chain, 'no list of IP addresses');
+      const port = chain === null ? own.port : 0;
       // Its own certificate names the peer, and not the client that it speaks for.
-      if (certificates === null) return { address, sans: chain === null ? own.sans : NO_SANS };
+      if (certificates === null) return { address, port, sans: chain === null ? own.sans : NO_SANS };
       const certificate = lastOfXfcc(certificates);
       if (certificate === null) return unreadable('X-Forwarded-Client-Cert', certificates, 'no list of certificates');
-      return { address, sans: certificate.sans };
+      return { address, port, sans: certificate.sans };
     },
   };
 }

@@ -25,7 +25,7 @@ t.test('the table of X-Forwarded-For', async (t) => {
   const client = connect({ host: '127.0.0.1', port: await listen(t, server) });
   t.teardown(() => client.destroy());
   const [socket] = (await once(server, 'connection')) as [Socket];
-  noteProxyHeader(socket, { address: '10.9.0.7', length: 0 });
+  noteProxyHeader(socket, { address: '10.9.0.7', port: 0, length: 0 });
   const reader = createPeerReader({ trustedPeers: ['10.9.0.0/24'], believe: ['x-forwarded-for'] });
   const rows = readDocRows(PAGE).filter(([sent = '']) => sent.startsWith('X-Forwarded-For: '));
   t.equal(rows.length, 6);

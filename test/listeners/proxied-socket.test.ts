@@ -77,7 +77,7 @@ for (const [version, header] of Object.entries(HEADERS)) {
         });
         await deliver(bytes.subarray(at));
         const { header: read, chunks } = await taken;
-        t.strictSame(read, { address: '203.0.113.9', length: header.length });
+        t.match(read, { address: '203.0.113.9', length: header.length });
         while (Buffer.concat(chunks).length < REST.length) await setImmediate();
         t.strictSame(Buffer.concat(chunks), REST);
       });

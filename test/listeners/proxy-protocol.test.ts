@@ -9,32 +9,32 @@ import { binary, block4, block6, line, LOCAL, PROXY, TCP4, TCP6, tlv, V2_SIGNATU
 const V6 = '20010db8000000000000000000000007';
 const room = (length: number, before: Buffer): Buffer => tlv(0x04, Buffer.alloc(length - 16 - before.length - 3));
 
-/** What is taken, with the address it gives. */
-const TAKEN: readonly (readonly [what: string, header: Buffer, address: string | null])[] = [
-  ['TCP4', line('TCP4 203.0.113.9 10.0.0.1 56324 443'), '203.0.113.9'],
-  ['the longest TCP4', line('TCP4 255.255.255.255 255.255.255.255 65535 65535'), '255.255.255.255'],
-  ['port 0', line('TCP4 203.0.113.9 10.0.0.1 0 0'), '203.0.113.9'],
-  ['TCP6', line('TCP6 2001:db8::7 2001:db8::1 56324 443'), '2001:db8::7'],
-  ['TCP6 written at length and in capitals', line('TCP6 2001:0DB8:0000:0000:0000:0000:0000:0007 ::1 1 2'), '2001:db8::7'],
-  ['TCP6 with an IPv4 client', line('TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 1 2'), '203.0.113.9'],
-  ['TCP6 with an IPv4 client in hexadecimal', line('TCP6 ::FFFF:cb00:7109 ::1 1 2'), '203.0.113.9'],
-  ['TCP6 with the address before the mapped ones', line('TCP6 ::fffe:cb00:7109 ::1 1 2'), '::fffe:cb00:7109'],
-  ['the longest TCP6', line(`TCP6 ${'ffff:'.repeat(7)}ffff ${'ffff:'.repeat(7)}ffff 65535 65535`), 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
-  ['UNKNOWN', line('UNKNOWN'), null],
-  ['UNKNOWN with addresses', line('UNKNOWN 203.0.113.9 10.0.0.1 1 2'), null],
-  ['UNKNOWN with anything', line('UNKNOWN \0\xff  -'), null],
-  ['UNKNOWN as long as a line may be', line(`UNKNOWN ${'x'.repeat(LONGEST_V1 - 16)}`), null],
-  ['v2 TCP4', binary(PROXY, TCP4, block4('203.0.113.9')), '203.0.113.9'],
-  ['v2 TCP4, the last address', binary(PROXY, TCP4, block4('255.255.255.255')), '255.255.255.255'],
-  ['v2 TCP6', binary(PROXY, TCP6, block6(V6)), '2001:db8::7'],
-  ['v2 TCP6 with an IPv4 client', binary(PROXY, TCP6, block6('00000000000000000000ffffcb007109')), '203.0.113.9'],
-  ['v2 with TLVs', binary(PROXY, TCP4, Buffer.concat([block4('203.0.113.9'), tlv(0x04, Buffer.alloc(7)), tlv(0x03, Buffer.alloc(4, 1)), tlv(0xea, Buffer.alloc(0))])), '203.0.113.9'],
-  ['v2 as long as it may be', binary(PROXY, TCP4, Buffer.concat([block4('203.0.113.9'), room(LONGEST_V2, block4('203.0.113.9'))])), '203.0.113.9'],
-  ['v2 LOCAL', binary(LOCAL, 0, Buffer.alloc(0)), null],
-  ['v2 LOCAL with addresses', binary(LOCAL, TCP4, block4('203.0.113.9')), null],
-  ['v2 LOCAL of a family that is not taken', binary(LOCAL, 0x31, Buffer.alloc(216)), null],
-  ['v2 UNSPEC', binary(PROXY, 0, Buffer.alloc(0)), null],
-  ['v2 UNSPEC with something in it', binary(PROXY, 0, Buffer.alloc(11, 7)), null],
+/** What is taken, with the address and port it gives. */
+const TAKEN: readonly (readonly [what: string, header: Buffer, address: string | null, port: number])[] = [
+  ['TCP4', line('TCP4 203.0.113.9 10.0.0.1 56324 443'), '203.0.113.9', 56324],
+  ['the longest TCP4', line('TCP4 255.255.255.255 255.255.255.255 65535 65535'), '255.255.255.255', 65535],
+  ['port 0', line('TCP4 203.0.113.9 10.0.0.1 0 0'), '203.0.113.9', 0],
+  ['TCP6', line('TCP6 2001:db8::7 2001:db8::1 56324 443'), '2001:db8::7', 56324],
+  ['TCP6 written at length and in capitals', line('TCP6 2001:0DB8:0000:0000:0000:0000:0000:0007 ::1 1 2'), '2001:db8::7', 1],
+  ['TCP6 with an IPv4 client', line('TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 1 2'), '203.0.113.9', 1],
+  ['TCP6 with an IPv4 client in hexadecimal', line('TCP6 ::FFFF:cb00:7109 ::1 1 2'), '203.0.113.9', 1],
+  ['TCP6 with the address before the mapped ones', line('TCP6 ::fffe:cb00:7109 ::1 1 2'), '::fffe:cb00:7109', 1],
+  ['the longest TCP6', line(`TCP6 ${'ffff:'.repeat(7)}ffff ${'ffff:'.repeat(7)}ffff 65535 65535`), 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 65535],
+  ['UNKNOWN', line('UNKNOWN'), null, 0],
+  ['UNKNOWN with addresses', line('UNKNOWN 203.0.113.9 10.0.0.1 1 2'), null, 0],
+  ['UNKNOWN with anything', line('UNKNOWN \0\xff  -'), null, 0],
+  ['UNKNOWN as long as a line may be', line(`UNKNOWN ${'x'.repeat(LONGEST_V1 - 16)}`), null, 0],
+  ['v2 TCP4', binary(PROXY, TCP4, block4('203.0.113.9')), '203.0.113.9', 8080],
+  ['v2 TCP4, the last address', binary(PROXY, TCP4, block4('255.255.255.255')), '255.255.255.255', 8080],
+  ['v2 TCP6', binary(PROXY, TCP6, block6(V6)), '2001:db8::7', 8080],
+  ['v2 TCP6 with an IPv4 client', binary(PROXY, TCP6, block6('00000000000000000000ffffcb007109')), '203.0.113.9', 8080],
+  ['v2 with TLVs', binary(PROXY, TCP4, Buffer.concat([block4('203.0.113.9'), tlv(0x04, Buffer.alloc(7)), tlv(0x03, Buffer.alloc(4, 1)), tlv(0xea, Buffer.alloc(0))])), '203.0.113.9', 8080],
+  ['v2 as long as it may be', binary(PROXY, TCP4, Buffer.concat([block4('203.0.113.9'), room(LONGEST_V2, block4('203.0.113.9'))])), '203.0.113.9', 8080],
+  ['v2 LOCAL', binary(LOCAL, 0, Buffer.alloc(0)), null, 0],
+  ['v2 LOCAL with addresses', binary(LOCAL, TCP4, block4('203.0.113.9')), null, 0],
+  ['v2 LOCAL of a family that is not taken', binary(LOCAL, 0x31, Buffer.alloc(216)), null, 0],
+  ['v2 UNSPEC', binary(PROXY, 0, Buffer.alloc(0)), null, 0],
+  ['v2 UNSPEC with something in it', binary(PROXY, 0, Buffer.alloc(11, 7)), null, 0],
 ];
 
 /** What is refused, with a word of the reason. */
@@ -97,8 +97,8 @@ const REFUSED: readonly (readonly [what: string, bytes: Buffer, because: RegExp]
 ];
 
 t.test('is taken, alone and with the first bytes of the connection behind it', async (t) => {
-  for (const [what, header, address] of TAKEN) {
-    const expected = { address, length: header.length };
+  for (const [what, header, address, port] of TAKEN) {
+    const expected = { address, port, length: header.length };
     t.strictSame(readProxyHeader(header), expected, what);
     for (const next of ['\r\n', 'CONNECT eco:443 HTTP/1.1\r\n\r\n', '\x16\x03\x01', '\n']) {
       t.strictSame(readProxyHeader(Buffer.concat([header, Buffer.from(next, 'latin1')])), expected, `${what}, then ${JSON.stringify(next)}`);

@@ -51,23 +51,23 @@ t.test('a trusted peer is believed', async (t) => {
   const reader = createPeerReader(config(BOTH));
   const socket = await accept(t, TRUSTED);
   t.equal(reader.trusts(socket), true);
-  for (const [what, headers, address, sans = []] of BELIEVED) t.strictSame(reader.read(socket, headers), { address, sans }, what);
+  for (const [what, headers, address, sans = []] of BELIEVED) t.strictSame(reader.read(socket, headers), { address, port: headers.includes(XFF) || headers.includes('x-FORWARDED-for') ? 0 : socket.remotePort, sans }, what);
 });
 
 t.test('its neighbour is not, whatever it says', async (t) => {
   const reader = createPeerReader(config(BOTH));
   const socket = await accept(t, STRANGER);
   t.equal(reader.trusts(socket), false);
-  for (const [what, headers] of [...BELIEVED, ...UNREADABLE]) t.strictSame(reader.read(socket, headers), { address: STRANGER, sans: [] }, what);
+  for (const [what, headers] of [...BELIEVED, ...UNREADABLE]) t.strictSame(reader.read(socket, headers), { address: STRANGER, port: socket.remotePort, sans: [] }, what);
 });
 
 t.test('of a trusted peer only that is believed which the listener names', async (t) => {
   const socket = await accept(t, TRUSTED);
   const headers = [XFF, '203.0.113.9', XFCC, 'DNS=otel.dynatrace-sit.svc'];
-  t.strictSame(createPeerReader(config([])).read(socket, headers), { address: TRUSTED, sans: [] });
-  t.strictSame(createPeerReader(config(['x-forwarded-for'])).read(socket, headers), { address: '203.0.113.9', sans: [] });
-  t.strictSame(createPeerReader(config(['x-forwarded-client-cert'])).read(socket, headers), { address: TRUSTED, sans: ['DNS:otel.dynatrace-sit.svc'] });
-  t.strictSame(createPeerReader(config(BOTH, [])).read(socket, headers), { address: TRUSTED, sans: [] }, 'nobody is trusted');
+  t.strictSame(createPeerReader(config([])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: [] });
+  t.strictSame(createPeerReader(config(['x-forwarded-for'])).read(socket, headers), { address: '203.0.113.9', port: 0, sans: [] });
+  t.strictSame(createPeerReader(config(['x-forwarded-client-cert'])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: ['DNS:otel.dynatrace-sit.svc'] });
+  t.strictSame(createPeerReader(config(BOTH, [])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: [] }, 'nobody is trusted');
 });
 
 const UNREADABLE: readonly (readonly [what: string, headers: readonly string[], because: RegExp])[] = [
@@ -99,18 +99,18 @@ t.test('what a trusted peer says and cannot be read is a fault that says what', 
 t.test('behind a PROXY header its client is the peer, and is trusted or not by its own address', async (t) => {
   const reader = createPeerReader(config(BOTH));
   const socket = await accept(t, TRUSTED);
-  noteProxyHeader(socket, { address: '203.0.113.9', length: 48 });
-  t.strictSame(connectionPeer(socket), { address: '203.0.113.9', sans: [] });
+  noteProxyHeader(socket, { address: '203.0.113.9', port: 56324, length: 48 });
+  t.strictSame(connectionPeer(socket), { address: '203.0.113.9', port: 56324, sans: [] });
   t.equal(proxyHeaderLength(socket), 48);
   t.equal(reader.trusts(socket), false);
-  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '203.0.113.9', sans: [] }, 'a stranger');
-  noteProxyHeader(socket, { address: '10.9.0.7', length: 48 });
-  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '198.51.100.1', sans: [] }, 'another trusted peer');
+  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '203.0.113.9', port: 56324, sans: [] }, 'a stranger');
+  noteProxyHeader(socket, { address: '10.9.0.7', port: 7, length: 48 });
+  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '198.51.100.1', port: 0, sans: [] }, 'another trusted peer');
 });
 
 t.test('a peer that speaks for itself stays who it is', async (t) => {
   const socket = await accept(t, TRUSTED);
-  noteProxyHeader(socket, { address: null, length: 15 });
+  noteProxyHeader(socket, { address: null, port: 0, length: 15 });
   t.equal(connectionPeer(socket).address, TRUSTED);
   t.equal(proxyHeaderLength(socket), 15);
 });
