@@ -30,6 +30,9 @@ const config: PolicyConfig = {
     tls: { ca: null, cert: null, key: null, serverName: null },
     report: false,
     tunnelSni: 'report',
+    via: [],
+    resolve: 'here',
+    proxyProtocol: 'off',
   })),
   rules: indexes.map((index) => ({
     ...rule,

@@ -281,7 +281,7 @@ export class Egress {
 }
 
 /** What the connections of a pool depend on. Methods and paths do not belong here: they are decided for each request. */
-function poolTerms({ hosts, ports, addresses, tls, report }: DestinationConfig, { limits, timeouts }: EgressTerms['config']): unknown {
+function poolTerms({ hosts, ports, addresses, tls, report, via, resolve, proxyProtocol }: DestinationConfig, { limits, timeouts }: EgressTerms['config']): unknown {
   const { upstreamConnections, upstreamQueue, headerBytes } = limits;
-  return [hosts, ports, addresses, tls, report, upstreamConnections, upstreamQueue, headerBytes, timeouts];
+  return [hosts, ports, addresses, tls, report, via, resolve, proxyProtocol, upstreamConnections, upstreamQueue, headerBytes, timeouts];
 }

@@ -96,6 +96,33 @@ export interface UpstreamTlsConfig {
   readonly serverName: string | null;
 }
 
+/** A parent proxy: CONNECT over plain TCP or TLS, or SOCKS5 (RFC 1928). */
+export interface ParentConfig {
+  readonly scheme: 'http' | 'https' | 'socks5';
+  /** Canonical, as in Destination.hosts. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What a parent is shown; read from a file, and shown to nobody else. */
+export type HopCredentials = { readonly kind: 'basic'; readonly user: string; readonly password: string } | { readonly kind: 'bearer'; readonly token: string };
+
+/** One hop on the way to an upstream: a parent proxy, with others that take its place. */
+export interface HopConfig {
+  readonly name: string;
+  /** In order of preference; at least one. */
+  readonly parents: readonly ParentConfig[];
+  /** CIDRs that are the only addresses the parents may have; null: any unicast but loopback and link-local. */
+  readonly addresses: readonly string[] | null;
+  readonly credentials: HopCredentials | null;
+  /** Towards https parents. */
+  readonly tls: UpstreamTlsConfig;
+  /** For each step on this hop: TCP, TLS, its answer. */
+  readonly connect: number;
+  /** A parent that failed is passed over this long. */
+  readonly coolDown: number;
+}
+
 export interface DestinationConfig {
   readonly name: string;
   /** Canonical: lower case, no trailing dot, A-labels; exact, or `*.suffix` for the names below it. IP literals without brackets. */
@@ -115,6 +142,12 @@ export interface DestinationConfig {
   readonly report: boolean;
   /** Whether the ClientHello inside a tunnel has to name the host that was asked for. */
   readonly tunnelSni: 'require' | 'report' | 'off';
+  /** Parents on the way, nearest to us first; empty: none. Those of one name are one object. */
+  readonly via: readonly HopConfig[];
+  /** Who resolves the host when there are hops: we, and the last parent is asked for a judged address; or that parent. */
+  readonly resolve: 'here' | 'parent';
+  /** Header by which each connection tells the upstream whom it is for. */
+  readonly proxyProtocol: 'off' | 'v1' | 'v2';
 }
 
 export interface RuleConfig {
@@ -128,6 +161,46 @@ export interface RuleConfig {
   readonly until: number | null;
   /** What this rule would refuse of its clients and destinations passes, and is reported. */
   readonly report: boolean;
+}
+
+/** Which source address the partner has to see, and how it is proven. */
+export interface SourceIpConfig {
+  /** Canonical addresses, any of which is right; empty: what is seen is told and not judged. */
+  readonly expected: readonly string[];
+  readonly probe: ProbeConfig | null;
+  /** Not ready while the address is wrong or not known. */
+  readonly gateReadiness: boolean;
+}
+
+/** An endpoint that answers with the address it saw. */
+export interface ProbeConfig {
+  readonly scheme: 'http' | 'https';
+  /** Canonical, as in Destination.hosts. */
+  readonly host: string;
+  readonly port: number;
+  /** With its query. */
+  readonly path: string;
+  readonly every: number;
+  readonly timeout: number;
+  /** Member of the JSON answer that holds the address, `a.b` inside another; null: the answer is the address. */
+  readonly field: string | null;
+  /** As for a destination. */
+  readonly via: readonly HopConfig[];
+  readonly addresses: readonly string[] | null;
+  readonly tls: UpstreamTlsConfig;
+}
+
+/** Ports of the one source address that the NAT has for connections to one upstream address and port. */
+export interface NatConfig {
+  /** Of a node; null: counted, not limited. */
+  readonly ports: number | null;
+  /** Replicas that share them. */
+  readonly replicasPerNode: number;
+  /** How long a port stays taken after its connection. */
+  readonly timeWait: number;
+  readonly whenExhausted: 'refuse' | 'queue';
+  /** Longest wait for a port, with `queue`. */
+  readonly queueFor: number;
 }
 
 export interface DnsConfig {
@@ -214,6 +287,10 @@ export interface Config {
   readonly clients: readonly ClientConfig[];
   readonly destinations: readonly DestinationConfig[];
   readonly rules: readonly RuleConfig[];
+  readonly hops: readonly HopConfig[];
+  /** Null: nothing is expected and nothing is asked. */
+  readonly sourceIp: SourceIpConfig | null;
+  readonly nat: NatConfig;
   readonly dns: DnsConfig;
   readonly headers: HeadersConfig;
   readonly limits: LimitsConfig;

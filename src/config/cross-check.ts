@@ -2,6 +2,7 @@
 import ipaddr from 'ipaddr.js';
 import { formatAuthority } from '../target/host.ts';
 import { checkIdentities } from './check-identities.ts';
+import { checkWays } from './check-ways.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
 import { quote, suggest, type Complain, type Path } from './finding.ts';
@@ -15,10 +16,11 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkOwnNames(draft, complain);
   checkClaims(draft, complain);
   checkGateways(draft, complain);
+  checkWays(draft, complain);
 }
 
 function checkNames(draft: Draft, complain: Complain): void {
-  for (const [section, names] of [['clients', draft.clients.keys()], ['destinations', draft.destinations.keys()]] as const) {
+  for (const [section, names] of [['clients', draft.clients.keys()], ['destinations', draft.destinations.keys()], ['hops', draft.hops.keys()]] as const) {
     for (const name of names) {
       const read = readName(name);
       if ('problem' in read) complain([section, name], read.problem, read.instead, 'key');

@@ -3,7 +3,7 @@
  * the checks across parts still run and every fault is told at once.
  */
 import * as z from 'zod';
-import { CLIENT, DESTINATION, LENIENT, LISTENERS, RULE, TLS_SERVER } from './schema.ts';
+import { CLIENT, DESTINATION, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
 
 /** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -18,6 +18,9 @@ export interface Draft {
   readonly destinations: ReadonlyMap<string, Loose<typeof DESTINATION>>;
   /** By position. */
   readonly rules: readonly Loose<typeof RULE>[];
+  readonly hops: ReadonlyMap<string, Loose<typeof HOP>>;
+  readonly sourceIp: Loose<typeof SOURCE_IP>;
+  readonly probe: Loose<typeof PROBE>;
 }
 
 export function draftOf(value: unknown): Draft {
@@ -29,6 +32,9 @@ export function draftOf(value: unknown): Draft {
     clients: entries(CLIENT, file['clients']),
     destinations: entries(DESTINATION, file['destinations']),
     rules: rules.map((rule) => loosely(RULE, rule)),
+    hops: entries(HOP, file['hops']),
+    sourceIp: loosely(SOURCE_IP, file['sourceIp']),
+    probe: loosely(PROBE, asRecord(file['sourceIp'])['probe']),
   };
 }
 

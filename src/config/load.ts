@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Config, UpstreamTlsConfig } from './config.ts';
+import type { Config } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './explain.ts';
@@ -19,7 +19,8 @@ import { readTlsServer } from './read-tls-server.ts';
 import { readTree, type Place, type Tree } from './read-tree.ts';
 import { readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
-import { describeReadError, readTlsFiles, type ReadFile, type TlsReading } from './tls-files.ts';
+import { readWayFiles } from './read-way-files.ts';
+import { describeReadError, type ReadFile, type TlsReading } from './tls-files.ts';
 import { warnAbout } from './warnings.ts';
 
 export interface LoadOptions {
@@ -59,8 +60,6 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
   return { ok: true, config, hash: hashOf(config), warnings: locateAll(warnings.found, source) };
 }
 
-const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
-
 function readContent(tree: Tree, reading: TlsReading): Config | null {
   const { complain } = reading;
   const content = FILE.safeParse(tree.value, { error: explainIssue });
@@ -68,10 +67,7 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
 
   const draft = draftOf(tree.value);
   crossCheck(draft, complain);
-  const tls = new Map<string, UpstreamTlsConfig>();
-  for (const [name, destination] of draft.destinations) {
-    if (destination.tls !== undefined) tls.set(name, readTlsFiles(destination.tls, ['destinations', name, 'tls'], reading));
-  }
+  const files = readWayFiles(draft, reading);
   const tlsServer = readTlsServer(draft.tlsServer, ['tlsServer'], reading);
   for (const [name, { tokens }] of draft.clients) {
     tokens?.forEach((token, index) => {
@@ -79,7 +75,7 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
     });
   }
   if (!content.success) return null;
-  return normalise(content.data, { tlsOf: (name) => tls.get(name) ?? NO_TLS, tlsServer, locateFile: (path) => resolve(reading.directory, path) });
+  return normalise(content.data, { files, tlsServer, locateFile: (path) => resolve(reading.directory, path) });
 }
 
 function collect(): { found: Complaint[]; complain: Complain } {

@@ -1,17 +1,20 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, Form, ListenerConfig, RuleConfig, TlsServerConfig, TokenConfig, UpstreamTlsConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, HopConfig, ListenerConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { WayFiles } from './read-way-files.ts';
 import type { FileContent } from './schema.ts';
 
 export interface NormaliseOptions {
-  /** The files of a destination, read before. */
-  readonly tlsOf: (destination: string) => UpstreamTlsConfig;
+  /** Of destinations, hops and the probe, read before. */
+  readonly files: WayFiles;
   /** Likewise. */
   readonly tlsServer: TlsServerConfig | null;
   /** Makes the path of a file in the configuration absolute. */
   readonly locateFile: (path: string) => string;
 }
 
-export function normalise(content: FileContent, { tlsOf, tlsServer, locateFile }: NormaliseOptions): Config {
+export function normalise(content: FileContent, { files, tlsServer, locateFile }: NormaliseOptions): Config {
+  const hops = new Map(Object.entries(content.hops).map(([name, hop]) => [name, readHop(name, hop, files)]));
+  const way = (via: readonly string[] = []): HopConfig[] => via.map((name) => hops.get(name)).filter((hop) => hop !== undefined);
   const destinations = Object.entries(content.destinations).map(([name, entry]): DestinationConfig => ({
     name,
     hosts: distinct(entry.hosts),
@@ -21,9 +24,12 @@ export function normalise(content: FileContent, { tlsOf, tlsServer, locateFile }
     gateway: entry.gateway === undefined ? null : { prefix: entry.gateway.prefix, ...entry.gateway.url },
     methods: orNull(entry.http.methods),
     paths: orNull(entry.http.paths),
-    tls: tlsOf(name),
+    tls: files.tls('destinations', name),
     report: entry.report,
     tunnelSni: entry.tunnelSni,
+    via: way(entry.via),
+    resolve: entry.resolve,
+    proxyProtocol: entry.proxyProtocol,
   }));
 
   return freeze<Config>({
@@ -57,6 +63,9 @@ export function normalise(content: FileContent, { tlsOf, tlsServer, locateFile }
         report: rule.report,
       }),
     ),
+    hops: [...hops.values()],
+    sourceIp: readSourceIp(content.sourceIp, way, files),
+    nat: { ...content.nat, ports: content.nat.ports ?? null },
     dns: { servers: distinct(content.dns.servers ?? []), ttl: content.dns.ttl, staleFor: content.dns.staleFor },
     headers: content.headers,
     limits: content.limits,
@@ -69,6 +78,21 @@ type ListenerContent<F extends Form> = Omit<FileContent['listeners']['tls'][numb
 
 function readListener<F extends Form>({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }: ListenerContent<F>): ListenerConfig & { readonly forms: readonly F[] } {
   return { ...address, forms: distinct(forms), trustedPeers: distinct(trustedPeers), proxyProtocol, believe: distinct(believe) };
+}
+
+function readHop(name: string, { url, addresses, connect, coolDown }: FileContent['hops'][string], files: WayFiles): HopConfig {
+  return { name, parents: url, addresses: orNull(addresses), credentials: files.credentials(name), tls: files.tls('hops', name), connect, coolDown };
+}
+
+/** Null when the section asks for nothing, as it does while its variables are empty. */
+function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'], way: (via?: readonly string[]) => HopConfig[], files: WayFiles): SourceIpConfig | null {
+  const { url, via, addresses, field, every, timeout } = probe;
+  if (expected === undefined && url === undefined) return null;
+  return {
+    expected: distinct(expected ?? []),
+    probe: url === undefined ? null : { ...url, every, timeout, field: field ?? null, via: way(via), addresses: orNull(addresses), tls: files.tls('sourceIp', 'probe') },
+    gateReadiness,
+  };
 }
 
 type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];

@@ -31,6 +31,13 @@ export function readCidr(value: unknown): Read<string> {
   return { value: `${network.toString()}/${bits}` };
 }
 
+/** One IP address, given back canonical. */
+export function readAddress(value: unknown): Read<string> {
+  const range = readCidr(value);
+  if ('value' in range && typeof value === 'string' && !value.includes('/')) return { value: range.value.replace(/\/\d+$/, '') };
+  return wrong(`${show(value)} is not an address.`, 'Write one IP address, like 34.123.45.67.');
+}
+
 /** `0.0.0.0:8080` or `[::]:8080`; port 0 lets the system choose. */
 export function readListenAddress(value: unknown): Read<ListenAddress> {
   const text = typeof value === 'number' ? String(value) : value;

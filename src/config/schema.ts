@@ -5,8 +5,9 @@
  */
 import * as z from 'zod';
 import { type Form, FORMS, HTTP_FORMS, PEER_HEADERS } from './config.ts';
-import { readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
+import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
 import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
+import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
 import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
 import { readDuration, readInteger, readName, readPort, readSize, readText, type Read } from './read-scalar.ts';
 import { readMoment } from './read-time.ts';
@@ -128,6 +129,18 @@ export const CLIENT = {
 
 const client = needs(z.strictObject(CLIENT), (kinds) => (Object.values(kinds).every((kind) => kind === undefined) ? 'addresses' : null));
 
+const upstreamTls = z
+  .strictObject({
+    caFile: scalar(readText).optional(),
+    certFile: scalar(readText).optional(),
+    keyFile: scalar(readText).optional(),
+    serverName: scalar(readServerName).optional(),
+  })
+  .prefault({});
+
+/** What the names mean, cross-check.ts finds out. */
+const via = listOf(scalar(readText)).optional();
+
 export const DESTINATION = {
   hosts: listOf(scalar(readHostPattern)),
   ports: listOf(scalar(readPort)),
@@ -137,17 +150,46 @@ export const DESTINATION = {
   http: z
     .strictObject({ methods: listOf(scalar(readMethod)).optional(), paths: listOf(scalar(readPathPattern)).optional() })
     .prefault({}),
-  tls: z
-    .strictObject({
-      caFile: scalar(readText).optional(),
-      certFile: scalar(readText).optional(),
-      keyFile: scalar(readText).optional(),
-      serverName: scalar(readServerName).optional(),
-    })
-    .prefault({}),
+  tls: upstreamTls,
   report: z.boolean().prefault(false),
   tunnelSni: z.enum(['require', 'report', 'off']).prefault('report'),
+  via,
+  resolve: z.enum(['here', 'parent']).prefault('here'),
+  proxyProtocol: z.enum(['off', 'v1', 'v2']).prefault('off'),
 };
+
+export const HOP = {
+  url: listOf(scalar(readParentUrl)),
+  addresses: listOf(scalar(readCidr)).optional(),
+  credentialsFile: scalar(readText).optional(),
+  tls: upstreamTls,
+  connect: duration.prefault('5s'),
+  coolDown: durationOrZero.prefault('30s'),
+};
+
+export const PROBE = {
+  url: scalar(readProbeUrl).optional(),
+  every: duration.prefault('60s'),
+  timeout: duration.prefault('10s'),
+  field: scalar(readField).optional(),
+  via,
+  addresses: listOf(scalar(readCidr)).optional(),
+  tls: upstreamTls,
+};
+
+export const SOURCE_IP = {
+  expected: listOf(scalar(readAddress)).optional(),
+  probe: z.strictObject(PROBE).prefault({}),
+  gateReadiness: z.boolean().prefault(false),
+};
+
+const nat = z.strictObject({
+  ports: scalar(readInteger(1, 64_512)).optional(),
+  replicasPerNode: scalar(readInteger(1, 1000)).prefault(1),
+  timeWait: durationOrZero.prefault('120s'),
+  whenExhausted: z.enum(['refuse', 'queue']).prefault('refuse'),
+  queueFor: duration.prefault('5s'),
+});
 
 /** What the names mean, cross-check.ts finds out. */
 export const RULE = {
@@ -216,6 +258,9 @@ export const FILE = z.strictObject({
   clients: z.record(z.string(), client).prefault({}),
   destinations: z.record(z.string(), z.strictObject(DESTINATION)).prefault({}),
   rules: z.array(z.strictObject(RULE)).prefault([]),
+  hops: z.record(z.string(), z.strictObject(HOP)).prefault({}),
+  sourceIp: z.strictObject(SOURCE_IP).prefault({}),
+  nat: nat.prefault({}),
   dns: dns.prefault({}),
   headers: headers.prefault({}),
   limits: limits.prefault({}),

@@ -16,6 +16,7 @@ export function warnAbout(config: Config, now: number, warn: Complain): void {
   warnAboutUnused(config, warn);
   warnAboutClients(config, warn);
   warnAboutCertificates(config, warn);
+  warnAboutProof(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
 }
 
@@ -84,6 +85,12 @@ function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: 
     const instead = 'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
     warn(['clients', name, 'certificates'], `No listener gets to know a certificate: nobody is ever ${name}.`, instead, 'key');
   }
+}
+
+function warnAboutProof({ sourceIp }: Config, warn: Complain): void {
+  if (sourceIp === null) return;
+  if (sourceIp.probe === null) warn(['sourceIp', 'expected'], 'Nobody is asked which address is seen, so nothing proves it.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
+  else if (sourceIp.expected.length === 0) warn(['sourceIp', 'probe'], 'The address that is seen is told, and judged by nobody.', 'Add sourceIp.expected.', 'key');
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */

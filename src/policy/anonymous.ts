@@ -13,4 +13,7 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   tls: { ca: null, cert: null, key: null, serverName: null },
   report: true,
   tunnelSni: 'report',
+  via: [],
+  resolve: 'here',
+  proxyProtocol: 'off',
 });

@@ -35,6 +35,8 @@ function destinationContent(destination: DestinationConfig): unknown[] {
     sorted(destination.paths),
     destination.report,
     destination.tunnelSni,
+    destination.via.map(({ name }) => name),
+    destination.resolve,
   ];
 }
 

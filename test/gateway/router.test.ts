@@ -19,6 +19,9 @@ function destination(name: string, gateway: Partial<GatewayConfig> & { prefix: s
     paths: null,
     report: false,
     tunnelSni: 'report',
+    via: [],
+    resolve: 'here',
+    proxyProtocol: 'off',
     tls: { ca: null, cert: null, key: null, serverName: null },
   };
 }
