@@ -34,7 +34,7 @@ import { IdleClock } from './relay/idle-clock.ts';
 import { formatAuthority } from './target/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
-import { namePolicy } from './telemetry/policy-names.ts';
+import { describePolicy } from './telemetry/policy-facts.ts';
 import { createRequestIds } from './telemetry/request-id.ts';
 import { VERSION } from './version.ts';
 
@@ -99,7 +99,7 @@ class RunningService implements Service {
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
     const policy = compilePolicy(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: namePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#lookup = deps.lookup ?? null;
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
@@ -220,7 +220,7 @@ class RunningService implements Service {
     this.#forms.adopt({ config, gateway });
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
-    this.#telemetry.policyChanged(namePolicy(config, policy.hash));
+    this.#telemetry.policyChanged(describePolicy(config, policy.hash));
     let cut = 0;
     const now = Date.now();
     for (const visit of this.#context.visits) if (visit.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;

@@ -3,7 +3,7 @@
  * the configuration. A name the configuration does not hold counts under `-`,
  * so nothing a client sends can add a series.
  */
-import type { Form } from '../config/config.ts';
+import type { Form, LimitsConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { Outcome } from './outcome.ts';
@@ -14,11 +14,12 @@ export const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 export const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
-/** The names that may become label values. */
-export interface PolicyNames {
+/** What a configuration lets the metrics say: names that may become label values, and numbers of its own. */
+export interface PolicyFacts {
   readonly hash: string;
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
+  readonly limits: Pick<LimitsConfig, 'connections' | 'tunnels'>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
 }
@@ -64,6 +65,7 @@ export class Cells {
   clientConnections = 0;
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
   policyHash = '';
+  limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
   certificates: ReadonlyMap<string, number> = new Map();
   readonly destinations = new Map<string, DestinationCells>();
   readonly #unknown = new DestinationCells();
@@ -74,8 +76,9 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
-  adopt({ hash, clients, destinations, certificates }: PolicyNames): void {
+  adopt({ hash, clients, destinations, limits, certificates }: PolicyFacts): void {
     this.policyHash = hash;
+    this.limits = limits;
     this.certificates = certificates;
     for (const name of clients) this.#clients.add(name);
     for (const name of destinations) {

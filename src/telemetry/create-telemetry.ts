@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream';
 import type { Registry } from 'prom-client';
 import type { LogConfig } from '../config/config.ts';
 import { writeAccess } from './access-log.ts';
-import type { PolicyNames } from './cells.ts';
+import type { PolicyFacts } from './cells.ts';
 import { createLogSink } from './log-sink.ts';
 import type { LogSinkOptions } from './log-sink.ts';
 import { createLogger } from './logger.ts';
@@ -18,7 +18,7 @@ const RESERVED = new Set(['level', 'time', 'msg']);
 
 export interface TelemetryOptions {
   readonly log: LogConfig;
-  readonly policy: PolicyNames;
+  readonly policy: PolicyFacts;
   /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
   readonly output: Writable & { readonly isTTY?: boolean };
   readonly version: string;

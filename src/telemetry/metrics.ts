@@ -1,7 +1,7 @@
 /** Counts what the data path tells; prom-client reads the counts when it is scraped. docs/metrics.md lists every metric. */
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import type { AccessRecord } from './access-record.ts';
-import type { FormCells, FormName, PolicyNames } from './cells.ts';
+import type { FormCells, FormName, PolicyFacts } from './cells.ts';
 import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
 import type { Outcome } from './outcome.ts';
@@ -12,7 +12,7 @@ import type { Telemetry } from './telemetry.ts';
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 
 export interface MetricsOptions {
-  readonly policy: PolicyNames;
+  readonly policy: PolicyFacts;
   readonly version: string;
   /** Log lines lost so far; asked for at every scrape. */
   readonly droppedLogLines?: () => number;
@@ -71,8 +71,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     clientConnections: (change) => {
       cells.clientConnections += change;
     },
-    policyChanged: (names) => {
-      cells.adopt(names);
+    policyChanged: (facts) => {
+      cells.adopt(facts);
     },
     policyReloaded: (result) => {
       cells.reloads[result] += 1;
@@ -187,6 +187,11 @@ function registerUpstreams(registry: Registry, cells: Cells): void {
 function registerPolicy(registry: Registry, cells: Cells): void {
   gauge(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
     set({ hash: cells.policyHash }, 1);
+  });
+  gauge(registry, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
+    const { connections, tunnels } = cells.limits;
+    set({ limit: 'connections' }, connections);
+    set({ limit: 'tunnels' }, tunnels);
   });
   gauge(registry, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);

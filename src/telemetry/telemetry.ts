@@ -5,7 +5,7 @@
 import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
-import type { PolicyNames, ReloadResult } from './cells.ts';
+import type { PolicyFacts, ReloadResult } from './cells.ts';
 
 export type ConnectPhase = 'dns' | 'tcp' | 'tls';
 
@@ -28,7 +28,7 @@ export interface Telemetry {
   /** A client connection opened or closed (+1, -1). */
   clientConnections(change: number): void;
   /** Another policy is in force: its names may become labels. */
-  policyChanged(names: PolicyNames): void;
+  policyChanged(facts: PolicyFacts): void;
   /** A configuration was offered to the running proxy. */
   policyReloaded(result: ReloadResult): void;
   /** Something an operator should see: one line, with fields that are safe to print. */

@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { namePolicy } from '../../src/telemetry/policy-names.ts';
+import { describePolicy } from '../../src/telemetry/policy-facts.ts';
 import { startLab } from '../support/lab.ts';
 import type { Scrape } from '../support/prometheus.ts';
 
@@ -25,12 +25,17 @@ t.test('every configured file with certificates tells when the first of them exp
       { name: 'chain', ...tls({ cert: `# ours\n${later.certPem}\n${soon.certPem}`, ca: later.certPem }) },
       { name: 'plain', ...tls({}) },
     ],
+    hops: [{ name: 'activegateway', ...tls({ ca: soon.certPem }) }],
+    sourceIp: { probe: tls({ ca: later.certPem }) },
+    limits: {},
     tlsServer: { cert: soon.certPem, clientCa: null },
-  } as unknown as Parameters<typeof namePolicy>[0];
-  t.strictSame(Object.fromEntries(namePolicy(described, 'hash').certificates), {
+  } as unknown as Parameters<typeof describePolicy>[0];
+  t.strictSame(Object.fromEntries(describePolicy(described, 'hash').certificates), {
     'tlsServer.certFile': seconds(SOON),
     'destinations.chain.tls.certFile': seconds(SOON),
     'destinations.chain.tls.caFile': seconds(LATER),
+    'hops.activegateway.tls.caFile': seconds(SOON),
+    'sourceIp.probe.tls.caFile': seconds(LATER),
   });
 });
 
@@ -45,4 +50,20 @@ t.test('a running proxy tells it, and anew after a reload', async (t) => {
     draft.destinations.eco['tls'] = { certFile: 'client.pem', keyFile: 'client.key' };
   });
   t.strictSame(expiries(await lab.scrape()), { 'destinations.eco.tls.certFile': seconds(SOON) }, 'what is no longer configured is gone');
+});
+
+t.test('limits are told beside what they limit, and anew after a reload', async (t) => {
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.limits['tunnels'] = 7;
+    },
+  });
+  const limit = async (name: string): Promise<number | undefined> => (await lab.scrape()).samples.get(`eco_egress_limit{limit="${name}"}`);
+  t.equal(await limit('tunnels'), 7);
+  await lab.reload((draft) => {
+    draft.limits['tunnels'] = 8;
+    draft.limits['connections'] = 100;
+  });
+  t.equal(await limit('tunnels'), 8);
+  t.equal(await limit('connections'), 100);
 });
