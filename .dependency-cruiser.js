@@ -24,7 +24,7 @@ export const MAY_IMPORT = {
   'admin/': ['config/config', 'explain/', 'telemetry/safe-text'],
   'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
-  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'target/', 'telemetry/'],
+  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'relay/pools', 'target/', 'telemetry/'],
   service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'target/', 'telemetry/', 'version'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'cli/': ['config/', 'demo/', 'explain/format-answer', 'identity/basic', 'service', 'target/'],

@@ -16,6 +16,7 @@ import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
 import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
 import { UpstreamPool } from './relay/pool.ts';
+import { UpstreamPools } from './relay/pools.ts';
 import { formatAuthority } from './target/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
@@ -41,9 +42,6 @@ export interface Origin {
   readonly host: string;
   readonly port: number;
 }
-
-/** Above this many pools, the ones that hold nothing are forgotten: a wildcard host could name any number. */
-const POOLS_KEPT = 256;
 
 /** Leave to go out, for one request. Hold it while the request is under way, then `release` it. */
 export class Permit {
@@ -73,9 +71,7 @@ export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
   #guards = new Map<DestinationConfig, AddressGuards>();
-  readonly #pools = new Map<string, { pool: UpstreamPool; destination: DestinationConfig }>();
-  /** Out of use since a reload, until their last exchange has ended. */
-  readonly #retired = new Set<UpstreamPool>();
+  readonly #pools = new UpstreamPools();
 
   constructor(options: EgressOptions) {
     this.#options = options;
@@ -99,18 +95,11 @@ export class Egress {
     this.#options = { ...before, ...terms };
     this.#limits.adopt(terms.config.limits);
     this.#guards = new Map();
-    const kept = (destination: DestinationConfig): boolean => {
+    this.#pools.sift((destination) => {
       const next = terms.config.destinations.find(({ name }) => name === destination.name);
       // What was dialled in report mode may be an address that enforcement refuses.
       return before.policy.mode === terms.policy.mode && next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
-    };
-    for (const [key, { pool, destination }] of this.#pools) {
-      if (kept(destination)) continue;
-      pool.retire();
-      this.#pools.delete(key);
-      this.#retired.add(pool);
-    }
-    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
+    });
   }
 
   /**
@@ -159,12 +148,13 @@ export class Egress {
 
   /**
    * Dials what a tunnel was permitted to. The caller owns the socket.
+   * @param clientPort 0 where it is not known
    * @throws {Fault} of the dial
    */
-  async openTunnel(permit: Permit, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
-    const { destination } = permit;
+  async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
+    const { destination, ask } = permit;
     const terms = this.#options;
-    const dialled = await this.#dial(destination, { host: permit.ask.host, port: permit.ask.port, tls: null }, signal);
+    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     // A reload meanwhile: the address was judged by terms that hold no longer.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address, Date.now());
     if (revoked !== null) {
@@ -183,30 +173,26 @@ export class Egress {
     return surveyAddresses(this.#guard(destination), await this.dialler.resolve(host, signal), port);
   }
 
-  /** The pool of connections for a permitted exchange: one for each destination and origin, whatever the form. */
+  /**
+   * The pool of connections for a permitted exchange: one for each destination
+   * and origin, whatever the form. Where a PROXY header names the client, one
+   * for each client too: what it sends must not come under another's name.
+   */
   pool(permit: Permit, origin: Origin): UpstreamPool {
     const { destination } = permit;
-    const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port}`;
-    const known = this.#pools.get(key);
-    if (known !== undefined) return known.pool;
-    if (this.#pools.size >= POOLS_KEPT) this.#forgetEmptyPools();
-    const pool = this.#createPool(destination, origin);
-    this.#pools.set(key, { pool, destination });
-    return pool;
+    const client = destination.proxyProtocol === 'off' ? '' : permit.ask.peer.address;
+    const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port} ${client}`;
+    return this.#pools.get(key, destination, () => this.#createPool(destination, origin, client));
   }
 
   /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
   retire(): void {
-    for (const pool of this.#allPools()) pool.retire();
+    this.#pools.retire();
   }
 
   /** Every pooled connection closes now. */
   destroy(): void {
-    for (const pool of this.#allPools()) pool.destroy();
-  }
-
-  #allPools(): UpstreamPool[] {
-    return [...Array.from(this.#pools.values(), ({ pool }) => pool), ...this.#retired];
+    this.#pools.destroy();
   }
 
   #decide(ask: Ask, record: AccessRecord): Verdict {
@@ -220,9 +206,10 @@ export class Egress {
     return verdict;
   }
 
-  #createPool(destination: DestinationConfig, origin: Origin): UpstreamPool {
+  #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
-    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null };
+    // From whatever port the client asks, its exchanges share these connections: none is the right one to name.
+    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, ...proxied(destination, client, 0) };
     return new UpstreamPool({
       origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
       size: limits.upstreamConnections,
@@ -272,12 +259,10 @@ export class Egress {
     }
     return guard;
   }
+}
 
-  #forgetEmptyPools(): void {
-    for (const [key, { pool }] of this.#pools) {
-      if (pool.empty) this.#pools.delete(key);
-    }
-  }
+function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {
+  return proxyProtocol === 'off' ? {} : { proxied: { version: proxyProtocol, address, port } };
 }
 
 /** What the connections of a pool depend on. Methods and paths do not belong here: they are decided for each request. */

@@ -58,7 +58,7 @@ async function dialled(changes: Partial<PolicyConfig>, addresses: readonly strin
   const record = new AccessRecord('id', 0, '10.8.1.4');
   try {
     const permit = door.admit(makeAsk({ host }), 'tunnels', record);
-    (await door.openTunnel(permit, record, new AbortController().signal)).destroy();
+    (await door.openTunnel(permit, 0, record, new AbortController().signal)).destroy();
     permit.release();
   } catch (error) {
     record.code = Fault.from(error).code;

@@ -141,7 +141,7 @@ export class HttpForms {
     const permit = this.#options.egress.admit(ask, 'tunnels', record);
     visit.hold(permit);
     const guard = createFrontingGuard(record, permit, this.#options.config);
-    void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, record, signal), guard);
+    void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, arrival.peer.port, record, signal), guard);
   }
 
   #serve(inquiry: ExchangeInquiry): void {

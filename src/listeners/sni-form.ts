@@ -53,7 +53,7 @@ export class SniForm {
       const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       visit.hold(permit);
-      void visit.startTunnel((signal) => egress.openTunnel(permit, record, signal), null);
+      void visit.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), null);
     } catch (error) {
       const fault = Fault.from(error);
       if (ech) fault.message += '; a second, encrypted name may be inside (ECH), which cannot be read here';

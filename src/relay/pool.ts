@@ -114,6 +114,11 @@ export class UpstreamPool {
     return this.#idle.length + this.#active.size + this.#opening.size + this.#waiting.length === 0;
   }
 
+  /** Nobody uses it or waits: idle connections are all it may have. */
+  get quiet(): boolean {
+    return this.#active.size + this.#opening.size + this.#waiting.length === 0;
+  }
+
   /** An idle connection, now active; null when there is none. */
   take(): PooledConnection | null {
     for (;;) {

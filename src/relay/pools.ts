@@ -1,0 +1,82 @@
+/** All pools of the proxy: found by what their connections have in common, bounded in number, and put out of use without harm to who uses them. */
+import type { DestinationConfig } from '../config/config.ts';
+import type { UpstreamPool } from './pool.ts';
+
+interface Kept {
+  readonly pool: UpstreamPool;
+  readonly destination: DestinationConfig;
+  /** Grows with each use of any pool. */
+  used: number;
+}
+
+/** A wildcard host could name any number of origins, and where a PROXY header names the client each client has pools of its own. */
+const POOLS_KEPT = 1024;
+
+export class UpstreamPools {
+  readonly #kept = new Map<string, Kept>();
+  /** Kept no more, until their last exchange has ended. */
+  readonly #retired = new Set<UpstreamPool>();
+  readonly #most: number;
+  #uses = 0;
+
+  /** @param most above this many, the one that has been out of use for longest closes its idle connections and is forgotten; those in use stay */
+  constructor(most = POOLS_KEPT) {
+    this.#most = most;
+  }
+
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  /** The pool under this key, made by `create` where there is none. */
+  get(key: string, destination: DestinationConfig, create: () => UpstreamPool): UpstreamPool {
+    this.#uses += 1;
+    const known = this.#kept.get(key);
+    if (known !== undefined) {
+      known.used = this.#uses;
+      return known.pool;
+    }
+    if (this.#kept.size >= this.#most) this.#makeRoom();
+    const pool = create();
+    this.#kept.set(key, { pool, destination, used: this.#uses });
+    return pool;
+  }
+
+  /** Pools whose destination `keeps` does not hold for keep no connection any more, and serve who uses them now. */
+  sift(keeps: (destination: DestinationConfig) => boolean): void {
+    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
+    for (const [key, { pool, destination }] of this.#kept) {
+      if (!keeps(destination)) this.#forget(key, pool);
+    }
+  }
+
+  /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
+  retire(): void {
+    for (const pool of this.#all()) pool.retire();
+  }
+
+  /** Every connection closes now. */
+  destroy(): void {
+    for (const pool of this.#all()) pool.destroy();
+  }
+
+  #all(): UpstreamPool[] {
+    return [...Array.from(this.#kept.values(), ({ pool }) => pool), ...this.#retired];
+  }
+
+  #makeRoom(): void {
+    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
+    let oldest: [key: string, kept: Kept] | null = null;
+    for (const [key, kept] of this.#kept) {
+      if (kept.pool.empty) this.#forget(key, kept.pool);
+      else if (kept.pool.quiet && (oldest === null || kept.used < oldest[1].used)) oldest = [key, kept];
+    }
+    if (this.#kept.size >= this.#most && oldest !== null) this.#forget(oldest[0], oldest[1].pool);
+  }
+
+  #forget(key: string, pool: UpstreamPool): void {
+    pool.retire();
+    this.#kept.delete(key);
+    this.#retired.add(pool);
+  }
+}

@@ -1,0 +1,116 @@
+/** Which pools are kept, and what becomes of those that are not. */
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import t, { type Test } from 'tap';
+import { type PooledConnection, UpstreamPool } from '../../src/relay/pool.ts';
+import { UpstreamPools } from '../../src/relay/pools.ts';
+import { listen } from '../support/listen.ts';
+import { makeDestination } from '../support/policy.ts';
+
+const ECO = makeDestination('eco', ['eco.example']);
+const OTHER = makeDestination('other', ['other.example']);
+
+interface Lab {
+  readonly pools: UpstreamPools;
+  /** The pool of a key; idle connections in all pools. */
+  readonly get: (key: string, destination?: typeof ECO) => UpstreamPool;
+  readonly open: (pool: UpstreamPool) => Promise<PooledConnection>;
+  readonly idle: () => number;
+}
+
+async function start(t: Test, most: number): Promise<Lab> {
+  const port = await listen(t, createServer());
+  let idle = 0;
+  const create = (): UpstreamPool =>
+    new UpstreamPool({
+      origin: `http://127.0.0.1:${port}`,
+      size: 2,
+      queue: 2,
+      queueTimeout: 10_000,
+      keepAlive: 10_000,
+      responseHeaders: 10_000,
+      body: 10_000,
+      headerBytes: 16_384,
+      open: async (signal) => {
+        const socket = connect(port, '127.0.0.1');
+        await once(socket, 'connect', { signal });
+        return { socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+      },
+      onChange: (_active, change) => {
+        idle += change;
+      },
+    });
+  const pools = new UpstreamPools(most);
+  t.teardown(() => {
+    pools.destroy();
+  });
+  return {
+    pools,
+    get: (key, destination = ECO) => pools.get(key, destination, create),
+    open: (pool) =>
+      new Promise((resolve, reject) => {
+        pool.wait({ onConnection: resolve, onNoConnection: reject });
+      }),
+    idle: () => idle,
+  };
+}
+
+t.test('one for each key', async (t) => {
+  const { pools, get } = await start(t, 10);
+  const one = get('a');
+  t.equal(get('a'), one);
+  t.not(get('b'), one);
+  t.equal(pools.size, 2);
+});
+
+t.test('beyond the bound the empty ones go first, then the one longest out of use; what is in use stays', async (t) => {
+  const { pools, get, open, idle } = await start(t, 3);
+  const [a, b, c] = [get('a'), get('b'), get('c')];
+  const busy = await open(a);
+  for (const pool of [b, c]) pool.release(await open(pool));
+  t.equal(idle(), 2);
+  t.equal(get('b'), b, 'used after c');
+  get('d');
+  t.equal(pools.size, 3);
+  t.equal(idle(), 1, 'the connection of c has closed');
+  t.equal(get('a'), a);
+  t.equal(get('b'), b);
+  t.not(get('c'), c, 'and d, which was empty, went for it');
+  t.equal(pools.size, 3);
+  t.equal(idle(), 1);
+
+  const busyToo = [await open(b), await open(get('c'))];
+  for (const key of ['e', 'f']) await open(get(key));
+  t.equal(pools.size, 5, 'requests under way are not refused for it');
+  a.release(busy);
+  for (const connection of busyToo) t.ok(connection.usable);
+});
+
+t.test('a pool that was forgotten between being found and being used keeps nothing afterwards, and is cut with the others', async (t) => {
+  const { pools, get, open, idle } = await start(t, 1);
+  const found = get('a');
+  get('b');
+  const connection = await open(found);
+  const other = await open(found);
+  found.release(connection);
+  t.equal(idle(), 0);
+  t.notOk(connection.usable);
+  pools.destroy();
+  t.notOk(other.usable);
+});
+
+t.test('what a reload changed is put out of use, and the rest stays', async (t) => {
+  const { pools, get, open, idle } = await start(t, 10);
+  const [changed, same] = [get('a'), get('b', OTHER)];
+  const busy = await open(changed);
+  changed.release(await open(changed));
+  same.release(await open(same));
+  t.equal(idle(), 2);
+  pools.sift(({ name }) => name === 'other');
+  t.equal(idle(), 1);
+  t.ok(busy.usable, 'who uses it is served');
+  t.equal(get('b', OTHER), same);
+  t.not(get('a'), changed);
+  pools.retire();
+  t.equal(idle(), 0);
+});
