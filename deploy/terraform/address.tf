@@ -1,0 +1,54 @@
+# The source address: reserved here, or reserved before and found by its name.
+
+resource "google_compute_address" "nat" {
+  count = local.public && length(var.existing_address_names) == 0 ? 1 : 0
+
+  project      = local.network_project
+  region       = var.region
+  name         = var.name
+  address_type = "EXTERNAL"
+  description  = "The source address that the partner permits. Released, it is gone for good."
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+data "google_compute_address" "nat" {
+  for_each = toset(local.public ? var.existing_address_names : [])
+
+  project = local.network_project
+  region  = var.region
+  name    = each.key
+
+  lifecycle {
+    postcondition {
+      condition     = self.address_type == "EXTERNAL"
+      error_message = "${each.key} is an internal address: public NAT sends from external ones only."
+    }
+  }
+}
+
+data "google_compute_address" "drained" {
+  for_each = toset(local.public ? var.drain_address_names : [])
+
+  project = local.network_project
+  region  = var.region
+  name    = each.key
+}
+
+# A forwarding rule and NAT cannot both own an address: nat.tf refuses one that a load balancer has.
+data "google_compute_forwarding_rules" "region" {
+  count = local.public && var.nat_enabled && length(var.existing_address_names) > 0 ? 1 : 0
+
+  project = local.network_project
+  region  = var.region
+}
+
+locals {
+  load_balancer_addresses = flatten([for list in data.google_compute_forwarding_rules.region : list.rules[*].ip_address])
+
+  nat_addresses     = concat(google_compute_address.nat[*].address, [for address in data.google_compute_address.nat : address.address])
+  nat_address_links = concat(google_compute_address.nat[*].self_link, [for address in data.google_compute_address.nat : address.self_link])
+  nat_address_names = concat(google_compute_address.nat[*].name, [for address in data.google_compute_address.nat : address.name])
+}

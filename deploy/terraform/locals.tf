@@ -1,0 +1,13 @@
+# Names that several files use.
+
+locals {
+  network_project = coalesce(var.network_project, var.project)
+  network_path    = "projects/${local.network_project}/global/networks/${var.network}"
+  public          = var.nat_type == "PUBLIC"
+
+  # What the pods' manifests select and tolerate: nodeSelector and tolerations in deploy/kubernetes.
+  node_label_key = "dedicated"
+  node_tag       = "${var.name}-node"
+
+  pod_range_name = "${var.name}-pods"
+}
