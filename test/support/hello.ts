@@ -45,13 +45,19 @@ export function message({ version = 0x0303, session = Buffer.alloc(32, 7), suite
 
 /** Cuts a message into records of these lengths, the last length for all that is left. */
 export function records(handshake: Buffer, lengths: readonly number[] = [16384], version = 0x0301): Buffer {
-  const out: Buffer[] = [];
-  for (let start = 0, i = 0; start < handshake.length; i += 1) {
-    const end = Math.min(handshake.length, start + (lengths[Math.min(i, lengths.length - 1)] ?? 16384));
-    out.push(Buffer.of(22, version >> 8, version & 0xff), vector(2, handshake.subarray(start, end)));
+  const cut = (i: number): number => lengths[Math.min(i, lengths.length - 1)] ?? 16384;
+  let count = 0;
+  for (let start = 0; start < handshake.length; count += 1) start += cut(count);
+  const out = Buffer.allocUnsafe(handshake.length + 5 * count);
+  for (let i = 0, start = 0, at = 0; i < count; i += 1) {
+    const end = Math.min(handshake.length, start + cut(i));
+    out[at] = 22;
+    out.writeUInt16BE(version, at + 1);
+    out.writeUInt16BE(end - start, at + 3);
+    at += 5 + handshake.copy(out, at + 5, start, end);
     start = end;
   }
-  return Buffer.concat(out);
+  return out;
 }
 
 export const hello = (parts: HelloParts = {}, lengths?: readonly number[]): Buffer => records(message(parts), lengths);

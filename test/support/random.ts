@@ -14,4 +14,8 @@ export function seeded(seed: number): () => number {
 /** A whole number from `low` to `high`, both included. */
 export const between = (random: () => number, low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
 
-export const bytes = (random: () => number, length: number): Buffer => Buffer.from(Array.from({ length }, () => between(random, 0, 255)));
+export function bytes(random: () => number, length: number): Buffer {
+  const out = Buffer.allocUnsafe(length);
+  for (let i = 0; i < length; i += 1) out[i] = between(random, 0, 255);
+  return out;
+}

@@ -4,31 +4,18 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createSecureContext, type SecureContext, TLSSocket } from 'node:tls';
 import fc from 'fast-check';
 import t from 'tap';
-import { ClientHelloReader, type HelloResult } from '../../src/target/client-hello.ts';
+import type { HelloResult } from '../../src/target/client-hello.ts';
 import { parseHost } from '../../src/target/host.ts';
-import { alpn, captureNode, captureProgram, ech, grease, hello, message, padding, readHello, records, serverName, unwrap } from '../support/hello.ts';
+import { captureNode, hello, message, padding, readHello, records, serverName, unwrap } from '../support/hello.ts';
+import { fuzzReader, MOST_HELD } from '../support/hello-fuzz.ts';
+import { CAPTURED } from '../support/hello-mutations.ts';
 import { labCertificates } from '../support/lab.ts';
 
 const ECO = 'eco-sit.telus.internal';
 const { certPem, keyPem } = await labCertificates();
 const context = createSecureContext({ cert: certPem, key: keyPem });
-const seeds = [
-  hello({ extensions: [grease(0x2a2a), serverName(ECO), alpn('h2', 'http/1.1'), ech, padding(40)] }),
-  hello({ extensions: [serverName('a.example', 'b.example')] }),
-  hello({ extensions: null }),
-  records(message({ extensions: [padding(17_000), serverName(ECO)] })),
-  await captureNode(t, { servername: ECO, ALPNProtocols: ['h2'] }),
-  await captureNode(t, { servername: ECO, maxVersion: 'TLSv1.2' }),
-  await captureNode(t, { servername: '' }),
-];
-for (const [program, args] of [
-  ['curl', ['-sk', `https://${ECO}/`, '--connect-to']],
-  ['openssl', ['s_client', '-servername', ECO, '-connect']],
-] as const) {
-  const stream = await captureProgram(t, program, (port) => [...args, `${program === 'curl' ? '::' : ''}127.0.0.1:${port}`]);
-  if (stream === null) t.comment(`${program} is not installed here`);
-  else seeds.push(stream);
-}
+const node13 = await captureNode(t, { servername: ECO, ALPNProtocols: ['h2'] });
+const node12 = await captureNode(t, { servername: ECO, maxVersion: 'TLSv1.2' });
 
 /** A position is a fraction, so that it means something in every seed. */
 type Mutation = readonly [kind: 'set' | 'add' | 'drop' | 'double' | 'cut', at: number, value: number];
@@ -52,15 +39,7 @@ function mutate(stream: Buffer, mutations: readonly Mutation[]): Buffer {
   return out;
 }
 
-const seed = fc.nat(seeds.length - 1).map((i) => seeds[i] ?? Buffer.alloc(0));
 const lengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 3000 })), { minLength: 1, maxLength: 12 });
-const stream = fc.oneof(
-  { weight: 1, arbitrary: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)) },
-  { weight: 2, arbitrary: fc.uint8Array({ maxLength: 300 }).map((bytes) => records(Buffer.concat([Buffer.of(1, 0, 0, Math.max(0, bytes.length - 4)), bytes.subarray(4)]))) },
-  { weight: 4, arbitrary: fc.tuple(seed, fc.array(mutation, { maxLength: 4 })).map(([bytes, mutations]) => mutate(bytes, mutations)) },
-  // Mutated inside the message and wrapped anew, so that the records are in order and the hello is what is odd.
-  { weight: 6, arbitrary: fc.tuple(seed, fc.array(mutation, { minLength: 1, maxLength: 3 }), lengths).map(([bytes, mutations, cuts]) => records(fitted(mutate(unwrap(bytes), mutations)), cuts)) },
-);
 
 /** The length in its header made true again. */
 function fitted(handshake: Buffer): Buffer {
@@ -70,26 +49,45 @@ function fitted(handshake: Buffer): Buffer {
   return out;
 }
 
-t.test('no input throws, no fragmentation changes the result, no memory above the bound', async (t) => {
-  const kinds = new Map<string, number>();
-  fc.assert(
-    fc.property(stream, lengths, (bytes, cuts) => {
-      const result = readHello(bytes);
-      const kind = result === 'more' ? 'more' : result.kind;
-      kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
-      const reader = new ClientHelloReader();
-      let again: 'more' | HelloResult = 'more';
-      for (let start = 0, i = 0; start < bytes.length && again === 'more'; i += 1) {
-        const length = cuts[i % cuts.length] ?? 1;
-        again = reader.push(bytes.subarray(start, start + length));
-        if (!bytes.subarray(0, start).equals(reader.earlier)) return false;
-        start += length;
-      }
-      return reader.capacity <= 65_536 && sameResult(result, again) && isSound(result, bytes);
-    }),
-    { numRuns: 15_000 },
-  );
-  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((kinds.get(kind) ?? 0) > 150, `${kind}: ${kinds.get(kind) ?? 0}`);
+t.test('no input throws, no fragmentation changes the verdict, no memory above the bound', async (t) => {
+  // The whole million: npm run fuzz.
+  const { verdicts, mostHeld, slowest, grown } = fuzzReader({ seed: 20_261, runs: 100_000 });
+  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((verdicts.get(kind) ?? 0) > 2000, `${kind}: ${verdicts.get(kind) ?? 0}`);
+  t.ok(mostHeld <= MOST_HELD, `${mostHeld} bytes held at most`);
+  t.ok(slowest < 2000, `${slowest} ms for the slowest`);
+  t.ok(grown < 4 * 1024 * 1024, `${grown} bytes more in use at the end`);
+});
+
+t.test('hellos of real programs, cut at every boundary: of chunks, of records, byte by byte', async (t) => {
+  for (const [program, stream] of CAPTURED) {
+    const whole = readHello(stream);
+    const handshake = unwrap(stream);
+    t.match(whole, { kind: 'hello', bytes: stream.length }, program);
+    const odd: string[] = [];
+    if (!sameResult(readHello(stream, [1]), whole)) odd.push('byte by byte');
+    for (let at = 1; at < stream.length; at += 1) if (!sameResult(readHello(stream, [at, stream.length]), whole)) odd.push(`chunks of ${at} bytes and the rest`);
+    for (let at = 1; at < handshake.length; at += 1) {
+      const [once, twice] = [records(handshake, [at, 16_384]), records(handshake, [at, 1, 16_384])];
+      for (const again of [once, twice]) if (!sameResult(readHello(again), { ...(whole as HelloResult), bytes: again.length })) odd.push(`records of ${at} bytes and more`);
+    }
+    t.strictSame(odd, [], program);
+  }
+});
+
+t.test('the time for a byte does not grow with their number', async (t) => {
+  const costOf = (length: number): number => {
+    const stream = records(message({ extensions: [padding(length)] }), [1, 2, 16_384]);
+    let best = Infinity;
+    for (let tries = 0; tries < 5; tries += 1) {
+      const started = process.cpuUsage();
+      for (let bytes = 0; bytes < 60_000; bytes += stream.length) readHello(stream, [1]);
+      best = Math.min(best, process.cpuUsage(started).user);
+    }
+    return best;
+  };
+  costOf(3000);
+  const [short, long] = [costOf(1900), costOf(30_000)];
+  t.ok(long < 6 * short, `60 kB byte by byte: ${long} µs as long hellos, ${short} as short ones; squared it would be 15 times as much`);
 });
 
 t.test('any text as a name: canonical or refused', async () => {
@@ -98,22 +96,20 @@ t.test('any text as a name: canonical or refused', async () => {
     fc.property(name, (text) => {
       const latin = Buffer.from(text).toString('latin1');
       const result = readHello(hello({ extensions: [serverName(latin)] }));
-      if (result === 'more' || !isSound(result, null)) return false;
+      if (result === 'more' || !isSound(result)) return false;
       return result.kind === 'hello' ? result.serverName === parseHost(latin) && result.serverName === latin.toLowerCase() : result.kind === 'invalid';
     }),
     { numRuns: 8_000 },
   );
 });
 
-function sameResult(one: 'more' | HelloResult, other: 'more' | HelloResult): boolean {
+function sameResult(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
-function isSound(result: 'more' | HelloResult, bytes: Buffer | null): boolean {
-  if (result === 'more') return true;
+function isSound(result: HelloResult): boolean {
   if (result.kind !== 'hello') return /^[\x20-\x7e]{1,400}$/.test(result.reason);
-  const { serverName: name } = result;
-  return (name === null || parseHost(name) === name) && (bytes === null || result.bytes <= bytes.length);
+  return result.serverName === null || parseHost(result.serverName) === result.serverName;
 }
 
 /** What OpenSSL makes of the bytes: the name it was asked for (null: none), or that it refuses them. */
@@ -158,8 +154,6 @@ function askOpenssl(bytes: Buffer, secureContext: SecureContext): Promise<{ name
 }
 
 t.test('where a name is read, OpenSSL reads the same or refuses', async (t) => {
-  const [, , , , node13, node12] = seeds;
-  if (node13 === undefined || node12 === undefined) throw new Error('no seeds');
   t.same(await askOpenssl(node13, context), { name: ECO });
   t.same(await askOpenssl(Buffer.from('GET / HTTP/1.1\r\n\r\n'), context), 'refused');
   let agreed = 0;
