@@ -17,7 +17,7 @@ export type DnsReply =
   | null;
 
 export interface DnsServer {
-  /** `127.0.0.1:port`, as dns.servers takes it. */
+  /** `address:port`, as dns.servers takes it. */
   readonly address: string;
   readonly questions: readonly DnsQuestion[];
   close(): Promise<void>;
@@ -26,7 +26,8 @@ export interface DnsServer {
 const RCODES = { SERVFAIL: 2, NXDOMAIN: 3 } as const;
 const TYPES: Record<number, DnsQuestion['type']> = { 1: 'A', 28: 'AAAA' };
 
-export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply): Promise<DnsServer> {
+/** Port 0 lets the system choose. */
+export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply, { host, port } = { host: '127.0.0.1', port: 0 }): Promise<DnsServer> {
   const socket = createSocket('udp4');
   const questions: DnsQuestion[] = [];
   socket.on('message', (message, peer) => {
@@ -35,10 +36,10 @@ export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply
     const reply = answer(question);
     if (reply !== 'silent') socket.send(writeReply(message.subarray(0, end), reply), peer.port, peer.address);
   });
-  socket.bind(0, '127.0.0.1');
+  socket.bind(port, host);
   await once(socket, 'listening');
   return {
-    address: `127.0.0.1:${socket.address().port}`,
+    address: `${host}:${socket.address().port}`,
     questions,
     close: async () => {
       socket.close();

@@ -1,0 +1,81 @@
+/** A node of the cluster: the real proxy as a process on it, its configuration file, its log and its metrics. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { readScrape, type Scrape } from '../support/prometheus.ts';
+import type { Network, Output } from './network.ts';
+import { type Program, watch } from './program.ts';
+import { addressOf, type HostName } from './topology.ts';
+
+export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+/** A line of the proxy's log. */
+export type LogLine = Readonly<Record<string, unknown>> & { readonly msg?: string; readonly code?: string };
+/** The configuration document. */
+export type Document = Readonly<Record<string, unknown>>;
+
+export interface ProxyNode {
+  readonly name: HostName;
+  readonly address: string;
+  /** Starts the proxy, or starts it again; resolves once it listens. */
+  start(): Promise<void>;
+  /** Ends the proxy without a word, as a machine does that loses its power. */
+  kill(): Promise<void>;
+  /** Takes over another configuration while running: sections replace those of the same name. */
+  reload(sections: Document): Promise<void>;
+  /** Where the log ends now, for `logged`. */
+  mark(): number;
+  /** The first line from the mark on, written or yet to be, that fits. */
+  logged(fits: (line: LogLine) => boolean, from: number, patience?: number): Promise<LogLine>;
+  /** The last lines of the log. */
+  tail(count: number): readonly string[];
+  scrape(): Promise<Scrape>;
+  /** Runs another command of the proxy on this node, with its configuration. */
+  command(name: string, args?: readonly string[]): Promise<Output>;
+}
+
+/** @param directory where its configuration file is written */
+export function createProxyNode(network: Network<HostName>, name: HostName, directory: string, document: Document): ProxyNode {
+  const file = join(directory, `${name}.yaml`);
+  let current = document;
+  let program: Program | null = null;
+  const running = (): Program => {
+    if (program === null) throw new Error(`the proxy on ${name} is not running`);
+    return program;
+  };
+  const logged: ProxyNode['logged'] = async (fits, from, patience) => {
+    const line = await running().line((text) => fits(JSON.parse(text) as LogLine), { from, ...(patience === undefined ? {} : { patience }) });
+    return JSON.parse(line) as LogLine;
+  };
+
+  return {
+    name,
+    address: addressOf(name),
+    logged,
+    mark: () => running().lines.length,
+    tail: (count) => program?.lines.slice(-count) ?? [],
+    start: async () => {
+      writeFileSync(file, stringify(current));
+      program = watch(network.start(name, [process.execPath, MAIN, 'serve', '--config', file]), `the proxy on ${name}`);
+      await logged(({ msg }) => msg === 'eco-egress is listening', 0);
+    },
+    kill: async () => {
+      await running().end('SIGKILL');
+      program = null;
+    },
+    reload: async (sections) => {
+      current = { ...current, ...sections };
+      writeFileSync(file, stringify(current));
+      const from = running().lines.length;
+      running().signal('SIGHUP');
+      const line = await logged(({ msg }) => msg?.startsWith('reload ') === true, from);
+      if (line.msg !== 'reload applied') throw new Error(`${name}: ${JSON.stringify(line)}`);
+    },
+    scrape: async () => {
+      const { stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', 'http://127.0.0.1:9090/metrics']);
+      return readScrape(stdout);
+    },
+    command: (command, args = []) => network.exec(name, [process.execPath, MAIN, command, '--config', file, ...args]),
+  };
+}
