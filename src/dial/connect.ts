@@ -11,6 +11,8 @@ import type { FaultCode } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { errorCode } from './lookup.ts';
 import { place } from './place.ts';
+import type { Ending } from './port-tuple.ts';
+import type { PortBudget, PortLease } from './ports.ts';
 
 export interface ConnectRequest {
   /** What is dialled, for messages only: addresses are dialled, names never. */
@@ -21,6 +23,10 @@ export interface ConnectRequest {
   /** For all attempts together, ms. */
   readonly timeout: number;
   readonly signal: AbortSignal;
+  /** Gives each attempt its port; absent: ports are not counted. */
+  readonly ports?: PortBudget | undefined;
+  /** Whose ports these are: name of a destination, `-` for none. */
+  readonly destination?: string | undefined;
   /** Further options for every attempt, such as `onread`. */
   readonly options?: Partial<TcpNetConnectOpts>;
 }
@@ -40,7 +46,7 @@ const KEEP_ALIVE_MS = 30_000;
  * code is that of the most telling failure. By then all sockets are destroyed.
  */
 export function connectFirst(request: ConnectRequest): Promise<Connected> {
-  const { host, port, timeout, signal } = request;
+  const { host, port, timeout, signal, ports, destination = '-' } = request;
   const queue = interleaveFamilies(request.addresses);
 
   return new Promise((resolve, reject) => {
@@ -50,15 +56,13 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     }
     const pending = new Map<Socket, string>();
     const failures: Failure[] = [];
+    /** Addresses that had no port left when their turn came. */
+    const exhausted: string[] = [];
     let next = 0;
     let nextAttempt: NodeJS.Timeout | undefined;
     let ended = false;
 
-    const deadline = setTimeout(() => {
-      for (const address of pending.values()) failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
-      for (const address of queue.slice(next)) failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
-      fail(connectFault(host, port, failures));
-    }, timeout);
+    let deadline = setTimeout(tooLate, timeout);
     const abort = (): void => {
       fail(abortFault(signal));
     };
@@ -69,10 +73,34 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     function attempt(): void {
       clearTimeout(nextAttempt);
       const address = queue[next++];
-      if (address === undefined) {
-        if (pending.size === 0) fail(connectFault(host, port, failures));
-        return;
+      if (address !== undefined) {
+        const lease = ports?.take(address, port, destination);
+        if (lease === null) {
+          exhausted.push(address);
+          attempt();
+        } else start(address, lease);
+      } else if (pending.size === 0) {
+        if (ports === undefined || exhausted.length === 0) fail(connectFault(host, port, failures));
+        else void waitForPort(ports, exhausted.splice(0));
       }
+    }
+
+    /** Nothing else is left to try. The wait has a limit of its own, so the clock of connecting stands still. */
+    async function waitForPort(budget: PortBudget, addresses: readonly string[]): Promise<void> {
+      clearTimeout(deadline);
+      const granted = await budget.wait(addresses, port, destination, signal);
+      if (ended) {
+        granted?.lease.end('unsent');
+      } else if (granted === null) {
+        for (const address of addresses) failures.push({ address, code: 'limit-reached', text: NO_PORT });
+        fail(connectFault(host, port, failures, budget.retryAfter(addresses, port)));
+      } else {
+        deadline = setTimeout(tooLate, timeout);
+        start(granted.address, granted.lease);
+      }
+    }
+
+    function start(address: string, lease: PortLease | undefined): void {
       const socket = netConnect({
         ...request.options,
         host: address,
@@ -84,8 +112,13 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         keepAliveInitialDelay: KEEP_ALIVE_MS,
       });
       pending.set(socket, address);
+      let ending: Ending = 'unanswered';
+      if (lease !== undefined) socket.once('close', () => {
+        lease.end(ending);
+      });
       // Stays on the losers: what happens to them after their end concerns nobody.
       const onError = (error: Error): void => {
+        if (UNSENT.has(errorCode(error))) ending = 'unsent';
         if (ended) return;
         pending.delete(socket);
         failures.push({ address, ...explain(error) });
@@ -93,6 +126,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
       };
       socket.on('error', onError);
       socket.once('connect', () => {
+        ending = 'closed';
         if (ended) return;
         pending.delete(socket);
         socket.off('error', onError);
@@ -100,6 +134,13 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         resolve({ socket, address });
       });
       if (next < queue.length) nextAttempt = setTimeout(attempt, ATTEMPT_DELAY_MS);
+    }
+
+    function tooLate(): void {
+      for (const address of pending.values()) failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
+      for (const address of queue.slice(next)) failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
+      for (const address of exhausted) failures.push({ address, code: 'connect-timeout', text: NO_PORT });
+      fail(connectFault(host, port, failures));
     }
 
     function fail(fault: Fault): void {
@@ -127,6 +168,15 @@ export function interleaveFamilies(addresses: readonly string[]): readonly strin
   for (let i = 0; i < addresses.length; i++) mixed.push(...leading.slice(i, i + 1), ...other.slice(i, i + 1));
   return mixed;
 }
+
+const NO_PORT = 'no NAT port is free';
+
+/**
+ * Failures of our own system, before a packet left for the NAT to remember. An
+ * ICMP answer to a packet that did leave may read ENETUNREACH too; far more
+ * often it is an IPv6 address where there is no IPv6.
+ */
+const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
 
 interface Failure {
   readonly address: string;
@@ -156,6 +206,8 @@ function explain(error: Error): Omit<Failure, 'address'> {
 /** The most telling first: our own want, then an answer of the host, then silence, then no way there. */
 const RANK: readonly FaultCode[] = ['limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
+const MORE_PORTS = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
+
 const REMEDIES: Partial<Record<FaultCode, string>> = {
   'limit-reached': 'Raise the number of open files this proxy may have (ulimit -n).',
   'connection-refused': 'Check that the partner listens on this port.',
@@ -163,8 +215,10 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
   unreachable: 'Check the route and the network policy from here to the partner.',
 };
 
-function connectFault(host: string, port: number, failures: readonly Failure[]): Fault {
+/** @param retryAfter seconds, where only the want of a NAT port is in the way; null elsewhere */
+function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null = null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
+  if (retryAfter !== null) return new Fault('limit-reached', `${place(host, port)}: ${list}`, { retryAfter, remedy: MORE_PORTS });
   return new Fault(code, `${place(host, port)}: ${list}`, { remedy: REMEDIES[code] ?? '' });
 }

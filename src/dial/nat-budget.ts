@@ -1,0 +1,261 @@
+/**
+ * The port budget: how many ports of the one source address are in use towards
+ * each address and port, and none beyond what the NAT has. A NAT that runs out
+ * drops packets without a word; this says so instead. docs/port-economy.md has
+ * what is counted and why.
+ */
+import ipaddr from 'ipaddr.js';
+import type { NatConfig } from '../config/config.ts';
+import { place } from './place.ts';
+import { type Keeping, PortTuple } from './port-tuple.ts';
+import type { GrantedPort, PortBudget, PortLease, PortsInUse, PortUsage } from './ports.ts';
+
+export interface PortBudgetOptions {
+  readonly nat: NatConfig;
+  /** Told once when ports get scarce or run out, and when that is over. */
+  readonly notice: (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void;
+  readonly clock?: BudgetClock;
+}
+
+/** Monotonic, ms. */
+export interface BudgetClock {
+  now(): number;
+  /** Calls once, later; keeps no process alive. Returns how to call it off. */
+  after(ms: number, call: () => void): () => void;
+}
+
+/**
+ * How long a NAT keeps a connection that never came to be: 30 s in Cloud NAT.
+ * https://cloud.google.com/nat/docs/tune-nat-configuration#nat-timeouts
+ */
+const TRANSITORY_MS = 30_000;
+/** Scarce from this share of the limit on, and ample again only below the other. */
+const SCARCE = 0.7;
+const AMPLE = 0.6;
+/** Dials that may wait for a port towards one address and port. */
+const MAX_WAITING = 1000;
+/** With fewer tuples than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
+const SWEEP_AT = 64;
+
+const SYSTEM_CLOCK: BudgetClock = {
+  now: () => performance.now(),
+  after: (ms, call) => {
+    const timer = setTimeout(call, ms).unref();
+    return () => {
+      clearTimeout(timer);
+    };
+  },
+};
+
+interface Waiter {
+  readonly since: number;
+  settle(granted: GrantedPort | null): void;
+  readonly addresses: ReadonlyMap<PortTuple<Waiter>, string>;
+}
+
+type Tuple = PortTuple<Waiter>;
+
+/** Holds no timer while nobody waits, so there is nothing to close. */
+export function createPortBudget(options: PortBudgetOptions): PortBudget {
+  return new Budget(options);
+}
+
+class Budget implements PortBudget {
+  #nat: NatConfig;
+  readonly #notice: PortBudgetOptions['notice'];
+  readonly #clock: BudgetClock;
+  readonly #tuples = new Map<string, Tuple>();
+  readonly #highWater = new Map<string, number>();
+  readonly #refused = new Map<string, number>();
+  #sweepAt = SWEEP_AT;
+
+  constructor({ nat, notice, clock = SYSTEM_CLOCK }: PortBudgetOptions) {
+    this.#nat = nat;
+    this.#notice = notice;
+    this.#clock = clock;
+  }
+
+  take(address: string, port: number, destination: string): PortLease | null {
+    if (this.#tuples.size >= this.#sweepAt) {
+      this.#sweep();
+      this.#sweepAt = Math.max(SWEEP_AT, this.#tuples.size * 2);
+    }
+    const tuple = this.#tuple(address, port);
+    tuple.destinations.add(destination);
+    if (tuple.waiters.size === 0 && this.#isFree(tuple)) return this.#lease(tuple);
+    this.#tellExhausted(tuple);
+    return null;
+  }
+
+  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal): Promise<GrantedPort | null> {
+    const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address]));
+    const hasPlace = [...tuples.keys()].some(({ waiters }) => waiters.size < MAX_WAITING);
+    if (this.#nat.whenExhausted === 'refuse' || !hasPlace || signal.aborted) {
+      this.#countRefused(destination);
+      return Promise.resolve(null);
+    }
+    return new Promise((resolve) => {
+      const leave = (): void => {
+        waiter.settle(null);
+      };
+      const waiter: Waiter = {
+        since: this.#clock.now(),
+        addresses: tuples,
+        settle: (granted) => {
+          signal.removeEventListener('abort', leave);
+          for (const tuple of tuples.keys()) if (tuple.waiters.delete(waiter)) this.#setAlarm(tuple);
+          if (granted === null && !signal.aborted) this.#countRefused(destination);
+          resolve(granted);
+        },
+      };
+      signal.addEventListener('abort', leave);
+      for (const tuple of tuples.keys()) tuple.waiters.add(waiter);
+      for (const tuple of tuples.keys()) this.#serve(tuple);
+    });
+  }
+
+  retryAfter(addresses: readonly string[], port: number): number {
+    const now = this.#clock.now();
+    const keeping = this.#keeping();
+    const { limit } = this;
+    const free = addresses.map((address) => {
+      const tuple = this.#tuple(address, port);
+      return tuple.expiryAfter(Math.max(0, tuple.used(now, keeping) - (limit ?? Infinity)), keeping);
+    });
+    // While all are open, whichever ends first is kept for that long by the NAT.
+    const soonest = Math.min(now + keeping.closed, ...free);
+    return Math.max(1, Math.ceil((soonest - now) / 1000));
+  }
+
+  adopt(nat: NatConfig): void {
+    this.#nat = nat;
+    for (const tuple of this.#tuples.values()) {
+      this.#used(tuple);
+      this.#serve(tuple);
+    }
+  }
+
+  get limit(): number | null {
+    const { ports, replicasPerNode } = this.#nat;
+    return ports === null ? null : Math.floor(ports / replicasPerNode);
+  }
+
+  inUse(): PortsInUse {
+    const destinations = new Map<string, PortUsage>();
+    for (const name of [...this.#highWater.keys(), ...this.#refused.keys()]) {
+      destinations.set(name, { used: 0, highWater: this.#highWater.get(name) ?? 0, refused: this.#refused.get(name) ?? 0 });
+    }
+    this.#sweep();
+    for (const tuple of this.#tuples.values()) {
+      const used = this.#used(tuple);
+      for (const name of tuple.destinations) {
+        const usage = destinations.get(name);
+        if (usage !== undefined && used > usage.used) destinations.set(name, { ...usage, used });
+      }
+    }
+    return { limit: this.limit, destinations };
+  }
+
+  warnings(): string[] {
+    const warnings: string[] = [];
+    for (const tuple of this.#tuples.values()) {
+      const used = this.#used(tuple);
+      if (tuple.level === 'ample') continue;
+      const names = [...tuple.destinations].join(', ');
+      warnings.push(`NAT ports towards ${tuple.place} (${names}): ${used} of ${String(this.limit)} in use${tuple.level === 'exhausted' ? ', and new connections were refused or had to wait' : ''}.`);
+    }
+    return warnings;
+  }
+
+  /** A tuple is an address and port, however the address is spelled: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
+  #tuple(address: string, port: number): Tuple {
+    const canonical = ipaddr.isValid(address) ? ipaddr.process(address).toString() : address;
+    const key = place(canonical, port);
+    let tuple = this.#tuples.get(key);
+    if (tuple === undefined) {
+      tuple = new PortTuple(key);
+      this.#tuples.set(key, tuple);
+    }
+    return tuple;
+  }
+
+  #sweep(): void {
+    for (const [key, tuple] of this.#tuples) if (this.#used(tuple) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
+  }
+
+  #lease(tuple: Tuple): PortLease {
+    tuple.take();
+    const used = this.#used(tuple);
+    for (const name of tuple.destinations) this.#highWater.set(name, Math.max(used, this.#highWater.get(name) ?? 0));
+    const { limit } = this;
+    if (limit !== null && tuple.level === 'ample' && used >= limit * SCARCE) {
+      tuple.level = 'scarce';
+      this.#notice('warn', 'NAT ports get scarce', this.#describe(tuple, used));
+    }
+    let ended = false;
+    return {
+      end: (ending) => {
+        if (ended) return;
+        ended = true;
+        tuple.end(ending, this.#clock.now());
+        if (tuple.waiters.size > 0) this.#serve(tuple);
+      },
+    };
+  }
+
+  #used(tuple: Tuple): number {
+    const used = tuple.used(this.#clock.now(), this.#keeping());
+    const { limit } = this;
+    if (tuple.level !== 'ample' && (limit === null || used < limit * AMPLE)) {
+      tuple.level = 'ample';
+      this.#notice('info', 'NAT ports are ample again', this.#describe(tuple, used));
+    }
+    return used;
+  }
+
+  #isFree(tuple: Tuple): boolean {
+    const used = this.#used(tuple);
+    const { limit } = this;
+    return limit === null || used < limit;
+  }
+
+  /** Hands ports to who waits longest, refuses who has waited too long, and comes back for the rest. */
+  #serve(tuple: Tuple): void {
+    for (const waiter of tuple.waiters) {
+      if (this.#isFree(tuple)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple) });
+      else if (this.#clock.now() >= waiter.since + this.#nat.queueFor) waiter.settle(null);
+      else break;
+    }
+    this.#setAlarm(tuple);
+  }
+
+  #setAlarm(tuple: Tuple): void {
+    tuple.stopAlarm?.();
+    tuple.stopAlarm = null;
+    const [first] = tuple.waiters;
+    if (first === undefined) return;
+    const at = Math.min(first.since + this.#nat.queueFor, tuple.nextExpiry(this.#keeping()));
+    tuple.stopAlarm = this.#clock.after(Math.max(1, Math.ceil(at - this.#clock.now())), () => {
+      this.#serve(tuple);
+    });
+  }
+
+  #keeping(): Keeping {
+    const { timeWait } = this.#nat;
+    return { closed: timeWait, unanswered: Math.min(timeWait, TRANSITORY_MS) };
+  }
+
+  #countRefused(destination: string): void {
+    this.#refused.set(destination, (this.#refused.get(destination) ?? 0) + 1);
+  }
+
+  #tellExhausted(tuple: Tuple): void {
+    if (tuple.level === 'exhausted') return;
+    tuple.level = 'exhausted';
+    this.#notice('error', 'NAT ports are exhausted: new connections are refused or have to wait', this.#describe(tuple, this.#used(tuple)));
+  }
+
+  #describe(tuple: Tuple, used: number): Record<string, unknown> {
+    return { upstream: tuple.place, destinations: [...tuple.destinations], used, limit: this.limit };
+  }
+}
