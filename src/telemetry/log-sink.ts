@@ -28,6 +28,24 @@ export interface LogSink {
   close(): Promise<void>;
 }
 
+/** Of every sink that is open. */
+const flushes = new Set<() => void>();
+
+/** One listener for all of them: Node takes many on one event for a leak. */
+function flushAll(): void {
+  for (const flush of flushes) flush();
+}
+
+function flushAtExit(flush: () => void): void {
+  if (flushes.size === 0) process.on('exit', flushAll);
+  flushes.add(flush);
+}
+
+function forgetFlush(flush: () => void): void {
+  flushes.delete(flush);
+  if (flushes.size === 0) process.off('exit', flushAll);
+}
+
 /**
  * `output` should be a stream whose writes do not block: `process.stdout` does
  * not on a pipe or socket, and on a file or terminal only as long as the write takes.
@@ -76,7 +94,7 @@ export function createLogSink(output: Writable, options: LogSinkOptions = {}): L
   const onError = (): void => {};
   const timer = setInterval(flush, flushEvery).unref();
   output.on('error', onError);
-  process.on('exit', flush);
+  flushAtExit(flush);
 
   return {
     write,
@@ -85,7 +103,7 @@ export function createLogSink(output: Writable, options: LogSinkOptions = {}): L
       if (!open) return;
       open = false;
       clearInterval(timer);
-      process.off('exit', flush);
+      forgetFlush(flush);
       flush();
       if (inFlight > 0) {
         const idle = Promise.withResolvers<undefined>();

@@ -147,3 +147,24 @@ t.test('what waits at process.exit is written', async (t) => {
   const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.equal(await text(child.stdout), 'last words\n');
 });
+
+t.test('many sinks wait for one exit, and closed ones for none', async (t) => {
+  const script = `
+    import { createLogSink } from ${JSON.stringify(SINK)};
+    const before = process.listenerCount('exit');
+    const sinks = Array.from({ length: 30 }, () => createLogSink(process.stdout));
+    process.stdout.setMaxListeners(0);
+    const during = process.listenerCount('exit') - before;
+    for (const sink of sinks.slice(1)) await sink.close();
+    const one = process.listenerCount('exit') - before;
+    await sinks[0].close();
+    const none = process.listenerCount('exit') - before;
+    createLogSink(process.stdout).write([during, one, none].join(' ') + '\\n');
+    createLogSink(process.stdout).write('and another\\n');
+    process.exit(0);
+  `;
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [out, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  t.equal(out, '1 1 0\nand another\n');
+  t.equal(errors, '', 'no warning');
+});
