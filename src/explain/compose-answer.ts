@@ -153,7 +153,8 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
     if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further addresses are not shown.`);
   }
   if (ask.form === 'connect' && verdict.destination?.tunnelSni === 'require') {
-    notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require).`);
+    const otherwise = verdict.verdict === 'allow' && !verdict.lenient ? '' : ', and is reported when it does not';
+    notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require)${otherwise}.`);
   }
   return notes;
 }

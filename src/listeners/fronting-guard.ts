@@ -14,7 +14,6 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import { unrecognisedName } from './tls-alert.ts';
 
 export interface FrontingTerms {
-  readonly mode: Config['mode'];
   /** `tls`: how long a ClientHello may take where it is waited for, ms. */
   readonly timeouts: Pick<Config['timeouts'], 'tls'>;
 }
@@ -26,10 +25,10 @@ const NOTHING = Buffer.alloc(0);
  * nobody wants it or that CONNECT named an address.
  * @param record of the tunnel; the guard notes there what it finds
  */
-export function createFrontingGuard(record: AccessRecord, { destination, verdict }: Permit, { mode, timeouts }: FrontingTerms): Opening | null {
+export function createFrontingGuard(record: AccessRecord, { destination, verdict }: Permit, { timeouts }: FrontingTerms): Opening | null {
   const { tunnelSni } = destination;
   if (tunnelSni === 'off' || isIP(record.host) !== 0) return null;
-  const enforced = mode === 'enforce' && !destination.report && verdict.verdict === 'allow';
+  const enforced = verdict.verdict === 'allow' && !verdict.lenient;
   return new FrontingGuard(record, tunnelSni, enforced, timeouts.tls);
 }
 

@@ -100,7 +100,8 @@ function allow(policy: Policy, client: CompiledClient, destination: CompiledDest
   const key = destination.index * policy.rules.length + rule.index;
   const known = client.allows.get(key);
   if (known !== undefined) return known;
-  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name };
+  const lenient = policy.mode === 'report' || destination.config.report || (client.rules[destination.index] ?? []).some(({ config }) => config.report);
+  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name, lenient };
   client.allows.set(key, made);
   return made;
 }

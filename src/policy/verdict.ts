@@ -42,6 +42,8 @@ export interface Allow {
   readonly destination: DestinationConfig;
   /** `rules[0]`: the rule's place in the file. */
   readonly rule: string;
+  /** Report mode is on here, so what is found against the request later passes too. */
+  readonly lenient: boolean;
 }
 
 export interface Deny {

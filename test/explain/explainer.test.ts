@@ -128,7 +128,12 @@ t.test('what needs another look is said', async (t) => {
     },
   });
   const { notes } = await explain(lab, { client: 'pods' });
-  t.match(notes, [/^Of the listeners, 127\.0\.0\.1:0 alone can take connect requests\.$/, new RegExp(`^The TLS inside the tunnel has to ask for ${ECO}`)]);
+  t.match(notes, [/^Of the listeners, 127\.0\.0\.1:0 alone can take connect requests\.$/, new RegExp(`^The TLS inside the tunnel has to ask for ${ECO} \\(tunnelSni: require\\)\\.$`)]);
+  await lab.reload((draft) => {
+    draft.destinations.eco['tunnelSni'] = 'require';
+    draft.rules[0] = { ...draft.rules[0], report: true };
+  });
+  t.match((await explain(lab, { client: 'pods' })).notes.at(-1), /\(tunnelSni: require\), and is reported when it does not\.$/);
 });
 
 t.test('answers stay small whatever the size of policy and DNS answer', async (t) => {

@@ -163,6 +163,8 @@ t.test('report mode: what require would close passes and is reported, plain text
   const configurations: [string, (draft: Draft) => void][] = [
     ['for everything', (draft) => Object.assign(draft, { mode: 'report' })],
     ['for the destination', (draft) => (draft.destinations.eco['report'] = true)],
+    ['for the rule', (draft) => (draft.rules[0] = { ...draft.rules[0], report: true })],
+    ['for another rule that joins the two', (draft) => draft.rules.push({ clients: ['pods'], destinations: ['eco'], methods: ['GET'], report: true })],
   ];
   for (const [where, configure] of configurations) {
     for (const [opening, detail] of [
@@ -180,6 +182,20 @@ t.test('report mode: what require would close passes and is reported, plain text
       t.match(await tunnelLine(lab), { verdict: 'report', wouldDeny: 'sni-mismatch', code: 'ok', detail });
     }
   }
+});
+
+t.test('require: report mode between others is none here', async (t) => {
+  const lab = await startRawLab(t, 'require', (draft) => {
+    draft.clients['others'] = { addresses: ['192.0.2.0/24'] };
+    draft.destinations['else'] = { hosts: ['else.example'], ports: [443], report: true };
+    draft.rules.push({ clients: ['others'], destinations: ['eco', 'else'], report: true }, { clients: ['pods'], destinations: ['else'], report: true });
+  });
+  const { client, upstream } = await openTunnel(t, lab);
+  client.send(hello({ extensions: [serverName('evil.example')] }));
+  client.socket.end();
+  t.equal(inside((await client.ended).heard), ALERT);
+  upstream.socket.end();
+  t.equal((await upstream.ended).heard, '');
 });
 
 t.test('require: a CONNECT to an address has no name to compare', async (t) => {
