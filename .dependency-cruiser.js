@@ -21,19 +21,22 @@ export const MAY_IMPORT = {
   'telemetry/': ['config/config', 'errors'],
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
   'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
-  'admin/': ['config/config', 'explain/', 'telemetry/safe-text'],
+  'admin/': ['config/config', 'explain/', 'source-ip/source-view', 'telemetry/safe-text'],
+  'source-ip/': ['config/config', 'dial/dial', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'target/', 'telemetry/telemetry'],
+  'build-parts': ['config/config', 'dial/', 'errors', 'identity/authenticator', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
   egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'relay/pools', 'target/', 'telemetry/'],
-  service: ['admin/', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'target/', 'telemetry/', 'version'],
+  service: ['admin/', 'build-parts', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'target/', 'telemetry/', 'version'],
+  'manifests/': ['config/config', 'policy/host-table', 'policy/special-ranges', 'policy/tls-port', 'target/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
-  'cli/': ['config/', 'demo/', 'explain/format-answer', 'identity/basic', 'service', 'target/'],
+  'cli/': ['config/', 'demo/', 'explain/format-answer', 'identity/basic', 'manifests/', 'service', 'source-ip/', 'target/'],
   main: ['cli/', 'version'],
 };
 
 /** Imported for their types alone: the code behind them is handed over as an argument. */
 const TYPES_ONLY = [
-  { name: 'only-service-knows-dial', from: '^src/(?!dial/|service\\.ts$)', to: at('dial/') },
+  { name: 'only-service-knows-dial', from: '^src/(?!dial/|(?:service|build-parts)\\.ts$)', to: at('dial/') },
   { name: 'only-service-makes-egress', from: '^src/(?!service\\.ts$)', to: at('egress') },
   { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|reload/|egress\\.ts$)', to: at('telemetry/') },
 ];

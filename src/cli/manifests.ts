@@ -1,0 +1,87 @@
+/** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parse as parseDotenv } from 'dotenv';
+import { readCidr } from '../config/read-address.ts';
+import { PLACEMENT } from '../manifests/placement.ts';
+import { OVERLAYS, type Overlay, render, type RenderedFile } from '../manifests/render.ts';
+import { writeFileText } from '../manifests/write-file.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+import { openConfig } from './open-config.ts';
+
+export interface ManifestsOptions {
+  readonly config?: string;
+  readonly overlay?: readonly string[];
+  readonly settings?: string;
+  readonly namespace?: string;
+  readonly clientNamespace?: string;
+  readonly direct?: string;
+  readonly container?: string;
+  readonly out?: string;
+}
+
+/** Resolves to 0 when everything was written, to 2 for a faulty file or question: nothing is written then. */
+export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
+  const complain = (text: string): Promise<number> => {
+    io.stderr.write(`${text}\n`);
+    return Promise.resolve(EXIT.usage);
+  };
+  const wanted = options.overlay ?? (options.out === undefined ? [] : OVERLAYS);
+  if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
+  const stranger = wanted.find((name) => !isOverlay(name));
+  if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose of ${OVERLAYS.join(', ')}.`);
+
+  // The values that the Deployment gets: they decide, not those of the shell this runs in.
+  const settings = options.settings === undefined ? {} : parseDotenv(readFileSync(options.settings));
+  const opened = openConfig(options.config, { ...io, env: { ...io.env, ...settings } });
+  if (opened === null) return Promise.resolve(EXIT.usage);
+  const direct = readRanges(options.direct ?? '');
+  if (typeof direct === 'string') return complain(`--direct: ${direct}`);
+
+  const renderings = wanted.filter(isOverlay).map((overlay) =>
+    render(overlay, {
+      config: opened.config,
+      policyText: readFileSync(opened.file, 'utf8'),
+      placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
+      direct,
+      container: options.container ?? 'app',
+    }),
+  );
+  const problems = [...new Set(renderings.flatMap((rendering) => rendering.problems))];
+  if (problems.length > 0) return complain(problems.join('\n'));
+  deliver(renderings.flatMap(({ files }) => files), options.out, io);
+  return Promise.resolve(EXIT.ok);
+}
+
+function isOverlay(name: string): name is Overlay {
+  return OVERLAYS.some((overlay) => overlay === name);
+}
+
+/** What is wrong with the first wrong one, or all of them, canonical. */
+function readRanges(text: string): string[] | string {
+  const ranges: string[] = [];
+  for (const part of text.split(/[\s,]+/).filter((one) => one !== '')) {
+    const read = readCidr(part);
+    if (!('value' in read)) return `${read.problem} ${read.instead}`;
+    ranges.push(read.value);
+  }
+  return ranges;
+}
+
+/** A file that several overlays share is the same for each of them. */
+function deliver(files: readonly RenderedFile[], out: string | undefined, { stdout, stderr }: CommandIo): void {
+  const unique = new Map(files.map((file) => [file.path, file]));
+  for (const note of new Set([...unique.values()].flatMap(({ notes }) => notes))) stderr.write(`Note: ${note}\n`);
+  if (out === undefined) {
+    const texts = [...unique.values()].filter(({ manifests }) => manifests.length > 0).map((file) => `# ${file.path}\n${writeFileText(file)}`);
+    stdout.write(texts.join('---\n'));
+    return;
+  }
+  for (const file of unique.values()) {
+    const path = join(out, file.path);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, writeFileText(file));
+    stdout.write(`${path}\n`);
+  }
+}

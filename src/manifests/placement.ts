@@ -1,0 +1,38 @@
+/** Where the parts are in the cluster: namespaces, the Service and its ports, labels. What deploy/kubernetes/base says by hand is said here for what is rendered. */
+
+export interface Placement {
+  /** Where the proxy runs. */
+  readonly namespace: string;
+  /** Whose pods are steered to it. */
+  readonly clientNamespace: string;
+}
+
+export const PLACEMENT: Placement = { namespace: 'eco-egress', clientNamespace: 'dynatrace-sit' };
+
+export const SERVICE = 'eco-egress';
+export const EXTERNAL_SERVICE = 'eco-egress-external';
+/** Ports of the Service, which are those of the pods. */
+export const PORTS = { proxy: 3128, gateway: 8080, tls: 8443, admin: 9090 } as const;
+
+export const PROXY_LABELS = { 'app.kubernetes.io/name': 'eco-egress' } as const;
+
+/** Namespaces that scrape the admin port: Prometheus, Google's collectors, Dynatrace's ActiveGate. */
+export const MONITORING_NAMESPACES = ['dynatrace', 'gke-gmp-system', 'gmp-system', 'monitoring'] as const;
+
+/** Full, so that no search domain of a client can lead it elsewhere. */
+export function serviceHost({ namespace }: Placement): string {
+  return `${SERVICE}.${namespace}.svc.cluster.local`;
+}
+
+/** The label by which every namespace carries its own name. */
+export function namespaceLabel(name: string): Record<string, string> {
+  return { 'kubernetes.io/metadata.name': name };
+}
+
+export interface Manifest {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: Readonly<Record<string, string>>; readonly annotations?: Readonly<Record<string, string>> };
+  readonly spec?: unknown;
+  readonly data?: Readonly<Record<string, string>>;
+}
