@@ -11,11 +11,13 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ExchangeOwner, ExchangePlan } from './exchange-plan.ts';
 import { explainUpstreamError, isConnectionLoss } from './exchange-faults.ts';
 import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
-import type { PooledConnection, UpstreamPool, Waiter } from './pool.ts';
+import type { UpstreamPool } from './pool.ts';
+import type { PooledConnection } from './pooled-connection.ts';
 import { rawHeaders, rawTrailers, type RawFields } from './raw-fields.ts';
 import { RequestBody } from './request-body.ts';
 import { resetSocket } from './reset.ts';
 import { findHeadFault, reasonPhrase } from './response-head.ts';
+import type { Waiter } from './waiting-line.ts';
 
 /** More informational responses than this are an attack or a bug on the upstream's side. */
 const MAX_INFORMATIONAL = 32;
@@ -234,7 +236,7 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     // without content can be sent again as it was, and only before any answer.
     return (
       connection !== null &&
-      connection.uses > 0 &&
+      (connection.uses > 0 || connection.hasRested) &&
       !this.#retried &&
       !this.#responded &&
       this.#informational === 0 &&

@@ -1,112 +1,53 @@
 /**
- * Keep-alive connections to one origin of one destination. Each connection is
- * an undici Client that lives exactly as long as its socket, so that we always
- * know which address an exchange went to and whether it was reused. The most
- * recently used idle connection goes first: the others grow old and close,
- * which keeps NAT ports few.
+ * Keep-alive connections to one origin of one destination. The most recently
+ * used idle connection goes first: the others grow old and close, which keeps
+ * NAT ports few.
  */
-import { Client } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
-import type { AccessRecord } from '../telemetry/access-record.ts';
+import { type ConnectionOptions, PooledConnection } from './pooled-connection.ts';
+import { type Waiter, WaitingLine } from './waiting-line.ts';
 
-export interface PoolOptions {
-  /** `https://host:port`, for undici's own bookkeeping. */
-  readonly origin: string;
+export interface PoolOptions extends ConnectionOptions {
   /** Connections at most. */
   readonly size: number;
   /** Exchanges that may wait for a connection. */
   readonly queue: number;
-  /** How long one may wait once every connection is busy, ms. */
+  /** How long one may wait, ms. */
   readonly queueTimeout: number;
-  readonly keepAlive: number;
-  readonly responseHeaders: number;
-  readonly body: number;
-  /** Response header section, bytes. */
-  readonly headerBytes: number;
   /** Opens one connection; the pool owns the socket it yields. Rejects with a Fault. */
   readonly open: (signal: AbortSignal) => Promise<Dialled>;
   /** Told of each change of the numbers of active and idle connections (+1, 0, -1). */
   readonly onChange: (active: number, idle: number) => void;
 }
 
-/** Who waits for a connection. Exactly one of the two is called, once. */
-export interface Waiter {
-  onConnection(connection: PooledConnection): void;
-  onNoConnection(fault: Fault): void;
-}
-
-export class PooledConnection {
-  readonly client: Client;
-  readonly dialled: Dialled;
-  /** Exchanges carried before the present one. */
-  uses = 0;
-  /** The socket's own first error: undici reports a TLS alert as a mere close. */
-  socketError: Error | null = null;
-
-  constructor(dialled: Dialled, options: PoolOptions) {
-    this.dialled = dialled;
-    dialled.socket.once('error', (error) => {
-      this.socketError = error;
-    });
-    let handedOver = false;
-    this.client = new Client(options.origin, {
-      pipelining: 1,
-      allowH2: false,
-      keepAliveTimeout: options.keepAlive,
-      keepAliveMaxTimeout: options.keepAlive,
-      headersTimeout: options.responseHeaders,
-      bodyTimeout: options.body,
-      maxHeaderSize: options.headerBytes,
-      connect: (_, callback) => {
-        // undici must not be answered in the same turn: its queue would not be resumed.
-        queueMicrotask(() => {
-          if (handedOver || dialled.socket.destroyed) {
-            callback(new Fault('upstream-cut', 'the pooled connection was closed by the upstream'), null);
-            return;
-          }
-          handedOver = true;
-          callback(null, dialled.socket);
-        });
-      },
-    });
-  }
-
-  /** Tells the record which connection carries its exchange; the phases are those of whoever it was opened for. */
-  note(record: AccessRecord): void {
-    const { address, dnsMs, tcpMs, tlsMs, reported } = this.dialled;
-    record.upstreamAddress = address;
-    if (reported !== undefined) record.noteReported(reported.code, reported.message);
-    record.reusedConnection = this.uses > 0;
-    if (record.reusedConnection) return;
-    record.dnsMs = dnsMs;
-    record.tcpMs = tcpMs;
-    record.tlsMs = tlsMs;
-  }
-
-  get usable(): boolean {
-    return !this.dialled.socket.destroyed;
-  }
-}
-
-interface Waiting {
-  readonly waiter: Waiter;
-  /** Takes none that has been used. */
-  readonly fresh: boolean;
-  timer: NodeJS.Timeout | null;
-}
+/** So many connections are opened as soon as somebody waits; more only for who has lost patience (waiting-line.ts). */
+const EAGER = 8;
+/** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
+const LIMIT_PAUSE_MS = 1000;
 
 export class UpstreamPool {
   readonly #options: PoolOptions;
   readonly #idle: PooledConnection[] = [];
   readonly #active = new Set<PooledConnection>();
   readonly #opening = new Set<AbortController>();
-  readonly #waiting: Waiting[] = [];
+  readonly #waiting: WaitingLine;
+  /** No dial before this, monotonic ms. */
+  #pausedUntil = 0;
   #retired = false;
   #closed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#waiting = new WaitingLine({
+      longest: options.queueTimeout,
+      onLate: (waiter) => {
+        waiter.onNoConnection(this.#busy(`none became free within ${options.queueTimeout} ms`));
+      },
+      onTick: () => {
+        this.#growForWaiting();
+      },
+    });
   }
 
   /** No connection, none on its way and nobody waiting: may be forgotten. */
@@ -129,6 +70,7 @@ export class UpstreamPool {
         this.#destroy(connection);
         continue;
       }
+      connection.wake();
       this.#active.add(connection);
       this.#options.onChange(1, -1);
       return connection;
@@ -136,8 +78,8 @@ export class UpstreamPool {
   }
 
   /**
-   * Waits for the first connection that is free, dialling a new one while the
-   * pool may grow. `leave` takes the waiter back.
+   * Waits for the first connection that is free; while the pool may grow and
+   * waiting takes long, a new one is dialled. `leave` takes the waiter back.
    * @param fresh only one that was never used before will do, as far as the pool may grow: after a connection that
    *   had grown old, any other might have, too
    */
@@ -146,29 +88,18 @@ export class UpstreamPool {
       waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
       return;
     }
-    const { size, queue, queueTimeout } = this.#options;
     const room = this.#hasRoom();
-    if (!room && this.#waiting.length >= queue) {
-      const detail = `all ${size} connections to ${this.#options.origin} are busy and ${queue} requests wait for one`;
-      waiter.onNoConnection(new Fault('limit-reached', detail, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' }));
+    if (!room && this.#waiting.length >= this.#options.queue) {
+      waiter.onNoConnection(this.#busy(`${this.#options.queue} requests wait for one`));
       return;
     }
-    const entry: Waiting = { waiter, fresh: fresh && room, timer: null };
-    this.#waiting.push(entry);
-    if (room) this.#grow();
-    else
-      entry.timer = setTimeout(() => {
-        this.leave(waiter);
-        const detail = `no connection to ${this.#options.origin} became free within ${queueTimeout} ms: all ${size} are busy`;
-        waiter.onNoConnection(new Fault('limit-reached', detail, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' }));
-      }, queueTimeout);
+    this.#waiting.add(waiter, fresh && room);
+    this.#growForWaiting();
   }
 
   /** The waiter is no longer interested; a dial that nobody waits for is given up. */
   leave(waiter: Waiter): void {
-    const at = this.#waiting.findIndex((entry) => entry.waiter === waiter);
-    if (at === -1) return;
-    this.#remove(at);
+    if (!this.#waiting.remove(waiter)) return;
     if (this.#opening.size > this.#waiting.length) {
       const [newest] = [...this.#opening].slice(-1);
       newest?.abort();
@@ -185,7 +116,7 @@ export class UpstreamPool {
       return;
     }
     connection.uses += 1;
-    const next = this.#next(this.#waiting.findIndex((entry) => !entry.fresh));
+    const next = this.#waiting.next(true);
     if (next !== null) {
       this.#active.add(connection);
       next.onConnection(connection);
@@ -218,17 +149,30 @@ export class UpstreamPool {
     this.retire();
     this.#closed = true;
     for (const opening of this.#opening) opening.abort();
-    while (this.#waiting.length > 0) this.#next()?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
+    while (this.#waiting.length > 0) this.#waiting.next(false)?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
     for (const connection of this.#active) this.#destroy(connection);
   }
 
-  #hasRoom(): boolean {
-    return this.#idle.length + this.#active.size + this.#opening.size < this.#options.size;
+  get #size(): number {
+    return this.#idle.length + this.#active.size + this.#opening.size;
   }
 
-  /** A place became free while more wait than dials are under way. */
+  #hasRoom(): boolean {
+    return this.#size < this.#options.size;
+  }
+
+  #busy(how: string): Fault {
+    const { size, origin } = this.#options;
+    return new Fault('limit-reached', `all of at most ${size} connections to ${origin} are busy, and ${how}`, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' });
+  }
+
+  /** Never more dials than there are waiters; a full line is no reason to be patient. */
   #growForWaiting(): void {
-    if (!this.#closed && this.#waiting.length > this.#opening.size && this.#hasRoom()) this.#grow();
+    while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && performance.now() >= this.#pausedUntil) {
+      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || this.#waiting.isImpatient(this.#opening.size);
+      if (!pressed) return;
+      this.#grow();
+    }
   }
 
   #grow(): void {
@@ -241,16 +185,22 @@ export class UpstreamPool {
       },
       (error: unknown) => {
         this.#opening.delete(controller);
-        // Whoever waits longest learns of it: a failed dial must not leave anyone waiting for nothing.
-        if (!controller.signal.aborted) this.#next()?.onNoConnection(Fault.from(error));
+        if (!controller.signal.aborted) this.#notOpened(Fault.from(error));
         this.#growForWaiting();
       },
     );
   }
 
+  /** Whoever waits longest learns of it: a failed dial must not leave anyone waiting for nothing. */
+  #notOpened(fault: Fault): void {
+    // Out of ports, but what is connected goes on: whoever waits may have one of those.
+    if (fault.code === 'limit-reached' && this.#active.size > 0) this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
+    else this.#waiting.next(false)?.onNoConnection(fault);
+  }
+
   #opened(dialled: Dialled): void {
-    const waiter = this.#next();
-    if (waiter === null) {
+    const waiter = this.#waiting.next(false);
+    if (this.#closed || (waiter === null && this.#retired)) {
       dialled.socket.destroy();
       return;
     }
@@ -263,21 +213,16 @@ export class UpstreamPool {
       this.#options.onChange(0, -1);
       this.#destroy(connection);
     });
-    this.#active.add(connection);
-    this.#options.onChange(1, 0);
-    waiter.onConnection(connection);
-  }
-
-  #next(at = 0): Waiter | null {
-    const entry = this.#waiting[at];
-    if (entry === undefined) return null;
-    this.#remove(at);
-    return entry.waiter;
-  }
-
-  #remove(at: number): void {
-    const [entry] = this.#waiting.splice(at, 1);
-    if (entry?.timer) clearTimeout(entry.timer);
+    if (waiter === null) {
+      // Who it was dialled for has been served: the next one has it.
+      connection.rest(this.#options.keepAlive);
+      this.#idle.push(connection);
+      this.#options.onChange(0, 1);
+    } else {
+      this.#active.add(connection);
+      this.#options.onChange(1, 0);
+      waiter.onConnection(connection);
+    }
   }
 
   #destroy(connection: PooledConnection): void {

@@ -4,7 +4,9 @@ import t from 'tap';
 import type { Test } from 'tap';
 import type { Dialled } from '../../src/dial/dial.ts';
 import { Fault } from '../../src/errors.ts';
-import { type PooledConnection, type PoolOptions, UpstreamPool, type Waiter } from '../../src/relay/pool.ts';
+import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
+import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
+import type { Waiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
 
 interface Harness {

@@ -2,7 +2,8 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import t, { type Test } from 'tap';
-import { type PooledConnection, UpstreamPool } from '../../src/relay/pool.ts';
+import { UpstreamPool } from '../../src/relay/pool.ts';
+import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
 import { UpstreamPools } from '../../src/relay/pools.ts';
 import { listen } from '../support/listen.ts';
 import { makeDestination } from '../support/policy.ts';
