@@ -112,8 +112,9 @@ t.test('the shipped configuration takes its settings', async (t) => {
   t.ok(Number.parseInt(proxy.stop_grace_period ?? '', 10) * 1_000 > config.timeouts.drainDelay + config.timeouts.drain);
 });
 
-t.test('Prometheus scrapes the admin listener', async (t) => {
-  const { scrape_configs } = parse(read('deploy/compose/prometheus.yml')) as { scrape_configs: { static_configs: { targets: string[] }[] }[] };
+t.test('Prometheus scrapes the admin listener and evaluates the alerts', async (t) => {
+  const { scrape_configs, rule_files } = parse(read('deploy/compose/prometheus.yml')) as { scrape_configs: { static_configs: { targets: string[] }[] }[]; rule_files: string[] };
+  for (const file of rule_files) t.ok(services.prometheus.volumes?.includes(`./deploy/monitoring/rules.yaml:${file}:ro`));
   const { admin } = (await loadProxyConfig(shipped)).listeners;
   t.strictSame(scrape_configs.flatMap((scrape) => scrape.static_configs.flatMap(({ targets }) => targets)), [`eco-egress:${admin.port}`]);
 });
