@@ -40,6 +40,8 @@ export function createPartnerEndpoints(): RequestListener {
     requests += 1;
     const [path = '/'] = (request.url ?? '/').split('?', 1);
     if (path !== '/echo') request.resume();
+    // No proxy on the way that would use the connection again: whoever asks once has it ended in order, by this side first.
+    if (request.headers.via === undefined) response.shouldKeepAlive = false;
     if (path === '/metrics') {
       sendMetrics(response, requests);
       return;

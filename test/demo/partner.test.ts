@@ -48,6 +48,13 @@ t.test('tells what it saw, over TLS and without', async (t) => {
   }
 });
 
+t.test('keeps the connection of a proxy, and ends that of anybody else', async (t) => {
+  for (const tls of [true, false]) {
+    t.equal((await ask('/api/status', { tls })).response.headers.connection, 'close');
+    t.equal((await ask('/api/status', { tls, headers: { via: '1.1 eco-egress', connection: 'keep-alive' } })).response.headers.connection, 'keep-alive');
+  }
+});
+
 t.test('is trusted by its own authority only, and for its own name only', async (t) => {
   const get = (options: https.RequestOptions): Promise<unknown> =>
     once(https.get({ host: '127.0.0.1', port: addresses.https.port, agent: false, ...options }), 'response');
