@@ -49,6 +49,17 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
+  command('verify-ip', 'Ask an echo endpoint, by the way that requests take, which source address it sees.', 'eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', () => import('./cli/verify-ip.ts'))
+    .option(...configOption)
+    .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')
+    .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
+    .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
+    .option('--json', 'print one JSON document instead of text');
+  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'eco-egress echo --listen 0.0.0.0:8080', () => import('./cli/echo.ts'))
+    .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
+    .option('--trusted-peer <range...>', 'load balancers that may speak for callers')
+    .option('--proxy-protocol', 'their connections begin with a PROXY header, version 1 or 2')
+    .option('--believe <header>', 'x-forwarded-for: believe them that header');
   command('hash-password', 'Make the hash of a password for the configuration.', 'eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
   command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'eco-egress manifests --overlay sidecar', () => import('./cli/manifests.ts'))
     .option(...configOption)

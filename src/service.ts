@@ -9,10 +9,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
+import { buildAuthenticator, buildDialler } from './build-parts.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
-import type { Dialler } from './dial/dial.ts';
-import { createNamedDialler } from './dial/named-dialler.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
@@ -20,7 +19,7 @@ import { Explainer } from './explain/explainer.ts';
 import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
-import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
+import type { Authenticator } from './identity/authenticator.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
 import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import { SniForm } from './listeners/sni-form.ts';
@@ -31,6 +30,7 @@ import { DecisionRing } from './reload/decision-ring.ts';
 import { keepWhatNeedsRestart, refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
 import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
+import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './target/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
@@ -59,6 +59,8 @@ export interface Service {
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
   /** Answers why, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
+  /** Proves the source address; can be asked by hand before `start`, too. */
+  readonly sourceProof: Pick<SourceProof, 'verify'>;
   /**
    * Ends in order: not ready at once; after `timeouts.drainDelay` no new
    * connections; what is under way may end until `timeouts.drain` has passed,
@@ -77,6 +79,7 @@ export function createService(config: Config, deps: ServiceDeps): Service {
 
 class RunningService implements Service {
   readonly explainer: Explainer;
+  readonly sourceProof: SourceProof;
   #config: Config;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
@@ -106,7 +109,7 @@ class RunningService implements Service {
     this.#egress = new Egress({
       config,
       policy,
-      dialler: this.#createDialler(config),
+      dialler: buildDialler(config, this.#lookup, this.#telemetry),
       telemetry: this.#telemetry,
       remember: (ask) => {
         this.#ring.remember(ask);
@@ -124,12 +127,12 @@ class RunningService implements Service {
       visits: new Set(),
       draining: false,
     };
-    this.#authenticator = createAuthenticator({
-      clients: config.clients,
-      now: Date.now,
-      onKeyFault: (issuer, error) => {
-        this.#telemetry.notice('error', 'the keys of a token issuer cannot be read', { issuer, reason: Fault.from(error).message });
-      },
+    this.#authenticator = buildAuthenticator(config, this.#telemetry);
+    this.sourceProof = new SourceProof({
+      config: config.sourceIp,
+      dialler: () => this.#egress.dialler,
+      isSelf: (address, port) => this.#self.isSelf(address, port),
+      telemetry: this.#telemetry,
     });
     this.#connections = new ConnectionCount(config.limits, this.#telemetry);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
@@ -148,13 +151,14 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, context: this.#context });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer });
+      const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view() });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
       await this.close();
       throw error;
     }
+    this.sourceProof.start();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
@@ -203,7 +207,7 @@ class RunningService implements Service {
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
     // The resolver's answers outlive a reload that does not concern them.
     const sameNames = isDeepStrictEqual([config.dns, config.timeouts], [this.#config.dns, this.#config.timeouts]);
-    const dialler = sameNames ? this.#egress.dialler : this.#createDialler(config);
+    const dialler = sameNames ? this.#egress.dialler : buildDialler(config, this.#lookup, this.#telemetry);
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
@@ -220,6 +224,7 @@ class RunningService implements Service {
     this.#forms.adopt({ config, gateway });
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
+    this.sourceProof.adopt(config.sourceIp);
     this.#telemetry.policyChanged(describePolicy(config, policy.hash));
     let cut = 0;
     const now = Date.now();
@@ -240,16 +245,11 @@ class RunningService implements Service {
     for (let turn = 0; this.#context.visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();
     this.#authenticator.close();
+    await this.sourceProof.close();
     await this.#gateway?.close();
     await this.#admin?.close();
     this.#telemetry.notice('info', 'eco-egress has ended');
     await this.#telemetry.close();
-  }
-
-  #createDialler(config: Config): Dialler {
-    return createNamedDialler(config, this.#lookup, (host, error) => {
-      this.#telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
-    });
   }
 
   async #routes(): Promise<GatewayRouter> {
@@ -271,7 +271,9 @@ class RunningService implements Service {
     const reasons: string[] = [];
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
     if (this.#context.draining) reasons.push('The proxy is draining.');
-    return { ready: reasons.length === 0, reasons, warnings: this.#reloads.warnings };
+    const source = this.sourceProof.readiness();
+    reasons.push(...source.reasons);
+    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings] };
   }
 
   #info(): AdminInfo {

@@ -41,6 +41,9 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) 
     clientConnections: silent,
     policyChanged: silent,
     policyReloaded: silent,
+    sourceAsked: silent,
+    sourceProbed: silent,
+    whitelistSuspected: silent,
     notice: silent,
   };
   return new Egress({

@@ -5,6 +5,7 @@ import fastify from 'fastify';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { ListenAddress } from '../config/config.ts';
+import type { SourceView } from '../source-ip/source-view.ts';
 import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
@@ -31,6 +32,8 @@ export interface AdminOptions {
   /** Asked at every status page; must not throw. */
   readonly info: () => AdminInfo;
   readonly explainer: Explaining;
+  /** Asked at every `/source-ip` and status page; must not throw. */
+  readonly sourceIp: () => SourceView;
   /** Longest time a request may take to arrive, ms. */
   readonly requestTimeout?: number;
 }
@@ -84,7 +87,7 @@ export function createAdmin(options: AdminOptions): AdminApp {
   };
 }
 
-function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer }: AdminOptions): void {
+function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer, sourceIp }: AdminOptions): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
     if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
@@ -94,7 +97,7 @@ function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer 
   });
   app.get('/', (_request, reply) => {
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    reply.send(renderStatusPage(info(), readiness(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
+    reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
   });
   app.get('/metrics', async (_request, reply) => {
     reply.type(registry.contentType);
@@ -106,6 +109,9 @@ function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer 
   app.get('/readyz', (_request, reply) => {
     const { ready, reasons, warnings } = readiness();
     reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', reasons, warnings });
+  });
+  app.get('/source-ip', (_request, reply) => {
+    reply.send(sourceIp());
   });
   addExplainRoutes(app, explainer);
 }

@@ -6,6 +6,7 @@ export const ADMIN_PATHS = {
   '/metrics': 'metrics in the Prometheus text format',
   '/healthz': 'whether the process is alive',
   '/readyz': 'whether it should get traffic, and if not why',
+  '/source-ip': 'which source address partners see, and whether it is the expected one, as JSON',
   '/denials': 'what was denied of late: the most frequent and the latest, as JSON',
   '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
+import type { SourceView } from '../source-ip/source-view.ts';
 import { ADMIN_PATHS } from './problem.ts';
 
 export interface AdminInfo {
@@ -37,7 +38,7 @@ export const STATUS_PAGE_CSP =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-export function renderStatusPage(info: AdminInfo, readiness: Readiness, denials: DenialsView, uptimeSeconds: number): string {
+export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, uptimeSeconds: number): string {
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
@@ -50,6 +51,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, denials:
     ['Admin listener', authority(listeners.admin)],
     ['Open tunnels', String(info.tunnels)],
     ['Exchanges under way', String(info.exchanges)],
+    ['Source address', describeSource(source)],
   ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`);
   const rows = destinations.map(
     ({ name, hosts, ports }) => `<tr><td>${escapeHtml(name)}</td><td>${escapeHtml(hosts.join(', '))}</td><td>${ports.join(', ')}</td></tr>`,
@@ -77,6 +79,13 @@ function denialsTable({ total, frequent }: DenialsView): string {
     `<h2>Denials</h2><p>${total} since the start. The most frequent:</p>` +
     `<table><tr><th>Client</th><th>Host</th><th>Times</th><th>The latest, and why</th></tr>${rows.join('')}</table>`
   );
+}
+
+function describeSource({ result, seen, expected, since }: SourceView): string {
+  if (result === 'off') return expected.length === 0 ? 'not asked' : `should be ${expected.join(' or ')}, not asked`;
+  if (result === 'pending') return 'not known yet';
+  const should = expected.length === 0 ? 'nothing expected' : result === 'match' ? 'as expected' : `should be ${expected.join(' or ')}`;
+  return `${seen ?? 'not known'}: ${result}, ${should}, since ${since ?? '-'}`;
 }
 
 const list = (items: readonly string[]): string => `<ul>${items.map((item) => `<li>${escapeHtml(item)}</li>`).join('')}</ul>`;

@@ -13,6 +13,7 @@ import type { Demo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
+import { untilSignal } from './until-signal.ts';
 
 export interface DemoOptions {
   readonly portHttp: number;
@@ -100,20 +101,6 @@ function formatText({ places, moved }: Demo, env: ProxyEnvironment): string {
     '',
     '',
   ].join('\n');
-}
-
-/**
- * Signals after the first change nothing: closing is bounded to about a second,
- * and `npm run` passes on a Ctrl-C that the terminal has already sent.
- */
-function untilSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => {
-        resolve();
-      });
-    }
-  });
 }
 
 function parsePort(text: string): number {

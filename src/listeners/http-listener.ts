@@ -4,8 +4,9 @@ import type { Config, HttpListenerConfig } from '../config/config.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { ConnectionGate } from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
-import { createHttpServer, refuseConnection, takeConnections } from './http-server.ts';
+import { createHttpServer, refuseConnection } from './http-server.ts';
 import { bindListener, type Listener } from './listener.ts';
+import { takeConnections } from './take-connections.ts';
 import { createPeerReader } from './trusted-peers.ts';
 import type { VisitContext } from './visit.ts';
 

@@ -57,20 +57,6 @@ export function createHttpServer(options: HttpServerOptions): Server {
   return server;
 }
 
-/**
- * Takes from the server what it does with a new connection, for a listener
- * that has to look at the connection first. Call it with the socket once that
- * is HTTP. The server has to listen itself all the same: its own clocks run
- * only then (docs/decisions/0080-proxy-protocol.md).
- */
-export function takeConnections(server: Server): (socket: Socket) => void {
-  const serve = server.listeners('connection');
-  server.removeAllListeners('connection');
-  return (socket) => {
-    for (const listener of serve) listener.call(server, socket);
-  };
-}
-
 function attach(server: Server, options: HttpServerOptions): void {
   const { forms, listener, peers, serves } = options;
   const arrive = (req: IncomingMessage, expectsContinue: boolean, upgradeHead: Buffer | null): Arrival => {

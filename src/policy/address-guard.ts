@@ -13,6 +13,7 @@ import { buildCidrTable } from './cidr-table.ts';
 /**
  * The ranges of the destination are compiled here, once.
  *
+ * @param destination with `key`: where else than among the destinations its ranges are configured
  * @param isSelf whether this canonical address and port is one of our own listeners
  * @param mode `report`: public addresses pass also where ranges are listed. Ask a guard that enforces first:
  *   only where that one leaves no address is anything let pass that has to be reported
@@ -21,12 +22,12 @@ import { buildCidrTable } from './cidr-table.ts';
  * @throws TypeError when `destination.addresses` holds something that is not a CIDR
  */
 export function createAddressGuard(
-  destination: Pick<DestinationConfig, 'name' | 'addresses'>,
+  destination: Pick<DestinationConfig, 'name' | 'addresses'> & { readonly key?: string },
   isSelf: (address: string, port: number) => boolean,
   mode: 'enforce' | 'report' = 'enforce',
 ): (address: string, port: number) => Fault | null {
   const ranges = destination.addresses === null ? null : buildCidrTable([destination.addresses]);
-  const key = `destinations.${destination.name}.addresses`;
+  const { key = `destinations.${destination.name}.addresses` } = destination;
 
   return (address, port) => {
     const known = classifyAddress(address);

@@ -7,6 +7,7 @@ import type { DestinationCells } from './cells.ts';
 import type { Outcome } from './outcome.ts';
 import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
 import { constant, counter, gauge, histogram } from './register.ts';
+import { createSourceMetrics } from './source-metrics.ts';
 import type { Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -41,6 +42,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
   return {
     registry,
+    ...createSourceMetrics(registry),
     ended: (record) => {
       countEnd(cells, record);
     },

@@ -9,6 +9,9 @@ import type { PolicyFacts, ReloadResult } from './cells.ts';
 
 export type ConnectPhase = 'dns' | 'tcp' | 'tls';
 
+/** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
+export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
+
 export interface Telemetry {
   /** An exchange or tunnel has ended, well or not: one log line, the counters. */
   ended(record: AccessRecord): void;
@@ -31,6 +34,12 @@ export interface Telemetry {
   policyChanged(facts: PolicyFacts): void;
   /** A configuration was offered to the running proxy. */
   policyReloaded(result: ReloadResult): void;
+  /** The source address is asked for anew, or not any more: what was known of it counts no longer. */
+  sourceAsked(): void;
+  /** A probe of the source address has ended: the address that was seen, null with `unknown`; `at` in ms since the epoch. */
+  sourceProbed(result: SourceResult, address: string | null, at: number): void;
+  /** Whether a partner seems to have us no longer on its whitelist; null: the destination is gone. */
+  whitelistSuspected(destination: string, suspected: boolean | null): void;
   /** Something an operator should see: one line, with fields that are safe to print. */
   notice(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
 }

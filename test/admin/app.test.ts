@@ -7,6 +7,7 @@ import { createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
+import { noSource } from '../support/no-source.ts';
 
 const READY: Readiness = { ready: true, reasons: [], warnings: [] };
 const INFO: AdminInfo = {
@@ -28,7 +29,7 @@ interface AdminParts {
 
 async function openAdmin(test: Test, parts: AdminParts = {}): Promise<{ url: string; port: number }> {
   const { registry = new Registry(), readiness = () => READY, info = () => INFO } = parts;
-  const admin = await createAdmin({ registry, readiness, info, explainer: NO_EXPLAINING }).listen({ host: '127.0.0.1', port: 0 });
+  const admin = await createAdmin({ registry, readiness, info, explainer: NO_EXPLAINING, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -161,7 +162,7 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
-  const create = (): ReturnType<typeof createAdmin> => createAdmin({ registry: new Registry(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING });
+  const create = (): ReturnType<typeof createAdmin> => createAdmin({ registry: new Registry(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource });
   await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
 
   const third = await create().listen({ host: '127.0.0.1', port: 0 });

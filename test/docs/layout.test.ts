@@ -106,7 +106,7 @@ const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly p
   // A Client is made over a socket that was handed in; nothing of undici that dials by itself is here.
   undici: {
     names: new Set(['*', 'default', 'request', 'fetch', 'stream', 'pipeline', 'connect', 'upgrade', 'buildConnector', 'setGlobalDispatcher', 'Client', 'Pool', 'BalancedPool', 'RoundRobinPool', 'Agent', 'ProxyAgent', 'EnvHttpProxyAgent', 'RetryAgent', 'Socks5ProxyAgent', 'H2CClient', 'WebSocket', 'WebSocketStream', 'EventSource']),
-    permitted: { 'src/relay/pool.ts': ['Client'] },
+    permitted: { 'src/relay/ask-once.ts': ['Client'], 'src/relay/pooled-connection.ts': ['Client'] },
   },
 };
 

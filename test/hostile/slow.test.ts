@@ -6,6 +6,7 @@ import { createAdmin } from '../../src/admin/app.ts';
 import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
 import { type Draft, type Lab, startLab } from '../support/lab.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
+import { noSource } from '../support/no-source.ts';
 import { untilDeserted } from '../support/open-sockets.ts';
 import { startTunnelLab, openTunnel } from '../support/tunnel-lab.ts';
 import { openWire, type Wire } from '../support/wire.ts';
@@ -183,6 +184,7 @@ t.test('the admin port', { buffered: true }, async (t) => {
       throw new Error('not asked for');
     },
     explainer: NO_EXPLAINING,
+    sourceIp: noSource,
     requestTimeout: 600,
   }).listen({ host: '127.0.0.1', port: 0 });
   t.teardown(() => admin.close());

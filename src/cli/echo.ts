@@ -1,0 +1,58 @@
+/** `eco-egress echo`: tells callers the address they come from, until a signal ends it. */
+import { readCidr, readListenAddress } from '../config/read-address.ts';
+import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../source-ip/echo-server.ts';
+import { formatAuthority } from '../target/host.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+import { untilSignal } from './until-signal.ts';
+
+export interface EchoOptions {
+  readonly listen: string;
+  readonly trustedPeer?: readonly string[];
+  readonly proxyProtocol?: boolean;
+  readonly believe?: string;
+}
+
+/** Resolves to 0 once a signal has ended it, to 1 when it cannot listen, to 2 for wrong arguments. */
+export async function run(options: EchoOptions, io: CommandIo): Promise<number> {
+  const settings = readSettings(options);
+  if (typeof settings === 'string') {
+    io.stderr.write(`${settings}\n`);
+    return EXIT.usage;
+  }
+  const stopped = untilSignal();
+  let echo: Echo;
+  try {
+    echo = await openEcho(settings);
+  } catch (error) {
+    io.stderr.write(`eco-egress echo could not start: ${(error as Error).message}\n`);
+    return EXIT.failed;
+  }
+  log(io, 'eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) });
+  await stopped;
+  await echo.close();
+  log(io, 'eco-egress echo has ended', {});
+  return EXIT.ok;
+}
+
+/** @returns what is wrong with the arguments */
+function readSettings({ listen, trustedPeer = [], proxyProtocol = false, believe }: EchoOptions): ServerOptions | string {
+  const address = readListenAddress(listen);
+  if ('problem' in address) return `--listen: ${address.problem} ${address.instead}`;
+  const trustedPeers: string[] = [];
+  for (const text of trustedPeer.flatMap((given) => given.split(','))) {
+    const range = readCidr(text.trim());
+    if ('problem' in range) return `--trusted-peer: ${range.problem} ${range.instead}`;
+    trustedPeers.push(range.value);
+  }
+  if (believe !== undefined && believe !== 'x-forwarded-for') return '--believe takes x-forwarded-for.';
+  const trusts = proxyProtocol || believe !== undefined;
+  if (trusts && trustedPeers.length === 0) return 'Nobody is trusted: name the load balancers with --trusted-peer, such as 10.0.0.0/8.';
+  if (!trusts && trustedPeers.length > 0) return 'The trusted peers are trusted with nothing: add --proxy-protocol or --believe x-forwarded-for.';
+  return { listen: address.value, trustedPeers, proxyProtocol, believe: believe === undefined ? [] : [believe] };
+}
+
+/** As the proxy's own log. */
+function log(io: CommandIo, msg: string, fields: object): void {
+  io.stdout.write(`${JSON.stringify({ level: 'info', time: new Date().toISOString(), ...fields, msg })}\n`);
+}

@@ -1,0 +1,77 @@
+/** `eco-egress verify-ip`: asks an echo endpoint, by the way that requests take, which source address it sees. */
+import { Writable } from 'node:stream';
+import { isIP } from 'node:net';
+import type { Config, ProbeConfig } from '../config/config.ts';
+import { readAddress } from '../config/read-address.ts';
+import { readProbeUrl } from '../config/read-way.ts';
+import { createService } from '../service.ts';
+import { formatVerification } from '../source-ip/format-verification.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+import { openConfig } from './open-config.ts';
+
+export interface VerifyIpOptions {
+  readonly config?: string;
+  /** Instead of what the file expects. */
+  readonly expect?: readonly string[];
+  /** Instead of the endpoint that the file names. */
+  readonly url?: string;
+  readonly times: string;
+  readonly json?: boolean;
+}
+
+const MOST_TIMES = 100;
+/** Of a probe that the file does not configure. */
+const TIMEOUT = 10_000;
+
+/** Resolves to 0 when every answer is an expected address, to 1 when not, to 2 for a faulty file or question. */
+export async function run(options: VerifyIpOptions, io: CommandIo): Promise<number> {
+  const opened = openConfig(options.config, io);
+  if (opened === null) return EXIT.usage;
+  const request = readRequest(options, opened.config);
+  if (typeof request === 'string') {
+    io.stderr.write(`${request}\n`);
+    return EXIT.usage;
+  }
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  // Not started: it listens nowhere, and its dialler is the one that serves.
+  const service = createService(opened.config, { logDestination: nowhere });
+  try {
+    const verification = await service.sourceProof.verify(request);
+    io.stdout.write(options.json === true ? `${JSON.stringify(verification, null, 2)}\n` : formatVerification(verification));
+    return verification.result === 'match' ? EXIT.ok : EXIT.failed;
+  } finally {
+    await service.close();
+  }
+}
+
+interface Request {
+  readonly probe: ProbeConfig;
+  readonly expected: readonly string[];
+  readonly times: number;
+}
+
+/** @returns what is wrong with the question */
+function readRequest(options: VerifyIpOptions, { sourceIp }: Config): Request | string {
+  const times = /^\d{1,3}$/.test(options.times) ? Number(options.times) : 0;
+  if (times < 1 || times > MOST_TIMES) return `--times takes a whole number from 1 to ${MOST_TIMES}.`;
+  const expected: string[] = [];
+  for (const text of (options.expect ?? []).flatMap((given) => given.split(','))) {
+    const address = readAddress(text.trim());
+    if ('problem' in address) return `--expect: ${address.problem} ${address.instead}`;
+    expected.push(address.value);
+  }
+  const probe = options.url === undefined ? (sourceIp?.probe ?? null) : readUrl(options.url, sourceIp?.probe ?? null);
+  if (probe === null) return 'No endpoint is configured: set sourceIp.probe.url, or give --url. Any URL will do that answers with the address it sees, such as that of eco-egress echo.';
+  if (typeof probe === 'string') return probe;
+  return { probe, times, expected: expected.length > 0 ? expected : (sourceIp?.expected ?? []) };
+}
+
+/** The endpoint that was given, by the hops that the file has for its own. */
+function readUrl(url: string, configured: ProbeConfig | null): ProbeConfig | string {
+  const read = readProbeUrl(url);
+  if ('problem' in read) return `--url: ${read.problem} ${read.instead}`;
+  const base = configured ?? { every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: { ca: null, cert: null, key: null, serverName: null } };
+  // Who writes an address means it, wherever it is.
+  return { ...base, ...read.value, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
+}

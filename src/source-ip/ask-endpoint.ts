@@ -1,0 +1,81 @@
+/**
+ * Asks an echo endpoint once which address it sees: by the dialler that
+ * requests use, on a connection of its own. A pooled connection would prove
+ * only which address the NAT had given when it was opened.
+ */
+import type { ProbeConfig } from '../config/config.ts';
+import type { AddressGuard, Dialled, Dialler } from '../dial/dial.ts';
+import { Fault } from '../errors.ts';
+import { createAddressGuard } from '../policy/address-guard.ts';
+import { askOnce, type OneAnswer } from '../relay/ask-once.ts';
+import { formatAuthority } from '../target/host.ts';
+import { showTarget } from '../target/quote.ts';
+import { readAnswer } from './read-answer.ts';
+
+/** What an endpoint answered, and how the way there was. */
+export interface Sighting {
+  /** Canonical: the source address that the endpoint saw. */
+  readonly address: string;
+  /** Where it was dialled; null: only the last hop knows. */
+  readonly endpointAddress: string | null;
+  /** Milliseconds; -1: did not happen. */
+  readonly dnsMs: number;
+  readonly tcpMs: number;
+  readonly tlsMs: number;
+  readonly answerMs: number;
+}
+
+export interface AskOptions {
+  readonly dialler: Dialler;
+  /** Whether an address and port is one of our own listeners: it would tell nothing of the way out. */
+  readonly isSelf: (address: string, port: number) => boolean;
+  readonly signal: AbortSignal;
+}
+
+/** More than any answer with one address needs. */
+const LONGEST_ANSWER = 4096;
+
+/**
+ * `probe.timeout` is over all. Leaves no socket behind.
+ * @throws {Fault} of the dial or the exchange; what `signal` was aborted with
+ */
+export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal }: AskOptions): Promise<Sighting> {
+  const where = formatAuthority(probe.host, probe.port);
+  const clock = new AbortController();
+  let dialled: Dialled | null = null;
+  const timer = setTimeout(() => {
+    const late = dialled === null ? new Fault('connect-timeout', `${where}: no connection in ${probe.timeout} ms`) : new Fault('upstream-silent', `${where}: no whole answer in ${probe.timeout} ms`);
+    clock.abort(late);
+  }, probe.timeout);
+  const either = AbortSignal.any([signal, clock.signal]);
+  try {
+    const tls = probe.scheme === 'https' ? probe.tls : null;
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls }, guardOf(probe, isSelf), either);
+    const { address: endpointAddress, dnsMs, tcpMs, tlsMs } = dialled;
+    const asked = performance.now();
+    const answer = await askOnce(dialled, {
+      origin: `${probe.scheme}://${where}`,
+      path: probe.path,
+      headers: { accept: probe.field === null ? 'text/plain, */*;q=0.1' : 'application/json', 'user-agent': 'eco-egress', 'cache-control': 'no-cache' },
+      longest: LONGEST_ANSWER,
+      signal: either,
+    });
+    refuseUnlessOk(answer, where);
+    return { address: readAnswer(answer.body, probe.field), endpointAddress, dnsMs, tcpMs, tlsMs, answerMs: performance.now() - asked };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function guardOf({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): AddressGuard {
+  return createAddressGuard({ name: 'sourceIp.probe', addresses, key: 'sourceIp.probe.addresses' }, isSelf);
+}
+
+/** A redirect leads elsewhere, by a way that nobody configured. */
+function refuseUnlessOk({ status, location }: OneAnswer, where: string): void {
+  if (status >= 200 && status <= 299) return;
+  if (status >= 300 && status <= 399 && location !== null) {
+    throw new Fault('upstream-malformed', `${where} answered ${status}, a redirect to ${showTarget(location)}, which is not followed`, { remedy: 'Write the URL that it leads to under sourceIp.probe.url.' });
+  }
+  throw new Fault('upstream-malformed', `${where} answered ${status}, not the address that it sees`, { remedy: 'Correct sourceIp.probe.url.' });
+}

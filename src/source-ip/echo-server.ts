@@ -1,0 +1,173 @@
+/**
+ * Tells every caller the address it comes from: the endpoint for probes, for
+ * the partner's side or a VM of one's own. Holds nothing, knows nothing, and
+ * is bounded in all a caller can make it hold.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import type { ListenAddress, PeerHeader } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { receiveProxyHeader } from '../listeners/proxied-socket.ts';
+import { takeConnections } from '../listeners/take-connections.ts';
+import { createPeerReader, noteProxyHeader, type PeerReader } from '../listeners/trusted-peers.ts';
+
+export interface EchoOptions {
+  readonly listen: ListenAddress;
+  /** CIDRs of the load balancers that may speak for callers. */
+  readonly trustedPeers: readonly string[];
+  /** Connections of trusted peers begin with a PROXY header. */
+  readonly proxyProtocol: boolean;
+  /** Headers of trusted peers that are believed. */
+  readonly believe: readonly PeerHeader[];
+}
+
+export interface Echo {
+  readonly address: AddressInfo;
+  /** Accepts no more; what is being answered may end within a moment, the rest is cut. */
+  close(): Promise<void>;
+}
+
+/** How the address is known. */
+type Via = 'connection' | 'proxy-protocol' | 'x-forwarded-for';
+
+const MAX_CONNECTIONS = 1024;
+const MAX_HEADER_BYTES = 8192;
+/** A PROXY header, and a request, must be complete within this, ms. */
+const ARRIVAL = 10_000;
+const KEEP_ALIVE = 5_000;
+/** For answers under way at the end, ms. */
+const LINGER = 2_000;
+
+/** Rejects with the system's error when the address cannot be bound. */
+export async function openEcho(options: EchoOptions): Promise<Echo> {
+  const peers = createPeerReader(options);
+  const proxied = new WeakSet<Socket>();
+  const server = createServer(
+    { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: ARRIVAL, requestTimeout: ARRIVAL, keepAliveTimeout: KEEP_ALIVE, connectionsCheckingInterval: ARRIVAL / 2 },
+    (request, response) => {
+      answer(request, response, () => readCaller(request, { peers, proxied, believes: options.believe.length > 0 }));
+    },
+  );
+  server.maxConnections = MAX_CONNECTIONS;
+  if (options.proxyProtocol) receiveHeaders(server, peers, proxied);
+  const sockets = keepSockets(server);
+  await listen(server, options.listen);
+  return {
+    // A server listening on an IP address has no other kind of address.
+    address: server.address() as AddressInfo,
+    close: () => end(server, sockets),
+  };
+}
+
+interface Caller {
+  readonly ip: string;
+  /** 0: not known, because a trusted peer told the address alone. */
+  readonly port: number;
+  readonly via: Via;
+}
+
+interface Knowledge {
+  readonly peers: PeerReader;
+  /** Connections whose PROXY header named the caller. */
+  readonly proxied: WeakSet<Socket>;
+  readonly believes: boolean;
+}
+
+function readCaller({ socket, rawHeaders, headers }: IncomingMessage, { peers, proxied, believes }: Knowledge): Caller | Fault {
+  const peer = peers.read(socket, rawHeaders);
+  if (peer instanceof Fault) return peer;
+  const forwarded = believes && headers['x-forwarded-for'] !== undefined && peers.trusts(socket);
+  return { ip: peer.address, port: peer.port, via: forwarded ? 'x-forwarded-for' : proxied.has(socket) ? 'proxy-protocol' : 'connection' };
+}
+
+function answer(request: IncomingMessage, response: ServerResponse, whoAsks: () => Caller | Fault): void {
+  // A body says nothing here: it is not waited for.
+  if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined) response.setHeader('connection', 'close');
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    response.setHeader('allow', 'GET, HEAD');
+    send(response, 405, 'Only GET and HEAD are served here.\n');
+    return;
+  }
+  const path = request.url?.split('?')[0];
+  if (path === '/healthz') {
+    send(response, 200, 'alive\n');
+    return;
+  }
+  if (path !== '/' && path !== '/json') {
+    send(response, 404, 'GET / tells the address you come from, GET /json the same as JSON.\n');
+    return;
+  }
+  const caller = whoAsks();
+  if (caller instanceof Fault) send(response, 400, `${caller.advice}\n`);
+  else if (path === '/json' || wantsJson(request.headers.accept)) send(response, 200, `${JSON.stringify(caller)}\n`, 'application/json; charset=utf-8');
+  else send(response, 200, `${caller.ip}\n`);
+}
+
+/** RFC 9110 §12.5.1, as far as two choices need it: JSON where it is named, and plain text is not. */
+function wantsJson(accept = ''): boolean {
+  return /\bapplication\/json\b/i.test(accept) && !/\btext\/plain\b/i.test(accept);
+}
+
+function send(response: ServerResponse, status: number, body: string, type = 'text/plain; charset=utf-8'): void {
+  response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store', vary: 'Accept', 'x-content-type-options': 'nosniff' });
+  response.end(response.req.method === 'HEAD' ? undefined : body);
+}
+
+/** Every connection of a trusted peer has to begin with a header; one without a valid one is closed. */
+function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakSet<Socket>): void {
+  const serve = takeConnections(server);
+  server.on('connection', (socket: Socket) => {
+    if (!peers.trusts(socket)) {
+      serve(socket);
+      return;
+    }
+    receiveProxyHeader(socket, {
+      timeout: ARRIVAL,
+      onHeader(header) {
+        noteProxyHeader(socket, header);
+        if (header.address !== null) proxied.add(socket);
+        serve(socket);
+      },
+      onFault({ advice }) {
+        socket.on('error', () => {});
+        socket.end(`HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(advice) + 1}\r\n\r\n${advice}\n`, () => {
+          socket.destroy();
+        });
+      },
+      onEnd() {},
+    });
+  });
+}
+
+function keepSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => {
+      sockets.delete(socket);
+    });
+  });
+  return sockets;
+}
+
+function listen(server: Server, { host, port }: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function end(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
+  return new Promise((resolve) => {
+    const cut = setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, LINGER);
+    server.close(() => {
+      clearTimeout(cut);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,159 @@
+/**
+ * Asks the echo endpoint on start and again and again, keeps what came of it,
+ * counts every probe and tells every change. Whether that keeps traffic away
+ * is for others to say.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { ProbeConfig, SourceIpConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
+import type { Sighting } from './ask-endpoint.ts';
+import { judge, remarkOn } from './judge.ts';
+
+export interface SourceProbeOptions {
+  readonly config: SourceIpConfig | null;
+  /** One question on a connection of its own; rejects with a Fault. */
+  readonly ask: (probe: ProbeConfig, signal: AbortSignal) => Promise<Sighting>;
+  readonly telemetry: Pick<Telemetry, 'notice' | 'sourceAsked' | 'sourceProbed'>;
+  /** Ms since the epoch. */
+  readonly now: () => number;
+  /** 0 to 1. */
+  readonly random: () => number;
+  /** May reject once `signal` is aborted. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<unknown>;
+}
+
+/** What the latest probe found. */
+export interface SourceFinding {
+  readonly result: SourceResult;
+  /** Null with `unknown`. */
+  readonly seen: string | null;
+  /** With `unknown` alone. */
+  readonly fault: Fault | null;
+  /** Ms since the epoch: when the probe ended, and when the first of this result did. */
+  readonly at: number;
+  readonly since: number;
+}
+
+/** Each wait is up to this share shorter or longer, so that replicas do not ask at one time. */
+const JITTER = 0.1;
+/** Different findings of one result that are told; a NAT whose addresses take turns must not fill the log. */
+const MOST_TOLD = 8;
+
+const LEVELS = { match: 'info', mismatch: 'error', unknown: 'warn', unjudged: 'info' } as const;
+const WORDS: Record<SourceResult, string> = {
+  match: 'the source address is right',
+  mismatch: 'the source address is WRONG: partners see another than expected',
+  unknown: 'the source address is not known: the probe fails',
+  unjudged: 'the source address is seen, and none is expected',
+};
+
+export class SourceProbe {
+  readonly #options: SourceProbeOptions;
+  #config: SourceIpConfig | null;
+  #finding: SourceFinding | null = null;
+  #lastJudged: SourceFinding | null = null;
+  /** What was told since the result last changed. */
+  #told = new Set<string>();
+  #running: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
+
+  constructor(options: SourceProbeOptions) {
+    this.#options = options;
+    this.#config = options.config;
+  }
+
+  /** Null before the first probe has ended, and where nothing is asked. */
+  get finding(): SourceFinding | null {
+    return this.#finding;
+  }
+
+  /** The latest finding that is not `unknown`: what holds as far as anybody knows. */
+  get lastJudged(): SourceFinding | null {
+    return this.#lastJudged;
+  }
+
+  /** Whether there is an endpoint to ask. */
+  get asks(): boolean {
+    return (this.#config?.probe ?? null) !== null;
+  }
+
+  get config(): SourceIpConfig | null {
+    return this.#config;
+  }
+
+  /** The first probe begins now. */
+  start(): void {
+    const config = this.#config;
+    const probe = config?.probe ?? null;
+    if (config === null || probe === null || this.#running !== null) return;
+    const controller = new AbortController();
+    this.#running = { controller, ended: this.#run(config, probe, controller.signal) };
+  }
+
+  /** Begins anew where the configuration of the probe has changed. Only after `start`. */
+  adopt(config: SourceIpConfig | null): void {
+    if (isDeepStrictEqual(config, this.#config)) return;
+    this.#running?.controller.abort();
+    this.#running = null;
+    this.#config = config;
+    this.#finding = null;
+    this.#lastJudged = null;
+    this.#told = new Set();
+    this.#options.telemetry.sourceAsked();
+    this.start();
+  }
+
+  /** Ends the probe that is under way, and its socket. */
+  async close(): Promise<void> {
+    const running = this.#running;
+    this.#running = null;
+    running?.controller.abort();
+    await running?.ended;
+  }
+
+  async #run(config: SourceIpConfig, probe: ProbeConfig, signal: AbortSignal): Promise<void> {
+    const { random, wait } = this.#options;
+    for (;;) {
+      await this.#probe(config, probe, signal);
+      if (signal.aborted) return;
+      const share = 1 - JITTER + 2 * JITTER * random();
+      await wait(probe.every * share, signal).catch((error: unknown) => {
+        if (!signal.aborted) throw error;
+      });
+    }
+  }
+
+  async #probe(config: SourceIpConfig, probe: ProbeConfig, signal: AbortSignal): Promise<void> {
+    const { ask, now, telemetry } = this.#options;
+    let seen: string | null = null;
+    let fault: Fault | null = null;
+    try {
+      ({ address: seen } = await ask(probe, signal));
+    } catch (error) {
+      fault = Fault.from(error);
+    }
+    if (signal.aborted) return;
+    const result = seen === null ? 'unknown' : judge(seen, config.expected);
+    const at = now();
+    const since = this.#finding?.result === result ? this.#finding.since : at;
+    this.#tell(config, { result, seen, fault, at, since });
+    this.#finding = { result, seen, fault, at, since };
+    if (result !== 'unknown') this.#lastJudged = this.#finding;
+    telemetry.sourceProbed(result, seen, at);
+  }
+
+  /** Once per change of the result, of an address that is not right, and of the reason why none is known. */
+  #tell({ expected }: SourceIpConfig, { result, seen, fault }: SourceFinding): void {
+    if (this.#finding?.result !== result) this.#told = new Set();
+    const what = result === 'match' ? '' : (seen ?? fault?.code ?? '');
+    if (this.#told.has(what) || this.#told.size >= MOST_TOLD) return;
+    this.#told.add(what);
+    const remark = seen === null || result === 'match' ? null : remarkOn(seen);
+    this.#options.telemetry.notice(LEVELS[result], WORDS[result], {
+      ...(seen === null ? {} : { seen }),
+      expected,
+      ...(fault === null ? {} : { code: fault.code, reason: fault.advice }),
+      ...(remark === null ? {} : { remark }),
+    });
+  }
+}
