@@ -14,6 +14,19 @@ resource "google_compute_address" "nat" {
   }
 }
 
+# Where callers outside the cluster find the proxy; nothing leaves with it.
+resource "google_compute_address" "load_balancer" {
+  count = var.load_balancer_subnetwork == null ? 0 : 1
+
+  # Of the cluster's project, also where the network is another's.
+  project      = var.project
+  region       = var.region
+  name         = "${var.name}-external"
+  address_type = "INTERNAL"
+  subnetwork   = "projects/${local.network_project}/regions/${var.region}/subnetworks/${var.load_balancer_subnetwork}"
+  description  = "The proxy's internal load balancer."
+}
+
 data "google_compute_address" "nat" {
   for_each = toset(local.public ? var.existing_address_names : [])
 

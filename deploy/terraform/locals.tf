@@ -5,9 +5,9 @@ locals {
   network_path    = "projects/${local.network_project}/global/networks/${var.network}"
   public          = var.nat_type == "PUBLIC"
 
-  # What the pods' manifests select and tolerate: nodeSelector and tolerations in deploy/kubernetes.
-  node_label_key = "dedicated"
-  node_tag       = "${var.name}-node"
+  # What the pods tolerate: tolerations in deploy/kubernetes.
+  taint_key = "dedicated"
+  node_tag  = "${var.name}-node"
 
   pod_range_name = "${var.name}-pods"
 }

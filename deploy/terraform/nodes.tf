@@ -44,9 +44,8 @@ resource "google_container_node_pool" "proxy" {
     tags            = [local.node_tag]
     metadata        = { disable-legacy-endpoints = "true" }
 
-    labels = { (local.node_label_key) = var.name }
     taint {
-      key    = local.node_label_key
+      key    = local.taint_key
       value  = var.name
       effect = "NO_SCHEDULE"
     }

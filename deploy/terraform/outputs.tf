@@ -34,12 +34,17 @@ output "egress_config" {
 
 output "node_selector" {
   description = "nodeSelector of the proxy's pods."
-  value       = { (local.node_label_key) = var.name }
+  value       = { "cloud.google.com/gke-nodepool" = var.name }
 }
 
 output "toleration" {
   description = "Toleration of the proxy's pods, and of nothing else."
-  value       = { key = local.node_label_key, operator = "Equal", value = var.name, effect = "NoSchedule" }
+  value       = { key = local.taint_key, operator = "Equal", value = var.name, effect = "NoSchedule" }
+}
+
+output "load_balancer_address_name" {
+  description = "Annotation networking.gke.io/load-balancer-ip-addresses of the Service for callers outside the cluster. Null if none is reserved."
+  value       = one(google_compute_address.load_balancer[*].name)
 }
 
 output "subnetwork" {

@@ -59,7 +59,7 @@ variable "network_project" {
 variable "name" {
   type        = string
   default     = "eco-egress"
-  description = "First part of every name this module gives; also the value of the node label and taint."
+  description = "First part of every name this module gives; also the name of the node pool and the value of its taint."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,29}$", var.name)) && !endswith(var.name, "-")
@@ -156,7 +156,7 @@ variable "private_nat_match" {
 variable "ports_per_node" {
   type        = number
   default     = 8192
-  description = "Ports of the address that each node gets, for each destination address and port. This is nat.ports of the proxy."
+  description = "Ports of the address that each node gets, for each destination address and port: a power of two. This is nat.ports of the proxy."
 }
 
 variable "time_wait_seconds" {
@@ -168,7 +168,7 @@ variable "time_wait_seconds" {
 variable "replicas_per_node" {
   type        = number
   default     = 1
-  description = "Pods of the proxy on one node: they share its ports. This is nat.replicasPerNode of the proxy; the manifests' anti-affinity makes it 1."
+  description = "Pods of the proxy on one node at one time: they share its ports. This is nat.replicasPerNode of the proxy."
 }
 
 # Nodes
@@ -192,8 +192,8 @@ variable "nodes_min" {
 
 variable "nodes_max" {
   type        = number
-  default     = 4
-  description = "Most nodes, in all zones together, without those that an upgrade adds."
+  default     = 6
+  description = "Most nodes, in all zones together, without those that an upgrade adds. As many as the proxy has replicas at most."
 
   validation {
     condition     = var.nodes_max >= var.nodes_min
@@ -325,6 +325,14 @@ variable "google_apis_cidrs" {
     condition     = alltrue([for range in var.google_apis_cidrs : can(cidrhost(range, 0))])
     error_message = "IPv4 ranges such as 199.36.153.8/30."
   }
+}
+
+# A load balancer in front, for callers outside the cluster
+
+variable "load_balancer_subnetwork" {
+  type        = string
+  default     = null
+  description = "Name of the cluster's own subnetwork, to reserve an internal address in it for the Service of callers outside the cluster. Null: none is reserved. Nothing leaves with this address."
 }
 
 variable "health_check_rule" {

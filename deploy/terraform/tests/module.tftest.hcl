@@ -40,8 +40,13 @@ run "sends_from_the_permitted_address_only" {
   }
 
   assert {
-    condition     = output.toleration.value == one(values(output.node_selector)) && google_container_node_pool.proxy[0].network_config[0].enable_private_nodes
-    error_message = "Pods find private nodes, and tolerate their taint."
+    condition     = output.node_selector["cloud.google.com/gke-nodepool"] == google_container_node_pool.proxy[0].name && google_container_node_pool.proxy[0].network_config[0].enable_private_nodes
+    error_message = "Pods find private nodes."
+  }
+
+  assert {
+    condition     = output.toleration.key == google_container_node_pool.proxy[0].node_config[0].taint[0].key && output.toleration.value == google_container_node_pool.proxy[0].node_config[0].taint[0].value
+    error_message = "Pods tolerate the taint of the nodes."
   }
 
   assert {
@@ -89,6 +94,24 @@ run "another_address_than_the_partner_permits" {
   }
 
   expect_failures = [google_compute_router_nat.proxy]
+}
+
+run "load_balancer_for_callers_outside" {
+  command = plan
+
+  variables {
+    load_balancer_subnetwork = "sit"
+  }
+
+  assert {
+    condition     = output.load_balancer_address_name == "eco-egress-external" && google_compute_address.load_balancer[0].address_type == "INTERNAL"
+    error_message = "An internal address by the name that the Service's annotation has."
+  }
+
+  assert {
+    condition     = join(",", output.source_addresses) == "34.123.45.67"
+    error_message = "The load balancer's address is no source address."
+  }
 }
 
 run "restricted_egress" {

@@ -15,8 +15,8 @@ variable "ports_per_node" {
   description = "Ports that each node gets, for each destination address and port."
 
   validation {
-    condition     = var.ports_per_node >= 64 && var.ports_per_node <= 64512 && floor(var.ports_per_node) == var.ports_per_node
-    error_message = "A whole number between 64 and 64512, the ports of one address."
+    condition     = contains([for exponent in range(6, 16) : pow(2, exponent)], var.ports_per_node)
+    error_message = "A power of two between 64 and 32768: NAT rounds anything else up, and then fewer nodes fit."
   }
 }
 

@@ -57,11 +57,21 @@ run "a_second_address_makes_room" {
   }
 }
 
+run "not_a_power_of_two" {
+  command = plan
+
+  variables {
+    ports_per_node = 8191
+  }
+
+  expect_failures = [var.ports_per_node]
+}
+
 run "more_ports_than_an_address_has" {
   command = plan
 
   variables {
-    ports_per_node = 64513
+    ports_per_node = 65536
     nodes_max      = 1
     nodes_surge    = 0
     addresses      = 2
