@@ -16,7 +16,7 @@ export const MAY_IMPORT = {
   'target/': ['errors'],
   'policy/': ['config/config', 'errors', 'target/'],
   'identity/': ['config/config', 'errors', 'policy/address-class', 'policy/verdict', 'target/'],
-  'dial/': ['config/config', 'errors'],
+  'dial/': ['config/config', 'errors', 'target/quote'],
   'relay/': ['config/config', 'dial/dial', 'errors', 'telemetry/'],
   'telemetry/': ['config/config', 'errors'],
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],

@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config, DestinationConfig } from './config/config.ts';
-import type { Dialled, Dialler, DialTarget } from './dial/dial.ts';
+import type { Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
 import { Fault } from './errors.ts';
 import { type Kind, Limits } from './limits.ts';
 import { ANONYMOUS } from './policy/anonymous.ts';
@@ -14,6 +14,7 @@ import { type AddressGuards, createAddressGuards, type SurveyedAddress, surveyAd
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
+import { createHopGuard } from './policy/hop-guard.ts';
 import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { UpstreamPools } from './relay/pools.ts';
@@ -43,6 +44,14 @@ export interface Origin {
   readonly port: number;
 }
 
+/** In `Dialled.address` and `revoked`, of a name that only a parent resolved. */
+const UNKNOWN = '-';
+
+/** Who judges the addresses of a destination, and those of the parents on the way there. */
+interface WayGuards extends AddressGuards {
+  readonly way: { readonly via: readonly HopStep[]; readonly resolve: DestinationConfig['resolve'] };
+}
+
 /** Leave to go out, for one request. Hold it while the request is under way, then `release` it. */
 export class Permit {
   readonly verdict: Allow | Report;
@@ -70,7 +79,7 @@ export class Permit {
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
-  #guards = new Map<DestinationConfig, AddressGuards>();
+  #guards = new Map<DestinationConfig, WayGuards>();
   readonly #pools = new UpstreamPools();
 
   constructor(options: EgressOptions) {
@@ -104,13 +113,18 @@ export class Egress {
 
   /**
    * Why the present terms would not admit what an earlier permit admitted; null when they would.
-   * @param address where it was dialled to, null while that is not known
+   * A change of the parents on the way takes no permission away.
+   * @param address where it was dialled to; null while that is not known, `-` where a parent alone knows it
    */
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
     const verdict = decide(this.policy, { ...permit.ask, now });
     const judge = (known: string): Fault | null => {
-      const { enforcing, lenient } = this.#guard(verdict.destination ?? ANONYMOUS);
-      return (lenient ?? enforcing)(known, permit.ask.port);
+      const destination = verdict.destination ?? ANONYMOUS;
+      const { enforcing, lenient, way } = this.#guard(destination);
+      // Nor would the address of a new connection be judged here.
+      if (way.via.length > 0 && way.resolve === 'parent') return null;
+      if (known !== UNKNOWN) return (lenient ?? enforcing)(known, permit.ask.port);
+      return lenient === null ? new Fault('address-not-allowed', `${destination.name}: the address was a parent's choice, and has to be judged here now`) : null;
     };
     const why = verdict.verdict === 'deny' ? new Denial(permit.ask, verdict) : address === null ? null : judge(address);
     return why === null ? null : new Fault('revoked', `a reload took the permission away: ${why.message}`, why.remedy === null ? {} : { remedy: why.remedy });
@@ -156,15 +170,17 @@ export class Egress {
     const terms = this.#options;
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     // A reload meanwhile: the address was judged by terms that hold no longer.
-    const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address, Date.now());
+    const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());
     if (revoked !== null) {
       dialled.socket.destroy();
       throw revoked;
     }
     if (dialled.reported !== undefined) record.noteReported(dialled.reported.code, dialled.reported.message);
-    record.upstreamAddress = dialled.address;
+    record.upstreamAddress = dialled.address ?? UNKNOWN;
+    record.via = dialled.via;
     record.dnsMs = dialled.dnsMs;
     record.tcpMs = dialled.tcpMs;
+    record.hopMs = dialled.hopMs;
     return dialled.socket;
   }
 
@@ -230,7 +246,7 @@ export class Egress {
     const { telemetry } = this.#options;
     try {
       const dialled = await this.#dialJudged(destination, target, signal);
-      telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs);
+      telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);
@@ -242,19 +258,21 @@ export class Egress {
   /** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
   async #dialJudged(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
     const { dialler } = this.#options;
-    const { enforcing, lenient } = this.#guard(destination);
+    const { enforcing, lenient, way } = this.#guard(destination);
     try {
-      return await dialler.dial(target, enforcing, signal);
+      return await dialler.dial({ ...target, ...way }, enforcing, signal);
     } catch (error) {
       if (lenient === null || !(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
-      return { ...(await dialler.dial(target, lenient, signal)), reported: error };
+      return { ...(await dialler.dial({ ...target, ...way }, lenient, signal)), reported: error };
     }
   }
 
-  #guard(destination: DestinationConfig): AddressGuards {
+  #guard(destination: DestinationConfig): WayGuards {
     let guard = this.#guards.get(destination);
     if (guard === undefined) {
-      guard = createAddressGuards(destination, this.policy.mode, this.#options.isSelf);
+      const { isSelf } = this.#options;
+      const steps = destination.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
+      guard = { ...createAddressGuards(destination, this.policy.mode, isSelf), way: { via: steps, resolve: destination.resolve } };
       this.#guards.set(destination, guard);
     }
     return guard;

@@ -1,8 +1,20 @@
 /** The contract of dialling: who is dialled, what comes back, and who may object. */
 import type { Socket } from 'node:net';
 import type { Fault } from '../errors.ts';
-import type { UpstreamTlsConfig } from '../config/config.ts';
+import type { HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import type { ProxiedClient } from './proxy-header.ts';
+
+/** A hop, and who judges the addresses of its parents. They are asked for by their own names where a hop lies before them. */
+export interface HopStep {
+  readonly hop: HopConfig;
+  readonly guard: AddressGuard;
+}
+
+/** The other end of a TCP connection of ours. */
+export interface Peer {
+  readonly address: string;
+  readonly port: number;
+}
 
 export interface DialTarget {
   /** Canonical name, or IP literal without brackets. */
@@ -10,6 +22,10 @@ export interface DialTarget {
   readonly port: number;
   /** Null: plain TCP. Otherwise TLS to `serverName ?? host`, verified, HTTP/1.1 by ALPN. */
   readonly tls: UpstreamTlsConfig | null;
+  /** Parents on the way, nearest to us first; absent or empty: none. */
+  readonly via?: readonly HopStep[];
+  /** With parents: `parent`, the last of them is asked for the name, which is then neither resolved nor judged here. */
+  readonly resolve?: 'here' | 'parent';
   /** Whom the connection is for, told to the upstream by a PROXY protocol header before anything else; absent: no header. */
   readonly proxied?: ProxiedClient;
 }
@@ -23,21 +39,27 @@ export type AddressGuard = (address: string, port: number) => Fault | null;
 export interface Dialled {
   /** Connected, and past the TLS handshake if there was one. The caller owns it and closes it. */
   readonly socket: Socket;
-  /** The very address that was judged and dialled. */
-  readonly address: string;
+  /** The very address that was judged, and dialled or asked for; null: only the parent that resolved the name knows it. */
+  readonly address: string | null;
+  /** Where our own TCP connection goes: the address, or one of the first parent. */
+  readonly peer: Peer;
+  /** The parents on the way, for the log; empty: none. */
+  readonly via: string;
   /** Milliseconds; -1: did not happen. */
   readonly dnsMs: number;
   readonly tcpMs: number;
   readonly tlsMs: number;
+  /** All that parents took beyond the connection to the first of them, attempts that failed included. */
+  readonly hopMs: number;
   /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
   readonly reported?: Fault;
 }
 
 export interface Dialler {
   /**
-   * Resolves, judges every address, dials the permitted ones (RFC 8305) and
-   * finishes TLS. Rejects with a Fault; leaves no socket behind when it does,
-   * or when `signal` aborts.
+   * Resolves, judges every address, dials the permitted ones (RFC 8305), or
+   * asks the parents on the way for them, and finishes TLS. Rejects with a
+   * Fault; leaves no socket behind when it does, or when `signal` aborts.
    */
   dial(target: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Dialled>;
   /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */

@@ -1,12 +1,18 @@
 /**
  * From a permitted target to a usable socket: resolve, judge every address,
- * connect, finish TLS. Each step owns its socket until the next has taken it.
+ * connect, or have the parents on the way connect, finish TLS. Each step owns
+ * its socket until the next has taken it.
  */
 import type { TimeoutsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { connectFirst } from './connect.ts';
-import type { AddressGuard, Dialler } from './dial.ts';
+import { CoolDowns } from './cool-downs.ts';
+import type { Dialled, Dialler, DialTarget, HopStep } from './dial.ts';
+import { HopFault } from './hop-fault.ts';
+import { createHops, type Way } from './hops.ts';
+import { judge } from './judge.ts';
+import { place } from './place.ts';
 import { encodeProxyHeader } from './proxy-header.ts';
 import type { Resolver } from './resolver.ts';
 import { secure } from './tls.ts';
@@ -14,57 +20,92 @@ import { secure } from './tls.ts';
 export interface DiallerOptions {
   readonly resolver: Resolver;
   readonly timeouts: Pick<TimeoutsConfig, 'connect' | 'tls'>;
+  /** Which parents failed of late; its own by default, which tells nobody. */
+  readonly coolDowns?: CoolDowns;
+  /** Our `Via` value for requests to parents; null: none. */
+  readonly via?: string | null;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
 
+/** Connected to the upstream, TLS yet to come. */
+type Opened = Omit<Dialled, 'tlsMs' | 'reported'>;
+
+/** Addresses of one name that parents are asked for, one after the other. */
+const MOST_ASKED_FOR = 4;
+
 /** Holds nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts } = options;
+  const { resolver, timeouts, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
+  const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
+  const hops = createHops({ resolver, coolDowns, via, now });
+
+  async function resolve(host: string, signal: AbortSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
+    const known = resolver.cached(host);
+    if (known !== null) return { addresses: known, dnsMs: -1 };
+    const asked = now();
+    return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
+  }
+
+  async function openDirectly(host: string, port: number, addresses: readonly string[], signal: AbortSignal): Promise<Opened> {
+    const dialled = now();
+    const { socket, address } = await connectFirst({ host, port, addresses, timeout: timeouts.connect, signal });
+    return { socket, address, peer: { address, port }, via: '', dnsMs: -1, tcpMs: now() - dialled, hopMs: -1 };
+  }
+
+  /** One address after the other, until one answers or it is clear that no other will. */
+  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, signal: AbortSignal): Promise<Opened> {
+    const began = now();
+    const failures: HopFault[] = [];
+    for (const host of hosts.slice(0, MOST_ASKED_FOR)) {
+      try {
+        const way = await hops.open(steps, { host, port }, { connect: (request) => connectFirst({ ...request, signal }), signal });
+        const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
+        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent };
+      } catch (error) {
+        if (!(error instanceof HopFault) || error.about === 'parent') throw error;
+        failures.push(error);
+      }
+    }
+    throw joinFaults(failures);
+  }
+
+  async function open({ host, port, via: steps = [], ...target }: DialTarget, guard: Parameters<Dialler['dial']>[1], signal: AbortSignal): Promise<Opened> {
+    if (steps.length > 0 && target.resolve === 'parent') return { ...(await openByHops(steps, [host], port, signal)), address: null };
+    const { addresses, dnsMs } = await resolve(host, signal);
+    const permitted = judge(addresses, port, guard);
+    const opened = steps.length === 0 ? await openDirectly(host, port, permitted, signal) : await openByHops(steps, permitted, port, signal);
+    return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
+  }
 
   return {
     resolve: (host, signal) => resolver.resolve(host, signal),
     dial: async (target, guard, signal) => {
       if (signal.aborted) throw abortFault(signal);
       const { host, port } = target;
-
-      let addresses = resolver.cached(host);
-      let dnsMs = -1;
-      if (addresses === null) {
-        const asked = now();
-        addresses = await resolver.resolve(host, signal);
-        dnsMs = now() - asked;
-      }
-
-      const permitted = judge(addresses, port, guard);
-      const dialled = now();
-      const { socket, address } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal });
-      const connected = now();
-      const tcpMs = connected - dialled;
+      const opened = await open(target, guard, signal);
+      const { socket, address } = opened;
       // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
       if (target.proxied !== undefined) socket.write(encodeProxyHeader(target.proxied, { address, port }));
-      if (target.tls === null) return { socket, address, dnsMs, tcpMs, tlsMs: -1 };
+      if (target.tls === null) return { ...opened, tlsMs: -1 };
 
+      const connected = now();
       const secured = await secure({ socket, host, port, config: target.tls, timeout: timeouts.tls, signal });
-      return { socket: secured, address, dnsMs, tcpMs, tlsMs: now() - connected };
+      return { ...opened, socket: secured, tlsMs: now() - connected };
     },
   };
 }
 
-/** @throws Fault of the first refused address, naming all, when none may be dialled. */
-function judge(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
-  const refusals: Fault[] = [];
-  const permitted = addresses.filter((address) => {
-    const refusal = guard(address, port);
-    if (refusal !== null) refusals.push(refusal);
-    return refusal === null;
-  });
-  const [first] = refusals;
-  if (permitted.length > 0 || first === undefined) return permitted;
-  if (refusals.length === 1) throw first;
-  throw new Fault(first.code, refusals.map((refusal) => refusal.message).join('; '), {
-    cause: first,
-    ...(first.remedy === null ? {} : { remedy: first.remedy }),
-  });
+/** `edge (proxy-a:3128), core (proxy-b:1080)`. */
+function describeWay({ parents }: Way): string {
+  return parents.map(({ hop, parent }) => `${hop.name} (${place(parent.host, parent.port)})`).join(', ');
+}
+
+/** Of several addresses; the first gives code and remedy. */
+function joinFaults(faults: readonly HopFault[]): Fault {
+  const [first] = faults;
+  if (first === undefined) return new Fault('internal', 'no address to ask a parent for');
+  if (faults.length === 1) return first;
+  return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '' });
 }

@@ -11,27 +11,35 @@ const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
 const NOT_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/;
 const WANTS_CERTIFICATE = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
 
+export interface TlsAttempt {
+  /** `host:port` for the message. */
+  readonly where: string;
+  /** The name the certificate was checked for. */
+  readonly name: string;
+  readonly config: UpstreamTlsConfig;
+  /** Where that is configured: `the destination's tls`. */
+  readonly keys: string;
+}
+
 /**
  * Codes: `tls-certificate` when we refuse the upstream's certificate, `tls-failed` otherwise.
  *
  * @param error what the TLS socket emitted; in TLS 1.3 a server may refuse our
  *   certificate only after the handshake, with the first read
- * @param where `host:port` for the message
- * @param name the name the certificate was checked for
  */
-export function tlsFault(error: Error, where: string, name: string, config: UpstreamTlsConfig): Fault {
+export function tlsFault(error: Error, { where, name, config, keys }: TlsAttempt): Fault {
   const code = errorCode(error);
   const named = code || error.message;
 
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return new Fault('tls-certificate', `${where}: the certificate is not for ${name} (${altNames(error)})`, {
-      remedy: "Check that the right host is dialled; if the partner's certificate bears another name, set the destination's tls.serverName to it.",
+      remedy: `Check that the right host is dialled; if its certificate bears another name, set ${keys}.serverName to it.`,
       cause: error,
     });
   }
   if (CERTIFICATE.test(code)) {
     return new Fault('tls-certificate', `${where}: ${certificateFinding(code, error)} (${code})`, {
-      remedy: certificateRemedy(code, config),
+      remedy: certificateRemedy(code, config, keys),
       cause: error,
     });
   }
@@ -45,8 +53,8 @@ export function tlsFault(error: Error, where: string, name: string, config: Upst
     return new Fault('tls-failed', `${where}: the upstream refused the handshake (${named})`, {
       remedy:
         config.cert === null
-          ? "If the partner asks for a client certificate, name it in the destination's tls.certFile and tls.keyFile."
-          : "Check that the partner accepts the client certificate in the destination's tls.certFile, and that it is still valid.",
+          ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.`
+          : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`,
       cause: error,
     });
   }
@@ -64,15 +72,15 @@ function certificateFinding(code: string, error: Error): string {
   return error.message;
 }
 
-function certificateRemedy(code: string, config: UpstreamTlsConfig): string {
+function certificateRemedy(code: string, config: UpstreamTlsConfig, keys: string): string {
   if (UNKNOWN_ISSUER.test(code)) {
     return config.ca === null
-      ? "If the partner has an authority of its own, put its root certificate into a PEM file and name it in the destination's tls.caFile."
-      : "The file in the destination's tls.caFile does not hold the authority of this certificate, and no other is trusted for this destination: add its root there.";
+      ? `If it is of a private authority, put the root certificate of that into a PEM file and name it in ${keys}.caFile.`
+      : `The file in ${keys}.caFile does not hold the authority of this certificate, and no other is trusted there: add its root.`;
   }
-  if (code === 'CERT_HAS_EXPIRED') return 'The partner has to renew its certificate; if it is valid, check the clock here.';
+  if (code === 'CERT_HAS_EXPIRED') return 'The certificate has to be renewed there; if it is valid, check the clock here.';
   if (code === 'CERT_NOT_YET_VALID') return 'Check the clock here; the certificate is valid only from a later date.';
-  return 'The partner has to install a certificate that is valid for a TLS server.';
+  return 'A certificate that is valid for a TLS server has to be installed there.';
 }
 
 function altNames(error: Error): string {

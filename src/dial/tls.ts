@@ -21,6 +21,8 @@ export interface SecureRequest {
   readonly port: number;
   /** Keep one object per destination: context and sessions are kept by its identity. */
   readonly config: UpstreamTlsConfig;
+  /** Where that is configured, for messages. */
+  readonly keys?: string;
   /** For the handshake, ms. */
   readonly timeout: number;
   readonly signal: AbortSignal;
@@ -45,7 +47,7 @@ const contexts = new WeakMap<UpstreamTlsConfig, Context>();
  * has destroyed the socket then.
  */
 export function secure(request: SecureRequest): Promise<TLSSocket> {
-  const { socket, host, port, config, timeout, signal } = request;
+  const { socket, host, port, config, keys = "the destination's tls", timeout, signal } = request;
   const name = config.serverName ?? host;
   const where = place(host, port);
   const sessionKey = `${name}:${port}`;
@@ -61,7 +63,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       context = contextOf(config);
     } catch (error) {
       socket.destroy();
-      reject(unusable(where, error));
+      reject(unusable(where, keys, error));
       return;
     }
     const session = context.sessions.get(sessionKey);
@@ -88,7 +90,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       fail(abortFault(signal));
     };
     const onError = (error: Error): void => {
-      fail(tlsFault(error, where, name, config));
+      fail(tlsFault(error, { where, name, config, keys }));
     };
     const onClose = (): void => {
       fail(new Fault('tls-failed', `${where}: the upstream closed the connection during the handshake`));
@@ -141,10 +143,10 @@ function contextOf(config: UpstreamTlsConfig): Context {
   return context;
 }
 
-function unusable(where: string, error: unknown): Fault {
+function unusable(where: string, keys: string, error: unknown): Fault {
   const reason = error instanceof Error ? error.message : String(error);
   return new Fault('internal', `${where}: the configured certificates cannot be used: ${reason}`, {
-    remedy: "Check that the destination's tls.caFile, tls.certFile and tls.keyFile are PEM, and that the key belongs to the certificate.",
+    remedy: `Check that ${keys}.caFile, ${keys}.certFile and ${keys}.keyFile are PEM, and that the key belongs to the certificate.`,
     cause: error,
   });
 }

@@ -48,7 +48,7 @@ export function createAddressGuard(
       if (mode === 'report' && known.class === 'public') return null;
       return new Fault(
         'address-not-allowed',
-        `${destination.name}: ${describe(known)} is outside the ranges listed in ${key}`,
+        `${destination.name}: ${describeAddress(known)} is outside the ranges listed in ${key}`,
         { remedy: `If the partner has moved, add its range to ${key}.` },
       );
     }
@@ -56,7 +56,7 @@ export function createAddressGuard(
     if (known.class === 'public') return null;
     return new Fault(
       'address-not-allowed',
-      `${destination.name}: ${describe(known)}; only public addresses are dialled unless ranges are listed`,
+      `${destination.name}: ${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
       { remedy: `If the partner is meant to be there, list its range in ${key}.` },
     );
   };
@@ -97,7 +97,8 @@ export function surveyAddresses({ enforcing, lenient }: AddressGuards, addresses
   });
 }
 
-function describe(known: ClassifiedAddress): string {
+/** `10.40.1.2 (private, RFC 1918)`. */
+export function describeAddress(known: ClassifiedAddress): string {
   const via = known.via === null || known.via === 'mapped' ? '' : ` through ${known.via}`;
   const reference = known.reference === null ? '' : `, ${known.reference}`;
   return `${known.canonical} (${known.class}${via}${reference})`;

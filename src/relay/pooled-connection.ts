@@ -64,14 +64,16 @@ export class PooledConnection {
 
   /** Tells the record which connection carries its exchange; the phases are those of whoever it was opened for. */
   note(record: AccessRecord): void {
-    const { address, dnsMs, tcpMs, tlsMs, reported } = this.dialled;
-    record.upstreamAddress = address;
+    const { address, via, dnsMs, tcpMs, tlsMs, hopMs, reported } = this.dialled;
+    record.upstreamAddress = address ?? '-';
+    record.via = via;
     if (reported !== undefined) record.noteReported(reported.code, reported.message);
     record.reusedConnection = this.uses > 0;
     if (record.reusedConnection) return;
     record.dnsMs = dnsMs;
     record.tcpMs = tcpMs;
     record.tlsMs = tlsMs;
+    record.hopMs = hopMs;
   }
 
   /** Lies idle before its first use. Nobody reads from it then, so it has to look by itself for the upstream's end; any other word would be out of turn. */

@@ -38,6 +38,7 @@ export function writeAccess(logger: Logger, record: AccessRecord): void {
 interface Phases {
   dns?: number;
   tcp?: number;
+  hop?: number;
   tls?: number;
   firstByte?: number;
 }
@@ -60,6 +61,7 @@ function accessFields(record: AccessRecord): object {
     code: record.code,
     status: record.status,
     upstreamAddress: record.upstreamAddress,
+    via: record.via === '' ? undefined : record.via,
     reusedConnection: record.reusedConnection,
     phases: phases(record),
     durationMs: milliseconds(record.durationMs),
@@ -76,6 +78,7 @@ function phases(record: AccessRecord): Phases {
   const times: Phases = {};
   if (record.dnsMs >= 0) times.dns = milliseconds(record.dnsMs);
   if (record.tcpMs >= 0) times.tcp = milliseconds(record.tcpMs);
+  if (record.hopMs >= 0) times.hop = milliseconds(record.hopMs);
   if (record.tlsMs >= 0) times.tls = milliseconds(record.tlsMs);
   if (record.firstByteMs >= 0) times.firstByte = milliseconds(record.firstByteMs);
   return times;

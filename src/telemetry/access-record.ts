@@ -35,11 +35,14 @@ export class AccessRecord {
   /** Status sent to the client; 0 when none was. */
   status = 0;
   upstreamAddress = '-';
+  /** The parents on the way; empty where there are none. */
+  via = '';
   reusedConnection = false;
   /** Milliseconds; -1: the phase did not happen. */
   dnsMs = -1;
   tcpMs = -1;
   tlsMs = -1;
+  hopMs = -1;
   firstByteMs = -1;
   durationMs = 0;
   /** Body or tunnel bytes, client to upstream. */

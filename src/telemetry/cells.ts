@@ -48,6 +48,7 @@ export class DestinationCells {
   connectionsIdle = 0;
   readonly dns = new HistogramCell(CONNECT_BOUNDS);
   readonly tcp = new HistogramCell(CONNECT_BOUNDS);
+  readonly hop = new HistogramCell(CONNECT_BOUNDS);
   readonly tls = new HistogramCell(CONNECT_BOUNDS);
   readonly errors = new Map<FaultCode, number>();
   readonly forms = new Map<FormName, FormCells>();

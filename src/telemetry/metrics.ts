@@ -54,12 +54,13 @@ export function createMetrics(options: MetricsOptions): Metrics {
     tunnelClosed: (form, destination) => {
       cells.destination(destination).form(form).tunnels -= 1;
     },
-    upstreamConnected: (destination, dnsMs, tcpMs, tlsMs) => {
+    upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
       const upstream = cells.destination(destination);
       upstream.connectionsOpened += 1;
       if (dnsMs >= 0) upstream.dns.observe(dnsMs / 1000);
       if (tcpMs >= 0) upstream.tcp.observe(tcpMs / 1000);
       if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
+      if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
     },
     upstreamFailed: (destination, code) => {
       const { errors } = cells.destination(destination);
@@ -162,9 +163,10 @@ function registerUpstreams(registry: Registry, cells: Cells): void {
     }
   };
   histogram(registry, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], CONNECT_BOUNDS, (add) => {
-    each((destination, { dns, tcp, tls }) => {
+    each((destination, { dns, tcp, hop, tls }) => {
       if (dns.count > 0) add({ destination, phase: 'dns' }, dns);
       if (tcp.count > 0) add({ destination, phase: 'tcp' }, tcp);
+      if (hop.count > 0) add({ destination, phase: 'hop' }, hop);
       if (tls.count > 0) add({ destination, phase: 'tls' }, tls);
     });
   });

@@ -7,7 +7,7 @@ import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { PolicyFacts, ReloadResult } from './cells.ts';
 
-export type ConnectPhase = 'dns' | 'tcp' | 'tls';
+export type ConnectPhase = 'dns' | 'tcp' | 'hop' | 'tls';
 
 /** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
 export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
@@ -23,7 +23,7 @@ export interface Telemetry {
   tunnelOpened(form: Form, destination: string, record?: AccessRecord): void;
   tunnelClosed(form: Form, destination: string): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
-  upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number): void;
+  upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
   /** A dial, or an upstream we were talking to, failed. */
   upstreamFailed(destination: string, code: FaultCode): void;
   /** Pooled connections of a destination: changes, +1 or -1, of either state. */

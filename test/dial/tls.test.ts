@@ -170,17 +170,17 @@ t.test('a client certificate', async (t) => {
   const older = await startServer(t, { ...required, maxVersion: 'TLSv1.2' });
   const fault = await refusal(older);
   t.equal(fault.code, 'tls-failed');
-  t.match(fault.remedy, 'tls.certFile and tls.keyFile');
+  t.match(fault.remedy, 'tls.certFile');
 
   // RFC 8446 §4.4.2.4: in TLS 1.3 the server's refusal arrives when our side has finished already.
   const newer = await startServer(t, { ...required, minVersion: 'TLSv1.3' });
   const socket = await shake(newer);
   const [error] = (await once(socket, 'error')) as [Error];
-  const late = tlsFault(error, 'eco.test:443', 'eco.test', trusting);
+  const late = tlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" });
   t.equal(late.code, 'tls-failed');
   t.match(late.message, 'CERTIFICATE_REQUIRED');
-  t.match(late.remedy, 'tls.certFile and tls.keyFile');
-  t.match(tlsFault(error, 'eco.test:443', 'eco.test', withCertificate).remedy, 'accepts the client certificate');
+  t.match(late.remedy, "the destination's tls.certFile and the destination's tls.keyFile");
+  t.match(tlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: withCertificate, keys: 'hops.edge.tls' }).remedy, 'the client certificate in hops.edge.tls.certFile');
   await untilSockets(0);
 });
 

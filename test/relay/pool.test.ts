@@ -24,7 +24,7 @@ async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harne
   const dial = async (signal: AbortSignal): Promise<Dialled> => {
     const socket = connect(port, '127.0.0.1');
     await once(socket, 'connect', { signal });
-    return { socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+    return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
   };
   const harness: Harness = {
     accepted,
@@ -126,7 +126,7 @@ t.test('a dial that fails reaches one who waits, and the next is dialled for', a
     open: async () => {
       failures -= 1;
       if (failures >= 0) throw new Fault('connection-refused', 'no');
-      return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+      return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
     },
     onChange: () => {},
   });

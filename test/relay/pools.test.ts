@@ -35,7 +35,7 @@ async function start(t: Test, most: number): Promise<Lab> {
       open: async (signal) => {
         const socket = connect(port, '127.0.0.1');
         await once(socket, 'connect', { signal });
-        return { socket, address: '127.0.0.1', dnsMs: -1, tcpMs: 0, tlsMs: -1 };
+        return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
       },
       onChange: (_active, change) => {
         idle += change;

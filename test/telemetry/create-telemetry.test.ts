@@ -33,7 +33,9 @@ async function linesOf(record: AccessRecord, log: Partial<LogConfig> = {}): Prom
 
 const FULL: Partial<AccessRecord> = {
   dnsMs: 0.4149,
+  via: 'edge (proxy.example:3128)',
   tcpMs: 3,
+  hopMs: 4.5,
   tlsMs: 8.25,
   firstByteMs: 11.999,
   traceId: '0af7651916cd43dd8448eb211c80319c',
@@ -65,8 +67,9 @@ t.test('a full line', async (t) => {
     code: 'upstream-cut',
     status: 200,
     upstreamAddress: '10.40.1.9',
+    via: 'edge (proxy.example:3128)',
     reusedConnection: false,
-    phases: { dns: 0.41, tcp: 3, tls: 8.25, firstByte: 12 },
+    phases: { dns: 0.41, tcp: 3, hop: 4.5, tls: 8.25, firstByte: 12 },
     durationMs: 12,
     bytesSent: 120,
     bytesReceived: 4096,
@@ -81,7 +84,7 @@ t.test('a full line', async (t) => {
 t.test('what did not happen is left out', async (t) => {
   const [line = {}] = await linesOf(makeRecord());
   t.strictSame(line['phases'], {});
-  for (const field of ['dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny']) t.notOk(field in line, field);
+  for (const field of ['via', 'dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny']) t.notOk(field in line, field);
 });
 
 t.test('the page lists every field, and no other', async (t) => {

@@ -107,8 +107,8 @@ t.test('bytes of a tunnel count as they move, and once', async (t) => {
 
 t.test('upstream connections', async (t) => {
   const metrics = create();
-  metrics.upstreamConnected('eco-sit', 4, 10, -1);
-  metrics.upstreamConnected('eco-sit', -1, 20, 30);
+  metrics.upstreamConnected('eco-sit', 4, 10, -1, -1);
+  metrics.upstreamConnected('eco-sit', -1, 20, 30, 40);
   metrics.upstreamPooled('eco-sit', 1, 0);
   metrics.upstreamPooled('eco-sit', -1, 1);
   metrics.upstreamFailed('eco-sit', 'tls-certificate');
@@ -119,6 +119,7 @@ t.test('upstream connections', async (t) => {
   t.equal(samples.get('eco_egress_upstream_connect_seconds_count{destination="eco-sit",phase="dns"}'), 1);
   t.equal(samples.get('eco_egress_upstream_connect_seconds_sum{destination="eco-sit",phase="tcp"}'), 0.03);
   t.equal(samples.get('eco_egress_upstream_connect_seconds_count{destination="eco-sit",phase="tls"}'), 1);
+  t.equal(samples.get('eco_egress_upstream_connect_seconds_sum{destination="eco-sit",phase="hop"}'), 0.04);
   t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="active"}'), 0);
   t.equal(samples.get('eco_egress_upstream_connections{destination="eco-sit",state="idle"}'), 1);
   t.equal(samples.get('eco_egress_upstream_errors_total{destination="eco-sit",error="tls-certificate"}'), 2);
@@ -130,7 +131,7 @@ t.test('counters only ever grow, also when scrapes overlap', async (t) => {
   let last = new Map<string, number>();
   for (let round = 0; round < 20; round += 1) {
     metrics.ended(makeRecord({ code: round % 2 === 0 ? 'ok' : 'upstream-silent', form: round % 3 === 0 ? 'connect' : 'forward' }));
-    metrics.upstreamConnected('eco-sit', round, round, round);
+    metrics.upstreamConnected('eco-sit', round, round, round, round);
     const [one, other] = await Promise.all([scrape(metrics), scrape(metrics)]);
     const counts = (of: Scrape): [string, number][] =>
       [...of.samples].filter(([name]) => name.startsWith('eco_egress_') && /_(total|count|sum|bucket)\b/.test(name));

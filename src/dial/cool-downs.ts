@@ -1,0 +1,76 @@
+/** Which parent of a hop is asked first: those that failed a while ago come last, until their time is over. */
+import { isDeepStrictEqual } from 'node:util';
+import type { HopConfig, ParentConfig } from '../config/config.ts';
+import { nameParent } from './hop-fault.ts';
+
+export interface CoolDownOptions {
+  /** Monotonic clock, ms. */
+  readonly now?: () => number;
+  /** A parent failed, and is passed over; told once, until it is back. */
+  readonly onFailed: (hop: HopConfig, parent: string, reason: string) => void;
+  /** It works again. */
+  readonly onBack: (hop: HopConfig, parent: string) => void;
+}
+
+interface Cooling {
+  /** As it was when the parent failed: one that was changed since has earned another try. */
+  hop: HopConfig;
+  until: number;
+}
+
+/** Outlives a reload. Holds no timer, so there is nothing to close. */
+export class CoolDowns {
+  readonly #options: CoolDownOptions;
+  readonly #now: () => number;
+  /** Only of parents that failed and did not come back since. */
+  readonly #cooling = new Map<string, Cooling>();
+
+  constructor(options: CoolDownOptions) {
+    this.#options = options;
+    this.#now = options.now ?? performance.now.bind(performance);
+  }
+
+  /** All parents of the hop: in the order of the file, but last those that failed of late. */
+  order(hop: HopConfig): readonly ParentConfig[] {
+    if (this.#cooling.size === 0 || hop.parents.length === 1) return hop.parents;
+    const now = this.#now();
+    const cools = (parent: ParentConfig): boolean => (this.#find(hop, parent)?.until ?? 0) > now;
+    return [...hop.parents.filter((parent) => !cools(parent)), ...hop.parents.filter(cools)];
+  }
+
+  failed(hop: HopConfig, parent: ParentConfig, reason: string): void {
+    if (hop.coolDown === 0) return;
+    const known = this.#find(hop, parent);
+    const until = this.#now() + hop.coolDown;
+    if (known !== null) {
+      known.until = until;
+      return;
+    }
+    this.#cooling.set(keyOf(hop, parent), { hop, until });
+    this.#options.onFailed(hop, nameParent({ hop, parent }), reason);
+  }
+
+  /** One that works for some upstreams and fails for others would come and go with every request: it is back when its time is over. */
+  worked(hop: HopConfig, parent: ParentConfig): void {
+    if (this.#cooling.size === 0) return;
+    const known = this.#find(hop, parent);
+    if (known === null || known.until > this.#now()) return;
+    this.#cooling.delete(keyOf(hop, parent));
+    this.#options.onBack(hop, nameParent({ hop, parent }));
+  }
+
+  #find(hop: HopConfig, parent: ParentConfig): Cooling | null {
+    const known = this.#cooling.get(keyOf(hop, parent));
+    if (known === undefined) return null;
+    if (known.hop === hop) return known;
+    if (isDeepStrictEqual(known.hop, hop)) {
+      // Another object of the same content, after a reload: compared once.
+      known.hop = hop;
+      return known;
+    }
+    this.#cooling.delete(keyOf(hop, parent));
+    return null;
+  }
+}
+
+const keyOf = ({ name }: HopConfig, { scheme, host, port }: ParentConfig): string => `${name} ${scheme} ${host} ${port}`;

@@ -1,0 +1,119 @@
+/**
+ * What is said to a parent proxy before a connection through it is a tunnel:
+ * bytes out, bytes in, and not one byte of the tunnel lost. The protocols are
+ * pure (connect-request.ts, socks5.ts); here is the socket they speak over.
+ */
+import type { Socket } from 'node:net';
+import { abortFault } from './aborted.ts';
+import type { HandshakeFailure } from './hop-fault.ts';
+import { errorCode } from './lookup.ts';
+
+/** One handshake over one connection; it holds what came so far. */
+export interface Handshake {
+  /** What we say first. */
+  readonly opening: Buffer;
+  /** Takes the next bytes, however they are cut. Not called again after `done` or `failed`. */
+  receive(chunk: Buffer): HandshakeStep;
+}
+
+export type HandshakeStep =
+  | { readonly step: 'more'; readonly send: Buffer | null }
+  /** The tunnel is up, and these are its first bytes. */
+  | { readonly step: 'done'; readonly rest: Buffer }
+  | ({ readonly step: 'failed' } & HandshakeFailure);
+
+export interface ConverseOptions {
+  /** Connected, and not read from. Destroyed when it fails. */
+  readonly socket: Socket;
+  readonly handshake: Handshake;
+  /** From the opening to the end, ms. */
+  readonly timeout: number;
+  readonly signal: AbortSignal;
+  /** What the parent was asked for: `CONNECT 10.40.1.2:443`. */
+  readonly asked: string;
+}
+
+/**
+ * Null when the tunnel is up: what came with the last answer is read first
+ * from the socket, which nobody listens to any more. Otherwise what failed.
+ * Rejects with what `signal` was aborted with.
+ */
+export function converse({ socket, handshake, timeout, signal, asked }: ConverseOptions): Promise<HandshakeFailure | null> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      socket.destroy();
+      reject(abortFault(signal));
+      return;
+    }
+    let silent = true;
+
+    const release = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      socket.off('readable', onReadable);
+      socket.off('end', onEnd);
+      socket.off('close', onClose);
+    };
+    const fail = (failure: HandshakeFailure): void => {
+      release();
+      // The listener for errors stays for what destroying brings.
+      socket.destroy();
+      resolve(failure);
+    };
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      silent = false;
+      const next = handshake.receive(chunk);
+      if (next.step === 'failed') {
+        fail(next);
+      } else if (next.step === 'more') {
+        if (next.send !== null) socket.write(next.send);
+      } else {
+        release();
+        socket.off('error', onError);
+        if (next.rest.length > 0) socket.unshift(next.rest);
+        resolve(null);
+      }
+    };
+    const cut = (how: string): void => {
+      fail({
+        code: 'hop-failed',
+        about: 'either',
+        detail: `${how} ${silent ? 'without an answer' : 'in the middle of its answer'} to ${asked}`,
+        remedy: 'Check the log of the parent, and that it speaks this protocol on this port.',
+      });
+    };
+    const onEnd = (): void => {
+      cut('closed the connection');
+    };
+    const onClose = (): void => {
+      cut('closed the connection');
+    };
+    const onError = (error: Error): void => {
+      cut(`broke the connection (${errorCode(error) || error.message})`);
+    };
+    const onAbort = (): void => {
+      release();
+      socket.destroy();
+      reject(abortFault(signal));
+    };
+    const timer = setTimeout(() => {
+      fail({
+        code: 'hop-timeout',
+        about: 'either',
+        detail: `no ${silent ? '' : 'complete '}answer to ${asked} in ${timeout} ms`,
+        remedy: 'Check that the parent is well and can reach what it is asked for; it may wait longer for that than hops.<name>.connect lets it.',
+      });
+    }, timeout);
+
+    signal.addEventListener('abort', onAbort);
+    socket.on('readable', onReadable);
+    socket.on('end', onEnd);
+    socket.on('close', onClose);
+    socket.on('error', onError);
+    socket.write(handshake.opening);
+    // What has happened already is not told again.
+    if (socket.destroyed || socket.readableEnded) cut('closed the connection');
+  });
+}

@@ -1,0 +1,96 @@
+/** What went wrong with a parent proxy, and whether another parent, or another address, could do better. */
+import type { HopConfig, ParentConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { place } from './place.ts';
+
+/** Codes of what parents do. */
+export type HopCode = 'hop-failed' | 'hop-timeout' | 'hop-credentials' | 'hop-refused' | 'hop-upstream-failed';
+
+/**
+ * Whom it is about: the `parent` itself, so that another one may do better;
+ * what it was asked for (`beyond`), which another one would find the same; or
+ * `either`, where the parent's words leave that open.
+ */
+export type About = 'parent' | 'beyond' | 'either';
+
+/** One parent of a hop, and the words by which messages name it. */
+export interface HopParent {
+  readonly hop: HopConfig;
+  readonly parent: ParentConfig;
+}
+
+/** `hop activegateway (activegateway.telus.internal:3128)`. */
+export function nameParent({ hop, parent }: HopParent): string {
+  return `hop ${hop.name} (${place(parent.host, parent.port)})`;
+}
+
+export interface HopFaultOptions {
+  readonly about: About;
+  readonly remedy: string;
+  readonly cause?: unknown;
+}
+
+export class HopFault extends Fault {
+  readonly hop: HopConfig;
+  readonly about: About;
+
+  /** @param detail what happened; the parent is named before it */
+  constructor(code: HopCode, hop: HopConfig, detail: string, { about, remedy, cause }: HopFaultOptions) {
+    super(code, detail, { remedy, cause });
+    this.hop = hop;
+    this.about = about;
+  }
+}
+
+/** What handshakes find; the parent is not known to them. */
+export interface HandshakeFailure {
+  readonly code: HopCode;
+  readonly about: About;
+  /** The rest of a sentence that began with the parent. */
+  readonly detail: string;
+  readonly remedy: string;
+}
+
+/**
+ * What went wrong on the way to a parent, as its fault. What is not: our own
+ * limits, a dial that was called off, ourselves found at the parent's address.
+ */
+export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
+  const fault = Fault.from(error);
+  // Of a hop before this one: it could not, or would not, reach this parent.
+  if (fault instanceof HopFault) {
+    return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault });
+  }
+  if (fault.kind.blame !== 'upstream') return fault;
+  const where = place(parent.host, parent.port);
+  const told = [`${where}: `, `${parent.host}: `, `hop ${hop.name}: `].find((start) => fault.message.startsWith(start)) ?? '';
+  return new HopFault(fault.kind.status === 504 ? 'hop-timeout' : 'hop-failed', hop, `${nameParent({ hop, parent })}: ${fault.message.slice(told.length)}`, {
+    about: 'parent',
+    remedy: wayRemedy(fault, hop),
+    cause: fault,
+  });
+}
+
+function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string {
+  switch (code) {
+    case 'connection-refused':
+      return `Check that the parent listens on the port in hops.${name}.url.`;
+    case 'connect-timeout':
+      return `Check firewalls and routes to the parent, or raise hops.${name}.connect.`;
+    case 'unreachable':
+      return 'Check the route and the network policy from here to the parent.';
+    case 'name-not-found':
+      return `Check the spelling in hops.${name}.url, and that the DNS server asked from here knows the name.`;
+    default:
+      return remedy ?? '';
+  }
+}
+
+/** Of several parents that failed, all at once; the first gives code and remedy. */
+export function joinHopFaults(faults: readonly HopFault[], hop: HopConfig): Fault {
+  const [first] = faults;
+  if (first === undefined) return new Fault('internal', `hop ${hop.name} has no parent`);
+  if (faults.length === 1) return first;
+  const about = faults.some((fault) => fault.about === 'either') ? 'either' : 'parent';
+  return new HopFault(first.code as HopCode, hop, faults.map(({ message }) => message).join('; '), { about, remedy: first.remedy ?? '', cause: first });
+}

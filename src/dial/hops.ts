@@ -1,0 +1,146 @@
+/**
+ * The way through parent proxies. As with curl's connection filters, each hop
+ * first has the hop below it connected, and puts its own layer on top: TLS to
+ * an https parent, then CONNECT or SOCKS5. So a chain is nothing but depth.
+ */
+import type { Socket } from 'node:net';
+import { Fault } from '../errors.ts';
+import { abortFault } from './aborted.ts';
+import { createConnectRequest } from './connect-request.ts';
+import type { Connected, ConnectRequest } from './connect.ts';
+import type { CoolDowns } from './cool-downs.ts';
+import type { HopStep, Peer } from './dial.ts';
+import { converse, type Handshake } from './handshake.ts';
+import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
+import { judge } from './judge.ts';
+import { place } from './place.ts';
+import type { Resolver } from './resolver.ts';
+import { createSocks5 } from './socks5.ts';
+import { secure } from './tls.ts';
+
+export interface HopsOptions {
+  readonly resolver: Resolver;
+  readonly coolDowns: CoolDowns;
+  /** Our `Via` value for requests to parents; null: none. */
+  readonly via: string | null;
+  /** Monotonic clock for the phases, ms. */
+  readonly now: () => number;
+}
+
+/** What is the same for every step of one dial. */
+export interface HopsDial {
+  /** Opens TCP, to addresses that were judged. */
+  readonly connect: (request: Pick<ConnectRequest, 'host' | 'port' | 'addresses' | 'timeout'>) => Promise<Connected>;
+  readonly signal: AbortSignal;
+}
+
+export interface Way {
+  /** What is written to it arrives at the upstream, and nowhere else. The caller owns it. */
+  readonly socket: Socket;
+  /** Where our own TCP connection goes: an address of the first parent. */
+  readonly peer: Peer;
+  /** The parents that were used, nearest first. */
+  readonly parents: readonly HopParent[];
+  /** For the first parent, ms; -1: did not happen. */
+  readonly dnsMs: number;
+  readonly tcpMs: number;
+}
+
+interface Asked {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Hops {
+  /**
+   * A connection to `target`, asked for by the last of `steps`. Rejects with a
+   * HopFault that names the hop, with another Fault where no parent is to
+   * blame, or with what `signal` was aborted with; no socket is left then.
+   *
+   * @param steps at least one, nearest to us first
+   */
+  open(steps: readonly HopStep[], target: Asked, dial: HopsDial): Promise<Way>;
+}
+
+export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
+  async function open(steps: readonly HopStep[], target: Asked, dial: HopsDial): Promise<Way> {
+    const step = steps.at(-1);
+    if (step === undefined) throw new Fault('internal', 'a way without a hop');
+    const { hop } = step;
+    const failures: HopFault[] = [];
+    for (const parent of coolDowns.order(hop)) {
+      try {
+        const way = await through(steps.slice(0, -1), step, { hop, parent }, target, dial);
+        coolDowns.worked(hop, parent);
+        return way;
+      } catch (error) {
+        if (dial.signal.aborted || !(error instanceof HopFault) || error.hop !== hop) throw error;
+        // It has answered, and so would its neighbour: the same is behind both.
+        if (error.about === 'beyond') {
+          coolDowns.worked(hop, parent);
+          throw error;
+        }
+        coolDowns.failed(hop, parent, error.message);
+        failures.push(error);
+      }
+    }
+    throw joinHopFaults(failures, hop);
+  }
+
+  /** By one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
+  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: Asked, dial: HopsDial): Promise<Way> {
+    const { hop, parent } = at;
+    const { signal } = dial;
+    const way = await reach(below, step, at, dial);
+    const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal) : way.socket;
+    const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${place(target.host, target.port)}`;
+    const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked });
+    if (failure !== null) {
+      const { code, about, detail, remedy } = failure;
+      throw new HopFault(code, hop, `${nameParent(at)}: ${detail}`, { about, remedy: remedy.replace('hops.<name>', `hops.${hop.name}`) });
+    }
+    return { ...way, socket, parents: [...way.parents, at] };
+  }
+
+  /** A connection to the parent itself: through the hops below, or, without any, by ourselves. */
+  async function reach(below: readonly HopStep[], step: HopStep, at: HopParent, dial: HopsDial): Promise<Way> {
+    try {
+      return below.length > 0 ? await open(below, at.parent, dial) : await connectParent(step, at, dial);
+    } catch (error) {
+      throw dial.signal.aborted ? abortFault(dial.signal) : wayFault(error, at);
+    }
+  }
+
+  async function connectParent({ guard }: HopStep, { hop, parent }: HopParent, { connect, signal }: HopsDial): Promise<Way> {
+    const { host, port } = parent;
+    let addresses = resolver.cached(host);
+    let dnsMs = -1;
+    if (addresses === null) {
+      const asked = now();
+      addresses = await resolver.resolve(host, signal);
+      dnsMs = now() - asked;
+    }
+    const permitted = judge(addresses, port, guard);
+    const dialled = now();
+    const { socket, address } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
+    return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled };
+  }
+
+  async function encrypt(socket: Socket, at: HopParent, signal: AbortSignal): Promise<Socket> {
+    const { hop, parent } = at;
+    try {
+      return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: `hops.${hop.name}.tls`, timeout: hop.connect, signal });
+    } catch (error) {
+      throw signal.aborted ? abortFault(signal) : wayFault(error, at);
+    }
+  }
+
+  function handshakeOf({ hop, parent }: HopParent, { host, port }: Asked): Handshake {
+    const { credentials } = hop;
+    // The configuration has no token for a SOCKS5 parent.
+    if (parent.scheme === 'socks5') return createSocks5({ host, port, credentials: credentials?.kind === 'basic' ? credentials : null });
+    return createConnectRequest({ host, port, credentials, via });
+  }
+
+  return { open };
+}

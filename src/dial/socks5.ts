@@ -1,0 +1,154 @@
+/**
+ * Asks a SOCKS5 parent for a connection (RFC 1928), with user and password if
+ * it wants them (RFC 1929). Pure.
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import ipaddr from 'ipaddr.js';
+import type { HandshakeFailure } from './hop-fault.ts';
+import type { Handshake, HandshakeStep } from './handshake.ts';
+import { place } from './place.ts';
+
+export interface Socks5Options {
+  /** Name of at most 255 bytes, or IP literal without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** Each of at most 255 bytes; null: we have none to show. */
+  readonly credentials: { readonly user: string; readonly password: string } | null;
+}
+
+const VERSION = 5;
+const CONNECT = 1;
+const NO_AUTHENTICATION = 0;
+const USER_PASSWORD = 2;
+const NONE_ACCEPTABLE = 0xff;
+const LOGIN_VERSION = 1;
+const IPV4 = 1;
+const DOMAIN = 3;
+const IPV6 = 4;
+/** RFC 1928 §6: up to the address, and the port after it. */
+const REPLY_START = 4;
+const PORT_LENGTH = 2;
+
+type Refusal = Omit<HandshakeFailure, 'detail'> & { readonly words: string };
+
+const beyond = (words: string): Refusal => ({ code: 'hop-upstream-failed', about: 'beyond', words, remedy: 'Check name, routes and firewalls from the parent to the upstream.' });
+
+/** RFC 1928 §6. */
+const REPLIES: Readonly<Record<number, Refusal>> = {
+  1: { code: 'hop-failed', about: 'either', words: 'general SOCKS server failure', remedy: 'Check the log of the parent.' },
+  2: { code: 'hop-refused', about: 'beyond', words: 'connection not allowed by ruleset', remedy: 'Have the parent permit this host and port from here.' },
+  3: beyond('network unreachable'),
+  4: beyond('host unreachable'),
+  5: beyond('connection refused'),
+  6: beyond('TTL expired'),
+  7: { code: 'hop-failed', about: 'parent', words: 'command not supported', remedy: 'Use a parent that supports the SOCKS command CONNECT.' },
+  8: { code: 'hop-failed', about: 'either', words: 'address type not supported', remedy: 'Use a parent that supports this kind of address.' },
+};
+
+export function createSocks5({ host, port, credentials }: Socks5Options): Handshake {
+  const asked = `SOCKS CONNECT ${place(host, port)}`;
+  const failed = ({ words, ...refusal }: Refusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
+  const garbage = (words: string): HandshakeStep =>
+    failed({ code: 'hop-failed', about: 'parent', words: `${words} instead of a SOCKS5 answer to ${asked}`, remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.' });
+  const denied = (words: string): HandshakeStep =>
+    failed({
+      code: 'hop-credentials',
+      about: 'parent',
+      words,
+      remedy: credentials === null ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept what stands there.',
+    });
+  const more = (send: Buffer | null): HandshakeStep => ({ step: 'more', send });
+
+  let held: Buffer = Buffer.alloc(0);
+  const take = (length: number): void => {
+    held = held.subarray(length);
+  };
+
+  /** RFC 1928 §3. */
+  const readMethod = (): HandshakeStep => {
+    if (held[0] !== VERSION) return garbage('sent something else');
+    if (held.length < 2) return more(null);
+    const method = held[1];
+    take(2);
+    if (method === NO_AUTHENTICATION) {
+      read = readReply;
+      return more(request(host, port));
+    }
+    if (method === USER_PASSWORD && credentials !== null) {
+      read = readLogin;
+      return more(login(credentials));
+    }
+    if (method === NONE_ACCEPTABLE) return denied(credentials === null ? 'asks for credentials' : 'takes neither user and password nor nobody');
+    return garbage(`chose the method ${method}, which was not offered,`);
+  };
+
+  /** RFC 1929 §2. */
+  const readLogin = (): HandshakeStep => {
+    if (held[0] !== LOGIN_VERSION) return garbage('sent something else');
+    if (held.length < 2) return more(null);
+    if (held[1] !== 0) return denied('does not accept the user and password');
+    take(2);
+    read = readReply;
+    return more(request(host, port));
+  };
+
+  /** RFC 1928 §6. */
+  const readReply = (): HandshakeStep => {
+    if (held.length > 0 && held[0] !== VERSION) return garbage('sent something else');
+    const [, code] = held;
+    if (code === undefined) return more(null);
+    if (code !== 0) {
+      const refusal = REPLIES[code];
+      return refusal === undefined ? garbage(`sent the unknown reply ${code}`) : failed({ ...refusal, words: `answered "${refusal.words}" (${code}) to ${asked}` });
+    }
+    const length = replyLength();
+    if (length === -1) return garbage(`sent the unknown address type ${held[3]}`);
+    if (length === null || held.length < length) return more(null);
+    return { step: 'done', rest: held.subarray(length) };
+  };
+
+  /** Of the address that the parent dials from, which we have no use for; null: not known yet. */
+  const replyLength = (): number | null => {
+    const [, , , type, domainLength] = held;
+    switch (type) {
+      case undefined:
+        return null;
+      case IPV4:
+        return REPLY_START + 4 + PORT_LENGTH;
+      case IPV6:
+        return REPLY_START + 16 + PORT_LENGTH;
+      case DOMAIN:
+        return domainLength === undefined ? null : REPLY_START + 1 + domainLength + PORT_LENGTH;
+      default:
+        return -1;
+    }
+  };
+
+  let read = readMethod;
+  return {
+    // Without credentials too, where we have some: a parent may know us by our address.
+    opening: Buffer.of(VERSION, ...(credentials === null ? [1, NO_AUTHENTICATION] : [2, NO_AUTHENTICATION, USER_PASSWORD])),
+    receive: (chunk) => {
+      held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
+      return read();
+    },
+  };
+}
+
+function login({ user, password }: { readonly user: string; readonly password: string }): Buffer {
+  const [name, secret] = [Buffer.from(user), Buffer.from(password)];
+  return Buffer.concat([Buffer.of(LOGIN_VERSION, name.length), name, Buffer.of(secret.length), secret]);
+}
+
+/** RFC 1928 §4. */
+function request(host: string, port: number): Buffer {
+  return Buffer.concat([Buffer.of(VERSION, CONNECT, 0), addressOf(host), Buffer.of(port >> 8, port & 0xff)]);
+}
+
+/** RFC 1928 §5. */
+function addressOf(host: string): Buffer {
+  if (isIPv4(host)) return Buffer.of(IPV4, ...ipaddr.parse(host).toByteArray());
+  if (isIPv6(host)) return Buffer.of(IPV6, ...ipaddr.parse(host).toByteArray());
+  const name = Buffer.from(host, 'latin1');
+  return Buffer.concat([Buffer.of(DOMAIN, name.length), name]);
+}
