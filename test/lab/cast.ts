@@ -1,5 +1,5 @@
 /** Who plays in the lab: starts every program on its host, and gives the story verbs for what they can do. */
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,13 +8,17 @@ import { curl, type CurlAnswer } from './curl.ts';
 import { labName } from './leftovers.ts';
 import { buildNetwork, type Network } from './network.ts';
 import { type Program, watch } from './program.ts';
-import { createProxyNode, type Document, type ProxyNode } from './proxy-node.ts';
-import { addressOf, type HostName, natRules, SERVICE, TOPOLOGY } from './topology.ts';
+import { createProxyNode, MAIN, type Document, type ProxyNode } from './proxy-node.ts';
+import { addressOf, type HostName, natRules, SERVICE, TOPOLOGY, TRUSTED } from './topology.ts';
 
 /** The partner's name, and the one that TLS to the proxy itself asks for. */
 export const ECO = 'eco-sit.telus.internal';
 export const PROXY_NAME = 'eco-egress.eco-egress.svc';
+/** Where callers are told their address. */
+const ECHO = 'echo.partner.internal';
 
+/** How often the proxies ask for their source address. */
+export const PROBE_EVERY_MS = 2000;
 /** How long the proxies keep a connection to the partner that nobody uses. */
 export const POOL_IDLE_MS = 2000;
 
@@ -41,36 +45,15 @@ export interface Cast {
   readonly trust: (...addresses: string[]) => Promise<void>;
   /** Whom the partner's firewall dropped since it was last asked. */
   readonly dropped: () => Promise<string[]>;
-  /** Takes everything away, also in the last moment of the process. */
-  readonly close: () => void;
 }
 
-/** Rejects, with nothing left behind, when something does not start. */
+/** Rejects when something does not start. What was started and made is there until `removeLab`, also then. */
 export async function gatherCast(): Promise<Cast> {
   const directory = mkdtempSync(join(tmpdir(), labName(process.pid)));
-  const removeDirectory = (): void => { rmSync(directory, { recursive: true, force: true }); };
-  try {
-    const network = await buildNetwork(TOPOLOGY);
-    const close = (): void => {
-      network.close();
-      removeDirectory();
-    };
-    try {
-      return await startPrograms(network, directory, close);
-    } catch (error) {
-      network.close();
-      throw error;
-    }
-  } catch (error) {
-    removeDirectory();
-    throw error;
-  }
-}
-
-async function startPrograms(network: Network<HostName>, directory: string, close: () => void): Promise<Cast> {
+  const network = await buildNetwork(TOPOLOGY);
   const files = await writeCertificates(directory);
   const zoneFile = join(directory, 'zone.json');
-  const zone = new Map<string, readonly string[]>([[ECO, [addressOf('eco')]]]);
+  const zone = new Map<string, readonly string[]>([[ECO, [addressOf('eco')]], [ECHO, [addressOf('echo')]]]);
   const writeZone = (): void => {
     // Whole at every moment: the server may read it at any.
     writeFileSync(`${zoneFile}.new`, JSON.stringify(Object.fromEntries(zone)));
@@ -87,6 +70,7 @@ async function startPrograms(network: Network<HostName>, directory: string, clos
   const service = act('cloud', 'service', SERVICE, ...nodes.map((node) => node.address));
   await Promise.all([
     ready(act('dns', 'dns', zoneFile)),
+    listening(watch(network.start('echo', [process.execPath, MAIN, 'echo', '--listen', '0.0.0.0:80']), 'the echo service')),
     ready(act('eco', 'partner', ECO, files.eco.cert, files.eco.key)),
     ready(act('eco-new', 'partner', ECO, files.eco.cert, files.eco.key)),
     ...nodes.map((node) => node.start()),
@@ -102,7 +86,6 @@ async function startPrograms(network: Network<HostName>, directory: string, clos
     caFile: files.ca,
     service,
     act,
-    close,
     answer: (name, ...addresses) => {
       zone.set(name, addresses);
       writeZone();
@@ -157,9 +140,14 @@ function configurationOf(name: string, files: CertificateFiles): Document {
       },
     },
     rules: [{ clients: ['dynatrace-sit'], destinations: ['eco-sit'] }],
+    sourceIp: { expected: TRUSTED, probe: { url: `http://${ECHO}/`, every: `${PROBE_EVERY_MS}ms`, timeout: '1s', addresses: [`${addressOf('echo')}/32`] } },
     dns: { servers: [`${addressOf('dns')}:53`] },
     timeouts: { connect: '1s', upstreamKeepAlive: `${POOL_IDLE_MS}ms`, drainDelay: '0s', drain: '1s' },
   };
+}
+
+async function listening(program: Program): Promise<void> {
+  await program.line((line) => line.includes('is listening'));
 }
 
 async function ready(program: Program): Promise<void> {

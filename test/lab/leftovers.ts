@@ -1,6 +1,7 @@
 /**
- * What a lab may leave on the machine: network namespaces and a directory,
- * both named after its process, so that a later lab can tell what is nobody's.
+ * What a lab makes on the machine: network namespaces with programs in them,
+ * and a directory, all named after its process. So it can take away its own,
+ * and a later lab can tell what is nobody's.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -23,18 +24,32 @@ export function pidsIn(namespace: string): number[] {
   return linesOf(['netns', 'pids', namespace]).map(Number);
 }
 
-/** As many as can be. */
-export function removeNamespaces(names: readonly string[]): void {
-  if (names.length > 0) spawnSync('ip', ['-force', '-batch', '-'], { input: names.map((name) => `netns del ${name}\n`).join(''), stdio: ['pipe', 'ignore', 'ignore'] });
+/**
+ * Ends the programs of a lab and removes all it made, as far as it is there.
+ * Waits for nothing, so that it can be the last thing a process does.
+ */
+export function removeLab(pid: number): void {
+  const namespaces = namespacesOf(pid);
+  for (const program of namespaces.flatMap(pidsIn)) killIfThere(program);
+  if (namespaces.length > 0) spawnSync('ip', ['-force', '-batch', '-'], { input: namespaces.map((name) => `netns del ${name}\n`).join(''), stdio: ['pipe', 'ignore', 'ignore'] });
+  for (const directory of directories().filter((name) => name.startsWith(labName(pid)))) rmSync(join(tmpdir(), directory), { recursive: true, force: true });
 }
 
-/** Kills and removes what is left of labs whose process is gone. Returns the names of their namespaces. */
-export function sweepLeftovers(): string[] {
-  const namespaces = listNamespaces().filter(isNobodys);
-  for (const pid of namespaces.flatMap(pidsIn)) killIfThere(pid);
-  removeNamespaces(namespaces);
-  for (const directory of readdirSync(tmpdir()).filter(isNobodys)) rmSync(join(tmpdir(), directory), { recursive: true, force: true });
-  return namespaces;
+/** Removes what is left of labs whose process is gone. Returns these processes. */
+export function sweepLeftovers(): number[] {
+  const labs = new Set([...listNamespaces(), ...directories()].map((name) => Number(NAME.exec(name)?.[1])));
+  const leftovers = [...labs].filter((pid) => !isLab(pid));
+  for (const pid of leftovers) removeLab(pid);
+  return leftovers;
+}
+
+/** Process numbers come round again: one that is now something else's is as good as gone. */
+function isLab(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('lab/main.ts');
+  } catch {
+    return false;
+  }
 }
 
 function killIfThere(pid: number): void {
@@ -45,15 +60,8 @@ function killIfThere(pid: number): void {
   }
 }
 
-function isNobodys(name: string): boolean {
-  const [, pid] = NAME.exec(name) ?? [];
-  if (pid === undefined) return false;
-  try {
-    // Process numbers come round again: one that is now something else's is as good as dead.
-    return !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('lab/main.ts');
-  } catch {
-    return true;
-  }
+function directories(): string[] {
+  return readdirSync(tmpdir()).filter((name) => NAME.test(name));
 }
 
 function listNamespaces(): string[] {

@@ -1,57 +1,77 @@
 /**
  * The lab: a cluster with two replicas of the proxy, a NAT and a partner that
- * trusts one address, in Linux network namespaces of its own.
- *
- *     npm run lab -- [--keep] [--only TEXT] [--required]
+ * trusts one address, in Linux network namespaces of its own. docs/lab.md
  */
 import { constants } from 'node:os';
-import { parseArgs } from 'node:util';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { gatherCast } from './cast.ts';
-import { leavingNothing, otherLabs } from './cleaning.ts';
 import { takeSnapshot } from './host-network.ts';
-import { sweepLeftovers } from './leftovers.ts';
+import { removeLab, sweepLeftovers } from './leftovers.ts';
 import { createNarrator } from './narrate.ts';
 import { findObstacle } from './obstacle.ts';
+import { leavingNothing } from './scenes/cleaning.ts';
 import { tellStory } from './story.ts';
 import { SERVICE } from './topology.ts';
 
-const { keep, only, required } = parseArgs({
-  options: { keep: { type: 'boolean', default: false }, only: { type: 'string', default: '' }, required: { type: 'boolean', default: false } },
-}).values;
+const USAGE = `npm run lab -- [--keep] [--only TEXT] [--required]
+  --keep       leave everything running after the story, until Ctrl-C
+  --only TEXT  play only scenes with that in their title
+  --required   where the lab cannot be built, fail instead of doing nothing
+`;
+const OPTIONS = {
+  keep: { type: 'boolean', default: false },
+  only: { type: 'string', default: '' },
+  required: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const satisfies ParseArgsConfig['options'];
 
-const write = (text: string): void => void process.stdout.write(text);
-
+const { keep, only, required, help } = readOptions();
+if (help) leave(USAGE, 0);
 const obstacle = findObstacle();
-if (obstacle !== null) {
-  write(`The lab was not built: ${obstacle}\n`);
-  process.exit(required ? 1 : 0);
-}
-// Whatever ends this process takes the lab along: the exit event comes after signals and errors, too.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
+if (obstacle !== null) leave(`The lab was not built: ${obstacle}\n`, required ? 1 : 0);
 
 const swept = sweepLeftovers();
-if (swept.length > 0) write(`Removed ${swept.length} network namespaces of a lab that did not end well.\n`);
+if (swept.length > 0) write('Removed what was left of a lab that did not end well.\n');
 const before = takeSnapshot();
 const began = performance.now();
-const cast = await gatherCast();
-process.on('exit', cast.close);
-const namespace = cast.network.namespace('pod-1');
-write(`${seconds(began)} s to build the lab: ${namespace.replace('pod-1', '*')}\n`);
+// Whatever ends this process takes the lab along: this event comes after signals and errors, too.
+process.on('exit', () => { removeLab(process.pid); });
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
 
+const cast = await gatherCast();
+const inPod = `ip netns exec ${cast.network.namespace('pod-1')}`;
+write(`The lab is built, in ${seconds(began)} s. A look from inside: ${inPod} curl -i http://${SERVICE}:8080/eco/api/status\n`);
 const narrator = createNarrator({
   write,
   evidence: () => cast.nodes.map((node) => [`the log of ${node.name} ends:`, ...node.tail(4)].join('\n')).join('\n'),
 });
-await narrator.play([...tellStory(cast), otherLabs()].filter(({ title }) => title.toLowerCase().includes(only.toLowerCase())));
+await narrator.play(tellStory(cast).filter(({ title }) => title.toLowerCase().includes(only.toLowerCase())));
+
 if (keep) {
-  write(`\nThe lab stays until Ctrl-C. Look inside from another terminal, for instance:\n  ip netns exec ${namespace} curl -i http://${SERVICE}:8080/eco/api/status\n`);
+  write('\nThe lab stays until Ctrl-C.\n');
   setInterval(() => {}, 1 << 30);
 } else {
-  cast.close();
+  removeLab(process.pid);
   await narrator.play([leavingNothing(before)]);
   const { passed, failed } = narrator.outcome;
-  write(`\n${seconds(began)} s in all\n${passed} passed, ${failed} failed\n`);
-  process.exit(failed === 0 ? 0 : 1);
+  leave(`\n${seconds(began)} s in all\n${passed} passed, ${failed} failed\n`, failed === 0 ? 0 : 1);
+}
+
+function readOptions() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    return leave(`${(error as Error).message}\n${USAGE}`, 2);
+  }
+}
+
+function leave(words: string, code: number): never {
+  write(words);
+  process.exit(code);
+}
+
+function write(text: string): void {
+  process.stdout.write(text);
 }
 
 function seconds(since: number): string {

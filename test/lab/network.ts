@@ -1,10 +1,10 @@
 /**
  * Builds a topology out of Linux network namespaces: one for each host, and
  * one with a bridge for each wire. Nothing of it is in the namespace of the
- * machine itself, and closing takes all of it away.
+ * machine itself. leftovers.ts takes it away.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { labName, namespacesOf, removeNamespaces } from './leftovers.ts';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { labName } from './leftovers.ts';
 import type { Host, Wire } from './topology.ts';
 
 export interface Output {
@@ -19,68 +19,52 @@ export interface Network<Name extends string> {
   namespace(host: Name): string;
   /** Runs a program to its end, whatever that is; input goes to its stdin. */
   exec(host: Name, command: readonly string[], input?: string): Promise<Output>;
-  /** Starts a program that runs until it is killed or the network closes; its stdout and stderr are pipes. */
+  /** Starts a program that runs until it is killed, at the latest with the lab; its stdout and stderr are pipes. */
   start(host: Name, command: readonly string[]): ChildProcess;
   /** Gives rules to the host's nftables; rejects with what nft says. */
   firewall(host: Name, rules: string): Promise<void>;
   /** Pulls the host's plugs, or puts them back; rejects with what ip says. */
   plug(host: Name, state: 'up' | 'down'): Promise<void>;
-  /** Kills what still runs and removes every namespace. Waits for nothing, so that it can be the last thing a process does; may be called again. */
-  close(): void;
 }
 
-/** Rejects, with nothing left behind, when a command fails. */
+/** Rejects with what a command said that failed. Whatever it made is there until `removeLab`, also then. */
 export async function buildNetwork<Name extends string>(topology: Record<Name, Host>): Promise<Network<Name>> {
   const namespace = (host: string): string => `${labName(process.pid)}${host}`;
   const hosts = Object.entries<Host>(topology);
   const wires = [...new Set(hosts.flatMap(([, host]) => wiresOf(host)))];
-  const running = new Set<ChildProcess>();
-
-  const close = (): void => {
-    for (const child of running) child.kill('SIGKILL');
-    running.clear();
-    removeNamespaces(namespacesOf(process.pid));
-  };
   const enter = (host: string, command: readonly string[]): string[] => ['netns', 'exec', namespace(host), ...command];
   const firewall = async (host: string, rules: string): Promise<void> => {
     succeeded(await run('ip', enter(host, ['nft', '-f', '-']), rules));
   };
 
-  try {
-    await ip([], ['switch', ...Object.keys(topology)].map((host) => `netns add ${namespace(host)}`));
-    await ip(['-n', namespace('switch')], [
-      ...wires.flatMap((wire) => [`link add ${wire} type bridge`, `link set ${wire} up`]),
-      // Both ends of a cable are made inside: the machine's own namespace never sees them.
-      ...hosts
-        .flatMap(([name, host]) => wiresOf(host).map((wire) => ({ name, wire })))
-        .map(({ name, wire }, port) => `link add port${port} up master ${wire} type veth peer name ${wire} netns ${namespace(name)}`),
-    ]);
-    await Promise.all(
-      hosts.map(async ([name, host]) => {
-        await ip(['-n', namespace(name)], hostLines(host));
-        // Before the settings: those of connection tracking appear with the first rule that needs it.
-        if (host.firewall !== undefined) await firewall(name, host.firewall);
-        const settings = { ...host.settings, ...(host.router === true ? { 'net/ipv4/ip_forward': 1 } : {}) };
-        const script = Object.entries(settings).map(([file, value]) => `echo ${value} >/proc/sys/${file}\n`);
-        if (script.length > 0) succeeded(await run('ip', enter(name, ['sh', '-e']), script.join('')));
-      }),
-    );
-  } catch (error) {
-    close();
-    throw error;
-  }
+  // Not to be interrupted: a name that comes up after the lab was taken away would stay.
+  const { status, stderr } = spawnSync('ip', ['-batch', '-'], { input: ['switch', ...Object.keys(topology)].map((host) => `netns add ${namespace(host)}\n`).join(''), encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+  await ip(['-n', namespace('switch')], [
+    ...wires.flatMap((wire) => [`link add ${wire} type bridge`, `link set ${wire} up`]),
+    // Both ends of a cable are made inside: the machine's own namespace never sees them.
+    ...hosts
+      .flatMap(([name, host]) => wiresOf(host).map((wire) => ({ name, wire })))
+      .map(({ name, wire }, port) => `link add port${port} up master ${wire} type veth peer name ${wire} netns ${namespace(name)}`),
+  ]);
+  await Promise.all(
+    hosts.map(async ([name, host]) => {
+      await ip(['-n', namespace(name)], hostLines(host));
+      // Before the settings: those of connection tracking appear with the first rule that needs it.
+      if (host.firewall !== undefined) await firewall(name, host.firewall);
+      const settings = { ...host.settings, ...(host.router === true ? { 'net/ipv4/ip_forward': 1 } : {}) };
+      const script = Object.entries(settings).map(([file, value]) => `echo ${value} >/proc/sys/${file}\n`);
+      if (script.length > 0) succeeded(await run('ip', enter(name, ['sh', '-e']), script.join('')));
+    }),
+  );
 
   return {
     namespace,
     firewall,
-    close,
     exec: (host, command, input) => run('ip', enter(host, command), input),
     start: (host, command) => {
       // `ip netns exec` becomes the program, so that a signal to the child reaches it.
-      const child = spawn('ip', enter(host, command), { stdio: ['ignore', 'pipe', 'pipe'], env: CLEAN_ENV });
-      running.add(child);
-      child.once('close', () => running.delete(child));
-      return child;
+      return spawn('ip', enter(host, command), { stdio: ['ignore', 'pipe', 'pipe'], env: CLEAN_ENV });
     },
     plug: async (host, state) => {
       const { way } = topology[host];

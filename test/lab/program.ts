@@ -2,10 +2,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { text } from 'node:stream/consumers';
 
 export interface Program {
   readonly lines: readonly string[];
+  /** What it wrote to stderr so far. */
+  readonly complaints: string;
   /** The first line from number `from` on, printed or yet to be, that fits; rejects after `patience` ms, or when the program ends without. */
   line(fits: (line: string) => boolean, options?: { readonly from?: number; readonly patience?: number }): Promise<string>;
   /** Resolves once it has ended. */
@@ -22,19 +23,21 @@ export function watch(child: ChildProcess, what: string): Program {
   if (stdout === null || stderr === null) throw new Error(`${what} has no pipes`);
   const lines: string[] = [];
   const changed = new EventTarget();
-  const complaints = text(stderr);
+  let complaints = '';
+  stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text));
   let failure: Error | null = null;
   createInterface({ input: stdout }).on('line', (line) => {
     lines.push(line);
     changed.dispatchEvent(new Event('change'));
   });
-  const ended = once(child, 'close').then(async ([code, signal]) => {
-    failure = new Error(`${what} ended (${String(code ?? signal)}): ${await complaints}`);
+  const ended = once(child, 'close').then(([code, signal]) => {
+    failure = new Error(`${what} ended (${String(code ?? signal)}): ${complaints}`);
     changed.dispatchEvent(new Event('change'));
   });
 
   return {
     lines,
+    get complaints() { return complaints; },
     signal: (signal) => child.kill(signal),
     end: async (signal) => {
       child.kill(signal);

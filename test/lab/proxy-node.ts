@@ -28,7 +28,7 @@ export interface ProxyNode {
   mark(): number;
   /** The first line from the mark on, written or yet to be, that fits. */
   logged(fits: (line: LogLine) => boolean, from: number, patience?: number): Promise<LogLine>;
-  /** The last lines of the log. */
+  /** The last lines of the log, and what it wrote to stderr. */
   tail(count: number): readonly string[];
   scrape(): Promise<Scrape>;
   /** Runs another command of the proxy on this node, with its configuration. */
@@ -54,7 +54,7 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
     address: addressOf(name),
     logged,
     mark: () => running().lines.length,
-    tail: (count) => program?.lines.slice(-count) ?? [],
+    tail: (count) => [...(program?.lines.slice(-count) ?? []), program?.complaints ?? ''],
     start: async () => {
       writeFileSync(file, stringify(current));
       program = watch(network.start(name, [process.execPath, MAIN, 'serve', '--config', file]), `the proxy on ${name}`);
