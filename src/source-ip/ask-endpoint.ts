@@ -7,6 +7,7 @@ import type { ProbeConfig } from '../config/config.ts';
 import type { AddressGuard, Dialled, Dialler } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { createAddressGuard } from '../policy/address-guard.ts';
+import { createHopGuard } from '../policy/hop-guard.ts';
 import { askOnce, type OneAnswer } from '../relay/ask-once.ts';
 import { formatAuthority } from '../target/host.ts';
 import { showTarget } from '../target/quote.ts';
@@ -50,8 +51,9 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   const either = AbortSignal.any([signal, clock.signal]);
   try {
     const tls = probe.scheme === 'https' ? probe.tls : null;
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls }, guardOf(probe, isSelf), either);
-    const { address: endpointAddress, dnsMs, tcpMs, tlsMs } = dialled;
+    const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, via }, guardOf(probe, isSelf), either);
+    const { address, peer, dnsMs, tcpMs, tlsMs } = dialled;
     const asked = performance.now();
     const answer = await askOnce(dialled, {
       origin: `${probe.scheme}://${where}`,
@@ -61,7 +63,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
       signal: either,
     });
     refuseUnlessOk(answer, where);
-    return { address: readAnswer(answer.body, probe.field), endpointAddress, dnsMs, tcpMs, tlsMs, answerMs: performance.now() - asked };
+    return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, dnsMs, tcpMs, tlsMs, answerMs: performance.now() - asked };
   } finally {
     clearTimeout(timer);
   }
