@@ -6,7 +6,7 @@ locals {
       title     = "NAT drops packets: out of ports"
       severity  = "CRITICAL"
       metric    = "router.googleapis.com/nat/dropped_sent_packets_count"
-      label     = "AND metric.label.reason = \"OUT_OF_RESOURCES\""
+      label     = "metric.label.reason = \"OUT_OF_RESOURCES\""
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0
@@ -48,7 +48,13 @@ resource "google_monitoring_alert_policy" "nat" {
     display_name = each.value.title
 
     condition_threshold {
-      filter          = "resource.type = \"nat_gateway\" AND resource.label.gateway_name = \"${var.name}\" AND resource.label.region = \"${var.region}\" AND metric.type = \"${each.value.metric}\" ${each.value.label}"
+      filter = join(" AND ", compact([
+        "resource.type = \"nat_gateway\"",
+        "resource.label.gateway_name = \"${var.name}\"",
+        "resource.label.region = \"${var.region}\"",
+        "metric.type = \"${each.value.metric}\"",
+        each.value.label,
+      ]))
       comparison      = "COMPARISON_GT"
       threshold_value = each.value.threshold
       duration        = "0s"

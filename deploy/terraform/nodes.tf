@@ -10,6 +10,9 @@ resource "google_container_node_pool" "proxy" {
   node_locations    = var.node_locations
   max_pods_per_node = var.max_pods_per_node
 
+  # In each zone; the autoscaler knows better from then on.
+  initial_node_count = 1
+
   # Totals, not per zone: the port plan counts all nodes that share the address.
   autoscaling {
     total_min_node_count = var.nodes_min
@@ -54,5 +57,9 @@ resource "google_container_node_pool" "proxy" {
       enable_secure_boot          = true
       enable_integrity_monitoring = true
     }
+  }
+
+  lifecycle {
+    ignore_changes = [initial_node_count]
   }
 }

@@ -2,7 +2,7 @@
 
 variable "project" {
   type        = string
-  description = "Project of the cluster and of the alerts."
+  description = "Project of the cluster."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
@@ -53,7 +53,7 @@ variable "location" {
 variable "network_project" {
   type        = string
   default     = null
-  description = "Host project of a Shared VPC: subnetwork, address, router, NAT and firewall go there. Null: the network is in var.project."
+  description = "Host project of a Shared VPC: subnetwork, source address, router, NAT, firewall and alerts go there. Null: the network is in var.project."
 }
 
 variable "name" {
@@ -182,7 +182,7 @@ variable "node_pool_enabled" {
 variable "nodes_min" {
   type        = number
   default     = 2
-  description = "Fewest nodes, in all zones together. Two, so that one may go."
+  description = "Fewest nodes, in all zones together: two, so that one may go. The pool begins with one in each zone."
 
   validation {
     condition     = var.nodes_min >= 1 && floor(var.nodes_min) == var.nodes_min
@@ -256,6 +256,11 @@ variable "pod_cidr" {
   validation {
     condition     = can(cidrhost(var.pod_cidr, 127))
     error_message = "An IPv4 range of /25 or larger."
+  }
+
+  validation {
+    condition     = pow(2, 32 - tonumber(split("/", var.pod_cidr)[1])) >= (var.nodes_max + var.nodes_surge) * pow(2, ceil(log(2 * var.max_pods_per_node, 2)))
+    error_message = "Too small for nodes_max and nodes_surge: each node takes ${pow(2, ceil(log(2 * var.max_pods_per_node, 2)))} addresses."
   }
 }
 

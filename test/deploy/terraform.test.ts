@@ -45,6 +45,7 @@ const BREAK: readonly (readonly [file: string, from: string | RegExp, to: string
   ['alerts.tf', 'each.value.severity', 'eech.value.severity', /nothing called eech/],
   ['alerts.tf', 'resource "google_monitoring_alert_policy"', 'resource "google_monitoring_alerts"', /not in the schema/],
   ['nodes.tf', 'enable_private_nodes = true', 'private_nodes        = true', /network_config: no argument private_nodes/],
+  ['nodes.tf', 'ignore_changes = [initial_node_count]', 'ignore_changes = [initial_nodes]', /no argument initial_nodes to ignore/],
   ['nodes.tf', 'local.node_tag', 'local.node_tags', /no local node_tags/],
   ['nodes.tf', 'var.machine_type', '"e2-standard-2"', /variable machine_type: not used/],
   ['locals.tf', '  pod_range_name = ', '  spare          = 1\n  pod_range_name = ', /local spare: not used/],

@@ -77,9 +77,14 @@ function typesOf(file: Block): string[] {
   return [...names('resource'), ...names('data').map((type) => `data.${type}`)];
 }
 
-function judgeResources(file: Block, schema: Schema): string[] {
+/** Resources and data sources: type, as in the schema, name and content. */
+function resourcesOf(file: Block): [type: string, name: string, block: Block][] {
   return typesOf(file).flatMap((type) =>
-    blocksOf(file, ...(type.startsWith('data.') ? ['data', type.slice(5)] : ['resource', type])).flatMap(([name, block]) => judgeBlock(block, type, `${type}.${name}`, schema)));
+    blocksOf(file, ...(type.startsWith('data.') ? ['data', type.slice(5)] : ['resource', type])).map(([name, block]): [string, string, Block] => [type, name, block]));
+}
+
+function judgeResources(file: Block, schema: Schema): string[] {
+  return resourcesOf(file).flatMap(([type, name, block]) => judgeBlock(block, type, `${type}.${name}`, schema));
 }
 
 function judgeBlock(block: Block, path: string, place: string, schema: Schema): string[] {
@@ -89,10 +94,16 @@ function judgeBlock(block: Block, path: string, place: string, schema: Schema): 
   const given: [string, Value][] = [...Object.entries(block), ...dynamicBlocks(block)];
   const faults = given.filter(([name]) => !META_ARGUMENTS.has(name) && !arguments_.includes(name)).map(([name]) => `${place}: no argument ${name}`);
   faults.push(...(known.required ?? []).filter((name) => !given.some(([other]) => other === name)).map((name) => `${place}: ${name} is required`));
+  faults.push(...ignoredIn(block).filter((name) => !arguments_.includes(name)).map((name) => `${place}: no argument ${name} to ignore`));
   for (const [name, value] of given) {
     if (schema[`${path}.${name}`] !== undefined) faults.push(...listOf(value).flatMap((inner) => judgeBlock(inner, `${path}.${name}`, `${place}.${name}`, schema)));
   }
   return faults;
+}
+
+/** `ignore_changes = [x]` names arguments of its own resource. */
+function ignoredIn(block: Block): string[] {
+  return listOf(block['lifecycle']).flatMap(({ ignore_changes: names }) => (Array.isArray(names) ? (names as readonly Value[]) : [])).map((name) => textOf(name).replace(/^\$\{(.*)\}$/, '$1'));
 }
 
 /** `dynamic "rules" { content { … } }` is a block `rules`. */
@@ -123,6 +134,7 @@ async function judgeReferences(files: readonly Block[], module: Module, schema: 
   const locals = new Set(files.flatMap((file) => listOf(file['locals'])).flatMap((block) => Object.keys(block)));
   const calls = new Map(all(files, 'module').map(([name, call]) => [name, textOf(call['source'])]));
   const dynamics = new Set(JSON.stringify(files).match(/(?<="dynamic":\{")\w+/g));
+  const ignored = new Set(files.flatMap(resourcesOf).flatMap(([, , block]) => ignoredIn(block)));
   const used = new Set<string>();
   const faults: string[] = [];
 
@@ -130,12 +142,12 @@ async function judgeReferences(files: readonly Block[], module: Module, schema: 
   const judge = ({ path, bound }: Reference): string | null => {
     const [root = '', name = '', third, fourth] = path;
     const at = path.join('.');
-    if (bound.includes(root) || BUILT_IN.has(root) || dynamics.has(root)) return null;
+    if (bound.includes(root) || BUILT_IN.has(root) || dynamics.has(root) || (path.length === 1 && ignored.has(root))) return null;
     if (root === 'var') return variables.has(name) ? null : `no variable ${name}`;
     if (root === 'local') return locals.has(name) ? null : `no local ${name}`;
     if (root === 'module') return calls.has(name) && outputsOf(calls.get(name)).has(third ?? '') ? null : `no output ${at}`;
     const [type, label, attribute] = root === 'data' ? [`data.${name}`, third, fourth] : [root, name, third];
-    const exists = files.some((file) => blocksOf(file, ...(root === 'data' ? ['data', name] : ['resource', root])).some(([other]) => other === label));
+    const exists = files.flatMap(resourcesOf).some(([otherType, otherLabel]) => otherType === type && otherLabel === label);
     if (!exists) return `nothing called ${at}`;
     const known = schema[type];
     const attributes = ['id', ...(known?.required ?? []), ...(known?.optional ?? []), ...(known?.computed ?? [])];

@@ -60,6 +60,25 @@ run "sends_from_the_permitted_address_only" {
   }
 }
 
+run "each_alert_has_its_filter" {
+  command = plan
+
+  assert {
+    condition     = endswith(google_monitoring_alert_policy.nat["dropped"].conditions[0].condition_threshold[0].filter, "AND metric.type = \"router.googleapis.com/nat/dropped_sent_packets_count\" AND metric.label.reason = \"OUT_OF_RESOURCES\"")
+    error_message = "Drops for want of ports, and no others."
+  }
+
+  assert {
+    condition     = endswith(google_monitoring_alert_policy.nat["allocation"].conditions[0].condition_threshold[0].filter, "AND metric.type = \"router.googleapis.com/nat/nat_allocation_failed\"")
+    error_message = "A filter ends with its last term."
+  }
+
+  assert {
+    condition     = google_monitoring_alert_policy.nat["usage"].conditions[0].condition_threshold[0].threshold_value == 5734
+    error_message = "70 % of 8192 ports."
+  }
+}
+
 run "address_still_on_a_load_balancer" {
   command = plan
 
@@ -177,4 +196,14 @@ run "location_in_another_region" {
   }
 
   expect_failures = [var.location]
+}
+
+run "pod_range_too_small_for_the_nodes" {
+  command = plan
+
+  variables {
+    pod_cidr = "10.200.4.0/24"
+  }
+
+  expect_failures = [var.pod_cidr]
 }
