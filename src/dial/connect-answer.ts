@@ -94,5 +94,6 @@ function fieldOf(answer: ConnectAnswer, name: string): string | null {
 function conceal(text: string, credentials: HopCredentials | null): string {
   if (credentials === null) return text;
   const secrets = credentials.kind === 'bearer' ? [credentials.token] : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
-  return secrets.filter((secret) => secret !== '').reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
+  // Shorter ones would take half of every sentence with them.
+  return secrets.filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }
