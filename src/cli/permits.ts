@@ -27,6 +27,8 @@ export interface Permit {
   readonly until: string | null;
   /** Null: public addresses only. */
   readonly addresses: readonly string[] | null;
+  /** Version of the header by which the destination is told the client; null: none. */
+  readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
 }
 
@@ -54,7 +56,7 @@ export function listPermits(config: Config): Permit[] {
 }
 
 function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
-  const { gateway, name, hosts, ports, addresses } = destination;
+  const { gateway, name, hosts, ports, addresses, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   return {
     client: client.name,
@@ -73,6 +75,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     from: iso(rule.from),
     until: iso(rule.until),
     addresses,
+    proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
   };
 }
@@ -99,7 +102,7 @@ export function permitTable(permits: readonly Permit[], stream: NodeJS.WritableS
     table.push([
       permit.client,
       originLines(permit).join('\n'),
-      permit.destination,
+      [permit.destination, ...(permit.proxyProtocol === null ? [] : ['told the client', `by PROXY ${permit.proxyProtocol}`])].join('\n'),
       permit.hosts.join('\n'),
       permit.ports.join('\n'),
       forms.join('\n'),

@@ -152,6 +152,8 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
     if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses are never dialled.`);
     if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further addresses are not shown.`);
   }
+  const told = verdict.destination?.proxyProtocol ?? 'off';
+  if (told !== 'off') notes.push(`Each connection to ${verdict.destination?.name ?? '-'} begins with a PROXY protocol header (${told}) that names the client.`);
   if (ask.form === 'connect' && verdict.destination?.tunnelSni === 'require') {
     const otherwise = verdict.verdict === 'allow' && !verdict.lenient ? '' : ', and is reported when it does not';
     notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require)${otherwise}.`);

@@ -85,6 +85,11 @@ rules:
   t.notMatch(out, hash);
 });
 
+t.test('who is told the client', async (t) => {
+  const { out } = await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    proxyProtocol: v2'));
+  t.strictSame(rowsOf(out)[1]?.[2], ['eco', 'told the client', 'by PROXY v2']);
+});
+
 t.test('--json gives the same as data', async (t) => {
   const { exitCode, file, out, err } = await check(t, FULL, true);
   t.equal(exitCode, 0);

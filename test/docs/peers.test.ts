@@ -20,6 +20,11 @@ t.test('the example', async (t) => {
   ]);
 });
 
+t.test('the example of a partner that is told', async (t) => {
+  const [, block] = readDocBlocks(PAGE).filter(({ language }) => language === 'yaml');
+  t.match(configOf(`version: 1\n${block?.text ?? ''}`).destinations, [{ name: 'eco-sit', proxyProtocol: 'v2' }]);
+});
+
 t.test('the table of X-Forwarded-For', async (t) => {
   const server = createServer();
   const client = connect({ host: '127.0.0.1', port: await listen(t, server) });
