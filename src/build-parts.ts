@@ -2,6 +2,7 @@
 import type { Config } from './config/config.ts';
 import type { Dialler } from './dial/dial.ts';
 import type { Lookup } from './dial/lookup.ts';
+import type { PortBudget } from './dial/ports.ts';
 import { createNamedDialler } from './dial/named-dialler.ts';
 import { Fault } from './errors.ts';
 import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
@@ -10,9 +11,13 @@ import type { Telemetry } from './telemetry/telemetry.ts';
 type Notices = Pick<Telemetry, 'notice'>;
 
 /** @param lookup instead of the configured resolver; null for that */
-export function buildDialler(config: Config, lookup: Lookup | null, telemetry: Notices): Dialler {
-  return createNamedDialler(config, lookup, (host, error) => {
-    telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
+export function buildDialler(config: Config, lookup: Lookup | null, telemetry: Notices, ports: PortBudget): Dialler {
+  return createNamedDialler(config, {
+    lookup,
+    ports,
+    onStale: (host, error) => {
+      telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
+    },
   });
 }
 

@@ -168,7 +168,7 @@ export class Egress {
   async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
     const { destination, ask } = permit;
     const terms = this.#options;
-    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, ...proxied(destination, ask.peer.address, clientPort) }, signal);
+    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     // A reload meanwhile: the address was judged by terms that hold no longer.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());
     if (revoked !== null) {
@@ -225,7 +225,7 @@ export class Egress {
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
     // From whatever port the client asks, its exchanges share these connections: none is the right one to name.
-    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, ...proxied(destination, client, 0) };
+    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0) };
     return new UpstreamPool({
       origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
       size: limits.upstreamConnections,

@@ -13,6 +13,8 @@ import { buildAuthenticator, buildDialler } from './build-parts.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
+import { createPortBudget } from './dial/nat-budget.ts';
+import type { PortBudget } from './dial/ports.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
@@ -87,6 +89,7 @@ class RunningService implements Service {
   readonly #self: SelfCheck;
   readonly #ring: DecisionRing;
   readonly #lookup: Lookup | null;
+  readonly #ports: PortBudget;
   readonly #context: VisitContext;
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
@@ -102,14 +105,21 @@ class RunningService implements Service {
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
     const policy = compilePolicy(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#lookup = deps.lookup ?? null;
+    // Outlives every dialler: what the NAT remembers does not change with a reload.
+    this.#ports = createPortBudget({
+      nat: config.nat,
+      notice: (level, message, fields) => {
+        this.#telemetry.notice(level, message, fields);
+      },
+    });
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     this.#egress = new Egress({
       config,
       policy,
-      dialler: buildDialler(config, this.#lookup, this.#telemetry),
+      dialler: buildDialler(config, this.#lookup, this.#telemetry, this.#ports),
       telemetry: this.#telemetry,
       remember: (ask) => {
         this.#ring.remember(ask);
@@ -207,7 +217,7 @@ class RunningService implements Service {
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
     // The resolver's answers outlive a reload that does not concern them.
     const sameNames = isDeepStrictEqual([config.dns, config.timeouts], [this.#config.dns, this.#config.timeouts]);
-    const dialler = sameNames ? this.#egress.dialler : buildDialler(config, this.#lookup, this.#telemetry);
+    const dialler = sameNames ? this.#egress.dialler : buildDialler(config, this.#lookup, this.#telemetry, this.#ports);
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
@@ -220,6 +230,7 @@ class RunningService implements Service {
     this.#ring.adopt(config.reload.remember);
     this.#idleClock.adopt({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge });
     this.#connections.adopt(config.limits);
+    this.#ports.adopt(config.nat);
     this.#authenticator.update(config.clients);
     this.#forms.adopt({ config, gateway });
     adoptListeners();
@@ -257,14 +268,7 @@ class RunningService implements Service {
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
-    return new HttpForms({
-      config: this.#config,
-      egress: this.#egress,
-      gateway,
-      authenticator: this.#authenticator,
-      nextRequestId: createRequestIds(),
-      context: this.#context,
-    });
+    return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), context: this.#context });
   }
 
   #readiness(): Readiness {
@@ -273,7 +277,7 @@ class RunningService implements Service {
     if (this.#context.draining) reasons.push('The proxy is draining.');
     const source = this.sourceProof.readiness();
     reasons.push(...source.reasons);
-    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings] };
+    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings, ...this.#ports.warnings()] };
   }
 
   #info(): AdminInfo {
@@ -283,6 +287,7 @@ class RunningService implements Service {
       config: this.#config,
       tunnels: this.#egress.count('tunnels'),
       exchanges: this.#egress.count('exchanges'),
+      ports: { ...this.#ports.inUse(), shortTunnels: this.#telemetry.shortTunnels() },
     };
   }
 }

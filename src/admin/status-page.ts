@@ -4,6 +4,8 @@ import type { Config, DestinationConfig, ListenAddress } from '../config/config.
 import type { DenialsView } from '../explain/recent-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import type { SourceView } from '../source-ip/source-view.ts';
+import { escapeHtml } from './html.ts';
+import { type PortsInfo, renderPorts } from './ports-section.ts';
 import { ADMIN_PATHS } from './problem.ts';
 
 export interface AdminInfo {
@@ -18,6 +20,7 @@ export interface AdminInfo {
   readonly tunnels: number;
   /** Under way now. */
   readonly exchanges: number;
+  readonly ports: PortsInfo;
 }
 
 export interface Readiness {
@@ -61,7 +64,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLE}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
-    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>${denialsTable(denials)}` +
+    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
   );
 }
@@ -98,10 +101,4 @@ function duration(seconds: number): string {
   if (hours >= 24) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
   if (hours > 0) return `${hours} h ${minutes % 60} min`;
   return minutes > 0 ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(seconds)} s`;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
 }

@@ -22,6 +22,8 @@ export interface DialTarget {
   readonly port: number;
   /** Null: plain TCP. Otherwise TLS to `serverName ?? host`, verified, HTTP/1.1 by ALPN. */
   readonly tls: UpstreamTlsConfig | null;
+  /** Name of the destination whose NAT ports are used; absent: of none. */
+  readonly destination?: string;
   /** Parents on the way, nearest to us first; absent or empty: none. */
   readonly via?: readonly HopStep[];
   /** With parents: `parent`, the last of them is asked for the name, which is then neither resolved nor judged here. */

@@ -10,10 +10,11 @@ import { connectFirst } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import type { Dialled, Dialler, DialTarget, HopStep } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
-import { createHops, type Way } from './hops.ts';
+import { createHops, type HopsDial, type Way } from './hops.ts';
 import { judge } from './judge.ts';
 import { place } from './place.ts';
 import { encodeProxyHeader } from './proxy-header.ts';
+import type { PortBudget } from './ports.ts';
 import type { Resolver } from './resolver.ts';
 import { secure } from './tls.ts';
 
@@ -24,6 +25,8 @@ export interface DiallerOptions {
   readonly coolDowns?: CoolDowns;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via?: string | null;
+  /** Gives every TCP connection its NAT port; absent: ports are not counted. */
+  readonly ports?: PortBudget | undefined;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
@@ -36,7 +39,7 @@ const MOST_ASKED_FOR = 4;
 
 /** Holds nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts, via = null } = options;
+  const { resolver, timeouts, ports, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const hops = createHops({ resolver, coolDowns, via, now });
@@ -48,19 +51,19 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly(host: string, port: number, addresses: readonly string[], signal: AbortSignal): Promise<Opened> {
+  async function openDirectly(host: string, port: number, addresses: readonly string[], { connect }: HopsDial): Promise<Opened> {
     const dialled = now();
-    const { socket, address } = await connectFirst({ host, port, addresses, timeout: timeouts.connect, signal });
+    const { socket, address } = await connect({ host, port, addresses, timeout: timeouts.connect });
     return { socket, address, peer: { address, port }, via: '', dnsMs: -1, tcpMs: now() - dialled, hopMs: -1 };
   }
 
   /** One address after the other, until one answers or it is clear that no other will. */
-  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, signal: AbortSignal): Promise<Opened> {
+  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial): Promise<Opened> {
     const began = now();
     const failures: HopFault[] = [];
     for (const host of hosts.slice(0, MOST_ASKED_FOR)) {
       try {
-        const way = await hops.open(steps, { host, port }, { connect: (request) => connectFirst({ ...request, signal }), signal });
+        const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
         return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent };
       } catch (error) {
@@ -71,11 +74,12 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function open({ host, port, via: steps = [], ...target }: DialTarget, guard: Parameters<Dialler['dial']>[1], signal: AbortSignal): Promise<Opened> {
-    if (steps.length > 0 && target.resolve === 'parent') return { ...(await openByHops(steps, [host], port, signal)), address: null };
+  async function open({ host, port, via: steps = [], destination, ...target }: DialTarget, guard: Parameters<Dialler['dial']>[1], signal: AbortSignal): Promise<Opened> {
+    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination }), signal };
+    if (steps.length > 0 && target.resolve === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
     const permitted = judge(addresses, port, guard);
-    const opened = steps.length === 0 ? await openDirectly(host, port, permitted, signal) : await openByHops(steps, permitted, port, signal);
+    const opened = steps.length === 0 ? await openDirectly(host, port, permitted, dial) : await openByHops(steps, permitted, port, dial);
     return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 

@@ -5,15 +5,23 @@ import type { CoolDowns } from './cool-downs.ts';
 import type { Dialler } from './dial.ts';
 import { createDialler } from './dialler.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
+import type { PortBudget } from './ports.ts';
 import { createResolver } from './resolver.ts';
 
-/**
- * @param lookup instead of the configured servers or the system's resolver; null for those
- * @param onStale told when an expired answer serves because the resolver fails
- * @param coolDowns which parents failed of late: outlives this dialler; its own where there is none
- */
-export function createNamedDialler({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>, lookup: Lookup | null, onStale: (host: string, error: Fault) => void, coolDowns?: CoolDowns): Dialler {
+export interface NamedDiallerOptions {
+  /** Instead of the configured servers or the system's resolver; null for those. */
+  readonly lookup: Lookup | null;
+  /** Told when an expired answer serves because the resolver fails. */
+  readonly onStale: (host: string, error: Fault) => void;
+  /** Which parents failed of late: outlives this dialler; its own where there is none. */
+  readonly coolDowns?: CoolDowns;
+  /** Outlives this dialler, too. */
+  readonly ports: PortBudget;
+}
+
+export function createNamedDialler({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>, options: NamedDiallerOptions): Dialler {
+  const { lookup, onStale, coolDowns, ports } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ...(coolDowns === undefined ? {} : { coolDowns }), via: headers.via ? `1.1 ${name}` : null });
+  return createDialler({ resolver, timeouts, ports, ...(coolDowns === undefined ? {} : { coolDowns }), via: headers.via ? `1.1 ${name}` : null });
 }

@@ -69,6 +69,8 @@ export class Cells {
   limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
   certificates: ReadonlyMap<string, number> = new Map();
   readonly destinations = new Map<string, DestinationCells>();
+  /** Tunnels that were over soon, by client. */
+  readonly shortTunnels = new Map<string, number>();
   readonly #unknown = new DestinationCells();
   readonly #clients = new Set<string>();
 
@@ -105,6 +107,11 @@ export class Cells {
     let codes = form.reported.get(name);
     if (codes === undefined) form.reported.set(name, (codes = new Map<FaultCode, number>()));
     codes.set(code, (codes.get(code) ?? 0) + 1);
+  }
+
+  countShortTunnel(client: string): void {
+    const name = this.#clientLabel(client);
+    this.shortTunnels.set(name, (this.shortTunnels.get(name) ?? 0) + 1);
   }
 
   #clientLabel(client: string): string {

@@ -8,6 +8,7 @@ import { createLogSink } from './log-sink.ts';
 import type { LogSinkOptions } from './log-sink.ts';
 import { createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
+import type { NatPorts } from './port-metrics.ts';
 import { bound } from './safe-text.ts';
 import type { Telemetry } from './telemetry.ts';
 
@@ -23,6 +24,8 @@ export interface TelemetryOptions {
   readonly output: Writable & { readonly isTTY?: boolean };
   readonly version: string;
   readonly sink?: LogSinkOptions;
+  /** Asked for at every scrape. */
+  readonly natPorts?: () => NatPorts;
 }
 
 export interface RunningTelemetry extends Telemetry {
@@ -30,6 +33,8 @@ export interface RunningTelemetry extends Telemetry {
   readonly registry: Registry;
   /** Tunnels open now, all destinations together. */
   openTunnels(): number;
+  /** By client: tunnels that were over soon, most first. */
+  shortTunnels(): (readonly [client: string, tunnels: number])[];
   /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
   close(): Promise<void>;
 }
@@ -38,7 +43,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { log, policy, output, version } = options;
   const sink = createLogSink(output, options.sink);
   const logger = createLogger(log, sink, output.isTTY === true);
-  const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped });
+  const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
   return {
     ...metrics,
     ended: (record) => {

@@ -6,6 +6,7 @@ import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.t
 import type { DestinationCells } from './cells.ts';
 import type { Outcome } from './outcome.ts';
 import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
+import { isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './port-metrics.ts';
 import { constant, counter, gauge, histogram } from './register.ts';
 import { createSourceMetrics } from './source-metrics.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -17,6 +18,8 @@ export interface MetricsOptions {
   readonly version: string;
   /** Log lines lost so far; asked for at every scrape. */
   readonly droppedLogLines?: () => number;
+  /** Asked for at every scrape. */
+  readonly natPorts?: () => NatPorts;
   /** Its own by default: nothing is put into prom-client's global registry. */
   readonly registry?: Registry;
 }
@@ -24,6 +27,8 @@ export interface MetricsOptions {
 export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly registry: Registry;
   openTunnels(): number;
+  /** By client: tunnels that were over soon, most first. */
+  shortTunnels(): (readonly [client: string, tunnels: number])[];
   /** Takes the metrics out of the registry. */
   close(): void;
 }
@@ -35,6 +40,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   cells.adopt(policy);
   registerRequests(registry, cells);
   registerUpstreams(registry, cells);
+  registerPorts(registry, cells, options.natPorts ?? (() => NO_NAT_PORTS));
   registerProcess(registry, cells, droppedLogLines);
   registerPolicy(registry, cells);
   constant(registry, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
@@ -85,6 +91,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.tunnels;
       return open;
     },
+    shortTunnels: () => [...cells.shortTunnels].toSorted((one, other) => other[1] - one[1]),
     close: () => {
       registry.clear();
     },
@@ -101,6 +108,7 @@ function countEnd(cells: Cells, record: AccessRecord): void {
   if (isTunnel(record)) {
     form.open.delete(record);
     form.tunnelTimes.observe(record.durationMs / 1000);
+    if (isShortTunnel(record)) cells.countShortTunnel(record.client);
   }
   // Refusals take no time; among the exchanges they would only hide how long a partner takes.
   else if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);

@@ -19,6 +19,7 @@ const INFO: AdminInfo = {
   },
   tunnels: 7,
   exchanges: 8,
+  ports: { limit: 8192, destinations: new Map([['eco-sit', { used: 6000, highWater: 6100, refused: 3 }]]), shortTunnels: [['<pods>', 77]] },
 };
 
 interface AdminParts {
