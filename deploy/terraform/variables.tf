@@ -111,6 +111,11 @@ variable "nat_enabled" {
   type        = bool
   default     = true
   description = "False leaves NAT away, so that everything else can be built while the address still belongs to a load balancer."
+
+  validation {
+    condition     = !var.nat_enabled || var.node_pool_enabled
+    error_message = "NAT without its nodes: set node_pool_enabled too, in terraform.tfvars and not by -var, or the nodes that there are would be destroyed."
+  }
 }
 
 variable "nat_type" {

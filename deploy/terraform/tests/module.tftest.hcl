@@ -207,3 +207,13 @@ run "pod_range_too_small_for_the_nodes" {
 
   expect_failures = [var.pod_cidr]
 }
+
+run "nat_without_its_nodes" {
+  command = plan
+
+  variables {
+    node_pool_enabled = false
+  }
+
+  expect_failures = [var.nat_enabled]
+}
