@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Ajv, type ValidateFunction } from 'ajv';
 import type { KubeObject } from './kustomize.ts';
 
-const DIRECTORY = new URL('../schemas/', import.meta.url);
+const DIRECTORY = new URL('../../schemas/', import.meta.url);
 const read = (name: string): unknown => JSON.parse(readFileSync(new URL(name, DIRECTORY), 'utf8'));
 
 const core = read('kubernetes.json') as { kinds: Record<string, string>; definitions: Record<string, object> };

@@ -1,0 +1,28 @@
+/** Everything that can be said of the objects of one build without a cluster. */
+import { readCluster } from './cluster.ts';
+import type { KubeObject } from './kustomize.ts';
+import { checkMesh } from './mesh.ts';
+import { checkBlocks, checkNetwork } from './network.ts';
+import { checkSchema } from './schemas.ts';
+import { checkWorkload } from './workload.ts';
+
+const CLUSTER_WIDE = ['Namespace'];
+
+/** @returns faults, one line each; empty: none */
+export function checkManifests(objects: readonly KubeObject[]): string[] {
+  const faults = objects.flatMap(checkSchema);
+  const seen = new Set<string>();
+  for (const { apiVersion, kind, metadata } of objects) {
+    const id = `${apiVersion} ${kind} ${metadata.namespace ?? ''}/${metadata.name}`;
+    if (seen.has(id)) faults.push(`${id} is there twice`);
+    seen.add(id);
+    if ((metadata.namespace === undefined) !== CLUSTER_WIDE.includes(kind)) faults.push(`${id} has the wrong place`);
+  }
+  try {
+    const cluster = readCluster(objects);
+    faults.push(...checkWorkload(cluster), ...checkBlocks(cluster), ...checkNetwork(cluster), ...checkMesh(cluster));
+  } catch (error) {
+    faults.push(String(error));
+  }
+  return faults;
+}
