@@ -59,3 +59,10 @@ t.test('Google\'s metrics are those that Terraform alerts on, and more', async (
   t.equal(alerts.length, 3);
   for (const name of alerts) t.ok(named.includes(name), name);
 });
+
+t.test('the proxy\'s metrics that it names are on their page', async (t) => {
+  const known = readDocRows('docs/metrics.md').map(([name]) => name);
+  const named = [...page.matchAll(/eco_egress_\w+/g)].map(([name]) => name);
+  t.ok(named.length > 4);
+  for (const name of named) t.ok(known.includes(name), name);
+});
