@@ -22,7 +22,7 @@ export const MAY_IMPORT = {
   'gateway/': ['config/config', 'egress', 'errors', 'target/'],
   'listeners/': ['config/config', 'egress', 'errors', 'gateway/', 'identity/', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
   'admin/': ['config/config', 'explain/', 'source-ip/source-view', 'telemetry/safe-text'],
-  'source-ip/': ['config/config', 'dial/dial', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'target/', 'telemetry/telemetry'],
+  'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'policy/hop-guard', 'relay/ask-once', 'target/', 'telemetry/telemetry'],
   'build-parts': ['config/config', 'dial/', 'errors', 'identity/authenticator', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],

@@ -47,6 +47,8 @@ export interface ServiceDeps {
   readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
   readonly lookup?: Lookup;
+  /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
+  readonly now?: () => number;
 }
 
 export interface Service {
@@ -116,15 +118,17 @@ class RunningService implements Service {
     });
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
+    const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);
+    this.sourceProof = new SourceProof({ config, dialler: () => this.#egress.dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, ...(deps.now === undefined ? {} : { now: deps.now }) });
     this.#egress = new Egress({
       config,
       policy,
       dialler: buildDialler(config, this.#lookup, this.#telemetry, this.#ports),
-      telemetry: this.#telemetry,
+      telemetry: this.sourceProof.listenTo(this.#telemetry),
       remember: (ask) => {
         this.#ring.remember(ask);
       },
-      isSelf: (address, port) => this.#self.isSelf(address, port),
+      isSelf,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
@@ -138,12 +142,6 @@ class RunningService implements Service {
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry);
-    this.sourceProof = new SourceProof({
-      config: config.sourceIp,
-      dialler: () => this.#egress.dialler,
-      isSelf: (address, port) => this.#self.isSelf(address, port),
-      telemetry: this.#telemetry,
-    });
     this.#connections = new ConnectionCount(config.limits, this.#telemetry);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
   }
@@ -235,7 +233,7 @@ class RunningService implements Service {
     this.#forms.adopt({ config, gateway });
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
-    this.sourceProof.adopt(config.sourceIp);
+    this.sourceProof.adopt(config);
     this.#telemetry.policyChanged(describePolicy(config, policy.hash));
     let cut = 0;
     const now = Date.now();

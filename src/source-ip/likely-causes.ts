@@ -74,6 +74,11 @@ const CAUSES: readonly Entry[] = [
     check: "look at the network policy, the route, and the NAT's dropped packets; is the endpoint up?",
   },
   {
+    fits: failed('hop-failed', 'hop-timeout', 'hop-credentials', 'hop-refused', 'hop-upstream-failed'),
+    cause: 'a hop on the way does not pass the question on',
+    check: 'look at the reason: the hop has to permit the endpoint, and to reach it',
+  },
+  {
     fits: failed('address-not-allowed', 'loop'),
     cause: 'the endpoint is on an address that is not dialled',
     check: 'list its range under sourceIp.probe.addresses',

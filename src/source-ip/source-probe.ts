@@ -19,6 +19,8 @@ export interface SourceProbeOptions {
   readonly now: () => number;
   /** 0 to 1. */
   readonly random: () => number;
+  /** Told when a probe has ended, `finding` being up to date. */
+  readonly onProbed: () => void;
   /** May reject once `signal` is aborted. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<unknown>;
 }
@@ -112,19 +114,26 @@ export class SourceProbe {
   }
 
   async #run(config: SourceIpConfig, probe: ProbeConfig, signal: AbortSignal): Promise<void> {
+    do await this.#probe(config, probe, signal);
+    while (await this.#pause(probe.every, signal));
+  }
+
+  /** False once it is over. */
+  async #pause(every: number, signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted) return false;
     const { random, wait } = this.#options;
-    for (;;) {
-      await this.#probe(config, probe, signal);
-      if (signal.aborted) return;
-      const share = 1 - JITTER + 2 * JITTER * random();
-      await wait(probe.every * share, signal).catch((error: unknown) => {
-        if (!signal.aborted) throw error;
-      });
-    }
+    const share = 1 - JITTER + 2 * JITTER * random();
+    return wait(every * share, signal).then(
+      () => !signal.aborted,
+      (error: unknown) => {
+        if (signal.aborted) return false;
+        throw error;
+      },
+    );
   }
 
   async #probe(config: SourceIpConfig, probe: ProbeConfig, signal: AbortSignal): Promise<void> {
-    const { ask, now, telemetry } = this.#options;
+    const { ask, now, onProbed, telemetry } = this.#options;
     let seen: string | null = null;
     let fault: Fault | null = null;
     try {
@@ -140,6 +149,7 @@ export class SourceProbe {
     this.#finding = { result, seen, fault, at, since };
     if (result !== 'unknown') this.#lastJudged = this.#finding;
     telemetry.sourceProbed(result, seen, at);
+    onProbed();
   }
 
   /** Once per change of the result, of an address that is not right, and of the reason why none is known. */

@@ -1,45 +1,78 @@
-/** The proof of the source address, whole: the probe that runs with the proxy, the same question asked by hand, and what it means for readiness. */
+/**
+ * The proof of the source address, whole: the probe that runs with the proxy,
+ * the watch over partners that fall silent, the same question asked by hand,
+ * and what all that means for readiness.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { SourceIpConfig } from '../config/config.ts';
+import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
+import type { PortBudget } from '../dial/ports.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import { askEndpoint } from './ask-endpoint.ts';
+import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
 import { remarkOn } from './judge.ts';
+import { SILENCE, type Surroundings } from './judge-silence.ts';
+import { PartnerWatch } from './partner-watch.ts';
 import { type SourceFinding, SourceProbe } from './source-probe.ts';
 import type { SourceView } from './source-view.ts';
 import { type Verification, type VerifyRequest, verifySource } from './verify.ts';
 
+type Proven = Pick<Config, 'sourceIp' | 'destinations'>;
+
 export interface SourceProofOptions {
-  readonly config: SourceIpConfig | null;
+  readonly config: Proven;
   /** The one that requests go by at this moment. */
   readonly dialler: () => Dialler;
-  readonly isSelf: (address: string, port: number) => boolean;
+  readonly isSelf: AskOptions['isSelf'];
+  readonly ports: Pick<PortBudget, 'inUse'>;
   readonly telemetry: Telemetry;
+  /** Ms since the epoch; `Date.now` by default. */
+  readonly now?: () => number;
 }
 
 export class SourceProof {
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
+  readonly #watch: PartnerWatch;
 
   constructor(options: SourceProofOptions) {
-    const { config, telemetry } = options;
+    const { config, telemetry, now = Date.now } = options;
     this.#options = options;
+    this.#watch = new PartnerWatch({ destinations: watchedOf(config), surroundings: (destination, since) => this.#surroundings(destination, since), telemetry, now });
     this.#probe = new SourceProbe({
-      config,
-      ask: (probe, signal) => askEndpoint(probe, { ...this.#way(), signal }),
+      config: config.sourceIp,
+      ask: (probe, signal) => askEndpoint(probe, this.#way(signal)),
       telemetry,
-      now: Date.now,
+      now,
       random: Math.random,
+      onProbed: () => {
+        this.#watch.reconsider();
+      },
       wait: (ms, signal) => delay(ms, undefined, { signal, ref: false }),
     });
+  }
+
+  /** What tells of dials is to be told through this: the watch over partners listens. */
+  listenTo(telemetry: Telemetry): Telemetry {
+    return {
+      ...telemetry,
+      upstreamConnected: (destination, ...phases) => {
+        telemetry.upstreamConnected(destination, ...phases);
+        this.#watch.connected(destination);
+      },
+      upstreamFailed: (destination, code) => {
+        telemetry.upstreamFailed(destination, code);
+        this.#watch.failed(destination, code);
+      },
+    };
   }
 
   start(): void {
     this.#probe.start();
   }
 
-  adopt(config: SourceIpConfig | null): void {
-    this.#probe.adopt(config);
+  adopt(config: Proven): void {
+    this.#watch.adopt(watchedOf(config));
+    this.#probe.adopt(config.sourceIp);
   }
 
   close(): Promise<void> {
@@ -48,18 +81,18 @@ export class SourceProof {
 
   /** Asks by hand, also before `start`. */
   verify(request: VerifyRequest): Promise<Verification> {
-    return verifySource(request, (probe) => askEndpoint(probe, { ...this.#way(), signal: new AbortController().signal }));
+    return verifySource(request, (probe) => askEndpoint(probe, this.#way(new AbortController().signal)));
   }
 
   /** What keeps traffic away, where it is to, and what only deserves a look. */
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { config, finding, lastJudged } = this.#probe;
-    if (config === null || !this.#probe.asks || config.expected.length === 0) return { reasons: [], warnings: [] };
-    const said = describe(config, finding);
-    if (said === null) return { reasons: [], warnings: [] };
+    const silent = this.#watch.silent.map(({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`);
+    const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describe(config, finding);
+    if (config === null || said === null) return { reasons: [], warnings: silent };
     // A probe that fails tells nothing of the address: what was last known of it holds, or an echo endpoint would stop everything.
-    if (config.gateReadiness && lastJudged?.result !== 'match') return { reasons: [said], warnings: [] };
-    return { reasons: [], warnings: finding === null ? [] : [said] };
+    if (config.gateReadiness && lastJudged?.result !== 'match') return { reasons: [said], warnings: silent };
+    return { reasons: [], warnings: finding === null ? silent : [said, ...silent] };
   }
 
   view(): SourceView {
@@ -74,18 +107,28 @@ export class SourceProof {
       reason: finding?.fault?.advice ?? null,
       remark: finding === null ? null : remarkOnFinding(finding),
       lastSeen: lastJudged === null ? null : { address: lastJudged.seen, at: new Date(lastJudged.at).toISOString() },
+      silentPartners: this.#watch.silent.map((partner) => ({ ...partner, since: new Date(partner.since).toISOString(), words: SILENCE[partner.cause].words, check: SILENCE[partner.cause].check })),
     };
   }
 
-  #way(): { dialler: Dialler; isSelf: SourceProofOptions['isSelf'] } {
-    return { dialler: this.#options.dialler(), isSelf: this.#options.isSelf };
+  #way(signal: AbortSignal): AskOptions {
+    return { dialler: this.#options.dialler(), isSelf: this.#options.isSelf, signal };
+  }
+
+  #surroundings(destination: string, since: number): Surroundings {
+    const { asks, finding } = this.#probe;
+    const fresh = finding !== null && finding.at >= since;
+    const { limit, destinations } = this.#options.ports.inUse();
+    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', ports: { used: destinations.get(destination)?.used ?? 0, limit } };
   }
 }
+
+const watchedOf = ({ destinations }: Proven): string[] => destinations.filter(({ via }) => via.length === 0).map(({ name }) => name);
 
 /** Null when all is well. */
 function describe({ expected }: SourceIpConfig, finding: SourceFinding | null): string | null {
   if (finding === null) return 'The source address is not known yet.';
-  if (finding.fault !== null) return `The source address is not known: ${finding.fault.advice}.`;
+  if (finding.fault !== null) return `The source address is not known: ${finding.fault.message}.`;
   if (finding.result === 'mismatch') return `The source address is ${finding.seen ?? '-'}, and not ${expected.join(' or ')}.`;
   return null;
 }

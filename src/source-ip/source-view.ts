@@ -11,6 +11,8 @@ export interface SourceView {
   readonly code: string | null;
   readonly reason: string | null;
   readonly remark: string | null;
+  /** Partners whose connects time out. */
+  readonly silentPartners: readonly { readonly destination: string; readonly cause: string; readonly since: string; readonly timeouts: number; readonly words: string; readonly check: string }[];
   /** What was seen when an address was last known. */
   readonly lastSeen: { readonly address: string | null; readonly at: string } | null;
 }

@@ -36,6 +36,7 @@ export interface Draft {
   readonly timeouts: Section;
   readonly dns: Section;
   reload?: Section;
+  sourceIp?: Section;
   tlsServer?: Section;
   mode?: unknown;
 }
@@ -49,6 +50,8 @@ export interface LabOptions {
   readonly files?: Record<string, string>;
   /** By default every name is 127.0.0.1. */
   readonly lookup?: Lookup;
+  /** For the proof of the source address. */
+  readonly now?: () => number;
 }
 
 export interface Upstream {
@@ -106,6 +109,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     logDestination: log,
     logSink: { batchLength: 1 },
     lookup: options.lookup ?? (async () => ({ addresses: ['127.0.0.1'], ttl: null })),
+    ...(options.now === undefined ? {} : { now: options.now }),
   });
   await service.start();
   t.teardown(() => service.close());
