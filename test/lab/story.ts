@@ -9,6 +9,7 @@ import { otherLabs } from './scenes/cleaning.ts';
 import { dyingNode } from './scenes/dying-node.ts';
 import { movingName } from './scenes/moving-name.ts';
 import { bothReplicas, everyForm, goingStraight } from './scenes/one-address.ts';
+import { countedPorts, uncountedPorts } from './scenes/scarce-ports.ts';
 import { wrongAddress } from './scenes/wrong-address.ts';
 
 export function tellStory(cast: Cast): Scene[] {
@@ -18,6 +19,8 @@ export function tellStory(cast: Cast): Scene[] {
     bothReplicas(cast),
     wrongAddress(cast),
     movingName(cast),
+    uncountedPorts(cast),
+    countedPorts(cast),
     dyingNode(cast),
     otherLabs(),
   ];
