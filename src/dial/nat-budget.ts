@@ -109,7 +109,10 @@ class Budget implements PortBudget {
         },
       };
       signal.addEventListener('abort', leave);
-      for (const tuple of tuples.keys()) tuple.waiters.add(waiter);
+      for (const tuple of tuples.keys()) {
+        tuple.destinations.add(destination);
+        tuple.waiters.add(waiter);
+      }
       for (const tuple of tuples.keys()) this.#serve(tuple);
     });
   }
@@ -128,6 +131,8 @@ class Budget implements PortBudget {
   }
 
   adopt(nat: NatConfig): void {
+    // What was kept long enough until now is free, whatever the new terms are.
+    this.#sweep();
     this.#nat = nat;
     for (const tuple of this.#tuples.values()) {
       this.#used(tuple);
