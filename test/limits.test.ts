@@ -3,6 +3,7 @@ import { Limits } from '../src/limits.ts';
 
 const CONFIG = {
   connections: 1,
+  connectionsPerClient: 1,
   tunnels: 3,
   tunnelsPerClient: 2,
   exchanges: 1,

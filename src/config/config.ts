@@ -224,6 +224,8 @@ export interface HeadersConfig {
 export interface LimitsConfig {
   /** Client connections open at once, all listeners together. */
   readonly connections: number;
+  /** Of those, from one address; trusted peers are not counted. */
+  readonly connectionsPerClient: number;
   readonly tunnels: number;
   readonly tunnelsPerClient: number;
   readonly exchanges: number;

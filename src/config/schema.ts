@@ -218,6 +218,7 @@ const headers = z.strictObject({ via: z.boolean().prefault(true), forwarded: hea
 
 const limits = z.strictObject({
   connections: amount.prefault(10_000),
+  connectionsPerClient: amount.prefault(2000),
   tunnels: amount.prefault(4000),
   tunnelsPerClient: amount.prefault(1000),
   exchanges: amount.prefault(4000),

@@ -1,35 +1,56 @@
-/** Client connections of all HTTP listeners together, and their limit. */
+/** Client connections of all listeners together: how many may be open in all, and from one address. */
 import type { LimitsConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
+
+type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
 
 export class ConnectionCount {
   readonly #telemetry: Telemetry;
-  #limit: number;
+  #limits: ConnectionLimits;
   #open = 0;
+  /** Only addresses with something open: cannot grow past the limit in all. */
+  readonly #byAddress = new Map<string, number>();
 
-  constructor({ connections }: LimitsConfig, telemetry: Telemetry) {
-    this.#limit = connections;
+  constructor(limits: ConnectionLimits, telemetry: Telemetry) {
+    this.#limits = limits;
     this.#telemetry = telemetry;
   }
 
-  get limit(): number {
-    return this.#limit;
+  /** Counts go on; only what is allowed changes. */
+  adopt(limits: ConnectionLimits): void {
+    this.#limits = limits;
   }
 
-  adopt({ connections }: LimitsConfig): void {
-    this.#limit = connections;
-  }
-
-  /** False when the limit is reached. Each true is answered by one `leave`. */
-  enter(): boolean {
-    if (this.#open >= this.#limit) return false;
+  /**
+   * Takes a place; each null is answered by one `leave`.
+   * @param address of the other end; null where many clients stand behind it, so that it may have all the places
+   * @returns why there is none
+   */
+  enter(address: string | null): Fault | null {
+    const { connections, connectionsPerClient } = this.#limits;
+    if (this.#open >= connections) return reached(`${connections} client connections are open`, 'raise limits.connections');
+    if (address !== null) {
+      const mine = this.#byAddress.get(address) ?? 0;
+      if (mine >= connectionsPerClient) return reached(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+      this.#byAddress.set(address, mine + 1);
+    }
     this.#open += 1;
     this.#telemetry.clientConnections(1);
-    return true;
+    return null;
   }
 
-  leave(): void {
+  /** @param address as it was given to `enter` */
+  leave(address: string | null): void {
     this.#open -= 1;
     this.#telemetry.clientConnections(-1);
+    if (address === null) return;
+    const mine = this.#byAddress.get(address) ?? 0;
+    if (mine > 1) this.#byAddress.set(address, mine - 1);
+    else this.#byAddress.delete(address);
   }
+}
+
+function reached(detail: string, remedy: string): Fault {
+  return new Fault('limit-reached', detail, { retryAfter: 1, remedy });
 }

@@ -5,10 +5,10 @@
  */
 import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
-import { Fault } from '../errors.ts';
+import type { Fault } from '../errors.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
-import { noteProxyHeader, type PeerReader } from './trusted-peers.ts';
+import { connectionPeer, noteProxyHeader, type PeerReader } from './trusted-peers.ts';
 
 export interface ConnectionGateOptions {
   readonly listener: Pick<ListenerConfig, 'proxyProtocol'>;
@@ -32,16 +32,18 @@ export class ConnectionGate {
 
   /** Counts a new connection. False: it was turned away. */
   enter(socket: Socket): boolean {
-    const { connections, refuse } = this.#options;
-    if (!connections.enter()) {
-      refuse(socket, new Fault('limit-reached', `${connections.limit} client connections are open`, { retryAfter: 1, remedy: 'raise limits.connections' }));
+    const { connections, peers, refuse } = this.#options;
+    const address = peers.trusts(socket) ? null : connectionPeer(socket).address;
+    const full = connections.enter(address);
+    if (full !== null) {
+      refuse(socket, full);
       return false;
     }
     this.#sockets.add(socket);
     socket.once('close', () => {
       this.#sockets.delete(socket);
       this.#held.delete(socket);
-      connections.leave();
+      connections.leave(address);
     });
     return true;
   }

@@ -33,13 +33,20 @@ t.test('a minimal file has every default', async (t) => {
         tls: { ca: null, cert: null, key: null, serverName: null },
         report: false,
         tunnelSni: 'report',
+        via: [],
+        resolve: 'here',
+        proxyProtocol: 'off',
       },
     ],
     rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, report: false }],
+    hops: [],
+    sourceIp: null,
+    nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 },
     dns: { servers: [], ttl: 30_000, staleFor: 3_600_000 },
     headers: { via: true, forwarded: 'off', xForwarded: 'off' },
     limits: {
       connections: 10_000,
+      connectionsPerClient: 2000,
       tunnels: 4000,
       tunnelsPerClient: 1000,
       exchanges: 4000,
@@ -104,6 +111,9 @@ timeouts: { drainDelay: 0s }
     tls: { ca: null, cert: null, key: null, serverName: 'eco.example' },
     report: false,
     tunnelSni: 'report',
+    via: [],
+    resolve: 'here',
+    proxyProtocol: 'off',
   });
 });
 

@@ -5,6 +5,8 @@ import t from 'tap';
 import { addressOf, ask, TERMINATED } from '../support/ask.ts';
 import { startHeldLab } from '../support/held-lab.ts';
 import { type Draft, type Lab, startLab } from '../support/lab.ts';
+import { POD, startPeerLab, STRANGER, TRUSTED } from '../support/peer-lab.ts';
+import { startTlsLab } from '../support/tls-lab.ts';
 import { openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
@@ -99,6 +101,43 @@ t.test('client connections: the next one is told at once, without having asked',
   open[0]?.socket.destroy();
   await untilSample(lab, 'eco_egress_client_connections', 1);
   t.equal((await ask(lab, 'gateway')).status, 200);
+});
+
+t.test('connections of one client: others have their places, on every listener', async (t) => {
+  const lab = await startTlsLab(t, { configure: limit({ connectionsPerClient: 2 }) });
+  const wires = [await openWire(t, lab.port), await openWire(t, lab.tlsPort)];
+  t.match((await (await openWire(t, lab.port)).ended).heard, FULL);
+  t.match(await lab.logged(({ code }) => code === 'limit-reached'), { clientAddress: '127.0.0.1', status: 503, detail: /^2 connections from 127\.0\.0\.1 are open.*limits\.connectionsPerClient/ });
+  // internal_error: an alert in a record of its own.
+  t.equal(Buffer.from((await (await openWire(t, lab.tlsPort)).ended).heard, 'latin1').toString('hex'), '15030300020250');
+  for (const port of [lab.port, lab.tlsPort]) wires.push(await openWire(t, port, { from: '127.0.0.2' }));
+  t.match((await (await openWire(t, lab.port, { from: '127.0.0.2' })).ended).heard, FULL);
+  await untilSample(lab, 'eco_egress_client_connections', 4);
+  wires[1]?.socket.destroy();
+  await untilSample(lab, 'eco_egress_client_connections', 3);
+  t.equal((await ask(lab, 'gateway')).status, 200, 'a place that is free again is given away');
+
+  t.match(await lab.reload(limit({ connectionsPerClient: 3 })), { result: 'applied' });
+  wires.push(await openWire(t, lab.port), await openWire(t, lab.port));
+  t.match((await (await openWire(t, lab.port)).ended).heard, FULL);
+  await untilSample(lab, 'eco_egress_client_connections', 5);
+});
+
+t.test('a load balancer may have all the places, and who only says that it is one may not', async (t) => {
+  const lab = await startPeerLab(t, { listener: { proxyProtocol: 'from-trusted' }, configure: limit({ connections: 6, connectionsPerClient: 2 }) });
+  const header = Buffer.from(`PROXY TCP4 ${POD} 10.0.0.1 56324 8080\r\n`);
+  for (let i = 0; i < 4; i += 1) (await openWire(t, lab.port)).send(header);
+  for (let i = 0; i < 2; i += 1) await openWire(t, lab.port, { from: STRANGER });
+  const beyond = await openWire(t, lab.port, { from: STRANGER });
+  t.match((await beyond.ended).heard, /6 client connections are open/, 'the limit in all counts everybody');
+  await lab.reload((draft) => {
+    draft.listeners['http'] = [{ address: '127.0.0.1:0', trustedPeers: [`${TRUSTED}/32`, '10.9.0.0/16'], proxyProtocol: 'from-trusted' }];
+    limit({ connections: 100, connectionsPerClient: 2 })(draft);
+  });
+  (await openWire(t, lab.port)).send(header);
+  const stranger = await openWire(t, lab.port, { from: STRANGER });
+  stranger.send(header);
+  t.match((await stranger.ended).heard, /2 connections from 127\.0\.0\.2 are open/);
 });
 
 t.test('a request header section: bytes and fields, the last that fits and the first that does not', async (t) => {
