@@ -47,7 +47,7 @@ const PROGRAMS: readonly Program[] = [
     name: "Java's HttpClient",
     // The compiler is what runs a source file; a bare runtime has none.
     probe: ['java', ['--list-modules'], /^jdk\.compiler@/m],
-    fetch: (url, { ca, port }) => ['java', ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', source('Fetch.java'), ca, url, String(port)]],
+    fetch: (url, { ca, port }) => ['java', ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', source('Fetch.java'), ca, String(port), url]],
     // Of a refused CONNECT it shows no more than the status: the reason is in the log of the proxy.
     refused: { connect: /java\.io\.IOException: Tunnel failed, got: 403/, forward: /403 eco-egress;error=http_request_denied;[^]*"code":"host-not-allowed"/ },
   },

@@ -112,7 +112,7 @@ t.test('curl', async (t) => {
 
 t.test("Java's HttpClient, with no setting but where the names lead", async (t) => {
   const lab = await startTlsLab(t);
-  const source = fileURLToPath(new URL('../support/programs/FetchAll.java', import.meta.url));
+  const source = fileURLToPath(new URL('../support/programs/Fetch.java', import.meta.url));
   const ca = caFile(t, lab);
   const hosts = join(dirname(ca), 'hosts');
   writeFileSync(hosts, [ECO, OWN, 'evil.example'].map((name) => `127.0.0.1 ${name}\n`).join(''));
@@ -121,7 +121,7 @@ t.test("Java's HttpClient, with no setting but where the names lead", async (t) 
     return;
   }
   const urls = [`https://${ECO}:${lab.tlsPort}/steered`, `https://${OWN}:${lab.tlsPort}/eco/ended`, `https://evil.example:${lab.tlsPort}/`];
-  const { output } = await run('java', ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', `-Djdk.net.hosts.file=${hosts}`, source, ca, ...urls]);
+  const { output } = await run('java', ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', `-Djdk.net.hosts.file=${hosts}`, source, ca, '-', ...urls]);
   const [steered, ended, refused] = output.split('\n');
   t.match(steered, /^200 .*"url":"\/steered"/);
   t.match(ended, /^200 .*"url":"\/ended"/);

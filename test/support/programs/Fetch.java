@@ -1,4 +1,5 @@
 import java.io.FileInputStream;
+import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.ProxySelector;
 import java.net.URI;
@@ -10,7 +11,7 @@ import java.security.cert.CertificateFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
-/** Fetches a URL through a proxy. Arguments: CA file, URL, port of the proxy. */
+/** Fetches URLs, one line for each outcome. Arguments: CA file, port of the proxy or - for none, URLs. */
 public class Fetch {
     public static void main(String[] args) throws Exception {
         KeyStore trusted = KeyStore.getInstance(KeyStore.getDefaultType());
@@ -22,12 +23,18 @@ public class Fetch {
         managers.init(trusted);
         SSLContext tls = SSLContext.getInstance("TLS");
         tls.init(null, managers.getTrustManagers(), null);
-        HttpClient client = HttpClient.newBuilder()
-            .proxy(ProxySelector.of(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[2]))))
-            .sslContext(tls)
-            .build();
-        var response = client.send(HttpRequest.newBuilder(URI.create(args[1])).build(), BodyHandlers.ofString());
-        System.out.println(response.statusCode() + " " + response.headers().firstValue("Proxy-Status").orElse("-"));
-        System.out.println(response.body());
+        HttpClient.Builder builder = HttpClient.newBuilder().sslContext(tls);
+        if (!args[1].equals("-")) {
+            builder.proxy(ProxySelector.of(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[1]))));
+        }
+        HttpClient client = builder.build();
+        for (int i = 2; i < args.length; i++) {
+            try {
+                var response = client.send(HttpRequest.newBuilder(URI.create(args[i])).build(), BodyHandlers.ofString());
+                System.out.println(response.statusCode() + " " + response.headers().firstValue("Proxy-Status").orElse("-") + " " + response.body());
+            } catch (IOException error) {
+                System.out.println(error);
+            }
+        }
     }
 }
