@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { OBJECTS, readGroups, renderObject, type RuleGroup } from '../../deploy/monitoring/render.ts';
 import { FAULTS } from '../../src/errors.ts';
 import { findStrangers, readCatalogue } from '../support/metric-catalogue.ts';
@@ -65,6 +65,18 @@ t.test('every way in which a partner can fail belongs to one phase', async (t) =
   // A tunnel in which nobody says anything for long is no failure of the partner's.
   const expected = Object.entries(FAULTS).filter(([code, { blame }]) => (blame === 'upstream' && code !== 'idle-timeout') || code.startsWith('hop-'));
   t.strictSame(codes.sort(), expected.map(([code]) => code).sort());
+});
+
+t.test('the alert for a single replica knows the job by each name that our own objects give it', async (t) => {
+  const matcher = readQuery(rules.find(({ alert }) => alert === 'EcoEgressReplicaDown')?.expr ?? '').selectors[0]?.matchers.find(({ label }) => label === 'job');
+  const jobs = new RegExp(`^(?:${matcher?.value ?? ''})$`);
+  const monitor = (file: string): { readonly name: string; readonly namespace: string } => (parse(readFileSync(join(ROOT, 'deploy', file), 'utf8')) as { metadata: { name: string; namespace: string } }).metadata;
+  const operator = monitor('kubernetes/components/prometheus-operator/pod-monitor.yaml');
+  t.match(`${operator.namespace}/${operator.name}`, jobs);
+  t.match(monitor('kubernetes/components/google-managed-prometheus/pod-monitoring.yaml').name, jobs);
+  const { scrape_configs } = parse(readFileSync(join(ROOT, 'deploy/compose/prometheus.yml'), 'utf8')) as { scrape_configs: { job_name: string }[] };
+  for (const { job_name } of scrape_configs) t.match(job_name, jobs);
+  for (const stranger of ['not-eco-egress', 'eco-egresses', 'shop']) t.notMatch(stranger, jobs);
 });
 
 const missing = spawnSync('promtool', ['--version']).error === undefined ? false : 'promtool is not installed: apt-get install prometheus';
