@@ -18,7 +18,7 @@ export const PROXY_NAME = 'eco-egress.eco-egress.svc';
 const ECHO = 'echo.partner.internal';
 
 /** How often the proxies ask for their source address. */
-export const PROBE_EVERY_MS = 2000;
+export const PROBE_EVERY_MS = 3000;
 /** How long the proxies keep a connection to the partner that nobody uses. */
 export const POOL_IDLE_MS = 2000;
 
@@ -140,7 +140,7 @@ function configurationOf(name: string, files: CertificateFiles): Document {
       },
     },
     rules: [{ clients: ['dynatrace-sit'], destinations: ['eco-sit'] }],
-    sourceIp: { expected: TRUSTED, probe: { url: `http://${ECHO}/`, every: `${PROBE_EVERY_MS}ms`, timeout: '1s', addresses: [`${addressOf('echo')}/32`] } },
+    sourceIp: { expected: TRUSTED, probe: { url: `http://${ECHO}/`, every: `${PROBE_EVERY_MS}ms`, timeout: '2s', addresses: [`${addressOf('echo')}/32`] } },
     dns: { servers: [`${addressOf('dns')}:53`] },
     timeouts: { connect: '1s', upstreamKeepAlive: `${POOL_IDLE_MS}ms`, drainDelay: '0s', drain: '1s' },
   };

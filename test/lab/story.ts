@@ -7,6 +7,7 @@ import type { Cast } from './cast.ts';
 import type { Scene } from './narrate.ts';
 import { otherLabs } from './scenes/cleaning.ts';
 import { dyingNode } from './scenes/dying-node.ts';
+import { lostWhitelist } from './scenes/lost-whitelist.ts';
 import { movingName } from './scenes/moving-name.ts';
 import { bothReplicas, everyForm, goingStraight } from './scenes/one-address.ts';
 import { countedPorts, uncountedPorts } from './scenes/scarce-ports.ts';
@@ -18,6 +19,7 @@ export function tellStory(cast: Cast): Scene[] {
     everyForm(cast),
     bothReplicas(cast),
     wrongAddress(cast),
+    lostWhitelist(cast),
     movingName(cast),
     uncountedPorts(cast),
     countedPorts(cast),

@@ -71,8 +71,9 @@ const PARTNER_FIREWALL = `
     }
   }`;
 
-/** A closed connection's port is free again sooner than the two minutes of a real NAT, so that nobody waits for it. */
+/** The port of a connection that is over, or that nobody answered, is free again much sooner than in a real NAT, so that nobody waits for it. */
 const IMPATIENT_NAT = {
+  'net/netfilter/nf_conntrack_tcp_timeout_syn_sent': 2,
   'net/netfilter/nf_conntrack_tcp_timeout_time_wait': 2,
   'net/netfilter/nf_conntrack_tcp_timeout_close': 1,
   'net/netfilter/nf_conntrack_tcp_timeout_fin_wait': 2,

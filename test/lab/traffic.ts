@@ -27,7 +27,7 @@ export function startTraffic(pods: readonly Pod[], url: string): Traffic {
 
   const ask = async (pod: Pod): Promise<Call> => {
     for (let tries = 1; tries <= TRIES; tries += 1) {
-      const answer = await pod.curl('--connect-timeout', '0.5', '--max-time', '2', url);
+      const answer = await pod.curl('--connect-timeout', '1', '--max-time', '3', url);
       if (answer.exit === 0 && answer.status === 200) return { tries, relay: relayOf(seenBy(answer)) };
     }
     return { tries: TRIES, relay: null };

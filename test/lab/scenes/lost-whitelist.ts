@@ -1,0 +1,57 @@
+/** The partner takes our address off its whitelist: nobody says so, and the proxies find out. */
+import { equal } from 'node:assert/strict';
+import { sumOf } from '../../support/prometheus.ts';
+import { type Cast, ECO } from '../cast.ts';
+import type { Scene } from '../narrate.ts';
+import { TRUSTED } from '../topology.ts';
+import { until } from '../until.ts';
+
+export function lostWhitelist({ pods, nodes: [node], trust }: Cast): Scene {
+  const suspected = async (): Promise<number> => sumOf(await node.scrape(), 'eco_egress_whitelist_suspect', { destination: 'eco-sit' });
+  const call = async (): Promise<number> => {
+    const statuses = await Promise.all(pods.map((pod) => pod.curl('--proxy', `http://${node.address}:3128`, `https://${ECO}/api/status`)));
+    return Math.max(...statuses.map(({ connectStatus }) => connectStatus));
+  };
+
+  return {
+    title: 'The partner takes our address off its whitelist',
+    play: async (step) => {
+      try {
+        await step('all is well', async () => {
+          equal(await call(), 200);
+          equal(await suspected(), 0);
+          return 'connect is answered 200, whitelist_suspect 0';
+        });
+        const from = node.mark();
+        await step(`the partner drops ${TRUSTED}; pods go on asking`, async () => {
+          await trust();
+          equal(await call(), 504);
+          return 'connect is answered 504, no packet comes back';
+        });
+        await step('the proxy names the likely cause', async () => {
+          await until(
+            'it is suspected',
+            async () => {
+              await call();
+              equal(await suspected(), 1);
+            },
+            { patience: 60_000 },
+          );
+          const line = await node.logged(({ cause }) => cause === 'whitelist', from);
+          equal(line['destination'], 'eco-sit');
+          return `whitelist_suspect 1; the log: ${line.msg ?? ''}`;
+        });
+        await step(`the partner trusts ${TRUSTED} again`, async () => {
+          await trust(TRUSTED);
+          return await until('it is no longer suspected', async () => {
+            equal(await call(), 200);
+            equal(await suspected(), 0);
+            return 'connect is answered 200, whitelist_suspect 0';
+          });
+        });
+      } finally {
+        await trust(TRUSTED);
+      }
+    },
+  };
+}
