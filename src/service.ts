@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
-import { buildAuthenticator, buildDialler } from './build-parts.ts';
+import { buildAuthenticator, buildCoolDowns, buildDialler, type DialParts, sharesDialler } from './build-parts.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
@@ -90,7 +90,7 @@ class RunningService implements Service {
   readonly #idleClock: IdleClock;
   readonly #self: SelfCheck;
   readonly #ring: DecisionRing;
-  readonly #lookup: Lookup | null;
+  readonly #dialParts: DialParts;
   readonly #ports: PortBudget;
   readonly #context: VisitContext;
   #listeners: Listeners | null = null;
@@ -108,14 +108,14 @@ class RunningService implements Service {
     this.#config = config;
     const policy = compilePolicy(config);
     this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
-    this.#lookup = deps.lookup ?? null;
-    // Outlives every dialler: what the NAT remembers does not change with a reload.
+    // What the NAT and the parents remember does not change with a reload.
     this.#ports = createPortBudget({
       nat: config.nat,
       notice: (level, message, fields) => {
         this.#telemetry.notice(level, message, fields);
       },
     });
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry) };
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);
@@ -123,7 +123,7 @@ class RunningService implements Service {
     this.#egress = new Egress({
       config,
       policy,
-      dialler: buildDialler(config, this.#lookup, this.#telemetry, this.#ports),
+      dialler: buildDialler(config, this.#dialParts, this.#telemetry),
       telemetry: this.sourceProof.listenTo(this.#telemetry),
       remember: (ask) => {
         this.#ring.remember(ask);
@@ -214,8 +214,7 @@ class RunningService implements Service {
     const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
     // The resolver's answers outlive a reload that does not concern them.
-    const sameNames = isDeepStrictEqual([config.dns, config.timeouts], [this.#config.dns, this.#config.timeouts]);
-    const dialler = sameNames ? this.#egress.dialler : buildDialler(config, this.#lookup, this.#telemetry, this.#ports);
+    const dialler = sharesDialler(config, this.#config) ? this.#egress.dialler : buildDialler(config, this.#dialParts, this.#telemetry);
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);

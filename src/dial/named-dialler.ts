@@ -13,8 +13,8 @@ export interface NamedDiallerOptions {
   readonly lookup: Lookup | null;
   /** Told when an expired answer serves because the resolver fails. */
   readonly onStale: (host: string, error: Fault) => void;
-  /** Which parents failed of late: outlives this dialler; its own where there is none. */
-  readonly coolDowns?: CoolDowns;
+  /** Which parents failed of late: outlives this dialler. */
+  readonly coolDowns: CoolDowns;
   /** Outlives this dialler, too. */
   readonly ports: PortBudget;
 }
@@ -23,5 +23,5 @@ export function createNamedDialler({ name, headers, dns, timeouts }: Pick<Config
   const { lookup, onStale, coolDowns, ports } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ports, ...(coolDowns === undefined ? {} : { coolDowns }), via: headers.via ? `1.1 ${name}` : null });
+  return createDialler({ resolver, timeouts, ports, coolDowns, via: headers.via ? `1.1 ${name}` : null });
 }
