@@ -1,7 +1,5 @@
 /** What is remembered of a denial, for how long, and that nobody can make it grow. */
 import t from 'tap';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { Permit } from '../../src/egress.ts';
 import { Fault } from '../../src/errors.ts';
 import { RecentDenials } from '../../src/explain/recent-denials.ts';
@@ -9,20 +7,16 @@ import { Denial } from '../../src/policy/denial.ts';
 import type { Deny, Verdict } from '../../src/policy/verdict.ts';
 import type { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { makeRecord } from '../support/access-record.ts';
+import { bytesInUse } from '../support/memory.ts';
 import { makeAsk, makePeer } from '../support/policy.ts';
 
 const DENY: Deny = { verdict: 'deny', code: 'host-not-allowed', client: null, destination: null, detail: 'The host evil.example is in no destination', remedy: 'add evil.example', challenges: [] };
 
-setFlagsFromString('--expose-gc');
-const collect = runInNewContext('gc') as () => void;
-
 /** MiB that are in use and were not before. */
 function grownBy(work: () => void): number {
-  collect();
-  const before = process.memoryUsage().heapUsed;
+  const before = bytesInUse();
   work();
-  collect();
-  return (process.memoryUsage().heapUsed - before) / 1_048_576;
+  return (bytesInUse() - before) / 1_048_576;
 }
 
 function denied(more: Partial<AccessRecord> = {}): AccessRecord {

@@ -1,9 +1,8 @@
 /** Holds the reader of ClientHellos to what it promises, over as many inputs as are wanted. */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { ClientHelloReader, type HelloResult } from '../../src/target/client-hello.ts';
 import { parseHost } from '../../src/target/host.ts';
 import { type HelloCase, makeHelloCase } from './hello-mutations.ts';
+import { bytesInUse } from './memory.ts';
 
 export interface FuzzReport {
   /** How many inputs there were of each verdict. */
@@ -24,24 +23,13 @@ export const MOST_HELD = 65_536;
 /** Every so often, what is not decided goes on without end. */
 const ENDLESS = Buffer.alloc(2 * MOST_HELD);
 
-setFlagsFromString('--expose-gc');
-const collect = runInNewContext('gc') as () => void;
-
-function inUse(): number {
-  // What the first finds out of use and has an end of its own, the second takes away.
-  collect();
-  collect();
-  const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return heapUsed + arrayBuffers;
-}
-
 /** @throws with the seed and the number of the first input that breaks a promise, and how to run that one alone */
 export function fuzzReader({ seed, runs, from = 0 }: { seed: number; runs: number; from?: number }): FuzzReport {
   const verdicts = new Map<string, number>();
   const report = { verdicts, bytes: 0, mostHeld: 0, slowest: 0, grown: 0 };
   let before = 0;
   for (let i = 0; i < runs; i += 1) {
-    if (i === Math.floor(runs / 10)) before = inUse();
+    if (i === Math.floor(runs / 10)) before = bytesInUse();
     const number = from + i;
     const made = makeHelloCase(seed, number);
     const started = performance.now();
@@ -58,7 +46,7 @@ export function fuzzReader({ seed, runs, from = 0 }: { seed: number; runs: numbe
     }
     report.slowest = Math.max(report.slowest, performance.now() - started);
   }
-  report.grown = inUse() - before;
+  report.grown = bytesInUse() - before;
   return report;
 }
 
