@@ -1,18 +1,7 @@
 /** The process itself: arguments, .env, exit codes, and what stands on which stream. */
 import t from 'tap';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
+import { eco } from '../support/eco.ts';
 import { MINIMAL } from '../support/load-text.ts';
-
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-
-async function eco(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
-  const child = spawn(process.execPath, [MAIN, ...args], { ...options, env: { PATH: process.env['PATH'], ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
-  const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number]>]);
-  return { out, err, code };
-}
 
 t.test('help and version', async (t) => {
   const help = await eco(['--help']);

@@ -36,7 +36,9 @@ export interface Draft {
   readonly timeouts: Section;
   readonly dns: Section;
   reload?: Section;
+  hops?: Section;
   sourceIp?: Section;
+  nat?: Section;
   tlsServer?: Section;
   mode?: unknown;
 }
