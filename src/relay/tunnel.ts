@@ -5,6 +5,7 @@
  */
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import { type BulkReader, readInBulk } from './bulk.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
 import type { Opening, Refusal } from './opening.ts';
 import { type Resettable, resetSocket } from './reset.ts';
@@ -54,6 +55,11 @@ function onHeldTooLong(tunnel: Tunnel): void {
   tunnel.heldTooLong();
 }
 
+/** As much as Node reads at a time. */
+const FULL_CHUNK = 65_536;
+/** After so many full chunks a direction is read in bulk. */
+const BULK_AFTER = 8;
+const NOTHING = Buffer.alloc(0);
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
 const CONNECT = Buffer.from('CONNECT ');
 
@@ -61,8 +67,8 @@ const CONNECT = Buffer.from('CONNECT ');
 const LINGER = 5_000;
 
 export class Tunnel implements Clocked {
-  readonly client: Tunnelled;
-  readonly upstream: Tunnelled;
+  client: Tunnelled;
+  upstream: Tunnelled;
   readonly record: AccessRecord;
   moved = 0;
   readonly #owner: TunnelOwner;
@@ -75,6 +81,9 @@ export class Tunnel implements Clocked {
   #begun = false;
   /** Let go of once it has seen enough: it may have kept what it saw. */
   #opening: Opening | null;
+  readonly #bulk: BulkReader[] = [];
+  #fullFromClient = 0;
+  #fullFromUpstream = 0;
   /** Since bytes are held, or since the client was refused. */
   #timer: NodeJS.Timeout | null = null;
 
@@ -91,10 +100,8 @@ export class Tunnel implements Clocked {
   /** Begins to relay. `head` is what the client sent early, after its request. */
   start(head: Buffer | null): void {
     const { client, upstream } = this;
-    client[kTunnel] = this;
-    upstream[kTunnel] = this;
-    client.on('end', onClientEnd).on('error', onClientError).on('close', onClose).on('drain', onClientDrain);
-    upstream.on('end', onUpstreamEnd).on('error', onUpstreamError).on('close', onClose).on('drain', onUpstreamDrain);
+    this.#listen('client');
+    this.#listen('upstream');
     this.#clock.add(this);
     // A side that was gone before we listened will not say so again.
     for (const side of ['client', 'upstream'] as const) {
@@ -114,13 +121,18 @@ export class Tunnel implements Clocked {
   fromClient(chunk: Buffer): void {
     this.moved += chunk.length;
     if (this.#looking) this.#look(chunk);
-    else this.#send(chunk);
+    else {
+      this.#send(chunk);
+      if (chunk.length === FULL_CHUNK && ++this.#fullFromClient % BULK_AFTER === 0) this.#readInBulk('client');
+    }
   }
 
   fromUpstream(chunk: Buffer): void {
     this.moved += chunk.length;
     this.record.bytesReceived += chunk.length;
-    if (!this.client.write(chunk)) this.upstream.pause();
+    // What the system has taken at once leaves nothing to wait for, however much it was.
+    if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
+    if (chunk.length === FULL_CHUNK && ++this.#fullFromUpstream % BULK_AFTER === 0) this.#readInBulk('upstream');
   }
 
   /** One direction is complete; the other goes on. */
@@ -156,6 +168,7 @@ export class Tunnel implements Clocked {
     }
     this.#clock.delete(this);
     this.#stopTimer();
+    for (const reader of this.#bulk) reader.release();
     this.client[kTunnel] = undefined;
     this.upstream[kTunnel] = undefined;
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
@@ -187,7 +200,42 @@ export class Tunnel implements Clocked {
 
   #send(chunk: Buffer): void {
     this.record.bytesSent += chunk.length;
-    if (!this.upstream.write(chunk)) this.client.pause();
+    if (!this.upstream.write(chunk) && this.upstream.writableLength > 0) this.client.pause();
+  }
+
+  #listen(side: 'client' | 'upstream'): void {
+    const socket = this[side];
+    socket[kTunnel] = this;
+    socket.on('close', onClose);
+    if (side === 'client') socket.on('end', onClientEnd).on('error', onClientError).on('drain', onClientDrain);
+    else socket.on('end', onUpstreamEnd).on('error', onUpstreamError).on('drain', onUpstreamDrain);
+  }
+
+  /** This side sends much: it is read in bulk from here on, if that can be done. */
+  #readInBulk(side: 'client' | 'upstream'): void {
+    const from = this[side];
+    // It has to wait for the other side first.
+    if (from.isPaused()) return;
+    const reader = readInBulk(from, (bytes) => this.#relayBulk(side, bytes));
+    if (reader === null) return;
+    this.#bulk.push(reader);
+    from.off('close', onClose);
+    from[kTunnel] = undefined;
+    this[side] = reader.socket;
+    this.#listen(side);
+    reader.socket.resume();
+  }
+
+  /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
+  #relayBulk(side: 'client' | 'upstream', bytes: Buffer): boolean {
+    const to = side === 'client' ? this.upstream : this.client;
+    this.moved += bytes.length;
+    this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;
+    const more = to.write(bytes);
+    if (to.writableLength === 0) return true;
+    // 'drain' comes only after a write that said no.
+    if (more) to.write(NOTHING, () => this[side].resume());
+    return false;
   }
 
   /** The first bytes of the client, and, once it was refused, those it still sends: they are thrown away. */

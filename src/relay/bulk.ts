@@ -1,0 +1,114 @@
+/**
+ * Reading for tunnels that move much. Node reads into a new buffer each time,
+ * 64 KiB at most; a large one that is used again and again costs less than half
+ * (docs/decisions/0120-bulk-tunnels.md has the figures). Node offers that for
+ * sockets it connects (`onread`), not for those it accepts, and only from
+ * their beginning on. So a connection that turns out to move much gets a new
+ * socket, with such a buffer, on the handle it has. That leans on one property
+ * that Node does not document; without it everything works as before, slower.
+ */
+import { Socket } from 'node:net';
+import type { SocketConstructorOpts } from 'node:net';
+import type { Duplex } from 'node:stream';
+
+/** Of a large buffer, bytes. */
+const LARGE = 1024 * 1024;
+/** Lent at once to all tunnels together: this bounds their memory. The others read into small ones. */
+const MOST = 64;
+/** Kept for the next one that wants it. */
+const SPARE = 8;
+/** Who reads no more than this at a time has no use for a large one. */
+const SMALL = 16 * 1024;
+
+const spare: Buffer[] = [];
+let lent = 0;
+
+/** What Node keeps under `_handle`, as far as it is touched here. */
+interface Handle {
+  reading?: boolean;
+  readStop(): number;
+}
+type Handled = Socket & { _handle: Handle | null };
+
+/**
+ * Takes what was read, and says whether to go on: if not, it needs the bytes
+ * for longer than this call, and calls `resume` of the socket when it does not.
+ */
+export type OnBulk = (bytes: Buffer) => boolean;
+
+export class BulkReader {
+  /** Stands in for the socket that was given. That one is of no use any more; the two close together. */
+  readonly socket: Socket;
+  readonly #onBytes: OnBulk;
+  #small: Buffer | null = null;
+  #large: Buffer | null = null;
+  /** Bytes in the large buffer are still needed. */
+  #held = false;
+  /** How much the last read gave: who is read in bulk has just sent a lot. */
+  #last = SMALL;
+
+  /** For `readInBulk` alone. */
+  constructor(handle: Handle, onBytes: OnBulk) {
+    this.#onBytes = onBytes;
+    const onread = { buffer: () => this.#next(), callback: (length: number, buffer: Buffer) => this.#read(length, buffer) };
+    // `handle` is what the type knows nothing of.
+    this.socket = new Socket({ handle, allowHalfOpen: true, onread } as unknown as SocketConstructorOpts);
+  }
+
+  /** Call it once the connection is closed: nothing is written from its buffer any more. */
+  release(): void {
+    if (this.#large === null) return;
+    lent -= 1;
+    if (spare.length < SPARE) spare.push(this.#large);
+    this.#large = null;
+  }
+
+  #read(length: number, buffer: Buffer): boolean {
+    this.#last = length;
+    // A little is copied: it must not keep a large buffer from those that move much.
+    const copied = length <= SMALL;
+    const bytes = buffer.subarray(0, length);
+    const goOn = this.#onBytes(copied ? Buffer.from(bytes) : bytes);
+    this.#held = !copied && !goOn;
+    return goOn;
+  }
+
+  /** Node asks before the first read, and after each. */
+  #next(): Buffer {
+    if (!this.#held) {
+      if (this.#last < SMALL) this.release();
+      else this.#large ??= borrow();
+    }
+    return this.#large ?? (this.#small ??= Buffer.allocUnsafeSlow(SMALL));
+  }
+}
+
+function borrow(): Buffer | null {
+  if (lent >= MOST) return null;
+  lent += 1;
+  return spare.pop() ?? Buffer.allocUnsafeSlow(LARGE);
+}
+
+/**
+ * Reads `socket` in bulk from now on. Null, and nothing has changed, where that
+ * cannot be: TLS, a side that has ended, bytes on their way inside Node.
+ */
+export function readInBulk(socket: Duplex, onBytes: OnBulk): BulkReader | null {
+  if (!isAtRest(socket)) return null;
+  const handle = socket._handle;
+  if (handle === null) return null;
+  handle.readStop();
+  handle.reading = false;
+  socket.setTimeout(0);
+  socket._handle = null;
+  const reader = new BulkReader(handle, onBytes);
+  reader.socket.once('close', () => socket.destroy());
+  socket.once('close', () => reader.socket.destroy());
+  return reader;
+}
+
+function isAtRest(socket: Duplex & { _handle?: unknown }): socket is Handled {
+  const { destroyed, readableEnded, readableLength, writableEnded, writableLength, _handle: handle } = socket;
+  const open = !destroyed && !readableEnded && !writableEnded;
+  return open && readableLength === 0 && writableLength === 0 && socket.constructor === Socket && typeof handle === 'object';
+}
