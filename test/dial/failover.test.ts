@@ -1,0 +1,89 @@
+/** Several parents for one hop: which is tried when, and what counts as its failure. */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import t from 'tap';
+import { dialBy, faultOf, findNobody, openDoor, startEcho } from '../support/hop-door.ts';
+import { type ParentOptions, startParent } from '../support/parents.ts';
+import { makeHop, parentAt } from '../support/way.ts';
+
+const refusing = (answer: string, options: ParentOptions = {}): ParentOptions => ({ ...options, refuse: () => answer });
+
+t.test('in order, past those that failed, until their time is over', async (t) => {
+  const port = await startEcho(t);
+  const nobody = await findNobody();
+  const good = await startParent(t);
+  const { dialler: door, clock, notices } = openDoor();
+  const hop = makeHop('edge', [parentAt(nobody), parentAt(good.port)]);
+  const open = async (): Promise<string> => {
+    const { socket, via } = await dialBy([hop], port, {}, door);
+    socket.destroy();
+    return via;
+  };
+  t.equal(await open(), `edge (parent.test:${good.port})`);
+  t.strictSame(notices, [`failed hop edge (parent.test:${nobody})`]);
+
+  const back = createServer((socket) => socket.resume().end('HTTP/1.1 200 OK\r\n\r\n'));
+  back.listen(nobody, '127.0.0.1');
+  await once(back, 'listening');
+  t.teardown(() => back.close());
+  clock.now = 29_999;
+  t.equal(await open(), `edge (parent.test:${good.port})`, 'passed over, though it is back');
+  clock.now = 30_000;
+  t.equal(await open(), `edge (parent.test:${nobody})`, 'the first again');
+  t.strictSame(notices, [`failed hop edge (parent.test:${nobody})`, `back hop edge (parent.test:${nobody})`]);
+});
+
+t.test('which answers are the parent’s own failure', async (t) => {
+  const port = await startEcho(t);
+  const table: [answer: string, over: boolean][] = [
+    ['HTTP/1.1 407 no\r\n\r\n', true],
+    ['HTTP/1.1 500 no\r\n\r\n', true],
+    ['HTTP/1.1 503 no\r\n\r\n', true],
+    ['HTTP/1.1 400 no\r\n\r\n', true],
+    ['garbage\r\n\r\n', true],
+    ['HTTP/1.1 403 no\r\n\r\n', false],
+    ['HTTP/1.1 502 no\r\n\r\n', false],
+    ['HTTP/1.1 504 no\r\n\r\n', false],
+    ['HTTP/1.1 503 no\r\nProxy-Status: edge;error=connection_refused\r\n\r\n', false],
+  ];
+  const good = await startParent(t);
+  for (const [answer, over] of table) {
+    const bad = await startParent(t, refusing(answer));
+    const { dialler: door, notices } = openDoor();
+    const dialled = dialBy([makeHop('edge', [parentAt(bad.port), parentAt(good.port)])], port, {}, door);
+    if (over) (await dialled).socket.destroy();
+    else t.ok(await faultOf(dialled));
+    t.equal(notices.length, over ? 1 : 0, answer);
+  }
+});
+
+t.test('when all have failed, each is told, and all are tried again', async (t) => {
+  const [one, other] = [await startParent(t, refusing('HTTP/1.1 503 one\r\n\r\n')), await startParent(t, refusing('HTTP/1.1 407 other\r\n\r\n'))];
+  const { dialler: door, notices } = openDoor();
+  const hop = makeHop('edge', [parentAt(one.port), parentAt(other.port)]);
+  for (const round of [1, 2]) {
+    const fault = await faultOf(dialBy([hop], 1, {}, door));
+    t.equal(fault.code, 'hop-failed');
+    t.match(fault.message, /503 one.*; hop edge .*407 other/);
+    t.strictSame([one.taken, other.taken], [round, round]);
+  }
+  t.equal(notices.length, 2, 'told once');
+});
+
+t.test('in a chain: what the hop before says of a parent counts as that parent’s', async (t) => {
+  const port = await startEcho(t);
+  const far = await startParent(t);
+  const near = await startParent(t, { refuse: (asked) => (asked === 'dead.test:1' ? 'HTTP/1.1 502 Bad Gateway\r\n\r\n' : null) });
+  const { dialler: door, notices } = openDoor();
+  const hops = [makeHop('near', [parentAt(near.port)]), makeHop('far', [parentAt(1, 'http', 'dead.test'), parentAt(far.port)])];
+  const { socket, via } = await dialBy(hops, port, {}, door);
+  socket.destroy();
+  t.equal(via, `near (parent.test:${near.port}), far (parent.test:${far.port})`);
+  t.strictSame(notices, ['failed hop far (dead.test:1)'], 'the near one is well');
+
+  const broken = await startParent(t, refusing('HTTP/1.1 407 no\r\n\r\n'));
+  const fault = await faultOf(dialBy([makeHop('near', [parentAt(broken.port)]), makeHop('far', [parentAt(far.port), parentAt(far.port, 'http', 'again.test')])], port));
+  t.equal(fault.code, 'hop-credentials');
+  t.match(fault.message, /^hop near \(/);
+  t.equal(broken.taken, 1, 'no other parent behind it would help');
+});
