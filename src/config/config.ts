@@ -1,7 +1,6 @@
 /**
- * The configuration as the rest of the program sees it: loaded, checked, with
- * every default filled in. Durations are milliseconds, sizes are bytes. The
- * schema (schema.ts) is what turns a file into this.
+ * The configuration as the rest of the program sees it: loaded, checked, with every default filled in.
+ * Durations are milliseconds, sizes are bytes. The schema (schema.ts) is what turns a file into this.
  */
 
 /** The request forms of docs/request-life.md that an HTTP listener can take. */
