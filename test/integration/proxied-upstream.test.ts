@@ -139,6 +139,34 @@ t.test('two proxies in a row: the second believes the first', async (t) => {
   t.match(await second.logged((entry) => 'clientAddress' in entry), { clientAddress: POD6, client: 'pods', code: 'ok' });
 });
 
+t.test('behind a parent the header comes after its answer, with the address that was asked for, or none where the parent resolves', async (t) => {
+  for (const [resolve, address] of [['here', '127.0.0.1'], ['parent', '0.0.0.0']] as const) {
+    for (const form of ['connect', 'forward', 'gateway'] as const) {
+      const [plain, secure] = [await startProxiedFront(t), await startProxiedFront(t)];
+      // The parent permits what it is asked for, by address or by name.
+      const parent = await startLab(t, {
+        configure: (draft) => {
+          draft.name = 'parent';
+          Object.assign(draft.destinations.eco, { hosts: [ECO, '127.0.0.1'], ports: [plain.port, secure.port], gateway: undefined });
+        },
+      });
+      const lab = await startPeerLab(t, {
+        listener: LISTENER,
+        configure: (draft) => {
+          draft.hops = { edge: { url: `http://127.0.0.1:${parent.port}`, addresses: ['127.0.0.0/8'] } };
+          throughFronts(draft, plain, secure, 'v1');
+          Object.assign(draft.destinations.eco, { via: 'edge', resolve, ...(resolve === 'parent' ? { addresses: undefined } : {}) });
+        },
+      });
+      [plain.target, secure.target] = [lab.upstream.httpPort, lab.upstream.httpsPort];
+      const there = { ...lab, upstream: { ...lab.upstream, httpPort: plain.port, httpsPort: secure.port } };
+      t.match(await askRaw(t, lab.port, after(from(POD), wireRequest(there, form))), `"url":"/${form}"`, `${resolve}, ${form}`);
+      const front = form === 'gateway' ? secure : plain;
+      t.strictSame(front.headers, [line(`TCP4 ${POD} ${address} ${form === 'connect' ? 56_324 : 0} ${front.port}`).toString()], `${resolve}, ${form}`);
+    }
+  }
+});
+
 t.test('explain says so', async (t) => {
   const lab = await startLab(t, { configure: (draft) => (draft.destinations.eco['proxyProtocol'] = 'v2') });
   const answer = await lab.service.explainer.explain({ client: 'pods', user: null, subject: null, sans: [], method: 'CONNECT', target: `${ECO}:${lab.upstream.httpsPort}`, host: null, resolve: true });
