@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { readCidr } from '../config/read-address.ts';
+import { describeReadError } from '../config/tls-files.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { OVERLAYS, type Overlay, render, type RenderedFile } from '../manifests/render.ts';
 import { writeFileText } from '../manifests/write-file.ts';
@@ -32,9 +33,14 @@ export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const stranger = wanted.find((name) => !isOverlay(name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose of ${OVERLAYS.join(', ')}.`);
 
+  let settings = {};
+  try {
+    if (options.settings !== undefined) settings = parseDotenv(readFileSync(options.settings));
+  } catch (error) {
+    return complain(`--settings: ${options.settings} cannot be read: ${describeReadError(error)}.`);
+  }
   // The values that the Deployment gets: they decide, not those of the shell this runs in.
-  const settings = options.settings === undefined ? {} : parseDotenv(readFileSync(options.settings));
-  const opened = openConfig(options.config, { ...io, env: { ...io.env, ...settings } });
+  const opened = openConfig(options.config, { stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, env: { ...io.env, ...settings } });
   if (opened === null) return Promise.resolve(EXIT.usage);
   const direct = readRanges(options.direct ?? '');
   if (typeof direct === 'string') return complain(`--direct: ${direct}`);

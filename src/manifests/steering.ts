@@ -30,35 +30,45 @@ export interface Steering {
 
 /** Ports that speak plain HTTP by custom; a gateway's URL says it for certain, and every other port is taken for TLS. */
 const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
-const WAYS: readonly Way[] = ['tunnelled', 'passed', 'plain'];
 
-/** @param tunnels the sidecar can make CONNECT requests, which name the port too */
-export function planSteering(config: Config, tunnels: boolean): Steering {
+/**
+ * A mesh takes one route for a host, so a host of several destinations is
+ * steered, by the ports of them all, under the name of the first.
+ * @param tunnels the sidecar can make CONNECT requests, which name the port too
+ */
+export function planSteering({ destinations }: Config, tunnels: boolean): Steering {
   const notes: string[] = [];
-  const owners = new Map<string, string>();
-  const table = buildHostTable(config.destinations.map(({ hosts }) => hosts));
-  /** For a wildcard, that of any name below it. */
-  const rawTlsPort = (host: string): number => tlsPortOf(table, config.destinations, host.replace(/^\*/, 'x'));
-
-  const destinations = config.destinations.flatMap((destination): SteeredDestination[] => {
-    const hosts = destination.hosts.filter((host) => {
-      const owner = owners.get(host);
-      if (isIP(host) !== 0) notes.push(`${destination.name}: ${host} is an address, and a mesh steers by names. Clients reach it by HTTPS_PROXY or the gateway.`);
-      else if (owner !== undefined) notes.push(`${destination.name}: ${host} is steered as a host of ${owner}; a mesh takes one route for a host. The proxy judges it by both.`);
-      else owners.set(host, destination.name);
-      return isIP(host) === 0 && owner === undefined;
-    });
-    const ports = destination.ports.flatMap((port): SteeredPort[] => {
-      const ways = hosts.map((host) => ({ host, way: wayFor(destination, host, port, tunnels, rawTlsPort(host)) }));
-      for (const { host, way } of ways) if (!isWay(way)) notes.push(`${destination.name}: ${host}:${port} is not steered. ${way.why}`);
-      return WAYS.flatMap((way) => {
-        const taken = ways.filter((one) => one.way === way).map(({ host }) => host);
-        return taken.length === 0 ? [] : [{ port, way, hosts: taken }];
-      });
-    });
-    return ports.length === 0 ? [] : [{ name: destination.name, ports }];
+  const table = buildHostTable(destinations.map(({ hosts }) => hosts));
+  const seen = new Set<string>();
+  const steered = destinations.flatMap(({ name, hosts }): SteeredDestination[] => {
+    const ports: SteeredPort[] = [];
+    for (const host of hosts.filter((one) => !seen.has(one))) {
+      seen.add(host);
+      if (isIP(host) !== 0) {
+        notes.push(`${name}: ${host} is an address, and a mesh steers by names. Clients reach it by HTTPS_PROXY or the gateway.`);
+        continue;
+      }
+      // For a wildcard, that of any name below it.
+      const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
+      for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
+        for (const port of owner.ports) {
+          const way = wayFor(owner, host, port, tunnels, rawTlsPort);
+          if (typeof way === 'string') addTo(ports, { port, way, hosts: [host] });
+          else notes.push(`${owner.name}: ${host}:${port} is not steered. ${way.why}`);
+        }
+      }
+    }
+    return ports.length === 0 ? [] : [{ name, ports }];
   });
-  return { destinations, notes };
+  return { destinations: steered, notes };
+}
+
+/** Hosts that go the same way to the same port share a route. */
+function addTo(ports: SteeredPort[], added: SteeredPort): void {
+  const at = ports.findIndex(({ port, way }) => port === added.port && way === added.way);
+  const there = ports[at];
+  if (there === undefined) ports.push(added);
+  else ports[at] = { ...there, hosts: [...there.hosts, ...added.hosts] };
 }
 
 function wayFor(destination: DestinationConfig, host: string, port: number, tunnels: boolean, rawTlsPort: number): Way | { readonly why: string } {
@@ -69,10 +79,6 @@ function wayFor(destination: DestinationConfig, host: string, port: number, tunn
   if (!takes('sni')) return { why: 'TLS arrives from a mesh in the form sni, which its forms leave out.' };
   if (port !== rawTlsPort) return { why: `Raw TLS does not say its port, and the proxy takes ${rawTlsPort} for this host. CONNECT says it: the overlay sidecar-tunnel, for a host without a wildcard.` };
   return 'passed';
-}
-
-function isWay(way: Way | { readonly why: string }): way is Way {
-  return typeof way === 'string';
 }
 
 function isPlain({ gateway }: DestinationConfig, port: number): boolean {

@@ -1,0 +1,100 @@
+/** `manifests`: what goes where, and what it says when it cannot. */
+import t, { type Test } from 'tap';
+import { globSync, readFileSync } from 'node:fs';
+import { parseAllDocuments } from 'yaml';
+import { type ManifestsOptions, run } from '../../src/cli/manifests.ts';
+import { recordIo } from '../support/command-io.ts';
+
+const POLICY = `version: 1
+clients: { pods: { addresses: "\${PODS:-10.8.0.0/14}" } }
+destinations: { eco: { hosts: "\${HOST:-eco.example}", ports: [443, 80], addresses: 10.40.0.0/16 } }
+rules: [{ clients: pods, destinations: eco }]
+`;
+
+async function manifests(t: Test, options: ManifestsOptions, { policy = POLICY, env = {} }: { policy?: string; env?: Record<string, string> } = {}) {
+  const directory = t.testdir({ 'egress.yaml': policy, 'settings.env': '# of the Deployment\nHOST=settings.example\n', out: {} });
+  const io = recordIo(env);
+  const at = (name: string | undefined): Record<string, string> => (name === undefined ? {} : { [name]: `${directory}/${name === 'settings' ? 'settings.env' : 'out'}` });
+  const code = await run({ config: `${directory}/egress.yaml`, ...options, ...at(options.settings && 'settings'), ...at(options.out && 'out') }, io);
+  return { code, directory, out: io.out(), err: io.err() };
+}
+
+t.test('one overlay, as a stream of documents', async (t) => {
+  const { code, out, err } = await manifests(t, { overlay: ['sidecar'] });
+  t.equal(code, 0);
+  t.equal(err, '');
+  const documents = parseAllDocuments(out);
+  t.strictSame(documents.flatMap(({ errors }) => errors), []);
+  t.strictSame(
+    documents.map((document) => document.toJS() as { kind: string; metadata: { name: string } }).map(({ kind, metadata }) => `${kind} ${metadata.name}`),
+    ['ConfigMap eco-egress-policy', 'NetworkPolicy eco-egress', 'Service eco-egress-external', 'NetworkPolicy no-direct-egress', 'ServiceEntry eco-external', 'VirtualService eco-through-egress', 'DestinationRule eco-egress'],
+  );
+  t.match(documents[0]?.toJS(), { data: { 'egress.yaml': POLICY } }, 'the policy as it stands, variables and all');
+  t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "eco-egress manifests"/);
+  t.match(out, /exportTo:\n {4}- "\."\n/, 'quoted, for readers of YAML 1.1');
+});
+
+t.test('all of them, as files', async (t) => {
+  const { code, directory, out } = await manifests(t, { out: 'out' });
+  t.equal(code, 0);
+  const files = globSync('**/*.yaml', { cwd: `${directory}/out` }).toSorted();
+  t.strictSame(files, [
+    'base/network-policy.yaml',
+    'base/policy.yaml',
+    'base/service-external.yaml',
+    'components/client-environment/environment.yaml',
+    'components/no-direct-egress/network-policy.yaml',
+    'overlays/ambient/steering.yaml',
+    'overlays/sidecar-tunnel/steering.yaml',
+    'overlays/sidecar/steering.yaml',
+  ]);
+  t.strictSame(out.trim().split('\n').toSorted(), files.map((file) => `${directory}/out/${file}`));
+});
+
+t.test('the settings of the Deployment go before the environment, which fills in the rest', async (t) => {
+  const { out } = await manifests(t, { overlay: ['sidecar'], settings: 'settings' }, { env: { HOST: 'shell.example', PODS: '10.20.0.0/16' } });
+  t.match(out, /sniHosts:\n\s+- settings\.example\n/);
+  t.notMatch(out, 'shell.example');
+  t.match(out, /loadBalancerSourceRanges:\n\s+- 10\.20\.0\.0\/16\n/);
+});
+
+t.test('namespaces, direct ranges and the container', async (t) => {
+  const { out } = await manifests(t, { overlay: ['no-mesh'], namespace: 'door', clientNamespace: 'pods', container: 'main' });
+  t.match(out, /namespace: door\n/);
+  t.match(out, /kubernetes\.io\/metadata\.name: pods\n/);
+  t.match(out, /- name: main\n\s+env:\n[^]*http:\/\/eco-egress\.door\.svc:3128/);
+  t.notMatch(out.replace(/data:[^]*?---/, ''), 'dynatrace-sit');
+
+  const open = await manifests(t, { overlay: ['no-mesh'], direct: '199.36.153.8/30, 192.0.2.7' }, { policy: POLICY.replace(', addresses: 10.40.0.0/16', '') });
+  t.match(open.out, /cidr: 192\.0\.2\.7\/32\n\s+- ipBlock:\n\s+cidr: 199\.36\.153\.8\/30\n/);
+  t.match(open.err, /^Note: The policy lists no addresses for eco, so NO public address is permitted on port 443 or 80\./);
+});
+
+t.test('what cannot be rendered', async (t) => {
+  const table: readonly [what: string, options: ManifestsOptions, err: RegExp, policy?: string][] = [
+    ['no overlay', {}, /^Say which with --overlay: base, sidecar, sidecar-tunnel, ambient, no-mesh\./],
+    ['an overlay that is none', { overlay: ['sidecar', 'sidecars'] }, /^There is no overlay sidecars\. Choose of base, /],
+    ['a direct range that is none', { overlay: ['base'], direct: '10.0.0.1/8' }, /^--direct: "10\.0\.0\.1\/8" is an address inside a range.* Write 10\.0\.0\.0\/8/],
+    ['a faulty policy', { overlay: ['base'] }, /^One fault in .*egress\.yaml/, POLICY.replace('[443, 80]', '[0]')],
+    ['a policy that listens elsewhere', { out: 'out' }, /^Port 8443 of the Service eco-egress leads to no listener\. Let the policy listen on 8443 and take sni there\.\n$/, `${POLICY}listeners: { tls: off }\n`],
+  ];
+  for (const [what, options, err, policy] of table) {
+    const result = await manifests(t, options, policy === undefined ? {} : { policy });
+    t.match({ code: result.code, out: result.out, err: result.err }, { code: 2, out: '', err }, what);
+    t.strictSame(globSync('**/*.yaml', { cwd: `${result.directory}/out` }), [], 'nothing is written');
+  }
+});
+
+t.test('a settings file that is not there', async (t) => {
+  const io = recordIo();
+  t.equal(await run({ overlay: ['base'], settings: `${t.testdir()}/none.env` }, io), 2);
+  t.match(io.err(), /^--settings: .*none\.env cannot be read/);
+});
+
+t.test('notes stand at the top of their file', async (t) => {
+  const { directory, err } = await manifests(t, { out: 'out', overlay: ['sidecar'] }, { policy: POLICY.replace('[443, 80]', '[443, 8443]') });
+  const text = readFileSync(`${directory}/out/overlays/sidecar/steering.yaml`, 'utf8');
+  t.match(text, /^# Rendered .*\n# Note: eco: eco\.example:8443 is not steered\. /);
+  for (const line of text.split('\n')) t.ok(line.length < 120, line);
+  t.match(err, /^Note: eco: eco\.example:8443 is not steered\. /m);
+});

@@ -1,0 +1,149 @@
+/** What a mesh is told to steer, and what is said of the rest. Each object is held to its schema. */
+import t from 'tap';
+import { policyWith, renderText } from '../support/manifests/rendered.ts';
+import { checkSchema } from '../support/manifests/schemas.ts';
+
+interface VirtualServiceSpec {
+  readonly hosts: string[];
+  readonly tls?: { match: { port: number; sniHosts: string[] }[]; route: { destination: { subset?: string; port: { number: number } } }[] }[];
+  readonly http?: { match: { port: number }[]; route: { destination: { port: { number: number } } }[] }[];
+}
+
+/** `tls 443 a,b -> 8443`, one line for each route. */
+const routesOf = ({ tls = [], http = [] }: VirtualServiceSpec): string[] => [
+  ...tls.map(({ match, route }) => `tls ${match[0]?.port} ${match[0]?.sniHosts.join()} -> ${route[0]?.destination.port.number}${route[0]?.destination.subset === undefined ? '' : ` ${route[0].destination.subset}`}`),
+  ...http.map(({ match, route }) => `http ${match[0]?.port} -> ${route[0]?.destination.port.number}`),
+];
+
+const TABLE: readonly { what: string; destination: string; sidecar: string[]; tunnel: string[]; notes?: RegExp[]; tunnelNotes?: RegExp[] }[] = [
+  {
+    what: 'the shipped one',
+    destination: '{ hosts: eco.example, ports: [443, 80] }',
+    sidecar: ['tls 443 eco.example -> 8443', 'http 80 -> 8080'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'http 80 -> 8080'],
+  },
+  {
+    what: 'two hosts, one of them a wildcard',
+    destination: '{ hosts: [eco.example, "*.eco.example"], ports: [443, 80] }',
+    sidecar: ['tls 443 eco.example,*.eco.example -> 8443', 'http 80 -> 8080'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'tls 443 *.eco.example -> 8443', 'http 80 -> 8080'],
+  },
+  {
+    what: 'a port that raw TLS cannot name',
+    destination: '{ hosts: eco.example, ports: [443, 8443] }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'tls 8443 eco.example -> 3128 eco-example-8443'],
+    notes: [/^d: eco\.example:8443 is not steered\. Raw TLS does not say its port, and the proxy takes 443 for this host\..*sidecar-tunnel/],
+  },
+  {
+    what: 'a single port, which raw TLS means',
+    destination: '{ hosts: eco.example, ports: [8443] }',
+    sidecar: ['tls 8443 eco.example -> 8443'],
+    tunnel: ['tls 8443 eco.example -> 3128 eco-example-8443'],
+  },
+  {
+    what: 'a gateway URL that says which port is HTTP',
+    destination: '{ hosts: eco.example, ports: [8000, 8080], gateway: { prefix: /eco, url: "http://eco.example:8000" } }',
+    sidecar: ['http 8000 -> 8080', 'http 8080 -> 8080'],
+    tunnel: ['http 8000 -> 8080', 'http 8080 -> 8080'],
+  },
+  {
+    what: 'a gateway URL that says that 8080 is TLS',
+    destination: '{ hosts: eco.example, ports: [8080], gateway: { prefix: /eco, url: "https://eco.example:8080" } }',
+    sidecar: ['tls 8080 eco.example -> 8443'],
+    tunnel: ['tls 8080 eco.example -> 3128 eco-example-8080'],
+  },
+  {
+    what: 'forms that leave out sni',
+    destination: '{ hosts: eco.example, ports: [443, 80], forms: [connect, host-routed] }',
+    sidecar: ['http 80 -> 8080'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'http 80 -> 8080'],
+    notes: [/^d: eco\.example:443 is not steered\. TLS arrives from a mesh in the form sni, which its forms leave out\.$/],
+  },
+  {
+    what: 'forms that leave out connect and host-routed',
+    destination: '{ hosts: eco.example, ports: [443, 80], forms: [sni] }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 8443'],
+    notes: [/eco\.example:80 is not steered\. HTTP arrives from a mesh in the form host-routed, which its forms leave out\.$/],
+    tunnelNotes: [/eco\.example:80 is not steered/],
+  },
+  {
+    what: 'a host that is an address',
+    destination: '{ hosts: [eco.example, 192.0.2.7], ports: [443], addresses: 192.0.2.0/24 }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443'],
+    notes: [/^d: 192\.0\.2\.7 is an address, and a mesh steers by names/],
+    tunnelNotes: [/^d: 192\.0\.2\.7 is an address/],
+  },
+];
+
+for (const { what, destination, sidecar, tunnel, notes = [], tunnelNotes = [] } of TABLE) {
+  t.test(what, async (t) => {
+    for (const [overlay, routes, said] of [['sidecar', sidecar, notes], ['sidecar-tunnel', tunnel, tunnelNotes], ['ambient', sidecar, notes]] as const) {
+      const rendered = renderText(overlay, policyWith({ d: destination }));
+      t.strictSame(rendered.objects.flatMap(checkSchema), [], overlay);
+      t.strictSame(rendered.problems, []);
+      t.strictSame(routesOf(rendered.spec('VirtualService', 'd-through-egress')), routes, overlay);
+      const spoken = rendered.notes.filter((note) => !note.startsWith('The policy lists no addresses'));
+      t.equal(spoken.length, said.length, spoken.join('\n'));
+      for (const [index, text] of said.entries()) t.match(spoken[index], text);
+    }
+  });
+}
+
+t.test('a wildcard has a ServiceEntry of its own, for it cannot be resolved', async (t) => {
+  const { spec } = renderText('sidecar', policyWith({ eco: '{ hosts: [eco.example, "*.eco.example"], ports: [443] }' }));
+  t.match(spec('ServiceEntry', 'eco-external'), { hosts: ['eco.example'], resolution: 'DNS', exportTo: ['.'] });
+  t.match(spec('ServiceEntry', 'eco-external-wildcard'), { hosts: ['*.eco.example'], resolution: 'NONE', ports: [{ number: 443, name: 'tls', protocol: 'TLS' }] });
+});
+
+t.test('several destinations: names and routes of each, one DestinationRule', async (t) => {
+  const text = policyWith({ a: '{ hosts: [a.example, both.example], ports: [443] }', b: '{ hosts: [both.example, b.example], ports: [80, 8443] }', c: '{ hosts: both.example, ports: [9443] }' });
+  const { objects, notes, spec } = renderText('sidecar-tunnel', text);
+  const names = objects.filter(({ apiVersion }) => apiVersion.startsWith('networking.istio.io')).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+  t.strictSame(names, ['ServiceEntry a-external', 'VirtualService a-through-egress', 'ServiceEntry b-external', 'VirtualService b-through-egress', 'DestinationRule eco-egress']);
+  t.strictSame(routesOf(spec('VirtualService', 'a-through-egress')).toSorted(), [
+    'http 80 -> 8080',
+    'tls 443 a.example -> 3128 a-example-443',
+    'tls 443 both.example -> 3128 both-example-443',
+    'tls 8443 both.example -> 3128 both-example-8443',
+    'tls 9443 both.example -> 3128 both-example-9443',
+  ], 'a host of several destinations has one route for each of its ports');
+  t.match(spec('VirtualService', 'b-through-egress'), { hosts: ['b.example'] });
+  t.equal((spec('DestinationRule') as { subsets: unknown[] }).subsets.length, 5);
+  t.notMatch(notes.join(), /not steered/);
+});
+
+t.test('a policy of which nothing can be steered', async (t) => {
+  const { objects, notes } = renderText('sidecar', policyWith({ eco: '{ hosts: 192.0.2.7, ports: [443], addresses: 192.0.2.0/24 }' }));
+  t.notOk(objects.some(({ kind }) => ['ServiceEntry', 'VirtualService'].includes(kind)));
+  t.match(notes, [/an address/]);
+});
+
+t.test('ambient: bound to a waypoint that only the clients may use', async (t) => {
+  const { objects, spec } = renderText('ambient', policyWith({ eco: '{ hosts: eco.example, ports: [443] }' }));
+  t.match(objects.find(({ kind }) => kind === 'ServiceEntry'), { metadata: { labels: { 'istio.io/use-waypoint': 'eco-egress-waypoint' } } });
+  t.match(objects.find(({ kind }) => kind === 'Gateway'), { metadata: { name: 'eco-egress-waypoint', namespace: 'dynatrace-sit' } });
+  t.match(spec('AuthorizationPolicy'), { action: 'ALLOW', rules: [{ from: [{ source: { namespaces: ['dynatrace-sit'] } }] }] });
+});
+
+t.test('other namespaces', async (t) => {
+  for (const overlay of ['sidecar', 'sidecar-tunnel', 'ambient'] as const) {
+    const { objects, spec } = renderText(overlay, policyWith({ eco: '{ hosts: eco.example, ports: [443, 80] }' }), { placement: { namespace: 'door', clientNamespace: 'batch' } });
+    const text = JSON.stringify(objects.filter(({ kind }) => kind !== 'ConfigMap'));
+    t.notMatch(text, /dynatrace-sit|eco-egress\.eco-egress/);
+    t.match(spec('DestinationRule'), { host: 'eco-egress.door.svc.cluster.local' });
+    t.match(spec('VirtualService'), { tls: [{ match: [{ sourceNamespace: 'batch' }] }], http: [{ match: [{ sourceNamespace: 'batch' }] }] });
+  }
+});
+
+t.test('a policy that does not listen where the Service leads', async (t) => {
+  const destination = policyWith({ eco: '{ hosts: eco.example, ports: [443] }' });
+  const problems = (overlay: Parameters<typeof renderText>[0], listeners: string): readonly string[] => renderText(overlay, `${destination}listeners: ${listeners}\n`).problems;
+  t.strictSame(problems('sidecar', '{ tls: off }'), ['Port 8443 of the Service eco-egress leads to no listener. Let the policy listen on 8443 and take sni there.']);
+  t.match(problems('sidecar', '{ http: "0.0.0.0:3128" }'), [/^Port 8080 of the Service eco-egress leads to no listener/]);
+  t.match(problems('sidecar-tunnel', '{ http: [{ address: "0.0.0.0:3128", forms: forward }, "0.0.0.0:8080"] }'), [/^Port 3128 .* a listener without the form connect\. .* take connect there\.$/]);
+  t.strictSame(problems('sidecar-tunnel', '{ tls: off }'), [], 'a tunnel needs no TLS port');
+  t.strictSame(problems('base', '{ tls: off, http: "0.0.0.0:1" }'), []);
+});
