@@ -1,6 +1,6 @@
 /** What is allowed to write, and probably not what was meant. */
 import ipaddr from 'ipaddr.js';
-import type { Config, DestinationConfig, Form } from './config.ts';
+import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
 import type { Complain } from './finding.ts';
 
 /** What passes in them cannot be judged. */
@@ -87,10 +87,14 @@ function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: 
   }
 }
 
-function warnAboutProof({ sourceIp }: Config, warn: Complain): void {
+function warnAboutProof({ sourceIp, destinations }: Config, warn: Complain): void {
   if (sourceIp === null) return;
   if (sourceIp.probe === null) warn(['sourceIp', 'expected'], 'Nobody is asked which address is seen, so nothing proves it.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
   else if (sourceIp.expected.length === 0) warn(['sourceIp', 'probe'], 'The address that is seen is told, and judged by nobody.', 'Add sourceIp.expected.', 'key');
+  const wayOf = ({ via }: Pick<ProbeConfig, 'via'>): string => via.map(({ name }) => name).join(', ');
+  const { probe } = sourceIp;
+  if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;
+  warn(['sourceIp', 'probe'], 'The probe goes another way than every destination, so it proves the address of another way.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */

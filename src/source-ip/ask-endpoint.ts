@@ -19,9 +19,12 @@ export interface Sighting {
   readonly address: string;
   /** Where it was dialled; null: only the last hop knows. */
   readonly endpointAddress: string | null;
+  /** Our own end of the connection, before any NAT; null: not known. */
+  readonly localAddress: string | null;
   /** Milliseconds; -1: did not happen. */
   readonly dnsMs: number;
   readonly tcpMs: number;
+  readonly hopMs: number;
   readonly tlsMs: number;
   readonly answerMs: number;
 }
@@ -53,7 +56,8 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
     const tls = probe.scheme === 'https' ? probe.tls : null;
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
     dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, via }, guardOf(probe, isSelf), either);
-    const { address, peer, dnsMs, tcpMs, tlsMs } = dialled;
+    const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
+    const localAddress = socket.localAddress ?? null;
     const asked = performance.now();
     const answer = await askOnce(dialled, {
       origin: `${probe.scheme}://${where}`,
@@ -63,7 +67,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
       signal: either,
     });
     refuseUnlessOk(answer, where);
-    return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, dnsMs, tcpMs, tlsMs, answerMs: performance.now() - asked };
+    return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs: performance.now() - asked };
   } finally {
     clearTimeout(timer);
   }

@@ -25,9 +25,9 @@ function summarise({ result, expected, observations }: Verification): string {
   }
 }
 
-function lineOf({ result, seen, endpointAddress, phases, code, reason }: Observation, index: number): string {
+function lineOf({ result, seen, endpointAddress, localAddress, phases, code, reason }: Observation, index: number): string {
   const number = String(index + 1).padStart(3);
   if (seen === null) return `${number}  ${result}  ${code ?? ''}: ${reason ?? ''}`;
   const times = Object.entries(phases).map(([phase, ms]) => `${phase} ${ms} ms`);
-  return `${number}  ${result}  ${seen}  seen by ${endpointAddress ?? '-'}  (${times.join(', ')})`;
+  return `${number}  ${result}  ${seen}  seen by ${endpointAddress ?? '-'}, asked from ${localAddress ?? '-'}  (${times.join(', ')})`;
 }

@@ -18,8 +18,10 @@ export interface Observation {
   readonly seen: string | null;
   /** Where the endpoint was dialled; null where it did not come to that. */
   readonly endpointAddress: string | null;
+  /** Our own end of the connection, before any NAT. */
+  readonly localAddress: string | null;
   /** Milliseconds of each phase that happened. */
-  readonly phases: { readonly dns?: number; readonly tcp?: number; readonly tls?: number; readonly answer?: number };
+  readonly phases: { readonly dns?: number; readonly tcp?: number; readonly hop?: number; readonly tls?: number; readonly answer?: number };
   /** Why the address is not known. */
   readonly code: FaultCode | null;
   readonly reason: string | null;
@@ -61,13 +63,13 @@ export async function verifySource({ probe, expected, times }: VerifyRequest, as
 
 async function observe(probe: ProbeConfig, expected: readonly string[], ask: (probe: ProbeConfig) => Promise<Sighting>): Promise<Observation> {
   try {
-    const { address, endpointAddress, dnsMs, tcpMs, tlsMs, answerMs } = await ask(probe);
-    const happened = Object.entries({ dns: dnsMs, tcp: tcpMs, tls: tlsMs, answer: answerMs }).filter(([, ms]) => ms >= 0);
+    const { address, endpointAddress, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs } = await ask(probe);
+    const happened = Object.entries({ dns: dnsMs, tcp: tcpMs, hop: hopMs, tls: tlsMs, answer: answerMs }).filter(([, ms]) => ms >= 0);
     const phases = Object.fromEntries(happened.map(([name, ms]) => [name, Math.round(ms * 100) / 100]));
-    return { result: judge(address, expected), seen: address, endpointAddress, phases, code: null, reason: null };
+    return { result: judge(address, expected), seen: address, endpointAddress, localAddress, phases, code: null, reason: null };
   } catch (error) {
     const { code, advice } = Fault.from(error);
-    return { result: 'unknown', seen: null, endpointAddress: null, phases: {}, code, reason: advice };
+    return { result: 'unknown', seen: null, endpointAddress: null, localAddress: null, phases: {}, code, reason: advice };
   }
 }
 

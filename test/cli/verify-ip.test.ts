@@ -28,7 +28,7 @@ t.test('as a process, with the endpoint of the file', async (t) => {
   const endpoint = await startEchoEndpoint(t, RIGHT);
   const config = writeConfig(t, `sourceIp: { expected: ${RIGHT}, probe: { url: "http://127.0.0.1:${endpoint.port}/?key=secret", addresses: 127.0.0.1 } }\n`);
   const right = await eco(['verify-ip', '--config', config]);
-  t.match(right, { code: 0, err: '', out: new RegExp(`^The source address is right: ${RIGHT}\\.\\n\\n {2}asked http://127\\.0\\.0\\.1:${endpoint.port}/, directly\\n {2}1 {2}match {2}${RIGHT} {2}seen by 127\\.0\\.0\\.1 {2}\\(`) });
+  t.match(right, { code: 0, err: '', out: new RegExp(`^The source address is right: ${RIGHT}\\.\\n\\n {2}asked http://127\\.0\\.0\\.1:${endpoint.port}/, directly\\n {2}1 {2}match {2}${RIGHT} {2}seen by 127\\.0\\.0\\.1, asked from 127\\.0\\.0\\.1 {2}\\(`) });
   t.notMatch(right.out, /secret|What it may be/);
   t.equal(endpoint.connections, 3, 'each on a connection of its own');
   endpoint.answer = WRONG;

@@ -160,6 +160,20 @@ t.test('what is no answer', async (t) => {
   }
   endpoint.answer = `\n${RIGHT}`.padEnd(4096);
   t.match(await lab.service.sourceProof.verify({ probe, expected: [RIGHT], times: 1 }), { result: 'match' }, 'and the longest that is taken');
+  await until(async () => endpoint.open, (open) => open === 0);
+});
+
+t.test('an endpoint over TLS', async (t) => {
+  const lab = await startLab(t, {
+    onRequest: (_request, response) => response.end(RIGHT),
+    configure: (draft, { https }) => {
+      draft.sourceIp = { expected: RIGHT, probe: { url: `https://${ECO}:${https}/ip`, addresses: ['127.0.0.0/8'], tls: { caFile: 'ca.pem' } } };
+    },
+  });
+  await showing(lab, 'match');
+  t.match(lab.upstream.requests[0], { method: 'GET', url: '/ip', headers: { host: `${ECO}:${lab.upstream.httpsPort}`, connection: 'close', accept: /^text\/plain/ } });
+  const { samples } = await lab.scrape();
+  t.equal(samples.get('eco_egress_upstream_connections_opened_total{destination="eco"}'), 0, 'it is no request of a client');
 });
 
 t.test('the probe goes by the hops of requests', async (t) => {

@@ -32,7 +32,7 @@ function createBench(started: SourceIpConfig | null, random = 0.5) {
         answer.reject(new Fault('client-closed', 'given up'));
       });
       asked.resolve({ signal, settle: (given) => { if (given instanceof Fault) answer.reject(given); else answer.resolve(given); } });
-      return answer.promise.then((address) => ({ address, endpointAddress: '192.0.2.1', dnsMs: 0, tcpMs: 0, tlsMs: -1, answerMs: 0 }));
+      return answer.promise.then((address) => ({ address, endpointAddress: '192.0.2.1', localAddress: null, dnsMs: 0, tcpMs: 0, hopMs: -1, tlsMs: -1, answerMs: 0 }));
     },
     telemetry: {
       notice: (level, message, fields) => void told.push({ level, message, fields }),
