@@ -31,8 +31,6 @@ export interface Cast {
   readonly network: Network<HostName>;
   readonly pods: readonly [Pod, Pod];
   readonly nodes: readonly [ProxyNode, ProxyNode];
-  /** The test CA, as a file for `curl --cacert`. */
-  readonly caFile: string;
   /** What the Service said of its replicas. */
   readonly service: Program;
   /** Starts a program of `actors/` on a host; it ends with the lab. */
@@ -83,7 +81,6 @@ export async function gatherCast(): Promise<Cast> {
     network,
     pods: [podOf('pod-1'), podOf('pod-2')],
     nodes,
-    caFile: files.ca,
     service,
     act,
     answer: (name, ...addresses) => {
@@ -142,7 +139,7 @@ function configurationOf(name: string, files: CertificateFiles): Document {
     rules: [{ clients: ['dynatrace-sit'], destinations: ['eco-sit'] }],
     sourceIp: { expected: TRUSTED, probe: { url: `http://${ECHO}/`, every: `${PROBE_EVERY_MS}ms`, timeout: '2s', addresses: [`${addressOf('echo')}/32`] } },
     dns: { servers: [`${addressOf('dns')}:53`] },
-    timeouts: { connect: '1s', upstreamKeepAlive: `${POOL_IDLE_MS}ms`, drainDelay: '0s', drain: '1s' },
+    timeouts: { connect: '1s', upstreamKeepAlive: `${POOL_IDLE_MS}ms`, drainDelay: '2s', drain: '5s' },
   };
 }
 

@@ -6,7 +6,7 @@ export type Snapshot = ReadonlyMap<string, string>;
 
 const LOOKS = ['ip -j link', 'ip -j addr', 'ip -j route show table all', 'ip -j rule', 'nft --stateless list ruleset'];
 /** Counts down by itself. */
-const LIFETIMES = /"(?:valid|preferred)_life_time":\d+/g;
+const LIFETIMES = /"(?:valid_life_time|preferred_life_time|expires)":\d+/g;
 
 export function takeSnapshot(): Snapshot {
   return new Map(

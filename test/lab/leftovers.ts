@@ -8,6 +8,9 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+/** What a lab calls its process, for `ps` and for other labs. */
+export const TITLE = 'eco-egress lab';
+
 const NAME = /^eco-lab-(\d+)-/;
 
 /** How everything begins that belongs to the lab of a process. */
@@ -46,7 +49,7 @@ export function sweepLeftovers(): number[] {
 /** Process numbers come round again: one that is now something else's is as good as gone. */
 function isLab(pid: number): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('lab/main.ts');
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith(TITLE);
   } catch {
     return false;
   }

@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { gatherCast } from './cast.ts';
 import { takeSnapshot } from './host-network.ts';
-import { removeLab, sweepLeftovers } from './leftovers.ts';
+import { removeLab, sweepLeftovers, TITLE } from './leftovers.ts';
 import { createNarrator } from './narrate.ts';
 import { findObstacle } from './obstacle.ts';
 import { leavingNothing } from './scenes/cleaning.ts';
@@ -30,6 +30,7 @@ if (help) leave(USAGE, 0);
 const obstacle = findObstacle();
 if (obstacle !== null) leave(`The lab was not built: ${obstacle}\n`, required ? 1 : 0);
 
+process.title = TITLE;
 const swept = sweepLeftovers();
 if (swept.length > 0) write('Removed what was left of a lab that did not end well.\n');
 const before = takeSnapshot();

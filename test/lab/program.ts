@@ -9,8 +9,8 @@ export interface Program {
   readonly complaints: string;
   /** The first line from number `from` on, printed or yet to be, that fits; rejects after `patience` ms, or when the program ends without. */
   line(fits: (line: string) => boolean, options?: { readonly from?: number; readonly patience?: number }): Promise<string>;
-  /** Resolves once it has ended. */
-  end(signal: NodeJS.Signals): Promise<void>;
+  /** Resolves once it has ended, to its exit code; null: a signal ended it. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
   signal(signal: NodeJS.Signals): void;
 }
 
@@ -33,6 +33,7 @@ export function watch(child: ChildProcess, what: string): Program {
   const ended = once(child, 'close').then(([code, signal]) => {
     failure = new Error(`${what} ended (${String(code ?? signal)}): ${complaints}`);
     changed.dispatchEvent(new Event('change'));
+    return code as number | null;
   });
 
   return {
@@ -41,7 +42,7 @@ export function watch(child: ChildProcess, what: string): Program {
     signal: (signal) => child.kill(signal),
     end: async (signal) => {
       child.kill(signal);
-      await ended;
+      return await ended;
     },
     line: (fits, { from = 0, patience = PATIENCE_MS } = {}) =>
       new Promise((resolve, reject) => {

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
-import { readScrape, type Scrape } from '../support/prometheus.ts';
+import { readScrape, type Scrape, sumOf } from '../support/prometheus.ts';
 import type { Network, Output } from './network.ts';
 import { type Program, watch } from './program.ts';
 import { addressOf, type HostName } from './topology.ts';
@@ -20,6 +20,8 @@ export interface ProxyNode {
   readonly address: string;
   /** Starts the proxy, or starts it again; resolves once it listens. */
   start(): Promise<void>;
+  /** Ends the proxy in order; resolves to its exit code. */
+  stop(): Promise<number | null>;
   /** Ends the proxy without a word, as a machine does that loses its power. */
   kill(): Promise<void>;
   /** Takes over another configuration while running: sections replace those of the same name. */
@@ -31,6 +33,8 @@ export interface ProxyNode {
   /** The last lines of the log, and what it wrote to stderr. */
   tail(count: number): readonly string[];
   scrape(): Promise<Scrape>;
+  /** Whether an exchange is under way. */
+  isBusy(): Promise<boolean>;
   /** Runs another command of the proxy on this node, with its configuration. */
   command(name: string, args?: readonly string[]): Promise<Output>;
 }
@@ -48,6 +52,15 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
     const line = await running().line((text) => fits(JSON.parse(text) as LogLine), { from, ...(patience === undefined ? {} : { patience }) });
     return JSON.parse(line) as LogLine;
   };
+  const end = async (signal: NodeJS.Signals): Promise<number | null> => {
+    const code = await running().end(signal);
+    program = null;
+    return code;
+  };
+  const scrape = async (): Promise<Scrape> => {
+    const { stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', 'http://127.0.0.1:9090/metrics']);
+    return readScrape(stdout);
+  };
 
   return {
     name,
@@ -60,9 +73,9 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
       program = watch(network.start(name, [process.execPath, MAIN, 'serve', '--config', file]), `the proxy on ${name}`);
       await logged(({ msg }) => msg === 'eco-egress is listening', 0);
     },
+    stop: () => end('SIGTERM'),
     kill: async () => {
-      await running().end('SIGKILL');
-      program = null;
+      await end('SIGKILL');
     },
     reload: async (sections) => {
       current = { ...current, ...sections };
@@ -72,10 +85,8 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
       const line = await logged(({ msg }) => msg?.startsWith('reload ') === true, from);
       if (line.msg !== 'reload applied') throw new Error(`${name}: ${JSON.stringify(line)}`);
     },
-    scrape: async () => {
-      const { stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', 'http://127.0.0.1:9090/metrics']);
-      return readScrape(stdout);
-    },
+    scrape,
+    isBusy: async () => sumOf(await scrape(), 'eco_egress_upstream_connections', { state: 'active' }) > 0,
     command: (command, args = []) => network.exec(name, [process.execPath, MAIN, command, '--config', file, ...args]),
   };
 }

@@ -11,6 +11,7 @@ import { lostWhitelist } from './scenes/lost-whitelist.ts';
 import { movingName } from './scenes/moving-name.ts';
 import { bothReplicas, everyForm, goingStraight } from './scenes/one-address.ts';
 import { countedPorts, uncountedPorts } from './scenes/scarce-ports.ts';
+import { updatedNode } from './scenes/updated-node.ts';
 import { wrongAddress } from './scenes/wrong-address.ts';
 
 export function tellStory(cast: Cast): Scene[] {
@@ -23,6 +24,7 @@ export function tellStory(cast: Cast): Scene[] {
     movingName(cast),
     uncountedPorts(cast),
     countedPorts(cast),
+    updatedNode(cast),
     dyingNode(cast),
     otherLabs(),
   ];

@@ -1,6 +1,8 @@
 /** Pods that ask without a pause, and try again where they get no answer, as clients should. */
+import { equal } from 'node:assert/strict';
 import type { Pod } from './cast.ts';
 import { relayOf, seenBy } from './curl.ts';
+import { until } from './until.ts';
 
 /** One thing a pod wanted to know. */
 export interface Call {
@@ -15,6 +17,8 @@ export interface Traffic {
   readonly calls: readonly Call[];
   /** Names of the proxies that calls from that number on came through, sorted. */
   relaysSince(call: number): string[];
+  /** Resolves, to words, when calls from now on have come through both nodes. */
+  throughAll(): Promise<string>;
   /** Resolves when the last calls have ended. */
   stop(): Promise<void>;
 }
@@ -36,9 +40,16 @@ export function startTraffic(pods: readonly Pod[], url: string): Traffic {
     while (!stopped) calls.push(await ask(pod));
   });
 
+  const relaysSince = (call: number): string[] => [...new Set(calls.slice(call).map(({ relay }) => relay ?? 'nobody'))].toSorted();
+
   return {
     calls,
-    relaysSince: (call) => [...new Set(calls.slice(call).map(({ relay }) => relay ?? 'nobody'))].toSorted(),
+    relaysSince,
+    throughAll: async () => {
+      const since = calls.length;
+      await until('both nodes answer', () => { equal(relaysSince(since).join(), 'node-1,node-2'); });
+      return 'answers through node-1 and node-2';
+    },
     stop: async () => {
       stopped = true;
       await Promise.all(loops);

@@ -90,7 +90,9 @@ function holdTunnels({ pods: [pod], nodes: [node], act }: Cast): HeldTunnels {
   return {
     open: async () => {
       const client = act(pod.name, 'tunnels', node.address, '3128', `${ECO}:443`, String(WANTED));
-      end = () => client.end('SIGKILL');
+      end = async () => {
+        await client.end('SIGKILL');
+      };
       await client.line((line) => line === 'done', { patience: 30_000 });
       const answers = client.lines.slice(0, WANTED).map((line) => JSON.parse(line) as TunnelAnswer);
       return { opened: answers.filter(({ status }) => status === 200), refused: answers.filter(({ status }) => status !== 200) };
