@@ -114,6 +114,8 @@ export class PartnerWatch {
     const around = surroundings(destination, since);
     const cause = judgeSilence(around);
     if (cause === null || cause === silence.cause) return;
+    // A probe that fails later on says less than what is known already.
+    if (cause === 'way-out' && silence.cause !== null) return;
     silence.cause = cause;
     telemetry.whitelistSuspected(destination, cause === 'whitelist');
     const { level, words, check } = SILENCE[cause];

@@ -50,6 +50,12 @@ const WORDS: Record<SourceResult, string> = {
   unjudged: 'the source address is seen, and none is expected',
 };
 
+/** What an answer depends on: not when it is asked for, nor what follows from it. */
+function questionOf(config: SourceIpConfig | null): unknown {
+  const probe = config?.probe ?? null;
+  return [config?.expected, probe === null ? null : { ...probe, every: 0, timeout: 0 }];
+}
+
 export class SourceProbe {
   readonly #options: SourceProbeOptions;
   #config: SourceIpConfig | null;
@@ -92,16 +98,19 @@ export class SourceProbe {
     this.#running = { controller, ended: this.#run(config, probe, controller.signal) };
   }
 
-  /** Begins anew where the configuration of the probe has changed. Only after `start`. */
+  /** Asks at once where anything has changed, and forgets what was known where that answers another question. Only after `start`. */
   adopt(config: SourceIpConfig | null): void {
     if (isDeepStrictEqual(config, this.#config)) return;
     this.#running?.controller.abort();
     this.#running = null;
+    const sameQuestion = isDeepStrictEqual(questionOf(config), questionOf(this.#config));
     this.#config = config;
-    this.#finding = null;
-    this.#lastJudged = null;
-    this.#told = new Set();
-    this.#options.telemetry.sourceAsked();
+    if (!sameQuestion) {
+      this.#finding = null;
+      this.#lastJudged = null;
+      this.#told = new Set();
+      this.#options.telemetry.sourceAsked();
+    }
     this.start();
   }
 

@@ -140,8 +140,10 @@ t.test('a reload that changes the proof begins anew, another changes nothing', a
   bench.probe.adopt(structuredClone(config));
   t.notOk(first.signal.aborted, 'the same in other objects');
   t.match(bench.probe.finding, { result: 'match' });
-  bench.probe.adopt({ ...config, expected: ['35.1.2.3'] });
+  bench.probe.adopt({ ...config, gateReadiness: true, probe: config.probe === null ? null : { ...config.probe, every: 1000 } });
   t.ok(first.signal.aborted);
+  t.match([bench.probe.finding, bench.probe.lastJudged], [{ result: 'match' }, { result: 'match' }], 'the same question: what is known stays known');
+  bench.probe.adopt({ ...config, expected: ['35.1.2.3'] });
   t.equal(bench.probe.finding, null);
   t.equal(bench.counted.at(-1), 'asked anew');
   bench.probe.adopt(null);
