@@ -99,11 +99,10 @@ function wayTo([nearest]: readonly HopConfig[], addresses: readonly string[] | n
   return [{ to: peers(addresses === null ? publicBut([]) : blocksOf(addresses)), ports: tcp(ports) }];
 }
 
-/** The addresses of a token issuer stand nowhere: only its port narrows the way. */
+/** The addresses of a token issuer stand nowhere: by name it is taken for a public one. */
 function wayToKeys({ hostname, protocol, port }: URL): Egress[] {
-  const host = hostname.replace(/^\[|\]$/g, '');
-  const ranges = singleRange(host);
-  return [{ to: peers(ranges === null ? routableBlocks() : blocksOf(ranges)), ports: tcp([port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]) }];
+  const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
+  return wayTo([], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]);
 }
 
 function singleRange(host: string): string[] | null {

@@ -2,6 +2,7 @@
  * From the policy to the files under deploy/kubernetes/ that depend on it, so
  * that the allowlist and what the cluster enforces cannot drift apart.
  */
+import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
 import { clientEnvironmentPatch } from './client-environment.ts';
 import { externalService } from './external-service.ts';
@@ -64,8 +65,6 @@ function missingListener({ listeners }: Config, port: number, form: Form): strin
 
 function renderBase({ config, policyText, placement }: RenderOptions): RenderedFile[] {
   const external = externalService(config, placement);
-  const known = config.clients.filter(({ addresses }) => addresses === null).map(({ name }) => name);
-  const noAddress = known.map((name) => `Client ${name} has no addresses. Where it is not the pods of ${placement.clientNamespace}, nothing here lets it in.`);
   const policyMap: Manifest = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -74,13 +73,24 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
   };
   return [
     { path: 'base/policy.yaml', manifests: [policyMap], notes: [] },
-    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: noAddress },
+    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: clientNotes(config, placement) },
     {
       path: 'base/service-external.yaml',
       manifests: external === null ? [] : [external],
       notes: external === null ? ['No client of the policy has addresses, and a load balancer without source ranges lets in everybody: so there is none.'] : [],
     },
   ];
+}
+
+function clientNotes({ clients }: Config, { clientNamespace }: Placement): string[] {
+  return clients.flatMap(({ name, addresses, tokens }) => [
+    ...(addresses === null ? [`Client ${name} has no addresses. Where it is not the pods of ${clientNamespace}, nothing here lets it in.`] : []),
+    ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
+  ]);
+}
+
+function isAddress(url: string): boolean {
+  return isIP(new URL(url).hostname.replace(/^\[|\]$/g, '')) !== 0;
 }
 
 function renderClients(overlay: Exclude<Overlay, 'base'>, { config, placement, direct, container }: RenderOptions): RenderedFile[] {

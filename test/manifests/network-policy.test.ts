@@ -56,7 +56,13 @@ const WAYS: readonly { what: string; text: string; open: (readonly [address: str
     closed: [['198.51.100.7', 443], ['198.51.100.8', 8443]],
   },
   {
-    what: 'the keys of a token issuer',
+    what: 'the keys of a token issuer by its name, at public addresses',
+    text: policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }).replace('addresses: 10.8.0.0/14 }', 'addresses: 10.8.0.0/14, tokens: [{ issuer: i, audience: a, subjects: "*", jwksUrl: "https://issuer.example:8443/keys" }] }'),
+    open: [[PUBLIC, 8443]],
+    closed: [['10.0.0.1', 8443], [PUBLIC, 443]],
+  },
+  {
+    what: 'the keys of a token issuer at its address',
     text: policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }).replace('addresses: 10.8.0.0/14 }', 'addresses: 10.8.0.0/14, tokens: [{ issuer: i, audience: a, subjects: "*", jwksUrl: "https://10.0.0.1:6443/keys" }] }'),
     open: [['10.0.0.1', 6443]],
     closed: [['10.0.0.1', 443], ['10.0.0.2', 6443]],
