@@ -17,6 +17,7 @@ export function warnAbout(config: Config, now: number, warn: Complain): void {
   warnAboutClients(config, warn);
   warnAboutCertificates(config, warn);
   warnAboutProof(config, warn);
+  warnAboutPorts(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
 }
 
@@ -95,6 +96,24 @@ function warnAboutProof({ sourceIp, destinations }: Config, warn: Complain): voi
   const { probe } = sourceIp;
   if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;
   warn(['sourceIp', 'probe'], 'The probe goes another way than every destination, so it proves the address of another way.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
+}
+
+function warnAboutPorts({ nat, limits }: Config, warn: Complain): void {
+  const { ports, replicasPerNode } = nat;
+  if (ports === null) return;
+  const own = Math.floor(ports / replicasPerNode);
+  if (own === 0) {
+    warn(['nat', 'replicasPerNode'], `${replicasPerNode} replicas cannot share ${ports} ports: each gets none, and every connection is refused.`, 'Raise nat.ports, or write how many replicas a node runs.');
+    return;
+  }
+  const wanted = limits.tunnels + limits.upstreamConnections;
+  if (wanted <= own) return;
+  const share = replicasPerNode === 1 ? 'there are' : 'a replica has';
+  warn(
+    ['nat', 'ports'],
+    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ports: what exceeds them is refused.`,
+    'Lower limits.tunnels, so that pooled connections always find a port, or give the node more ports.',
+  );
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */
