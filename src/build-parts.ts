@@ -18,6 +18,8 @@ export interface DialParts {
   readonly lookup: Lookup | null;
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
+  /** Told, besides the log, when an expired answer is used because the resolver fails. */
+  readonly onStale: () => void;
 }
 
 export function buildCoolDowns(telemetry: Notices): CoolDowns {
@@ -35,6 +37,7 @@ export function buildDialler(config: Config, parts: DialParts, telemetry: Notice
   return createNamedDialler(config, {
     ...parts,
     onStale: (host, error) => {
+      parts.onStale();
       telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
     },
   });

@@ -115,7 +115,7 @@ class RunningService implements Service {
         this.#telemetry.notice(level, message, fields);
       },
     });
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry) };
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), onStale: () => { this.sourceProof.noteStaleName(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);

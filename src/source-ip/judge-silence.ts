@@ -5,11 +5,13 @@ import type { SourceResult } from '../telemetry/telemetry.ts';
 export interface Surroundings {
   /** Of a probe since the silence began; `pending`: none has ended since; `off`: nothing proves the address. */
   readonly source: SourceResult | 'pending' | 'off';
+  /** Whether the resolver failed since the silence began, so that expired answers were dialled. */
+  readonly stale: boolean;
   /** NAT ports in use towards the partner; a limit of null: not configured. */
   readonly ports: { readonly used: number; readonly limit: number | null };
 }
 
-export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'way-out' | 'unproven';
+export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'stale-name' | 'way-out' | 'unproven';
 
 /** Our count and the NAT's need not agree to the last port. */
 const ALMOST_ALL = 0.9;
@@ -30,6 +32,11 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
     words: 'the NAT is out of ports towards it',
     check: "look at the NAT's dropped packets; use fewer connections (the gateway path pools them), or give the NAT more ports",
   },
+  'stale-name': {
+    level: 'error',
+    words: 'the resolver fails, so it is dialled where it was before',
+    check: "mend the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
+  },
   'way-out': {
     level: 'error',
     words: 'nothing comes back from outside, the echo endpoint does not answer either',
@@ -43,9 +50,10 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
 };
 
 /** Null while a probe is still to tell. */
-export function judgeSilence({ source, ports }: Surroundings): SilenceCause | null {
+export function judgeSilence({ source, stale, ports }: Surroundings): SilenceCause | null {
   if (source === 'mismatch') return 'source-address';
   if (ports.limit !== null && ports.used >= ports.limit * ALMOST_ALL) return 'nat-ports';
+  if (stale) return 'stale-name';
   switch (source) {
     case 'match':
       return 'whitelist';

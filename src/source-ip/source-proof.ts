@@ -33,6 +33,8 @@ export class SourceProof {
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
   readonly #watch: PartnerWatch;
+  /** When an expired answer was last dialled, ms since the epoch. */
+  #staleAt = -Infinity;
 
   constructor(options: SourceProofOptions) {
     const { config, telemetry, now = Date.now } = options;
@@ -64,6 +66,12 @@ export class SourceProof {
         this.#watch.failed(destination, code);
       },
     };
+  }
+
+  /** The resolver fails, and an expired answer of it is used. */
+  noteStaleName(): void {
+    const { now = Date.now } = this.#options;
+    this.#staleAt = now();
   }
 
   start(): void {
@@ -119,7 +127,7 @@ export class SourceProof {
     const { asks, finding } = this.#probe;
     const fresh = finding !== null && finding.at >= since;
     const { limit, destinations } = this.#options.ports.inUse();
-    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', ports: { used: destinations.get(destination)?.used ?? 0, limit } };
+    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: this.#staleAt >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
   }
 }
 

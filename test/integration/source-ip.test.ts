@@ -1,6 +1,7 @@
 /** A whole proxy that proves its source address: an endpoint whose answer changes stands for a NAT whose address does. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { Fault } from '../../src/errors.ts';
 import { type Draft, ECO, type Lab, type LogLine, startLab } from '../support/lab.ts';
 import { type EchoEndpoint, startEchoEndpoint } from '../support/echo-endpoint.ts';
 import { startFullListener } from '../support/full-listener.ts';
@@ -224,4 +225,26 @@ t.test('a partner that drops us', async (t) => {
   await wire.until(/ 200 /);
   t.match(await lab.logged(({ msg }) => msg === 'the partner answers again'), { level: 'info', was: 'source-address' });
   t.match((await json(lab, '/source-ip')).body, { silentPartners: [] });
+});
+
+t.test('a partner that is silent where a failing resolver last saw it', async (t) => {
+  const silent = await startFullListener(t);
+  let now = 1_000_000;
+  let failing = false;
+  const lab = await startLab(t, {
+    now: () => now,
+    lookup: () => (failing ? Promise.reject(new Fault('resolver-failed', 'no server answers')) : Promise.resolve({ addresses: ['127.0.0.1'], ttl: null })),
+    configure: (draft) => {
+      (draft.destinations.eco['ports'] as number[]).push(silent);
+      draft.timeouts['connect'] = '50ms';
+      draft.dns['ttl'] = '0s';
+    },
+  });
+  for (let i = 0; i < 3; i += 1) {
+    t.match(await askRaw(t, lab.port, `CONNECT ${ECO}:${silent} HTTP/1.1\r\nHost: x\r\n\r\n`), / 504 .*connect-timeout/);
+    now += 10_000;
+    failing = true;
+  }
+  t.match(await lab.logged(({ cause }) => cause !== undefined), { level: 'error', destination: 'eco', cause: 'stale-name', sourceIp: 'off' });
+  t.equal((await lab.scrape()).samples.get('eco_egress_whitelist_suspect{destination="eco"}'), 0);
 });

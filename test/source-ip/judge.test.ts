@@ -39,7 +39,10 @@ t.test('silence', async (t) => {
     ['off', ample, 'unproven'],
     ['off', { used: 100, limit: 100 }, 'nat-ports'],
   ] as const) {
-    t.equal(judgeSilence({ source, ports }), cause, `${source} ${ports.used}/${String(ports.limit)}`);
+    t.equal(judgeSilence({ source, ports, stale: false }), cause, `${source} ${ports.used}/${String(ports.limit)}`);
+  }
+  for (const [source, cause] of [['match', 'stale-name'], ['unknown', 'stale-name'], ['pending', 'stale-name'], ['off', 'stale-name'], ['mismatch', 'source-address']] as const) {
+    t.equal(judgeSilence({ source, ports: ample, stale: true }), cause, `${source}, while the resolver fails`);
   }
 });
 

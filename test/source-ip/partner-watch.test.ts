@@ -4,7 +4,7 @@ import type { FaultCode } from '../../src/errors.ts';
 import { PartnerWatch } from '../../src/source-ip/partner-watch.ts';
 import type { Surroundings } from '../../src/source-ip/judge-silence.ts';
 
-const WELL: Surroundings = { source: 'match', ports: { used: 5, limit: 100 } };
+const WELL: Surroundings = { source: 'match', stale: false, ports: { used: 5, limit: 100 } };
 
 function createBench(surroundings: Surroundings = WELL) {
   const bench = {
@@ -116,7 +116,7 @@ t.test('the metric is 1 for the whitelist alone', async (t) => {
     t.match(bench.told, [{ level, fields: { cause } }], source);
     t.equal(bench.suspected.get('eco'), suspected, source);
   }
-  const { bench } = createBench({ source: 'match', ports: { used: 100, limit: 100 } });
+  const { bench } = createBench({ ...WELL, ports: { used: 100, limit: 100 } });
   fallSilent(bench);
   t.match(bench.told, [{ fields: { cause: 'nat-ports', portsUsed: 100 } }]);
   t.equal(bench.suspected.get('eco'), false);
