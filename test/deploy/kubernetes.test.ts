@@ -121,6 +121,15 @@ t.test('a broken manifest is found', { skip }, async (t) => {
   }
 });
 
+t.test('as many replicas as Terraform makes nodes, and on these', { skip }, async (t) => {
+  const text = builds.get('overlays/example') ?? '';
+  const terraform = ['variables.tf', 'locals.tf'].map((file) => readFileSync(join(ROOT, 'deploy/terraform', file), 'utf8')).join('');
+  const preset = (name: string): string | undefined => new RegExp(`variable "${name}" \\{[^}]*?default += "?([\\w-]+)`).exec(terraform)?.[1];
+  t.match(text, new RegExp(`maxReplicas: ${preset('nodes_max') ?? ''}\n`));
+  t.match(text, new RegExp(`cloud\\.google\\.com/gke-nodepool: ${preset('name') ?? ''}\n`));
+  t.match(text, new RegExp(`key: ${/taint_key = "(\w+)"/.exec(terraform)?.[1] ?? ''}\n +operator: Equal\n +value: ${preset('name') ?? ''}\n`));
+});
+
 t.test('README.md explains every value that is not plain', async (t) => {
   const readme = readFileSync(join(TREE, 'README.md'), 'utf8');
   const explained = new Set([...readme.matchAll(/`([^`\n]+)`/g)].map(([, text]) => text));
