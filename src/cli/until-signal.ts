@@ -1,7 +1,7 @@
 /** For commands that run until they are told to end. */
 
 /**
- * Signals after the first change nothing: closing is bounded to about a second,
+ * Signals after the first change nothing: closing is bounded to a few seconds,
  * and `npm run` passes on a Ctrl-C that the terminal has already sent.
  */
 export function untilSignal(): Promise<void> {

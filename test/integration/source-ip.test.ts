@@ -142,6 +142,8 @@ t.test('what is no answer', async (t) => {
     ['nothing', '', {}, 'upstream-malformed', /"" is not one IP address/],
     ['too much', RIGHT.padEnd(4097), {}, 'upstream-malformed', /longer than 4096 bytes/],
     ['too much, in chunks', (_request, response) => { response.write(RIGHT); response.end(' '.repeat(5000)); }, {}, 'upstream-malformed', /longer than 4096 bytes/],
+    ['headers without end', (_request, response) => response.writeHead(200, { x: 'x'.repeat(20_000) }).end(RIGHT), {}, 'upstream-malformed', /./],
+    ['hints without end', (_request, response) => { const more = setInterval(() => { response.writeEarlyHints({ link: '</x>; rel=preload' }); }, 1); response.once('close', () => { clearInterval(more); }); }, { timeout: 100 }, 'upstream-silent', /no whole answer/],
     ['cut off', (request, response) => { response.writeHead(200, { 'content-length': 100 }); response.write(RIGHT, () => request.socket.destroy()); }, {}, 'upstream-cut', /in the middle/],
     ['no HTTP', (request) => request.socket.end('SSH-2.0-x\r\n'), {}, 'upstream-malformed', /./],
     ['silence', () => {}, { timeout: 100 }, 'upstream-silent', /no whole answer in 100 ms/],
