@@ -79,6 +79,20 @@ t.test('the alert for a single replica knows the job by each name that our own o
   for (const stranger of ['not-eco-egress', 'eco-egresses', 'shop']) t.notMatch(stranger, jobs);
 });
 
+t.test('each alert is tested firing, and silent', async (t) => {
+  interface Expectation {
+    readonly expr: string;
+    readonly exp_samples: readonly unknown[];
+  }
+  const files = testFiles.map((file) => parse(read(`tests/${file}`)) as { readonly tests: readonly { readonly promql_expr_test: readonly Expectation[] }[] });
+  const expectations = files.flatMap(({ tests }) => tests.flatMap(({ promql_expr_test }) => promql_expr_test));
+  for (const { alert } of rules) {
+    const own = expectations.filter(({ expr }) => expr.includes(`alertname="${alert}", alertstate="firing"`));
+    t.ok(own.some(({ exp_samples }) => exp_samples.length > 0), `${alert} fires`);
+    t.ok(own.some(({ exp_samples }) => exp_samples.length === 0), `${alert} does not`);
+  }
+});
+
 const missing = spawnSync('promtool', ['--version']).error === undefined ? false : 'promtool is not installed: apt-get install prometheus';
 
 t.test('promtool accepts the rules and their tests', { skip: missing }, async (t) => {
@@ -88,9 +102,8 @@ t.test('promtool accepts the rules and their tests', { skip: missing }, async (t
   t.equal(tests.status, 0, tests.output);
 });
 
-t.test('the tests notice every alert', { skip: missing }, async (t) => {
+t.test('the tests notice an alert that fires too soon', { skip: missing }, async (t) => {
   const changes: Record<string, { readonly change: (rule: Rule) => Rule; readonly concerns: (rule: Rule) => boolean }> = {
-    'that never fires': { change: (rule) => ({ ...rule, expr: `(${rule.expr}) unless on () vector(1)` }), concerns: () => true },
     'that fires below its threshold': { change: (rule) => ({ ...rule, expr: loosen(rule.expr) }), concerns: () => true },
     'that does not wait': { change: ({ for: wait, ...rule }) => (wait === undefined ? rule : { ...rule, for: shorten(wait) }), concerns: (rule) => rule.for !== undefined },
   };
