@@ -98,8 +98,8 @@ function renderClients(overlay: Exclude<Overlay, 'base'>, { config, placement, d
   if (overlay === 'no-mesh') {
     return [lock, { path: 'components/client-environment/environment.yaml', manifests: [clientEnvironmentPatch(placement, container)], notes: [] }];
   }
-  const { destinations, notes } = planSteering(config, overlay === 'sidecar-tunnel');
   const ambient = overlay === 'ambient';
+  const { destinations, notes } = planSteering(config, { tunnels: overlay === 'sidecar-tunnel', wildcards: !ambient });
   const manifests = [
     ...destinations.flatMap((destination) => [...serviceEntries(destination, placement, ambient), virtualService(destination, placement)]),
     destinationRule(destinations, placement),

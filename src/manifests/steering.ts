@@ -28,15 +28,20 @@ export interface Steering {
   readonly notes: readonly string[];
 }
 
+export interface MeshAbilities {
+  /** Sidecars that make CONNECT requests, which name the port too. */
+  readonly tunnels: boolean;
+  readonly wildcards: boolean;
+}
+
 /** Ports that speak plain HTTP by custom; a gateway's URL says it for certain, and every other port is taken for TLS. */
 const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
 
 /**
  * A mesh takes one route for a host, so a host of several destinations is
  * steered, by the ports of them all, under the name of the first.
- * @param tunnels the sidecar can make CONNECT requests, which name the port too
  */
-export function planSteering({ destinations }: Config, tunnels: boolean): Steering {
+export function planSteering({ destinations }: Config, { tunnels, wildcards }: MeshAbilities): Steering {
   const notes: string[] = [];
   const table = buildHostTable(destinations.map(({ hosts }) => hosts));
   const seen = new Set<string>();
@@ -46,6 +51,10 @@ export function planSteering({ destinations }: Config, tunnels: boolean): Steeri
       seen.add(host);
       if (isIP(host) !== 0) {
         notes.push(`${name}: ${host} is an address, and a mesh steers by names. Clients reach it by HTTPS_PROXY or the gateway.`);
+        continue;
+      }
+      if (!wildcards && host.startsWith('*.')) {
+        notes.push(`${name}: ${host} is not steered. Ambient steers by an address that it gives to each name, and a wildcard has none: list the names.`);
         continue;
       }
       // For a wildcard, that of any name below it.

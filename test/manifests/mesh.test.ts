@@ -15,7 +15,7 @@ const routesOf = ({ tls = [], http = [] }: VirtualServiceSpec): string[] => [
   ...http.map(({ match, route }) => `http ${match[0]?.port} -> ${route[0]?.destination.port.number}`),
 ];
 
-const TABLE: readonly { what: string; destination: string; sidecar: string[]; tunnel: string[]; notes?: RegExp[]; tunnelNotes?: RegExp[] }[] = [
+const TABLE: readonly { what: string; destination: string; sidecar: string[]; tunnel: string[]; ambient?: string[]; notes?: RegExp[]; tunnelNotes?: RegExp[]; ambientNotes?: RegExp[] }[] = [
   {
     what: 'the shipped one',
     destination: '{ hosts: eco.example, ports: [443, 80] }',
@@ -27,6 +27,8 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
     destination: '{ hosts: [eco.example, "*.eco.example"], ports: [443, 80] }',
     sidecar: ['tls 443 eco.example,*.eco.example -> 8443', 'http 80 -> 8080'],
     tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'tls 443 *.eco.example -> 8443', 'http 80 -> 8080'],
+    ambient: ['tls 443 eco.example -> 8443', 'http 80 -> 8080'],
+    ambientNotes: [/^d: \*\.eco\.example is not steered\. Ambient .* list the names\.$/],
   },
   {
     what: 'a port that raw TLS cannot name',
@@ -78,9 +80,9 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
   },
 ];
 
-for (const { what, destination, sidecar, tunnel, notes = [], tunnelNotes = [] } of TABLE) {
+for (const { what, destination, sidecar, tunnel, ambient = sidecar, notes = [], tunnelNotes = [], ambientNotes = notes } of TABLE) {
   t.test(what, async (t) => {
-    for (const [overlay, routes, said] of [['sidecar', sidecar, notes], ['sidecar-tunnel', tunnel, tunnelNotes], ['ambient', sidecar, notes]] as const) {
+    for (const [overlay, routes, said] of [['sidecar', sidecar, notes], ['sidecar-tunnel', tunnel, tunnelNotes], ['ambient', ambient, ambientNotes]] as const) {
       const rendered = renderText(overlay, policyWith({ d: destination }));
       t.strictSame(rendered.objects.flatMap(checkSchema), [], overlay);
       t.strictSame(rendered.problems, []);
