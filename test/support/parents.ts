@@ -1,6 +1,6 @@
 /** Parent proxies that work, small enough to be read: CONNECT over TCP or TLS, and SOCKS5. Names are all 127.0.0.1 to them. */
 import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
+import { createServer as createTlsServer, type TlsOptions, TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import { listen } from './listen.ts';
 
@@ -81,7 +81,8 @@ function join(client: Socket, target: string, accept: string, rest: Buffer): voi
     client.pipe(upstream);
     upstream.pipe(client);
   });
-  upstream.on('error', () => client.destroy());
+  // TLS has no reset.
+  upstream.on('error', () => (client instanceof TLSSocket ? client.destroy() : client.resetAndDestroy()));
   client.on('close', () => upstream.destroy());
   upstream.on('close', () => {
     if (!client.writableEnded) client.destroy();

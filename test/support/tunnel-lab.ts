@@ -14,7 +14,7 @@ export interface TunnelLab extends Lab {
 }
 
 /** A lab whose upstream is bare TCP, half-open allowed, and does nothing by itself. */
-export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void): Promise<TunnelLab> {
+export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void, files: Record<string, string> = {}): Promise<TunnelLab> {
   const accepted: Wire[] = [];
   const waiting: ((wire: Wire) => void)[] = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
@@ -24,6 +24,7 @@ export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void
   });
   const port = await listen(t, server);
   const lab = await startLab(t, {
+    files,
     configure: (draft) => {
       Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined });
       configure?.(draft);
