@@ -32,14 +32,13 @@ export interface ConnectRequest {
 }
 
 export interface Connected {
-  /** The caller closes it. Half-open is allowed: whoever owns it ends our half. */
+  /** The caller closes it. Half-open is allowed: whoever owns it ends our half, and sets keep-alive where it lasts. */
   readonly socket: Socket;
   readonly address: string;
 }
 
 /** RFC 8305 §5: the next attempt starts this long after the last one. */
 const ATTEMPT_DELAY_MS = 250;
-const KEEP_ALIVE_MS = 30_000;
 
 /**
  * Rejects with a Fault that names every address and what became of it; its
@@ -108,8 +107,6 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         autoSelectFamily: false,
         allowHalfOpen: true,
         noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: KEEP_ALIVE_MS,
       });
       pending.set(socket, address);
       let ending: Ending = 'unanswered';

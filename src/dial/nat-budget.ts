@@ -4,6 +4,7 @@
  * drops packets without a word; this says so instead. docs/port-economy.md has
  * what is counted and why.
  */
+import { isIPv4 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { NatConfig } from '../config/config.ts';
 import { place } from './place.ts';
@@ -174,7 +175,7 @@ class Budget implements PortBudget {
 
   /** A tuple is an address and port, however the address is spelled: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
   #tuple(address: string, port: number): Tuple {
-    const canonical = ipaddr.isValid(address) ? ipaddr.process(address).toString() : address;
+    const canonical = isIPv4(address) || !ipaddr.isValid(address) ? address : ipaddr.process(address).toString();
     const key = place(canonical, port);
     let tuple = this.#tuples.get(key);
     if (tuple === undefined) {

@@ -26,9 +26,6 @@ export interface HttpServerOptions {
   readonly serves: (socket: Socket) => boolean;
 }
 
-/** TCP keep-alive, ms: below the idle timeouts of NAT and firewalls on the way. */
-const TCP_KEEPALIVE = 30_000;
-
 /** Not yet listening. Whoever makes it listen owns its connections. */
 export function createHttpServer(options: HttpServerOptions): Server {
   const { limits, timeouts } = options.config;
@@ -41,8 +38,6 @@ export function createHttpServer(options: HttpServerOptions): Server {
     requestTimeout: 0,
     connectionsCheckingInterval: Math.max(50, Math.min(5_000, timeouts.requestHeaders / 4)),
     keepAliveTimeout: timeouts.keepAlive,
-    keepAlive: true,
-    keepAliveInitialDelay: TCP_KEEPALIVE,
     noDelay: true,
     // Only WebSocket leaves HTTP; h2c and others are served as plain requests (RFC 9110 §7.8 lets a server ignore Upgrade).
     shouldUpgradeCallback: (request) => {

@@ -5,6 +5,7 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { LRUCache } from 'lru-cache';
 import { IPV4_RANGES, IPV6_RANGES } from './special-ranges.ts';
 import type { AddressClass, Embedding, SpecialRange } from './special-ranges.ts';
 
@@ -38,12 +39,24 @@ function parseAddress(text: string): Parsed | null {
   return parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress() ? parsed.toIPv4Address() : parsed;
 }
 
+/** What has been classified of late: an upstream is dialled by the same few addresses again and again. */
+const known = new LRUCache<string, ClassifiedAddress>({ max: 1000 });
+
 /**
  * Reads an IP literal strictly: four decimal parts or RFC 4291 text, nothing
  * that another reader could take for another address.
  * @returns null for anything else: names, `0x7f.1`, brackets, zone ids
  */
 export function classifyAddress(text: string): ClassifiedAddress | null {
+  let found = known.get(text) ?? null;
+  if (found === null) {
+    found = classify(text);
+    if (found !== null) known.set(text, found);
+  }
+  return found;
+}
+
+function classify(text: string): ClassifiedAddress | null {
   const address = parseAddress(text);
   if (address === null) return null;
   if (address instanceof ipaddr.IPv4) {

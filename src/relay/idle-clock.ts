@@ -7,14 +7,20 @@
 export interface Clocked {
   /** Grows with every byte, either way. */
   readonly moved: number;
+  /** It has lasted for a while, and goes on: told once. */
+  onLasting(): void;
   /** Silent for the idle time, or older than the age limit. */
   onIdle(): void;
   onTooOld(): void;
 }
 
+/** What lasts this long, ms, is not over at once like most. */
+const LASTING = 5_000;
+
 interface Watch {
   moved: number;
   movedAt: number;
+  lasting: boolean;
   readonly since: number;
 }
 
@@ -50,7 +56,7 @@ export class IdleClock {
 
   add(item: Clocked): void {
     const now = this.#now();
-    this.#watched.set(item, { moved: item.moved, movedAt: now, since: now });
+    this.#watched.set(item, { moved: item.moved, movedAt: now, lasting: false, since: now });
   }
 
   delete(item: Clocked): void {
@@ -64,6 +70,10 @@ export class IdleClock {
       if (item.moved !== watch.moved) {
         watch.moved = item.moved;
         watch.movedAt = now;
+      }
+      if (!watch.lasting && now - watch.since >= LASTING) {
+        watch.lasting = true;
+        item.onLasting();
       }
       if (now - watch.since >= age) item.onTooOld();
       else if (now - watch.movedAt >= idle) item.onIdle();

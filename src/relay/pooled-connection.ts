@@ -8,6 +8,7 @@ import { Client } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
+import { keepAlive } from './keep-alive.ts';
 
 export interface ConnectionOptions {
   /** `https://host:port`, for undici's own bookkeeping. */
@@ -39,6 +40,7 @@ export class PooledConnection {
     dialled.socket.once('error', (error) => {
       this.socketError = error;
     });
+    keepAlive(dialled.socket);
     let handedOver = false;
     this.client = new Client(options.origin, {
       pipelining: 1,

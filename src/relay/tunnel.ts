@@ -8,7 +8,9 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkReader, readInBulk } from './bulk.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
 import type { Opening, Refusal } from './opening.ts';
+import { keepAlive } from './keep-alive.ts';
 import { type Resettable, resetSocket } from './reset.ts';
+import { hear, hearBytes, unhear, unhearBytes } from './tunnel-events.ts';
 
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */
@@ -20,37 +22,8 @@ export interface TunnelOwner {
 /** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
 export type TunnelSocket = Resettable;
 
-const kTunnel = Symbol('tunnel');
-type Tunnelled = TunnelSocket & { [kTunnel]?: Tunnel | undefined };
+type Side = 'client' | 'upstream';
 
-// Listeners are shared by all tunnels: a chunk costs no closure and no look-up.
-function onClientData(this: Tunnelled, chunk: Buffer): void {
-  this[kTunnel]?.fromClient(chunk);
-}
-function onUpstreamData(this: Tunnelled, chunk: Buffer): void {
-  this[kTunnel]?.fromUpstream(chunk);
-}
-function onClientDrain(this: Tunnelled): void {
-  this[kTunnel]?.upstream.resume();
-}
-function onUpstreamDrain(this: Tunnelled): void {
-  this[kTunnel]?.client.resume();
-}
-function onClientEnd(this: Tunnelled): void {
-  this[kTunnel]?.ended('client');
-}
-function onUpstreamEnd(this: Tunnelled): void {
-  this[kTunnel]?.ended('upstream');
-}
-function onClientError(this: Tunnelled, error: Error): void {
-  this[kTunnel]?.broke('client', error);
-}
-function onUpstreamError(this: Tunnelled, error: Error): void {
-  this[kTunnel]?.broke('upstream', error);
-}
-function onClose(this: Tunnelled): void {
-  this[kTunnel]?.closed();
-}
 function onHeldTooLong(tunnel: Tunnel): void {
   tunnel.heldTooLong();
 }
@@ -67,8 +40,8 @@ const CONNECT = Buffer.from('CONNECT ');
 const LINGER = 5_000;
 
 export class Tunnel implements Clocked {
-  client: Tunnelled;
-  upstream: Tunnelled;
+  client: TunnelSocket;
+  upstream: TunnelSocket;
   readonly record: AccessRecord;
   moved = 0;
   readonly #owner: TunnelOwner;
@@ -100,8 +73,8 @@ export class Tunnel implements Clocked {
   /** Begins to relay. `head` is what the client sent early, after its request. */
   start(head: Buffer | null): void {
     const { client, upstream } = this;
-    this.#listen('client');
-    this.#listen('upstream');
+    hear(this, 'client');
+    hear(this, 'upstream');
     this.#clock.add(this);
     // A side that was gone before we listened will not say so again.
     for (const side of ['client', 'upstream'] as const) {
@@ -109,8 +82,8 @@ export class Tunnel implements Clocked {
       if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
       if (socket.closed) this.closed();
     }
-    client.on('data', onClientData);
-    upstream.on('data', onUpstreamData);
+    hearBytes(this, 'client');
+    hearBytes(this, 'upstream');
     // Neither of them flows before the next turn, so this is the first to pass.
     if (head !== null && head.length > 0) this.fromClient(head);
     // Nor will it say again that it has ended: a client may, and go, while the upstream is dialled.
@@ -136,18 +109,21 @@ export class Tunnel implements Clocked {
   }
 
   /** One direction is complete; the other goes on. */
-  ended(by: 'client' | 'upstream'): void {
+  ended(by: Side): void {
     if (this.#closedBy === '-') this.#closedBy = by;
     // What is held is not going to be complete.
     if (by === 'client' && this.#timer !== null && this.#opening !== null && this.#fault === null) {
       this.#refuse(this.#opening.giveUp('ended'));
       return;
     }
-    (by === 'client' ? this.upstream : this.client).end();
+    const other = by === 'client' ? this.upstream : this.client;
+    // When that side has ended too, and all of it has been sent, closing says the same as ending, with less ado.
+    if (other.readableEnded && other.writableLength === 0) other.destroy();
+    else other.end();
   }
 
   /** A reset on one side becomes a reset on the other: cut bytes must not look complete. */
-  broke(side: 'client' | 'upstream', error: Error): void {
+  broke(side: Side, error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
     // A client that has ended its own direction and then goes has what it wanted: programs close without waiting (curl).
     const done = side === 'client' && this.client.readableEnded;
@@ -169,9 +145,14 @@ export class Tunnel implements Clocked {
     this.#clock.delete(this);
     this.#stopTimer();
     for (const reader of this.#bulk) reader.release();
-    this.client[kTunnel] = undefined;
-    this.upstream[kTunnel] = undefined;
+    unhear(this.client);
+    unhear(this.upstream);
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
+  }
+
+  onLasting(): void {
+    keepAlive(this.client);
+    keepAlive(this.upstream);
   }
 
   onIdle(): void {
@@ -203,31 +184,22 @@ export class Tunnel implements Clocked {
     if (!this.upstream.write(chunk) && this.upstream.writableLength > 0) this.client.pause();
   }
 
-  #listen(side: 'client' | 'upstream'): void {
-    const socket = this[side];
-    socket[kTunnel] = this;
-    socket.on('close', onClose);
-    if (side === 'client') socket.on('end', onClientEnd).on('error', onClientError).on('drain', onClientDrain);
-    else socket.on('end', onUpstreamEnd).on('error', onUpstreamError).on('drain', onUpstreamDrain);
-  }
-
   /** This side sends much: it is read in bulk from here on, if that can be done. */
-  #readInBulk(side: 'client' | 'upstream'): void {
+  #readInBulk(side: Side): void {
     const from = this[side];
     // It has to wait for the other side first.
     if (from.isPaused()) return;
     const reader = readInBulk(from, (bytes) => this.#relayBulk(side, bytes));
     if (reader === null) return;
     this.#bulk.push(reader);
-    from.off('close', onClose);
-    from[kTunnel] = undefined;
+    unhear(from);
     this[side] = reader.socket;
-    this.#listen(side);
+    hear(this, side);
     reader.socket.resume();
   }
 
   /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
-  #relayBulk(side: 'client' | 'upstream', bytes: Buffer): boolean {
+  #relayBulk(side: Side, bytes: Buffer): boolean {
     const to = side === 'client' ? this.upstream : this.client;
     this.moved += bytes.length;
     this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;
@@ -283,7 +255,7 @@ export class Tunnel implements Clocked {
     this.#fault = fault;
     this.#closedBy = 'proxy';
     this.#opening = null;
-    this.upstream.off('data', onUpstreamData);
+    unhearBytes(this, 'upstream');
     this.upstream.destroy();
     if (lastWords === null) this.client.end();
     else this.client.end(lastWords);

@@ -4,6 +4,9 @@ import { type Clocked, IdleClock } from '../../src/relay/idle-clock.ts';
 class Item implements Clocked {
   moved = 0;
   readonly events: string[] = [];
+  onLasting(): void {
+    this.events.push('lasting');
+  }
   onIdle(): void {
     this.events.push('idle');
   }
@@ -43,13 +46,30 @@ t.test('silence and age, to the millisecond of the tick', async (t) => {
   t.same(item.events, ['idle'], 'what was taken off is not watched');
 });
 
+t.test('what lasts is told so, once', async (t) => {
+  let now = 0;
+  const clock = new IdleClock({ idle: 1e6, age: 1e6, now: () => now });
+  t.teardown(() => {
+    clock.close();
+  });
+  const item = new Item();
+  clock.add(item);
+  const told = [4999, 5000, 5001, 60_000].map((time) => {
+    now = time;
+    clock.tick();
+    return item.events.length;
+  });
+  t.same(told, [0, 1, 1, 1]);
+  t.same(item.events, ['lasting']);
+});
+
 t.test('runs by itself', async (t) => {
   const clock = new IdleClock({ idle: 20, age: 1e6, now: () => performance.now() });
   t.teardown(() => {
     clock.close();
   });
   await new Promise<void>((resolve) => {
-    clock.add({ moved: 0, onIdle: resolve, onTooOld: () => {} });
+    clock.add({ moved: 0, onLasting: () => {}, onIdle: resolve, onTooOld: () => {} });
     // The clock does not keep a process alive, so the test does.
     const alive = setInterval(() => {}, 1000);
     t.teardown(() => {

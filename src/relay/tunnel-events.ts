@@ -1,0 +1,72 @@
+/** What the sockets of tunnels tell them. The listeners are the same for all tunnels: a chunk costs no closure and no look-up. */
+import type { Resettable } from './reset.ts';
+
+/** A tunnel, as its sockets know it. */
+export interface TunnelEnds {
+  readonly client: Resettable;
+  readonly upstream: Resettable;
+  fromClient(chunk: Buffer): void;
+  fromUpstream(chunk: Buffer): void;
+  ended(by: 'client' | 'upstream'): void;
+  broke(side: 'client' | 'upstream', error: Error): void;
+  closed(): void;
+}
+
+const kTunnel = Symbol('tunnel');
+type Tunnelled = Resettable & { [kTunnel]?: TunnelEnds | undefined };
+
+function onClientData(this: Tunnelled, chunk: Buffer): void {
+  this[kTunnel]?.fromClient(chunk);
+}
+function onUpstreamData(this: Tunnelled, chunk: Buffer): void {
+  this[kTunnel]?.fromUpstream(chunk);
+}
+function onClientDrain(this: Tunnelled): void {
+  this[kTunnel]?.upstream.resume();
+}
+function onUpstreamDrain(this: Tunnelled): void {
+  this[kTunnel]?.client.resume();
+}
+function onClientEnd(this: Tunnelled): void {
+  this[kTunnel]?.ended('client');
+}
+function onUpstreamEnd(this: Tunnelled): void {
+  this[kTunnel]?.ended('upstream');
+}
+function onClientError(this: Tunnelled, error: Error): void {
+  this[kTunnel]?.broke('client', error);
+}
+function onUpstreamError(this: Tunnelled, error: Error): void {
+  this[kTunnel]?.broke('upstream', error);
+}
+function onClose(this: Tunnelled): void {
+  this[kTunnel]?.closed();
+}
+
+const LISTENERS = {
+  client: { data: onClientData, drain: onClientDrain, end: onClientEnd, error: onClientError },
+  upstream: { data: onUpstreamData, drain: onUpstreamDrain, end: onUpstreamEnd, error: onUpstreamError },
+} as const;
+
+/** The tunnel hears from this side from now on, of all but the bytes. */
+export function hear(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
+  const socket: Tunnelled = tunnel[side];
+  const { drain, end, error } = LISTENERS[side];
+  socket[kTunnel] = tunnel;
+  socket.on('end', end).on('error', error).on('close', onClose).on('drain', drain);
+}
+
+/** Of the bytes too: it flows from the next turn on. */
+export function hearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
+  tunnel[side].on('data', LISTENERS[side].data);
+}
+
+/** The tunnel wants no more bytes of this side. */
+export function unhearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
+  tunnel[side].off('data', LISTENERS[side].data);
+}
+
+/** Nobody hears from this socket any more. Its errors still have a listener. */
+export function unhear(socket: Tunnelled): void {
+  socket[kTunnel] = undefined;
+}
