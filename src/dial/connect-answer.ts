@@ -41,8 +41,9 @@ export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
   ];
   const detail = conceal([`answered ${quote(answer.statusLine)} to CONNECT ${target}`, ...told].join(', '), credentials);
 
-  if (status === 407) {
-    const asked = conceal(fieldsOf(answer, 'proxy-authenticate').map(quote).join(', '), credentials);
+  // 401 is for servers (RFC 9110 §15.5.2); tinyproxy answers so when they are wrong.
+  if (status === 407 || status === 401) {
+    const asked = conceal([...fieldsOf(answer, 'proxy-authenticate'), ...fieldsOf(answer, 'www-authenticate')].map(quote).join(', '), credentials);
     const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept what stands there.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };

@@ -70,6 +70,7 @@ t.test('answers that open the tunnel, split at every byte: nothing behind them i
 t.test('answers that do not', async (t) => {
   const table: [answer: string, code: string, about: string, told: RegExp][] = [
     ['HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="gate"\r\n\r\n', 'hop-credentials', 'parent', /answered "HTTP\/1\.1 407 Proxy Authentication Required" to CONNECT eco\.test:443, asking for "Basic realm=\\"gate\\""/],
+    ['HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\n\r\n', 'hop-credentials', 'parent', /asking for "Basic realm=x"/],
     ['HTTP/1.1 403 Forbidden\r\n\r\n', 'hop-refused', 'beyond', /"HTTP\/1\.1 403 Forbidden"/],
     ['HTTP/1.1 404 Not Found\r\n\r\n', 'hop-refused', 'beyond', /404/],
     ['HTTP/1.1 403 Egress denied: host-not-allowed\r\nProxy-Status: edge;error=http_request_denied;details="host-not-allowed"\r\n\r\n', 'hop-refused', 'beyond', /Proxy-Status: "edge;error=http_request_denied/],
