@@ -4,7 +4,7 @@
  * second line of defence: the proxy judges every request and address itself.
  */
 import { isIP } from 'node:net';
-import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
+import type { Config, HopConfig } from '../config/config.ts';
 import { parseAuthority } from '../target/host.ts';
 import { type Manifest, MONITORING_NAMESPACES, namespaceLabel, type Placement, PORTS, PROXY_LABELS } from './placement.ts';
 import { blocksOf, everywhereBut, internalBut, type IpBlock, publicBut, routableBlocks } from './ranges.ts';
@@ -52,7 +52,7 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
 }
 
 /** Clients of the policy that are not the pods of `clientNamespace`, which has the name of their client: callers outside the cluster. */
-export function outsideRanges({ clients }: Config, clientNamespace: string): string[] {
+function outsideRanges({ clients }: Config, clientNamespace: string): string[] {
   return clients.filter(({ name }) => name !== clientNamespace).flatMap(({ addresses }) => addresses ?? []);
 }
 
@@ -123,7 +123,7 @@ function single(address: string): IpBlock {
  */
 export function clientPolicy({ destinations }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
   const known = destinations.flatMap(({ addresses }) => addresses ?? []);
-  const unknown = destinations.filter((destination): destination is DestinationConfig & { addresses: null } => destination.addresses === null);
+  const unknown = destinations.filter(({ addresses }) => addresses === null);
   const egress: Egress[] = [{ to: [{ namespaceSelector: {} }] }];
   if (unknown.length === 0) egress.push({ to: peers(everywhereBut(known)) });
   else {

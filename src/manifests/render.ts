@@ -85,6 +85,7 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
 function clientNotes({ clients }: Config, { clientNamespace }: Placement): string[] {
   return clients.flatMap(({ name, addresses, tokens }) => [
     ...(addresses === null ? [`Client ${name} has no addresses. Where it is not the pods of ${clientNamespace}, nothing here lets it in.`] : []),
+    ...(addresses !== null && name !== clientNamespace ? [`Client ${name} has not the name of the namespace ${clientNamespace}, so it is taken for callers outside the cluster: ${addresses.join(', ')} is let in from there.`] : []),
     ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
   ]);
 }

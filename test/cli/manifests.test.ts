@@ -6,9 +6,9 @@ import { type ManifestsOptions, run } from '../../src/cli/manifests.ts';
 import { recordIo } from '../support/command-io.ts';
 
 const POLICY = `version: 1
-clients: { pods: { addresses: "\${PODS:-10.8.0.0/14}" } }
+clients: { dynatrace-sit: { addresses: "\${PODS:-10.8.0.0/14}" } }
 destinations: { eco: { hosts: "\${HOST:-eco.example}", ports: [443, 80], addresses: 10.40.0.0/16 } }
-rules: [{ clients: pods, destinations: eco }]
+rules: [{ clients: dynatrace-sit, destinations: eco }]
 `;
 
 async function manifests(t: Test, options: ManifestsOptions, { policy = POLICY, env = {} }: { policy?: string; env?: Record<string, string> } = {}) {
@@ -59,7 +59,7 @@ t.test('the settings of the Deployment go before the environment, which fills in
 });
 
 t.test('namespaces, direct ranges and the container', async (t) => {
-  const { out } = await manifests(t, { overlay: ['no-mesh'], namespace: 'door', clientNamespace: 'pods', container: 'main' });
+  const { out } = await manifests(t, { overlay: ['no-mesh'], namespace: 'door', clientNamespace: 'pods', container: 'main' }, { policy: POLICY.replaceAll('dynatrace-sit', 'pods') });
   t.match(out, /namespace: door\n/);
   t.match(out, /kubernetes\.io\/metadata\.name: pods\n/);
   t.match(out, /- name: main\n\s+env:\n[^]*http:\/\/eco-egress\.door\.svc:3128/);

@@ -63,8 +63,12 @@ t.test('base and every overlay build, are valid, and fit together', { skip }, as
   for (const directory of DIRECTORIES) t.strictSame(checkManifests(objectsOf(directory)), [], directory);
 });
 
-t.test('another kustomize builds the same', { skip: other === undefined && 'one kustomize is here, or none' }, async (t) => {
-  for (const directory of ['overlays/example', 'overlays/sidecar-tunnel']) t.equal(other && build(join(TREE, directory), other), builds.get(directory), directory);
+t.test('another kustomize builds the same', { skip }, async (t) => {
+  if (other === undefined) {
+    t.comment('one kustomize is here, so there is nothing to compare it with');
+    return;
+  }
+  for (const directory of ['overlays/example', 'overlays/sidecar-tunnel']) t.equal(build(join(TREE, directory), other), builds.get(directory), directory);
 });
 
 t.test('names and ports of the original plan', { skip }, async (t) => {

@@ -113,6 +113,7 @@ t.test('callers outside the cluster: clients of another name than the clients\' 
   t.notOk(into(policies, '10.200.1.9', 8443));
   t.notOk(into(policies, '10.200.0.9', 3128), 'the load balancer has no such port');
   t.notOk(into(policies, '10.200.0.9', 9090));
+  t.match(renderText('base', text).notes, ['Client machines has not the name of the namespace dynatrace-sit, so it is taken for callers outside the cluster: 10.200.0.0/24 is let in from there.']);
   t.match(renderText('base', text).spec('Service'), { loadBalancerSourceRanges: ['10.200.0.0/24', '10.8.0.0/14'] });
 });
 
