@@ -30,8 +30,11 @@ t.test('with nothing set', async (t) => {
           addresses: null,
           gateway: { prefix: '/eco', scheme: 'https', host: 'eco-sit.telus.internal', port: 443, basePath: '' },
           tls: { ca: null, cert: null, key: null, serverName: null },
+          via: [],
+          resolve: 'here',
         },
       ],
+      hops: [{ name: 'activegateway', parents: [{ scheme: 'http', host: 'activegateway.telus.internal', port: 3128 }], addresses: null, credentials: null }],
       rules: [{ clients: ['dynatrace-sit'], destinations: ['eco-sit'] }],
       sourceIp: null,
       nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 },
@@ -44,7 +47,7 @@ t.test('with everything set', async (t) => {
   const authority = await createAuthority();
   const client = await authority.issue({ names: ['client.example'], clientAuth: true });
   const server = await authority.issue({ names: ['door-2.example'] });
-  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem, '/pki/tls.crt': server.certPem, '/pki/tls.key': server.keyPem };
+  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem, '/pki/tls.crt': server.certPem, '/pki/tls.key': server.keyPem, '/pki/gateway': 'eco:secret\n' };
   const env = {
     DYNATRACE_SIT_CIDRS: '10.20.0.0/16, fd00:20::/32',
     ECO_SIT_HOST: 'eco.partner.example',
@@ -53,6 +56,14 @@ t.test('with everything set', async (t) => {
     ECO_SIT_CERT_FILE: '/pki/cert.pem',
     ECO_SIT_KEY_FILE: '/pki/key.pem',
     ECO_SIT_SERVER_NAME: 'eco.cert.example',
+    ECO_SIT_VIA: 'activegateway',
+    ECO_SIT_RESOLVE: 'here',
+    ACTIVEGATEWAY_URL: 'https://gw-a.example:8443, http://gw-b.example',
+    ACTIVEGATEWAY_ADDRESSES: '10.60.0.0/24',
+    ACTIVEGATEWAY_CREDENTIALS_FILE: '/pki/gateway',
+    ACTIVEGATEWAY_CA_FILE: '/pki/ca.pem',
+    ACTIVEGATEWAY_CERT_FILE: '/pki/cert.pem',
+    ACTIVEGATEWAY_KEY_FILE: '/pki/key.pem',
     SOURCE_IP_EXPECTED: '34.123.45.67, 2001:db8::1',
     SOURCE_IP_PROBE_URL: 'https://echo.example/ip',
     SOURCE_IP_PROBE_FIELD: 'ip',
@@ -96,11 +107,23 @@ t.test('with everything set', async (t) => {
           addresses: ['10.40.0.0/16', '10.41.0.1/32'],
           gateway: { host: 'eco.partner.example' },
           tls: { ca: authority.certPem, cert: client.certPem, key: client.keyPem, serverName: 'eco.cert.example' },
+          via: [{ name: 'activegateway' }],
+        },
+      ],
+      hops: [
+        {
+          parents: [
+            { scheme: 'https', host: 'gw-a.example', port: 8443 },
+            { scheme: 'http', host: 'gw-b.example', port: 3128 },
+          ],
+          addresses: ['10.60.0.0/24'],
+          credentials: { kind: 'basic', user: 'eco', password: 'secret' },
+          tls: { ca: authority.certPem, cert: client.certPem, key: client.keyPem },
         },
       ],
       sourceIp: {
         expected: ['34.123.45.67', '2001:db8::1'],
-        probe: { scheme: 'https', host: 'echo.example', port: 443, path: '/ip', field: 'ip', every: 30_000, addresses: ['10.50.0.7/32'], tls: { ca: authority.certPem } },
+        probe: { scheme: 'https', host: 'echo.example', port: 443, path: '/ip', field: 'ip', every: 30_000, via: [{ name: 'activegateway' }], addresses: ['10.50.0.7/32'], tls: { ca: authority.certPem } },
         gateReadiness: true,
       },
       nat: { ports: 8192, replicasPerNode: 2, timeWait: 30_000, whenExhausted: 'queue', queueFor: 3000 },
