@@ -1,0 +1,113 @@
+/** Runs the works: all contenders of a work interleaved (A B C, A B C, …), so that whatever else the machine does meets each of them. */
+import { mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Contender, Place, Way } from './contenders/contender.ts';
+import { drive, holdTunnels, type Door } from './load/drive.ts';
+import type { Built } from './load/build.ts';
+import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
+import { freePort } from './machine/free-port.ts';
+import { startProgram, type Program } from './machine/program.ts';
+import type { Sample, Stage } from './stage.ts';
+import type { Work } from './works.ts';
+
+/** What clients of the gateway know the proxy by. */
+const OWN_NAME = 'proxy.internal';
+
+export interface Comparison {
+  readonly work: string;
+  /** `direct` is the run without a proxy. */
+  readonly contender: string;
+  readonly samples: Sample[];
+  /** Why there are no samples, or fewer than asked for. */
+  failure?: string;
+}
+
+export interface Means {
+  readonly built: Built;
+  readonly upstream: Upstream;
+  /** Files of the contenders; the caller removes it. */
+  readonly directory: string;
+  readonly runs: number;
+  /** A part of the operations, up to 1. */
+  readonly scale: number;
+  /** Told what is under way. */
+  say(text: string): void;
+}
+
+interface Opened {
+  readonly program: Program | null;
+  readonly door: Door;
+}
+
+interface Entry {
+  readonly result: Comparison;
+  open(): Promise<Opened>;
+}
+
+/** One comparison per contender that can do the work, in the order of the contenders. A contender that fails has its failure as its result. */
+export async function compare(work: Work, contenders: readonly Contender[], means: Means): Promise<Comparison[]> {
+  const entry = (contender: string, open: () => Promise<Opened>): Entry => ({ result: { work: work.name, contender, samples: [] }, open });
+  const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work.way, means)));
+  if (work.direct) entries.push(entry('direct', () => Promise.resolve({ program: null, door: directDoor(means.upstream) })));
+  const kept = new Map<Entry, Stage>();
+  for (const entry of work.fresh ? [] : entries) {
+    await attempt(entry, async () => {
+      const stage = await openStage(entry, means);
+      kept.set(entry, stage);
+      // The first run warms up: code is compiled, connections are open, and its result is thrown away.
+      await work.run(stage);
+    });
+  }
+  for (let run = 1; run <= means.runs; run += 1) {
+    for (const entry of entries.filter(({ result }) => result.failure === undefined)) {
+      means.say(`${work.name} ${run}/${means.runs} ${entry.result.contender}`);
+      await attempt(entry, async () => {
+        const stage = kept.get(entry) ?? (await openStage(entry, means));
+        try {
+          entry.result.samples.push(await work.run(stage));
+        } finally {
+          if (work.fresh) await stage.program?.stop();
+        }
+      });
+    }
+  }
+  for (const stage of kept.values()) await stage.program?.stop();
+  return entries.map(({ result }) => result);
+}
+
+async function attempt(entry: Entry, act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    entry.result.failure = error instanceof Error ? error.message : String(error);
+  }
+}
+
+async function openStage(entry: Entry, { built, upstream, scale }: Means): Promise<Stage> {
+  const { program, door } = await entry.open();
+  const direct = directDoor(upstream);
+  return {
+    program,
+    count: (operations) => Math.max(1, Math.round(operations * scale)),
+    drive: (load) => drive(built.load, door, load),
+    driveDirect: (load) => drive(built.load, direct, load),
+    hold: (tunnels) => holdTunnels(built.load, door, tunnels),
+    opened: () => upstream.opened(),
+  };
+}
+
+/** Starts a contender in a directory of its own. The caller stops it. */
+export async function start(contender: Contender, way: Way, { directory, upstream }: Means): Promise<Opened> {
+  const home = mkdtempSync(join(directory, `${contender.name}-`));
+  const place: Place = { directory: home, port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+  const port = way === 'gateway' ? place[contender.gatewayOn] : place.port;
+  const program = await startProgram(contender.launch(place), home, port);
+  const host = `${UPSTREAM_HOST}:${upstream.plainPort}`;
+  if (way === 'gateway') return { program, door: { port, connect: null, base: '', host: OWN_NAME, upstream: 'tls' } };
+  return { program, door: { port, connect: contender.ways[way] === 'connect' ? host : null, base: way === 'forward' ? `http://${host}` : '', host, upstream: 'plain' } };
+}
+
+function directDoor(upstream: Upstream): Door {
+  // Also for the gateway: its clients speak plain HTTP, so its TLS to the upstream is part of what it adds.
+  return { port: upstream.plainPort, connect: null, base: '', host: UPSTREAM_HOST, upstream: 'plain' };
+}

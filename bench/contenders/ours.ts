@@ -1,0 +1,39 @@
+/** eco-egress as it is shipped: policy, metrics, access log, the guard of tunnels, all on. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { VERSION } from '../../src/version.ts';
+import type { Contender } from './contender.ts';
+
+const MAIN = join(import.meta.dirname, '../../src/main.ts');
+
+/** `nodeOptions` are for the process, such as those of the profiler. */
+export function createOurs(nodeOptions: readonly string[] = []): Contender {
+  return {
+    name: 'ours',
+    fromNpm: false,
+    ways: { tunnel: 'connect', forward: 'http', gateway: 'http' },
+    gatewayOn: 'port',
+    version: () => VERSION,
+    launch: (place) => {
+      const file = join(place.directory, 'egress.yaml');
+      writeFileSync(
+        file,
+        `version: 1
+listeners: { http: ["127.0.0.1:${place.port}"], tls: off, admin: "127.0.0.1:${place.gatewayPort}" }
+clients: { bench: { addresses: ["127.0.0.0/8"] } }
+destinations:
+  upstream:
+    hosts: ["${place.upstreamHost}"]
+    ports: [${place.plainPort}, ${place.securePort}]
+    addresses: ["127.0.0.0/8", "::1/128"]
+    gateway: { prefix: "/eco", url: "https://${place.upstreamHost}:${place.securePort}" }
+    tls: { caFile: "${place.caFile}" }
+rules: [{ clients: [bench], destinations: [upstream] }]
+limits: { tunnels: 20000, tunnelsPerClient: 20000, connections: 30000, connectionsPerClient: 30000 }
+timeouts: { drainDelay: "0s", drain: "2s" }
+`,
+      );
+      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file] };
+    },
+  };
+}

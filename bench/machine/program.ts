@@ -1,0 +1,80 @@
+/** A contender's process: started, waited for until it answers, watched, stopped. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pin } from './cores.ts';
+import { usageOf } from './processes.ts';
+
+const READY_WITHIN_MS = 20_000;
+const STOP_WITHIN_MS = 3_000;
+
+export interface Program {
+  /** From the start of the process to the first byte of an answer. */
+  readonly startMs: number;
+  /** User and system time so far, of all threads and child processes. */
+  cpuSeconds(): number;
+  rssBytes(): number;
+  /** SIGTERM, and SIGKILL after 3 s. Resolves when it has ended. */
+  stop(): Promise<void>;
+}
+
+export interface Launch {
+  readonly command: string;
+  readonly args: readonly string[];
+}
+
+/**
+ * Starts a program with `directory` as its working directory and its standard
+ * output, the access log of some, in `stdout.log` there. Rejects with what it
+ * wrote if it does not answer within 20 s.
+ */
+export async function startProgram(launch: Launch, directory: string, port: number): Promise<Program> {
+  const output = openSync(join(directory, 'stdout.log'), 'a');
+  const errors = openSync(join(directory, 'errors.log'), 'a');
+  const started = performance.now();
+  const child = spawn(...pin('contender', launch.command, launch.args), { cwd: directory, stdio: ['ignore', output, errors] });
+  closeSync(output);
+  closeSync(errors);
+  const ended = once(child, 'exit');
+  const { pid } = child;
+  if (pid === undefined) {
+    await ended;
+    throw new Error(`${launch.command} could not be started`);
+  }
+  const stop = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGTERM');
+      const patience = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
+      await ended;
+      clearTimeout(patience);
+    }
+  };
+  while (!(await answers(port))) {
+    if (child.exitCode === null && performance.now() - started < READY_WITHIN_MS) await delay(2);
+    else {
+      await stop();
+      throw new Error(`${launch.command} ${launch.args.join(' ')} does not answer: ${['errors.log', 'stdout.log'].map((name) => readFileSync(join(directory, name), 'utf8')).join(' ').trim()}`);
+    }
+  }
+  const startMs = performance.now() - started;
+  return { startMs, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, stop };
+}
+
+/** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */
+async function answers(port: number): Promise<boolean> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.setTimeout(1_000, () => socket.destroy());
+  socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+  try {
+    await once(socket, 'data');
+    return true;
+  } catch {
+    // Refused: it does not listen yet.
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}

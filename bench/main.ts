@@ -1,0 +1,86 @@
+/**
+ * Measures eco-egress beside other proxies, on this machine: npm run bench
+ * Starts each contender on loopback, drives the same work through it, prints
+ * the table, and keeps the results in bench/results. Options: --help
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { compare, type Comparison, type Means } from './compare.ts';
+import type { Contender } from './contenders/contender.ts';
+import { CONTENDERS } from './contenders/list.ts';
+import { buildLoad } from './load/build.ts';
+import { startUpstream } from './load/upstream.ts';
+import { choose, parseOptions, USAGE, type Options } from './options.ts';
+import { profileWorks } from './profile.ts';
+import { formatReport, replaceMeasured } from './report/report.ts';
+import { describe, loadResults, saveResults, type Results } from './report/results.ts';
+import { WORKS, type Work } from './works.ts';
+
+const PAGE = join(import.meta.dirname, '../docs/performance.md');
+
+try {
+  await run(parseOptions(process.argv.slice(2)));
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}
+
+async function run(options: Options): Promise<void> {
+  if (options.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  const works = choose(WORKS, options.only, 'work').filter(({ long, name }) => !long || options.long || options.only.includes(name));
+  if (options.from.length > 0) report(loadResults(options.from), options);
+  else if (options.profile) await withMeans(options, async (means) => { process.stdout.write(await profileWorks(works, means)); });
+  else await withMeans(options, (means) => measure(works, options, means));
+}
+
+async function measure(works: readonly Work[], options: Options, means: Means): Promise<void> {
+  const chosen = choose(CONTENDERS, options.contenders, 'contender');
+  installNpmPeers(chosen);
+  const contenders = chosen.filter((contender) => {
+    const there = contender.version() !== null;
+    if (!there) process.stderr.write(`${contender.name} is not installed and left out: see bench/install-peers.sh\n`);
+    return there;
+  });
+  const description = describe(contenders, { ...options, when: new Date() });
+  const comparisons: Comparison[] = [];
+  for (const work of works) comparisons.push(...(await compare(work, work.oursOnly ? contenders.filter(({ name }) => name === 'ours') : contenders, means)));
+  const results: Results = { ...description, comparisons };
+  const file = saveResults(results, options.out ?? join(import.meta.dirname, 'results'));
+  report(results, options);
+  process.stderr.write(`\nResults: ${file}\n`);
+}
+
+function report(results: Results, { writeDocs }: Options): void {
+  const text = formatReport(results);
+  process.stdout.write(`${text}\n`);
+  if (writeDocs) writeFileSync(PAGE, replaceMeasured(readFileSync(PAGE, 'utf8'), text));
+}
+
+/** With a directory, the load generator and an upstream, for as long as `use` runs. */
+async function withMeans({ runs, scale }: Options, use: (means: Means) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'eco-egress-bench-'));
+  try {
+    const built = buildLoad(directory);
+    const upstream = await startUpstream(built.upstream, directory);
+    try {
+      await use({ built, upstream, directory, runs, scale, say: (text) => process.stderr.write(`${text}\n`) });
+    } finally {
+      await upstream.close();
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Those from npm have a package.json of their own: nobody who only uses eco-egress installs them. */
+function installNpmPeers(chosen: readonly Contender[]): void {
+  if (!chosen.some(({ fromNpm }) => fromNpm) || existsSync(join(import.meta.dirname, 'node_modules'))) return;
+  process.stderr.write('Installing the contenders from npm in bench/\n');
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: import.meta.dirname, stdio: ['ignore', 2, 2] });
+  if (status !== 0) throw new Error('npm ci in bench/ failed: run it there, or leave them out with --contenders ours,squid,tinyproxy,haproxy,nginx');
+}

@@ -1,0 +1,41 @@
+/** The whole report, for the terminal and for docs/performance.md. */
+import { CONTENDERS } from '../contenders/list.ts';
+import { WORKS } from '../works.ts';
+import type { Results } from './results.ts';
+import { summarise } from './statistics.ts';
+import { formatCosts, formatSpeeds, formatTargets } from './table.ts';
+import { judge } from './targets.ts';
+
+const BEGIN = '<!-- measured: written by npm run bench -- --write-docs -->';
+const END = '<!-- /measured -->';
+
+export function formatReport(results: Results): string {
+  const summaries = summarise(results.comparisons);
+  const measured = new Set(results.comparisons.map(({ contender }) => contender));
+  const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
+  const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
+  return [
+    describeRun(results),
+    `Medians, with their ratio to ours: above 1 costs more than ours. CPU is of the proxy's process, all its threads and children. haproxy and nginx pass tunnels on as bytes (L4): no CONNECT, no name, no choice of destination.`,
+    formatCosts(WORKS, contenders, summaries),
+    'Targets:',
+    formatTargets(WORKS, judge(summaries)),
+    `Speed of one process, and what it adds to a request that goes to the upstream directly. Spread is (largest - smallest) / median of the cost:`,
+    formatSpeeds(WORKS, contenders, summaries),
+    ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
+  ].join('\n\n');
+}
+
+/** The page with a new report between its markers. Throws if they are not there. */
+export function replaceMeasured(page: string, report: string): string {
+  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+  if (begin === -1 || end < begin) throw new Error(`The page has no lines ${BEGIN} and ${END}`);
+  return `${page.slice(0, begin)}${BEGIN}\n\n${report}\n\n${page.slice(end)}`;
+}
+
+function describeRun({ when, machine, versions, runs, scale }: Results): string {
+  const names = Object.entries(versions).map(([name, version]) => `${name} ${version.replace(/^v/, '')}`);
+  const quick = scale < 1 ? ` Only ${scale * 100} % of the operations: a glance, no result.` : '';
+  const noise = machine.loadBefore > 0.5 ? ` The machine was not idle before (load ${machine.loadBefore.toFixed(1)}).` : '';
+  return `${when.slice(0, 10)}, ${machine.cpu}, ${machine.cores} cores, ${machine.kernel}, ${runs} interleaved runs of each.${quick}${noise} ${names.join(', ')}.`;
+}

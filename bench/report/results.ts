@@ -1,0 +1,49 @@
+/** Results as files: what was measured, of which versions, on what machine. No host names and no paths, so that they can be published. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'node:os';
+import { join } from 'node:path';
+import type { Comparison } from '../compare.ts';
+import type { Contender } from '../contenders/contender.ts';
+
+export interface Results {
+  /** ISO 8601. */
+  readonly when: string;
+  readonly machine: { readonly cpu: string; readonly cores: number; readonly memoryGiB: number; readonly kernel: string; readonly loadBefore: number };
+  readonly versions: Readonly<Record<string, string>>;
+  readonly runs: number;
+  readonly scale: number;
+  readonly comparisons: readonly Comparison[];
+}
+
+export function describe(contenders: readonly Contender[], { runs, scale, when }: { runs: number; scale: number; when: Date }): Omit<Results, 'comparisons'> {
+  const versions = contenders.flatMap((contender) => {
+    const version = contender.version();
+    return version === null ? [] : [[contender.name, version]];
+  });
+  return {
+    when: when.toISOString(),
+    machine: { cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism(), memoryGiB: Math.round(totalmem() / 2 ** 30), kernel: `${type()} ${release()}`, loadBefore: loadavg()[0] ?? NaN },
+    versions: { node: process.version, ...(Object.fromEntries(versions) as Record<string, string>) },
+    runs,
+    scale,
+  };
+}
+
+/** Writes into `directory`, under the time of the run, and returns the file. */
+export function saveResults(results: Results, directory: string): string {
+  mkdirSync(directory, { recursive: true });
+  const file = join(directory, `${results.when.slice(0, 19).replaceAll(':', '-')}Z.json`);
+  writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);
+  return file;
+}
+
+/** Later files replace what earlier ones say of the same work; all must be of one machine, since figures of two cannot be compared. */
+export function loadResults(files: readonly string[]): Results {
+  const all = files.map((file) => JSON.parse(readFileSync(file, 'utf8')) as Results);
+  return all.reduce((earlier, later) => {
+    const [a, b] = [earlier, later].map(({ machine: { cpu, cores, kernel } }) => `${cpu}, ${cores} cores, ${kernel}`);
+    if (a !== b) throw new Error(`Results of two machines cannot be put together: ${a} and ${b}`);
+    const works = new Set(later.comparisons.map(({ work }) => work));
+    return { ...later, versions: { ...earlier.versions, ...later.versions }, comparisons: [...earlier.comparisons.filter(({ work }) => !works.has(work)), ...later.comparisons] };
+  });
+}

@@ -1,0 +1,63 @@
+/** Medians and ratios of samples. */
+import type { Comparison } from '../compare.ts';
+import type { Sample } from '../stage.ts';
+
+type Figure = keyof Sample;
+
+/** NaN of nothing; the mean of the middle two of an even number. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
+}
+
+/** How far the runs lie apart: (largest - smallest) / median. NaN of fewer than two. */
+export function spread(values: readonly number[]): number {
+  return values.length < 2 ? NaN : (Math.max(...values) - Math.min(...values)) / median(values);
+}
+
+export interface Summary {
+  readonly runs: number;
+  readonly cost: number;
+  readonly spread: number;
+  readonly rate: number;
+  /** Added by the proxy, in microseconds: less than direct is possible where the machine is noisy. */
+  readonly addedP50: number;
+  readonly addedP99: number;
+  readonly rssBytes: number;
+  readonly failure: string | null;
+}
+
+/** All results, to be asked by work and contender. */
+export interface Summaries {
+  of(work: string, contender: string): Summary | null;
+}
+
+export function summarise(comparisons: readonly Comparison[]): Summaries {
+  const find = (work: string, contender: string): Comparison | undefined => comparisons.find((one) => one.work === work && one.contender === contender);
+  return {
+    of: (work, contender) => {
+      const comparison = find(work, contender);
+      if (comparison === undefined) return null;
+      const { samples, failure = null } = comparison;
+      const direct = find(work, 'direct')?.samples ?? [];
+      const added = (figure: 'p50' | 'p99'): number => median(valuesOf(samples, figure)) - median(valuesOf(direct, figure));
+      const costs = valuesOf(samples, 'cost');
+      return {
+        runs: samples.length,
+        cost: median(costs),
+        spread: spread(costs),
+        rate: median(valuesOf(samples, 'rate')),
+        addedP50: added('p50'),
+        addedP99: added('p99'),
+        rssBytes: median(valuesOf(samples, 'rssBytes')),
+        failure,
+      };
+    },
+  };
+}
+
+function valuesOf(samples: readonly Sample[], figure: Figure): number[] {
+  return samples.flatMap((sample) => sample[figure] ?? []);
+}

@@ -1,0 +1,30 @@
+/** A contender at work: what a work may do with it, and what it brings back. */
+import type { Load, Seen } from './load/drive.ts';
+import type { Program } from './machine/program.ts';
+
+/** What one run of a work measured. */
+export interface Sample {
+  /** The figure that the work is about, in its unit; null where there is no proxy to measure. */
+  readonly cost: number | null;
+  /** Operations, or MiB, a second. */
+  readonly rate?: number;
+  /** Latency in microseconds. */
+  readonly p50?: number;
+  readonly p99?: number;
+  /** Resident memory of the contender at the end of the run. */
+  readonly rssBytes?: number;
+}
+
+export interface Stage {
+  /** Null in a run without a proxy, which tells what latency is the upstream's and the load's. */
+  readonly program: Program | null;
+  /** A part of the full number of operations, at least 1. */
+  count(operations: number): number;
+  drive(load: Load): Promise<Seen>;
+  /** The same load past the contender, to the upstream. */
+  driveDirect(load: Load): Promise<Seen>;
+  hold(tunnels: number): Promise<{ close(): Promise<void> }>;
+  /** TLS connections the upstream has taken so far. */
+  opened(): Promise<number>;
+}
+

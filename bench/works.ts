@@ -1,0 +1,135 @@
+/** What the contenders do: each work once, as data and a function that runs it. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Way } from './contenders/contender.ts';
+import type { Load, Seen } from './load/drive.ts';
+import type { Program } from './machine/program.ts';
+import type { Sample, Stage } from './stage.ts';
+
+export interface Work {
+  /** For `--only`. */
+  readonly name: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly way: Way;
+  /** Every run in a process of its own; otherwise all runs of the work share one, warmed up. */
+  readonly fresh: boolean;
+  /** Whether a run without a proxy is compared with. */
+  readonly direct: boolean;
+  /** Runs only in a full comparison with `--long`. */
+  readonly long: boolean;
+  /** Only ours has a target here, and the others would take hours. */
+  readonly oursOnly: boolean;
+  run(stage: Stage): Promise<Sample>;
+}
+
+const MIB_PER_GIB = 1024;
+const STREAMS = 4;
+const GATEWAY_GET: Load = { target: '/eco/api/v1/problems?state=open', connections: 16 };
+const PING: Load = { echo: 64, connections: 64 };
+const USUAL = { fresh: false, direct: false, long: false, oursOnly: false };
+/** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
+const SETTLED = 500;
+/** How long idle tunnels are left alone before memory is read. */
+const IDLE_MS = 2_000;
+
+export const WORKS: readonly Work[] = [
+  // Nothing is asked twice: a tunnel for one small request, as clients without keep-alive do.
+  requests('setup', 'tunnel set-up', 'tunnel', 20_000, { each: 1, connections: 16 }),
+  stream('download', 1024),
+  stream('upload', 512),
+  requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
+  { ...USUAL, name: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
+  requests('forward', 'forward GET', 'forward', 40_000, { target: '/api/v1/problems?state=open', connections: 16 }),
+  requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
+  requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
+  { ...USUAL, name: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
+  halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
+  halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
+  { ...USUAL, name: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
+  { ...USUAL, name: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
+];
+
+function requests(name: string, title: string, way: Way, operations: number, load: Load): Work {
+  const run = async (stage: Stage): Promise<Sample> => {
+    const count = stage.count(operations);
+    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, operations: count }));
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, ...latency(seen), ...memory(stage) };
+  };
+  return { ...USUAL, name, title, unit: 'µs CPU', way, direct: true, run };
+}
+
+function stream(mode: 'download' | 'upload', mebibytes: number): Work {
+  const run = async (stage: Stage): Promise<Sample> => {
+    const operations = stage.count(mebibytes);
+    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ mode, operations, connections: STREAMS }));
+    const moved = operations * STREAMS;
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, ...memory(stage) };
+  };
+  return { ...USUAL, name: mode, title: `tunnel ${mode}, ${STREAMS} streams`, unit: 's CPU per GiB', way: 'tunnel', run };
+}
+
+/** Half of what this contender has just carried, sent at even intervals; the same at the upstream itself. */
+function halfLoad(name: string, title: string, way: Way, operations: number, load: Load): Work {
+  const run = async (stage: Stage): Promise<Sample> => {
+    const count = stage.count(operations);
+    const full = await stage.drive({ ...load, operations: count });
+    const rate = count / full.seconds / 2;
+    const paced = await stage.drive({ ...load, operations: count, rate });
+    const direct = await stage.driveDirect({ ...load, operations: count, rate });
+    return { cost: ((paced.p99 ?? NaN) - (direct.p99 ?? NaN)) / 1_000, rate, ...latency(paced) };
+  };
+  return { ...USUAL, name, title, unit: 'ms', way, run };
+}
+
+async function measureIdle(stage: Stage): Promise<Sample> {
+  const program = started(stage);
+  const tunnels = stage.count(3_500);
+  await stage.drive({ operations: SETTLED, connections: 8, each: 1 });
+  const before = program.rssBytes();
+  const held = await stage.hold(tunnels);
+  await delay(IDLE_MS);
+  const after = program.rssBytes();
+  await held.close();
+  return { cost: (after - before) / 1024 / tunnels, rssBytes: after };
+}
+
+async function measureConnections(stage: Stage): Promise<Sample> {
+  const requests = stage.count(10_000);
+  const before = await stage.opened();
+  await stage.drive({ ...GATEWAY_GET, operations: requests, connections: 100, each: 1 });
+  return { cost: (await stage.opened()) - before };
+}
+
+async function measureStartup(stage: Stage): Promise<Sample> {
+  const program = started(stage);
+  return Promise.resolve({ cost: program.startMs, rssBytes: program.rssBytes() });
+}
+
+async function measureMemory(stage: Stage): Promise<Sample> {
+  const program = started(stage);
+  const tenth = stage.count(100_000);
+  await stage.drive({ ...GATEWAY_GET, operations: tenth });
+  const early = program.rssBytes();
+  await stage.drive({ ...GATEWAY_GET, operations: 9 * tenth });
+  const late = program.rssBytes();
+  return { cost: (late / early - 1) * 100, rssBytes: late };
+}
+
+async function measure(stage: Stage, act: () => Promise<Seen>): Promise<{ seen: Seen; cpuSeconds: number | null }> {
+  const before = stage.program?.cpuSeconds() ?? 0;
+  const seen = await act();
+  return { seen, cpuSeconds: stage.program === null ? null : stage.program.cpuSeconds() - before };
+}
+
+function latency({ p50, p99 }: Seen): Pick<Sample, 'p50' | 'p99'> {
+  return { ...(p50 !== undefined && { p50 }), ...(p99 !== undefined && { p99 }) };
+}
+
+function memory({ program }: Stage): Pick<Sample, 'rssBytes'> {
+  return program === null ? {} : { rssBytes: program.rssBytes() };
+}
+
+function started({ program }: Stage): Program {
+  if (program === null) throw new Error('this work is about the process');
+  return program;
+}
