@@ -189,6 +189,11 @@ export class Egress {
     return surveyAddresses(this.#guard(destination), await this.dialler.resolve(host, signal), port);
   }
 
+  /** The hop that we dial ourselves, and who judges its addresses; null: the way is direct. */
+  nearestHop(destination: DestinationConfig): HopStep | null {
+    return this.#guard(destination).way.via[0] ?? null;
+  }
+
   /**
    * The pool of connections for a permitted exchange: one for each destination
    * and origin, whatever the form. Where a PROXY header names the client, one

@@ -27,6 +27,10 @@ export interface Permit {
   readonly until: string | null;
   /** Null: public addresses only. */
   readonly addresses: readonly string[] | null;
+  /** Hops on the way, nearest to us first. */
+  readonly via: readonly string[];
+  /** With hops: who resolves the hosts. */
+  readonly resolve: 'here' | 'parent';
   /** Version of the header by which the destination is told the client; null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
@@ -56,7 +60,7 @@ export function listPermits(config: Config): Permit[] {
 }
 
 function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
-  const { gateway, name, hosts, ports, addresses, proxyProtocol } = destination;
+  const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   return {
     client: client.name,
@@ -75,6 +79,8 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     from: iso(rule.from),
     until: iso(rule.until),
     addresses,
+    via: via.map((hop) => hop.name),
+    resolve,
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
   };
@@ -108,7 +114,7 @@ export function permitTable(permits: readonly Permit[], stream: NodeJS.WritableS
       forms.join('\n'),
       permit.methods?.join('\n') ?? 'any',
       paths?.join('\n') ?? 'any',
-      permit.addresses?.join('\n') ?? 'public\naddresses',
+      addressLines(permit).join('\n'),
       ...(timed ? [whenLines(permit).join('\n')] : []),
     ]);
   }
@@ -122,6 +128,12 @@ function originLines({ clientAddresses, clientUsers, clientTokenSubjects, client
     ...(clientTokenSubjects === null ? [] : ['with token of', ...clientTokenSubjects]),
     ...(clientCertificates === null ? [] : ['with certificate', ...clientCertificates]),
   ];
+}
+
+function addressLines({ addresses, via, resolve }: Permit): string[] {
+  const judged = addresses ?? ['public', 'addresses'];
+  if (via.length === 0) return [...judged];
+  return [...(resolve === 'parent' ? ['what the', 'parent finds'] : judged), 'by way of', ...via];
 }
 
 function whenLines({ from, until }: Permit): string[] {

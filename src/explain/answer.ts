@@ -38,8 +38,24 @@ export interface ExplainAnswer {
   readonly rules: readonly ExplainedRule[];
   /** Null where the name was not looked up: not wanted, or it would not come to that. */
   readonly addresses: readonly JudgedAddress[] | null;
+  /** Parents on the way, nearest to us first; empty: none, or it would not come to that. */
+  readonly way: readonly ExplainedHop[];
   /** What was assumed, and what this answer cannot know. */
   readonly notes: readonly string[];
+}
+
+export interface ExplainedHop {
+  readonly hop: string;
+  readonly parents: readonly ExplainedParent[];
+}
+
+export interface ExplainedParent {
+  /** `http://gw-a.example:3128`. */
+  readonly url: string;
+  /** Null where it was not looked up here: not wanted, failed, or the hop before does that. */
+  readonly addresses: readonly JudgedAddress[] | null;
+  /** Why the look-up failed; null where it did not. */
+  readonly detail: string | null;
 }
 
 /** As it was asked, less what could be secret. */

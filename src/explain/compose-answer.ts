@@ -7,7 +7,8 @@ import type { Policy } from '../policy/compile.ts';
 import type { ExplainedChange, ExplainedClient, Explanation } from '../policy/explanation.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../target/host.ts';
-import type { Asked, ExplainAnswer, JudgedAddress } from './answer.ts';
+import type { Asked, ExplainAnswer, ExplainedHop, JudgedAddress } from './answer.ts';
+import { findBlockage, type SurveyedHop } from './survey-way.ts';
 
 /** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
@@ -20,6 +21,8 @@ export interface Circumstances {
   readonly meant: string | null;
   readonly listeners: readonly ListenerConfig[];
   readonly resolve: boolean;
+  /** Parents on the way; empty: none. */
+  readonly way: readonly SurveyedHop[];
 }
 
 /** Entries of a list in an answer, whatever the size of policy and DNS answer. */
@@ -49,6 +52,7 @@ export function composeRefusal(fault: Fault, { policy, asked, peer, notes }: Pic
     destinations: [],
     rules: [],
     addresses: null,
+    way: [],
     notes,
   };
 }
@@ -59,7 +63,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
   const { policy, asked } = circumstances;
   const clients = closeClients(explanation.clients);
   return {
-    ...conclude(explanation, survey),
+    ...conclude(explanation, survey, circumstances.way),
     report: explanation.report,
     mode: policy.mode,
     policyHash: policy.hash,
@@ -74,6 +78,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
     destinations: explanation.destinations,
     rules: explanation.rules,
     addresses: survey === null || survey instanceof Fault ? null : survey.slice(0, MOST_ADDRESSES).map(judged),
+    way: circumstances.way.map(explainHop),
     notes: [...circumstances.notes, ...remarks(explanation, survey, circumstances)],
   };
 }
@@ -81,11 +86,13 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
 type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'remedy' | 'change'>;
 
 /** The policy's word, unless it lets pass what the addresses then stop. */
-function conclude({ verdict, change }: Explanation, survey: Survey | null): Conclusion {
+function conclude({ verdict, change }: Explanation, survey: Survey | null, way: readonly SurveyedHop[]): Conclusion {
   if (verdict.verdict === 'deny') return { verdict: 'deny', ...reasonOf(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...reasonOf(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
   if (stopped !== null) return stopped;
+  const blockage = findBlockage(way);
+  if (blockage !== null) return { verdict: verdict.verdict, ...reasonOf(blockage), change: null };
   if (verdict.verdict === 'report') {
     const { code, detail, remedy } = verdict.would;
     return { verdict: 'report', code, status: null, why: detail, remedy, change };
@@ -121,6 +128,21 @@ function judged({ address, refusal, reported }: SurveyedAddress): JudgedAddress 
   };
 }
 
+function explainHop({ name, parents }: SurveyedHop): ExplainedHop {
+  return {
+    hop: name,
+    parents: parents.map(({ url, found }) => {
+      const failed = found instanceof Fault;
+      return { url, addresses: failed || found === null ? null : found.slice(0, MOST_ADDRESSES).map(judged), detail: failed ? found.message : null };
+    }),
+  };
+}
+
+/** Whether a parent resolves the names of the destination. */
+export function isParents(destination: DestinationConfig | null): boolean {
+  return destination !== null && destination.via.length > 0 && destination.resolve === 'parent';
+}
+
 function proposeAddress(destination: DestinationConfig | null, address: string, code: Fault['code']): ExplainedChange | null {
   const known = classifyAddress(address);
   if (destination === null || known === null || code !== 'address-not-allowed' || !PROPOSABLE.has(known.class)) return null;
@@ -146,7 +168,8 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   }
   if (ask.form === 'sni') notes.push(`A ClientHello names no port; ${ask.port} is the one that the policy means.`);
   if (verdict.verdict === 'deny') return notes;
-  if (!resolve) notes.push('The name was not looked up, so its addresses are not judged.');
+  if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not judged here.');
+  else if (!resolve) notes.push('The name was not looked up, so its addresses are not judged.');
   if (Array.isArray(survey)) {
     const refused = survey.filter(({ refusal }) => refusal !== null).length;
     if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses are never dialled.`);

@@ -16,8 +16,9 @@ import { formatAuthority, parseHost } from '../target/host.ts';
 import { show, showTarget } from '../target/quote.ts';
 import type { Asked, ExplainAnswer } from './answer.ts';
 import { assumePeer, type AssumedClient, type AssumedPeer } from './assume-peer.ts';
-import { type Circumstances, composeAnswer, composeRefusal, type Survey } from './compose-answer.ts';
+import { type Circumstances, composeAnswer, composeRefusal, isParents, type Survey } from './compose-answer.ts';
 import { readTarget, type Wanted, type WrittenRequest } from './read-target.ts';
+import { surveyWay } from './survey-way.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
 
 /** TLS is none, and stands for raw TLS. */
@@ -105,8 +106,11 @@ export class Explainer {
     const { egress, config } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);
-    const survey = resolve && explanation.verdict.verdict !== 'deny' ? await this.#survey(explanation.verdict.destination ?? ANONYMOUS, ask) : null;
-    const circumstances: Circumstances = { policy, asked, notes, meant, listeners: listenersOf(config()), resolve };
+    const permitted = explanation.verdict.verdict !== 'deny';
+    const destination = explanation.verdict.destination ?? ANONYMOUS;
+    const survey = permitted && resolve && !isParents(destination) ? await this.#survey(destination, ask) : null;
+    const way = permitted ? await surveyWay(egress, destination, resolve) : [];
+    const circumstances: Circumstances = { policy, asked, notes, meant, listeners: listenersOf(config()), resolve, way };
     return composeAnswer(explanation, survey, circumstances);
   }
 

@@ -1,6 +1,6 @@
 /** An answer for people: one line for each thing that was looked at, and what to write to get another one. */
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
-import type { ExplainAnswer, JudgedAddress } from './answer.ts';
+import type { ExplainAnswer, ExplainedHop, JudgedAddress } from './answer.ts';
 
 const LABEL = 14;
 const MARK = { allow: '✓', report: '!', deny: '✗' } as const;
@@ -17,6 +17,7 @@ export function formatAnswer(answer: ExplainAnswer): string {
   add('destination', destinationLines(answer));
   add('rule', answer.rules.map(({ rule, applies, detail }) => `${applies ? '✓' : '✗'} ${rule}  ${detail}`));
   add('addresses', addressLines(answer.addresses ?? []));
+  add('by way of', answer.way.flatMap(wayLines));
   add('verdict', verdictLines(answer));
   if (report !== null) add('report mode', [report]);
   if (change !== null) add('to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
@@ -59,6 +60,10 @@ function addressLines(addresses: readonly JudgedAddress[]): string[] {
     `${MARK[verdict]} ${address.padEnd(width)}  ${[kind ?? 'no plain address', via === null ? '' : `through ${via}`, reference ?? ''].filter((part) => part !== '').join(', ')}`,
     ...(detail === null ? [] : [`  ${detail}`]),
   ]);
+}
+
+function wayLines({ hop, parents }: ExplainedHop): string[] {
+  return parents.flatMap(({ url, addresses, detail }) => [`${hop}  ${url}`, ...addressLines(addresses ?? []).map((line) => `  ${line}`), ...(detail === null ? [] : [`  ✗ ${detail}`])]);
 }
 
 function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {

@@ -52,6 +52,24 @@ t.test('a valid file is shown as what it permits', async (t) => {
   t.notMatch(out, /warning/);
 });
 
+t.test('parents on the way', async (t) => {
+  const text = `version: 1
+clients: { pods: { addresses: 10.8.0.0/14 } }
+destinations:
+  near: { hosts: near.example, ports: 443, addresses: 10.40.0.0/16, via: [edge, core] }
+  far: { hosts: far.example, ports: 443, via: edge, resolve: parent }
+rules: [{ clients: pods, destinations: [near, far] }]
+hops: { edge: { url: "http://edge.example:3128" }, core: { url: "socks5://core.example" } }
+`;
+  const { exitCode, out } = await check(t, text);
+  t.equal(exitCode, 0);
+  t.strictSame(rowsOf(out).slice(1).map((row) => row.at(-1)), [
+    ['10.40.0.0/16', 'by way of', 'edge', 'core'],
+    ['what the', 'parent finds', 'by way of', 'edge'],
+  ]);
+  t.match(JSON.parse((await check(t, text, true)).out), { permits: [{ via: ['edge', 'core'], resolve: 'here' }, { via: ['edge'], resolve: 'parent' }] });
+});
+
 t.test('who has to show what, limits of rules, and report mode', async (t) => {
   const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
   const { exitCode, out } = await check(

@@ -29,6 +29,7 @@ const ALLOWED: ExplainAnswer = {
     { address: '192.0.43.8', class: 'public', via: null, reference: null, verdict: 'allow', code: null, detail: null, remedy: null },
     { address: '64:ff9b::a00:1', class: 'private', via: 'nat64', reference: 'RFC 1918', verdict: 'deny', code: 'address-not-allowed', detail: 'no', remedy: null },
   ],
+  way: [],
   notes: ['One thing.', 'Another.'],
 };
 
