@@ -5,6 +5,7 @@
  */
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
+import { Pace } from './pace.ts';
 import { type ConnectionOptions, PooledConnection } from './pooled-connection.ts';
 import { type Waiter, WaitingLine } from './waiting-line.ts';
 
@@ -21,8 +22,8 @@ export interface PoolOptions extends ConnectionOptions {
   readonly onChange: (active: number, idle: number) => void;
 }
 
-/** So many connections are opened as soon as somebody waits; more only for who has lost patience (waiting-line.ts). */
-const EAGER = 8;
+/** So many connections are opened as soon as somebody waits; more only for who has lost patience (pace.ts). */
+const EAGER = 16;
 /** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
 
@@ -32,6 +33,7 @@ export class UpstreamPool {
   readonly #active = new Set<PooledConnection>();
   readonly #opening = new Set<AbortController>();
   readonly #waiting: WaitingLine;
+  readonly #pace = new Pace();
   /** No dial before this, monotonic ms. */
   #pausedUntil = 0;
   #retired = false;
@@ -71,6 +73,7 @@ export class UpstreamPool {
         continue;
       }
       connection.wake();
+      connection.activeSince = performance.now();
       this.#active.add(connection);
       this.#options.onChange(1, -1);
       return connection;
@@ -109,6 +112,9 @@ export class UpstreamPool {
   /** The exchange on this connection has ended. Call once the parser is done with it, not from inside its callbacks. */
   release(connection: PooledConnection): void {
     if (!this.#active.delete(connection)) return;
+    const now = performance.now();
+    this.#pace.note(now - connection.activeSince);
+    connection.activeSince = now;
     if (this.#closed || !connection.usable) {
       this.#options.onChange(-1, 0);
       this.#destroy(connection);
@@ -169,7 +175,7 @@ export class UpstreamPool {
   /** Never more dials than there are waiters; a full line is no reason to be patient. */
   #growForWaiting(): void {
     while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && performance.now() >= this.#pausedUntil) {
-      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || this.#waiting.isImpatient(this.#opening.size);
+      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || this.#waiting.isImpatient(this.#opening.size, this.#pace.patience);
       if (!pressed) return;
       this.#grow();
     }

@@ -30,6 +30,8 @@ export class PooledConnection {
   readonly dialled: Dialled;
   /** Exchanges carried before the present one. */
   uses = 0;
+  /** When the present exchange got it, monotonic ms. */
+  activeSince = performance.now();
   /** It lay idle before its first use, and may have grown old in that time. */
   hasRested = false;
   /** The socket's own first error: undici reports a TLS alert as a mere close. */

@@ -1,9 +1,7 @@
 /**
- * Exchanges that wait for a pooled connection: first come, first served, each
- * with a limit to its patience. A connection that is about to be free costs
- * less than a new one, which holds a NAT port for minutes; so a dial is worth
- * it only for who has waited a while. Time in which the proxy itself had no
- * CPU to spare does not count: another connection would not be served sooner.
+ * Exchanges that wait for a pooled connection: first come, first served. How
+ * long each has waited is counted without the time in which the proxy itself
+ * had no CPU to spare: another connection would not have been served sooner.
  */
 import type { Fault } from '../errors.ts';
 import type { PooledConnection } from './pooled-connection.ts';
@@ -34,8 +32,6 @@ export interface WaitingLineOptions {
 }
 
 const TICK_MS = 10;
-/** So many ticks are 50 ms: about what a TCP and TLS handshake across a continent takes. */
-const PATIENCE = 5;
 /** Above this share of its time at work, the event loop has none to spare. */
 const BUSY = 0.8;
 
@@ -78,10 +74,10 @@ export class WaitingLine {
     return this.#take(used && this.#fresh > 0 ? this.#places.findIndex(({ fresh }) => !fresh) : 0);
   }
 
-  /** Whether more have lost their patience than these dials are for. */
-  isImpatient(dials: number): boolean {
+  /** Whether more have waited for `patience` ms than these dials are for. */
+  isImpatient(dials: number, patience: number): boolean {
     const place = this.#places[dials];
-    return this.#fresh > dials || (place !== undefined && this.#ticks - place.ticks >= PATIENCE);
+    return this.#fresh > dials || (place !== undefined && (this.#ticks - place.ticks) * TICK_MS >= patience);
   }
 
   #take(at: number): Waiter | null {

@@ -1,0 +1,48 @@
+/**
+ * How quickly the exchanges of a pool go, and so how long one should wait for
+ * a connection before another is opened (docs/port-economy.md).
+ *
+ * Many wait at once for one of two reasons. The answers take their time, on
+ * the way or at the upstream: then more connections carry more. Or somebody is
+ * short of CPU, here or there: then more connections only share what there is.
+ * The quickest of the latest exchanges tells them apart: the way takes its
+ * time from every exchange, and want of CPU does not.
+ */
+
+/** Where every exchange takes so long, it is the way that does, ms. */
+const FAR_MS = 10;
+/** To wait where it is far: what a new connection takes there itself. */
+const PATIENCE_FAR_MS = 50;
+/** To wait elsewhere: so many exchanges' time. With fewer waiting for each connection, none is opened. */
+const PATIENCE_NEAR = 8;
+const MAX_PATIENCE_MS = 1000;
+/** Exchanges that have to be seen first: those of the beginning share the CPU with handshakes. */
+const ENOUGH = 64;
+/** The quickest is the quickest of at least so many, and of at most twice as many. */
+const EPOCH = 256;
+/** Weight of the latest exchange in the mean. */
+const WEIGHT = 1 / 32;
+
+export class Pace {
+  #count = 0;
+  #mean = 0;
+  #quickest = Infinity;
+  #quickestBefore = Infinity;
+
+  /** An exchange has held its connection so long, ms. */
+  note(ms: number): void {
+    this.#mean = this.#count === 0 ? ms : this.#mean + (ms - this.#mean) * WEIGHT;
+    this.#quickest = Math.min(this.#quickest, ms);
+    this.#count += 1;
+    if (this.#count % EPOCH !== 0) return;
+    this.#quickestBefore = this.#quickest;
+    this.#quickest = Infinity;
+  }
+
+  /** How long to wait for a connection to come free, ms. */
+  get patience(): number {
+    if (this.#count < ENOUGH) return MAX_PATIENCE_MS;
+    if (Math.min(this.#quickest, this.#quickestBefore) >= FAR_MS) return PATIENCE_FAR_MS;
+    return Math.min(MAX_PATIENCE_MS, Math.max(PATIENCE_FAR_MS, PATIENCE_NEAR * this.#mean));
+  }
+}
