@@ -26,7 +26,7 @@ export const MAY_IMPORT = {
   'build-parts': ['config/config', 'dial/', 'errors', 'identity/authenticator', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
-  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'relay/pools', 'target/', 'telemetry/'],
+  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/pool', 'relay/pool-terms', 'relay/pools', 'target/', 'telemetry/'],
   service: ['admin/', 'build-parts', 'config/', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'target/', 'telemetry/', 'version'],
   'manifests/': ['config/config', 'policy/host-table', 'policy/special-ranges', 'policy/tls-port', 'target/'],
   'demo/': ['config/', 'dial/lookup', 'service'],

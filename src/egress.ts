@@ -16,6 +16,7 @@ import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
 import { createHopGuard } from './policy/hop-guard.ts';
 import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
+import { longestDial, poolTerms } from './relay/pool-terms.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { UpstreamPools } from './relay/pools.ts';
 import { formatAuthority } from './target/host.ts';
@@ -235,7 +236,7 @@ export class Egress {
       origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
       size: limits.upstreamConnections,
       queue: limits.upstreamQueue,
-      queueTimeout: timeouts.resolve + timeouts.connect + timeouts.tls,
+      queueTimeout: longestDial(destination, this.#options.config),
       keepAlive: timeouts.upstreamKeepAlive,
       responseHeaders: timeouts.responseHeaders,
       body: timeouts.body,
@@ -286,10 +287,4 @@ export class Egress {
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {
   return proxyProtocol === 'off' ? {} : { proxied: { version: proxyProtocol, address, port } };
-}
-
-/** What the connections of a pool depend on. Methods and paths do not belong here: they are decided for each request. */
-function poolTerms({ hosts, ports, addresses, tls, report, via, resolve, proxyProtocol }: DestinationConfig, { limits, timeouts }: EgressTerms['config']): unknown {
-  const { upstreamConnections, upstreamQueue, headerBytes } = limits;
-  return [hosts, ports, addresses, tls, report, via, resolve, proxyProtocol, upstreamConnections, upstreamQueue, headerBytes, timeouts];
 }
