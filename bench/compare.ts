@@ -55,7 +55,7 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
       const stage = await openStage(entry, means);
       kept.set(entry, stage);
       // The first run warms up: code is compiled, connections are open, and its result is thrown away.
-      await work.run(stage);
+      await runOn(stage, work);
     });
   }
   for (let run = 1; run <= means.runs; run += 1) {
@@ -64,7 +64,7 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
       await attempt(entry, async () => {
         const stage = kept.get(entry) ?? (await openStage(entry, means));
         try {
-          entry.result.samples.push(await work.run(stage));
+          entry.result.samples.push(await runOn(stage, work));
         } finally {
           if (work.fresh) await stage.program?.stop();
         }
@@ -80,6 +80,15 @@ async function attempt(entry: Entry, act: () => Promise<void>): Promise<void> {
     await act();
   } catch (error) {
     entry.result.failure = error instanceof Error ? error.message : String(error);
+  }
+}
+
+async function runOn(stage: Stage, work: Work): Promise<Sample> {
+  try {
+    return await work.run(stage);
+  } catch (error) {
+    const complaints = stage.program?.complaints() ?? '';
+    throw new Error(`${error instanceof Error ? error.message : String(error)}${complaints === '' ? '' : `; the proxy: ${complaints}`}`, { cause: error });
   }
 }
 

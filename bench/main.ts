@@ -19,6 +19,7 @@ import { describe, loadResults, saveResults, type Results } from './report/resul
 import { WORKS, type Work } from './works.ts';
 
 const PAGE = join(import.meta.dirname, '../docs/performance.md');
+const RESULTS = join(import.meta.dirname, 'results');
 
 try {
   await run(parseOptions(process.argv.slice(2)));
@@ -50,7 +51,7 @@ async function measure(works: readonly Work[], options: Options, means: Means): 
   const comparisons: Comparison[] = [];
   for (const work of works) comparisons.push(...(await compare(work, work.oursOnly ? contenders.filter(({ name }) => name === 'ours') : contenders, means)));
   const results: Results = { ...description, comparisons };
-  const file = saveResults(results, options.out ?? join(import.meta.dirname, 'results'));
+  const file = saveResults(results, options.out ?? RESULTS);
   report(results, options);
   process.stderr.write(`\nResults: ${file}\n`);
 }
@@ -58,7 +59,10 @@ async function measure(works: readonly Work[], options: Options, means: Means): 
 function report(results: Results, { writeDocs }: Options): void {
   const text = formatReport(results);
   process.stdout.write(`${text}\n`);
-  if (writeDocs) writeFileSync(PAGE, replaceMeasured(readFileSync(PAGE, 'utf8'), text));
+  if (!writeDocs) return;
+  writeFileSync(PAGE, replaceMeasured(readFileSync(PAGE, 'utf8'), text));
+  // What the page says, as figures: kept with it, where other results are not.
+  saveResults(results, RESULTS, 'published.json');
 }
 
 /** With a directory, the load generator and an upstream, for as long as `use` runs. */

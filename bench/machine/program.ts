@@ -17,6 +17,8 @@ export interface Program {
   /** User and system time so far, of all threads and child processes. */
   cpuSeconds(): number;
   rssBytes(): number;
+  /** The end of what it wrote to standard error. */
+  complaints(): string;
   /** SIGTERM, and SIGKILL after 3 s. Resolves when it has ended. */
   stop(): Promise<void>;
 }
@@ -60,7 +62,8 @@ export async function startProgram(launch: Launch, directory: string, port: numb
     }
   }
   const startMs = performance.now() - started;
-  return { startMs, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, stop };
+  const complaints = (): string => readFileSync(join(directory, 'errors.log'), 'utf8').slice(-500);
+  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, stop };
 }
 
 /** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */

@@ -2,6 +2,7 @@
 import { CONTENDERS } from '../contenders/list.ts';
 import { WORKS } from '../works.ts';
 import type { Results } from './results.ts';
+import { formatCapacity } from './capacity.ts';
 import { summarise } from './statistics.ts';
 import { formatCosts, formatSpeeds, formatTargets } from './table.ts';
 import { judge } from './targets.ts';
@@ -20,8 +21,10 @@ export function formatReport(results: Results): string {
     formatCosts(WORKS, contenders, summaries),
     'Targets:',
     formatTargets(WORKS, judge(summaries)),
-    `Speed of one process, and what it adds to a request that goes to the upstream directly. Spread is (largest - smallest) / median of the cost:`,
-    formatSpeeds(WORKS, contenders, summaries),
+    `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
+    formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
+    'What one process carries, on one core at 70 % of its time:',
+    formatCapacity(summaries),
     ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
   ].join('\n\n');
 }

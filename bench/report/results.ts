@@ -29,10 +29,10 @@ export function describe(contenders: readonly Contender[], { runs, scale, when }
   };
 }
 
-/** Writes into `directory`, under the time of the run, and returns the file. */
-export function saveResults(results: Results, directory: string): string {
+/** Writes into `directory`, by default under the time of the run, and returns the file. */
+export function saveResults(results: Results, directory: string, name = `${results.when.slice(0, 19).replaceAll(':', '-')}Z.json`): string {
   mkdirSync(directory, { recursive: true });
-  const file = join(directory, `${results.when.slice(0, 19).replaceAll(':', '-')}Z.json`);
+  const file = join(directory, name);
   writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);
   return file;
 }

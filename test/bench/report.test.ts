@@ -1,0 +1,137 @@
+/** What the benchmark makes of its samples: medians, ratios, targets met and not, tables, pages, profiles. */
+import t from 'tap';
+import type { Comparison } from '../../bench/compare.ts';
+import { coresOf } from '../../bench/machine/cores.ts';
+import { parseStat } from '../../bench/machine/processes.ts';
+import { choose, parseOptions } from '../../bench/options.ts';
+import { formatCapacity } from '../../bench/report/capacity.ts';
+import { heaviest } from '../../bench/report/profile.ts';
+import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
+import { median, spread, summarise } from '../../bench/report/statistics.ts';
+import { formatCosts, formatFigure, formatTargets, renderTable } from '../../bench/report/table.ts';
+import { judge, TARGETS } from '../../bench/report/targets.ts';
+import { WORKS } from '../../bench/works.ts';
+
+const costs = (work: string, contender: string, ...values: number[]): Comparison => ({ work, contender, samples: values.map((cost) => ({ cost, rate: 1e6 / cost, p50: cost * 2, p99: cost * 10 })) });
+
+t.test('medians and spread', async (t) => {
+  t.equal(median([3, 1, 2]), 2);
+  t.equal(median([4, 1, 3, 2]), 2.5);
+  t.equal(median([7]), 7);
+  t.ok(Number.isNaN(median([])));
+  t.equal(spread([90, 100, 110]), 0.2);
+  t.ok(Number.isNaN(spread([100])));
+});
+
+t.test('latency is told as what the proxy adds to direct', async (t) => {
+  const direct: Comparison = { work: 'setup', contender: 'direct', samples: [{ cost: null, p50: 30, p99: 100 }] };
+  const summary = summarise([costs('setup', 'ours', 50, 52, 70), direct]).of('setup', 'ours');
+  t.match(summary, { cost: 52, addedP50: 104 - 30, addedP99: 520 - 100, runs: 3 });
+  t.equal(summarise([]).of('setup', 'ours'), null);
+});
+
+const AT_TARGET: Record<string, Record<string, number>> = {
+  setup: { ours: 48, squid: 60, tinyproxy: 59, 'proxy-chain': 63, haproxy: 30, nginx: 26 },
+  download: { ours: 0.12, squid: 0.2, haproxy: 0.37, nginx: 0.41 },
+  upload: { ours: 0.27, squid: 0.27 },
+  ping: { ours: 11, squid: 10 },
+  idle: { ours: 16, squid: 31 },
+  forward: { ours: 30, squid: 30 },
+  gateway: { ours: 26.4, stock: 40, nginx: 12 },
+  connections: { ours: 16 },
+  'gateway-half': { ours: 1 },
+  'ping-half': { ours: 1 },
+  memory: { ours: 10 },
+  startup: { ours: 400 },
+};
+const withOurs = (factor: number) => summarise(Object.entries(AT_TARGET).flatMap(([work, all]) => Object.entries(all).map(([name, cost]) => costs(work, name, name === 'ours' ? cost * factor : cost))));
+
+t.test('a target is met at its limit, not above it, and unknown without what it is compared with', async (t) => {
+  t.strictSame([...new Set(TARGETS.map(({ work }) => work))].filter((work) => !WORKS.some(({ name }) => name === work)), [], 'each is about a work');
+  t.strictSame(judge(withOurs(1 - 1e-9)).filter(({ met }) => met !== true), []);
+  // Two of the three about set-up have room left: 0.5 of Smokescreen's class and what the others need are the same as 0.8 of Squid, or more.
+  t.strictSame(judge(withOurs(1.001)).filter(({ met }) => met === true).map(({ text }) => text), ['below every other that speaks CONNECT', 'at most 0.9 of stock @fastify/http-proxy']);
+  t.strictSame(judge(withOurs(2)).filter(({ met }) => met !== false), []);
+  t.strictSame(judge(summarise([])).filter(({ met }) => met !== null), []);
+  t.match(judge(summarise([costs('setup', 'ours', 50)])).find(({ work }) => work === 'setup'), { met: null, figure: 50 }, 'nothing to compare with');
+});
+
+t.test('tables', async (t) => {
+  t.equal(renderTable(['a', 'n'], [['long', '1'], ['b', '22']]), '| a    |  n |\n|------|---:|\n| long |  1 |\n| b    | 22 |');
+  for (const [figure, text] of [[0.123, '0.12'], [9.994, '9.99'], [10, '10.0'], [99.94, '99.9'], [100, '100'], [12345.6, '12,346'], [-20, '-20.0'], [NaN, '']] as const) t.equal(formatFigure(figure), text);
+  const summaries = summarise([costs('setup', 'ours', 50), costs('setup', 'squid', 65), { work: 'setup', contender: 'nginx', samples: [], failure: 'gone' }]);
+  const [, , row = ''] = formatCosts(WORKS, ['ours', 'squid', 'nginx'], summaries).split('\n');
+  t.match(row, /tunnel set-up.*50\.0 .*65\.0 \(1\.30×\).*failed/);
+  const targets = formatTargets(WORKS, judge(summaries)).split('\n');
+  t.match(targets[2], /at most 0\.8 of Squid .*50\.0 µs CPU .*52\.0 .* met/);
+  t.notMatch(targets[2], /not met/);
+  t.match(formatCapacity(summaries), /tunnel set-ups a second +\| +14,000 .*537/);
+});
+
+const RESULTS: Results = {
+  when: '2026-11-01T10:11:12.345Z',
+  machine: { cpu: 'A CPU', cores: 2, memoryGiB: 4, kernel: 'Linux 6.1', loadBefore: 0.1 },
+  versions: { node: 'v26.10.0', ours: '0.1.0' },
+  runs: 5,
+  scale: 1,
+  comparisons: [costs('setup', 'ours', 50), costs('ping', 'ours', 9), { work: 'setup', contender: 'squid', samples: [], failure: 'no answer\n at all' }],
+};
+
+t.test('the report says where it comes from, and what has no result', async (t) => {
+  const report = formatReport(RESULTS);
+  t.match(report, /^2026-11-01, A CPU, 2 cores, Linux 6\.1, 5 interleaved runs of each\. node 26\.10\.0/);
+  t.match(report, '- setup, squid: no answer at all');
+  t.match(formatReport({ ...RESULTS, scale: 0.1 }), /Only 10 % of the operations/);
+  t.match(formatReport({ ...RESULTS, machine: { ...RESULTS.machine, loadBefore: 3 } }), /not idle before \(load 3\.0\)/);
+});
+
+t.test('results are kept, and put together by work', async (t) => {
+  const directory = t.testdir({});
+  const first = saveResults(RESULTS, directory);
+  t.match(first, /2026-11-01T10-11-12Z\.json$/);
+  const second = saveResults({ ...RESULTS, comparisons: [costs('ping', 'ours', 8)] }, directory, 'later.json');
+  const { comparisons } = loadResults([first, second]);
+  t.strictSame(comparisons.map(({ work, samples }) => [work, samples[0]?.cost]), [['setup', 50], ['setup', undefined], ['ping', 8]]);
+  const elsewhere = saveResults({ ...RESULTS, machine: { ...RESULTS.machine, cores: 64 } }, directory, 'elsewhere.json');
+  t.throws(() => loadResults([first, elsewhere]), /two machines/);
+});
+
+t.test('the page takes the report between its markers', async (t) => {
+  const page = 'before\n<!-- measured: written by npm run bench -- --write-docs -->\nold\n<!-- /measured -->\nafter\n';
+  const once = replaceMeasured(page, 'new');
+  t.match(once, /^before\n<!--.*-->\n\nnew\n\n<!-- \/measured -->\nafter\n$/);
+  t.equal(replaceMeasured(once, 'new'), once);
+  t.throws(() => replaceMeasured('nothing', 'new'), /has no lines/);
+});
+
+t.test('a profile is summed by function, idle time left out, recursion counted once', async (t) => {
+  const node = (id: number, functionName: string, url: string, ...children: number[]) => ({ id, callFrame: { functionName, url, lineNumber: 6 }, children });
+  const profile = {
+    nodes: [node(1, '(root)', '', 2, 3), node(2, '(idle)', ''), node(3, 'relay', 'file:///x/src/relay.ts', 4), node(4, 'relay', 'file:///x/src/relay.ts', 5), node(5, '', 'node:net')],
+    samples: [2, 3, 4, 5],
+    timeDeltas: [9_000, 1_000, 500, 2_500],
+  };
+  const text = heaviest(profile, 5);
+  t.match(text, /^4 ms of CPU/);
+  t.match(text, /by itself[^]*\(anonymous\) node:net:7 +\| 62\.5[^]*relay src\/relay\.ts:7 +\| 37\.5/);
+  t.match(text, /with what it calls[^]*relay src\/relay\.ts:7 +\| 100\.0/);
+});
+
+t.test('options', async (t) => {
+  t.match(parseOptions([]), { runs: 5, scale: 1, only: [], long: false });
+  t.match(parseOptions(['--quick', '--only', 'setup,ping']), { runs: 2, scale: 0.1, only: ['setup', 'ping'] });
+  t.match(parseOptions(['--quick', '--runs', '7']), { runs: 7, scale: 0.1 });
+  for (const wrong of [['--runs', '0'], ['--runs', '1.5'], ['--scale', '0'], ['--scale', '1.1'], ['--scale', 'x'], ['--nonsense']]) t.throws(() => parseOptions(wrong), wrong.join(' '));
+  t.strictSame(choose(WORKS, ['ping', 'setup'], 'work').map(({ name }) => name), ['setup', 'ping'], 'in the order of the table');
+  t.throws(() => choose(WORKS, ['pong'], 'work'), /There is no work pong; there are setup, /);
+});
+
+t.test('a name in /proc/PID/stat may look like its fields', async (t) => {
+  const fields = ['S', '42', ...Array.from({ length: 9 }, () => '0'), '150', '50', ...Array.from({ length: 8 }, () => '0'), '256'];
+  t.match(parseStat(`7 (a) S 1 b) ${fields.join(' ')} 0`), { pid: 7, parent: 42, cpuSeconds: 2, rssBytes: 256 * 4096 });
+});
+
+t.test('load and contender are on different cores where there are two', async (t) => {
+  t.strictSame([2, 3, 4, 8].map((cores) => [coresOf('contender', cores), coresOf('upstream', cores), coresOf('load', cores)]), [['0', '1', '1'], ['0', '1', '2'], ['0-1', '2', '3'], ['0-5', '6', '7']]);
+});

@@ -1,0 +1,47 @@
+/** The load generator by itself, and the benchmark as `npm run bench` starts it, with next to nothing to do. */
+import t from 'tap';
+import { execFile } from 'node:child_process';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { buildLoad, canBuildLoad } from '../../bench/load/build.ts';
+import { drive, holdTunnels, type Door } from '../../bench/load/drive.ts';
+import { startUpstream } from '../../bench/load/upstream.ts';
+import type { Results } from '../../bench/report/results.ts';
+
+const MAIN = join(import.meta.dirname, '../../bench/main.ts');
+const start = promisify(execFile);
+const skip = canBuildLoad() ? false : 'this machine has no C compiler or no headers of OpenSSL (gcc, libc6-dev, libssl-dev)';
+
+t.test('every kind of load, and what it does not take for an answer', { skip }, async (t) => {
+  const directory = t.testdir({});
+  const { load, upstream: program } = buildLoad(directory);
+  const upstream = await startUpstream(program, directory);
+  t.teardown(() => upstream.close());
+  const door: Door = { port: upstream.plainPort, connect: null, base: '', host: 'localhost', upstream: 'plain' };
+  const seen = await drive(load, door, { operations: 50, connections: 4 });
+  t.ok(seen.seconds > 0 && (seen.p50 ?? 0) > 0 && (seen.p99 ?? 0) >= (seen.p50 ?? 0), JSON.stringify(seen));
+  await drive(load, door, { operations: 20, connections: 4, each: 1 });
+  await drive(load, door, { operations: 20, connections: 4, echo: 64 });
+  await drive(load, door, { operations: 4, connections: 2, body: 200_000 });
+  await drive(load, door, { mode: 'download', operations: 2, connections: 2 });
+  await drive(load, door, { mode: 'upload', operations: 2, connections: 2 });
+  const paced = await drive(load, door, { operations: 21, connections: 2, rate: 200 });
+  t.ok(paced.seconds >= 0.1, `20 intervals of 5 ms took ${paced.seconds} s`);
+  await (await holdTunnels(load, door, 5)).close();
+  await t.rejects(drive(load, { ...door, upstream: 'tls' }, { operations: 1 }), /not answered by the upstream's tls port/);
+  await t.rejects(drive(load, { ...door, port: upstream.securePort }, { operations: 1 }), /closed in the middle|not a 200|reset/);
+  t.equal(await upstream.opened(), 1);
+});
+
+t.test('one contender, one work', { skip }, async (t) => {
+  const out = t.testdir({});
+  const { stdout } = await start(process.execPath, [MAIN, '--quick', '--contenders', 'ours', '--only', 'setup', '--scale', '0.001', '--out', out]);
+  t.match(stdout, /\| tunnel set-up, µs CPU +\| /);
+  const [file = ''] = globSync(join(out, '*.json'));
+  const text = readFileSync(file, 'utf8');
+  const { comparisons, versions } = JSON.parse(text) as Results;
+  t.strictSame(comparisons.map(({ work, contender, samples, failure }) => [work, contender, samples.length, failure]), [['setup', 'ours', 2, undefined], ['setup', 'direct', 2, undefined]]);
+  t.equal(versions['node'], process.version);
+  t.notMatch(text, process.cwd(), 'no paths in what is published');
+});

@@ -1,0 +1,24 @@
+/** docs/performance.md says what the published results say, and names the benchmark's options as they are. */
+import t from 'tap';
+import { existsSync, readFileSync } from 'node:fs';
+import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { loadResults } from '../../bench/report/results.ts';
+import { parseOptions } from '../../bench/options.ts';
+import { WORKS } from '../../bench/works.ts';
+
+const pathOf = (path: string): string => new URL(`../../${path}`, import.meta.url).pathname;
+const PUBLISHED = pathOf('bench/results/published.json');
+const PAGE = readFileSync(pathOf('docs/performance.md'), 'utf8');
+
+t.test('the measured part is the report of the published results', async (t) => {
+  t.equal(PAGE, replaceMeasured(PAGE, existsSync(PUBLISHED) ? formatReport(loadResults([PUBLISHED])) : 'Nothing is published yet.'));
+});
+
+t.test('its commands are understood', async (t) => {
+  const commands = [...PAGE.matchAll(/^npm run bench -- (.*?)(?: +#.*)?$/gm)].map(([, args = '']) => args.split(' '));
+  t.ok(commands.length > 0);
+  for (const args of commands) {
+    const { only } = parseOptions(args);
+    t.ok(only.every((name) => WORKS.some((work) => work.name === name)), args.join(' '));
+  }
+});
