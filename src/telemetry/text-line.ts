@@ -21,7 +21,7 @@ function request(fields: Fields): string {
   const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
   const host = text(fields, 'host');
   const authority = `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
-  const what = `${form}${method} ${authority}${text(fields, 'path')} → ${text(fields, 'upstreamAddress')}`;
+  const what = `${form}${method} ${authority}${text(fields, 'path')} → ${text(fields, 'upstreamAddress')}${'via' in fields ? ` by way of ${text(fields, 'via')}` : ''}`;
   const how = `${text(fields, 'status')} ${text(fields, 'code')} ${text(fields, 'durationMs')} ms`;
   const bytes = `↑${text(fields, 'bytesSent')} ↓${text(fields, 'bytesReceived')}`;
   const who = `client=${text(fields, 'client')} from=${text(fields, 'clientAddress')} id=${text(fields, 'requestId')}`;

@@ -14,17 +14,17 @@ t.test('a parent that hangs, at each step, has this hop’s clock', async (t) =>
   const silentTls = await startOdd(t, 'https', (socket) => socket.resume());
   const halfSocks = await startOdd(t, 'http', (socket) => socket.write('\x05'));
   const table: [scheme: (typeof SCHEMES)[number], port: number, told: RegExp][] = [
-    ['http', full, /127\.0\.0\.1: no answer in 150 ms/],
-    ['https', silent, /no end of the TLS handshake in 150 ms/],
-    ['http', silent, /no answer to CONNECT 127\.0\.0\.1:1 in 150 ms/],
-    ['https', silentTls, /no answer to CONNECT 127\.0\.0\.1:1 in 150 ms/],
-    ['http', half, /no complete answer to CONNECT 127\.0\.0\.1:1 in 150 ms/],
-    ['socks5', silent, /no answer to SOCKS CONNECT 127\.0\.0\.1:1 in 150 ms/],
+    ['http', full, /127\.0\.0\.1: no answer in 500 ms/],
+    ['https', silent, /no end of the TLS handshake in 500 ms/],
+    ['http', silent, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
+    ['https', silentTls, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
+    ['http', half, /no complete answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
+    ['socks5', silent, /no answer to SOCKS CONNECT 127\.0\.0\.1:1 in 500 ms/],
     ['socks5', halfSocks, /no complete answer to SOCKS CONNECT/],
   ];
   await Promise.all(
     table.map(async ([scheme, port, told]) => {
-      const fault = await faultOf(dialBy([makeHop('edge', [parentAt(port, scheme)], { tls: clientTls, connect: 150 })], 1));
+      const fault = await faultOf(dialBy([makeHop('edge', [parentAt(port, scheme)], { tls: clientTls, connect: 500 })], 1));
       t.equal(fault.code, 'hop-timeout', String(told));
       t.match(fault.message, told);
       t.match(fault.message, `hop edge (parent.test:${port}): `);

@@ -1,5 +1,5 @@
 /** The way through parents: of each kind, in chains, and nothing left behind. */
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import type { HopConfig } from '../../src/config/config.ts';
@@ -113,8 +113,15 @@ t.test('the parent’s own address is judged', async (t) => {
 });
 
 t.test('called off at each step, nothing is left', async (t) => {
-  const silent = await startOdd(t, 'http', (socket) => socket.resume());
-  const silentTls = await startOdd(t, 'https', (socket) => socket.resume());
+  let controller = new AbortController();
+  // Whatever it is told, by then the dial is at that step.
+  const callOff = (socket: Socket): void => {
+    socket.once('data', () => {
+      controller.abort(new Fault('client-closed', 'gone'));
+    });
+  };
+  const silent = await startOdd(t, 'http', callOff);
+  const silentTls = await startOdd(t, 'https', callOff);
   const near = await startParent(t);
   const cases: HopConfig[][] = [
     [makeHop('edge', [parentAt(silent)])],
@@ -124,12 +131,9 @@ t.test('called off at each step, nothing is left', async (t) => {
     [makeHop('near', [parentAt(near.port)]), makeHop('edge', [parentAt(silent), parentAt(silent)])],
   ];
   for (const hops of cases) {
-    const controller = new AbortController();
-    const dial = dialler.dial({ host: 'eco.test', port: 1, tls: null, via: stepsOf(...hops) }, () => null, controller.signal);
-    setTimeout(() => {
-      controller.abort(new Fault('client-closed', 'gone'));
-    }, 30);
-    t.equal((await faultOf(dial)).code, 'client-closed');
+    controller = new AbortController();
+    const fault = await faultOf(dialler.dial({ host: 'eco.test', port: 1, tls: null, via: stepsOf(...hops) }, () => null, controller.signal));
+    t.equal(fault.code, 'client-closed');
   }
   await untilSockets(0);
 });

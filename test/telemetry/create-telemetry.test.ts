@@ -165,12 +165,14 @@ t.test('texts are bounded, and what is cut shows', async (t) => {
 t.test('lines for people', async (t) => {
   const { telemetry, text } = open({ format: 'text' });
   telemetry.ended(makeRecord({ form: 'connect', path: '', method: 'CONNECT' }));
+  telemetry.ended(makeRecord({ form: 'connect', path: '', method: 'CONNECT', via: 'edge (proxy.example:3128)' }));
   telemetry.ended(makeRecord({ form: 'forward', host: '2001:db8::1', port: 80, code: 'no-rule', verdict: 'deny', status: 403, upstreamAddress: '-', detail: 'why' }));
   telemetry.notice('info', 'listening', { address: '0.0.0.0:3128', forms: ['connect'], reason: 'two words' });
   telemetry.notice('error', 'resolver fails', { err: new Error('no answer') });
   const lines = (await text()).split('\n').map((line) => line.replace(/^\d\d:\d\d:\d\d\.\d{3} /, ''));
   t.strictSame(lines, [
     'INFO  connect eco-sit.telus.internal:443 → 10.40.1.9 200 ok 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
+    'INFO  connect eco-sit.telus.internal:443 → 10.40.1.9 by way of edge (proxy.example:3128) 200 ok 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
     'WARN  forward GET [2001:db8::1]:80/api/x → - 403 no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1 (why)',
     'INFO  listening address=0.0.0.0:3128 forms=["connect"] reason="two words"',
     'ERROR resolver fails err="no answer"',
