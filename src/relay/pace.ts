@@ -18,8 +18,8 @@ const PATIENCE_NEAR = 8;
 const MAX_PATIENCE_MS = 1000;
 /** Exchanges that have to be seen first: those of the beginning share the CPU with handshakes. */
 const ENOUGH = 64;
-/** The quickest is the quickest of at least so many, and of at most twice as many. */
-const EPOCH = 256;
+/** The quickest is that of at least so many, and of at most twice as many: enough that a minute in which all CPU was elsewhere does not look like a long way. */
+const EPOCH = 4096;
 /** Weight of the latest exchange in the mean. */
 const WEIGHT = 1 / 32;
 

@@ -167,6 +167,10 @@ export class UpstreamPool {
     return this.#size < this.#options.size;
   }
 
+  #isPaused(): boolean {
+    return this.#active.size > 0 && performance.now() < this.#pausedUntil;
+  }
+
   #busy(how: string): Fault {
     const { size, origin } = this.#options;
     return new Fault('limit-reached', `all of at most ${size} connections to ${origin} are busy, and ${how}`, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' });
@@ -174,7 +178,7 @@ export class UpstreamPool {
 
   /** Never more dials than there are waiters; a full line is no reason to be patient. */
   #growForWaiting(): void {
-    while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && performance.now() >= this.#pausedUntil) {
+    while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && !this.#isPaused()) {
       const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || this.#waiting.isImpatient(this.#opening.size, this.#pace.patience);
       if (!pressed) return;
       this.#grow();

@@ -196,3 +196,77 @@ t.test('a retired pool serves who waits, and keeps no connection after', async (
   t.same(h.counts, { active: 0, idle: 0 });
   t.ok(h.pool.empty);
 });
+
+t.test('above sixteen connections a new one is for who has waited', async (t) => {
+  const h = await start(t, { size: 20, queue: 100 });
+  const crowd = Array.from({ length: 20 }, () => wait(h.pool));
+  const served = await Promise.all(crowd.slice(0, 16).map(({ connection }) => connection));
+  t.equal(h.dials, 16, 'as many as are opened for whoever comes');
+  for (const connection of served.slice(0, 4)) h.pool.release(connection);
+  t.strictSame(await Promise.all(crowd.slice(16).map(({ connection }) => connection)), served.slice(0, 4), 'who waits gets what comes free');
+  t.equal(h.dials, 16);
+  await wait(h.pool).connection;
+  t.equal(h.dials, 17, 'and who waits long enough, one of its own');
+});
+
+t.test('a connection whose exchange was served meanwhile is kept for the next', async (t) => {
+  const h = await start(t, { size: 2 });
+  const first = await wait(h.pool).connection;
+  const second = wait(h.pool);
+  h.pool.release(first);
+  t.equal(await second.connection, first, 'the one that came free');
+  while (h.counts.idle === 0) await new Promise(setImmediate);
+  const spare = h.pool.take();
+  t.not(spare, first);
+  t.equal(spare?.hasRested, true);
+  t.equal(h.dials, 2, 'no dial was for nothing');
+});
+
+t.test('such a connection ends with the upstream’s end, and with its time', async (t) => {
+  for (const [what, keepAlive, close] of [
+    ['closed by the upstream', 10_000, true],
+    ['kept long enough', 50, false],
+  ] as const) {
+    const h = await start(t, { size: 2, keepAlive });
+    const first = await wait(h.pool).connection;
+    const second = wait(h.pool);
+    h.pool.release(first);
+    await second.connection;
+    while (h.counts.idle === 0 || h.accepted.length < 2) await new Promise(setImmediate);
+    if (close) for (const socket of h.accepted) socket.end();
+    while (h.counts.idle > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    t.equal(h.pool.take(), null, what);
+  }
+});
+
+t.test('where a limit forbids more connections, what is connected serves', async (t) => {
+  let full = false;
+  const h = await start(t, { size: 3 });
+  const pool = new UpstreamPool({
+    origin: 'http://x.example',
+    size: 3,
+    queue: 5,
+    queueTimeout: 10_000,
+    keepAlive: 1000,
+    responseHeaders: 1000,
+    body: 1000,
+    headerBytes: 1000,
+    open: async () => {
+      if (full) throw new Fault('limit-reached', 'no NAT port is free', { retryAfter: 7 });
+      return (await wait(h.pool).connection).dialled;
+    },
+    onChange: () => {},
+  });
+  t.teardown(() => {
+    pool.destroy();
+  });
+  const first = await wait(pool).connection;
+  full = true;
+  const second = wait(pool);
+  await new Promise(setImmediate);
+  pool.release(first);
+  t.equal(await second.connection, first);
+  first.dialled.socket.destroy();
+  pool.release(first);
+  await t.rejects(wait(pool).connection, { code: 'limit-reached', retryAfter: 7 }, 'with nothing connected, there is nothing to wait for');
+});
