@@ -238,6 +238,7 @@ export class Egress {
       queue: limits.upstreamQueue,
       queueTimeout: longestDial(destination, this.#options.config),
       keepAlive: timeouts.upstreamKeepAlive,
+      age: timeouts.upstreamAge,
       responseHeaders: timeouts.responseHeaders,
       body: timeouts.body,
       headerBytes: limits.headerBytes,

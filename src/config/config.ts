@@ -1,6 +1,7 @@
 /**
  * The configuration as the rest of the program sees it: loaded, checked, with every default filled in.
  * Durations are milliseconds, sizes are bytes. The schema (schema.ts) is what turns a file into this.
+ * Longer than 300 lines because it is one contract, to be read beside the one page that describes it.
  */
 
 /** The request forms of docs/request-life.md that an HTTP listener can take. */
@@ -17,7 +18,7 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** Headers by which a trusted peer can say who stands behind it. */
+/** By which a trusted peer can say who stands behind it. */
 export const PEER_HEADERS = ['x-forwarded-for', 'x-forwarded-client-cert'] as const;
 export type PeerHeader = (typeof PEER_HEADERS)[number];
 
@@ -69,10 +70,10 @@ export interface TokenConfig {
   readonly audience: string;
   /** Exact, or with `*`. */
   readonly subjects: readonly string[];
+  /** Where the keys of the issuer come from; a path is absolute. */
   readonly jwks: JwksConfig;
 }
 
-/** Where the keys of an issuer come from; a path is absolute. */
 export type JwksConfig = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'url'; readonly url: string };
 
 export interface GatewayConfig {
@@ -109,7 +110,7 @@ export type HopCredentials = { readonly kind: 'basic'; readonly user: string; re
 /** One hop on the way to an upstream: a parent proxy, with others that take its place. */
 export interface HopConfig {
   readonly name: string;
-  /** In order of preference; at least one. */
+  /** At least one, best first. */
   readonly parents: readonly ParentConfig[];
   /** CIDRs that are the only addresses the parents may have; null: any unicast but loopback and link-local. */
   readonly addresses: readonly string[] | null;
@@ -118,7 +119,7 @@ export interface HopConfig {
   readonly tls: UpstreamTlsConfig;
   /** For each step on this hop: TCP, TLS, its answer. */
   readonly connect: number;
-  /** A parent that failed is passed over this long. */
+  /** How long a parent that failed is passed over. */
   readonly coolDown: number;
 }
 
@@ -251,8 +252,9 @@ export interface TimeoutsConfig {
   readonly body: number;
   /** An idle client connection is kept this long. */
   readonly keepAlive: number;
-  /** An idle pooled upstream connection is kept this long. */
+  /** A pooled upstream connection is kept this long while idle, and this long at all. */
   readonly upstreamKeepAlive: number;
+  readonly upstreamAge: number;
   readonly tunnelIdle: number;
   readonly tunnelAge: number;
   /** Between "not ready" and the end of accepting. */

@@ -238,6 +238,7 @@ const timeouts = z.strictObject({
   body: duration.prefault('5m'),
   keepAlive: duration.prefault('75s'),
   upstreamKeepAlive: duration.prefault('30s'),
+  upstreamAge: duration.prefault('5m'),
   tunnelIdle: duration.prefault('1h'),
   tunnelAge: duration.prefault('24h'),
   drainDelay: durationOrZero.prefault('5s'),

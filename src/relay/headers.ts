@@ -24,6 +24,10 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['proxy-authenticate', 'drop'],
   // Says who asks to whoever trusts its sender; the partner could only take a client's own word for ours.
   ['x-forwarded-client-cert', 'drop'],
+  // What a sidecar tells its neighbour about the pod, its labels and the mesh: none of the partner's business.
+  ['x-envoy-peer-metadata', 'drop'],
+  ['x-envoy-peer-metadata-id', 'drop'],
+  ['x-envoy-decorator-operation', 'drop'],
   // Answered by us: see exchange.ts.
   ['expect', 'drop'],
   // Written anew from the target (RFC 9112 §3.2.2).

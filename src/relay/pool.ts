@@ -115,7 +115,7 @@ export class UpstreamPool {
     const now = performance.now();
     this.#pace.note(now - connection.activeSince);
     connection.activeSince = now;
-    if (this.#closed || !connection.usable) {
+    if (this.#closed || !connection.usable || connection.isOld) {
       this.#options.onChange(-1, 0);
       this.#destroy(connection);
       this.#growForWaiting();
@@ -179,7 +179,9 @@ export class UpstreamPool {
   /** Never more dials than there are waiters; a full line is no reason to be patient. */
   #growForWaiting(): void {
     while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && !this.#isPaused()) {
-      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || this.#waiting.isImpatient(this.#opening.size, this.#pace.patience);
+      // Where it is not far, one at a time: each may turn out not to help.
+      const impatient = this.#waiting.isImpatient(this.#opening.size, this.#pace.patience) && (this.#pace.isFar || this.#opening.size === 0);
+      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || impatient;
       if (!pressed) return;
       this.#grow();
     }

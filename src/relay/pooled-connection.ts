@@ -15,6 +15,8 @@ export interface ConnectionOptions {
   readonly origin: string;
   /** An idle connection is kept this long, ms. */
   readonly keepAlive: number;
+  /** No exchange begins on a connection that is older, ms. */
+  readonly age: number;
   readonly responseHeaders: number;
   readonly body: number;
   /** Response header section, bytes. */
@@ -28,6 +30,8 @@ function destroySocket(this: Socket): void {
 export class PooledConnection {
   readonly client: Client;
   readonly dialled: Dialled;
+  /** Monotonic ms. Those that were opened together do not all end together. */
+  readonly #oldAt: number;
   /** Exchanges carried before the present one. */
   uses = 0;
   /** When the present exchange got it, monotonic ms. */
@@ -39,6 +43,7 @@ export class PooledConnection {
 
   constructor(dialled: Dialled, options: ConnectionOptions) {
     this.dialled = dialled;
+    this.#oldAt = performance.now() + options.age * (1 - Math.random() / 10);
     dialled.socket.once('error', (error) => {
       this.socketError = error;
     });
@@ -92,6 +97,11 @@ export class PooledConnection {
     const { socket } = this.dialled;
     socket.off('end', destroySocket).off('data', destroySocket).setTimeout(0);
     socket.off('timeout', destroySocket).pause();
+  }
+
+  /** The name may have moved to other addresses since it was dialled. */
+  get isOld(): boolean {
+    return performance.now() >= this.#oldAt;
   }
 
   get usable(): boolean {

@@ -65,6 +65,7 @@ t.test('a minimal file has every default', async (t) => {
       body: 300_000,
       keepAlive: 75_000,
       upstreamKeepAlive: 30_000,
+      upstreamAge: 300_000,
       tunnelIdle: 3_600_000,
       tunnelAge: 86_400_000,
       drainDelay: 5000,

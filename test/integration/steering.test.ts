@@ -69,8 +69,9 @@ for (const [overlay, form] of [['sidecar', 'sni'], ['sidecar-tunnel', 'connect']
       'dt.trace_id': '80f198ee56343ba864fe8b2a57d3eff7',
     });
     const [seen] = lab.upstream.requests;
-    const { 'x-forwarded-proto': proto, ...crossing } = ENVOY_FIELDS;
+    const { 'x-forwarded-proto': proto, 'x-envoy-decorator-operation': operation, ...crossing } = ENVOY_FIELDS;
     t.match(seen?.headers, { ...crossing, 'x-pod': 'kept' });
+    t.equal(seen?.headers['x-envoy-decorator-operation'], undefined, `${operation} is none of the partner's business`);
     t.equal(seen?.headers['x-forwarded-proto'], undefined, `${proto} was said by a peer that is not trusted`);
   });
 }

@@ -33,6 +33,11 @@ t.test('fields nominated by Connection are removed, ours are not', async (t) => 
   t.same(forward(['Connection', 'a', 'connection', 'b', 'A', '1', 'B', '2', 'C', '3']), ['Host', 'eco.example', 'C', '3'], 'from every Connection field');
 });
 
+t.test('what a mesh writes for itself stays in it', async (t) => {
+  for (const name of ['x-envoy-peer-metadata', 'X-Envoy-Peer-Metadata-Id', 'x-envoy-decorator-operation', 'x-forwarded-client-cert']) t.same(forward([name, 'x']), ['Host', 'eco.example'], name);
+  t.same(forward(['x-envoy-attempt-count', '1']), ['Host', 'eco.example', 'x-envoy-attempt-count', '1']);
+});
+
 t.test('trace context passes untouched', async (t) => {
   const fields = ['traceparent', '00-aa-bb-01', 'tracestate', 'a=b', 'baggage', 'k=v', 'X-dynaTrace-Foo', 'FW4'];
   t.same(forward(fields), ['Host', 'eco.example', ...fields]);

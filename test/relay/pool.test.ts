@@ -36,6 +36,7 @@ async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harne
       queue: 2,
       queueTimeout: 10_000,
       keepAlive: 10_000,
+      age: 10_000,
       responseHeaders: 10_000,
       body: 10_000,
       headerBytes: 16_384,
@@ -101,6 +102,22 @@ t.test('a free connection goes to who waits longest, and no more than needed are
   t.equal(h.dials, 1);
 });
 
+t.test('a connection that is old ends with its exchange, and who waits has another', async (t) => {
+  for (const [age, dials] of [
+    [0, 2],
+    [10_000, 1],
+  ] as const) {
+    const h = await start(t, { size: 1, age });
+    const first = await wait(h.pool).connection;
+    const next = wait(h.pool);
+    h.pool.release(first);
+    t.equal((await next.connection) === first, dials === 1);
+    t.equal(h.dials, dials);
+    h.pool.release(await next.connection);
+    t.same(h.counts, { active: 0, idle: dials === 1 ? 1 : 0 });
+  }
+});
+
 t.test('a full queue and a long wait are refused with what to raise', async (t) => {
   const h = await start(t, { size: 1, queue: 1, queueTimeout: 20 });
   await wait(h.pool).connection;
@@ -120,6 +137,7 @@ t.test('a dial that fails reaches one who waits, and the next is dialled for', a
     queue: 5,
     queueTimeout: 10_000,
     keepAlive: 1000,
+    age: 10_000,
     responseHeaders: 1000,
     body: 1000,
     headerBytes: 1000,

@@ -29,6 +29,7 @@ async function start(t: Test, most: number): Promise<Lab> {
       queue: 2,
       queueTimeout: 10_000,
       keepAlive: 10_000,
+      age: 10_000,
       responseHeaders: 10_000,
       body: 10_000,
       headerBytes: 16_384,
