@@ -56,7 +56,8 @@ export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
   const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);
   if (beyond) return { code: 'hop-upstream-failed', about: 'beyond', detail, remedy: `Check name, routes and firewalls from the parent to ${target}.` };
   // A 5xx without a word about whom it means: tinyproxy answers so when it cannot reach the target.
-  return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy: 'Check the log of the parent, and that it is a proxy that takes CONNECT.' };
+  const remedy = error === 'proxy_loop_detected' ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.' : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
+  return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy };
 }
 
 function permitRemedy({ target, port }: ConnectAnswer): string {

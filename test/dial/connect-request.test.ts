@@ -159,5 +159,6 @@ t.test('the remedy fits the case', async (t) => {
   t.match(remedy('HTTP/1.1 403 no\r\n\r\n', { port: 80 }), /SSL_ports/);
   t.notMatch(remedy('HTTP/1.1 403 no\r\n\r\n', { port: 443 }), /SSL_ports/);
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', {}), /into a file/);
+  t.match(remedy('HTTP/1.1 508 no\r\nProxy-Status: eco-egress;error=proxy_loop_detected\r\n\r\n', {}), /two values of name/);
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', { credentials: BASIC }), /does not accept/);
 });
