@@ -266,6 +266,7 @@ t.test('where a limit forbids more connections, what is connected serves', async
     queue: 5,
     queueTimeout: 10_000,
     keepAlive: 1000,
+    age: 10_000,
     responseHeaders: 1000,
     body: 1000,
     headerBytes: 1000,
