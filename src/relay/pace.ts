@@ -15,6 +15,8 @@ const FAR_MS = 10;
 const PATIENCE_FAR_MS = 50;
 /** To wait elsewhere: so many exchanges' time. With fewer waiting for each connection, none is opened. */
 const PATIENCE_NEAR = 8;
+/** But no less than this, ms: so long a busy machine may let a process wait for its turn. */
+const MIN_PATIENCE_NEAR_MS = 400;
 const MAX_PATIENCE_MS = 1000;
 /** Exchanges that have to be seen first: those of the beginning share the CPU with handshakes. */
 const ENOUGH = 64;
@@ -39,10 +41,14 @@ export class Pace {
     this.#quickest = Infinity;
   }
 
+  /** Whether the way, or the upstream, takes its time from every exchange. */
+  get isFar(): boolean {
+    return this.#count >= ENOUGH && Math.min(this.#quickest, this.#quickestBefore) >= FAR_MS;
+  }
+
   /** How long to wait for a connection to come free, ms. */
   get patience(): number {
-    if (this.#count < ENOUGH) return MAX_PATIENCE_MS;
-    if (Math.min(this.#quickest, this.#quickestBefore) >= FAR_MS) return PATIENCE_FAR_MS;
-    return Math.min(MAX_PATIENCE_MS, Math.max(PATIENCE_FAR_MS, PATIENCE_NEAR * this.#mean));
+    if (this.isFar) return PATIENCE_FAR_MS;
+    return this.#count < ENOUGH ? MAX_PATIENCE_MS : Math.min(MAX_PATIENCE_MS, Math.max(MIN_PATIENCE_NEAR_MS, PATIENCE_NEAR * this.#mean));
   }
 }
