@@ -1,8 +1,10 @@
 /** CONNECT to a parent: what is sent, and every answer however it is cut. */
+import fc from 'fast-check';
 import t from 'tap';
 import type { HopCredentials } from '../../src/config/config.ts';
 import { createConnectRequest } from '../../src/dial/connect-request.ts';
 import type { HandshakeStep } from '../../src/dial/handshake.ts';
+import { holds } from '../support/property.ts';
 
 const BASIC: HopCredentials = { kind: 'basic', user: 'eco', password: 'pässword:x' };
 const BEARER: HopCredentials = { kind: 'bearer', token: 'abc.def~1' };
@@ -161,4 +163,23 @@ t.test('the remedy fits the case', async (t) => {
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', {}), /into a file/);
   t.match(remedy('HTTP/1.1 508 no\r\nProxy-Status: eco-egress;error=proxy_loop_detected\r\n\r\n', {}), /two values of name/);
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', { credentials: BASIC }), /does not accept/);
+});
+
+t.test('whatever a parent sends, however it is cut, comes to the same', async (t) => {
+  const piece = fc.oneof(
+    fc.constantFrom('HTTP/1.1 200 OK', 'HTTP/1.0 407 no', 'HTTP/1.1 100 Continue', 'HTTP/1.1 101 x', '\r\n', '\r\n\r\n', 'X: y', 'Proxy-Status: a;error=dns_error', ' ', '\n'),
+    fc.string({ unit: 'binary', maxLength: 6 }),
+  );
+  holds(
+    t,
+    'pieces',
+    2_000,
+    fc.property(fc.array(piece, { maxLength: 8 }), fc.array(fc.integer({ min: 0, max: 80 }), { maxLength: 5 }), (parts, cuts) => {
+      const whole = bytes(parts.join(''));
+      const places = [0, ...cuts.map((cut) => Math.min(cut, whole.length)).toSorted((a, b) => a - b), whole.length];
+      const pieces = places.slice(1).map((place, index) => whole.subarray(places[index], place)).filter((cut) => cut.length > 0);
+      const [one, other] = [hear(whole.length === 0 ? [] : [whole]), hear(pieces)];
+      return JSON.stringify(one) === JSON.stringify(other);
+    }),
+  );
 });

@@ -1,7 +1,9 @@
 /** SOCKS5 to a parent: what is sent, and every answer however it is cut. */
+import fc from 'fast-check';
 import t from 'tap';
 import type { HandshakeStep } from '../../src/dial/handshake.ts';
 import { createSocks5, type Socks5Options } from '../../src/dial/socks5.ts';
+import { holds } from '../support/property.ts';
 
 const LOGIN = { user: 'eco', password: 'pä' };
 
@@ -120,4 +122,17 @@ t.test('an answer that is not yet one is waited for', async (t) => {
     const [cut] = Object.values(CUTS);
     t.equal(cut === undefined ? '' : talk(answers.map(hex), {}, cut).last.step, 'more', answers.join(', '));
   }
+});
+
+t.test('whatever a parent sends, it is an answer or a failure, and never an error', async (t) => {
+  holds(
+    t,
+    'messages',
+    2_000,
+    fc.property(fc.array(fc.uint8Array({ minLength: 1, maxLength: 24 }), { minLength: 1, maxLength: 4 }), fc.boolean(), (messages, honest) => {
+      const begun = honest ? [Buffer.of(5, 0), Buffer.of(5, 0, 0)] : [];
+      const { last } = talk([...begun, ...messages.map((message) => Buffer.from(message))], { credentials: LOGIN }, (message) => [message]);
+      return ['more', 'done', 'failed'].includes(last.step);
+    }),
+  );
 });
