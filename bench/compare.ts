@@ -10,6 +10,7 @@ import { startProgram, type Program } from './machine/program.ts';
 import type { Sample, Stage } from './stage.ts';
 import type { Work } from './works.ts';
 
+const ROOT = join(import.meta.dirname, '..');
 /** What clients of the gateway know the proxy by. */
 const OWN_NAME = 'proxy.internal';
 
@@ -51,7 +52,7 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
   if (work.direct) entries.push(entry('direct', () => Promise.resolve({ program: null, door: directDoor(means.upstream) })));
   const kept = new Map<Entry, Stage>();
   for (const entry of work.fresh ? [] : entries) {
-    await attempt(entry, async () => {
+    await attempt(entry, means.directory, async () => {
       const stage = await openStage(entry, means);
       kept.set(entry, stage);
       // The first run warms up: code is compiled, connections are open, and its result is thrown away.
@@ -61,7 +62,7 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
   for (let run = 1; run <= means.runs; run += 1) {
     for (const entry of entries.filter(({ result }) => result.failure === undefined)) {
       means.say(`${work.name} ${run}/${means.runs} ${entry.result.contender}`);
-      await attempt(entry, async () => {
+      await attempt(entry, means.directory, async () => {
         const stage = kept.get(entry) ?? (await openStage(entry, means));
         try {
           entry.result.samples.push(await runOn(stage, work));
@@ -75,11 +76,13 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
   return entries.map(({ result }) => result);
 }
 
-async function attempt(entry: Entry, act: () => Promise<void>): Promise<void> {
+async function attempt(entry: Entry, directory: string, act: () => Promise<void>): Promise<void> {
   try {
     await act();
   } catch (error) {
-    entry.result.failure = error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
+    // Results can be published, so they do not tell where things lie on this machine.
+    entry.result.failure = message.replaceAll(directory, '').replaceAll(ROOT, '');
   }
 }
 

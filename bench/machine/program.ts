@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pin } from './cores.ts';
 import { usageOf } from './processes.ts';
@@ -44,7 +44,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   const { pid } = child;
   if (pid === undefined) {
     await ended;
-    throw new Error(`${launch.command} could not be started`);
+    throw new Error(`${basename(launch.command)} could not be started`);
   }
   const stop = async (): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) {
@@ -58,7 +58,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
     if (child.exitCode === null && performance.now() - started < READY_WITHIN_MS) await delay(2);
     else {
       await stop();
-      throw new Error(`${launch.command} ${launch.args.join(' ')} does not answer: ${['errors.log', 'stdout.log'].map((name) => readFileSync(join(directory, name), 'utf8')).join(' ').trim()}`);
+      throw new Error(`${basename(launch.command)} does not answer: ${['errors.log', 'stdout.log'].map((name) => readFileSync(join(directory, name), 'utf8')).join(' ').trim()}`);
     }
   }
   const startMs = performance.now() - started;

@@ -14,13 +14,15 @@ export function formatReport(results: Results): string {
   const summaries = summarise(results.comparisons);
   const measured = new Set(results.comparisons.map(({ contender }) => contender));
   const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
+  const run = new Set(results.comparisons.map(({ work }) => work));
+  const missing = WORKS.map(({ name }) => name).filter((name) => !run.has(name));
   const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
   return [
     describeRun(results),
     `Medians, with their ratio to ours: above 1 costs more than ours. CPU is of the proxy's process, all its threads and children. haproxy and nginx pass tunnels on as bytes (L4): no CONNECT, no name, no choice of destination.`,
     formatCosts(WORKS, contenders, summaries),
-    'Targets:',
-    formatTargets(WORKS, judge(summaries)),
+    `Targets, all with policy, metrics and access log on${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
+    formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
     'What one process carries, on one core at 70 % of its time:',

@@ -82,6 +82,8 @@ t.test('the report says where it comes from, and what has no result', async (t) 
   const report = formatReport(RESULTS);
   t.match(report, /^2026-11-01, A CPU, 2 cores, Linux 6\.1, 5 interleaved runs of each\. node 26\.10\.0/);
   t.match(report, '- setup, squid: no answer at all');
+  t.match(report, /Targets, .* \(not run: download, upload, idle, /);
+  t.notMatch(report, /at most 16 KB/, 'nothing is said of what was not run');
   t.match(formatReport({ ...RESULTS, scale: 0.1 }), /Only 10 % of the operations/);
   t.match(formatReport({ ...RESULTS, machine: { ...RESULTS.machine, loadBefore: 3 } }), /not idle before \(load 3\.0\)/);
 });

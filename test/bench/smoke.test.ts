@@ -4,10 +4,13 @@ import { execFile } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { compare, type Means } from '../../bench/compare.ts';
+import type { Contender } from '../../bench/contenders/contender.ts';
 import { buildLoad, canBuildLoad } from '../../bench/load/build.ts';
 import { drive, holdTunnels, type Door } from '../../bench/load/drive.ts';
 import { startUpstream } from '../../bench/load/upstream.ts';
 import type { Results } from '../../bench/report/results.ts';
+import { WORKS } from '../../bench/works.ts';
 
 const MAIN = join(import.meta.dirname, '../../bench/main.ts');
 const start = promisify(execFile);
@@ -29,6 +32,11 @@ t.test('every kind of load, and what it does not take for an answer', { skip }, 
   const paced = await drive(load, door, { operations: 21, connections: 2, rate: 200 });
   t.ok(paced.seconds >= 0.1, `20 intervals of 5 ms took ${paced.seconds} s`);
   await (await holdTunnels(load, door, 5)).close();
+  const broken: Contender = { name: 'broken', fromNpm: false, ways: { tunnel: 'connect' }, gatewayOn: 'port', version: () => '1', launch: (place) => ({ command: 'ls', args: [join(place.directory, 'nothing')] }) };
+  const work = WORKS.find(({ name }) => name === 'startup');
+  t.ok(work);
+  const means: Means = { built: { load, upstream: program }, upstream, directory, runs: 2, scale: 0.001, say: () => {} };
+  t.match(work && (await compare(work, [broken], means)), [{ work: 'startup', contender: 'broken', samples: [], failure: /^ls does not answer: .*'?\/broken-\w+\/nothing/ }], 'a failure is a result, and tells no paths');
   await t.rejects(drive(load, { ...door, upstream: 'tls' }, { operations: 1 }), /not answered by the upstream's tls port/);
   await t.rejects(drive(load, { ...door, port: upstream.securePort }, { operations: 1 }), /closed in the middle|not a 200|reset/);
   t.equal(await upstream.opened(), 1);
