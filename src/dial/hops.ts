@@ -68,13 +68,20 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     if (step === undefined) throw new Fault('internal', 'a way without a hop');
     const { hop } = step;
     const failures: HopFault[] = [];
+    let want: Fault | null = null;
     for (const parent of coolDowns.order(hop)) {
       try {
         const way = await through(steps.slice(0, -1), step, { hop, parent }, target, dial);
         coolDowns.worked(hop, parent);
         return way;
       } catch (error) {
-        if (dial.signal.aborted || !(error instanceof HopFault) || error.hop !== hop) throw error;
+        if (dial.signal.aborted) throw error;
+        if (error instanceof Fault && error.code === 'limit-reached') {
+          // Ours, and not the parent's. But another parent is another address, with NAT ports of its own.
+          want = error;
+          continue;
+        }
+        if (!(error instanceof HopFault) || error.hop !== hop) throw error;
         // It has answered, and so would its neighbour: the same is behind both.
         if (error.about === 'beyond') {
           coolDowns.worked(hop, parent);
@@ -84,7 +91,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         failures.push(error);
       }
     }
-    throw joinHopFaults(failures, hop);
+    throw failures.length === 0 && want !== null ? want : joinHopFaults(failures, hop);
   }
 
   /** By one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */

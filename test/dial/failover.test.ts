@@ -2,6 +2,11 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import t from 'tap';
+import type { HopConfig } from '../../src/config/config.ts';
+import { CoolDowns } from '../../src/dial/cool-downs.ts';
+import { createDialler } from '../../src/dial/dialler.ts';
+import { createPortBudget } from '../../src/dial/nat-budget.ts';
+import { createResolver } from '../../src/dial/resolver.ts';
 import { dialBy, faultOf, findNobody, openDoor, startEcho } from '../support/hop-door.ts';
 import { type ParentOptions, startParent } from '../support/parents.ts';
 import { makeHop, parentAt } from '../support/way.ts';
@@ -86,4 +91,25 @@ t.test('in a chain: what the hop before says of a parent counts as that parentâ€
   t.equal(fault.code, 'hop-credentials');
   t.match(fault.message, /^hop near \(/);
   t.equal(broken.taken, 1, 'no other parent behind it would help');
+});
+
+t.test('no NAT port towards one parent: another one has its own, and nobody failed', async (t) => {
+  const port = await startEcho(t);
+  const [one, other] = [await startParent(t), await startParent(t)];
+  const notices: string[] = [];
+  const tell = (_: HopConfig, parent: string): void => {
+    notices.push(parent);
+  };
+  const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 5_000 });
+  const ports = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const door = createDialler({ resolver, timeouts: { connect: 5_000, tls: 5_000 }, ports, coolDowns: new CoolDowns({ onFailed: tell, onBack: tell }) });
+  const hop = makeHop('edge', [parentAt(one.port), parentAt(other.port)]);
+  const [first, second] = [await dialBy([hop], port, {}, door), await dialBy([hop], port, {}, door)];
+  t.strictSame([first.peer.port, second.peer.port], [one.port, other.port]);
+  const fault = await faultOf(dialBy([hop], port, {}, door));
+  t.equal(fault.code, 'limit-reached');
+  t.match(fault.message, 'no NAT port is free');
+  t.strictSame(notices, []);
+  first.socket.destroy();
+  second.socket.destroy();
 });
