@@ -2,11 +2,11 @@
 import type { Writable } from 'node:stream';
 import type { Registry } from 'prom-client';
 import type { LogConfig } from '../config/config.ts';
-import { writeAccess } from './access-log.ts';
+import { createAccessLog } from './access-log.ts';
 import type { PolicyFacts } from './cells.ts';
 import { createLogSink } from './log-sink.ts';
 import type { LogSinkOptions } from './log-sink.ts';
-import { createLogger } from './logger.ts';
+import { createLogWriter } from './logger.ts';
 import { createMetrics } from './metrics.ts';
 import type { NatPorts } from './port-metrics.ts';
 import { bound } from './safe-text.ts';
@@ -42,13 +42,14 @@ export interface RunningTelemetry extends Telemetry {
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { log, policy, output, version } = options;
   const sink = createLogSink(output, options.sink);
-  const logger = createLogger(log, sink, output.isTTY === true);
+  const { logger, writeLine } = createLogWriter(log, sink, output.isTTY === true);
+  const writeAccess = createAccessLog(log.level, writeLine);
   const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
   return {
     ...metrics,
     ended: (record) => {
       metrics.ended(record);
-      writeAccess(logger, record);
+      writeAccess(record);
     },
     notice: (level, message, fields) => {
       logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));

@@ -51,7 +51,7 @@ function forgetFlush(flush: () => void): void {
  * not on a pipe or socket, and on a file or terminal only as long as the write takes.
  */
 export function createLogSink(output: Writable, options: LogSinkOptions = {}): LogSink {
-  const { batchLength = 4096, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000 } = options;
+  const { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000 } = options;
   let batch = '';
   let lines = 0;
   /** Characters and lines handed to the stream and not yet taken by it. */

@@ -1,4 +1,4 @@
-/** The one pino logger: JSON lines, or lines for people, into a sink. */
+/** JSON lines, or lines for people, into a sink: those of pino, and those that are put together already. */
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import type { LogConfig } from '../config/config.ts';
@@ -6,17 +6,26 @@ import type { LogSink } from './log-sink.ts';
 import { escapeUnsafe } from './safe-text.ts';
 import { formatTextLine } from './text-line.ts';
 
+export interface LogWriter {
+  readonly logger: Logger;
+  /** Takes one line of JSON in which no character acts, with its line feed. */
+  readonly writeLine: (line: string) => void;
+}
+
 /** `colour` applies to the text format alone. */
-export function createLogger(config: LogConfig, sink: LogSink, colour: boolean): Logger {
-  const write =
+export function createLogWriter(config: LogConfig, sink: LogSink, colour: boolean): LogWriter {
+  const writeLine =
     config.format === 'text'
       ? (line: string): void => {
           sink.write(formatTextLine(line, colour));
         }
       : (line: string): void => {
-          sink.write(escapeUnsafe(line));
+          sink.write(line);
         };
-  return pino(
+  const write = (line: string): void => {
+    writeLine(escapeUnsafe(line));
+  };
+  const logger = pino(
     {
       level: config.level,
       base: null,
@@ -25,4 +34,5 @@ export function createLogger(config: LogConfig, sink: LogSink, colour: boolean):
     },
     { write },
   );
+  return { logger, writeLine };
 }

@@ -19,6 +19,14 @@ export function escapeText(text: string): string {
   return escapeUnsafe(JSON.stringify(text).slice(1, -1));
 }
 
+/** Nothing in it needs an escape. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
+/** Any text as a JSON string, quotes included: one line, with no character that acts. */
+export function jsonText(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
+}
+
 /** At most `length` characters; what is cut shows as an ellipsis. */
 export function bound(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`;

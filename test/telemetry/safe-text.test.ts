@@ -1,0 +1,11 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { jsonText } from '../../src/telemetry/safe-text.ts';
+
+t.test('any text as a JSON string: the same text for who reads it, and nothing in it that acts', async (t) => {
+  for (const text of ['', 'plain /api?x=1', 'a"b', 'a\\b', '\x7f', '\x1b[31m', 'ü', '\u2028', '\ud800']) {
+    t.equal(JSON.parse(jsonText(text)), text);
+    t.match(jsonText(text), /^"[ -~ü]*"$/);
+  }
+  fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => JSON.parse(jsonText(text)) === text));
+});
