@@ -55,6 +55,15 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
     .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
     .option('--json', 'print one JSON document instead of text');
+  command('doctor', 'Try the whole way from here to the partner, and name the broken part.', 'eco-egress doctor --config deploy/config/egress.yaml', () => import('./cli/doctor.ts'))
+    .option(...configOption)
+    .option('--client', "look from a client's place: the environment in place of a configuration")
+    .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
+    .option('--proxy <url>', 'the proxy that forms are tried by, or that a client uses; else the one of the file, or of HTTPS_PROXY')
+    .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM")
+    .option('--only <check...>', 'these checks alone, and what they need')
+    .option('--timeout <duration>', 'for each step', '5s')
+    .option('--json', 'print one JSON document instead of text');
   command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'eco-egress echo --listen 0.0.0.0:8080', () => import('./cli/echo.ts'))
     .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
     .option('--trusted-peer <range...>', 'load balancers that may speak for callers')

@@ -1,17 +1,19 @@
-/** One GET on a connection of its own, which ends with it: for answers that a pooled connection would have from before. */
+/** One question on a connection of its own, which ends with it: for answers that a pooled connection would have from before. */
 import { Client } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { explainUpstreamError } from './exchange-faults.ts';
 
 export interface OneQuestion {
+  /** `GET` by default. */
+  readonly method?: 'GET' | 'HEAD' | 'OPTIONS';
   /** `https://host:port`, for the Host field and messages. */
   readonly origin: string;
-  /** With its query. */
+  /** With its query; a whole URL where a proxy is asked. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Longest body that is taken, bytes. */
-  readonly longest: number;
+  /** Longest body that is taken, bytes; null: the body does not matter, and is not read. */
+  readonly longest: number | null;
   readonly signal: AbortSignal;
 }
 
@@ -19,6 +21,8 @@ export interface OneAnswer {
   readonly status: number;
   /** Where a redirect leads; null where the answer is none. */
   readonly location: string | null;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: string;
 }
 
@@ -28,7 +32,7 @@ const HEADER_BYTES = 16_384;
  * The connection is closed by then, whatever came of it.
  * @throws {Fault} of the exchange, or what `signal` was aborted with
  */
-export async function askOnce({ socket }: Dialled, { origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
+export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
   // What happens to it after its end concerns nobody; before it, undici says so.
   socket.on('error', () => {});
   const client = new Client(origin, {
@@ -48,17 +52,13 @@ export async function askOnce({ socket }: Dialled, { origin, path, headers, long
   });
   let responded = false;
   try {
-    const response = await client.request({ method: 'GET', path, headers, signal, reset: true });
+    const response = await client.request({ method, path, headers, signal, reset: true });
     responded = true;
-    const chunks: Buffer[] = [];
-    let length = 0;
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      length += chunk.length;
-      if (length > longest) throw new Fault('upstream-malformed', `the answer is longer than ${longest} bytes`);
-      chunks.push(chunk);
-    }
+    const body = longest === null ? '' : await readBody(response.body as AsyncIterable<Buffer>, longest);
+    // Destroyed with the connection: nobody is left to hear of it.
+    response.body.on('error', () => {});
     const { location } = response.headers;
-    return { status: response.statusCode, location: typeof location === 'string' ? location : null, body: Buffer.concat(chunks).toString('utf8') };
+    return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
   } catch (error) {
     if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
     throw explainUpstreamError(error instanceof Error ? error : new Error(String(error)), { responded, bodyPending: false });
@@ -66,4 +66,15 @@ export async function askOnce({ socket }: Dialled, { origin, path, headers, long
     socket.destroy();
     await client.destroy();
   }
+}
+
+async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > longest) throw new Fault('upstream-malformed', `the answer is longer than ${longest} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
 }

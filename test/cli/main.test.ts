@@ -6,7 +6,7 @@ import { MINIMAL } from '../support/load-text.ts';
 t.test('help and version', async (t) => {
   const help = await eco(['--help']);
   t.match(help, { code: 0, err: '', out: /^Usage: eco-egress/ });
-  for (const command of ['serve', 'check', 'explain', 'demo', 'hash-password', 'manifests', 'verify-ip', 'echo']) {
+  for (const command of ['serve', 'check', 'explain', 'demo', 'hash-password', 'manifests', 'verify-ip', 'echo', 'doctor']) {
     t.match(help.out, new RegExp(`^ {2}${command} `, 'm'));
     t.match(await eco([command, '--help']), { code: 0, err: '', out: new RegExp(`^Usage: eco-egress ${command}[^]*Example:\\n {2}eco-egress ${command}`) }, command);
   }

@@ -99,7 +99,7 @@ t.test('an import against the arrows is found', async (t) => {
 /** Names that open a connection, or could; a file that may use one is named with it (bulk.ts puts a Socket on an open connection). */
 const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly permitted: Record<string, readonly string[]> }> = {
   'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/bulk.ts': ['Socket'] } },
-  'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'] } },
+  'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'], 'src/dial/peer-chain.ts': ['connect'] } },
   'node:http': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'ClientRequest', 'globalAgent']), permitted: {} },
   'node:https': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'globalAgent']), permitted: {} },
   'node:http2': { names: new Set(['*', 'default', 'connect']), permitted: {} },

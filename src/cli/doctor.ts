@@ -1,0 +1,124 @@
+/** `eco-egress doctor`: tries the whole way from where it runs, and names the broken part. */
+import { readFileSync } from 'node:fs';
+import type { Finding as ConfigFinding } from '../config/finding.ts';
+import { loadConfig } from '../config/load.ts';
+import { readDuration } from '../config/read-scalar.ts';
+import { readProbeUrl } from '../config/read-way.ts';
+import type { ClientTarget } from '../doctor/client-examination.ts';
+import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
+import type { HostFacts } from '../doctor/examination.ts';
+import { examineProxy, PROXY_CHECKS } from '../doctor/examine-proxy.ts';
+import { fail } from '../doctor/finding.ts';
+import { formatReport } from '../doctor/format-report.ts';
+import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-url.ts';
+import { createReport, type Report } from '../doctor/report.ts';
+import { formatAuthority } from '../target/host.ts';
+import { EXIT } from './exit.ts';
+import type { CommandIo } from './io.ts';
+import { readOpenFileLimit } from './open-files.ts';
+import { chooseConfigFile } from './open-config.ts';
+
+export interface DoctorOptions {
+  readonly config?: string;
+  /** Look from a client's place: no configuration, only the environment. */
+  readonly client?: boolean;
+  readonly proxy?: string;
+  readonly target?: string;
+  readonly ca?: string;
+  readonly timeout: string;
+  readonly only?: readonly string[];
+  readonly json?: boolean;
+}
+
+/** A question that makes no sense: one sentence, and exit code 2. */
+class Misuse extends Error {}
+
+/** Resolves to 0 when there is no cross, to 1 when there is, to 2 for a faulty file or question. */
+export async function run(options: DoctorOptions, io: CommandIo): Promise<number> {
+  try {
+    const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
+    io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
+    return code;
+  } catch (error) {
+    if (!(error instanceof Misuse)) throw error;
+    io.stderr.write(`${error.message}\n`);
+    return EXIT.usage;
+  }
+}
+
+type Outcome = readonly [Report, number];
+
+const judged = (report: Report): Outcome => [report, report.ok ? EXIT.ok : EXIT.failed];
+
+async function lookFromProxy(options: DoctorOptions, io: CommandIo): Promise<Outcome> {
+  const only = readOnly(options, PROXY_CHECKS);
+  const timeout = readTimeout(options);
+  const proxy = options.proxy === undefined ? null : readProxy('--proxy', options.proxy);
+  const target = options.target === undefined ? null : readTarget(options.target);
+  const file = chooseConfigFile(options.config, io.env);
+  const loaded = loadConfig({ file, env: io.env });
+  if (!loaded.ok) return [faulty(file, loaded.faults), EXIT.usage];
+  return judged(await examineProxy({ loaded, file, host: factsOf(io), proxy, hosts: target === null ? [] : [target.host], timeout, only }));
+}
+
+async function lookFromClient(options: DoctorOptions, io: CommandIo): Promise<Outcome> {
+  const only = readOnly(options, CLIENT_CHECKS);
+  const timeout = readTimeout(options);
+  if (options.target === undefined) throw new Misuse('--client needs --target URL: what the client asks for, such as https://eco-sit.telus.internal.');
+  const target = readTarget(options.target);
+  return judged(await examineClient({ target, proxy: chooseProxy(options, target, io.env), host: factsOf(io), ca: options.ca === undefined ? null : readCa(options.ca), timeout, only }));
+}
+
+/** `--proxy`, else what programs of this environment would use. */
+function chooseProxy({ proxy }: DoctorOptions, { scheme }: ClientTarget, env: CommandIo['env']): ProxyAddress | null {
+  if (proxy !== undefined) return readProxy('--proxy', proxy);
+  const name = scheme === 'https' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
+  const value = [name.toLowerCase(), name, 'all_proxy', 'ALL_PROXY'].map((spelling) => env[spelling] ?? '').find((text) => text !== '') ?? '';
+  const read = value === '' ? null : readProxyUrl(value);
+  // What is wrong with a variable is a finding of its own.
+  return typeof read === 'string' ? null : read;
+}
+
+function readProxy(option: string, text: string): ProxyAddress {
+  const read = readProxyUrl(text);
+  if (typeof read === 'string') throw new Misuse(`${option}: it ${read}. Write a URL like http://127.0.0.1:3128.`);
+  return read;
+}
+
+/** A URL, or a host alone. */
+function readTarget(text: string): ClientTarget {
+  const read = readProbeUrl(text.includes('://') ? text : `https://${text}`);
+  if ('problem' in read) throw new Misuse(`--target: ${read.problem} Write a URL like https://eco-sit.telus.internal.`);
+  return { ...read.value, where: formatAuthority(read.value.host, read.value.port) };
+}
+
+function readCa(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Misuse(`--ca: ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)}).`);
+  }
+}
+
+function readTimeout({ timeout }: DoctorOptions): number {
+  const read = readDuration('positive')(timeout);
+  if ('problem' in read) throw new Misuse(`--timeout: ${read.problem} ${read.instead}`);
+  return read.value;
+}
+
+function readOnly({ only = [] }: DoctorOptions, checks: readonly { readonly name: string }[]): string[] {
+  const names = only.flatMap((given) => given.split(',')).filter((name) => name !== '');
+  const known = checks.map(({ name }) => name);
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new Misuse(`--only: there is no check ${unknown}. There are: ${known.join(', ')}.`);
+  return names;
+}
+
+function faulty(file: string, faults: readonly ConfigFinding[]): Report {
+  const findings = faults.map(({ line, path, problem, instead }) => fail(line === null ? file : `${file}:${line}`, 'config-faulty', path === '' ? problem : `${path}: ${problem}`, instead === '' ? null : instead));
+  return createReport('proxy', `${file} cannot be used, so nothing else was tried.`, [{ name: 'configuration', title: 'Configuration', findings }]);
+}
+
+function factsOf({ env }: CommandIo): HostFacts {
+  return { env, openFiles: readOpenFileLimit(), now: Date.now };
+}

@@ -1,0 +1,91 @@
+/** What certificates a server shows, whoever signed them: to say what is wrong with them, never to carry anything. */
+import { isIP } from 'node:net';
+import type { Socket } from 'node:net';
+import { connect as tlsConnect } from 'node:tls';
+import type { DetailedPeerCertificate } from 'node:tls';
+import { Fault } from '../errors.ts';
+import { place } from './place.ts';
+
+export interface ShownCertificate {
+  readonly subject: string;
+  readonly issuer: string;
+  /** Ms since the epoch. */
+  readonly validFrom: number;
+  readonly validTo: number;
+  /** SHA-256, hexadecimal with colons. */
+  readonly fingerprint: string;
+  /** `DNS:a.example, IP Address:192.0.2.1`; '' for none. */
+  readonly names: string;
+}
+
+export interface ChainRequest {
+  /** Connected. Destroyed by the time the answer is there. */
+  readonly socket: Socket;
+  readonly host: string;
+  readonly port: number;
+  /** For the handshake, ms. */
+  readonly timeout: number;
+}
+
+/** Longer chains exist by mistake only. */
+const MOST_CERTIFICATES = 10;
+
+/**
+ * The server's own certificate first, then its issuers as far as the server
+ * sent them. The handshake verifies nothing, and the connection ends with it.
+ *
+ * @throws {Fault} `tls-failed` or `tls-timeout`: no handshake came about
+ */
+export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Promise<readonly ShownCertificate[]> {
+  return new Promise((resolve, reject) => {
+    const where = place(host, port);
+    const tls = tlsConnect({ socket, servername: isIP(host) === 0 ? host : '', ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });
+    const end = (): void => {
+      clearTimeout(timer);
+      tls.destroy();
+    };
+    const timer = setTimeout(() => {
+      end();
+      reject(new Fault('tls-timeout', `${where}: no end of the TLS handshake in ${timeout} ms`));
+    }, timeout);
+    const fail = (error?: Error): void => {
+      end();
+      reject(new Fault('tls-failed', `${where}: no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { cause: error }));
+    };
+    tls.on('error', fail);
+    tls.on('close', () => {
+      fail();
+    });
+    tls.once('secureConnect', () => {
+      const chain = listChain(tls.getPeerCertificate(true));
+      end();
+      resolve(chain);
+    });
+  });
+}
+
+function listChain(leaf: DetailedPeerCertificate): ShownCertificate[] {
+  const chain: ShownCertificate[] = [];
+  // Node gives an empty object where there is no certificate.
+  let next = Object.keys(leaf).length === 0 ? undefined : leaf;
+  while (next !== undefined && chain.length < MOST_CERTIFICATES) {
+    const { subject, issuer, valid_from: from, valid_to: to, fingerprint256, subjectaltname = '' } = next;
+    // A certificate that signed itself is its own issuer.
+    if (chain.some(({ fingerprint }) => fingerprint === fingerprint256)) break;
+    chain.push({ subject: nameOf(subject), issuer: nameOf(issuer), validFrom: Date.parse(from), validTo: Date.parse(to), fingerprint: fingerprint256, names: subjectaltname });
+    next = issuerOf(next);
+  }
+  return chain;
+}
+
+/** Absent where the server did not send it, whatever Node's types say. */
+function issuerOf({ issuerCertificate }: DetailedPeerCertificate): DetailedPeerCertificate | undefined {
+  return issuerCertificate;
+}
+
+/** The common name, or whatever the certificate has in its place. */
+function nameOf(name: DetailedPeerCertificate['subject']): string {
+  const parts = Object.entries(name as unknown as Record<string, string | string[] | undefined>);
+  const [kind, value] = parts.find(([key]) => key === 'CN') ?? parts.at(-1) ?? ['', ''];
+  return `${kind}=${Array.isArray(value) ? value.join('+') : (value ?? '')}`;
+}

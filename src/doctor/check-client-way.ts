@@ -1,0 +1,98 @@
+/** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
+import type { Socket } from 'node:net';
+import { readPeerChain } from '../dial/peer-chain.ts';
+import { Fault } from '../errors.ts';
+import { classifyAddress } from '../policy/address-class.ts';
+import { describeAddress } from '../policy/address-guard.ts';
+import { askConnect, type Refused } from './ask-connect.ts';
+import { openProxy } from './choose-proxy.ts';
+import type { ClientExamination } from './client-examination.ts';
+import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
+import { judgeConnect, SPEAKS_TLS } from './judge-answer.ts';
+import { type ProxyAddress, showProxy } from './proxy-url.ts';
+import type { Tools } from './tools.ts';
+
+export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<Finding[]> {
+  const find = async (host: string): Promise<readonly string[] | Fault> => {
+    try {
+      return await tools.resolve(host);
+    } catch (error) {
+      return Fault.from(error);
+    }
+  };
+  const [addresses, proxyAddresses] = await Promise.all([find(target.host), proxy === null ? null : find(proxy.host)]);
+  const findings: Finding[] = [];
+  if (!(addresses instanceof Fault)) {
+    trail.addresses = addresses;
+    findings.push(ok(target.host, addresses.map(describe).join(', ')));
+  } else if (proxy === null) {
+    findings.push(failBy(target.host, addresses));
+  } else {
+    findings.push(skipped(target.host, `does not resolve here (${addresses.code}): the proxy resolves it, and only a mesh that steers would need it`));
+  }
+  if (proxy === null || proxyAddresses === null) return findings;
+  if (proxyAddresses instanceof Fault) return [...findings, failBy(proxy.host, proxyAddresses)];
+  trail.proxyAddresses = proxyAddresses;
+  return [...findings, ok(proxy.host, proxyAddresses.map(describe).join(', '))];
+}
+
+export async function checkWay(examination: ClientExamination): Promise<Finding[]> {
+  return examination.proxy === null ? checkDirect(examination) : checkProxy(examination.proxy, examination);
+}
+
+/** Where a mesh steers, this is its sidecar: it may take connections to anything. */
+async function checkDirect({ target, tools, trail }: ClientExamination): Promise<Finding[]> {
+  const [address] = trail.addresses;
+  if (address === undefined) return [skipped(target.where, 'no address to dial: see names')];
+  try {
+    (await tools.connect(target.host, target.port, address)).destroy();
+    trail.open = true;
+    return [ok(target.where, `${address} took the connection`)];
+  } catch (error) {
+    return [failBy(target.where, Fault.from(error))];
+  }
+}
+
+async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientExamination): Promise<Finding[]> {
+  const shown = showProxy(proxy);
+  if (trail.proxyAddresses.length === 0) return [skipped(shown, 'no address to dial: see names')];
+  let socket: Socket;
+  try {
+    socket = await openProxy(proxy, tools);
+  } catch (error) {
+    const fault = Fault.from(error);
+    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersPlainly(proxy, target, tools));
+    if (plain) return [fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`)];
+    return [{ ...failBy(shown, fault), advice: fault.code === 'connect-timeout' ? 'Check the network policies of both namespaces, and that the Service has endpoints.' : fault.remedy }];
+  }
+  const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+  if (refused === null) {
+    socket.destroy();
+    trail.open = true;
+    return [ok(shown, `connects to ${target.where}`)];
+  }
+  const { code, seen, advice } = await judgeMute(refused, proxy, tools);
+  return [fail(shown, code, seen, advice)];
+}
+
+/** A port that speaks TLS may end the connection without a word: then TLS is tried. */
+async function judgeMute(refused: NonNullable<Refused>, proxy: ProxyAddress, tools: Tools): Promise<ReturnType<typeof judgeConnect>> {
+  if (refused.heard.length > 0 || proxy.scheme === 'https') return judgeConnect(refused);
+  try {
+    await readPeerChain({ socket: await openProxy(proxy, tools), host: proxy.host, port: proxy.port, timeout: tools.timeout });
+    return SPEAKS_TLS;
+  } catch {
+    // No TLS either: what came first is the finding.
+    return judgeConnect(refused);
+  }
+}
+
+async function answersPlainly(proxy: ProxyAddress, target: ClientExamination['target'], tools: Tools): Promise<boolean> {
+  const refused = await askConnect(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+  return refused === null || refused.heard.subarray(0, 5).toString('latin1') === 'HTTP/';
+}
+
+function describe(address: string): string {
+  const known = classifyAddress(address);
+  return known === null ? address : describeAddress(known);
+}

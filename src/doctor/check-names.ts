@@ -1,0 +1,76 @@
+/** Names as this host sees them: every address, the kind of place it is, and whether the guard lets it be dialled. */
+import type { HopConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { classifyAddress } from '../policy/address-class.ts';
+import { describeAddress, surveyAddresses } from '../policy/address-guard.ts';
+import { createHopGuard } from '../policy/hop-guard.ts';
+import { type Examination, hostKey } from './examination.ts';
+import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { patternsOf, type Target } from './targets.ts';
+
+export async function checkNames(examination: Examination): Promise<Finding[]> {
+  const { config, targets } = examination;
+  const hosts = new Map<string, Target[]>();
+  for (const target of targets) hosts.set(hostKey(target), [...(hosts.get(hostKey(target)) ?? []), target]);
+  const patterns = patternsOf(config, targets).map((pattern) => skipped(pattern, 'stands for many names', 'Give one of them with --target.'));
+  const found = await Promise.all([...[...hosts.values()].map((ports) => checkHost(ports, examination)), ...hopsOf(examination).map((hop) => checkHop(hop, examination))]);
+  return [...found.flat(), ...patterns];
+}
+
+async function checkHost(ports: readonly Target[], { tools, trail }: Examination): Promise<Finding[]> {
+  const [first] = ports;
+  if (first === undefined) return [];
+  const { destination, host } = first;
+  if (destination.via.length > 0 && destination.resolve === 'parent') return [skipped(host, 'the last hop resolves it')];
+  let addresses: readonly string[];
+  try {
+    addresses = await tools.resolve(host);
+  } catch (error) {
+    return [failBy(host, Fault.from(error))];
+  }
+  const seen = addresses.map(describe).join(', ');
+  const surveys = ports.flatMap(({ guards, port }) => surveyAddresses(guards, addresses, port));
+  const refused = surveys.flatMap(({ refusal }) => refusal ?? []);
+  const [refusal] = refused;
+  const permitted = addresses.filter((address) => surveys.every((survey) => survey.address !== address || survey.refusal === null || survey.reported));
+  trail.addresses.set(hostKey(first), permitted);
+  if (refusal === undefined) return [ok(host, seen)];
+  const captured = addresses.some(isMadeUp);
+  if (captured) return [fail(host, 'dns-captured', `${seen}: a sidecar made this address up (DNS capture of Istio)`, 'Take the sidecar off this pod (sidecar.istio.io/inject: "false"), or switch its DNS capture off: the proxy has to see the real address.')];
+  if (permitted.length === 0) return [failBy(host, refusal)];
+  return [warn(host, refusal.code, `${seen}; ${refusal.message}`, refusal.remedy ?? 'The other addresses are dialled.')];
+}
+
+/** Those that are on a way; the file may hold others. */
+function hopsOf({ targets, config }: Examination): HopConfig[] {
+  const used = [...targets.flatMap(({ destination }) => destination.via), ...(config.sourceIp?.probe?.via ?? [])];
+  return [...new Map(used.map((hop) => [hop.name, hop])).values()];
+}
+
+async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise<Finding[]> {
+  const guard = createHopGuard(hop, isSelf);
+  return Promise.all(
+    hop.parents.map(async ({ host, port }) => {
+      try {
+        const addresses = await tools.resolve(host);
+        const refusals = addresses.map((address) => guard(address, port));
+        const seen = addresses.map(describe).join(', ');
+        const [refusal] = refusals.flatMap((fault) => fault ?? []);
+        return refusal === undefined || refusals.includes(null) ? ok(host, seen) : failBy(host, refusal);
+      } catch (error) {
+        return failBy(host, Fault.from(error));
+      }
+    }),
+  );
+}
+
+function describe(address: string): string {
+  const known = classifyAddress(address);
+  return known === null ? address : describeAddress(known);
+}
+
+/** 240.0.0.0/4, where Istio's DNS capture puts ServiceEntries that have no address. */
+function isMadeUp(address: string): boolean {
+  const known = classifyAddress(address);
+  return known?.class === 'reserved' && Number(known.canonical.split('.')[0]) >= 240;
+}

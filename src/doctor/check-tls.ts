@@ -1,0 +1,64 @@
+/** TLS with every upstream that speaks it, verified as the proxy verifies it; what is shown, where that fails. */
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { readPeerChain, type ShownCertificate } from '../dial/peer-chain.ts';
+import { Fault } from '../errors.ts';
+import { type Examination, targetKey } from './examination.ts';
+import { failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { dialTargetOf, guardOf, type Target } from './targets.ts';
+
+const DAY_MS = 86_400_000;
+/** A certificate that ends sooner deserves a look. */
+const SOON_DAYS = 14;
+
+export async function checkTls(examination: Examination): Promise<Finding[]> {
+  return (await Promise.all(examination.targets.map((target) => checkTarget(target, examination)))).flat();
+}
+
+async function checkTarget(target: Target, examination: Examination): Promise<Finding[]> {
+  const { protocol, where } = target;
+  const reached = examination.trail.reached.get(targetKey(target));
+  if (protocol !== 'tls') return [];
+  if (reached === undefined) return [skipped(where, 'not reached: see tcp and hops')];
+  // Behind hops, the last of them chooses the address.
+  if (target.destination.via.length > 0) return [await checkAddress(target, undefined, where, examination)];
+  return Promise.all(reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)));
+}
+
+async function checkAddress(target: Target, address: string | undefined, subject: string, { host, isSelf, tools }: Examination): Promise<Finding> {
+  try {
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf), guardOf(target), address);
+    const finding = describe(subject, socket, host.now());
+    socket.destroy();
+    return finding;
+  } catch (error) {
+    const fault = Fault.from(error);
+    if (fault.code !== 'tls-certificate') return failBy(subject, fault);
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), guardOf(target), address);
+    const { host: name, port, destination } = target;
+    const chain = await readPeerChain({ socket, host: destination.tls.serverName ?? name, port, timeout: tools.timeout });
+    return { ...failBy(subject, fault), seen: `${fault.message}; ${describeChain(chain)}` };
+  }
+}
+
+/** A TLS connection that was verified. */
+export function describe(subject: string, socket: Socket, now: number): Finding {
+  const [certificate, protocol] = socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
+  if (certificate === undefined) return ok(subject, `${protocol}, verified`);
+  const ends = Date.parse(certificate.validTo);
+  const days = Math.floor((ends - now) / DAY_MS);
+  const seen = `${protocol}, certificate for ${certificate.subjectAltName ?? certificate.subject}, valid for ${days} more days (until ${new Date(ends).toISOString().slice(0, 10)})`;
+  if (days < SOON_DAYS) return warn(subject, 'certificate-expiring', seen, 'Have it renewed where it is installed.');
+  return ok(subject, seen);
+}
+
+/** What a server showed, and whose certificate would have to be trusted. */
+export function describeChain(chain: readonly ShownCertificate[]): string {
+  const [leaf] = chain;
+  if (leaf === undefined) return 'no certificate is shown';
+  const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+  const last = chain.at(-1) ?? leaf;
+  const way = chain.map(({ subject }) => subject).join(', signed by ');
+  const root = last.issuer === last.subject ? `, which signed itself` : `, signed by ${last.issuer}, which is not sent`;
+  return `shown: ${way}${root}; for ${leaf.names || 'no name'}, valid ${day(leaf.validFrom)} to ${day(leaf.validTo)}`;
+}

@@ -1,0 +1,36 @@
+/** The examination of a client's place, such as a pod: its variables, the proxy as it is from there, and the partner behind it. */
+import type { Lookup } from '../dial/lookup.ts';
+import { checkClock } from './check-clock.ts';
+import { checkEnvironment } from './check-environment.ts';
+import { checkClientHttp, checkClientTls } from './check-client-partner.ts';
+import { checkClientNames, checkWay } from './check-client-way.ts';
+import type { ClientExamination } from './client-examination.ts';
+import { showProxy } from './proxy-url.ts';
+import { createReport, type Report } from './report.ts';
+import { type Check, runChecks } from './run-checks.ts';
+import { createTools } from './tools.ts';
+
+export interface ClientExaminationOptions extends Pick<ClientExamination, 'target' | 'proxy' | 'host'> {
+  /** PEM of the partner's authority; null: those that Node knows, NODE_EXTRA_CA_CERTS among them. */
+  readonly ca: string | null;
+  /** For each step, ms. */
+  readonly timeout: number;
+  readonly only: readonly string[];
+  readonly lookup?: Lookup;
+}
+
+export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
+  { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
+  { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
+  { name: 'way', title: 'The way to the partner', needs: ['names'], run: checkWay },
+  { name: 'tls', title: 'TLS with the partner', needs: ['way'], run: checkClientTls },
+  { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkClientHttp },
+  { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
+];
+
+export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<Report> {
+  const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off' }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeout });
+  const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
+  const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
+  return createReport('client', `The way of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
+}

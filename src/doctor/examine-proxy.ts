@@ -1,0 +1,119 @@
+/** The examination of a proxy's host: every check of the way from the configuration to the partner. */
+import type { Config } from '../config/config.ts';
+import type { LoadResult } from '../config/load.ts';
+import type { Lookup } from '../dial/lookup.ts';
+import { createSelfCheck } from '../listeners/self.ts';
+import { createService } from '../service.ts';
+import { checkClock } from './check-clock.ts';
+import { checkConfiguration } from './check-configuration.ts';
+import { checkEnvironment } from './check-environment.ts';
+import { checkForms } from './check-forms.ts';
+import { checkHops } from './check-hops.ts';
+import { checkHttp } from './check-http.ts';
+import { checkNames } from './check-names.ts';
+import { checkOpenFiles } from './check-open-files.ts';
+import { checkPorts } from './check-ports.ts';
+import { checkRoute } from './check-route.ts';
+import { checkSilence } from './check-silence.ts';
+import { checkSourceAddress } from './check-source-address.ts';
+import { checkTcp } from './check-tcp.ts';
+import { checkTls } from './check-tls.ts';
+import { chooseProxy } from './choose-proxy.ts';
+import { createTrail, type Examination, type HostFacts } from './examination.ts';
+import type { FormsProxy } from './forms-proxy.ts';
+import type { ProxyAddress } from './proxy-url.ts';
+import { createReport, type Report } from './report.ts';
+import { type Check, runChecks } from './run-checks.ts';
+import { nowhere } from './stand-in.ts';
+import { targetsOf } from './targets.ts';
+import { createTools } from './tools.ts';
+
+export interface ProxyExamination {
+  readonly loaded: Extract<LoadResult, { ok: true }>;
+  readonly file: string;
+  readonly host: HostFacts;
+  /** By which forms are tried; null: by the one that runs here, or one of the doctor's own. */
+  readonly proxy: ProxyAddress | null;
+  /** Names to try where a destination has a pattern for them. */
+  readonly hosts: readonly string[];
+  /** For each step, ms. */
+  readonly timeout: number;
+  /** Names of checks; empty: all. */
+  readonly only: readonly string[];
+  /** Instead of the configured resolver. */
+  readonly lookup?: Lookup;
+}
+
+/** In the order of a request's way. */
+export const PROXY_CHECKS: readonly Check<Examination>[] = [
+  { name: 'configuration', title: 'Configuration', needs: [], run: (examination) => Promise.resolve(checkConfiguration(examination)) },
+  { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkNames },
+  { name: 'route', title: 'Routes to the addresses', needs: ['names'], run: checkRoute },
+  { name: 'tcp', title: 'TCP', needs: ['names'], run: checkTcp },
+  { name: 'hops', title: 'Parent proxies on the way', needs: ['names'], run: checkHops },
+  { name: 'tls', title: 'TLS with the partner', needs: ['tcp', 'hops'], run: checkTls },
+  { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkHttp },
+  { name: 'forms', title: 'Forms of request, as a client asks', needs: ['http'], run: checkForms },
+  { name: 'source-address', title: 'Source address', needs: ['names'], run: checkSourceAddress },
+  { name: 'nat-ports', title: 'NAT ports', needs: [], run: checkPorts },
+  { name: 'silence', title: 'Why a partner is silent', needs: ['tcp', 'source-address', 'nat-ports'], run: (examination) => Promise.resolve(checkSilence(examination)) },
+  { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
+  { name: 'open-files', title: 'Open files', needs: [], run: ({ config, host }) => Promise.resolve(checkOpenFiles(config, host.openFiles)) },
+  { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, targets, tools }) => checkEnvironment({ env: host.env, partners: targets }, tools) },
+];
+
+/** Leaves nothing running. */
+export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, only, lookup }: ProxyExamination): Promise<Report> {
+  const config = hurry(loaded.config, timeout);
+  const { http, tls, admin } = config.listeners;
+  const self = createSelfCheck([...http, ...tls, admin]);
+  const isSelf = (address: string, port: number): boolean => self.isSelf(address, port);
+  const targets = targetsOf(config, hosts, isSelf);
+  const tools = createTools({ config, lookup, timeout });
+  // Not started: it listens nowhere, and its data path is the one that serves.
+  const service = createService(config, { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
+  const chosen: Promise<FormsProxy>[] = [];
+  const examination: Examination = {
+    config,
+    file,
+    hash: loaded.hash,
+    warnings: loaded.warnings,
+    targets,
+    tools,
+    host,
+    trail: createTrail(),
+    proxy,
+    lookup,
+    isSelf,
+    verifySource: async () => {
+      const probe = config.sourceIp?.probe ?? null;
+      return probe === null ? null : service.sourceProof.verify({ probe, expected: config.sourceIp?.expected ?? [], times: 1 });
+    },
+    formsProxy: () => {
+      const one = chooseProxy({ config, targets, tools, proxy, lookup });
+      chosen.push(one);
+      return one;
+    },
+  };
+  try {
+    return createReport('proxy', `The way from here to the partners of ${file}.`, await runChecks(PROXY_CHECKS, examination, only));
+  } finally {
+    for (const result of await Promise.allSettled(chosen)) if (result.status === 'fulfilled') await result.value.close();
+    await service.close();
+  }
+}
+
+/** No step takes longer than the doctor lets it. */
+function hurry(config: Config, timeout: number): Config {
+  const short = (ms: number): number => Math.min(ms, timeout);
+  const hops = new Map(config.hops.map((hop) => [hop.name, { ...hop, connect: short(hop.connect) }]));
+  const way = <T extends { readonly via: Config['hops'] }>(place: T): T => ({ ...place, via: place.via.map((hop) => hops.get(hop.name) ?? hop) });
+  const { sourceIp, timeouts } = config;
+  return {
+    ...config,
+    hops: [...hops.values()],
+    destinations: config.destinations.map(way),
+    timeouts: { ...timeouts, resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls), responseHeaders: short(timeouts.responseHeaders) },
+    sourceIp: sourceIp?.probe ? { ...sourceIp, probe: { ...way(sourceIp.probe), timeout: short(sourceIp.probe.timeout) } } : sourceIp,
+  };
+}

@@ -1,0 +1,69 @@
+/** What a check found: one line each, with a stable code where something is wrong. */
+import type { Fault, FaultCode } from '../errors.ts';
+
+/** What only the doctor says; the rest are codes of faults. docs/doctor.md lists them, a test holds the two together. */
+export const DOCTOR_CODES = [
+  'config-faulty',
+  'config-warning',
+  'dns-captured',
+  'certificate-expiring',
+  'private-behind-nat',
+  'source-address-wrong',
+  'source-address-unjudged',
+  'partner-silent',
+  'nat-ports-exhausted',
+  'nat-ports-short',
+  'clock-skew',
+  'files-limit',
+  'proxy-not-ours',
+  'proxy-speaks-tls',
+  'proxy-silent',
+  'connect-answered-by-sidecar',
+  'https-proxy-on-plain-port',
+  'proxy-url-malformed',
+  'proxy-scheme-missing',
+  'variables-differ',
+  'variable-in-one-case',
+  'no-proxy-hides-partner',
+  'no-proxy-incomplete',
+  'java-ignores-proxy',
+  'java-proxy-malformed',
+  'java-hides-partner',
+  'node-ignores-proxy',
+] as const;
+
+export type DoctorCode = (typeof DOCTOR_CODES)[number] | FaultCode;
+
+export interface Finding {
+  /** `warn`: it works, and deserves a look. `skipped`: it does not apply here, or something before it is broken. */
+  readonly state: 'ok' | 'warn' | 'fail' | 'skipped';
+  /** What was looked at: `eco-sit.telus.internal:443`; '' for this host as a whole. */
+  readonly subject: string;
+  /** Null with `ok` and `skipped`. */
+  readonly code: DoctorCode | null;
+  readonly seen: string;
+  /** What to do; null where nothing is to be done. */
+  readonly advice: string | null;
+}
+
+export function ok(subject: string, seen: string): Finding {
+  return { state: 'ok', subject, code: null, seen, advice: null };
+}
+
+export function skipped(subject: string, seen: string, advice: string | null = null): Finding {
+  return { state: 'skipped', subject, code: null, seen, advice };
+}
+
+export function warn(subject: string, code: DoctorCode, seen: string, advice: string): Finding {
+  return { state: 'warn', subject, code, seen, advice };
+}
+
+export function fail(subject: string, code: DoctorCode, seen: string, advice: string | null): Finding {
+  return { state: 'fail', subject, code, seen, advice };
+}
+
+/** The message of a fault begins with what it is about, which need not be said twice. */
+export function failBy(subject: string, { code, message, remedy }: Fault): Finding {
+  const told = `${subject}: `;
+  return fail(subject, code, message.startsWith(told) ? message.slice(told.length) : message, remedy);
+}

@@ -1,0 +1,69 @@
+/** What is tried: each host and port of each destination, and what is known of how it speaks. */
+import type { Config, DestinationConfig } from '../config/config.ts';
+import type { AddressGuard, DialTarget } from '../dial/dial.ts';
+import { createAddressGuards, type AddressGuards } from '../policy/address-guard.ts';
+import { createHopGuard } from '../policy/hop-guard.ts';
+import { buildHostTable } from '../policy/host-table.ts';
+import { formatAuthority } from '../target/host.ts';
+
+export interface Target {
+  readonly destination: DestinationConfig;
+  /** Canonical; never a pattern. */
+  readonly host: string;
+  readonly port: number;
+  /** `eco-sit.telus.internal:443`. */
+  readonly where: string;
+  /** What the upstream speaks there, as far as the configuration tells. */
+  readonly protocol: 'tls' | 'http' | 'unknown';
+  readonly guards: AddressGuards;
+}
+
+type IsSelf = (address: string, port: number) => boolean;
+
+/** @param hosts names to try where a destination has a pattern for them */
+export function targetsOf(config: Config, hosts: readonly string[], isSelf: IsSelf): Target[] {
+  const table = buildHostTable(config.destinations.map((destination) => destination.hosts));
+  return config.destinations.flatMap((destination, index) => {
+    const guards = createAddressGuards(destination, config.mode, isSelf);
+    const meant = hosts.filter((host) => table.find(host).includes(index));
+    const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant])];
+    return named.flatMap((host) =>
+      destination.ports.map((port) => ({ destination, host, port, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })),
+    );
+  });
+}
+
+/** Patterns for which no name was given. */
+export function patternsOf({ destinations }: Config, targets: readonly Target[]): string[] {
+  const tried = (pattern: string): boolean => targets.some(({ host, destination }) => host.endsWith(pattern.slice(1)) && destination.hosts.includes(pattern));
+  return destinations.flatMap(({ hosts }) => hosts.filter((host) => host.startsWith('*') && !tried(host)));
+}
+
+/** As the proxy judges: report mode lets more pass. */
+export function guardOf({ guards: { enforcing, lenient } }: Target): AddressGuard {
+  return (address, port) => {
+    const refusal = enforcing(address, port);
+    return refusal === null || lenient === null ? refusal : lenient(address, port);
+  };
+}
+
+/** As the proxy dials for a client at `local`, TLS where the target speaks it. */
+export function dialTargetOf({ destination, host, port, protocol }: Target, isSelf: IsSelf, tls = protocol === 'tls'): DialTarget {
+  const { proxyProtocol, resolve, via } = destination;
+  return {
+    host,
+    port,
+    // Another object each time: a resumed session would not show the certificate again.
+    tls: tls ? { ...destination.tls } : null,
+    via: via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) })),
+    resolve,
+    // No client: LOCAL, as health checks say it.
+    ...(proxyProtocol === 'off' ? {} : { proxied: { version: proxyProtocol, address: '', port: 0 } }),
+  };
+}
+
+function protocolOf({ gateway }: DestinationConfig, host: string, port: number): Target['protocol'] {
+  if (gateway?.host === host && gateway.port === port) return gateway.scheme === 'https' ? 'tls' : 'http';
+  if (port === 443) return 'tls';
+  return port === 80 ? 'http' : 'unknown';
+}
