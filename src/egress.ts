@@ -263,15 +263,16 @@ export class Egress {
   }
 
   /** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
-  async #dialJudged(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+  #dialJudged(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
     const { dialler } = this.#options;
     const { enforcing, lenient, way } = this.#guard(destination);
-    try {
-      return await dialler.dial({ ...target, ...way }, enforcing, signal);
-    } catch (error) {
-      if (lenient === null || !(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
-      return { ...(await dialler.dial({ ...target, ...way }, lenient, signal)), reported: error };
-    }
+    const wanted = { ...target, ...way };
+    const dialled = dialler.dial(wanted, enforcing, signal);
+    if (lenient === null) return dialled;
+    return dialled.catch(async (error: unknown) => {
+      if (!(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
+      return { ...(await dialler.dial(wanted, lenient, signal)), reported: error };
+    });
   }
 
   #guard(destination: DestinationConfig): WayGuards {

@@ -158,6 +158,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
 
 /** RFC 8305 §4: the families take turns, beginning with that of the first address. */
 export function interleaveFamilies(addresses: readonly string[]): readonly string[] {
+  if (addresses.length === 1) return addresses;
   const first = isIPv6(addresses[0] ?? '');
   const leading = addresses.filter((address) => isIPv6(address) === first);
   const other = addresses.filter((address) => isIPv6(address) !== first);

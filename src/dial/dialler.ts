@@ -8,7 +8,7 @@ import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { connectFirst } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
-import type { Dialled, Dialler, DialTarget, HopStep } from './dial.ts';
+import type { AddressGuard, Dialled, Dialler, DialTarget, HopStep } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
 import { createHops, type HopsDial, type Way } from './hops.ts';
 import { judge } from './judge.ts';
@@ -32,7 +32,7 @@ export interface DiallerOptions {
 }
 
 /** Connected to the upstream, TLS yet to come. */
-type Opened = Omit<Dialled, 'tlsMs' | 'reported'>;
+type Opened = Omit<Dialled, 'reported'>;
 
 /** Addresses of one name that parents are asked for, one after the other. */
 const MOST_ASKED_FOR = 4;
@@ -51,10 +51,14 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly(host: string, port: number, addresses: readonly string[], { connect }: HopsDial): Promise<Opened> {
+  async function openDirectly({ host, port, destination }: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
+    const known = resolver.cached(host);
+    // Nearly always at hand: then nothing is waited for.
+    const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
+    const permitted = judge(addresses, port, guard);
     const dialled = now();
-    const { socket, address } = await connect({ host, port, addresses, timeout: timeouts.connect });
-    return { socket, address, peer: { address, port }, via: '', dnsMs: -1, tcpMs: now() - dialled, hopMs: -1 };
+    const { socket, address } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination });
+    return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1 };
   }
 
   /** One address after the other, until one answers or it is clear that no other will. */
@@ -65,7 +69,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
-        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent };
+        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1 };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
@@ -74,12 +78,11 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function open({ host, port, via: steps = [], destination, ...target }: DialTarget, guard: Parameters<Dialler['dial']>[1], signal: AbortSignal): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination }), signal };
-    if (steps.length > 0 && target.resolve === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
+    if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
-    const permitted = judge(addresses, port, guard);
-    const opened = steps.length === 0 ? await openDirectly(host, port, permitted, dial) : await openByHops(steps, permitted, port, dial);
+    const opened = await openByHops(steps, judge(addresses, port, guard), port, dial);
     return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 
@@ -87,12 +90,12 @@ export function createDialler(options: DiallerOptions): Dialler {
     resolve: (host, signal) => resolver.resolve(host, signal),
     dial: async (target, guard, signal) => {
       if (signal.aborted) throw abortFault(signal);
-      const { host, port } = target;
-      const opened = await open(target, guard, signal);
+      const { host, port, via: steps = [] } = target;
+      const opened = steps.length === 0 ? await openDirectly(target, guard, signal) : await openByWay(steps, target, guard, signal);
       const { socket, address } = opened;
       // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
       if (target.proxied !== undefined) socket.write(encodeProxyHeader(target.proxied, { address, port }));
-      if (target.tls === null) return { ...opened, tlsMs: -1 };
+      if (target.tls === null) return opened;
 
       const connected = now();
       const secured = await secure({ socket, host, port, config: target.tls, timeout: timeouts.tls, signal });

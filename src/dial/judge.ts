@@ -4,6 +4,12 @@ import type { AddressGuard } from './dial.ts';
 
 /** @throws Fault of the first refused address, naming all, when none may be dialled. */
 export function judge(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
+  const [only] = addresses;
+  if (only !== undefined && addresses.length === 1) {
+    const refusal = guard(only, port);
+    if (refusal !== null) throw refusal;
+    return addresses;
+  }
   const refusals: Fault[] = [];
   const permitted = addresses.filter((address) => {
     const refusal = guard(address, port);
