@@ -31,6 +31,8 @@ export interface Means {
   readonly runs: number;
   /** A part of the operations, up to 1. */
   readonly scale: number;
+  /** The same for the run that warms up. */
+  readonly warmUp: number;
   /** Told what is under way. */
   say(text: string): void;
 }
@@ -56,7 +58,7 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
       const stage = await openStage(entry, means);
       kept.set(entry, stage);
       // The first run warms up: code is compiled, connections are open, and its result is thrown away.
-      await runOn(stage, work);
+      await runOn({ ...stage, count: counter(means.warmUp) }, work);
     });
   }
   for (let run = 1; run <= means.runs; run += 1) {
@@ -100,12 +102,16 @@ async function openStage(entry: Entry, { built, upstream, scale }: Means): Promi
   const direct = directDoor(upstream);
   return {
     program,
-    count: (operations) => Math.max(1, Math.round(operations * scale)),
+    count: counter(scale),
     drive: (load) => drive(built.load, door, load),
     driveDirect: (load) => drive(built.load, direct, load),
     hold: (tunnels) => holdTunnels(built.load, door, tunnels),
     opened: () => upstream.opened(),
   };
+}
+
+function counter(scale: number): Stage['count'] {
+  return (operations) => Math.max(1, Math.round(operations * scale));
 }
 
 /** Starts a contender in a directory of its own. The caller stops it. */

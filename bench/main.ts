@@ -66,13 +66,13 @@ function report(results: Results, { writeDocs }: Options): void {
 }
 
 /** With a directory, the load generator and an upstream, for as long as `use` runs. */
-async function withMeans({ runs, scale }: Options, use: (means: Means) => Promise<void>): Promise<void> {
+async function withMeans({ runs, scale, warmUp }: Options, use: (means: Means) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-bench-'));
   try {
     const built = buildLoad(directory);
     const upstream = await startUpstream(built.upstream, directory);
     try {
-      await use({ built, upstream, directory, runs, scale, say: (text) => process.stderr.write(`${text}\n`) });
+      await use({ built, upstream, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
     } finally {
       await upstream.close();
     }

@@ -8,6 +8,9 @@ export interface Options {
   readonly runs: number;
   /** A part of the operations of each work. */
   readonly scale: number;
+  /** The same for the run before the measured ones: code has to be compiled, also for a quick look. */
+  readonly warmUp: number;
+  /** Whether works that take minutes are run without being named. */
   readonly long: boolean;
   readonly profile: boolean;
   readonly writeDocs: boolean;
@@ -20,12 +23,12 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [OPTIONS]
 
-  --only WORK,…        these works; the default is all but memory
+  --only WORK,…        these works; the default is all, with --quick all but memory
   --contenders NAME,…  these proxies, as far as they are installed; the default is all
   --runs N             of each contender in each work, interleaved (default 5)
   --quick              2 runs and a tenth of the operations: to see that it works
   --scale X            this part of the operations, above 0 and up to 1
-  --long               also memory: a million requests in each run
+  --long               with --quick: memory too
   --profile            ours alone, once per work, and where its CPU time went
   --write-docs         put the report into docs/performance.md
   --from FILE,…        report these results again; later ones replace earlier ones
@@ -52,9 +55,10 @@ export function parseOptions(args: readonly string[]): Options {
   });
   const runs = Number(values.runs ?? (values.quick ? 2 : 5));
   const scale = Number(values.scale ?? (values.quick ? 0.1 : 1));
+  const warmUp = values.scale === undefined && values.quick ? 0.5 : scale;
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a whole number of 1 or more`);
   if (!(scale > 0 && scale <= 1)) throw new Error(`--scale ${values.scale}: a number above 0 and up to 1`);
-  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, long: values.long, profile: values.profile, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
+  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
 }
 
 /** Those of `all` that are named, in their own order. Throws at a name that is none of theirs. */

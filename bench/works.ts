@@ -15,7 +15,7 @@ export interface Work {
   readonly fresh: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
-  /** Runs only in a full comparison with `--long`. */
+  /** Takes minutes: left out with `--quick`. */
   readonly long: boolean;
   /** Only ours has a target here, and the others would take hours. */
   readonly oursOnly: boolean;

@@ -20,7 +20,7 @@ export function formatCapacity(summaries: Summaries): string {
     ['upload through tunnels, Gbit/s', formatFigure(gigabits(cost('upload'))), ''],
     ['memory for 4,000 idle tunnels, MB', formatFigure((4_000 * cost('idle')) / 1024), 'besides that of the process'],
   ];
-  return renderTable(['', 'one process', 'beside it'], rows);
+  return renderTable(['', 'one process', ''], rows.filter(([, figure]) => figure !== ''));
 }
 
 function gigabits(secondsPerGibibyte: number): number {

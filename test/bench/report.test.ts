@@ -66,6 +66,7 @@ t.test('tables', async (t) => {
   const targets = formatTargets(WORKS, judge(summaries)).split('\n');
   t.match(targets[2], /at most 0\.8 of Squid .*50\.0 µs CPU .*52\.0 .* met/);
   t.notMatch(targets[2], /not met/);
+  t.notMatch(formatCapacity(summaries), /Gbit/, 'no rows without a figure');
   t.match(formatCapacity(summaries), /tunnel set-ups a second +\| +14,000 .*537/);
 });
 
@@ -121,9 +122,9 @@ t.test('a profile is summed by function, idle time left out, recursion counted o
 });
 
 t.test('options', async (t) => {
-  t.match(parseOptions([]), { runs: 5, scale: 1, only: [], long: false });
-  t.match(parseOptions(['--quick', '--only', 'setup,ping']), { runs: 2, scale: 0.1, only: ['setup', 'ping'] });
-  t.match(parseOptions(['--quick', '--runs', '7']), { runs: 7, scale: 0.1 });
+  t.match(parseOptions([]), { runs: 5, scale: 1, only: [], long: true });
+  t.match(parseOptions(['--quick', '--only', 'setup,ping']), { runs: 2, scale: 0.1, warmUp: 0.5, long: false, only: ['setup', 'ping'] });
+  t.match(parseOptions(['--quick', '--runs', '7', '--scale', '0.2']), { runs: 7, scale: 0.2, warmUp: 0.2 });
   for (const wrong of [['--runs', '0'], ['--runs', '1.5'], ['--scale', '0'], ['--scale', '1.1'], ['--scale', 'x'], ['--nonsense']]) t.throws(() => parseOptions(wrong), wrong.join(' '));
   t.strictSame(choose(WORKS, ['ping', 'setup'], 'work').map(({ name }) => name), ['setup', 'ping'], 'in the order of the table');
   t.throws(() => choose(WORKS, ['pong'], 'work'), /There is no work pong; there are setup, /);
