@@ -44,7 +44,7 @@ interface Opened {
 
 interface Entry {
   readonly result: Comparison;
-  open(): Promise<Opened>;
+  readonly open: () => Promise<Opened>;
 }
 
 /** One comparison per contender that can do the work, in the order of the contenders. A contender that fails has its failure as its result. */
@@ -55,17 +55,17 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
   const kept = new Map<Entry, Stage>();
   for (const entry of work.fresh ? [] : entries) {
     await attempt(entry, means.directory, async () => {
-      const stage = await openStage(entry, means);
+      const stage = await openStage(entry.open, means);
       kept.set(entry, stage);
       // The first run warms up: code is compiled, connections are open, and its result is thrown away.
-      await runOn({ ...stage, count: counter(means.warmUp) }, work);
+      await runOn(warming(stage, means), work);
     });
   }
   for (let run = 1; run <= means.runs; run += 1) {
     for (const entry of entries.filter(({ result }) => result.failure === undefined)) {
       means.say(`${work.name} ${run}/${means.runs} ${entry.result.contender}`);
       await attempt(entry, means.directory, async () => {
-        const stage = kept.get(entry) ?? (await openStage(entry, means));
+        const stage = kept.get(entry) ?? (await openStage(entry.open, means));
         try {
           entry.result.samples.push(await runOn(stage, work));
         } finally {
@@ -97,8 +97,9 @@ async function runOn(stage: Stage, work: Work): Promise<Sample> {
   }
 }
 
-async function openStage(entry: Entry, { built, upstream, scale }: Means): Promise<Stage> {
-  const { program, door } = await entry.open();
+/** `open` starts the contender, or nothing for a run without one; the caller stops it. */
+export async function openStage(open: () => Promise<Opened>, { built, upstream, scale }: Means): Promise<Stage> {
+  const { program, door } = await open();
   const direct = directDoor(upstream);
   return {
     program,
@@ -112,6 +113,11 @@ async function openStage(entry: Entry, { built, upstream, scale }: Means): Promi
 
 function counter(scale: number): Stage['count'] {
   return (operations) => Math.max(1, Math.round(operations * scale));
+}
+
+/** The stage for a warm-up, whose length is its own. */
+export function warming(stage: Stage, { warmUp }: Means): Stage {
+  return { ...stage, count: counter(warmUp) };
 }
 
 /** Starts a contender in a directory of its own. The caller stops it. */

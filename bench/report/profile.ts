@@ -9,8 +9,8 @@ export interface Profile {
   readonly timeDeltas: readonly number[];
 }
 
-/** Two tables of `count` rows, in percent of the time that was not idle. */
-export function heaviest(profile: Profile, count: number): string {
+/** Two tables of `count` rows, in percent of the time that was not idle. The first `skippedMs` of the profile do not count. */
+export function heaviest(profile: Profile, count: number, skippedMs = 0): string {
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
   const parents = new Map(profile.nodes.flatMap((node) => (node.children ?? []).map((child) => [child, node.id] as const)));
   const nameOf = (id: number): string => {
@@ -21,10 +21,12 @@ export function heaviest(profile: Profile, count: number): string {
   const self = new Map<string, number>();
   const inclusive = new Map<string, number>();
   let busy = 0;
+  let elapsed = 0;
   profile.samples.forEach((id, index) => {
     const time = profile.timeDeltas[index] ?? 0;
     const name = nameOf(id);
-    if (name === '(idle)') return;
+    elapsed += time;
+    if (name === '(idle)' || elapsed <= skippedMs * 1000) return;
     busy += time;
     add(self, name, time);
     const above = new Set<string>();

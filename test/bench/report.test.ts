@@ -118,6 +118,7 @@ t.test('a profile is summed by function, idle time left out, recursion counted o
   const text = heaviest(profile, 5);
   t.match(text, /^4 ms of CPU/);
   t.match(text, /by itself[^]*\(anonymous\) node:net:7 +\| 62\.5[^]*relay src\/relay\.ts:7 +\| 37\.5/);
+  t.match(heaviest(profile, 5, 10.5), /^3 ms of CPU[^]*by itself[^]*node:net:7 +\| 100\.0/, 'from 10.5 ms on');
   t.match(text, /with what it calls[^]*relay src\/relay\.ts:7 +\| 100\.0/);
 });
 
