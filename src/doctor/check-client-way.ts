@@ -1,14 +1,13 @@
 /** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
 import type { Socket } from 'node:net';
-import { readPeerChain } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { describeAddress } from '../policy/address-guard.ts';
-import { askConnect, type Refused } from './ask-connect.ts';
+import { askConnect } from './ask-connect.ts';
 import { openProxy } from './choose-proxy.ts';
 import type { ClientExamination } from './client-examination.ts';
 import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
-import { judgeConnect, SPEAKS_TLS } from './judge-answer.ts';
+import { judgeRefused } from './judge-refused.ts';
 import { type ProxyAddress, showProxy } from './proxy-url.ts';
 import type { Tools } from './tools.ts';
 
@@ -71,20 +70,8 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
     trail.open = true;
     return [ok(shown, `connects to ${target.where}`)];
   }
-  const { code, seen, advice } = await judgeMute(refused, proxy, tools);
+  const { code, seen, advice } = await judgeRefused(refused, () => openProxy(proxy, tools), tools.timeout);
   return [fail(shown, code, seen, advice)];
-}
-
-/** A port that speaks TLS may end the connection without a word: then TLS is tried. */
-async function judgeMute(refused: NonNullable<Refused>, proxy: ProxyAddress, tools: Tools): Promise<ReturnType<typeof judgeConnect>> {
-  if (refused.heard.length > 0 || proxy.scheme === 'https') return judgeConnect(refused);
-  try {
-    await readPeerChain({ socket: await openProxy(proxy, tools), host: proxy.host, port: proxy.port, timeout: tools.timeout });
-    return SPEAKS_TLS;
-  } catch {
-    // No TLS either: what came first is the finding.
-    return judgeConnect(refused);
-  }
 }
 
 async function answersPlainly(proxy: ProxyAddress, target: ClientExamination['target'], tools: Tools): Promise<boolean> {

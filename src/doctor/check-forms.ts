@@ -13,7 +13,8 @@ import { askConnect } from './ask-connect.ts';
 import type { FormsProxy, TriedForm } from './forms-proxy.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
-import { judgeConnect, judgeExchange } from './judge-answer.ts';
+import { judgeExchange } from './judge-answer.ts';
+import { judgeRefused } from './judge-refused.ts';
 import { admitDoctor } from './stand-in.ts';
 import type { Target } from './targets.ts';
 
@@ -102,7 +103,7 @@ async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: s
   if (form === 'connect') {
     const refused = await askConnect(socket, { host, port, credentials: proxy.credentials, timeout: tools.timeout });
     if (refused !== null) {
-      const { code, seen, advice } = judgeConnect(refused);
+      const { code, seen, advice } = await judgeRefused(refused, async () => (await proxy.open(form)) ?? Promise.reject(new Error('it is gone')), tools.timeout);
       return fail(subject, code, seen, advice);
     }
     return throughTunnel(trial, socket, subject, examination);

@@ -1,0 +1,96 @@
+/** By which proxy the doctor tries forms, and what it makes of everything that may listen at a proxy's address. */
+import t, { type Test } from 'tap';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import { createServer, type Server } from 'node:net';
+import { type Draft, ECO, labCertificates, startLab } from '../support/lab.ts';
+import { examine, faultsOf, findingsOf, type Patient, startPartner, wordsOf } from '../support/doctor-lab.ts';
+import { startFullListener } from '../support/full-listener.ts';
+import { listen } from '../support/listen.ts';
+
+const proxyAt = (port: number, scheme: 'http' | 'https' = 'http'): NonNullable<Patient['proxy']> => ({ scheme, host: '127.0.0.1', port, credentials: null, written: scheme });
+
+/** Answers with these bytes whatever it is asked. */
+const answering = (text: string): Server => createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(text)));
+
+/** A proxy that permits the partner of the doctor's lab, and runs where the examined configuration says. */
+async function startRunning(t: Test, change: (draft: Draft) => void = () => {}) {
+  const partner = await startPartner(t);
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      Object.assign(draft.destinations.eco, { ports: [partner.https], gateway: { prefix: '/eco', url: `https://${ECO}:${partner.https}` } });
+      change(draft);
+    },
+  });
+  const configure = (draft: Draft): void => {
+    draft.listeners['http'] = [`127.0.0.1:${lab.port}`];
+    draft.listeners['admin'] = `127.0.0.1:${lab.service.addresses.admin.port}`;
+    delete draft.destinations['plain'];
+    draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
+  };
+  return { partner, lab, configure };
+}
+
+t.test('the proxy that runs is asked, where it takes us', async (t) => {
+  const { partner, lab, configure } = await startRunning(t);
+  const report = await examine(partner, { configure, only: ['forms'] });
+  t.match(findingsOf(report, 'forms').slice(0, 2), [{ state: 'ok', subject: 'proxy', seen: `the one that runs here (http://127.0.0.1:${lab.port})` }, { state: 'ok', subject: `connect ${ECO}:${partner.https}`, seen: 'answered 200' }]);
+  t.strictSame(faultsOf(report), []);
+  t.ok(lab.log.some(({ form }) => form === 'gateway'));
+});
+
+t.test('where it does not take us, another with the same configuration is', async (t) => {
+  const { partner, lab, configure } = await startRunning(t, (draft) => Object.assign(draft.clients['pods'] as object, { addresses: ['10.8.0.0/14'] }));
+  const report = await examine(partner, { configure, only: ['forms'] });
+  t.match(findingsOf(report, 'forms').slice(0, 2), [
+    { state: 'skipped', subject: 'running proxy', seen: `http://127.0.0.1:${lab.port} does not take this host for a client (client-not-allowed)` },
+    { state: 'ok', subject: 'proxy', seen: /^one that the doctor started/ },
+  ]);
+  t.strictSame(faultsOf(report), []);
+});
+
+t.test('ports of the proxy that runs', async (t) => {
+  const partner = await startPartner(t);
+  for (const [used, faults] of [[50, []], [70, ['nat-ports nat-ports-short eco']], [100, ['nat-ports nat-ports-exhausted eco']]] as const) {
+    const admin = await listen(t, createHttpServer((_, response) => response.end(`# TYPE x\neco_egress_nat_ports_limit 100\neco_egress_nat_ports_used{destination="eco"} ${used}\n`)));
+    const report = await examine(partner, { configure: (draft) => (draft.listeners['admin'] = `127.0.0.1:${admin}`), only: ['nat-ports'] });
+    t.strictSame(faultsOf(report), faults, String(used));
+  }
+  const plan = async (nat: object) => faultsOf(await examine(partner, { configure: (draft) => (draft.nat = { ...nat }), only: ['nat-ports'] }));
+  t.strictSame(await plan({ ports: 4064 }), []);
+  t.strictSame(await plan({ ports: 4063 }), ['nat-ports nat-ports-short']);
+  t.strictSame(await plan({ ports: 64, replicasPerNode: 65 }), ['nat-ports nat-ports-exhausted']);
+  t.strictSame(await plan({}), []);
+});
+
+t.test('a form that the named proxy does not take', async (t) => {
+  const { partner, lab } = await startRunning(t, (draft) => (draft.listeners['http'] = [{ address: '127.0.0.1:0', forms: ['forward', 'gateway'] }]));
+  const report = await examine(partner, { proxy: proxyAt(lab.port), configure: (draft) => { delete draft.destinations['plain']; draft.rules[0] = { clients: ['pods'], destinations: ['eco'] }; } });
+  t.strictSame(faultsOf(report), [`forms form-not-allowed connect ${ECO}:${partner.https}`]);
+});
+
+t.test('what else may listen there', async (t) => {
+  const partner = await startPartner(t);
+  const { certPem, keyPem } = await labCertificates();
+  const only = (draft: Draft): void => {
+    Object.assign(draft.destinations.eco, { forms: ['connect'] });
+    delete draft.destinations['plain'];
+    draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
+  };
+  const mute = createServer((socket) => socket.on('error', () => {}).resume());
+  for (const [code, port, words] of [
+    ['connect-answered-by-sidecar', await listen(t, answering('HTTP/1.1 404 Not Found\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n')), /appProtocol: tcp/],
+    ['connect-answered-by-sidecar', await listen(t, answering('HTTP/1.1 404 Not Found\r\nserver: istio-envoy\r\n\r\n')), /tcp-…/],
+    ['proxy-not-ours', await listen(t, answering('HTTP/1.1 404 Not Found\r\nserver: nginx\r\n\r\n')), /404 Not Found.*nginx/],
+    ['proxy-speaks-tls', await listen(t, answering('HTTP/1.1 400 Bad Request\r\n\r\nThe plain HTTP request was sent to HTTPS port')), /https:\/\//],
+    ['proxy-not-ours', await listen(t, answering('SSH-2.0-OpenSSH\r\n')), /Check host and port of the proxy/],
+    ['credentials-missing', await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')), /user and password/],
+    ['proxy-silent', await listen(t, mute), /says nothing/],
+    ['connect-timeout', await startFullListener(t), /firewalls and routes/],
+    ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
+  ] as const) {
+    const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 400 });
+    t.strictSame(faultsOf(report), [`forms ${code} connect ${ECO}:${partner.https}`], code);
+    t.match(wordsOf(report), words, code);
+  }
+});
