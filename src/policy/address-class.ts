@@ -5,7 +5,6 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { LRUCache } from 'lru-cache';
 import { IPV4_RANGES, IPV6_RANGES } from './special-ranges.ts';
 import type { AddressClass, Embedding, SpecialRange } from './special-ranges.ts';
 
@@ -39,8 +38,9 @@ function parseAddress(text: string): Parsed | null {
   return parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress() ? parsed.toIPv4Address() : parsed;
 }
 
-/** What has been classified of late: an upstream is dialled by the same few addresses again and again. */
-const known = new LRUCache<string, ClassifiedAddress>({ max: 1000 });
+/** What has been classified before: upstreams are dialled by the same few addresses again and again. */
+const known = new Map<string, ClassifiedAddress>();
+const MOST_KNOWN = 1000;
 
 /**
  * Reads an IP literal strictly: four decimal parts or RFC 4291 text, nothing
@@ -51,6 +51,7 @@ export function classifyAddress(text: string): ClassifiedAddress | null {
   let found = known.get(text) ?? null;
   if (found === null) {
     found = classify(text);
+    if (known.size >= MOST_KNOWN) known.clear();
     if (found !== null) known.set(text, found);
   }
   return found;
