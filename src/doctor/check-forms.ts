@@ -48,7 +48,7 @@ async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examina
   if (typeof trial === 'string') return skipped(subject, trial);
   try {
     const opened = proxy.open(form);
-    if (opened === null) return skipped(subject, proxy.kind === 'named' ? 'the TLS listeners of a proxy elsewhere are not known' : 'no listener takes it');
+    if (opened === null) return skipped(subject, proxy.kind === 'named' ? 'the TLS listeners of a proxy elsewhere are not known' : 'no listener takes it, or none whose port is known');
     return await attempt(form, trial, await opened, subject, proxy, examination);
   } catch (error) {
     return failBy(subject, Fault.from(error));

@@ -83,7 +83,8 @@ function runningProxy({ config, tools }: Choice): FormsProxy {
     findings: [ok('proxy', `the one that runs here (${config.listeners.http.map(({ host, port }) => showProxy({ scheme: 'http', host: reachable(host), port })).join(', ')})`)],
     open: (form) => {
       const listener = listenerFor(config, form);
-      return listener === null ? null : tools.connect(reachable(listener.host), listener.port, reachable(listener.host));
+      // A port that the system chose is not known.
+      return listener === null || listener.port === 0 ? null : tools.connect(reachable(listener.host), listener.port, reachable(listener.host));
     },
     credentials: null,
     close: () => Promise.resolve(),

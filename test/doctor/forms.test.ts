@@ -3,10 +3,11 @@ import t, { type Test } from 'tap';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer, type Server } from 'node:net';
-import { type Draft, ECO, labCertificates, startLab } from '../support/lab.ts';
+import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { examine, faultsOf, findingsOf, type Patient, startPartner, wordsOf } from '../support/doctor-lab.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
+import { startTlsLab } from '../support/tls-lab.ts';
 
 const proxyAt = (port: number, scheme: 'http' | 'https' = 'http'): NonNullable<Patient['proxy']> => ({ scheme, host: '127.0.0.1', port, credentials: null, written: scheme });
 
@@ -16,7 +17,7 @@ const answering = (text: string): Server => createServer((socket) => socket.on('
 /** A proxy that permits the partner of the doctor's lab, and runs where the examined configuration says. */
 async function startRunning(t: Test, change: (draft: Draft) => void = () => {}) {
   const partner = await startPartner(t);
-  const lab = await startLab(t, {
+  const lab = await startTlsLab(t, {
     configure: (draft) => {
       Object.assign(draft.destinations.eco, { ports: [partner.https], gateway: { prefix: '/eco', url: `https://${ECO}:${partner.https}` } });
       change(draft);
@@ -24,6 +25,7 @@ async function startRunning(t: Test, change: (draft: Draft) => void = () => {}) 
   });
   const configure = (draft: Draft): void => {
     draft.listeners['http'] = [`127.0.0.1:${lab.port}`];
+    draft.listeners['tls'] = [`127.0.0.1:${lab.tlsPort}`];
     draft.listeners['admin'] = `127.0.0.1:${lab.service.addresses.admin.port}`;
     delete draft.destinations['plain'];
     draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
@@ -73,7 +75,7 @@ t.test('what else may listen there', async (t) => {
   const partner = await startPartner(t);
   const { certPem, keyPem } = await labCertificates();
   const only = (draft: Draft): void => {
-    Object.assign(draft.destinations.eco, { forms: ['connect'] });
+    Object.assign(draft.destinations.eco, { forms: ['connect'], gateway: undefined });
     delete draft.destinations['plain'];
     draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
   };
