@@ -34,3 +34,10 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
   });
   return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout' };
 }
+
+/** Whether the port speaks plain HTTP, whatever it says. The socket is destroyed. */
+export async function answersHttp(socket: Socket, question: ConnectQuestion): Promise<boolean> {
+  const refused = await askConnect(socket, question);
+  socket.destroy();
+  return refused === null || refused.heard.subarray(0, 5).toString('latin1') === 'HTTP/';
+}

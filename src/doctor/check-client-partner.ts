@@ -26,9 +26,15 @@ export async function checkClientTls(examination: ClientExamination): Promise<Fi
     trail.open = false;
     if (fault.code !== 'tls-certificate') return [failBy(target.where, fault)];
     const chain = await readPeerChain({ socket: await openWay(examination), host: target.host, port: target.port, timeout: tools.timeout });
-    const advice = fault.remedy?.includes('tls.caFile') === true ? 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.' : fault.remedy;
-    return [{ ...failBy(target.where, fault), seen: `${fault.message}; ${describeChain(chain)}`, advice }];
+    const finding = failBy(target.where, fault);
+    return [{ ...finding, seen: `${finding.seen}; ${describeChain(chain)}`, advice: adviseClient(fault) }];
   }
+}
+
+/** A client has no configuration of ours, of which the remedies of the dialler speak. */
+function adviseClient({ remedy }: Fault): string | null {
+  if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
+  return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
 }
 
 export async function checkClientHttp(examination: ClientExamination): Promise<Finding[]> {

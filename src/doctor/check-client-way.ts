@@ -1,15 +1,13 @@
 /** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
-import { classifyAddress } from '../policy/address-class.ts';
-import { describeAddress } from '../policy/address-guard.ts';
-import { askConnect } from './ask-connect.ts';
+import { answersHttp, askConnect } from './ask-connect.ts';
 import { openProxy } from './choose-proxy.ts';
 import type { ClientExamination } from './client-examination.ts';
+import { describeAddresses } from './describe-addresses.ts';
 import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
 import { judgeRefused } from './judge-refused.ts';
 import { type ProxyAddress, showProxy } from './proxy-url.ts';
-import type { Tools } from './tools.ts';
 
 export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<Finding[]> {
   const find = async (host: string): Promise<readonly string[] | Fault> => {
@@ -23,7 +21,7 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   const findings: Finding[] = [];
   if (!(addresses instanceof Fault)) {
     trail.addresses = addresses;
-    findings.push(ok(target.host, addresses.map(describe).join(', ')));
+    findings.push(ok(target.host, describeAddresses(addresses)));
   } else if (proxy === null) {
     findings.push(failBy(target.host, addresses));
   } else {
@@ -32,7 +30,7 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   if (proxy === null || proxyAddresses === null) return findings;
   if (proxyAddresses instanceof Fault) return [...findings, failBy(proxy.host, proxyAddresses)];
   trail.proxyAddresses = proxyAddresses;
-  return [...findings, ok(proxy.host, proxyAddresses.map(describe).join(', '))];
+  return [...findings, ok(proxy.host, describeAddresses(proxyAddresses))];
 }
 
 export async function checkWay(examination: ClientExamination): Promise<Finding[]> {
@@ -60,9 +58,9 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
     socket = await openProxy(proxy, tools);
   } catch (error) {
     const fault = Fault.from(error);
-    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersPlainly(proxy, target, tools));
+    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout }));
     if (plain) return [fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`)];
-    return [{ ...failBy(shown, fault), advice: fault.code === 'connect-timeout' ? 'Check the network policies of both namespaces, and that the Service has endpoints.' : fault.remedy }];
+    return [{ ...failBy(shown, fault), advice: adviseClient(fault) }];
   }
   const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
   if (refused === null) {
@@ -74,12 +72,17 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
   return [fail(shown, code, seen, advice)];
 }
 
-async function answersPlainly(proxy: ProxyAddress, target: ClientExamination['target'], tools: Tools): Promise<boolean> {
-  const refused = await askConnect(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout });
-  return refused === null || refused.heard.subarray(0, 5).toString('latin1') === 'HTTP/';
-}
-
-function describe(address: string): string {
-  const known = classifyAddress(address);
-  return known === null ? address : describeAddress(known);
+/** The remedies of the dialler speak of partners. */
+function adviseClient({ code, remedy }: Fault): string | null {
+  switch (code) {
+    case 'connection-refused':
+      return 'Check host and port of the proxy, and that it runs.';
+    case 'connect-timeout':
+    case 'unreachable':
+      return 'Check the network policies of both namespaces, and that the Service has endpoints.';
+    case 'tls-certificate':
+      return "Have the client trust the authority of the proxy's own certificate; here: NODE_EXTRA_CA_CERTS.";
+    default:
+      return remedy;
+  }
 }

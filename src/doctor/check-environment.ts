@@ -1,7 +1,7 @@
 /** The variables of this process that make programs use a proxy, or keep them from it. */
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
-import { askConnect } from './ask-connect.ts';
+import { answersHttp } from './ask-connect.ts';
 import { fail, type Finding, ok, skipped } from './finding.ts';
 import { findMistakes, type Surroundings, usesProxy } from './mistakes.ts';
 import { readProxyUrl, showProxy } from './proxy-url.ts';
@@ -30,8 +30,7 @@ async function findPlainPort(env: Surroundings['env'], { partners }: Surrounding
     } catch (error) {
       if (Fault.from(error).code !== 'tls-failed') throw error;
     }
-    const refused = await askConnect(await tools.connect(host, port, address), { ...partner, credentials: read.credentials, timeout: tools.timeout });
-    const plain = refused === null || refused.heard.subarray(0, 5).toString('latin1') === 'HTTP/';
+    const plain = await answersHttp(await tools.connect(host, port, address), { ...partner, credentials: read.credentials, timeout: tools.timeout });
     return plain ? [fail(written.join(', '), 'https-proxy-on-plain-port', `${showProxy(read)} asks for TLS with the proxy, and port ${port} speaks plain HTTP`, `Write http://${showProxy(read).slice('https://'.length)}: also for https:// destinations.`)] : [];
   } catch {
     // Not reached at all: that is for other checks to say.

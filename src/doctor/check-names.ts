@@ -2,8 +2,9 @@
 import type { HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
-import { describeAddress, surveyAddresses } from '../policy/address-guard.ts';
+import { surveyAddresses } from '../policy/address-guard.ts';
 import { createHopGuard } from '../policy/hop-guard.ts';
+import { describeAddresses } from './describe-addresses.ts';
 import { type Examination, hostKey } from './examination.ts';
 import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
 import { patternsOf, type Target } from './targets.ts';
@@ -28,7 +29,7 @@ async function checkHost(ports: readonly Target[], { tools, trail }: Examination
   } catch (error) {
     return [failBy(host, Fault.from(error))];
   }
-  const seen = addresses.map(describe).join(', ');
+  const seen = describeAddresses(addresses);
   const surveys = ports.flatMap(({ guards, port }) => surveyAddresses(guards, addresses, port));
   const refused = surveys.flatMap(({ refusal }) => refusal ?? []);
   const [refusal] = refused;
@@ -54,7 +55,7 @@ async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise
       try {
         const addresses = await tools.resolve(host);
         const refusals = addresses.map((address) => guard(address, port));
-        const seen = addresses.map(describe).join(', ');
+        const seen = describeAddresses(addresses);
         const [refusal] = refusals.flatMap((fault) => fault ?? []);
         return refusal === undefined || refusals.includes(null) ? ok(host, seen) : failBy(host, refusal);
       } catch (error) {
@@ -62,11 +63,6 @@ async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise
       }
     }),
   );
-}
-
-function describe(address: string): string {
-  const known = classifyAddress(address);
-  return known === null ? address : describeAddress(known);
 }
 
 /** 240.0.0.0/4, where Istio's DNS capture puts ServiceEntries that have no address. */

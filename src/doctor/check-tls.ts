@@ -37,7 +37,8 @@ async function checkAddress(target: Target, address: string | undefined, subject
     const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), guardOf(target), address);
     const { host: name, port, destination } = target;
     const chain = await readPeerChain({ socket, host: destination.tls.serverName ?? name, port, timeout: tools.timeout });
-    return { ...failBy(subject, fault), seen: `${fault.message}; ${describeChain(chain)}` };
+    const finding = failBy(subject, fault);
+    return { ...finding, seen: `${finding.seen}; ${describeChain(chain)}` };
   }
 }
 

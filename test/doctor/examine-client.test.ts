@@ -1,0 +1,118 @@
+/** From a client's place: what answers at the proxy's address, and what the partner looks like through it. */
+import t, { type Test } from 'tap';
+import { createServer as createHttpsServer } from 'node:https';
+import { createServer } from 'node:net';
+import type { ClientExaminationOptions } from '../../src/doctor/examine-client.ts';
+import { examineClient } from '../../src/doctor/examine-client.ts';
+import type { Report } from '../../src/doctor/report.ts';
+import { readProxyUrl } from '../../src/doctor/proxy-url.ts';
+import { faultsOf, findingsOf, lookupOf, type Patient, wordsOf } from '../support/doctor-lab.ts';
+import { ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
+import { startFullListener } from '../support/full-listener.ts';
+
+interface Place extends Partial<Pick<ClientExaminationOptions, 'ca' | 'timeout' | 'only'>> {
+  readonly proxy?: string | null;
+  readonly url?: string;
+  readonly env?: Record<string, string>;
+  readonly names?: Patient['names'];
+  readonly now?: () => number;
+}
+
+async function look(lab: Lab, { proxy = lab.url, url = `https://${ECO}:${lab.upstream.httpsPort}/`, env = {}, names = {}, now = Date.now, ...options }: Place = {}): Promise<Report> {
+  const { protocol, hostname, port, pathname } = new URL(url);
+  const read = proxy === null ? null : readProxyUrl(proxy);
+  if (typeof read === 'string') throw new Error(read);
+  return examineClient({
+    target: { scheme: protocol === 'https:' ? 'https' : 'http', host: hostname, port: Number(port), path: pathname, where: `${hostname}:${port}` },
+    proxy: read,
+    host: { env, openFiles: null, now },
+    ca: lab.authority.certPem,
+    timeout: 1_000,
+    only: [],
+    lookup: lookupOf(names),
+    ...options,
+  });
+}
+
+const answering = (t: Test, text: string): Promise<number> => listen(t, createServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(text))));
+
+t.test('all is well: a tunnel, a plain URL, and a way that is steered', async (t) => {
+  const lab = await startLab(t);
+  const tunnel = await look(lab);
+  t.strictSame(faultsOf(tunnel), []);
+  t.strictSame(tunnel.checks.map(({ name }) => name), ['environment', 'names', 'way', 'tls', 'http', 'clock']);
+  t.match(findingsOf(tunnel, 'http'), [{ state: 'ok', seen: 'HEAD / is answered 200' }]);
+
+  const plain = await look(lab, { url: `http://${ECO}:${lab.upstream.httpPort}/x` });
+  t.strictSame(faultsOf(plain), []);
+  t.match(findingsOf(plain, 'http'), [{ state: 'ok', seen: 'HEAD /x is answered 200' }]);
+  t.equal(lab.upstream.requests.at(-1)?.headers.via, '1.1 eco-egress', 'by the proxy');
+
+  const steered = await look(lab, { proxy: null });
+  t.strictSame(faultsOf(steered), []);
+  t.match(findingsOf(steered, 'way'), [{ state: 'ok', seen: '127.0.0.1 took the connection' }]);
+});
+
+t.test('names', async (t) => {
+  const lab = await startLab(t);
+  const by = `http://eco-egress.svc:${lab.port}`;
+  t.strictSame(faultsOf(await look(lab, { proxy: by, names: { [ECO]: 'ENOTFOUND' } })), [], 'the proxy resolves the partner');
+  t.strictSame(faultsOf(await look(lab, { proxy: by, names: { 'eco-egress.svc': 'ENOTFOUND' } })), ['names name-not-found eco-egress.svc']);
+  t.strictSame(faultsOf(await look(lab, { proxy: null, names: { [ECO]: 'ENOTFOUND' } })), [`names name-not-found ${ECO}`]);
+});
+
+t.test('what answers at the address of the proxy', async (t) => {
+  const lab = await startLab(t);
+  const { certPem, keyPem } = await labCertificates();
+  const tlsPort = await listen(t, createHttpsServer({ cert: certPem, key: keyPem }));
+  const closed = createServer();
+  const refusing = await listen(t, closed);
+  closed.close();
+  for (const [code, proxy, words] of [
+    ['connect-answered-by-sidecar', `http://127.0.0.1:${await answering(t, 'HTTP/1.1 404 Not Found\r\nserver: envoy\r\n\r\n')}`, /appProtocol: tcp/],
+    ['proxy-speaks-tls', `http://127.0.0.1:${tlsPort}`, /speaks TLS/],
+    ['https-proxy-on-plain-port', `https://127.0.0.1:${lab.port}`, new RegExp(`Write http://127\\.0\\.0\\.1:${lab.port}: also for https:// destinations`)],
+    ['proxy-not-ours', `http://127.0.0.1:${await answering(t, 'HTTP/1.1 405 No\r\n\r\n')}`, /405 No/],
+    ['connection-refused', `http://127.0.0.1:${refusing}`, /ECONNREFUSED/],
+    ['connect-timeout', `http://127.0.0.1:${await startFullListener(t)}`, /network policies/],
+  ] as const) {
+    const report = await look(lab, { proxy, timeout: 400 });
+    t.strictSame(faultsOf(report), [`way ${code} ${proxy}`], code);
+    t.match(wordsOf(report), words, code);
+    t.match(findingsOf(report, 'tls'), [{ state: 'skipped' }]);
+  }
+});
+
+t.test('what our proxy refuses, in its own words', async (t) => {
+  const strangers = await startLab(t, { configure: (draft) => Object.assign(draft.clients['pods'] as object, { addresses: ['10.8.0.0/14'] }) });
+  const refused = await look(strangers);
+  t.strictSame(faultsOf(refused), [`way client-not-allowed ${strangers.url}`]);
+  t.match(wordsOf(refused), /403 Egress denied: client-not-allowed.* → .*clients/);
+
+  const lab = await startLab(t);
+  t.strictSame(faultsOf(await look(lab, { url: 'https://evil.example:8443/' }).then(({ checks, ...rest }) => ({ ...rest, checks: checks.filter(({ name }) => name === 'way') }))), [`way host-not-allowed ${lab.url}`]);
+  t.strictSame(faultsOf(await look(lab, { url: `http://${ECO}:${lab.port}/` })), [`way port-not-allowed ${lab.url}`]);
+  const gone = await startLab(t, { lookup: lookupOf({ [ECO]: 'ENOTFOUND' }) });
+  t.strictSame(faultsOf(await look(gone)), [`way name-not-found ${gone.url}`], 'the proxy does not find it either');
+});
+
+t.test('the partner behind it', async (t) => {
+  const lab = await startLab(t);
+  const unknown = await look(lab, { ca: null });
+  t.strictSame(faultsOf(unknown), [`tls tls-certificate ${ECO}:${lab.upstream.httpsPort}`]);
+  t.match(wordsOf(unknown), /signed by CN=test CA.*--ca FILE, or NODE_EXTRA_CA_CERTS/);
+  const late = await look(lab, { now: () => Date.now() + 120_000 });
+  t.strictSame(faultsOf(late), ['clock clock-skew']);
+});
+
+t.test('the environment is looked at, TLS with a plain port included', async (t) => {
+  const lab = await startLab(t);
+  const https = `https://127.0.0.1:${lab.port}`;
+  const env = { HTTPS_PROXY: https, https_proxy: https, NODE_USE_ENV_PROXY: '1', JAVA_TOOL_OPTIONS: '-Dhttps.proxyHost=a -Dhttps.proxyPort=1', NO_PROXY: '.telus.internal,localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal', no_proxy: '' };
+  const report = await look(lab, { env, only: ['environment'] });
+  t.strictSame(faultsOf(report), ['environment variable-in-one-case NO_PROXY', 'environment no-proxy-hides-partner NO_PROXY', 'environment https-proxy-on-plain-port HTTPS_PROXY, https_proxy']);
+  const { certPem, keyPem } = await labCertificates();
+  const tls = `https://127.0.0.1:${await listen(t, createHttpsServer({ cert: certPem, key: keyPem }))}`;
+  t.notMatch(faultsOf(await look(lab, { env: { ...env, HTTPS_PROXY: tls, https_proxy: tls }, only: ['environment'] })).join(), /plain-port/, 'TLS with the proxy is meant, and spoken');
+});
