@@ -69,7 +69,7 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
   const self = createSelfCheck([...http, ...tls, admin]);
   const isSelf = (address: string, port: number): boolean => self.isSelf(address, port);
   const targets = targetsOf(config, hosts, isSelf);
-  const tools = createTools({ config, lookup, timeout });
+  const tools = createTools({ config, lookup, timeouts: config.timeouts, timeout });
   // Not started: it listens nowhere, and its data path is the one that serves.
   const service = createService(config, { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
   const chosen: Promise<FormsProxy>[] = [];

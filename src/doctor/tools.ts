@@ -15,7 +15,8 @@ export interface ToolsOptions {
   readonly config: Pick<Config, 'name' | 'headers' | 'dns'>;
   /** Instead of the configured resolver. */
   readonly lookup?: Lookup | undefined;
-  /** For each step, ms. */
+  readonly timeouts: Pick<Config['timeouts'], 'resolve' | 'connect' | 'tls'>;
+  /** For every other step, ms. */
   readonly timeout: number;
 }
 
@@ -34,18 +35,18 @@ export interface Tools {
 }
 
 /** Nothing to close. */
-export function createTools({ config, lookup, timeout }: ToolsOptions): Tools {
+export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions): Tools {
   const { dns, headers, name } = config;
-  const resolver = createResolver({ lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout });
+  const resolver = createResolver({ lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve });
   const never = new AbortController().signal;
-  const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts: { connect: timeout, tls: timeout }, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
+  const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
   const usual = dialler(resolver);
 
   return {
     timeout,
     resolve: (host) => resolver.resolve(host),
     localAddress: findLocalAddress,
-    connect: async (host, port, address) => (await connectFirst({ host, port, addresses: [address], timeout, signal: never })).socket,
+    connect: async (host, port, address) => (await connectFirst({ host, port, addresses: [address], timeout: timeouts.connect, signal: never })).socket,
     dial: (target, guard, address) => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();

@@ -1,7 +1,8 @@
 /** The NAT gets an address that nobody trusts: the probe notices, and `verify-ip` says so to whoever asks. */
-import { equal, ok } from 'node:assert/strict';
+import { equal, match, ok } from 'node:assert/strict';
 import { sumOf } from '../../support/prometheus.ts';
 import { type Cast, PROBE_EVERY_MS } from '../cast.ts';
+import { readDoctor } from '../doctor.ts';
 import type { Scene } from '../narrate.ts';
 import { RENUMBERED, TRUSTED } from '../topology.ts';
 import { until } from '../until.ts';
@@ -38,6 +39,11 @@ export function wrongAddress({ pods: [pod], nodes, leaveBy, dropped }: Cast): Sc
         return RENUMBERED;
       });
       await step(`${node.name}: eco-egress verify-ip`, () => verify(1));
+      await step(`${node.name}: eco-egress doctor`, async () => {
+        const found = readDoctor(await node.command('doctor', ['--json']), 'tcp connect-timeout', 'source-address source-address-wrong');
+        match(found.find(({ code }) => code === 'partner-silent')?.seen ?? '', /^source-address: /);
+        return `exit 1: ${found.find(({ code }) => code === 'source-address-wrong')?.seen ?? ''}`;
+      });
       await step(`${pod.name} asks through ${node.name}`, async () => {
         await dropped();
         const status = await until('pooled connections of the old address are over', async () => {
