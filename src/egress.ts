@@ -32,8 +32,8 @@ export interface EgressTerms {
 
 export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
-  /** Told what each decision was about. */
-  readonly remember: (ask: Ask) => void;
+  /** Told what each decision was about, and whether it was permitted. */
+  readonly remember: (ask: Ask, permitted: boolean) => void;
   /** Whether an address and port is one of our own listeners. */
   readonly isSelf: (address: string, port: number) => boolean;
 }
@@ -219,7 +219,7 @@ export class Egress {
 
   #decide(ask: Ask, record: AccessRecord): Verdict {
     const verdict = decide(this.policy, ask);
-    this.#options.remember(ask);
+    this.#options.remember(ask, verdict.verdict !== 'deny');
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
     record.destination = verdict.destination?.name ?? '-';

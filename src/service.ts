@@ -15,6 +15,7 @@ import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
+import { Crowd } from './crowd.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
@@ -125,8 +126,8 @@ class RunningService implements Service {
       policy,
       dialler: buildDialler(config, this.#dialParts, this.#telemetry),
       telemetry: this.sourceProof.listenTo(this.#telemetry),
-      remember: (ask) => {
-        this.#ring.remember(ask);
+      remember: (ask, permitted) => {
+        this.#ring.remember(ask, permitted);
       },
       isSelf,
     });
@@ -138,7 +139,7 @@ class RunningService implements Service {
       denials: this.explainer.memory,
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
-      visits: new Set(),
+      visits: new Crowd(),
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry);

@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
+import { Crowd } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
@@ -22,9 +23,9 @@ export interface ConnectionGateOptions {
 
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Crowd<Socket>();
   /** Those among them that are nobody's yet: it is still to come what they are. */
-  readonly #held = new Set<Socket>();
+  readonly #held = new Crowd<Socket>();
 
   constructor(options: ConnectionGateOptions) {
     this.#options = options;

@@ -9,12 +9,19 @@ import type { Socket } from 'node:net';
 
 const kLast = Symbol('last response');
 const kDeclined = Symbol('upgrade declined');
-type Turned = Socket & { [kLast]?: ServerResponse; [kDeclined]?: true };
+type Turned = Socket & { [kLast]?: ServerResponse | undefined; [kDeclined]?: true };
 
 /** The response to the latest request on this connection. */
 export function noteResponse(socket: Turned, res: ServerResponse): void {
   socket[kLast] = res;
+  res.on('close', forget);
   if (socket[kDeclined] === true) res.shouldKeepAlive = false;
+}
+
+/** Nothing depends on it any more: an idle connection does not keep the whole of its last exchange. */
+function forget(this: ServerResponse): void {
+  const socket: Turned = this.req.socket;
+  if (socket[kLast] === this && this.shouldKeepAlive && this.req.complete) socket[kLast] = undefined;
 }
 
 /**

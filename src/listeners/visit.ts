@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { Crowd } from '../crowd.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { ExchangeOwner, ExchangePlan } from '../relay/exchange-plan.ts';
@@ -32,7 +33,7 @@ export interface VisitContext {
   readonly clientName: (address: string) => string;
   readonly idleClock: IdleClock;
   /** Every visit under way: what a drain waits for. */
-  readonly visits: Set<Visit>;
+  readonly visits: Crowd<Visit>;
   /** Once true, connections are closed after their response. */
   draining: boolean;
 }

@@ -2,6 +2,7 @@
  * One timer for all tunnels. Each tick it looks which of them moved no byte
  * since too long, or live too long: nothing is armed or refreshed per chunk.
  */
+import { Crowd } from '../crowd.ts';
 
 /** What the clock watches. */
 export interface Clocked {
@@ -16,6 +17,9 @@ export interface Clocked {
 
 /** What lasts this long, ms, is not over at once like most. */
 const LASTING = 5_000;
+
+const kWatch = Symbol('watch');
+type Watched = Clocked & { [kWatch]?: Watch };
 
 interface Watch {
   moved: number;
@@ -38,7 +42,7 @@ export interface IdleClockOptions extends IdleTimes {
 export class IdleClock {
   readonly #now: () => number;
   #times: IdleTimes;
-  readonly #watched = new Map<Clocked, Watch>();
+  readonly #watched = new Crowd<Watched>();
   #interval: NodeJS.Timeout;
 
   constructor({ idle, age, now }: IdleClockOptions) {
@@ -54,9 +58,10 @@ export class IdleClock {
     this.#interval = this.#start();
   }
 
-  add(item: Clocked): void {
+  add(item: Watched): void {
     const now = this.#now();
-    this.#watched.set(item, { moved: item.moved, movedAt: now, lasting: false, since: now });
+    item[kWatch] = { moved: item.moved, movedAt: now, lasting: false, since: now };
+    this.#watched.add(item);
   }
 
   delete(item: Clocked): void {
@@ -66,7 +71,9 @@ export class IdleClock {
   tick(): void {
     const { idle, age } = this.#times;
     const now = this.#now();
-    for (const [item, watch] of this.#watched) {
+    for (const item of this.#watched) {
+      const watch = item[kWatch];
+      if (watch === undefined || !this.#watched.has(item)) continue;
       if (item.moved !== watch.moved) {
         watch.moved = item.moved;
         watch.movedAt = now;
@@ -90,6 +97,6 @@ export class IdleClock {
 
   close(): void {
     clearInterval(this.#interval);
-    this.#watched.clear();
+    for (const item of this.#watched) this.#watched.delete(item);
   }
 }

@@ -3,6 +3,7 @@
  * used idle connection goes first: the others grow old and close, which keeps
  * NAT ports few.
  */
+import { Crowd } from '../crowd.ts';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { Pace } from './pace.ts';
@@ -30,7 +31,7 @@ const LIMIT_PAUSE_MS = 1000;
 export class UpstreamPool {
   readonly #options: PoolOptions;
   readonly #idle: PooledConnection[] = [];
-  readonly #active = new Set<PooledConnection>();
+  readonly #active = new Crowd<PooledConnection>();
   readonly #opening = new Set<AbortController>();
   readonly #waiting: WaitingLine;
   readonly #pace = new Pace();

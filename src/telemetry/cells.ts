@@ -4,6 +4,7 @@
  * so nothing a client sends can add a series.
  */
 import type { Form, LimitsConfig } from '../config/config.ts';
+import { Crowd } from '../crowd.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { Outcome } from './outcome.ts';
@@ -39,7 +40,7 @@ export class FormCells {
   /** What report mode let pass, by client and by the code of the denial. */
   readonly reported = new Map<string, Map<FaultCode, number>>();
   /** Tunnels whose bytes are still in their record, until `ended` adds them to the sums. */
-  readonly open = new Set<AccessRecord>();
+  readonly open = new Crowd<AccessRecord>();
 }
 
 export class DestinationCells {

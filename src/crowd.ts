@@ -1,0 +1,51 @@
+/**
+ * A set whose members come and go by the thousands a second. A `Set` does the
+ * same, but whenever it is full of holes it moves to another table, which the
+ * table it left points to: once one of those is in the old generation, each
+ * that follows is taken there too, and with it whatever was a member then,
+ * dead or not, until a full collection (docs/decisions/0124-crowds.md).
+ */
+export class Crowd<T extends object> {
+  /** Where a member has its place among the members; -1: it has left. */
+  readonly #place = Symbol('place in a crowd');
+  readonly #members: T[] = [];
+
+  get size(): number {
+    return this.#members.length;
+  }
+
+  has(member: T): boolean {
+    return this.#placeOf(member) >= 0;
+  }
+
+  /** Who is in it already stays. */
+  add(member: T): void {
+    if (this.has(member)) return;
+    this.#put(member, this.#members.length);
+  }
+
+  /** @returns whether it was in it */
+  delete(member: T): boolean {
+    const place = this.#placeOf(member);
+    const last = this.#members.at(-1);
+    if (place < 0 || last === undefined) return false;
+    this.#put(last, place);
+    this.#members.pop();
+    (member as Record<symbol, number>)[this.#place] = -1;
+    return true;
+  }
+
+  /** Those that are in it now, in any order. They may leave meanwhile, and others may come. */
+  [Symbol.iterator](): ArrayIterator<T> {
+    return [...this.#members].values();
+  }
+
+  #placeOf(member: T): number {
+    return (member as Record<symbol, number | undefined>)[this.#place] ?? -1;
+  }
+
+  #put(member: T, place: number): void {
+    this.#members[place] = member;
+    (member as Record<symbol, number>)[this.#place] = place;
+  }
+}

@@ -1,0 +1,45 @@
+import t from 'tap';
+import type { Ask } from '../../src/policy/verdict.ts';
+import { DecisionRing } from '../../src/reload/decision-ring.ts';
+
+const ask = (host: string, now: number, path: string | null = '/'): Ask => ({
+  form: 'forward',
+  peer: { address: '10.8.0.1', user: null, token: null, sans: [], rejected: null },
+  now,
+  host,
+  port: 443,
+  method: 'GET',
+  path,
+});
+const hosts = (ring: DecisionRing): string[] => ring.entries().map(({ host }) => host).toSorted();
+
+t.test('the latest are kept, and no more than that', async (t) => {
+  const ring = new DecisionRing(2);
+  for (const [at, host] of ['a', 'b', 'c'].entries()) ring.remember(ask(host, at + 1), true);
+  t.strictSame(hosts(ring), ['b', 'c']);
+  ring.adopt(2);
+  t.strictSame(hosts(ring), ['b', 'c'], 'the same size changes nothing');
+  ring.adopt(3);
+  t.strictSame(hosts(ring), []);
+});
+
+t.test('of what is permitted, one for each millisecond; every denial', async (t) => {
+  const ring = new DecisionRing(10);
+  ring.remember(ask('first', 1), true);
+  ring.remember(ask('same-moment', 1), true);
+  ring.remember(ask('denied', 1), false);
+  ring.remember(ask('denied-too', 1), false);
+  ring.remember(ask('next', 2), true);
+  t.strictSame(hosts(ring), ['denied', 'denied-too', 'first', 'next']);
+});
+
+t.test('none, where none are wanted; nor what would be too large', async (t) => {
+  const none = new DecisionRing(0);
+  none.remember(ask('a', 1), true);
+  t.strictSame(none.entries(), []);
+  const ring = new DecisionRing(2);
+  ring.remember(ask('fits', 1, `/${'p'.repeat(2047)}`), true);
+  ring.remember(ask('too-long', 2, `/${'p'.repeat(2048)}`), true);
+  ring.remember(ask('no-path', 3, null), true);
+  t.strictSame(hosts(ring), ['fits', 'no-path']);
+});
