@@ -21,7 +21,8 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   const findings: Finding[] = [];
   if (!(addresses instanceof Fault)) {
     trail.addresses = addresses;
-    findings.push(ok(target.host, describeAddresses(addresses)));
+    const steered = !(proxyAddresses instanceof Fault) && proxyAddresses?.some((address) => addresses.includes(address)) === true;
+    findings.push(ok(target.host, `${describeAddresses(addresses)}${steered ? ', which is the proxy: DNS steers it there' : ''}`));
   } else if (proxy === null) {
     findings.push(failBy(target.host, addresses));
   } else {

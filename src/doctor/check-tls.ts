@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { readPeerChain, type ShownCertificate } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
+import { bound } from '../telemetry/safe-text.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { failBy, type Finding, ok, skipped, warn } from './finding.ts';
 import { dialTargetOf, guardOf, type Target } from './targets.ts';
@@ -10,6 +11,8 @@ import { dialTargetOf, guardOf, type Target } from './targets.ts';
 const DAY_MS = 86_400_000;
 /** A certificate that ends sooner deserves a look. */
 const SOON_DAYS = 14;
+/** A certificate may be for hundreds. */
+const LONGEST_NAMES = 200;
 
 export async function checkTls(examination: Examination): Promise<Finding[]> {
   return (await Promise.all(examination.targets.map((target) => checkTarget(target, examination)))).flat();
@@ -48,7 +51,7 @@ export function describe(subject: string, socket: Socket, now: number): Finding 
   if (certificate === undefined) return ok(subject, `${protocol}, verified`);
   const ends = Date.parse(certificate.validTo);
   const days = Math.floor((ends - now) / DAY_MS);
-  const seen = `${protocol}, certificate for ${certificate.subjectAltName ?? certificate.subject}, valid for ${days} more days (until ${new Date(ends).toISOString().slice(0, 10)})`;
+  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more days (until ${new Date(ends).toISOString().slice(0, 10)})`;
   if (days < SOON_DAYS) return warn(subject, 'certificate-expiring', seen, 'Have it renewed where it is installed.');
   return ok(subject, seen);
 }
@@ -61,5 +64,5 @@ export function describeChain(chain: readonly ShownCertificate[]): string {
   const last = chain.at(-1) ?? leaf;
   const way = chain.map(({ subject }) => subject).join(', signed by ');
   const root = last.issuer === last.subject ? `, which signed itself` : `, signed by ${last.issuer}, which is not sent`;
-  return `shown: ${way}${root}; for ${leaf.names || 'no name'}, valid ${day(leaf.validFrom)} to ${day(leaf.validTo)}`;
+  return `shown: ${way}${root}; for ${bound(leaf.names, LONGEST_NAMES) || 'no name'}, valid ${day(leaf.validFrom)} to ${day(leaf.validTo)}`;
 }

@@ -6,6 +6,7 @@ export const DOCTOR_CODES = [
   'config-faulty',
   'config-warning',
   'dns-captured',
+  'steered-loop',
   'certificate-expiring',
   'private-behind-nat',
   'source-address-wrong',

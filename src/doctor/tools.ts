@@ -10,6 +10,7 @@ import { findLocalAddress } from '../dial/route.ts';
 import { createResolver, type Resolver } from '../dial/resolver.ts';
 import { Fault } from '../errors.ts';
 import { askOnce, type OneAnswer, type OneQuestion } from '../relay/ask-once.ts';
+import { createTurns } from './turns.ts';
 
 export interface ToolsOptions {
   readonly config: Pick<Config, 'name' | 'headers' | 'dns'>;
@@ -34,6 +35,9 @@ export interface Tools {
   ask(over: Pick<Dialled, 'socket'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
 }
 
+/** Each takes a NAT port, and a file of this process. */
+const MOST_AT_ONCE = 16;
+
 /** Nothing to close. */
 export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions): Tools {
   const { dns, headers, name } = config;
@@ -41,13 +45,14 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
   const never = new AbortController().signal;
   const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
   const usual = dialler(resolver);
+  const turns = createTurns(MOST_AT_ONCE);
 
   return {
     timeout,
     resolve: (host) => resolver.resolve(host),
     localAddress: findLocalAddress,
-    connect: async (host, port, address) => (await connectFirst({ host, port, addresses: [address], timeout: timeouts.connect, signal: never })).socket,
-    dial: (target, guard, address) => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never),
+    connect: async (host, port, address) => (await turns(() => connectFirst({ host, port, addresses: [address], timeout: timeouts.connect, signal: never }))).socket,
+    dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();
       const timer = setTimeout(() => {

@@ -56,6 +56,19 @@ t.test('a name that leads back to the proxy', async (t) => {
   t.match(wordsOf(report), /Make the name resolve to the partner, not to this proxy/);
 });
 
+t.test('a name that is steered to the proxy where the proxy looks it up', async (t) => {
+  const lab = await startPartner(t);
+  const names = { [ECO]: ['10.96.0.10'], 'eco-egress.svc': ['10.96.0.10'] };
+  const configure = (draft: { destinations: { eco: Record<string, unknown> } }): void => {
+    Object.assign(draft.destinations.eco, { addresses: ['10.0.0.0/8'] });
+  };
+  const service = await examine(lab, { names, configure, host: { env: { ECO_EGRESS_SERVICE_HOST: '10.96.0.10' } }, only: ['names', 'tcp'] });
+  t.strictSame(faultsOf(service), [`names steered-loop ${ECO}`]);
+  t.match(wordsOf(service), /the Service of ECO_EGRESS_SERVICE_HOST/);
+  const named = await examine(lab, { names, configure, proxy: { scheme: 'http', host: 'eco-egress.svc', port: 3128, credentials: null, written: 'http' }, only: ['names', 'tcp'] });
+  t.strictSame(faultsOf(named), [`names steered-loop ${ECO}`]);
+});
+
 t.test('TCP', async (t) => {
   const lab = await startPartner(t);
   const closed = createServer();
