@@ -20,10 +20,12 @@ export function findLocalAddress(address: string, port: number): Promise<string>
       reject(new Fault('unreachable', `${place(address, port)}: ${errorCode(error) || error.message}`, { remedy: 'Check the routes of this host: none leads there.', cause: error }));
     };
     socket.once('error', fail);
-    socket.connect(port, address, () => {
+    socket.once('connect', () => {
       const local = socket.address().address;
       socket.close();
       resolve(local);
     });
+    // Given a callback, Node hands it the error in place of the event.
+    socket.connect(port, address);
   });
 }
