@@ -53,6 +53,8 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
     notice: (level, message, fields) => {
       logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));
+      // Notices are few, and somebody may be waiting for this one.
+      sink.flush();
     },
     close: async () => {
       await sink.close();

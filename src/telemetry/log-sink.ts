@@ -22,6 +22,8 @@ export interface LogSinkOptions {
 export interface LogSink {
   /** Never blocks, never throws. */
   write(line: string): void;
+  /** Hands over what has been gathered, and does not wait for more. */
+  flush(): void;
   /** Lines lost since the start. */
   readonly dropped: () => number;
   /** Writes what is left and waits for it, within `closeTimeout`. Does not end the stream, which is the caller's. */
@@ -98,6 +100,7 @@ export function createLogSink(output: Writable, options: LogSinkOptions = {}): L
 
   return {
     write,
+    flush,
     dropped: () => dropped,
     close: async () => {
       if (!open) return;

@@ -1,4 +1,5 @@
 import { PassThrough } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import t from 'tap';
 import type { LogConfig } from '../../src/config/config.ts';
 import type { AccessRecord } from '../../src/telemetry/access-record.ts';
@@ -12,6 +13,10 @@ type Line = Record<string, unknown>;
 
 function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: RunningTelemetry; text: () => Promise<string> } {
   const output = Object.assign(new PassThrough(), { isTTY });
+  let written = '';
+  output.on('data', (chunk: Buffer) => {
+    written += chunk.toString();
+  });
   const telemetry = createTelemetry({
     log: { level: 'info', format: 'json', ...log },
     policy: { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
@@ -20,7 +25,9 @@ function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: Running
   });
   const text = async (): Promise<string> => {
     await telemetry.close();
-    return String((output.read() as Buffer | null) ?? '');
+    output.end();
+    await finished(output);
+    return written;
   };
   return { telemetry, text };
 }
