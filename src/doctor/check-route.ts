@@ -14,6 +14,7 @@ export async function checkRoute({ targets, tools, trail }: Examination): Promis
       try {
         return ok(address, `from ${await tools.localAddress(address, port)}`);
       } catch (error) {
+        trail.routeless.add(address);
         return failBy(address, Fault.from(error));
       }
     }),

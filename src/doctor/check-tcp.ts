@@ -19,6 +19,7 @@ async function checkTarget(target: Target, { tools, trail }: Examination): Promi
   const findings = await Promise.all(
     addresses.map(async (address) => {
       const at = addresses.length === 1 ? where : `${where} at ${address}`;
+      if (trail.routeless.has(address)) return skipped(at, 'no route: see route');
       const began = performance.now();
       try {
         const socket = await tools.connect(host, port, address);

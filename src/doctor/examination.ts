@@ -21,6 +21,8 @@ export interface HostFacts {
 export interface Trail {
   /** Addresses of a host that the guard permits, by destination and host. */
   readonly addresses: Map<string, readonly string[]>;
+  /** Addresses to which no route leads. */
+  readonly routeless: Set<string>;
   /** Where TCP stands, or parents have connected: by target; the addresses, or none where parents resolve. */
   readonly reached: Map<string, readonly string[]>;
   /** Targets whose connects timed out. */
@@ -54,7 +56,7 @@ export interface Examination {
 }
 
 export function createTrail(): Trail {
-  return { addresses: new Map(), reached: new Map(), silent: new Set(), answered: new Set(), clocks: [], verification: null, ports: null };
+  return { addresses: new Map(), routeless: new Set(), reached: new Map(), silent: new Set(), answered: new Set(), clocks: [], verification: null, ports: null };
 }
 
 /** A destination may be reached by hops, another with the same host not. */

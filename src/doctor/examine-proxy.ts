@@ -4,6 +4,7 @@ import type { LoadResult } from '../config/load.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import { createSelfCheck } from '../listeners/self.ts';
 import { createService } from '../service.ts';
+import type { Verification } from '../source-ip/verify.ts';
 import { checkClock } from './check-clock.ts';
 import { checkConfiguration } from './check-configuration.ts';
 import { checkEnvironment } from './check-environment.ts';
@@ -49,7 +50,7 @@ export const PROXY_CHECKS: readonly Check<Examination>[] = [
   { name: 'configuration', title: 'Configuration', needs: [], run: (examination) => Promise.resolve(checkConfiguration(examination)) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkNames },
   { name: 'route', title: 'Routes to the addresses', needs: ['names'], run: checkRoute },
-  { name: 'tcp', title: 'TCP', needs: ['names'], run: checkTcp },
+  { name: 'tcp', title: 'TCP', needs: ['route'], run: checkTcp },
   { name: 'hops', title: 'Parent proxies on the way', needs: ['names'], run: checkHops },
   { name: 'tls', title: 'TLS with the partner', needs: ['tcp', 'hops'], run: checkTls },
   { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkHttp },
@@ -70,8 +71,6 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
   const isSelf = (address: string, port: number): boolean => self.isSelf(address, port);
   const targets = targetsOf(config, hosts, isSelf);
   const tools = createTools({ config, lookup, timeouts: config.timeouts, timeout });
-  // Not started: it listens nowhere, and its data path is the one that serves.
-  const service = createService(config, { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
   const chosen: Promise<FormsProxy>[] = [];
   const examination: Examination = {
     config,
@@ -85,10 +84,7 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
     proxy,
     lookup,
     isSelf,
-    verifySource: async () => {
-      const probe = config.sourceIp?.probe ?? null;
-      return probe === null ? null : service.sourceProof.verify({ probe, expected: config.sourceIp?.expected ?? [], times: 1 });
-    },
+    verifySource: () => verifySource(config, lookup),
     formsProxy: () => {
       const one = chooseProxy({ config, targets, tools, proxy, lookup });
       chosen.push(one);
@@ -99,6 +95,18 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
     return createReport('proxy', `The way from here to the partners of ${file}.`, await runChecks(PROXY_CHECKS, examination, only));
   } finally {
     for (const result of await Promise.allSettled(chosen)) if (result.status === 'fulfilled') await result.value.close();
+  }
+}
+
+/** Once: whether several addresses take turns is for `verify-ip` to find. */
+async function verifySource(config: Config, lookup: Lookup | undefined): Promise<Verification | null> {
+  if (!config.sourceIp?.probe) return null;
+  const { expected, probe } = config.sourceIp;
+  // Not started: it listens nowhere, and its data path is the one that serves.
+  const service = createService(config, { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
+  try {
+    return await service.sourceProof.verify({ probe, expected, times: 1 });
+  } finally {
     await service.close();
   }
 }

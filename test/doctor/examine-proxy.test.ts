@@ -79,6 +79,13 @@ t.test('TCP', async (t) => {
   t.match(wordsOf(refused), /partner listens on this port/);
 });
 
+t.test('no route', async (t) => {
+  const lab = await startPartner(t);
+  // A link-local address means nothing without its link.
+  const report = await examine(lab, { names: { [ECO]: ['fe80::1'] }, configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['fe80::/10'] }) });
+  t.strictSame(faultsOf(report), ['route unreachable fe80::1']);
+});
+
 t.test('a partner that does not answer, and why', async (t) => {
   const lab = await startPartner(t);
   const full = await startFullListener(t);
