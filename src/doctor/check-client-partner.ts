@@ -7,7 +7,7 @@ import { Fault } from '../errors.ts';
 import { askConnect } from './ask-connect.ts';
 import { noteClock } from './check-http.ts';
 import { describe, describeChain } from './check-tls.ts';
-import { openProxy } from './choose-proxy.ts';
+import { openProxy } from './open-proxy.ts';
 import type { ClientExamination } from './client-examination.ts';
 import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
 import { judgeConnect, judgeExchange } from './judge-answer.ts';

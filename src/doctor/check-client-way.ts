@@ -1,12 +1,11 @@
 /** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
-import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
-import { answersHttp, askConnect } from './ask-connect.ts';
-import { openProxy } from './choose-proxy.ts';
+import { askConnect } from './ask-connect.ts';
 import type { ClientExamination } from './client-examination.ts';
 import { describeAddresses } from './describe-addresses.ts';
 import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
 import { judgeRefused } from './judge-refused.ts';
+import { openOrFail, openProxy } from './open-proxy.ts';
 import { type ProxyAddress, showProxy } from './proxy-url.ts';
 
 export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<Finding[]> {
@@ -54,15 +53,8 @@ async function checkDirect({ target, tools, trail }: ClientExamination): Promise
 async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientExamination): Promise<Finding[]> {
   const shown = showProxy(proxy);
   if (trail.proxyAddresses.length === 0) return [skipped(shown, 'no address to dial: see names')];
-  let socket: Socket;
-  try {
-    socket = await openProxy(proxy, tools);
-  } catch (error) {
-    const fault = Fault.from(error);
-    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout }));
-    if (plain) return [fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`)];
-    return [{ ...failBy(shown, fault), advice: adviseClient(fault) }];
-  }
+  const socket = await openOrFail(proxy, target, tools);
+  if (!('destroy' in socket)) return [socket];
   const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
   if (refused === null) {
     socket.destroy();
@@ -71,19 +63,4 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
   }
   const { code, seen, advice } = await judgeRefused(refused, () => openProxy(proxy, tools), tools.timeout);
   return [fail(shown, code, seen, advice)];
-}
-
-/** The remedies of the dialler speak of partners. */
-function adviseClient({ code, remedy }: Fault): string | null {
-  switch (code) {
-    case 'connection-refused':
-      return 'Check host and port of the proxy, and that it runs.';
-    case 'connect-timeout':
-    case 'unreachable':
-      return 'Check the network policies of both namespaces, and that the Service has endpoints.';
-    case 'tls-certificate':
-      return "Have the client trust the authority of the proxy's own certificate; here: NODE_EXTRA_CA_CERTS.";
-    default:
-      return remedy;
-  }
 }

@@ -48,11 +48,16 @@ async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examina
   if (typeof trial === 'string') return skipped(subject, trial);
   try {
     const opened = proxy.open(form);
-    if (opened === null) return skipped(subject, proxy.kind === 'named' ? 'the TLS listeners of a proxy elsewhere are not known' : 'no listener takes it, or none whose port is known');
+    if (opened === null) return skipped(subject, proxy.kind === 'named' ? whyNotThere(form) : 'no listener takes it, or none whose port is known');
     return await attempt(form, trial, await opened, subject, proxy, examination);
   } catch (error) {
     return failBy(subject, Fault.from(error));
   }
+}
+
+/** Of a proxy that is somewhere else. */
+function whyNotThere(form: TriedForm): string {
+  return form === 'sni' || form === 'terminated' ? 'the TLS listeners of a proxy elsewhere are not known' : 'the proxy is not reached';
 }
 
 /** Whether this form can ask for the target at all. */

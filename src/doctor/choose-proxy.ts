@@ -3,16 +3,15 @@
  * runs here, if it takes the doctor for a client; else one that the doctor
  * starts.
  */
-import type { Socket } from 'node:net';
 import { isIPv6 } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
-import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
 import { askConnect } from './ask-connect.ts';
 import type { Examination } from './examination.ts';
 import { type Finding, ok, skipped, warn } from './finding.ts';
 import type { FormsProxy, TriedForm } from './forms-proxy.ts';
 import { judgeConnect } from './judge-answer.ts';
+import { openOrFail, openProxy } from './open-proxy.ts';
 import { type ProxyAddress, showProxy } from './proxy-url.ts';
 import { startStandIn } from './stand-in.ts';
 
@@ -58,23 +57,26 @@ async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'sc
   return null;
 }
 
-function namedProxy({ tools }: Choice, proxy: ProxyAddress): FormsProxy {
+/** One that cannot be reached is one finding, and not one for each form. */
+async function namedProxy({ targets, tools }: Choice, proxy: ProxyAddress): Promise<FormsProxy> {
+  const [target] = targets;
+  const tried = target === undefined ? null : await tryProxy(proxy, target, tools);
   return {
     kind: 'named',
-    findings: [ok('proxy', `${showProxy(proxy)}, as --proxy says`)],
+    findings: [tried ?? ok(showProxy(proxy), 'is the proxy, as --proxy says')],
     // Its listeners for TLS are not known.
-    open: (form) => (form === 'sni' || form === 'terminated' ? null : openProxy(proxy, tools)),
+    open: (form) => (tried !== null || form === 'sni' || form === 'terminated' ? null : openProxy(proxy, tools)),
     credentials: proxy.credentials,
     close: () => Promise.resolve(),
   };
 }
 
-/** TCP, and TLS with an https proxy, verified as a client would. */
-export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Choice['tools']): Promise<Socket> {
-  const [address = host] = await tools.resolve(host);
-  const socket = await tools.connect(host, port, address);
-  if (scheme === 'http') return socket;
-  return secure({ socket, host, port, config: { ca: null, cert: null, key: null, serverName: null }, keys: 'the proxy', timeout: tools.timeout, signal: new AbortController().signal });
+/** Null: it takes connections. */
+async function tryProxy(proxy: ProxyAddress, target: Choice['targets'][number], tools: Choice['tools']): Promise<Finding | null> {
+  const opened = await openOrFail(proxy, target, tools);
+  if (!('destroy' in opened)) return opened;
+  opened.destroy();
+  return null;
 }
 
 function runningProxy({ config, tools }: Choice): FormsProxy {

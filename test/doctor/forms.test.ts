@@ -88,11 +88,24 @@ t.test('what else may listen there', async (t) => {
     ['proxy-not-ours', await listen(t, answering('SSH-2.0-OpenSSH\r\n')), /Check host and port of the proxy/],
     ['credentials-missing', await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')), /user and password/],
     ['proxy-silent', await listen(t, mute), /says nothing/],
-    ['connect-timeout', await startFullListener(t), /firewalls and routes/],
     ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
   ] as const) {
     const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 400 });
     t.strictSame(faultsOf(report), [`forms ${code} connect ${ECO}:${partner.https}`], code);
     t.match(wordsOf(report), words, code);
+  }
+});
+
+t.test('a proxy that is not reached is one finding, and not one for each form', async (t) => {
+  const partner = await startPartner(t);
+  const { lab } = await startRunning(t);
+  for (const [code, port, scheme, words] of [
+    ['connect-timeout', await startFullListener(t), 'http', /network policies of both namespaces/],
+    ['https-proxy-on-plain-port', lab.port, 'https', /Write http:\/\//],
+  ] as const) {
+    const report = await examine(partner, { proxy: proxyAt(port, scheme), timeout: 400 });
+    t.strictSame(faultsOf(report), [`forms ${code} ${scheme}://127.0.0.1:${port}`]);
+    t.match(wordsOf(report), words);
+    t.ok(findingsOf(report, 'forms').slice(1).every(({ state }) => state === 'skipped'));
   }
 });
