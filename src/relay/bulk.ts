@@ -13,13 +13,15 @@ import type { Duplex } from 'node:stream';
 
 /** Of a large buffer, bytes. */
 const LARGE = 1024 * 1024;
-/** Lent at once to all tunnels together: this bounds their memory. The others read into small ones. */
+/** Lent at once to all tunnels together: this bounds their memory. The others share a small one. */
 const MOST = 64;
 /** Kept for the next one that wants it. */
 const SPARE = 8;
-/** Who reads no more than this at a time has no use for a large one. */
-const SMALL = 16 * 1024;
+/** Who reads less than this at a time has no use for a large one. */
+const SMALL = 64 * 1024;
 
+/** For all of those together: what is read into it is copied at once. */
+const shared = Buffer.allocUnsafeSlow(SMALL);
 const spare: Buffer[] = [];
 let lent = 0;
 
@@ -40,12 +42,11 @@ export class BulkReader {
   /** Stands in for the socket that was given. That one is of no use any more; the two close together. */
   readonly socket: Socket;
   readonly #onBytes: OnBulk;
-  #small: Buffer | null = null;
   #large: Buffer | null = null;
   /** Bytes in the large buffer are still needed. */
   #held = false;
-  /** How much the last read gave: who is read in bulk has just sent a lot. */
-  #last = SMALL;
+  /** How much the last read gave. */
+  #last = 0;
 
   /** For `readInBulk` alone. */
   constructor(handle: Handle, onBytes: OnBulk) {
@@ -65,12 +66,15 @@ export class BulkReader {
 
   #read(length: number, buffer: Buffer): boolean {
     this.#last = length;
-    // A little is copied: it must not keep a large buffer from those that move much.
-    const copied = length <= SMALL;
-    const bytes = buffer.subarray(0, length);
-    const goOn = this.#onBytes(copied ? Buffer.from(bytes) : bytes);
-    this.#held = !copied && !goOn;
-    return goOn;
+    // A little is copied: it must not keep the shared buffer from all, nor a large one from those that move much.
+    if (length <= SMALL) {
+      this.#held = false;
+      const bytes = Buffer.allocUnsafe(length);
+      buffer.copy(bytes, 0, 0, length);
+      return this.#onBytes(bytes);
+    }
+    this.#held = !this.#onBytes(length === LARGE ? buffer : buffer.subarray(0, length));
+    return !this.#held;
   }
 
   /** Node asks before the first read, and after each. */
@@ -79,7 +83,7 @@ export class BulkReader {
       if (this.#last < SMALL) this.release();
       else this.#large ??= borrow();
     }
-    return this.#large ?? (this.#small ??= Buffer.allocUnsafeSlow(SMALL));
+    return this.#large ?? shared;
   }
 }
 

@@ -30,8 +30,9 @@ function onHeldTooLong(tunnel: Tunnel): void {
 
 /** As much as Node reads at a time. */
 const FULL_CHUNK = 65_536;
-/** After so many full chunks a direction is read in bulk. */
-const BULK_AFTER = 8;
+/** After so many chunks a direction is read in bulk; a full one counts for several. */
+const BULK_AFTER = 64;
+const FULL_COUNTS = 8;
 const NOTHING = Buffer.alloc(0);
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
 const CONNECT = Buffer.from('CONNECT ');
@@ -55,8 +56,8 @@ export class Tunnel implements Clocked {
   /** Let go of once it has seen enough: it may have kept what it saw. */
   #opening: Opening | null;
   readonly #bulk: BulkReader[] = [];
-  #fullFromClient = 0;
-  #fullFromUpstream = 0;
+  #chunksFromClient = 0;
+  #chunksFromUpstream = 0;
   /** Since bytes are held, or since the client was refused. */
   #timer: NodeJS.Timeout | null = null;
 
@@ -96,7 +97,8 @@ export class Tunnel implements Clocked {
     if (this.#looking) this.#look(chunk);
     else {
       this.#send(chunk);
-      if (chunk.length === FULL_CHUNK && ++this.#fullFromClient % BULK_AFTER === 0) this.#readInBulk('client');
+      this.#chunksFromClient += chunk.length < FULL_CHUNK ? 1 : FULL_COUNTS;
+      if (this.#chunksFromClient >= BULK_AFTER) this.#readInBulk('client');
     }
   }
 
@@ -105,7 +107,8 @@ export class Tunnel implements Clocked {
     this.record.bytesReceived += chunk.length;
     // What the system has taken at once leaves nothing to wait for, however much it was.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
-    if (chunk.length === FULL_CHUNK && ++this.#fullFromUpstream % BULK_AFTER === 0) this.#readInBulk('upstream');
+    this.#chunksFromUpstream += chunk.length < FULL_CHUNK ? 1 : FULL_COUNTS;
+    if (this.#chunksFromUpstream >= BULK_AFTER) this.#readInBulk('upstream');
   }
 
   /** One direction is complete; the other goes on. */
@@ -187,6 +190,8 @@ export class Tunnel implements Clocked {
   /** This side sends much: it is read in bulk from here on, if that can be done. */
   #readInBulk(side: Side): void {
     const from = this[side];
+    if (side === 'client') this.#chunksFromClient = 0;
+    else this.#chunksFromUpstream = 0;
     // It has to wait for the other side first.
     if (from.isPaused()) return;
     const reader = readInBulk(from, (bytes) => this.#relayBulk(side, bytes));
