@@ -64,7 +64,7 @@ async function openTls(examination: ClientExamination): Promise<TLSSocket> {
 
 /** What is written to it arrives at the partner. Rejects with a Fault. */
 async function openWay({ proxy, target, tools, trail }: ClientExamination): Promise<Socket> {
-  if (proxy === null) return tools.connect(target.host, target.port, trail.addresses[0] ?? target.host);
+  if (proxy === null) return tools.connect(target.host, target.port, trail.addresses);
   const socket = await openProxy(proxy, tools);
   const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
   if (refused === null) return socket;

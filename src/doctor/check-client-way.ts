@@ -39,10 +39,11 @@ export async function checkWay(examination: ClientExamination): Promise<Finding[
 
 /** Where a mesh steers, this is its sidecar: it may take connections to anything. */
 async function checkDirect({ target, tools, trail }: ClientExamination): Promise<Finding[]> {
-  const [address] = trail.addresses;
-  if (address === undefined) return [skipped(target.where, 'no address to dial: see names')];
+  if (trail.addresses.length === 0) return [skipped(target.where, 'no address to dial: see names')];
   try {
-    (await tools.connect(target.host, target.port, address)).destroy();
+    const socket = await tools.connect(target.host, target.port, trail.addresses);
+    const address = socket.remoteAddress ?? target.host;
+    socket.destroy();
     trail.open = true;
     return [ok(target.where, `${address} took the connection`)];
   } catch (error) {

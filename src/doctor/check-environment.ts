@@ -23,14 +23,14 @@ async function findPlainPort(env: Surroundings['env'], { partners }: Surrounding
   if (name === undefined || partner === undefined || typeof read === 'string') return [];
   const { host, port } = read;
   try {
-    const [address = host] = await tools.resolve(host);
+    const addresses = await tools.resolve(host);
     try {
-      await readPeerChain({ socket: await tools.connect(host, port, address), host, port, timeout: tools.timeout });
+      await readPeerChain({ socket: await tools.connect(host, port, addresses), host, port, timeout: tools.timeout });
       return [];
     } catch (error) {
       if (Fault.from(error).code !== 'tls-failed') throw error;
     }
-    const plain = await answersHttp(await tools.connect(host, port, address), { ...partner, credentials: read.credentials, timeout: tools.timeout });
+    const plain = await answersHttp(await tools.connect(host, port, addresses), { ...partner, credentials: read.credentials, timeout: tools.timeout });
     return plain ? [fail(written.join(', '), 'https-proxy-on-plain-port', `${showProxy(read)} asks for TLS with the proxy, and port ${port} speaks plain HTTP`, `Write http://${showProxy(read).slice('https://'.length)}: also for https:// destinations.`)] : [];
   } catch {
     // Not reached at all: that is for other checks to say.

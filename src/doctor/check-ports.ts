@@ -29,7 +29,7 @@ async function scrape({ config, tools }: Examination): Promise<string | null> {
   const { host, port } = config.listeners.admin;
   if (port === 0) return null;
   try {
-    const socket = await tools.connect(reachable(host), port, reachable(host));
+    const socket = await tools.connect(reachable(host), port);
     const { status, body } = await tools.ask({ socket }, { origin: `http://${formatAuthority(reachable(host), port)}`, path: '/metrics', longest: MOST_METRICS });
     return status === 200 && body.includes('eco_egress_') ? body : null;
   } catch {

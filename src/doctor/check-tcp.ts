@@ -22,7 +22,7 @@ async function checkTarget(target: Target, { tools, trail }: Examination): Promi
       if (trail.routeless.has(address)) return skipped(at, 'no route: see route');
       const began = performance.now();
       try {
-        const socket = await tools.connect(host, port, address);
+        const socket = await tools.connect(host, port, [address]);
         socket.destroy();
         reached.push(address);
         return ok(at, `${formatAuthority(address, port)} took the connection in ${Math.round(performance.now() - began)} ms`);

@@ -39,7 +39,7 @@ async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'sc
   const where = showProxy(at);
   let socket;
   try {
-    socket = await tools.connect(at.host, at.port, at.host);
+    socket = await tools.connect(at.host, at.port);
   } catch (error) {
     return skipped('running proxy', `none at ${where} (${Fault.from(error).code})`);
   }
@@ -86,7 +86,7 @@ function runningProxy({ config, tools }: Choice): FormsProxy {
     open: (form) => {
       const listener = listenerFor(config, form);
       // A port that the system chose is not known.
-      return listener === null || listener.port === 0 ? null : tools.connect(reachable(listener.host), listener.port, reachable(listener.host));
+      return listener === null || listener.port === 0 ? null : tools.connect(reachable(listener.host), listener.port);
     },
     credentials: null,
     close: () => Promise.resolve(),
@@ -103,7 +103,7 @@ async function standInProxy({ config, lookup, tools }: Choice, findings: readonl
       const listener = listenerFor(config, form);
       if (listener === null) return null;
       const bound = listener.kind === 'http' ? http[listener.index] : tls[listener.index];
-      return bound === undefined ? null : tools.connect(bound.address, bound.port, bound.address);
+      return bound === undefined ? null : tools.connect(bound.address, bound.port);
     },
     credentials: null,
     close: () => service.close(),

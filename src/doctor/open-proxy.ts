@@ -9,8 +9,7 @@ import type { Tools } from './tools.ts';
 
 /** TCP, and TLS with an https proxy, verified as a client would. */
 export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Tools): Promise<Socket> {
-  const [address = host] = await tools.resolve(host);
-  const socket = await tools.connect(host, port, address);
+  const socket = await tools.connect(host, port, await tools.resolve(host));
   if (scheme === 'http') return socket;
   return secure({ socket, host, port, config: { ca: null, cert: null, key: null, serverName: null }, keys: 'the proxy', timeout: tools.timeout, signal: new AbortController().signal });
 }

@@ -27,8 +27,8 @@ export interface Tools {
   resolve(host: string): Promise<readonly string[]>;
   /** Our own address towards a place; sends nothing. */
   localAddress(address: string, port: number): Promise<string>;
-  /** TCP alone. The caller closes the socket. */
-  connect(host: string, port: number, address: string): Promise<Socket>;
+  /** TCP alone, to the first of the addresses that answers; without any, the host is one. The caller closes the socket. */
+  connect(host: string, port: number, addresses?: readonly string[]): Promise<Socket>;
   /** The whole way, parents and TLS included; the caller closes the socket. With `address`: to that address of the host alone. */
   dial(target: DialTarget, guard: AddressGuard, address?: string): Promise<Dialled>;
   /** One question over a connection, which is closed by then. */
@@ -51,7 +51,7 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
     timeout,
     resolve: (host) => resolver.resolve(host),
     localAddress: findLocalAddress,
-    connect: async (host, port, address) => (await turns(() => connectFirst({ host, port, addresses: [address], timeout: timeouts.connect, signal: never }))).socket,
+    connect: async (host, port, addresses = [host]) => (await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }))).socket,
     dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();

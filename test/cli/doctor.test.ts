@@ -17,7 +17,7 @@ function writeConfig(t: Test, port: number, more = ''): string {
 listeners: { http: ["127.0.0.1:0"], tls: off, admin: "127.0.0.1:0" }
 clients: { pods: { addresses: ["10.8.0.0/14"] } }
 destinations:
-  eco: { hosts: [localhost], ports: [${port}], addresses: ["127.0.0.0/8", "::1/128"], gateway: { prefix: /eco, url: "http://localhost:${port}" } }
+  eco: { hosts: ["127.0.0.1"], ports: [${port}], addresses: ["127.0.0.0/8"], gateway: { prefix: /eco, url: "http://127.0.0.1:${port}" } }
 rules: [{ clients: [pods], destinations: [eco] }]
 ${more}`);
   return file;
@@ -30,14 +30,13 @@ async function doctor(options: Partial<DoctorOptions>, env: Record<string, strin
 }
 
 t.test('as a process: ticks, a cross, and the exit code', async (t) => {
-  // Node's localhost is ::1 or 127.0.0.1: both are the partner.
   const server = createServer((_, response) => response.end('well'));
-  const port = await listen(t, server, '::');
+  const port = await listen(t, server);
   const config = writeConfig(t, port);
   const well = await eco(['doctor', '--config', config]);
   t.match(well, { code: 0, err: '' });
   t.match(well.out, /^The way from here to the partners of .*egress\.yaml\.\n\nConfiguration \(configuration\)\n {2}✓ /);
-  t.match(well.out, new RegExp(`✓ gateway localhost:${port} +answered 200`));
+  t.match(well.out, new RegExp(`✓ gateway 127\\.0\\.0\\.1:${port} +answered 200`));
   t.match(well.out, /\nNothing is broken: \d+ well, \d+ to look at, \d+ not tried\.\n$/);
 
   server.close();
