@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parse as parseDotenv } from 'dotenv';
 import { readCidr } from '../config/read-address.ts';
-import { describeReadError } from '../config/tls-files.ts';
+import { describeReadError } from '../config/read-named-file.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { OVERLAYS, type Overlay, render, type RenderedFile } from '../manifests/render.ts';
 import { writeFileText } from '../manifests/write-file.ts';

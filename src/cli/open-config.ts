@@ -3,7 +3,7 @@ import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatFindings } from '../config/format-findings.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
-import type { ReadFile } from '../config/tls-files.ts';
+import type { ReadFile } from '../config/read-named-file.ts';
 import type { CommandIo } from './io.ts';
 
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));

@@ -20,7 +20,8 @@ import { readTree, type Place, type Tree } from './read-tree.ts';
 import { readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { readWayFiles } from './read-way-files.ts';
-import { describeReadError, type ReadFile, type TlsReading } from './tls-files.ts';
+import { describeReadError, type ReadFile } from './read-named-file.ts';
+import type { TlsReading } from './tls-files.ts';
 import { warnAbout } from './warnings.ts';
 
 export interface LoadOptions {

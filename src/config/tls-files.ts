@@ -1,11 +1,8 @@
 /** Reads certificate files and makes sure now that TLS will take them later. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { resolve } from 'node:path';
 import type { UpstreamTlsConfig } from './config.ts';
 import { quote, type Complain, type Path } from './finding.ts';
-
-/** Throws what node:fs throws. */
-export type ReadFile = (path: string) => string;
+import { type FileReading, readNamedFile } from './read-named-file.ts';
 
 export interface TlsKeys {
   readonly caFile?: string | undefined;
@@ -14,13 +11,9 @@ export interface TlsKeys {
   readonly serverName?: string | undefined;
 }
 
-export interface TlsReading {
-  /** Relative files are looked for here. */
-  readonly directory: string;
-  readonly readFile: ReadFile;
+export interface TlsReading extends FileReading {
   /** For expiry; ms since the epoch. */
   readonly now: number;
-  readonly complain: Complain;
   readonly warn: Complain;
 }
 
@@ -43,16 +36,10 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
 }
 
 /** Null without a file, or after a complaint. */
-export function readPem(file: string | undefined, path: Path, { directory, readFile, complain }: TlsReading): string | null {
-  if (file === undefined) return null;
-  const full = resolve(directory, file);
-  try {
-    const text = readFile(full);
-    if (text.includes('-----BEGIN ')) return text;
-    complain(path, `${quote(full)} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
-  } catch (error) {
-    complain(path, `${quote(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
-  }
+export function readPem(file: string | undefined, path: Path, reading: FileReading): string | null {
+  const found = file === undefined ? null : readNamedFile(file, path, reading);
+  if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
+  reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
   return null;
 }
 
@@ -102,17 +89,6 @@ export function checkKey(pem: string, leaf: X509Certificate | null, path: Path, 
     complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
   }
   return false;
-}
-
-const READ_ERRORS = new Map([
-  ['ENOENT', 'there is no such file'],
-  ['EACCES', 'permission denied'],
-  ['EISDIR', 'it is a directory'],
-]);
-
-export function describeReadError(error: unknown): string {
-  const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  return READ_ERRORS.get(code) ?? message(error);
 }
 
 function message(error: unknown): string {

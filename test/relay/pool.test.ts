@@ -1,13 +1,13 @@
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Dialled } from '../../src/dial/dial.ts';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
 import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
 import type { Waiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
+import { dialLocally, poolOptions } from '../support/pool-options.ts';
 
 interface Harness {
   readonly pool: UpstreamPool;
@@ -21,35 +21,26 @@ async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harne
   const accepted: Socket[] = [];
   const port = await listen(t, createServer((socket) => accepted.push(socket)));
   const counts = { active: 0, idle: 0 };
-  const dial = async (signal: AbortSignal): Promise<Dialled> => {
-    const socket = connect(port, '127.0.0.1');
-    await once(socket, 'connect', { signal });
-    return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
-  };
   const harness: Harness = {
     accepted,
     counts,
     dials: 0,
-    pool: new UpstreamPool({
-      origin: `http://127.0.0.1:${port}`,
-      size: 2,
-      queue: 2,
-      queueTimeout: 10_000,
-      keepAlive: 10_000,
-      age: 10_000,
-      responseHeaders: 10_000,
-      body: 10_000,
-      headerBytes: 16_384,
-      open: (signal) => {
-        harness.dials += 1;
-        return dial(signal);
-      },
-      onChange: (active, idle) => {
-        counts.active += active;
-        counts.idle += idle;
-      },
-      ...options,
-    }),
+    pool: new UpstreamPool(
+      poolOptions(
+        (signal) => {
+          harness.dials += 1;
+          return dialLocally(port, signal);
+        },
+        {
+          origin: `http://127.0.0.1:${port}`,
+          onChange: (active, idle) => {
+            counts.active += active;
+            counts.idle += idle;
+          },
+          ...options,
+        },
+      ),
+    ),
   };
   t.teardown(() => {
     harness.pool.destroy();
@@ -131,23 +122,11 @@ t.test('a full queue and a long wait are refused with what to raise', async (t) 
 t.test('a dial that fails reaches one who waits, and the next is dialled for', async (t) => {
   let failures = 1;
   const h = await start(t, { size: 1 });
-  const pool = new UpstreamPool({
-    origin: 'http://x.example',
-    size: 1,
-    queue: 5,
-    queueTimeout: 10_000,
-    keepAlive: 1000,
-    age: 10_000,
-    responseHeaders: 1000,
-    body: 1000,
-    headerBytes: 1000,
-    open: async () => {
+  const pool = new UpstreamPool(poolOptions(async () => {
       failures -= 1;
       if (failures >= 0) throw new Fault('connection-refused', 'no');
       return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
-    },
-    onChange: () => {},
-  });
+    }, { size: 1, queue: 5 }));
   t.teardown(() => {
     pool.destroy();
   });
@@ -260,22 +239,10 @@ t.test('such a connection ends with the upstream’s end, and with its time', as
 t.test('where a limit forbids more connections, what is connected serves', async (t) => {
   let full = false;
   const h = await start(t, { size: 3 });
-  const pool = new UpstreamPool({
-    origin: 'http://x.example',
-    size: 3,
-    queue: 5,
-    queueTimeout: 10_000,
-    keepAlive: 1000,
-    age: 10_000,
-    responseHeaders: 1000,
-    body: 1000,
-    headerBytes: 1000,
-    open: async () => {
+  const pool = new UpstreamPool(poolOptions(async () => {
       if (full) throw new Fault('limit-reached', 'no NAT port is free', { retryAfter: 7 });
       return (await wait(h.pool).connection).dialled;
-    },
-    onChange: () => {},
-  });
+    }, { size: 3, queue: 5 }));
   t.teardown(() => {
     pool.destroy();
   });

@@ -1,11 +1,11 @@
 /** Which pools are kept, and what becomes of those that are not. */
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { UpstreamPool } from '../../src/relay/pool.ts';
 import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
 import { UpstreamPools } from '../../src/relay/pools.ts';
 import { listen } from '../support/listen.ts';
+import { dialLocally, poolOptions } from '../support/pool-options.ts';
 import { makeDestination } from '../support/policy.ts';
 
 const ECO = makeDestination('eco', ['eco.example']);
@@ -23,25 +23,14 @@ async function start(t: Test, most: number): Promise<Lab> {
   const port = await listen(t, createServer());
   let idle = 0;
   const create = (): UpstreamPool =>
-    new UpstreamPool({
-      origin: `http://127.0.0.1:${port}`,
-      size: 2,
-      queue: 2,
-      queueTimeout: 10_000,
-      keepAlive: 10_000,
-      age: 10_000,
-      responseHeaders: 10_000,
-      body: 10_000,
-      headerBytes: 16_384,
-      open: async (signal) => {
-        const socket = connect(port, '127.0.0.1');
-        await once(socket, 'connect', { signal });
-        return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
-      },
-      onChange: (_active, change) => {
-        idle += change;
-      },
-    });
+    new UpstreamPool(
+      poolOptions((signal) => dialLocally(port, signal), {
+        origin: `http://127.0.0.1:${port}`,
+        onChange: (_active, change) => {
+          idle += change;
+        },
+      }),
+    );
   const pools = new UpstreamPools(most);
   t.teardown(() => {
     pools.destroy();
