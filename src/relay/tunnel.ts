@@ -3,6 +3,7 @@
  * each direction ends on its own, and the tunnel ends when both have.
  * It owns both sockets and closes them.
  */
+import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkReader, readInBulk } from './bulk.ts';
@@ -120,8 +121,9 @@ export class Tunnel implements Clocked {
       return;
     }
     const other = by === 'client' ? this.upstream : this.client;
-    // When that side has ended too, and all of it has been sent, closing says the same as ending, with less ado.
-    if (other.readableEnded && other.writableLength === 0) other.destroy();
+    // When that side has ended too, and all has been sent, closing TCP says the same as ending it, with less ado. TLS has
+    // to say so itself: without close_notify the end looks cut off (RFC 8446 §6.1).
+    if (other.readableEnded && other.writableLength === 0 && !(other instanceof TLSSocket)) other.destroy();
     else other.end();
   }
 

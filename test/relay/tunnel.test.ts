@@ -1,7 +1,8 @@
 /** What test/integration/tunnel.test.ts does not reach: how a tunnel begins, and how it is refused. */
 import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { mock } from 'node:test';
-import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { connect as connectTls, type ConnectionOptions, createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
 import type { TunnelSocket } from '../../src/relay/tunnel.ts';
@@ -234,6 +235,40 @@ t.test('a client behind TLS is closed where others are reset', async (t) => {
     await bench.upstream.ended;
     t.match(await bench.ending, { fault: { code: first === 'proxy' ? 'draining' : 'upstream-cut' }, closedBy: first });
   }
+});
+
+t.test('TLS whose client ended first is told of the end all the same (close_notify)', async (t) => {
+  const { authority, certPem, keyPem } = await labCertificates();
+  const bench = await setUpTunnel(t);
+  const server = createTlsServer({ cert: certPem, key: keyPem, allowHalfOpen: true });
+  const port = await listen(t, server);
+  const types: number[] = [];
+  // Between the two, where the types of records can be read: a TLS 1.2 alert is one in plain sight (RFC 5246 §6.2.1).
+  const between = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    let rest = Buffer.alloc(0);
+    far.on('data', (chunk: Buffer) => {
+      rest = Buffer.concat([rest, chunk]);
+      while (rest.length >= 5 && rest.length >= 5 + rest.readUInt16BE(3)) {
+        types.push(rest.readUInt8(0));
+        rest = rest.subarray(5 + rest.readUInt16BE(3));
+      }
+    });
+    near.pipe(far).pipe(near);
+  });
+  const raw = connect({ port: await listen(t, between), host: '127.0.0.1', allowHalfOpen: true });
+  const socket = connectTls({ socket: raw, servername: ECO, ca: authority.certPem, maxVersion: 'TLSv1.2', allowHalfOpen: true } as ConnectionOptions);
+  t.teardown(() => socket.destroy());
+  const [[inner]] = (await Promise.all([once(server, 'secureConnection'), once(socket, 'secureConnect')])) as [[TunnelSocket], unknown];
+  bench.tunnel(null, { client: inner }).start(null);
+  const client = wireOf(socket);
+  socket.end('ask');
+  await bench.upstream.until('ask');
+  await once(bench.upstream.socket, 'end');
+  bench.upstream.socket.end('an answer');
+  t.equal((await client.ended).heard, 'an answer');
+  t.same(await bench.ending, { fault: null, closedBy: 'client' });
+  t.same(types.slice(-2), [23, 21], 'the answer, then an alert');
 });
 
 t.test('a client that ends and then goes has ended the tunnel in order', async (t) => {
