@@ -5,7 +5,7 @@
  * itself.
  */
 import { connect as netConnect, isIPv6 } from 'node:net';
-import type { Socket, TcpNetConnectOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
 import { abortFault } from './aborted.ts';
@@ -27,8 +27,6 @@ export interface ConnectRequest {
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
-  /** Further options for every attempt, such as `onread`. */
-  readonly options?: Partial<TcpNetConnectOpts>;
 }
 
 export interface Connected {
@@ -101,7 +99,6 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
 
     function start(address: string, lease: PortLease | undefined): void {
       const socket = netConnect({
-        ...request.options,
         host: address,
         port,
         autoSelectFamily: false,

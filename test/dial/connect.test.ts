@@ -151,23 +151,6 @@ t.test('an abort ends every attempt', async (t) => {
   await untilSockets(before);
 });
 
-t.test('further socket options reach the socket', async (t) => {
-  const port = await listen(t, createServer((socket) => socket.end('into my buffer')));
-  const buffer = Buffer.alloc(64);
-  const read = Promise.withResolvers<string>();
-  const onread = {
-    buffer,
-    callback: (length: number) => {
-      read.resolve(buffer.toString('latin1', 0, length));
-      return true;
-    },
-  };
-  const { socket } = await connectFirst(request(port, ['127.0.0.1'], { options: { onread } }));
-  t.equal(await read.promise, 'into my buffer');
-  socket.destroy();
-  await untilSockets(0);
-});
-
 t.test('a thousand dials that are called off leave nothing', async (t) => {
   const server = createServer();
   const port = await listen(t, server);

@@ -7,7 +7,8 @@ import { CoolDowns } from '../../src/dial/cool-downs.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
 import { createPortBudget } from '../../src/dial/nat-budget.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
-import { dialBy, faultOf, findNobody, openDoor, startEcho } from '../support/hop-door.ts';
+import { findNobody } from '../support/find-nobody.ts';
+import { dialBy, faultOf, openDoor, startEcho } from '../support/hop-door.ts';
 import { type ParentOptions, startParent } from '../support/parents.ts';
 import { makeHop, parentAt } from '../support/way.ts';
 

@@ -1,7 +1,8 @@
 /** What a parent may do to the way at each step, and what is then said. */
 import t from 'tap';
 import type { HopConfig } from '../../src/config/config.ts';
-import { authority, clientTls, dialBy, faultOf, findNobody, type SCHEMES, serverTls, startEcho, startOdd } from '../support/hop-door.ts';
+import { findNobody } from '../support/find-nobody.ts';
+import { authority, clientTls, dialBy, faultOf, type SCHEMES, serverTls, startEcho, startOdd } from '../support/hop-door.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { untilSockets } from '../support/open-sockets.ts';
 import { startParent } from '../support/parents.ts';

@@ -6,6 +6,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Server } from 'node:net';
 import t, { type Test } from 'tap';
 import { dnsLookup } from '../../src/dial/lookup.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { accessLines, attack, lastRequest, refuses, stillServes } from '../support/hostile.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { ECO, type Draft, startLab } from '../support/lab.ts';
@@ -24,16 +25,6 @@ const FORMS = {
 
 /** How the connection goes on after a refusal in this form. */
 const then = (form: string): 'closed' | 'in step' => (form === 'connect' || form === 'WebSocket' ? 'closed' : 'in step');
-
-/** A port that was free just now: our own listeners have to stand in the configuration before they are bound. */
-async function freePort(): Promise<number> {
-  const server: Server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('not a TCP server');
-  return address.port;
-}
 
 /** Everything that was ever a way to the metadata service, to this host or to the inside. */
 const HOSTILE = [
@@ -100,7 +91,7 @@ t.test('the address guard alone: nothing but public addresses, in every form, by
 });
 
 t.test('the address guard alone: never ourselves, whatever the destination lists', async (t) => {
-  const [own, admin] = [await freePort(), await freePort()];
+  const [own, admin] = [await findNobody(), await findNobody()];
   const lab = await startLab(t, {
     configure: (draft: Draft, { http }) => {
       Object.assign(draft.listeners, { http: [`127.0.0.1:${own}`], admin: `127.0.0.1:${admin}` });

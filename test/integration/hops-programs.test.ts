@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ask, FORMS } from '../support/ask.ts';
-import { findNobody } from '../support/hop-door.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { LOGIN, startHopLab } from '../support/hop-lab.ts';
 import { ECO } from '../support/lab.ts';
 import type { TlsLab } from '../support/tls-lab.ts';

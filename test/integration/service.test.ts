@@ -8,6 +8,7 @@ import t from 'tap';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
 import { createService, type Service } from '../../src/service.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { answerOf, ask, beginAsk, TERMINATED } from '../support/ask.ts';
 import { startHeldLab } from '../support/held-lab.ts';
 import { baseDraft, type Draft, type Lab, startLab } from '../support/lab.ts';
@@ -36,17 +37,6 @@ async function isOpen(port: number): Promise<boolean> {
   return open;
 }
 
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('not a TCP server');
-  return address.port;
-}
-
 async function readiness({ adminUrl }: Lab): Promise<number> {
   return (await fetch(`${adminUrl}/readyz`)).status;
 }
@@ -72,7 +62,7 @@ t.test('a port in use: the start fails with the system’s error, and nothing st
     ['the second HTTP port', (port: number) => ({ http: [`127.0.0.1:${port}`, `127.0.0.1:${taken}`], admin: '127.0.0.1:0' })],
     ['the admin port', (port: number) => ({ http: [`127.0.0.1:${port}`], admin: `127.0.0.1:${taken}` })],
   ] as const) {
-    const port = await freePort();
+    const port = await findNobody();
     const service = createBare((draft) => Object.assign(draft.listeners, change(port)));
     await t.rejects(service.start(), { code: 'EADDRINUSE', port: taken }, what);
     t.notOk(await isOpen(port), 'the port that could be bound was given back');

@@ -77,18 +77,6 @@ export function startOdd(t: Test, scheme: 'http' | 'https', onSocket: (socket: S
   return listen(t, server);
 }
 
-/** A port at which nobody listens. */
-export async function findNobody(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('not a TCP server');
-  return address.port;
-}
-
 /** Says something, ends, and returns all that came back. */
 export async function converseWith(socket: Socket, text: string): Promise<string> {
   let heard = '';
