@@ -9,6 +9,7 @@ ARG NODE_IMAGE=docker.io/library/node:26.10.0-bookworm-slim
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
+COPY bin ./bin
 # The optional dependencies are Node itself, which the base image brings.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
@@ -33,14 +34,17 @@ RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /us
 WORKDIR /app
 COPY LICENSE package.json ./
 COPY --from=dependencies /app/node_modules ./node_modules
+COPY bin ./bin
 COPY deploy/config ./deploy/config
 COPY src ./src
 
 # The image's own `node` user, by number so that runAsNonRoot can check it. What
-# it compiles on its first run here, it need not compile at each start.
-RUN install -d -o 1000 -g 1000 node_modules/.cache/eco-egress
+# it compiles on its first run here, it need not compile at each start. The
+# command is in PATH for `kubectl exec`.
+RUN install -d -o 1000 -g 1000 node_modules/.cache/eco-egress \
+ && ln -s /app/bin/eco-egress /usr/local/bin/eco-egress
 USER 1000:1000
-RUN ["node", "src/main.ts", "explain", "--no-resolve", "CONNECT", "eco-sit.telus.internal:443"]
+RUN ["eco-egress", "explain", "--no-resolve", "CONNECT", "eco-sit.telus.internal:443"]
 
 # http, http as a proxy, admin
 EXPOSE 8080 3128 8443 9090

@@ -3,7 +3,7 @@
  * to relay the same exchange: bare node:http, @fastify/http-proxy with our own
  * `handler` (what eco-egress does), and @fastify/http-proxy as it comes, with
  * @fastify/reply-from. Each is a process of its own, and so are the upstream
- * (plain HTTP) and the clients. Run, some 25 s: node bench/gateway-route.ts
+ * (plain HTTP) and the clients. Run, some 25 s: bin/node bench/gateway-route.ts
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';

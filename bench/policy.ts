@@ -1,4 +1,4 @@
-/** What one decision costs, at 1,000 clients of each kind and 1,000 destinations. Run: node bench/policy.ts */
+/** What one decision costs, at 1,000 clients of each kind and 1,000 destinations. Run: bin/node bench/policy.ts */
 import { compilePolicy, type Policy, type PolicyConfig } from '../src/policy/compile.ts';
 import { decide } from '../src/policy/decide.ts';
 import type { Ask, Peer } from '../src/policy/verdict.ts';

@@ -3,7 +3,7 @@
  * same 10,000 requests: by our gateway, our forward form, and CONNECT; by
  * Squid and tinyproxy, where they are installed. 100 clients call at once, 100
  * requests each. The upstream counts, in a process of its own.
- * Run, under a minute: node bench/ports.ts
+ * Run, under a minute: bin/node bench/ports.ts
  */
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** What one `Telemetry.ended` costs in processor time, metrics and log apart. Run: `node bench/telemetry.ts`. */
+/** What one `Telemetry.ended` costs in processor time, metrics and log apart. Run: `bin/node bench/telemetry.ts`. */
 import { createWriteStream } from 'node:fs';
 import { Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The process: arguments, .env, exit codes, and one clear line for whatever
  * goes wrong. What a command does stands in cli/, loaded only when it is asked for.
@@ -16,14 +15,14 @@ type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => 
 /** Throws CommanderError for wrong arguments, and whatever the command throws. */
 async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
   let exitCode: number = EXIT.usage;
-  const program = new Command('eco-egress')
+  const program = new Command('npx eco-egress')
     .description('Egress proxy with one address: lets through what the allowlist permits, forwards it, says what it did.')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .showHelpAfterError('Run "eco-egress --help" to see what there is.')
-    .addHelpText('after', '\nExamples:\n  eco-egress demo\n  eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration.\n');
+    .showHelpAfterError('Run "npx eco-egress --help" to see what there is.')
+    .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration.\n');
 
   const command = <Options>(name: string, summary: string, example: string, load: () => Promise<{ run: Run<Options> }>) =>
     program
@@ -36,11 +35,11 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
       });
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
 
-  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'eco-egress serve --config deploy/config/egress.yaml', () => import('./cli/serve.ts')).option(...configOption);
-  command('check', 'Validate a configuration file and show what it permits.', 'eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
+  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', () => import('./cli/serve.ts')).option(...configOption);
+  command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
     .option(...configOption)
     .option('--json', 'print one JSON document instead of text');
-  command('explain', 'Say what would become of a request, and why, without making it.', 'eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
+  command('explain', 'Say what would become of a request, and why, without making it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
     .argument('<method>', 'CONNECT, GET and so on')
     .argument('<target>', 'host:port for CONNECT, a URL, or a path')
     .option(...configOption)
@@ -51,13 +50,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
-  command('verify-ip', 'Ask an echo endpoint, by the way that requests take, which source address it sees.', 'eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', () => import('./cli/verify-ip.ts'))
+  command('verify-ip', 'Ask an echo endpoint, by the way that requests take, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', () => import('./cli/verify-ip.ts'))
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')
     .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
     .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
     .option('--json', 'print one JSON document instead of text');
-  command('doctor', 'Try the whole way from here to the partner, and name the broken part.', 'eco-egress doctor --config deploy/config/egress.yaml', () => import('./cli/doctor.ts'))
+  command('doctor', 'Try the whole way from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', () => import('./cli/doctor.ts'))
     .option(...configOption)
     .option('--client', "look from a client's place: the environment in place of a configuration")
     .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
@@ -66,13 +65,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--only <check...>', 'these checks alone, and what they need')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
-  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'eco-egress echo --listen 0.0.0.0:8080', () => import('./cli/echo.ts'))
+  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'npx eco-egress echo --listen 0.0.0.0:8080', () => import('./cli/echo.ts'))
     .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
     .option('--trusted-peer <range...>', 'load balancers that may speak for callers')
     .option('--proxy-protocol', 'their connections begin with a PROXY header, version 1 or 2')
     .option('--believe <header>', 'x-forwarded-for: believe them that header');
-  command('hash-password', 'Make the hash of a password for the configuration.', 'eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
-  command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'eco-egress manifests --overlay sidecar', () => import('./cli/manifests.ts'))
+  command('hash-password', 'Make the hash of a password for the configuration.', 'npx eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
+  command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', () => import('./cli/manifests.ts'))
     .option(...configOption)
     .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient or no-mesh; may stand several times', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
@@ -81,7 +80,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
     .option('--container <name>', 'for no-mesh: the container that gets the variables; else app')
     .option('--out <directory>', 'write files below this directory instead of standard output');
-  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'eco-egress demo', () => import('./cli/demo.ts'));
+  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', () => import('./cli/demo.ts'));
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);
 

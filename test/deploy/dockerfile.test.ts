@@ -57,7 +57,7 @@ t.test('what it copies exists and is not ignored', async (t) => {
   const sources = copies
     .filter((copy) => copy.getFromFlag() === null)
     .flatMap((copy) => copy.getArguments().slice(0, -1).map((argument) => argument.getValue()));
-  t.strictSame([...new Set(sources)].sort(), ['LICENSE', 'deploy/config', 'package-lock.json', 'package.json', 'src']);
+  t.strictSame([...new Set(sources)].sort(), ['LICENSE', 'bin', 'deploy/config', 'package-lock.json', 'package.json', 'src']);
   for (const source of sources) {
     t.ok(existsSync(join(ROOT, source)), `${source} exists`);
     t.notOk(isIgnored(source), `${source} is in the build context`);

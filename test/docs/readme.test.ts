@@ -12,6 +12,7 @@ import { parse } from 'yaml';
 import { startDemo, type Demo } from '../../src/demo/demo.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { readDocRows } from '../support/doc-table.ts';
+import { eco } from '../support/eco.ts';
 import { findMissing, readCommands, readDocBlocks } from '../support/doc-blocks.ts';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
@@ -20,8 +21,10 @@ const PAGES = [...RUN_PAGES, ...globSync(['CONTRIBUTING.md', 'docs/**/*.md'], { 
 const LANGUAGES = new Set(['sh', 'console', 'shell', 'yaml', 'mermaid', 'python', 'js', 'java', 'go']);
 /** Programs a page may use that a machine may lack. */
 const OPTIONAL = ['curl', 'wget', 'git', 'python3', 'java', 'keytool', 'go'];
-const PATIENCE_MS = 20_000;
+/** For one command: a machine may be busy, and a command that hangs must not hang the test. */
+const PATIENCE_MS = 60_000;
 
+t.setTimeout(300_000);
 const log = new PassThrough().resume();
 const demo = await startDemo({ http: 0, proxy: 0, tls: 0, admin: 0 }, log);
 t.teardown(() => demo.close());
@@ -114,6 +117,33 @@ t.test('what other machines are told to run is there', async (t) => {
       for (const [path] of body.matchAll(/(?<=\s|^)(?:deploy|docs|\.ci|test|bench)\/[\w./-]+/gm)) t.ok(existsSync(join(ROOT, path)), `${page}: ${path}`);
       if (body.includes('docker build')) t.ok(existsSync(join(ROOT, 'Dockerfile')));
     }
+  }
+});
+
+t.test('npx eco-egress of the pages: every command and option exists', async (t) => {
+  const helps = new Map<string, string>();
+  let found = 0;
+  for (const page of PAGES) {
+    const lines = readDocBlocks(page).flatMap(({ text: body }) => body.replaceAll('\\\n', ' ').split('\n'));
+    for (const [, command = '', rest = ''] of lines.flatMap((line) => [...line.matchAll(/npx eco-egress ([\w-]+)([^|;&#<]*)/g)])) {
+      const help = helps.get(command) ?? (await eco([command, '--help'])).out;
+      helps.set(command, help);
+      t.match(help, `Usage: npx eco-egress ${command}`, `${page}: ${command}`);
+      for (const [option] of rest.matchAll(/(?<= )--?[a-z][a-z-]*/g)) t.match(help, new RegExp(`${option}[ ,\\n]`), `${page}: ${command} ${option}`);
+      found += 1;
+    }
+  }
+  t.ok(found > 10);
+});
+
+t.test('those of the README that dial nothing are run as they are written', async (t) => {
+  const lines = readDocBlocks('README.md').flatMap(({ text: body }) => body.split('\n'));
+  const commands = lines.filter((line) => /^(?:npx eco-egress|npm run) (?:check|explain|manifests)\b/.test(line));
+  t.strictSame(commands.map((line) => /check|explain|manifests/.exec(line)?.[0]), ['manifests', 'check', 'explain']);
+  for (const command of commands) {
+    const { code, output } = await shell(command, ROOT, CLEAN);
+    // What is explained there is refused.
+    t.equal(code, command.includes('explain') ? 1 : 0, command, { output });
   }
 });
 
