@@ -4,18 +4,28 @@
  */
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
-import { Command, CommanderError } from 'commander';
-import { config as readDotenv } from 'dotenv';
+import type { Command } from 'commander';
 import { EXIT } from './cli/exit.ts';
 import type { CommandIo } from './cli/io.ts';
+import { endOnEarlySignals } from './cli/signals.ts';
 import { VERSION } from './version.ts';
+
+// Before anything larger is loaded.
+endOnEarlySignals();
+
+// Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first.
+// Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another.
+enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
+
+const { CommanderError, program } = await import('commander');
 
 type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => Promise<number>;
 
 /** Throws CommanderError for wrong arguments, and whatever the command throws. */
 async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
   let exitCode: number = EXIT.usage;
-  const program = new Command('npx eco-egress')
+  program
+    .name('npx eco-egress')
     .description('Egress proxy with one address: lets through what the allowlist permits, forwards it, says what it did.')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
@@ -89,7 +99,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 }
 
 /** Fills in what the environment leaves open from `.env` of the working directory, if there is one. */
-function fillEnvironment(): void {
+async function fillEnvironment(): Promise<void> {
+  const { config: readDotenv } = await import('dotenv');
   const { error } = readDotenv({ quiet: true });
   if (error !== undefined && !('code' in error && error.code === 'ENOENT')) throw new Error(`.env cannot be read: ${error.message}`);
 }
@@ -105,12 +116,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
-// Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first.
-// Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another.
-enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
-
 try {
-  fillEnvironment();
+  await fillEnvironment();
   process.exitCode = await runCommand(process.argv.slice(2), process);
 } catch (error) {
   if (error instanceof CommanderError) {

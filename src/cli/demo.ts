@@ -13,7 +13,7 @@ import type { Demo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
-import { untilSignal } from './until-signal.ts';
+import { untilSignal } from './signals.ts';
 
 export interface DemoOptions {
   readonly portHttp: number;

@@ -4,7 +4,7 @@ import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../sourc
 import { formatAuthority } from '../target/host.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
-import { untilSignal } from './until-signal.ts';
+import { untilSignal } from './signals.ts';
 
 export interface EchoOptions {
   readonly listen: string;

@@ -6,6 +6,7 @@ import { createService, type Service } from '../service.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
 import { openConfig } from './open-config.ts';
+import { onEndingSignal } from './signals.ts';
 
 export interface ServeOptions {
   readonly config?: string;
@@ -69,7 +70,7 @@ function endOnSignals(service: Service, io: CommandIo): void {
       process.exit(EXIT.failed);
     }
   };
-  process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+  onEndingSignal(onSignal);
 }
 
 function explain(error: unknown): string {
