@@ -16,9 +16,11 @@ import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
 import { createHopGuard } from './policy/hop-guard.ts';
 import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
+import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms } from './relay/pool-terms.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { UpstreamPools } from './relay/pools.ts';
+import { ReplayBudget } from './relay/replay.ts';
 import { formatAuthority } from './target/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
@@ -82,6 +84,8 @@ export class Egress {
   readonly #limits: Limits;
   #guards = new Map<DestinationConfig, WayGuards>();
   readonly #pools = new UpstreamPools();
+  /** What is kept of requests in case they have to be sent again. */
+  readonly replays = new ReplayBudget(() => this.count('exchanges'));
 
   constructor(options: EgressOptions) {
     this.#options = options;
@@ -171,14 +175,17 @@ export class Egress {
     const terms = this.#options;
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     // A reload meanwhile: the address was judged by terms that hold no longer.
+    readOnAfterFailedWrites(dialled.socket);
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());
     if (revoked !== null) {
       dialled.socket.destroy();
       throw revoked;
     }
     if (dialled.reported !== undefined) record.noteReported(dialled.reported.code, dialled.reported.message);
+    record.dialled = true;
     record.upstreamAddress = dialled.address ?? UNKNOWN;
     record.via = dialled.via;
+    record.dials = dialled.attempts;
     record.dnsMs = dialled.dnsMs;
     record.tcpMs = dialled.tcpMs;
     record.hopMs = dialled.hopMs;
@@ -239,9 +246,8 @@ export class Egress {
       queueTimeout: longestDial(destination, this.#options.config),
       keepAlive: timeouts.upstreamKeepAlive,
       age: timeouts.upstreamAge,
-      responseHeaders: timeouts.responseHeaders,
-      body: timeouts.body,
       headerBytes: limits.headerBytes,
+      headerFields: limits.headerFields,
       open: (signal) => this.#dial(destination, target, signal),
       onChange: (active, idle) => {
         this.#options.telemetry.upstreamPooled(destination.name, active, idle);

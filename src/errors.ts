@@ -49,7 +49,6 @@ export const FAULTS = {
   'target-malformed': malformed('The request target is not valid'),
   'path-ambiguous': malformed('The path can be read in more than one way'),
   'scheme-not-supported': malformed('Only http and https targets are served'),
-  'host-mismatch': malformed('The Host header names another host than the request target'),
   'framing-forbidden': malformed('The message framing is ambiguous or not allowed here'),
   'tls-on-http-port': malformed('TLS was spoken to a plain HTTP port'),
   'http2-on-http-port': malformed('HTTP/2 was spoken to an HTTP/1.1 port'),
@@ -60,6 +59,7 @@ export const FAULTS = {
   'tls-hello-malformed': malformed('The connection does not begin with a readable TLS ClientHello'),
   'sni-missing': malformed('The TLS ClientHello names no host'),
   'client-tls-failed': malformed('The TLS handshake between client and proxy failed'),
+  'target-too-long': kind(414, 'http_request_error', 'client', 'The request target is too long'),
   'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large'),
   'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time'),
   'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is known'),
@@ -95,6 +95,20 @@ export const FAULTS = {
 
 export type FaultCode = keyof typeof FAULTS;
 
+/** What is known of a failure besides its code, for machines: RFC 9209 §2.1 and §2.3 have the words. */
+export interface FaultFacts {
+  /** The address, name or parent that was to be the next hop (`next-hop`). */
+  readonly nextHop?: string;
+  /** Status that the next hop answered with, where we did not pass its answer on (`received-status`). */
+  readonly receivedStatus?: number;
+  /** `Proxy-Status` of that answer, as it came: what is said of ours is appended to it. */
+  readonly proxyStatus?: string;
+  /** DNS response code (`rcode`): `NXDOMAIN`. */
+  readonly rcode?: string;
+  /** TLS alert that the next hop sent: its number and name (`alert-id`, `alert-message`). */
+  readonly alert?: { readonly id: number; readonly message: string };
+}
+
 export interface FaultOptions {
   /** What would have to change for the request to pass. Shown to the client and in the log. */
   readonly remedy?: string;
@@ -103,7 +117,10 @@ export interface FaultOptions {
   /** Values for `Proxy-Authenticate`, with 407 (RFC 9110 §11.7.1). */
   readonly challenges?: readonly string[];
   readonly cause?: unknown;
+  readonly facts?: FaultFacts;
 }
+
+const NO_FACTS: FaultFacts = {};
 
 /**
  * A refusal or failure on its way to the client. `message` is the detail of
@@ -116,6 +133,7 @@ export class Fault extends Error {
   readonly remedy: string | null;
   readonly retryAfter: number | null;
   readonly challenges: readonly string[];
+  facts: FaultFacts;
 
   constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
@@ -123,6 +141,13 @@ export class Fault extends Error {
     this.remedy = options.remedy ?? null;
     this.retryAfter = options.retryAfter ?? null;
     this.challenges = options.challenges ?? [];
+    this.facts = options.facts ?? NO_FACTS;
+  }
+
+  /** Adds what a caller further out knows; what is known already stays. */
+  with(facts: FaultFacts): this {
+    this.facts = { ...facts, ...this.facts };
+    return this;
   }
 
   get kind(): FaultKind {

@@ -26,7 +26,7 @@ import type { Authenticator } from './identity/authenticator.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
 import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import { SniForm } from './listeners/sni-form.ts';
-import type { VisitContext } from './listeners/visit.ts';
+import type { RequestEnvironment } from './listeners/request-context.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
 import { DecisionRing } from './reload/decision-ring.ts';
@@ -93,7 +93,7 @@ class RunningService implements Service {
   readonly #ring: DecisionRing;
   readonly #dialParts: DialParts;
   readonly #ports: PortBudget;
-  readonly #context: VisitContext;
+  readonly #environment: RequestEnvironment;
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
   readonly #reloads: Reloads;
@@ -133,13 +133,13 @@ class RunningService implements Service {
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
-    this.#context = {
+    this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
       denials: this.explainer.memory,
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
-      visits: new Crowd(),
+      requests: new Crowd(),
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry);
@@ -156,8 +156,8 @@ class RunningService implements Service {
     try {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
-      const sni = new SniForm({ egress: this.#egress, context: this.#context, record: (address) => forms.record(address) });
-      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, context: this.#context });
+      const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address) });
+      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
       const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view() });
@@ -179,18 +179,18 @@ class RunningService implements Service {
   }
 
   drain(): Promise<void> {
-    this.#drained ??= this.#context.draining ? this.close() : this.#drain();
+    this.#drained ??= this.#environment.draining ? this.close() : this.#drain();
     return this.#drained;
   }
 
   async #drain(): Promise<void> {
     const { drainDelay, drain } = this.#config.timeouts;
     const signal = this.#hurry.signal;
-    this.#context.draining = true;
+    this.#environment.draining = true;
     this.#telemetry.notice('info', 'draining: not ready any more', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
     // Endpoints and load balancers need a moment to see that we are not ready (docs/request-life.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
-    for (const visit of this.#context.visits) visit.closeAfter();
+    for (const request of this.#environment.requests) request.closeAfter();
     this.#listeners?.stop();
     this.#egress.retire();
     await Promise.race([this.#listeners?.closed, delay(drain, undefined, { signal }).catch(ignoreAbort)]);
@@ -199,7 +199,7 @@ class RunningService implements Service {
 
   close(): Promise<void> {
     this.#hurry.abort();
-    this.#context.draining = true;
+    this.#environment.draining = true;
     this.#ending ??= this.#end();
     return this.#ending;
   }
@@ -220,7 +220,7 @@ class RunningService implements Service {
     // Making a router takes the longest by far, and prefixes seldom change.
     const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
     const adoptListeners = this.#listeners?.prepare(config);
-    if (this.#context.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
+    if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
     }
     this.#config = config;
@@ -237,21 +237,21 @@ class RunningService implements Service {
     this.#telemetry.policyChanged(describePolicy(config, policy.hash));
     let cut = 0;
     const now = Date.now();
-    for (const visit of this.#context.visits) if (visit.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+    for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
     if (before !== gateway) await before.close();
     return { result: 'applied', policyHash: policy.hash, changes, needRestart, tunnelsCut: cut };
   }
 
   async #end(): Promise<void> {
     const cut = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
-    if (this.#context.visits.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#context.visits.size });
-    for (const visit of this.#context.visits) visit.cut(cut);
+    if (this.#environment.requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#environment.requests.size });
+    for (const request of this.#environment.requests) request.cut(cut);
     this.#egress.destroy();
     this.#listeners?.stop();
     this.#listeners?.destroy();
     await this.#listeners?.closed;
     // What was cut tells its end when its sockets have closed, within a few turns of the loop.
-    for (let turn = 0; this.#context.visits.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
+    for (let turn = 0; this.#environment.requests.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();
     this.#authenticator.close();
     await this.sourceProof.close();
@@ -266,13 +266,13 @@ class RunningService implements Service {
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
-    return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), context: this.#context });
+    return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
   }
 
   #readiness(): Readiness {
     const reasons: string[] = [];
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
-    if (this.#context.draining) reasons.push('The proxy is draining.');
+    if (this.#environment.draining) reasons.push('The proxy is draining.');
     const source = this.sourceProof.readiness();
     reasons.push(...source.reasons);
     return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings, ...this.#ports.warnings()] };

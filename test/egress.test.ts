@@ -26,7 +26,7 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) 
       const refusals = addresses.map((address) => guard(address, 443));
       const address = addresses.find((_, index) => refusals[index] === null);
       const socket = new Socket();
-      return address === undefined ? Promise.reject(refusals[0] ?? new Error('no address')) : Promise.resolve({ socket, address, via: '', peer: { address, port: 443 }, dnsMs: 0, tcpMs: 0, tlsMs: -1, hopMs: -1 });
+      return address === undefined ? Promise.reject(refusals[0] ?? new Error('no address')) : Promise.resolve({ socket, address, via: '', peer: { address, port: 443 }, dnsMs: 0, tcpMs: 0, tlsMs: -1, hopMs: -1, attempts: 1 });
     },
     resolve: () => Promise.resolve(addresses),
   };

@@ -76,6 +76,10 @@ export interface TokenConfig {
 
 export type JwksConfig = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'url'; readonly url: string };
 
+/** What is rewritten in responses below a gateway prefix. */
+export const GATEWAY_REWRITES = ['locations', 'cookies', 'cookie-security'] as const;
+export type GatewayRewrite = (typeof GATEWAY_REWRITES)[number];
+
 export interface GatewayConfig {
   /** Path prefix, canonical: starts with a slash, does not end with one. */
   readonly prefix: string;
@@ -85,6 +89,9 @@ export interface GatewayConfig {
   readonly port: number;
   /** Path put before what follows the prefix; '' or '/base', never ending in a slash. */
   readonly basePath: string;
+  readonly rewrite: readonly GatewayRewrite[];
+  /** Whether `%2F` may stand in a path below the prefix. */
+  readonly encodedSlashes: 'allow' | 'refuse';
 }
 
 /** TLS towards the partner where we terminate; contents of the files, already read. */

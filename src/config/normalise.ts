@@ -1,5 +1,5 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, Form, HopConfig, ListenerConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
 import type { WayFiles } from './read-way-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -21,7 +21,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     ports: distinct(entry.ports),
     addresses: orNull(entry.addresses),
     forms: distinct(entry.forms),
-    gateway: entry.gateway === undefined ? null : { prefix: entry.gateway.prefix, ...entry.gateway.url },
+    gateway: entry.gateway === undefined ? null : readGateway(entry.gateway),
     methods: orNull(entry.http.methods),
     paths: orNull(entry.http.paths),
     tls: files.tls('destinations', name),
@@ -78,6 +78,10 @@ type ListenerContent<F extends Form> = Omit<FileContent['listeners']['tls'][numb
 
 function readListener<F extends Form>({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }: ListenerContent<F>): ListenerConfig & { readonly forms: readonly F[] } {
   return { ...address, forms: distinct(forms), trustedPeers: distinct(trustedPeers), proxyProtocol, believe: distinct(believe) };
+}
+
+function readGateway({ url, rewrite, ...rest }: NonNullable<FileContent['destinations'][string]['gateway']>): GatewayConfig {
+  return { ...url, ...rest, rewrite: distinct(rewrite) };
 }
 
 function readHop(name: string, { url, addresses, connect, coolDown }: FileContent['hops'][string], files: WayFiles): HopConfig {

@@ -17,7 +17,7 @@ export function readPrefix(value: unknown): Read<string> {
 }
 
 /** Where requests under the prefix go. */
-export function readGatewayUrl(value: unknown): Read<Omit<GatewayConfig, 'prefix'>> {
+export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme' | 'host' | 'port' | 'basePath'>> {
   const example = 'Write a URL like https://eco-sit.telus.internal, with a base path at most.';
   const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)([^?#]*)([?#].*)?$/is.exec(value) : null;
   if (match === null) return wrong(`${show(value)} is not a URL.`, example);

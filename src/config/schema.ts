@@ -4,7 +4,7 @@
  * docs/configuration.md is held to this file by a test.
  */
 import * as z from 'zod';
-import { type Form, FORMS, HTTP_FORMS, PEER_HEADERS } from './config.ts';
+import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
 import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
 import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
@@ -146,7 +146,14 @@ export const DESTINATION = {
   ports: listOf(scalar(readPort)),
   addresses: listOf(scalar(readCidr)).optional(),
   forms: formsOf(FORMS),
-  gateway: z.strictObject({ prefix: scalar(readPrefix), url: scalar(readGatewayUrl) }).optional(),
+  gateway: z
+    .strictObject({
+      prefix: scalar(readPrefix),
+      url: scalar(readGatewayUrl),
+      rewrite: listOrOff(z.enum(GATEWAY_REWRITES)).prefault([...GATEWAY_REWRITES]),
+      encodedSlashes: z.enum(['allow', 'refuse']).prefault('refuse'),
+    })
+    .optional(),
   http: z
     .strictObject({ methods: listOf(scalar(readMethod)).optional(), paths: listOf(scalar(readPathPattern)).optional() })
     .prefault({}),

@@ -32,6 +32,12 @@ const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|
 const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
 
 export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
+  const proxyStatus = fieldOf(answer, 'proxy-status');
+  const told = proxyStatus === null ? {} : { proxyStatus: conceal(proxyStatus, answer.credentials) };
+  return { ...judge(answer), facts: { receivedStatus: answer.status, ...told } };
+}
+
+function judge(answer: ConnectAnswer): HandshakeFailure {
   const { status, target, credentials } = answer;
   const proxyStatus = fieldOf(answer, 'proxy-status');
   const squid = fieldOf(answer, 'x-squid-error');

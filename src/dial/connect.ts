@@ -33,6 +33,8 @@ export interface Connected {
   /** The caller closes it. Half-open is allowed: whoever owns it ends our half, and sets keep-alive where it lasts. */
   readonly socket: Socket;
   readonly address: string;
+  /** Attempts that were begun, this one included. */
+  readonly attempts: number;
 }
 
 /** RFC 8305 §5: the next attempt starts this long after the last one. */
@@ -56,6 +58,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     /** Addresses that had no port left when their turn came. */
     const exhausted: string[] = [];
     let next = 0;
+    let attempts = 0;
     let nextAttempt: NodeJS.Timeout | undefined;
     let ended = false;
 
@@ -98,6 +101,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     }
 
     function start(address: string, lease: PortLease | undefined): void {
+      attempts += 1;
       const socket = netConnect({
         host: address,
         port,
@@ -125,7 +129,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         pending.delete(socket);
         socket.off('error', onError);
         end();
-        resolve({ socket, address });
+        resolve({ socket, address, attempts });
       });
       if (next < queue.length) nextAttempt = setTimeout(attempt, ATTEMPT_DELAY_MS);
     }

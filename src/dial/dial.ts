@@ -53,6 +53,8 @@ export interface Dialled {
   readonly tlsMs: number;
   /** All that parents took beyond the connection to the first of them, attempts that failed included. */
   readonly hopMs: number;
+  /** TCP connections that were begun for it, this one included; with parents, ways that were tried. */
+  readonly attempts: number;
   /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
   readonly reported?: Fault;
 }

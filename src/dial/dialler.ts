@@ -3,7 +3,7 @@
  * connect, or have the parents on the way connect, finish TLS. Each step owns
  * its socket until the next has taken it.
  */
-import type { TimeoutsConfig } from '../config/config.ts';
+import type { TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { connectFirst } from './connect.ts';
@@ -16,6 +16,7 @@ import { place } from './place.ts';
 import { encodeProxyHeader } from './proxy-header.ts';
 import type { PortBudget } from './ports.ts';
 import type { Resolver } from './resolver.ts';
+import { HandshakeCut } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
 export interface DiallerOptions {
@@ -34,6 +35,9 @@ export interface DiallerOptions {
 /** Connected to the upstream, TLS yet to come. */
 type Opened = Omit<Dialled, 'reported'>;
 
+/** Connections to one target whose TLS handshake may be cut. A partner that is being restarted, or one of its addresses that is out of order, costs one. */
+const MOST_HANDSHAKES = 2;
+
 /** Addresses of one name that parents are asked for, one after the other. */
 const MOST_ASKED_FOR = 4;
 
@@ -51,14 +55,14 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination }: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
+  async function openDirectly({ host, port, destination }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
-    const permitted = judge(addresses, port, guard);
+    const permitted = without(judge(addresses, port, guard), avoid);
     const dialled = now();
-    const { socket, address } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination });
-    return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1 };
+    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination });
+    return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
 
   /** One address after the other, until one answers or it is clear that no other will. */
@@ -69,7 +73,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
-        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1 };
+        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: failures.length + 1 };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
@@ -78,30 +82,65 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination }), signal };
     if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
-    const opened = await openByHops(steps, judge(addresses, port, guard), port, dial);
+    const opened = await openByHops(steps, without(judge(addresses, port, guard), avoid), port, dial);
     return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
+  }
+
+  /** Connected, with the header that names the client, TLS yet to come. */
+  async function open(target: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+    const { port, via: steps = [] } = target;
+    const opened = steps.length === 0 ? await openDirectly(target, guard, signal, avoid) : await openByWay(steps, target, guard, signal, avoid);
+    // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
+    if (target.proxied !== undefined) opened.socket.write(encodeProxyHeader(target.proxied, { address: opened.address, port }));
+    return opened;
+  }
+
+  /**
+   * A handshake that is cut has sent nothing of a request: another address is
+   * tried, or the only one again. What the upstream says of us, or we of its
+   * certificate, would be said again.
+   */
+  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
+    const { host, port } = target;
+    let avoid: string | null = null;
+    let attempts = 0;
+    for (let handshakes = 1; ; handshakes += 1) {
+      const opened: Opened = await open(target, guard, signal, avoid);
+      attempts += opened.attempts;
+      const connected = now();
+      try {
+        const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
+        return { ...opened, socket, tlsMs: now() - connected, attempts };
+      } catch (error) {
+        if (error instanceof Fault && opened.address !== null) error.with({ nextHop: place(opened.address, port) });
+        if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw error;
+        avoid = opened.address;
+      }
+    }
   }
 
   return {
     resolve: (host, signal) => resolver.resolve(host, signal),
     dial: async (target, guard, signal) => {
       if (signal.aborted) throw abortFault(signal);
-      const { host, port, via: steps = [] } = target;
-      const opened = steps.length === 0 ? await openDirectly(target, guard, signal) : await openByWay(steps, target, guard, signal);
-      const { socket, address } = opened;
-      // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
-      if (target.proxied !== undefined) socket.write(encodeProxyHeader(target.proxied, { address, port }));
-      if (target.tls === null) return opened;
-
-      const connected = now();
-      const secured = await secure({ socket, host, port, config: target.tls, timeout: timeouts.tls, signal });
-      return { ...opened, socket: secured, tlsMs: now() - connected };
+      try {
+        return target.tls === null ? await open(target, guard, signal, null) : await openSecurely(target, target.tls, guard, signal);
+      } catch (error) {
+        if (error instanceof Fault && error.kind.blame === 'upstream') error.with({ nextHop: place(target.host, target.port) });
+        throw error;
+      }
     },
   };
+}
+
+/** Another address than that one, if there is one. */
+function without(addresses: readonly string[], avoid: string | null): readonly string[] {
+  const others = addresses.filter((address) => address !== avoid);
+  return others.length === 0 ? addresses : others;
 }
 
 /** `edge (proxy-a:3128), core (proxy-b:1080)`. */
@@ -114,5 +153,5 @@ function joinFaults(faults: readonly HopFault[]): Fault {
   const [first] = faults;
   if (first === undefined) return new Fault('internal', 'no address to ask a parent for');
   if (faults.length === 1) return first;
-  return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '' });
+  return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '', facts: first.facts });
 }

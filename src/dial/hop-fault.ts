@@ -1,6 +1,6 @@
 /** What went wrong with a parent proxy, and whether another parent, or another address, could do better. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
-import { Fault } from '../errors.ts';
+import { Fault, type FaultFacts } from '../errors.ts';
 import { place } from './place.ts';
 
 /** Codes of what parents do. */
@@ -28,6 +28,7 @@ export interface HopFaultOptions {
   readonly about: About;
   readonly remedy: string;
   readonly cause?: unknown;
+  readonly facts?: FaultFacts;
 }
 
 export class HopFault extends Fault {
@@ -35,8 +36,8 @@ export class HopFault extends Fault {
   readonly about: About;
 
   /** @param detail what happened; the parent is named before it */
-  constructor(code: HopCode, hop: HopConfig, detail: string, { about, remedy, cause }: HopFaultOptions) {
-    super(code, detail, { remedy, cause });
+  constructor(code: HopCode, hop: HopConfig, detail: string, { about, remedy, cause, facts = {} }: HopFaultOptions) {
+    super(code, detail, { remedy, cause, facts });
     this.hop = hop;
     this.about = about;
   }
@@ -49,6 +50,7 @@ export interface HandshakeFailure {
   /** The rest of a sentence that began with the parent. */
   readonly detail: string;
   readonly remedy: string;
+  readonly facts?: FaultFacts;
 }
 
 /**
@@ -59,7 +61,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
   const fault = Fault.from(error);
   // Of a hop before this one: it could not, or would not, reach this parent.
   if (fault instanceof HopFault) {
-    return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault });
+    return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault, facts: fault.facts });
   }
   if (fault.kind.blame !== 'upstream') return fault;
   const where = place(parent.host, parent.port);
@@ -68,6 +70,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
     about: 'parent',
     remedy: wayRemedy(fault, hop),
     cause: fault,
+    facts: { nextHop: where, ...fault.facts },
   });
 }
 
@@ -92,5 +95,5 @@ export function joinHopFaults(faults: readonly HopFault[], hop: HopConfig): Faul
   if (first === undefined) return new Fault('internal', `hop ${hop.name} has no parent`);
   if (faults.length === 1) return first;
   const about = faults.some((fault) => fault.about === 'either') ? 'either' : 'parent';
-  return new HopFault(first.code as HopCode, hop, faults.map(({ message }) => message).join('; '), { about, remedy: first.remedy ?? '', cause: first });
+  return new HopFault(first.code as HopCode, hop, faults.map(({ message }) => message).join('; '), { about, remedy: first.remedy ?? '', cause: first, facts: first.facts });
 }

@@ -103,8 +103,12 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${place(target.host, target.port)}`;
     const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked });
     if (failure !== null) {
-      const { code, about, detail, remedy } = failure;
-      throw new HopFault(code, hop, `${nameParent(at)}: ${detail}`, { about, remedy: remedy.replace('hops.<name>', `hops.${hop.name}`) });
+      const { code, about, detail, remedy, facts } = failure;
+      throw new HopFault(code, hop, `${nameParent(at)}: ${detail}`, {
+        about,
+        remedy: remedy.replace('hops.<name>', `hops.${hop.name}`),
+        facts: { nextHop: place(parent.host, parent.port), ...facts },
+      });
     }
     return { ...way, socket, parents: [...way.parents, at] };
   }

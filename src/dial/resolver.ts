@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import type { DnsConfig } from '../config/config.ts';
-import { Fault } from '../errors.ts';
+import { Fault, type FaultOptions } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
@@ -177,6 +177,7 @@ function noSuchName(host: string, cause?: unknown): Fault {
   return new Fault('name-not-found', `${host}: DNS knows no address of this name`, {
     remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
     cause,
+    ...rcodeOf(cause),
   });
 }
 
@@ -187,7 +188,19 @@ function lookupFault(host: string, error: unknown): Fault {
   return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `${host}: the look-up failed (${reason})`, {
     remedy: ASK_RESOLVER,
     cause: error,
+    ...rcodeOf(error),
   });
+}
+
+/**
+ * What the server answered, by c-ares' name for it. getaddrinfo says ENOTFOUND
+ * for a name without addresses too, and for no answer at all: nothing is known then.
+ */
+const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODATA: 'NOERROR', EFORMERR: 'FORMERR', ESERVFAIL: 'SERVFAIL', ENOTIMP: 'NOTIMP', EREFUSED: 'REFUSED' };
+
+function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
+  const rcode = (error as { syscall?: unknown } | undefined)?.syscall === 'getaddrinfo' ? undefined : RCODES[errorCode(error)];
+  return rcode === undefined ? {} : { facts: { rcode } };
 }
 
 /** What the promise comes to; null after `ms`. Rejects when the signal aborts. */

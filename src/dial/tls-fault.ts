@@ -1,5 +1,5 @@
 /** Turns what Node and OpenSSL say about a failed handshake into a Fault that says what to do. */
-import { Fault } from '../errors.ts';
+import { Fault, type FaultOptions } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { errorCode } from './lookup.ts';
 
@@ -56,14 +56,36 @@ export function tlsFault(error: Error, { where, name, config, keys }: TlsAttempt
           ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.`
           : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`,
       cause: error,
+      ...alertOf(error),
     });
   }
-  const cut = code === 'ECONNRESET' || code === 'EPIPE';
-  return new Fault(
-    'tls-failed',
-    cut ? `${where}: the upstream closed the connection during the handshake` : `${where}: the handshake failed (${named})`,
-    { remedy: 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.', cause: error },
-  );
+  if (code === 'ECONNRESET' || code === 'EPIPE') return new HandshakeCut(where, error);
+  return new Fault('tls-failed', `${where}: the handshake failed (${named})`, { remedy: WHAT_TLS, cause: error, ...alertOf(error) });
+}
+
+const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
+
+/** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not said what is wrong. */
+export class HandshakeCut extends Fault {
+  constructor(where: string, cause?: Error) {
+    super('tls-failed', `${where}: the upstream closed the connection during the handshake`, { remedy: WHAT_TLS, cause });
+  }
+}
+
+/** Alerts that end a handshake (RFC 8446 §6), by the names that OpenSSL's codes end in. */
+const ALERT = /^ERR_SSL_(?:TLSV1|TLSV13|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
+const ALERTS: Readonly<Record<string, number>> = {
+  UNEXPECTED_MESSAGE: 10, BAD_RECORD_MAC: 20, RECORD_OVERFLOW: 22, HANDSHAKE_FAILURE: 40, BAD_CERTIFICATE: 42, UNSUPPORTED_CERTIFICATE: 43, CERTIFICATE_REVOKED: 44,
+  CERTIFICATE_EXPIRED: 45, CERTIFICATE_UNKNOWN: 46, ILLEGAL_PARAMETER: 47, UNKNOWN_CA: 48, ACCESS_DENIED: 49, DECODE_ERROR: 50, DECRYPT_ERROR: 51,
+  PROTOCOL_VERSION: 70, INSUFFICIENT_SECURITY: 71, INTERNAL_ERROR: 80, INAPPROPRIATE_FALLBACK: 86, USER_CANCELLED: 90, MISSING_EXTENSION: 109,
+  UNSUPPORTED_EXTENSION: 110, UNRECOGNIZED_NAME: 112, BAD_CERTIFICATE_STATUS_RESPONSE: 113, UNKNOWN_PSK_IDENTITY: 115, CERTIFICATE_REQUIRED: 116, NO_APPLICATION_PROTOCOL: 120,
+};
+
+/** The alert that the upstream sent, for a Fault; nothing where it sent none. */
+function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
+  const name = ALERT.exec(errorCode(error))?.[1] ?? '';
+  const id = ALERTS[name];
+  return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 
 /** Ours where Node's words end in advice about starting Node. */

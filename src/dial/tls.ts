@@ -11,7 +11,7 @@ import type { UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { place } from './place.ts';
-import { tlsFault } from './tls-fault.ts';
+import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
 export interface SecureRequest {
   /** Connected. Ours from here on: destroyed when the handshake fails. */
@@ -93,7 +93,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       fail(tlsFault(error, { where, name, config, keys }));
     };
     const onClose = (): void => {
-      fail(new Fault('tls-failed', `${where}: the upstream closed the connection during the handshake`));
+      fail(new HandshakeCut(where));
     };
     const end = (): void => {
       clearTimeout(timer);

@@ -3,7 +3,6 @@
  * real requests, in the order of listeners/http-forms.ts.
  */
 import { Fault } from '../errors.ts';
-import { findRoute } from '../gateway/find-route.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
 import type { Policy } from '../policy/compile.ts';
 import type { Ask } from '../policy/verdict.ts';
@@ -40,13 +39,12 @@ export async function readTarget({ method, target, host }: WrittenRequest, terms
   const form = read.kind === 'connect' ? 'connect' : 'forward';
   take(form, terms);
   if (read.kind === 'connect') return { form, host: read.host, port: read.port, method: null, path: null };
-  if (read.target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
   return { form, host: read.host, port: read.port, method, path: pathOf(read.target) };
 }
 
 async function readPath(method: string, { authority, target }: OriginTarget, terms: ReadingTerms): Promise<Wanted> {
   const { policy, gateway } = terms;
-  const route = authority !== null && policy.hasHost(authority.host) ? null : await findRoute(gateway, method, target);
+  const route = authority !== null && policy.hasHost(authority.host) ? null : await gateway.find(target);
   if (route !== null) {
     take('gateway', terms);
     const { host, port } = route.origin;

@@ -4,23 +4,26 @@
  * itself is the one all forms share, given to http-proxy as its `handler`
  * (docs/decisions/0003-gateway.md has the reasons and the figures).
  */
-import { METHODS, type IncomingMessage, type ServerResponse } from 'node:http';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
 import httpProxy from '@fastify/http-proxy';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { DestinationConfig, GatewayConfig } from '../config/config.ts';
 import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
+import type { MapField } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
 import { findAmbiguity, pathOf } from '../target/path.ts';
 import { quote } from '../target/quote.ts';
+import { createResponseFields } from './response-fields.ts';
 
 export interface GatewayRoute {
   readonly destination: string;
   readonly origin: Origin;
   /** Path and query for the upstream. */
   readonly target: string;
-  /** Keeps redirects of the upstream inside the prefix. */
-  readonly mapLocation: (value: string) => string;
+  /** Keeps what the upstream says of its own place inside the prefix. @param secure whether the client's connection is TLS */
+  readonly mapFields: (secure: boolean) => MapField;
 }
 
 /** Exactly one is called, once; `onRoute` and `onNone` may throw a Fault, which comes back by `onError`. */
@@ -32,15 +35,18 @@ export interface RouteCallbacks {
 
 export interface GatewayRouter {
   readonly prefixes: readonly string[];
-  route(req: IncomingMessage, res: ServerResponse, callbacks: RouteCallbacks): void;
+  /** @param target path and query as they are in the request line */
+  route(target: string, callbacks: RouteCallbacks): void;
+  /** The same as a promise. @returns null when the path is below no prefix; rejects with the Fault that the request would get */
+  find(target: string): Promise<GatewayRoute | null>;
   close(): Promise<void>;
 }
 
 const kCallbacks = Symbol('callbacks');
 type Routed = IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 
-/** What may follow a whole authority or path prefix (RFC 3986 §3). */
-const AFTER_WHOLE = /^(?:[/?#]|$)/;
+/** Fastify finds the route, and answers nothing: the connection of the request is never its business. */
+const nowhere = new Socket();
 
 /** Resolves when the routes are ready; `close` ends the application, which never listens itself. */
 export async function createGatewayRouter(destinations: readonly DestinationConfig[]): Promise<GatewayRouter> {
@@ -52,11 +58,6 @@ export async function createGatewayRouter(destinations: readonly DestinationConf
       fail(error, request, reply);
     },
   });
-  // Every method Node can parse (CONNECT never comes here). `hasBody: false` keeps Fastify's parsers away from
-  // bodies and Content-Type: they stream through the exchange, whatever they are.
-  for (const method of METHODS) {
-    if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
-  }
   app.setNotFoundHandler((request, reply) => {
     reply.hijack();
     const callbacks = callbacksOf(request);
@@ -74,12 +75,27 @@ export async function createGatewayRouter(destinations: readonly DestinationConf
     await registerPrefix(app, name, gateway);
   }
   await app.ready();
+  const route = (target: string, callbacks: RouteCallbacks): void => {
+    const req: Routed = new IncomingMessage(nowhere);
+    // A prefix owns its paths whatever the method; methods are the policy's business.
+    req.method = 'GET';
+    req.url = target;
+    req[kCallbacks] = callbacks;
+    app.routing(req, new ServerResponse(req));
+  };
   return {
     prefixes,
-    route(req: Routed, res, callbacks) {
-      req[kCallbacks] = callbacks;
-      app.routing(req, res);
-    },
+    route,
+    find: (target) =>
+      new Promise((resolve, reject) => {
+        route(target, {
+          onRoute: resolve,
+          onNone: () => {
+            resolve(null);
+          },
+          onError: reject,
+        });
+      }),
     close: () => app.close(),
   };
 }
@@ -87,12 +103,12 @@ export async function createGatewayRouter(destinations: readonly DestinationConf
 async function registerPrefix(app: FastifyInstance, destination: string, gateway: GatewayConfig): Promise<void> {
   const { scheme, host, port } = gateway;
   const origin: Origin = { scheme, host, port };
-  const mapLocation = createLocationMap(gateway);
+  const fields = createResponseFields(gateway);
   await app.register(httpProxy, {
     upstream: `${scheme}://${formatAuthority(host, port)}`,
     prefix: gateway.prefix,
     rewritePrefix: gateway.basePath === '' ? '/' : gateway.basePath,
-    httpMethods: app.supportedMethods.filter((method) => method !== 'CONNECT'),
+    httpMethods: ['GET'],
     handler: (request: FastifyRequest, reply: FastifyReply, path: string) => {
       reply.hijack();
       const callbacks = callbacksOf(request);
@@ -100,35 +116,12 @@ async function registerPrefix(app: FastifyInstance, destination: string, gateway
         const url = request.raw.url ?? '';
         const query = url.indexOf('?');
         const target = (path === '' ? '/' : path) + (query === -1 ? '' : url.slice(query));
-        callbacks.onRoute({ destination, origin, target, mapLocation });
+        callbacks.onRoute({ destination, origin, target, mapFields: (secure) => fields.mapFor(target, secure) });
       } catch (error) {
         callbacks.onError(error);
       }
     },
   } as Parameters<typeof httpProxy>[1]);
-}
-
-/**
- * Rewrites the origin's own absolute URLs and absolute paths to the prefix, so
- * that a client following them comes back here; other values are left alone.
- */
-function createLocationMap({ scheme, host, port, prefix, basePath }: GatewayConfig): (value: string) => string {
-  const authority = formatAuthority(host, port);
-  const standard = (scheme === 'https' ? 443 : 80) === port;
-  const origins = [`${scheme}://${authority}`, ...(standard ? [`${scheme}://${authority.slice(0, authority.lastIndexOf(':'))}`] : [])];
-  return (value) => {
-    let path = value;
-    for (const origin of origins) {
-      const rest = value.slice(origin.length);
-      // RFC 3986 §6.2.3: an empty path is the root.
-      if (value.toLowerCase().startsWith(origin) && /^(?:[/?#]|$)/.test(rest)) path = rest.startsWith('/') ? rest : `/${rest}`;
-    }
-    // `//host/path` names another host (RFC 3986 §4.2).
-    if (!path.startsWith('/') || path.startsWith('//')) return value;
-    const rest = path.slice(basePath.length);
-    if (!path.startsWith(basePath) || !AFTER_WHOLE.test(rest)) return value;
-    return prefix + rest;
-  };
 }
 
 function callbacksOf(request: FastifyRequest): RouteCallbacks {
@@ -147,6 +140,7 @@ function fail(error: unknown, request: FastifyRequest, reply: FastifyReply): voi
 
 function ambiguous(request: FastifyRequest, error: unknown): Fault {
   const path = pathOf(request.raw.url ?? '');
-  const detail = `the path ${quote(path)} ${findAmbiguity(path) ?? 'is not valid'}`;
+  // An encoded slash is never what they refuse.
+  const detail = `the path ${quote(path)} ${findAmbiguity(path, 'allow') ?? findAmbiguity(path) ?? 'is not valid'}`;
   return new Fault('path-ambiguous', detail, { cause: error, remedy: 'write it without empty and dot segments, backslashes and encoded slashes' });
 }

@@ -5,10 +5,15 @@ import type { Telemetry } from '../telemetry/telemetry.ts';
 
 type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
 
+/** Each holds a descriptor for some seconds, beside those that limits.connections counts. */
+const MOST_REFUSED = 64;
+
 export class ConnectionCount {
   readonly #telemetry: Telemetry;
   #limits: ConnectionLimits;
   #open = 0;
+  /** Turned away, and not closed yet. */
+  #refused = 0;
   /** Only addresses with something open: cannot grow past the limit in all. */
   readonly #byAddress = new Map<string, number>();
 
@@ -38,6 +43,17 @@ export class ConnectionCount {
     this.#open += 1;
     this.#telemetry.clientConnections(1);
     return null;
+  }
+
+  /** A connection that was turned away may stay until its client has read why. @returns false: there are too many of those already */
+  enterRefused(): boolean {
+    if (this.#refused >= MOST_REFUSED) return false;
+    this.#refused += 1;
+    return true;
+  }
+
+  leaveRefused(): void {
+    this.#refused -= 1;
   }
 
   /** @param address as it was given to `enter` */

@@ -7,9 +7,10 @@ import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
+import type { ClientConnection } from './client-connection.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
-import { connectionPeer, noteProxyHeader, type PeerReader } from './trusted-peers.ts';
+import { peerInHeader, type PeerReader } from './trusted-peers.ts';
 
 export interface ConnectionGateOptions {
   readonly listener: Pick<ListenerConfig, 'proxyProtocol'>;
@@ -17,86 +18,79 @@ export interface ConnectionGateOptions {
   readonly connections: ConnectionCount;
   /** A PROXY header must be complete within this, ms. */
   readonly timeout: number;
+  /** Makes the owner of a new socket. */
+  readonly own: (socket: Socket) => ClientConnection;
   /** Answers and closes a connection that is not let in. */
-  readonly refuse: (socket: Socket, fault: Fault) => void;
+  readonly refuse: (connection: ClientConnection, fault: Fault) => void;
 }
 
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
-  readonly #sockets = new Crowd<Socket>();
-  /** Those among them that are nobody's yet: it is still to come what they are. */
-  readonly #held = new Crowd<Socket>();
-
+  readonly #connections = new Crowd<ClientConnection>();
   constructor(options: ConnectionGateOptions) {
     this.#options = options;
   }
 
-  /** Counts a new connection. False: it was turned away. */
-  enter(socket: Socket): boolean {
-    const { connections, peers, refuse } = this.#options;
-    const address = peers.trusts(socket) ? null : connectionPeer(socket).address;
+  /** Owns and counts a new connection. Null: it was turned away. */
+  enter(socket: Socket): ClientConnection | null {
+    const { connections, peers, refuse, own } = this.#options;
+    const connection = own(socket);
+    const address = peers.trusts(connection.peer) ? null : connection.peer.address;
     const full = connections.enter(address);
-    if (full !== null) {
-      refuse(socket, full);
-      return false;
-    }
-    this.#sockets.add(socket);
-    socket.once('close', () => {
-      this.#sockets.delete(socket);
-      this.#held.delete(socket);
-      connections.leave(address);
-    });
-    return true;
-  }
-
-  /** Whether it was let in, and is open. */
-  has(socket: Socket): boolean {
-    return this.#sockets.has(socket);
+    // Those that linger over their refusal hold a descriptor too.
+    const lingers = full !== null && connections.enterRefused();
+    this.#connections.add(connection);
+    connection.onClosed = () => {
+      this.#connections.delete(connection);
+      if (full === null) connections.leave(address);
+      else if (lingers) connections.leaveRefused();
+    };
+    if (full === null) return connection;
+    refuse(connection, full);
+    if (!lingers) connection.destroy();
+    return null;
   }
 
   /** Goes on with `next` at once, or when the PROXY header that has to come first has been read. */
-  receive(socket: Socket, next: (socket: Socket) => void): void {
+  receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
     const { listener, peers, timeout, refuse } = this.#options;
-    if (listener.proxyProtocol === 'off' || !peers.trusts(socket)) {
-      next(socket);
+    if (listener.proxyProtocol === 'off' || !peers.trusts(connection.peer)) {
+      next(connection);
       return;
     }
-    this.hold(socket);
-    receiveProxyHeader(socket, {
+    receiveProxyHeader(connection.socket, {
       timeout,
       onHeader(header) {
-        noteProxyHeader(socket, header);
-        next(socket);
+        connection.proxyHeaderLength = header.length;
+        connection.peer = peerInHeader(header) ?? connection.peer;
+        connection.guard(() => {
+          next(connection);
+        });
       },
       onFault(fault) {
-        refuse(socket, fault);
+        connection.guard(() => {
+          refuse(connection, fault);
+        });
       },
-      onEnd: () => {
-        this.letGo(socket);
-      },
+      onEnd() {},
     });
   }
 
-  /** A drain does not wait for it, as long as it is held. */
-  hold(socket: Socket): void {
-    this.#held.add(socket);
-  }
-
-  letGo(socket: Socket): void {
-    this.#held.delete(socket);
-  }
-
-  /** Closes what is nobody's yet, and who has not said a word. */
+  /** Closes what no request is being served on; the others close after their answer. */
   stop(): void {
-    for (const socket of this.#held) socket.destroy();
-    // Node takes a connection for idle only after its first request. What has arrived is read in the turn between.
+    // What has arrived is read in the turn between: it was accepted before the end.
     setImmediate(setImmediate, () => {
-      for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy();
+      for (const connection of this.#connections) connection.closeWhenIdle();
     });
   }
 
   /** Closes every connection now. */
   destroy(): void {
-    for (const socket of this.#sockets) socket.destroy();
+    for (const connection of this.#connections) connection.destroy();
+  }
+
+  /** Those that are open now. */
+  get connections(): Iterable<ClientConnection> {
+    return this.#connections;
   }
 }

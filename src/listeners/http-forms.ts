@@ -3,64 +3,44 @@
  * and, once the door has admitted it, the exchange or tunnel. The form is
  * decided here, before any router sees the request.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { headText } from '../http1/message-writer.ts';
+import type { RequestHead } from '../http1/request-head.ts';
 import type { Authenticator, Credentials } from '../identity/authenticator.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
-import { forwardRequestHeaders, type HeaderSummary, summarise, viaNames } from '../relay/headers.ts';
+import { authenticatesConnection } from '../relay/exchange.ts';
+import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
 import { pathOf } from '../target/path.ts';
 import { quote } from '../target/quote.ts';
 import { type OriginTarget, parseRequestTarget } from '../target/request-target.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
+import type { ClientConnection } from './client-connection.ts';
 import { createFrontingGuard } from './fronting-guard.ts';
-import { takeForm } from './take-form.ts';
-import type { ClientPeer } from './trusted-peers.ts';
-import { Visit, type VisitContext } from './visit.ts';
+import { RequestContext, type RequestEnvironment } from './request-context.ts';
+import type { ClientPeer, PeerReader } from './trusted-peers.ts';
 
 export interface FormsOptions {
   readonly config: Pick<Config, 'mode' | 'name' | 'headers' | 'limits' | 'timeouts'>;
   readonly egress: Egress;
   readonly gateway: GatewayRouter;
   readonly authenticator: Authenticator;
-  readonly context: VisitContext;
+  readonly environment: RequestEnvironment;
   readonly nextRequestId: () => string;
-}
-
-/** What the listener knows about a request besides the request itself. */
-export interface Arrival {
-  /** Forms its listener takes. */
-  readonly forms: readonly Form[];
-  /** Who asks, as far as the connection and its trusted peers tell. */
-  readonly peer: ClientPeer;
-  /** Address at the other end of the connection: another than the peer's where a trusted peer speaks for it. */
-  readonly neighbour: string;
-  /** By which it came: TLS ends here, or there is none. */
-  readonly scheme: 'http' | 'https';
-  /** Why it cannot be told who asks: the request is refused with it. */
-  readonly fault: Fault | null;
-  readonly expectsContinue: boolean;
-  /** Early bytes of an upgrade; null when the client asks for none. */
-  readonly upgradeHead: Buffer | null;
 }
 
 /** One request, as far as it has been read and its client verified. */
 interface Inquiry {
-  readonly visit: Visit;
-  readonly req: IncomingMessage;
-  readonly summary: HeaderSummary;
-  readonly arrival: Arrival;
+  readonly request: RequestContext;
+  readonly head: RequestHead;
+  /** As far as the connection and its trusted peers tell. */
+  readonly asker: ClientPeer;
   readonly peer: Peer;
-}
-
-/** The same, where there is a response to answer on: every form but CONNECT. */
-interface ExchangeInquiry extends Inquiry {
-  readonly res: ServerResponse;
 }
 
 const DEFAULT_PORT = { http: 80, https: 443 } as const;
@@ -85,96 +65,87 @@ export class HttpForms {
     return new AccessRecord(this.#options.nextRequestId(), performance.now(), clientAddress);
   }
 
-  /** Any request but CONNECT. Everything that goes wrong is answered on `res`. */
-  onRequest(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket: req.socket, req, res, head: arrival.upgradeHead });
-    this.#identify(visit, req, arrival, (inquiry) => {
-      this.#serve({ ...inquiry, res });
-    });
-  }
-
-  /** A request that the listener itself turns away. */
-  refuse(req: IncomingMessage, res: ServerResponse, arrival: Arrival, fault: Fault): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket: req.socket, req, res, head: null });
-    visit.record.method = req.method ?? '-';
-    visit.refuse(fault);
-  }
-
-  /** `head` is what the client sent after the CONNECT without waiting; it stays unread until the dial is done. */
-  onConnect(req: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): void {
-    const visit = new Visit(this.#options.context, this.record(arrival.peer.address), { socket, req, res: null, head });
-    this.#identify(visit, req, arrival, (inquiry) => {
-      this.#tunnel(inquiry);
-    });
-  }
-
   /**
-   * Reads the header section, verifies credentials, and goes on with `then`:
-   * at once where nothing has to be verified, which is nearly always.
+   * A request's header section has come. Reads who asks, verifies credentials,
+   * and goes on: at once where nothing has to be verified, which is nearly
+   * always. Everything that goes wrong is answered.
    */
-  #identify(visit: Visit, req: IncomingMessage, arrival: Arrival, then: (inquiry: Inquiry) => void): void {
-    const proceed = (summary: HeaderSummary, { user, token, rejected }: Credentials): void => {
-      const { address, sans } = arrival.peer;
-      then({ visit, req, summary, arrival, peer: { address, sans, user, token, rejected } });
-    };
+  onRequest(connection: ClientConnection, head: RequestHead, peers: PeerReader): void {
+    const asker = peers.read(connection.peer, head.fields);
+    const known = asker instanceof Fault ? connection.peer : asker;
+    const request = new RequestContext(this.#options.environment, this.record(known.address), connection, head);
     try {
-      const summary = this.#begin(visit, req, arrival);
-      const credentials = this.#options.authenticator.check(summary.proxyAuthorization, arrival.peer.address);
-      if (credentials instanceof Promise) visit.resume(credentials, (known) => {
-        proceed(summary, known);
-      });
-      else proceed(summary, credentials);
+      if (connection.fault !== null) throw connection.fault;
+      if (asker instanceof Fault) throw asker;
+      this.#check(request, head);
+      const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker.address);
+      if (credentials instanceof Promise) {
+        connection.pause();
+        request.resume(credentials, (verified) => {
+          this.#proceed(request, head, asker, verified);
+          connection.resume();
+        });
+      } else this.#proceed(request, head, asker, credentials);
     } catch (error) {
-      visit.refuse(Fault.from(error));
+      request.failed(error);
     }
   }
 
-  #tunnel({ visit, req, summary, arrival, peer }: Inquiry): void {
-    const { record } = visit;
+  #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected }: Credentials): void {
+    const inquiry: Inquiry = { request, head, asker, peer: { address: asker.address, sans: asker.sans, user, token, rejected } };
+    if (head.method === 'CONNECT') this.#tunnel(inquiry);
+    else this.#serve(inquiry);
+  }
+
+  #tunnel({ request, head, asker, peer }: Inquiry): void {
+    const { record, connection } = request;
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
-    if (summary.hasBody) throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
-    const target = parseRequestTarget('CONNECT', req.url ?? '', summary.hosts, req.httpVersion);
-    takeForm(record, 'connect', arrival.forms);
+    if (head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+    const target = parseRequestTarget('CONNECT', head.target, head.hosts, head.version);
+    takeForm(record, 'connect', connection.forms);
     record.host = target.kind === 'connect' ? target.host : '-';
     record.port = target.kind === 'connect' ? target.port : 0;
     const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
     const permit = this.#options.egress.admit(ask, 'tunnels', record);
-    visit.hold(permit);
+    request.hold(permit);
     const guard = createFrontingGuard(record, permit, this.#options.config);
-    void visit.startTunnel((signal) => this.#options.egress.openTunnel(permit, arrival.peer.port, record, signal), guard);
+    request.startTunnel((signal) => this.#options.egress.openTunnel(permit, asker.port, record, signal), guard);
   }
 
-  #serve(inquiry: ExchangeInquiry): void {
-    const { visit, req, res, summary, arrival } = inquiry;
+  #serve(inquiry: Inquiry): void {
+    const { request, head } = inquiry;
     const { egress, gateway } = this.#options;
-    const { record } = visit;
-    const target = parseRequestTarget(record.method, req.url ?? '', summary.hosts, req.httpVersion, arrival.scheme);
+    const { record, connection } = request;
+    const scheme = connection.secure ? 'https' : 'http';
+    const target = parseRequestTarget(head.method, head.target, head.hosts, head.version, scheme);
     if (target.kind === 'connect') throw new Fault('internal', 'a CONNECT reached the request handler');
     if (target.kind === 'absolute') {
-      takeForm(record, 'forward', arrival.forms);
+      takeForm(record, 'forward', connection.forms);
+      const { otherHost } = target;
+      if (otherHost !== null) record.noteDetail(`the Host field said ${formatAuthority(otherHost.host, otherHost.port)}, and was replaced by that of the target`);
       this.#exchange(inquiry, 'forward', target, target.target, null);
       return;
     }
     const { authority } = target;
     if (authority !== null && egress.policy.hasHost(authority.host)) {
-      takeForm(record, 'host-routed', arrival.forms);
-      this.#exchange(inquiry, 'host-routed', { scheme: arrival.scheme, ...authority }, target.target, null);
+      takeForm(record, 'host-routed', connection.forms);
+      this.#exchange(inquiry, 'host-routed', { scheme, ...authority }, target.target, null);
       return;
     }
     record.form = 'gateway';
     record.path = pathOf(target.target);
     record.host = authority?.host ?? '-';
     record.port = authority?.port ?? 0;
-    gateway.route(req, res, {
+    gateway.route(target.target, {
       onRoute: (route) => {
-        takeForm(record, 'gateway', arrival.forms);
+        takeForm(record, 'gateway', connection.forms);
         this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
       },
       onNone: () => {
         this.#serveRouteless(inquiry, target);
       },
       onError: (error) => {
-        visit.refuse(Fault.from(error));
+        request.failed(error);
       },
     });
   }
@@ -183,16 +154,16 @@ export class HttpForms {
    * Neither a destination's Host nor a gateway prefix: judged as what it most
    * looks like, a steered request for an unknown host. Only report mode lets it pass.
    */
-  #serveRouteless(inquiry: ExchangeInquiry, { authority, target }: OriginTarget): void {
+  #serveRouteless(inquiry: Inquiry, { authority, target }: OriginTarget): void {
     const { gateway, egress } = this.#options;
-    const { visit, peer } = inquiry;
-    const { record } = visit;
+    const { request, peer } = inquiry;
+    const { record, connection } = request;
     record.form = 'host-routed';
     if (authority !== null) {
       const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), ...authority, method: record.method, path: record.path }, record);
       if (denial === null) {
-        takeForm(record, 'host-routed', inquiry.arrival.forms);
-        this.#exchange(inquiry, 'host-routed', { scheme: inquiry.arrival.scheme, ...authority }, target, null);
+        takeForm(record, 'host-routed', connection.forms);
+        this.#exchange(inquiry, 'host-routed', { scheme: connection.secure ? 'https' : 'http', ...authority }, target, null);
         return;
       }
       if (denial.code !== 'host-not-allowed') throw denial;
@@ -206,86 +177,121 @@ export class HttpForms {
     });
   }
 
-  /** What holds for every form: note who asks, refuse ambiguous framing and our own requests coming back. */
-  #begin(visit: Visit, req: IncomingMessage, arrival: Arrival): HeaderSummary {
+  /** What holds for every form. @throws {Fault} */
+  #check({ record }: RequestContext, { version, via, traceparent }: RequestHead): void {
     const { config } = this.#options;
-    const { record } = visit;
-    const raw = req.rawHeaders;
-    record.method = req.method ?? '-';
-    if (arrival.fault !== null) throw arrival.fault;
-    const summary = summarise(raw);
-    const trace = readTraceparent(summary.traceparent);
+    const trace = readTraceparent(traceparent);
     if (trace !== null) {
       record.traceId = trace.traceId;
       record.spanId = trace.spanId;
     }
-    if (raw.length / 2 > config.limits.headerFields) {
-      throw new Fault('headers-too-large', `the request has ${raw.length / 2} header fields, ${config.limits.headerFields} are taken`, {
-        remedy: 'send fewer, or raise limits.headerFields',
-      });
-    }
-    // The parser takes HTTP/0.9 and HTTP/2.0 in a request line and reads them as 1.x (RFC 9110 §2.5).
-    if (req.httpVersion !== '1.1' && req.httpVersion !== '1.0') {
-      throw new Fault('request-malformed', `The request line says HTTP/${req.httpVersion}`, { remedy: 'send HTTP/1.1' });
-    }
-    refuseTransferEncoding(summary.transferEncoding, req.httpVersion);
-    if (viaNames(summary.via, config.name)) {
+    // RFC 9110 §2.5: what another version means here, nobody knows.
+    if (version !== '1.1' && version !== '1.0') throw new Fault('request-malformed', `The request line says HTTP/${version}`, { remedy: 'send HTTP/1.1' });
+    if (viaNames(via, config.name)) {
       throw new Fault('loop', `the request has passed this proxy already: Via names ${config.name}`, {
         remedy: 'send requests for the partner to the partner, and give chained proxies different names',
       });
     }
-    return summary;
   }
 
-  #exchange(inquiry: ExchangeInquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
+  #exchange({ request, head, asker, peer }: Inquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
     const { config, egress } = this.#options;
-    const { visit, req, res, summary, arrival, peer } = inquiry;
-    const { record } = visit;
+    const { record, connection } = request;
+    const { method, framing, version } = head;
     record.host = origin.host;
     record.port = origin.port;
     record.path = pathOf(target);
-    // undici sends no asterisk-form, and a partner's API has no use for it.
-    if (target === '*') throw new Fault('target-malformed', 'OPTIONS for a whole server is not forwarded', { remedy: 'ask for a path' });
-    const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method: record.method, path: record.path };
+    const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method, path: record.path };
     const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
-    visit.hold(permit);
-    const headers = forwardRequestHeaders(req.rawHeaders, {
+    request.hold(permit);
+    const expectsContinue = readExpect(head);
+    const upgrades = isWebSocket(head);
+    const maxForwards = readMaxForwards(head);
+    if (maxForwards === 0) {
+      answerHere(request, head);
+      return;
+    }
+    const fields = forwardRequestHeaders(head.fields, {
       name: config.name,
       headers: config.headers,
       authority: authorityFor(origin),
-      httpVersion: req.httpVersion,
-      clientAddress: arrival.neighbour,
-      clientScheme: arrival.scheme,
-      clientHost: summary.hosts[0] ?? '',
+      httpVersion: version,
+      clientAddress: connection.peer.address,
+      clientScheme: connection.secure ? 'https' : 'http',
+      clientHost: head.hosts[0] ?? '',
+      chunked: framing.kind === 'chunked',
+      maxForwards: maxForwards === null ? null : maxForwards - 1,
     });
-    visit.startExchange(req, res, {
+    request.startExchange({
       pool: egress.pool(permit, origin),
-      method: record.method,
-      path: target,
-      headers,
-      serverName: origin.host,
-      hasBody: summary.hasBody,
-      expectsContinue: arrival.expectsContinue,
-      upgrade: arrival.upgradeHead === null ? null : 'websocket',
-      via: config.headers.via ? `1.1 ${config.name}` : null,
-      mapLocation: route?.mapLocation ?? null,
-      bodyTimeout: config.timeouts.body,
+      client: asker.address,
+      method,
+      head: headText(`${method} ${target} HTTP/1.1`, fields, connectionOptions(fields, { chunked: framing.kind === 'chunked', upgrades })),
+      framing,
+      expectsContinue,
+      upgrades,
+      viaName: config.headers.via ? config.name : null,
+      mapField: route?.mapFields(connection.secure) ?? null,
+      authenticatesConnection: authenticatesConnection(head.authorization),
+      replays: egress.replays,
+      timeouts: config.timeouts,
     });
   }
+}
+
+/** Notes the form. @throws {Fault} form-not-allowed where the listener does not take it */
+export function takeForm(record: AccessRecord, form: Form, forms: readonly Form[]): void {
+  record.form = form;
+  if (forms.includes(form)) return;
+  record.verdict = 'deny';
+  throw new Fault('form-not-allowed', `this listener takes ${forms.join(', ')}, not ${form}`, {
+    remedy: `use another port, or add ${form} to the listener's forms`,
+  });
+}
+
+/** RFC 9110 §10.1.1. @throws {Fault} expectation-failed */
+function readExpect({ expect, version, framing }: RequestHead): boolean {
+  if (expect === '' || version === '1.0') return false;
+  if (expect.toLowerCase() !== '100-continue') throw new Fault('expectation-failed', `the expectation is ${quote(expect)}`);
+  return framing.kind !== 'none';
+}
+
+/**
+ * Only WebSocket leaves HTTP; RFC 9110 §7.8 lets a server ignore other
+ * upgrades, and has it ignore those of HTTP/1.0.
+ * @throws {Fault} framing-forbidden for one with content, of which nobody could tell whether it is the new protocol's
+ */
+function isWebSocket({ upgrade, method, version, framing, fields }: RequestHead): boolean {
+  if (upgrade.toLowerCase() !== 'websocket' || method !== 'GET' || version !== '1.1' || !names(fields, 'upgrade')) return false;
+  if (framing.kind !== 'none') throw new Fault('framing-forbidden', 'a request for an upgrade has content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+  return true;
+}
+
+function names(fields: RawFields, option: string): boolean {
+  return nominatedBy(fields)?.has(option) === true;
+}
+
+/** RFC 9110 §7.6.2: for TRACE and OPTIONS alone; null where there is none. @throws {Fault} */
+function readMaxForwards({ method, maxForwards }: RequestHead): number | null {
+  if (maxForwards === '' || (method !== 'TRACE' && method !== 'OPTIONS')) return null;
+  if (!/^\d{1,9}$/.test(maxForwards)) throw new Fault('request-malformed', `Max-Forwards is ${quote(maxForwards)}`, { remedy: 'send a number, or leave it out' });
+  return Number(maxForwards);
+}
+
+/** RFC 9110 §7.6.2: no proxy further on is meant, so this one answers: to TRACE with the request itself (§9.3.8). */
+function answerHere(request: RequestContext, { method, target, version, fields }: RequestHead): void {
+  if (method === 'OPTIONS') {
+    request.answer(204, 'No Content', [], Buffer.alloc(0));
+    return;
+  }
+  // RFC 9110 §9.3.8: without what is nobody else's to read.
+  const shown = fields.filter((_, i) => !/^(?:proxy-)?authorization$|^cookie$/i.test(fields[i - (i % 2)] ?? ''));
+  const body = Buffer.from(headText(`TRACE ${target} HTTP/${version}`, shown), 'latin1');
+  request.answer(200, 'OK', ['Content-Type', 'message/http', 'Content-Length', String(body.length)], body);
 }
 
 /** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */
 function authorityFor(origin: Origin): string {
   if (origin.port !== DEFAULT_PORT[origin.scheme]) return formatAuthority(origin.host, origin.port);
   return origin.host.includes(':') ? `[${origin.host}]` : origin.host;
-}
-
-/** One `chunked`, in this spelling and in HTTP/1.1: anything else is read differently by different servers (RFC 9112 §6.1). */
-function refuseTransferEncoding(values: readonly string[], httpVersion: string): void {
-  if (values.length === 0) return;
-  const remedy = 'send Transfer-Encoding: chunked alone, or Content-Length';
-  if (httpVersion === '1.0') throw new Fault('framing-forbidden', 'an HTTP/1.0 request has a Transfer-Encoding', { remedy });
-  if (values.length > 1 || values[0] !== 'chunked') {
-    throw new Fault('framing-forbidden', `the Transfer-Encoding is ${quote(values.join(', '))}`, { remedy });
-  }
 }

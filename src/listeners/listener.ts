@@ -1,6 +1,5 @@
 /** What every port for clients has in common: it is bound, it stops, it ends. */
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server, ServerOpts } from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
 import type { ConnectionGate } from './connection-gate.ts';
 
@@ -13,6 +12,9 @@ export interface Listener {
   /** Closes every connection now. */
   destroy(): void;
 }
+
+/** A client's directions end on their own; reading begins when the connection has its owner; small answers are not held back. */
+export const SERVER_OPTIONS: ServerOpts = { allowHalfOpen: true, noDelay: true };
 
 /** @throws when the address cannot be bound, with the system's error */
 export async function bindListener(server: Server, gate: ConnectionGate, { host, port }: ListenAddress): Promise<Listener> {

@@ -8,14 +8,17 @@ import type { Listener } from './listener.ts';
 import type { SniForm } from './sni-form.ts';
 import { openTlsListener, type TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
-import type { VisitContext } from './visit.ts';
+import { ConnectionClock, tickFor } from './connection-clock.ts';
+import type { RequestEnvironment } from './request-context.ts';
+
+type OpenTerms = Pick<Config, 'tlsServer' | 'limits' | 'timeouts'>;
 
 export interface ListenersOptions {
-  readonly config: Pick<Config, 'name' | 'listeners' | 'tlsServer' | 'limits' | 'timeouts'>;
+  readonly config: OpenTerms & Pick<Config, 'listeners'>;
   readonly forms: HttpForms;
   readonly sni: SniForm;
   readonly connections: ConnectionCount;
-  readonly context: VisitContext;
+  readonly environment: RequestEnvironment;
 }
 
 export interface Listeners extends Omit<Listener, 'address'> {
@@ -25,7 +28,7 @@ export interface Listeners extends Omit<Listener, 'address'> {
    * Makes what another configuration needs; what is returned takes it over.
    * @throws what OpenSSL says of a certificate that it cannot use
    */
-  prepare(config: Pick<Config, 'timeouts' | 'tlsServer'>): () => void;
+  prepare(config: OpenTerms): () => void;
 }
 
 /** Rejects with the first error, and then leaves none open. */
@@ -33,20 +36,26 @@ export async function openListeners({ config, ...rest }: ListenersOptions): Prom
   const http: Listener[] = [];
   const tls: TlsListener[] = [];
   const terminator = createTerminator(config);
+  let present: OpenTerms = config;
+  const clock = new ConnectionClock(tickOf(config), performance.now.bind(performance));
+  const shared = { ...rest, config, clock, terms: () => present };
   try {
-    for (const listener of config.listeners.http) http.push(await openHttpListener({ ...rest, config, listener }));
-    for (const listener of config.listeners.tls) tls.push(await openTlsListener({ ...rest, config, listener, terminator }));
+    for (const listener of config.listeners.http) http.push(await openHttpListener({ ...shared, listener }));
+    for (const listener of config.listeners.tls) tls.push(await openTlsListener({ ...shared, listener, terminator }));
   } catch (error) {
     const opened = [...http, ...tls];
     for (const listener of opened) listener.stop();
     for (const listener of opened) listener.destroy();
     await Promise.all(opened.map(({ closed }) => closed));
+    clock.close();
     throw error;
   }
   const all = [...http, ...tls];
   return {
     addresses: { http: http.map(({ address }) => address), tls: tls.map(({ address }) => address) },
-    closed: Promise.all(all.map(({ closed }) => closed)).then(() => {}),
+    closed: Promise.all(all.map(({ closed }) => closed)).then(() => {
+      clock.close();
+    }),
     stop() {
       for (const listener of all) listener.stop();
     },
@@ -56,10 +65,16 @@ export async function openListeners({ config, ...rest }: ListenersOptions): Prom
     prepare(next) {
       const terms = { config: next, terminator: createTerminator(next) };
       return () => {
+        present = next;
+        clock.adopt(tickOf(next));
         for (const listener of tls) listener.adopt(terms);
       };
     },
   };
+}
+
+function tickOf({ timeouts }: Pick<Config, 'timeouts'>): number {
+  return tickFor(timeouts.requestHeaders, timeouts.keepAlive, timeouts.responseHeaders, timeouts.body);
 }
 
 function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminator | null {

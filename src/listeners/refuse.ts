@@ -3,10 +3,13 @@
  * in the status line, `Proxy-Status`, and the problem body, because clients
  * differ in which of these they show (docs/errors.md).
  */
-import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { serializeList, Token } from 'structured-headers';
-import { type Blame, Fault, type FaultCode } from '../errors.ts';
+import { type List, parseList, serializeList, Token } from 'structured-headers';
+import type { Blame, Fault, FaultCode } from '../errors.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { headText } from '../http1/message-writer.ts';
+import type { RequestHead } from '../http1/request-head.ts';
+import { LINGER } from './client-connection.ts';
 
 /** First words of the reason phrase; Go and Python show nothing but the status line of a refused CONNECT. */
 const REASON: Record<Blame, string> = {
@@ -16,16 +19,14 @@ const REASON: Record<Blame, string> = {
   proxy: 'Egress unavailable',
 };
 
-/** After this long, ms, a client that was refused and does not close is closed. */
-const LINGER = 5_000;
-
-interface Refusal {
+export interface Refusal {
   readonly reason: string;
-  readonly headers: [string, string][];
+  readonly fields: RawFields;
   readonly body: string;
 }
 
-function compose(fault: Fault, requestId: string, name: string): Refusal {
+/** The answer that a fault is, without what concerns the connection. */
+export function composeRefusal(fault: Fault, requestId: string, name: string): Refusal {
   const { kind, code, message, remedy, retryAfter, challenges } = fault;
   const problem = {
     type: `urn:eco-egress:error:${code}`,
@@ -37,52 +38,38 @@ function compose(fault: Fault, requestId: string, name: string): Refusal {
     ...(remedy === null ? {} : { remedy }),
   };
   const body = `${JSON.stringify(problem)}\n`;
-  const headers: [string, string][] = [
-    ['Content-Type', 'application/problem+json'],
-    ['Content-Length', String(Buffer.byteLength(body))],
-    ['Proxy-Status', proxyStatus(fault, name)],
-    ['X-Request-Id', requestId],
-    ['Cache-Control', 'no-store'],
-  ];
-  if (retryAfter !== null) headers.push(['Retry-After', String(retryAfter)]);
+  const fields = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body)), 'Proxy-Status', proxyStatus(fault, name), 'X-Request-Id', requestId, 'Cache-Control', 'no-store'];
+  if (retryAfter !== null) fields.push('Retry-After', String(retryAfter));
   // RFC 9110 §15.5.8: a 407 without it leaves a client no way to go on; each challenge is a field of its own.
-  for (const challenge of challenges) headers.push(['Proxy-Authenticate', challenge]);
-  return { reason: `${REASON[kind.blame]}: ${code}`, headers, body };
+  for (const challenge of challenges) fields.push('Proxy-Authenticate', challenge);
+  return { reason: `${REASON[kind.blame]}: ${code}`, fields, body };
 }
 
-/** RFC 9209 §2; a structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
-function proxyStatus(fault: Fault, name: string): string {
-  const details = fault.message.replace(/[^\x20-\x7e]/g, '?');
-  const parameters = new Map<string, Token | string>([
-    ['error', new Token(fault.kind.proxyError)],
-    ['details', `${fault.code}: ${details}`],
-  ]);
-  return serializeList([[new Token(name), parameters]]);
+/** RFC 9209 §2: what a parent on the way said comes first, ours last. A structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
+function proxyStatus({ code, kind, message, facts }: Fault, name: string): string {
+  const { nextHop, receivedStatus, rcode, alert } = facts;
+  // RFC 9209 §2.3.14: the alert has a type of error of its own.
+  const parameters = new Map<string, Token | string | number>([['error', new Token(alert === undefined ? kind.proxyError : 'tls_alert_received')]]);
+  if (nextHop !== undefined) parameters.set('next-hop', visible(nextHop));
+  if (receivedStatus !== undefined) parameters.set('received-status', receivedStatus);
+  if (rcode !== undefined && kind.proxyError === 'dns_error') parameters.set('rcode', visible(rcode));
+  if (alert !== undefined) parameters.set('alert-id', alert.id).set('alert-message', alert.message);
+  parameters.set('details', `${code}: ${visible(message)}`);
+  return serializeList([...toldBefore(facts.proxyStatus), [new Token(name), parameters]]);
 }
 
-/**
- * Answers on a response that has not begun. The connection stays usable; what
- * is left of the request body is read and thrown away, for a bounded time.
- */
-export function refuseResponse(res: ServerResponse, fault: Fault, requestId: string, name: string): void {
-  const refusal = compose(fault, requestId, name);
-  if (isLast(res, fault)) res.shouldKeepAlive = false;
-  res.once('finish', endRestOfBody);
-  res.writeHead(fault.kind.status, refusal.reason, refusal.headers.flat());
-  res.end(refusal.body);
+function visible(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-/** Node reads what is left of the request body; this bounds for how long. */
-function endRestOfBody(this: ServerResponse): void {
-  const { req } = this;
-  if (req.complete) return;
-  const timer = setTimeout(() => {
-    if (!req.complete) req.socket.destroy();
-  }, LINGER);
-  timer.unref();
-  req.once('close', () => {
-    clearTimeout(timer);
-  });
+/** What is no structured field is not passed on: a list with it would be none either. */
+function toldBefore(value: string | undefined): List {
+  if (value === undefined) return [];
+  try {
+    return parseList(value);
+  } catch {
+    return [];
+  }
 }
 
 /** What is wrong with the connection, or leaves it unclear where the next request begins. */
@@ -91,26 +78,18 @@ const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-time
 /**
  * Whether the connection ends with this answer: a limit may be about it, and
  * where the next request begins must not be a matter of opinion. That it is
- * when framing was refused, and when a client that asked for leave to send its
- * body may now either send it or not (RFC 9110 §10.1.1).
+ * when framing was refused, when a client that asked for leave to send its
+ * body may now either send it or not (RFC 9110 §10.1.1), and behind a CONNECT,
+ * where old clients send on as if it had been accepted.
  */
-function isLast(res: ServerResponse, fault: Fault): boolean {
-  return fault.kind.blame === 'proxy' || LAST.has(fault.code) || res.req.headers.expect !== undefined;
+export function isLastAnswer(fault: Fault, { expect, method }: RequestHead): boolean {
+  return fault.kind.blame === 'proxy' || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
 }
 
-/** The whole answer as it stands on the wire, for sockets that no HTTP response belongs to. */
+/** The whole answer as it is on the wire, where no request was read. */
 export function refusalText(fault: Fault, requestId: string, name: string): string {
-  const refusal = compose(fault, requestId, name);
-  const lines = refusal.headers.map(([field, value]) => `${field}: ${value}\r\n`).join('');
-  return `HTTP/1.1 ${fault.kind.status} ${refusal.reason}\r\n${lines}Connection: close\r\n\r\n${refusal.body}`;
-}
-
-/** Answers on a bare socket and closes it. */
-export function refuseSocket(socket: Duplex, fault: Fault, requestId: string, name: string): void {
-  // The client may be gone by now; then there is nobody to tell.
-  socket.on('error', () => {});
-  socket.end(refusalText(fault, requestId, name));
-  closeGently(socket);
+  const { reason, fields, body } = composeRefusal(fault, requestId, name);
+  return headText(`HTTP/1.1 ${fault.kind.status} ${reason}`, fields, 'Connection: close\r\n') + body;
 }
 
 /**

@@ -2,34 +2,27 @@
  * Raw TLS that was steered here: its ClientHello says which destination is
  * meant. Judged like any other request, then passed on byte for byte.
  */
-import type { Socket } from 'node:net';
-import type { Form } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { Ask } from '../policy/verdict.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
-import { takeForm } from './take-form.ts';
-import type { ClientPeer } from './trusted-peers.ts';
-import { Visit, type VisitContext } from './visit.ts';
+import type { ClientConnection } from './client-connection.ts';
+import { takeForm } from './http-forms.ts';
+import { RequestContext, type RequestEnvironment } from './request-context.ts';
 
 export interface SniFormOptions {
   readonly egress: Egress;
-  readonly context: VisitContext;
+  readonly environment: RequestEnvironment;
   readonly record: (clientAddress: string) => AccessRecord;
 }
 
 export interface SteeredTls {
-  /** Nobody listens to it; owned from here on. */
-  readonly socket: Socket;
-  /** All that has been read from it. */
+  /** All that has been read from the connection. */
   readonly head: Buffer;
   /** Canonical. */
   readonly host: string;
   /** A second, encrypted name may be inside. */
   readonly ech: boolean;
-  readonly peer: ClientPeer;
-  /** That the listener takes. */
-  readonly forms: readonly Form[];
 }
 
 export class SniForm {
@@ -40,24 +33,24 @@ export class SniForm {
   }
 
   /** Everything that goes wrong is answered by an alert. */
-  onSteered({ socket, head, host, ech, peer, forms }: SteeredTls): void {
-    const { egress, context, record: begin } = this.#options;
+  onSteered(connection: ClientConnection, { head, host, ech }: SteeredTls): void {
+    const { egress, environment, record: begin } = this.#options;
+    const { peer } = connection;
     const record = begin(peer.address);
-    const visit = new Visit(context, record, { socket, req: null, res: null, head });
+    const request = new RequestContext(environment, record, connection, null);
     record.host = host;
     try {
       record.port = egress.policy.tlsPort(host);
-      takeForm(record, 'sni', forms);
+      takeForm(record, 'sni', connection.forms);
       // Raw TLS shows the proxy no credentials.
       const { address, sans } = peer;
       const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
-      visit.hold(permit);
-      void visit.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), null);
+      request.hold(permit);
+      request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), null, head);
     } catch (error) {
-      const fault = Fault.from(error);
-      if (ech) fault.message += '; a second, encrypted name may be inside (ECH), which cannot be read here';
-      visit.refuse(fault);
+      if (ech && error instanceof Fault) error.message += '; a second, encrypted name may be inside (ECH), which cannot be read here';
+      request.failed(error);
     }
   }
 }

@@ -3,27 +3,26 @@
  * for one of our own names ends here and carries HTTP, any other is passed on
  * to the destination that it names. docs/tls.md is its contract.
  */
-import type { Server } from 'node:http';
-import type { Socket } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { noteUnder } from '../relay/reset.ts';
 import { ClientHelloReader, type HelloResult } from '../target/client-hello.ts';
+import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
 import type { ShownCertificate } from './client-certificate.ts';
-import { ConnectionGate } from './connection-gate.ts';
+import type { ConnectionClock } from './connection-clock.ts';
 import type { ConnectionCount } from './connection-count.ts';
+import { ConnectionGate } from './connection-gate.ts';
+import { createConnectionOwner } from './connection-owner.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import type { HttpForms } from './http-forms.ts';
-import { createHttpServer, refuseConnection } from './http-server.ts';
-import { bindListener, type Listener } from './listener.ts';
-import { proxyHeaderMistake } from './parser-fault.ts';
+import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
+import { endUnread, type RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
-import { takeConnections } from './take-connections.ts';
 import { refuseTls } from './tls-alert.ts';
 import type { TlsTerminator } from './tls-terminator.ts';
-import { connectionPeer, createPeerReader, noteFault, noteInner } from './trusted-peers.ts';
-import { endUnread, type VisitContext, visitOf } from './visit.ts';
+import { createPeerReader } from './trusted-peers.ts';
+import { proxyHeaderMistake } from './wrong-protocol.ts';
 
 /** What a reload changes. */
 export interface TlsTerms {
@@ -34,11 +33,13 @@ export interface TlsTerms {
 
 export interface TlsListenerOptions extends TlsTerms {
   readonly listener: ListenerConfig;
-  readonly config: Pick<Config, 'name' | 'limits' | 'timeouts' | 'tlsServer'>;
+  readonly config: Pick<Config, 'limits' | 'timeouts' | 'tlsServer'>;
+  readonly terms: () => ConnectionTerms;
+  readonly clock: ConnectionClock;
   readonly forms: HttpForms;
   readonly sni: SniForm;
   readonly connections: ConnectionCount;
-  readonly context: VisitContext;
+  readonly environment: RequestEnvironment;
 }
 
 export interface TlsListener extends Listener {
@@ -63,30 +64,24 @@ class TlsFront {
   readonly gate: ConnectionGate;
   readonly #options: TlsListenerOptions;
   #terms: TlsTerms;
-  readonly #serve: (socket: Socket) => void;
-  /** TLS that ends here. */
-  readonly #ended = new Set<Socket>();
 
   constructor(options: TlsListenerOptions) {
     const { listener, config, connections } = options;
     this.#options = options;
     this.#terms = options;
-    const peers = createPeerReader(listener);
     this.gate = new ConnectionGate({
       listener,
-      peers,
+      peers: createPeerReader(listener),
       connections,
       timeout: config.timeouts.requestHeaders,
-      refuse: (socket, fault) => {
-        this.#refuse(socket, fault);
+      own: createConnectionOwner(options),
+      refuse: (connection, fault) => {
+        this.#refuse(connection, fault);
       },
     });
-    this.server = createHttpServer({ ...options, peers, serves: (socket) => this.#ended.has(socket) });
-    this.#serve = takeConnections(this.server);
-    this.server.on('connection', (socket: Socket) => {
-      // 'close' follows, which the gate listens for.
-      socket.on('error', () => {});
-      if (this.gate.enter(socket)) this.gate.receive(socket, this.#awaitHello);
+    this.server = createServer(SERVER_OPTIONS, (socket) => {
+      const connection = this.gate.enter(socket);
+      if (connection !== null) this.gate.receive(connection, this.#awaitHello);
     });
   }
 
@@ -94,12 +89,7 @@ class TlsFront {
     const { terminator } = this.#terms;
     this.#terms = terms;
     if (terminator === null || !this.#isOutdated(terminator)) return;
-    this.server.closeIdleConnections();
-    for (const socket of this.#ended) {
-      const fault = outdated();
-      noteFault(socket, fault);
-      visitOf(socket)?.recheck(() => fault);
-    }
+    for (const connection of this.gate.connections) if (connection.secure) connection.revoke(outdated());
   }
 
   /** It accepted client certificates that would not be accepted now, or the other way round. */
@@ -108,93 +98,87 @@ class TlsFront {
     return tlsServer === null || !terminator.identifiesLike(tlsServer);
   }
 
-  readonly #awaitHello = (socket: Socket): void => {
+  readonly #awaitHello = (connection: ClientConnection): void => {
     const reader = new ClientHelloReader();
-    this.gate.hold(socket);
-    receiveFirstBytes(socket, {
+    receiveFirstBytes(connection.socket, {
       timeout: this.#terms.config.timeouts.requestHeaders,
       onBytes: (chunk) => {
         const result = reader.push(chunk);
         if (result === 'more') return null;
         const head = reader.earlier.length === 0 ? chunk : Buffer.concat([reader.earlier, chunk]);
         return () => {
-          this.#onHello(socket, result, head);
+          connection.guard(() => {
+            this.#onHello(connection, result, head);
+          });
         };
       },
       onGiveUp: (why) => {
-        this.#refuse(socket, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformed('the connection ended in the middle of it'));
+        this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformed('the connection ended in the middle of it'));
       },
-      onOver: () => {
-        this.gate.letGo(socket);
-      },
+      onOver: () => {},
     });
   };
 
-  #onHello(socket: Socket, result: HelloResult, head: Buffer): void {
+  #onHello(connection: ClientConnection, result: HelloResult, head: Buffer): void {
     if (result.kind === 'not-tls') {
-      this.#onOther(socket, result.reason, head);
+      this.#onOther(connection, result.reason, head);
       return;
     }
     if (result.kind === 'invalid') {
-      this.#refuse(socket, malformed(result.reason));
+      this.#refuse(connection, malformed(result.reason));
       return;
     }
     const { serverName, ech } = result;
     const { terminator } = this.#terms;
-    const { sni, listener } = this.#options;
-    if (serverName === null) this.#refuse(socket, new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }));
-    else if (terminator?.names.has(serverName) === true) this.#terminate(socket, terminator, head);
-    else sni.onSteered({ socket, head, host: serverName, ech, peer: connectionPeer(socket), forms: listener.forms });
+    if (serverName === null) this.#refuse(connection, new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }));
+    else if (terminator?.names.has(serverName) === true) this.#terminate(connection, terminator, head);
+    else this.#options.sni.onSteered(connection, { head, host: serverName, ech });
   }
 
-  #terminate(raw: Socket, terminator: TlsTerminator, head: Buffer): void {
+  #terminate(connection: ClientConnection, terminator: TlsTerminator, head: Buffer): void {
+    const raw = connection.socket;
     raw.unshift(head);
-    this.gate.hold(raw);
     terminator.accept(raw, {
       timeout: this.#terms.config.timeouts.tls,
       onSecure: (socket, shown) => {
-        this.gate.letGo(raw);
-        // A reload during the handshake.
-        this.#begin(socket, raw, this.#isOutdated(terminator) ? { ...shown, fault: outdated() } : shown);
+        connection.guard(() => {
+          // A reload during the handshake.
+          this.#begin(connection, socket, this.#isOutdated(terminator) ? { ...shown, fault: outdated() } : shown);
+        });
       },
       onFault: (fault) => {
         // At the end it is ourselves who close it.
-        if (!this.#options.context.draining || fault.code !== 'client-closed') this.#note(raw, fault);
+        if (!this.#options.environment.draining || fault.code !== 'client-closed') this.#note(connection, fault);
       },
     });
   }
 
-  #begin(socket: TLSSocket, raw: Socket, { sans, fault }: ShownCertificate): void {
-    noteInner(socket, raw, sans);
-    noteUnder(socket, raw);
-    if (fault !== null) noteFault(socket, fault);
-    this.#ended.add(socket);
-    socket.once('close', () => {
-      this.#ended.delete(socket);
-    });
-    this.#serve(socket);
+  #begin(connection: ClientConnection, socket: TLSSocket, { sans, fault }: ShownCertificate): void {
+    connection.secured(socket, sans);
+    connection.fault = fault;
+    connection.serve();
   }
 
   /** No TLS at all. Plain HTTP is told so in its own language; what else it is does not understand us either way. */
-  #onOther(socket: Socket, reason: string, head: Buffer): void {
-    const proxyHeader = proxyHeaderMistake(head, socket, this.#options.listener.proxyProtocol);
-    if (proxyHeader !== null) refuseConnection(socket, proxyHeader, this.#options);
-    else if (beginsLikeHttp(head)) refuseConnection(socket, new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }), this.#options);
+  #onOther(connection: ClientConnection, reason: string, head: Buffer): void {
+    const proxyHeader = proxyHeaderMistake(head, connection, this.#options.listener.proxyProtocol);
+    if (proxyHeader !== null) connection.refuse(proxyHeader);
+    else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
     else {
-      this.#note(socket, malformed(reason));
-      socket.destroy();
+      this.#note(connection, malformed(reason));
+      connection.destroy();
     }
   }
 
-  #refuse(socket: Socket, fault: Fault): void {
-    this.#note(socket, fault);
-    refuseTls(socket, fault);
+  #refuse(connection: ClientConnection, fault: Fault): void {
+    this.#note(connection, fault);
+    refuseTls(connection.socket, fault);
   }
 
   /** Of what was answered without HTTP, or not at all. */
-  #note(socket: Socket, fault: Fault): void {
-    const { forms, context } = this.#options;
-    endUnread(context, forms.record(connectionPeer(socket).address), fault, 0);
+  #note({ peer }: ClientConnection, fault: Fault): void {
+    const { forms, environment } = this.#options;
+    endUnread(environment, forms.record(peer.address), fault, 0);
   }
 }
 

@@ -9,6 +9,7 @@ import { Fault } from '../errors.ts';
 import { clientFromForwardedFor, lastOfXfcc } from '../identity/forwarded.ts';
 import { buildCidrTable } from '../policy/cidr-table.ts';
 import type { Peer } from '../policy/verdict.ts';
+import type { RawFields } from '../http1/fields.ts';
 import { quote } from '../target/quote.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
@@ -19,56 +20,26 @@ export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
 }
 
 export interface PeerReader {
-  /** Whether the connection itself comes from a peer that may speak for others. */
-  trusts(socket: Socket): boolean;
+  /** Whether the other end of the connection may speak for others. */
+  trusts(peer: ClientPeer): boolean;
   /** Who asks by this request. @returns a Fault when a trusted peer says what cannot be read */
-  read(socket: Socket, rawHeaders: readonly string[]): ClientPeer | Fault;
+  read(peer: ClientPeer, fields: RawFields): ClientPeer | Fault;
 }
 
 const FORWARDED_FOR = 'x-forwarded-for';
 const CLIENT_CERT = 'x-forwarded-client-cert';
 const NO_SANS: readonly string[] = [];
 
-const kPeer = Symbol('peer of the connection');
-const kHeader = Symbol('length of the PROXY header');
-const kFault = Symbol('what is wrong with the connection');
-type Known = Socket & { [kPeer]?: ClientPeer; [kHeader]?: number; [kFault]?: Fault };
-
-/** The connection's own client, known once: what the PROXY header said, or else the other end of the TCP connection. */
-export function connectionPeer(socket: Socket): ClientPeer {
-  const known = socket as Known;
-  let peer = known[kPeer];
-  if (peer === undefined) {
-    peer = { address: otherEnd(socket), port: socket.remotePort ?? 0, sans: NO_SANS };
-    known[kPeer] = peer;
-  }
-  return peer;
+/** The other end of a TCP connection. `-` for the address where it is gone already. */
+export function peerOf({ remoteAddress = '-', remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
+  // An IPv4 client of a dual-stack listener is known by its IPv4 address.
+  const mapped = remoteAddress.startsWith('::ffff:') && remoteAddress.includes('.');
+  return { address: mapped ? remoteAddress.slice(7) : remoteAddress, port: remotePort, sans: NO_SANS };
 }
 
-/** The connection began with this header: from now on it is the client's that the header names. */
-export function noteProxyHeader(socket: Socket, { address, port, length }: ProxyHeader): void {
-  const known = socket as Known;
-  known[kHeader] = length;
-  if (address !== null) known[kPeer] = { address, port, sans: NO_SANS };
-}
-
-/** The connection inside another one, TLS in TCP: it has the same client, with the names that its certificate shows. */
-export function noteInner(inner: Socket, outer: Socket, sans: readonly string[]): void {
-  (inner as Known)[kPeer] = { ...connectionPeer(outer), sans };
-}
-
-/** No request on this connection is served from now on: each is refused with `fault`. */
-export function noteFault(socket: Socket, fault: Fault): void {
-  (socket as Known)[kFault] = fault;
-}
-
-export function connectionFault(socket: Socket): Fault | null {
-  return (socket as Known)[kFault] ?? null;
-}
-
-/** Bytes of the PROXY header that the connection began with; 0 where there was none. */
-export function proxyHeaderLength(socket: Socket): number {
-  return (socket as Known)[kHeader] ?? 0;
+/** Who a connection is from that began with this header; null where the peer speaks for itself. */
+export function peerInHeader({ address, port }: ProxyHeader): ClientPeer | null {
+  return address === null ? null : { address, port, sans: NO_SANS };
 }
 
 export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
@@ -77,9 +48,8 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
   const forwardedFor = believe.includes(FORWARDED_FOR);
   const clientCert = believe.includes(CLIENT_CERT);
   return {
-    trusts: (socket) => isTrusted(connectionPeer(socket).address),
-    read(socket, rawHeaders) {
-      const own = connectionPeer(socket);
+    trusts: ({ address }) => isTrusted(address),
+    read(own, rawHeaders) {
       if (believe.length === 0 || !isTrusted(own.address)) return own;
       const chain = forwardedFor ? valueOf(rawHeaders, FORWARDED_FOR) : null;
       const certificates = clientCert ? valueOf(rawHeaders, CLIENT_CERT) : null;
@@ -111,10 +81,4 @@ function unreadable(field: string, value: string | null, what: string): Fault {
   return new Fault('request-malformed', `a trusted peer sent ${field}: ${quote(value ?? '')}, which is ${what}`, {
     remedy: `make the peer write ${field} itself, or take ${field.toLowerCase()} out of the listener's believe`,
   });
-}
-
-/** An IPv4 client of a dual-stack listener is known by its IPv4 address. */
-function otherEnd(socket: Socket): string {
-  const address = socket.remoteAddress ?? '-';
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
 }

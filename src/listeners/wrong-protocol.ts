@@ -1,14 +1,26 @@
 /** Recognises, from the first bytes, what was spoken to an HTTP port instead of HTTP/1.1. */
+import type { ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { isToken } from '../http1/fields.ts';
+import { isProxyHeader } from './proxy-protocol.ts';
+
+/** What is known of the connection that the bytes came on. */
+export interface Spoken {
+  readonly peer: { readonly address: string };
+  /** Of the PROXY header that it began with, bytes; 0: there was none. */
+  readonly proxyHeaderLength: number;
+}
 
 const H2_PREFACE = Buffer.from('PRI * HTTP/2.0');
 
 /**
  * @param bytes what the client sent first; may be as little as one byte
- * @returns the Fault that names the mistake, or null for anything else
+ * @returns the Fault that names the mistake; null for what is HTTP/1.1, or may become it
  */
-export function recognise(bytes: Buffer): Fault | null {
-  switch (bytes[0]) {
+export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
+  const [first] = bytes;
+  if (first === undefined) return null;
+  switch (first) {
     // RFC 8446 §5.1: a handshake record.
     case 0x16:
       return new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', {
@@ -17,16 +29,35 @@ export function recognise(bytes: Buffer): Fault | null {
     // RFC 1928 §3, and the older SOCKS 4.
     case 0x05:
     case 0x04:
-      return new Fault('socks-on-http-port', `this port speaks HTTP, the client began SOCKS ${bytes[0]}`, {
+      return new Fault('socks-on-http-port', `this port speaks HTTP, the client began SOCKS ${first}`, {
         remedy: 'set the client to an HTTP proxy: http://, not socks://',
       });
   }
-  // RFC 9113 §3.4.
+  // RFC 9113 §3.4. With the space behind it, PRI is a method that HTTP/1.1 will never have (§11.6 of RFC 7540).
   const length = Math.min(bytes.length, H2_PREFACE.length);
-  if (length >= 3 && bytes.subarray(0, length).equals(H2_PREFACE.subarray(0, length))) {
+  if (length >= 4 && bytes.subarray(0, length).equals(H2_PREFACE.subarray(0, length))) {
     return new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', {
       remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel',
     });
   }
-  return null;
+  const proxyHeader = proxyHeaderMistake(bytes, spoken, proxyProtocol);
+  if (proxyHeader !== null) return proxyHeader;
+  // RFC 9112 §2.2 lets empty lines come first.
+  return first === 0x0d || first === 0x0a || isToken(String.fromCharCode(first)) ? null : new Fault('request-malformed', 'the request does not begin with a method');
+}
+
+/** A PROXY header where none is taken; null where there is none. */
+export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
+  if (!isProxyHeader(bytes)) return null;
+  if (proxyHeaderLength > 0) {
+    return new Fault('proxy-protocol-malformed', 'a second PROXY header follows the first', { remedy: 'let only the load balancer next to this proxy write one' });
+  }
+  const { address } = peer;
+  return proxyProtocol === 'off'
+    ? new Fault('peer-not-trusted', `${address} began with a PROXY header, which this listener does not take`, {
+        remedy: "set the listener's proxyProtocol to from-trusted and list the peer in its trustedPeers, or stop the peer sending it",
+      })
+    : new Fault('peer-not-trusted', `${address} began with a PROXY header, and is not among the listener's trustedPeers`, {
+        remedy: "list the peer in the listener's trustedPeers, or stop it sending the header",
+      });
 }

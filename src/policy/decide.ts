@@ -3,12 +3,12 @@
  * or a reason. docs/policy.md tells operators the same order of checks.
  */
 import type { ClientConfig } from '../config/config.ts';
-import { canonicalPath, findAmbiguity } from '../target/path.ts';
+import { canonicalPath } from '../target/path.ts';
 import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from './compile.ts';
 import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPath, denyPort, denyPair, denyRule } from './deny.ts';
 import { matchesPath } from './path-match.ts';
 import { tolerate } from './report-mode.ts';
-import { type Miss, missOf, REACH } from './rule-match.ts';
+import { ambiguityOf, type Miss, missOf, REACH } from './rule-match.ts';
 import type { Allow, Ask, Deny, Peer, Verdict } from './verdict.ts';
 
 /** The client that a peer is, the first in file order; null when it is none. */
@@ -44,7 +44,7 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
       if (destination.forms.has(ask.form)) {
         reached = STAGE.form;
         for (const candidate of client.rules[index] ?? []) {
-          const why = missOf(candidate, ask);
+          const why = missOf(candidate, ask, destination.config);
           if (why === null) return judgeContent(ask, client, destination) ?? allow(policy, client, destination, candidate);
           const further = STAGE.form + REACH[why];
           if (further <= Math.max(stage, reached)) continue;
@@ -89,8 +89,8 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
   if (ask.path === null) return null;
   // The gateway rewrites paths, and a pattern compares them: both need the path to have one reading.
   if (paths === null && ask.form !== 'gateway') return null;
-  const ambiguity = findAmbiguity(ask.path);
-  if (ambiguity !== null) return denyAmbiguity(ask.path, ambiguity, client.config, config);
+  const ambiguity = ambiguityOf(ask.path, ask, config);
+  if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);
   if (paths === null) return null;
   const path = canonicalPath(ask.path);
   return matchesPath(paths, path) ? null : denyPath(path, client.config, config);

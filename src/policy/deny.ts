@@ -7,7 +7,7 @@ import { quote, show } from '../target/quote.ts';
 import type { Credentials } from './client-table.ts';
 import type { CompiledRule } from './compile.ts';
 import { formatMoment } from './moment.ts';
-import type { Miss } from './rule-match.ts';
+import { ambiguityOf, type Miss } from './rule-match.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
 type Client = ClientConfig | null;
@@ -86,10 +86,10 @@ export function denyRule(ask: Ask, client: ClientConfig, destination: Destinatio
       return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, `add ${show(ask.method ?? '')} to ${name}.methods`);
     case 'path': {
       const path = show(canonicalPath(ask.path ?? ''));
-      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${path}`, `add ${path} to ${name}.paths`);
+      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${path}`, addPath(path, `${name}.paths`));
     }
     case 'ambiguous':
-      return denyAmbiguity(ask.path ?? '', findAmbiguity(ask.path ?? '') ?? '', client, destination);
+      return denyAmbiguity(ask, ambiguityOf(ask.path ?? '', ask, destination) ?? '', client, destination);
   }
 }
 
@@ -100,11 +100,19 @@ export function denyMethod(method: string, client: ClientConfig, destination: De
 
 export function denyPath(path: string, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name } = destination;
-  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, `add ${show(path)} to destinations.${name}.http.paths`);
+  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, addPath(show(path), `destinations.${name}.http.paths`));
 }
 
-export function denyAmbiguity(path: string, reason: string, client: Client, destination: Destination): Deny {
-  return deny('path-ambiguous', client, destination, `The path ${quote(path)} ${reason}`, 'ask for the path in its plain form; no setting permits this one');
+/** No pattern has an encoded slash: one for each reading does. */
+function addPath(path: string, key: string): string {
+  return path.includes('%2F') ? `cover both of its readings, ${path} and ${path.replaceAll('%2F', '/')}, by ${key}` : `add ${path} to ${key}`;
+}
+
+export function denyAmbiguity({ form, path }: Ask, reason: string, client: Client, destination: Destination): Deny {
+  // An encoded slash alone is what a setting can permit.
+  const permissible = form === 'gateway' && destination?.gateway?.encodedSlashes === 'refuse' && findAmbiguity(path ?? '', 'allow') === null;
+  const remedy = permissible ? `set destinations.${destination.name}.gateway.encodedSlashes to allow` : 'ask for the path in its plain form; no setting permits this one';
+  return deny('path-ambiguous', client, destination, `The path ${quote(path ?? '')} ${reason}`, remedy);
 }
 
 function asked(ask: Ask): string {

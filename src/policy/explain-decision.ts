@@ -3,7 +3,8 @@
  * then goes through what that code looked at and tells what it found there.
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import { canonicalPath, findAmbiguity } from '../target/path.ts';
+import type { DestinationConfig } from '../config/config.ts';
+import { canonicalPath } from '../target/path.ts';
 import { show } from '../target/quote.ts';
 import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from './compile.ts';
 import { decide } from './decide.ts';
@@ -11,7 +12,7 @@ import { explainClient } from './explain-client.ts';
 import type { ExplainedCheck, ExplainedDestination, ExplainedRule, ExplainedTarget, Explanation } from './explanation.ts';
 import { formatMoment } from './moment.ts';
 import { matchesPath } from './path-match.ts';
-import { furthestMiss, type Miss, missOf } from './rule-match.ts';
+import { ambiguityOf, furthestMiss, type Miss, missOf } from './rule-match.ts';
 import { suggestChange } from './suggest-change.ts';
 import type { Ask, Verdict } from './verdict.ts';
 
@@ -26,7 +27,7 @@ export function explainDecision(policy: Policy, ask: Ask): Explanation {
   return {
     ask,
     verdict,
-    target: explainTarget(ask),
+    target: explainTarget(ask, verdict.destination),
     clients: policy.clients.map(({ config }) => explainClient(config, ask.peer, config === verdict.client)),
     destinations: candidates.map((destination) => explainDestination(destination, client, ask, verdict)),
     rules: client === null ? [] : explainRules(client, candidates, ask),
@@ -35,10 +36,10 @@ export function explainDecision(policy: Policy, ask: Ask): Explanation {
   };
 }
 
-function explainTarget({ host, port, form, path }: Ask): ExplainedTarget {
+function explainTarget({ host, port, form, path }: Ask, destination: DestinationConfig | null): ExplainedTarget {
   const kind = isIPv4(host) ? 'ipv4' : isIPv6(host) ? 'ipv6' : 'name';
   if (path === null || form === 'connect') return { host, kind, port, path: null, ambiguity: null };
-  const ambiguity = findAmbiguity(path);
+  const ambiguity = ambiguityOf(path, { form }, destination);
   return { host, kind, port, path: ambiguity === null ? canonicalPath(path) : path, ambiguity };
 }
 
@@ -62,9 +63,9 @@ function* checksOf(destination: CompiledDestination, client: CompiledClient | nu
   if (client === null) return;
 
   const rules = client.rules[index] ?? [];
-  const rule = rules.find((candidate) => missOf(candidate, ask) === null);
-  const furthest = furthestMiss(rules, ask);
-  const why = furthest === null ? `no rule joins ${client.config.name} and ${config.name}` : `${furthest.rule.name} ${describeMiss(furthest.rule, ask, furthest.miss)}`;
+  const rule = rules.find((candidate) => missOf(candidate, ask, config) === null);
+  const furthest = furthestMiss(rules, ask, config);
+  const why = furthest === null ? `no rule joins ${client.config.name} and ${config.name}` : `${furthest.rule.name} ${describeMiss(furthest.rule, ask, furthest.miss, config)}`;
   yield { check: 'rule', passes: rule !== undefined, detail: rule === undefined ? why : `${rule.name} lets ${client.config.name} use ${config.name}` };
 
   if (ask.form === 'connect') return;
@@ -73,7 +74,7 @@ function* checksOf(destination: CompiledDestination, client: CompiledClient | nu
     yield { check: 'method', passes: permitted, detail: `${show(ask.method)} is ${permitted ? '' : 'not '}among ${[...methods].join(', ')}` };
   }
   if (ask.path === null || (paths === null && ask.form !== 'gateway')) return;
-  const ambiguity = findAmbiguity(ask.path);
+  const ambiguity = ambiguityOf(ask.path, ask, config);
   const path = show(ask.path);
   if (ambiguity !== null) yield { check: 'path', passes: false, detail: `${path} ${ambiguity}` };
   else if (paths === null) yield { check: 'path', passes: true, detail: `${path} has one reading` };
@@ -85,11 +86,11 @@ function* checksOf(destination: CompiledDestination, client: CompiledClient | nu
 
 function explainRules(client: CompiledClient, candidates: readonly CompiledDestination[], ask: Ask): ExplainedRule[] {
   return candidates
-    .flatMap(({ config, index }) => (client.rules[index] ?? []).map((rule) => ({ rule, destination: config.name })))
+    .flatMap(({ config, index }) => (client.rules[index] ?? []).map((rule) => ({ rule, destination: config })))
     .toSorted((a, b) => a.rule.index - b.rule.index)
     .map(({ rule, destination }) => {
-      const miss = missOf(rule, ask);
-      return { rule: rule.name, destination, applies: miss === null, detail: miss === null ? describeRule(rule) : describeMiss(rule, ask, miss) };
+      const miss = missOf(rule, ask, destination);
+      return { rule: rule.name, destination: destination.name, applies: miss === null, detail: miss === null ? describeRule(rule) : describeMiss(rule, ask, miss, destination) };
     });
 }
 
@@ -105,7 +106,7 @@ function describeRule({ config }: CompiledRule): string {
 }
 
 /** The rest of a sentence that began with the rule. */
-function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss): string {
+function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss, destination: DestinationConfig): string {
   const { methods, paths } = rule.config;
   switch (miss) {
     case 'early':
@@ -119,7 +120,7 @@ function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss): string {
     case 'path':
       return `lists the paths ${(paths ?? []).join(', ')}, not ${show(canonicalPath(ask.path ?? ''))}`;
     case 'ambiguous':
-      return `lists paths, and ${show(ask.path ?? '')} ${findAmbiguity(ask.path ?? '') ?? ''}`;
+      return `lists paths, and ${show(ask.path ?? '')} ${ambiguityOf(ask.path ?? '', ask, destination) ?? ''}`;
   }
 }
 

@@ -30,7 +30,7 @@ function destinationContent(destination: DestinationConfig): unknown[] {
     sorted(destination.ports.map(String)),
     sorted(destination.addresses),
     sorted(destination.forms),
-    gateway === null ? null : [gateway.prefix, gateway.scheme, gateway.host, gateway.port, gateway.basePath],
+    gateway === null ? null : [gateway.prefix, gateway.scheme, gateway.host, gateway.port, gateway.basePath, gateway.encodedSlashes],
     sorted(destination.methods),
     sorted(destination.paths),
     destination.report,

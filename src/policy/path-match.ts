@@ -29,8 +29,12 @@ export function compilePaths(patterns: readonly string[]): PathPatterns {
   return { exact, prefixes, globs };
 }
 
-/** `path` in the spelling of canonicalPath. */
+/** `path` in the spelling of canonicalPath. With an encoded slash it has to match in both readings, as part of a segment and as its end. */
 export function matchesPath(patterns: PathPatterns, path: string): boolean {
+  return matchesReading(patterns, path) && (!path.includes('%2F') || matchesReading(patterns, path.replaceAll('%2F', '/')));
+}
+
+function matchesReading(patterns: PathPatterns, path: string): boolean {
   if (patterns.exact.has(path)) return true;
   for (const prefix of patterns.prefixes) if (path.startsWith(prefix)) return true;
   if (patterns.globs.length === 0) return false;

@@ -1,8 +1,7 @@
 /** Report mode: turns a denial into leave to pass, where the policy, the destination or a rule says so. */
-import { findAmbiguity } from '../target/path.ts';
 import type { Chain, CompiledDestination, Policy } from './compile.ts';
 import { denyAmbiguity } from './deny.ts';
-import { missOf } from './rule-match.ts';
+import { ambiguityOf, missOf } from './rule-match.ts';
 import type { Ask, Deny, Report } from './verdict.ts';
 
 const NO_RULE: Chain = [];
@@ -20,10 +19,10 @@ export function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
   // A denial for another reason came first, but what the path says must still be what the upstream reads.
   const judged = ask.form === 'gateway' || (destination !== null && destination.paths !== null) || rules.some(({ paths }) => paths !== null);
   if (judged && ask.form !== 'connect' && ask.path !== null) {
-    const ambiguity = findAmbiguity(ask.path);
-    if (ambiguity !== null) return denyAmbiguity(ask.path, ambiguity, would.client, destination?.config ?? null);
+    const ambiguity = ambiguityOf(ask.path, ask, destination?.config ?? null);
+    if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, would.client, destination?.config ?? null);
   }
-  const rule = rules.find((candidate) => missOf(candidate, ask) === null) ?? reporting;
+  const rule = rules.find((candidate) => destination !== null && missOf(candidate, ask, destination.config) === null) ?? reporting;
   return { verdict: 'report', would, client: would.client, destination: destination?.config ?? null, rule: rule?.name ?? '-' };
 }
 

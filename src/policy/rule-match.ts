@@ -1,4 +1,5 @@
 /** Whether a rule applies to what is asked: its time, its methods and its paths. */
+import type { DestinationConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../target/path.ts';
 import type { CompiledRule } from './compile.ts';
 import { matchesPath } from './path-match.ts';
@@ -11,10 +12,10 @@ export type Miss = 'early' | 'late' | 'hidden' | 'method' | 'path' | 'ambiguous'
 export const REACH: Readonly<Record<Miss, number>> = { early: 1, late: 1, hidden: 2, method: 3, path: 4, ambiguous: 5 };
 
 /** Of rules that do not apply, the one that got furthest, the first of equals; null when all apply or there are none. */
-export function furthestMiss(rules: readonly CompiledRule[], ask: Ask): { readonly rule: CompiledRule; readonly miss: Miss } | null {
+export function furthestMiss(rules: readonly CompiledRule[], ask: Ask, destination: DestinationConfig): { readonly rule: CompiledRule; readonly miss: Miss } | null {
   let furthest: { rule: CompiledRule; miss: Miss } | null = null;
   for (const rule of rules) {
-    const miss = missOf(rule, ask);
+    const miss = missOf(rule, ask, destination);
     if (miss !== null && (furthest === null || REACH[miss] > REACH[furthest.miss])) furthest = { rule, miss };
   }
   return furthest;
@@ -24,7 +25,7 @@ export function furthestMiss(rules: readonly CompiledRule[], ask: Ask): { readon
  * Null when the rule applies. A rule that lists methods or paths permits only
  * these, so it permits nothing where they are hidden, as inside a tunnel.
  */
-export function missOf(rule: CompiledRule, ask: Ask): Miss | null {
+export function missOf(rule: CompiledRule, ask: Ask, destination: DestinationConfig): Miss | null {
   if (ask.now < rule.from) return 'early';
   if (ask.now >= rule.until) return 'late';
   const { methods, paths } = rule;
@@ -36,6 +37,11 @@ export function missOf(rule: CompiledRule, ask: Ask): Miss | null {
   }
   if (paths === null) return null;
   if (tunnel || ask.path === null) return 'hidden';
-  if (findAmbiguity(ask.path) !== null) return 'ambiguous';
+  if (ambiguityOf(ask.path, ask, destination) !== null) return 'ambiguous';
   return matchesPath(paths, canonicalPath(ask.path)) ? null : 'path';
+}
+
+/** Why the path can be read in two ways, given what the destination permits (null: none is known); null when it cannot. */
+export function ambiguityOf(path: string, { form }: Pick<Ask, 'form'>, destination: DestinationConfig | null): string | null {
+  return findAmbiguity(path, form === 'gateway' ? destination?.gateway?.encodedSlashes : 'refuse');
 }

@@ -52,7 +52,7 @@ function linesFor(policy: Policy, ask: Ask, denial: Deny, candidates: readonly C
     case 'path-not-allowed': {
       const path = canonicalPath(ask.path ?? '');
       // A star in it would be read as a pattern, and the others no pattern may have.
-      if (/[*"<>^`{|}]/.test(path) || !path.startsWith('/')) return null;
+      if (/[*"<>^`{|}]|%2F/.test(path) || !path.startsWith('/')) return null;
       if (rule !== null) return instead(rule, { paths: [...(rule.config.paths ?? []), path] });
       return nested(name, 'paths', [...(destination.paths ?? []), path]);
     }
@@ -67,7 +67,7 @@ function blamedRule(policy: Policy, ask: Ask, denial: Deny): CompiledRule | null
   const destination = policy.destinations.find(({ config }) => config === denial.destination);
   if (client === undefined || destination === undefined || !destination.ports.has(ask.port) || !destination.forms.has(ask.form)) return null;
   const rules = client.rules[destination.index] ?? [];
-  return rules.some((rule) => missOf(rule, ask) === null) ? null : (furthestMiss(rules, ask)?.rule ?? null);
+  return rules.some((rule) => missOf(rule, ask, destination.config) === null) ? null : (furthestMiss(rules, ask, destination.config)?.rule ?? null);
 }
 
 function addClient({ peer }: Ask, destination: string | null): readonly string[] | null {

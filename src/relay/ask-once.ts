@@ -1,8 +1,7 @@
 /** One question on a connection of its own, which ends with it: for answers that a pooled connection would have from before. */
-import { Client } from 'undici';
+import { Client, errors } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
-import { explainUpstreamError } from './exchange-faults.ts';
 
 export interface OneQuestion {
   /** `GET` by default. */
@@ -61,7 +60,7 @@ export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'G
     return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
   } catch (error) {
     if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
-    throw explainUpstreamError(error instanceof Error ? error : new Error(String(error)), { responded, bodyPending: false });
+    throw explain(error instanceof Error ? error : new Error(String(error)), responded);
   } finally {
     socket.destroy();
     await client.destroy();
@@ -77,4 +76,22 @@ async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<s
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/** What undici reports of a failed exchange, in our own codes. */
+function explain(error: Error, responded: boolean): Fault {
+  if (error instanceof Fault) return error;
+  const cause = { cause: error };
+  const { code } = error as NodeJS.ErrnoException;
+  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
+  // With TLS 1.3 the upstream judges our certificate after its own handshake is done, so its alert arrives here.
+  if (code?.startsWith('ERR_SSL_') === true) {
+    return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, { ...cause, remedy: 'if it asks for a client certificate, set tls.certFile and tls.keyFile' });
+  }
+  // undici's name for any broken framing of a message with a Content-Length; before the response it is a contradiction.
+  if (error instanceof errors.ResponseContentLengthMismatchError && !responded) return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
+  if (error instanceof errors.ResponseContentLengthMismatchError || error instanceof errors.SocketError || code === 'ECONNRESET' || code === 'EPIPE') {
+    return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
+  }
+  return Fault.from(error);
 }

@@ -1,217 +1,212 @@
 /**
  * One HTTP request and its response, relayed over a pooled connection: the
- * same for every form that we terminate. Streams both ways with back-pressure,
- * informational responses, trailers and upgrades.
+ * same for every form that we terminate. The header section leaves as soon as
+ * there is a connection for it; content flows both ways with back-pressure,
+ * whichever side is done first.
+ *
+ * Longer than 300 lines: what either side may do next depends on what the
+ * other has done, so the two are one state.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
-import { errors, type Dispatcher } from 'undici';
+import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
+import { type Framing, NO_CONTENT } from '../http1/body-reader.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
-import type { ExchangeOwner, ExchangePlan } from './exchange-plan.ts';
-import { explainUpstreamError, isConnectionLoss } from './exchange-faults.ts';
-import { forwardResponseHeaders, forwardTrailers } from './headers.ts';
+import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
 import type { UpstreamPool } from './pool.ts';
-import type { PooledConnection } from './pooled-connection.ts';
-import { rawHeaders, rawTrailers, type RawFields } from './raw-fields.ts';
-import { RequestBody } from './request-body.ts';
-import { resetSocket } from './reset.ts';
-import { findHeadFault, reasonPhrase } from './response-head.ts';
+import { type ReplayBudget, RequestReplay } from './replay.ts';
+import type { ResponseHandler, UpstreamConnection } from './upstream-connection.ts';
 import type { Waiter } from './waiting-line.ts';
+
+/** What an exchange is told to do. */
+export interface ExchangePlan {
+  readonly pool: UpstreamPool;
+  /** Whose share of the pool's connections it uses. */
+  readonly client: string;
+  readonly method: string;
+  /** Request line and header section, ready for the upstream. */
+  readonly head: string;
+  readonly framing: Framing;
+  /** The client waits for `100 Continue` before it sends its content (RFC 9110 §10.1.1). */
+  readonly expectsContinue: boolean;
+  /** The client asked for a WebSocket. */
+  readonly upgrades: boolean;
+  /** Our name in `Via`, or null for none. */
+  readonly viaName: string | null;
+  /** Rewrites fields of the response, or null to leave them. */
+  readonly mapField: MapField | null;
+  /** Credentials in the request authenticate the connection (NTLM, Negotiate). */
+  readonly authenticatesConnection: boolean;
+  readonly replays: ReplayBudget;
+  readonly timeouts: ExchangeTimeouts;
+}
+
+export interface ExchangeTimeouts {
+  /** From the complete request to the head of the response, ms. */
+  readonly responseHeaders: number;
+  /** Longest time in which no byte moves, in either direction, ms. */
+  readonly body: number;
+}
+
+/** The client's side of an exchange: its connection. */
+export interface ExchangeClient {
+  readonly httpVersion: string;
+  /** Sends an informational response. */
+  inform(status: number, fields: RawFields): void;
+  /** Begins the final response. `fields` have no framing but a Content-Length. */
+  respond(head: ResponseHead, fields: RawFields): void;
+  /** Some of its content. @returns false: the client does not read as fast; `clientDrained` follows */
+  write(content: Buffer): boolean;
+  /** The response is complete. */
+  complete(trailers: RawFields): void;
+  /** No content of the request is wanted for now. */
+  pause(): void;
+  resume(): void;
+  /** A connection-authenticated upstream connection of this client connection and this pool; null: none. */
+  pinned(pool: UpstreamPool): UpstreamConnection | null;
+  /** The upstream connection belongs to this client connection alone from now on, and is closed with it. */
+  pin(pool: UpstreamPool, connection: UpstreamConnection): void;
+}
+
+/** Who started the exchange learns how it ended: exactly one call of the three. */
+export interface ExchangeOwner {
+  /** Complete; the response has been handed to the client's connection. */
+  onDone(): void;
+  /** Failed. `answerable`: nothing was sent to the client yet, so the owner answers; otherwise the client has to see a broken transfer. */
+  onFault(fault: Fault, answerable: boolean): void;
+  /** The upstream agreed to the upgrade: the owner answers 101 and relays the two sockets, which it now owns. */
+  onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void;
+  /** Code of ours threw: the connection of the client ends. */
+  onCrash(error: unknown): void;
+}
 
 /** More informational responses than this are an attack or a bug on the upstream's side. */
 const MAX_INFORMATIONAL = 32;
-
+/** RFC 9110 §10.1.1 lets a proxy answer 100 by itself. So long the upstream may take to do it, ms. */
+const CONTINUE_PATIENCE = 1000;
 /** RFC 9110 §9.2.2: may be repeated when the connection broke before any answer. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+const NO_FIELDS: RawFields = [];
 
-const kExchange = Symbol('exchange');
-type ExchangedResponse = ServerResponse & { [kExchange]?: Exchange | undefined };
+type State = 'waiting' | 'asking' | 'responding' | 'ended';
 
-// One function each for all exchanges: nothing is bound or closed over per request.
-function onClientClose(this: ExchangedResponse): void {
-  this[kExchange]?.clientClosed();
-}
-function onClientDrain(this: ExchangedResponse): void {
-  this[kExchange]?.clientDrained();
-}
-function onClientStall(this: ExchangedResponse): void {
-  this[kExchange]?.clientStalled();
+function continueLate(exchange: Exchange): void {
+  exchange.continueLate();
 }
 
-export class Exchange implements Dispatcher.DispatchHandler, Waiter {
-  readonly #req: IncomingMessage;
-  readonly #res: ExchangedResponse;
+export class Exchange implements ResponseHandler, Waiter {
+  /** Grows with whatever moves: the clock of the client's connection looks at it. */
+  stamp = 0;
+  readonly careful: boolean;
+  readonly #client: ExchangeClient;
   readonly #plan: ExchangePlan;
   readonly #record: AccessRecord;
   readonly #owner: ExchangeOwner;
-  #controller: Dispatcher.DispatchController | null = null;
-  #connection: PooledConnection | null = null;
-  #body: RequestBody | null = null;
+  readonly #replay: RequestReplay;
+  #state: State = 'waiting';
+  #connection: UpstreamConnection | null = null;
+  #requestDone: boolean;
+  /** The upstream does not take content as fast as the client sends it. */
+  #uploadBlocked = false;
+  /** The client does not read as fast as the upstream sends. */
+  #downloadBlocked = false;
   #informational = 0;
-  #retried = false;
-  #responded = false;
-  #ended = false;
+  #continued = false;
+  #continueTimer: NodeJS.Timeout | null = null;
+  /** Fields that `Connection` of the response named: they may not come as trailers either. */
+  #nominated: ReadonlySet<string> | null = null;
 
-  constructor(req: IncomingMessage, res: ServerResponse, plan: ExchangePlan, record: AccessRecord, owner: ExchangeOwner) {
-    this.#req = req;
-    this.#res = res;
+  constructor(client: ExchangeClient, plan: ExchangePlan, record: AccessRecord, owner: ExchangeOwner) {
+    this.#client = client;
     this.#plan = plan;
     this.#record = record;
     this.#owner = owner;
+    this.#requestDone = plan.framing === NO_CONTENT;
+    const idempotent = IDEMPOTENT.has(plan.method);
+    this.careful = !idempotent;
+    this.#replay = new RequestReplay(plan.replays, idempotent && !plan.upgrades);
+  }
+
+  get client(): string {
+    return this.#plan.client;
+  }
+
+  /** Longest time that may pass without a new `stamp`, ms. While it waits for a connection, the pool has the clock. */
+  get patience(): number {
+    const { responseHeaders, body } = this.#plan.timeouts;
+    if (this.#state === 'waiting') return Infinity;
+    return this.#state === 'asking' && this.#requestDone ? responseHeaders : body;
   }
 
   /** Begins; everything after is told to the owner. */
   start(): void {
-    this.#res[kExchange] = this;
-    this.#res.on('close', onClientClose);
-    const connection = this.#plan.pool.take();
-    if (connection === null) this.#plan.pool.wait(this);
-    else this.onConnection(connection);
+    const { pool } = this.#plan;
+    const connection = this.#client.pinned(pool) ?? pool.take(this);
+    if (connection !== null) this.#begin(connection);
+    else pool.wait(this);
   }
 
   // --- from the pool
 
-  onConnection(connection: PooledConnection): void {
-    if (this.#ended) {
-      this.#plan.pool.release(connection);
-      return;
+  onConnection(connection: UpstreamConnection): void {
+    try {
+      this.#begin(connection);
+    } catch (error) {
+      this.onCrash(error);
     }
-    this.#connection = connection;
-    connection.note(this.#record);
-    const plan = this.#plan;
-    if (plan.hasBody) this.#body ??= new RequestBody(this.#req, plan.bodyTimeout);
-    connection.client.dispatch(
-      {
-        method: plan.method,
-        path: plan.path,
-        headers: plan.headers,
-        body: this.#body,
-        upgrade: plan.upgrade,
-        servername: plan.serverName,
-      } as Dispatcher.DispatchOptions,
-      this,
-    );
   }
 
   onNoConnection(fault: Fault): void {
-    this.#fail(fault);
-  }
-
-  // --- from undici
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#ended) {
-      controller.abort(new errors.RequestAbortedError());
-      return;
-    }
-    // The upstream is connected and judged: now the client may send its body. We answer
-    // ourselves because undici sends no Expect (RFC 9110 §10.1.1; docs/request-life.md).
-    if (this.#plan.expectsContinue && !this.#retried) this.#res.writeContinue();
-  }
-
-  onResponseStart(controller: Dispatcher.DispatchController, statusCode: number, _headers: unknown, statusMessage?: string): void {
-    if (this.#ended) return;
-    const raw = rawHeaders(controller);
-    const fault = findHeadFault(statusCode, raw);
-    if (fault !== null) {
+    try {
       this.#fail(fault);
-      return;
-    }
-    if (statusCode < 200) {
-      this.#relayInformational(statusCode, raw);
-      return;
-    }
-    const res = this.#res;
-    this.#record.firstByteMs = performance.now() - this.#record.startedAt;
-    // Dates are the origin's (RFC 9110 §6.6.1): none is made up.
-    res.sendDate = false;
-    const chunks = res.useChunkedEncodingByDefault && this.#plan.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
-    res.writeHead(statusCode, reasonPhrase(statusCode, statusMessage), forwardResponseHeaders(raw, this.#plan.via, this.#plan.mapLocation, chunks, statusCode));
-    this.#responded = true;
-    this.#record.status = statusCode;
-    res.on('drain', onClientDrain);
-    res.on('timeout', onClientStall);
-    process.nextTick(sendHead, this);
-  }
-
-  /** The head does not wait for content that comes later; content that came with it goes out with it. */
-  sendHead(): void {
-    if (!this.#ended && this.#record.bytesReceived === 0) this.#res.flushHeaders();
-  }
-
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#ended) return;
-    this.#record.bytesReceived += chunk.length;
-    if (!this.#res.write(chunk)) {
-      controller.pause();
-      // While the client does not read, this is its clock.
-      this.#res.setTimeout(this.#plan.bodyTimeout);
+    } catch (error) {
+      this.onCrash(error);
     }
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
-    if (this.#ended) return;
-    const broken = this.#connection?.socketError ?? null;
-    // undici takes a reset for the end where the close of the connection marks it.
-    if (broken !== null) {
-      this.onResponseError(controller, broken);
-      return;
+  // --- from the client
+
+  content(content: Buffer): void {
+    this.stamp += 1;
+    this.#record.bytesSent += content.length;
+    this.#replay.keep(content, this.#connection !== null);
+    if (this.#connection === null) {
+      // Read with the header section; no more is, until there is a connection.
+      this.#uploadBlocked = true;
+      this.#client.pause();
+    } else if (!this.#connection.write(content) && !this.#uploadBlocked) {
+      this.#uploadBlocked = true;
+      this.#client.pause();
     }
-    const raw = rawTrailers(controller);
-    if (raw.length > 0) this.#res.addTrailers(forwardTrailers(raw));
-    this.#end();
-    this.#res.end();
-    // What is still buffered has a clock too: Node closes the socket when it moves no byte for this long.
-    if (this.#res.writableLength > 0) this.#res.setTimeout(this.#plan.bodyTimeout);
-    this.#owner.onDone(this.#record);
   }
 
-  onRequestUpgrade(controller: Dispatcher.DispatchController, statusCode: number, _headers: unknown, upstream: Duplex): void {
-    const connection = this.#connection;
-    if (connection !== null) this.#plan.pool.detach(connection);
-    this.#connection = null;
-    if (this.#ended) {
-      upstream.destroy();
-      return;
-    }
-    this.#end();
-    this.#owner.onUpgrade(upstream, statusCode, forwardResponseHeaders(rawHeaders(controller), this.#plan.via, null), this.#record);
+  contentEnd(trailers: RawFields): void {
+    this.stamp += 1;
+    this.#requestDone = true;
+    this.#replay.complete(trailers);
+    this.#connection?.finish(trailers);
   }
-
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#ended) {
-      this.#releaseSoon();
-      return;
-    }
-    if (this.#mayRetry(error)) {
-      this.#retried = true;
-      this.#controller = null;
-      this.#record.upstreamAddress = '-';
-      this.#releaseSoon();
-      this.#plan.pool.wait(this, true);
-      return;
-    }
-    const cause = isConnectionLoss(error) ? (this.#connection?.socketError ?? error) : error;
-    this.#fail(explainUpstreamError(cause, { responded: this.#responded, bodyPending: this.#plan.hasBody && !this.#req.complete }));
-  }
-
-  // --- from the client's side
 
   clientClosed(): void {
-    if (this.#ended) return;
     this.#fail(new Fault('client-closed', 'the client closed its connection before the response was complete'));
   }
 
   clientDrained(): void {
-    if (this.#ended) return;
-    this.#res.setTimeout(0);
-    this.#controller?.resume();
+    if (!this.#downloadBlocked) return;
+    this.stamp += 1;
+    this.#downloadBlocked = false;
+    this.#connection?.resume();
   }
 
-  clientStalled(): void {
-    this.#fail(new Fault('client-stalled', `the client did not read for ${this.#plan.bodyTimeout} ms`));
+  /** The clock: nothing has moved for `patience`. */
+  stalled(): void {
+    const { responseHeaders, body } = this.#plan.timeouts;
+    if (this.#downloadBlocked) this.#fail(new Fault('client-stalled', `the client did not read for ${body} ms`));
+    else if (this.#state === 'responding') this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
+    else if (this.#requestDone) this.#fail(new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`));
+    else if (this.#uploadBlocked) this.#fail(new Fault('upstream-silent', `the upstream did not take the request body for ${body} ms`));
+    else this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
   }
 
   /** The proxy itself gives the exchange up: the drain deadline, or a broken request body. */
@@ -219,78 +214,188 @@ export class Exchange implements Dispatcher.DispatchHandler, Waiter {
     this.#fail(fault);
   }
 
-  #relayInformational(statusCode: number, raw: RawFields): void {
+  // --- from the upstream
+
+  onInformational(head: ResponseHead): void {
+    this.stamp += 1;
     this.#informational += 1;
     if (this.#informational > MAX_INFORMATIONAL) {
       this.#fail(new Fault('upstream-malformed', `the upstream sent more than ${MAX_INFORMATIONAL} informational responses`));
       return;
     }
+    if (head.status === 100) {
+      this.#stopContinueTimer();
+      if (this.#continued) return;
+      this.#continued = true;
+    }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
-    if (this.#req.httpVersionMinor === 0 && this.#req.httpVersionMajor === 1) return;
-    this.#res.writeInformation(statusCode, forwardResponseHeaders(raw, null, null, true, statusCode));
+    if (this.#client.httpVersion === '1.0') return;
+    this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
   }
 
-  #mayRetry(error: Error): boolean {
+  onHead(head: ResponseHead): void {
+    const plan = this.#plan;
+    this.stamp += 1;
+    this.#stopContinueTimer();
+    this.#state = 'responding';
+    this.#replay.release();
+    this.#record.firstByteMs = performance.now() - this.#record.startedAt;
+    this.#record.status = head.status;
+    if (head.authenticatesConnection || plan.authenticatesConnection) this.#pin();
+    this.#nominated = nominatedBy(head.fields);
+    this.#client.respond(head, forwardResponseHeaders(head, { viaName: plan.viaName, mapField: plan.mapField, trailers: this.#client.httpVersion !== '1.0', nominated: this.#nominated }));
+  }
+
+  onContent(content: Buffer): void {
+    this.stamp += 1;
+    this.#record.bytesReceived += content.length;
+    if (this.#client.write(content) || this.#downloadBlocked) return;
+    this.#downloadBlocked = true;
+    this.#connection?.pause();
+  }
+
+  onEnd(trailers: RawFields): void {
+    if (this.#state === 'ended') return;
+    this.#end();
+    this.#client.complete(trailers === NO_FIELDS ? trailers : forwardTrailers(trailers, this.#nominated));
+    this.#owner.onDone();
+  }
+
+  onSwitch(head: ResponseHead): void {
     const connection = this.#connection;
-    // Only a reused connection can have died of old age (RFC 9112 §9.3.1), only a request
-    // without content can be sent again as it was, and only before any answer.
-    return (
-      connection !== null &&
-      (connection.uses > 0 || connection.hasRested) &&
-      !this.#retried &&
-      !this.#responded &&
-      this.#informational === 0 &&
-      !this.#plan.hasBody &&
-      IDEMPOTENT.has(this.#plan.method) &&
-      isConnectionLoss(error)
-    );
+    if (connection === null || !this.#plan.upgrades || head.upgrade.toLowerCase() !== 'websocket') {
+      this.#fail(new Fault('upstream-malformed', this.#plan.upgrades ? 'the upstream switched protocols, and not to the one it was asked for' : 'the upstream switched protocols without being asked to', { facts: { receivedStatus: 101 } }));
+      return;
+    }
+    const upstream = connection.detach();
+    this.#plan.pool.detach(connection);
+    this.#connection = null;
+    this.#end();
+    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
+  }
+
+  onDrain(): void {
+    this.stamp += 1;
+    if (!this.#uploadBlocked) return;
+    this.#uploadBlocked = false;
+    this.#client.resume();
+  }
+
+  onBroken(fault: Fault): void {
+    if (this.#state === 'ended') return;
+    if (this.#mayRetry(fault)) {
+      this.#replay.noteRetry();
+        this.#releaseConnection();
+      this.#state = 'waiting';
+      this.#plan.pool.wait(this, true);
+    } else this.#fail(fault);
+  }
+
+  onCrash(error: unknown): void {
+    this.#end();
+    this.#owner.onCrash(error);
+  }
+
+  continueLate(): void {
+    this.#continueTimer = null;
+    if (this.#continued || this.#state !== 'asking') return;
+    this.#continued = true;
+    this.#client.inform(100, NO_FIELDS);
+  }
+
+  #begin(connection: UpstreamConnection): void {
+    const plan = this.#plan;
+    if (this.#state === 'ended') {
+      plan.pool.release(connection);
+      return;
+    }
+    this.stamp += 1;
+    this.#state = 'asking';
+    this.#connection = connection;
+    this.#record.became = 'exchange';
+    this.#record.attempts += 1;
+    noteConnection(this.#record, connection);
+    connection.begin(this, plan.method, plan.head, plan.framing);
+    for (const content of this.#replay.held) connection.write(content);
+    this.#replay.noteSent();
+    if (this.#requestDone) connection.finish(this.#replay.trailers);
+    else if (this.#uploadBlocked) {
+      this.#uploadBlocked = false;
+      this.#client.resume();
+    }
+    if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
+  }
+
+  /**
+   * Only a reused connection can have died of old age (RFC 9112 §9.3.1), only
+   * a request that is still at hand can be sent again as it was, and only
+   * before any answer.
+   */
+  #mayRetry(fault: Fault): boolean {
+    const connection = this.#connection;
+    return connection !== null && connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0 && !connection.pinned && this.#replay.mayRepeat;
+  }
+
+  #pin(): void {
+    const connection = this.#connection;
+    if (connection === null || connection.pinned) return;
+    connection.pinned = true;
+    this.#client.pin(this.#plan.pool, connection);
   }
 
   #fail(fault: Fault): void {
-    if (this.#ended) return;
-    const answerable = !this.#responded && !this.#res.headersSent && !this.#res.destroyed;
+    if (this.#state === 'ended') return;
+    const answerable = this.#state !== 'responding';
     if (this.#connection === null) this.#plan.pool.leave(this);
-    // Given to undici but not begun: only the end of the connection takes it back.
-    else if (this.#controller === null) this.#connection.dialled.socket.destroy();
+    else {
+      if (fault.kind.blame === 'upstream') fault.with({ nextHop: this.#connection.nextHop });
+      this.#connection.abandon();
+    }
     this.#end();
-    this.#controller?.abort(fault);
-    // Never a clean end for a broken transfer: the client must see it cut (docs/invariants.md).
-    if (!answerable) cut(this.#req, this.#res);
-    this.#owner.onFault(fault, this.#record, answerable);
+    this.#owner.onFault(fault, answerable);
   }
 
   /** From here on nothing more is told to anyone. */
   #end(): void {
-    this.#ended = true;
-    this.#record.bytesSent = this.#body?.bytes ?? 0;
-    this.#res.off('close', onClientClose);
-    this.#res.off('drain', onClientDrain);
-    this.#res.off('timeout', onClientStall);
-    this.#res[kExchange] = undefined;
-    this.#releaseSoon();
+    this.#state = 'ended';
+    this.#stopContinueTimer();
+    this.#replay.release();
+    this.#replay.endRetry();
+    this.#releaseConnection();
   }
 
-  /** The parser decides after its callback whether the socket can be used again. */
-  #releaseSoon(): void {
+  #releaseConnection(): void {
     const connection = this.#connection;
-    if (connection === null) return;
     this.#connection = null;
-    process.nextTick(release, this.#plan.pool, connection);
+    // A pinned one stays with its client connection, and in its share, until that closes.
+    if (connection !== null && !(connection.pinned && connection.reusable)) this.#plan.pool.release(connection);
+    else if (connection !== null) connection.uses += 1;
+  }
+
+  #stopContinueTimer(): void {
+    if (this.#continueTimer === null) return;
+    clearTimeout(this.#continueTimer);
+    this.#continueTimer = null;
   }
 }
 
-/**
- * RFC 9112 §6.3: for an HTTP/1.0 client the close is the end, so only a reset shows that this is none.
- */
-function cut(req: IncomingMessage, res: ServerResponse): void {
-  if (req.httpVersion === '1.0' && res.socket !== null) resetSocket(res.socket);
-  res.destroy();
+/** Which connection carries it; the phases are those of whoever it was opened for. */
+function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnection): void {
+  const { address, via, dnsMs, tcpMs, tlsMs, hopMs, attempts, reported } = dialled;
+  record.dialled = true;
+  record.upstreamAddress = address ?? '-';
+  record.via = via;
+  if (reported !== undefined) record.noteReported(reported.code, reported.message);
+  record.reusedConnection = uses > 0;
+  if (record.reusedConnection) return;
+  record.dials = attempts;
+  record.dnsMs = dnsMs;
+  record.tcpMs = tcpMs;
+  record.tlsMs = tlsMs;
+  record.hopMs = hopMs;
 }
 
-function sendHead(exchange: Exchange): void {
-  exchange.sendHead();
-}
-
-function release(pool: UpstreamPool, connection: PooledConnection): void {
-  pool.release(connection);
+/** Whether a request's Authorization authenticates the connection it comes on. */
+export function authenticatesConnection(authorization: string): boolean {
+  return authorization !== '' && isConnectionAuth(authorization);
 }

@@ -4,8 +4,10 @@
  * meant for one connection stays on it (RFC 9110 §7.6.1).
  */
 import type { HeadersConfig } from '../config/config.ts';
+import { listHas, type RawFields, trimBlanks } from '../http1/fields.ts';
+import type { ResponseHead } from '../http1/response-head.ts';
 
-type Action = 'drop' | 'forwarded' | 'x-forwarded';
+type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'forwarded' | 'x-forwarded';
 
 /** Request fields that never cross as they are. */
 const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
@@ -16,9 +18,10 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['upgrade', 'drop'],
   // RFC 7540 §3.2.1: only meaningful beside an h2c upgrade, which we do not make.
   ['http2-settings', 'drop'],
-  // Request trailers are not forwarded (RFC 9110 §6.5.1 lets a recipient discard them), so neither is their announcement.
-  ['te', 'drop'],
-  ['trailer', 'drop'],
+  // RFC 9110 §10.1.4: what it says of codings is for one connection; that trailers are welcome is true of ours too.
+  ['te', 'te'],
+  // RFC 9112 §7.1.2: only chunks have trailers.
+  ['trailer', 'trailer'],
   // Credentials for this proxy stop here (RFC 9110 §11.7.2).
   ['proxy-authorization', 'drop'],
   ['proxy-authenticate', 'drop'],
@@ -28,8 +31,8 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['x-envoy-peer-metadata', 'drop'],
   ['x-envoy-peer-metadata-id', 'drop'],
   ['x-envoy-decorator-operation', 'drop'],
-  // Answered by us: see exchange.ts.
-  ['expect', 'drop'],
+  ['expect', 'expect'],
+  ['max-forwards', 'max-forwards'],
   // Written anew from the target (RFC 9112 §3.2.2).
   ['host', 'drop'],
   ['forwarded', 'forwarded'],
@@ -51,56 +54,8 @@ const RESPONSE_DROPPED: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** What the listener needs to know of a request's header section, from one pass over it. */
-export interface HeaderSummary {
-  readonly hosts: readonly string[];
-  readonly transferEncoding: readonly string[];
-  readonly via: readonly string[];
-  readonly proxyAuthorization: readonly string[];
-  readonly traceparent: string;
-  readonly hasBody: boolean;
-}
-
-const NONE: readonly string[] = [];
-const add = (list: readonly string[], value: string): readonly string[] => (list === NONE ? [value] : [...list, value]);
-
-/** Reads `rawHeaders` once; names are matched without regard to case. */
-export function summarise(raw: readonly string[]): HeaderSummary {
-  let hosts = NONE;
-  let transferEncoding = NONE;
-  let via = NONE;
-  let proxyAuthorization = NONE;
-  let traceparent = '';
-  let hasBody = false;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i] ?? '';
-    // Only names of these lengths can matter, and most names are other than these.
-    switch (name.length) {
-      case 3:
-        if (name.toLowerCase() === 'via') via = add(via, raw[i + 1] ?? '');
-        break;
-      case 4:
-        if (name.toLowerCase() === 'host') hosts = add(hosts, raw[i + 1] ?? '');
-        break;
-      case 11:
-        if (name.toLowerCase() === 'traceparent') traceparent = raw[i + 1] ?? '';
-        break;
-      case 14:
-        if (name.toLowerCase() === 'content-length') hasBody ||= raw[i + 1] !== '0';
-        break;
-      case 17:
-        if (name.toLowerCase() === 'transfer-encoding') {
-          transferEncoding = add(transferEncoding, raw[i + 1] ?? '');
-          hasBody = true;
-        }
-        break;
-      case 19:
-        if (name.toLowerCase() === 'proxy-authorization') proxyAuthorization = add(proxyAuthorization, raw[i + 1] ?? '');
-        break;
-    }
-  }
-  return { hosts, transferEncoding, via, proxyAuthorization, traceparent, hasBody };
-}
+/** What may not come after the content, besides what may not cross at all. */
+const TRAILER_DROPPED: ReadonlySet<string> = new Set([...RESPONSE_DROPPED, 'content-length', 'content-type', 'content-encoding', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via']);
 
 /** Whether one of the `Via` elements was written by `name` (RFC 9110 §7.6.3: received-protocol, received-by). */
 export function viaNames(via: readonly string[], name: string): boolean {
@@ -112,21 +67,19 @@ export function viaNames(via: readonly string[], name: string): boolean {
   return false;
 }
 
-/** Fields nominated by `Connection` (RFC 9110 §7.6.1); null in the common case that there are none. */
-function nominated(raw: readonly (string | Buffer)[]): Set<string> | null {
+/** Fields nominated by `Connection` (RFC 9110 §7.6.1), in lower case; null in the common case that there are none. */
+export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   let names: Set<string> | null = null;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i] ?? '';
-    if (name.length !== 10 || text(name).toLowerCase() !== 'connection') continue;
-    for (const option of text(raw[i + 1] ?? '').toLowerCase().split(',')) {
-      const token = option.trim();
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    if (name.length !== 10 || name.toLowerCase() !== 'connection') continue;
+    for (const option of (fields[i + 1] ?? '').toLowerCase().split(',')) {
+      const token = trimBlanks(option);
       if (token !== '' && token !== 'close' && token !== 'keep-alive') (names ??= new Set()).add(token);
     }
   }
   return names;
 }
-
-const text = (value: string | Buffer): string => (typeof value === 'string' ? value : value.toString('latin1'));
 
 export interface RequestRewrite {
   /** Goes into `Via`; lower case. */
@@ -140,6 +93,10 @@ export interface RequestRewrite {
   readonly clientScheme: 'http' | 'https';
   /** As the client sent it, for `X-Forwarded-Host` and `Forwarded`. */
   readonly clientHost: string;
+  /** The content goes in chunks. */
+  readonly chunked: boolean;
+  /** The new `Max-Forwards`; null: it is left as it is. */
+  readonly maxForwards: number | null;
 }
 
 /**
@@ -147,15 +104,26 @@ export interface RequestRewrite {
  * removed before ours are added, so a client cannot make us drop our own
  * (CVE-2025-48865).
  */
-export function forwardRequestHeaders(raw: readonly string[], rewrite: RequestRewrite): string[] {
+export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): string[] {
   const { headers } = rewrite;
-  const hop = nominated(raw);
+  const hop = nominatedBy(raw);
   const out: string[] = ['Host', rewrite.authority];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? '';
     const lower = name.toLowerCase();
     const action = REQUEST_ACTIONS.get(lower);
     if (action === 'drop') continue;
+    if (action === 'te') {
+      if (listHas(raw[i + 1] ?? '', 'trailers')) out.push('TE', 'trailers');
+      continue;
+    }
+    if (action === 'trailer' && !rewrite.chunked) continue;
+    // RFC 9110 §10.1.1: of an HTTP/1.0 request it is ignored.
+    if (action === 'expect' && rewrite.httpVersion === '1.0') continue;
+    if (action === 'max-forwards' && rewrite.maxForwards !== null) {
+      out.push(name, String(rewrite.maxForwards));
+      continue;
+    }
     if (action === 'forwarded' && headers.forwarded === 'off') continue;
     if (action === 'x-forwarded' && headers.xForwarded === 'off') continue;
     if (hop?.has(lower) === true) continue;
@@ -171,6 +139,14 @@ export function forwardRequestHeaders(raw: readonly string[], rewrite: RequestRe
   return out;
 }
 
+/** The lines that concern the connection to the upstream, for behind the fields of `forwardRequestHeaders`. */
+export function connectionOptions(fields: RawFields, { chunked, upgrades }: { readonly chunked: boolean; readonly upgrades: boolean }): string {
+  const coding = chunked ? 'Transfer-Encoding: chunked\r\n' : '';
+  if (upgrades) return `${coding}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
+  // HTTP/1.0 servers keep a connection only when asked to.
+  return `${coding}Connection: ${fields.includes('TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
+}
+
 /** RFC 7239 §4: IPv6 and anything with a port is quoted. */
 function forwardedElement(rewrite: RequestRewrite): string {
   const node = rewrite.clientAddress.includes(':') ? `"[${rewrite.clientAddress}]"` : rewrite.clientAddress;
@@ -178,55 +154,55 @@ function forwardedElement(rewrite: RequestRewrite): string {
   return `for=${node};proto=${rewrite.clientScheme}${host}`;
 }
 
-/**
- * The header section for the client, from what the upstream sent.
- * @param via our `Via` value, or null for none.
- * @param mapLocation rewrites `Location` and `Content-Location`, or null to leave them.
- * @param chunks whether the client can get this response in chunks, and so its trailers.
- * @param statusCode of the response: 1xx and 204 have no content, nor a length of it (RFC 9110 §8.6).
- */
-export function forwardResponseHeaders(
-  raw: readonly (string | Buffer)[],
-  via: string | null,
-  mapLocation: ((value: string) => string) | null,
-  chunks = true,
-  statusCode = 200,
-): string[] {
-  const hop = nominated(raw);
+/** Rewrites the value of a response field, or leaves the field out (null); `name` in lower case. */
+export type MapField = (name: string, value: string) => string | null;
+
+export interface ResponseRewrite {
+  /** Our name in `Via`, or null for none. */
+  readonly viaName: string | null;
+  /** Rewrites fields, or null to leave them. */
+  readonly mapField: MapField | null;
+  /** Its trailers can reach the client: in chunks, which HTTP/1.0 has not. */
+  readonly trailers: boolean;
+  /** What `nominatedBy` gives for this head, where it is known already. */
+  readonly nominated?: ReadonlySet<string> | null;
+}
+
+/** The header section for the client, from what the upstream sent: no framing but one Content-Length, where there may be one. */
+export function forwardResponseHeaders({ fields, status, version, framing }: ResponseHead, { viaName, mapField, trailers, nominated = nominatedBy(fields) }: ResponseRewrite): string[] {
   const out: string[] = [];
-  const sizeless = statusCode < 200 || statusCode === 204;
-  let announced = false;
-  let sized = false;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = text(raw[i] ?? '');
+  // RFC 9110 §8.6: 1xx and 204 have no content, nor a length of it; and of chunks nobody knows it.
+  let sizeless = status < 200 || status === 204 || framing.kind === 'chunked';
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] ?? '';
     const lower = name.toLowerCase();
-    if (RESPONSE_DROPPED.has(lower) || hop?.has(lower) === true) continue;
-    const value = text(raw[i + 1] ?? '');
-    if (lower === 'trailer') announced = true;
-    else if (lower === 'content-length') {
+    if (RESPONSE_DROPPED.has(lower) || nominated?.has(lower) === true) continue;
+    let value = fields[i + 1] ?? '';
+    if (lower === 'content-length') {
       if (sizeless) continue;
-      sized = true;
-    }
-    const moved = mapLocation !== null && (lower === 'location' || lower === 'content-location');
-    out.push(name, moved ? mapLocation(value) : value);
+      sizeless = true;
+      // Of several that are equal, one.
+      if (framing.kind === 'length') value = String(framing.length);
+    } else if (lower === 'trailer' && !(trailers && framing.kind === 'chunked')) continue;
+    const mapped = mapField === null ? value : mapField(lower, value);
+    if (mapped !== null) out.push(name, mapped);
   }
-  if (via !== null) out.push('Via', via);
-  // RFC 9112 §7.1.2: only chunks have trailers. Node refuses to announce what cannot come.
-  return announced && (sized || !chunks) ? withoutTrailer(out) : out;
+  // RFC 9110 §7.6.3: the protocol that the message was received by.
+  if (viaName !== null) out.push('Via', `${version} ${viaName}`);
+  return out;
 }
 
-function withoutTrailer(fields: readonly string[]): string[] {
-  return fields.filter((_, i) => fields[i - (i % 2)]?.toLowerCase() !== 'trailer');
-}
-
-/** Trailer fields for the client; framing and routing fields may not stand there (RFC 9110 §6.5.1). */
-export function forwardTrailers(raw: readonly (string | Buffer)[]): [string, string][] {
-  const out: [string, string][] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = text(raw[i] ?? '');
+/**
+ * Trailer fields that cross; framing and routing fields may not be there (RFC 9110 §6.5.1).
+ * @param nominated by the `Connection` of the header section
+ */
+export function forwardTrailers(fields: RawFields, nominated: ReadonlySet<string> | null): string[] {
+  const out: string[] = [];
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] ?? '';
     const lower = name.toLowerCase();
-    if (RESPONSE_DROPPED.has(lower) || lower === 'content-length' || lower === 'host' || lower === 'trailer') continue;
-    out.push([name, text(raw[i + 1] ?? '')]);
+    if (TRAILER_DROPPED.has(lower) || nominated?.has(lower) === true || REQUEST_ACTIONS.has(lower)) continue;
+    out.push(name, fields[i + 1] ?? '');
   }
   return out;
 }

@@ -3,6 +3,7 @@
  * since too long, or live too long: nothing is armed or refreshed per chunk.
  */
 import { Crowd } from '../crowd.ts';
+import { guard } from './tunnel-events.ts';
 
 /** What the clock watches. */
 export interface Clocked {
@@ -13,6 +14,8 @@ export interface Clocked {
   /** Silent for the idle time, or older than the age limit. */
   onIdle(): void;
   onTooOld(): void;
+  /** One of these threw. */
+  crashed(error: unknown): void;
 }
 
 /** What lasts this long, ms, is not over at once like most. */
@@ -69,7 +72,6 @@ export class IdleClock {
   }
 
   tick(): void {
-    const { idle, age } = this.#times;
     const now = this.#now();
     for (const item of this.#watched) {
       const watch = item[kWatch];
@@ -78,13 +80,20 @@ export class IdleClock {
         watch.moved = item.moved;
         watch.movedAt = now;
       }
-      if (!watch.lasting && now - watch.since >= LASTING) {
-        watch.lasting = true;
-        item.onLasting();
-      }
-      if (now - watch.since >= age) item.onTooOld();
-      else if (now - watch.movedAt >= idle) item.onIdle();
+      guard(item, () => {
+        this.#tell(item, watch, now);
+      });
     }
+  }
+
+  #tell(item: Watched, watch: Watch, now: number): void {
+    const { idle, age } = this.#times;
+    if (!watch.lasting && now - watch.since >= LASTING) {
+      watch.lasting = true;
+      item.onLasting();
+    }
+    if (now - watch.since >= age) item.onTooOld();
+    else if (now - watch.movedAt >= idle) item.onIdle();
   }
 
   /** The tick is an eighth of the shorter time, between 10 ms and 1 s: that is how late the clock may be. */

@@ -1,17 +1,23 @@
 /**
  * Keep-alive connections to one origin of one destination. The most recently
  * used idle connection goes first: the others grow old and close, which keeps
- * NAT ports few.
+ * NAT ports few. Each client has a share of them, so that none can keep all
+ * others from the upstream.
+ *
+ * Longer than 300 lines: a connection is idle, active or being opened, and
+ * each change of one concerns who waits for the others.
  */
-import { Crowd } from '../crowd.ts';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
+import { FairShare } from './fair-share.ts';
 import { Pace } from './pace.ts';
-import { type ConnectionOptions, PooledConnection } from './pooled-connection.ts';
-import { type Waiter, WaitingLine } from './waiting-line.ts';
+import { type ConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
+import { type Offer, type Waiter, WaitingLine } from './waiting-line.ts';
 
 export interface PoolOptions extends ConnectionOptions {
-  /** Connections at most. */
+  /** `https://host:port`, for messages. */
+  readonly origin: string;
+  /** Connections at most. A client may hold no more of them than are still free. */
   readonly size: number;
   /** Exchanges that may wait for a connection. */
   readonly queue: number;
@@ -27,14 +33,34 @@ export interface PoolOptions extends ConnectionOptions {
 const EAGER = 16;
 /** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
+/** Turns of the event loop after which a close that came with the last answer has been read. */
+const SETTLING_TURNS = 2;
+
+/** An idle connection. */
+interface Resting {
+  readonly connection: UpstreamConnection;
+  /** Turn of the event loop in which it came to rest. */
+  readonly turn: number;
+  /** It closes then, monotonic ms. */
+  readonly until: number;
+}
 
 export class UpstreamPool {
   readonly #options: PoolOptions;
-  readonly #idle: PooledConnection[] = [];
-  readonly #active = new Crowd<PooledConnection>();
+  readonly #idle: Resting[] = [];
+  /** By connection, whose it is. */
+  readonly #active = new Map<UpstreamConnection, string>();
   readonly #opening = new Set<AbortController>();
   readonly #waiting: WaitingLine;
+  readonly #share: FairShare;
   readonly #pace = new Pace();
+  readonly #held = (client: string): number | null => (this.#share.admits(client) ? this.#share.heldBy(client) : null);
+  /** Turns of the event loop, counted while a connection settles. */
+  #turn = 0;
+  /** They are counted until this one. */
+  #lastTurn = 0;
+  /** Closes idle connections when their time has come; runs while there are any. */
+  #sweeper: NodeJS.Timeout | null = null;
   /** No dial before this, monotonic ms. */
   #pausedUntil = 0;
   #retired = false;
@@ -42,10 +68,12 @@ export class UpstreamPool {
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#share = new FairShare(options.size);
     this.#waiting = new WaitingLine({
+      size: options.queue,
       longest: options.queueTimeout,
       onLate: (waiter) => {
-        waiter.onNoConnection(this.#busy(`none became free within ${options.queueTimeout} ms`));
+        waiter.onNoConnection(this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
       },
       onTick: () => {
         this.#growForWaiting();
@@ -55,7 +83,7 @@ export class UpstreamPool {
 
   /** No connection, none on its way and nobody waiting: may be forgotten. */
   get empty(): boolean {
-    return this.#idle.length + this.#active.size + this.#opening.size + this.#waiting.length === 0;
+    return this.#idle.length === 0 && this.quiet;
   }
 
   /** Nobody uses it or waits: idle connections are all it may have. */
@@ -63,22 +91,14 @@ export class UpstreamPool {
     return this.#active.size + this.#opening.size + this.#waiting.length === 0;
   }
 
-  /** An idle connection, now active; null when there is none. */
-  take(): PooledConnection | null {
-    for (;;) {
-      const connection = this.#idle.pop();
-      if (connection === undefined) return null;
-      if (!connection.usable) {
-        this.#options.onChange(0, -1);
-        this.#destroy(connection);
-        continue;
-      }
-      connection.wake();
-      connection.activeSince = performance.now();
-      this.#active.add(connection);
-      this.#options.onChange(1, -1);
-      return connection;
-    }
+  /** An idle connection, now active; null when there is none for this one. */
+  take({ client, careful }: Pick<Waiter, 'client' | 'careful'>): UpstreamConnection | null {
+    if (!this.#share.admits(client)) return null;
+    const resting = this.#popIdle(careful);
+    if (resting === null) return null;
+    this.#options.onChange(1, -1);
+    this.#activate(resting.connection, client);
+    return resting.connection;
   }
 
   /**
@@ -93,8 +113,8 @@ export class UpstreamPool {
       return;
     }
     const room = this.#hasRoom();
-    if (!room && this.#waiting.length >= this.#options.queue) {
-      waiter.onNoConnection(this.#busy(`${this.#options.queue} requests wait for one`));
+    if (!this.#waiting.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
+      waiter.onNoConnection(this.#busy(waiter, `${this.#options.queue} requests may wait for one`));
       return;
     }
     this.#waiting.add(waiter, fresh && room);
@@ -110,45 +130,44 @@ export class UpstreamPool {
     }
   }
 
-  /** The exchange on this connection has ended. Call once the parser is done with it, not from inside its callbacks. */
-  release(connection: PooledConnection): void {
-    if (!this.#active.delete(connection)) return;
+  /** The exchange on this connection has ended. */
+  release(connection: UpstreamConnection): void {
+    const client = this.#active.get(connection);
+    if (client === undefined) return;
+    this.#active.delete(connection);
+    this.#share.giveBack(client);
     const now = performance.now();
     this.#pace.note(now - connection.activeSince);
     connection.activeSince = now;
-    if (this.#closed || !connection.usable || connection.isOld) {
-      this.#options.onChange(-1, 0);
-      this.#destroy(connection);
-      this.#growForWaiting();
-      return;
-    }
     connection.uses += 1;
-    const next = this.#waiting.next(true);
-    if (next !== null) {
-      this.#active.add(connection);
-      next.onConnection(connection);
-    } else if (this.#retired) {
+    const unwanted = this.#closed || (this.#retired && this.#waiting.length === 0);
+    if (unwanted || !connection.reusable || connection.isOld) {
       this.#options.onChange(-1, 0);
-      this.#destroy(connection);
+      connection.destroy();
     } else {
-      this.#idle.push(connection);
       this.#options.onChange(-1, 1);
+      this.#rest(connection, now);
     }
+    this.#serveWaiting();
+    this.#growForWaiting();
   }
 
   /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
-  detach(connection: PooledConnection): void {
-    if (this.#active.delete(connection)) this.#options.onChange(-1, 0);
-    void connection.client.close();
+  detach(connection: UpstreamConnection): void {
+    const client = this.#active.get(connection);
+    if (client === undefined) return;
+    this.#active.delete(connection);
+    this.#share.giveBack(client);
+    this.#options.onChange(-1, 0);
+    this.#growForWaiting();
   }
 
   /** No connection is kept any more: idle ones close now, others when nobody needs them. Who waits is still served. */
   retire(): void {
     this.#retired = true;
-    for (const connection of this.#idle.splice(0)) {
-      this.#options.onChange(0, -1);
-      this.#destroy(connection);
-    }
+    for (const { connection } of this.#idle.splice(0)) this.#dismiss(connection);
+    if (this.#sweeper !== null) clearInterval(this.#sweeper);
+    this.#sweeper = null;
   }
 
   /** Everything ends now: who waits is refused, active connections are cut. */
@@ -156,8 +175,8 @@ export class UpstreamPool {
     this.retire();
     this.#closed = true;
     for (const opening of this.#opening) opening.abort();
-    while (this.#waiting.length > 0) this.#waiting.next(false)?.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
-    for (const connection of this.#active) this.#destroy(connection);
+    for (let waiter = this.#waiting.first(); waiter !== null; waiter = this.#waiting.first()) waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
+    for (const connection of this.#active.keys()) connection.destroy();
   }
 
   get #size(): number {
@@ -172,16 +191,91 @@ export class UpstreamPool {
     return this.#active.size > 0 && performance.now() < this.#pausedUntil;
   }
 
-  #busy(how: string): Fault {
+  #busy({ client }: Waiter, how: string): Fault {
     const { size, origin } = this.#options;
-    return new Fault('limit-reached', `all of at most ${size} connections to ${origin} are busy, and ${how}`, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' });
+    const mine = this.#share.heldBy(client);
+    const whose = mine > 0 && this.#hasRoom() ? `${client} has its share (${mine}) of at most ${size} connections to ${origin}` : `all of at most ${size} connections to ${origin} are busy`;
+    return new Fault('limit-reached', `${whose}, and ${how}`, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' });
   }
 
-  /** Never more dials than there are waiters; a full line is no reason to be patient. */
+  #activate(connection: UpstreamConnection, client: string): void {
+    connection.activeSince = performance.now();
+    this.#active.set(connection, client);
+    this.#share.take(client);
+  }
+
+  /** The latest idle connection that will do; null: there is none. */
+  #popIdle(careful: boolean): Resting | null {
+    for (let at = this.#idle.length - 1; at >= 0; at -= 1) {
+      const resting = this.#idle[at];
+      if (resting === undefined || (careful && !this.#hasSettled(resting))) continue;
+      this.#idle.splice(at, 1);
+      if (resting.connection.reusable && !resting.connection.isOld) return resting;
+      this.#dismiss(resting.connection);
+    }
+    return null;
+  }
+
+  #hasSettled({ connection, turn }: Resting): boolean {
+    return connection.uses === 0 || this.#turn - turn >= SETTLING_TURNS;
+  }
+
+  #dismiss(connection: UpstreamConnection): void {
+    this.#options.onChange(0, -1);
+    connection.destroy();
+  }
+
+  #rest(connection: UpstreamConnection, now: number): void {
+    this.#idle.push({ connection, turn: this.#turn, until: now + connection.keepFor });
+    this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
+    if (this.#lastTurn <= this.#turn) setImmediate(this.#countTurn);
+    this.#lastTurn = this.#turn + SETTLING_TURNS;
+  }
+
+  readonly #sweep = (): void => {
+    const now = performance.now();
+    for (const resting of this.#idle.filter(({ until }) => until <= now)) {
+      this.#idle.splice(this.#idle.indexOf(resting), 1);
+      this.#dismiss(resting.connection);
+    }
+    if (this.#idle.length > 0 || this.#sweeper === null) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = null;
+  };
+
+  /** Counts turns until every idle connection has settled. */
+  readonly #countTurn = (): void => {
+    this.#turn += 1;
+    if (this.#turn < this.#lastTurn) setImmediate(this.#countTurn);
+    this.#serveWaiting();
+    if (this.#retired && this.#waiting.length === 0) this.retire();
+  };
+
+  /** Gives idle connections to who waits for one. */
+  #serveWaiting(): void {
+    while (this.#waiting.length > 0 && this.#idle.length > 0) {
+      const resting = this.#popIdle(true) ?? this.#popIdle(false);
+      if (resting === null) return;
+      const { connection } = resting;
+      const offer: Offer = connection.uses === 0 ? 'fresh' : this.#hasSettled(resting) ? 'settled' : 'used';
+      const waiter = this.#waiting.next(offer, this.#held);
+      if (waiter === null) {
+        this.#idle.push(resting);
+        return;
+      }
+      this.#options.onChange(1, -1);
+      this.#activate(connection, waiter.client);
+      waiter.onConnection(connection);
+    }
+  }
+
+  /** Never more dials than there are waiters that may have one; a full line is no reason to be patient. */
   #growForWaiting(): void {
-    while (!this.#closed && this.#opening.size < this.#waiting.length && this.#hasRoom() && !this.#isPaused()) {
+    while (!this.#closed && this.#waiting.length > this.#opening.size && this.#hasRoom() && !this.#isPaused()) {
+      const { eligible, pressing } = this.#waiting.survey(this.#pace.patience, (client) => this.#share.admits(client));
+      if (eligible <= this.#opening.size) return;
       // Where it is not far, one at a time: each may turn out not to help.
-      const impatient = this.#waiting.isImpatient(this.#opening.size, this.#pace.patience) && (this.#pace.isFar || this.#opening.size === 0);
+      const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);
       const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || impatient;
       if (!pressed) return;
       this.#grow();
@@ -208,39 +302,32 @@ export class UpstreamPool {
   #notOpened(fault: Fault): void {
     // Out of ports, but what is connected goes on: whoever waits may have one of those.
     if (fault.code === 'limit-reached' && this.#active.size > 0) this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
-    else this.#waiting.next(false)?.onNoConnection(fault);
+    else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
   }
 
   #opened(dialled: Dialled): void {
-    const waiter = this.#waiting.next(false);
+    const waiter = this.#closed ? null : this.#waiting.next('fresh', this.#held);
     if (this.#closed || (waiter === null && this.#retired)) {
       dialled.socket.destroy();
       return;
     }
-    const connection = new PooledConnection(dialled, this.#options);
-    // The socket says when it is over: an idle connection leaves the pool at once.
-    dialled.socket.once('close', () => {
-      const at = this.#idle.indexOf(connection);
+    const connection = new UpstreamConnection(dialled, this.#options);
+    // An idle connection that closes leaves the pool at once.
+    connection.onIdleClose = () => {
+      const at = this.#idle.findIndex((resting) => resting.connection === connection);
       if (at === -1) return;
       this.#idle.splice(at, 1);
       this.#options.onChange(0, -1);
-      this.#destroy(connection);
-    });
+      this.#growForWaiting();
+    };
     if (waiter === null) {
       // Who it was dialled for has been served: the next one has it.
-      connection.rest(this.#options.keepAlive);
-      this.#idle.push(connection);
       this.#options.onChange(0, 1);
+      this.#rest(connection, connection.activeSince);
     } else {
-      this.#active.add(connection);
       this.#options.onChange(1, 0);
+      this.#activate(connection, waiter.client);
       waiter.onConnection(connection);
     }
-  }
-
-  #destroy(connection: PooledConnection): void {
-    // undici's promise settles when the socket is gone; there is nothing left to do then, and destroy does not reject.
-    void connection.client.destroy();
-    connection.dialled.socket.destroy();
   }
 }

@@ -10,16 +10,28 @@ export interface TunnelEnds {
   ended(by: 'client' | 'upstream'): void;
   broke(side: 'client' | 'upstream', error: Error): void;
   closed(): void;
+  /** Code of ours threw in one of these. */
+  crashed(error: unknown): void;
 }
 
 const kTunnel = Symbol('tunnel');
 type Tunnelled = Resettable & { [kTunnel]?: TunnelEnds | undefined };
 
 function onClientData(this: Tunnelled, chunk: Buffer): void {
-  this[kTunnel]?.fromClient(chunk);
+  const tunnel = this[kTunnel];
+  try {
+    tunnel?.fromClient(chunk);
+  } catch (error) {
+    tunnel?.crashed(error);
+  }
 }
 function onUpstreamData(this: Tunnelled, chunk: Buffer): void {
-  this[kTunnel]?.fromUpstream(chunk);
+  const tunnel = this[kTunnel];
+  try {
+    tunnel?.fromUpstream(chunk);
+  } catch (error) {
+    tunnel?.crashed(error);
+  }
 }
 function onClientDrain(this: Tunnelled): void {
   this[kTunnel]?.upstream.resume();
@@ -28,19 +40,39 @@ function onUpstreamDrain(this: Tunnelled): void {
   this[kTunnel]?.client.resume();
 }
 function onClientEnd(this: Tunnelled): void {
-  this[kTunnel]?.ended('client');
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.ended('client');
+  });
 }
 function onUpstreamEnd(this: Tunnelled): void {
-  this[kTunnel]?.ended('upstream');
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.ended('upstream');
+  });
 }
 function onClientError(this: Tunnelled, error: Error): void {
-  this[kTunnel]?.broke('client', error);
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.broke('client', error);
+  });
 }
 function onUpstreamError(this: Tunnelled, error: Error): void {
-  this[kTunnel]?.broke('upstream', error);
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.broke('upstream', error);
+  });
 }
 function onClose(this: Tunnelled): void {
-  this[kTunnel]?.closed();
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.closed();
+  });
+}
+
+/** What one tunnel's code throws is that tunnel's end, and nobody else's. */
+export function guard<T extends Pick<TunnelEnds, 'crashed'>>(tunnel: T | undefined, step: (tunnel: T) => void): void {
+  if (tunnel === undefined) return;
+  try {
+    step(tunnel);
+  } catch (error) {
+    tunnel.crashed(error);
+  }
 }
 
 const LISTENERS = {
@@ -58,7 +90,8 @@ export function hear(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
 
 /** Of the bytes too: it flows from the next turn on. */
 export function hearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
-  tunnel[side].on('data', LISTENERS[side].data);
+  // Whoever had the socket before may have paused it.
+  tunnel[side].on('data', LISTENERS[side].data).resume();
 }
 
 /** The tunnel wants no more bytes of this side. */

@@ -2,22 +2,28 @@
  * Opaque bytes both ways between a client and an upstream, with half-close:
  * each direction ends on its own, and the tunnel ends when both have.
  * It owns both sockets and closes them.
+ *
+ * Longer than 300 lines: how a tunnel ends depends on all that may happen to
+ * either side, and is one state.
  */
 import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkReader, readInBulk } from './bulk.ts';
+import { readOnAfterFailedWrites } from './failed-writes.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
 import type { Opening, Refusal } from './opening.ts';
 import { keepAlive } from './keep-alive.ts';
 import { type Resettable, resetSocket } from './reset.ts';
-import { hear, hearBytes, unhear, unhearBytes } from './tunnel-events.ts';
+import { guard, hear, hearBytes, unhear, unhearBytes } from './tunnel-events.ts';
 
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */
   lastWords(fault: Fault): string;
   /** Both sides are closed. `fault` is null when both ended in order. */
   onTunnelEnd(tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void;
+  /** Code of ours threw; both sockets are being closed, and no other call follows. */
+  onCrash(error: unknown): void;
 }
 
 /** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
@@ -26,7 +32,14 @@ export type TunnelSocket = Resettable;
 type Side = 'client' | 'upstream';
 
 function onHeldTooLong(tunnel: Tunnel): void {
-  tunnel.heldTooLong();
+  guard(tunnel, () => {
+    tunnel.heldTooLong();
+  });
+}
+function onParted(tunnel: Tunnel): void {
+  guard(tunnel, () => {
+    tunnel.parted();
+  });
 }
 
 /** As much as Node reads at a time. */
@@ -40,6 +53,12 @@ const CONNECT = Buffer.from('CONNECT ');
 
 /** After this long, ms, a client that was refused and does not close is closed. */
 const LINGER = 5_000;
+/**
+ * So long, ms, a side has to read what has been sent to it when the other one
+ * broke: a reset overtakes what is still on its way. Counted again from the
+ * last that the system took; how much of that has arrived, it does not say.
+ */
+const PARTING = 1_000;
 
 export class Tunnel implements Clocked {
   client: TunnelSocket;
@@ -59,10 +78,17 @@ export class Tunnel implements Clocked {
   readonly #bulk: BulkReader[] = [];
   #chunksFromClient = 0;
   #chunksFromUpstream = 0;
-  /** Since bytes are held, or since the client was refused. */
+  /** Since bytes are held, since the client was refused, or since the other side broke. */
   #timer: NodeJS.Timeout | null = null;
+  /** The other one broke: this side is reset when it has had its time to read. */
+  #parting: Side | null = null;
+  /** Of what is for that side, bytes that the system has not taken. */
+  #unsent = 0;
 
-  /** @param opening looks at the client's first bytes; null: nobody does */
+  /**
+   * @param upstream already reads on after failed writes
+   * @param opening looks at the client's first bytes; null: nobody does
+   */
   constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, clock: IdleClock, owner: TunnelOwner, opening: Opening | null) {
     this.client = client;
     this.upstream = upstream;
@@ -75,6 +101,7 @@ export class Tunnel implements Clocked {
   /** Begins to relay. `head` is what the client sent early, after its request. */
   start(head: Buffer | null): void {
     const { client, upstream } = this;
+    readOnAfterFailedWrites(client);
     hear(this, 'client');
     hear(this, 'upstream');
     this.#clock.add(this);
@@ -114,6 +141,7 @@ export class Tunnel implements Clocked {
 
   /** One direction is complete; the other goes on. */
   ended(by: Side): void {
+    if (this.#parting !== null) return;
     if (this.#closedBy === '-') this.#closedBy = by;
     // What is held is not going to be complete.
     if (by === 'client' && this.#timer !== null && this.#opening !== null && this.#fault === null) {
@@ -127,14 +155,13 @@ export class Tunnel implements Clocked {
     else other.end();
   }
 
-  /** A reset on one side becomes a reset on the other: cut bytes must not look complete. */
+  /** A reset on one side becomes a reset on the other, behind the bytes that came before it: what is cut must not look complete. */
   broke(side: Side, error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
     // A client that has ended its own direction and then goes has what it wanted: programs close without waiting (curl).
     const done = side === 'client' && this.client.readableEnded;
     if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
-    resetSocket(this.client);
-    resetSocket(this.upstream);
+    this.#partFrom(side);
   }
 
   closed(): void {
@@ -143,8 +170,7 @@ export class Tunnel implements Clocked {
       // Both halves of this side are gone, so nothing can pass any more.
       if (!this.client.destroyed && this.client.writableEnded) return;
       if (!this.upstream.destroyed && this.upstream.writableEnded) return;
-      resetSocket(this.client);
-      resetSocket(this.upstream);
+      this.#partFrom(this.client.destroyed ? 'client' : 'upstream');
       return;
     }
     this.#clock.delete(this);
@@ -153,6 +179,13 @@ export class Tunnel implements Clocked {
     unhear(this.client);
     unhear(this.upstream);
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
+  }
+
+  crashed(error: unknown): void {
+    this.#fault ??= new Fault('internal', 'the proxy failed in the middle of a tunnel', { cause: error });
+    this.client.destroy();
+    this.upstream.destroy();
+    this.#owner.onCrash(error);
   }
 
   onLasting(): void {
@@ -170,9 +203,11 @@ export class Tunnel implements Clocked {
 
   /** The proxy ends the tunnel: by a reset, because neither side has said that it was done. */
   end(fault: Fault): void {
-    if (this.#fault !== null) return;
-    this.#fault = fault;
-    this.#closedBy = 'proxy';
+    if (this.#fault !== null && this.#parting === null) return;
+    if (this.#parting === null) {
+      this.#fault = fault;
+      this.#closedBy = 'proxy';
+    }
     resetSocket(this.client);
     resetSocket(this.upstream);
   }
@@ -182,6 +217,39 @@ export class Tunnel implements Clocked {
     this.#timer = null;
     if (this.#fault !== null) this.client.destroy();
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
+  }
+
+  /** Some time has passed since the other side broke. */
+  parted(): void {
+    this.#timer = null;
+    if (this.#parting === null) return;
+    const socket = this[this.#parting];
+    const unsent = socket.writableLength;
+    if (unsent > 0 && unsent < this.#unsent) this.#waitForParting(unsent);
+    else resetSocket(socket);
+  }
+
+  /** This side is gone. The other one gets what has been sent to it, then a reset; what it still sends is thrown away. */
+  #partFrom(gone: Side): void {
+    if (this.#parting === gone) resetSocket(this[gone]);
+    if (this.#parting !== null) return;
+    const other = gone === 'client' ? 'upstream' : 'client';
+    this.#parting = other;
+    resetSocket(this[gone]);
+    const socket = this[other];
+    if (this.record[gone === 'client' ? 'bytesSent' : 'bytesReceived'] === 0) {
+      resetSocket(socket);
+      return;
+    }
+    unhearBytes(this, other);
+    socket.resume();
+    this.#waitForParting(socket.writableLength);
+  }
+
+  #waitForParting(unsent: number): void {
+    this.#unsent = unsent;
+    this.#stopTimer();
+    this.#timer = setTimeout(onParted, PARTING, this);
   }
 
   #send(chunk: Buffer): void {
@@ -196,17 +264,26 @@ export class Tunnel implements Clocked {
     else this.#chunksFromUpstream = 0;
     // It has to wait for the other side first.
     if (from.isPaused()) return;
-    const reader = readInBulk(from, (bytes) => this.#relayBulk(side, bytes));
+    const reader = readInBulk(from, (bytes) => {
+      try {
+        return this.#relayBulk(side, bytes);
+      } catch (error) {
+        this.crashed(error);
+        return true;
+      }
+    });
     if (reader === null) return;
     this.#bulk.push(reader);
     unhear(from);
     this[side] = reader.socket;
+    readOnAfterFailedWrites(reader.socket);
     hear(this, side);
     reader.socket.resume();
   }
 
   /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
   #relayBulk(side: Side, bytes: Buffer): boolean {
+    if (this.#parting !== null) return true;
     const to = side === 'client' ? this.upstream : this.client;
     this.moved += bytes.length;
     this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;

@@ -1,14 +1,20 @@
 /**
- * Exchanges that wait for a pooled connection: first come, first served. How
- * long each has waited is counted without the time in which the proxy itself
- * had no CPU to spare: another connection would not have been served sooner.
+ * Exchanges that wait for a pooled connection. The client that holds the
+ * fewest goes first, each client's in their order. How long each has waited is
+ * counted without the time in which the proxy itself had no CPU to spare:
+ * another connection would not have been served sooner.
  */
 import type { Fault } from '../errors.ts';
-import type { PooledConnection } from './pooled-connection.ts';
+import { FairShare } from './fair-share.ts';
+import type { UpstreamConnection } from './upstream-connection.ts';
 
 /** Who waits for a connection. Exactly one of the two is called, once. */
 export interface Waiter {
-  onConnection(connection: PooledConnection): void;
+  /** Whose share of the connections it is. */
+  readonly client: string;
+  /** The request must not reach a connection that the upstream has closed already: it could not be sent again. */
+  readonly careful: boolean;
+  onConnection(connection: UpstreamConnection): void;
   onNoConnection(fault: Fault): void;
 }
 
@@ -23,6 +29,8 @@ interface Place {
 }
 
 export interface WaitingLineOptions {
+  /** How many may wait in all; a client may hold no more places than are still free. */
+  readonly size: number;
   /** How long one may wait, ms. */
   readonly longest: number;
   /** It has waited so long, and is not in the line any more. */
@@ -31,15 +39,17 @@ export interface WaitingLineOptions {
   readonly onTick: () => void;
 }
 
+/** What a connection that is free is good for. */
+export type Offer = 'fresh' | 'settled' | 'used';
+
 const TICK_MS = 10;
 /** Above this share of its time at work, the event loop has none to spare. */
 const BUSY = 0.8;
 
 export class WaitingLine {
   readonly #options: WaitingLineOptions;
-  readonly #places: Place[] = [];
-  /** Those of them that take none that has been used. */
-  #fresh = 0;
+  readonly #byClient = new Map<string, Place[]>();
+  readonly #share: FairShare;
   /** Counts the ticks in which the loop had time to spare. */
   #ticks = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -47,15 +57,24 @@ export class WaitingLine {
 
   constructor(options: WaitingLineOptions) {
     this.#options = options;
+    this.#share = new FairShare(options.size);
   }
 
   get length(): number {
-    return this.#places.length;
+    return this.#share.total;
+  }
+
+  /** Whether this client may wait. */
+  admits(client: string): boolean {
+    return this.#share.admits(client);
   }
 
   add(waiter: Waiter, fresh: boolean): void {
-    this.#places.push({ waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks });
-    if (fresh) this.#fresh += 1;
+    const place: Place = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
+    const mine = this.#byClient.get(waiter.client);
+    if (mine === undefined) this.#byClient.set(waiter.client, [place]);
+    else mine.push(place);
+    this.#share.take(waiter.client);
     if (this.#timer !== null) return;
     this.#loop = performance.eventLoopUtilization();
     this.#timer = setInterval(() => {
@@ -65,26 +84,50 @@ export class WaitingLine {
 
   /** @returns whether it was in the line */
   remove(waiter: Waiter): boolean {
-    const at = this.#places.findIndex((place) => place.waiter === waiter);
-    return this.#take(at) !== null;
+    const at = this.#byClient.get(waiter.client)?.findIndex((place) => place.waiter === waiter) ?? -1;
+    return this.#take(waiter.client, at) !== null;
   }
 
-  /** Who comes first, taken out of the line; with a connection that has been used, who takes one. */
-  next(used: boolean): Waiter | null {
-    return this.#take(used && this.#fresh > 0 ? this.#places.findIndex(({ fresh }) => !fresh) : 0);
+  /**
+   * Who comes next, taken out of the line: of the client that holds the fewest connections.
+   * @param held how many connections a client holds; null: it may have none now
+   */
+  next(offer: Offer, held: (client: string) => number | null): Waiter | null {
+    let best: { readonly client: string; readonly at: number; readonly held: number } | null = null;
+    for (const [client, places] of this.#byClient) {
+      const count = held(client);
+      if (count === null || (best !== null && count >= best.held)) continue;
+      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!fresh && (offer === 'settled' || !waiter.careful)));
+      if (at !== -1) best = { client, at, held: count };
+    }
+    return best === null ? null : this.#take(best.client, best.at);
   }
 
-  /** Whether more have waited for `patience` ms than these dials are for. */
-  isImpatient(dials: number, patience: number): boolean {
-    const place = this.#places[dials];
-    return this.#fresh > dials || (place !== undefined && (this.#ticks - place.ticks) * TICK_MS >= patience);
+  /** The one that came first, whoever it is. */
+  first(): Waiter | null {
+    const [client] = this.#byClient.keys();
+    return client === undefined ? null : this.#take(client, 0);
   }
 
-  #take(at: number): Waiter | null {
-    const [place] = at < 0 ? [] : this.#places.splice(at, 1);
+  /** How many of those who may have a connection take a new one only, and how many have waited for `patience` ms. */
+  survey(patience: number, may: (client: string) => boolean): { readonly eligible: number; readonly pressing: number } {
+    let eligible = 0;
+    let pressing = 0;
+    for (const [client, places] of this.#byClient) {
+      if (!may(client)) continue;
+      eligible += places.length;
+      for (const { fresh, ticks } of places) if (fresh || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
+    }
+    return { eligible, pressing };
+  }
+
+  #take(client: string, at: number): Waiter | null {
+    const places = this.#byClient.get(client);
+    const [place] = places === undefined || at < 0 ? [] : places.splice(at, 1);
     if (place === undefined) return null;
-    if (place.fresh) this.#fresh -= 1;
-    if (this.#places.length === 0 && this.#timer !== null) {
+    if (places?.length === 0) this.#byClient.delete(client);
+    this.#share.giveBack(client);
+    if (this.length === 0 && this.#timer !== null) {
       clearInterval(this.#timer);
       this.#timer = null;
     }
@@ -96,10 +139,12 @@ export class WaitingLine {
     if (performance.eventLoopUtilization(loop, this.#loop).utilization < BUSY) this.#ticks += 1;
     this.#loop = loop;
     const now = performance.now();
-    for (let first = this.#places[0]; first !== undefined && first.until <= now; first = this.#places[0]) {
-      this.#take(0);
-      this.#options.onLate(first.waiter);
+    for (const [client, places] of [...this.#byClient]) {
+      while (places[0] !== undefined && places[0].until <= now) {
+        const waiter = this.#take(client, 0);
+        if (waiter !== null) this.#options.onLate(waiter);
+      }
     }
-    if (this.#places.length > 0) this.#options.onTick();
+    if (this.length > 0) this.#options.onTick();
   }
 }

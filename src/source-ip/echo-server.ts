@@ -9,7 +9,7 @@ import type { ListenAddress, PeerHeader } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { receiveProxyHeader } from '../listeners/proxied-socket.ts';
 import { takeConnections } from '../listeners/take-connections.ts';
-import { createPeerReader, noteProxyHeader, type PeerReader } from '../listeners/trusted-peers.ts';
+import { type ClientPeer, createPeerReader, peerInHeader, type PeerReader, peerOf } from '../listeners/trusted-peers.ts';
 
 export interface EchoOptions {
   readonly listen: ListenAddress;
@@ -41,7 +41,7 @@ const LINGER = 2_000;
 /** Rejects with the system's error when the address cannot be bound. */
 export async function openEcho(options: EchoOptions): Promise<Echo> {
   const peers = createPeerReader(options);
-  const proxied = new WeakSet<Socket>();
+  const proxied = new WeakMap<Socket, ClientPeer>();
   const server = createServer(
     { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: ARRIVAL, requestTimeout: ARRIVAL, keepAliveTimeout: KEEP_ALIVE, connectionsCheckingInterval: ARRIVAL / 2 },
     (request, response) => {
@@ -69,14 +69,15 @@ interface Caller {
 interface Knowledge {
   readonly peers: PeerReader;
   /** Connections whose PROXY header named the caller. */
-  readonly proxied: WeakSet<Socket>;
+  readonly proxied: WeakMap<Socket, ClientPeer>;
   readonly believes: boolean;
 }
 
 function readCaller({ socket, rawHeaders, headers }: IncomingMessage, { peers, proxied, believes }: Knowledge): Caller | Fault {
-  const peer = peers.read(socket, rawHeaders);
+  const own = proxied.get(socket) ?? peerOf(socket);
+  const peer = peers.read(own, rawHeaders);
   if (peer instanceof Fault) return peer;
-  const forwarded = believes && headers['x-forwarded-for'] !== undefined && peers.trusts(socket);
+  const forwarded = believes && headers['x-forwarded-for'] !== undefined && peers.trusts(own);
   return { ip: peer.address, port: peer.port, via: forwarded ? 'x-forwarded-for' : proxied.has(socket) ? 'proxy-protocol' : 'connection' };
 }
 
@@ -114,18 +115,18 @@ function send(response: ServerResponse, status: number, body: string, type = 'te
 }
 
 /** Every connection of a trusted peer has to begin with a header; one without a valid one is closed. */
-function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakSet<Socket>): void {
+function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Socket, ClientPeer>): void {
   const serve = takeConnections(server);
   server.on('connection', (socket: Socket) => {
-    if (!peers.trusts(socket)) {
+    if (!peers.trusts(peerOf(socket))) {
       serve(socket);
       return;
     }
     receiveProxyHeader(socket, {
       timeout: ARRIVAL,
       onHeader(header) {
-        noteProxyHeader(socket, header);
-        if (header.address !== null) proxied.add(socket);
+        const peer = peerInHeader(header);
+        if (peer !== null) proxied.set(socket, peer);
         serve(socket);
       },
       onFault({ advice }) {

@@ -25,21 +25,25 @@ export function pathOf(target: string): string {
  * whether `\` is `/`, whether `;x` belongs to a segment, whether empty segments
  * count, whether a name is decoded twice. `%23` and `%3F` stand: decoding them
  * once, as part of a segment, is the only reading in use.
+ * @param slashes `allow`: an encoded slash may stand, whichever way it is read; dot segments between such slashes may not
  */
-export function findAmbiguity(path: string): string | null {
+export function findAmbiguity(path: string, slashes: 'allow' | 'refuse' = 'refuse'): string | null {
   if (path === '*') return null;
   if (path.charCodeAt(0) !== SLASH) return 'does not begin with a slash';
   let dots = 0;
   let parameters = false;
   let others = false;
+  /** The segment has an encoded slash. */
+  let slashed = false;
   for (let i = 1; i <= path.length; i += 1) {
     let code = i === path.length ? SLASH : path.charCodeAt(i);
     if (code === SLASH) {
       if (!others && (dots === 1 || dots === 2)) return 'has a dot segment';
-      if (!others && dots === 0 && (parameters || i < path.length)) return 'has an empty segment';
+      if (!others && dots === 0 && !slashed && (parameters || i < path.length)) return 'has an empty segment';
       dots = 0;
       parameters = false;
       others = false;
+      slashed = false;
       continue;
     }
     if (code <= 0x20 || code >= DELETE) return 'has a space, control or non-ASCII character';
@@ -47,6 +51,15 @@ export function findAmbiguity(path: string): string | null {
     if (code === PERCENT) {
       code = readByte(path, i + 1);
       if (code === -1) return 'has a percent sign that begins no escape';
+      if (code === SLASH && slashes === 'allow') {
+        if (!others && (dots === 1 || dots === 2)) return 'has a dot segment';
+        dots = 0;
+        parameters = false;
+        others = false;
+        slashed = true;
+        i += 2;
+        continue;
+      }
       const trouble = troubleOf(code, path, i);
       if (trouble !== null) return trouble;
       i += 2;

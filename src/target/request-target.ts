@@ -16,13 +16,15 @@ export interface AbsoluteTarget extends Authority {
   readonly scheme: 'http' | 'https';
   /** Path and query exactly as received; `/` when there was none, `*` for OPTIONS without path. */
   readonly target: string;
+  /** The Host field, where it names another: it is replaced (RFC 9112 §3.2.2). Null where it does not. */
+  readonly otherHost: Authority | null;
 }
 
 export interface OriginTarget {
   readonly kind: 'origin';
   /** From Host; null only for HTTP/1.0 without Host. */
   readonly authority: Authority | null;
-  /** Path and query exactly as received. */
+  /** Path and query exactly as received; `*` for OPTIONS of a whole server (RFC 9112 §3.2.4). */
   readonly target: string;
 }
 
@@ -42,7 +44,7 @@ const QUESTION_MARK = 0x3f;
  * @param hostHeaders the value of every Host field line, in order
  * @param httpVersion `1.0` or `1.1`
  * @param scheme of an origin-form: that of the connection (RFC 9110 §7.1)
- * @throws {Fault} request-malformed, target-malformed, scheme-not-supported or host-mismatch
+ * @throws {Fault} request-malformed, target-malformed or scheme-not-supported
  */
 export function parseRequestTarget(
   method: string,
@@ -54,7 +56,7 @@ export function parseRequestTarget(
   refuseForeignCharacters(url);
   const hostHeader = theOneHost(hostHeaders, httpVersion);
   if (method === 'CONNECT') return parseConnect(url, hostHeader);
-  if (url.charCodeAt(0) === SLASH) return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
+  if (url.charCodeAt(0) === SLASH || (url === '*' && method === 'OPTIONS')) return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
   return parseAbsolute(method, url, hostHeader);
 }
 
@@ -101,7 +103,7 @@ function connectMalformed(url: string, reason: string): Fault {
   });
 }
 
-/** RFC 9112 §3.2.2: the target decides, and a Host that says otherwise is refused rather than replaced. */
+/** RFC 9112 §3.2.2: the target decides, and a Host that says otherwise is replaced. */
 function parseAbsolute(method: string, url: string, hostHeader: string | null): AbsoluteTarget {
   const schemeEnd = url.indexOf('://');
   const name = schemeEnd === -1 ? '' : url.slice(0, schemeEnd).toLowerCase();
@@ -117,13 +119,8 @@ function parseAbsolute(method: string, url: string, hostHeader: string | null): 
   }
   const { host, port } = authority;
   const named = readHost(hostHeader, defaultPort);
-  if (named !== null && (named.host !== host || named.port !== port)) {
-    const [asked, said] = [formatAuthority(host, port), formatAuthority(named.host, named.port)];
-    throw new Fault('host-mismatch', `The target asks for ${asked}, the Host field says ${said}`, {
-      remedy: `send the Host field of the target: ${host.includes(':') ? `[${host}]` : host}${port === defaultPort ? '' : `:${port}`}`,
-    });
-  }
-  return { kind: 'absolute', scheme: name, host, port, target: pathAndQuery(method, url, end) };
+  const otherHost = named !== null && (named.host !== host || named.port !== port) ? named : null;
+  return { kind: 'absolute', scheme: name, host, port, target: pathAndQuery(method, url, end), otherHost };
 }
 
 function pathAndQuery(method: string, url: string, start: number): string {

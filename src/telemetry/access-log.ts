@@ -59,6 +59,8 @@ function formatAccess(record: AccessRecord, level: Level, message: string): stri
   if (record.wouldDeny !== '') line += `,"wouldDeny":"${record.wouldDeny}"`;
   line += `,"code":"${record.code}","status":${record.status},"upstreamAddress":${jsonText(record.upstreamAddress)}`;
   if (record.via !== '') line += `,"via":${jsonText(record.via)}`;
+  if (record.attempts > 1) line += `,"attempts":${record.attempts}`;
+  if (record.dials > 1) line += `,"dials":${record.dials}`;
   line += `,"reusedConnection":${record.reusedConnection},"phases":{${phases(record)}},"durationMs":${milliseconds(record.durationMs)}`;
   line += `,"bytesSent":${record.bytesSent},"bytesReceived":${record.bytesReceived},"closedBy":"${record.closedBy}"`;
   if (record.traceId !== '') line += `,"dt.trace_id":"${record.traceId}"`;

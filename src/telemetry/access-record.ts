@@ -38,6 +38,14 @@ export class AccessRecord {
   /** The parents on the way; empty where there are none. */
   via = '';
   reusedConnection = false;
+  /** Requests sent to the upstream for it: more than one where a connection had died of old age. */
+  attempts = 0;
+  /** Connections that were begun for it: more than one where an address did not answer, or the first TLS handshake was cut. 0: it was given one that was there. */
+  dials = 0;
+  /** It was given a connection to the upstream. */
+  dialled = false;
+  /** What the request became; null: nothing, it was refused or failed before. */
+  became: 'exchange' | 'tunnel' | null = null;
   /** Milliseconds; -1: the phase did not happen. */
   dnsMs = -1;
   tcpMs = -1;
@@ -64,6 +72,11 @@ export class AccessRecord {
   noteReported(code: FaultCode, detail: string): void {
     this.verdict = 'report';
     if (this.wouldDeny === '') this.wouldDeny = code;
+    this.noteDetail(detail);
+  }
+
+  /** Something to be said in the log line. */
+  noteDetail(detail: string): void {
     if (this.detail === '') this.detail = detail;
     else if (!this.detail.includes(detail)) this.detail += `; ${detail}`;
   }

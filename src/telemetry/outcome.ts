@@ -24,9 +24,8 @@ export function outcomeOf(record: AccessRecord): Outcome {
 }
 
 /** Whether the request became a tunnel: a CONNECT we answered, raw TLS that was dialled for, or an exchange that was upgraded. */
-export function isTunnel({ form, status, upstreamAddress }: AccessRecord): boolean {
-  if (form === 'connect') return status === 200;
-  return form === 'sni' ? upstreamAddress !== '-' : status === 101;
+export function isTunnel({ became }: AccessRecord): boolean {
+  return became === 'tunnel';
 }
 
 /** Whether it could have become nothing else. */

@@ -106,7 +106,7 @@ timeouts: { drainDelay: 0s }
     ports: [443, 80],
     addresses: ['10.40.0.0/16', '10.1.2.3/32'],
     forms: ['forward', 'gateway'],
-    gateway: { prefix: '/eco', scheme: 'https', host: 'eco.example', port: 443, basePath: '/base' },
+    gateway: { prefix: '/eco', scheme: 'https', host: 'eco.example', port: 443, basePath: '/base', rewrite: ['locations', 'cookies', 'cookie-security'], encodedSlashes: 'refuse' },
     methods: ['GET'],
     paths: ['/api/*', '/health'],
     tls: { ca: null, cert: null, key: null, serverName: 'eco.example' },

@@ -28,7 +28,7 @@ t.test('with nothing set', async (t) => {
           hosts: ['eco-sit.telus.internal'],
           ports: [443, 80],
           addresses: null,
-          gateway: { prefix: '/eco', scheme: 'https', host: 'eco-sit.telus.internal', port: 443, basePath: '' },
+          gateway: { prefix: '/eco', scheme: 'https', host: 'eco-sit.telus.internal', port: 443, basePath: '', rewrite: ['locations', 'cookies', 'cookie-security'], encodedSlashes: 'refuse' },
           tls: { ca: null, cert: null, key: null, serverName: null },
           via: [],
           resolve: 'here',

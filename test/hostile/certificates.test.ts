@@ -41,7 +41,7 @@ t.test('certificates that prove nothing', async (t) => {
     const requests = {
       gateway: `GET /eco/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nConnection: close\r\n\r\n`,
       'gateway, with a body': `POST /eco/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello`,
-      WebSocket: `GET /eco/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`,
+      WebSocket: `GET /eco/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`,
       forward: `GET https://${ECO}:${port}/x HTTP/1.1\r\nHost: ${ECO}:${port}\r\nConnection: close\r\n\r\n`,
     };
     for (const [form, request] of Object.entries(requests)) {

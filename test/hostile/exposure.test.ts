@@ -40,7 +40,7 @@ t.test('credentials for the proxy stop at the proxy', async (t) => {
     `GET /eco/x HTTP/1.1\r\nHost: x\r\n${fields}Connection: close\r\n\r\n`,
     `GET /x HTTP/1.1\r\nHost: ${partner}\r\n${fields}Connection: close\r\n\r\n`,
     `POST /x HTTP/1.1\r\nHost: ${partner}\r\n${fields}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nProxy-Authorization: Basic ${SECRET}\r\n\r\n`,
-    `GET http://${partner}/ws HTTP/1.1\r\nHost: ${partner}\r\n${fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    `GET http://${partner}/ws HTTP/1.1\r\nHost: ${partner}\r\n${fields}Connection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
     `CONNECT ${partner} HTTP/1.1\r\nHost: ${partner}\r\n${fields}\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n`,
     // And where they are part of what is refused.
     `GET http://user:${SECRET}@${partner}/ HTTP/1.1\r\nHost: ${partner}\r\nConnection: close\r\n\r\n`,
@@ -85,17 +85,18 @@ t.test('the partner gets one head, whatever is in the request', async (t) => {
     lab.told(),
     [
       'GET /x?y=%0d%0aSet-Cookie:%20z HTTP/1.1',
-      `host: ${partner}`,
-      'connection: keep-alive',
+      `Host: ${partner}`,
       'X: \xe9\xc4\x8d\xc4\x8a\xff',
       // What Connection names is gone, and ours is there all the same (CVE-2025-48865).
       'X-Forwarded-Proto: gopher',
       'Forwarded: for=6.6.6.6',
+      'TE: trailers',
       'Via: 1.1 eco-egress',
       'Forwarded: for=127.0.0.1;proto=http;host="me.example"',
       'X-Forwarded-For: 127.0.0.1',
       'X-Forwarded-Proto: http',
       'X-Forwarded-Host: me.example',
+      'Connection: keep-alive, TE',
       '\r\n',
     ].join('\r\n'),
   );

@@ -79,10 +79,7 @@ t.test('heads that no client may see', async (t) => {
     'a control character': 'HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok',
     NUL: 'HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok',
     'a bare CR': 'HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok',
-    'a bare LF': 'HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok',
-    'obs-fold': 'HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok',
     'a space in a name': 'HTTP/1.1 200 OK\r\nX Y: b\r\nContent-Length: 2\r\n\r\nok',
-    'a space before the colon': 'HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok',
     'status 000': 'HTTP/1.1 000 No\r\nContent-Length: 2\r\n\r\nok',
     'status 099': 'HTTP/1.1 099 No\r\nContent-Length: 2\r\n\r\nok',
     'status 1000': 'HTTP/1.1 1000 No\r\nContent-Length: 2\r\n\r\nok',
@@ -90,13 +87,10 @@ t.test('heads that no client may see', async (t) => {
     'status 2x0': 'HTTP/1.1 2x0 No\r\nContent-Length: 2\r\n\r\nok',
     '101 that nobody asked for': 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\nfoo',
     '101 without Upgrade': `HTTP/1.1 101 Switching Protocols\r\n\r\n${OK}`,
-    '100 that nobody asked for': `HTTP/1.1 100 Continue\r\n\r\n${OK}`,
     'a flood of 1xx': 'HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n'.repeat(10_000) + OK,
     'CL and TE': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
     'TE and CL': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n',
     'two lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok',
-    'one length twice': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok',
-    'a list of lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok',
     'a negative length': 'HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok',
     'a length beyond counting': 'HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok',
     'a coding that is none': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
@@ -134,7 +128,13 @@ t.test('heads that are odd and allowed', async (t) => {
     ['a reason phrase with controls is replaced', 'HTTP/1.1 200 O\x01K\r\nContent-Length: 2\r\n\r\nok', /^HTTP\/1\.1 200 OK\r\n/],
     ['a status of its own', 'HTTP/1.1 299 Mine\r\nContent-Length: 2\r\n\r\nok', /^HTTP\/1\.1 299 Mine\r\n/],
     ['high bytes pass as they are', 'HTTP/1.1 200 OK\r\nX: \xe9\xff\r\nContent-Length: 2\r\n\r\nok', /\r\nX: \xe9\xff\r\n/],
-    ['1xx loses a length that some would wait for', `HTTP/1.1 102 Processing\r\nContent-Length: 5\r\n\r\n${OK}`, /^HTTP\/1\.1 102 Processing\r\n\r\nHTTP\/1\.1 200 OK\r\n/],
+    ['1xx loses a length that some would wait for', `HTTP/1.1 102 Processing\r\nContent-Length: 5\r\n\r\n${OK}`, /^HTTP\/1\.1 102 Processing\r\nVia: 1\.1 eco-egress\r\n\r\nHTTP\/1\.1 200 OK\r\n/],
+    ['100 that nobody asked for', `HTTP/1.1 100 Continue\r\n\r\n${OK}`, /^HTTP\/1\.1 100 Continue\r\nVia: 1\.1 eco-egress\r\n\r\nHTTP\/1\.1 200 OK\r\n[\s\S]*ok$/],
+    ['one length twice', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok', /^HTTP\/1\.1 200 OK\r\nContent-Length: 2\r\nVia: /],
+    ['a list of lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok', /^HTTP\/1\.1 200 OK\r\nContent-Length: 2\r\nVia: /],
+    ['lines that end in LF alone are lines', 'HTTP/1.1 200 OK\nX: a\nContent-Length: 2\n\nok', /^HTTP\/1\.1 200 OK\r\nX: a\r\nContent-Length: 2\r\n/],
+    ['a folded line is unfolded', 'HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok', /\r\nX: a b\r\n/],
+    ['a space before the colon is dropped', 'HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok', /\r\nContent-Length: 2\r\n[\s\S]*ok$/],
     ['and 204 too', 'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello', /^HTTP\/1\.1 204 No Content\r\n(?!Content-Length)(?![\s\S]*hello)/],
     ['what Connection names stays', 'HTTP/1.1 200 OK\r\nConnection: X-Mine, Set-Cookie\r\nX-Mine: 1\r\nSet-Cookie: a\r\nContent-Length: 2\r\n\r\nok', /^(?![\s\S]*(?:X-Mine|Set-Cookie))[\s\S]*ok$/],
     ['split where the response ends: the rest is nobody’s', `${OK}HTTP/1.1 200 OK\r\nX-Evil: 1\r\nContent-Length: 4\r\n\r\nevil`, /^(?![\s\S]*evil)[\s\S]*ok$/i],
@@ -197,7 +197,7 @@ t.test('no answer at all', async (t) => {
       'a status line without end',
       (wire) => {
         const more = (): void => {
-          if (!wire.socket.destroyed) setImmediate(() => wire.socket.write('a'.repeat(1000), more));
+          if (!wire.socket.destroyed) setImmediate(() => wire.socket.write('a', more));
         };
         wire.socket.write('HTTP/1.1 200 ', more);
       },

@@ -6,6 +6,7 @@ import { exportJWK, SignJWT } from 'jose';
 import t from 'tap';
 import { hashPassword } from '../../src/identity/basic.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { openWire } from '../support/wire.ts';
 
 const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
@@ -91,4 +92,31 @@ t.test("a pod's projected token", async (t) => {
   const none = await get(lab, {});
   t.equal(none.status, 407);
   t.match(none.headers['proxy-authenticate'], /^Bearer/);
+});
+
+t.test('content that comes with the request is whole, though the password is verified first', async (t) => {
+  const hash = await hashPassword('correct horse');
+  const lab = await startLab(t, {
+    configure: ({ clients }) => {
+      clients['pods'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'dynatrace', hash }] };
+    },
+    onRequest: async (req, res) => {
+      let content = '';
+      for await (const chunk of req) content += String(chunk);
+      res.end(`got ${content}`);
+    },
+  });
+  // Each with other content, so that each asks for itself; the first of a connection is verified, the second is cached.
+  for (const [fields, content, got] of [
+    ['Content-Length: 5', 'whole', 'whole'],
+    ['Content-Length: 0', '', ''],
+    ['Transfer-Encoding: chunked', '5\r\nwhole\r\n0\r\n\r\n', 'whole'],
+    ['Transfer-Encoding: chunked', '0\r\n\r\n', ''],
+  ] as const) {
+    const wire = await openWire(t, lab.port);
+    const request = (password: string): string => `POST /eco/x HTTP/1.1\r\nHost: eco\r\nProxy-Authorization: ${basic('dynatrace', password)}\r\n${fields}\r\n\r\n${content}`;
+    // A wrong one is verified each time.
+    wire.send(request('wrong') + request('correct horse'));
+    t.match(await wire.until(new RegExp(`got ${got}(?:\\r\\n|$)`)), /^HTTP\/1\.1 407 [^]*HTTP\/1\.1 200 /, `${fields} ${JSON.stringify(content)}`);
+  }
 });

@@ -22,10 +22,10 @@ async function answerWhileSending(request: ClientRequest): Promise<Answer> {
   return answer;
 }
 
-t.test('100 Continue comes after verdict and dial, and the body after it', async (t) => {
+t.test('100 Continue comes from the upstream, after verdict and dial, and the body after it', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req, res) => {
-      t.equal(req.headers.expect, undefined, 'answered by the proxy');
+      t.equal(req.headers.expect, '100-continue');
       req.pipe(res);
     },
   });
@@ -33,9 +33,9 @@ t.test('100 Continue comes after verdict and dial, and the body after it', async
     const { target, host } = addressOf(lab, form, '/up');
     const wire = await openWire(t, lab.port);
     wire.send(`PUT ${target} HTTP/1.1\r\nHost: ${host}\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n`);
-    t.equal(await wire.until('\r\n\r\n'), 'HTTP/1.1 100 Continue\r\n\r\n', form);
+    t.equal(await wire.until('\r\n\r\n'), 'HTTP/1.1 100 Continue\r\nVia: 1.1 eco-egress\r\n\r\n', form);
     wire.send('hello');
-    t.match((await wire.ended).heard, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n[^]*hello/);
+    t.match((await wire.ended).heard, /^HTTP\/1\.1 100 Continue\r\nVia: [^\r]*\r\n\r\nHTTP\/1\.1 200 OK\r\n[^]*hello/);
   }
 });
 

@@ -185,6 +185,9 @@ t.test('an upstream named by address: only the written authority counts', async 
   const answer = await askRaw(t, lab.port, `GET http://127.0.0.1:${httpPort}/addr HTTP/1.1\r\nHost: 127.0.0.1:${httpPort}\r\nConnection: close\r\n\r\n`);
   t.match(answer, /^HTTP\/1\.1 200 /);
   t.equal(lab.upstream.requests.at(-1)?.headers.host, `127.0.0.1:${httpPort}`);
-  const mismatch = await askRaw(t, lab.port, `GET http://127.0.0.1:${httpPort}/ HTTP/1.1\r\nHost: ${addressOf(lab, 'forward', '/').host}\r\nConnection: close\r\n\r\n`);
-  t.match(mismatch, /^HTTP\/1\.1 400 Bad request: host-mismatch\r\n/);
+  // RFC 9112 §3.2.2: a Host that differs from the target is replaced.
+  const mismatch = await askRaw(t, lab.port, `GET http://127.0.0.1:${httpPort}/other HTTP/1.1\r\nHost: ${addressOf(lab, 'forward', '/').host}\r\nConnection: close\r\n\r\n`);
+  t.match(mismatch, /^HTTP\/1\.1 200 /);
+  t.match(lab.upstream.requests.at(-1), { url: '/other', headers: { host: `127.0.0.1:${httpPort}` } });
+  t.match(await lab.logged(({ path }) => path === '/other'), { host: '127.0.0.1', detail: /^the Host field said eco-sit\.telus\.internal:\d+, and was replaced/ });
 });

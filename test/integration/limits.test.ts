@@ -148,12 +148,12 @@ t.test('a request header section: bytes and fields, the last that fits and the f
     ['21 fields', Array.from({ length: 19 }, (_, i) => `X-${i}: 1\r\n`).join(''), 431],
     ['below 4 KiB', `X: ${'x'.repeat(3900)}\r\n`, 200],
     ['above 4 KiB', `X: ${'x'.repeat(4200)}\r\n`, 431],
-    ['a target above 4 KiB', null, 431],
+    ['a target above 4 KiB', null, 414],
   ] as const) {
     const path = more === null ? `/eco/${'x'.repeat(4200)}` : '/eco/';
     const wire = await askFrom(t, lab, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${more ?? ''}\r\n`);
     const { heard } = await wire.ended;
-    t.match(heard, status === 200 ? /^HTTP\/1\.1 200 / : /^HTTP\/1\.1 431 Bad request: headers-too-large\r\n/, what);
+    t.match(heard, new RegExp(`^HTTP/1\\.1 ${status} `), what);
   }
   t.equal(lab.upstream.requests.length - before, 2);
   const tunnel = await askFrom(t, lab, `CONNECT eco-sit.telus.internal:443 HTTP/1.1\r\nHost: x\r\n${Array.from({ length: 20 }, (_, i) => `X-${i}: 1\r\n`).join('')}\r\n`);

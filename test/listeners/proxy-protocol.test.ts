@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { isProxyHeader, LONGEST_V1, LONGEST_V2, readProxyHeader } from '../../src/listeners/proxy-protocol.ts';
-import { recognise } from '../../src/listeners/wrong-protocol.ts';
+import { recogniseMistake } from '../../src/listeners/wrong-protocol.ts';
 import { binary, block4, block6, line, LOCAL, PROXY, TCP4, TCP6, tlv, V2_SIGNATURE } from '../support/proxy-header.ts';
 
 const V6 = '20010db8000000000000000000000007';
@@ -163,7 +163,10 @@ t.test('no bytes whatever make it throw, and what it takes lies within the bytes
 t.test('a header that nobody expected is recognised, and nothing else is', async (t) => {
   for (const [what, header] of TAKEN) {
     t.equal(isProxyHeader(header), true, what);
-    t.equal(recognise(header), null, `${what} is no other protocol`);
+    t.equal(recogniseMistake(header, { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0 }, 'off')?.code, 'peer-not-trusted', what);
   }
-  for (const text of ['', 'P', 'PROXY', 'PROPFIND /', 'POST / HTTP/1.1', '\r\n\r\n', '\r\n\r\nGET / HTTP/1.1\r\n']) t.equal(isProxyHeader(Buffer.from(text)), false, JSON.stringify(text));
+  for (const text of ['', 'P', 'PROXY', 'PROPFIND /', 'POST / HTTP/1.1', '\r\n\r\n', '\r\n\r\nGET / HTTP/1.1\r\n']) {
+    t.equal(isProxyHeader(Buffer.from(text)), false, JSON.stringify(text));
+    t.equal(recogniseMistake(Buffer.from(text), { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0 }, 'off'), null, JSON.stringify(text));
+  }
 });

@@ -1,12 +1,11 @@
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { parseList } from 'structured-headers';
 import t from 'tap';
 import { Fault, FAULTS, type FaultCode } from '../../src/errors.ts';
-import { refusalText, refuseSocket } from '../../src/listeners/refuse.ts';
+import { refusalText } from '../../src/listeners/refuse.ts';
 import { startLab } from '../support/lab.ts';
-import { listen } from '../support/listen.ts';
 
 function read(text: string): { status: string; headers: Map<string, string>; body: string } {
   const [head = '', body = ''] = text.split('\r\n\r\n');
@@ -53,21 +52,14 @@ t.test('what a client sent cannot break out of the header', async (t) => {
 });
 
 t.test('a client that keeps sending still gets the answer', async (t) => {
-  const port = await listen(
-    t,
-    createServer({ allowHalfOpen: true }, (socket) => {
-      socket.once('data', () => {
-        refuseSocket(socket, new Fault('target-malformed', 'no'), 'id', 'eco-egress');
-      });
-    }),
-  );
-  const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const lab = await startLab(t);
+  const client = connect({ port: lab.port, host: '127.0.0.1', allowHalfOpen: true });
   let answer = '';
   client.on('data', (chunk) => (answer += chunk.toString()));
   client.write(Buffer.alloc(8 * 1024 * 1024, 'x'));
   await once(client, 'end');
-  t.match(answer, /^HTTP\/1\.1 400 Bad request: target-malformed\r\n/);
-  t.match(answer, /"code":"target-malformed"/);
+  t.match(answer, /^HTTP\/1\.1 414 Bad request: target-too-long\r\n/);
+  t.match(answer, /"code":"target-too-long"/);
   const closed = once(client, 'close');
   client.end();
   await closed;

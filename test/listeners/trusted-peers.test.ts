@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import type { HttpListenerConfig, PeerHeader } from '../../src/config/config.ts';
 import { Fault } from '../../src/errors.ts';
-import { connectionPeer, createPeerReader, noteProxyHeader, proxyHeaderLength } from '../../src/listeners/trusted-peers.ts';
+import { type ClientPeer, createPeerReader, peerInHeader, peerOf } from '../../src/listeners/trusted-peers.ts';
 import { listen } from '../support/listen.ts';
 
 const TRUSTED = '127.0.0.1';
@@ -13,13 +13,14 @@ const BOTH: readonly PeerHeader[] = ['x-forwarded-for', 'x-forwarded-client-cert
 
 const config = (believe: readonly PeerHeader[], trustedPeers = ['127.0.0.1/32', '10.9.0.0/16']): Pick<HttpListenerConfig, 'trustedPeers' | 'believe'> => ({ believe, trustedPeers });
 
-async function accept(t: Test, from: string, host = '127.0.0.1'): Promise<Socket> {
+/** The peer of a connection that was accepted from this address. */
+async function accept(t: Test, from: string, host = '127.0.0.1'): Promise<ClientPeer> {
   const listener = createServer();
   const port = await listen(t, listener, host);
   const client = connect({ host: from.includes(':') ? '::1' : '127.0.0.1', port, localAddress: from });
   t.teardown(() => client.destroy());
   const [socket] = (await once(listener, 'connection')) as [Socket];
-  return socket;
+  return peerOf(socket);
 }
 
 type Case = readonly [what: string, headers: readonly string[], address: string, sans?: readonly string[]];
@@ -49,25 +50,25 @@ const BELIEVED: readonly Case[] = [
 
 t.test('a trusted peer is believed', async (t) => {
   const reader = createPeerReader(config(BOTH));
-  const socket = await accept(t, TRUSTED);
-  t.equal(reader.trusts(socket), true);
-  for (const [what, headers, address, sans = []] of BELIEVED) t.strictSame(reader.read(socket, headers), { address, port: headers.includes(XFF) || headers.includes('x-FORWARDED-for') ? 0 : socket.remotePort, sans }, what);
+  const peer = await accept(t, TRUSTED);
+  t.equal(reader.trusts(peer), true);
+  for (const [what, headers, address, sans = []] of BELIEVED) t.strictSame(reader.read(peer, headers), { address, port: headers.includes(XFF) || headers.includes('x-FORWARDED-for') ? 0 : peer.port, sans }, what);
 });
 
 t.test('its neighbour is not, whatever it says', async (t) => {
   const reader = createPeerReader(config(BOTH));
-  const socket = await accept(t, STRANGER);
-  t.equal(reader.trusts(socket), false);
-  for (const [what, headers] of [...BELIEVED, ...UNREADABLE]) t.strictSame(reader.read(socket, headers), { address: STRANGER, port: socket.remotePort, sans: [] }, what);
+  const peer = await accept(t, STRANGER);
+  t.equal(reader.trusts(peer), false);
+  for (const [what, headers] of [...BELIEVED, ...UNREADABLE]) t.strictSame(reader.read(peer, headers), { address: STRANGER, port: peer.port, sans: [] }, what);
 });
 
 t.test('of a trusted peer only that is believed which the listener names', async (t) => {
-  const socket = await accept(t, TRUSTED);
+  const peer = await accept(t, TRUSTED);
   const headers = [XFF, '203.0.113.9', XFCC, 'DNS=otel.dynatrace-sit.svc'];
-  t.strictSame(createPeerReader(config([])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: [] });
-  t.strictSame(createPeerReader(config(['x-forwarded-for'])).read(socket, headers), { address: '203.0.113.9', port: 0, sans: [] });
-  t.strictSame(createPeerReader(config(['x-forwarded-client-cert'])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: ['DNS:otel.dynatrace-sit.svc'] });
-  t.strictSame(createPeerReader(config(BOTH, [])).read(socket, headers), { address: TRUSTED, port: socket.remotePort, sans: [] }, 'nobody is trusted');
+  t.strictSame(createPeerReader(config([])).read(peer, headers), { address: TRUSTED, port: peer.port, sans: [] });
+  t.strictSame(createPeerReader(config(['x-forwarded-for'])).read(peer, headers), { address: '203.0.113.9', port: 0, sans: [] });
+  t.strictSame(createPeerReader(config(['x-forwarded-client-cert'])).read(peer, headers), { address: TRUSTED, port: peer.port, sans: ['DNS:otel.dynatrace-sit.svc'] });
+  t.strictSame(createPeerReader(config(BOTH, [])).read(peer, headers), { address: TRUSTED, port: peer.port, sans: [] }, 'nobody is trusted');
 });
 
 const UNREADABLE: readonly (readonly [what: string, headers: readonly string[], because: RegExp])[] = [
@@ -83,9 +84,9 @@ const UNREADABLE: readonly (readonly [what: string, headers: readonly string[], 
 
 t.test('what a trusted peer says and cannot be read is a fault that says what', async (t) => {
   const reader = createPeerReader(config(BOTH));
-  const socket = await accept(t, TRUSTED);
+  const peer = await accept(t, TRUSTED);
   for (const [what, headers, because] of UNREADABLE) {
-    const fault = reader.read(socket, headers);
+    const fault = reader.read(peer, headers);
     if (!(fault instanceof Fault)) {
       t.fail(`${what} was read as ${JSON.stringify(fault)}`);
       continue;
@@ -98,32 +99,54 @@ t.test('what a trusted peer says and cannot be read is a fault that says what', 
 
 t.test('behind a PROXY header its client is the peer, and is trusted or not by its own address', async (t) => {
   const reader = createPeerReader(config(BOTH));
-  const socket = await accept(t, TRUSTED);
-  noteProxyHeader(socket, { address: '203.0.113.9', port: 56324, length: 48 });
-  t.strictSame(connectionPeer(socket), { address: '203.0.113.9', port: 56324, sans: [] });
-  t.equal(proxyHeaderLength(socket), 48);
-  t.equal(reader.trusts(socket), false);
-  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '203.0.113.9', port: 56324, sans: [] }, 'a stranger');
-  noteProxyHeader(socket, { address: '10.9.0.7', port: 7, length: 48 });
-  t.strictSame(reader.read(socket, [XFF, '198.51.100.1']), { address: '198.51.100.1', port: 0, sans: [] }, 'another trusted peer');
+  const client = peerInHeader({ address: '203.0.113.9', port: 56324, length: 48 });
+  if (client === null) throw new Error('the header names a client');
+  t.strictSame(client, { address: '203.0.113.9', port: 56324, sans: [] });
+  t.equal(reader.trusts(client), false);
+  t.strictSame(reader.read(client, [XFF, '198.51.100.1']), { address: '203.0.113.9', port: 56324, sans: [] }, 'a stranger');
+  const between = peerInHeader({ address: '10.9.0.7', port: 7, length: 48 });
+  if (between === null) throw new Error('the header names a client');
+  t.equal(reader.trusts(between), true);
+  t.strictSame(reader.read(between, [XFF, '198.51.100.1']), { address: '198.51.100.1', port: 0, sans: [] }, 'another trusted peer');
 });
 
-t.test('a peer that speaks for itself stays who it is', async (t) => {
-  const socket = await accept(t, TRUSTED);
-  noteProxyHeader(socket, { address: null, port: 0, length: 15 });
-  t.equal(connectionPeer(socket).address, TRUSTED);
-  t.equal(proxyHeaderLength(socket), 15);
+t.test('a peer that speaks for itself in its header stays who it is', async (t) => {
+  t.equal(peerInHeader({ address: null, port: 0, length: 15 }), null);
 });
 
 t.test('an IPv4 peer of a dual-stack listener is known by its IPv4 address, an IPv6 peer by its own', async (t) => {
-  t.equal(connectionPeer(await accept(t, TRUSTED, '::')).address, TRUSTED);
+  t.equal((await accept(t, TRUSTED, '::')).address, TRUSTED);
   const six = await accept(t, '::1', '::1');
-  t.equal(connectionPeer(six).address, '::1');
+  t.equal(six.address, '::1');
   t.equal(createPeerReader(config(BOTH, ['::1/128'])).trusts(six), true);
+});
+
+t.test('a client that has reset its connection before it was looked at has no address, and is no trusted peer', async (t) => {
+  const gone = peerOf({ remoteAddress: undefined, remotePort: undefined });
+  t.strictSame(gone, { address: '-', port: 0, sans: [] });
+  t.equal(createPeerReader(config(BOTH)).trusts(gone), false);
+});
+
+t.test('an IPv4 address is taken out of the mapped form alone', async (t) => {
+  for (const [remoteAddress, address] of [
+    ['::ffff:10.8.0.7', '10.8.0.7'],
+    ['::fffe:10.8.0.7', '::fffe:10.8.0.7'],
+    ['::ffff:a08:7', '::ffff:a08:7'],
+    ['10.8.0.7', '10.8.0.7'],
+    ['2001:db8::7', '2001:db8::7'],
+  ] as const) t.strictSame(peerOf({ remoteAddress, remotePort: 7 }), { address, port: 7, sans: [] });
+});
+
+t.test('a client certificate names the peer, and not the client that the peer speaks for', async (t) => {
+  const own: ClientPeer = { address: TRUSTED, port: 7, sans: ['DNS:sidecar.example'] };
+  const reader = createPeerReader(config(BOTH));
+  t.strictSame(reader.read(own, []), own);
+  t.strictSame(reader.read(own, [XFF, '203.0.113.9']), { address: '203.0.113.9', port: 0, sans: [] });
+  t.strictSame(reader.read(own, [XFCC, 'DNS=otel.example']), { address: TRUSTED, port: 7, sans: ['DNS:otel.example'] });
 });
 
 t.test('where nothing is to be believed, a request costs nothing: its peer is made once for the connection', async (t) => {
   const reader = createPeerReader(config([]));
-  const socket = await accept(t, TRUSTED);
-  t.equal(reader.read(socket, []), reader.read(socket, [XFF, '203.0.113.9']));
+  const peer = await accept(t, TRUSTED);
+  t.equal(reader.read(peer, []), reader.read(peer, [XFF, '203.0.113.9']));
 });

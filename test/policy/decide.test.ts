@@ -217,7 +217,7 @@ t.test('the hash stands for what is permitted, and for nothing else', async (t) 
     compilePolicy({ ...config, mode: 'report' }).hash,
     ...ruleChanges.map((more) => compilePolicy({ ...config, rules: config.rules.map((rule) => ({ ...rule, ...more })) }).hash),
     ...clientChanges.map((more) => compilePolicy({ ...config, clients: [{ ...sit, ...more }, ops] }).hash),
-    changed({ gateway: { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '' } }),
+    changed({ gateway: { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '', rewrite: [], encodedSlashes: 'refuse' } }),
     compilePolicy({ ...config, clients: [ops, sit] }).hash,
     compilePolicy({ ...config, rules: config.rules.slice(1) }).hash,
   ];

@@ -1,17 +1,28 @@
 import t from 'tap';
 import type { HeadersConfig } from '../../src/config/config.ts';
-import { forwardRequestHeaders, forwardResponseHeaders, forwardTrailers, summarise, viaNames } from '../../src/relay/headers.ts';
+import { readResponseHead } from '../../src/http1/response-head.ts';
+import { connectionOptions, forwardRequestHeaders, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
 
 const QUIET: HeadersConfig = { via: false, forwarded: 'off', xForwarded: 'off' };
-const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: { clientAddress?: string; clientHost?: string; clientScheme?: 'http' | 'https' } = {}): string[] =>
+interface More {
+  readonly clientAddress?: string;
+  readonly clientHost?: string;
+  readonly clientScheme?: 'http' | 'https';
+  readonly httpVersion?: string;
+  readonly chunked?: boolean;
+  readonly maxForwards?: number | null;
+}
+const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: More = {}): string[] =>
   forwardRequestHeaders(raw, {
     name: 'eco-egress',
     headers: { ...QUIET, ...headers },
     authority: 'eco.example',
-    httpVersion: '1.1',
+    httpVersion: more.httpVersion ?? '1.1',
     clientAddress: more.clientAddress ?? '10.8.0.7',
     clientScheme: more.clientScheme ?? 'http',
     clientHost: more.clientHost ?? 'asked.example',
+    chunked: more.chunked ?? false,
+    maxForwards: more.maxForwards ?? null,
   });
 
 t.test('a request keeps its fields in order, case and number, and gets the new Host', async (t) => {
@@ -19,7 +30,7 @@ t.test('a request keeps its fields in order, case and number, and gets the new H
 });
 
 t.test('hop-by-hop fields stay on their connection', async (t) => {
-  for (const name of ['Connection', 'Keep-Alive', 'Proxy-Connection', 'Transfer-Encoding', 'Upgrade', 'HTTP2-Settings', 'TE', 'Trailer', 'Proxy-Authorization', 'Expect']) {
+  for (const name of ['Connection', 'Keep-Alive', 'Proxy-Connection', 'Transfer-Encoding', 'Upgrade', 'HTTP2-Settings', 'TE', 'Trailer', 'Proxy-Authorization', 'Proxy-Authenticate']) {
     t.same(forward([name.toUpperCase(), 'x', 'Accept', '*/*']), ['Host', 'eco.example', 'Accept', '*/*'], name);
   }
 });
@@ -55,34 +66,85 @@ t.test('forwarding fields go as configured', async (t) => {
   t.same(forward([], { forwarded: 'append' }, { clientHost: 'a"b\\c' }).at(-1), 'for=10.8.0.7;proto=http;host="a\\"b\\\\c"', 'a quote cannot end the string');
 });
 
+t.test('what depends on the framing and the version', async (t) => {
+  const host = ['Host', 'eco.example'];
+  t.same(forward(['Trailer', 'X-Sum'], {}, { chunked: true }), [...host, 'Trailer', 'X-Sum'], 'only chunks have trailers');
+  t.same(forward(['Expect', '100-continue']), [...host, 'Expect', '100-continue'], 'RFC 9110 §10.1.1: forwarded');
+  t.same(forward(['Expect', '100-continue'], {}, { httpVersion: '1.0' }), host, 'ignored of an HTTP/1.0 request');
+  t.same(forward(['Max-Forwards', '7'], {}, { maxForwards: 6 }), [...host, 'Max-Forwards', '6']);
+  t.same(forward(['Max-Forwards', '7']), [...host, 'Max-Forwards', '7'], 'where it means nothing, it is left alone');
+  t.same(forward([], { via: true }, { httpVersion: '1.0' }), [...host, 'Via', '1.0 eco-egress'], 'RFC 9110 §7.6.3: the version the message came in');
+  for (const [te, expected] of [
+    ['trailers', ['TE', 'trailers']],
+    ['Trailers', ['TE', 'trailers']],
+    ['gzip;q=0.5, trailers', ['TE', 'trailers']],
+    ['gzip', []],
+    ['trailer', []],
+    ['', []],
+  ] as const) t.same(forward(['te', te]), [...host, ...expected], `TE: ${te}`);
+});
+
+t.test('the lines for the connection to the upstream', async (t) => {
+  t.equal(connectionOptions([], { chunked: false, upgrades: false }), 'Connection: keep-alive\r\n');
+  t.equal(connectionOptions([], { chunked: true, upgrades: false }), 'Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n');
+  t.equal(connectionOptions(['TE', 'trailers'], { chunked: false, upgrades: false }), 'Connection: keep-alive, TE\r\n');
+  t.equal(connectionOptions([], { chunked: false, upgrades: true }), 'Connection: Upgrade\r\nUpgrade: websocket\r\n');
+});
+
+/** The fields for the client, from a header section as the upstream sent it. */
+function respond(lines: readonly string[], { status = '200 OK', version = '1.1', method = 'GET', viaName = null, mapField = null, trailers = true }: { status?: string; version?: string; method?: string; viaName?: string | null; mapField?: MapField | null; trailers?: boolean } = {}): string[] {
+  const head = readResponseHead([`HTTP/${version} ${status}`, ...lines].join('\r\n'), method, 100);
+  return forwardResponseHeaders(head, { viaName, mapField, trailers });
+}
+
 t.test('a response loses what belongs to the upstream connection', async (t) => {
-  const raw = ['Date', 'then', 'Connection', 'keep-alive, X-Hop', 'X-Hop', '1', 'Keep-Alive', 'timeout=5', 'Transfer-Encoding', 'chunked', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2'];
-  const expected = ['Date', 'then', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2'];
-  t.same(forwardResponseHeaders(raw, null, null), expected);
-  t.same(forwardResponseHeaders(raw.map((text) => Buffer.from(text)), null, null), expected, 'the same from bytes');
-  t.same(forwardResponseHeaders([], '1.1 eco-egress', null), ['Via', '1.1 eco-egress']);
-  t.same(forwardResponseHeaders(['Location', '/a', 'LINK', '/b'], null, (value) => `/eco${value}`), ['Location', '/eco/a', 'LINK', '/b'], 'only locations are moved');
-  t.same(forwardResponseHeaders([Buffer.from('X'), Buffer.from([0xe9])], null, null), ['X', 'é'], 'bytes are latin-1, as Node writes them');
+  const lines = ['Date: then', 'Connection: keep-alive, X-Hop', 'X-Hop: 1', 'Keep-Alive: timeout=5', 'Transfer-Encoding: chunked', 'Proxy-Authenticate: Basic', 'Upgrade: h2c', 'TE: x', 'Set-Cookie: a=1', 'Set-Cookie: b=2'];
+  t.same(respond(lines), ['Date', 'then', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2']);
+  t.same(respond([], { viaName: 'eco-egress' }), ['Via', '1.1 eco-egress']);
+  t.same(respond([], { viaName: 'eco-egress', version: '1.0' }), ['Via', '1.0 eco-egress'], 'of a 1.0 origin');
+  t.same(respond([], { viaName: 'eco-egress', status: '103 Early Hints' }), ['Via', '1.1 eco-egress'], 'of a 1xx');
+  t.same(respond(['X: \xe9']), ['X', '\xe9'], 'bytes are Latin-1');
 });
 
-t.test('trailers may not carry framing or routing', async (t) => {
-  t.same(forwardTrailers(['X-Sum', '1', 'Content-Length', '5', 'Transfer-Encoding', 'chunked', 'Host', 'x', 'Trailer', 'y']), [['X-Sum', '1']]);
+t.test('fields are mapped by name', async (t) => {
+  const mapField: MapField = (name, value) => (name === 'location' ? `/eco${value}` : value);
+  t.same(respond(['Location: /a', 'LOCATION: /b', 'LINK: /c'], { mapField }), ['Location', '/eco/a', 'LOCATION', '/eco/b', 'LINK', '/c']);
 });
 
-t.test('summary of a request', async (t) => {
-  t.match(summarise(['HOST', 'a', 'host', 'b', 'via', '1.1 x', 'TraceParent', 'tp', 'Transfer-Encoding', 'chunked']), {
-    hosts: ['a', 'b'],
-    via: ['1.1 x'],
-    traceparent: 'tp',
-    transferEncoding: ['chunked'],
-    hasBody: true,
-  });
-  t.equal(summarise(['Content-Length', '0']).hasBody, false);
-  t.equal(summarise(['Content-Length', '1']).hasBody, true);
-  t.equal(summarise(['content-lengtx', '1']).hasBody, false, 'the neighbour of the same length');
+t.test('of the framing, one Content-Length is left where there may be one', async (t) => {
+  const length = 'Content-Length: 5';
+  for (const [what, lines, options, expected] of [
+    ['one', [length], {}, ['Content-Length', '5']],
+    ['two that are equal', [length, 'content-length: 5'], {}, ['Content-Length', '5']],
+    ['one field with two that are equal', ['Content-Length: 5, 5'], {}, ['Content-Length', '5']],
+    ['of HEAD: what GET would have', [length], { method: 'HEAD' }, ['Content-Length', '5']],
+    ['of 304: what 200 would have', [length], { status: '304 Not Modified' }, ['Content-Length', '5']],
+    ['RFC 9110 §8.6: not with 204', [length], { status: '204 No Content' }, []],
+    ['nor with 1xx', [length], { status: '103 Early Hints' }, []],
+    ['chunks', ['Transfer-Encoding: chunked'], {}, []],
+  ] as const) t.same(respond(lines, options), expected, what);
+});
+
+t.test('Trailer crosses with the trailers that it names', async (t) => {
+  const lines = ['Trailer: X-Sum', 'Transfer-Encoding: chunked'];
+  t.same(respond(lines), ['Trailer', 'X-Sum']);
+  t.same(respond(lines, { trailers: false }), [], 'HTTP/1.0 has none');
+  t.same(respond(['Trailer: X-Sum', 'Content-Length: 1']), ['Content-Length', '1'], 'only chunks have');
+});
+
+t.test('trailers may not carry framing, routing or credentials', async (t) => {
+  const dropped = ['Content-Length', 'Transfer-Encoding', 'Host', 'Trailer', 'Connection', 'Keep-Alive', 'TE', 'Upgrade', 'Content-Type', 'Content-Encoding', 'Authorization', 'Proxy-Authorization', 'WWW-Authenticate', 'Set-Cookie', 'Location', 'Cache-Control', 'Via', 'Expect', 'Max-Forwards', 'X-Forwarded-For', 'Forwarded'];
+  t.same(forwardTrailers(['X-Sum', '1', ...dropped.flatMap((name) => [name, 'x', name.toUpperCase(), 'x']), 'X-Hosts', '2'], null), ['X-Sum', '1', 'X-Hosts', '2']);
+  t.same(forwardTrailers(['X-Sum', '1', 'X-HOP', '2'], nominatedBy(['Connection', 'x-hop'])), ['X-Sum', '1'], 'RFC 9110 §7.6.1: nor what Connection named');
 });
 
 t.test('our own Via is found in every spelling, others are not', async (t) => {
   for (const value of ['1.1 eco-egress', '1.0 front, 1.1 ECO-EGRESS (pod 3)', 'HTTP/1.1\teco-egress']) t.ok(viaNames([value], 'eco-egress'), value);
   for (const value of ['1.1 eco-egress-2', '1.1 my.eco-egress', 'eco-egress', '1.1 front (eco-egress)', '']) t.notOk(viaNames([value], 'eco-egress'), value);
+});
+
+t.test('what Connection names', async (t) => {
+  t.equal(nominatedBy([]), null);
+  t.equal(nominatedBy(['Connection', 'close', 'connection', 'Keep-Alive, ,']), null);
+  t.strictSame([...(nominatedBy(['Connection', 'close, X-A ,\tx-b', 'CONNECTION', 'x-a', 'Connections', 'x-c']) ?? [])], ['x-a', 'x-b']);
 });

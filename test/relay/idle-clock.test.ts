@@ -13,6 +13,9 @@ class Item implements Clocked {
   onTooOld(): void {
     this.events.push('old');
   }
+  crashed(error: unknown): void {
+    throw error;
+  }
 }
 
 t.test('silence and age, to the millisecond of the tick', async (t) => {
@@ -69,7 +72,7 @@ t.test('runs by itself', async (t) => {
     clock.close();
   });
   await new Promise<void>((resolve) => {
-    clock.add({ moved: 0, onLasting: () => {}, onIdle: resolve, onTooOld: () => {} });
+    clock.add({ moved: 0, onLasting: () => {}, onIdle: resolve, onTooOld: () => {}, crashed: () => {} });
     // The clock does not keep a process alive, so the test does.
     const alive = setInterval(() => {}, 1000);
     t.teardown(() => {

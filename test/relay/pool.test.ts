@@ -4,7 +4,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
-import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
+import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import type { Waiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
 import { dialLocally, poolOptions } from '../support/pool-options.ts';
@@ -49,9 +49,17 @@ async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harne
 }
 
 class Patient implements Waiter {
-  readonly #outcome = Promise.withResolvers<PooledConnection>();
+  readonly client: string;
+  readonly careful: boolean;
+  readonly #outcome = Promise.withResolvers<UpstreamConnection>();
   readonly connection = this.#outcome.promise;
-  onConnection(connection: PooledConnection): void {
+  constructor(client: string, careful = false) {
+    this.client = client;
+    this.careful = careful;
+    // A refusal nobody asks about is no error of the test.
+    this.connection.catch(() => {});
+  }
+  onConnection(connection: UpstreamConnection): void {
     this.#outcome.resolve(connection);
   }
   onNoConnection(fault: Fault): void {
@@ -59,13 +67,17 @@ class Patient implements Waiter {
   }
 }
 
-function wait(pool: UpstreamPool): Patient {
-  const patient = new Patient();
-  // A refusal nobody asks about is no error of the test.
-  patient.connection.catch(() => {});
+let clients = 0;
+
+/** Waits as this client; by default as one that has asked for nothing before, so that no share is in the way. */
+function wait(pool: UpstreamPool, client?: string, careful = false): Patient {
+  clients += 1;
+  const patient = new Patient(client ?? `client-${clients}`, careful);
   pool.wait(patient);
   return patient;
 }
+
+const NEWCOMER = { client: 'newcomer', careful: false };
 
 t.test('the connection used last is used first', async (t) => {
   const { pool, counts } = await start(t);
@@ -75,9 +87,9 @@ t.test('the connection used last is used first', async (t) => {
   pool.release(first);
   pool.release(second);
   t.same(counts, { active: 0, idle: 2 });
-  t.equal(pool.take(), second);
-  t.equal(pool.take(), first);
-  t.equal(pool.take(), null);
+  t.equal(pool.take(NEWCOMER), second);
+  t.equal(pool.take({ client: 'another', careful: false }), first);
+  t.equal(pool.take({ client: 'a third', careful: false }), null);
   t.equal(first.uses, 1);
 });
 
@@ -125,7 +137,7 @@ t.test('a dial that fails reaches one who waits, and the next is dialled for', a
   const pool = new UpstreamPool(poolOptions(async () => {
       failures -= 1;
       if (failures >= 0) throw new Fault('connection-refused', 'no');
-      return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
+      return { socket: (await wait(h.pool).connection).dialled.socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port: 443 }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1, attempts: 1 };
     }, { size: 1, queue: 5 }));
   t.teardown(() => {
     pool.destroy();
@@ -147,7 +159,7 @@ t.test('who leaves takes the dial along, and is not called', async (t) => {
         });
       }),
   });
-  const patient = new Patient();
+  const patient = new Patient('one');
   h.pool.wait(patient);
   h.pool.leave(patient);
   t.ok(aborted);
@@ -165,7 +177,7 @@ t.test('an idle connection that the upstream closes leaves the pool', async (t) 
   h.accepted[0]?.destroy();
   await gone;
   t.same(h.counts, { active: 0, idle: 0 });
-  t.equal(h.pool.take(), null);
+  t.equal(h.pool.take(NEWCOMER), null);
 });
 
 t.test('destroying refuses who waits and cuts what is under way', async (t) => {
@@ -213,9 +225,9 @@ t.test('a connection whose exchange was served meanwhile is kept for the next', 
   h.pool.release(first);
   t.equal(await second.connection, first, 'the one that came free');
   while (h.counts.idle === 0) await new Promise(setImmediate);
-  const spare = h.pool.take();
+  const spare = h.pool.take(NEWCOMER);
   t.not(spare, first);
-  t.equal(spare?.hasRested, true);
+  t.equal(spare?.uses, 0);
   t.equal(h.dials, 2, 'no dial was for nothing');
 });
 
@@ -232,7 +244,7 @@ t.test('such a connection ends with the upstream’s end, and with its time', as
     while (h.counts.idle === 0 || h.accepted.length < 2) await new Promise(setImmediate);
     if (close) for (const socket of h.accepted) socket.end();
     while (h.counts.idle > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    t.equal(h.pool.take(), null, what);
+    t.equal(h.pool.take(NEWCOMER), null, what);
   }
 });
 

@@ -2,8 +2,8 @@
 import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { UpstreamPool } from '../../src/relay/pool.ts';
-import type { PooledConnection } from '../../src/relay/pooled-connection.ts';
 import { UpstreamPools } from '../../src/relay/pools.ts';
+import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import { listen } from '../support/listen.ts';
 import { dialLocally, poolOptions } from '../support/pool-options.ts';
 import { makeDestination } from '../support/policy.ts';
@@ -15,13 +15,14 @@ interface Lab {
   readonly pools: UpstreamPools;
   /** The pool of a key; idle connections in all pools. */
   readonly get: (key: string, destination?: typeof ECO) => UpstreamPool;
-  readonly open: (pool: UpstreamPool) => Promise<PooledConnection>;
+  readonly open: (pool: UpstreamPool) => Promise<UpstreamConnection>;
   readonly idle: () => number;
 }
 
 async function start(t: Test, most: number): Promise<Lab> {
   const port = await listen(t, createServer());
   let idle = 0;
+  let clients = 0;
   const create = (): UpstreamPool =>
     new UpstreamPool(
       poolOptions((signal) => dialLocally(port, signal), {
@@ -40,7 +41,9 @@ async function start(t: Test, most: number): Promise<Lab> {
     get: (key, destination = ECO) => pools.get(key, destination, create),
     open: (pool) =>
       new Promise((resolve, reject) => {
-        pool.wait({ onConnection: resolve, onNoConnection: reject });
+        // Each for a client of its own: none has to share.
+        clients += 1;
+        pool.wait({ client: `client-${clients}`, careful: false, onConnection: resolve, onNoConnection: reject });
       }),
     idle: () => idle,
   };
@@ -74,7 +77,7 @@ t.test('beyond the bound the empty ones go first, then the one longest out of us
   for (const key of ['e', 'f']) await open(get(key));
   t.equal(pools.size, 5, 'requests under way are not refused for it');
   a.release(busy);
-  for (const connection of busyToo) t.ok(connection.usable);
+  for (const connection of busyToo) t.ok(connection.open);
 });
 
 t.test('a pool that was forgotten between being found and being used keeps nothing afterwards, and is cut with the others', async (t) => {
@@ -85,9 +88,9 @@ t.test('a pool that was forgotten between being found and being used keeps nothi
   const other = await open(found);
   found.release(connection);
   t.equal(idle(), 0);
-  t.notOk(connection.usable);
+  t.notOk(connection.open);
   pools.destroy();
-  t.notOk(other.usable);
+  t.notOk(other.open);
 });
 
 t.test('what a reload changed is put out of use, and the rest stays', async (t) => {
@@ -99,7 +102,7 @@ t.test('what a reload changed is put out of use, and the rest stays', async (t) 
   t.equal(idle(), 2);
   pools.sift(({ name }) => name === 'other');
   t.equal(idle(), 1);
-  t.ok(busy.usable, 'who uses it is served');
+  t.ok(busy.open, 'who uses it is served');
   t.equal(get('b', OTHER), same);
   t.not(get('a'), changed);
   pools.retire();

@@ -12,9 +12,8 @@ export function poolOptions(open: PoolOptions['open'], more: Partial<PoolOptions
     queueTimeout: 10_000,
     keepAlive: 10_000,
     age: 10_000,
-    responseHeaders: 10_000,
-    body: 10_000,
     headerBytes: 16_384,
+    headerFields: 500,
     open,
     onChange: () => {},
     ...more,
@@ -25,5 +24,5 @@ export function poolOptions(open: PoolOptions['open'], more: Partial<PoolOptions
 export async function dialLocally(port: number, signal: AbortSignal): Promise<Dialled> {
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect', { signal });
-  return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1 };
+  return { socket, address: '127.0.0.1', via: '', peer: { address: '127.0.0.1', port }, dnsMs: -1, tcpMs: 0, tlsMs: -1, hopMs: -1, attempts: 1 };
 }

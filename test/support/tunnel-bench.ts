@@ -66,6 +66,7 @@ export async function setUpTunnel(t: Test): Promise<Bench> {
           onTunnelEnd: (_tunnel, fault, closedBy) => {
             ending.resolve({ fault, closedBy });
           },
+          onCrash: ending.reject,
         },
         opening,
       ),

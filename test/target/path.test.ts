@@ -115,3 +115,22 @@ t.test('a path that passes means the same to servers that decode, twice or first
   );
   t.pass('held in 20000 cases');
 });
+
+t.test('an encoded slash may stand where that is permitted, and hides nothing', async (t) => {
+  for (const path of ['/a%2Fb', '/a%2f', '/%2Fa', '/a%2F/b', '/http:%2F%2Fx', '/a%2F..b', '/a%2F...']) t.equal(findAmbiguity(path, 'allow'), null, path);
+  for (const [path, reason] of [
+    ['/a%2F..', /dot segment/],
+    ['/a%2F../b', /dot segment/],
+    ['/..%2Fb', /dot segment/],
+    ['/%2e%2e%2fb', /dot segment/],
+    ['/a%2F.%2Fb', /dot segment/],
+    ['/..;x%2Fb', /dot segment/],
+    ['/a%2F..;x', /dot segment/],
+    ['/a%252Fb', /encoded twice/],
+    ['/a%5Cb', /encoded backslash/],
+    ['/a%2Fb//c', /empty segment/],
+    ['/a%c0%af', /overlong/],
+  ] as const) {
+    t.match(findAmbiguity(path, 'allow') ?? '', reason, path);
+  }
+});

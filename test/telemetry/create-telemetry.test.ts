@@ -39,6 +39,8 @@ async function linesOf(record: AccessRecord, log: Partial<LogConfig> = {}): Prom
 }
 
 const FULL: Partial<AccessRecord> = {
+  attempts: 2,
+  dials: 3,
   dnsMs: 0.4149,
   via: 'edge (proxy.example:3128)',
   tcpMs: 3,
@@ -75,6 +77,8 @@ t.test('a full line', async (t) => {
     status: 200,
     upstreamAddress: '10.40.1.9',
     via: 'edge (proxy.example:3128)',
+    attempts: 2,
+    dials: 3,
     reusedConnection: false,
     phases: { dns: 0.41, tcp: 3, hop: 4.5, tls: 8.25, firstByte: 12 },
     durationMs: 12,
@@ -91,7 +95,7 @@ t.test('a full line', async (t) => {
 t.test('what did not happen is left out', async (t) => {
   const [line = {}] = await linesOf(makeRecord());
   t.strictSame(line['phases'], {});
-  for (const field of ['via', 'dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny']) t.notOk(field in line, field);
+  for (const field of ['via', 'dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny', 'attempts', 'dials']) t.notOk(field in line, field);
 });
 
 t.test('the page lists every field, and no other', async (t) => {
@@ -105,8 +109,8 @@ t.test('level and message say how it ended', async (t) => {
   const table: [Partial<AccessRecord>, string, string][] = [
     [{}, 'info', 'exchange ok'],
     [{ status: 503 }, 'info', 'exchange ok'],
-    [{ form: 'connect' }, 'info', 'tunnel ok'],
-    [{ status: 101 }, 'info', 'tunnel ok'],
+    [{ form: 'connect', became: 'tunnel' }, 'info', 'tunnel ok'],
+    [{ status: 101, became: 'tunnel' }, 'info', 'tunnel ok'],
     [{ verdict: 'report', wouldDeny: 'no-rule' }, 'warn', 'reported: no-rule'],
     [{ verdict: 'report', wouldDeny: 'no-rule', code: 'upstream-cut' }, 'error', 'failed: upstream-cut'],
     [{ code: 'client-closed' }, 'info', 'aborted: client-closed'],

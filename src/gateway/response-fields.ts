@@ -1,0 +1,227 @@
+/**
+ * What a partner says of its own place in response fields, said of the place
+ * below the prefix: redirects, links and cookies then lead back here. Pure;
+ * docs/gateway.md lists what becomes of each field.
+ */
+import { isIP } from 'node:net';
+import type { GatewayConfig } from '../config/config.ts';
+import type { MapField } from '../relay/headers.ts';
+import { parseAuthority } from '../target/host.ts';
+import { pathOf } from '../target/path.ts';
+
+/** Rewrites one field of a response to the client. Linear in the length of the value. */
+type Rewrite = (value: string, asked: Asked) => string | null;
+
+/** The request that is answered. */
+interface Asked {
+  /** Path and query as the upstream got them. */
+  readonly target: string;
+  /** The client's connection is TLS. */
+  readonly secure: boolean;
+}
+
+export interface ResponseFields {
+  /**
+   * @param target path and query of the request as the upstream got them
+   * @param secure whether the client's connection is TLS
+   */
+  mapFor(target: string, secure: boolean): MapField;
+}
+
+/** RFC 3986 §4.2: a reference with an authority; scheme, authority and the rest of it. */
+const WITH_AUTHORITY = /^(?:(https?):)?\/\/([^/?#\\]*)(.*)$/is;
+/** RFC 3986 §3.1. */
+const WITH_SCHEME = /^[a-z][a-z0-9+.-]*:/i;
+/** A dot segment, as clients remove them (WHATWG URL §4.4). */
+const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\]|$)/i;
+/** What may follow a whole path (RFC 3986 §3). */
+const AFTER_PATH = /^(?:[/?#]|$)/;
+/** HTML §4.2.5.3: the delay, and what comes before the address. */
+const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
+const DEFAULT_PORT: Readonly<Record<string, number>> = { http: 80, https: 443 };
+
+export function createResponseFields(gateway: GatewayConfig): ResponseFields {
+  const rewrites = rewritesOf(gateway);
+  return {
+    mapFor: (target, secure) => {
+      const asked = { target, secure };
+      return (name, value) => {
+        const rewrite = rewrites.get(name);
+        return rewrite === undefined ? value : rewrite(value, asked);
+      };
+    },
+  };
+}
+
+function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
+  const rewrites = new Map<string, Rewrite>();
+  if (gateway.rewrite.includes('locations')) {
+    const map = (value: string, { target }: Asked): string => mapReference(gateway, value, target);
+    rewrites.set('location', map);
+    rewrites.set('content-location', map);
+    rewrites.set('refresh', (value, { target }) => mapRefresh(gateway, value, target));
+    rewrites.set('link', (value, { target }) => mapLinks(gateway, value, target));
+  }
+  const scope = gateway.rewrite.includes('cookies');
+  const security = gateway.rewrite.includes('cookie-security');
+  if (scope || security) rewrites.set('set-cookie', (value, { secure }) => mapCookie(gateway, value, { scope, plain: security && !secure }));
+  return rewrites;
+}
+
+/** A URI reference (RFC 3986 §4.1) of a response to `target`. What is not the partner's own stays as it is. */
+function mapReference(gateway: GatewayConfig, value: string, target: string): string {
+  const [, scheme, authority, after = ''] = WITH_AUTHORITY.exec(value) ?? [];
+  if (authority !== undefined) {
+    if (!isOwn(gateway, scheme?.toLowerCase(), authority)) return value;
+    // RFC 3986 §6.2.3: an empty path is the root.
+    return below(gateway, withoutDots(after.startsWith('/') ? after : `/${after}`)) ?? value;
+  }
+  if (WITH_SCHEME.test(value)) return value;
+  if (value.startsWith('/')) return below(gateway, withoutDots(value)) ?? value;
+  // Relative to where it was asked for, it leads to the same place below the prefix, unless it climbs out of it.
+  if (!DOT_SEGMENT.test(beforeQuery(value))) return value;
+  const base = pathOf(target);
+  return below(gateway, withoutDots(base.slice(0, base.lastIndexOf('/') + 1) + value)) ?? value;
+}
+
+/**
+ * Whether a URL is of the partner's own origin. Behind a TLS offload an
+ * application writes `http://`, with the port it was asked by or none: that is
+ * the partner too. `https://` from a partner that is asked in clear is a wish
+ * to be asked otherwise: mapped, it would be a redirect to itself.
+ * @param scheme of the URL; undefined where it has none
+ */
+function isOwn({ scheme, host, port }: GatewayConfig, named: string | undefined, authority: string): boolean {
+  if (named === 'https' && scheme === 'http') return false;
+  const read = parseAuthority(authority, DEFAULT_PORT[named ?? scheme] ?? null);
+  if (typeof read === 'string' || read.host !== host) return false;
+  const offloaded = named === 'http' && scheme === 'https';
+  return read.port === port || (offloaded && read.port === DEFAULT_PORT['http']) || (named === undefined && !/:\d*$/.test(authority));
+}
+
+/** The place below the prefix of a path (and query) of the partner's; null: it has none. */
+function below({ prefix, basePath }: GatewayConfig, path: string): string | null {
+  // `//host` would name another host.
+  if (path.startsWith('//') || path.startsWith('/\\') || !path.startsWith(basePath)) return null;
+  const rest = path.slice(basePath.length);
+  return AFTER_PATH.test(rest) ? prefix + rest : null;
+}
+
+/** Clients remove dot segments before they ask: what is left decides where it leads. */
+function withoutDots(path: string): string {
+  if (!DOT_SEGMENT.test(beforeQuery(path))) return path;
+  const url = URL.parse(path, 'http://partner.invalid');
+  return url?.host === 'partner.invalid' ? url.pathname + url.search + url.hash : path;
+}
+
+function beforeQuery(reference: string): string {
+  const end = reference.search(/[?#]/);
+  return end === -1 ? reference : reference.slice(0, end);
+}
+
+/** `5; url=/x`, as clients read it: HTML §4.2.5.3, also in quotes. */
+function mapRefresh(gateway: GatewayConfig, value: string, target: string): string {
+  const [, before = '', rest = ''] = REFRESH.exec(value) ?? [];
+  if (rest === '') return value;
+  const quote = rest.startsWith('"') || rest.startsWith("'") ? rest.charAt(0) : '';
+  const end = quote === '' ? rest.length : rest.indexOf(quote, 1);
+  const url = rest.slice(quote.length, end === -1 ? rest.length : end);
+  return before + quote + mapReference(gateway, url, target) + (end === -1 ? '' : rest.slice(end));
+}
+
+/** The targets of links (RFC 8288 §3): `</page/2>; rel="next"`. Parameters stay as they are. */
+function mapLinks(gateway: GatewayConfig, value: string, target: string): string {
+  let out = '';
+  let at = 0;
+  while (at < value.length) {
+    const next = nextOf(value, at, '<"');
+    out += value.slice(at, next);
+    if (next === value.length) break;
+    const end = value.charAt(next) === '<' ? value.indexOf('>', next) : endOfQuoted(value, next);
+    if (end === -1) return out + value.slice(next);
+    out += value.charAt(next) === '<' ? `<${mapReference(gateway, value.slice(next + 1, end), target)}>` : value.slice(next, end + 1);
+    at = end + 1;
+  }
+  return out;
+}
+
+function nextOf(text: string, from: number, characters: string): number {
+  for (let i = from; i < text.length; i += 1) if (characters.includes(text.charAt(i))) return i;
+  return text.length;
+}
+
+/** Where the quoted string (RFC 9110 §5.6.4) that begins at `from` ends; -1: nowhere. */
+function endOfQuoted(text: string, from: number): number {
+  for (let i = from + 1; i < text.length; i += 1) {
+    if (text.charAt(i) === '\\') i += 1;
+    else if (text.charAt(i) === '"') return i;
+  }
+  return -1;
+}
+
+/**
+ * One Set-Cookie (RFC 6265 §5.2) as the gateway's own.
+ * @param scope whether Path and Domain are rewritten
+ * @param plain whether Secure is dropped, because the client asks in clear
+ * @returns null: a client of the partner itself would not have taken it, or could never send it below the prefix
+ */
+function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
+  const [pair = '', ...attributes] = value.split(';');
+  const path = valueOf(attributes, 'path');
+  const domain = valueOf(attributes, 'domain');
+  let mapped = path;
+  if (scope) {
+    if (domain !== null && domain !== '' && !covers(domain, gateway.host)) return null;
+    // A client takes a cookie of that name for the root alone, or not at all (RFC 6265bis §4.1.3.2).
+    if (path?.startsWith('/') === true && !/^\s*__host-/i.test(pair)) mapped = cookiePath(gateway, path);
+    if (mapped === null && path !== null) return null;
+  }
+  const kept = attributes.filter((attribute) => {
+    switch (nameOf(attribute)) {
+      case 'domain':
+        return !scope;
+      case 'path':
+        return mapped === path;
+      case 'secure':
+      case 'partitioned':
+        return !plain;
+      case 'samesite':
+        return !plain || textOf(attribute).toLowerCase() !== 'none';
+      default:
+        return true;
+    }
+  });
+  if (mapped !== null && mapped !== path) kept.push(` Path=${mapped}`);
+  return [pair, ...kept].join(';');
+}
+
+/** RFC 6265 §5.1.3: whether a cookie for `domain` is for `host` too. */
+function covers(domain: string, host: string): boolean {
+  const name = domain.replace(/^\./, '').toLowerCase();
+  return name === host || (isIP(host) === 0 && host.endsWith(`.${name}`));
+}
+
+/** The paths below the prefix for which a cookie is that the partner sets for `path`; null: none. */
+function cookiePath({ prefix, basePath }: GatewayConfig, path: string): string | null {
+  const rest = path.slice(basePath.length);
+  if (path.startsWith(basePath) && (rest === '' || rest.startsWith('/'))) return basePath === '' && rest === '/' ? prefix : prefix + rest;
+  // For all that is below the base path, and more that cannot be asked for here.
+  const parent = path.endsWith('/') ? path : `${path}/`;
+  return `${basePath}/`.startsWith(parent) ? prefix : null;
+}
+
+/** The last one of that name counts (RFC 6265 §5.3); null: there is none. */
+function valueOf(attributes: readonly string[], name: 'path' | 'domain'): string | null {
+  const last = attributes.findLast((attribute) => nameOf(attribute) === name);
+  return last === undefined ? null : textOf(last);
+}
+
+function nameOf(attribute: string): string {
+  const equals = attribute.indexOf('=');
+  return (equals === -1 ? attribute : attribute.slice(0, equals)).trim().toLowerCase();
+}
+
+function textOf(attribute: string): string {
+  const equals = attribute.indexOf('=');
+  return equals === -1 ? '' : attribute.slice(equals + 1).trim();
+}

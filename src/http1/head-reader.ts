@@ -1,0 +1,155 @@
+/**
+ * Collects the bytes of a header section until it is complete. As long as it
+ * is not, nothing is kept of it but its bytes, so that what an unfinished
+ * section can cost is its limit and no more.
+ */
+import { MessageError } from './message-error.ts';
+
+const CR = 0x0d;
+const LF = 0x0a;
+const NOTHING = Buffer.alloc(0);
+/** With the end of the line before it. */
+const EMPTY_LINE = Buffer.from('\r\n\r\n');
+
+export interface HeadReaderOptions {
+  /** Longest section, bytes. */
+  readonly limit: number;
+  /** Lines may end in LF alone (RFC 9112 §2.2), as in responses. */
+  readonly lenient: boolean;
+  /** It begins with a start line: one that is over the limit by itself is `target-too-long`. */
+  readonly startLine: boolean;
+}
+
+export class HeadReader {
+  readonly #options: HeadReaderOptions;
+  /** Grows by doubling, so that one byte at a time costs no more than all at once. */
+  #held = NOTHING;
+  #length = 0;
+  /** So many of them have been searched for the end. */
+  #searched = 0;
+
+  constructor(options: HeadReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Some of a section has come, and not all of it. */
+  get pending(): boolean {
+    return this.#length > 0;
+  }
+
+  /** What has come so far, for whoever wants to tell what it is. */
+  get bytes(): Buffer {
+    return this.#held.subarray(0, this.#length);
+  }
+
+  /**
+   * The next bytes, from `start` on. Empty lines before the first line are skipped (RFC 9112 §2.2).
+   * @returns the section without the empty line that ends it, and where in `chunk` the next byte stands; null: more is to come
+   * @throws {MessageError} too-large, target-too-long, or malformed for a line that ends in LF alone where that is not taken
+   */
+  read(chunk: Buffer, start: number): { readonly text: string; readonly next: number } | null {
+    let at = start;
+    // The rest of an empty line: what comes next begins as if it had come alone.
+    if (this.#length === 1 && this.#held[0] === CR && chunk[at] === LF) {
+      this.clear();
+      at += 1;
+    }
+    if (this.#length === 0) {
+      at = this.#skipEmptyLines(chunk, at);
+      // Nearly always a section comes in one piece.
+      const end = this.#findEnd(chunk, at, at);
+      if (end !== -1) {
+        this.#checkSize(chunk, at, end);
+        return { text: chunk.toString('latin1', at, end), next: afterEmptyLine(chunk, end) };
+      }
+    }
+    if (at === chunk.length) return null;
+    const before = this.#length;
+    this.#keep(chunk, at);
+    const held = this.bytes;
+    const end = this.#findEnd(held, this.#searched, 0);
+    if (end === -1) {
+      this.#searched = this.#length;
+      // As long as these may be the last bytes and the empty line, it is not too large.
+      if (this.#length === this.#options.limit + EMPTY_LINE.length) this.#checkSize(held, 0, this.#length);
+      return null;
+    }
+    this.#checkSize(held, 0, end);
+    const next = at + afterEmptyLine(held, end) - before;
+    const text = held.toString('latin1', 0, end);
+    this.clear();
+    return { text, next };
+  }
+
+  clear(): void {
+    this.#held = NOTHING;
+    this.#length = 0;
+    this.#searched = 0;
+  }
+
+  #skipEmptyLines(chunk: Buffer, start: number): number {
+    let at = start;
+    for (;;) {
+      if (chunk[at] === CR && chunk[at + 1] === LF) at += 2;
+      else if (chunk[at] === LF && this.#options.lenient) at += 1;
+      else return at;
+    }
+  }
+
+  /**
+   * Where the last line before the empty one ends, its own line end excluded; -1: not here.
+   * @param searched up to here it was looked for in vain; what was found then may be the first part of it
+   */
+  #findEnd(bytes: Buffer, searched: number, start: number): number {
+    const from = Math.max(start, searched - 3);
+    if (!this.#options.lenient) {
+      const end = bytes.indexOf(EMPTY_LINE, from);
+      if (end === -1) refuseBareLf(bytes, searched);
+      return end;
+    }
+    for (let lf = bytes.indexOf(LF, from); lf !== -1; lf = bytes.indexOf(LF, lf + 1)) {
+      const next = lf + 1;
+      if (bytes[next] === LF || (bytes[next] === CR && bytes[next + 1] === LF)) return bytes[lf - 1] === CR ? lf - 1 : lf;
+    }
+    return -1;
+  }
+
+  #keep(chunk: Buffer, from: number): void {
+    const wanted = this.#length + chunk.length - from;
+    // Beyond the limit nothing is needed but to know that there is more.
+    const most = this.#options.limit + EMPTY_LINE.length;
+    const length = Math.min(wanted, most);
+    if (length > this.#held.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(Math.max(length, this.#held.length * 2, 256), most));
+      this.#held.copy(grown, 0, 0, this.#length);
+      this.#held = grown;
+    }
+    chunk.copy(this.#held, this.#length, from, from + length - this.#length);
+    this.#length = length;
+  }
+
+  #checkSize(bytes: Buffer, start: number, end: number): void {
+    const { limit, startLine } = this.#options;
+    if (end - start <= limit) return;
+    const firstLine = bytes.indexOf(LF, start) - start;
+    if (startLine && (firstLine < 0 || firstLine > limit)) throw new MessageError('target-too-long', `the first line is longer than ${limit} bytes`);
+    throw new MessageError('too-large', `the header section is larger than ${limit} bytes`);
+  }
+}
+
+/** Where the byte after the empty line stands, `end` being the end of the line before it. */
+function afterEmptyLine(bytes: Buffer, end: number): number {
+  let at = end;
+  for (let lines = 0; lines < 2; lines += 1) {
+    if (bytes[at] === CR) at += 1;
+    at += 1;
+  }
+  return at;
+}
+
+/** Told at once: whoever ends lines so would wait for an answer in vain. */
+function refuseBareLf(bytes: Buffer, from: number): void {
+  for (let lf = bytes.indexOf(LF, from); lf !== -1; lf = bytes.indexOf(LF, lf + 1)) {
+    if (bytes[lf - 1] !== CR) throw new MessageError('malformed', 'a line ends in LF without CR');
+  }
+}

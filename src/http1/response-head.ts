@@ -1,0 +1,117 @@
+/**
+ * The status line and header section of a response (RFC 9112 §4, §5). Reads
+ * what nginx, HAProxy, Squid and Go read, as long as there is one way only to
+ * read it (docs/http.md); what is passed on is written anew.
+ */
+import { CHUNKED, type Framing, NO_CONTENT, UNTIL_CLOSE } from './body-reader.ts';
+import { listHas, readFields, type RawFields, trimBlanks } from './fields.ts';
+import { MessageError } from './message-error.ts';
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly version: '1.0' | '1.1';
+  readonly fields: RawFields;
+  readonly framing: Framing;
+  /** Whether the connection may carry another exchange after this one (RFC 9112 §9.3). */
+  readonly keepAlive: boolean;
+  /** `timeout` of a Keep-Alive field, ms; null where there is none. */
+  readonly idleTimeout: number | null;
+  /** What the upstream switches to, with 101; empty where the field is absent. */
+  readonly upgrade: string;
+  /** The content itself says that it is authenticated by connection (NTLM, Negotiate). */
+  readonly authenticatesConnection: boolean;
+}
+
+const STATUS_LINE = /^HTTP\/(1\.[01]) ([1-9]\d\d)(?: ([^\r\n]*))?$/;
+const CONTENT_LENGTH = /^\d{1,15}$/;
+const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout\s{0,8}=\s{0,8}"?(\d{1,6})/i;
+
+/**
+ * @param text the section without the empty line that ends it
+ * @param method of the request it answers
+ * @param most field lines taken
+ * @throws {MessageError} malformed, framing or too-large
+ */
+export function readResponseHead(text: string, method: string, most: number): ResponseHead {
+  let status: number | null = null;
+  try {
+    return read(text, method, most, (found) => {
+      status = found;
+    });
+  } catch (error) {
+    if (error instanceof MessageError) error.status = status;
+    throw error;
+  }
+}
+
+function read(text: string, method: string, most: number, onStatus: (status: number) => void): ResponseHead {
+  const lf = text.indexOf('\n');
+  const lineEnd = lf === -1 ? text.length : text.charCodeAt(lf - 1) === 0x0d ? lf - 1 : lf;
+  const [, version, digits, reason = ''] = STATUS_LINE.exec(text.slice(0, lineEnd)) ?? [];
+  if (version === undefined || digits === undefined) throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
+  const status = Number(digits);
+  onStatus(status);
+
+  const lengths: string[] = [];
+  const codings: string[] = [];
+  let asksToClose = false as boolean;
+  let asksToKeep = false as boolean;
+  let idleTimeout: number | null = null;
+  let authenticatesConnection = false;
+  let upgrade = '';
+  const fields = readFields(text, lf === -1 ? text.length : lf + 1, { most, lenient: true }, (name, value) => {
+    switch (name.length) {
+      case 7:
+        if (name.toLowerCase() === 'upgrade') upgrade = value;
+        break;
+      case 10: {
+        const lower = name.toLowerCase();
+        if (lower === 'keep-alive') {
+          const [, seconds] = KEEP_ALIVE_TIMEOUT.exec(value.slice(0, 200)) ?? [];
+          if (seconds !== undefined) idleTimeout = Number(seconds) * 1000;
+        } else if (lower === 'connection') {
+          asksToClose ||= listHas(value, 'close');
+          asksToKeep ||= listHas(value, 'keep-alive');
+        }
+        break;
+      }
+      case 14:
+        if (name.toLowerCase() === 'content-length') lengths.push(value);
+        break;
+      case 16:
+        if (name.toLowerCase() === 'www-authenticate') authenticatesConnection ||= isConnectionAuth(value);
+        break;
+      case 17:
+        if (name.toLowerCase() === 'transfer-encoding') codings.push(value);
+        break;
+    }
+  });
+  // RFC 9112 §9.3, and §6.1 for HTTP/1.0 with a coding.
+  const keepAlive = !asksToClose && (version === '1.1' || (asksToKeep && codings.length === 0));
+  const framing = framingOf(status, method, lengths, codings);
+  return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, upgrade, authenticatesConnection };
+}
+
+/** NTLM, and Negotiate (RFC 4559 §6), authenticate the connection and not the request. */
+export function isConnectionAuth(value: string): boolean {
+  return /^[ \t]*(?:ntlm|negotiate)(?:[ \t,]|$)/i.test(value) || /,[ \t]*(?:ntlm|negotiate)(?:[ \t,]|$)/i.test(value);
+}
+
+/** RFC 9112 §6.3. Two lengths that are equal are one (RFC 9110 §8.6); contradictions are refused. */
+function framingOf(status: number, method: string, lengths: readonly string[], codings: readonly string[]): Framing {
+  if (status < 200 || status === 204 || status === 304 || method === 'HEAD') return NO_CONTENT;
+  if (codings.length > 0) {
+    if (lengths.length > 0) throw new MessageError('framing', 'the answer has both a Transfer-Encoding and a Content-Length');
+    // We ask for no other coding (RFC 9112 §7.4), and would pass coded bytes on as if they were the content.
+    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw new MessageError('framing', 'the answer has a transfer coding other than chunked');
+    return CHUNKED;
+  }
+  const [first] = lengths;
+  if (first === undefined) return UNTIL_CLOSE;
+  const values = lengths.join(',').split(',').map(trimBlanks);
+  const [length = ''] = values;
+  if (!CONTENT_LENGTH.test(length)) throw new MessageError('framing', 'the Content-Length of the answer is not a number');
+  if (values.some((value) => value !== length)) throw new MessageError('framing', 'the answer has several lengths that differ');
+  return { kind: 'length', length: Number(length) };
+}

@@ -1,0 +1,620 @@
+/**
+ * A client's connection, from accept to close: the one owner of its socket.
+ * It reads one request at a time, and the next one only when the answer is
+ * out; it writes the answers; it is the boundary within which whatever goes
+ * wrong stays. Its clock is connection-clock.ts.
+ *
+ * Longer than 300 lines: what a connection is doing is one state, and reading,
+ * answering and closing are its transitions.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Config, ListenerConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { BodyReader, NO_CONTENT } from '../http1/body-reader.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { HeadReader } from '../http1/head-reader.ts';
+import { MessageError, type MessageFlaw } from '../http1/message-error.ts';
+import { headText, MessageWriter } from '../http1/message-writer.ts';
+import { readRequestHead, type RequestHead } from '../http1/request-head.ts';
+import type { ResponseHead } from '../http1/response-head.ts';
+import type { ExchangeClient } from '../relay/exchange.ts';
+import type { UpstreamPool } from '../relay/pool.ts';
+import { noteUnder, resetSocket } from '../relay/reset.ts';
+import type { UpstreamConnection } from '../relay/upstream-connection.ts';
+import type { ConnectionClock, Watched } from './connection-clock.ts';
+import { type ClientPeer, peerOf } from './trusted-peers.ts';
+import { recogniseMistake } from './wrong-protocol.ts';
+
+/** What is done with a request on a connection, until it is answered. */
+export interface RequestUnderWay {
+  readonly stamp: number;
+  readonly patience: number;
+  content(content: Buffer): void;
+  contentEnd(trailers: RawFields): void;
+  /** The client takes content again. */
+  drained(): void;
+  /** The client has ended its direction. @returns whether the request goes on all the same */
+  clientEnded(): boolean;
+  /** The connection is gone. */
+  clientClosed(): void;
+  /** The content breaks the rules: there is no telling where the next request would begin. */
+  broke(fault: Fault): void;
+  stalled(): void;
+  /** This answer is to be the last on its connection. */
+  closeAfter(): void;
+  /** What the connection was trusted for holds no longer. */
+  revoked(fault: Fault): void;
+  /** Code of ours threw. Ends the request, and answers if that is still possible. */
+  crashed(fault: Fault): void;
+}
+
+export interface ConnectionOptions {
+  readonly listener: Pick<ListenerConfig, 'forms' | 'proxyProtocol'>;
+  readonly terms: () => ConnectionTerms;
+  readonly clock: ConnectionClock;
+  /** A request's header section is complete. It is answered, or becomes a tunnel. */
+  readonly onRequest: (connection: ClientConnection, head: RequestHead) => void;
+  /** What came is no request. Logs and counts it, and gives what to answer on the wire. */
+  readonly refusalFor: (connection: ClientConnection, fault: Fault) => string;
+  /** Code of ours threw on behalf of this connection, and of `request`, which tells its end itself. */
+  readonly onCrash: (connection: ClientConnection, error: unknown, request: RequestUnderWay | null) => void;
+}
+
+/** What a reload may change. */
+export interface ConnectionTerms {
+  readonly limits: Pick<Config['limits'], 'headerBytes' | 'headerFields'>;
+  readonly timeouts: Pick<Config['timeouts'], 'requestHeaders' | 'keepAlive' | 'body'>;
+}
+
+/**
+ * - `opening`: it is not clear yet what is spoken (PROXY header, TLS); whoever finds out has the socket.
+ * - `silent`: HTTP, and not one byte has come.
+ * - `head`: a header section is on its way.
+ * - `busy`: a request is being served; its content may still be coming.
+ * - `discarding`: it has been answered before its content was complete.
+ * - `flushing`: it has been answered, and the client has yet to read much of that.
+ * - `idle`: between requests.
+ * - `lingering`: the last answer has been written; what still comes is thrown away.
+ * - `detached`: the socket carries a tunnel, or is about to.
+ */
+type Stage = 'opening' | 'silent' | 'head' | 'busy' | 'discarding' | 'flushing' | 'idle' | 'lingering' | 'detached' | 'closed';
+
+/** So long, ms, a client that has its last answer may take to close, or to finish content that is thrown away. */
+export const LINGER = 5_000;
+/** Of what a client said first, bytes: enough to tell what it speaks. */
+const FIRST_BYTES = 16;
+const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
+
+const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
+
+const kConnection = Symbol('client connection');
+type Connected = Socket & { [kConnection]?: ClientConnection | undefined };
+
+// One function each for all connections: nothing is bound or closed over per connection.
+function onData(this: Connected, chunk: Buffer): void {
+  this[kConnection]?.received(chunk);
+}
+function onEnd(this: Connected): void {
+  this[kConnection]?.ended();
+}
+function onDrain(this: Connected): void {
+  this[kConnection]?.drained();
+}
+function onClose(this: Connected): void {
+  this[kConnection]?.closed();
+}
+/** 'close' follows, and says it all. */
+function onError(): void {}
+
+function goOn(connection: ClientConnection): void {
+  connection.goOn();
+}
+
+export class ClientConnection implements ExchangeClient, Watched {
+  /** Plain, or TLS once that has been established. */
+  socket: Socket;
+  /** Who is at the other end: what a PROXY header said, or else the other end of the TCP connection. */
+  peer: ClientPeer;
+  /** Why no request on it can be served; each is refused with it. */
+  fault: Fault | null = null;
+  /** Of the PROXY header that it began with, bytes; 0: there was none. */
+  proxyHeaderLength = 0;
+  /** TLS ends here. */
+  secure = false;
+  request: RequestUnderWay | null = null;
+  /** Called once, when it has closed. */
+  onClosed: () => void = () => {};
+  readonly #options: ConnectionOptions;
+  readonly #raw: Socket;
+  readonly #unwatch: () => void;
+  #stage: Stage = 'opening';
+  #stamp = 0;
+  #heads: HeadReader | null = null;
+  #body: BodyReader | null = null;
+  #writer: MessageWriter;
+  #head: RequestHead | null = null;
+  /** What has been read beyond the request that is being served. */
+  #rest: Buffer | null = null;
+  /** The first bytes of all, as long as they may tell what is spoken. */
+  #first: Buffer | null = Buffer.alloc(0);
+  #last = false;
+  /** Whoever serves the request wants no content for now. */
+  #paused = false;
+  #goingOn = false;
+  #pins: Map<UpstreamPool, UpstreamConnection> | null = null;
+
+  constructor(socket: Socket, options: ConnectionOptions) {
+    this.socket = socket;
+    this.#raw = socket;
+    this.#options = options;
+    // Now: after a reset nobody knows any more who it was.
+    this.peer = peerOf(socket);
+    this.#writer = new MessageWriter(socket);
+    (socket as Connected)[kConnection] = this;
+    socket.on('error', onError).on('close', onClose);
+    this.#unwatch = options.clock.watch(this);
+  }
+
+  get forms(): ListenerConfig['forms'] {
+    return this.#options.listener.forms;
+  }
+
+  get httpVersion(): string {
+    return this.#head?.version ?? '1.1';
+  }
+
+  // --- reading
+
+  /** HTTP is spoken on it from here on. */
+  serve(): void {
+    const { limits } = this.#options.terms();
+    this.#heads = new HeadReader({ limit: limits.headerBytes, lenient: false, startLine: true });
+    this.#enter('silent');
+    this.socket.on('data', onData).on('end', onEnd).on('drain', onDrain);
+    if (this.socket.isPaused()) this.socket.resume();
+  }
+
+  /** TLS has been established on it: requests come by `socket` now. */
+  secured(socket: Socket, sans: readonly string[]): void {
+    this.socket = socket;
+    this.secure = true;
+    this.peer = { ...this.peer, sans };
+    noteUnder(socket, this.#raw);
+    this.#writer = new MessageWriter(socket);
+    (socket as Connected)[kConnection] = this;
+    socket.on('error', onError).on('close', onClose);
+  }
+
+  received(chunk: Buffer): void {
+    try {
+      if (this.#first !== null) this.#look(chunk);
+      if (this.#stage !== 'lingering') this.#read(chunk, 0);
+    } catch (error) {
+      if (error instanceof MessageError) this.#onMessageError(error);
+      else this.crash(error);
+    }
+  }
+
+  /** The client has ended its direction: whoever does so in the middle of an exchange has gone (docs/http.md). */
+  ended(): void {
+    try {
+      if (this.#stage === 'busy' && this.request?.clientEnded() === true) return;
+      // With what is still to be sent.
+      if (this.socket.writableLength > 0) this.#linger();
+      else this.socket.destroy();
+    } catch (error) {
+      this.crash(error);
+    }
+  }
+
+  drained(): void {
+    try {
+      this.#stamp += 1;
+      if (this.#stage === 'busy') this.request?.drained();
+      else if (this.#stage === 'flushing') this.#next();
+    } catch (error) {
+      this.crash(error);
+    }
+  }
+
+  closed(): void {
+    if (this.#stage === 'closed') return;
+    this.#stage = 'closed';
+    this.#unwatch();
+    this.#rest = null;
+    this.#heads = null;
+    try {
+      if (this.#pins !== null) for (const [pool, connection] of this.#pins) release(pool, connection);
+      this.#raw.destroy();
+      this.request?.clientClosed();
+    } catch (error) {
+      this.crash(error);
+    } finally {
+      this.onClosed();
+    }
+  }
+
+  /** Reads on behind an answer: in a turn of its own, so that no client keeps the loop to itself. */
+  goOn(): void {
+    this.#goingOn = false;
+    const rest = this.#rest;
+    this.#rest = null;
+    if (this.#stage === 'closed' || this.#stage === 'lingering') return;
+    if (rest !== null) this.received(rest);
+    this.#readOn();
+  }
+
+  #read(chunk: Buffer, start: number): void {
+    let at = start;
+    while (at < chunk.length) {
+      switch (this.#stage) {
+        case 'silent':
+        case 'idle':
+          if (at > start) {
+            // One has been answered: the next is read in a turn of its own.
+            this.#hold(chunk, at);
+            this.#goOnLater();
+            return;
+          }
+          this.#enter('head');
+          break;
+        case 'head': {
+          const section = this.#heads?.read(chunk, at) ?? null;
+          if (section === null) {
+            if (this.#heads?.pending === false) this.#enter('idle');
+            return;
+          }
+          at = section.next;
+          if (this.#begin(section.text, chunk, at) === 'held') return;
+          break;
+        }
+        case 'busy':
+        case 'discarding':
+          // Content that nobody wants for now waits as it came, behind whatever of the request is still decided.
+          if (this.#body === null || this.#body.done || this.#paused) {
+            this.#hold(chunk, at);
+            return;
+          }
+          at = this.#readContent(this.#body, chunk, at);
+          break;
+        case 'flushing':
+        case 'detached':
+          this.#hold(chunk, at);
+          return;
+        default:
+          return;
+      }
+    }
+  }
+
+  /** What speaks another protocol is told so at its first bytes. */
+  #look(chunk: Buffer): void {
+    const first = this.#first;
+    if (first === null) return;
+    this.#first = first.length === 0 ? chunk.subarray(0, FIRST_BYTES) : Buffer.concat([first, chunk]).subarray(0, FIRST_BYTES);
+    const mistake = recogniseMistake(this.#first, this, this.#options.listener.proxyProtocol);
+    if (mistake !== null) this.refuse(mistake);
+    else if (this.#first.length >= FIRST_BYTES) this.#first = null;
+  }
+
+  #begin(text: string, chunk: Buffer, at: number): 'held' | 'begun' {
+    const { limits } = this.#options.terms();
+    const head = readRequestHead(text, limits.headerFields);
+    this.#first = null;
+    this.#head = head;
+    this.#paused = false;
+    this.#enter('busy');
+    if (head.framing === NO_CONTENT) this.#body = null;
+    else {
+      this.#body ??= new BodyReader({ trailerBytes: limits.headerBytes, trailerFields: limits.headerFields, lenient: false });
+      this.#body.begin(head.framing);
+    }
+    if (!head.keepAlive) this.#last = true;
+    // What follows may be another protocol's: it waits for verdict and dial (CVE-2025-64763).
+    const leaves = this.#leavesHttp(head);
+    if (leaves) this.#hold(chunk, at);
+    this.#options.onRequest(this, head);
+    return leaves ? 'held' : 'begun';
+  }
+
+  #readContent(body: BodyReader, chunk: Buffer, at: number): number {
+    const next = body.read(chunk, at, this.#onContent);
+    if (body.done) this.#contentDone(body.trailers);
+    return next;
+  }
+
+  readonly #onContent = (content: Buffer): void => {
+    if (this.#stage === 'busy') this.request?.content(content);
+  };
+
+  #contentDone(trailers: RawFields): void {
+    this.#stamp += 1;
+    if (this.#stage === 'discarding') this.#next();
+    else this.request?.contentEnd(trailers);
+  }
+
+  /** Keeps what is not the present request's, and reads no more: a turn later it may be served. */
+  #hold(chunk: Buffer, at: number): void {
+    if (at >= chunk.length) return;
+    const rest = at === 0 ? chunk : chunk.subarray(at);
+    this.#rest = this.#rest === null ? rest : Buffer.concat([this.#rest, rest]);
+    this.socket.pause();
+  }
+
+  #onMessageError(error: MessageError): void {
+    const fault = new Fault(FLAWS[error.flaw], error.message, { cause: error });
+    try {
+      this.#last = true;
+      if (this.#stage === 'busy' && this.request !== null) {
+        this.request.broke(fault);
+        // Whatever follows cannot be told apart: the answer is the end, and what has been answered already is cut.
+        if (this.#is('discarding')) this.#linger();
+      } else if (this.#stage === 'discarding') this.#linger();
+      else this.refuse(fault);
+    } catch (crash) {
+      this.crash(crash);
+    }
+  }
+
+  // --- answering
+
+  /** Answers where no request is being served, and closes. */
+  refuse(fault: Fault): void {
+    if (this.#stage === 'closed' || this.#stage === 'lingering') return;
+    this.#enter('lingering');
+    this.socket.write(this.#options.refusalFor(this, fault));
+    this.#linger();
+  }
+
+  inform(status: number, fields: RawFields): void {
+    this.#writer.flush();
+    this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1');
+  }
+
+  respond(head: ResponseHead, fields: RawFields): void {
+    this.#stamp += 1;
+    const { kind } = head.framing;
+    const open = kind === 'chunked' || kind === 'close';
+    const chunked = open && this.httpVersion !== '1.0';
+    // RFC 9112 §6.3: for an HTTP/1.0 client the close is the end.
+    if (open && !chunked) this.#last = true;
+    this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
+  }
+
+  write(content: Buffer): boolean {
+    return this.#writer.write(content);
+  }
+
+  complete(trailers: RawFields): void {
+    this.#writer.end(trailers);
+    this.#afterAnswer();
+  }
+
+  /** A whole answer of our own; its Content-Length is in `fields`. */
+  answer(status: number, reason: string, fields: RawFields, body: Buffer): void {
+    const head = Buffer.from(headText(`HTTP/1.1 ${status} ${reason}`, fields, this.#connectionField()), 'latin1');
+    this.socket.write(this.#head?.method === 'HEAD' ? head : Buffer.concat([head, body]));
+    this.#afterAnswer();
+  }
+
+  /** This answer is the last on the connection, whatever its head has promised. */
+  closeAfter(): void {
+    this.#last = true;
+  }
+
+  /** The client sees what it has of the answer cut off. */
+  cut(): void {
+    this.#writer.flush();
+    // RFC 9112 §6.3: for an HTTP/1.0 client a plain end would look like the end of the content.
+    if (this.httpVersion === '1.0') resetSocket(this.socket);
+    this.destroy();
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    // Of the content some has been read already.
+    if (this.#rest !== null && this.#body?.done === false) this.#goOnLater();
+    else this.#readOn();
+  }
+
+  /** Unless something has been read already that must wait, or nobody wants it. */
+  #readOn(): void {
+    if (this.#rest === null && !this.#paused) this.socket.resume();
+  }
+
+  // --- connection-based authentication (RFC 4559 §6)
+
+  pinned(pool: UpstreamPool): UpstreamConnection | null {
+    const connection = this.#pins?.get(pool);
+    if (connection === undefined) return null;
+    if (connection.reusable) return connection;
+    this.#pins?.delete(pool);
+    release(pool, connection);
+    return null;
+  }
+
+  pin(pool: UpstreamPool, connection: UpstreamConnection): void {
+    this.#pins ??= new Map();
+    this.#pins.set(pool, connection);
+  }
+
+  // --- leaving HTTP
+
+  /**
+   * The socket carries a tunnel from here on. It is the caller's to read and
+   * write; its close is still noticed here.
+   * @returns what has been read from it already; null: nothing
+   */
+  detach(): Buffer | null {
+    const rest = this.#rest;
+    this.#rest = null;
+    this.#enter('detached');
+    this.socket.pause();
+    this.socket.off('data', onData).off('end', onEnd).off('drain', onDrain);
+    return rest;
+  }
+
+  /** What it was trusted for holds no longer: tunnels end, and no request is served any more. */
+  revoke(fault: Fault): void {
+    this.fault = fault;
+    this.request?.revoked(fault);
+    if (this.#stage === 'idle' || this.#stage === 'silent') this.closeWhenIdle();
+  }
+
+  /** No more requests: closes now if none is being served, else after the answer. */
+  closeWhenIdle(): void {
+    this.#last = true;
+    if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();
+  }
+
+  /** Runs code for this connection; what it throws ends this connection alone. */
+  guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.crash(error);
+    }
+  }
+
+  /** Ends it now, because code of ours threw on its behalf. */
+  crash(error: unknown): void {
+    const { request } = this;
+    this.request = null;
+    try {
+      this.#options.onCrash(this, error, request);
+      request?.crashed(Fault.from(error));
+    } finally {
+      if (this.#stage === 'lingering' || this.#stage === 'discarding') this.#linger();
+      else this.destroy();
+    }
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+    this.#raw.destroy();
+  }
+
+  // --- the clock
+
+  get stamp(): number {
+    const flowing = this.#stage === 'flushing' || this.#stage === 'lingering' ? this.socket.bytesWritten - this.socket.writableLength : 0;
+    return this.#stamp + flowing + (this.request?.stamp ?? 0);
+  }
+
+  get patience(): number {
+    const { timeouts } = this.#options.terms();
+    switch (this.#stage) {
+      case 'silent':
+      case 'head':
+        return timeouts.requestHeaders;
+      case 'idle':
+        return timeouts.keepAlive;
+      case 'busy':
+        return this.request?.patience ?? Infinity;
+      case 'flushing':
+        return timeouts.body;
+      case 'discarding':
+        return LINGER;
+      case 'lingering':
+        return this.socket.writableLength > 0 ? timeouts.body : LINGER;
+      case 'opening':
+      case 'detached':
+      case 'closed':
+        return Infinity;
+    }
+  }
+
+  onStalled(): void {
+    try {
+      if (this.#stage === 'busy') this.request?.stalled();
+      else if (this.#stage === 'head') this.refuse(new Fault('request-timeout', 'the request headers did not arrive in time'));
+      else this.destroy();
+    } catch (error) {
+      this.crash(error);
+    }
+  }
+
+  #leavesHttp({ method, upgrade, framing }: RequestHead): boolean {
+    return method === 'CONNECT' || (upgrade !== '' && framing === NO_CONTENT);
+  }
+
+  #connectionField(): string {
+    // There is no other protocol after all: whether what came early was meant for it cannot be told.
+    if (this.#rest !== null && this.#head !== null && this.#leavesHttp(this.#head)) this.#last = true;
+    return this.#last ? 'Connection: close\r\n' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.terms().timeouts.keepAlive / 1000)}\r\n`;
+  }
+
+  #afterAnswer(): void {
+    this.#stamp += 1 + (this.request?.stamp ?? 0);
+    if (this.#last && this.#body?.done !== false) this.#linger();
+    else if (this.#body?.done === false) this.#discard();
+    else this.#next();
+  }
+
+  /** Content that nobody wants is read all the same: closing with unread bytes would cost the client its answer. */
+  #discard(): void {
+    this.#enter('discarding');
+    if (this.#last) this.#linger();
+    else this.resume();
+  }
+
+  /** The answer is out: on to the next request, unless the client has yet to read what it has. */
+  #next(): void {
+    // Of a client that has ended its direction no other request can come.
+    if (this.#last || this.socket.readableEnded) {
+      this.#linger();
+      return;
+    }
+    if (this.socket.writableNeedDrain) {
+      this.#enter('flushing');
+      return;
+    }
+    this.#head = null;
+    this.#paused = false;
+    this.#enter('idle');
+    if (this.#rest !== null || this.socket.isPaused()) this.#goOnLater();
+  }
+
+  #goOnLater(): void {
+    if (this.#goingOn) return;
+    this.#goingOn = true;
+    setImmediate(goOn, this);
+  }
+
+  /** Closes once the last words are out and the client has closed too, or after a while. */
+  #linger(): void {
+    if (this.#stage === 'closed') return;
+    this.#enter('lingering');
+    this.#rest = null;
+    this.#paused = false;
+    if (!this.socket.writableEnded) this.socket.end();
+    if (this.socket.readableEnded) this.socket.destroySoon();
+    else this.socket.resume();
+  }
+
+  /** For after a call that may have changed it. */
+  #is(stage: Stage): boolean {
+    return this.#stage === stage;
+  }
+
+  #enter(stage: Stage): void {
+    this.#stage = stage;
+    this.#stamp += 1;
+  }
+}
+
+function release(pool: UpstreamPool, connection: UpstreamConnection): void {
+  connection.destroy();
+  pool.release(connection);
+}
+
+/** The upstream's own words where they can be passed on, the standard ones otherwise. */
+function statusLine({ status, reason }: ResponseHead): string {
+  return `HTTP/1.1 ${status} ${REASON_PHRASE.test(reason) ? reason : (STATUS_CODES[status] ?? '')}`;
+}

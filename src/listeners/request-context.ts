@@ -1,0 +1,386 @@
+/**
+ * One request's stay in the proxy, from its first byte to its log line. It
+ * owns whatever the request becomes (an exchange or a tunnel), answers when
+ * that fails, and ends exactly once.
+ *
+ * Longer than 300 lines: it is the one owner of what a request becomes.
+ */
+import type { Socket } from 'node:net';
+import type { Crowd } from '../crowd.ts';
+import type { Permit } from '../egress.ts';
+import { Fault } from '../errors.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { headText } from '../http1/message-writer.ts';
+import type { RequestHead } from '../http1/request-head.ts';
+import type { ResponseHead } from '../http1/response-head.ts';
+import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
+import { forwardTrailers, nominatedBy } from '../relay/headers.ts';
+import type { IdleClock } from '../relay/idle-clock.ts';
+import type { Opening } from '../relay/opening.ts';
+import { Tunnel, type TunnelOwner } from '../relay/tunnel.ts';
+import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
+import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
+import { refuseTls } from './tls-alert.ts';
+
+/** Where denials are remembered (explain/recent-denials.ts). */
+export interface DenialMemory {
+  /** Told of each request that ended with a fault, or that report mode alone let pass. Keeps what concerns it. */
+  note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void;
+}
+
+/** What all requests share. */
+export interface RequestEnvironment {
+  /** Our name, for `Proxy-Status`. */
+  readonly name: string;
+  readonly telemetry: Telemetry;
+  readonly denials: DenialMemory;
+  /** The configured name of a client address, `-` for none. */
+  readonly clientName: (address: string) => string;
+  readonly idleClock: IdleClock;
+  /** Every request under way: what a drain waits for. */
+  readonly requests: Crowd<RequestContext>;
+  /** Once true, connections are closed after their response. */
+  draining: boolean;
+}
+
+/** What the request has become so far. */
+type State =
+  | { readonly kind: 'deciding' }
+  | { readonly kind: 'exchange'; readonly exchange: Exchange }
+  | { readonly kind: 'dialling'; readonly controller: AbortController }
+  | { readonly kind: 'tunnel'; readonly tunnel: Tunnel }
+  | { readonly kind: 'ended' };
+
+const DECIDING: State = { kind: 'deciding' };
+const ENDED: State = { kind: 'ended' };
+/** A request that is being decided waits for others, each with a clock of its own. */
+const NO_CLOCK = Infinity;
+
+export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwner {
+  readonly record: AccessRecord;
+  readonly connection: ClientConnection;
+  /** Null for raw TLS, which is answered with alerts. */
+  readonly head: RequestHead | null;
+  readonly #environment: RequestEnvironment;
+  #permit: Permit | null = null;
+  #state: State = DECIDING;
+  /** Its end has been logged and counted. */
+  #told = false;
+
+  constructor(environment: RequestEnvironment, record: AccessRecord, connection: ClientConnection, head: RequestHead | null) {
+    this.#environment = environment;
+    this.record = record;
+    this.connection = connection;
+    this.head = head;
+    if (head !== null) record.method = head.method;
+    environment.requests.add(this);
+    connection.request = this;
+    if (environment.draining) connection.closeAfter();
+  }
+
+  get ended(): boolean {
+    return this.#state.kind === 'ended';
+  }
+
+  /** The request was admitted: its permit is held until it ends. */
+  hold(permit: Permit): void {
+    this.#permit = permit;
+  }
+
+  /** Goes on when `wait` is over, unless the client has gone meanwhile. What either throws is answered. */
+  resume<T>(wait: Promise<T>, then: (value: T) => void): void {
+    wait
+      .then((value) => {
+        if (!this.ended) then(value);
+      })
+      .catch((error: unknown) => {
+        this.failed(error);
+      });
+  }
+
+  /** What deciding or dialling threw: a Fault is the answer, anything else a bug of ours. */
+  failed(error: unknown): void {
+    try {
+      if (error instanceof Fault && error.code !== 'internal') this.refuse(error);
+      else this.connection.crash(error);
+    } catch (crash) {
+      this.connection.crash(crash);
+    }
+  }
+
+  startExchange(plan: ExchangePlan): void {
+    const exchange = new Exchange(this.connection, plan, this.record, this);
+    this.#state = { kind: 'exchange', exchange };
+    exchange.start();
+  }
+
+  /**
+   * Dials for a CONNECT or raw TLS, then relays. Nothing more of the client is
+   * read before the dial is done (CVE-2025-64763), and 200 is sent only then.
+   * @param head what has been read of the client's bytes, for raw TLS
+   * @param opening looks at what the client sends first; null: nobody does
+   */
+  startTunnel(dial: (signal: AbortSignal) => Promise<Socket>, opening: Opening | null, head: Buffer | null = null): void {
+    const controller = new AbortController();
+    this.#state = { kind: 'dialling', controller };
+    this.connection.pause();
+    dial(controller.signal).then(
+      (upstream) => {
+        try {
+          if (this.ended) upstream.destroy();
+          else this.#relay(upstream, opening, head);
+        } catch (error) {
+          upstream.destroy();
+          this.connection.crash(error);
+        }
+      },
+      (error: unknown) => {
+        if (!this.ended) this.failed(error);
+      },
+    );
+  }
+
+  /** Answers with a fault, if that is still possible, and ends. */
+  refuse(fault: Fault): void {
+    if (this.ended) return;
+    const { connection, head, record } = this;
+    const { name } = this.#environment;
+    // Whatever answering brings about is not this request's any more.
+    this.#state = ENDED;
+    if (head === null) refuseTls(connection.socket, fault);
+    else {
+      record.status = fault.kind.status;
+      if (isLastAnswer(fault, head)) connection.closeAfter();
+      const { reason, fields, body } = composeRefusal(fault, record.requestId, name);
+      connection.answer(fault.kind.status, reason, fields, Buffer.from(body));
+    }
+    this.#end(fault, 'proxy');
+  }
+
+  /** Answers as the final recipient of the request (RFC 9110 §7.6.2), and ends. */
+  answer(status: number, reason: string, fields: RawFields, body: Buffer): void {
+    if (this.ended) return;
+    this.record.status = status;
+    this.#state = ENDED;
+    this.connection.answer(status, reason, fields, body);
+    this.#end(null, 'proxy');
+  }
+
+  /**
+   * The policy has changed: a tunnel, open or being dialled, that it no longer
+   * permits is closed. Exchanges end as they began: what they were is over in
+   * a moment, and half of it cannot be taken back.
+   * @param revoke why a permit, to this address if it is known yet, holds no longer; or null
+   * @returns whether it was closed
+   */
+  recheck(revoke: (permit: Permit, address: string | null) => Fault | null): boolean {
+    const { kind } = this.#state;
+    if (this.#permit === null || (kind !== 'tunnel' && kind !== 'dialling')) return false;
+    const fault = revoke(this.#permit, kind === 'tunnel' ? this.record.upstreamAddress : null);
+    if (fault !== null) this.cut(fault);
+    return fault !== null;
+  }
+
+  /** The proxy gives up on it: the drain deadline, or a permission that was taken away. */
+  cut(fault: Fault): void {
+    switch (this.#state.kind) {
+      case 'tunnel':
+        this.#state.tunnel.end(fault);
+        break;
+      case 'exchange':
+        this.#state.exchange.abort(fault);
+        break;
+      case 'dialling':
+        this.#state.controller.abort();
+        this.refuse(fault);
+        break;
+      case 'deciding':
+        this.refuse(fault);
+        break;
+      case 'ended':
+        break;
+    }
+  }
+
+  // --- RequestUnderWay
+
+  get stamp(): number {
+    return this.#state.kind === 'exchange' ? this.#state.exchange.stamp : 0;
+  }
+
+  get patience(): number {
+    return this.#state.kind === 'exchange' ? this.#state.exchange.patience : NO_CLOCK;
+  }
+
+  content(content: Buffer): void {
+    if (this.#state.kind === 'exchange') this.#state.exchange.content(content);
+  }
+
+  contentEnd(trailers: RawFields): void {
+    if (this.#state.kind !== 'exchange') return;
+    // Credentials for this proxy stop here, wherever they are (RFC 9110 §11.7.2).
+    this.#state.exchange.contentEnd(trailers.length === 0 ? trailers : forwardTrailers(trailers, nominatedBy(this.head?.fields ?? [])));
+  }
+
+  drained(): void {
+    if (this.#state.kind === 'exchange') this.#state.exchange.clientDrained();
+  }
+
+  stalled(): void {
+    if (this.#state.kind === 'exchange') this.#state.exchange.stalled();
+  }
+
+  /** Of a tunnel each direction ends on its own, also before it begins: with early data, for one. */
+  clientEnded(): boolean {
+    if (this.#state.kind === 'dialling' || this.head?.method === 'CONNECT') return true;
+    this.clientClosed();
+    return false;
+  }
+
+  clientClosed(): void {
+    switch (this.#state.kind) {
+      case 'exchange':
+        this.#state.exchange.clientClosed();
+        break;
+      case 'dialling':
+        this.#state.controller.abort();
+        this.#end(new Fault('client-closed', 'the client closed its connection while the upstream was dialled'), 'client');
+        break;
+      case 'deciding':
+        this.#end(new Fault('client-closed', 'the client closed its connection while its request was decided'), 'client');
+        break;
+      // A tunnel listens for itself.
+      case 'tunnel':
+      case 'ended':
+        break;
+    }
+  }
+
+  broke(fault: Fault): void {
+    this.connection.closeAfter();
+    this.cut(fault);
+  }
+
+  closeAfter(): void {
+    this.connection.closeAfter();
+  }
+
+  revoked(fault: Fault): void {
+    this.recheck(() => fault);
+  }
+
+  crashed(fault: Fault): void {
+    try {
+      this.connection.closeAfter();
+      this.cut(fault);
+    } finally {
+      // Whatever is left of it is not going to tell its end.
+      this.#end(fault, 'proxy');
+    }
+  }
+
+  // --- ExchangeOwner
+
+  onDone(): void {
+    this.#end(null, 'upstream');
+  }
+
+  onFault(fault: Fault, answerable: boolean): void {
+    const { record } = this;
+    // A dial that failed has been counted where it was made.
+    if (fault.kind.blame === 'upstream' && record.dialled) this.#environment.telemetry.upstreamFailed(record.destination, fault.code);
+    if (answerable && fault.code !== 'client-closed') {
+      this.refuse(fault);
+      return;
+    }
+    this.#end(fault, blamed(fault));
+    // Never a clean end for a broken transfer: the client must see it cut (docs/invariants.md).
+    this.connection.cut();
+  }
+
+  onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
+    const { record } = this;
+    record.status = head.status;
+    record.firstByteMs = performance.now() - record.startedAt;
+    const answer = headText('HTTP/1.1 101 Switching Protocols', fields, 'Connection: Upgrade\r\nUpgrade: websocket\r\n');
+    this.connection.socket.write(answer, 'latin1');
+    this.#carry(upstream, null, this.connection.detach());
+  }
+
+  onCrash(error: unknown): void {
+    this.connection.crash(error);
+  }
+
+  // --- TunnelOwner
+
+  lastWords(fault: Fault): string {
+    return refusalText(fault, this.record.requestId, this.#environment.name);
+  }
+
+  onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
+    const { form, destination } = this.record;
+    if (form !== '-') this.#environment.telemetry.tunnelClosed(form, destination);
+    this.#end(fault, closedBy);
+  }
+
+  #relay(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
+    const { connection, record } = this;
+    if (this.head !== null) {
+      connection.socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${record.requestId}\r\n\r\n`);
+      record.status = 200;
+    }
+    this.#carry(upstream, opening, head ?? connection.detach());
+  }
+
+  #carry(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
+    const { telemetry, idleClock } = this.#environment;
+    const { form, destination } = this.record;
+    this.record.became = 'tunnel';
+    if (form !== '-') telemetry.tunnelOpened(form, destination, this.record);
+    const tunnel = new Tunnel(this.connection.socket, upstream, this.record, idleClock, this, opening);
+    this.#state = { kind: 'tunnel', tunnel };
+    tunnel.start(head);
+  }
+
+  #end(fault: Fault | null, closedBy: ClosedBy): void {
+    if (this.#told) return;
+    this.#told = true;
+    this.#state = ENDED;
+    const { record, connection } = this;
+    const { requests, telemetry, denials, clientName } = this.#environment;
+    if (connection.request === this) connection.request = null;
+    if (fault !== null) {
+      record.code = fault.code;
+      record.detail = fault.advice;
+      // Refused before the policy was asked: the log still says whose request it was.
+      if (record.client === '-') record.client = clientName(record.clientAddress);
+    }
+    record.closedBy = closedBy;
+    record.durationMs = performance.now() - record.startedAt;
+    this.#permit?.release();
+    requests.delete(this);
+    telemetry.ended(record);
+    if (fault !== null || record.wouldDeny !== '') denials.note(record, fault, this.#permit);
+  }
+}
+
+function blamed({ code, kind }: Fault): ClosedBy {
+  if (code === 'client-closed') return 'client';
+  return kind.blame === 'upstream' ? 'upstream' : 'proxy';
+}
+
+/**
+ * Logs and counts a fault that no request belongs to.
+ * @param status that was sent; 0 for none
+ */
+export function endUnread({ telemetry, denials, clientName }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
+  record.client = clientName(record.clientAddress);
+  record.code = fault.code;
+  record.detail = fault.advice;
+  record.status = status;
+  record.closedBy = fault.code === 'client-closed' ? 'client' : 'proxy';
+  telemetry.ended(record);
+  denials.note(record, fault, null);
+}

@@ -1,0 +1,53 @@
+/**
+ * A failed write does not end reading. A partner may answer early (413, 401)
+ * and close with our bytes unread: the next write fails, while its answer is
+ * still to be read. Node destroys a socket on a failed write, and the answer
+ * with it; here the write waits until the other side's bytes have been read.
+ */
+import type { Duplex } from 'node:stream';
+
+/** What is on its way after a failed write is read for this long, ms: more than a round trip. */
+const PATIENCE = 1000;
+
+type Done = (error?: Error | null) => void;
+type Writev = NonNullable<Duplex['_writev']>;
+
+/**
+ * Call it once for a connected socket, plain or TLS. A write that fails is
+ * reported when the other side has ended or after a second in which it could
+ * be read, whichever comes first; until then 'drain' does not come either.
+ */
+export function readOnAfterFailedWrites(socket: Duplex): void {
+  const write = socket._write.bind(socket);
+  const writev = socket._writev?.bind(socket);
+  socket._write = (chunk: unknown, encoding: BufferEncoding, done: Done): void => {
+    write(chunk, encoding, (error) => {
+      settle(socket, error, done);
+    });
+  };
+  if (writev === undefined) return;
+  socket._writev = (chunks: Parameters<Writev>[0], done: Done): void => {
+    writev(chunks, (error) => {
+      settle(socket, error, done);
+    });
+  };
+}
+
+function settle(socket: Duplex, error: Error | null | undefined, done: Done): void {
+  if (error === null || error === undefined || socket.destroyed || socket.readableEnded) {
+    done(error);
+    return;
+  }
+  const report = (): void => {
+    clearTimeout(timer);
+    socket.off('end', report).off('close', report);
+    done(error);
+  };
+  const onLate = (): void => {
+    // Whoever reads from it waits for somebody else; what is here is not lost meanwhile.
+    if (socket.isPaused()) timer = setTimeout(onLate, PATIENCE);
+    else report();
+  };
+  let timer = setTimeout(onLate, PATIENCE);
+  socket.once('end', report).once('close', report);
+}

@@ -1,0 +1,103 @@
+/**
+ * What of a request is still at hand, so that it can be sent a second time on
+ * another connection, and how often that may happen.
+ */
+import type { RawFields } from '../http1/fields.ts';
+
+/** Of one request, bytes. */
+const MOST = 65_536;
+/** Of all requests together, bytes. */
+const MOST_IN_ALL = 16 * 1024 * 1024;
+/** Of the exchanges under way so many may be repetitions, and a few in any case: a partner in trouble is not asked twice as much. */
+const SHARE = 0.2;
+const FEW = 3;
+
+const NO_FIELDS: RawFields = [];
+const NOTHING: readonly Buffer[] = [];
+
+/** Shared by all exchanges. */
+export class ReplayBudget {
+  bytes = 0;
+  repeated = 0;
+  readonly #running: () => number;
+
+  /** @param running exchanges under way */
+  constructor(running: () => number) {
+    this.#running = running;
+  }
+
+  get allowsRetry(): boolean {
+    return this.repeated < Math.max(FEW, this.#running() * SHARE);
+  }
+}
+
+export class RequestReplay {
+  readonly #budget: ReplayBudget;
+  #held: Buffer[] | null = null;
+  #bytes = 0;
+  #trailers = NO_FIELDS;
+  /** All of it so far is at hand, and it may be repeated at all. */
+  #repeatable: boolean;
+  #retried = false;
+  #counted = false;
+
+  constructor(budget: ReplayBudget, idempotent: boolean) {
+    this.#budget = budget;
+    this.#repeatable = idempotent;
+  }
+
+  /** The content to send when a connection is there, or again. */
+  get held(): readonly Buffer[] {
+    return this.#held ?? NOTHING;
+  }
+
+  get trailers(): RawFields {
+    return this.#trailers;
+  }
+
+  /** It may be sent once more, as it was. */
+  get mayRepeat(): boolean {
+    return this.#repeatable && !this.#retried && this.#budget.allowsRetry;
+  }
+
+  /** Some content has come. What came before there is a connection is always kept: it has not been sent yet. */
+  keep(content: Buffer, sent: boolean): void {
+    if (sent && !this.#repeatable) return;
+    if (sent && (this.#bytes + content.length > MOST || this.#budget.bytes + content.length > MOST_IN_ALL)) {
+      this.#repeatable = false;
+      this.release();
+      return;
+    }
+    (this.#held ??= []).push(content);
+    this.#bytes += content.length;
+    this.#budget.bytes += content.length;
+  }
+
+  complete(trailers: RawFields): void {
+    this.#trailers = trailers;
+  }
+
+  /** It has been given to a connection: what cannot be repeated need not be kept. */
+  noteSent(): void {
+    if (!this.#repeatable) this.release();
+  }
+
+  noteRetry(): void {
+    this.#retried = true;
+    this.#counted = true;
+    this.#budget.repeated += 1;
+  }
+
+  /** Nothing of it is needed any more: an answer has begun, or the exchange is over. */
+  release(): void {
+    this.#budget.bytes -= this.#bytes;
+    this.#bytes = 0;
+    this.#held = null;
+  }
+
+  endRetry(): void {
+    if (!this.#counted) return;
+    this.#counted = false;
+    this.#budget.repeated -= 1;
+  }
+}

@@ -1,0 +1,345 @@
+/**
+ * HTTP/1.1 towards an upstream on one dialled socket: writes one request at a
+ * time and reads what answers it. It judges by RFC 9112 §9.3 alone whether the
+ * connection can carry another exchange.
+ *
+ * Longer than 300 lines: writing, reading and whether it can be used again are
+ * one state.
+ */
+import type { Socket } from 'node:net';
+import type { Dialled } from '../dial/dial.ts';
+import { Fault } from '../errors.ts';
+import { BodyReader, type Framing } from '../http1/body-reader.ts';
+import type { RawFields } from '../http1/fields.ts';
+import { HeadReader } from '../http1/head-reader.ts';
+import { MessageError } from '../http1/message-error.ts';
+import { MessageWriter } from '../http1/message-writer.ts';
+import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
+import { keepAlive } from './keep-alive.ts';
+import { readOnAfterFailedWrites } from './failed-writes.ts';
+
+export interface ConnectionOptions {
+  /** An idle connection is kept this long, ms. */
+  readonly keepAlive: number;
+  /** No exchange begins on a connection that is older, ms. */
+  readonly age: number;
+  /** Response header section, bytes; and of a trailer section. */
+  readonly headerBytes: number;
+  /** Fields of each. */
+  readonly headerFields: number;
+}
+
+/** Whoever has sent a request on the connection. What these throw ends the exchange (`onCrash`), never the process. */
+export interface ResponseHandler {
+  /** 1xx but 101. */
+  onInformational(head: ResponseHead): void;
+  onHead(head: ResponseHead): void;
+  onContent(content: Buffer): void;
+  /** The response is complete. The connection may be released, and used again if it is `reusable`. */
+  onEnd(trailers: RawFields): void;
+  /** 101: nothing more is read here; `detach` gives the socket. */
+  onSwitch(head: ResponseHead): void;
+  /** The upstream takes content again. */
+  onDrain(): void;
+  /** No answer, or no end of it, will come. The connection is closed. */
+  onBroken(fault: Fault): void;
+  onCrash(error: unknown): void;
+}
+
+/** After a name's addresses have moved, connections of before are not used for ever; nor do all of them end at once. */
+const AGE_SPREAD = 1 / 10;
+/** A hint of the upstream is for when it closes: we stop a little earlier, ms. */
+const HINT_MARGIN = 500;
+
+const kConnection = Symbol('upstream connection');
+type Connected = Socket & { [kConnection]?: UpstreamConnection | undefined };
+
+// One function each for all connections: nothing is bound or closed over per connection.
+function onData(this: Connected, chunk: Buffer): void {
+  this[kConnection]?.received(chunk);
+}
+function onEnd(this: Connected): void {
+  this[kConnection]?.ended();
+}
+function onError(this: Connected, error: Error): void {
+  this[kConnection]?.failed(error);
+}
+function onClose(this: Connected): void {
+  this[kConnection]?.closed();
+}
+function onDrain(this: Connected): void {
+  this[kConnection]?.drained();
+}
+
+export class UpstreamConnection {
+  readonly dialled: Dialled;
+  /** Exchanges carried before the present one. */
+  uses = 0;
+  /** How long it may lie idle, ms: as configured, or less where the upstream says that it closes sooner (Keep-Alive: timeout). */
+  keepFor: number;
+  /** When the present exchange got it, or the last one gave it back; monotonic ms. */
+  activeSince = performance.now();
+  /** A connection-based authentication took place on it: it is one client connection's (RFC 4559 §6). */
+  pinned = false;
+  /** It closed while it was idle. */
+  onIdleClose: (() => void) | null = null;
+  readonly #options: ConnectionOptions;
+  readonly #socket: Connected;
+  readonly #heads: HeadReader;
+  readonly #body: BodyReader;
+  readonly #writer: MessageWriter;
+  readonly #oldAt: number;
+  readonly #onContent: (content: Buffer) => void;
+  #handler: ResponseHandler | null = null;
+  #method = '';
+  /** Of the final response, once it has come. */
+  #head: ResponseHead | null = null;
+  #requestDone = true;
+  #reusable = true;
+  #error: Error | null = null;
+  /** Bytes of this exchange have been written: the upstream may have seen them. */
+  #written = false;
+
+  /** Owns the dialled socket from here on, until `detach`. */
+  constructor(dialled: Dialled, options: ConnectionOptions) {
+    this.dialled = dialled;
+    this.#options = options;
+    this.keepFor = options.keepAlive;
+    this.#oldAt = performance.now() + options.age * (1 - Math.random() * AGE_SPREAD);
+    const socket: Connected = dialled.socket;
+    this.#socket = socket;
+    this.#heads = new HeadReader({ limit: options.headerBytes, lenient: true, startLine: true });
+    this.#body = new BodyReader({ trailerBytes: options.headerBytes, trailerFields: options.headerFields, lenient: true });
+    this.#writer = new MessageWriter(socket);
+    this.#onContent = (content) => this.#handler?.onContent(content);
+    socket[kConnection] = this;
+    keepAlive(socket);
+    readOnAfterFailedWrites(socket);
+    socket.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose).on('drain', onDrain);
+  }
+
+  /** The name may have moved to other addresses since it was dialled. */
+  get isOld(): boolean {
+    return performance.now() >= this.#oldAt;
+  }
+
+  /** The other end of our TCP connection, for `Proxy-Status`. */
+  get nextHop(): string {
+    const { address, port } = this.dialled.peer;
+    return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+  }
+
+  get open(): boolean {
+    return !this.#socket.destroyed;
+  }
+
+  /** The exchange is over on both sides, and nothing stands against another one (RFC 9112 §9.3). */
+  get reusable(): boolean {
+    return this.#reusable && this.#handler === null && this.open;
+  }
+
+  /** Nothing of the present request has been given to the system. */
+  get untouched(): boolean {
+    return !this.#written;
+  }
+
+  /**
+   * Sends the header section of a request. Content follows by `write`, if there is any, then `finish`.
+   * @param head as `MessageWriter.begin` takes it
+   */
+  begin(handler: ResponseHandler, method: string, head: string, framing: Framing): void {
+    this.#handler = handler;
+    this.#method = method;
+    this.#head = null;
+    this.#requestDone = false;
+    this.#written = true;
+    this.#writer.begin(head, framing.kind === 'chunked');
+  }
+
+  /** @returns false: the upstream does not take it as fast; `onDrain` follows */
+  write(content: Buffer): boolean {
+    return this.#writer.write(content);
+  }
+
+  /** The request is complete. */
+  finish(trailers: RawFields): void {
+    this.#requestDone = true;
+    this.#writer.end(trailers);
+  }
+
+  /** Stops reading, while whoever is to have the response does not keep up. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** The connection carries something else from now on: the socket is the caller's, with what has been read beyond the header section put back. */
+  detach(): Socket {
+    const socket = this.#socket;
+    socket[kConnection] = undefined;
+    socket.pause();
+    socket.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose).off('drain', onDrain);
+    this.#handler = null;
+    this.#reusable = false;
+    return socket;
+  }
+
+  /** Whoever sent the request has no more interest: what is still to come must not be taken for another's. */
+  abandon(): void {
+    this.#handler = null;
+    this.#reusable = false;
+    this.#socket.destroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  // --- from the socket
+
+  received(chunk: Buffer): void {
+    const handler = this.#handler;
+    try {
+      this.#read(chunk);
+    } catch (error) {
+      if (error instanceof MessageError) this.#break(new Fault('upstream-malformed', error.message, { cause: error, facts: error.status === null ? {} : { receivedStatus: error.status } }));
+      else this.#crash(handler, error);
+    }
+  }
+
+  ended(): void {
+    const handler = this.#handler;
+    try {
+      if (handler === null || this.#head === null || !this.#body.end()) this.#break(this.#cut(this.#error));
+      // A reset is no end, also where the end of the connection marks the end of the content.
+      else this.#complete();
+    } catch (error) {
+      this.#crash(handler, error);
+    }
+  }
+
+  failed(error: Error): void {
+    this.#error ??= error;
+  }
+
+  closed(): void {
+    if (this.#handler !== null) this.#break(this.#cut(this.#error));
+    else this.onIdleClose?.();
+  }
+
+  drained(): void {
+    const handler = this.#handler;
+    try {
+      handler?.onDrain();
+    } catch (error) {
+      this.#crash(handler, error);
+    }
+  }
+
+  #read(chunk: Buffer): void {
+    let at = 0;
+    while (at < chunk.length) {
+      const handler = this.#handler;
+      if (handler === null) {
+        // Out of turn: what it is cannot be known, so nothing after it can be trusted.
+        this.#reusable = false;
+        this.#socket.destroy();
+        return;
+      }
+      if (this.#head === null) {
+        const section = this.#heads.read(chunk, at);
+        if (section === null) {
+          // Another protocol would leave both sides waiting.
+          refuseOtherProtocol(this.#heads.bytes);
+          return;
+        }
+        at = section.next;
+        if (this.#readHead(handler, section.text) === 'switched') {
+          if (at < chunk.length) this.dialled.socket.unshift(chunk.subarray(at));
+          return;
+        }
+      } else at = this.#body.read(chunk, at, this.#onContent);
+      if (this.#head !== null && this.#body.done && this.#handler !== null) {
+        if (at < chunk.length) this.#reusable = false;
+        this.#complete();
+        return;
+      }
+    }
+  }
+
+  #readHead(handler: ResponseHandler, text: string): 'switched' | 'read' {
+    const head = readResponseHead(text, this.#method, this.#options.headerFields);
+    if (head.status === 101) {
+      // Before it is told: whoever takes the socket puts its own listeners there.
+      this.#socket.pause();
+      handler.onSwitch(head);
+      return 'switched';
+    }
+    if (head.status < 200) {
+      handler.onInformational(head);
+      return 'read';
+    }
+    this.#head = head;
+    this.#body.begin(head.framing);
+    if (head.idleTimeout !== null) this.keepFor = Math.min(this.#options.keepAlive, Math.max(0, head.idleTimeout - HINT_MARGIN));
+    if (!head.keepAlive || this.keepFor === 0) this.#reusable = false;
+    handler.onHead(head);
+    return 'read';
+  }
+
+  #complete(): void {
+    const handler = this.#handler;
+    if (handler === null) return;
+    // What is left of the request would be taken for the next one's beginning.
+    if (!this.#requestDone) this.#reusable = false;
+    this.#handler = null;
+    this.#written = false;
+    // Whoever did not keep up has all of it now: idle, it must be read to notice its close, and in use again for the answer.
+    this.#socket.resume();
+    if (this.#error !== null) handler.onBroken(this.#cut(this.#error));
+    else handler.onEnd(this.#body.trailers);
+  }
+
+  #break(fault: Fault): void {
+    const handler = this.#handler;
+    this.#handler = null;
+    this.#reusable = false;
+    this.#socket.destroy();
+    fault.with({ nextHop: this.nextHop });
+    try {
+      handler?.onBroken(fault);
+    } catch (error) {
+      handler?.onCrash(error);
+    }
+  }
+
+  /** @param handler of the exchange in which it was thrown; it may be over by now, for this connection */
+  #crash(handler: ResponseHandler | null, error: unknown): void {
+    this.#handler = null;
+    this.#reusable = false;
+    this.#socket.destroy();
+    if (handler === null) throw error;
+    handler.onCrash(error);
+  }
+
+  #cut(error: Error | null): Fault {
+    // With TLS 1.3 the upstream judges our certificate after its own handshake is done, so its alert arrives here.
+    if (error !== null && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) {
+      return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, {
+        cause: error,
+        remedy: "if it asks for a client certificate, set the destination's tls.certFile and tls.keyFile",
+      });
+    }
+    return new Fault('upstream-cut', `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`, error === null ? {} : { cause: error });
+  }
+}
+
+const BEGINNING = Buffer.from('HTTP/1.');
+
+function refuseOtherProtocol(bytes: Buffer): void {
+  const length = Math.min(bytes.length, BEGINNING.length);
+  if (!bytes.subarray(0, length).equals(BEGINNING.subarray(0, length))) throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
+}

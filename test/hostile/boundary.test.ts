@@ -1,0 +1,163 @@
+/** The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has. */
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import t, { type Test } from 'tap';
+import { ClientConnection } from '../../src/listeners/client-connection.ts';
+import { RequestContext } from '../../src/listeners/request-context.ts';
+import { Exchange } from '../../src/relay/exchange.ts';
+import { Tunnel } from '../../src/relay/tunnel.ts';
+import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
+import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
+import { openWire, type Wire } from '../support/wire.ts';
+
+/** Where code runs for a client, by the object that it runs on. */
+const PHASES: readonly [owner: { readonly prototype: object }, method: string][] = [
+  ...['startExchange', 'startTunnel', 'onDone', 'onUpgrade', 'content', 'contentEnd', 'drained', 'clientClosed', 'refuse'].map((method): [typeof RequestContext, string] => [RequestContext, method]),
+  ...['start', 'onConnection', 'content', 'contentEnd', 'onHead', 'onContent', 'onEnd', 'onInformational', 'onSwitch', 'clientDrained', 'onDrain'].map((method): [typeof Exchange, string] => [Exchange, method]),
+  ...['start', 'fromClient', 'fromUpstream', 'ended'].map((method): [typeof Tunnel, string] => [Tunnel, method]),
+  ...['respond', 'write', 'complete', 'answer', 'inform', 'detach'].map((method): [typeof ClientConnection, string] => [ClientConnection, method]),
+];
+
+/** Makes the next call of a method throw. @returns puts it back, and says whether it was called */
+function plant({ prototype }: { readonly prototype: object }, method: string): () => boolean {
+  const methods = prototype as Record<string, (...given: unknown[]) => unknown>;
+  const original = methods[method];
+  if (original === undefined) throw new Error(`there is no method ${method}`);
+  let called = false;
+  methods[method] = function (...given) {
+    if (called) return original.apply(this, given);
+    called = true;
+    throw new Error(`planted in ${method}`);
+  };
+  return () => {
+    methods[method] = original;
+    return called;
+  };
+}
+
+const REQUESTS: readonly ((lab: Lab) => string)[] = [
+  (lab) => `CONNECT ${httpAuthority(lab)} HTTP/1.1\r\nHost: x\r\n\r\nGET /in HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+  (lab) => `POST http://${httpAuthority(lab)}/up HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello`,
+  () => 'GET /eco/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+  (lab) => `GET /x HTTP/1.1\r\nHost: ${httpAuthority(lab)}\r\nConnection: close\r\n\r\n`,
+  (lab) => `GET http://${httpAuthority(lab)}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
+  () => 'GET http://evil.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+];
+
+t.test('what our own code throws ends one connection, in every form and phase', async (t) => {
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      if (req.url === '/alive') {
+        res.end('alive');
+        return;
+      }
+      res.writeEarlyHints({ link: '</x>; rel=preload' });
+      req.resume().on('end', () => res.end('x'.repeat(100_000)));
+    },
+  });
+  for (const server of [lab.upstream.http, lab.upstream.https]) {
+    server.on('upgrade', (_req, socket) => {
+      socket.on('error', () => {});
+      socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframes');
+    });
+  }
+  // Others that are in the middle of something all the while.
+  const others = await Promise.all(Array.from({ length: 20 }, () => openTunnelOf(t, lab)));
+  for (const [owner, method] of PHASES) {
+    let planted = 0;
+    for (const request of REQUESTS) {
+      const pull = plant(owner, method);
+      try {
+        const wire = await openWire(t, lab.port);
+        wire.send(request(lab));
+        await wire.ended;
+      } finally {
+        if (pull()) planted += 1;
+      }
+    }
+    t.comment(`${method}: ${planted}`);
+    await stillServes(t, lab);
+  }
+  for (const other of others) t.ok(other.socket.writable, 'another connection goes on');
+  const surprises = accessLines(lab).filter((line) => line.code === 'internal');
+  t.ok(surprises.length > 20, `${surprises.length} were planted, and each is logged and counted`);
+  const { samples } = await lab.scrape();
+  t.ok([...samples].some(([name, value]) => name.startsWith('eco_egress_requests_total') && name.includes('code="internal"') && value > 0));
+});
+
+async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {
+  const wire = await openWire(t, lab.port);
+  wire.send(`CONNECT ${httpAuthority(lab)} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await wire.until('\r\n\r\n');
+  return wire;
+}
+
+t.test("a connection that was authenticated is one client connection's", async (t) => {
+  // NTLM as a server sees it: three messages on one connection, and then that connection is the user's.
+  const users = new WeakMap<object, number>();
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      const step = users.get(req.socket) ?? 0;
+      const { authorization } = req.headers;
+      if (step === 2) res.end('the page of A');
+      else if (authorization?.startsWith('NTLM ') === true) {
+        users.set(req.socket, step + 1);
+        if (step === 1) res.end('the page of A');
+        else res.writeHead(401, { 'WWW-Authenticate': 'NTLM TlRMTVNTUAAC' }).end();
+      } else res.writeHead(401, { 'WWW-Authenticate': 'NTLM' }).end('who are you?');
+    },
+  });
+  for (const [form, begin] of [
+    ['forward', `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`],
+    ['gateway', 'GET /eco/ HTTP/1.1\r\nHost: x\r\n'],
+  ] as const) {
+    const a = await openWire(t, lab.port);
+    a.send(`${begin}\r\n`);
+    await a.until('who are you?');
+    a.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+    await a.until('TlRMTVNTUAAC');
+    a.send(`${begin}Authorization: NTLM TlRMTVNTUAAD\r\n\r\n`);
+    await a.until('the page of A');
+    a.send(`${begin}\r\n`);
+    await a.until(/the page of A[^]*the page of A/);
+    const b = await openWire(t, lab.port);
+    b.send(`${begin}Connection: close\r\n\r\n`);
+    t.match((await b.ended).heard, /^HTTP\/1\.1 401 [^]*who are you\?/, `${form}: while A is connected`);
+    a.socket.destroy();
+    await lab.logged(() => true);
+    const c = await openWire(t, lab.port);
+    c.send(`${begin}Connection: close\r\n\r\n`);
+    t.match((await c.ended).heard, /^HTTP\/1\.1 401 [^]*who are you\?/, `${form}: after A has gone`);
+  }
+});
+
+t.test('one client that holds what it can leaves connections for others', async (t) => {
+  const port = await listen(
+    t,
+    createServer((req, res) => {
+      if (req.url === '/quick') res.end('quick');
+    }),
+  );
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `http://${ECO}:${port}` } });
+      Object.assign(draft.limits, { upstreamConnections: 8 });
+    },
+  });
+  // Bodies that do not come, requests that ask for leave first, and answers that do not come.
+  const greedy = [
+    'POST /eco/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n',
+    'POST /eco/slow HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n',
+    'GET /eco/slow HTTP/1.1\r\nHost: x\r\n\r\n',
+  ];
+  for (let i = 0; i < 24; i += 1) (await openWire(t, lab.port)).send(greedy[i % 3] ?? '');
+  for (let i = 0; i < 10; i += 1) {
+    const other = connect({ port: lab.port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+    t.teardown(() => other.destroy());
+    other.write('GET /eco/quick HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    let heard = '';
+    for await (const chunk of other) heard += String(chunk);
+    t.match(heard, /^HTTP\/1\.1 200 [^]*quick$/, 'another client is served');
+  }
+});

@@ -1,0 +1,163 @@
+/** What is written: the bytes, how few system calls carry them, and that both ends agree where the content ends. */
+import { once } from 'node:events';
+import { Duplex, PassThrough } from 'node:stream';
+import t from 'tap';
+import { headText, MessageWriter } from '../../src/http1/message-writer.ts';
+
+/** Takes what is written, and notes what comes in one go. */
+class Wire extends Duplex {
+  /** Each of what the system would be given at once. */
+  readonly sent: string[] = [];
+  #held: (() => void) | null = null;
+  readonly slow: boolean;
+
+  constructor(slow = false) {
+    super({ highWaterMark: 16_384, decodeStrings: true });
+    this.slow = slow;
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#take([chunk], done);
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
+    this.#take(chunks.map(({ chunk }) => chunk), done);
+  }
+
+  /** The other side reads. */
+  proceed(): void {
+    const held = this.#held;
+    this.#held = null;
+    held?.();
+  }
+
+  #take(chunks: readonly Buffer[], done: () => void): void {
+    this.sent.push(Buffer.concat(chunks).toString('latin1'));
+    if (this.slow) this.#held = done;
+    else done();
+  }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
+const HEAD = 'HTTP/1.1 200 OK\r\nA: 1\r\n\r\n';
+const large = (character: string, length = 4097): string => character.repeat(length);
+
+t.test('the bytes, in one go for each turn', async (t) => {
+  const rows: readonly (readonly [what: string, chunked: boolean, content: readonly string[], trailers: readonly string[], expected: string])[] = [
+    ['no content', false, [], [], HEAD],
+    ['a little', false, ['abc'], [], `${HEAD}abc`],
+    ['more', false, ['abc', 'def'], [], `${HEAD}abcdef`],
+    ['much', false, [large('x')], [], `${HEAD}${large('x')}`],
+    ['trailers without chunks', false, ['abc'], ['A', '1'], `${HEAD}abc`],
+    ['chunked, no content', true, [], [], `${HEAD}0\r\n\r\n`],
+    ['chunked', true, ['abc'], [], `${HEAD}3\r\nabc\r\n0\r\n\r\n`],
+    ['chunks', true, ['abc', 'd'.repeat(16)], [], `${HEAD}3\r\nabc\r\n10\r\n${'d'.repeat(16)}\r\n0\r\n\r\n`],
+    ['chunked, as much as is copied', true, [large('x', 4096)], [], `${HEAD}1000\r\n${large('x', 4096)}\r\n0\r\n\r\n`],
+    ['chunked, one byte more', true, [large('x')], [], `${HEAD}1001\r\n${large('x')}\r\n0\r\n\r\n`],
+    ['trailers', true, ['a'], ['X-Sum', '1', 'Y', '\xe9'], `${HEAD}1\r\na\r\n0\r\nX-Sum: 1\r\nY: \xe9\r\n\r\n`],
+    // A chunk of no bytes is the last one (RFC 9112 §7.1): whatever follows would be another message.
+    ['chunked, content of no bytes', true, ['', 'abc', ''], [], `${HEAD}3\r\nabc\r\n0\r\n\r\n`],
+    ['content of no bytes', false, ['', 'abc'], [], `${HEAD}abc`],
+    ['bytes beyond ASCII', true, ['\xe9\xff'], [], `${HEAD}2\r\n\xe9\xff\r\n0\r\n\r\n`],
+  ];
+  for (const [what, chunked, content, trailers, expected] of rows) {
+    const wire = new Wire();
+    const writer = new MessageWriter(wire);
+    writer.begin(HEAD, chunked);
+    for (const part of content) writer.write(Buffer.from(part, 'latin1'));
+    writer.end(trailers);
+    await turn();
+    t.equal(wire.sent.join(''), expected, what);
+    if (chunked || content.length < 2) t.equal(wire.sent.length, 1, `${what}: in one go`);
+  }
+});
+
+t.test('a header section waits for its content until the end of the turn, and no longer', async (t) => {
+  for (const chunked of [false, true]) {
+    const wire = new Wire();
+    const writer = new MessageWriter(wire);
+    writer.begin(HEAD, chunked);
+    t.equal(wire.sent.length, 0);
+    await turn();
+    t.strictSame(wire.sent, [HEAD]);
+    writer.write(Buffer.from('abc'));
+    await turn();
+    t.equal(wire.sent.join(''), `${HEAD}${chunked ? '3\r\nabc\r\n' : 'abc'}`);
+    writer.end([]);
+    await turn();
+    t.equal(wire.sent.join(''), `${HEAD}${chunked ? '3\r\nabc\r\n0\r\n\r\n' : 'abc'}`);
+    t.equal(wire.writableCorked, 0, 'nothing stays corked');
+  }
+});
+
+t.test('messages follow one another', async (t) => {
+  const wire = new Wire();
+  const writer = new MessageWriter(wire);
+  for (let i = 0; i < 3; i += 1) {
+    writer.begin(HEAD, i % 2 === 0);
+    writer.write(Buffer.from('abc'));
+    writer.end([]);
+  }
+  await turn();
+  t.equal(wire.sent.join(''), `${HEAD}3\r\nabc\r\n0\r\n\r\n${HEAD}abc${HEAD}3\r\nabc\r\n0\r\n\r\n`);
+});
+
+t.test('flushed, what waits leaves now', async (t) => {
+  const wire = new Wire();
+  const writer = new MessageWriter(wire);
+  writer.begin(HEAD, true);
+  writer.flush();
+  t.strictSame(wire.sent, [HEAD]);
+  writer.write(Buffer.from('abc'));
+  t.equal(wire.sent.length, 1);
+  writer.flush();
+  t.equal(wire.sent.join(''), `${HEAD}3\r\nabc\r\n`);
+  writer.flush();
+  await turn();
+  t.equal(wire.sent.length, 2, 'once');
+});
+
+t.test('says when enough is waiting, and drain follows', async (t) => {
+  for (const chunked of [false, true]) {
+    const wire = new Wire(true);
+    const writer = new MessageWriter(wire);
+    writer.begin(HEAD, chunked);
+    let writes = 0;
+    while (writer.write(Buffer.alloc(4000, 'x'))) {
+      writes += 1;
+      if (writes > 100) break;
+      await turn();
+    }
+    t.ok(writes < 10, `${writes} writes until it was said`);
+    const drained = once(wire, 'drain');
+    for (let i = 0; i < 20; i += 1) {
+      wire.proceed();
+      await turn();
+    }
+    await drained;
+    t.equal(wire.writableNeedDrain, false);
+  }
+});
+
+t.test('on a connection that is gone, nothing is thrown and nothing is heard', async (t) => {
+  const wire = new PassThrough();
+  wire.on('error', (error) => {
+    t.fail(error.message);
+  });
+  const writer = new MessageWriter(wire);
+  writer.begin(HEAD, true);
+  wire.destroy();
+  writer.write(Buffer.from('abc'));
+  writer.write(Buffer.alloc(5000));
+  writer.end([]);
+  await turn();
+  t.ok(wire.destroyed);
+});
+
+t.test('a header section', async (t) => {
+  t.equal(headText('HTTP/1.1 200 OK', []), 'HTTP/1.1 200 OK\r\n\r\n');
+  t.equal(headText('GET / HTTP/1.1', ['Host', 'a', 'x', '']), 'GET / HTTP/1.1\r\nHost: a\r\nx: \r\n\r\n');
+  t.equal(headText('HTTP/1.1 200 OK', ['A', '1'], 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\n');
+});
