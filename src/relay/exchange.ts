@@ -283,6 +283,7 @@ export class Exchange implements ResponseHandler, Waiter {
 
   onBroken(fault: Fault): void {
     if (this.#state === 'ended') return;
+    if (this.#isStale(fault)) this.#plan.pool.noteStale();
     if (this.#mayRetry(fault)) {
       this.#replay.noteRetry();
         this.#releaseConnection();
@@ -326,14 +327,14 @@ export class Exchange implements ResponseHandler, Waiter {
     if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
   }
 
-  /**
-   * Only a reused connection can have died of old age (RFC 9112 §9.3.1), only
-   * a request that is still at hand can be sent again as it was, and only
-   * before any answer.
-   */
+  /** Only a reused connection can have died of old age (RFC 9112 §9.3.1), and only before any answer. */
+  #isStale(fault: Fault): boolean {
+    return this.#connection !== null && this.#connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0;
+  }
+
+  /** What is still at hand, and may be repeated, is sent again as it was. */
   #mayRetry(fault: Fault): boolean {
-    const connection = this.#connection;
-    return connection !== null && connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0 && !connection.pinned && this.#replay.mayRepeat;
+    return this.#isStale(fault) && this.#connection?.pinned === false && this.#replay.mayRepeat;
   }
 
   #pin(): void {

@@ -33,6 +33,8 @@ export interface PoolOptions extends ConnectionOptions {
 const EAGER = 16;
 /** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
+/** So long, ms, after a connection turned out to have closed without a word, every other one is given time to show the same. */
+const WARY_MS = 10_000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
 
@@ -63,6 +65,8 @@ export class UpstreamPool {
   #sweeper: NodeJS.Timeout | null = null;
   /** No dial before this, monotonic ms. */
   #pausedUntil = 0;
+  /** Until then no connection is used again before a close that came with its last answer has been read, monotonic ms. */
+  #waryUntil = 0;
   #retired = false;
   #closed = false;
 
@@ -94,7 +98,7 @@ export class UpstreamPool {
   /** An idle connection, now active; null when there is none for this one. */
   take({ client, careful }: Pick<Waiter, 'client' | 'careful'>): UpstreamConnection | null {
     if (!this.#share.admits(client)) return null;
-    const resting = this.#popIdle(careful);
+    const resting = this.#popIdle(careful || this.#isWary());
     if (resting === null) return null;
     this.#options.onChange(1, -1);
     this.#activate(resting.connection, client);
@@ -152,6 +156,11 @@ export class UpstreamPool {
     this.#growForWaiting();
   }
 
+  /** A connection that was used again had been closed without a word. */
+  noteStale(): void {
+    this.#waryUntil = performance.now() + WARY_MS;
+  }
+
   /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
   detach(connection: UpstreamConnection): void {
     const client = this.#active.get(connection);
@@ -185,6 +194,10 @@ export class UpstreamPool {
 
   #hasRoom(): boolean {
     return this.#size < this.#options.size;
+  }
+
+  #isWary(): boolean {
+    return this.#waryUntil > 0 && performance.now() < this.#waryUntil;
   }
 
   #isPaused(): boolean {
@@ -254,7 +267,7 @@ export class UpstreamPool {
   /** Gives idle connections to who waits for one. */
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
-      const resting = this.#popIdle(true) ?? this.#popIdle(false);
+      const resting = this.#popIdle(true) ?? (this.#isWary() ? null : this.#popIdle(false));
       if (resting === null) return;
       const { connection } = resting;
       const offer: Offer = connection.uses === 0 ? 'fresh' : this.#hasSettled(resting) ? 'settled' : 'used';

@@ -9,8 +9,8 @@ const MOST = 65_536;
 /** Of all requests together, bytes. */
 const MOST_IN_ALL = 16 * 1024 * 1024;
 /** Of the exchanges under way so many may be repetitions, and a few in any case: a partner in trouble is not asked twice as much. */
-const SHARE = 0.2;
-const FEW = 3;
+const SHARE = 0.5;
+const FEW = 10;
 
 const NO_FIELDS: RawFields = [];
 const NOTHING: readonly Buffer[] = [];
