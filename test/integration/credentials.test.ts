@@ -100,10 +100,14 @@ t.test('content that comes with the request is whole, though the password is ver
     configure: ({ clients }) => {
       clients['pods'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'dynatrace', hash }] };
     },
-    onRequest: async (req, res) => {
+    onRequest: (req, res) => {
       let content = '';
-      for await (const chunk of req) content += String(chunk);
-      res.end(`got ${content}`);
+      req.on('data', (chunk) => {
+        content += String(chunk);
+      });
+      req.on('end', () => {
+        res.end(`got ${content}`);
+      });
     },
   });
   // Each with other content, so that each asks for itself; the first of a connection is verified, the second is cached.
