@@ -36,10 +36,14 @@ const TRACE = [
   'X-DynaTrace-Test: ',
 ];
 
+/** The gateway is asked by plain HTTP, below a prefix. */
+const COOKIE = 'Set-Cookie: a=1; Path=/; Secure';
+const COOKIE_BEHIND_PREFIX = 'Set-Cookie: a=1; Path=/eco';
+
 t.test('order, case, repetition and odd bytes survive both ways', async (t) => {
   const back = [
     'zZ-Odd: 1',
-    'Set-Cookie: a=1; Path=/; Secure',
+    COOKIE,
     'X-Dup: one',
     'set-cookie: b="2, 3"; Expires=Wed, 21 Oct 2015 07:28:00 GMT',
     'X-DUP: two',
@@ -76,7 +80,7 @@ t.test('order, case, repetition and odd bytes survive both ways', async (t) => {
     ...TRACE,
   ];
   for (const form of TERMINATED) {
-    t.same(await exchangeLines(t, lab, form, there, 'abc'), [...back, 'Via: 1.1 eco-egress'], `${form}: response`);
+    t.same(await exchangeLines(t, lab, form, there, 'abc'), [...(form === 'gateway' ? back.map((line) => (line === COOKIE ? COOKIE_BEHIND_PREFIX : line)) : back), 'Via: 1.1 eco-egress'], `${form}: response`);
     const { rawHeaders } = lab.upstream.requests.at(-1) ?? { rawHeaders: [] };
     const port = form === 'gateway' ? lab.upstream.httpsPort : lab.upstream.httpPort;
     t.same(linesOf(rawHeaders), [`Host: ${ECO}:${port}`, ...there, 'Via: 1.1 eco-egress'], `${form}: request`);

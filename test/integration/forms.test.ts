@@ -148,10 +148,10 @@ t.test('redirects of the partner stay inside the gateway, and are left alone els
     [`${own}#c`, '/eco/#c'],
     ['/next', '/eco/next'],
     ['next', 'next'],
-    ['../next', '../next'],
+    ['../next', '/eco/next'],
     [`https://${ECO}/next`, `https://${ECO}/next`],
     [`${own}5/next`, `${own}5/next`],
-    [`http://${ECO}:${lab.upstream.httpsPort}/next`, `http://${ECO}:${lab.upstream.httpsPort}/next`],
+    [`http://${ECO}:${lab.upstream.httpsPort}/next`, '/eco/next'],
     ['https://login.example/?back=/next', 'https://login.example/?back=/next'],
     ['//login.example/next', '//login.example/next'],
   ] as const) {

@@ -94,7 +94,7 @@ interface Told {
 
 t.test('refusals and failures of the parent, as the client and the log see them', async (t) => {
   const table: Told[] = [
-    { answer: 'HTTP/1.1 403 Forbidden\r\nProxy-Status: edge;error=http_request_denied\r\n\r\n', status: 502, code: 'hop-refused', says: /error=connection_refused;details="hop-refused: hop edge \(parent\.test:\d+\): answered \\"HTTP\/1\.1 403 Forbidden\\" to CONNECT 127\.0\.0\.1:\d+, Proxy-Status:/ },
+    { answer: 'HTTP/1.1 403 Forbidden\r\nProxy-Status: edge;error=http_request_denied\r\n\r\n', status: 502, code: 'hop-refused', says: /^edge;error=http_request_denied, eco-egress;error=connection_refused;next-hop="parent\.test:\d+";received-status=403;details="hop-refused: hop edge \(parent\.test:\d+\): answered \\"HTTP\/1\.1 403 Forbidden\\" to CONNECT 127\.0\.0\.1:\d+/ },
     { answer: 'HTTP/1.1 407 no\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n', status: 502, code: 'hop-credentials', says: /error=proxy_configuration_error/ },
     { answer: 'HTTP/1.1 504 Gateway Timeout\r\n\r\n', status: 502, code: 'hop-upstream-failed', says: /error=destination_unavailable/ },
     { answer: 'HTTP/1.1 500 no\r\n\r\n', status: 502, code: 'hop-failed', says: /error=destination_unavailable/ },

@@ -16,6 +16,8 @@ export function makeRecord(changes: Partial<AccessRecord> = {}): AccessRecord {
     verdict: 'allow',
     status: 200,
     upstreamAddress: '10.40.1.9',
+    became: 'exchange',
+    dialled: true,
     durationMs: 12,
     bytesSent: 120,
     bytesReceived: 4096,

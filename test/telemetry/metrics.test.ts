@@ -77,9 +77,9 @@ t.test('tunnels are counted while open and timed when over', async (t) => {
   metrics.tunnelClosed('connect', 'eco-sit');
   metrics.tunnelClosed('gateway', 'eco-sit');
   t.equal(metrics.openTunnels(), 1);
-  metrics.ended(makeRecord({ form: 'connect', durationMs: 5000 }));
-  metrics.ended(makeRecord({ form: 'gateway', status: 101, durationMs: 5001 }));
-  metrics.ended(makeRecord({ form: 'connect', status: 502, code: 'unreachable' }));
+  metrics.ended(makeRecord({ form: 'connect', became: 'tunnel', durationMs: 5000 }));
+  metrics.ended(makeRecord({ form: 'gateway', became: 'tunnel', status: 101, durationMs: 5001 }));
+  metrics.ended(makeRecord({ form: 'connect', became: null, status: 502, code: 'unreachable' }));
   const { samples } = await scrape(metrics);
   t.equal(samples.get('eco_egress_tunnels_active{form="connect",destination="eco-sit"}'), 1);
   t.equal(samples.get('eco_egress_tunnels_active{form="gateway",destination="eco-sit"}'), 0);
@@ -91,7 +91,7 @@ t.test('tunnels are counted while open and timed when over', async (t) => {
 
 t.test('bytes of a tunnel count as they move, and once', async (t) => {
   const metrics = create();
-  const record = makeRecord({ form: 'connect', bytesSent: 0, bytesReceived: 0 });
+  const record = makeRecord({ form: 'connect', became: 'tunnel', bytesSent: 0, bytesReceived: 0 });
   const sent = async (): Promise<number | undefined> =>
     (await scrape(metrics)).samples.get('eco_egress_bytes_total{form="connect",destination="eco-sit",direction="sent"}');
   metrics.tunnelOpened('connect', 'eco-sit', record);

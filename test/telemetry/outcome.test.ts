@@ -25,8 +25,8 @@ t.test('how a request ended', async (t) => {
 });
 
 t.test('what is a tunnel', async (t) => {
-  t.equal(isTunnel(makeRecord({ form: 'connect', status: 200 })), true);
-  t.equal(isTunnel(makeRecord({ form: 'connect', status: 403 })), false);
-  t.equal(isTunnel(makeRecord({ form: 'gateway', status: 101 })), true);
-  t.equal(isTunnel(makeRecord({ form: 'gateway', status: 200 })), false);
+  t.equal(isTunnel(makeRecord({ form: 'connect', became: 'tunnel', upstreamAddress: '-' })), true, 'wherever a parent went');
+  t.equal(isTunnel(makeRecord({ form: 'connect', became: null, status: 403 })), false);
+  t.equal(isTunnel(makeRecord({ form: 'gateway', became: 'tunnel', status: 101 })), true);
+  t.equal(isTunnel(makeRecord({ form: 'gateway', became: 'exchange', upstreamAddress: '10.40.0.1' })), false);
 });

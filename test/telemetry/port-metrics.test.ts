@@ -5,7 +5,7 @@ import { makeRecord } from '../support/access-record.ts';
 import { readScrape } from '../support/prometheus.ts';
 
 const POLICY = { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit', 'other'], certificates: new Map(), limits: { connections: 10_000, tunnels: 4_000 } };
-const TUNNEL = { form: 'connect', status: 200, durationMs: 29_999, bytesSent: 1, bytesReceived: 1 } as const;
+const TUNNEL = { form: 'connect', became: 'tunnel', status: 200, durationMs: 29_999, bytesSent: 1, bytesReceived: 1 } as const;
 
 t.test('a short tunnel, and its neighbours', async (t) => {
   for (const [what, changes, short] of [
@@ -15,8 +15,8 @@ t.test('a short tunnel, and its neighbours', async (t) => {
     ['nothing sent', { bytesSent: 0 }, false],
     ['nothing received', { bytesReceived: 0 }, false],
     ['cut off', { code: 'upstream-cut' }, false],
-    ['refused', { status: 403, code: 'host-not-allowed' }, false],
-    ['an exchange', { form: 'gateway' }, false],
+    ['refused', { became: null, status: 403, code: 'host-not-allowed' }, false],
+    ['an exchange', { form: 'gateway', became: 'exchange' }, false],
     ['a WebSocket', { form: 'gateway', status: 101 }, false],
   ] as const) {
     t.equal(isShortTunnel(makeRecord({ ...TUNNEL, ...changes })), short, what);
