@@ -123,16 +123,9 @@ export class Egress {
    */
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
     const verdict = decide(this.policy, { ...permit.ask, now });
-    const judge = (known: string): Fault | null => {
-      const destination = verdict.destination ?? ANONYMOUS;
-      const { enforcing, lenient, way } = this.#guard(destination);
-      // Nor would the address of a new connection be judged here.
-      if (way.via.length > 0 && way.resolve === 'parent') return null;
-      if (known !== UNKNOWN) return (lenient ?? enforcing)(known, permit.ask.port);
-      return lenient === null ? new Fault('address-not-allowed', `${destination.name}: the address was a parent's choice, and has to be judged here now`) : null;
-    };
-    const why = verdict.verdict === 'deny' ? new Denial(permit.ask, verdict) : address === null ? null : judge(address);
-    return why === null ? null : new Fault('revoked', `a reload took the permission away: ${why.message}`, why.remedy === null ? {} : { remedy: why.remedy });
+    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict));
+    const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
+    return why === null ? null : revocation(why);
   }
 
   /** The configured name of a client address, `-` for none. */
@@ -174,8 +167,8 @@ export class Egress {
     const { destination, ask } = permit;
     const terms = this.#options;
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, ...proxied(destination, ask.peer.address, clientPort) }, signal);
-    // A reload meanwhile: the address was judged by terms that hold no longer.
     readOnAfterFailedWrites(dialled.socket);
+    // A reload meanwhile: the address was judged by terms that hold no longer.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());
     if (revoked !== null) {
       dialled.socket.destroy();
@@ -235,6 +228,15 @@ export class Egress {
     return verdict;
   }
 
+  /** Whether the present terms would dial an address that was dialled under others. */
+  #judgeAgain(destination: DestinationConfig, address: string, port: number): Fault | null {
+    const { enforcing, lenient, way } = this.#guard(destination);
+    // Nor would the address of a new connection be judged here.
+    if (way.via.length > 0 && way.resolve === 'parent') return null;
+    if (address !== UNKNOWN) return (lenient ?? enforcing)(address, port);
+    return lenient === null ? new Fault('address-not-allowed', `${destination.name}: the address was a parent's choice, and has to be judged here now`) : null;
+  }
+
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
     // From whatever port the client asks, its exchanges share these connections: none is the right one to name.
@@ -248,11 +250,23 @@ export class Egress {
       age: timeouts.upstreamAge,
       headerBytes: limits.headerBytes,
       headerFields: limits.headerFields,
-      open: (signal) => this.#dial(destination, target, signal),
+      open: (signal) => this.#openPooled(destination, target, signal),
       onChange: (active, idle) => {
         this.#options.telemetry.upstreamPooled(destination.name, active, idle);
       },
     });
+  }
+
+  /** Whose exchanges it is for is judged again by the reload itself; the address is known only now. */
+  async #openPooled(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+    const terms = this.#options;
+    const dialled = await this.#dial(destination, target, signal);
+    if (terms === this.#options) return dialled;
+    const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
+    const why = present === undefined ? null : this.#judgeAgain(present, dialled.address ?? UNKNOWN, target.port);
+    if (why === null) return dialled;
+    dialled.socket.destroy();
+    throw revocation(why);
   }
 
   async #dial(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
@@ -291,6 +305,10 @@ export class Egress {
     }
     return guard;
   }
+}
+
+function revocation({ message, remedy }: Fault): Fault {
+  return new Fault('revoked', `a reload took the permission away: ${message}`, remedy === null ? {} : { remedy });
 }
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {

@@ -89,3 +89,19 @@ t.test('a host in no destination', async (t) => {
   t.match(await dialled({ mode: 'report' }, ['10.40.0.1'], 'evil.example'), { code: 'address-not-allowed', wouldDeny: 'host-not-allowed' });
   t.match(await dialled(reportDestination, ['8.8.8.8'], 'evil.example'), { code: 'host-not-allowed', verdict: 'deny' });
 });
+
+t.test('what was dialled under report is used no more once the policy is enforced', async (t) => {
+  const pools = [];
+  const door = openDoor({ mode: 'report' }, ['8.8.8.8']);
+  const { limits, timeouts } = configOf(MINIMAL);
+  for (const mode of ['report', 'report', 'enforce', 'enforce'] as const) {
+    const policy = { ...base, mode };
+    door.adopt({ config: { destinations: policy.destinations, limits, timeouts }, policy: compilePolicy(policy), dialler: door.dialler });
+    const permit = door.admit(makeAsk({ host: ECO }), 'exchanges', new AccessRecord('id', 0, '10.8.1.4'));
+    pools.push(door.pool(permit, { scheme: 'https', host: ECO, port: 443 }));
+    permit.release();
+  }
+  const [first, ...others] = pools;
+  t.same(others.map((pool) => pool === first), [true, false, false]);
+  t.equal(others[1], others[2]);
+});

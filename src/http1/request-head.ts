@@ -99,6 +99,10 @@ export function readRequestHead(text: string, most: number): RequestHead {
       case 14:
         if (name.toLowerCase() === 'content-length') lengths = add(lengths, value);
         break;
+      case 16:
+        // No standard has it; a client that says so closes all the same (RFC 9112 appendix C.2.2).
+        if (name.toLowerCase() === 'proxy-connection') close ||= listHas(value, 'close');
+        break;
       case 17:
         if (name.toLowerCase() === 'transfer-encoding') codings = add(codings, value);
         break;

@@ -10,7 +10,7 @@ import type { Fault } from '../errors.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
-import { peerInHeader, type PeerReader } from './trusted-peers.ts';
+import { GONE, peerInHeader, type PeerReader } from './trusted-peers.ts';
 
 export interface ConnectionGateOptions {
   readonly listener: Pick<ListenerConfig, 'proxyProtocol'>;
@@ -31,10 +31,15 @@ export class ConnectionGate {
     this.#options = options;
   }
 
-  /** Owns and counts a new connection. Null: it was turned away. */
+  /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
     const { connections, peers, refuse, own } = this.#options;
     const connection = own(socket);
+    // Nobody is there to be served, and there is no address that the policy could be asked about.
+    if (connection.peer.address === GONE) {
+      connection.destroy();
+      return null;
+    }
     const address = peers.trusts(connection.peer) ? null : connection.peer.address;
     const full = connections.enter(address);
     // Those that linger over their refusal hold a descriptor too.

@@ -30,8 +30,11 @@ const FORWARDED_FOR = 'x-forwarded-for';
 const CLIENT_CERT = 'x-forwarded-client-cert';
 const NO_SANS: readonly string[] = [];
 
-/** The other end of a TCP connection. `-` for the address where it is gone already. */
-export function peerOf({ remoteAddress = '-', remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
+/** In place of an address: the client had reset the connection before it was accepted. */
+export const GONE = '-';
+
+/** The other end of a TCP connection. */
+export function peerOf({ remoteAddress = GONE, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
   // An IPv4 client of a dual-stack listener is known by its IPv4 address.
   const mapped = remoteAddress.startsWith('::ffff:') && remoteAddress.includes('.');
   return { address: mapped ? remoteAddress.slice(7) : remoteAddress, port: remotePort, sans: NO_SANS };

@@ -286,7 +286,7 @@ export class Exchange implements ResponseHandler, Waiter {
     if (this.#isStale(fault)) this.#plan.pool.noteStale();
     if (this.#mayRetry(fault)) {
       this.#replay.noteRetry();
-        this.#releaseConnection();
+      this.#releaseConnection();
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
     } else this.#fail(fault);

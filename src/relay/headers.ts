@@ -183,6 +183,8 @@ export function forwardResponseHeaders({ fields, status, version, framing }: Res
       sizeless = true;
       // Of several that are equal, one.
       if (framing.kind === 'length') value = String(framing.length);
+      // Of HEAD and 304 it frames nothing, but the next reader may mind (RFC 9110 §8.6).
+      else if (!/^\d{1,15}$/.test(value)) continue;
     } else if (lower === 'trailer' && !(trailers && framing.kind === 'chunked')) continue;
     const mapped = mapField === null ? value : mapField(lower, value);
     if (mapped !== null) out.push(name, mapped);

@@ -37,12 +37,15 @@ const LIMIT_PAUSE_MS = 1000;
 const WARY_MS = 10_000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
+/** So long, ms, a connection rests before it is used again while others have closed without a word. */
+const WARY_REST_MS = 10;
 
 /** An idle connection. */
 interface Resting {
   readonly connection: UpstreamConnection;
-  /** Turn of the event loop in which it came to rest. */
+  /** Turn of the event loop in which it came to rest, and when; monotonic ms. */
   readonly turn: number;
+  readonly since: number;
   /** It closes then, monotonic ms. */
   readonly until: number;
 }
@@ -61,6 +64,8 @@ export class UpstreamPool {
   #turn = 0;
   /** They are counted until this one. */
   #lastTurn = 0;
+  /** Serves who waits while connections rest; not needed once nobody waits. */
+  #lookAgain: NodeJS.Timeout | null = null;
   /** Closes idle connections when their time has come; runs while there are any. */
   #sweeper: NodeJS.Timeout | null = null;
   /** No dial before this, monotonic ms. */
@@ -229,8 +234,10 @@ export class UpstreamPool {
     return null;
   }
 
-  #hasSettled({ connection, turn }: Resting): boolean {
-    return connection.uses === 0 || this.#turn - turn >= SETTLING_TURNS;
+  /** Whether a close that was already on its way has been seen by now. */
+  #hasSettled({ connection, turn, since }: Resting): boolean {
+    if (connection.uses === 0) return true;
+    return this.#turn - turn >= SETTLING_TURNS && (!this.#isWary() || performance.now() - since >= WARY_REST_MS);
   }
 
   #dismiss(connection: UpstreamConnection): void {
@@ -239,7 +246,7 @@ export class UpstreamPool {
   }
 
   #rest(connection: UpstreamConnection, now: number): void {
-    this.#idle.push({ connection, turn: this.#turn, until: now + connection.keepFor });
+    this.#idle.push({ connection, turn: this.#turn, since: now, until: now + connection.keepFor });
     this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
     if (this.#lastTurn <= this.#turn) setImmediate(this.#countTurn);
     this.#lastTurn = this.#turn + SETTLING_TURNS;
@@ -261,7 +268,13 @@ export class UpstreamPool {
     this.#turn += 1;
     if (this.#turn < this.#lastTurn) setImmediate(this.#countTurn);
     this.#serveWaiting();
+    if (this.#waiting.length > 0 && this.#idle.length > 0 && this.#isWary()) this.#lookAgain ??= setTimeout(this.#onRested, WARY_REST_MS);
     if (this.#retired && this.#waiting.length === 0) this.retire();
+  };
+
+  readonly #onRested = (): void => {
+    this.#lookAgain = null;
+    this.#countTurn();
   };
 
   /** Gives idle connections to who waits for one. */

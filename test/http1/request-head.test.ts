@@ -154,7 +154,8 @@ t.test('whether the connection may carry another request', async (t) => {
     ['1.1', ['Connection: keep-alive', 'Connection: close'], false],
     ['1.1', ['Connection: close', 'Connection: keep-alive'], false],
     ['1.1', ['Connection: closed'], true],
-    ['1.1', ['Proxy-Connection: close'], true],
+    ['1.1', ['Proxy-Connection: close'], false],
+    ['1.1', ['Proxy-Connection: keep-alive'], true],
     // RFC 9112 §9.3: a proxy keeps none with HTTP/1.0.
     ['1.0', [], false],
     ['1.0', ['Connection: keep-alive'], false],

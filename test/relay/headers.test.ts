@@ -119,6 +119,8 @@ t.test('of the framing, one Content-Length is left where there may be one', asyn
     ['one field with two that are equal', ['Content-Length: 5, 5'], {}, ['Content-Length', '5']],
     ['of HEAD: what GET would have', [length], { method: 'HEAD' }, ['Content-Length', '5']],
     ['of 304: what 200 would have', [length], { status: '304 Not Modified' }, ['Content-Length', '5']],
+    ['of HEAD, and no number', ['Content-Length: +5'], { method: 'HEAD' }, []],
+    ['of 304, and no number', ['Content-Length:'], { status: '304 Not Modified' }, []],
     ['RFC 9110 §8.6: not with 204', [length], { status: '204 No Content' }, []],
     ['nor with 1xx', [length], { status: '103 Early Hints' }, []],
     ['chunks', ['Transfer-Encoding: chunked'], {}, []],

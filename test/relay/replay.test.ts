@@ -1,0 +1,94 @@
+/** What is kept of a request, for how long, and how often it may be sent again. */
+import t from 'tap';
+import { ReplayBudget, RequestReplay } from '../../src/relay/replay.ts';
+
+const MOST = 65_536;
+const bytes = (length: number): Buffer => Buffer.alloc(length, 'x');
+
+t.test('a request that may be repeated is kept whole, with its trailers', async (t) => {
+  const budget = new ReplayBudget(() => 1);
+  const replay = new RequestReplay(budget, true);
+  t.strictSame([replay.held, replay.trailers, replay.mayRepeat], [[], [], true]);
+  const [before, after] = [Buffer.from('a'), Buffer.from('b')];
+  replay.keep(before, false);
+  replay.noteSent();
+  replay.keep(after, true);
+  replay.complete(['X-Sum', '1']);
+  t.strictSame([replay.held, replay.trailers, replay.mayRepeat, budget.bytes], [[before, after], ['X-Sum', '1'], true, 2]);
+  replay.release();
+  t.strictSame([replay.held, budget.bytes], [[], 0]);
+  replay.release();
+  t.equal(budget.bytes, 0, 'once');
+});
+
+t.test('of one that may not, only what has not been sent', async (t) => {
+  const budget = new ReplayBudget(() => 1);
+  const replay = new RequestReplay(budget, false);
+  const early = bytes(100_000);
+  replay.keep(early, false);
+  t.strictSame(replay.held, [early], 'however much');
+  t.equal(replay.mayRepeat, false);
+  replay.noteSent();
+  t.strictSame([replay.held, budget.bytes], [[], 0]);
+  replay.keep(bytes(10), true);
+  t.strictSame([replay.held, budget.bytes], [[], 0]);
+});
+
+t.test('beyond the bound of one request it cannot be repeated, and nothing is kept', async (t) => {
+  for (const [first, second, repeats] of [
+    [MOST, 0, true],
+    [MOST, 1, false],
+    [1, MOST - 1, true],
+    [1, MOST, false],
+  ] as const) {
+    const budget = new ReplayBudget(() => 1);
+    const replay = new RequestReplay(budget, true);
+    replay.keep(bytes(first), true);
+    if (second > 0) replay.keep(bytes(second), true);
+    t.equal(replay.mayRepeat, repeats, `${first} and ${second}`);
+    t.equal(budget.bytes, repeats ? first + second : 0);
+    replay.keep(bytes(1), true);
+    t.equal(replay.mayRepeat, repeats && first + second < MOST);
+  }
+});
+
+t.test('beyond the bound of all requests together, the next one is not kept', async (t) => {
+  const budget = new ReplayBudget(() => 1);
+  const all = Array.from({ length: 256 }, () => new RequestReplay(budget, true));
+  for (const replay of all) replay.keep(bytes(MOST), true);
+  t.equal(budget.bytes, 16 * 1024 * 1024);
+  const next = new RequestReplay(budget, true);
+  next.keep(bytes(1), true);
+  t.strictSame([next.mayRepeat, next.held], [false, []]);
+  for (const replay of all) replay.release();
+  t.equal(budget.bytes, 0);
+  const later = new RequestReplay(budget, true);
+  later.keep(bytes(1), true);
+  t.equal(later.mayRepeat, true);
+});
+
+t.test('once, and of all that are under way a half, or ten', async (t) => {
+  for (const [running, most] of [
+    [0, 10],
+    [19, 10],
+    [22, 11],
+    [1000, 500],
+  ] as const) {
+    const budget = new ReplayBudget(() => running);
+    const repeated: RequestReplay[] = [];
+    for (let replay = new RequestReplay(budget, true); replay.mayRepeat; replay = new RequestReplay(budget, true)) {
+      replay.noteRetry();
+      t.equal(replay.mayRepeat, false, 'not twice');
+      repeated.push(replay);
+    }
+    t.equal(repeated.length, most, `of ${running}`);
+    repeated[0]?.endRetry();
+    repeated[0]?.endRetry();
+    t.equal(budget.repeated, most - 1, 'given back once');
+    t.equal(new RequestReplay(budget, true).mayRepeat, true);
+    t.equal(repeated[0]?.mayRepeat, false, 'that one was repeated already');
+  }
+  const never = new ReplayBudget(() => 1);
+  new RequestReplay(never, true).endRetry();
+  t.equal(never.repeated, 0);
+});
