@@ -13,6 +13,7 @@ import { CONTENDERS } from './contenders/list.ts';
 import { buildLoad } from './load/build.ts';
 import { startUpstream } from './load/upstream.ts';
 import { choose, parseOptions, USAGE, type Options } from './options.ts';
+import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
 import { formatReport, replaceMeasured } from './report/report.ts';
 import { describe, loadResults, saveResults, type Results } from './report/results.ts';
@@ -31,6 +32,10 @@ try {
 async function run(options: Options): Promise<void> {
   if (options.help) {
     process.stdout.write(USAGE);
+    return;
+  }
+  if (options.partners) {
+    process.stdout.write(`${await comparePartners(options.contenders.length === 0 ? {} : { contenders: options.contenders })}\n`);
     return;
   }
   const works = choose(WORKS, options.only, 'work').filter(({ long, name }) => !long || options.long || options.only.includes(name));

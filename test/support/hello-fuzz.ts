@@ -42,7 +42,7 @@ export function fuzzReader({ seed, runs, from = 0 }: { seed: number; runs: numbe
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       const { stream, cuts } = made;
-      throw new Error(`${why}\nseed ${seed}, input ${number}: npm run fuzz -- --seed ${seed} --from ${number} --runs 1\nin chunks of ${cuts.join(', ')}: ${stream.toString('hex', 0, 600)}`, { cause: error });
+      throw new Error(`${why}\nseed ${seed}, input ${number}: npm run fuzz -- --only hellos --seed ${seed} --from ${number} --runs 1\nin chunks of ${cuts.join(', ')}: ${stream.toString('hex', 0, 600)}`, { cause: error });
     }
     report.slowest = Math.max(report.slowest, performance.now() - started);
   }

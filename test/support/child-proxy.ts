@@ -1,0 +1,123 @@
+/** A proxy in a process of its own, with its death in sight: what ends it, ends nothing of the test. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { startDnsServer } from './dns-server.ts';
+import { baseDraft, type Draft, labCertificates, type LogLine } from './lab.ts';
+import { OWN, ownCertificate } from './tls-lab.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+export interface ChildOptions {
+  /** Empty, and the caller's: configuration and certificates go here. */
+  readonly directory: string;
+  /** The partner's. */
+  readonly ports: { readonly https: number; readonly http: number };
+  readonly configure?: (draft: Draft) => void;
+  /** Of its heap; by default Node's own. */
+  readonly heapMegabytes?: number;
+  /** Called for every line of its log; by default they are kept in `log`. */
+  readonly onLine?: (line: LogLine) => void;
+  /** Besides A records of 127.0.0.1 for every name. */
+  readonly dns?: Parameters<typeof startDnsServer>[0];
+}
+
+export interface ChildProxy {
+  readonly child: ChildProcess;
+  readonly port: number;
+  readonly tlsPort: number;
+  readonly adminPort: number;
+  readonly log: readonly LogLine[];
+  /** Null while it lives; else how it ended, with the last of what it wrote to stderr. */
+  readonly death: string | null;
+  logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Open file descriptors, sockets among them. */
+  descriptors(): number;
+  close(): Promise<void>;
+}
+
+/** Starts it. Rejects with what it wrote when it does not come up. */
+export async function startChildProxy({ directory, ports, configure, heapMegabytes, onLine, dns = () => ({ addresses: ['127.0.0.1'], ttl: 60 }) }: ChildOptions): Promise<ChildProxy> {
+  const [{ authority }, own, names] = await Promise.all([labCertificates(), ownCertificate(), startDnsServer(dns)]);
+  writeFileSync(join(directory, 'ca.pem'), authority.certPem);
+  writeFileSync(join(directory, 'tls.crt'), own.certPem);
+  writeFileSync(join(directory, 'tls.key'), own.keyPem);
+  const draft = baseDraft(ports);
+  draft.listeners['tls'] = ['127.0.0.1:0'];
+  draft.tlsServer = { names: [OWN], certFile: 'tls.crt', keyFile: 'tls.key' };
+  Object.assign(draft.dns, { servers: [names.address] });
+  draft.reload = { watch: false };
+  configure?.(draft);
+  const file = join(directory, 'egress.yaml');
+  writeFileSync(file, stringify(draft));
+  const flags = heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`];
+  const child = spawn(process.execPath, [...flags, MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const log: LogLine[] = [];
+  const changed = new EventTarget();
+  const told = (): void => {
+    changed.dispatchEvent(new Event('change'));
+  };
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr = (stderr + text).slice(-4000);
+  });
+  const lines = createInterface({ input: child.stdout });
+  // It would wait for the end of an output that a test has destroyed.
+  child.stdout.once('close', () => {
+    lines.close();
+  });
+  let listening: LogLine | null = null;
+  lines.on('line', (text) => {
+    const line = JSON.parse(text) as LogLine;
+    if (line.msg === 'eco-egress is listening') listening = line;
+    if (onLine === undefined || listening === line) log.push(line);
+    onLine?.(line);
+    told();
+  });
+  let death: string | null = null;
+  const ended = Promise.all([once(child, 'close'), once(lines, 'close')]).then(([[code, signal]]) => {
+    death = `code ${String(code)}, signal ${String(signal)}: ${stderr}`;
+    told();
+  });
+  const proxy = {
+    child,
+    log,
+    get death() {
+      return death;
+    },
+    logged: (fits: (line: LogLine) => boolean): Promise<LogLine> =>
+      new Promise((resolve, reject) => {
+        let seen = 0;
+        const look = (): void => {
+          for (; seen < log.length; seen += 1) {
+            const line = log[seen];
+            if (line === undefined || !fits(line)) continue;
+            changed.removeEventListener('change', look);
+            resolve(line);
+            return;
+          }
+          if (death === null) return;
+          changed.removeEventListener('change', look);
+          reject(new Error(`the process ended without that line; ${death}`));
+        };
+        changed.addEventListener('change', look);
+        look();
+      }),
+    descriptors: () => readdirSync(`/proc/${String(child.pid)}/fd`).length,
+    close: async () => {
+      if (death === null) child.kill('SIGKILL');
+      await ended;
+      await names.close();
+    },
+  };
+  const line = await proxy.logged(({ msg }) => msg === 'eco-egress is listening').catch(async (error: unknown) => {
+    await names.close();
+    throw error;
+  });
+  const portOf = (authorities: unknown): number => Number(/:(\d+)$/.exec(Array.isArray(authorities) ? String(authorities[0]) : String(authorities))?.[1]);
+  return Object.assign(proxy, { port: portOf(line['http']), tlsPort: portOf(line['tls']), adminPort: portOf(line['admin']) });
+}
