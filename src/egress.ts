@@ -2,6 +2,8 @@
  * The one door to the outside: decide, count, dial, tell. No other file opens
  * a socket to an upstream, and both ways out ask for a Permit, which only
  * `admit` can make: so no form of request can dial undecided.
+ *
+ * Longer than 300 lines: deciding, counting and dialling are not to be had apart.
  */
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';

@@ -72,20 +72,18 @@ function toldBefore(value: string | undefined): List {
   }
 }
 
-/** What is wrong with the connection. */
-const LAST: ReadonlySet<FaultCode> = new Set(['request-timeout', 'client-certificate', 'revoked']);
-const BAD_REQUEST = 400;
+/** What is wrong with the connection, or leaves it unclear where the next request begins. */
+const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-timeout', 'client-certificate', 'revoked']);
 
 /**
  * Whether the connection ends with this answer: a limit may be about it, and
  * where the next request begins must not be a matter of opinion. That it is
- * behind a request that is not valid, which another reader may have given up;
- * when a client that asked for leave to send its body may now either send it
- * or not (RFC 9110 §10.1.1); and behind a CONNECT, where old clients send on as
- * if it had been accepted.
+ * when framing was refused, when a client that asked for leave to send its
+ * body may now either send it or not (RFC 9110 §10.1.1), and behind a CONNECT,
+ * where old clients send on as if it had been accepted.
  */
 export function isLastAnswer(fault: Fault, { expect, method }: RequestHead): boolean {
-  return fault.kind.blame === 'proxy' || fault.kind.status === BAD_REQUEST || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
+  return fault.kind.blame === 'proxy' || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
 }
 
 /** The whole answer as it is on the wire, where no request was read. */

@@ -57,6 +57,9 @@ const RESPONSE_DROPPED: ReadonlySet<string> = new Set([
 /** What may not come after the content, besides what may not cross at all. */
 const TRAILER_DROPPED: ReadonlySet<string> = new Set([...RESPONSE_DROPPED, 'content-length', 'content-type', 'content-encoding', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via']);
 
+/** In `Connection`, what names no field, or one that is not for one connection alone. */
+const NOT_NOMINATED: ReadonlySet<string> = new Set(['', 'close', 'keep-alive', 'content-length']);
+
 /** Whether one of the `Via` elements was written by `name` (RFC 9110 §7.6.3: received-protocol, received-by). */
 export function viaNames(via: readonly string[], name: string): boolean {
   for (const value of via) {
@@ -67,7 +70,10 @@ export function viaNames(via: readonly string[], name: string): boolean {
   return false;
 }
 
-/** Fields nominated by `Connection` (RFC 9110 §7.6.1), in lower case; null in the common case that there are none. */
+/**
+ * Fields nominated by `Connection` (RFC 9110 §7.6.1), in lower case; null in the common case that there are none.
+ * Content-Length cannot be nominated: without it the content would be read as the next message.
+ */
 export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   let names: Set<string> | null = null;
   for (let i = 0; i + 1 < fields.length; i += 2) {
@@ -75,7 +81,7 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
     if (name.length !== 10 || name.toLowerCase() !== 'connection') continue;
     for (const option of (fields[i + 1] ?? '').toLowerCase().split(',')) {
       const token = trimBlanks(option);
-      if (token !== '' && token !== 'close' && token !== 'keep-alive') (names ??= new Set()).add(token);
+      if (!NOT_NOMINATED.has(token)) (names ??= new Set()).add(token);
     }
   }
   return names;

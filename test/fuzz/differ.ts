@@ -28,6 +28,8 @@ export interface DifferReport {
   readonly findings: readonly string[];
 }
 
+/** Codes of llhttp for a request line that it does not take. */
+const REQUEST_LINE = /^HPE_INVALID_(?:METHOD|URL|VERSION)$/;
 /** One after the other within a lane: what reaches a lane's partner is of its case. */
 const LANES = 16;
 
@@ -44,8 +46,8 @@ class Reader {
   taken: Taken[] = [];
   /** Requests whose end has not come. */
   open = 0;
-  /** It gave up at a method that it does not know: a proxy serves any (RFC 9110 §16.1), and what follows. */
-  unknownMethod = false;
+  /** It gave up at a request line. The proxy serves any method (RFC 9110 §16.1), refuses the target alone, and serves what follows. */
+  gaveUpEarly = false;
 
   constructor() {
     const take = (req: IncomingMessage, res: ServerResponse): void => {
@@ -63,10 +65,10 @@ class Reader {
         this.open -= 1;
       });
     };
-    this.server = createServer({ insecureHTTPParser: false, requireHostHeader: true, keepAliveTimeout: 1000, requestTimeout: 3000, headersTimeout: 3000, connectionsCheckingInterval: 500 }, take);
+    this.server = createServer({ insecureHTTPParser: false, keepAliveTimeout: 1000, requestTimeout: 3000, headersTimeout: 3000, connectionsCheckingInterval: 500 }, take);
     this.server.on('checkContinue', take);
     this.server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-      this.unknownMethod ||= error.code === 'HPE_INVALID_METHOD';
+      this.gaveUpEarly ||= REQUEST_LINE.test(error.code ?? '');
       if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
     });
   }
@@ -121,7 +123,7 @@ export async function differ({ seed, from, cases, within, say }: DifferOptions):
       }
       const text = said.replaceAll('HOST', `${host}:${partnerPort}`).replaceAll('/PREFIX', `/lane${lane}`);
       const cut = pieces(random, text);
-      [node.taken, partner.taken, node.unknownMethod] = [[], [], false];
+      [node.taken, partner.taken, node.gaveUpEarly] = [[], [], false];
       await Promise.all([talk(nodePort, cut), talk(proxy.port, cut)]);
       // What the partner has of it ends with the proxy's exchange, a moment after the client's connection.
       for (let i = 0; i < 100 && partner.open > 0; i += 1) await delay(5);
@@ -148,12 +150,12 @@ export async function differ({ seed, from, cases, within, say }: DifferOptions):
 }
 
 /** What the proxy passed on has to be among what the strict server took, in its order: the proxy may refuse more, never less. */
-function compare({ taken: node, unknownMethod }: Reader, ours: readonly Taken[]): string | null {
+function compare({ taken: node, gaveUpEarly }: Reader, ours: readonly Taken[]): string | null {
   let at = 0;
   for (const { method, body } of ours) {
     // Targets and fields are rewritten: method and content tell messages apart.
     while (at < node.length && (node[at]?.method !== method || node[at]?.body !== body)) at += 1;
-    if (at === node.length) return unknownMethod ? null : `the proxy passed on ${list(ours)}, and a strict server takes ${list(node)}`;
+    if (at === node.length) return gaveUpEarly ? null : `the proxy passed on ${list(ours)}, and a strict server takes ${list(node)}`;
     at += 1;
   }
   return null;

@@ -141,6 +141,32 @@ t.test('header bombs', async (t) => {
   await stillServes(t, lab);
 });
 
+t.test('Connection takes no part of the framing away', async (t) => {
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      req.resume().once('end', () => res.writeHead(200, { Connection: 'Content-Length, keep-alive', 'Content-Length': '2' }).end('ok'));
+    },
+  });
+  for (const [form, begin] of EACH) {
+    for (const nominated of ['Content-Length', 'close, content-length', 'Transfer-Encoding', 'Host', 'Connection']) {
+      for (const [framing, content] of [
+        ['Content-Length: 36', 'GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n'.slice(0, 36)],
+        ['Transfer-Encoding: chunked', '5\r\nhello\r\n0\r\n\r\n'],
+      ] as const) {
+        // Twice on the partner's connection: what is left of the one would begin the other.
+        for (let i = 0; i < 2; i += 1) {
+          const wire = await openWire(t, lab.port);
+          wire.send(`${begin(lab, 'POST')}Connection: ${nominated}\r\n${framing}\r\n\r\n${content}`);
+          t.match(await wire.until(/ok$/), /^HTTP\/1\.1 200 [^]*\r\nContent-Length: 2\r\n[^]*\r\n\r\nok$/i, `${form}, ${nominated}, ${framing}`);
+          wire.socket.destroy();
+        }
+      }
+    }
+  }
+  t.same([...new Set(lab.upstream.requests.map(({ method, url }) => `${String(method)} ${String(url)}`))], ['POST /x'], 'the partner saw nothing else');
+  await stillServes(t, lab);
+});
+
 t.test('CONNECT has no content', async (t) => {
   const lab = await startLab(t);
   for (const fields of ['Content-Length: 5', 'Transfer-Encoding: chunked', 'Content-Length: 5\r\nTransfer-Encoding: chunked', 'Content-Length: 5\r\nContent-Length: 5']) {

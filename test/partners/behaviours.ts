@@ -2,6 +2,8 @@
  * What partners do to a proxy, and what has to reach the client. Each is a script
  * for the partner's end of a connection, and the answer that is right for it,
  * whichever form the request has.
+ *
+ * Longer than 300 lines: it is a table.
  */
 import type { FaultCode } from '../../src/errors.ts';
 import { type Content, isTunnel, type Question, type Route, type Seen } from './exchange.ts';
