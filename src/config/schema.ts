@@ -224,12 +224,12 @@ const dns = z.strictObject({
 const headers = z.strictObject({ via: z.boolean().prefault(true), forwarded: headerMode, xForwarded: headerMode });
 
 const limits = z.strictObject({
-  connections: amount.prefault(10_000),
-  connectionsPerClient: amount.prefault(2000),
-  tunnels: amount.prefault(4000),
-  tunnelsPerClient: amount.prefault(1000),
-  exchanges: amount.prefault(4000),
-  exchangesPerClient: amount.prefault(1000),
+  connections: amount.prefault(4000),
+  connectionsPerClient: amount.prefault(1000),
+  tunnels: amount.prefault(2000),
+  tunnelsPerClient: amount.prefault(500),
+  exchanges: amount.prefault(1000),
+  exchangesPerClient: amount.prefault(500),
   headerBytes: scalar(readSize(1, 1024)).prefault('64KiB'),
   headerFields: scalar(readInteger(1, 10_000)).prefault(500),
   upstreamConnections: scalar(readInteger(1, 64_512)).prefault(64),

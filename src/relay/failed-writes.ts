@@ -9,6 +9,9 @@ import type { Duplex } from 'node:stream';
 /** What is on its way after a failed write is read for this long, ms: more than a round trip. */
 const PATIENCE = 1000;
 
+/** Emitted, with the error, for each PATIENCE in which a write has failed and nobody reads from the socket. */
+export const WRITE_FAILED = 'writeFailed';
+
 type Done = (error?: Error | null) => void;
 type Writev = NonNullable<Duplex['_writev']>;
 
@@ -16,6 +19,7 @@ type Writev = NonNullable<Duplex['_writev']>;
  * Call it once for a connected socket, plain or TLS. A write that fails is
  * reported when the other side has ended or after a second in which it could
  * be read, whichever comes first; until then 'drain' does not come either.
+ * While it is paused, whoever paused it learns of the failure by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
   const write = socket._write.bind(socket);
@@ -44,9 +48,13 @@ function settle(socket: Duplex, error: Error | null | undefined, done: Done): vo
     done(error);
   };
   const onLate = (): void => {
+    if (!socket.isPaused()) {
+      report();
+      return;
+    }
     // Whoever reads from it waits for somebody else; what is here is not lost meanwhile.
-    if (socket.isPaused()) timer = setTimeout(onLate, PATIENCE);
-    else report();
+    timer = setTimeout(onLate, PATIENCE);
+    socket.emit(WRITE_FAILED, error);
   };
   let timer = setTimeout(onLate, PATIENCE);
   socket.once('end', report).once('close', report);

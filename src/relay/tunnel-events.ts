@@ -1,4 +1,5 @@
 /** What the sockets of tunnels tell them. The listeners are the same for all tunnels: a chunk costs no closure and no look-up. */
+import { WRITE_FAILED } from './failed-writes.ts';
 import type { Resettable } from './reset.ts';
 
 /** A tunnel, as its sockets know it. */
@@ -10,6 +11,8 @@ export interface TunnelEnds {
   ended(by: 'client' | 'upstream'): void;
   broke(side: 'client' | 'upstream', error: Error): void;
   closed(): void;
+  /** Nothing can be sent to this side any more, and it is not read because the other one does not keep up. */
+  writeFailed(side: 'client' | 'upstream', error: Error): void;
   /** Code of ours threw in one of these. */
   crashed(error: unknown): void;
 }
@@ -59,6 +62,16 @@ function onUpstreamError(this: Tunnelled, error: Error): void {
     tunnel.broke('upstream', error);
   });
 }
+function onClientWriteFailed(this: Tunnelled, error: Error): void {
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.writeFailed('client', error);
+  });
+}
+function onUpstreamWriteFailed(this: Tunnelled, error: Error): void {
+  guard(this[kTunnel], (tunnel) => {
+    tunnel.writeFailed('upstream', error);
+  });
+}
 function onClose(this: Tunnelled): void {
   guard(this[kTunnel], (tunnel) => {
     tunnel.closed();
@@ -76,16 +89,16 @@ export function guard<T extends Pick<TunnelEnds, 'crashed'>>(tunnel: T | undefin
 }
 
 const LISTENERS = {
-  client: { data: onClientData, drain: onClientDrain, end: onClientEnd, error: onClientError },
-  upstream: { data: onUpstreamData, drain: onUpstreamDrain, end: onUpstreamEnd, error: onUpstreamError },
+  client: { data: onClientData, drain: onClientDrain, end: onClientEnd, error: onClientError, writeFailed: onClientWriteFailed },
+  upstream: { data: onUpstreamData, drain: onUpstreamDrain, end: onUpstreamEnd, error: onUpstreamError, writeFailed: onUpstreamWriteFailed },
 } as const;
 
 /** The tunnel hears from this side from now on, of all but the bytes. */
 export function hear(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
   const socket: Tunnelled = tunnel[side];
-  const { drain, end, error } = LISTENERS[side];
+  const { drain, end, error, writeFailed } = LISTENERS[side];
   socket[kTunnel] = tunnel;
-  socket.on('end', end).on('error', error).on('close', onClose).on('drain', drain);
+  socket.on('end', end).on('error', error).on('close', onClose).on('drain', drain).on(WRITE_FAILED, writeFailed);
 }
 
 /** Of the bytes too: it flows from the next turn on. */

@@ -80,6 +80,8 @@ export class Tunnel implements Clocked {
   #chunksFromUpstream = 0;
   /** Since bytes are held, since the client was refused, or since the other side broke. */
   #timer: NodeJS.Timeout | null = null;
+  /** The first side to which a write has failed while it was not read. */
+  #failedWrite: Side | null = null;
   /** The other one broke: this side is reset when it has had its time to read. */
   #parting: Side | null = null;
   /** Of what is for that side, bytes that the system has not taken. */
@@ -227,6 +229,12 @@ export class Tunnel implements Clocked {
     const unsent = socket.writableLength;
     if (unsent > 0 && unsent < this.#unsent) this.#waitForParting(unsent);
     else resetSocket(socket);
+  }
+
+  /** Each waits to be read until the other one takes bytes, which neither will: nothing moves any more. */
+  writeFailed(side: Side, error: Error): void {
+    if (this.#failedWrite === null || this.#failedWrite === side) this.#failedWrite = side;
+    else this.broke(side, error);
   }
 
   /** This side is gone. The other one gets what has been sent to it, then a reset; what it still sends is thrown away. */
