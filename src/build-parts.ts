@@ -2,12 +2,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
+import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
 import type { Lookup } from './dial/lookup.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { createNamedDialler } from './dial/named-dialler.ts';
 import { Fault } from './errors.ts';
 import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
+import type { AdminRefusal } from './telemetry/cells.ts';
+import { RareNotice } from './telemetry/rare-notice.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 
 type Notices = Pick<Telemetry, 'notice'>;
@@ -58,4 +61,46 @@ export function buildAuthenticator({ clients }: Config, telemetry: Notices): Aut
       telemetry.notice('error', 'the keys of a token issuer cannot be read', { issuer, reason: Fault.from(error).message });
     },
   });
+}
+
+/** @param limit how many files the process may have open; null: not limited, or not known */
+export function buildDescriptors(limit: number | null, telemetry: Notices & Pick<Telemetry, 'descriptorsRefused'>): Descriptors {
+  const rare = new RareNotice({ telemetry });
+  return new Descriptors({
+    limit,
+    onRefused: (what, open, most) => {
+      telemetry.descriptorsRefused(what);
+      rare.notice('error', 'file descriptors are running out: connections or requests are refused', { what, open, limit: most });
+    },
+  });
+}
+
+/** For the start: nothing but a start changes it. */
+export function warnAboutOpenFiles(config: Config, limit: number | null, telemetry: Notices): void {
+  const { all } = descriptorNeeds(config);
+  if (limit === null || limit >= all) return;
+  telemetry.notice('warn', 'fewer files may be open than the limits of the configuration may need: connections are refused before those are reached', {
+    openFiles: limit,
+    needed: all,
+    remedy: `raise the limit (ulimit -n) to ${all}, or lower limits.connections or limits.tunnels`,
+  });
+}
+
+/** What the log says of it, at most once a minute each. */
+const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
+  connections: 'the admin port turned a connection away: all are in use',
+  evicted: 'the admin port closed an idle connection to make room for another',
+  host: 'the admin port was asked by a name that is not its own',
+  'cross-site': 'the admin port was asked by a page of another site',
+  pipelined: 'the admin port closed a connection that did not wait for its answer',
+  busy: 'the admin port turned a question away: too many are asked',
+};
+
+/** @returns counts and logs what the admin port turns away */
+export function buildAdminRefusals(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): (reason: AdminRefusal, address: string) => void {
+  const rare = new RareNotice({ telemetry });
+  return (reason, address) => {
+    telemetry.adminRefused(reason);
+    rare.notice('warn', ADMIN_REFUSED[reason], { address });
+  };
 }

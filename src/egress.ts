@@ -10,7 +10,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
 import { Fault } from './errors.ts';
-import { type Kind, Limits } from './limits.ts';
+import { type Kind, Limits, type RequestDescriptors } from './limits.ts';
 import { ANONYMOUS } from './policy/anonymous.ts';
 import { type AddressGuards, createAddressGuards, type SurveyedAddress, surveyAddresses } from './policy/address-guard.ts';
 import type { Policy } from './policy/compile.ts';
@@ -38,6 +38,8 @@ export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
   /** Told what each decision was about, and whether it was permitted. */
   readonly remember: (ask: Ask, permitted: boolean) => void;
+  /** Asked before each request; absent: not counted. */
+  readonly descriptors?: RequestDescriptors;
   /** Whether an address and port is one of our own listeners. */
   readonly isSelf: (address: string, port: number) => boolean;
 }
@@ -91,7 +93,7 @@ export class Egress {
 
   constructor(options: EgressOptions) {
     this.#options = options;
-    this.#limits = new Limits(options.config.limits);
+    this.#limits = new Limits(options.config.limits, options.descriptors);
   }
 
   get dialler(): Dialler {

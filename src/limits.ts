@@ -1,19 +1,26 @@
 /** How many tunnels and exchanges may be under way, in all and for one client address. */
 import type { LimitsConfig } from './config/config.ts';
+import type { Descriptors } from './descriptors.ts';
 import { Fault } from './errors.ts';
 
 export type Kind = 'tunnels' | 'exchanges';
 
 const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
 
+/** Asked whether a request may open another descriptor. */
+export type RequestDescriptors = Pick<Descriptors, 'take'>;
+
 export class Limits {
   #config: LimitsConfig;
+  readonly #descriptors: RequestDescriptors | null;
   readonly #total = { tunnels: 0, exchanges: 0 };
   /** Only addresses with something under way: cannot grow past the limit in all. */
   readonly #byAddress = { tunnels: new Map<string, number>(), exchanges: new Map<string, number>() };
 
-  constructor(config: LimitsConfig) {
+  /** @param descriptors null: not counted */
+  constructor(config: LimitsConfig, descriptors: RequestDescriptors | null = null) {
     this.#config = config;
+    this.#descriptors = descriptors;
   }
 
   /** Counts go on; only what is allowed changes. */
@@ -31,6 +38,7 @@ export class Limits {
     if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
     const perClient = PER_CLIENT[kind];
     if (mine >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
+    if (this.#descriptors?.take('request') === false) throw outOfDescriptors();
     this.#total[kind] += 1;
     this.#byAddress[kind].set(address, mine + 1);
   }
@@ -48,4 +56,12 @@ export class Limits {
       remedy: `close some, or raise limits.${key}`,
     });
   }
+}
+
+/** Before anything is opened that could fail in its middle. */
+export function outOfDescriptors(): Fault {
+  return new Fault('limit-reached', 'this proxy has hardly any file descriptor left', {
+    retryAfter: 1,
+    remedy: 'raise its limit of open files (ulimit -n), lower limits.connections, or add a replica',
+  });
 }

@@ -8,6 +8,7 @@ import type { Command } from 'commander';
 import { EXIT } from './cli/exit.ts';
 import type { CommandIo } from './cli/io.ts';
 import { endOnEarlySignals } from './cli/signals.ts';
+import { openStandardOutput } from './cli/standard-output.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.
@@ -31,6 +32,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
+    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text) })
     .showHelpAfterError('Run "npx eco-egress --help" to see what there is.')
     .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration.\n');
 
@@ -111,19 +113,34 @@ function describe(error: unknown): string {
   return error.cause === undefined ? error.message : `${error.message} (${describe(error.cause)})`;
 }
 
-// A reader that went away (`eco-egress check | head`) is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+/** What a command printed has not arrived, so it has failed; a message says so once. */
+let outputFailed = false;
+const stdout = openStandardOutput();
+stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  // A reader that went away (`eco-egress check | head`) is no failure of ours.
+  if (code === 'EPIPE' || outputFailed) return;
+  outputFailed = true;
+  endWith(EXIT.failed);
+  process.stderr.write(`eco-egress: standard output cannot be written: ${message}\n`);
 });
+// A file that may not grow (ulimit -f) gives EFBIG like other errors, once the signal that comes with it does not end the process.
+process.on('SIGXFSZ', () => {});
+// Nobody is left to whom that could be said.
+process.stderr.on('error', () => {});
+
+/** Sets the exit code, unless the output has failed: that can show before a command ends, and after it. */
+function endWith(code: number): void {
+  process.exitCode = outputFailed ? EXIT.failed : code;
+}
 
 try {
   await fillEnvironment();
-  process.exitCode = await runCommand(process.argv.slice(2), process);
+  endWith(await runCommand(process.argv.slice(2), { stdin: process.stdin, stdout, stderr: process.stderr, env: process.env }));
 } catch (error) {
   if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    endWith(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
   } else {
     process.stderr.write(`eco-egress: ${describe(error)}\n`);
-    process.exitCode = EXIT.failed;
+    endWith(EXIT.failed);
   }
 }

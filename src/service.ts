@@ -2,6 +2,8 @@
  * The composition root: from a configuration to a running proxy. Reads no
  * environment and handles no signals, so that tests, `serve` and `demo` start
  * the very same thing.
+ *
+ * Longer than 300 lines: all parts meet here, and begin and end in an order.
  */
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
@@ -9,13 +11,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
-import { buildAuthenticator, buildCoolDowns, buildDialler, type DialParts, sharesDialler } from './build-parts.ts';
+import { buildAdminRefusals, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { Crowd } from './crowd.ts';
+import type { Descriptors } from './descriptors.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
@@ -35,7 +38,9 @@ import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './target/host.ts';
+import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
+import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import { describePolicy } from './telemetry/policy-facts.ts';
 import { createRequestIds } from './telemetry/request-id.ts';
@@ -43,11 +48,13 @@ import { VERSION } from './version.ts';
 
 export interface ServiceDeps {
   /** Where the log goes; stays open. */
-  readonly logDestination: Writable;
+  readonly logDestination: LogOutput | Writable;
   /** How log lines are gathered; the defaults suit production. */
   readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
   readonly lookup?: Lookup;
+  /** How many files this process may have open; null or absent: not limited, or not known. */
+  readonly openFiles?: number | null;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
 }
@@ -102,6 +109,8 @@ class RunningService implements Service {
   #gateway: GatewayRouter | null = null;
   readonly #authenticator: Authenticator;
   readonly #connections: ConnectionCount;
+  readonly #openFiles: number | null;
+  readonly #descriptors: Descriptors;
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
 
@@ -109,6 +118,8 @@ class RunningService implements Service {
     this.#config = config;
     const policy = compilePolicy(config);
     this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#openFiles = deps.openFiles ?? null;
+    this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     // What the NAT and the parents remember does not change with a reload.
     this.#ports = createPortBudget({
       nat: config.nat,
@@ -125,25 +136,34 @@ class RunningService implements Service {
       config,
       policy,
       dialler: buildDialler(config, this.#dialParts, this.#telemetry),
-      telemetry: this.sourceProof.listenTo(this.#telemetry),
+      telemetry: makeTotal(this.sourceProof.listenTo(this.#telemetry), 'partner-watch', this.#telemetry.attempt),
       remember: (ask, permitted) => {
-        this.#ring.remember(ask, permitted);
+        this.#telemetry.attempt('decisions', () => {
+          this.#ring.remember(ask, permitted);
+        });
       },
       isSelf,
+      descriptors: this.#descriptors,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
-      denials: this.explainer.memory,
+      denials: {
+        note: (record, fault, permit) => {
+          this.#telemetry.attempt('denials', () => {
+            this.explainer.memory.note(record, fault, permit);
+          });
+        },
+      },
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
       requests: new Crowd(),
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry);
-    this.#connections = new ConnectionCount(config.limits, this.#telemetry);
+    this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
   }
 
@@ -160,7 +180,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ registry: this.#telemetry.registry, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view() });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -168,6 +188,7 @@ class RunningService implements Service {
       throw error;
     }
     this.sourceProof.start();
+    this.#descriptors.watch();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
@@ -176,6 +197,7 @@ class RunningService implements Service {
       policy: this.#egress.policy.hash,
       version: VERSION,
     });
+    warnAboutOpenFiles(this.#config, this.#openFiles, this.#telemetry);
   }
 
   drain(): Promise<void> {
@@ -253,6 +275,7 @@ class RunningService implements Service {
     // What was cut tells its end when its sockets have closed, within a few turns of the loop.
     for (let turn = 0; this.#environment.requests.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
     this.#idleClock.close();
+    this.#descriptors.close();
     this.#authenticator.close();
     await this.sourceProof.close();
     await this.#gateway?.close();
@@ -274,8 +297,9 @@ class RunningService implements Service {
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
     if (this.#environment.draining) reasons.push('The proxy is draining.');
     const source = this.sourceProof.readiness();
+    const files = this.#descriptors.warning();
     reasons.push(...source.reasons);
-    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings, ...this.#ports.warnings()] };
+    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings, ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {

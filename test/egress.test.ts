@@ -34,11 +34,12 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) 
   const telemetry = {
     ended: silent,
     tunnelOpened: silent,
-    tunnelClosed: silent,
     upstreamConnected: silent,
     upstreamFailed: silent,
     upstreamPooled: silent,
     clientConnections: silent,
+    adminRefused: silent,
+    descriptorsRefused: silent,
     policyChanged: silent,
     policyReloaded: silent,
     sourceAsked: silent,

@@ -1,11 +1,20 @@
-/** The admin listener: metrics, health, readiness, explanations and a status page. Nothing of it is ever on a proxy port. */
+/**
+ * The admin listener: metrics, health, readiness, explanations and a status
+ * page. Nothing of it is ever on a proxy port. It gives its answers one
+ * request at a time for each connection and in slices, so that whoever asks
+ * here costs the requests on the other ports next to nothing.
+ */
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import fastify from 'fastify';
-import type { FastifyInstance, FastifyReply } from 'fastify';
-import type { Registry } from 'prom-client';
-import type { ListenAddress } from '../config/config.ts';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { AdminListenerConfig, ListenAddress } from '../config/config.ts';
 import type { SourceView } from '../source-ip/source-view.ts';
+import type { AdminRefusal } from '../telemetry/cells.ts';
+import { Turns } from '../turns.ts';
+import { refuseCaller } from './caller.ts';
+import { ConnectionPlaces } from './connections.ts';
 import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
@@ -14,19 +23,25 @@ import { STATUS_PAGE_CSP, renderStatusPage } from './status-page.ts';
 
 /** Few and small clients come here: probes, a scraper, a person. Times in ms. */
 const MAX_CONNECTIONS = 256;
+const MAX_OF_ONE_ADDRESS = 64;
+/** Connections that were turned away and hear why; further ones are closed without a word. */
+const MAX_REFUSED = 32;
 const MAX_HEADER_BYTES = 16_384;
-const REQUEST_TIMEOUT = 10_000;
+const REQUEST_TIMEOUT = 5_000;
+/** In which no byte moves while a request is answered. */
+const STALL_TIMEOUT = 30_000;
 /** Above the usual scrape interval, so that a scraper keeps its connection. */
 const KEEP_ALIVE = 65_000;
-const IDLE_TIMEOUT = 75_000;
 const LINGER = 1000;
 /** The most frequent denials on the status page. */
 const DENIALS_SHOWN = 10;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
+/** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
+const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
 export interface AdminOptions {
-  readonly registry: Registry;
+  readonly exposition: { readonly contentType: string; slices(): AsyncIterable<string> };
   /** Asked at every `/readyz`; must not throw. */
   readonly readiness: () => Readiness;
   /** Asked at every status page; must not throw. */
@@ -34,6 +49,10 @@ export interface AdminOptions {
   readonly explainer: Explaining;
   /** Asked at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
+  /** Told of what is turned away, and whom; must not throw. */
+  readonly onRefused?: (reason: AdminRefusal, address: string) => void;
+  /** Whether file descriptors are so few that no further connection should be taken without closing another. */
+  readonly tight?: () => boolean;
   /** Longest time a request may take to arrive, ms. */
   readonly requestTimeout?: number;
 }
@@ -46,34 +65,13 @@ export interface Admin {
 
 export interface AdminApp {
   /** Rejects, and leaves nothing open, when the address cannot be bound; port 0 lets the system choose. */
-  listen(address: ListenAddress): Promise<Admin>;
+  listen(listener: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin>;
 }
 
 export function createAdmin(options: AdminOptions): AdminApp {
-  const { requestTimeout = REQUEST_TIMEOUT } = options;
-  const app = fastify({
-    logger: false,
-    bodyLimit: 1024,
-    requestTimeout,
-    keepAliveTimeout: KEEP_ALIVE,
-    connectionTimeout: IDLE_TIMEOUT,
-    forceCloseConnections: true,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: requestTimeout, connectionsCheckingInterval: requestTimeout / 2 },
-    clientErrorHandler: answerUnreadable,
-    frameworkErrors: (_error, _request, reply) => {
-      refuse(reply, 400, 'The path is not valid.');
-    },
-  });
-  app.server.maxConnections = MAX_CONNECTIONS;
-  // Node would cut such a connection without a word.
-  app.server.on('connect', (_request, socket) => {
-    answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
-  });
-  addRoutes(app, options);
-  addRefusals(app);
-
   return {
-    listen: async ({ host, port }) => {
+    listen: async ({ host, port, hosts = [] }) => {
+      const app = createApp(options, hosts);
       try {
         await app.listen({ host, port });
         const address = app.server.address();
@@ -87,33 +85,116 @@ export function createAdmin(options: AdminOptions): AdminApp {
   };
 }
 
-function addRoutes(app: FastifyInstance, { registry, readiness, info, explainer, sourceIp }: AdminOptions): void {
+type Refused = NonNullable<AdminOptions['onRefused']>;
+
+function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInstance {
+  const { requestTimeout = REQUEST_TIMEOUT, onRefused = () => {}, tight = () => false } = options;
+  const app = fastify({
+    logger: false,
+    bodyLimit: 1024,
+    forceCloseConnections: true,
+    serverFactory: (handle) => openServer(handle, requestTimeout, { tight, onRefused }),
+    clientErrorHandler: answerUnreadable,
+    frameworkErrors: (_error, _request, reply) => {
+      refuse(reply, 400, 'The path is not valid.');
+    },
+  });
+  addChecks(app, hosts, onRefused);
+  addRoutes(app, options, hosts);
+  addRefusals(app);
+  return app;
+}
+
+function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, { tight, onRefused }: { readonly tight: () => boolean; readonly onRefused: Refused }): Server {
+  const places = new ConnectionPlaces({ most: MAX_CONNECTIONS, mostOfOne: MAX_OF_ONE_ADDRESS, tight, onRefused });
+  let refused = 0;
+  const server = createServer(
+    {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      requestTimeout,
+      headersTimeout: requestTimeout,
+      connectionsCheckingInterval: requestTimeout / 2,
+      keepAliveTimeout: KEEP_ALIVE,
+      noDelay: true,
+    },
+    (req, res) => {
+      const { socket } = req;
+      if (places.begin(socket)) {
+        res.once('finish', () => {
+          places.finish(socket);
+        });
+        handle(req, res);
+      } else if (places.has(socket)) {
+        // Whoever does not wait for an answer could have any number of them made: no client of this port does that.
+        onRefused('pipelined', socket.remoteAddress ?? '');
+        socket.destroy();
+      }
+    },
+  );
+  server.setTimeout(STALL_TIMEOUT);
+  server.prependListener('connection', (socket: Socket) => {
+    if (places.enter(socket)) return;
+    if (refused >= MAX_REFUSED) {
+      socket.destroy();
+      return;
+    }
+    refused += 1;
+    socket.once('close', () => {
+      refused -= 1;
+    });
+    answerAndClose(socket, rawProblem(503, `All ${MAX_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
+  });
+  // Node would cut such a connection without a word.
+  server.on('connect', (_request, socket) => {
+    answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
+  });
+  return server;
+}
+
+function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Refused): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
-    if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
     // A router would look at the path alone, and the client take our page for the partner's.
-    else if (request.raw.url?.startsWith('/') !== true) refuse(reply, 404, ELSEWHERE);
+    if (request.raw.url?.startsWith('/') !== true) {
+      refuse(reply, 404, ELSEWHERE);
+      return;
+    }
+    const refusal = PROBES.has(request.routeOptions.url ?? '') ? null : refuseCaller(request.headers, hosts);
+    if (refusal !== null) {
+      onRefused(refusal.reason, request.ip);
+      refuse(reply, refusal.status, refusal.detail);
+    } else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
     else next();
   });
-  app.get('/', (_request, reply) => {
+}
+
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
+  const turns = new Turns();
+  app.get('/', async (_request, reply) => {
+    await turns.next();
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
+    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
   });
-  app.get('/metrics', async (_request, reply) => {
-    reply.type(registry.contentType);
-    return registry.metrics();
+  app.get('/metrics', (_request, reply) => {
+    // As much at a time as the scraper reads.
+    reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }));
   });
   app.get('/healthz', (_request, reply) => {
     reply.send({ status: 'alive' });
   });
-  app.get('/readyz', (_request, reply) => {
+  app.get('/readyz', (request: FastifyRequest, reply) => {
     const { ready, reasons, warnings } = readiness();
-    reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', reasons, warnings });
+    const status = ready ? 'ready' : 'not ready';
+    // Why it is so may name what is configured: a probe needs the status alone.
+    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings } : { status };
+    reply.code(ready ? 200 : 503).send(answer);
   });
   app.get('/source-ip', (_request, reply) => {
     reply.send(sourceIp());
   });
-  addExplainRoutes(app, explainer);
+  addExplainRoutes(app, explainer, turns, (address) => {
+    onRefused('busy', address);
+  });
 }
 
 function addRefusals(app: FastifyInstance): void {
@@ -128,6 +209,7 @@ function addRefusals(app: FastifyInstance): void {
 function refuse(reply: FastifyReply, status: ProblemStatus, detail: string): void {
   // A refused request may have a body we will not read: the connection cannot be used again.
   if (status === 405) reply.header('allow', 'GET, HEAD').header('connection', 'close');
+  if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
 }
 

@@ -1,14 +1,19 @@
 /** The admin listener's answers to "why": a question, a single denial of late, and what is denied most. */
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Explainer, ExplainRequest } from '../explain/explainer.ts';
+import type { DenialsView } from '../explain/recent-denials.ts';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
+import type { Turns } from '../turns.ts';
 import { problemBody, PROBLEM_TYPE } from './problem.ts';
+import { Queue } from './queue.ts';
 
 export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'remembers'>;
 
 /** Entries of each list of `/denials`. */
 const MOST_FREQUENT = 200;
 const MOST_LATEST = 100;
+const ENTRIES_A_SLICE = 20;
 
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
 const HOW_TO_ASK = 'The question is not complete';
@@ -26,22 +31,45 @@ const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly need
 /** As created by telemetry/request-id.ts. */
 const REQUEST_ID = /^[0-9a-z-]{1,64}$/;
 
-export function addExplainRoutes(app: FastifyInstance, explainer: Explaining): void {
+/** Questions that are answered at once, that wait, and of one address; a look-up may take seconds. */
+const QUEUE = { atOnce: 4, most: 20, mostOfOne: 2 };
+
+/**
+ * @param turns one slice of work in each
+ * @param onBusy told of an address whose question is turned away, because it or all have too many
+ */
+export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, turns: Turns, onBusy: (address: string) => void): void {
+  const queue = new Queue(QUEUE);
+  const inTurn = async <T>(request: FastifyRequest, reply: FastifyReply, answer: () => Promise<T>): Promise<T | null> => {
+    const result = await queue.run(request.ip, async () => {
+      await turns.next();
+      // Nobody is left to hear it.
+      return reply.raw.destroyed ? null : answer();
+    });
+    if (result !== 'busy') return result;
+    onBusy(request.ip);
+    reply.code(503).header('retry-after', '1').type(PROBLEM_TYPE).send(problemBody(503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are looked into at a time. Ask again.`));
+    return null;
+  };
   app.get('/explain', async (request, reply) => {
     const question = readQuestion(new URLSearchParams(request.url.split('?')[1] ?? ''));
-    const answer = typeof question === 'string' ? question : await explainer.explain(question);
+    const answer = typeof question === 'string' ? question : await inTurn(request, reply, () => explainer.explain(question));
+    if (answer === null) return reply;
     if (typeof answer === 'string') return refuseQuestion(reply, answer);
     return sendJson(reply, answer);
   });
   app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
     const { requestId } = request.params;
     const resolve = new URLSearchParams(request.url.split('?')[1] ?? '').get('resolve') !== 'no';
-    const denial = REQUEST_ID.test(requestId) ? await explainer.recall(requestId, resolve) : null;
-    if (denial !== null) return sendJson(reply, denial);
+    const found = REQUEST_ID.test(requestId) ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) })) : { denial: null };
+    if (found === null) return reply;
+    if (found.denial !== null) return sendJson(reply, found.denial);
     const detail = `The last ${explainer.remembers} denials are kept, until the process ends, and this is none of them. What is older, was allowed or failed upstream is in the access log, under its requestId.`;
     return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, detail, 'No denial of late has this request id'));
   });
-  app.get('/denials', (_request, reply) => sendJson(reply, explainer.denials(MOST_FREQUENT, MOST_LATEST)));
+  app.get('/denials', (_request, reply) =>
+    reply.type('application/json; charset=utf-8').send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
+  );
 }
 
 /** @returns what is wrong with the parameters */
@@ -73,6 +101,23 @@ function listParameters(): string {
 
 function refuseQuestion(reply: FastifyReply, detail: string): FastifyReply {
   return reply.code(400).type(PROBLEM_TYPE).send(escapeUnsafe(problemBody(400, detail, HOW_TO_ASK)));
+}
+
+/** As one JSON document. Each entry may have some kilobytes of what clients sent, so they are written a few at a time. */
+async function* denialSlices({ frequent, latest, ...counts }: DenialsView, turns: Turns): AsyncGenerator<string, void, undefined> {
+  yield `${JSON.stringify(counts).slice(0, -1)},"frequent":[`;
+  yield* entrySlices(frequent, turns);
+  yield '],"latest":[';
+  yield* entrySlices(latest, turns);
+  yield ']}\n';
+}
+
+async function* entrySlices(entries: readonly unknown[], turns: Turns): AsyncGenerator<string, void, undefined> {
+  for (let from = 0; from < entries.length; from += ENTRIES_A_SLICE) {
+    await turns.next();
+    const slice = JSON.stringify(entries.slice(from, from + ENTRIES_A_SLICE)).slice(1, -1);
+    yield escapeUnsafe(`${from === 0 ? '' : ','}${slice}`);
+  }
 }
 
 /** Escaped for terminals, too: what clients sent is in it. */

@@ -13,11 +13,14 @@ export const ADMIN_PATHS = {
 
 const TITLES = {
   400: 'The request is not valid HTTP/1.1',
+  403: 'This is not for a page of another site',
   404: 'There is nothing at this path',
   405: 'Only GET and HEAD are served here',
   408: 'The request did not arrive in time',
+  421: 'The admin port has not this name',
   431: 'The request header section is too large',
   500: 'The admin listener failed',
+  503: 'The admin listener has too much to do',
 } as const;
 
 export type ProblemStatus = keyof typeof TITLES;
@@ -32,9 +35,9 @@ export function problemBody(status: ProblemStatus, detail: string, title: string
 /** A whole response for a socket whose request no router will see; it announces the close. */
 export function rawProblem(status: ProblemStatus, detail: string): string {
   const body = problemBody(status, detail);
-  const allow = status === 405 ? 'Allow: GET, HEAD\r\n' : '';
+  const more = status === 405 ? 'Allow: GET, HEAD\r\n' : status === 503 ? 'Retry-After: 1\r\n' : '';
   return (
-    `HTTP/1.1 ${status} ${TITLES[status]}\r\n${allow}Content-Type: ${PROBLEM_TYPE}\r\n` +
+    `HTTP/1.1 ${status} ${TITLES[status]}\r\n${more}Content-Type: ${PROBLEM_TYPE}\r\n` +
     `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
   );
 }

@@ -1,6 +1,4 @@
 /** `eco-egress demo`: starts the demo, prints what to paste, and ends on Ctrl-C. */
-import { PassThrough } from 'node:stream';
-import { finished } from 'node:stream/promises';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type { ListenAddress } from '../config/config.ts';
@@ -11,6 +9,7 @@ import type { ProxyEnvironment } from '../demo/commands.ts';
 import { formatAddress, startDemo } from '../demo/demo.ts';
 import type { Demo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
+import { HeldOutput, openLogOutput } from '../telemetry/log-output.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
 import { untilSignal } from './signals.ts';
@@ -56,14 +55,14 @@ export async function run(options: DemoOptions, io: CommandIo): Promise<number> 
 
 async function serveDemo(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {
   const ports = { http: options.portHttp, proxy: options.portProxy, tls: options.portTls, admin: options.portAdmin };
-  // Holds the log's first lines back until the text is out.
-  const log = Object.assign(new PassThrough(), { isTTY: 'isTTY' in io.stdout && io.stdout.isTTY === true });
+  const log = new HeldOutput(openLogOutput(io.stdout));
   const demo = await startDemo(ports, log);
-  io.stdout.write(options.json === true ? formatJson(demo, io.env) : formatText(demo, io.env));
-  log.pipe(io.stdout, { end: false });
+  // Written or not: a reader that has gone may come back.
+  io.stdout.write(options.json === true ? formatJson(demo, io.env) : formatText(demo, io.env), () => {
+    log.release();
+  });
   await stopped;
   await demo.close();
-  await finished(log.end());
 }
 
 async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {

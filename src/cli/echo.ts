@@ -1,5 +1,6 @@
 /** `eco-egress echo`: tells callers the address they come from, until a signal ends it. */
 import { readCidr, readListenAddress } from '../config/read-address.ts';
+import { createLogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../source-ip/echo-server.ts';
 import { formatAuthority } from '../target/host.ts';
 import { EXIT } from './exit.ts';
@@ -28,10 +29,13 @@ export async function run(options: EchoOptions, io: CommandIo): Promise<number> 
     io.stderr.write(`eco-egress echo could not start: ${(error as Error).message}\n`);
     return EXIT.failed;
   }
-  log(io, 'eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) });
+  const log = createLogSink(io.stdout);
+  log.write(lineOf('eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) }));
+  log.flush();
   await stopped;
   await echo.close();
-  log(io, 'eco-egress echo has ended', {});
+  log.write(lineOf('eco-egress echo has ended', {}));
+  await log.close();
   return EXIT.ok;
 }
 
@@ -53,6 +57,6 @@ function readSettings({ listen, trustedPeer = [], proxyProtocol = false, believe
 }
 
 /** As the proxy's own log. */
-function log(io: CommandIo, msg: string, fields: object): void {
-  io.stdout.write(`${JSON.stringify({ level: 'info', time: new Date().toISOString(), ...fields, msg })}\n`);
+function lineOf(msg: string, fields: object): string {
+  return `${JSON.stringify({ level: 'info', time: new Date().toISOString(), ...fields, msg })}\n`;
 }

@@ -5,6 +5,7 @@ import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
+import { readOpenFileLimit } from './open-files.ts';
 import { openConfig } from './open-config.ts';
 import { onEndingSignal } from './signals.ts';
 
@@ -27,7 +28,7 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
-  const service = createService(opened.config, { logDestination: io.stdout });
+  const service = createService(opened.config, { logDestination: io.stdout, openFiles: readOpenFileLimit() });
   try {
     await service.start();
   } catch (error) {

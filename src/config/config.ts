@@ -36,6 +36,11 @@ export interface HttpListenerConfig extends ListenerConfig {
   readonly forms: readonly HttpForm[];
 }
 
+export interface AdminListenerConfig extends ListenAddress {
+  /** Names by which it may be asked, besides its addresses and names of the cluster; lower case. */
+  readonly hosts: readonly string[];
+}
+
 /** TLS towards clients, on the TLS listeners: contents of the files, already read. */
 export interface TlsServerConfig {
   /** Our own names, canonical: TLS that asks for one of them ends here. */
@@ -290,7 +295,7 @@ export interface Config {
   readonly reload: ReloadConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
-  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: ListenAddress };
+  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: AdminListenerConfig };
   /** Null: TLS listeners end no TLS, they only pass it on by its server name. */
   readonly tlsServer: TlsServerConfig | null;
   /** In order: the first match wins. */

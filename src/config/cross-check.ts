@@ -61,7 +61,7 @@ function checkListeners(draft: Draft, complain: Complain): void {
   draft.listeners.tls?.forEach((listener, index) => {
     if (listener !== undefined) take(['listeners', 'tls', index], `listeners.tls[${index}]`, listener.address);
   });
-  if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin);
+  if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin.address);
 }
 
 /** As the operating system sees it: "any address" takes the port on every address, and `::` on IPv4 too. */

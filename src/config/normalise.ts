@@ -39,7 +39,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     listeners: {
       http: content.listeners.http.map(readListener),
       tls: content.listeners.tls.map(readListener),
-      admin: content.listeners.admin,
+      admin: { ...content.listeners.admin.address, hosts: distinct(content.listeners.admin.hosts ?? []) },
     },
     tlsServer,
     clients: Object.entries(content.clients).map(

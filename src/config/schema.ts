@@ -87,10 +87,16 @@ function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
   );
 }
 
+/** Likewise. */
+const adminListener = z.preprocess(
+  (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
+  z.strictObject({ address: scalar(readListenAddress), hosts: listOf(scalar(readServerName)).optional() }),
+);
+
 export const LISTENERS = {
   http: listOf(listenerOf(HTTP_FORMS)).prefault(['0.0.0.0:8080', '0.0.0.0:3128']),
   tls: listOrOff(listenerOf(FORMS)).prefault(['0.0.0.0:8443']),
-  admin: scalar(readListenAddress).prefault('0.0.0.0:9090'),
+  admin: adminListener.prefault('0.0.0.0:9090'),
 };
 
 export const TLS_SERVER = {

@@ -19,7 +19,7 @@ export function admitDoctor(config: Config): Config {
   const here = <T extends ListenerConfig>(listener: T): T => ({ ...listener, host: HERE, port: 0, trustedPeers: [], proxyProtocol: 'off', believe: [] });
   return {
     ...config,
-    listeners: { http: config.listeners.http.map(here), tls: config.listeners.tls.map(here), admin: { host: HERE, port: 0 } },
+    listeners: { http: config.listeners.http.map(here), tls: config.listeners.tls.map(here), admin: { host: HERE, port: 0, hosts: [] } },
     clients: [doctor, ...config.clients],
     rules: config.rules.map((rule) => ({ ...rule, clients: [...rule.clients, doctor.name] })),
     // The doctor asks that itself.

@@ -1,6 +1,8 @@
 /** Client connections of all listeners together: how many may be open in all, and from one address. */
 import type { LimitsConfig } from '../config/config.ts';
+import type { Descriptors } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
+import { outOfDescriptors } from '../limits.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 
 type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
@@ -10,6 +12,7 @@ const MOST_REFUSED = 64;
 
 export class ConnectionCount {
   readonly #telemetry: Telemetry;
+  readonly #descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
   #limits: ConnectionLimits;
   #open = 0;
   /** Turned away, and not closed yet. */
@@ -17,14 +20,20 @@ export class ConnectionCount {
   /** Only addresses with something open: cannot grow past the limit in all. */
   readonly #byAddress = new Map<string, number>();
 
-  constructor(limits: ConnectionLimits, telemetry: Telemetry) {
+  constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
     this.#limits = limits;
+    this.#descriptors = descriptors;
     this.#telemetry = telemetry;
   }
 
   /** Counts go on; only what is allowed changes. */
   adopt(limits: ConnectionLimits): void {
     this.#limits = limits;
+  }
+
+  /** Not even an answer can be afforded: a new connection is to be cut. */
+  exhausted(): boolean {
+    return this.#descriptors.exhausted();
   }
 
   /**
@@ -35,6 +44,7 @@ export class ConnectionCount {
   enter(address: string | null): Fault | null {
     const { connections, connectionsPerClient } = this.#limits;
     if (this.#open >= connections) return reached(`${connections} client connections are open`, 'raise limits.connections');
+    if (!this.#descriptors.take('connection')) return outOfDescriptors();
     if (address !== null) {
       const mine = this.#byAddress.get(address) ?? 0;
       if (mine >= connectionsPerClient) return reached(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");

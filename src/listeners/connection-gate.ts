@@ -34,6 +34,10 @@ export class ConnectionGate {
   /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
     const { connections, peers, refuse, own } = this.#options;
+    if (connections.exhausted()) {
+      socket.resetAndDestroy();
+      return null;
+    }
     const connection = own(socket);
     // Nobody is there to be served, and there is no address that the policy could be asked about.
     if (connection.peer.address === GONE) {

@@ -320,8 +320,6 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
-    const { form, destination } = this.record;
-    if (form !== '-') this.#environment.telemetry.tunnelClosed(form, destination);
     this.#end(fault, closedBy);
   }
 
@@ -336,9 +334,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   #carry(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
     const { telemetry, idleClock } = this.#environment;
-    const { form, destination } = this.record;
     this.record.became = 'tunnel';
-    if (form !== '-') telemetry.tunnelOpened(form, destination, this.record);
+    telemetry.tunnelOpened(this.record);
     const tunnel = new Tunnel(this.connection.socket, upstream, this.record, idleClock, this, opening);
     this.#state = { kind: 'tunnel', tunnel };
     tunnel.start(head);

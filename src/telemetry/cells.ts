@@ -5,9 +5,10 @@
  */
 import type { Form, LimitsConfig } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
+import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
-import type { Outcome } from './outcome.ts';
+import { DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './outcome.ts';
 import { HistogramCell } from './histogram.ts';
 
 /** Bounds in seconds. */
@@ -31,15 +32,15 @@ export type CodeName = FaultCode | 'ok';
 export type OutcomeCounts = Record<Outcome, number>;
 
 export class FormCells {
-  tunnels = 0;
   bytesSent = 0;
   bytesReceived = 0;
   readonly exchanges = new HistogramCell(EXCHANGE_BOUNDS);
   readonly tunnelTimes = new HistogramCell(TUNNEL_BOUNDS);
+  /** By client and code. */
   readonly requests = new Map<string, Map<CodeName, OutcomeCounts>>();
   /** What report mode let pass, by client and by the code of the denial. */
   readonly reported = new Map<string, Map<FaultCode, number>>();
-  /** Tunnels whose bytes are still in their record, until `ended` adds them to the sums. */
+  /** Tunnels that are open: their bytes are still in their record, until `ended` adds them to the sums. */
   readonly open = new Crowd<AccessRecord>();
 }
 
@@ -51,8 +52,15 @@ export class DestinationCells {
   readonly tcp = new HistogramCell(CONNECT_BOUNDS);
   readonly hop = new HistogramCell(CONNECT_BOUNDS);
   readonly tls = new HistogramCell(CONNECT_BOUNDS);
-  readonly errors = new Map<FaultCode, number>();
+  /** Of requests that have ended. */
+  readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
+  readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
+
+  /** @param errors that are there with 0 before the first */
+  constructor(errors: readonly FaultCode[]) {
+    this.errors = zeros(errors);
+  }
 
   form(name: FormName): FormCells {
     let cells = this.forms.get(name);
@@ -63,17 +71,41 @@ export class DestinationCells {
 
 export type ReloadResult = 'applied' | 'refused';
 
+/**
+ * What the admin port turns away.
+ * - `connections`: a connection, because all are in use; `evicted`: an idle one, closed to make room.
+ * - `host`, `cross-site`: a request that a browser may have been talked into.
+ * - `pipelined`: a request before the one ahead of it was answered; `busy`: a question, because too many are asked.
+ */
+export const ADMIN_REFUSALS = ['connections', 'evicted', 'host', 'cross-site', 'pipelined', 'busy'] as const;
+export type AdminRefusal = (typeof ADMIN_REFUSALS)[number];
+
+/**
+ * Label sets of `requests_total` and `would_deny_total` at most. They appear
+ * with their first request, and a client can ask for every destination in
+ * every wrong way: what the configuration bounds would be millions.
+ */
+export const MAX_REQUEST_SETS = 20_000;
+
 export class Cells {
   clientConnections = 0;
+  /** Requests counted under no client and no destination, because their label set would have been one too many. */
+  folded = 0;
+  internalErrors = 0;
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
+  readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
+  readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
   policyHash = '';
   limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
   certificates: ReadonlyMap<string, number> = new Map();
   readonly destinations = new Map<string, DestinationCells>();
+  /** Requests denied, by client and code. */
+  readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
   /** Tunnels that were over soon, by client. */
-  readonly shortTunnels = new Map<string, number>();
-  readonly #unknown = new DestinationCells();
-  readonly #clients = new Set<string>();
+  readonly shortTunnels = new Map<string, number>([['-', 0]]);
+  /** Of no destination. */
+  readonly #unknown = new DestinationCells([]);
+  #requestSets = 0;
 
   constructor() {
     this.destinations.set('-', this.#unknown);
@@ -84,9 +116,14 @@ export class Cells {
     this.policyHash = hash;
     this.limits = limits;
     this.certificates = certificates;
-    for (const name of clients) this.#clients.add(name);
+    // From the start and with 0: whoever looks for an increase sees none in a counter that begins with 1.
+    for (const name of clients) {
+      if (this.denials.has(name)) continue;
+      this.denials.set(name, zeros(DENIAL_CODES));
+      this.shortTunnels.set(name, 0);
+    }
     for (const name of destinations) {
-      if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells());
+      if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells(UPSTREAM_CODES));
       // A tunnel gauge that is absent until the first tunnel would leave an autoscaler without a value.
       this.destination(name).form('connect');
     }
@@ -96,35 +133,66 @@ export class Cells {
     return this.destinations.get(name) ?? this.#unknown;
   }
 
-  requests(form: FormCells, client: string, code: CodeName): OutcomeCounts {
-    const codes = form.requests.get(client) ?? this.#addClient(form, client);
-    let counts = codes.get(code);
-    if (counts === undefined) codes.set(code, (counts = { allowed: 0, denied: 0, failed: 0, aborted: 0 }));
-    return counts;
+  /** One more request has ended. */
+  countRequest({ destination, form, client, code }: AccessRecord, outcome: Outcome): void {
+    const cells = this.destination(destination);
+    cells.outcomes[outcome] += 1;
+    if (code === 'internal') this.internalErrors += 1;
+    if (outcome === 'denied' && code !== 'ok') increment(this.denials.get(this.#clientLabel(client)), code);
+    this.#outcomes(cells, form, client, code)[outcome] += 1;
   }
 
-  countReported(form: FormCells, client: string, code: FaultCode): void {
+  /** One more request that report mode let pass. */
+  countReported({ destination, form, client }: AccessRecord, code: FaultCode): void {
     const name = this.#clientLabel(client);
-    let codes = form.reported.get(name);
-    if (codes === undefined) form.reported.set(name, (codes = new Map<FaultCode, number>()));
-    codes.set(code, (codes.get(code) ?? 0) + 1);
+    const reported = codesOf(this.destination(destination).form(form).reported, name);
+    if (reported.has(code) || this.#takeSet()) increment(reported, code);
+    else increment(codesOf(this.#unknown.form(form).reported, '-'), code);
   }
 
   countShortTunnel(client: string): void {
+    increment(this.shortTunnels, this.#clientLabel(client));
+  }
+
+  #outcomes(cells: DestinationCells, form: FormName, client: string, code: CodeName): OutcomeCounts {
     const name = this.#clientLabel(client);
-    this.shortTunnels.set(name, (this.shortTunnels.get(name) ?? 0) + 1);
+    const codes = codesOf(cells.form(form).requests, name);
+    const known = codes.get(code);
+    if (known !== undefined) return known;
+    const folds = (cells !== this.#unknown || name !== '-') && !this.#takeSet();
+    if (folds) {
+      this.folded += 1;
+      return this.#outcomes(this.#unknown, form, '-', code);
+    }
+    const counts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
+    codes.set(code, counts);
+    return counts;
+  }
+
+  /** @returns whether there is room for another label set */
+  #takeSet(): boolean {
+    if (this.#requestSets >= MAX_REQUEST_SETS) return false;
+    this.#requestSets += 1;
+    return true;
   }
 
   #clientLabel(client: string): string {
-    return this.#clients.has(client) ? client : '-';
+    return this.denials.has(client) ? client : '-';
   }
+}
 
-  #addClient(form: FormCells, client: string): Map<CodeName, OutcomeCounts> {
-    const name = this.#clientLabel(client);
-    const known = form.requests.get(name);
-    if (known !== undefined) return known;
-    const codes = new Map<CodeName, OutcomeCounts>();
-    form.requests.set(name, codes);
-    return codes;
-  }
+/** The codes of a client, of which there may be none yet. */
+function codesOf<Code, Count>(clients: Map<string, Map<Code, Count>>, client: string): Map<Code, Count> {
+  let codes = clients.get(client);
+  if (codes === undefined) clients.set(client, (codes = new Map<Code, Count>()));
+  return codes;
+}
+
+function zeros(codes: readonly FaultCode[]): Map<FaultCode, number> {
+  return new Map(codes.map((code) => [code, 0]));
+}
+
+/** Counts one more of what `counts` may or may not have. */
+export function increment<Key>(counts: Map<Key, number> | undefined, key: Key): void {
+  counts?.set(key, (counts.get(key) ?? 0) + 1);
 }

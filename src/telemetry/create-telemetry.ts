@@ -1,15 +1,16 @@
 /** Puts the metrics and the log behind the one interface the data path knows. */
 import type { Writable } from 'node:stream';
-import type { Registry } from 'prom-client';
 import type { LogConfig } from '../config/config.ts';
 import { createAccessLog } from './access-log.ts';
+import { Attempts, type Attempt, makeTotal, type Part, PARTS } from './attempt.ts';
 import type { PolicyFacts } from './cells.ts';
-import { createLogSink } from './log-sink.ts';
-import type { LogSinkOptions } from './log-sink.ts';
-import { createLogWriter } from './logger.ts';
+import type { Exposition } from './exposition.ts';
+import { LogOutput, openLogOutput } from './log-output.ts';
+import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
+import { createLineFormat, createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
 import type { NatPorts } from './port-metrics.ts';
-import { bound } from './safe-text.ts';
+import { bound, escapeUnsafe } from './safe-text.ts';
 import type { Telemetry } from './telemetry.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
@@ -21,7 +22,7 @@ export interface TelemetryOptions {
   readonly log: LogConfig;
   readonly policy: PolicyFacts;
   /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
-  readonly output: Writable & { readonly isTTY?: boolean };
+  readonly output: LogOutput | (Writable & { readonly isTTY?: boolean });
   readonly version: string;
   readonly sink?: LogSinkOptions;
   /** Asked for at every scrape. */
@@ -30,37 +31,104 @@ export interface TelemetryOptions {
 
 export interface RunningTelemetry extends Telemetry {
   /** For the admin listener's `/metrics`. */
-  readonly registry: Registry;
+  readonly exposition: Exposition;
   /** Tunnels open now, all destinations together. */
   openTunnels(): number;
   /** By client: tunnels that were over soon, most first. */
   shortTunnels(): (readonly [client: string, tunnels: number])[];
+  /** Runs what listens to the data path besides; what it throws is counted, and the first of each part logged. */
+  readonly attempt: Attempt;
+  /** One sentence for each thing about the log that deserves a look. */
+  warnings(): string[];
   /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
   close(): Promise<void>;
 }
 
+/** None of its methods throws, whatever fails: no request ends because it could not be counted or logged. */
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
-  const { log, policy, output, version } = options;
-  const sink = createLogSink(output, options.sink);
-  const { logger, writeLine } = createLogWriter(log, sink, output.isTTY === true);
-  const writeAccess = createAccessLog(log.level, writeLine);
-  const metrics = createMetrics({ policy, version, droppedLogLines: sink.dropped, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
-  return {
-    ...metrics,
-    ended: (record) => {
-      metrics.ended(record);
-      writeAccess(record);
+  const { log, policy, version } = options;
+  const output = options.output instanceof LogOutput ? options.output : openLogOutput(options.output);
+  const format = createLineFormat(log.format, output.isTTY);
+  const attempts = new Attempts((part, error) => {
+    sink.write(format(failureLine(part, error)));
+    sink.flush();
+  });
+  const sink: LogSink = createLogSink(output, {
+    ...options.sink,
+    describeLoss: (loss) => {
+      let line = '';
+      attempts.run('log', () => {
+        line = format(lossLine(loss));
+      });
+      return line;
     },
-    notice: (level, message, fields) => {
-      logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));
-      // Notices are few, and somebody may be waiting for this one.
-      sink.flush();
-    },
-    close: async () => {
-      await sink.close();
-      metrics.close();
-    },
+  });
+  const writeLine = (line: string): void => {
+    sink.write(format(line));
   };
+  const logger = createLogger(log.level, writeLine);
+  const writeAccess = createAccessLog(log.level, writeLine);
+  const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
+  const { exposition, openTunnels, shortTunnels, ...counted } = metrics;
+  const tryToLog = (action: () => void): void => {
+    if (!attempts.run('log', action)) sink.lose('unwritable');
+  };
+  return {
+    ...makeTotal(
+      {
+        ...counted,
+        ended: (record) => {
+          attempts.run('metrics', () => {
+            metrics.ended(record);
+          });
+          tryToLog(() => {
+            writeAccess(record);
+          });
+        },
+        notice: (level, message, fields) => {
+          tryToLog(() => {
+            logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));
+          });
+          // Notices are few, and somebody may be waiting for this one.
+          sink.flush();
+        },
+      },
+      'metrics',
+      attempts.run,
+    ),
+    exposition,
+    openTunnels,
+    shortTunnels,
+    attempt: attempts.run,
+    warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
+    close: () => sink.close(),
+  };
+}
+
+function warnAboutLoss(loss: Loss | null): string[] {
+  if (loss === null) return [];
+  const { lines, error, since } = loss;
+  return [`The log has lost ${lines} ${lines === 1 ? 'line' : 'lines'} since ${new Date(since).toISOString()}: ${error === null ? 'its reader is too slow, or has stopped' : `it cannot be written (${error})`}.`];
+}
+
+function warnAboutFailures(failures: Readonly<Record<Part, number>>): string[] {
+  const failed = PARTS.filter((part) => failures[part] > 0);
+  return failed.length === 0 ? [] : [`Some events could not be recorded (${failed.map((part) => `${part}: ${failures[part]}`).join(', ')}); the log has the first error of each.`];
+}
+
+/** By hand, and not by the logger: that may be what has failed. */
+function failureLine(part: Part, error: unknown): string {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return noticeLine('telemetry failed; requests go on, further failures of this part are only counted', { part, error: bound(stack, MAX_FIELD) });
+}
+
+function lossLine({ lines, reasons, error, since }: Loss): string {
+  return noticeLine('log lines were lost', { lines, reasons, ...(error === null ? {} : { error }), since: new Date(since).toISOString() });
+}
+
+/** At the level that no `log.level` leaves out. */
+function noticeLine(msg: string, fields: object): string {
+  return `${escapeUnsafe(JSON.stringify({ level: 'error', time: new Date().toISOString(), ...fields, msg }))}\n`;
 }
 
 function printable(fields: Record<string, unknown>): Record<string, unknown> {

@@ -1,22 +1,45 @@
 /**
- * Takes log lines off the hot path: gathers them into batches for a stream and
- * loses lines, counted, rather than wait for a reader or grow without end.
- *
- * pino's own destination is not used: it writes to its file descriptor from
- * the thread pool and once more, synchronously, on exit. With a pipe that
- * nobody reads, the one holds a thread for ever and the other keeps the process from ending.
+ * Takes log lines off the hot path: gathers them into batches, and loses
+ * lines, counted, rather than wait for a reader, fail with a disk, or grow
+ * without end. Once lines get through again, one of them says how many did not.
  */
 import type { Writable } from 'node:stream';
+import { LogOutput, openLogOutput } from './log-output.ts';
+
+/**
+ * Why a line was lost.
+ * - `slow`: no room is left, because the reader or the disk does not keep up, or takes nothing.
+ * - `full`: the disk, the quota or the greatest size of a file.
+ * - `gone`: nobody reads the pipe or socket any more.
+ * - `failed`: anything else that the system says of a write.
+ * - `unwritable`: the line could not be put together: a bug.
+ */
+export const LOSS_REASONS = ['slow', 'full', 'gone', 'failed', 'unwritable'] as const;
+export type LossReason = (typeof LOSS_REASONS)[number];
+
+export type LossCounts = Readonly<Record<LossReason, number>>;
+
+export interface Loss {
+  /** Lines that were lost since the log last said so. */
+  readonly lines: number;
+  readonly reasons: Partial<LossCounts>;
+  /** Of the latest write that failed; null where none did. */
+  readonly error: string | null;
+  /** When the first of them was lost, ms since the epoch. */
+  readonly since: number;
+}
 
 export interface LogSinkOptions {
   /** Characters after which a batch is written without waiting for the clock. */
   readonly batchLength?: number;
   /** Longest time a line waits, ms. */
   readonly flushEvery?: number;
-  /** Characters that may wait for a slow reader; lines beyond are dropped. */
+  /** Characters that may wait, those of the batch under way included; lines beyond are dropped. */
   readonly maxLength?: number;
   /** Longest time `close` waits for a slow reader, ms. */
   readonly closeTimeout?: number;
+  /** The line that says what was lost, with its line feed; none by default. */
+  readonly describeLoss?: (loss: Loss) => string;
 }
 
 export interface LogSink {
@@ -24,101 +47,197 @@ export interface LogSink {
   write(line: string): void;
   /** Hands over what has been gathered, and does not wait for more. */
   flush(): void;
+  /** A line was lost before it got here. */
+  lose(reason: LossReason): void;
   /** Lines lost since the start. */
-  readonly dropped: () => number;
+  dropped(): number;
+  /** The same, by reason. */
+  losses(): LossCounts;
+  /** What is being lost: null as long as lines get through. */
+  trouble(): Loss | null;
   /** Writes what is left and waits for it, within `closeTimeout`. Does not end the stream, which is the caller's. */
   close(): Promise<void>;
 }
 
 /** Of every sink that is open. */
-const flushes = new Set<() => void>();
+const endings = new Set<() => void>();
 
 /** One listener for all of them: Node takes many on one event for a leak. */
-function flushAll(): void {
-  for (const flush of flushes) flush();
+function endAll(): void {
+  for (const end of endings) end();
 }
 
-function flushAtExit(flush: () => void): void {
-  if (flushes.size === 0) process.on('exit', flushAll);
-  flushes.add(flush);
+function atExit(end: () => void): void {
+  if (endings.size === 0) process.on('exit', endAll);
+  endings.add(end);
 }
 
-function forgetFlush(flush: () => void): void {
-  flushes.delete(flush);
-  if (flushes.size === 0) process.off('exit', flushAll);
+function notAtExit(end: () => void): void {
+  endings.delete(end);
+  if (endings.size === 0) process.off('exit', endAll);
 }
 
-/**
- * `output` should be a stream whose writes do not block: `process.stdout` does
- * not on a pipe or socket, and on a file or terminal only as long as the write takes.
- */
-export function createLogSink(output: Writable, options: LogSinkOptions = {}): LogSink {
-  const { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000 } = options;
-  let batch = '';
-  let lines = 0;
-  /** Characters and lines handed to the stream and not yet taken by it. */
-  let inFlight = 0;
-  let linesInFlight = 0;
-  let dropped = 0;
-  let open = true;
-  let whenIdle: (() => void) | null = null;
+/** A batch on its way. */
+interface Flight {
+  readonly bytes: Buffer;
+  /** Characters. */
+  readonly length: number;
+  /** Lines of others. */
+  readonly lines: number;
+  /** Bytes before them: the end of a torn line, and the line that says what was lost. */
+  readonly head: number;
+  readonly told: Loss | null;
+}
 
-  const written = (error?: Error | null): void => {
-    if (error !== undefined && error !== null) dropped += linesInFlight;
-    inFlight = 0;
-    linesInFlight = 0;
-    if (batch.length >= batchLength || (!open && lines > 0)) flush();
-    if (inFlight === 0) whenIdle?.();
-  };
+/** @param output by itself, or a stream to make one of */
+export function createLogSink(output: LogOutput | Writable, options: LogSinkOptions = {}): LogSink {
+  return new Sink(output instanceof LogOutput ? output : openLogOutput(output), options);
+}
 
-  const flush = (): void => {
-    if (inFlight > 0 || lines === 0) return;
-    const text = batch;
-    inFlight = text.length;
-    linesInFlight = lines;
-    batch = '';
-    lines = 0;
-    if (output.writable) output.write(text, written);
-    else written(new Error('the log output is closed'));
-  };
+const LINE_FEED = 0x0a;
+const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+const GONE = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN']);
 
-  const write = (line: string): void => {
-    if (!open || batch.length + inFlight + line.length > maxLength) {
-      dropped += 1;
+const none = (): Record<LossReason, number> => ({ slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 });
+
+class Sink implements LogSink {
+  readonly #output: LogOutput;
+  readonly #batchLength: number;
+  readonly #maxLength: number;
+  readonly #closeTimeout: number;
+  readonly #describeLoss: (loss: Loss) => string;
+  readonly #timer: NodeJS.Timeout;
+  #batch = '';
+  #lines = 0;
+  /** Handed to the output and not yet answered for; null: nothing is. */
+  #inFlight: Flight | null = null;
+  readonly #lost = none();
+  /** What no line in the log tells of. */
+  #untold: Loss | null = null;
+  /** Of the latest write, if it failed. */
+  #error: string | null = null;
+  /** What the output got last ends in the middle of a line. */
+  #torn = false;
+  #open = true;
+  #whenIdle: (() => void) | null = null;
+
+  constructor(output: LogOutput, { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions) {
+    this.#output = output;
+    this.#batchLength = batchLength;
+    this.#maxLength = maxLength;
+    this.#closeTimeout = closeTimeout;
+    this.#describeLoss = describeLoss;
+    this.#timer = setInterval(() => {
+      this.flush();
+    }, flushEvery).unref();
+    atExit(this.#end);
+  }
+
+  write(line: string): void {
+    if (!this.#open || this.#batch.length + (this.#inFlight?.length ?? 0) + line.length > this.#maxLength) {
+      this.lose('slow');
       return;
     }
-    batch += line;
-    lines += 1;
-    if (batch.length >= batchLength) flush();
+    this.#batch += line;
+    this.#lines += 1;
+    if (this.#batch.length >= this.#batchLength) this.flush();
+  }
+
+  flush(): void {
+    if (this.#inFlight !== null) return;
+    const flight = this.#load();
+    if (flight === null) return;
+    this.#inFlight = flight;
+    this.#output.write(flight.bytes, (written, error) => {
+      this.#inFlight = null;
+      this.#error = error === null ? null : (error.code ?? error.message);
+      if (error === null) this.#torn = false;
+      else this.#drop(flight, written, reasonOf(error));
+      const more = this.#batch.length >= this.#batchLength || (!this.#open && (this.#lines > 0 || (error === null && this.#untold !== null)));
+      if (more) this.flush();
+      if (this.#idle) this.#whenIdle?.();
+    });
+  }
+
+  lose(reason: LossReason, lines = 1): void {
+    if (lines === 0) return;
+    this.#lost[reason] += lines;
+    const untold = this.#untold;
+    this.#untold = { lines: (untold?.lines ?? 0) + lines, reasons: { ...untold?.reasons, [reason]: (untold?.reasons[reason] ?? 0) + lines }, since: untold?.since ?? Date.now(), error: null };
+  }
+
+  dropped(): number {
+    return Object.values(this.#lost).reduce((sum, count) => sum + count, 0);
+  }
+
+  losses(): LossCounts {
+    return this.#lost;
+  }
+
+  trouble(): Loss | null {
+    const loss = merge(this.#inFlight?.told ?? null, this.#untold);
+    return loss === null ? null : { ...loss, error: this.#error };
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    clearInterval(this.#timer);
+    notAtExit(this.#end);
+    this.flush();
+    if (!this.#idle) {
+      const idle = Promise.withResolvers<undefined>();
+      this.#whenIdle = () => {
+        idle.resolve(undefined);
+      };
+      const deadline = setTimeout(this.#whenIdle, this.#closeTimeout);
+      await idle.promise;
+      clearTimeout(deadline);
+    }
+    this.lose('slow', this.#lines + (this.#inFlight?.lines ?? 0));
+    this.#output.close();
+  }
+
+  get #idle(): boolean {
+    return this.#inFlight === null;
+  }
+
+  readonly #end = (): void => {
+    this.#output.writeLast(this.#load()?.bytes ?? Buffer.alloc(0));
   };
 
-  // A reader that went away (EPIPE) must not end the proxy: `written` counts what it missed.
-  const onError = (): void => {};
-  const timer = setInterval(flush, flushEvery).unref();
-  output.on('error', onError);
-  flushAtExit(flush);
+  /** Takes what has been gathered: first what was lost, which is told of as soon as it can be, also when no further line comes. */
+  #load(): Flight | null {
+    const told = this.#untold;
+    const notice = told === null ? '' : this.#describeLoss({ ...told, error: this.#error });
+    if (this.#lines === 0 && notice === '') return null;
+    const head = `${this.#torn ? '\n' : ''}${notice}`;
+    const text = head + this.#batch;
+    const flight = { bytes: Buffer.from(text), length: text.length, lines: this.#lines, head: Buffer.byteLength(head), told };
+    this.#batch = '';
+    this.#lines = 0;
+    this.#untold = null;
+    return flight;
+  }
 
-  return {
-    write,
-    flush,
-    dropped: () => dropped,
-    close: async () => {
-      if (!open) return;
-      open = false;
-      clearInterval(timer);
-      forgetFlush(flush);
-      flush();
-      if (inFlight > 0) {
-        const idle = Promise.withResolvers<undefined>();
-        whenIdle = () => {
-          idle.resolve(undefined);
-        };
-        const deadline = setTimeout(whenIdle, closeTimeout);
-        await idle.promise;
-        clearTimeout(deadline);
-      }
-      dropped += lines + linesInFlight;
-      if (inFlight === 0) output.off('error', onError);
-    },
-  };
+  /** Nothing more of this batch gets out: lines that were written whole are there, the others are lost. */
+  #drop({ bytes, lines, head, told }: Flight, written: number, reason: LossReason): void {
+    if (written > 0) this.#torn = bytes[written - 1] !== LINE_FEED;
+    if (written < head) this.#untold = merge(told, this.#untold);
+    let whole = 0;
+    for (let at = bytes.indexOf(LINE_FEED, head); at !== -1 && at < written; at = bytes.indexOf(LINE_FEED, at + 1)) whole += 1;
+    this.lose(reason, lines - whole);
+  }
+}
+
+function merge(earlier: Loss | null, later: Loss | null): Loss | null {
+  if (earlier === null || later === null) return earlier ?? later;
+  const reasons: Partial<Record<LossReason, number>> = { ...earlier.reasons };
+  for (const reason of LOSS_REASONS) if (later.reasons[reason] !== undefined) reasons[reason] = (reasons[reason] ?? 0) + later.reasons[reason];
+  return { lines: earlier.lines + later.lines, reasons, since: earlier.since, error: later.error };
+}
+
+function reasonOf({ code = '' }: NodeJS.ErrnoException): LossReason {
+  if (FULL.has(code)) return 'full';
+  return GONE.has(code) ? 'gone' : 'failed';
 }

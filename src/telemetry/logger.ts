@@ -1,38 +1,31 @@
-/** JSON lines, or lines for people, into a sink: those of pino, and those that are put together already. */
+/** JSON lines, or lines for people: those of pino, and those that are put together already. */
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import type { LogConfig } from '../config/config.ts';
-import type { LogSink } from './log-sink.ts';
 import { escapeUnsafe } from './safe-text.ts';
 import { formatTextLine } from './text-line.ts';
 
-export interface LogWriter {
-  readonly logger: Logger;
-  /** Takes one line of JSON in which no character acts, with its line feed. */
-  readonly writeLine: (line: string) => void;
+/**
+ * How a line of JSON is written, with its line feed.
+ * @param colour applies to the text format alone
+ */
+export function createLineFormat(format: LogConfig['format'], colour: boolean): (json: string) => string {
+  return format === 'text' ? (json) => formatTextLine(json, colour) : (json) => json;
 }
 
-/** `colour` applies to the text format alone. */
-export function createLogWriter(config: LogConfig, sink: LogSink, colour: boolean): LogWriter {
-  const writeLine =
-    config.format === 'text'
-      ? (line: string): void => {
-          sink.write(formatTextLine(line, colour));
-        }
-      : (line: string): void => {
-          sink.write(line);
-        };
-  const write = (line: string): void => {
-    writeLine(escapeUnsafe(line));
-  };
-  const logger = pino(
+/** @param writeLine takes one line of JSON in which no character acts, with its line feed */
+export function createLogger(level: LogConfig['level'], writeLine: (line: string) => void): Logger {
+  return pino(
     {
-      level: config.level,
+      level,
       base: null,
-      formatters: { level: (level) => ({ level }) },
+      formatters: { level: (label) => ({ level: label }) },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
     },
-    { write },
+    {
+      write: (line: string) => {
+        writeLine(escapeUnsafe(line));
+      },
+    },
   );
-  return { logger, writeLine };
 }

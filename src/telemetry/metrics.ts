@@ -1,64 +1,64 @@
-/** Counts what the data path tells; prom-client reads the counts when it is scraped. docs/metrics.md lists every metric. */
-import { Registry, collectDefaultMetrics } from 'prom-client';
+/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
+import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { AccessRecord } from './access-record.ts';
+import { Attempts, type Attempt, PARTS, type Part } from './attempt.ts';
 import type { FormCells, FormName, PolicyFacts } from './cells.ts';
-import { CONNECT_BOUNDS, Cells, EXCHANGE_BOUNDS, TUNNEL_BOUNDS } from './cells.ts';
+import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
+import { Exposition } from './exposition.ts';
+import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import type { Outcome } from './outcome.ts';
 import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
 import { isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './port-metrics.ts';
-import { constant, counter, gauge, histogram } from './register.ts';
+import { createProcessMetrics } from './process-metrics.ts';
+import { constant, counter, gauge, histogram, type Sample } from './register.ts';
 import { createSourceMetrics } from './source-metrics.ts';
 import type { Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
+const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 };
 
 export interface MetricsOptions {
   readonly policy: PolicyFacts;
   readonly version: string;
   /** Log lines lost so far; asked for at every scrape. */
-  readonly droppedLogLines?: () => number;
+  readonly lostLogLines?: () => LossCounts;
+  /** Runs what listens to the data path, and counts what failed of it. */
+  readonly attempts?: { readonly run: Attempt; readonly failures: Readonly<Record<Part, number>> };
   /** Asked for at every scrape. */
   readonly natPorts?: () => NatPorts;
-  /** Its own by default: nothing is put into prom-client's global registry. */
-  readonly registry?: Registry;
 }
 
 export interface Metrics extends Omit<Telemetry, 'notice'> {
-  readonly registry: Registry;
-  openTunnels(): number;
+  readonly exposition: Exposition;
+  readonly openTunnels: () => number;
   /** By client: tunnels that were over soon, most first. */
-  shortTunnels(): (readonly [client: string, tunnels: number])[];
-  /** Takes the metrics out of the registry. */
-  close(): void;
+  readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
 }
 
-/** Nothing here is asynchronous, throws, or allocates for a series it has met before. */
+/** Nothing here is asynchronous, or allocates for a series it has met before. */
 export function createMetrics(options: MetricsOptions): Metrics {
-  const { policy, version, droppedLogLines = () => 0, registry = new Registry() } = options;
+  const { policy, version, attempts = new Attempts(() => {}) } = options;
+  const exposition = new Exposition(attempts.run);
   const cells = new Cells();
   cells.adopt(policy);
-  registerRequests(registry, cells);
-  registerUpstreams(registry, cells);
-  registerPorts(registry, cells, options.natPorts ?? (() => NO_NAT_PORTS));
-  registerProcess(registry, cells, droppedLogLines);
-  registerPolicy(registry, cells);
-  constant(registry, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
-  collectDefaultMetrics({ register: registry });
+  registerRequests(exposition, cells);
+  registerUpstreams(exposition, cells);
+  registerPorts(exposition, cells, options.natPorts ?? (() => NO_NAT_PORTS));
+  registerProcess(exposition, cells);
+  registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
+  registerPolicy(exposition, cells);
+  constant(exposition, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
+  exposition.addForeign(createProcessMetrics());
 
   return {
-    registry,
-    ...createSourceMetrics(registry),
+    exposition,
+    ...createSourceMetrics(exposition),
     ended: (record) => {
       countEnd(cells, record);
     },
-    tunnelOpened: (form, destination, record) => {
-      const formCells = cells.destination(destination).form(form);
-      formCells.tunnels += 1;
-      if (record !== undefined) formCells.open.add(record);
-    },
-    tunnelClosed: (form, destination) => {
-      cells.destination(destination).form(form).tunnels -= 1;
+    tunnelOpened: (record) => {
+      cells.destination(record.destination).form(record.form).open.add(record);
     },
     upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
       const upstream = cells.destination(destination);
@@ -69,8 +69,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
     },
     upstreamFailed: (destination, code) => {
-      const { errors } = cells.destination(destination);
-      errors.set(code, (errors.get(code) ?? 0) + 1);
+      increment(cells.destination(destination).errors, code);
     },
     upstreamPooled: (destination, active, idle) => {
       const upstream = cells.destination(destination);
@@ -80,6 +79,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     clientConnections: (change) => {
       cells.clientConnections += change;
     },
+    descriptorsRefused: (what) => {
+      cells.descriptorRefusals[what] += 1;
+    },
+    adminRefused: (reason) => {
+      cells.adminRefusals[reason] += 1;
+    },
     policyChanged: (facts) => {
       cells.adopt(facts);
     },
@@ -88,21 +93,18 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     openTunnels: () => {
       let open = 0;
-      for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.tunnels;
+      for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.open.size;
       return open;
     },
-    shortTunnels: () => [...cells.shortTunnels].toSorted((one, other) => other[1] - one[1]),
-    close: () => {
-      registry.clear();
-    },
+    shortTunnels: () => [...cells.shortTunnels].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]),
   };
 }
 
 function countEnd(cells: Cells, record: AccessRecord): void {
   const form = cells.destination(record.destination).form(record.form);
   const outcome = outcomeOf(record);
-  cells.requests(form, record.client, record.code)[outcome] += 1;
-  if (record.wouldDeny !== '') cells.countReported(form, record.client, record.wouldDeny);
+  cells.countRequest(record, outcome);
+  if (record.wouldDeny !== '') cells.countReported(record, record.wouldDeny);
   form.bytesSent += record.bytesSent;
   form.bytesReceived += record.bytesReceived;
   if (isTunnel(record)) {
@@ -114,28 +116,43 @@ function countEnd(cells: Cells, record: AccessRecord): void {
   else if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
 }
 
-type EachForm = (visit: (labels: { form: FormName; destination: string }, form: FormCells) => void) => void;
+interface FormLabels extends Readonly<Record<string, string>> {
+  readonly form: FormName;
+  readonly destination: string;
+}
+
+type EachForm = (visit: (labels: FormLabels, form: FormCells) => void) => void;
 type EachDestination = (visit: (destination: string, cells: DestinationCells) => void) => void;
 
-function registerRequests(registry: Registry, cells: Cells): void {
+function registerRequests(exposition: Exposition, cells: Cells): void {
+  function* eachForm(): Generator<readonly [FormLabels, FormCells], void, undefined> {
+    for (const [destination, { forms }] of cells.destinations) for (const [form, formCells] of forms) yield [{ form, destination }, formCells];
+  }
   const each: EachForm = (visit) => {
-    for (const [destination, { forms }] of cells.destinations) for (const [form, formCells] of forms) visit({ form, destination }, formCells);
+    for (const [labels, form] of eachForm()) visit(labels, form);
   };
-  counter(registry, 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], (set) => {
-    each((labels, { requests }) => {
+  counter(exposition, 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], function* (): Generator<Sample, void, undefined> {
+    for (const [labels, { requests }] of eachForm()) {
       for (const [client, codes] of requests) {
         for (const [code, counts] of codes) {
-          for (const outcome of OUTCOMES) if (counts[outcome] > 0) set({ ...labels, client, outcome, code }, counts[outcome]);
+          for (const outcome of OUTCOMES) if (counts[outcome] > 0) yield [{ ...labels, client, outcome, code }, counts[outcome]];
         }
       }
-    });
+    }
   });
-  counter(registry, 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], (set) => {
-    each((labels, { reported }) => {
-      for (const [client, codes] of reported) for (const [code, count] of codes) set({ ...labels, client, code }, count);
-    });
+  counter(exposition, 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', [], (set) => {
+    set({}, cells.folded);
   });
-  counter(registry, 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], (set) => {
+  counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; there from the start.', ['destination', 'outcome'], (set) => {
+    for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) set({ destination, outcome }, outcomes[outcome]);
+  });
+  counter(exposition, 'denials_total', 'Requests denied, by client and code; there from the start.', ['client', 'code'], (set) => {
+    for (const [client, codes] of cells.denials) for (const [code, count] of codes) set({ client, code }, count);
+  });
+  counter(exposition, 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], function* (): Generator<Sample, void, undefined> {
+    for (const [labels, { reported }] of eachForm()) for (const [client, codes] of reported) for (const [code, count] of codes) yield [{ ...labels, client, code }, count];
+  });
+  counter(exposition, 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], (set) => {
     each((labels, form) => {
       let { bytesSent, bytesReceived } = form;
       for (const tunnel of form.open) {
@@ -146,31 +163,31 @@ function registerRequests(registry: Registry, cells: Cells): void {
       set({ ...labels, direction: 'received' }, bytesReceived);
     });
   });
-  gauge(registry, 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], (set) => {
+  gauge(exposition, 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], (set) => {
     each((labels, form) => {
-      set(labels, form.tunnels);
+      set(labels, form.open.size);
     });
   });
-  histogram(registry, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], EXCHANGE_BOUNDS, (add) => {
+  histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], (add) => {
     each((labels, form) => {
       if (form.exchanges.count > 0) add(labels, form.exchanges);
     });
   });
-  histogram(registry, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], TUNNEL_BOUNDS, (add) => {
+  histogram(exposition, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], (add) => {
     each((labels, form) => {
       if (form.tunnelTimes.count > 0) add(labels, form.tunnelTimes);
     });
   });
 }
 
-function registerUpstreams(registry: Registry, cells: Cells): void {
+function registerUpstreams(exposition: Exposition, cells: Cells): void {
   const each: EachDestination = (visit) => {
     for (const [name, destination] of cells.destinations) {
       // Nothing should ever be dialled for `-`; if it was, it shows.
       if (name !== '-' || destination.connectionsOpened + destination.errors.size > 0) visit(name, destination);
     }
   };
-  histogram(registry, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], CONNECT_BOUNDS, (add) => {
+  histogram(exposition, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], (add) => {
     each((destination, { dns, tcp, hop, tls }) => {
       if (dns.count > 0) add({ destination, phase: 'dns' }, dns);
       if (tcp.count > 0) add({ destination, phase: 'tcp' }, tcp);
@@ -178,46 +195,63 @@ function registerUpstreams(registry: Registry, cells: Cells): void {
       if (tls.count > 0) add({ destination, phase: 'tls' }, tls);
     });
   });
-  counter(registry, 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], (set) => {
+  counter(exposition, 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], (set) => {
     each((destination, { errors }) => {
       for (const [error, count] of errors) set({ destination, error }, count);
     });
   });
-  gauge(registry, 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], (set) => {
+  gauge(exposition, 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], (set) => {
     each((destination, { connectionsActive, connectionsIdle }) => {
       set({ destination, state: 'active' }, connectionsActive);
       set({ destination, state: 'idle' }, connectionsIdle);
     });
   });
-  counter(registry, 'upstream_connections_opened_total', 'Connections opened to upstreams.', ['destination'], (set) => {
+  counter(exposition, 'upstream_connections_opened_total', 'Connections opened to upstreams.', ['destination'], (set) => {
     each((destination, { connectionsOpened }) => {
       set({ destination }, connectionsOpened);
     });
   });
 }
 
-function registerPolicy(registry: Registry, cells: Cells): void {
-  gauge(registry, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
+function registerPolicy(exposition: Exposition, cells: Cells): void {
+  gauge(exposition, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
     set({ hash: cells.policyHash }, 1);
   });
-  gauge(registry, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
+  gauge(exposition, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
     const { connections, tunnels } = cells.limits;
     set({ limit: 'connections' }, connections);
     set({ limit: 'tunnels' }, tunnels);
   });
-  gauge(registry, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
+  gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
   });
-  counter(registry, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
+  counter(exposition, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
     for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
   });
 }
 
-function registerProcess(registry: Registry, cells: Cells, droppedLogLines: () => number): void {
-  gauge(registry, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
+function registerProcess(exposition: Exposition, cells: Cells): void {
+  gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
     set({}, cells.clientConnections);
   });
-  counter(registry, 'log_lines_dropped_total', 'Log lines lost because the reader of the log was too slow or gone.', [], (set) => {
-    set({}, droppedLogLines());
+  counter(exposition, 'descriptors_refused_total', 'What was refused because hardly any file descriptor was left.', ['what'], (set) => {
+    for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
+  });
+  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port turned away.', ['reason'], (set) => {
+    for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
+  });
+  counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {
+    set({}, cells.internalErrors);
+  });
+}
+
+/** What is missing in log and metrics. */
+function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>): void {
+  counter(exposition, 'log_lines_dropped_total', 'Log lines lost, by reason.', ['reason'], (set) => {
+    const lost = lostLogLines();
+    for (const reason of LOSS_REASONS) set({ reason }, lost[reason]);
+  });
+  counter(exposition, 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', ['part'], (set) => {
+    for (const part of PARTS) set({ part }, failures[part]);
   });
 }

@@ -1,5 +1,5 @@
 /** NAT ports and who uses them up: what the port budget counts, and the clients that take a port for each request. */
-import type { Registry } from 'prom-client';
+import type { Exposition } from './exposition.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { Cells } from './cells.ts';
 import { asksForTunnel, isTunnel } from './outcome.ts';
@@ -33,8 +33,8 @@ export function isShortTunnel(record: AccessRecord): boolean {
 }
 
 /** @param natPorts asked at every scrape */
-export function registerPorts(registry: Registry, cells: Cells, natPorts: () => NatPorts): void {
-  gauge(registry, 'nat_ports_limit', 'NAT ports for connections to one address and port.', [], (set) => {
+export function registerPorts(exposition: Exposition, cells: Cells, natPorts: () => NatPorts): void {
+  gauge(exposition, 'nat_ports_limit', 'NAT ports for connections to one address and port.', [], (set) => {
     const { limit } = natPorts();
     if (limit !== null) set({}, limit);
   });
@@ -45,16 +45,16 @@ export function registerPorts(registry: Registry, cells: Cells, natPorts: () => 
       if (usage !== undefined || destination !== '-') set({ destination }, usage?.[metric] ?? 0);
     }
   };
-  gauge(registry, 'nat_ports_used', 'NAT ports in use, those the NAT still keeps included; of the addresses of a destination the one with the most.', ['destination'], (set) => {
+  gauge(exposition, 'nat_ports_used', 'NAT ports in use, those the NAT still keeps included; of the addresses of a destination the one with the most.', ['destination'], (set) => {
     each('used', set);
   });
-  gauge(registry, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], (set) => {
+  gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], (set) => {
     each('highWater', set);
   });
-  counter(registry, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], (set) => {
+  counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], (set) => {
     each('refused', set);
   });
-  counter(registry, 'port_per_request_total', 'Tunnels that were over within 30 seconds: a NAT port each.', ['client'], (set) => {
+  counter(exposition, 'port_per_request_total', 'Tunnels that were over within 30 seconds: a NAT port each.', ['client'], (set) => {
     for (const [client, count] of cells.shortTunnels) set({ client }, count);
   });
 }

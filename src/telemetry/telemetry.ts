@@ -2,10 +2,10 @@
  * What the data path tells; metrics and log listen. The data path knows this
  * interface only, and never waits for what is behind it.
  */
-import type { Form } from '../config/config.ts';
+import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
-import type { PolicyFacts, ReloadResult } from './cells.ts';
+import type { AdminRefusal, PolicyFacts, ReloadResult } from './cells.ts';
 
 export type ConnectPhase = 'dns' | 'tcp' | 'hop' | 'tls';
 
@@ -16,12 +16,10 @@ export interface Telemetry {
   /** An exchange or tunnel has ended, well or not: one log line, the counters. */
   ended(record: AccessRecord): void;
   /**
-   * A tunnel carries bytes from now on. Answered by one `tunnelClosed`, and by
-   * `ended` of the same record: with it given, bytes count as they move and
-   * not only hours later when the tunnel is over.
+   * A tunnel carries bytes from now on. Answered by `ended` of the same record:
+   * until then its bytes count as they move, and not only hours later.
    */
-  tunnelOpened(form: Form, destination: string, record?: AccessRecord): void;
-  tunnelClosed(form: Form, destination: string): void;
+  tunnelOpened(record: AccessRecord): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
   /** A dial, or an upstream we were talking to, failed. */
@@ -30,6 +28,10 @@ export interface Telemetry {
   upstreamPooled(destination: string, active: number, idle: number): void;
   /** A client connection opened or closed (+1, -1). */
   clientConnections(change: number): void;
+  /** The admin port has turned something away. */
+  adminRefused(reason: AdminRefusal): void;
+  /** Something was refused because hardly any file descriptor is left. */
+  descriptorsRefused(what: DescriptorRefusal): void;
   /** Another policy is in force: its names may become labels. */
   policyChanged(facts: PolicyFacts): void;
   /** A configuration was offered to the running proxy. */

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
-import { Registry } from 'prom-client';
-import { createAdmin } from '../../src/admin/app.ts';
+import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { createExposition } from '../support/exposition.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 
@@ -14,7 +14,7 @@ const INFO: AdminInfo = {
   version: '1.2.3',
   policyHash: 'abc123',
   config: {
-    listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090 } },
+    listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090, hosts: [] } },
     destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
   },
   tunnels: 7,
@@ -23,14 +23,14 @@ const INFO: AdminInfo = {
 };
 
 interface AdminParts {
-  registry?: Registry;
+  exposition?: AdminOptions['exposition'];
   readiness?: () => Readiness;
   info?: () => AdminInfo;
 }
 
 async function openAdmin(test: Test, parts: AdminParts = {}): Promise<{ url: string; port: number }> {
-  const { registry = new Registry(), readiness = () => READY, info = () => INFO } = parts;
-  const admin = await createAdmin({ registry, readiness, info, explainer: NO_EXPLAINING, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
+  const { exposition = createExposition(), readiness = () => READY, info = () => INFO } = parts;
+  const admin = await createAdmin({ exposition, readiness, info, explainer: NO_EXPLAINING, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -50,7 +50,7 @@ async function speak(port: number, bytes: string | Buffer): Promise<string> {
 
 t.test('metrics come from the registry with the type scrapers expect', async (t) => {
   const metrics = createMetrics({ policy: { hash: 'abc123', clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() }, version: '1.2.3' });
-  const { url } = await openAdmin(t, { registry: metrics.registry });
+  const { url } = await openAdmin(t, { exposition: metrics.exposition });
   const response = await fetch(`${url}/metrics`);
   t.equal(response.status, 200);
   t.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
@@ -163,7 +163,7 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
-  const create = (): ReturnType<typeof createAdmin> => createAdmin({ registry: new Registry(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource });
+  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource });
   await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
 
   const third = await create().listen({ host: '127.0.0.1', port: 0 });

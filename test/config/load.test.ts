@@ -16,7 +16,7 @@ t.test('a minimal file has every default', async (t) => {
     listeners: {
       http: [{ host: '0.0.0.0', port: 8080, ...listener }, { host: '0.0.0.0', port: 3128, ...listener }],
       tls: [{ host: '0.0.0.0', port: 8443, ...listener, forms: [...FORMS] }],
-      admin: { host: '0.0.0.0', port: 9090 },
+      admin: { host: '0.0.0.0', port: 9090, hosts: [] },
     },
     tlsServer: null,
     clients: [{ name: 'pods', addresses: ['10.8.0.0/14'], basic: null, tokens: null, certificates: null }],

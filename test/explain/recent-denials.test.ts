@@ -47,7 +47,7 @@ t.test('what is kept of which end', (t) => {
     ['a client that left', makeRecord({ code: 'client-closed' }), new Fault('client-closed', 'x'), allow, null],
     ['a denial after the look-up', makeRecord({ code: 'address-not-allowed', status: 403 }), new Fault('address-not-allowed', 'x', { remedy: 'y' }), allow, { verdict: 'deny', code: 'address-not-allowed', detail: 'x', remedy: 'y', ask: { host: 'eco-sit.telus.internal' } }],
     ['what is no request', denied({ verdict: '-', code: 'request-malformed', form: '-' }), new Fault('request-malformed', 'x'), null, { verdict: 'deny', code: 'request-malformed', ask: null }],
-    ['a full limit', makeRecord({ code: 'limit-reached', status: 503 }), new Fault('limit-reached', 'x'), null, { verdict: 'deny', code: 'limit-reached' }],
+    ['a full limit', makeRecord({ code: 'limit-reached', status: 503, dialled: false }), new Fault('limit-reached', 'x'), null, { verdict: 'deny', code: 'limit-reached' }],
     ['report mode', makeRecord({ verdict: 'report', wouldDeny: 'host-not-allowed' }), null, allow, { verdict: 'report', code: 'host-not-allowed', detail: DENY.detail, remedy: DENY.remedy, status: 200 }],
     ['report mode, by the TLS inside', makeRecord({ verdict: 'report', wouldDeny: 'sni-mismatch', detail: 'another host' }), null, permit({ ...report }), { verdict: 'report', code: 'sni-mismatch', detail: 'another host', remedy: null }],
     ['report mode, and the upstream failed', makeRecord({ verdict: 'report', wouldDeny: 'host-not-allowed', code: 'upstream-cut' }), new Fault('upstream-cut', 'cut'), allow, { verdict: 'report', code: 'host-not-allowed' }],

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, createSecureContext, TLSSocket } from 'node:tls';
-import { startChildProxy } from '../support/child-proxy.ts';
+import { type ChildProxy, startChildProxy } from '../support/child-proxy.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { readScrape } from '../support/prometheus.ts';
 import { between, seeded } from '../support/random.ts';
@@ -105,7 +105,7 @@ export async function fuzzProxy({ seed, from, connections, within, atOnce, say }
     }
   };
   await Promise.all(Array.from({ length: atOnce }, lane));
-  if (proxy.death === null) findings.push(...(await leftBehind(proxy.adminPort, () => proxy.descriptors() - before)));
+  if (proxy.death === null) findings.push(...(await leftBehind(proxy, before)));
   else findings.push(`the process died at or before case ${next - 1} (${atOnce} at once): ${proxy.death}`);
   await servers.close();
   await proxy.close();
@@ -224,14 +224,14 @@ function nameAnswer(name: string, seed: number): ReturnType<NonNullable<Paramete
 }
 
 /** What has not gone when everybody has. */
-async function leftBehind(adminPort: number, descriptors: () => number): Promise<string[]> {
+async function leftBehind(proxy: ChildProxy, before: number): Promise<string[]> {
   const deadline = performance.now() + 30_000;
   for (;;) {
     await delay(500);
-    const { samples } = readScrape(await (await fetch(`http://127.0.0.1:${adminPort}/metrics`, { headers: { connection: 'close' } })).text());
+    const { samples } = readScrape(await (await fetch(`http://127.0.0.1:${proxy.adminPort}/metrics`, { headers: { connection: 'close' } })).text());
     const left = [...samples].filter(([name, value]) => value > 0 && /^eco_egress_(?:client_connections|tunnels_active|exchanges_active|upstream_connections)\b/.test(name)).map(([name, value]) => `${name} ${value}`);
-    const timers = samples.get('nodejs_active_resources{type="Timeout"}') ?? 0;
-    const more = descriptors();
+    const timers = await proxy.timers();
+    const more = proxy.descriptors() - before;
     if (left.length === 0 && more <= SLACK && timers <= SLACK) return [];
     if (performance.now() > deadline) return [`left after 30 s of quiet: ${[...left, `${more} descriptors`, `${timers} timers`].join(', ')}`];
   }

@@ -1,10 +1,10 @@
 /** Clients that take their time: every phase on every listener has a clock, and what moves in time is left alone. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Registry } from 'prom-client';
 import t from 'tap';
 import { createAdmin } from '../../src/admin/app.ts';
 import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
 import { type Draft, type Lab, startLab } from '../support/lab.ts';
+import { createExposition } from '../support/exposition.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 import { untilDeserted } from '../support/open-sockets.ts';
@@ -177,7 +177,7 @@ t.test('a client that was refused and does not go', { buffered: true }, async (t
 
 t.test('the admin port', { buffered: true }, async (t) => {
   const admin = await createAdmin({
-    registry: new Registry(),
+    exposition: createExposition(),
     readiness: () => ({ ready: true, reasons: [], warnings: [] }),
     info: () => {
       throw new Error('not asked for');

@@ -11,6 +11,8 @@ import { baseDraft, type Draft, labCertificates, type LogLine } from './lab.ts';
 import { OWN, ownCertificate } from './tls-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+/** Answers each message with how many timers there are. */
+const COUNT_TIMERS = "process.on('message', () => { process.send(process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length); }); process.channel.unref();";
 
 export interface ChildOptions {
   /** Empty, and the caller's: configuration and certificates go here. */
@@ -37,6 +39,8 @@ export interface ChildProxy {
   logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
   /** Open file descriptors, sockets among them. */
   descriptors(): number;
+  /** Timers that would keep it alive. */
+  timers(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -54,20 +58,22 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
   configure?.(draft);
   const file = join(directory, 'egress.yaml');
   writeFileSync(file, stringify(draft));
-  const flags = heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`];
-  const child = spawn(process.execPath, [...flags, MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const flags = [`--import=data:text/javascript,${encodeURIComponent(COUNT_TIMERS)}`, ...(heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`])];
+  const child: ChildProcess = spawn(process.execPath, [...flags, MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const { stdout, stderr: errors } = child;
+  if (stdout === null || errors === null) throw new Error('no pipes');
   const log: LogLine[] = [];
   const changed = new EventTarget();
   const told = (): void => {
     changed.dispatchEvent(new Event('change'));
   };
   let stderr = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  errors.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-4000);
   });
-  const lines = createInterface({ input: child.stdout });
+  const lines = createInterface({ input: stdout });
   // It would wait for the end of an output that a test has destroyed.
-  child.stdout.once('close', () => {
+  stdout.once('close', () => {
     lines.close();
   });
   let listening: LogLine | null = null;
@@ -108,6 +114,12 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
         look();
       }),
     descriptors: () => readdirSync(`/proc/${String(child.pid)}/fd`).length,
+    timers: async () => {
+      const answer = once(child, 'message');
+      child.send('timers');
+      const [count] = (await answer) as [number];
+      return count;
+    },
     close: async () => {
       if (death === null) child.kill('SIGKILL');
       await ended;

@@ -13,7 +13,11 @@ export interface SchemaKey {
 export function listSchemaKeys(schema: z.core.$ZodType, path = '', preset?: unknown): SchemaKey[] {
   if (schema instanceof z.ZodPrefault) return listSchemaKeys(schema.def.innerType, path, schema.def.defaultValue);
   if (schema instanceof z.ZodOptional) return listSchemaKeys(schema.def.innerType, path, null);
-  if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform) return listSchemaKeys(schema.def.out, path, preset);
+  if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform) {
+    const inside = listSchemaKeys(schema.def.out, path, preset);
+    // A mapping that may be written as one text has its own default, and then its keys.
+    return typeof preset === 'string' && inside.every((key) => key.path !== path) ? [{ path, preset, choices: [] }, ...inside] : inside;
+  }
   if (schema instanceof z.ZodObject) {
     const shape = schema.def.shape as Record<string, z.core.$ZodType>;
     return Object.entries(shape).flatMap(([key, value]) => listSchemaKeys(value, path === '' ? key : `${path}.${key}`));

@@ -16,6 +16,8 @@ export interface ServeOptions {
   readonly config: object | string;
   /** Further files beside it, by name. */
   readonly files?: Readonly<Record<string, string>>;
+  /** A script for sh that starts it as "$@", and says before what holds for it. */
+  readonly shell?: string;
 }
 
 export interface Served {
@@ -28,12 +30,14 @@ export interface Served {
 }
 
 /** Starts it; it is killed at the end of the test if it still runs. */
-export function serve(t: Test, { config, files = {} }: ServeOptions): Served {
+export function serve(t: Test, { config, files = {}, shell }: ServeOptions): Served {
   const directory = t.testdir(files);
   const file = join(directory, 'egress.yaml');
   writeFileSync(file, typeof config === 'string' ? config : stringify(config));
   // Of the environment only what a program needs to start: nothing of this machine may steer the proxy.
-  const child = spawn(process.execPath, [MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const command = [process.execPath, MAIN, 'serve', '--config', file];
+  const [program = '', ...rest] = shell === undefined ? command : ['sh', '-c', shell, 'sh', ...command];
+  const child = spawn(program, rest, { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe'] });
   const log: LogLine[] = [];
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));

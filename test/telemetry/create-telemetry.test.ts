@@ -110,6 +110,7 @@ t.test('level and message say how it ended', async (t) => {
     [{}, 'info', 'exchange ok'],
     [{ status: 503 }, 'info', 'exchange ok'],
     [{ form: 'connect', became: 'tunnel' }, 'info', 'tunnel ok'],
+    [{ form: 'sni', became: 'tunnel', upstreamAddress: '-' }, 'info', 'tunnel ok'],
     [{ status: 101, became: 'tunnel' }, 'info', 'tunnel ok'],
     [{ verdict: 'report', wouldDeny: 'no-rule' }, 'warn', 'reported: no-rule'],
     [{ verdict: 'report', wouldDeny: 'no-rule', code: 'upstream-cut' }, 'error', 'failed: upstream-cut'],
@@ -211,7 +212,7 @@ t.test('lost lines show in the metrics', async (t) => {
   t.teardown(() => telemetry.close());
   telemetry.ended(makeRecord());
   telemetry.ended(makeRecord());
-  const { samples } = readScrape(await telemetry.registry.metrics());
-  t.equal(samples.get('eco_egress_log_lines_dropped_total'), 2);
+  const { samples } = readScrape(await telemetry.exposition.text());
+  t.equal(samples.get('eco_egress_log_lines_dropped_total{reason="slow"}'), 2);
   t.equal(samples.get('eco_egress_requests_total{form="gateway",destination="-",client="-",outcome="allowed",code="ok"}'), 2, 'counted all the same');
 });

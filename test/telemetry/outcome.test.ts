@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { AccessRecord } from '../../src/telemetry/access-record.ts';
-import { isTunnel, outcomeOf } from '../../src/telemetry/outcome.ts';
+import { outcomeOf } from '../../src/telemetry/outcome.ts';
 import { makeRecord } from '../support/access-record.ts';
 
 t.test('how a request ended', async (t) => {
@@ -13,20 +13,16 @@ t.test('how a request ended', async (t) => {
     ['denied', { verdict: 'allow', code: 'address-not-allowed', status: 403 }],
     ['denied', { verdict: '-', code: 'request-malformed', status: 400 }],
     ['denied', { verdict: '-', code: 'loop', status: 508 }],
-    ['denied', { code: 'limit-reached', status: 503 }],
-    ['denied', { verdict: '-', code: 'draining', status: 503 }],
+    ['denied', { code: 'limit-reached', status: 503, dialled: false }],
+    ['denied', { code: 'limit-reached', form: 'sni', status: 0, dialled: false }],
+    ['denied', { verdict: '-', code: 'draining', status: 503, dialled: false }],
     ['failed', { code: 'draining', status: 200 }],
+    ['failed', { code: 'draining', status: 503 }],
+    ['failed', { code: 'draining', form: 'sni', status: 0 }],
     ['failed', { code: 'age-limit', status: 200 }],
     ['failed', { code: 'upstream-cut', status: 200 }],
     ['failed', { code: 'unreachable', status: 502 }],
     ['failed', { verdict: '-', code: 'internal', status: 500 }],
   ];
   for (const [outcome, changes] of table) t.equal(outcomeOf(makeRecord(changes)), outcome, JSON.stringify(changes));
-});
-
-t.test('what is a tunnel', async (t) => {
-  t.equal(isTunnel(makeRecord({ form: 'connect', became: 'tunnel', upstreamAddress: '-' })), true, 'wherever a parent went');
-  t.equal(isTunnel(makeRecord({ form: 'connect', became: null, status: 403 })), false);
-  t.equal(isTunnel(makeRecord({ form: 'gateway', became: 'tunnel', status: 101 })), true);
-  t.equal(isTunnel(makeRecord({ form: 'gateway', became: 'exchange', upstreamAddress: '10.40.0.1' })), false);
 });

@@ -1,21 +1,21 @@
 import t from 'tap';
-import { Registry } from 'prom-client';
 import { constant, counter, gauge } from '../../src/telemetry/register.ts';
+import { createExposition } from '../support/exposition.ts';
 import { readScrape } from '../support/prometheus.ts';
 
 t.test('series are as they were handed over, and gone when they are not', async (t) => {
-  const registry = new Registry();
+  const exposition = createExposition();
   const values = new Map([['a', 1], ['quote " backslash \\ line\n', 2]]);
-  counter(registry, 'eaten_total', 'Eaten so far.', ['what'], (set) => {
+  counter(exposition, 'eaten_total', 'Eaten so far.', ['what'], (set) => {
     for (const [what, value] of values) set({ what }, value);
   });
   let known = false;
-  gauge(registry, 'weather', 'Without labels.', [], (set) => {
+  gauge(exposition, 'weather', 'Without labels.', [], (set) => {
     if (known) set({}, -3.5);
   });
-  constant(registry, 'info', 'Always 1.', { version: '1' });
+  constant(exposition, 'info', 'Always 1.', { version: '1' });
 
-  const before = readScrape(await registry.metrics());
+  const before = readScrape(await exposition.text());
   t.equal(before.samples.get('eco_egress_eaten_total{what="a"}'), 1);
   t.equal(before.samples.get('eco_egress_eaten_total{what="quote \\" backslash \\\\ line\\n"}'), 2);
   t.equal(before.samples.get('eco_egress_info{version="1"}'), 1);
@@ -25,7 +25,7 @@ t.test('series are as they were handed over, and gone when they are not', async 
 
   known = true;
   values.delete('a');
-  const after = readScrape(await registry.metrics());
+  const after = readScrape(await exposition.text());
   t.equal(after.samples.get('eco_egress_weather'), -3.5);
   t.notOk(after.samples.has('eco_egress_eaten_total{what="a"}'));
 });

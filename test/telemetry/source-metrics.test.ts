@@ -7,11 +7,8 @@ import { describePolicy } from '../../src/telemetry/policy-facts.ts';
 
 t.test('only what is known now has a value', async (t) => {
   const metrics = createMetrics({ policy: describePolicy(configOf(MINIMAL), 'abc'), version: '1.2.3' });
-  t.teardown(() => {
-    metrics.close();
-  });
   const show = async (): Promise<string[]> => {
-    const { samples } = readScrape(await metrics.registry.metrics());
+    const { samples } = readScrape(await metrics.exposition.text());
     return [...samples].filter(([name]) => /source_ip|whitelist/.test(name)).map(([name, value]) => `${name.replace('eco_egress_', '')} ${value}`);
   };
   t.strictSame(await show(), []);

@@ -1,0 +1,101 @@
+/**
+ * The places for connections on the admin port. A probe or scraper gets one
+ * whatever else is going on: whoever asks for nothing makes room first, and
+ * among those whoever holds most.
+ */
+import type { Socket } from 'node:net';
+
+/** A new connection was turned away, or an idle one closed to make room for it. */
+export type PlaceRefusal = 'connections' | 'evicted';
+
+export interface ConnectionPlacesOptions {
+  readonly most: number;
+  /** For one address. */
+  readonly mostOfOne: number;
+  /** Whether there may be no more of them than there are. */
+  readonly tight: () => boolean;
+  readonly onRefused: (reason: PlaceRefusal, address: string) => void;
+}
+
+interface Place {
+  readonly socket: Socket;
+  readonly address: string;
+  /** A request on it is being answered. */
+  answering: boolean;
+}
+
+export class ConnectionPlaces {
+  readonly #options: ConnectionPlacesOptions;
+  /** The oldest first. */
+  readonly #places = new Map<Socket, Place>();
+  readonly #byAddress = new Map<string, number>();
+
+  constructor(options: ConnectionPlacesOptions) {
+    this.#options = options;
+  }
+
+  /** Takes a place for a new connection until it closes. False: there is none, and the caller closes it. */
+  enter(socket: Socket): boolean {
+    const address = socket.remoteAddress ?? '';
+    const { most, mostOfOne, tight, onRefused } = this.#options;
+    const mine = this.#byAddress.get(address) ?? 0;
+    const victim = mine >= mostOfOne ? this.#oldestIdle(address) : this.#places.size >= most || (this.#places.size > 0 && tight()) ? this.#choose(mine) : undefined;
+    if (victim === null) {
+      onRefused('connections', address);
+      return false;
+    }
+    if (victim !== undefined) {
+      onRefused('evicted', victim.address);
+      this.#leave(victim);
+      victim.socket.destroy();
+    }
+    const place = { socket, address, answering: false };
+    this.#places.set(socket, place);
+    this.#byAddress.set(address, (this.#byAddress.get(address) ?? 0) + 1);
+    socket.once('close', () => {
+      this.#leave(place);
+    });
+    return true;
+  }
+
+  /** A request has come. False: it has no place, or the one before it is still being answered. */
+  begin(socket: Socket): boolean {
+    const place = this.#places.get(socket);
+    if (place === undefined || place.answering) return false;
+    place.answering = true;
+    return true;
+  }
+
+  /** The answer is on its way whole. */
+  finish(socket: Socket): void {
+    const place = this.#places.get(socket);
+    if (place !== undefined) place.answering = false;
+  }
+
+  has(socket: Socket): boolean {
+    return this.#places.has(socket);
+  }
+
+  /** Null: everybody is being answered, and nobody holds more than the newcomer would. */
+  #choose(mine: number): Place | null {
+    const [greediest, most] = [...this.#byAddress].reduce<[string, number]>((one, other) => (other[1] > one[1] ? other : one), ['', 0]);
+    return this.#oldestIdle(greediest) ?? this.#oldestIdle(null) ?? (most > mine + 1 ? this.#oldest(greediest) : null);
+  }
+
+  #oldestIdle(address: string | null): Place | null {
+    for (const place of this.#places.values()) if (!place.answering && (address === null || place.address === address)) return place;
+    return null;
+  }
+
+  #oldest(address: string): Place | null {
+    for (const place of this.#places.values()) if (place.address === address) return place;
+    return null;
+  }
+
+  #leave({ socket, address }: Place): void {
+    if (!this.#places.delete(socket)) return;
+    const rest = (this.#byAddress.get(address) ?? 1) - 1;
+    if (rest === 0) this.#byAddress.delete(address);
+    else this.#byAddress.set(address, rest);
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * File descriptors: how many the limits of the configuration need, and whether
+ * there are enough left for another connection. When the system has none,
+ * libuv closes new connections without telling anybody, names do not resolve,
+ * and probes are not answered: so the proxy refuses by itself before.
+ */
+import { closeSync, openSync, readdirSync, statSync } from 'node:fs';
+import type { Config } from './config/config.ts';
+
+/** Listeners, log, DNS, probe, admin port and what Node itself has open. */
+const OWN = 100;
+
+export interface DescriptorNeeds {
+  /** For client connections alone: with fewer, limits.connections can never be reached. */
+  readonly clients: number;
+  /** With all that may be open at once. */
+  readonly all: number;
+}
+
+export function descriptorNeeds({ limits, destinations }: Pick<Config, 'limits' | 'destinations'>): DescriptorNeeds {
+  const { connections, tunnels, upstreamConnections } = limits;
+  const clients = connections + OWN;
+  return { clients, all: clients + tunnels + upstreamConnections * destinations.length };
+}
+
+/** What is refused for want of descriptors: a client's connection, a request that may need another one; `system`: even a file could not be opened. */
+export const DESCRIPTOR_REFUSALS = ['connection', 'request', 'system'] as const;
+export type DescriptorRefusal = (typeof DESCRIPTOR_REFUSALS)[number];
+
+/** An eighth is kept for names, probes and answers, but no more than this. */
+const MOST_RESERVED = 64;
+/** Where counting takes its time, it is done no more often, ms. */
+const COUNT_EVERY = 100;
+const WATCH_EVERY = 5_000;
+
+export interface DescriptorsOptions {
+  /** The process may have so many open; null: not limited, or not known. */
+  readonly limit: number | null;
+  readonly onRefused: (what: DescriptorRefusal, open: number, limit: number) => void;
+  /** How many are open; by default what the system says. */
+  readonly count?: () => OpenCount;
+  /** Monotonic ms; `performance.now` by default. */
+  readonly now?: () => number;
+}
+
+export interface OpenCount {
+  readonly open: number;
+  /** Whether it cost next to nothing. */
+  readonly cheap: boolean;
+}
+
+export class Descriptors {
+  readonly #options: DescriptorsOptions;
+  readonly #reserve: number;
+  /** When last counted. */
+  #open = 0;
+  #countedAt = -Infinity;
+  #cheap = true;
+  /** Since then, at most. */
+  #taken = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: DescriptorsOptions) {
+    this.#options = options;
+    this.#reserve = Math.min(MOST_RESERVED, Math.floor((options.limit ?? 0) / 8));
+  }
+
+  /** Whether one more may be opened for this; to be asked each time. A refusal is told of. */
+  take(what: 'connection' | 'request'): boolean {
+    if (this.#left() > this.#reserve) {
+      this.#taken += 1;
+      return true;
+    }
+    this.#refuse(what);
+    return false;
+  }
+
+  /** So few are left that a connection that is turned away cannot even be answered: that would keep one for seconds. */
+  exhausted(): boolean {
+    if (this.#left() >= this.#reserve / 2) return false;
+    this.#refuse('connection');
+    return true;
+  }
+
+  /** So few are left that probes might get none. */
+  get tight(): boolean {
+    return this.#left() < this.#reserve / 4;
+  }
+
+  /** One sentence for an operator; null: there are enough. */
+  warning(): string | null {
+    const { limit } = this.#options;
+    if (limit === null || this.#left() > this.#reserve) return null;
+    return `${this.#open + this.#taken} of ${limit} file descriptors are open, so new connections are refused. Raise the limit (ulimit -n), or lower limits.connections.`;
+  }
+
+  /** Looks by itself from time to time, also for what the whole system has run out of. */
+  watch(): void {
+    this.#timer = setInterval(() => {
+      if (!canOpen()) this.#refuse('system');
+    }, WATCH_EVERY).unref();
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** At least so many; counted anew once half of those above the reserve may have gone. */
+  #left(): number {
+    const { limit, count = countOpen, now = performance.now.bind(performance) } = this.#options;
+    if (limit === null) return Infinity;
+    const margin = limit - this.#open - this.#reserve;
+    if (this.#countedAt !== -Infinity && this.#taken * 2 < margin) return limit - this.#open - this.#taken;
+    const at = now();
+    if (this.#cheap || at - this.#countedAt >= COUNT_EVERY) {
+      const { open, cheap } = count();
+      this.#open = open;
+      this.#cheap = cheap;
+      this.#countedAt = at;
+      this.#taken = 0;
+    }
+    return limit - this.#open - this.#taken;
+  }
+
+  #refuse(what: DescriptorRefusal): void {
+    this.#options.onRefused(what, this.#open + this.#taken, this.#options.limit ?? 0);
+  }
+}
+
+/** How many file descriptors the process has open; 0 where there is no way to know. */
+export function countOpen(): OpenCount {
+  try {
+    // Linux 6.2 and later say how many there are.
+    const { size } = statSync('/proc/self/fd');
+    if (size > 0) return { open: size, cheap: true };
+    return { open: readdirSync('/proc/self/fd').length - 1, cheap: false };
+  } catch {
+    return { open: countInDev(), cheap: false };
+  }
+}
+
+function countInDev(): number {
+  try {
+    return readdirSync('/dev/fd').length - 1;
+  } catch (error) {
+    // Not even that could be opened: all are in use, or there is no way to know.
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'EMFILE' || code === 'ENFILE' ? Infinity : 0;
+  }
+}
+
+function canOpen(): boolean {
+  try {
+    closeSync(openSync('/dev/null', 'r'));
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code !== 'EMFILE' && code !== 'ENFILE';
+  }
+}
