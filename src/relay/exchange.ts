@@ -287,6 +287,8 @@ export class Exchange implements ResponseHandler, Waiter {
     if (this.#mayRetry(fault)) {
       this.#replay.noteRetry();
       this.#releaseConnection();
+      this.#record.dialled = false;
+      this.#record.upstreamAddress = '-';
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
     } else this.#fail(fault);
