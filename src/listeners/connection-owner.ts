@@ -35,8 +35,7 @@ export function createConnectionOwner({ listener, terms, clock, forms, environme
     },
     onCrash: ({ peer }: ClientConnection, error: unknown, request: RequestUnderWay | null): void => {
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message });
-      environment.telemetry.notice('debug', 'internal error', { stack: stack ?? message });
+      environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message, stack: stack ?? message });
       // A request has a line of its own; what has none is counted here.
       if (request === null) endUnread(environment, forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
     },

@@ -9,6 +9,7 @@ import { Tunnel } from '../../src/relay/tunnel.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
+import { sumOf } from '../support/prometheus.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
 /** Where code runs for a client, by the object that it runs on. */
@@ -82,8 +83,12 @@ t.test('what our own code throws ends one connection, in every form and phase', 
   for (const other of others) t.ok(other.socket.writable, 'another connection goes on');
   const surprises = accessLines(lab).filter((line) => line.code === 'internal');
   t.ok(surprises.length > 20, `${surprises.length} were planted, and each is logged and counted`);
-  const { samples } = await lab.scrape();
-  t.ok([...samples].some(([name, value]) => name.startsWith('eco_egress_requests_total') && name.includes('code="internal"') && value > 0));
+  const scrape = await lab.scrape();
+  t.equal(sumOf(scrape, 'eco_egress_internal_errors_total'), surprises.length, 'for the alert');
+  t.equal(sumOf(scrape, 'eco_egress_requests_total', { code: 'internal' }), surprises.length);
+  t.equal(sumOf(scrape, 'eco_egress_tunnels_active'), others.length, 'no tunnel that ended so is counted as open');
+  const notice = lab.log.find(({ msg }) => msg?.startsWith('internal error') === true);
+  t.match(notice, { level: 'error', clientAddress: '127.0.0.1', reason: /^planted in /, stack: /\n +at / });
 });
 
 async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {
