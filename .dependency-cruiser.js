@@ -21,7 +21,7 @@ export const MAY_IMPORT = {
   'policy/': ['config/config', 'errors', 'target/'],
   'identity/': ['config/config', 'errors', 'policy/address-class', 'policy/verdict', 'target/'],
   'dial/': ['config/config', 'errors', 'target/quote'],
-  'relay/': ['config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
+  'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
   'telemetry/': ['config/config', 'crowd', 'descriptors', 'errors', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'relay/headers', 'target/'],
   'listeners/': ['config/config', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'limits', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],

@@ -229,8 +229,12 @@ export interface HeadersConfig {
   readonly via: boolean;
   /** `Forwarded` (RFC 7239): off removes it, pass leaves the client's, append adds the client's address. */
   readonly forwarded: 'off' | 'pass' | 'append';
-  /** `X-Forwarded-For`, `-Proto` and `-Host`, likewise. */
+  /** `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, likewise. */
   readonly xForwarded: 'off' | 'pass' | 'append';
+  /** Request fields that do not cross, besides those of claim-fields.ts: lower case with `-` for `_`, exact or with a final `*`. */
+  readonly drop: readonly string[];
+  /** Fields of claim-fields.ts that cross all the same, written likewise. */
+  readonly keep: readonly string[];
 }
 
 export interface LimitsConfig {

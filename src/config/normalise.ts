@@ -67,7 +67,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     sourceIp: readSourceIp(content.sourceIp, way, files),
     nat: { ...content.nat, ports: content.nat.ports ?? null },
     dns: { servers: distinct(content.dns.servers ?? []), ttl: content.dns.ttl, staleFor: content.dns.staleFor },
-    headers: content.headers,
+    headers: { ...content.headers, drop: distinct(content.headers.drop ?? []), keep: distinct(content.headers.keep ?? []) },
     limits: content.limits,
     timeouts: content.timeouts,
     log: content.log,

@@ -1,6 +1,7 @@
-/** Readers of what HTTP needs: gateway prefix and url, methods, paths. */
+/** Readers of what HTTP needs: gateway prefix and url, methods, paths, names of header fields. */
 import { parseAuthority } from '../target/host.ts';
 import { findAmbiguity } from '../target/path.ts';
+import { coversClaim, fieldName } from './claim-fields.ts';
 import type { GatewayConfig } from './config.ts';
 import { show } from './finding.ts';
 import { wrong, type Read } from './read-scalar.ts';
@@ -52,4 +53,38 @@ export function readPathPattern(value: unknown): Read<string> {
   const ambiguity = /["<>^`|]/.test(value) ? 'has a character that no path has' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
   if (ambiguity !== null) return wrong(`${show(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
   return { value };
+}
+
+/** RFC 9110 §5.1: a token; here also with a final `*`. Canonical: lower case, `-` for `_`. */
+function readFieldPattern(value: unknown): string | null {
+  return typeof value === 'string' && /^[A-Za-z0-9!#$%&'+.^_`|~-]+\*?$/.test(value) ? fieldName(value) : null;
+}
+
+/** What says where a message goes and where it ends is written anew for each connection. */
+const FRAMING = new Set(['host', 'content-length', 'transfer-encoding', 'connection', 'keep-alive', 'te', 'trailer', 'upgrade', 'expect', 'proxy-authorization', 'proxy-authenticate', 'proxy-connection', 'http2-settings']);
+/** Keys of their own decide about these. */
+const OWN_KEYS = new Map([
+  ['via', 'headers.via'],
+  ['forwarded', 'headers.forwarded'],
+  ...['for', 'proto', 'host', 'port'].map((what) => [`x-forwarded-${what}`, 'headers.xForwarded'] as const),
+]);
+
+/** A header field that is not to reach any partner. */
+export function readDroppedField(value: unknown): Read<string> {
+  const name = readFieldPattern(value);
+  if (name === null) return wrong(`${show(value)} is not the name of a header field.`, 'Write a name like x-corp-user, or x-corp-* for all that begin so.');
+  if (FRAMING.has(name)) return wrong(`${show(value)} belongs to each connection, and is never passed on as it came.`, 'Take it out here.');
+  const key = OWN_KEYS.get(name);
+  return key === undefined ? { value: name } : wrong(`${show(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
+}
+
+/** A header field that crosses although it is one of those that do not by default. */
+export function readKeptField(value: unknown): Read<string> {
+  const name = readFieldPattern(value);
+  if (name === null) return wrong(`${show(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
+  const key = OWN_KEYS.get(name);
+  if (key !== undefined) return wrong(`${show(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
+  if (name === 'x-forwarded-client-cert') return wrong(`${show(value)} names the client's certificate to whoever trusts this proxy, and never crosses.`, 'Take it out here.');
+  if (coversClaim(name)) return { value: name };
+  return wrong(`${show(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
 }

@@ -6,7 +6,7 @@
 import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
-import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from './read-http.ts';
+import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from './read-http.ts';
 import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
 import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
 import { readDuration, readInteger, readName, readPort, readSize, readText, type Read } from './read-scalar.ts';
@@ -227,7 +227,13 @@ const dns = z.strictObject({
   staleFor: durationOrZero.prefault('1h'),
 });
 
-const headers = z.strictObject({ via: z.boolean().prefault(true), forwarded: headerMode, xForwarded: headerMode });
+const headers = z.strictObject({
+  via: z.boolean().prefault(true),
+  forwarded: headerMode,
+  xForwarded: headerMode,
+  drop: listOf(scalar(readDroppedField)).optional(),
+  keep: listOf(scalar(readKeptField)).optional(),
+});
 
 const limits = z.strictObject({
   connections: amount.prefault(4000),

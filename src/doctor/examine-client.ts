@@ -29,7 +29,7 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
 ];
 
 export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<Report> {
-  const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off' }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
+  const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
   const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
   return createReport('client', `The way of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));

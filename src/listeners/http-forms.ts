@@ -235,7 +235,7 @@ export class HttpForms {
       authenticatesConnection: authenticatesConnection(head.authorization),
       replays: egress.replays,
       timeouts: config.timeouts,
-    });
+    }, config.headers);
   }
 }
 

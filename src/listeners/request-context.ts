@@ -6,6 +6,7 @@
  * Longer than 300 lines: it is the one owner of what a request becomes.
  */
 import type { Socket } from 'node:net';
+import type { HeadersConfig } from '../config/config.ts';
 import type { Crowd } from '../crowd.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -14,7 +15,7 @@ import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
 import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
-import { forwardTrailers, nominatedBy } from '../relay/headers.ts';
+import { forwardRequestTrailers, nominatedBy } from '../relay/headers.ts';
 import type { IdleClock } from '../relay/idle-clock.ts';
 import type { Opening } from '../relay/opening.ts';
 import { Tunnel, type TunnelOwner } from '../relay/tunnel.ts';
@@ -65,6 +66,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   readonly head: RequestHead | null;
   readonly #environment: RequestEnvironment;
   #permit: Permit | null = null;
+  #headers: HeadersConfig | null = null;
   #state: State = DECIDING;
   /** Its end has been logged and counted. */
   #told = false;
@@ -110,7 +112,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     }
   }
 
-  startExchange(plan: ExchangePlan): void {
+  /** @param headers what of its trailers crosses */
+  startExchange(plan: ExchangePlan, headers: HeadersConfig): void {
+    this.#headers = headers;
     const exchange = new Exchange(this.connection, plan, this.record, this);
     this.#state = { kind: 'exchange', exchange };
     exchange.start();
@@ -221,7 +225,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   contentEnd(trailers: RawFields): void {
     if (this.#state.kind !== 'exchange') return;
     // Credentials for this proxy stop here, wherever they are (RFC 9110 §11.7.2).
-    this.#state.exchange.contentEnd(trailers.length === 0 ? trailers : forwardTrailers(trailers, nominatedBy(this.head?.fields ?? [])));
+    this.#state.exchange.contentEnd(trailers.length === 0 || this.#headers === null ? [] : forwardRequestTrailers(trailers, nominatedBy(this.head?.fields ?? []), this.#headers));
   }
 
   drained(): void {

@@ -3,6 +3,7 @@
  * (`rawHeaders`), so that order, case and repeated fields survive. What is
  * meant for one connection stays on it (RFC 9110 §7.6.1).
  */
+import { fieldName, isClaim, matchesField } from '../config/claim-fields.ts';
 import type { HeadersConfig } from '../config/config.ts';
 import { listHas, type RawFields, trimBlanks } from '../http1/fields.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
@@ -41,6 +42,18 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['x-forwarded-proto', 'x-forwarded'],
   ['x-forwarded-port', 'x-forwarded'],
 ]);
+
+/** @param name in lower case, of a field that REQUEST_ACTIONS does not drop */
+function mayCross(name: string, action: Action | undefined, { forwarded, xForwarded, drop, keep }: HeadersConfig): boolean {
+  const read = fieldName(name);
+  if (matchesField(drop, read)) return false;
+  if (action === 'forwarded') return forwarded !== 'off';
+  if (action === 'x-forwarded') return xForwarded !== 'off';
+  // A name with `_` is not the field that it resembles, and is taken for it all the same: by whoever reads names as
+  // variables, so also past keys that are set for the real one.
+  if (read !== name && REQUEST_ACTIONS.has(read)) return false;
+  return !isClaim(read) || matchesField(keep, read);
+}
 
 /** Response fields that belong to the upstream connection; Node writes its own framing to the client. */
 const RESPONSE_DROPPED: ReadonlySet<string> = new Set([
@@ -118,7 +131,7 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
     const name = raw[i] ?? '';
     const lower = name.toLowerCase();
     const action = REQUEST_ACTIONS.get(lower);
-    if (action === 'drop') continue;
+    if (action === 'drop' || !mayCross(lower, action, headers)) continue;
     if (action === 'te') {
       if (listHas(raw[i + 1] ?? '', 'trailers')) out.push('TE', 'trailers');
       continue;
@@ -130,8 +143,6 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
       out.push(name, String(rewrite.maxForwards));
       continue;
     }
-    if (action === 'forwarded' && headers.forwarded === 'off') continue;
-    if (action === 'x-forwarded' && headers.xForwarded === 'off') continue;
     if (hop?.has(lower) === true) continue;
     out.push(name, raw[i + 1] ?? '');
   }
@@ -205,12 +216,21 @@ export function forwardResponseHeaders({ fields, status, version, framing }: Res
  * @param nominated by the `Connection` of the header section
  */
 export function forwardTrailers(fields: RawFields, nominated: ReadonlySet<string> | null): string[] {
+  return trailersThat(fields, (name) => nominated?.has(name) !== true);
+}
+
+/** Those of a request: what its header section may not say about who asks, they may not either. */
+export function forwardRequestTrailers(fields: RawFields, nominated: ReadonlySet<string> | null, headers: HeadersConfig): string[] {
+  return trailersThat(fields, (name) => nominated?.has(name) !== true && mayCross(name, undefined, headers));
+}
+
+/** @param cross whether a name, in lower case, may cross where nothing forbids it */
+function trailersThat(fields: RawFields, cross: (name: string) => boolean): string[] {
   const out: string[] = [];
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
     const lower = name.toLowerCase();
-    if (TRAILER_DROPPED.has(lower) || nominated?.has(lower) === true || REQUEST_ACTIONS.has(lower)) continue;
-    out.push(name, fields[i + 1] ?? '');
+    if (!TRAILER_DROPPED.has(lower) && !REQUEST_ACTIONS.has(lower) && cross(lower)) out.push(name, fields[i + 1] ?? '');
   }
   return out;
 }

@@ -43,7 +43,7 @@ t.test('a minimal file has every default', async (t) => {
     sourceIp: null,
     nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 },
     dns: { servers: [], ttl: 30_000, staleFor: 3_600_000 },
-    headers: { via: true, forwarded: 'off', xForwarded: 'off' },
+    headers: { via: true, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] },
     limits: {
       connections: 4000,
       connectionsPerClient: 1000,

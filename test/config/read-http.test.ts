@@ -1,6 +1,6 @@
 /** Gateway prefix and url, methods, paths, each with the neighbour just outside. */
 import t from 'tap';
-import { readGatewayUrl, readMethod, readPathPattern, readPrefix } from '../../src/config/read-http.ts';
+import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from '../../src/config/read-http.ts';
 import type { Read } from '../../src/config/read-scalar.ts';
 
 function wordsOf(result: Read<unknown>): string {
@@ -79,4 +79,20 @@ t.test('paths', async (t) => {
     [['/a'], /^A list/],
   ];
   for (const [written, words] of refused) t.match(wordsOf(readPathPattern(written)), words, JSON.stringify(written));
+});
+
+t.test('names of header fields', async (t) => {
+  const dropped: [string, string][] = [['X-Corp-User', 'x-corp-user'], ['x_corp_user', 'x-corp-user'], ['X-Corp-*', 'x-corp-*'], ['Authorization', 'authorization']];
+  const kept: [string, string][] = [['X-Real-IP', 'x-real-ip'], ['x_real_ip', 'x-real-ip'], ['X-SSL-*', 'x-ssl-*'], ['X-SSL-Client-S-DN', 'x-ssl-client-s-dn'], ['x-s*', 'x-s*'], ['X-Forwarded-User', 'x-forwarded-user']];
+  for (const [written, value] of dropped) t.strictSame(readDroppedField(written), { value }, written);
+  for (const [written, value] of kept) t.strictSame(readKeptField(written), { value }, written);
+  for (const written of ['', ' ', 'a b', 'a:', 'é', '*', 'a**', 'a*b', 5, null]) {
+    t.match(wordsOf(readDroppedField(written)), /not the name of a header field/, JSON.stringify(written));
+    t.match(wordsOf(readKeptField(written)), /not the name of a header field/, JSON.stringify(written));
+  }
+  for (const written of ['Host', 'content-length', 'Transfer_Encoding', 'Connection']) t.match(wordsOf(readDroppedField(written)), /belongs to each connection/, written);
+  for (const written of ['Via', 'Forwarded']) t.match(wordsOf(readDroppedField(written)), /set headers\.(?:via|forwarded)/, written);
+  for (const written of ['X-Forwarded-For', 'x_forwarded_port', 'Forwarded']) t.match(wordsOf(readKeptField(written)), /set headers\./, written);
+  for (const written of ['X-Real-IPs', 'Cookie', 'X-Reel-IP', 'y*']) t.match(wordsOf(readKeptField(written)), /not dropped in the first place/, written);
+  t.match(wordsOf(readKeptField('X-Forwarded-Client-Cert')), /never crosses/);
 });

@@ -1,9 +1,9 @@
 import t from 'tap';
 import type { HeadersConfig } from '../../src/config/config.ts';
 import { readResponseHead } from '../../src/http1/response-head.ts';
-import { connectionOptions, forwardRequestHeaders, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
+import { connectionOptions, forwardRequestHeaders, forwardRequestTrailers, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
 
-const QUIET: HeadersConfig = { via: false, forwarded: 'off', xForwarded: 'off' };
+const QUIET: HeadersConfig = { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] };
 interface More {
   readonly clientAddress?: string;
   readonly clientHost?: string;
@@ -47,6 +47,38 @@ t.test('fields nominated by Connection are removed, ours are not', async (t) => 
 t.test('what a mesh writes for itself stays in it', async (t) => {
   for (const name of ['x-envoy-peer-metadata', 'X-Envoy-Peer-Metadata-Id', 'x-envoy-decorator-operation', 'x-forwarded-client-cert']) t.same(forward([name, 'x']), ['Host', 'eco.example'], name);
   t.same(forward(['x-envoy-attempt-count', '1']), ['Host', 'eco.example', 'x-envoy-attempt-count', '1']);
+});
+
+t.test('no field says whom a client speaks for', async (t) => {
+  const claims = [
+    'X-Real-IP', 'x-client-ip', 'Client-IP', 'True-Client-IP', 'CF-Connecting-IP', 'Fastly-Client-IP', 'X-Cluster-Client-Ip', 'X-Original-Forwarded-For', 'Client-Cert', 'CLIENT-CERT-CHAIN', 'Proxy',
+    'X-SSL-Client-S-DN', 'X-Ssl-Whatever', 'SSL-Client-Cert', 'X-Forwarded-User', 'X-Forwarded-Anything-Else', 'X-Remote-User', 'X-Original-URL', 'WL-Proxy-Client-Cert',
+  ];
+  const host = ['Host', 'eco.example'];
+  for (const mode of ['off', 'pass', 'append'] as const) {
+    const ours = forward([], { xForwarded: mode, forwarded: mode });
+    for (const name of claims) {
+      for (const spelled of [name, name.toUpperCase(), name.toLowerCase(), name.replaceAll('-', '_'), name.replace('-', '_')]) t.same(forward([spelled, 'x'], { xForwarded: mode, forwarded: mode }), ours, `${spelled}, ${mode}`);
+    }
+  }
+  // The twin of a field that has a key of its own, or that belongs to the connection, whatever that key says.
+  for (const name of ['X_Forwarded_For', 'x_forwarded-host', 'Transfer_Encoding', 'Proxy_Authorization', 'X_Forwarded_Client_Cert', 'Proxy_Connection']) t.same(forward([name, 'x'], { xForwarded: 'pass', forwarded: 'pass' }), host, name);
+  for (const name of ['X-Real-IPs', 'X-Realip', 'Real-IP', 'X-Client', 'Client', 'X-Forward', 'X-Ss', 'Proxy-Something', 'Remote', 'Authorization', 'Cookie', 'X_Request_Id']) t.same(forward([name, 'x']), [...host, name, 'x'], `${name} is the neighbour outside`);
+});
+
+t.test('nor does a trailer of a request', async (t) => {
+  const sent = ['X-Real-IP', '1', 'X_Forwarded_For', '2', 'Proxy-Authorization', '3', 'X-Corp-User', '4', 'X-Hop', '5', 'Checksum', '6'];
+  t.same(forwardRequestTrailers(sent, new Set(['x-hop']), QUIET), ['X-Corp-User', '4', 'Checksum', '6']);
+  t.same(forwardRequestTrailers(sent, new Set(['x-hop']), { ...QUIET, xForwarded: 'pass', keep: ['x-real-ip'], drop: ['x-corp-*'] }), ['X-Real-IP', '1', 'Checksum', '6']);
+});
+
+t.test('the list can be changed', async (t) => {
+  const host = ['Host', 'eco.example'];
+  const sent = ['X-Real-IP', '1', 'x_real_ip', '2', 'X-SSL-Client-Cert', '3', 'X-Corp-User', '4', 'X_CORP_ID', '5', 'X-Corporate', '6'];
+  t.same(forward(sent, { keep: ['x-real-ip'], drop: ['x-corp-*'] }), [...host, 'X-Real-IP', '1', 'x_real_ip', '2', 'X-Corporate', '6']);
+  t.same(forward(sent, { keep: ['x-ssl-*'], drop: ['x-corporate'] }), [...host, 'X-SSL-Client-Cert', '3', 'X-Corp-User', '4', 'X_CORP_ID', '5']);
+  t.same(forward(sent, { keep: ['x-real-ip'], drop: ['x-real-ip'] }), forward(sent), 'dropped where both say something');
+  t.same(forward(['X-Forwarded-For', '1', 'Connection', 'X-Kept', 'X-Kept', '2'], { drop: ['x-kept'], xForwarded: 'pass' }), [...host, 'X-Forwarded-For', '1']);
 });
 
 t.test('trace context passes untouched', async (t) => {
