@@ -160,6 +160,7 @@ class RunningService implements Service {
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
       requests: new Crowd(),
+      hellos: new Set(),
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry);
@@ -176,7 +177,7 @@ class RunningService implements Service {
     try {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
-      const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address) });
+      const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);

@@ -1,91 +1,125 @@
 /**
- * Whether the TLS inside a tunnel asks for the host that CONNECT asked for:
- * otherwise a partner that shares its address with others could serve another
- * host than the policy judged (docs/fronting.md).
+ * Whether the TLS inside a tunnel asks for the host that was judged: otherwise
+ * a partner that shares its address with others could serve another host
+ * (docs/fronting.md). A server may ask for a second ClientHello, so looking
+ * ends only when it has taken one.
  */
 import { isIP } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { Opening, Refusal } from '../relay/opening.ts';
-import { ClientHelloReader, type HelloResult } from '../target/client-hello.ts';
+import type { HelloResult } from '../target/client-hello.ts';
 import { show } from '../target/quote.ts';
+import { TlsOpening } from '../target/tls-opening.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
-import { unrecognisedName } from './tls-alert.ts';
+import type { RequestContext } from './request-context.ts';
+import { alertFor } from './tls-alert.ts';
 
 export interface FrontingTerms {
   /** `tls`: how long a ClientHello may take where it is waited for, ms. */
   readonly timeouts: Pick<Config['timeouts'], 'tls'>;
 }
 
-const NOTHING = Buffer.alloc(0);
+export type GuardedRequest = Pick<RequestContext, 'record' | 'enterHello'>;
+
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /**
- * The guard of one tunnel; null where there is nothing to compare, be it that
- * nobody wants it or that CONNECT named an address.
- * @param record of the tunnel; the guard notes there what it finds
+ * The guard of one tunnel by CONNECT; null where there is nothing to compare,
+ * be it that nobody wants it or that CONNECT named an address.
+ * @param request whose tunnel it is; the guard notes in its record what it finds
  */
-export function createFrontingGuard(record: AccessRecord, { destination, verdict }: Permit, { timeouts }: FrontingTerms): Opening | null {
-  const { tunnelSni } = destination;
-  if (tunnelSni === 'off' || isIP(record.host) !== 0) return null;
-  const enforced = verdict.verdict === 'allow' && !verdict.lenient;
-  return new FrontingGuard(record, tunnelSni, enforced, timeouts.tls);
+export function createFrontingGuard(request: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening | null {
+  const { tunnelSni } = permit.destination;
+  if (tunnelSni === 'off' || isIP(request.record.host) !== 0) return null;
+  return new FrontingGuard(request.record, { tunnelSni, enforced: isEnforced(permit), patience: timeouts.tls, onHello: (random) => request.enterHello(random) });
+}
+
+/** The guard of raw TLS that was steered here: its first hello has been judged, and the tunnel is for that name alone. */
+export function createSteeringGuard({ record }: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening {
+  return new FrontingGuard(record, { tunnelSni: 'require', enforced: isEnforced(permit), patience: timeouts.tls, onHello: () => null });
+}
+
+function isEnforced({ verdict }: Permit): boolean {
+  return verdict.verdict === 'allow' && !verdict.lenient;
+}
+
+interface GuardOptions {
+  readonly tunnelSni: 'require' | 'report';
+  readonly enforced: boolean;
+  readonly patience: number;
+  /** The first hello was read. @returns why the tunnel must not go on */
+  readonly onHello: (random: string) => Fault | null;
 }
 
 class FrontingGuard implements Opening {
   readonly patience: number;
+  held = NOTHING;
   readonly #record: AccessRecord;
-  readonly #tunnelSni: 'require' | 'report';
+  readonly #options: GuardOptions;
   /** Nothing passes before the verdict. */
   readonly #holds: boolean;
-  readonly #reader = new ClientHelloReader();
+  readonly #tls = new TlsOpening();
+  /** A tunnel that goes on although something is wrong with it is looked at no longer. */
+  #over = false;
 
-  constructor(record: AccessRecord, tunnelSni: 'require' | 'report', enforced: boolean, patience: number) {
+  constructor(record: AccessRecord, options: GuardOptions) {
     this.#record = record;
-    this.#tunnelSni = tunnelSni;
-    this.#holds = tunnelSni === 'require' && enforced;
-    this.patience = patience;
+    this.#options = options;
+    this.#holds = options.tunnelSni === 'require' && options.enforced;
+    this.patience = options.patience;
   }
 
-  get held(): Buffer {
-    return this.#holds ? this.#reader.earlier : NOTHING;
+  get done(): boolean {
+    return this.#over || this.#tls.settled;
   }
 
   read(chunk: Buffer): ReturnType<Opening['read']> {
-    const result = this.#reader.push(chunk);
+    const result = this.#tls.fromClient(chunk);
+    this.held = this.#holds ? this.#tls.earlier : NOTHING;
+    if (result === 'none') return 'pass';
     if (result === 'more') return this.#holds ? 'hold' : 'pass';
-    const complaint = complain(result, this.#record.host);
-    if (complaint === null) return 'done';
-    const isTls = result.kind !== 'not-tls';
-    if (this.#holds) return this.#refuse(complaint, isTls);
-    // Plain text is no fronting, and usual enough in some tunnels: only who wants TLS is told.
-    if (isTls || this.#tunnelSni === 'require') this.#report(complaint);
-    return 'done';
+    const complaint = complain(result, this.#record.host, this.#tls.hellos);
+    if (complaint !== null) return this.#complain(complaint, result.kind !== 'not-tls');
+    const fault = result.kind === 'hello' && this.#tls.hellos === 1 ? this.#options.onHello(result.random) : null;
+    return fault === null ? 'pass' : { fault, lastWords: alertFor(fault) };
+  }
+
+  hear(chunk: Buffer): void {
+    // Then it takes no hello either; where that matters, the client is watched all the same.
+    if (this.#tls.fromServer(chunk) === 'not-tls' && !this.#holds) this.#over = true;
   }
 
   giveUp(why: 'ended' | 'late'): Refusal {
     return this.#refuse(why === 'ended' ? 'the client ended before its ClientHello was complete' : `the ClientHello was not complete after ${this.patience} ms`, true);
   }
 
-  #refuse(complaint: string, isTls: boolean): Refusal {
-    const { host, destination } = this.#record;
-    this.#record.verdict = 'deny';
-    const remedy = `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
-    // What is no TLS would take an alert for garbage.
-    return { fault: new Fault('sni-mismatch', complaint, { remedy }), lastWords: isTls ? unrecognisedName() : null };
+  #complain(complaint: string, isTls: boolean): 'pass' | Refusal {
+    if (this.#holds) return this.#refuse(complaint, isTls);
+    this.#over = true;
+    // Plain text is no fronting, and usual enough in some tunnels: only who wants TLS is told.
+    if (isTls || this.#options.tunnelSni === 'require') this.#record.noteReported('sni-mismatch', complaint);
+    return 'pass';
   }
 
-  #report(complaint: string): void {
-    this.#record.noteReported('sni-mismatch', complaint);
+  #refuse(complaint: string, isTls: boolean): Refusal {
+    const { host, destination, form } = this.#record;
+    this.#record.verdict = 'deny';
+    const remedy = form === 'sni' ? `let the client ask for ${host} in every ClientHello` : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
+    const fault = new Fault('sni-mismatch', complaint, { remedy });
+    // What is no TLS would take an alert for garbage.
+    return { fault, lastWords: isTls ? alertFor(fault) : null };
   }
 }
 
 /** What is wrong with the beginning of a tunnel to `host`, as a sentence; null: nothing. */
-function complain(result: HelloResult, host: string): string | null {
+function complain(result: HelloResult, host: string, hellos: number): string | null {
   if (result.kind === 'not-tls') return `the tunnel carries no TLS: ${result.reason}`;
   if (result.kind === 'invalid') return result.reason;
   const { serverName, ech } = result;
   if (serverName === host) return null;
-  if (serverName === null) return `the TLS inside the tunnel names no host, and CONNECT asked for ${host}`;
-  return `the TLS inside the tunnel is for ${show(serverName)}, and CONNECT asked for ${host}${ech ? '; a second, encrypted name is inside (ECH)' : ''}`;
+  const what = hellos > 1 ? 'the second ClientHello, which the server asked for,' : 'the TLS inside the tunnel';
+  if (serverName === null) return `${what} names no host, and ${host} was permitted`;
+  return `${what} is for ${show(serverName)}, and ${host} was permitted${ech ? '; a second, encrypted name is inside (ECH)' : ''}`;
 }

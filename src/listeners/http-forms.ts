@@ -108,7 +108,7 @@ export class HttpForms {
     const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
     const permit = this.#options.egress.admit(ask, 'tunnels', record);
     request.hold(permit);
-    const guard = createFrontingGuard(record, permit, this.#options.config);
+    const guard = createFrontingGuard(request, permit, this.#options.config);
     request.startTunnel((signal) => this.#options.egress.openTunnel(permit, asker.port, record, signal), guard);
   }
 

@@ -42,6 +42,8 @@ export interface RequestEnvironment {
   readonly idleClock: IdleClock;
   /** Every request under way: what a drain waits for. */
   readonly requests: Crowd<RequestContext>;
+  /** The ClientHellos of tunnels under way, by their random. */
+  readonly hellos: Set<string>;
   /** Once true, connections are closed after their response. */
   draining: boolean;
 }
@@ -66,6 +68,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   readonly head: RequestHead | null;
   readonly #environment: RequestEnvironment;
   #permit: Permit | null = null;
+  /** In `hellos` until it ends. */
+  #hello: string | null = null;
   #headers: HeadersConfig | null = null;
   #state: State = DECIDING;
   /** Its end has been logged and counted. */
@@ -89,6 +93,24 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   /** The request was admitted: its permit is held until it ends. */
   hold(permit: Permit): void {
     this.#permit = permit;
+  }
+
+  /**
+   * Notes the ClientHello that its tunnel begins with, until it ends. Raw TLS
+   * carries no Via: what comes in a second time while it is on its way out has
+   * been led back to us, by a mesh that steers our own traffic, for example.
+   * @returns why the tunnel must not go on; null: it may
+   */
+  enterHello(random: string): Fault | null {
+    const { hellos } = this.#environment;
+    if (hellos.has(random)) {
+      return new Fault('loop', 'the same TLS handshake is on its way through this proxy already', {
+        remedy: 'do not steer what this proxy sends to the partner back to the proxy; a client sends each ClientHello once',
+      });
+    }
+    hellos.add(random);
+    this.#hello = random;
+    return null;
   }
 
   /** Goes on when `wait` is over, unless the client has gone meanwhile. What either throws is answered. */
@@ -350,7 +372,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#told = true;
     this.#state = ENDED;
     const { record, connection } = this;
-    const { requests, telemetry, denials, clientName } = this.#environment;
+    const { requests, hellos, telemetry, denials, clientName } = this.#environment;
+    if (this.#hello !== null) hellos.delete(this.#hello);
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
       record.code = fault.code;

@@ -2,11 +2,13 @@
  * Raw TLS that was steered here: its ClientHello says which destination is
  * meant. Judged like any other request, then passed on byte for byte.
  */
+import type { Config } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { Ask } from '../policy/verdict.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ClientConnection } from './client-connection.ts';
+import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
 import { RequestContext, type RequestEnvironment } from './request-context.ts';
 
@@ -14,6 +16,8 @@ export interface SniFormOptions {
   readonly egress: Egress;
   readonly environment: RequestEnvironment;
   readonly record: (clientAddress: string) => AccessRecord;
+  /** In force. */
+  readonly config: () => Pick<Config, 'timeouts'>;
 }
 
 export interface SteeredTls {
@@ -21,6 +25,8 @@ export interface SteeredTls {
   readonly head: Buffer;
   /** Canonical. */
   readonly host: string;
+  /** Of the ClientHello. */
+  readonly random: string;
   /** A second, encrypted name may be inside. */
   readonly ech: boolean;
 }
@@ -33,8 +39,8 @@ export class SniForm {
   }
 
   /** Everything that goes wrong is answered by an alert. */
-  onSteered(connection: ClientConnection, { head, host, ech }: SteeredTls): void {
-    const { egress, environment, record: begin } = this.#options;
+  onSteered(connection: ClientConnection, { head, host, random, ech }: SteeredTls): void {
+    const { egress, environment, config, record: begin } = this.#options;
     const { peer } = connection;
     const record = begin(peer.address);
     const request = new RequestContext(environment, record, connection, null);
@@ -42,12 +48,14 @@ export class SniForm {
     try {
       record.port = egress.policy.tlsPort(host);
       takeForm(record, 'sni', connection.forms);
+      const loop = request.enterHello(random);
+      if (loop !== null) throw loop;
       // Raw TLS shows the proxy no credentials.
       const { address, sans } = peer;
       const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       request.hold(permit);
-      request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), null, head);
+      request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), createSteeringGuard(request, permit, config()), head);
     } catch (error) {
       if (ech && error instanceof Fault) error.message += '; a second, encrypted name may be inside (ECH), which cannot be read here';
       request.failed(error);

@@ -20,17 +20,13 @@ const ALERTS = {
 
 type Alert = keyof typeof ALERTS;
 
-function alert(name: Alert): Buffer {
-  return Buffer.from([...FATAL_ALERT, ALERTS[name]]);
+/** The alert that says so; null where there is none for it. */
+export function alertFor(fault: Fault): Buffer | null {
+  const name = nameFor(fault);
+  return name === null ? null : Buffer.from([...FATAL_ALERT, ALERTS[name]]);
 }
 
-/** `unrecognized_name`: the server name is not one that we let pass. */
-export function unrecognisedName(): Buffer {
-  return alert('unrecognized_name');
-}
-
-/** Null where there is no alert for it. */
-function alertFor({ code, kind }: Fault): Alert | null {
+function nameFor({ code, kind }: Fault): Alert | null {
   switch (code) {
     case 'host-not-allowed':
     case 'sni-mismatch':
@@ -56,11 +52,11 @@ function alertFor({ code, kind }: Fault): Alert | null {
 export function refuseTls(socket: Duplex, fault: Fault): void {
   // The client may be gone by now; then there is nobody to tell.
   socket.on('error', () => {});
-  const name = alertFor(fault);
-  if (name === null) {
+  const alert = alertFor(fault);
+  if (alert === null) {
     socket.destroy();
     return;
   }
-  socket.end(alert(name));
+  socket.end(alert);
   closeGently(socket);
 }

@@ -128,11 +128,11 @@ class TlsFront {
       this.#refuse(connection, malformed(result.reason));
       return;
     }
-    const { serverName, ech } = result;
+    const { serverName, random, ech } = result;
     const { terminator } = this.#terms;
     if (serverName === null) this.#refuse(connection, new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }));
     else if (terminator?.names.has(serverName) === true) this.#terminate(connection, terminator, head);
-    else this.#options.sni.onSteered(connection, { head, host: serverName, ech });
+    else this.#options.sni.onSteered(connection, { head, host: serverName, random, ech });
   }
 
   #terminate(connection: ClientConnection, terminator: TlsTerminator, head: Buffer): void {

@@ -1,4 +1,4 @@
-/** What a tunnel asks of whoever looks at the first bytes that its client sends. */
+/** What a tunnel asks of whoever looks at how it begins. */
 import type { Fault } from '../errors.ts';
 
 /** The tunnel is closed for `fault`; `lastWords`, if any, are the last that the client hears. */
@@ -8,21 +8,24 @@ export interface Refusal {
 }
 
 /**
- * Reads the beginning of a tunnel as it comes. It changes no byte, and delays
- * none unless it holds.
+ * Reads the beginning of a tunnel as it comes, in both directions. It changes
+ * no byte, and delays none of the client's unless it holds, none of the upstream's at all.
  */
 export interface Opening {
   /** Longest that bytes are held, ms from the first one held. */
   readonly patience: number;
   /**
    * The next bytes of the client.
-   * - `pass`: send them on, and show the next ones.
-   * - `hold`: keep them back. They are in `held` from the next call on.
-   * - `done`: send on what is held, then these; there is no more to see.
+   * - `pass`: send on what is held, then these.
+   * - `hold`: keep them back.
    */
-  read(chunk: Buffer): 'pass' | 'hold' | 'done' | Refusal;
-  /** What came in order before the chunk that was answered with `done`, if it was held; otherwise empty. */
+  read(chunk: Buffer): 'pass' | 'hold' | Refusal;
+  /** The next bytes of the upstream, which are sent on whatever they are. */
+  hear(chunk: Buffer): void;
+  /** After an answer of `pass`: what came before the chunk and was held, in order; otherwise empty. */
   readonly held: Buffer;
+  /** There is no more to see: neither direction is to be shown any more. Nothing is held then. */
+  readonly done: boolean;
   /** Bytes are held, and no more come: the client has ended, or the patience has. */
   giveUp(why: 'ended' | 'late'): Refusal;
 }

@@ -133,12 +133,14 @@ export class Tunnel implements Clocked {
   }
 
   fromUpstream(chunk: Buffer): void {
+    if (this.#opening !== null) this.#hear(this.#opening, chunk);
     this.moved += chunk.length;
     this.record.bytesReceived += chunk.length;
     // What the system has taken at once leaves nothing to wait for, however much it was.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
     this.#chunksFromUpstream += chunk.length < FULL_CHUNK ? 1 : FULL_COUNTS;
-    if (this.#chunksFromUpstream >= BULK_AFTER) this.#readInBulk('upstream');
+    // What is read in bulk is shown to nobody.
+    if (this.#chunksFromUpstream >= BULK_AFTER && this.#opening === null) this.#readInBulk('upstream');
   }
 
   /** One direction is complete; the other goes on. */
@@ -313,22 +315,36 @@ export class Tunnel implements Clocked {
       }
     }
     const opening = this.#opening;
-    const answer = opening === null ? 'done' : opening.read(chunk);
+    if (opening === null) {
+      this.#looking = false;
+      this.#send(chunk);
+      return;
+    }
+    const answer = opening.read(chunk);
     if (answer === 'hold') {
-      this.#timer ??= setTimeout(onHeldTooLong, opening?.patience, this);
+      this.#timer ??= setTimeout(onHeldTooLong, opening.patience, this);
       return;
     }
     if (typeof answer === 'object') {
       this.#refuse(answer);
       return;
     }
-    if (answer === 'done') {
-      this.#looking = false;
-      this.#stopTimer();
-      this.#opening = null;
-      if (opening !== null && opening.held.length > 0) this.#send(opening.held);
-    }
+    this.#stopTimer();
+    if (opening.held.length > 0) this.#send(opening.held);
+    this.#letGo(opening);
     this.#send(chunk);
+  }
+
+  #hear(opening: Opening, chunk: Buffer): void {
+    opening.hear(chunk);
+    this.#letGo(opening);
+  }
+
+  #letGo(opening: Opening): void {
+    if (!opening.done) return;
+    this.#opening = null;
+    // Before its first bytes the client may still begin with a CONNECT.
+    if (this.#begun) this.#looking = false;
   }
 
   #refuseNestedConnect(): void {

@@ -10,6 +10,8 @@ export type HelloResult =
       readonly kind: 'hello';
       /** Length of the hello in the stream, record headers included. What follows was not looked at. */
       readonly bytes: number;
+      /** Bytes that its last record has behind it: another handshake message. */
+      readonly excess: number;
     })
   /** `reason` is a sentence about the stream; safe to show, like that of `invalid`. */
   | { readonly kind: 'not-tls'; readonly reason: string }
@@ -116,7 +118,7 @@ export class ClientHelloReader {
           if (this.#size > this.#maximum) return invalid(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
         }
       }
-      if (this.#size > 0 && gathered >= this.#size) return this.#read(stream, start + this.#size - this.#gathered);
+      if (this.#size > 0 && gathered >= this.#size) return this.#read(stream, start + this.#size - this.#gathered, start + length);
       if (stream.length < start + length) return null;
       this.#gathered = gathered;
       this.#records += 1;
@@ -144,9 +146,9 @@ export class ClientHelloReader {
     return null;
   }
 
-  #read(stream: Buffer, bytes: number): HelloResult {
+  #read(stream: Buffer, bytes: number, recordEnd: number): HelloResult {
     const message = readHelloMessage(gather(stream, this.#size).subarray(MESSAGE_HEADER));
-    return typeof message === 'string' ? invalid(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes };
+    return typeof message === 'string' ? invalid(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes, excess: recordEnd - bytes };
   }
 }
 

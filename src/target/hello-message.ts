@@ -4,6 +4,8 @@ import { parseHost } from './host.ts';
 import { quote } from './quote.ts';
 
 export interface HelloMessage {
+  /** 32 bytes as Latin-1 text: no two handshakes have the same, but for the two hellos of one (RFC 8446 §4.1.2). */
+  readonly random: string;
   /** Canonical (target/host.ts); null: no server_name extension. */
   readonly serverName: string | null;
   /** Protocols offered, without GREASE; a client chose these bytes. */
@@ -18,8 +20,9 @@ const ALPN = 16;
 const ENCRYPTED_CLIENT_HELLO = 0xfe0d;
 
 const HOST_NAME = 0;
+const VERSION = 2;
 /** Version and random. */
-const FIXED_PART = 2 + 32;
+const FIXED_PART = VERSION + 32;
 const LONGEST_SESSION_ID = 32;
 /** A name of 253 characters and a final dot, to be told what is wrong with it. */
 const LONGEST_NAME = 254;
@@ -76,13 +79,15 @@ export function readHelloMessage(body: Buffer): HelloMessage | string {
   const compression = cursor.vector(1);
   if (compression === null || compression.length === 0) return 'has a malformed list of compression methods';
   // Before TLS 1.3 it may end here (RFC 5246 §7.4.1.2).
-  if (cursor.isDone()) return { serverName: null, alpn: [], ech: false };
+  const random = body.toString('latin1', VERSION, FIXED_PART);
+  if (cursor.isDone()) return { random, serverName: null, alpn: [], ech: false };
   const extensions = cursor.vector(2);
   if (extensions === null || !cursor.isDone()) return 'has extensions that do not end where it ends';
-  return readExtensions(extensions);
+  const read = readExtensions(extensions);
+  return typeof read === 'string' ? read : { random, ...read };
 }
 
-function readExtensions(extensions: Buffer): HelloMessage | string {
+function readExtensions(extensions: Buffer): Omit<HelloMessage, 'random'> | string {
   const cursor = new Cursor(extensions, 0);
   let name: Buffer | null = null;
   let protocols: Buffer | null = null;

@@ -1,16 +1,22 @@
-/** The TLS listener over raw sockets: whatever begins a connection gets the right end, in bytes, log and counters. */
+/**
+ * The TLS listener over raw sockets: whatever begins a connection gets the right end, in bytes, log and counters.
+ *
+ * Longer than 300 lines: one listener, and all that can begin a connection to it.
+ */
 import t from 'tap';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { Test } from 'tap';
 import type { FaultCode } from '../../src/errors.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
 import { alpn, captureNode, ech, hello, message, records, serverName, vector } from '../support/hello.ts';
 import { ECO, type Lab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
 import { sumOf } from '../support/prometheus.ts';
 import { line as proxyLine } from '../support/proxy-header.ts';
 import { startFullListener } from '../support/full-listener.ts';
-import { OWN, startTlsLab, tlsPortOf } from '../support/tls-lab.ts';
+import { openSteered, OWN, startTlsLab, tlsPortOf } from '../support/tls-lab.ts';
 import { startTunnelLab } from '../support/tunnel-lab.ts';
 import { openWire } from '../support/wire.ts';
 
@@ -135,6 +141,39 @@ t.test('a name that leads back to this listener', async (t) => {
   await refuses(t, lab, 'a loop', named(ECO), { code: 'loop', heard: alert(80), line: { form: 'sni', port: lab.tlsPort } });
 });
 
+t.test('what is sent to the partner and steered back to us ends at the second hop', async (t) => {
+  const opened: Socket[] = [];
+  let led = 0;
+  // A mesh that takes our own connections for those of a client.
+  const mesh = createServer((socket) => {
+    opened.push(socket);
+    const back = connect({ host: '127.0.0.1', port: led });
+    for (const each of [socket, back]) each.on('error', () => {});
+    socket.pipe(back).pipe(socket);
+    socket.on('close', () => back.destroy());
+  });
+  const port = await listen(t, mesh);
+  const lab = await startTlsLab(t, {
+    configure: (draft) => {
+      draft.destinations.eco['ports'] = [port];
+      delete draft.destinations.eco['gateway'];
+    },
+  });
+  led = lab.tlsPort;
+  for (const round of [1, 2]) {
+    await t.rejects(openSteered(t, lab), /internal error/, 'raw TLS');
+    t.equal(opened.length, 2 * round - 1);
+    const wire = await openWire(t, lab.port);
+    wire.send(`CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+    await wire.until('200');
+    wire.socket.removeAllListeners('data');
+    await t.rejects(once(connectTls({ socket: wire.socket, servername: ECO }), 'secureConnect'), 'in a tunnel');
+    t.equal(opened.length, 2 * round, 'each went out once');
+  }
+  t.match(await lab.logged((line) => line.code === 'loop'), { form: 'sni', host: ECO, detail: /same TLS handshake is on its way/ });
+  t.equal(lab.log.filter((line) => line.code === 'loop').length, 4);
+});
+
 t.test('connections beyond the limit hear an alert', async (t) => {
   const lab = await startTlsLab(t, { configure: (draft) => void (draft.limits['connections'] = 1) });
   const first = await openWire(t, lab.tlsPort);
@@ -146,7 +185,7 @@ t.test('the bytes pass as they came, however they were cut', async (t) => {
   const first = await captureNode(t, { servername: ECO });
   const again = records(message({ extensions: [serverName(ECO), [21, Buffer.alloc(17_000)]] }));
   const lab = await startTunnelLab(t, (draft) => void (draft.listeners['tls'] = '127.0.0.1:0'));
-  const early = Buffer.from('what a client sends early, after its hello');
+  const early = Buffer.concat([Buffer.of(23, 3, 3, 0, 42), Buffer.from('what a client sends early, after its hello')]);
   const handshake = Buffer.concat([first.subarray(5)]);
   const streams: [what: string, stream: Buffer][] = [
     ['as Node sends it', Buffer.concat([first, early])],
@@ -154,6 +193,7 @@ t.test('the bytes pass as they came, however they were cut', async (t) => {
     ['records of one byte', Buffer.concat([records(handshake, [1]), early])],
     ['records of 1, 2 and 200 bytes', Buffer.concat([records(handshake, [1, 2, 200]), early])],
   ];
+  let count = 0;
   for (const [what, stream] of streams) {
     for (const [how, size] of [['at once', stream.length], ['byte by byte', 1], ['in pieces of 1000', 1000]] as const) {
       if (size === 1 && stream.length > 10_000) continue;
@@ -165,12 +205,15 @@ t.test('the bytes pass as they came, however they were cut', async (t) => {
         if (size < stream.length) await new Promise(setImmediate);
       }
       const upstream = await lab.accept();
-      t.equal(await upstream.until(early.toString()), stream.toString('latin1'), `${what}, ${how}`);
+      t.equal(await upstream.until(early.toString('latin1')), stream.toString('latin1'), `${what}, ${how}`);
       upstream.send('answer');
       const [answer] = (await once(client, 'data')) as [Buffer];
       t.equal(answer.toString(), 'answer');
       client.resetAndDestroy();
       await upstream.ended;
+      // The same hello again would be a loop as long as the tunnel is there.
+      count += 1;
+      await lab.logged((line) => lab.log.filter(({ form }) => form === 'sni').indexOf(line) === count - 1);
     }
   }
 });
@@ -182,9 +225,11 @@ t.test('nothing is sent before the hello is whole', async (t) => {
   client.send(stream.subarray(0, -1));
   // Another connection that comes later is through first.
   const other = await openWire(t, tlsPortOf(lab));
-  other.send(stream);
+  // With a random of its own, as every handshake has.
+  const another = Buffer.from(stream).fill(1, 11, 43);
+  other.send(another);
   const first = await lab.accept();
-  t.equal(await first.until(stream.toString('latin1')), stream.toString('latin1'));
+  t.equal(await first.until(another.toString('latin1')), another.toString('latin1'));
   t.equal(lab.accepted.length, 1);
   client.send(stream.subarray(-1));
   const second = await lab.accept();
@@ -203,7 +248,7 @@ t.test('a tunnel: half-close either way, its line, its metrics', async (t) => {
     t.equal(sumOf(await lab.scrape(), 'eco_egress_tunnels_active', { form: 'sni', destination: 'eco' }), 1);
     one.socket.end();
     await once(other.socket, 'end');
-    other.send('after the other has ended');
+    other.send(Buffer.concat([Buffer.of(23, 3, 3, 0, 25), Buffer.from('after the other has ended')]));
     await one.until('after the other has ended');
     other.socket.end();
     t.match(await Promise.all([client.ended, upstream.ended]), [{ how: 'fin' }, { how: 'fin' }]);
@@ -221,8 +266,8 @@ t.test('a tunnel: half-close either way, its line, its metrics', async (t) => {
       status: 0,
       upstreamAddress: '127.0.0.1',
       phases: { tcp: Number },
-      bytesSent: stream.length + (by === 'upstream' ? 25 : 0),
-      bytesReceived: by === 'upstream' ? 0 : 25,
+      bytesSent: stream.length + (by === 'upstream' ? 30 : 0),
+      bytesReceived: by === 'upstream' ? 0 : 30,
       msg: 'tunnel ok',
     });
   }

@@ -79,8 +79,10 @@ export const refusal = (lastWords: Refusal['lastWords']): Refusal => ({ fault: n
 export class Script implements Opening {
   readonly patience: number;
   readonly shown: string[] = [];
+  readonly heard: string[] = [];
   readonly gaveUp: string[] = [];
   held = Buffer.alloc(0);
+  done = false;
   readonly #until: 'pass' | 'hold';
   readonly #verdict: 'done' | Refusal;
   #kept: Buffer[] = [];
@@ -95,7 +97,14 @@ export class Script implements Opening {
     this.shown.push(chunk.toString('latin1', 0, 100));
     if (this.#until === 'hold') this.held = Buffer.concat(this.#kept);
     this.#kept.push(chunk);
-    return chunk.includes('!') ? this.#verdict : this.#until;
+    if (!chunk.includes('!')) return this.#until;
+    if (this.#verdict !== 'done') return this.#verdict;
+    this.done = true;
+    return 'pass';
+  }
+
+  hear(chunk: Buffer): void {
+    this.heard.push(chunk.toString('latin1', 0, 100));
   }
 
   giveUp(why: 'ended' | 'late'): Refusal {
