@@ -4,6 +4,8 @@ import { parseHostPattern } from '../target/host.ts';
 import { quote, show } from './finding.ts';
 import { wrong, type Read } from './read-scalar.ts';
 
+/** Servers take no longer ones, and an international host name costs the square of its length to read. */
+const LONGEST_URL = 2_048;
 const CONTROL = /[\0-\x1f\x7f-\x9f]/;
 
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
@@ -62,7 +64,7 @@ function readUriName(written: string, uri: string): Read<string> {
 /** Keys that came over plain HTTP could be anybody's. */
 export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
-  const url = typeof value === 'string' ? URL.parse(value) : null;
+  const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;
   if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return wrong(`${show(value)} is not an https URL.`, example);
   if (url.username !== '' || url.password !== '' || url.hash !== '') return wrong(`${quote(url.host)} stands with a user or fragment.`, 'Leave user, password and fragment out of jwksUrl.');
   if (url.protocol === 'http:' && !/^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)) {

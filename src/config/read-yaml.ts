@@ -5,7 +5,15 @@ import type { Complain } from './finding.ts';
 /** The document is null when the text cannot be judged further; `complain` has heard why. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+  let document: Document.Parsed;
+  try {
+    document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+  } catch (error) {
+    // The parser calls itself for each bracket inside a bracket, and passes its errors on as arguments: both end at the stack's size.
+    if (!(error instanceof RangeError)) throw error;
+    complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
+    return { document: null, lines };
+  }
 
   // One mistake makes the parser stumble over the rest of its line, and over all that follows a lost bracket.
   let lastLine = 0;
@@ -37,10 +45,11 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
 };
 
-/** In `[ ]` and `{ }` the braces of an unquoted variable are YAML's own. */
-const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s]*\$\{/;
+/** In `[ ]` and `{ }` the braces of an unquoted variable are YAML's own. What may begin a match ends the run before it, so that the line is read once. */
+const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s[{,]*\$\{/;
 
-function adviseSyntax(error: YAMLError, line: string): string {
+/** @param error the parser's, at this line */
+export function adviseSyntax(error: Pick<YAMLError, 'code'>, line: string): string {
   if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} that stands inside [ ] or { } in quotes: ["${NAME}"].';
   return ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
 }

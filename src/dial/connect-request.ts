@@ -21,7 +21,6 @@ const MAX_HEAD = 16 * 1024;
 const HEAD_END = Buffer.from('\r\n\r\n');
 const START = Buffer.from('HTTP/1.');
 const STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
-const EMPTY = Buffer.alloc(0);
 
 export function createConnectRequest(options: ConnectRequestOptions): Handshake {
   const { credentials, via } = options;
@@ -34,8 +33,11 @@ export function createConnectRequest(options: ConnectRequestOptions): Handshake 
     ...(via === null ? [] : [`Via: ${via}`]),
     ...(authorization === null ? [] : [`Proxy-Authorization: ${authorization}`]),
   ];
-  let head: Buffer = EMPTY;
-  /** Of interim answers that have been read. */
+  /** Of the head under way: its pieces, their length, and how much of HEAD_END they end in. */
+  let pieces: Buffer[] = [];
+  let length = 0;
+  let ending = 0;
+  /** Bytes of all heads, those of interim answers included. */
   let spent = 0;
 
   const garbage = (what: string): HandshakeStep => ({
@@ -46,29 +48,38 @@ export function createConnectRequest(options: ConnectRequestOptions): Handshake 
     remedy: 'Check that an HTTP proxy listens there: the scheme and the port of the parent.',
   });
 
-  const receive = (chunk: Buffer): HandshakeStep => {
-    head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
-    for (;;) {
-      if (head.subarray(0, START.length).compare(START, 0, Math.min(head.length, START.length)) !== 0) return garbage('sent something else');
-      const end = head.indexOf(HEAD_END);
-      if (spent + (end === -1 ? head.length : end + HEAD_END.length) > MAX_HEAD) return garbage(`sent more than ${MAX_HEAD} bytes of header`);
-      if (end === -1) return { step: 'more', send: null };
+  /** @returns null for an interim answer, which is passed over (RFC 9110 §15.2) */
+  const readHead = (head: string, rest: Buffer): HandshakeStep | null => {
+    const [statusLine = '', ...fields] = head.split('\r\n');
+    const status = Number(STATUS_LINE.exec(statusLine)?.[1]);
+    // 101 would be the end of HTTP, and nobody asked for that.
+    if (status >= 100 && status < 200 && status !== 101) return null;
+    // Whatever a 2xx says of a length, what follows is the tunnel (RFC 9110 §9.3.6).
+    if (status >= 200 && status < 300) return { step: 'done', rest };
+    if (Number.isNaN(status)) return garbage('sent a broken status line');
+    return { step: 'failed', ...judgeAnswer({ status, statusLine, fields, target, port: options.port, credentials }) };
+  };
 
-      const [statusLine = '', ...fields] = head.toString('latin1', 0, end).split('\r\n');
-      const status = Number(STATUS_LINE.exec(statusLine)?.[1]);
-      const rest = head.subarray(end + HEAD_END.length);
-      // RFC 9110 §15.2: interim answers are passed over; 101 would be the end of HTTP, and nobody asked for that.
-      if (status >= 100 && status < 200 && status !== 101) {
-        spent += end + HEAD_END.length;
-        head = rest;
-        if (head.length === 0) return { step: 'more', send: null };
-        continue;
-      }
-      // Whatever a 2xx says of a length, what follows is the tunnel (RFC 9110 §9.3.6).
-      if (status >= 200 && status < 300) return { step: 'done', rest };
-      if (Number.isNaN(status)) return garbage('sent a broken status line');
-      return { step: 'failed', ...judgeAnswer({ status, statusLine, fields, target, port: options.port, credentials }) };
+  /** Looks at each byte once, however they are cut. */
+  const receive = (chunk: Buffer): HandshakeStep => {
+    let from = 0;
+    for (const [at, byte] of chunk.entries()) {
+      if (length < START.length && byte !== START[length]) return garbage('sent something else');
+      length += 1;
+      spent += 1;
+      if (spent > MAX_HEAD) return garbage(`sent more than ${MAX_HEAD} bytes of header`);
+      ending = byte === HEAD_END[ending] ? ending + 1 : byte === HEAD_END[0] ? 1 : 0;
+      if (ending < HEAD_END.length) continue;
+      const head = Buffer.concat([...pieces, chunk.subarray(from, at + 1)]).toString('latin1', 0, length - HEAD_END.length);
+      const step = readHead(head, chunk.subarray(at + 1));
+      if (step !== null) return step;
+      pieces = [];
+      length = 0;
+      ending = 0;
+      from = at + 1;
     }
+    pieces.push(chunk.subarray(from));
+    return { step: 'more', send: null };
   };
 
   return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };

@@ -7,6 +7,7 @@
  */
 import { isIPv4 } from 'node:net';
 import { classifyAddress } from '../policy/address-class.ts';
+import { trimBlanks } from '../http1/fields.ts';
 import { sanOf } from './certificate.ts';
 
 /**
@@ -23,7 +24,7 @@ export function clientFromForwardedFor(value: string, trusted: (address: string)
     const comma = value.lastIndexOf(',', end - 1);
     // lastIndexOf takes a negative place for 0.
     const start = end === 0 ? 0 : comma + 1;
-    address = readAddress(value.slice(start, end).replace(/^[ \t]+|[ \t]+$/g, ''));
+    address = readAddress(trimBlanks(value.slice(start, end)));
     if (address === null || !trusted(address)) return address;
     end = start - 1;
   }

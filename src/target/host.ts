@@ -84,6 +84,8 @@ export function parseHost(text: string): string | null {
  */
 export function parseConfigHost(text: string): string | null {
   if (isIPv6(text)) return parseBracketed(`[${text}]`);
+  // Its A-labels would be longer still, and to make them costs the square of the length.
+  if (text.length > LONGEST_NAME + 1) return null;
   if (!/[^\0-\x7f]/.test(text)) return parseHost(text);
   // domainToASCII would decode percent-escapes and stop at URL delimiters; neither belongs into a name.
   return /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));

@@ -7,7 +7,7 @@ const PAGE = read('docs/invariants.md');
 
 t.test('every invariant is proved, by tests that are there', async (t) => {
   const sections = PAGE.split(/^## /m).slice(1);
-  t.same(sections.map((section) => Number.parseInt(section, 10)), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+  t.same(sections.map((section) => Number.parseInt(section, 10)), sections.map((_, index) => index + 1));
   for (const section of sections) {
     const items = section.split('\n').filter((line) => line.startsWith('- '));
     t.ok(items.length > 0, section.slice(0, 80));
