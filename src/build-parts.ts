@@ -1,4 +1,5 @@
 /** Parts of a proxy that tell the log what befalls them, each made from a configuration. */
+import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
@@ -8,7 +9,7 @@ import type { Lookup } from './dial/lookup.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { createNamedDialler } from './dial/named-dialler.ts';
 import { Fault } from './errors.ts';
-import { type Authenticator, createAuthenticator } from './identity/authenticator.ts';
+import { type Authenticator, type AuthenticatorOptions, createAuthenticator } from './identity/authenticator.ts';
 import type { AdminRefusal } from './telemetry/cells.ts';
 import { RareNotice } from './telemetry/rare-notice.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
@@ -21,6 +22,8 @@ export interface DialParts {
   readonly lookup: Lookup | null;
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
+  /** Whether a connection leads back to this very proxy. */
+  readonly isOurs: (socket: Socket) => boolean;
   /** Told, besides the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }
@@ -53,9 +56,10 @@ export function sharesDialler(config: Config, other: Config): boolean {
 }
 
 /** Reads keys until it is closed. */
-export function buildAuthenticator({ clients }: Config, telemetry: Notices): Authenticator {
+export function buildAuthenticator({ clients }: Config, telemetry: Notices, wanting: AuthenticatorOptions['wanting']): Authenticator {
   return createAuthenticator({
     clients,
+    wanting,
     now: Date.now,
     onKeyFault: (issuer, error) => {
       telemetry.notice('error', 'the keys of a token issuer cannot be read', { issuer, reason: Fault.from(error).message });

@@ -17,7 +17,7 @@ import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/denial.ts';
 import { createHopGuard } from './policy/hop-guard.ts';
-import type { Allow, Ask, Report, Verdict } from './policy/verdict.ts';
+import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms } from './relay/pool-terms.ts';
 import { UpstreamPool } from './relay/pool.ts';
@@ -64,15 +64,26 @@ export class Permit {
   readonly verdict: Allow | Report;
   readonly destination: DestinationConfig;
   readonly ask: Ask;
+  readonly #proofs: readonly Proof[];
   readonly #release: () => void;
   #released = false;
 
   /** For `Egress.admit` alone. */
-  constructor(verdict: Allow | Report, ask: Ask, release: () => void) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], release: () => void) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
+    this.#proofs = proofs;
     this.#release = release;
+  }
+
+  /** The first proof of who asks that holds no longer, and why; null while all do. */
+  lapse(now: number): { readonly of: Proof['of']; readonly reason: string } | null {
+    for (const proof of this.#proofs) {
+      const reason = proof.lapsed(now);
+      if (reason !== null) return { of: proof.of, reason };
+    }
+    return null;
   }
 
   /** Gives the place back; further calls do nothing. */
@@ -121,13 +132,17 @@ export class Egress {
   }
 
   /**
-   * Why the present terms would not admit what an earlier permit admitted; null when they would.
-   * A change of the parents on the way takes no permission away.
+   * Why the present terms would not admit what an earlier permit admitted, or would not take who asked for who it was;
+   * null when they would. A change of the parents on the way takes no permission away.
    * @param address where it was dialled to; null while that is not known, `-` where a parent alone knows it
    */
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
-    const verdict = decide(this.policy, { ...permit.ask, now });
-    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict));
+    const lapse = permit.lapse(now);
+    if (lapse?.of === 'connection') return new Fault('revoked', lapse.reason, { remedy: 'connect again' });
+    // Without what it showed, it may still be a client by its address.
+    const { peer } = permit.ask;
+    const verdict = decide(this.policy, { ...permit.ask, now, peer: lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason } });
+    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), lapse === null ? undefined : 'what it was permitted by holds no longer');
     const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
     return why === null ? null : revocation(why);
   }
@@ -145,13 +160,14 @@ export class Egress {
   /**
    * Decides, and takes a place among what is under way. What the policy found
    * is noted in the record, also when it denies.
+   * @param proofs by which the peer of the ask is who it is: once they lapse, so does the permit
    * @throws {Fault} the denial, or limit-reached
    */
-  admit(ask: Ask, kind: Kind, record: AccessRecord): Permit {
+  admit(ask: Ask, kind: Kind, record: AccessRecord, proofs: readonly Proof[] = []): Permit {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
     this.#limits.enter(kind, ask.peer.address);
-    return new Permit(verdict, ask, () => {
+    return new Permit(verdict, ask, proofs, () => {
       this.#limits.leave(kind, ask.peer.address);
     });
   }
@@ -311,8 +327,8 @@ export class Egress {
   }
 }
 
-function revocation({ message, remedy }: Fault): Fault {
-  return new Fault('revoked', `a reload took the permission away: ${message}`, remedy === null ? {} : { remedy });
+function revocation({ message, remedy }: Fault, what = 'a reload took the permission away'): Fault {
+  return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
 }
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {

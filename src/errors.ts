@@ -35,7 +35,7 @@ export const FAULTS = {
   'form-not-allowed': denied('This form of request is not accepted here'),
   'method-not-allowed': denied('The policy does not list this method'),
   'path-not-allowed': denied('The policy does not list this path'),
-  revoked: denied('A reload of the policy took the permission away'),
+  revoked: denied('The permission was taken away, or what it rested on has ended'),
   'no-rule': denied('No rule lets this client use this destination'),
   'rule-expired': denied('The rule for this holds at another time'),
   'sni-mismatch': denied('The TLS inside the tunnel asks for another host than the CONNECT did'),

@@ -127,7 +127,7 @@ class RunningService implements Service {
         this.#telemetry.notice(level, message, fields);
       },
     });
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), onStale: () => { this.sourceProof.noteStaleName(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs: (socket) => this.#self.isOurs(socket), onStale: () => { this.sourceProof.noteStaleName(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);
@@ -146,7 +146,7 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
-    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance) });
+    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance), onTick: () => { this.#endLapsed(); } });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
@@ -163,7 +163,7 @@ class RunningService implements Service {
       hellos: new Set(),
       draining: false,
     };
-    this.#authenticator = buildAuthenticator(config, this.#telemetry);
+    this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
   }
@@ -263,6 +263,16 @@ class RunningService implements Service {
     for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
     if (before !== gateway) await before.close();
     return { result: 'applied', policyHash: policy.hash, changes, needRestart, tunnelsCut: cut };
+  }
+
+  /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */
+  #endLapsed(): void {
+    const now = Date.now();
+    for (const request of this.#environment.requests) {
+      request.connection.guard(() => {
+        request.recheck((permit, address) => (permit.lapse(now) === null ? null : this.#egress.revoked(permit, address, now)));
+      });
+    }
   }
 
   async #end(): Promise<void> {

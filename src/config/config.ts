@@ -49,6 +49,8 @@ export interface TlsServerConfig {
   readonly key: string;
   /** Authorities of client certificates. */
   readonly clientCa: string | null;
+  /** Lists of client certificates that those authorities have revoked, one for each authority. */
+  readonly crl: string | null;
   /** `request`: a client may show none; `require`: it may not. */
   readonly clientCertificate: 'none' | 'request' | 'require';
 }

@@ -1,13 +1,13 @@
 /** Reads the file with what a parent proxy asks for. What stands in it is never quoted. */
 import type { HopCredentials } from './config.ts';
 import type { Path } from './finding.ts';
-import { type FileReading, readNamedFile } from './read-named-file.ts';
+import { type FileReading, readSecretFile } from './read-named-file.ts';
 
 const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';
 
 /** Null without a file, and after a complaint. */
 export function readCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
-  const found = file === undefined ? null : readNamedFile(file, path, reading);
+  const found = file === undefined ? null : readSecretFile(file, path, reading);
   if (found === null) return null;
   const line = found.text.replace(/\r?\n$/, '');
   // RFC 6750 §2.1: the characters a token has.

@@ -1,4 +1,5 @@
 /** Reads a file that the configuration names. */
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { quote, type Complain, type Path } from './finding.ts';
 
@@ -10,6 +11,7 @@ export interface FileReading {
   readonly directory: string;
   readonly readFile: ReadFile;
   readonly complain: Complain;
+  readonly warn: Complain;
 }
 
 export interface NamedFile {
@@ -27,6 +29,21 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
     complain(path, `${quote(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
     return null;
   }
+}
+
+/** The same for what nobody else should read: warns where the system would let everybody. */
+export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
+  const found = readNamedFile(file, path, reading);
+  if (found !== null && isForEverybody(resolve(reading.directory, file))) {
+    reading.warn(path, `${found.name} may be read by every user of this system.`, 'Take that away: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
+  }
+  return found;
+}
+
+/** What is not there, or not on a file system that knows users, is not. */
+function isForEverybody(path: string): boolean {
+  const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0;
+  return process.platform !== 'win32' && (mode & 0o004) !== 0;
 }
 
 const READ_ERRORS = new Map([

@@ -104,12 +104,13 @@ export const TLS_SERVER = {
   certFile: scalar(readText).optional(),
   keyFile: scalar(readText).optional(),
   clientCaFile: scalar(readText).optional(),
+  crlFile: scalar(readText).optional(),
   clientCertificate: z.enum(['none', 'request', 'require']).prefault('none'),
 };
 
 /** All keys may be absent together, so that the whole section can be left to variables. */
-const tlsServer = needs(z.strictObject(TLS_SERVER), ({ names, certFile, keyFile, clientCaFile, clientCertificate }) => {
-  if (clientCertificate !== 'none' && clientCaFile === undefined) return 'clientCaFile';
+const tlsServer = needs(z.strictObject(TLS_SERVER), ({ names, certFile, keyFile, clientCaFile, crlFile, clientCertificate }) => {
+  if ((clientCertificate !== 'none' || crlFile !== undefined) && clientCaFile === undefined) return 'clientCaFile';
   if (names === undefined) return certFile !== undefined || keyFile !== undefined || clientCaFile !== undefined ? 'names' : null;
   if (certFile === undefined) return 'certFile';
   return keyFile === undefined ? 'keyFile' : null;

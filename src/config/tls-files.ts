@@ -2,7 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { UpstreamTlsConfig } from './config.ts';
 import { quote, type Complain, type Path } from './finding.ts';
-import { type FileReading, readNamedFile } from './read-named-file.ts';
+import { type FileReading, type NamedFile, readNamedFile, readSecretFile } from './read-named-file.ts';
 
 export interface TlsKeys {
   readonly caFile?: string | undefined;
@@ -14,14 +14,13 @@ export interface TlsKeys {
 export interface TlsReading extends FileReading {
   /** For expiry; ms since the epoch. */
   readonly now: number;
-  readonly warn: Complain;
 }
 
 export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
   const { complain } = reading;
   const ca = readPem(keys.caFile, [...path, 'caFile'], reading);
   const cert = readPem(keys.certFile, [...path, 'certFile'], reading);
-  const key = readPem(keys.keyFile, [...path, 'keyFile'], reading);
+  const key = readKey(keys.keyFile, [...path, 'keyFile'], reading);
 
   if (ca !== null) parseCertificates(ca, [...path, 'caFile'], reading);
   const leaf = cert === null ? null : parseCertificates(cert, [...path, 'certFile'], reading);
@@ -37,13 +36,22 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
 
 /** Null without a file, or after a complaint. */
 export function readPem(file: string | undefined, path: Path, reading: FileReading): string | null {
-  const found = file === undefined ? null : readNamedFile(file, path, reading);
+  return pemIn(file === undefined ? null : readNamedFile(file, path, reading), path, reading);
+}
+
+/** The same for a private key. */
+export function readKey(file: string | undefined, path: Path, reading: FileReading): string | null {
+  return pemIn(file === undefined ? null : readSecretFile(file, path, reading), path, reading);
+}
+
+function pemIn(found: NamedFile | null, path: Path, reading: FileReading): string | null {
   if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
   reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
   return null;
 }
 
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+/** Each block of a PEM text. */
+export const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /** Returns the first certificate, or null after a complaint. */
 export function parseCertificates(pem: string, path: Path, { complain, warn, now }: TlsReading): X509Certificate | null {

@@ -27,6 +27,8 @@ export interface ConnectRequest {
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
+  /** Whether a connection leads back to this very proxy, which only shows once it is open; absent: none does. */
+  readonly isOurs?: ((socket: Socket) => boolean) | undefined;
 }
 
 export interface Connected {
@@ -45,7 +47,7 @@ const ATTEMPT_DELAY_MS = 250;
  * code is that of the most telling failure. By then all sockets are destroyed.
  */
 export function connectFirst(request: ConnectRequest): Promise<Connected> {
-  const { host, port, timeout, signal, ports, destination = '-' } = request;
+  const { host, port, timeout, signal, ports, destination = '-', isOurs } = request;
   const queue = interleaveFamilies(request.addresses);
 
   return new Promise((resolve, reject) => {
@@ -127,6 +129,12 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         ending = 'closed';
         if (ended) return;
         pending.delete(socket);
+        if (isOurs?.(socket) === true) {
+          socket.destroy();
+          failures.push({ address, code: 'loop', text: 'this is the proxy itself' });
+          attempt();
+          return;
+        }
         socket.off('error', onError);
         end();
         resolve({ socket, address, attempts });
@@ -202,12 +210,13 @@ function explain(error: Error): Omit<Failure, 'address'> {
   }
 }
 
-/** The most telling first: our own want, then an answer of the host, then silence, then no way there. */
-const RANK: readonly FaultCode[] = ['limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
+/** The most telling first: ourselves, our own want, then an answer of the host, then silence, then no way there. */
+const RANK: readonly FaultCode[] = ['loop', 'limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
 const MORE_PORTS = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
 
 const REMEDIES: Partial<Record<FaultCode, string>> = {
+  loop: 'Make the name resolve to the partner, not to this proxy.',
   'limit-reached': 'Raise the number of open files this proxy may have (ulimit -n).',
   'connection-refused': 'Check that the partner listens on this port.',
   'connect-timeout': 'Check firewalls and routes, and that the partner permits our source address.',

@@ -3,6 +3,7 @@
  * connect, or have the parents on the way connect, finish TLS. Each step owns
  * its socket until the next has taken it.
  */
+import type { Socket } from 'node:net';
 import type { TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
@@ -28,6 +29,8 @@ export interface DiallerOptions {
   readonly via?: string | null;
   /** Gives every TCP connection its NAT port; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
+  /** Whether a connection leads back to this very proxy; absent: none does. */
+  readonly isOurs?: (socket: Socket) => boolean;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
@@ -43,7 +46,7 @@ const MOST_ASKED_FOR = 4;
 
 /** Holds nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts, ports, via = null } = options;
+  const { resolver, timeouts, ports, isOurs, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const hops = createHops({ resolver, coolDowns, via, now });
@@ -61,7 +64,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
     const permitted = without(judge(addresses, port, guard), avoid);
     const dialled = now();
-    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination });
+    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, isOurs });
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
 
@@ -83,7 +86,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   async function openByWay(steps: readonly HopStep[], { host, port, destination, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
-    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination }), signal };
+    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, isOurs }), signal };
     if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
     const opened = await openByHops(steps, without(judge(addresses, port, guard), avoid), port, dial);

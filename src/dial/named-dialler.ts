@@ -1,4 +1,5 @@
 /** The dialler of a configuration: its resolver, its cache, its clocks. */
+import type { Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Fault } from '../errors.ts';
 import type { CoolDowns } from './cool-downs.ts';
@@ -17,11 +18,13 @@ export interface NamedDiallerOptions {
   readonly coolDowns: CoolDowns;
   /** Outlives this dialler, too. */
   readonly ports: PortBudget;
+  /** Whether a connection leads back to this very proxy. */
+  readonly isOurs: (socket: Socket) => boolean;
 }
 
 export function createNamedDialler({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, ports } = options;
+  const { lookup, onStale, coolDowns, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ports, coolDowns, via: headers.via ? `1.1 ${name}` : null });
+  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, via: headers.via ? `1.1 ${name}` : null });
 }

@@ -1,27 +1,32 @@
 /**
  * From the Proxy-Authorization fields of a request to who they prove it is:
- * verified once, remembered for minutes, and never at a cost that a flood of
+ * verified once, remembered for a while, and never at a cost that a flood of
  * wrong ones could raise. What a user or token may do is the policy's business.
  */
 import type { ClientConfig } from '../config/config.ts';
-import type { Peer } from '../policy/verdict.ts';
+import type { Peer, Proof } from '../policy/verdict.ts';
 import { decoyOf, verifyPassword } from './basic.ts';
 import { CredentialCache } from './credential-cache.ts';
 import { Gate } from './gate.ts';
 import { type PresentedCredentials, readProxyAuthorization } from './proxy-authorization.ts';
 import { createTokenVerifier } from './tokens.ts';
 
-/** What a request proved. At most one of the three is not null; `rejected` is one sentence with nothing in it of what was sent. */
-export type Credentials = Pick<Peer, 'user' | 'token' | 'rejected'>;
+/** What a request proved. At most one of the first three is not null; `rejected` is one sentence with nothing in it of what was sent. */
+export interface Credentials extends Pick<Peer, 'user' | 'token' | 'rejected'> {
+  /** Of the user or token; null where there is neither. */
+  readonly proof: Proof | null;
+}
+
+/** Who shows credentials, as far as it is known without them. */
+export type Asker = Pick<Peer, 'address' | 'sans'>;
 
 export interface Authenticator {
   /**
    * @param fields every Proxy-Authorization value of the request, in order
-   * @param address of the client, for its share of what may be verified at once
-   * @returns the answer itself where it is known, else a promise of it
+   * @returns the answer itself where it is known, else a promise of it, which may be rejected with such a Fault too
    * @throws {Fault} `limit-reached` (503), at once, when too much is being verified
    */
-  check(fields: readonly string[], address: string): Credentials | Promise<Credentials>;
+  check(fields: readonly string[], asker: Asker): Credentials | Promise<Credentials>;
   /** Takes another configuration. Users and tokens that it changes are verified anew, others stay remembered. */
   update(clients: readonly ClientConfig[]): void;
   /** Ends reading keys; nothing else stays open. */
@@ -30,6 +35,8 @@ export interface Authenticator {
 
 export interface AuthenticatorOptions {
   readonly clients: readonly ClientConfig[];
+  /** Which kinds of credentials could make the asker a client: no other kind is even looked at. */
+  readonly wanting: (asker: Asker) => { readonly basic: boolean; readonly bearer: boolean };
   /** Ms since the epoch. */
   readonly now: () => number;
   /** For JWKS URLs. */
@@ -40,39 +47,46 @@ export interface AuthenticatorOptions {
   readonly onKeyFault: (issuer: string, error: unknown) => void;
 }
 
-const ACCEPTED_FOR = 5 * 60_000;
-const REFUSED_FOR = 5_000;
-const CACHED = { mostAccepted: 4_096, mostRefused: 1_024 };
-/** Two of libuv's four threads: DNS and files need the others. A look takes some 0.1 s, so the last of the queue waits 3 s. */
-const PASSWORDS = { running: 2, waiting: 64, perAddress: 16 };
-/** Signatures are cheap; what can take long is an issuer's server. */
-const TOKENS = { running: 64, waiting: 256, perAddress: 16 };
+const MINUTE = 60_000;
+/** Only a reload makes a password wrong or right, and ends what is remembered: this bounds how long a hash of it is in memory. */
+const PASSWORD_ACCEPTED_FOR = 60 * MINUTE;
+const PASSWORD_REFUSED_FOR = 10 * MINUTE;
+/** The keys of a token may be withdrawn, or come, at any time. */
+const TOKEN_ACCEPTED_FOR = 5 * MINUTE;
+const TOKEN_REFUSED_FOR = 5_000;
+const CACHED = { mostAccepted: 4_096, mostRefused: 4_096 };
+/** Two of libuv's four threads: DNS and files need the others. A look takes some 0.1 s of one, and whoever has failed gets one at most. */
+const PASSWORDS = { running: 2, suspects: 1, waiting: 256, perAddress: 16, failures: 20, forgiveAfter: 2_000 };
+/** The threads are the same, but a signature takes a thousandth of the time. */
+const SIGNATURES = { running: 4, suspects: 2, waiting: 256, perAddress: 16, failures: 100, forgiveAfter: 100 };
+/** What can take long is an issuer's server. Who waits for it keeps nobody else waiting. */
+const KEYS = { running: 256, suspects: 256, waiting: 0, perAddress: 16, failures: Infinity, forgiveAfter: MINUTE };
 const FETCH_TIMEOUT = 5_000;
 
-const NOTHING: Credentials = { user: null, token: null, rejected: null };
-const reject = (rejected: string): Credentials => ({ user: null, token: null, rejected });
+const NOTHING: Credentials = { user: null, token: null, rejected: null, proof: null };
+const reject = (rejected: string): Credentials => ({ user: null, token: null, rejected, proof: null });
+const isRejected = ({ rejected }: Credentials): boolean => rejected !== null;
 const SEVERAL = reject('the request has several Proxy-Authorization fields');
 const NO_BASIC = reject('Basic credentials are not accepted here, only Bearer tokens');
 const NO_BEARER = reject('Bearer tokens are not accepted here, only Basic credentials');
 /** The same for unknown users: which users exist is nobody's business. */
-const WRONG = 'the user or the password is wrong';
+const WRONG = reject('the user or the password is wrong');
 
 /** Known users, and how each is verified. */
 type Users = ReadonlyMap<string, { readonly user: string; readonly hash: string }>;
 
-interface Verified {
-  readonly credentials: Credentials;
-  readonly until: number;
-  readonly stillHolds: () => boolean;
+/** A verification that has not ended. */
+interface UnderWay {
+  readonly address: string;
+  readonly settled: Promise<Credentials>;
 }
 
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
-  const { now, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
+  const { now, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
   const cache = new CredentialCache<Credentials>({ now, ...CACHED });
-  const tokens = createTokenVerifier({ now, fetch, fetchTimeout, onKeyFault });
-  const passwordGate = new Gate(PASSWORDS);
-  const tokenGate = new Gate(TOKENS);
-  let underWay = new Map<string, Promise<Credentials>>();
+  const passwords = new Gate({ ...PASSWORDS, now });
+  const tokens = createTokenVerifier({ now, fetch, fetchTimeout, onKeyFault, signatures: new Gate({ ...SIGNATURES, now }), keys: new Gate({ ...KEYS, now }) });
+  let underWay = new Map<string, UnderWay>();
   let users: Users = new Map();
   let takesTokens = false;
 
@@ -92,71 +106,82 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     return decoyOf(known[place]?.hash ?? '');
   }
 
-  async function verifyBasic(user: string, password: string): Promise<Verified | string> {
+  async function verifyBasic(key: string, user: string, password: string): Promise<Credentials> {
+    // It waited for its turn: meanwhile somebody else may have shown the same.
+    const settled = cache.find(key);
+    if (settled !== undefined) return settled;
     if (users.size === 0) return WRONG;
     const known = users.get(user);
-    const matches = await verifyPassword(known?.hash ?? decoyFor(user), password);
-    if (users.get(user) !== known) return verifyBasic(user, password);
-    if (known === undefined || !matches) return WRONG;
-    return {
-      credentials: { user: known.user, token: null, rejected: null },
-      until: now() + ACCEPTED_FOR,
-      stillHolds: () => users.get(user) === known,
-    };
-  }
-
-  async function verifyToken(text: string): Promise<Verified | string> {
-    const token = await tokens.verify(text);
-    if (typeof token === 'string') return token;
-    if (!token.stillHolds()) return verifyToken(text);
-    const { issuer, audiences, subject } = token;
-    return {
-      credentials: { user: null, token: { issuer, audiences, subject }, rejected: null },
-      until: Math.min(now() + ACCEPTED_FOR, token.until),
-      stillHolds: () => token.stillHolds(),
-    };
-  }
-
-  async function settle(key: string, verified: Promise<Verified | string>): Promise<Credentials> {
+    const { hash } = known ?? { hash: decoyFor(user) };
     const began = underWay;
-    try {
-      const outcome = await verified;
-      if (typeof outcome !== 'string') {
-        cache.accept(key, outcome.credentials, outcome.until, outcome.stillHolds);
-        return outcome.credentials;
-      }
-      const rejected = reject(outcome);
-      if (began === underWay) cache.refuse(key, rejected, now() + REFUSED_FOR);
-      return rejected;
-    } finally {
-      began.delete(key);
+    const matches = await verifyPassword(hash, password);
+    if (users.get(user) !== known) return verifyBasic(key, user, password);
+    if (known === undefined || !matches) {
+      if (began === underWay) cache.refuse(key, WRONG, now() + PASSWORD_REFUSED_FOR);
+      return WRONG;
     }
+    const holds = (): boolean => users.get(user) === known;
+    const proof: Proof = { of: 'credentials', lapsed: () => (holds() ? null : 'the password has been changed or taken away') };
+    const credentials = { user: known.user, token: null, rejected: null, proof };
+    cache.accept(key, credentials, now() + PASSWORD_ACCEPTED_FOR, holds);
+    return credentials;
   }
 
-  function verify(presented: PresentedCredentials, address: string): Promise<Verified | string> {
+  async function verifyToken(key: string, text: string, address: string): Promise<Credentials> {
+    const began = underWay;
+    const token = await tokens.verify(text, address);
+    if (typeof token === 'string') {
+      const rejected = reject(token);
+      if (began === underWay) cache.refuse(key, rejected, now() + TOKEN_REFUSED_FOR);
+      return rejected;
+    }
+    if (!token.stillHolds()) return verifyToken(key, text, address);
+    const { issuer, audiences, subject } = token;
+    const credentials = { user: null, token: { issuer, audiences, subject }, rejected: null, proof: { of: 'credentials', lapsed: token.lapsed } as const };
+    cache.accept(key, credentials, Math.min(now() + TOKEN_ACCEPTED_FOR, token.until), token.stillHolds);
+    return credentials;
+  }
+
+  function verify(key: string, presented: PresentedCredentials, address: string): Promise<Credentials> {
     return presented.scheme === 'basic'
-      ? passwordGate.run(address, () => verifyBasic(presented.user, presented.password))
-      : tokenGate.run(address, () => verifyToken(presented.token));
+      ? passwords.run(address, () => verifyBasic(key, presented.user, presented.password), isRejected)
+      : verifyToken(key, presented.token, address);
+  }
+
+  /** One verification for all that show the same, unless it waits behind more than it would if it were begun anew. */
+  function joinOrBegin(key: string, presented: PresentedCredentials, address: string): Promise<Credentials> {
+    const current = underWay.get(key);
+    if (current !== undefined && passwords.debt(current.address) <= passwords.debt(address)) return current.settled;
+    const began = underWay;
+    const entry: UnderWay = {
+      address,
+      settled: verify(key, presented, address).finally(() => {
+        if (began.get(key) === entry) began.delete(key);
+      }),
+    };
+    began.set(key, entry);
+    return entry.settled;
   }
 
   update(options.clients);
   return {
-    check(fields, address) {
+    check(fields, asker) {
       // RFC 9110 §11.7.2 has no meaning for a field that nobody asked for: as if it were not there.
       if (fields.length === 0 || (users.size === 0 && !takesTokens)) return NOTHING;
+      // So it is for an address that no credentials could make a client: it costs nothing to be wrong.
+      const wanted = wanting(asker);
+      if (!wanted.basic && !wanted.bearer) return NOTHING;
       const [field = ''] = fields;
       if (fields.length > 1) return SEVERAL;
       const key = cache.keyOf(field);
-      const known = cache.find(key) ?? underWay.get(key);
+      const known = cache.find(key);
       if (known !== undefined) return known;
 
       const presented = readProxyAuthorization(field);
       if (typeof presented === 'string') return reject(presented);
-      if (presented.scheme === 'basic' && users.size === 0) return NO_BASIC;
-      if (presented.scheme === 'bearer' && !takesTokens) return NO_BEARER;
-      const settled = settle(key, verify(presented, address));
-      underWay.set(key, settled);
-      return settled;
+      if (presented.scheme === 'basic' && !wanted.basic) return NO_BASIC;
+      if (presented.scheme === 'bearer' && !wanted.bearer) return NO_BEARER;
+      return joinOrBegin(key, presented, asker.address);
     },
     update,
     close() {

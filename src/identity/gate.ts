@@ -1,24 +1,55 @@
 /**
- * Lets a bounded number of verifications run and a bounded number wait, few of
- * them for any one address: a flood of wrong passwords neither fills the
- * thread pool, nor grows memory, nor shuts everybody else out.
+ * Lets a bounded number of verifications run and a bounded number wait, fairly
+ * between client addresses: the address with the fewest failures of late comes
+ * first, and among equals the one that was served longest ago. So whoever
+ * guesses waits behind everybody else, whatever it sends, and is turned away
+ * at last; the others hardly notice.
  */
+import { LRUCache } from 'lru-cache';
 import { Fault } from '../errors.ts';
 
 export interface GateLimits {
   /** Verifications that run at once. */
   readonly running: number;
+  /** Of those, how many may be of addresses that have failed of late: at least one place is left for the others. */
+  readonly suspects: number;
   readonly waiting: number;
   /** Running and waiting for one client address. */
   readonly perAddress: number;
+  /** Failures after which an address is turned away; each is forgiven after `forgiveAfter` ms. */
+  readonly failures: number;
+  readonly forgiveAfter: number;
+  /** Ms, on any clock that only moves forward. */
+  readonly now: () => number;
 }
+
+/** What waits for its turn. */
+interface Waiter {
+  readonly begin: () => void;
+  readonly giveUp: (fault: Fault) => void;
+}
+
+/** What is under way for one address. */
+interface Lane {
+  running: number;
+  /** When it was served last, as a number that grows; 0: not yet. */
+  served: number;
+  readonly waiting: Waiter[];
+}
+
+/** Addresses whose failures are remembered: what falls out has had its time to be forgiven. */
+const MOST_REMEMBERED = 10_000;
 
 export class Gate {
   readonly #limits: GateLimits;
-  readonly #waiting: (() => void)[] = [];
-  /** Only addresses with something under way are here. */
-  readonly #perAddress = new Map<string, number>();
+  /** Only addresses with something under way, in the order in which they came. */
+  readonly #lanes = new Map<string, Lane>();
+  /** How many failures an address had at a moment; they grow less from then on. */
+  readonly #failures = new LRUCache<string, { readonly count: number; readonly at: number }>({ max: MOST_REMEMBERED });
   #running = 0;
+  #suspects = 0;
+  #waiting = 0;
+  #turns = 0;
 
   constructor(limits: GateLimits) {
     this.#limits = limits;
@@ -26,46 +57,115 @@ export class Gate {
 
   /** Verifications running and waiting. */
   get size(): number {
-    return this.#running + this.#waiting.length;
+    return this.#running + this.#waiting;
+  }
+
+  /** Failures of an address that are not forgiven yet, with what is left of the last. */
+  debt(address: string): number {
+    const { now, forgiveAfter } = this.#limits;
+    const failed = this.#failures.get(address);
+    return failed === undefined ? 0 : Math.max(0, failed.count - (now() - failed.at) / forgiveAfter);
   }
 
   /**
    * Runs the task, now or when it is its turn.
+   * @param isFailure whether what came of it counts against the address
+   * @returns what came of it; rejects with a Fault, `limit-reached`, when its place went to an address with fewer failures
    * @throws {Fault} `limit-reached`, at once and not as a promise, when there is no room
    */
-  run<T>(address: string, task: () => Promise<T>): Promise<T> {
-    const { running, waiting, perAddress } = this.#limits;
-    const own = this.#perAddress.get(address) ?? 0;
+  run<T>(address: string, task: () => Promise<T>, isFailure: (result: T) => boolean): Promise<T> {
+    const { perAddress, failures, forgiveAfter, now } = this.#limits;
+    const debt = this.debt(address);
+    if (debt >= failures) throw busy(`${Math.floor(debt)} credentials from ${address} were wrong of late`, Math.max(1, Math.ceil(((debt - failures) * forgiveAfter) / 1000)));
+    const lane = this.#lanes.get(address) ?? { running: 0, served: 0, waiting: [] };
+    const own = lane.running + lane.waiting.length;
     if (own >= perAddress) throw busy(`${own} credentials from ${address} are being verified`);
-    if (this.#running >= running && this.#waiting.length >= waiting) throw busy(`${this.size} credentials are being verified`);
-    this.#perAddress.set(address, own + 1);
-    return this.#turn().then(task).finally(() => {
-      this.#leave(address);
+    const begin = async (): Promise<T> => {
+      const suspect = this.debt(address) > 0;
+      this.#enter(address, lane, suspect);
+      try {
+        const result = await task();
+        if (isFailure(result)) this.#failures.set(address, { count: this.debt(address) + 1, at: now() });
+        return result;
+      } finally {
+        this.#leave(address, lane, suspect);
+      }
+    };
+    if (this.#mayRun(debt > 0)) return begin();
+    this.#makeRoom(debt, lane);
+    return new Promise((resolve, reject) => {
+      this.#waiting += 1;
+      this.#lanes.set(address, lane);
+      lane.waiting.push({
+        begin: () => {
+          resolve(begin());
+        },
+        giveUp: reject,
+      });
     });
   }
 
-  #turn(): Promise<void> {
-    if (this.#running < this.#limits.running) {
-      this.#running += 1;
-      return Promise.resolve();
+  #mayRun(suspect: boolean): boolean {
+    return this.#running < this.#limits.running && (!suspect || this.#suspects < this.#limits.suspects);
+  }
+
+  #enter(address: string, lane: Lane, suspect: boolean): void {
+    lane.running += 1;
+    this.#running += 1;
+    if (suspect) this.#suspects += 1;
+    this.#turns += 1;
+    lane.served = this.#turns;
+    this.#lanes.set(address, lane);
+  }
+
+  #leave(address: string, lane: Lane, suspect: boolean): void {
+    lane.running -= 1;
+    this.#running -= 1;
+    if (suspect) this.#suspects -= 1;
+    if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(address);
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      this.#waiting -= 1;
+      next.begin();
     }
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-    });
   }
 
-  #leave(address: string): void {
-    const left = (this.#perAddress.get(address) ?? 1) - 1;
-    if (left === 0) this.#perAddress.delete(address);
-    else this.#perAddress.set(address, left);
-    // The place is handed on, so nobody who comes just now can take it.
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#running -= 1;
-    else next();
+  /** Whose turn it is, if anybody may run. There are at most as many lanes to look at as may wait. */
+  #next(): Waiter | undefined {
+    let best: Lane | null = null;
+    let leastDebt = Infinity;
+    for (const [address, lane] of this.#lanes) {
+      const debt = this.debt(address);
+      if (lane.waiting.length === 0 || !this.#mayRun(debt > 0) || debt > leastDebt) continue;
+      if (best !== null && debt === leastDebt && lane.served >= best.served) continue;
+      [best, leastDebt] = [lane, debt];
+    }
+    return best?.waiting.shift();
+  }
+
+  /**
+   * Where no more may wait, the last of the address with most failures, or else of the longest queue, gives its place up.
+   * @throws {Fault} when that is the one who asks
+   */
+  #makeRoom(debt: number, own: Lane): void {
+    if (this.#waiting < this.#limits.waiting) return;
+    let worst = '';
+    let [mostDebt, longest] = [debt, own.waiting.length + 1];
+    for (const [address, { waiting }] of this.#lanes) {
+      const theirs = this.debt(address);
+      if (waiting.length === 0 || theirs < mostDebt || (theirs === mostDebt && waiting.length <= longest)) continue;
+      [worst, mostDebt, longest] = [address, theirs, waiting.length];
+    }
+    const fault = busy(`${this.size} credentials are being verified`);
+    const lane = this.#lanes.get(worst);
+    const evicted = lane?.waiting.pop();
+    if (lane === undefined || evicted === undefined) throw fault;
+    if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(worst);
+    this.#waiting -= 1;
+    evicted.giveUp(fault);
   }
 }
 
 /** Not 407: a client told so would take its password for wrong. */
-function busy(detail: string): Fault {
-  return new Fault('limit-reached', detail, { remedy: 'try again in a second; credentials once accepted are remembered', retryAfter: 1 });
+function busy(detail: string, retryAfter = 1): Fault {
+  return new Fault('limit-reached', detail, { remedy: 'try again later; credentials once accepted are remembered', retryAfter });
 }

@@ -3,7 +3,7 @@
  * when a token names a key that is not there; the last good set stays in use
  * while the file or server gives nothing better.
  */
-import { createLocalJWKSet, type CryptoKey, errors, type FlattenedJWSInput, type JSONWebKeySet, type JWSHeaderParameters } from 'jose';
+import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, exportJWK, type JSONWebKeySet, type JWK, type JWSHeaderParameters } from 'jose';
 
 export interface KeySetOptions {
   /** Reads the set; rejects, with a message fit for the log, when there is none. */
@@ -21,19 +21,20 @@ export interface KeySetOptions {
 }
 
 export interface KeySet {
-  /** Finds the key of a token. Rejects with a JOSEError when there is none, with KeysUnavailable when there are no keys. */
-  find(header: JWSHeaderParameters, token: FlattenedJWSInput): Promise<FoundKey>;
-  /** Changes with the keys: what was verified under another value is to be verified again. */
-  readonly generation: number;
-  /** Has the set read again if it is no longer fresh; does not wait for it. */
-  touch(): void;
+  /**
+   * Finds the key of a token. Rejects with a JOSEError when there is none, with KeysUnavailable when there are no keys.
+   * @param wait for a read of the set, only called where the key is not at hand: rejects where no more may wait
+   */
+  find(header: JWSHeaderParameters, wait: (reading: Promise<void>) => Promise<void>): Promise<FoundKey>;
+  /** Whether a key is still published. Has the set read again if it is no longer fresh; does not wait for it. */
+  has(id: string): boolean;
   close(): void;
 }
 
 export interface FoundKey {
   readonly key: CryptoKey;
-  /** Of the set that the key is in. */
-  readonly generation: number;
+  /** Of the key alone, wherever and however often it is published (RFC 7638). */
+  readonly id: string;
 }
 
 /** There is no set that may be used, and none to be had now. */
@@ -43,7 +44,7 @@ export class KeysUnavailable extends Error {
 
 interface Loaded {
   readonly find: ReturnType<typeof createLocalJWKSet>;
-  readonly generation: number;
+  readonly ids: ReadonlySet<string>;
   /** To tell whether a read brought anything new. */
   readonly text: string;
   readonly keepUntil: number;
@@ -57,6 +58,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
   let refreshAt = 0;
   let restUntil = 0;
   let reading: Promise<void> | null = null;
+  const idOf = new WeakMap<CryptoKey, string>();
 
   const usable = (): Loaded | null => (loaded !== null && now() < loaded.keepUntil ? loaded : null);
 
@@ -65,7 +67,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
       const set = await load(closing.signal);
       const text = JSON.stringify(set);
       // Keys that are the same keep their find: it has them imported already.
-      const same = loaded?.text === text ? loaded : { find: createLocalJWKSet(set), text, generation: (loaded?.generation ?? 0) + 1 };
+      const same = loaded?.text === text ? loaded : { find: createLocalJWKSet(set), text, ids: await idsOf(set.keys) };
       loaded = { ...same, keepUntil: now() + freshFor + keepFor };
       refreshAt = now() + freshFor;
     } catch (error) {
@@ -86,29 +88,46 @@ export function createKeySet(options: KeySetOptions): KeySet {
     if (now() >= refreshAt) void refresh();
   }
 
+  async function findIn({ find }: Loaded, header: JWSHeaderParameters): Promise<FoundKey> {
+    const key = await find(header);
+    const id = idOf.get(key) ?? (await calculateJwkThumbprint(await exportJWK(key)));
+    idOf.set(key, id);
+    return { key, id };
+  }
+
   touch();
   return {
-    get generation() {
-      return loaded?.generation ?? 0;
-    },
-    touch,
-    find: async (header, token) => {
+    has(id) {
       touch();
-      if (usable() === null) await refresh();
+      return usable()?.ids.has(id) === true;
+    },
+    find: async (header, wait) => {
+      touch();
+      const waitForRead = async (): Promise<void> => {
+        const current = refresh();
+        if (current !== null) await wait(current);
+      };
+      if (usable() === null) await waitForRead();
       const before = usable();
       if (before === null) throw new KeysUnavailable('no keys are to be had');
       try {
-        return { key: await before.find(header, token), generation: before.generation };
+        return await findIn(before, header);
       } catch (error) {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-        await refresh();
+        await waitForRead();
         const after = usable();
-        if (after === null || after.generation === before.generation) throw error;
-        return { key: await after.find(header, token), generation: after.generation };
+        if (after === null || after.text === before.text) throw error;
+        return findIn(after, header);
       }
     },
     close() {
       closing.abort();
     },
   };
+}
+
+/** Without those that are no keys: they match no token either. */
+async function idsOf(keys: readonly JWK[]): Promise<ReadonlySet<string>> {
+  const ids = await Promise.all(keys.map((key) => calculateJwkThumbprint(key).catch(() => null)));
+  return new Set(ids.filter((id) => id !== null));
 }

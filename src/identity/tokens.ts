@@ -1,6 +1,7 @@
 /** Verifies signed JWTs (RFC 7519, with the advice of RFC 8725) of the issuers that the configuration names. */
-import { type CryptoKey, decodeJwt, errors, type FlattenedJWSInput, type JWSHeaderParameters, jwtVerify } from 'jose';
+import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
 import type { ClientConfig, JwksConfig } from '../config/config.ts';
+import type { Gate } from './gate.ts';
 import { createKeySet, type KeySet, KeysUnavailable } from './key-set.ts';
 import { fetchKeys, readKeyFile } from './key-sources.ts';
 
@@ -11,6 +12,10 @@ export interface TokenOptions {
   readonly fetchTimeout: number;
   /** Keys could not be read; the message names the place. */
   readonly onKeyFault: (issuer: string, error: unknown) => void;
+  /** Bounds the signatures that are verified at once. */
+  readonly signatures: Gate;
+  /** Bounds who waits for keys to be read. Apart from the other, so that no slow issuer holds up tokens whose key is known. */
+  readonly keys: Gate;
 }
 
 export interface VerifiedToken {
@@ -20,13 +25,19 @@ export interface VerifiedToken {
   readonly subject: string;
   /** Ms since the epoch from which the token is refused. */
   readonly until: number;
-  /** False once the keys or the configuration have changed: the token is to be verified again. Looks at the keys again when they are due. */
-  stillHolds(): boolean;
+  /** False once its key or the configuration has changed: the token is to be verified again. Looks at the keys again when they are due. */
+  readonly stillHolds: () => boolean;
+  /** Why what it proved holds no longer, whatever else the configuration may say by now; null while it does. */
+  readonly lapsed: (now: number) => string | null;
 }
 
 export interface TokenVerifier {
-  /** The token's claims when it is good now, else why not: one sentence without any of it. */
-  verify(token: string): Promise<VerifiedToken | string>;
+  /**
+   * The token's claims when it is good now, else why not: one sentence without any of it.
+   * @param address of who shows it, for its share of what may be verified at once
+   * @throws {Fault} `limit-reached` when there is no room
+   */
+  verify(token: string, address: string): Promise<VerifiedToken | string>;
   /** Takes another configuration; keys that it still names stay as they are. */
   update(clients: readonly ClientConfig[]): void;
   close(): void;
@@ -68,38 +79,46 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
 
   const inForce = (source: Source): boolean => issuers.get(source.issuer)?.get(placeOf(source.jwks)) === source;
 
-  async function verifyWith(source: Source, token: string): Promise<VerifiedToken | string> {
+  /** Whether these keys may still vouch for tokens of their issuer. */
+  const vouches = ({ issuer, jwks, keys }: Source): boolean => issuers.get(issuer)?.get(placeOf(jwks))?.keys === keys;
+
+  async function verifyWith(source: Source, { token, header, address }: Shown): Promise<VerifiedToken | string> {
     const { issuer, keys, audiences } = source;
     const time = options.now();
-    let generation = 0;
-    const findKey = async (header: JWSHeaderParameters, input: FlattenedJWSInput): Promise<CryptoKey> => {
-      const found = await keys.find(header, input);
-      generation = found.generation;
-      return found.key;
-    };
     try {
-      const { payload } = await jwtVerify(token, findKey, {
-        issuer,
-        audience: [...audiences],
-        algorithms: ALGORITHMS,
-        clockTolerance: TOLERANCE,
-        currentDate: new Date(time),
-        requiredClaims: ['exp', 'sub'],
-      });
-      const { exp = 0, iat = 0, aud = [] } = payload;
-      const subject: unknown = payload.sub;
+      const found = await keys.find(header, (reading) => options.keys.run(address, () => reading, () => false));
+      const verified = await options.signatures.run(
+        address,
+        async () => {
+          try {
+            return await jwtVerify(token, found.key, {
+              issuer,
+              audience: [...audiences],
+              algorithms: ALGORITHMS,
+              clockTolerance: TOLERANCE,
+              currentDate: new Date(time),
+              requiredClaims: ['exp', 'sub'],
+            });
+          } catch (error) {
+            return explain(error, audiences);
+          }
+        },
+        (outcome) => typeof outcome === 'string',
+      );
+      if (typeof verified === 'string') return verified;
+      const { exp = 0, iat = 0, aud = [] } = verified.payload;
+      const subject: unknown = verified.payload.sub;
       if (typeof subject !== 'string' || subject === '') return 'the subject of the token is no text';
       // RFC 7519 §4.1.6 leaves this to us: a token from the future was made by a wrong clock or for a later use.
       if (iat > time / 1000 + TOLERANCE) return 'the token was issued in the future';
+      const until = (exp + TOLERANCE) * 1000;
       return {
         issuer,
         audiences: (typeof aud === 'string' ? [aud] : aud).filter((audience) => audiences.has(audience)),
         subject,
-        until: (exp + TOLERANCE) * 1000,
-        stillHolds() {
-          keys.touch();
-          return keys.generation === generation && inForce(source);
-        },
+        until,
+        stillHolds: () => keys.has(found.id) && inForce(source),
+        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token has been withdrawn'),
       };
     } catch (error) {
       return explain(error, audiences);
@@ -107,14 +126,17 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   }
 
   return {
-    async verify(token) {
-      const issuer = issuerOf(token);
-      if (issuer === null) return 'the token is not a JWT that names its issuer';
-      const sources = issuers.get(issuer);
+    async verify(token, address) {
+      const read = readToken(token);
+      if (typeof read === 'string') return read;
+      const { header, payload } = read;
+      const sources = issuers.get(payload.iss);
       if (sources === undefined) return 'the token is from an issuer that no client lists';
+      // What would be refused whoever signed it costs no signature.
+      if (typeof payload.exp === 'number' && payload.exp + TOLERANCE <= options.now() / 1000) return EXPIRED;
       let reason = '';
       for (const source of sources.values()) {
-        const outcome = await verifyWith(source, token);
+        const outcome = await verifyWith(source, { token, header, address });
         if (typeof outcome !== 'string') return outcome;
         reason ||= outcome;
       }
@@ -141,6 +163,17 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   };
 }
 
+const NOT_SIGNED = 'the token is not a valid signed JWT';
+const NOT_ACCEPTED = 'the token is signed with an algorithm that is not accepted';
+const EXPIRED = 'the token has expired';
+
+/** A token as it was shown. */
+interface Shown {
+  readonly token: string;
+  readonly header: ProtectedHeaderParameters;
+  readonly address: string;
+}
+
 const all = (issuers: Sources): Source[] => [...issuers.values()].flatMap((sources) => [...sources.values()]);
 const placeOf = (jwks: JwksConfig): string => (jwks.kind === 'file' ? `file ${jwks.path}` : `url ${jwks.url}`);
 
@@ -156,12 +189,23 @@ function listSources(clients: readonly ClientConfig[]): Iterable<{ issuer: strin
   return found.values();
 }
 
-/** Read before anything is verified: it only chooses the keys. */
-function issuerOf(token: string): string | null {
+/** Read before anything is verified: it chooses the keys, and can only be a reason to refuse. */
+function readToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
+  const payload = decoded(() => decodeJwt(token));
+  const iss = payload?.iss;
+  if (payload === null || iss === undefined) return 'the token is not a JWT that names its issuer';
+  const header = decoded(() => decodeProtectedHeader(token));
+  if (header?.alg === undefined) return NOT_SIGNED;
+  if (!ALGORITHMS.includes(header.alg)) return NOT_ACCEPTED;
+  return { header, payload: { ...payload, iss } };
+}
+
+/** Null for what cannot be decoded. */
+function decoded<T>(decode: () => T): T | null {
   try {
-    return decodeJwt(token).iss ?? null;
+    return decode();
   } catch (error) {
-    if (error instanceof errors.JOSEError) return null;
+    if (error instanceof errors.JOSEError || error instanceof TypeError) return null;
     throw error;
   }
 }
@@ -169,7 +213,7 @@ function issuerOf(token: string): string | null {
 /** Why a token was not accepted. Claims are the sender's text, so none is repeated. */
 function explain(error: unknown, audiences: ReadonlySet<string>): string {
   if (error instanceof KeysUnavailable) return 'the keys of the issuer cannot be read now, so no token can be verified';
-  if (error instanceof errors.JWTExpired) return 'the token has expired';
+  if (error instanceof errors.JWTExpired) return EXPIRED;
   if (error instanceof errors.JWTClaimValidationFailed) {
     if (error.claim === 'nbf') return 'the token is not valid yet';
     if (error.claim === 'aud') return `the token is not meant for ${[...audiences].join(' or ')}`;
@@ -178,7 +222,7 @@ function explain(error: unknown, audiences: ReadonlySet<string>): string {
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'the signature of the token does not verify';
   if (error instanceof errors.JWKSNoMatchingKey) return 'the token is signed with a key that its issuer does not publish';
   if (error instanceof errors.JWKSMultipleMatchingKeys) return 'the token does not say which key of its issuer signed it';
-  if (error instanceof errors.JOSEAlgNotAllowed) return 'the token is signed with an algorithm that is not accepted';
-  if (error instanceof errors.JOSEError) return 'the token is not a valid signed JWT';
+  if (error instanceof errors.JOSEAlgNotAllowed) return NOT_ACCEPTED;
+  if (error instanceof errors.JOSEError) return NOT_SIGNED;
   throw error;
 }

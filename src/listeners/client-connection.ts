@@ -18,6 +18,7 @@ import { MessageError, type MessageFlaw } from '../http1/message-error.ts';
 import { headText, MessageWriter } from '../http1/message-writer.ts';
 import { readRequestHead, type RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
+import type { Proof } from '../policy/verdict.ts';
 import type { ExchangeClient } from '../relay/exchange.ts';
 import type { UpstreamPool } from '../relay/pool.ts';
 import { noteUnder, resetSocket } from '../relay/reset.ts';
@@ -118,6 +119,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   peer: ClientPeer;
   /** Why no request on it can be served; each is refused with it. */
   fault: Fault | null = null;
+  /** Of the certificate that it showed: once it lapses, no request is served any more. Null: it showed none. */
+  proof: Proof | null = null;
   /** Of the PROXY header that it began with, bytes; 0: there was none. */
   proxyHeaderLength = 0;
   /** TLS ends here. */

@@ -2,6 +2,8 @@
  * From a request to what is done with it: which form it has, what it asks for,
  * and, once the door has admitted it, the exchange or tunnel. The form is
  * decided here, before any router sees the request.
+ *
+ * Longer than 300 lines: which form a request has depends on all the others.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
@@ -11,7 +13,7 @@ import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import type { Authenticator, Credentials } from '../identity/authenticator.ts';
-import type { Ask, Peer } from '../policy/verdict.ts';
+import type { Ask, Peer, Proof } from '../policy/verdict.ts';
 import { authenticatesConnection } from '../relay/exchange.ts';
 import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from '../relay/headers.ts';
 import { formatAuthority } from '../target/host.ts';
@@ -41,6 +43,8 @@ interface Inquiry {
   /** As far as the connection and its trusted peers tell. */
   readonly asker: ClientPeer;
   readonly peer: Peer;
+  /** By which the peer is who it is. */
+  readonly proofs: readonly Proof[];
 }
 
 const DEFAULT_PORT = { http: 80, https: 443 } as const;
@@ -75,10 +79,11 @@ export class HttpForms {
     const known = asker instanceof Fault ? connection.peer : asker;
     const request = new RequestContext(this.#options.environment, this.record(known.address), connection, head);
     try {
-      if (connection.fault !== null) throw connection.fault;
+      const fault = connectionFault(connection);
+      if (fault !== null) throw fault;
       if (asker instanceof Fault) throw asker;
       this.#check(request, head);
-      const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker.address);
+      const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker);
       if (credentials instanceof Promise) {
         connection.pause();
         request.resume(credentials, (verified) => {
@@ -91,13 +96,15 @@ export class HttpForms {
     }
   }
 
-  #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected }: Credentials): void {
-    const inquiry: Inquiry = { request, head, asker, peer: { address: asker.address, sans: asker.sans, user, token, rejected } };
+  #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: Credentials): void {
+    const { address, sans } = asker;
+    const proofs = [proof, request.connection.proof].filter((each) => each !== null);
+    const inquiry: Inquiry = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
     if (head.method === 'CONNECT') this.#tunnel(inquiry);
     else this.#serve(inquiry);
   }
 
-  #tunnel({ request, head, asker, peer }: Inquiry): void {
+  #tunnel({ request, head, asker, peer, proofs }: Inquiry): void {
     const { record, connection } = request;
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
     if (head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
@@ -106,7 +113,7 @@ export class HttpForms {
     record.host = target.kind === 'connect' ? target.host : '-';
     record.port = target.kind === 'connect' ? target.port : 0;
     const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
-    const permit = this.#options.egress.admit(ask, 'tunnels', record);
+    const permit = this.#options.egress.admit(ask, 'tunnels', record, proofs);
     request.hold(permit);
     const guard = createFrontingGuard(request, permit, this.#options.config);
     request.startTunnel((signal) => this.#options.egress.openTunnel(permit, asker.port, record, signal), guard);
@@ -194,7 +201,7 @@ export class HttpForms {
     }
   }
 
-  #exchange({ request, head, asker, peer }: Inquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
+  #exchange({ request, head, asker, peer, proofs }: Inquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
     const { config, egress } = this.#options;
     const { record, connection } = request;
     const { method, framing, version } = head;
@@ -202,7 +209,7 @@ export class HttpForms {
     record.port = origin.port;
     record.path = pathOf(target);
     const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method, path: record.path };
-    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record);
+    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record, proofs);
     request.hold(permit);
     const expectsContinue = readExpect(head);
     const upgrades = isWebSocket(head);
@@ -237,6 +244,13 @@ export class HttpForms {
       timeouts: config.timeouts,
     }, config.headers);
   }
+}
+
+/** Why no request on this connection can be served; null: they can. */
+function connectionFault({ fault, proof }: ClientConnection): Fault | null {
+  if (fault !== null) return fault;
+  const reason = proof?.lapsed(Date.now()) ?? null;
+  return reason === null ? null : new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
 }
 
 /** Notes the form. @throws {Fault} form-not-allowed where the listener does not take it */

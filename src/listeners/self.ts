@@ -1,8 +1,8 @@
 /**
  * Knows our own listeners, so that no request can be sent back to this very
- * proxy, whatever names or addresses lead there.
+ * proxy, whatever names or addresses lead there, and whenever they appeared.
  */
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { ListenAddress } from '../config/config.ts';
@@ -12,19 +12,22 @@ export interface SelfCheck {
   add(address: AddressInfo): void;
   /** Whether a canonical address and port is one of them. */
   isSelf(address: string, port: number): boolean;
+  /**
+   * Whether a connection that we opened leads to one of them. The kernel gives
+   * what stays on this host the address that it goes to, also where that is no
+   * interface's (a local route for a whole range).
+   */
+  isOurs(connected: Pick<Socket, 'localAddress' | 'remoteAddress' | 'remotePort'>): boolean;
 }
 
 /** @param planned listeners yet to be bound: known from the start where their port is fixed */
 export function createSelfCheck(planned: readonly ListenAddress[] = []): SelfCheck {
   const bound = new Map<number, Set<string>>();
   const everywhere = new Set<number>();
-  let local = localAddresses();
   const self: SelfCheck = {
     add({ address, port }) {
       if (address === '0.0.0.0' || address === '::') {
         everywhere.add(port);
-        // The addresses of a pod do not change while it runs, but may come after the process began.
-        local = localAddresses();
         return;
       }
       const addresses = bound.get(port) ?? new Set();
@@ -35,8 +38,10 @@ export function createSelfCheck(planned: readonly ListenAddress[] = []): SelfChe
       const addresses = bound.get(port);
       // Dialling the unspecified address reaches the loopback interface, whichever of its addresses the listener has.
       if (addresses !== undefined && (addresses.has(address) || address === '0.0.0.0' || address === '::')) return true;
-      return everywhere.has(port) && (local.has(address) || isLocal(address));
+      // Addresses come and go while we run. Partners seldom have a port of ours, so the system is seldom asked.
+      return everywhere.has(port) && (isLocal(address) || isOnInterface(address));
     },
+    isOurs: ({ localAddress, remoteAddress, remotePort }) => localAddress !== undefined && localAddress === remoteAddress && everywhere.has(remotePort ?? 0),
   };
   for (const { host, port } of planned) if (port !== 0) self.add({ address: host, port, family: '' });
   return self;
@@ -47,8 +52,6 @@ function isLocal(address: string): boolean {
   return isIPv6(address) ? address === '::1' || address === '::' : address.startsWith('127.') || address === '0.0.0.0';
 }
 
-function localAddresses(): Set<string> {
-  const found = new Set<string>();
-  for (const entries of Object.values(networkInterfaces())) for (const { address } of entries ?? []) found.add(address);
-  return found;
+function isOnInterface(address: string): boolean {
+  return Object.values(networkInterfaces()).some((entries) => entries?.some((entry) => entry.address === address) === true);
 }

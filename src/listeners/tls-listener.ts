@@ -7,9 +7,11 @@ import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { idOf } from '../identity/revocation.ts';
+import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../target/client-hello.ts';
 import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
-import type { ShownCertificate } from './client-certificate.ts';
+import { expiryOf, type ShownCertificate } from './client-certificate.ts';
 import type { ConnectionClock } from './connection-clock.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { ConnectionGate } from './connection-gate.ts';
@@ -153,10 +155,25 @@ class TlsFront {
     });
   }
 
-  #begin(connection: ClientConnection, socket: TLSSocket, { sans, fault }: ShownCertificate): void {
+  #begin(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ShownCertificate): void {
     connection.secured(socket, sans);
     connection.fault = fault;
+    connection.proof = this.#proofOf(chain);
     connection.serve();
+  }
+
+  /** Of a certificate that was accepted, by the list of revoked ones that is in use when it is asked. */
+  #proofOf(chain: ShownCertificate['chain']): Proof | null {
+    if (chain.length === 0) return null;
+    const expiry = expiryOf(chain);
+    const ids = chain.map(idOf).filter((id) => id !== null);
+    return {
+      of: 'connection',
+      lapsed: (now) => {
+        if (now >= expiry) return "the client's certificate has expired";
+        return this.#terms.terminator?.hasRevoked(ids) === true ? "the client's certificate has been revoked" : null;
+      },
+    };
   }
 
   /** No TLS at all. Plain HTTP is told so in its own language; what else it is does not understand us either way. */

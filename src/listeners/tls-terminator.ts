@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
 import { readClientCertificate, type ShownCertificate } from './client-certificate.ts';
 
 export interface Handshake {
@@ -15,7 +16,7 @@ export interface Handshake {
   readonly timeout: number;
   /** TLS stands. The socket is the caller's; when it closes, so does the connection under it. */
   readonly onSecure: (socket: TLSSocket, shown: ShownCertificate) => void;
-  /** TLS does not come about. The client has its alert, if there is one, and the connection closes. */
+  /** The TLS handshake failed. The client has its alert, if there is one, and the connection closes. */
   readonly onFault: (fault: Fault) => void;
 }
 
@@ -23,6 +24,7 @@ export class TlsTerminator {
   readonly names: ReadonlySet<string>;
   readonly #config: TlsServerConfig;
   readonly #server: Server;
+  readonly #lists: readonly RevocationList[];
   /** By connection: Node's events give the inner socket only. */
   readonly #pending = new Map<string, { readonly finish: () => void; readonly handshake: Handshake }>();
 
@@ -30,6 +32,7 @@ export class TlsTerminator {
   constructor(config: TlsServerConfig) {
     this.#config = config;
     this.names = new Set(config.names);
+    this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
     this.#server = createServer(optionsFor(config));
     this.#server.on('secureConnection', (socket) => {
       this.#secured(socket);
@@ -39,9 +42,14 @@ export class TlsTerminator {
     });
   }
 
-  /** Whether another configuration accepts the very client certificates that this one does. */
+  /** Whether another configuration accepts the very client certificates that this one does, but for those that are revoked. */
   identifiesLike({ clientCa, clientCertificate }: TlsServerConfig): boolean {
     return clientCertificate === this.#config.clientCertificate && (clientCertificate === 'none' || clientCa === this.#config.clientCa);
+  }
+
+  /** Whether a list of revoked certificates has one of these. */
+  hasRevoked(certificates: readonly CertificateId[]): boolean {
+    return certificates.some((certificate) => isRevoked(this.#lists, certificate));
   }
 
   /** Takes the connection over; whoever counts it does so until it closes. */
@@ -93,12 +101,22 @@ function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): 
   return `${remoteAddress ?? ''} ${remotePort ?? ''} ${localAddress ?? ''} ${localPort ?? ''}`;
 }
 
-function optionsFor({ cert, key, clientCa, clientCertificate }: TlsServerConfig): TlsOptions {
-  const options: TlsOptions = { cert, key, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] };
+/** RFC 9325 §4.2: forward secrecy and authenticated encryption alone; TLS 1.3 has no others. */
+const SUITES = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  ...['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((cipher) => [`ECDHE-ECDSA-${cipher}`, `ECDHE-RSA-${cipher}`]),
+].join(':');
+
+function optionsFor({ cert, key, clientCa, clientCertificate, crl }: TlsServerConfig): TlsOptions {
+  // A client that renegotiates has us do the dear part of a handshake again and again (RFC 9325 §3.5).
+  const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
+  const options: TlsOptions = { cert, key, minVersion: 'TLSv1.2', ciphers: SUITES, secureOptions, ALPNProtocols: ['http/1.1'] };
   if (clientCertificate === 'none' || clientCa === null) return options;
   // Not refused here, where a client would see no more than a closed connection, but with each request. A session that
   // is resumed shows no certificate: it would outlive its expiry, and its authority.
-  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, secureOptions: constants.SSL_OP_NO_TICKET };
+  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...(crl === null ? {} : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
 }
 
 function explain(error: NodeJS.ErrnoException & { reason?: string }): Fault {

@@ -13,7 +13,7 @@ export interface ClientTable {
   /** Index of the client; -1 for none. */
   find(peer: Peer): number;
   /** Which credentials would make the peer a client, everything else about it being right. */
-  wanting(peer: Peer): Credentials;
+  readonly wanting: (peer: Pick<Peer, 'address' | 'sans'>) => Credentials;
 }
 
 export interface Credentials {
@@ -114,7 +114,7 @@ function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable
   };
 }
 
-/** Only asked on the way to a denial, yet by everybody who is denied: tables here too. */
+/** Asked before credentials are verified, and by everybody who is denied: tables here too. */
 function buildWanting(clients: readonly ClientConfig[]): ClientTable['wanting'] {
   const basic = buildLacking(clients.filter((client) => client.basic !== null));
   const bearer = buildLacking(clients.filter((client) => client.tokens !== null));
@@ -122,7 +122,7 @@ function buildWanting(clients: readonly ClientConfig[]): ClientTable['wanting'] 
 }
 
 /** Whether a peer fits any of these clients in address and certificate. */
-function buildLacking(clients: readonly ClientConfig[]): (peer: Peer) => boolean {
+function buildLacking(clients: readonly ClientConfig[]): (peer: Pick<Peer, 'address' | 'sans'>) => boolean {
   const uncertified = clients.filter(({ certificates }) => certificates === null);
   const certified = clients.filter(({ certificates }) => certificates !== null);
   const anywhere = uncertified.some(({ addresses }) => addresses === null);

@@ -19,6 +19,14 @@ export interface Peer {
   readonly rejected: string | null;
 }
 
+/** What was verified of a peer, and may cease to hold while what it was permitted goes on. */
+export interface Proof {
+  /** `credentials`: user or token of the peer. `connection`: its certificate, without which its connection is served no more. */
+  readonly of: 'credentials' | 'connection';
+  /** Why it holds no longer, one sentence that is safe to show; null while it does. Cheap: asked again and again. */
+  readonly lapsed: (now: number) => string | null;
+}
+
 /** Plain data, so that a decision can be kept and replayed. */
 export interface Ask {
   readonly form: Form;

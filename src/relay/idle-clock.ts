@@ -40,16 +40,20 @@ export interface IdleTimes {
 export interface IdleClockOptions extends IdleTimes {
   /** Monotonic milliseconds. */
   readonly now: () => number;
+  /** Called with each tick, before the tunnels are looked at: for what else ends by the clock. */
+  readonly onTick?: () => void;
 }
 
 export class IdleClock {
   readonly #now: () => number;
+  readonly #onTick: () => void;
   #times: IdleTimes;
   readonly #watched = new Crowd<Watched>();
   #interval: NodeJS.Timeout;
 
-  constructor({ idle, age, now }: IdleClockOptions) {
+  constructor({ idle, age, now, onTick = () => {} }: IdleClockOptions) {
     this.#now = now;
+    this.#onTick = onTick;
     this.#times = { idle, age };
     this.#interval = this.#start();
   }
@@ -72,6 +76,7 @@ export class IdleClock {
   }
 
   tick(): void {
+    this.#onTick();
     const now = this.#now();
     for (const item of this.#watched) {
       const watch = item[kWatch];

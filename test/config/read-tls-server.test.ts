@@ -1,9 +1,11 @@
 /** TLS towards clients: its keys belong together, its files are read and held to what a handshake needs. */
 import t from 'tap';
 import { generateKeyPairSync } from 'node:crypto';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { MINIMAL } from '../support/load-text.ts';
+import { createRevokingAuthority } from '../support/revoking-authority.ts';
 
 const OWN = 'eco-egress.eco-egress.svc';
 const authority = await createAuthority();
@@ -11,6 +13,8 @@ const ours = await authority.issue({ names: [OWN, '*.egress.example'] });
 const other = await authority.issue({ names: ['other.example'] });
 const expired = await authority.issue({ names: [OWN], notBefore: new Date(0), notAfter: new Date(1) });
 const { privateKey: noCertificate } = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
+
+const revoking = await createRevokingAuthority('revoking');
 
 const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/tls.crt': `${ours.certPem}${authority.certPem}`,
@@ -21,6 +25,11 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/old.crt': expired.certPem,
   '/etc/eco/old.key': expired.keyPem,
   '/etc/eco/clients.pem': authority.certPem,
+  '/etc/eco/revoking.pem': revoking.certPem,
+  '/etc/eco/both.pem': `${revoking.certPem}\n${authority.certPem}`,
+  '/etc/eco/revoked.crl': await revoking.list([]),
+  '/etc/eco/late.crl': await revoking.list([], new Date(0)),
+  '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
 
 function load(tlsServer: string, rest = '', env = {}): LoadResult {
@@ -38,13 +47,14 @@ function load(tlsServer: string, rest = '', env = {}): LoadResult {
 const WHOLE = `names: [${OWN}, a.egress.example], certFile: tls.crt, keyFile: tls.key`;
 
 t.test('what is good is taken over', async (t) => {
-  const base = { names: [OWN, 'a.egress.example'], cert: FILES['/etc/eco/tls.crt'], key: ours.keyPem, clientCa: null, clientCertificate: 'none' };
+  const base = { names: [OWN, 'a.egress.example'], cert: FILES['/etc/eco/tls.crt'], key: ours.keyPem, clientCa: null, crl: null, clientCertificate: 'none' };
   for (const [text, tlsServer] of [
     ['{}', null],
     [`{ ${WHOLE} }`, base],
     [`{ names: "ECO-EGRESS.eco-egress.svc., a.egress.example", certFile: tls.crt, keyFile: /etc/eco/tls.key }`, base],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: request }`, { ...base, clientCa: authority.certPem, clientCertificate: 'request' }],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: require }`, { ...base, clientCa: authority.certPem, clientCertificate: 'require' }],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: revoked.crl, clientCertificate: require }`, { ...base, clientCa: revoking.certPem, crl: FILES['/etc/eco/revoked.crl'], clientCertificate: 'require' }],
   ] as const) {
     const result = load(text);
     t.match(result, { ok: true, warnings: [] }, text);
@@ -75,6 +85,9 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     [`{ names: ${OWN}, certFile: tls.key, keyFile: tls.key }`, [{ path: 'tlsServer.certFile', problem: /holds no certificate/ }]],
     [`{ names: ${OWN}, certFile: tls.crt, keyFile: none.key }`, [{ path: 'tlsServer.keyFile', problem: /does not belong to the certificate/ }]],
     [`{ ${WHOLE}, clientCaFile: tls.key, clientCertificate: request }`, [{ path: 'tlsServer.clientCaFile', problem: /holds no certificate/ }]],
+    [`{ ${WHOLE}, crlFile: revoked.crl }`, [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: tls.crt, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /holds no list of revoked certificates/ }]],
+    [`{ ${WHOLE}, clientCaFile: both.pem, crlFile: revoked.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=/ }]],
     ['{ names: Eco.Example., certFile: tls.crt, keyFile: tls.key }', [{ path: 'tlsServer.names', problem: /"eco.example" is a host of destination eco/ }]],
   ];
   for (const [text, faults] of table) {
@@ -89,6 +102,7 @@ t.test('what is probably not meant is warned about', async (t) => {
     [`{ names: [${OWN}, eco-egress], certFile: tls.crt, keyFile: tls.key }`, '', 'tlsServer.names[1]', /not for "eco-egress"/],
     [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired on 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file was to be replaced by 1970-01-01/],
     [`{ ${WHOLE} }`, 'listeners: { tls: off }\n', 'tlsServer', /There is no TLS listener/],
     [`{ ${WHOLE} }`, 'listeners: { tls: [{ address: "0.0.0.0:1", forms: sni }] }\n', 'tlsServer', /No TLS listener takes anything but sni/],
   ];
@@ -113,4 +127,31 @@ t.test('the listeners', async (t) => {
   for (const [text, expected] of table) {
     t.match(loadConfig({ file: 'egress.yaml', env: {}, readFile: () => `${MINIMAL}listeners: ${text}\n` }), expected, text);
   }
+});
+
+t.test('a damaged list', async (t) => {
+  const result = load(`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: damaged.crl, clientCertificate: require }`);
+  t.match(result.ok ? [] : result.faults[0], { path: 'tlsServer.crlFile', problem: /TLS cannot use the lists: Failed to parse CRL/ });
+});
+
+t.test('a key or password that everybody may read is warned about', async (t) => {
+  const directory = t.testdir({ 'tls.crt': ours.certPem, 'tls.key': ours.keyPem, 'eco.crt': other.certPem, 'eco.key': other.keyPem, hop: 'user:password' });
+  const text = `version: 1
+clients: { pods: { addresses: 10.0.0.0/8 } }
+destinations: { eco: { hosts: eco.example, ports: 443, via: [edge], tls: { certFile: eco.crt, keyFile: eco.key } } }
+rules: [{ clients: pods, destinations: eco }]
+hops: { edge: { url: "https://edge.example:3128", credentialsFile: hop } }
+tlsServer: { names: ${OWN}, certFile: tls.crt, keyFile: tls.key }
+`;
+  writeFileSync(`${directory}/egress.yaml`, text);
+  const secrets = ['tls.key', 'eco.key', 'hop'];
+  const read = (mode: number): string[] => {
+    for (const name of secrets) chmodSync(`${directory}/${name}`, mode);
+    const result = loadConfig({ file: `${directory}/egress.yaml`, env: {} });
+    return result.ok ? result.warnings.filter(({ problem }) => problem.includes('may be read by every user')).map(({ path }) => path).sort() : result.faults.map(({ problem }) => problem);
+  };
+  t.strictSame(read(0o644), ['destinations.eco.tls.keyFile', 'hops.edge.credentialsFile', 'tlsServer.keyFile']);
+  t.strictSame(read(0o604), ['destinations.eco.tls.keyFile', 'hops.edge.credentialsFile', 'tlsServer.keyFile']);
+  t.strictSame(read(0o640), []);
+  t.strictSame(read(0o600), []);
 });

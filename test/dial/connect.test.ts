@@ -175,3 +175,19 @@ t.test('a thousand dials that are called off leave nothing', async (t) => {
   await untilSockets(0);
   t.pass(`${won.length} were faster than the abort`);
 });
+
+t.test('a connection that leads back to ourselves is closed, and the next address tried', async (t) => {
+  const server = createServer();
+  const closed: Promise<unknown>[] = [];
+  server.on('connection', (socket: Socket) => {
+    socket.resume();
+    closed.push(once(socket, 'close'));
+  });
+  const port = await listen(t, server, '0.0.0.0');
+  const isOurs = ({ remoteAddress }: Socket): boolean => remoteAddress === '127.0.0.1';
+  t.match(await faultOf(connectFirst(request(port, ['127.0.0.1'], { isOurs }))), { code: 'loop', message: /127\.0\.0\.1.*this is the proxy itself/ });
+  const { socket, address } = await connectFirst(request(port, ['127.0.0.1', '127.0.0.2'], { isOurs }));
+  t.equal(address, '127.0.0.2');
+  socket.destroy();
+  await Promise.all(closed);
+});

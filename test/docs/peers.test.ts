@@ -13,7 +13,7 @@ t.test('the example', async (t) => {
   const { listeners } = configOf(`${MINIMAL}${block?.text ?? ''}`);
   t.match(listeners.http, [
     { trustedPeers: ['10.9.0.0/24'], proxyProtocol: 'from-trusted', believe: [] },
-    { trustedPeers: ['127.0.0.6/32'], proxyProtocol: 'off', believe: ['x-forwarded-for', 'x-forwarded-client-cert'] },
+    { trustedPeers: ['127.0.0.6/32'], proxyProtocol: 'off', believe: ['x-forwarded-client-cert'] },
   ]);
 });
 

@@ -24,7 +24,7 @@ function denied(more: Partial<AccessRecord> = {}): AccessRecord {
 }
 
 function permit(verdict: Exclude<Verdict, Deny>, ask = makeAsk()): Permit {
-  return new Permit(verdict, ask, () => {});
+  return new Permit(verdict, ask, [], () => {});
 }
 
 t.test('a denial is found by its request id, with what the policy was asked', (t) => {

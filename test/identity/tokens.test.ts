@@ -5,6 +5,7 @@ import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
 import type { ClientConfig, TokenConfig } from '../../src/config/config.ts';
+import { Gate } from '../../src/identity/gate.ts';
 import { createTokenVerifier, type TokenVerifier } from '../../src/identity/tokens.ts';
 import { createClock, createIssuer, type Issuer, startKeyServer } from '../support/issuer.ts';
 
@@ -20,8 +21,13 @@ const clientWith = (...tokens: Pick<TokenConfig, 'issuer' | 'audience' | 'jwks'>
   tokens: tokens.map((token) => ({ ...token, subjects: ['*'] })),
 });
 
+/** As one address has it. */
+interface Verifier extends Omit<TokenVerifier, 'verify'> {
+  verify(token: string): ReturnType<TokenVerifier['verify']>;
+}
+
 interface Setup {
-  readonly verifier: TokenVerifier;
+  readonly verifier: Verifier;
   readonly clock: ReturnType<typeof createClock>;
   readonly faults: string[];
   readonly file: string;
@@ -36,7 +42,9 @@ async function setUp(t: Test, issuer: Issuer): Promise<Setup> {
   const faults: string[] = [];
   const file = join(t.testdir(), 'jwks.json');
   await writeFile(file, JSON.stringify(issuer.jwks()));
-  const verifier = createTokenVerifier({ now: clock.now, fetch, fetchTimeout: 200, onKeyFault: (name, error) => faults.push(`${name}: ${String(error)}`) });
+  const gate = { running: 64, suspects: 64, waiting: 64, perAddress: 64, failures: Infinity, forgiveAfter: 1, now: clock.now };
+  const created = createTokenVerifier({ now: clock.now, fetch, fetchTimeout: 200, onKeyFault: (name, error) => faults.push(`${name}: ${String(error)}`), signatures: new Gate(gate), keys: new Gate(gate) });
+  const verifier: Verifier = { ...created, verify: (token) => created.verify(token, '10.8.0.1') };
   const config = { issuer: issuer.name, audience: 'eco-egress', jwks: { kind: 'file', path: file } } as const;
   verifier.update([clientWith(config)]);
   t.teardown(() => {

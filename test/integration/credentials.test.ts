@@ -1,3 +1,4 @@
+import { createHook } from 'node:async_hooks';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
@@ -68,6 +69,25 @@ t.test('without credentials in the policy there is no 407, whatever is sent', as
     },
   });
   t.match(await get(lab, { 'Proxy-Authorization': basic('a', 'b') }), { status: 403, body: { code: 'client-not-allowed' } });
+});
+
+t.test('a password costs nothing where the address could not be a client with any', async (t) => {
+  const hash = await hashPassword('correct horse');
+  const lab = await startLab(t, {
+    configure: ({ clients }) => {
+      clients['pods'] = { addresses: ['10.0.0.0/8'], basic: [{ user: 'dynatrace', hash }] };
+    },
+  });
+  let hashes = 0;
+  const hook = createHook({
+    init: (_id, type) => {
+      if (type === 'SCRYPTREQUEST') hashes += 1;
+    },
+  }).enable();
+  t.teardown(() => hook.disable());
+  for (const password of ['correct horse', 'wrong']) t.match(await get(lab, { 'Proxy-Authorization': basic('dynatrace', password) }), { status: 403, body: { code: 'client-not-allowed' } });
+  t.match(await connectStatus(lab, basic('dynatrace', 'correct horse')), /^HTTP\/1\.1 403 /);
+  t.equal(hashes, 0);
 });
 
 t.test("a pod's projected token", async (t) => {

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import t from 'tap';
 import { createSelfCheck } from '../../src/listeners/self.ts';
+import { listen } from '../support/listen.ts';
 
 t.test('a listener on one address is that address and port only', async (t) => {
   const self = createSelfCheck();
@@ -25,4 +28,27 @@ t.test('a listener on every address is this host by all its names', async (t) =>
     }
     for (const other of ['128.0.0.1', '192.0.2.1', '2001:db8::1', '::2']) t.notOk(self.isSelf(other, 8080), other);
   }
+});
+
+t.test('a connection with the same address at both ends, on a port that every address has, is ours', async (t) => {
+  const server = createServer((socket) => socket.destroy());
+  const port = await listen(t, server, '0.0.0.0');
+  const open = async (host: string): Promise<Socket> => {
+    const socket = connect({ host, port });
+    t.teardown(() => socket.destroy());
+    await once(socket, 'connect');
+    return socket;
+  };
+  const socket = await open('127.0.0.1');
+  const self = createSelfCheck();
+  t.notOk(self.isOurs(socket), 'we do not listen there');
+  self.add({ address: '127.0.0.1', family: 'IPv4', port });
+  t.notOk(self.isOurs(socket), 'a listener on one address is known before dialling');
+  self.add({ address: '0.0.0.0', family: 'IPv4', port });
+  t.ok(self.isOurs(socket));
+  t.notOk(self.isOurs({ localAddress: '10.0.0.5', remoteAddress: '10.0.0.6', remotePort: port }), 'another host');
+  t.notOk(self.isOurs({ localAddress: '10.0.0.5', remoteAddress: '10.0.0.5', remotePort: port + 1 }), 'another port');
+  socket.destroy();
+  await once(socket, 'close');
+  t.notOk(self.isOurs(socket), 'gone already');
 });

@@ -1,8 +1,16 @@
-/** TLS that ends at the listener: handshakes that fail, client certificates, trusted peers before it, reloads under it. */
+/**
+ * TLS that ends at the listener: handshakes that fail, client certificates, trusted peers before it, reloads under it.
+ *
+ * Longer than 300 lines: one lab of certificates serves all of it.
+ */
 import t from 'tap';
 import { once } from 'node:events';
 import { connect as connectTcp, createServer } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { webcrypto } from 'node:crypto';
+// @peculiar/x509 needs this polyfill loaded before it.
+import 'reflect-metadata';
+import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import type { Test } from 'tap';
 import { createAuthority, type IssuedCertificate } from '../../src/demo/authority.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
@@ -10,8 +18,9 @@ import { captureNode } from '../support/hello.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { line as proxyLine } from '../support/proxy-header.ts';
+import { createRevokingAuthority } from '../support/revoking-authority.ts';
 import { issueClient, openOwn, openTls, OWN, ownCertificate, speak, startTlsLab, type TlsLab, type TlsLabOptions } from '../support/tls-lab.ts';
-import { openWire } from '../support/wire.ts';
+import { openWire, wireOf } from '../support/wire.ts';
 
 const { authority } = await labCertificates();
 const strangers = await createAuthority('another authority');
@@ -119,6 +128,61 @@ t.test('a client certificate says who asks', async (t) => {
     }
     t.equal(lab.upstream.requests.length, 2, 'only the right ones reached the partner');
   }
+});
+
+t.test('only suites with forward secrecy and authenticated encryption (RFC 9325)', async (t) => {
+  const pair = await webcrypto.subtle.generateKey({ name: 'RSASSA-PKCS1-v1_5', modulusLength: 2048, publicExponent: Buffer.of(1, 0, 1), hash: 'SHA-256' }, true, ['sign', 'verify']);
+  const rsa = await X509CertificateGenerator.createSelfSigned({ name: [{ CN: [OWN] }], keys: pair, signingAlgorithm: { name: 'RSASSA-PKCS1-v1_5' }, serialNumber: '01', extensions: [new SubjectAlternativeNameExtension([{ type: 'dns', value: OWN }])] });
+  const [ca, key] = [rsa.toString('pem'), PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', pair.privateKey), 'PRIVATE KEY')];
+  const labs = { ECDSA: { lab: await startTlsLab(t), ca: authority.certPem }, RSA: { lab: await startTlsLab(t, { files: { '/lab/tls.crt': ca, '/lab/tls.key': key } }), ca } };
+  for (const [kind, { lab, ca: trusted }] of Object.entries(labs)) {
+    const open = (suite: string): Promise<TLSSocket> => openOwn(t, lab, { ca: trusted, maxVersion: 'TLSv1.2', ciphers: `${suite}:@SECLEVEL=0` });
+    for (const suite of ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305']) t.equal((await open(`ECDHE-${kind}-${suite}`)).getCipher().name, `ECDHE-${kind}-${suite}`);
+    for (const suite of ['AES128-SHA256', 'AES256-SHA384', 'AES128-SHA', 'AES256-SHA']) await t.rejects(open(`ECDHE-${kind}-${suite}`), /handshake failure/, `CBC: ECDHE-${kind}-${suite}`);
+  }
+  for (const suite of ['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'AES128-SHA256', 'AES128-SHA']) await t.rejects(openOwn(t, labs.RSA.lab, { ca, maxVersion: 'TLSv1.2', ciphers: `${suite}:@SECLEVEL=0` }), /handshake failure/, `RSA key exchange: ${suite}`);
+});
+
+t.test('a client that renegotiates TLS 1.2 is refused', async (t) => {
+  const socket = await openOwn(t, await startTlsLab(t), { maxVersion: 'TLSv1.2' });
+  const failed = new Promise<Error | null>((resolve) => {
+    socket.on('error', resolve);
+    socket.renegotiate({}, resolve);
+  });
+  t.match((await failed)?.message, /no renegotiation/);
+});
+
+t.test('a certificate on the list of revoked ones', async (t) => {
+  const revoking = await createRevokingAuthority('revoking');
+  const clients = await Promise.all(['one', 'two', 'three'].map((name) => revoking.issue(`spiffe://cluster.local/ns/dynatrace-sit/sa/${name}`)));
+  const [one, two, three] = clients.map(shown);
+  const lab = await startTlsLab(t, {
+    files: { '/lab/clients.crt': revoking.certPem, '/lab/revoked.crl': await revoking.list(clients.slice(0, 1)) },
+    tlsServer: { clientCaFile: 'clients.crt', crlFile: 'revoked.crl', clientCertificate: 'request' },
+    configure: (draft) => {
+      Object.assign(draft, { clients: CLIENTS });
+      draft.rules[0] = { clients: Object.keys(CLIENTS), destinations: ['eco'] };
+    },
+  });
+  t.match(await ask(t, lab, one), { status: 403, heard: /client-certificate/ });
+  t.match(await lab.logged((line) => line.code === 'client-certificate'), { detail: /it has been revoked/ });
+  t.match(await ask(t, lab, two), { status: 200 });
+
+  const [tunnel, kept] = [wireOf(await openOwn(t, lab, two)), wireOf(await openOwn(t, lab, three))];
+  for (const wire of [tunnel, kept]) {
+    wire.send(`CONNECT ${ECO}:${lab.upstream.httpsPort} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+    await wire.until('200');
+  }
+  lab.files['/lab/revoked.crl'] = await revoking.list(clients.slice(0, 2));
+  t.match(await lab.reload((draft) => {
+    Object.assign(draft, { clients: CLIENTS });
+    draft.rules[0] = { clients: Object.keys(CLIENTS), destinations: ['eco'] };
+  }), { result: 'applied', tunnelsCut: 1 });
+  await tunnel.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { detail: /the client's certificate has been revoked/ });
+  t.notOk(kept.socket.destroyed, 'another one goes on');
+  t.match(await ask(t, lab, two), { status: 403 });
+  t.match(await ask(t, lab, three), { status: 200 });
 });
 
 t.test('where none is asked for, none counts', async (t) => {

@@ -1,0 +1,133 @@
+/**
+ * Reads lists of revoked certificates (CRL, RFC 5280 §5) as far as it takes to
+ * say whose they are, how long they hold, and whether a certificate that was
+ * accepted is on one by now. Whether a list is genuine, and all that a
+ * handshake has to do with it, is OpenSSL's business.
+ */
+
+export interface RevocationList {
+  /** Name of the authority, its DER in base64. */
+  readonly issuer: string;
+  /** When the next list was promised, ms since the epoch; null: the list does not say. */
+  readonly until: number | null;
+  /** Serial numbers, their DER in hexadecimal. */
+  readonly revoked: ReadonlySet<string>;
+}
+
+/** A certificate as lists name it. */
+export interface CertificateId {
+  /** As in `RevocationList`, both. */
+  readonly issuer: string;
+  readonly serial: string;
+}
+
+/** A piece of DER (X.690 §8.1): what it is, and where its content and it itself begin and end. */
+interface Element {
+  readonly tag: number;
+  readonly at: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+const INTEGER = 0x02;
+const SEQUENCE = 0x30;
+const UTC_TIME = 0x17;
+const GENERALIZED_TIME = 0x18;
+const EXPLICIT_0 = 0xa0;
+const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
+
+/** Every list in a PEM text, in order; null for one that cannot be read. */
+export function readRevocationLists(pem: string): (RevocationList | null)[] {
+  return [...pem.matchAll(LIST)].map(([, base64 = '']) => readList(Buffer.from(base64, 'base64')));
+}
+
+/** Null for what is no certificate. */
+export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
+  const [serial, , issuer] = certificateFields(raw);
+  return serial?.tag === INTEGER && issuer?.tag === SEQUENCE ? { issuer: nameOf(raw, issuer), serial: numberOf(raw, serial) } : null;
+}
+
+/** Whether one of these lists has the certificate. */
+export function isRevoked(lists: readonly RevocationList[], { issuer, serial }: CertificateId): boolean {
+  return lists.some((list) => list.issuer === issuer && list.revoked.has(serial));
+}
+
+/** The name of an authority, as `RevocationList.issuer` has it. Null for what is no certificate. */
+export function authorityNameOf({ raw }: { readonly raw: Buffer }): string | null {
+  const [, , , , subject] = certificateFields(raw);
+  return subject?.tag === SEQUENCE ? nameOf(raw, subject) : null;
+}
+
+/** RFC 5280 §5.1.2. */
+function readList(der: Buffer): RevocationList | null {
+  const fields = fieldsOf(der);
+  if (fields === null) return null;
+  const [, issuer, from, ...more] = fields[0]?.tag === INTEGER ? fields.slice(1) : fields;
+  if (issuer?.tag !== SEQUENCE || from === undefined || readTime(der, from) === null) return null;
+  const until = more[0] === undefined ? null : readTime(der, more[0]);
+  const [entries] = until === null ? more : more.slice(1);
+  const revoked = new Set<string>();
+  const children = entries?.tag === SEQUENCE ? childrenOf(der, entries) : [];
+  if (children === null) return null;
+  for (const entry of children) {
+    const serial = elementAt(der, entry.from, entry.to);
+    if (serial?.tag !== INTEGER) return null;
+    revoked.add(numberOf(der, serial));
+  }
+  return { issuer: nameOf(der, issuer), until, revoked };
+}
+
+/** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. The version is the only one that may be left out before them. */
+function certificateFields(der: Buffer): readonly Element[] {
+  const fields = fieldsOf(der) ?? [];
+  return fields[0]?.tag === EXPLICIT_0 ? fields.slice(1) : fields;
+}
+
+/** Certificates and lists are both signed sequences: what is signed comes first, and these are its parts. */
+function fieldsOf(der: Buffer): Element[] | null {
+  const whole = elementAt(der, 0, der.length);
+  const signed = whole?.tag === SEQUENCE ? elementAt(der, whole.from, whole.to) : null;
+  return signed?.tag === SEQUENCE ? childrenOf(der, signed) : null;
+}
+
+function childrenOf(der: Buffer, { from, to }: Element): Element[] | null {
+  const children: Element[] = [];
+  for (let at = from; at < to; ) {
+    const child = elementAt(der, at, to);
+    if (child === null) return null;
+    children.push(child);
+    at = child.to;
+  }
+  return children;
+}
+
+/** Null where none is that ends within `end`. */
+function elementAt(der: Buffer, at: number, end: number): Element | null {
+  if (at + 2 > end) return null;
+  const tag = der.readUInt8(at);
+  const first = der.readUInt8(at + 1);
+  const width = first < 0x80 ? 0 : first & 0x7f;
+  // 0x80 is a length that is told at the end, which DER does not have.
+  if (first === 0x80 || width > 4 || at + 2 + width > end) return null;
+  const from = at + 2 + width;
+  const to = from + (width === 0 ? first : der.readUIntBE(at + 2, width));
+  return to > end ? null : { tag, at, from, to };
+}
+
+function nameOf(der: Buffer, { at, to }: Element): string {
+  return der.toString('base64', at, to);
+}
+
+function numberOf(der: Buffer, { from, to }: Element): string {
+  return der.toString('hex', from, to);
+}
+
+/** RFC 5280 §4.1.2.5: in UTC, to the second. Null for what is no time. */
+function readTime(der: Buffer, { tag, from, to }: Element): number | null {
+  if (tag !== UTC_TIME && tag !== GENERALIZED_TIME) return null;
+  const text = der.toString('latin1', from, to);
+  const [, year = '', month = '', day = '', hour = '', minute = '', second = ''] = /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text) ?? [];
+  if (year === '' || (year.length === 2) !== (tag === UTC_TIME)) return null;
+  const full = year.length === 4 ? Number(year) : Number(year) + (Number(year) < 50 ? 2000 : 1900);
+  return Date.UTC(full, Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second));
+}

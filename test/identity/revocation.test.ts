@@ -1,0 +1,41 @@
+/** Lists of revoked certificates: what they say, and every way in which one can be damaged. */
+import t from 'tap';
+import { X509Certificate } from 'node:crypto';
+import { authorityNameOf, idOf, isRevoked, readRevocationLists } from '../../src/identity/revocation.ts';
+import { createRevokingAuthority } from '../support/revoking-authority.ts';
+
+const [one, other] = await Promise.all([createRevokingAuthority('one'), createRevokingAuthority('other')]);
+const [revoked, good, elsewhere] = await Promise.all([one.issue('spiffe://x/revoked'), one.issue('spiffe://x/good'), other.issue('spiffe://x/else')]);
+const UNTIL = new Date(Math.floor(Date.now() / 1000) * 1000 + 60_000);
+const pem = await one.list([revoked], UNTIL);
+
+t.test('a list names its authority, its end, and what it revokes', async (t) => {
+  const lists = readRevocationLists(`${pem}${await other.list([])}`).filter((list) => list !== null);
+  t.equal(lists.length, 2);
+  t.equal(lists[0]?.issuer, authorityNameOf(new X509Certificate(one.certPem)));
+  t.not(lists[0]?.issuer, lists[1]?.issuer);
+  t.equal(lists[0]?.until, UNTIL.getTime());
+  const has = ({ certPem }: { certPem: string }): boolean => {
+    const id = idOf(new X509Certificate(certPem));
+    return id !== null && isRevoked(lists, id);
+  };
+  t.ok(has(revoked));
+  t.notOk(has(good), 'another number');
+  t.notOk(has(elsewhere), 'the same number of another authority');
+  t.equal(idOf(new X509Certificate(elsewhere.certPem))?.serial, idOf(new X509Certificate(revoked.certPem))?.serial);
+});
+
+t.test('what is damaged is no list, and never throws', async (t) => {
+  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  const wrap = (bytes: Buffer): string => `-----BEGIN X509 CRL-----\n${bytes.toString('base64')}\n-----END X509 CRL-----\n`;
+  t.equal(readRevocationLists(wrap(der)).length, 1);
+  for (let length = 0; length < der.length; length += 1) t.strictSame(readRevocationLists(wrap(der.subarray(0, length))), [null]);
+  for (let at = 0; at < der.length; at += 1) for (const byte of [0, 0x80, 0x84, 0xff]) {
+    const damaged = Buffer.from(der);
+    damaged[at] = byte;
+    t.doesNotThrow(() => readRevocationLists(wrap(damaged)));
+  }
+  t.strictSame(readRevocationLists(''), []);
+  t.equal(idOf({ raw: Buffer.of(0x30, 0) }), null);
+  t.equal(authorityNameOf({ raw: Buffer.alloc(0) }), null);
+});

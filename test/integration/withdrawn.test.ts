@@ -1,0 +1,121 @@
+/** What a tunnel was permitted by is changed, expires or is withdrawn: the tunnel ends, and others go on. */
+import { writeFile } from 'node:fs/promises';
+import { mock } from 'node:test';
+import t, { type Test } from 'tap';
+import { hashPassword } from '../../src/identity/basic.ts';
+import { createIssuer } from '../support/issuer.ts';
+import { type Draft, ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
+import { issueClient, openOwn, startTlsLab } from '../support/tls-lab.ts';
+import { openWire, type Wire, wireOf } from '../support/wire.ts';
+
+const ISSUER = 'https://kubernetes.default.svc';
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const ESTABLISHED = /^HTTP\/1\.1 200 Connection Established\r\n/;
+
+const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+
+async function openTunnel(wire: Wire, lab: Lab, authorization: string | null): Promise<Wire> {
+  const target = `${ECO}:${lab.upstream.httpsPort}`;
+  wire.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n${authorization === null ? '' : `Proxy-Authorization: ${authorization}\r\n`}\r\n`);
+  await wire.until(ESTABLISHED);
+  return wire;
+}
+
+const tunnelOf = async (t: Test, lab: Lab, authorization: string | null): Promise<Wire> => openTunnel(await openWire(t, lab.port), lab, authorization);
+
+/** From here on the time of day stands still, but for what `pass` adds. */
+function holdDate(t: Test): (ms: number) => void {
+  let time = Date.now();
+  mock.timers.enable({ apis: ['Date'], now: time });
+  t.teardown(() => {
+    mock.timers.reset();
+  });
+  return (ms) => {
+    time += ms;
+    mock.timers.setTime(time);
+  };
+}
+
+const isOpen = ({ socket }: Wire): boolean => !socket.destroyed && !socket.readableEnded;
+
+t.test('a password that a reload changes or takes away', async (t) => {
+  const [one, other, new_] = await Promise.all([hashPassword('one'), hashPassword('other'), hashPassword('new')]);
+  const users = (...entries: { user: string; hash: string }[]) => (draft: Draft): void => {
+    draft.clients['pods'] = { addresses: ['127.0.0.0/8'], basic: entries };
+  };
+  const lab = await startLab(t, { configure: users({ user: 'alice', hash: one }, { user: 'bob', hash: other }, { user: 'carol', hash: one }) });
+  const [alice, bob, carol] = [await tunnelOf(t, lab, basic('alice', 'one')), await tunnelOf(t, lab, basic('bob', 'other')), await tunnelOf(t, lab, basic('carol', 'one'))];
+  t.match(await lab.reload(users({ user: 'alice', hash: new_ }, { user: 'bob', hash: other })), { result: 'applied', tunnelsCut: 2 });
+  await Promise.all([alice.ended, carol.ended]);
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /the password has been changed or taken away/ });
+  t.ok(isOpen(bob), 'whose password is what it was stays');
+  t.match(await lab.reload(users({ user: 'alice', hash: new_ }, { user: 'bob', hash: other })), { tunnelsCut: 0 });
+});
+
+t.test('a token that expires, and one whose key is withdrawn', async (t) => {
+  const [issuer, second] = [await createIssuer(ISSUER), await createIssuer(ISSUER)];
+  const keys = (...issuers: (typeof issuer)[]): string => JSON.stringify({ keys: issuers.flatMap((each, index) => each.jwks().keys.map((key) => ({ ...key, kid: `key-${index}` }))) });
+  const file = `${t.testdir({ 'jwks.json': keys(issuer, second) })}/jwks.json`;
+  const lab = await startLab(t, {
+    configure: ({ clients }) => {
+      clients['pods'] = { tokens: [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwksFile: file }] };
+    },
+    files: { [file]: keys(issuer, second) },
+  });
+  const pass = holdDate(t);
+  const token = async (from: typeof issuer, kid: string, seconds: number): Promise<string> =>
+    `Bearer ${await from.sign({ sub: 'pod', aud: 'eco-egress', exp: Math.floor(Date.now() / 1000) + seconds }, { kid })}`;
+  const [long, short, withdrawn] = [await tunnelOf(t, lab, await token(issuer, 'key-0', 7_200)), await tunnelOf(t, lab, await token(issuer, 'key-0', 600)), await tunnelOf(t, lab, await token(second, 'key-1', 7_200))];
+
+  pass(11 * MINUTE);
+  await short.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /the token has expired/ });
+  t.ok(isOpen(long) && isOpen(withdrawn));
+
+  await writeFile(file, keys(issuer));
+  pass(MINUTE);
+  await withdrawn.ended;
+  t.match(await lab.logged((line) => String(line['detail']).includes('withdrawn')), { code: 'revoked', closedBy: 'proxy', detail: /the key that signed the token has been withdrawn/ });
+  t.ok(isOpen(long));
+});
+
+t.test('a client whose address alone would do stays', async (t) => {
+  const issuer = await createIssuer(ISSUER);
+  const file = `${t.testdir({ 'jwks.json': JSON.stringify(issuer.jwks()) })}/jwks.json`;
+  const lab = await startLab(t, {
+    configure: ({ clients, rules }) => {
+      clients['pods'] = { tokens: [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwksFile: file }] };
+      clients['near'] = { addresses: ['127.0.0.0/8'] };
+      rules.push({ clients: ['near'], destinations: ['eco'] });
+    },
+    files: { [file]: JSON.stringify(issuer.jwks()) },
+  });
+  const pass = holdDate(t);
+  const wire = await tunnelOf(t, lab, `Bearer ${await issuer.sign({ sub: 'pod', aud: 'eco-egress', exp: Math.floor(Date.now() / 1000) + 60 })}`);
+  pass(HOUR);
+  t.match(await lab.reload(({ clients, rules }) => {
+    clients['pods'] = { tokens: [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwksFile: file }] };
+    clients['near'] = { addresses: ['127.0.0.0/8'] };
+    rules.push({ clients: ['near'], destinations: ['eco'] });
+  }), { result: 'applied', tunnelsCut: 0 });
+  t.ok(isOpen(wire));
+});
+
+t.test('a client certificate that expires', async (t) => {
+  const { authority } = await labCertificates();
+  const lab = await startTlsLab(t, { tlsServer: { clientCaFile: 'ca.pem', clientCertificate: 'request' }, configure: ({ clients }) => void (clients['pods'] = { certificates: ['spiffe://cluster.local/ns/a/*'] }) });
+  const show = async (hours: number): Promise<Wire> => {
+    const { certPem, keyPem } = await issueClient(authority, 'a', { notAfter: new Date(Date.now() + hours * HOUR) });
+    return wireOf(await openOwn(t, lab, { cert: certPem, key: keyPem }));
+  };
+  const [long, short, idle] = [await show(3), await show(1), await show(1)];
+  await Promise.all([openTunnel(long, lab, null), openTunnel(short, lab, null)]);
+  const pass = holdDate(t);
+  pass(2 * HOUR);
+  await short.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { closedBy: 'proxy', detail: /the client's certificate has expired/ });
+  t.ok(isOpen(long));
+  idle.send(`GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n`);
+  t.match(await idle.until('client-certificate'), /^HTTP\/1\.1 403 /, 'nor is another request served');
+});
