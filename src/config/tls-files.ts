@@ -1,8 +1,10 @@
-/** Reads certificate files and makes sure now that TLS will take them later. */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+/** Reads certificate files, and puts them through the very call that TLS will make of them. */
+import type { X509Certificate } from 'node:crypto';
 import type { UpstreamTlsConfig } from './config.ts';
 import { quote, type Complain, type Path } from './finding.ts';
+import { type PemCertificates, readCertificates, readKey } from './pem.ts';
 import { type FileReading, type NamedFile, readNamedFile, readSecretFile } from './read-named-file.ts';
+import { clientContext } from './tls-context.ts';
 
 export interface TlsKeys {
   readonly caFile?: string | undefined;
@@ -16,22 +18,62 @@ export interface TlsReading extends FileReading {
   readonly now: number;
 }
 
+/** What a certificate has to be for: extended key usage (RFC 5280 §4.2.1.12). */
+const PURPOSES = { client: '1.3.6.1.5.5.7.3.2', server: '1.3.6.1.5.5.7.3.1' } as const;
+const ANY_PURPOSE = '2.5.29.37.0';
+/** OpenSSL's security level 2, which Node sets, refuses less in a handshake. */
+const LEAST_RSA_BITS = 2_048;
+
 export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
   const { complain } = reading;
-  const ca = readPem(keys.caFile, [...path, 'caFile'], reading);
-  const cert = readPem(keys.certFile, [...path, 'certFile'], reading);
-  const key = readKey(keys.keyFile, [...path, 'keyFile'], reading);
-
-  if (ca !== null) parseCertificates(ca, [...path, 'caFile'], reading);
-  const leaf = cert === null ? null : parseCertificates(cert, [...path, 'certFile'], reading);
+  const ca = readAuthorities(keys.caFile, [...path, 'caFile'], reading);
+  const own = readOwnCertificate(keys.certFile, keys.keyFile, 'client', path, reading);
   if (keys.certFile !== undefined && keys.keyFile === undefined) {
-    complain([...path, 'certFile'], 'A client certificate is of no use without its key.', 'Add keyFile, or take certFile out.');
+    complain([...path, 'certFile'], 'A client certificate cannot be used without its key.', 'Add keyFile, or remove certFile.');
   }
   if (keys.keyFile !== undefined && keys.certFile === undefined) {
-    complain([...path, 'keyFile'], 'A key is of no use without its client certificate.', 'Add certFile, or take keyFile out.');
+    complain([...path, 'keyFile'], 'A key cannot be used without its client certificate.', 'Add certFile, or remove keyFile.');
   }
-  if (key !== null) checkKey(key, leaf, [...path, 'keyFile'], complain);
-  return { ca, cert, key, serverName: keys.serverName ?? null };
+  const config = { ca, cert: own?.cert ?? null, key: own?.key ?? null, serverName: keys.serverName ?? null };
+  tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
+  return config;
+}
+
+/** Authorities to trust, in PEM; null without a file, or after a complaint. */
+export function readAuthorities(file: string | undefined, path: Path, reading: TlsReading): string | null {
+  const found = readPem(file, path, reading);
+  const authorities = found === null ? null : readCertificates(found, path, reading.complain);
+  if (authorities === null) return null;
+  warnAboutValidity(authorities, path, reading);
+  if (authorities.others.length > 0) reading.warn(path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove what is no certificate of an authority.');
+  for (const certificate of authorities.all) {
+    if (certificate.ca) continue;
+    reading.warn(path, `${nameOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
+  }
+  return authorities.pem;
+}
+
+/** A certificate chain with the key of its first certificate; null without files, or after a complaint. */
+export function readOwnCertificate(certFile: string | undefined, keyFile: string | undefined, purpose: 'client' | 'server', path: Path, reading: TlsReading): { readonly cert: string; readonly key: string; readonly leaf: X509Certificate } | null {
+  const certText = readPem(certFile, [...path, 'certFile'], reading);
+  const keyText = pemIn(keyFile === undefined ? null : readSecretFile(keyFile, [...path, 'keyFile'], reading), [...path, 'keyFile'], reading);
+  const chain = certText === null ? null : readCertificates(certText, [...path, 'certFile'], reading.complain);
+  const key = keyText === null ? null : readKey(keyText, chain, [...path, 'keyFile'], reading.complain);
+  if (chain !== null) {
+    warnAboutValidity(chain, [...path, 'certFile'], reading);
+    warnAboutChain(chain, purpose, [...path, 'certFile'], reading);
+  }
+  return chain === null || key === null ? null : { cert: chain.pem, key, leaf: chain.all[0] };
+}
+
+/** What OpenSSL reports becomes a complaint. */
+export function tryTls(use: () => unknown, path: Path, complain: Complain): void {
+  try {
+    use();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    complain(path, `TLS cannot use the certificate: ${reason}.`, 'Issue another one; RSA needs a key of at least 2048 bits.');
+  }
 }
 
 /** Null without a file, or after a complaint. */
@@ -39,66 +81,39 @@ export function readPem(file: string | undefined, path: Path, reading: FileReadi
   return pemIn(file === undefined ? null : readNamedFile(file, path, reading), path, reading);
 }
 
-/** The same for a private key. */
-export function readKey(file: string | undefined, path: Path, reading: FileReading): string | null {
-  return pemIn(file === undefined ? null : readSecretFile(file, path, reading), path, reading);
-}
-
 function pemIn(found: NamedFile | null, path: Path, reading: FileReading): string | null {
   if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
-  reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
+  if (found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'It needs a "-----BEGIN …-----" block; a file that is still being written is loaded when it is complete.');
+  else reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
   return null;
 }
 
-/** Each block of a PEM text. */
-export const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
-
-/** Returns the first certificate, or null after a complaint. */
-export function parseCertificates(pem: string, path: Path, { complain, warn, now }: TlsReading): X509Certificate | null {
-  const blocks = pem.match(CERTIFICATE) ?? [];
-  if (blocks.length === 0) {
-    complain(path, 'The file holds no certificate.', 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
-    return null;
+function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
+  for (const certificate of all) {
+    const { validToDate, validFromDate, publicKey } = certificate;
+    if (validToDate.getTime() < now) warn(path, `The certificate of ${nameOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
+    if (validFromDate.getTime() > now) warn(path, `The certificate of ${nameOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
+    const bits = publicKey.asymmetricKeyDetails?.modulusLength;
+    if (bits !== undefined && bits < LEAST_RSA_BITS) warn(path, `The certificate of ${nameOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
   }
-  if (pem.split('-----BEGIN CERTIFICATE-----').length - 1 !== blocks.length) {
-    complain(path, 'A certificate in the file has no end.', 'Export the file again: it seems cut off.');
-    return null;
-  }
-  const certificates: X509Certificate[] = [];
-  blocks.forEach((block, index) => {
-    try {
-      certificates.push(new X509Certificate(block));
-    } catch (error) {
-      complain(path, `Certificate ${index + 1} of ${blocks.length} in the file is damaged: ${message(error)}.`, 'Export the file again.');
-    }
-  });
-  for (const certificate of certificates) {
-    if (certificate.validToDate.getTime() < now) {
-      warn(path, `The certificate of ${quote(certificate.subject.replaceAll('\n', ', '))} expired on ${certificate.validToDate.toISOString().slice(0, 10)}.`, 'Renew it: peers will refuse it.');
-    }
-  }
-  return certificates.length === blocks.length ? (certificates[0] ?? null) : null;
 }
 
-/** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them says nothing useful. */
-const LOCKED = /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m;
-
-/** @returns whether there was nothing to complain of */
-export function checkKey(pem: string, leaf: X509Certificate | null, path: Path, complain: Complain): boolean {
-  if (LOCKED.test(pem)) {
-    complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
-    return false;
-  }
-  try {
-    const key = createPrivateKey(pem);
-    if (leaf === null || leaf.checkPrivateKey(key)) return true;
-    complain(path, 'The key does not belong to the certificate in certFile.', 'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.');
-  } catch (error) {
-    complain(path, `The file holds no private key: ${message(error)}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
-  }
-  return false;
+/** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers take no other order. */
+function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: TlsReading): void {
+  const misplaced = all.findIndex((certificate, index) => index > 0 && all[index - 1]?.checkIssued(certificate) === false);
+  if (misplaced !== -1) warn(path, `Certificate ${misplaced + 1} of the file did not issue the one before it.`, 'Write our own certificate first, then the one that issued it, and so on.');
+  const [leaf] = all;
+  // The types promise a list; Node gives undefined where the extension is missing.
+  const usage = leaf.keyUsage as readonly string[] | undefined;
+  if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
+  warn(path, `The certificate of ${nameOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
 }
 
-function message(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+function nameOf({ subject }: X509Certificate): string {
+  // A certificate may have names in its extensions only.
+  return quote((subject as string | undefined)?.replaceAll('\n', ', ') ?? '');
+}
+
+function day(date: Date): string {
+  return date.toISOString().slice(0, 10);
 }

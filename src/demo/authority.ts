@@ -16,6 +16,7 @@ import {
   PemConverter,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
+  type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 
@@ -41,9 +42,11 @@ export interface IssuedCertificate {
 }
 
 export interface Authority {
-  /** The root certificate: what the other side has to trust. */
+  /** Its own certificate; of a root, what the other side has to trust. */
   readonly certPem: string;
   issue(options: IssueOptions): Promise<IssuedCertificate>;
+  /** An intermediate authority that this one vouches for. */
+  issueAuthority(commonName: string): Promise<Authority>;
 }
 
 const KEY_ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256' } as const;
@@ -54,22 +57,41 @@ const YEAR = 365 * 24 * HOUR;
 /** A fresh root. Rejects only if the system has no randomness or no P-256. */
 export async function createAuthority(commonName = 'eco-egress test authority'): Promise<Authority> {
   const keys = await generateKeys();
-  const root = await X509CertificateGenerator.createSelfSigned({
+  return authorityOf(await signAuthority(commonName, keys, null), keys);
+}
+
+interface Signer {
+  readonly name: string;
+  readonly keys: webcrypto.CryptoKeyPair;
+}
+
+/** @param signer null: itself */
+async function signAuthority(commonName: string, keys: webcrypto.CryptoKeyPair, signer: Signer | null): Promise<X509Certificate> {
+  return X509CertificateGenerator.create({
     serialNumber: serialNumber(),
-    name: [{ CN: [commonName] }],
+    subject: [{ CN: [commonName] }],
+    issuer: signer?.name ?? [{ CN: [commonName] }],
     notBefore: new Date(Date.now() - HOUR),
     notAfter: new Date(Date.now() + 10 * YEAR),
     signingAlgorithm: SIGNING_ALGORITHM,
-    keys,
+    publicKey: keys.publicKey,
+    signingKey: (signer?.keys ?? keys).privateKey,
     extensions: [
       new BasicConstraintsExtension(true, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
       await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      ...(signer === null ? [] : [await AuthorityKeyIdentifierExtension.create(signer.keys.publicKey)]),
     ],
   });
+}
 
+function authorityOf(root: X509Certificate, keys: webcrypto.CryptoKeyPair): Authority {
   return {
     certPem: `${root.toString('pem')}\n`,
+    issueAuthority: async (commonName) => {
+      const ownKeys = await generateKeys();
+      return authorityOf(await signAuthority(commonName, ownKeys, { name: root.subject, keys }), ownKeys);
+    },
     issue: async (options) => {
       const leafKeys = await generateKeys();
       const names = [

@@ -10,7 +10,7 @@ import { createPartnerEndpoints } from './partner-endpoints.ts';
 
 export interface PartnerOptions {
   /** Signs the server certificate. */
-  readonly authority: Authority;
+  readonly authority: Pick<Authority, 'issue'>;
   /** Host name the certificate is for. */
   readonly name: string;
   readonly https: ListenAddress;

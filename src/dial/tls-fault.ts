@@ -1,4 +1,5 @@
 /** Turns what Node and OpenSSL say about a failed handshake into a Fault that says what to do. */
+import type { X509Certificate } from 'node:crypto';
 import { Fault, type FaultOptions } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { errorCode } from './lookup.ts';
@@ -7,6 +8,8 @@ import { errorCode } from './lookup.ts';
 const CERTIFICATE =
   /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERROR_IN_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_TLS_CERT_)/;
 const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
+/** The chain ends at a certificate whose issuer was neither sent nor is trusted here. */
+const NO_ISSUER = /^UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT|GET_ISSUER_CERT_LOCALLY)$/;
 /** What OpenSSL makes of bytes that are no TLS record. */
 const NOT_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/;
 const WANTS_CERTIFICATE = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
@@ -19,6 +22,8 @@ export interface TlsAttempt {
   readonly config: UpstreamTlsConfig;
   /** Where that is configured: `the destination's tls`. */
   readonly keys: string;
+  /** What the upstream showed as its own certificate, with what else it sent; nothing of it has been verified. */
+  readonly leaf?: X509Certificate | undefined;
 }
 
 /**
@@ -27,7 +32,8 @@ export interface TlsAttempt {
  * @param error what the TLS socket emitted; in TLS 1.3 a server may refuse our
  *   certificate only after the handshake, with the first read
  */
-export function tlsFault(error: Error, { where, name, config, keys }: TlsAttempt): Fault {
+export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
+  const { where, name, config, keys } = attempt;
   const code = errorCode(error);
   const named = code || error.message;
 
@@ -37,6 +43,7 @@ export function tlsFault(error: Error, { where, name, config, keys }: TlsAttempt
       cause: error,
     });
   }
+  if (attempt.leaf !== undefined && NO_ISSUER.test(code)) return missingIssuer(attempt.leaf, attempt, code, error);
   if (CERTIFICATE.test(code)) {
     return new Fault('tls-certificate', `${where}: ${certificateFinding(code, error)} (${code})`, {
       remedy: certificateRemedy(code, config, keys),
@@ -88,6 +95,23 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
   return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 
+/**
+ * Nobody here has seen the missing certificate, so there are two explanations:
+ * it is an intermediate that the server should send, or an authority that is
+ * to be trusted here.
+ */
+function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttempt, code: string, cause: Error): Fault {
+  let last = leaf;
+  for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) last = next;
+  const issuer = last.issuer.replaceAll('\n', ', ');
+  const sent = last === leaf ? 'its own certificate alone' : 'an incomplete chain';
+  const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
+  return new Fault('tls-certificate', `${where}: the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here (${code})`, {
+    remedy: `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`,
+    cause,
+  });
+}
+
 /** Ours where Node's words end in advice about starting Node. */
 function certificateFinding(code: string, error: Error): string {
   if (UNKNOWN_ISSUER.test(code)) return 'the certificate is signed by an authority that is not trusted here';
@@ -97,8 +121,8 @@ function certificateFinding(code: string, error: Error): string {
 function certificateRemedy(code: string, config: UpstreamTlsConfig, keys: string): string {
   if (UNKNOWN_ISSUER.test(code)) {
     return config.ca === null
-      ? `If it is of a private authority, put the root certificate of that into a PEM file and name it in ${keys}.caFile.`
-      : `The file in ${keys}.caFile does not hold the authority of this certificate, and no other is trusted there: add its root.`;
+      ? `If it is of a private authority, put the certificate of that authority into a PEM file and name it in ${keys}.caFile.`
+      : `The file in ${keys}.caFile does not hold the authority of this certificate, and no other is trusted there: add its certificate.`;
   }
   if (code === 'CERT_HAS_EXPIRED') return 'The certificate has to be renewed there; if it is valid, check the clock here.';
   if (code === 'CERT_NOT_YET_VALID') return 'Check the clock here; the certificate is valid only from a later date.';

@@ -2,12 +2,14 @@
  * TLS towards the upstream over a connected socket: always verified, HTTP/1.1
  * by ALPN, sessions resumed per destination.
  */
+import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Socket } from 'node:net';
-import { connect as tlsConnect, createSecureContext } from 'node:tls';
+import { connect as tlsConnect } from 'node:tls';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { LRUCache } from 'lru-cache';
 import type { UpstreamTlsConfig } from '../config/config.ts';
+import { clientContext } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { abortFault } from './aborted.ts';
 import { place } from './place.ts';
@@ -89,8 +91,13 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     const abort = (): void => {
       fail(abortFault(signal));
     };
+    let leaf: X509Certificate | undefined;
+    // Node's own listener of this event closes the connection where it refuses the certificate, which then cannot be asked for.
+    tls.prependOnceListener('secure', () => {
+      leaf = tls.getPeerX509Certificate();
+    });
     const onError = (error: Error): void => {
-      fail(tlsFault(error, { where, name, config, keys }));
+      fail(tlsFault(error, { where, name, config, keys, leaf }));
     };
     const onClose = (): void => {
       fail(new HandshakeCut(where));
@@ -121,21 +128,11 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
   });
 }
 
-/**
- * A custom authority replaces the system's for this destination: who names
- * one means that one, and a public authority must not be able to vouch for a
- * private partner.
- */
 function contextOf(config: UpstreamTlsConfig): Context {
   let context = contexts.get(config);
   if (context === undefined) {
     context = {
-      secure: createSecureContext({
-        minVersion: 'TLSv1.2',
-        ...(config.ca === null ? {} : { ca: config.ca }),
-        ...(config.cert === null ? {} : { cert: config.cert }),
-        ...(config.key === null ? {} : { key: config.key }),
-      }),
+      secure: clientContext(config),
       sessions: new LRUCache({ max: MAX_SESSIONS }),
     };
     contexts.set(config, context);

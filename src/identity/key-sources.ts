@@ -67,8 +67,12 @@ async function readBounded(response: Response): Promise<string | null> {
   return Buffer.concat(chunks).toString();
 }
 
-/** RFC 7517 §5. Keys that verify no signature are left out, secret ones above all. */
-function parseKeys(text: string, place: string): JSONWebKeySet {
+/**
+ * RFC 7517 §5. Keys that verify no signature are left out, secret ones above all.
+ *
+ * @throws Error that says what is wrong with the text
+ */
+export function parseKeys(text: string, place: string): JSONWebKeySet {
   const keys = keysOf(parseJson(text, place));
   if (keys === null) throw new Error(`${place} is no JSON Web Key Set: it has no list "keys"`);
   if (keys.length > MOST_KEYS) throw new Error(`${place} has more than ${MOST_KEYS} keys`);

@@ -3,10 +3,10 @@
  * listen: it is given connections, of which the ClientHello may have been read
  * and put back, and gives on the TLS inside.
  */
-import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
+import { serverOptions } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
 import { readClientCertificate, type ShownCertificate } from './client-certificate.ts';
@@ -33,7 +33,7 @@ export class TlsTerminator {
     this.#config = config;
     this.names = new Set(config.names);
     this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
-    this.#server = createServer(optionsFor(config));
+    this.#server = createServer(serverOptions(config));
     this.#server.on('secureConnection', (socket) => {
       this.#secured(socket);
     });
@@ -99,24 +99,6 @@ export class TlsTerminator {
 /** Both sockets know both ends of the connection, and no other connection has the same two. */
 function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress ?? ''} ${remotePort ?? ''} ${localAddress ?? ''} ${localPort ?? ''}`;
-}
-
-/** RFC 9325 §4.2: forward secrecy and authenticated encryption alone; TLS 1.3 has no others. */
-const SUITES = [
-  'TLS_AES_128_GCM_SHA256',
-  'TLS_AES_256_GCM_SHA384',
-  'TLS_CHACHA20_POLY1305_SHA256',
-  ...['AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'CHACHA20-POLY1305'].flatMap((cipher) => [`ECDHE-ECDSA-${cipher}`, `ECDHE-RSA-${cipher}`]),
-].join(':');
-
-function optionsFor({ cert, key, clientCa, clientCertificate, crl }: TlsServerConfig): TlsOptions {
-  // A client that renegotiates has us do the dear part of a handshake again and again (RFC 9325 §3.5).
-  const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
-  const options: TlsOptions = { cert, key, minVersion: 'TLSv1.2', ciphers: SUITES, secureOptions, ALPNProtocols: ['http/1.1'] };
-  if (clientCertificate === 'none' || clientCa === null) return options;
-  // Not refused here, where a client would see no more than a closed connection, but with each request. A session that
-  // is resumed shows no certificate: it would outlive its expiry, and its authority.
-  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...(crl === null ? {} : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
 }
 
 function explain(error: NodeJS.ErrnoException & { reason?: string }): Fault {

@@ -41,13 +41,19 @@ export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };
 }
 
+/** Everything that could be tried at load was; what is found now is a bug, but the proxy goes on serving. */
+export function refuseUnusable(error: unknown): ReloadOutcome {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { result: 'refused', reasons: [`It could not be applied because of an internal error: ${stack}`], changes: null };
+}
+
 export function refuseDenials(changes: Changes): ReloadOutcome {
   return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describe(change)}: ${change.detail}`), changes };
 }
 
 /** One line for the outcome, and one for each change it makes to requests of late. */
 export function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
-  if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the configuration in force stays', { reasons: outcome.reasons });
+  if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
     const { changes, needRestart, tunnelsCut } = outcome;
     telemetry.notice('info', 'reload applied', {

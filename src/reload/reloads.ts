@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import { refuseFaulty, type ReloadOutcome, reportReload } from './outcome.ts';
+import { refuseFaulty, refuseUnusable, type ReloadOutcome, reportReload } from './outcome.ts';
 
 export class Reloads {
   readonly #telemetry: Telemetry;
@@ -21,7 +21,7 @@ export class Reloads {
     return this.#warnings;
   }
 
-  /** Waits for the ones before it. Rejects only with what `adopt` throws, which is a bug; the old configuration then stays. */
+  /** Waits for the ones before it. What `adopt` throws is a bug: it is logged, and the previous configuration stays active. */
   submit(candidate: LoadResult): Promise<ReloadOutcome> {
     const outcome = this.#latest.then(() => this.#offer(candidate));
     this.#latest = outcome.catch(() => {});
@@ -29,13 +29,21 @@ export class Reloads {
   }
 
   async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
-    const outcome = candidate.ok ? await this.#adopt(candidate.config) : refuseFaulty(candidate.faults);
+    const outcome = candidate.ok ? await this.#tryToAdopt(candidate.config) : refuseFaulty(candidate.faults);
     this.#warnings =
       outcome.result === 'refused'
-        ? ['The latest configuration was refused; the one before it is in force.', ...outcome.reasons]
+        ? ['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]
         : outcome.needRestart.map((key) => `The change of ${key} takes effect at the next start.`);
     this.#telemetry.policyReloaded(outcome.result);
     reportReload(this.#telemetry, outcome);
     return outcome;
+  }
+
+  async #tryToAdopt(config: Config): Promise<ReloadOutcome> {
+    try {
+      return await this.#adopt(config);
+    } catch (error) {
+      return refuseUnusable(error);
+    }
   }
 }

@@ -1,4 +1,5 @@
 /** Key files of token issuers: each way in which one is none, told at the key that names it. */
+import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
 import { faultsOf as tell } from '../support/load-text.ts';
 import { loadConfig } from '../../src/config/load.ts';
@@ -27,7 +28,8 @@ function load(keys: string, files: Record<string, string> = {}) {
   });
 }
 
-const PUBLIC = JSON.stringify({ keys: [{ kty: 'OKP', crv: 'Ed25519', x: 'AAAA' }] });
+const key = generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' });
+const PUBLIC = JSON.stringify({ keys: [key] });
 
 t.test('a file beside the configuration, by its whole path', async (t) => {
   const result = load('jwksFile: keys.json', { '/etc/eco/keys.json': PUBLIC });
@@ -38,6 +40,11 @@ t.test('a file beside the configuration, by its whole path', async (t) => {
   t.match(load('jwksFile: /keys.json', { '/keys.json': PUBLIC }), { ok: true, config: { clients: [{ tokens: [{ jwks: { path: '/keys.json' } }] }] } });
 });
 
+t.test('keys among others that cannot be read are a warning', async (t) => {
+  const text = JSON.stringify({ keys: [key, { kty: 'OKP', crv: 'Ed25519', x: 'AAAA' }] });
+  t.match(load('jwksFile: keys.json', { '/etc/eco/keys.json': text }), { ok: true, warnings: [{ path: 'clients.pods.tokens[0].jwksFile', problem: /1 of the 2 keys in .* verify no signature/ }] });
+});
+
 t.test('what is no file of public keys', async (t) => {
   const table: [what: string, content: string | null, problem: RegExp][] = [
     ['nothing', null, /"\/etc\/eco\/keys\.json" cannot be read: there is no such file/],
@@ -46,6 +53,9 @@ t.test('what is no file of public keys', async (t) => {
     ['null', 'null', /is not a JWK set/],
     ['keys that are no list', '{"keys":{}}', /is not a JWK set/],
     ['no keys', '{"keys":[]}', /has no keys/],
+    ['keys that no code can read', '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}', /has no key that can be read/],
+    ['keys of no known kind', '{"keys":[{"kty":"XYZ"}]}', /has no public key for signatures/],
+    ['too many keys', JSON.stringify({ keys: Array.from({ length: 101 }, () => key) }), /has more than 100 keys/],
     ['a private key', '{"keys":[{"kty":"OKP","x":"AAAA","d":"AAAA"}]}', /private or secret/],
     ['a secret', '{"keys":[{"kty":"oct","k":"AAAA"}]}', /private or secret/],
   ];

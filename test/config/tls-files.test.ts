@@ -1,12 +1,22 @@
 /** Certificate files of a destination: read, held to be what they should be, and to fit together. */
 import t from 'tap';
 import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectTcp } from 'node:net';
+import { createServer, type TLSSocket } from 'node:tls';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
+import { secure } from '../../src/dial/tls.ts';
+import { listen } from '../support/listen.ts';
 
 const authority = await createAuthority();
 const ours = await authority.issue({ names: ['client.example'], clientAuth: true });
 const other = await authority.issue({ names: ['other.example'], clientAuth: true });
+const second = await createAuthority('second');
+const issuing = await authority.issueAuthority('issuing');
+const below = await issuing.issue({ names: ['client.example'], clientAuth: true });
+const server = await authority.issue({ names: ['eco.example'] });
+const serverOfSecond = await second.issue({ names: ['eco.example'] });
 const lockedKey = generateKeyPairSync('ec', {
   namedCurve: 'P-256',
   publicKeyEncoding: { type: 'spki', format: 'pem' },
@@ -15,7 +25,7 @@ const lockedKey = generateKeyPairSync('ec', {
 
 const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/ca.pem': authority.certPem,
-  '/etc/eco/bundle.pem': `# two\n${authority.certPem}\n${other.certPem}`,
+  '/etc/eco/bundle.pem': `# two\n${authority.certPem}\n${second.certPem}`,
   '/etc/eco/cert.pem': `${ours.certPem}\n${authority.certPem}`,
   '/etc/eco/key.pem': ours.keyPem,
   '/etc/eco/other-key.pem': other.keyPem,
@@ -24,6 +34,17 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/cut.pem': `${authority.certPem}\n${ours.certPem.slice(0, 200)}`,
   '/etc/eco/garbled.pem': '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
   '/etc/eco/ca.der': '0\u0082\u0001',
+  '/etc/eco/trusted.pem': authority.certPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE'),
+  '/etc/eco/empty.pem': ' \n',
+  '/etc/eco/chain.pem': below.certPem.trimEnd() + issuing.certPem,
+  '/etc/eco/turned.pem': issuing.certPem + below.certPem,
+  '/etc/eco/skips.pem': below.certPem + second.certPem,
+  '/etc/eco/below-key.pem': below.keyPem,
+  '/etc/eco/both-keys.pem': below.keyPem + ours.keyPem,
+  '/etc/eco/server.pem': server.certPem,
+  '/etc/eco/server-key.pem': server.keyPem,
+  '/etc/eco/with-key.pem': authority.certPem + ours.keyPem,
+  '/etc/eco/broken-key.pem': '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n',
   '/elsewhere/ca.pem': authority.certPem,
 };
 
@@ -43,12 +64,15 @@ rules: [{ clients: pods, destinations: eco }]
   return loadConfig({ file: '/etc/eco/egress.yaml', env: {}, readFile, now });
 }
 
+/** As it is handed to TLS: certificates alone, one below the other. */
+const pem = (...of: readonly { readonly certPem: string }[]): string => of.map(({ certPem }) => certPem).join('');
+
 t.test('good files are read, beside the configuration file or where they say', async (t) => {
   for (const [tls, expected] of [
-    ['caFile: ca.pem', { ca: authority.certPem, cert: null, key: null }],
-    ['caFile: ../../elsewhere/ca.pem', { ca: authority.certPem }],
-    ['caFile: /etc/eco/bundle.pem', { ca: FILES['/etc/eco/bundle.pem'] }],
-    ['certFile: cert.pem, keyFile: key.pem', { ca: null, cert: FILES['/etc/eco/cert.pem'], key: ours.keyPem }],
+    ['caFile: ca.pem', { ca: pem(authority), cert: null, key: null }],
+    ['caFile: ../../elsewhere/ca.pem', { ca: pem(authority) }],
+    ['caFile: /etc/eco/bundle.pem', { ca: pem(authority, second) }],
+    ['certFile: cert.pem, keyFile: key.pem', { ca: null, cert: pem(ours, authority), key: ours.keyPem },],
   ] as const) {
     t.match(load(tls), { ok: true, warnings: [], config: { destinations: [{ tls: expected }] } }, tls);
   }
@@ -60,15 +84,21 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     ['caFile: secret.pem', [{ path: 'caFile', problem: /cannot be read: permission denied/ }]],
     ['caFile: ca.der', [{ path: 'caFile', problem: /is not a PEM file/ }]],
     ['caFile: key.pem', [{ path: 'caFile', problem: /holds no certificate/ }]],
-    ['caFile: cut.pem', [{ path: 'caFile', problem: /has no end/ }]],
+    ['caFile: cut.pem', [{ path: 'caFile', problem: /ends inside a CERTIFICATE block/ }]],
+    ['caFile: empty.pem', [{ path: 'caFile', problem: /is empty/ }]],
+    ['caFile: trusted.pem', [{ path: 'caFile', problem: /TRUSTED CERTIFICATE/ }]],
+    ['certFile: turned.pem, keyFile: below-key.pem', [{ path: 'keyFile', problem: /belongs to certificate 2 of certFile/ }]],
+    ['certFile: chain.pem, keyFile: both-keys.pem', [{ path: 'keyFile', problem: /holds 2 private keys/ }]],
+    ['certFile: chain.pem, keyFile: broken-key.pem', [{ path: 'keyFile', problem: /private key is damaged/ }]],
+    ['certFile: chain.pem, keyFile: empty.pem', [{ path: 'keyFile', problem: /is empty/ }]],
     ['caFile: garbled.pem', [{ path: 'caFile', problem: /Certificate 1 of 1 in the file is damaged/ }]],
-    ['certFile: cert.pem', [{ path: 'certFile', problem: /of no use without its key/ }]],
-    ['keyFile: key.pem', [{ path: 'keyFile', problem: /of no use without its client certificate/ }]],
+    ['certFile: cert.pem', [{ path: 'certFile', problem: /cannot be used without its key/ }]],
+    ['keyFile: key.pem', [{ path: 'keyFile', problem: /cannot be used without its client certificate/ }]],
     ['certFile: cert.pem, keyFile: other-key.pem', [{ path: 'keyFile', problem: /does not belong to the certificate/ }]],
     ['certFile: cert.pem, keyFile: locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
     ['certFile: cert.pem, keyFile: old-locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
     ['certFile: cert.pem, keyFile: ca.pem', [{ path: 'keyFile', problem: /holds no private key/ }]],
-    ['caFile: nope.pem, certFile: cut.pem', [{ path: 'caFile', problem: /no such file/ }, { path: 'certFile', problem: /has no end/ }, { path: 'certFile', problem: /without its key/ }]],
+    ['caFile: nope.pem, certFile: cut.pem', [{ path: 'caFile', problem: /no such file/ }, { path: 'certFile', problem: /ends inside a CERTIFICATE block/ }, { path: 'certFile', problem: /without its key/ }]],
     ['caFile: 5', [{ path: 'caFile', problem: /5 is not a text/ }]],
   ];
   for (const [tls, faults] of table) {
@@ -85,4 +115,48 @@ t.test('an expired certificate is a warning', async (t) => {
     ok: true,
     warnings: [{ path: 'destinations.eco.tls.caFile', problem: /^The certificate of "CN=.*" expired on \d{4}-\d\d-\d\d\.$/ }],
   });
+});
+
+t.test('what probably cannot serve is a warning', async (t) => {
+  for (const [tls, path, problem] of [
+    ['caFile: with-key.pem', 'caFile', /also holds "PRIVATE KEY", which is not used here/],
+    ['caFile: server.pem', 'caFile', /is not an authority: the file trusts this one certificate/],
+    ['certFile: skips.pem, keyFile: below-key.pem', 'certFile', /Certificate 2 of the file did not issue the one before it/],
+    ['certFile: server.pem, keyFile: server-key.pem', 'certFile', /is not for a TLS client/],
+  ] as const) {
+    t.match(load(tls), { ok: true, warnings: [{ path: `destinations.eco.tls.${path}`, problem }] }, tls);
+  }
+  t.match(load('caFile: ca.pem', () => Date.now() - 86_400_000), { ok: true, warnings: [{ problem: /is valid only from/ }] });
+  t.match(load('certFile: chain.pem, keyFile: below-key.pem'), { ok: true, warnings: [] }, 'a whole chain');
+});
+
+t.test('every authority that the text means to hold is trusted in a handshake', async (t) => {
+  const ports = await Promise.all([server, serverOfSecond].map(({ certPem, keyPem }) => listen(t, createServer({ cert: certPem, key: keyPem }, (socket: TLSSocket) => socket.on('error', () => {}).end()))));
+  const a = authority.certPem;
+  const b = second.certPem;
+  for (const [name, text] of Object.entries({
+    joined: a.trimEnd() + b,
+    'joined on one line': `${a.trimEnd()}   ${b.trimEnd()}`,
+    crlf: (a + b).replaceAll('\n', '\r\n'),
+    bom: `\uFEFF${a}\uFEFF${b}`,
+    comments: `# first\nsubject: A\n${a}\n=== second ===\n${b}trailing`,
+    'an old label': a + b.replaceAll('CERTIFICATE', 'X509 CERTIFICATE'),
+    'a key between': a + ours.keyPem + b,
+    'one twice': a + a + b,
+  })) {
+    const yaml = 'version: 1\nclients: { pods: { addresses: 10.0.0.0/8 } }\ndestinations:\n  eco: { hosts: eco.example, ports: 443, tls: { caFile: a.pem } }\nrules: [{ clients: pods, destinations: eco }]\n';
+    const loaded = loadConfig({ file: '/etc/eco/egress.yaml', env: {}, readFile: (path) => (path.endsWith('.yaml') ? yaml : text) });
+    const config = loaded.ok ? loaded.config.destinations[0]?.tls : undefined;
+    if (config === undefined) {
+      t.fail(`${name}: ${JSON.stringify(loaded)}`);
+      continue;
+    }
+    for (const port of ports) {
+      const socket = connectTcp(port, '127.0.0.1');
+      await once(socket, 'connect');
+      const tls = await secure({ socket, host: 'eco.example', port, config, timeout: 10_000, signal: new AbortController().signal });
+      t.ok(tls.authorized, name);
+      tls.destroy();
+    }
+  }
 });

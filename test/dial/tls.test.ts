@@ -121,8 +121,8 @@ t.test('certificates that are not acceptable', async (t) => {
     [expired, 'eco.test', trusting, 'CERT_HAS_EXPIRED', 'renew'],
     [early, 'eco.test', trusting, 'CERT_NOT_YET_VALID', 'clock'],
     [forClients, 'eco.test', trusting, 'INVALID_PURPOSE', 'TLS server'],
-    [strange, 'eco.test', trusting, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'tls.caFile does not hold'],
-    [strange, 'eco.test', { ...trusting, ca: null }, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'name it in the destination\'s tls.caFile'],
+    [strange, 'eco.test', trusting, 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', "Or add that certificate to the file in the destination's tls.caFile"],
+    [strange, 'eco.test', { ...trusting, ca: null }, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', "name it in the destination's tls.caFile"],
     [lonely, 'eco.test', trusting, 'DEPTH_ZERO_SELF_SIGNED_CERT', 'tls.caFile'],
     [{ cert: strange.certPem + stranger.certPem, key: strange.keyPem }, 'eco.test', trusting, 'SELF_SIGNED_CERT_IN_CHAIN', 'tls.caFile'],
     [issued, 'other.test', trusting, 'not for other.test', 'tls.serverName'],
@@ -137,6 +137,33 @@ t.test('certificates that are not acceptable', async (t) => {
     t.match(fault.message, `${host}:${port}: `);
     t.match(fault.remedy, remedy);
   }
+});
+
+t.test('an upstream that omits its intermediate, and the ways to go on', async (t) => {
+  const issuing = await authority.issueAuthority('Issuing CA');
+  const inner = await issuing.issueAuthority('Inner CA');
+  const leaf = await inner.issue({ names: ['eco.test'] });
+  const start = (...chain: string[]): Promise<number> => startServer(t, { cert: [leaf.certPem, ...chain].join(''), key: leaf.keyPem });
+  const whole = await start(inner.certPem, issuing.certPem);
+  const short = await start(inner.certPem);
+  const alone = await start();
+
+  (await shake(whole)).destroy();
+  for (const [port, sent, issuer] of [[alone, 'its own certificate alone', 'CN=Inner CA'], [short, 'an incomplete chain', 'CN=Issuing CA']] as const) {
+    const { code, message, remedy } = await refusal(port);
+    t.equal(code, 'tls-certificate');
+    t.match(message, `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`);
+    t.match(remedy, `If ${issuer} is an intermediate authority, the upstream omits it`);
+  }
+  t.match((await refusal(alone, { config: { ...trusting, ca: null } })).remedy, 'Otherwise put that certificate into a PEM file');
+
+  // What the remedy says: each certificate of caFile is trusted, whoever issued it.
+  for (const port of [whole, short, alone]) (await shake(port, { config: { ...trusting, ca: inner.certPem } })).destroy();
+  (await shake(short, { config: { ...trusting, ca: issuing.certPem } })).destroy();
+  (await shake(alone, { config: { ...trusting, ca: authority.certPem + inner.certPem } })).destroy();
+  const cousin = await authority.issueAuthority('Cousin CA');
+  for (const port of [whole, short, alone]) t.equal((await refusal(port, { config: { ...trusting, ca: cousin.certPem } })).code, 'tls-certificate');
+  t.equal((await refusal(short, { config: { ...trusting, ca: leaf.certPem.replace('BEGIN', 'END') } })).code, 'tls-certificate', 'no authority at all');
 });
 
 t.test('verification cannot be switched off from outside', async (t) => {

@@ -1,10 +1,13 @@
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { LoadResult } from '../../src/config/load.ts';
-import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
 
 /** Asks for a tunnel; resolves with the status line and the socket. */
 async function tunnel(lab: Lab, authority: string): Promise<{ status: string; socket: Socket }> {
@@ -59,6 +62,48 @@ t.test('a bad file changes nothing and shows until a good one comes', async (t) 
   t.equal(samples.get('eco_egress_policy_reloads_total{result="refused"}'), 1);
   t.ok(samples.has(hash ?? ''), 'the same policy is in force');
   await lab.reload(() => {});
+  t.same((await readiness(lab)).warnings, []);
+});
+
+/** A client certificate of a size that OpenSSL refuses to load. */
+async function weakCertificate(): Promise<{ certPem: string; keyPem: string }> {
+  const algorithm = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256', publicExponent: new Uint8Array([1, 0, 1]), modulusLength: 1024 };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=weak', notBefore: new Date(Date.now() - 3_600_000), notAfter: new Date(Date.now() + 3_600_000), signingAlgorithm: algorithm, keys });
+  return { certPem: certificate.toString('pem'), keyPem: PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY') };
+}
+
+t.test('certificate files that change under the symlink are tried before they replace what serves', async (t) => {
+  const { authority } = await labCertificates();
+  const issuing = await authority.issueAuthority('issuing');
+  const client = await issuing.issue({ names: ['proxy.example'], clientAuth: true });
+  const weak = await weakCertificate();
+  const files: Record<string, string> = { '/lab/tls.crt': client.certPem + issuing.certPem, '/lab/tls.key': client.keyPem };
+  const withCertificate = ({ destinations: { eco } }: Draft): void => {
+    eco['tls'] = { caFile: 'ca.pem', certFile: 'tls.crt', keyFile: 'tls.key' };
+  };
+  const lab = await startLab(t, { files, configure: withCertificate });
+  const status = async (): Promise<number> => (await fetch(`${lab.url}/eco/x`)).status;
+  t.equal(await status(), 200);
+
+  files['/lab/tls.crt'] = client.certPem.trimEnd() + issuing.certPem;
+  t.match(await lab.reload(withCertificate), { result: 'applied' }, 'OpenSSL alone cannot read a chain without a line break between');
+  t.equal(await status(), 200);
+
+  const bad: [what: string, crt: string, key: string][] = [
+    ['too weak for TLS', weak.certPem, weak.keyPem],
+    ['cut off', client.certPem.slice(0, 300), client.keyPem],
+    ['the key of another certificate', client.certPem, weak.keyPem],
+    ['empty, as while it is written', '', client.keyPem],
+  ];
+  for (const [what, crt, key] of bad) {
+    Object.assign(files, { '/lab/tls.crt': crt, '/lab/tls.key': key });
+    t.match(await lab.reload(withCertificate), { result: 'refused' }, what);
+    t.equal(await status(), 200, what);
+    t.match((await readiness(lab)).warnings, [/refused; the previous one stays active/, /egress\.yaml:\d+:\d+ /], what);
+  }
+  Object.assign(files, { '/lab/tls.crt': client.certPem, '/lab/tls.key': client.keyPem });
+  t.match(await lab.reload(withCertificate), { result: 'applied' });
   t.same((await readiness(lab)).warnings, []);
 });
 

@@ -7,7 +7,7 @@ const certPem = readFileSync(certFile, 'utf8');
 const keyPem = readFileSync(keyFile, 'utf8');
 
 await createPartner({
-  authority: { certPem, issue: () => Promise.resolve({ certPem, keyPem }) },
+  authority: { issue: () => Promise.resolve({ certPem, keyPem }) },
   name,
   https: { host: '0.0.0.0', port: 443 },
   http: { host: '0.0.0.0', port: 80 },
