@@ -7,7 +7,7 @@ import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
 import type { Lookup } from './dial/lookup.ts';
 import type { PortBudget } from './dial/ports.ts';
-import { createNamedDialler } from './dial/named-dialler.ts';
+import { createNamedDialler, diallerTerms } from './dial/named-dialler.ts';
 import { Fault } from './errors.ts';
 import { type Authenticator, type AuthenticatorOptions, createAuthenticator } from './identity/authenticator.ts';
 import type { AdminRefusal } from './telemetry/cells.ts';
@@ -40,7 +40,7 @@ export function buildCoolDowns(telemetry: Notices): CoolDowns {
 }
 
 export function buildDialler(config: Config, parts: DialParts, telemetry: Notices): Dialler {
-  return createNamedDialler(config, {
+  return createNamedDialler(diallerTerms(config), {
     ...parts,
     onStale: (host, error) => {
       parts.onStale();
@@ -51,8 +51,7 @@ export function buildDialler(config: Config, parts: DialParts, telemetry: Notice
 
 /** Whether the dialler of one configuration, with all the names it knows, does for the other. */
 export function sharesDialler(config: Config, other: Config): boolean {
-  const terms = ({ name, headers, dns, timeouts }: Config): unknown => [name, headers.via, dns, timeouts];
-  return isDeepStrictEqual(terms(config), terms(other));
+  return isDeepStrictEqual(diallerTerms(config), diallerTerms(other));
 }
 
 /** Reads keys until it is closed. */

@@ -12,7 +12,7 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import { buildAdminRefusals, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
-import type { Config, DestinationConfig } from './config/config.ts';
+import type { Config } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
@@ -22,7 +22,7 @@ import type { Descriptors } from './descriptors.ts';
 import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
-import { createGatewayRouter, type GatewayRouter } from './gateway/router.ts';
+import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-count.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import type { Authenticator } from './identity/authenticator.ts';
@@ -33,7 +33,8 @@ import type { RequestEnvironment } from './listeners/request-context.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
 import { DecisionRing } from './reload/decision-ring.ts';
-import { keepWhatNeedsRestart, refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
+import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
+import { refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
 import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof } from './source-ip/source-proof.ts';
@@ -241,7 +242,8 @@ class RunningService implements Service {
     const dialler = sharesDialler(config, this.#config) ? this.#egress.dialler : buildDialler(config, this.#dialParts, this.#telemetry);
     const before = this.#gateway;
     // Making a router takes the longest by far, and prefixes seldom change.
-    const gateway = isDeepStrictEqual(config.destinations.map(gatewayOf), this.#config.destinations.map(gatewayOf)) ? before : await createGatewayRouter(config.destinations);
+    const routes = config.destinations.map(routeTerms);
+    const gateway = isDeepStrictEqual(routes, this.#config.destinations.map(routeTerms)) ? before : await createGatewayRouter(routes);
     const adoptListeners = this.#listeners?.prepare(config);
     if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
@@ -296,7 +298,7 @@ class RunningService implements Service {
   }
 
   async #routes(): Promise<GatewayRouter> {
-    return (this.#gateway ??= await createGatewayRouter(this.#config.destinations));
+    return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
@@ -324,8 +326,6 @@ class RunningService implements Service {
     };
   }
 }
-
-const gatewayOf = ({ name, gateway }: DestinationConfig): unknown => [name, gateway];
 
 /** For a wait that `close` cuts short. */
 function ignoreAbort(error: unknown): void {

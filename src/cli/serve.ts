@@ -35,17 +35,17 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
     io.stderr.write(`eco-egress could not start: ${explain(error)}\n`);
     return EXIT.failed;
   }
-  const reload = (): Promise<unknown> => {
+  let { watch } = opened.config.reload;
+  const reload = async (): Promise<void> => {
     files.begin();
-    return service.reload(loadConfig({ file: opened.file, env: io.env, readFile: files.read }));
+    const loaded = loadConfig({ file: opened.file, env: io.env, readFile: files.read });
+    const { result } = await service.reload(loaded);
+    if (loaded.ok && result === 'applied') ({ watch } = loaded.config.reload);
   };
-  // An outcome is told by the service; what rejects is a bug, and ends the process as one.
   process.on('SIGHUP', () => void reload());
-  if (opened.config.reload.watch) {
-    setInterval(() => {
-      if (files.changed()) void reload();
-    }, LOOK_EVERY).unref();
-  }
+  setInterval(() => {
+    if (watch && files.changed()) void reload();
+  }, LOOK_EVERY).unref();
   endOnSignals(service, io);
   return new Promise(() => {
     // Never settles: from here on the signals end the process.

@@ -22,9 +22,19 @@ export interface NamedDiallerOptions {
   readonly isOurs: (socket: Socket) => boolean;
 }
 
-export function createNamedDialler({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>, options: NamedDiallerOptions): Dialler {
+/** All that a dialler knows of a configuration: equal terms make an equal dialler. */
+export interface DiallerTerms extends Pick<Config, 'dns' | 'timeouts'> {
+  /** Our `Via` value for requests to parents; null: none. */
+  readonly via: string | null;
+}
+
+export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>): DiallerTerms {
+  return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
+}
+
+export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
   const { lookup, onStale, coolDowns, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, via: headers.via ? `1.1 ${name}` : null });
+  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, via });
 }

@@ -48,8 +48,15 @@ type Routed = IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 /** Fastify finds the route, and answers nothing: the connection of the request is never its business. */
 const nowhere = new Socket();
 
+/** All that a router knows of a destination: equal terms make an equal router. */
+export type RouteTerms = Pick<DestinationConfig, 'name' | 'gateway'>;
+
+export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
+  return { name, gateway };
+}
+
 /** Resolves when the routes are ready; `close` ends the application, which never listens itself. */
-export async function createGatewayRouter(destinations: readonly DestinationConfig[]): Promise<GatewayRouter> {
+export async function createGatewayRouter(destinations: readonly RouteTerms[]): Promise<GatewayRouter> {
   const app = fastify({
     logger: false,
     exposeHeadRoutes: false,

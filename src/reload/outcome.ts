@@ -1,6 +1,4 @@
 /** What becomes of a configuration that was offered to the running proxy, and how that is told. */
-import { isDeepStrictEqual } from 'node:util';
-import type { Config } from '../config/config.ts';
 import type { Finding } from '../config/finding.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Change, Changes } from './compare.ts';
@@ -8,34 +6,6 @@ import type { Change, Changes } from './compare.ts';
 export type ReloadOutcome =
   | { readonly result: 'applied'; readonly policyHash: string; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
-
-/** Parts of the configuration that are fixed once the ports are open and the log is written. */
-const FIXED: readonly { readonly key: string; readonly of: (config: Config) => unknown }[] = [
-  { key: 'name', of: ({ name }) => name },
-  { key: 'listeners', of: ({ listeners }) => listeners },
-  { key: 'log', of: ({ log }) => log },
-  { key: 'limits.headerBytes', of: ({ limits }) => limits.headerBytes },
-  { key: 'timeouts.requestHeaders', of: ({ timeouts }) => timeouts.requestHeaders },
-  { key: 'timeouts.keepAlive', of: ({ timeouts }) => timeouts.keepAlive },
-];
-
-/** The configuration to take over: `wanted`, but for what only a restart can change; that is named. */
-export function keepWhatNeedsRestart(present: Config, wanted: Config): { config: Config; needRestart: string[] } {
-  const { name, listeners, log } = present;
-  const { headerBytes } = present.limits;
-  const { requestHeaders, keepAlive } = present.timeouts;
-  return {
-    config: {
-      ...wanted,
-      name,
-      listeners,
-      log,
-      limits: { ...wanted.limits, headerBytes },
-      timeouts: { ...wanted.timeouts, requestHeaders, keepAlive },
-    },
-    needRestart: FIXED.filter(({ of }) => !isDeepStrictEqual(of(present), of(wanted))).map(({ key }) => key),
-  };
-}
 
 export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };

@@ -50,10 +50,9 @@ const WORDS: Record<SourceResult, string> = {
   unjudged: 'the source address is seen, and none is expected',
 };
 
-/** What an answer depends on: not when it is asked for, nor what follows from it. */
+/** What an answer depends on: all but when it is asked for, and what follows from it. */
 function questionOf(config: SourceIpConfig | null): unknown {
-  const probe = config?.probe ?? null;
-  return [config?.expected, probe === null ? null : { ...probe, every: 0, timeout: 0 }];
+  return config === null ? null : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
 }
 
 export class SourceProbe {

@@ -21,6 +21,8 @@ export interface ServeOptions {
 }
 
 export interface Served {
+  /** The configuration file; tests may write another. */
+  readonly file: string;
   readonly child: ChildProcess;
   readonly log: readonly LogLine[];
   /** The first line, already written or yet to come, that fits; rejects when the process ends without. */
@@ -58,6 +60,7 @@ export function serve(t: Test, { config, files = {}, shell }: ServeOptions): Ser
     await ended;
   });
   return {
+    file,
     child,
     log,
     ended,

@@ -1,0 +1,39 @@
+/** A running `serve` takes over what its file says: on SIGHUP always, and by itself while the file asks for that. */
+import { renameSync, writeFileSync } from 'node:fs';
+import t from 'tap';
+import { stringify } from 'yaml';
+import { serve, type Served } from '../support/serve.ts';
+
+const config = (watch: boolean, tunnels: number): object => ({
+  version: 1,
+  listeners: { http: ['127.0.0.1:0'], tls: 'off', admin: '127.0.0.1:0' },
+  clients: { pods: { addresses: ['127.0.0.0/8'] } },
+  destinations: { eco: { hosts: ['eco.example'], ports: [443] } },
+  rules: [{ clients: ['pods'], destinations: ['eco'] }],
+  timeouts: { drainDelay: '0s' },
+  limits: { tunnels },
+  reload: { watch },
+});
+
+function write({ file }: Served, content: object): void {
+  writeFileSync(`${file}.new`, stringify(content));
+  renameSync(`${file}.new`, file);
+}
+
+const applied = ({ log }: Served): number => log.filter(({ msg }) => msg === 'reload applied').length;
+
+t.test('reload.watch takes effect with a reload, too', async (t) => {
+  const served = serve(t, { config: config(false, 10) });
+  await served.logged(({ msg }) => msg === 'eco-egress is listening');
+  write(served, config(true, 11));
+  served.child.kill('SIGHUP');
+  await served.logged(() => applied(served) === 1);
+  write(served, config(false, 12));
+  await served.logged(() => applied(served) === 2);
+  write(served, config(false, 13));
+  served.child.kill('SIGHUP');
+  await served.logged(() => applied(served) === 3);
+  t.same(served.log.filter(({ msg }) => msg === 'reload applied').map(({ needRestart }) => needRestart), [undefined, undefined, undefined]);
+  served.child.kill('SIGTERM');
+  t.match(await served.ended, { code: 0 });
+});
