@@ -3,11 +3,16 @@ import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 
 type Terms = Pick<Config, 'limits' | 'timeouts'>;
 
-/** Equal where connections would be opened just so. Methods and paths do not belong here: they are decided for each request. */
-export function poolTerms({ hosts, ports, addresses, tls, report, via, resolve, proxyProtocol }: DestinationConfig, { limits, timeouts }: Terms): unknown {
-  const { upstreamConnections, upstreamQueue, headerBytes } = limits;
-  return [hosts, ports, addresses, tls, report, via, resolve, proxyProtocol, upstreamConnections, upstreamQueue, headerBytes, timeouts];
+/**
+ * Equal where connections would be opened just so. What is left out is decided
+ * for each request, or counted elsewhere; a key that is not named here counts.
+ */
+export function poolTerms(destination: DestinationConfig, { limits, timeouts }: Terms): unknown {
+  return [{ ...destination, ...DECIDED_PER_REQUEST }, { ...limits, ...COUNTED_ELSEWHERE }, timeouts];
 }
+
+const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null } satisfies { [Key in keyof DestinationConfig]?: null };
+const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, headerFields: null } satisfies { [Key in keyof Terms['limits']]?: null };
 
 /** The longest that a dial to one address may take, ms: whoever waits for it should hear why it failed. */
 export function longestDial({ via }: Pick<DestinationConfig, 'via'>, { timeouts }: Pick<Terms, 'timeouts'>): number {
