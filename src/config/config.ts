@@ -218,9 +218,9 @@ export interface NatConfig {
 }
 
 export interface DnsConfig {
-  /** `address:port` of DNS servers to ask; empty: the system's own resolver (hosts file included). */
+  /** `address:port` of DNS servers to ask; empty: the hosts file, then the servers of the system. */
   readonly servers: readonly string[];
-  /** How long an answer is fresh when its own time-to-live is unknown. */
+  /** How long an answer of the hosts file is fresh. */
   readonly ttl: number;
   /** How long after that an answer may still be used while the resolver fails (RFC 8767). */
   readonly staleFor: number;

@@ -1,6 +1,8 @@
-/** The two ways to ask for a name's addresses: the system's resolver, or DNS servers of our own choosing. */
+/** The two ways to ask for a name's addresses: as the system is set up, or DNS servers of our own choosing. */
 import { promises as dns } from 'node:dns';
 import type { RecordWithTtl } from 'node:dns';
+import { isIP } from 'node:net';
+import { findInHosts } from './hosts-file.ts';
 
 export interface LookupAnswer {
   /** IP literals in the order they should be tried. */
@@ -12,33 +14,95 @@ export interface LookupAnswer {
 /**
  * Asks once, without a cache. Rejects with an error whose `code` is Node's
  * (https://nodejs.org/api/dns.html#error-codes): ENOTFOUND and ENODATA mean
- * that the name has no address, anything else that the question failed.
+ * that the name has no address, as does an empty list; anything else means that
+ * the question failed.
  */
 export type Lookup = (host: string) => Promise<LookupAnswer>;
 
-/** getaddrinfo: hosts file, search domains and the system's order of preference. Tells no time-to-live. */
-export const systemLookup: Lookup = async (host) => {
-  const found = await dns.lookup(host, { all: true, order: 'verbatim' });
-  return { addresses: found.map((entry) => entry.address), ttl: null };
-};
-
+/** A server that keeps silent is left for the next one after this; in a later round it gets longer. */
+const SERVER_MS = [1_000, 2_000] as const;
 /** A family that answered waits this long for the other, so that a server that drops AAAA does not fail every name. */
 const SECOND_FAMILY_MS = 500;
 
 /**
- * Asks these servers for A and AAAA at once; no hosts file, no search domains.
- * IPv4 comes first, since the source address a partner permits is an IPv4 one.
+ * As the system is set up: its hosts file, and else the servers of its
+ * resolv.conf. Beyond that it answers as `dnsLookup` does. getaddrinfo is not
+ * asked: it would append the search domains of the host to a policy's name,
+ * and hold one of the few threads that Node has for such calls.
+ */
+export const systemLookup: Lookup = createSystemLookup({ servers: getServers, findInHosts });
+
+export interface SystemSources {
+  /** Of the system as it is now. */
+  readonly servers: () => readonly string[];
+  /** Addresses that the hosts file has for a name; empty: it does not have it. */
+  readonly findInHosts: (host: string) => readonly string[];
+}
+
+export function createSystemLookup({ servers, findInHosts: find }: SystemSources): Lookup {
+  let current: { readonly from: string; readonly ask: Lookup } | null = null;
+  return async (host) => {
+    const known = find(host);
+    if (known.length > 0) return { addresses: known.toSorted(byFamily), ttl: null };
+    const now = servers();
+    const from = now.join(' ');
+    if (current?.from !== from) current = { from, ask: dnsLookup(now) };
+    return current.ask(host);
+  };
+}
+
+/** Node reads resolv.conf at its start only; a Resolver of its own reads it anew. */
+function getServers(): string[] {
+  return new dns.Resolver().getServers();
+}
+
+/**
+ * Asks these servers for A and AAAA at once; no hosts file, no search domains:
+ * a name is absolute. The next server is asked where one does not answer, or
+ * answers that it cannot or will not (SERVFAIL, REFUSED, NOTIMP, FORMERR) or
+ * with nonsense; "no such name" is an answer. IPv4 comes first, since the
+ * source address a partner permits is an IPv4 one.
  *
- * @param servers `address:port`, tried in order
+ * @param servers `address:port`, tried in order, beginning with the one that answered last
  * @throws TypeError for a server that is not an address
  */
 export function dnsLookup(servers: readonly string[]): Lookup {
-  const resolver = new dns.Resolver({ timeout: 1_000, tries: 3 });
-  resolver.setServers(servers);
+  // c-ares goes on to the next server by itself only after silence: Node has it accept every reply.
+  const rounds = SERVER_MS.map((timeout) =>
+    servers.map((server) => {
+      const resolver = new dns.Resolver({ timeout, tries: 1 });
+      resolver.setServers([server]);
+      return resolver;
+    }),
+  );
+  let preferred = 0;
+
+  async function ask(question: (resolver: dns.Resolver) => Promise<RecordWithTtl[]>): Promise<RecordWithTtl[] | Error> {
+    const first = preferred;
+    let failure = new Error('there is no DNS server to ask');
+    for (const round of rounds) {
+      for (let turn = 0; turn < round.length; turn += 1) {
+        const index = (first + turn) % round.length;
+        const resolver = round[index];
+        if (resolver === undefined) continue;
+        try {
+          const records = await question(resolver);
+          preferred = index;
+          return records;
+        } catch (error) {
+          failure = error instanceof Error ? error : new Error(String(error));
+          if (!isNoSuchName(failure)) continue;
+          preferred = index;
+          return failure;
+        }
+      }
+    }
+    return failure;
+  }
 
   return async (host) => {
-    const four = ask(resolver.resolve4(host, { ttl: true }));
-    const six = ask(resolver.resolve6(host, { ttl: true }));
+    const four = ask((resolver) => resolver.resolve4(host, { ttl: true }));
+    const six = ask((resolver) => resolver.resolve6(host, { ttl: true }));
     const first = await Promise.race([four, six]);
     const answers = await (first instanceof Error
       ? Promise.all([four, six])
@@ -53,8 +117,15 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     }
     // "No such record" from one family and a failure from the other leave the question open: report the failure.
     const failures = answers.filter((answer) => answer instanceof Error);
-    throw failures.find((error) => !isNoSuchName(error)) ?? failures[0] ?? new Error(`no answer for ${host}`);
+    const failure = failures.find((error) => !isNoSuchName(error)) ?? failures[0];
+    if (failure !== undefined) throw failure;
+    // Aliases that lead to no address are no error to c-ares.
+    return { addresses: [], ttl: null };
   };
+}
+
+function byFamily(one: string, other: string): number {
+  return isIP(one) - isIP(other);
 }
 
 /** Whether the error says that the name has no address, rather than that asking failed. */
@@ -66,15 +137,6 @@ export function isNoSuchName(error: unknown): boolean {
 /** The `code` of a Node error, '' where there is none. */
 export function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-}
-
-/** The records, or the error as a value: two questions run at once and neither may reject unheard. */
-async function ask(question: Promise<RecordWithTtl[]>): Promise<RecordWithTtl[] | Error> {
-  try {
-    return await question;
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
-  }
 }
 
 /** What a promise that never rejects comes to, or null after `ms`. */
