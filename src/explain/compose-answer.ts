@@ -143,12 +143,17 @@ export function isParents(destination: DestinationConfig | null): boolean {
   return destination !== null && destination.via.length > 0 && destination.resolve === 'parent';
 }
 
+/** Only where ranges are listed does another one take nothing away: a first list replaces the public addresses. */
 function proposeAddress(destination: DestinationConfig | null, address: string, code: Fault['code']): ExplainedChange | null {
   const known = classifyAddress(address);
   if (destination === null || known === null || code !== 'address-not-allowed' || !PROPOSABLE.has(known.class)) return null;
+  const { name, addresses } = destination;
   const entry = `${known.canonical}/${known.canonical.includes(':') ? 128 : 32}`;
-  const addresses = [...(destination.addresses ?? []), entry].map((address) => JSON.stringify(address)).join(', ');
-  return { text: `add ${entry} to destinations.${destination.name}.addresses`, yaml: `destinations:\n  ${destination.name}:\n    addresses: [${addresses}]\n` };
+  if (addresses === null) {
+    return { text: `list all ranges of the partner in destinations.${name}.addresses, ${entry} among them: from then on no other address is dialled for its hosts, public or not`, yaml: null };
+  }
+  const list = [...addresses, entry].map((item) => JSON.stringify(item)).join(', ');
+  return { text: `add ${entry} to destinations.${name}.addresses, for all of its hosts and clients`, yaml: `destinations:\n  ${name}:\n    addresses: [${list}]\n` };
 }
 
 /** The one found, and those of which some kind matches: in a file of thousands the others say nothing. */

@@ -20,7 +20,7 @@ export function formatAnswer(answer: ExplainAnswer): string {
   add('by way of', answer.way.flatMap(wayLines));
   add('verdict', verdictLines(answer));
   if (report !== null) add('report mode', [report]);
-  if (change !== null) add('to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
+  if (change !== null) add(change.yaml === null ? 'what to do' : 'to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
   else if (remedy !== null) add('what to do', [remedy]);
   add('note', notes);
   return `${lines.map((line) => printable(line.trimEnd())).join('\n').trimEnd()}\n`;

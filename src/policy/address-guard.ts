@@ -57,7 +57,7 @@ export function createAddressGuard(
     return new Fault(
       'address-not-allowed',
       `${destination.name}: ${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
-      { remedy: `If the partner is meant to be there, list its range in ${key}.` },
+      { remedy: `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.` },
     );
   };
 }

@@ -78,7 +78,7 @@ function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, bla
 /** 407 where credentials would make the peer a client; asking for them elsewhere would only make people type passwords. */
 function denyPeer(policy: Policy, ask: Ask): Deny {
   const wanted = policy.table.wanting(ask.peer);
-  return wanted.basic || wanted.bearer ? denyCredentials(ask.peer, wanted) : denyClient(ask.peer);
+  return wanted.basic || wanted.bearer ? denyCredentials(ask, wanted) : denyClient(ask.peer);
 }
 
 /** Method and path, as far as they can be seen: a tunnel shows neither. */

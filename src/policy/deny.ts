@@ -1,4 +1,5 @@
 /** The words of a denial: what was asked, and the smallest change to the configuration that would permit it. */
+import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import { formatAuthority } from '../target/host.ts';
@@ -26,16 +27,18 @@ export function denyClient(peer: Peer): Deny {
     peer.token === null ? '' : `nor does the token subject ${show(peer.token.subject)} of ${show(peer.token.issuer)}`,
     peer.sans.length === 0 ? '' : `nor does the certificate of ${show(peer.sans[0] ?? '')}`,
   ].filter((part) => part !== '');
-  return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), `add ${address} to clients.<name>.addresses`);
+  const remedy = besides.length === 0 ? `if ${address} should be a client by its address alone, add it to clients; a client that has a certificate has to show it` : 'add what was shown, with the address, to a client';
+  return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), remedy);
 }
 
 /** RFC 7617 §2 and RFC 6750 §3; the realm tells people whose password is asked for. */
 const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer: 'Bearer realm="eco-egress"' };
 
-export function denyCredentials(peer: Peer, wanted: Credentials): Deny {
+export function denyCredentials({ peer, form }: Ask, wanted: Credentials): Deny {
   const challenges = [wanted.basic ? CHALLENGES.basic : '', wanted.bearer ? CHALLENGES.bearer : ''].filter((challenge) => challenge !== '');
   const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : ''].filter((kind) => kind !== '').join(' or ');
-  const remedy = `send ${kinds} of a client in Proxy-Authorization`;
+  // Raw TLS has no field for them.
+  const remedy = form === 'sni' ? `use another form than sni, which cannot carry ${kinds}` : `send ${kinds} of a client in Proxy-Authorization`;
   const from = `from ${show(peer.address)}`;
   if (peer.rejected !== null) return deny('credentials-wrong', null, null, `The credentials ${from} are not accepted: ${peer.rejected}`, remedy, challenges);
   const whose = peer.user !== null ? `the user ${show(peer.user)}` : peer.token !== null ? `the token subject ${show(peer.token.subject)}` : null;
@@ -47,18 +50,21 @@ export function denyCredentials(peer: Peer, wanted: Credentials): Deny {
 export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
   const host = show(ask.host);
   const hint = isSuffix ? `; *.${host} stands for the names below it only` : '';
-  const remedy = `add ${host} to destinations.<name>.hosts, and that destination to a rule for ${client.name}`;
+  const address = isIP(ask.host) === 0 ? ',' : ', its range to the addresses there if it is not public,';
+  const remedy = `add ${host} to destinations.<name>.hosts${address} and that destination to a rule for ${client.name}`;
   return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedy);
 }
 
 export function denyPort(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name, ports } = destination;
-  return deny('port-not-allowed', client, destination, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, `add ${ask.port} to destinations.${name}.ports`);
+  return deny('port-not-allowed', client, destination, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, `add ${ask.port} to destinations.${name}.ports, for all of its hosts and clients`);
 }
 
 export function denyForm(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  const { name } = destination;
-  return deny('form-not-allowed', client, destination, `${asked(ask)}: the destination ${name} takes no ${ask.form} requests`, `add ${ask.form} to destinations.${name}.forms`);
+  const { name, methods, paths, forms } = destination;
+  const hides = (ask.form === 'connect' || ask.form === 'sni') && (methods !== null || paths !== null);
+  const remedy = hides ? `use ${forms.join(' or ')}: ${ask.form} would go round the methods and paths of ${name}` : `add ${ask.form} to destinations.${name}.forms, for all of its clients`;
+  return deny('form-not-allowed', client, destination, `${asked(ask)}: the destination ${name} takes no ${ask.form} requests`, remedy);
 }
 
 /** No rule joins the two. */
@@ -66,7 +72,8 @@ export function denyPair(ask: Ask, client: ClientConfig, destination: Destinatio
   const detail = `${asked(ask)}: no rule lets ${client.name} use ${destination.name}`;
   // Who showed a bad password may have become another client than was meant.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
-  return deny('no-rule', client, destination, detail + rejected, `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`);
+  if (ask.peer.rejected !== null) return deny('no-rule', client, destination, detail + rejected, 'show credentials that are accepted');
+  return deny('no-rule', client, destination, detail, `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`);
 }
 
 /** A rule joins the two, but does not apply. */
@@ -77,10 +84,10 @@ export function denyRule(ask: Ask, client: ClientConfig, destination: Destinatio
     case 'early':
       return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`, `move ${name}.from to an earlier moment`);
     case 'late':
-      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, `move ${name}.until to a later moment, or take it out`);
+      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, `move ${name}.until to a later moment, or add a rule`);
     case 'hidden': {
       const listed = [rule.methods === null ? '' : 'methods', rule.paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
-      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, `use another form than ${ask.form}, or add a rule without ${listed}`);
+      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, `use a form in which ${listed} can be seen: forward, gateway or host-routed`);
     }
     case 'method':
       return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, `add ${show(ask.method ?? '')} to ${name}.methods`);

@@ -32,7 +32,7 @@ export function explainDecision(policy: Policy, ask: Ask): Explanation {
     destinations: candidates.map((destination) => explainDestination(destination, client, ask, verdict)),
     rules: client === null ? [] : explainRules(client, candidates, ask),
     report: explainReport(policy, verdict, client),
-    change: suggestChange(policy, ask, verdict, candidates),
+    change: suggestChange(policy, ask, verdict),
   };
 }
 

@@ -14,7 +14,7 @@ export interface Explanation {
   readonly rules: readonly ExplainedRule[];
   /** One sentence on what report mode changes about the verdict; null when it changes nothing. */
   readonly report: string | null;
-  /** The smallest change to the file that would permit it; null when it is permitted, or when nothing can permit it. */
+  /** A change of the file that would permit it and was tried; without YAML where there is none; null when it is permitted. */
   readonly change: ExplainedChange | null;
 }
 
@@ -71,8 +71,8 @@ export interface ExplainedRule {
 }
 
 export interface ExplainedChange {
-  /** `add 22 to destinations.eco-sit.ports`. */
+  /** `add 22 to destinations.eco-sit.ports, for all of its hosts and clients`; without YAML, what to do instead. */
   readonly text: string;
-  /** The part of the file as it would then stand; null where that is no simple edit. */
+  /** The parts of the file as they would then be; null where no change is safe. */
   readonly yaml: string | null;
 }

@@ -62,7 +62,7 @@ t.test('what is allowed, and by which rule', async (t) => {
 t.test('what is denied, why, and what would permit it', async (t) => {
   const api: Partial<Ask> = { host: 'api.telus.internal', form: 'forward', method: 'GET', path: '/api/x' };
   const table: [more: Partial<Ask>, code: FaultCode, client: string | null, destination: string | null, detail: RegExp, remedy: RegExp][] = [
-    [{ peer: makePeer('11.0.0.0') }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^add 11\.0\.0\.0 to clients\.<name>\.addresses$/],
+    [{ peer: makePeer('11.0.0.0') }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^if 11\.0\.0\.0 should be a client by its address alone, add it to clients/],
     [{ peer: makePeer('fe00::1') }, 'client-not-allowed', null, null, /fe00::1/, /fe00::1/],
     [{ peer: makePeer('x"\n') }, 'client-not-allowed', null, null, /\\u000a/, /\\u000a/],
     [{ host: 'evil.example' }, 'host-not-allowed', 'dynatrace-sit', null, /evil\.example/, /^add evil\.example to destinations\.<name>\.hosts, .*dynatrace-sit$/],
@@ -75,10 +75,10 @@ t.test('what is denied, why, and what would permit it', async (t) => {
     [{ host: '169.254.169.254', port: 80 }, 'host-not-allowed', 'dynatrace-sit', null, /169/, /add/],
     [{ host: '' }, 'host-not-allowed', 'dynatrace-sit', null, /""/, /add/],
     [{ host: ECO.toUpperCase() }, 'host-not-allowed', 'dynatrace-sit', null, /ECO/, /add/],
-    [{ port: 22 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /eco-sit\.telus\.internal:22.*443, 80/, /^add 22 to destinations\.eco-sit\.ports$/],
+    [{ port: 22 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /eco-sit\.telus\.internal:22.*443, 80/, /^add 22 to destinations\.eco-sit\.ports, for all of its hosts and clients$/],
     [{ port: 444 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /444/, /444/],
-    [{ host: 'a.partner.example', port: 80 }, 'port-not-allowed', 'dynatrace-sit', 'wild', /80/, /^add 80 to destinations\.wild\.ports$/],
-    [{ host: 'a.partner.example', form: 'forward' }, 'form-not-allowed', 'dynatrace-sit', 'wild', /no forward requests/, /^add forward to destinations\.wild\.forms$/],
+    [{ host: 'a.partner.example', port: 80 }, 'port-not-allowed', 'dynatrace-sit', 'wild', /80/, /^add 80 to destinations\.wild\.ports, for all of its hosts and clients$/],
+    [{ host: 'a.partner.example', form: 'forward' }, 'form-not-allowed', 'dynatrace-sit', 'wild', /no forward requests/, /^add forward to destinations\.wild\.forms, for all of its clients$/],
     [{ peer: makePeer('10.12.0.0'), host: 'api.telus.internal' }, 'no-rule', 'ops', 'eco-api', /no rule lets ops use eco-api/, /^add \{ clients: \[ops\], destinations: \[eco-api\] \} to rules$/],
     [{ host: 'unused.example' }, 'no-rule', 'dynatrace-sit', 'forbidden', /no rule/, /forbidden/],
     [{ ...api, method: 'DELETE' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /DELETE/, /^add DELETE to destinations\.eco-api\.http\.methods$/],
