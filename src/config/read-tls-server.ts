@@ -18,9 +18,9 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
   if (clientCa !== null && clientCertificate === 'none') {
     warn([...path, 'clientCaFile'], 'No client is asked for a certificate, so the authorities are not used.', 'Add clientCertificate: request or require, or remove clientCaFile.');
   }
-  if (crl !== null) checkLists(crl, clientCa, [...path, 'crlFile'], reading);
+  const listsFit = crl === null || checkLists(crl, clientCa, [...path, 'crlFile'], reading);
   const own = readOwnCertificate(certFile, keyFile, 'server', path, reading);
-  if (own === null) return null;
+  if (own === null || !listsFit) return null;
   warnAboutNames(names, own.leaf, [...path, 'names'], reading);
   const config = { names: names.filter((name) => name !== undefined), cert: own.cert, key: own.key, clientCa, crl, clientCertificate };
   tryTls(() => { tryServer(config); }, [...path, 'certFile'], complain);
@@ -34,22 +34,28 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
   });
 }
 
-/** OpenSSL refuses each certificate of an authority that has no list, or one that is out of date: rather say so now. */
-function checkLists(crl: string, clientCa: string | null, path: Path, { complain, warn, now }: TlsReading): void {
+/**
+ * OpenSSL refuses each certificate of an authority that has no list, or one that is out of date: rather say so now.
+ * @returns whether there was nothing to complain of
+ */
+function checkLists(crl: string, clientCa: string | null, path: Path, { complain, warn, now }: TlsReading): boolean {
   const lists = readRevocationLists(crl);
   if (lists.length === 0) {
     complain(path, 'The file holds no list of revoked certificates.', 'It needs a "-----BEGIN X509 CRL-----" block; convert DER with: openssl crl -inform der.');
-    return;
+    return false;
   }
   try {
     createSecureContext({ crl });
   } catch (error) {
     complain(path, `TLS cannot use the lists: ${messageOf(error)}.`, 'Export the file again.');
-    return;
+    return false;
   }
+  let fit = true;
   lists.forEach((list, index) => {
-    if (list === null) complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
-    else if (list.until !== null && list.until < now) {
+    if (list === null) {
+      fit = false;
+      complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
+    } else if (list.until !== null && list.until < now) {
       warn(path, `List ${index + 1} of ${lists.length} in the file was to be replaced by ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the present list from the authority.');
     }
   });
@@ -57,8 +63,10 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   const authorities = clientCa === null ? [] : (readCertificates(clientCa, path, () => {})?.all ?? []);
   for (const authority of authorities) {
     if (lists.some((list) => list?.issuer === authorityNameOf(authority))) continue;
+    fit = false;
     complain(path, `The file has no list of the authority ${quote(authority.subject.replaceAll('\n', ', '))}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
   }
+  return fit;
 }
 
 function messageOf(error: unknown): string {

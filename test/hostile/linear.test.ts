@@ -17,7 +17,7 @@ import { readDuration, readInteger, readName, readPort, readSize, readText } fro
 import { readMoment } from '../../src/config/read-time.ts';
 import { readField, readParentUrl, readProbeUrl } from '../../src/config/read-way.ts';
 import { adviseSyntax } from '../../src/config/read-yaml.ts';
-import { parseCertificates } from '../../src/config/tls-files.ts';
+import { readCertificates } from '../../src/config/pem.ts';
 import { createConnectRequest } from '../../src/dial/connect-request.ts';
 import { createSocks5 } from '../../src/dial/socks5.ts';
 import { Fault } from '../../src/errors.ts';
@@ -151,10 +151,7 @@ const reader = (frames: keyof typeof FRAMES, named: Readonly<Record<string, (tex
   Object.entries(named).map(([name, read]) => ({ name, frames: FRAMES[frames] ?? [], read: quietly(read) }));
 
 const router = await createGatewayRouter([
-  {
-    name: 'a', hosts: ['a.example'], ports: [443], addresses: null, forms: ['gateway'], gateway: { prefix: '/a', scheme: 'https', host: 'a.example', port: 443, basePath: '/b', rewrite: ['locations', 'cookies'], encodedSlashes: 'refuse' },
-    methods: null, paths: null, tls: { ca: null, cert: null, key: null, serverName: null }, report: false, tunnelSni: 'off', via: [], resolve: 'here', proxyProtocol: 'off',
-  },
+  { name: 'a', gateway: { prefix: '/a', scheme: 'https', host: 'a.example', port: 443, basePath: '/b', rewrite: ['locations', 'cookies'], encodedSlashes: 'refuse' } },
 ]);
 t.teardown(() => router.close());
 let mapField: MapField = (_name, value) => value;
@@ -199,7 +196,7 @@ const READERS: readonly Reader[] = [
   ...reader('hash', { readPhc, readPasswordHash }),
   ...reader('trace', { readTraceparent }),
   ...reader('json', { formatTextLine: (text) => formatTextLine(text, false) }),
-  ...reader('text', { parseCertificates: (text) => parseCertificates(text, [], complaints) }),
+  ...reader('text', { readCertificates: (text) => readCertificates(text, [], complaints.complain) }),
   ...reader('field', {
     nominatedBy: fields(nominatedBy),
     forwardRequestHeaders: fields((raw) => forwardRequestHeaders(raw, rewrite)),
