@@ -3,6 +3,7 @@
  * the clients' namespace and are exported to it alone, so that the proxy's own
  * connections to the partner are never steered back to the proxy.
  */
+import { createHash } from 'node:crypto';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 import type { SteeredDestination, SteeredPort } from './steering.ts';
 
@@ -42,8 +43,9 @@ export function virtualService({ name, ports }: SteeredDestination, placement: P
   });
   const http = ports
     .filter(({ way }) => way === 'plain')
-    // The proxy has the clocks and says what failed; the mesh must not ask twice.
-    .map(({ port }) => ({ match: [{ port, sourceNamespace: clientNamespace }], route: toProxy(PORTS.gateway), timeout: '0s', retries: { attempts: 0 } }));
+    // The proxy has the clocks and says what failed, so the mesh has no timeout, which is what it has without the field,
+    // and must not ask twice: it would repeat what the proxy, who knows better what was sent, has given up.
+    .map(({ port }) => ({ match: [{ port, sourceNamespace: clientNamespace }], route: toProxy(PORTS.gateway), retries: { attempts: 0 } }));
   return {
     apiVersion: NETWORKING,
     kind: 'VirtualService',
@@ -58,8 +60,11 @@ export function virtualService({ name, ports }: SteeredDestination, placement: P
   };
 }
 
-/** How the mesh connects to the proxy: no mTLS, for there is no sidecar at its end; and the CONNECT of each tunnelled host. */
-export function destinationRule(destinations: readonly SteeredDestination[], placement: Placement): Manifest {
+/**
+ * How the mesh connects to the proxy: no mTLS, for there is no sidecar at its end; and the CONNECT of each tunnelled host.
+ * @param keepAlive how long the proxy keeps an idle client connection, in ms
+ */
+export function destinationRule(destinations: readonly SteeredDestination[], placement: Placement, keepAlive: number): Manifest {
   const subsets = destinations.flatMap(({ ports }) =>
     ports
       .filter(({ way }) => way === 'tunnelled')
@@ -74,16 +79,34 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
       exportTo: HERE_ALONE,
       trafficPolicy: {
         tls: { mode: 'DISABLE' },
-        connectionPool: { tcp: { connectTimeout: '5s', tcpKeepalive: { time: '60s', interval: '30s', probes: 3 } } },
+        connectionPool: {
+          tcp: { connectTimeout: '5s', tcpKeepalive: { time: '60s', interval: '30s', probes: 3 } },
+          // Envoy keeps an idle connection for an hour. Where the proxy closes it first, a request that is sent at
+          // that moment is lost, and a POST cannot be repeated: so the sidecar is the one that closes.
+          http: { idleTimeout: goDuration(Math.max(1, Math.floor(keepAlive * 0.8))) },
+        },
       },
       ...(subsets.length === 0 ? {} : { subsets }),
     },
   };
 }
 
-/** Subsets are DNS labels. */
+const LONGEST_LABEL = 63;
+
+/**
+ * Subsets are DNS labels. A dot becomes a dash and a dash becomes two, which no two hosts share, since no part of a host
+ * begins or ends with a dash. What is longer than a label is cut, and told apart by a hash.
+ */
 function subsetName(host: string, port: number): string {
-  return `${host.replaceAll('.', '-')}-${port}`;
+  const name = `${host.replaceAll('-', '--').replaceAll('.', '-')}-${port}`;
+  if (name.length <= LONGEST_LABEL) return name;
+  const hash = createHash('sha256').update(name).digest('hex').slice(0, 8);
+  return `${name.slice(0, LONGEST_LABEL - hash.length - 1).replace(/-+$/, '')}-${hash}`;
+}
+
+/** As Go writes durations. */
+function goDuration(ms: number): string {
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
 }
 
 /**

@@ -103,7 +103,7 @@ function renderClients(overlay: Exclude<Overlay, 'base'>, { config, placement, d
   const { destinations, notes } = planSteering(config, { tunnels: overlay === 'sidecar-tunnel', wildcards: !ambient });
   const manifests = [
     ...destinations.flatMap((destination) => [...serviceEntries(destination, placement, ambient), virtualService(destination, placement)]),
-    destinationRule(destinations, placement),
+    destinationRule(destinations, placement, config.timeouts.keepAlive),
     ...(ambient ? waypoint(placement) : []),
   ];
   return [lock, { path: `overlays/${overlay}/steering.yaml`, manifests, notes }];

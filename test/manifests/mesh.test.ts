@@ -2,6 +2,7 @@
 import t from 'tap';
 import { policyWith, renderText } from '../support/manifests/rendered.ts';
 import { checkSchema } from '../support/manifests/schemas.ts';
+import { checkServerRules } from '../support/manifests/server-rules.ts';
 
 interface VirtualServiceSpec {
   readonly hosts: string[];
@@ -128,6 +129,26 @@ t.test('ambient: bound to a waypoint that only the clients may use', async (t) =
   t.match(objects.find(({ kind }) => kind === 'ServiceEntry'), { metadata: { labels: { 'istio.io/use-waypoint': 'eco-egress-waypoint' } } });
   t.match(objects.find(({ kind }) => kind === 'Gateway'), { metadata: { name: 'eco-egress-waypoint', namespace: 'dynatrace-sit' } });
   t.match(spec('AuthorizationPolicy'), { action: 'ALLOW', rules: [{ from: [{ source: { namespaces: ['dynatrace-sit'] } }] }] });
+});
+
+t.test('every host has a subset of its own, with a name that a DNS label can be', async (t) => {
+  const long = `${'part.'.repeat(20)}example`;
+  const { objects, spec } = renderText('sidecar-tunnel', policyWith({ eco: `{ hosts: [a-b.example, a.b.example, ${long}], ports: [443, 8443] }` }));
+  t.strictSame(objects.flatMap((object) => [...checkSchema(object), ...checkServerRules(object)]), []);
+  const names = (spec('DestinationRule') as { subsets: { name: string }[] }).subsets.map(({ name }) => name);
+  t.equal(new Set(names).size, 6);
+  t.strictSame(names.filter((name) => name.length > 63), []);
+  t.ok(names.includes('a--b-example-443') && names.includes('a-b-example-443'));
+});
+
+t.test('the mesh closes idle connections before the proxy does, and repeats and cuts nothing', async (t) => {
+  const destination = policyWith({ eco: '{ hosts: eco.example, ports: [443, 80] }' });
+  for (const [text, idleTimeout] of [[destination, '60s'], [`${destination}timeouts: { keepAlive: 1s }\n`, '800ms'], [`${destination}timeouts: { keepAlive: 1ms }\n`, '1ms']] as const) {
+    const { spec } = renderText('sidecar', text);
+    t.match(spec('DestinationRule'), { trafficPolicy: { connectionPool: { http: { idleTimeout } } } });
+    const { http = [] } = spec('VirtualService') as VirtualServiceSpec;
+    t.strictSame(http.map((route) => Object.keys(route)), [['match', 'route', 'retries']], 'no timeout: "0s" is no duration to the API server');
+  }
 });
 
 t.test('other namespaces', async (t) => {

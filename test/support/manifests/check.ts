@@ -4,13 +4,14 @@ import type { KubeObject } from './kustomize.ts';
 import { checkMesh } from './mesh.ts';
 import { checkBlocks, checkNetwork } from './network.ts';
 import { checkSchema } from './schemas.ts';
+import { checkServerRules } from './server-rules.ts';
 import { checkWorkload } from './workload.ts';
 
 const CLUSTER_WIDE = ['Namespace'];
 
 /** @returns faults, one line each; empty: none */
 export function checkManifests(objects: readonly KubeObject[]): string[] {
-  const faults = objects.flatMap(checkSchema);
+  const faults = objects.flatMap((object) => [...checkSchema(object), ...checkServerRules(object)]);
   const seen = new Set<string>();
   for (const { apiVersion, kind, metadata } of objects) {
     const id = `${apiVersion} ${kind} ${metadata.namespace ?? ''}/${metadata.name}`;

@@ -27,7 +27,7 @@ interface VirtualServiceSpec {
 interface RuleSpec {
   readonly host: string;
   readonly exportTo?: readonly string[];
-  readonly trafficPolicy?: { readonly tls?: { readonly mode: string } };
+  readonly trafficPolicy?: { readonly tls?: { readonly mode: string }; readonly connectionPool?: { readonly http?: { readonly idleTimeout?: string } } };
   readonly subsets?: readonly { readonly name: string; readonly trafficPolicy?: { readonly tunnel?: { readonly protocol?: string; readonly targetHost: string; readonly targetPort: number } } }[];
 }
 
@@ -66,7 +66,7 @@ function* checkRoutes({ metadata, spec }: Typed<VirtualServiceSpec>, entries: re
         if (route.length !== 1) yield `${who}: port ${port} has not one route`;
         for (const { destination } of route) yield* checkRoute(who, kind, destination, sniHosts, port, cluster);
       }
-      if (kind === 'http' && (retries?.attempts !== 0 || timeout !== '0s')) yield `${who}: the mesh repeats or cuts what the proxy answers for`;
+      if (kind === 'http' && (retries?.attempts !== 0 || timeout !== undefined)) yield `${who}: the mesh repeats or cuts what the proxy answers for`;
     }
   }
   for (const { number } of entries.flatMap((entry) => entry.spec.ports)) if (!routed.has(number)) yield `${who}: port ${number} goes to the partner without the proxy`;
@@ -81,6 +81,9 @@ function* checkRoute(who: string, kind: 'tls' | 'http', { host, subset, port }: 
   }
   const rule = all<RuleSpec>('DestinationRule').find(({ spec }) => spec.host === host);
   if (rule?.spec.trafficPolicy?.tls?.mode !== 'DISABLE') yield `${who}: the mesh may speak mTLS to the proxy, which has no sidecar`;
+  // Envoy's own is an hour.
+  const idle = Number(/^(\d+)s$/.exec(rule?.spec.trafficPolicy?.connectionPool?.http?.idleTimeout ?? '3600s')?.[1]);
+  if (!(idle * 1000 < config.timeouts.keepAlive)) yield `${who}: the proxy closes idle connections before the mesh does`;
   const tunnel = rule?.spec.subsets?.find(({ name }) => name === subset)?.trafficPolicy?.tunnel;
   if (subset !== undefined && tunnel === undefined) yield `${who}: there is no subset ${subset} with a tunnel`;
   if (tunnel !== undefined) {
