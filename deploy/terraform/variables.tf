@@ -186,8 +186,8 @@ variable "node_pool_enabled" {
 
 variable "nodes_min" {
   type        = number
-  default     = 2
-  description = "Fewest nodes, in all zones together: two, so that one may go. The pool begins with one in each zone."
+  default     = 3
+  description = "Fewest nodes, in all zones together: one for each of two replicas, and one for the replica that a rollout adds. The pool begins with one in each zone."
 
   validation {
     condition     = var.nodes_min >= 1 && floor(var.nodes_min) == var.nodes_min
@@ -198,7 +198,7 @@ variable "nodes_min" {
 variable "nodes_max" {
   type        = number
   default     = 6
-  description = "Most nodes, in all zones together, without those that an upgrade adds. As many as the proxy has replicas at most."
+  description = "Most nodes, in all zones together, without those that an upgrade adds. One more than the proxy has replicas at most: a rollout adds a replica, and no two share a node."
 
   validation {
     condition     = var.nodes_max >= var.nodes_min

@@ -112,7 +112,7 @@ t.test('the pods find its nodes, and the Service its address', async (t) => {
   });
   t.match(text, `"\${var.name}-external"`);
   t.match(kubernetes('base/service-external.yaml'), { metadata: { annotations: { 'networking.gke.io/load-balancer-ip-addresses': `${name}-external` } } });
-  t.match(kubernetes('base/horizontal-pod-autoscaler.yaml'), { spec: { minReplicas: Number(preset('nodes_min')), maxReplicas: Number(preset('nodes_max')) } }, 'a node for each replica');
+  t.match(kubernetes('base/horizontal-pod-autoscaler.yaml'), { spec: { minReplicas: Number(preset('nodes_min')) - 1, maxReplicas: Number(preset('nodes_max')) - 1 } }, 'a node for each replica, and one for the rollout');
 });
 
 t.test('its outputs are what the proxy is configured with', async (t) => {

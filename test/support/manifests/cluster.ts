@@ -40,7 +40,20 @@ export interface DeploymentSpec {
       readonly enableServiceLinks?: boolean;
       readonly terminationGracePeriodSeconds?: number;
       readonly securityContext?: Record<string, unknown> & { readonly seccompProfile?: { readonly type: string } };
-      readonly topologySpreadConstraints?: readonly { readonly topologyKey: string; readonly labelSelector: LabelSelector }[];
+      readonly nodeSelector?: Labels;
+      readonly tolerations?: readonly { readonly key?: string; readonly operator?: string; readonly value?: string; readonly effect?: string }[];
+      readonly affinity?: { readonly podAntiAffinity?: { readonly requiredDuringSchedulingIgnoredDuringExecution?: readonly { readonly topologyKey: string; readonly labelSelector: LabelSelector; readonly matchLabelKeys?: readonly string[] }[] } };
+      readonly topologySpreadConstraints?: readonly {
+        readonly topologyKey: string;
+        readonly labelSelector: LabelSelector;
+        readonly maxSkew?: number;
+        readonly minDomains?: number;
+        readonly whenUnsatisfiable?: 'DoNotSchedule' | 'ScheduleAnyway';
+        readonly matchLabelKeys?: readonly string[];
+        readonly nodeAffinityPolicy?: 'Honor' | 'Ignore';
+        readonly nodeTaintsPolicy?: 'Honor' | 'Ignore';
+      }[];
+      readonly dnsConfig?: { readonly options?: readonly { readonly name: string; readonly value?: string }[] };
       readonly containers: readonly Container[];
       readonly volumes?: readonly { readonly name: string; readonly configMap?: { readonly name: string }; readonly secret?: { readonly secretName: string; readonly optional?: boolean } }[];
     };

@@ -1,5 +1,6 @@
 /** Checks of what runs: the Deployment, its ConfigMaps and Services, its budget and its scale. */
-import { type Cluster, type DeploymentSpec, type LabelSelector, portOf, PROXY, selects, type ServiceSpec } from './cluster.ts';
+import { type Cluster, type DeploymentSpec, type Labels, type LabelSelector, portOf, PROXY, selects, type ServiceSpec } from './cluster.ts';
+import { countByNode, newPod, type Node, schedule } from './scheduler.ts';
 
 interface ScalerSpec {
   readonly scaleTargetRef: { readonly apiVersion: string; readonly kind: string; readonly name: string };
@@ -30,9 +31,11 @@ function* checkPods({ proxy, container, config, find }: Cluster): Generator<stri
   if (find('ServiceAccount', pod.serviceAccountName ?? '', PROXY.namespace)?.['automountServiceAccountToken'] !== false) yield 'the ServiceAccount is missing, or gives out its token';
   if (pod.automountServiceAccountToken !== false) yield 'the pods mount a token';
   if (pod.enableServiceLinks !== false) yield 'the pods get variables named after the Service';
-  for (const { topologyKey, labelSelector } of pod.topologySpreadConstraints ?? []) {
+  for (const { topologyKey, labelSelector, nodeTaintsPolicy } of pod.topologySpreadConstraints ?? []) {
     if (!selects(labelSelector, spec.template.metadata.labels)) yield `the spread over ${topologyKey} counts other pods`;
+    if (nodeTaintsPolicy !== 'Honor') yield `the spread over ${topologyKey} counts nodes that take no pods`;
   }
+  for (const count of [2, 3]) if (landing(spec, 6, nodesOf(pod.nodeSelector, pod.tolerations, count)).some((replicas) => replicas > 1)) yield `two replicas may share a node when there are ${count}, and each counts on all of its ports`;
   if (spec.replicas !== undefined) yield 'the Deployment has a number of replicas, which belongs to the autoscaler';
   const { maxSurge, maxUnavailable } = spec.strategy?.rollingUpdate ?? {};
   if (maxSurge !== 1 || maxUnavailable !== 0) yield 'a rollout takes replicas away before new ones are ready';
@@ -52,6 +55,19 @@ function* checkPods({ proxy, container, config, find }: Cluster): Generator<stri
   const annotated = spec.template.metadata.annotations?.['metrics.dynatrace.com/port'];
   if (annotated !== undefined && annotated !== String(admin.port)) yield 'Dynatrace scrapes another port than the admin port';
   if (!/^[^:@\s]+:[\w.-]+$|@sha256:/.test(container.image) || container.image.endsWith(':latest')) yield `the image ${container.image} has no version`;
+}
+
+/** Replicas on each of the nodes. */
+function landing(spec: DeploymentSpec, replicas: number, nodes: readonly Node[]): number[] {
+  const pods = Array.from({ length: replicas }, () => newPod(spec, 'old'));
+  schedule(spec, pods, nodes);
+  return countByNode(pods, nodes);
+}
+
+/** Nodes that the pods want and tolerate. */
+function nodesOf(labels: Labels = {}, tolerations: readonly { readonly key?: string; readonly value?: string }[] = [], count: number): Node[] {
+  const taints = tolerations.flatMap(({ key, value }) => (key === undefined ? [] : [{ key, ...(value === undefined ? {} : { value }), effect: 'NoSchedule' as const }]));
+  return Array.from({ length: count }, (_, index) => ({ name: `node-${index}`, labels: { ...labels, 'kubernetes.io/hostname': `node-${index}`, 'topology.kubernetes.io/zone': `zone-${index % 3}` }, taints }));
 }
 
 /** The Pod Security Standard "restricted", and a root filesystem that nobody writes. */
