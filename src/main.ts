@@ -85,12 +85,11 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('hash-password', 'Make the hash of a password for the configuration.', 'npx eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
   command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', () => import('./cli/manifests.ts'))
     .option(...configOption)
-    .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient or no-mesh; may stand several times', (name: string, before?: string[]) => [...(before ?? []), name])
+    .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--namespace <name>', 'where the proxy runs; else eco-egress')
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
-    .option('--container <name>', 'for no-mesh: the container that gets the variables; else app')
     .option('--out <directory>', 'write files below this directory instead of standard output');
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', () => import('./cli/demo.ts'));
   // Its options come with its module, which is too heavy for the other commands to wait for.

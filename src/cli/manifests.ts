@@ -18,7 +18,6 @@ export interface ManifestsOptions {
   readonly namespace?: string;
   readonly clientNamespace?: string;
   readonly direct?: string;
-  readonly container?: string;
   readonly out?: string;
 }
 
@@ -51,7 +50,6 @@ export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
       policyText: readFileSync(opened.file, 'utf8'),
       placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
       direct,
-      container: options.container ?? 'app',
     }),
   );
   const problems = [...new Set(renderings.flatMap((rendering) => rendering.problems))];

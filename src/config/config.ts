@@ -295,6 +295,23 @@ export interface ReloadConfig {
   readonly remember: number;
 }
 
+/** Pods of the cluster that an entry of the configuration stands for. Only what is rendered for a cluster reads it. */
+export interface PodsConfig {
+  /** Of the entry. */
+  readonly name: string;
+  readonly namespace: string;
+  /** All of them; empty: every pod of the namespace. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Of the container, where a Service gives it another one; null: as asked for. */
+  readonly port: number | null;
+}
+
+export interface ClusterConfig {
+  readonly clients: readonly PodsConfig[];
+  readonly destinations: readonly PodsConfig[];
+  readonly hops: readonly PodsConfig[];
+}
+
 export interface Config {
   /** `report`: what the policy would refuse passes, and is reported. */
   readonly mode: 'enforce' | 'report';
@@ -317,4 +334,5 @@ export interface Config {
   readonly limits: LimitsConfig;
   readonly timeouts: TimeoutsConfig;
   readonly log: LogConfig;
+  readonly cluster: ClusterConfig;
 }

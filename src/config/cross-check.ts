@@ -17,6 +17,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkClaims(draft, complain);
   checkGateways(draft, complain);
   checkWays(draft, complain);
+  checkCluster(draft, complain);
 }
 
 function checkNames(draft: Draft, complain: Complain): void {
@@ -43,6 +44,17 @@ function checkRules(draft: Draft, complain: Complain): void {
       complain(['rules', index, 'until'], 'The rule ends before it begins.', 'Write a moment after from, or take one of the two out.');
     }
   });
+}
+
+function checkCluster(draft: Draft, complain: Complain): void {
+  for (const section of ['clients', 'destinations', 'hops'] as const) {
+    const known = [...draft[section].keys()];
+    for (const name of Object.keys(draft.cluster[section] ?? {})) {
+      if (known.includes(name)) continue;
+      const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
+      complain(['cluster', section, name], `There is no entry ${quote(name)} under ${section}.`, instead, 'key');
+    }
+  }
 }
 
 function checkListeners(draft: Draft, complain: Complain): void {

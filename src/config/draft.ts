@@ -3,7 +3,7 @@
  * the checks across parts still run and every fault is told at once.
  */
 import * as z from 'zod';
-import { CLIENT, DESTINATION, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
+import { CLIENT, CLUSTER, DESTINATION, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
 
 /** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -21,6 +21,7 @@ export interface Draft {
   readonly hops: ReadonlyMap<string, Loose<typeof HOP>>;
   readonly sourceIp: Loose<typeof SOURCE_IP>;
   readonly probe: Loose<typeof PROBE>;
+  readonly cluster: Loose<typeof CLUSTER>;
 }
 
 export function draftOf(value: unknown): Draft {
@@ -35,6 +36,7 @@ export function draftOf(value: unknown): Draft {
     hops: entries(HOP, file['hops']),
     sourceIp: loosely(SOURCE_IP, file['sourceIp']),
     probe: loosely(PROBE, asRecord(file['sourceIp'])['probe']),
+    cluster: loosely(CLUSTER, file['cluster']),
   };
 }
 

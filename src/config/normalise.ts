@@ -1,5 +1,5 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
 import type { WayFiles } from './read-way-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -71,6 +71,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     limits: content.limits,
     timeouts: content.timeouts,
     log: content.log,
+    cluster: { clients: readPods(content.cluster.clients), destinations: readPods(content.cluster.destinations), hops: readPods(content.cluster.hops) },
   });
 }
 
@@ -86,6 +87,10 @@ function readGateway({ url, rewrite, ...rest }: NonNullable<FileContent['destina
 
 function readHop(name: string, { url, addresses, connect, coolDown }: FileContent['hops'][string], files: WayFiles): HopConfig {
   return { name, parents: url, addresses: orNull(addresses), credentials: files.credentials(name), tls: files.tls('hops', name), connect, coolDown };
+}
+
+function readPods(entries: Readonly<Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>>): PodsConfig[] {
+  return Object.entries(entries).map(([name, { namespace, labels = [], port = null }]) => ({ name, namespace, labels: Object.fromEntries(labels), port }));
 }
 
 /** Null when the section asks for nothing, as it does while its variables are empty. */

@@ -15,6 +15,20 @@ export function readName(value: unknown): Read<string> {
   return wrong(`${show(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
 }
 
+/** RFC 1123 label, as Kubernetes has it for namespaces. */
+export function readNamespace(value: unknown): Read<string> {
+  if (typeof value === 'string' && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(value)) return { value };
+  return wrong(`${show(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63: dynatrace-sit.');
+}
+
+/** `app=activegateway`, as Kubernetes has labels: the key may have a prefix, the value may be empty. */
+export function readLabel(value: unknown): Read<readonly [key: string, value: string]> {
+  const match = typeof value === 'string' ? /^((?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
+  const [, key, text] = match ?? [];
+  if (key !== undefined && text !== undefined) return { value: [key, text] };
+  return wrong(`${show(value)} is not a label.`, 'Write key=value, as in app.kubernetes.io/name=activegateway.');
+}
+
 /** A whole number within bounds, both included. */
 export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
   return (value) => {

@@ -9,7 +9,7 @@ import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddres
 import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from './read-http.ts';
 import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
 import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
-import { readDuration, readInteger, readName, readPort, readSize, readText, type Read } from './read-scalar.ts';
+import { readDuration, readInteger, readLabel, readName, readNamespace, readPort, readSize, readText, type Read } from './read-scalar.ts';
 import { readMoment } from './read-time.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
@@ -265,6 +265,16 @@ const timeouts = z.strictObject({
   drain: duration.prefault('25s'),
 });
 
+/** Which pods stand behind the names: a NetworkPolicy knows pods by namespace and labels, and on most dataplanes by nothing else. */
+const pods = { namespace: scalar(readNamespace), labels: listOf(scalar(readLabel)).optional() };
+
+/** What the names mean, cross-check.ts finds out. */
+export const CLUSTER = {
+  clients: z.record(z.string(), z.strictObject(pods)).prefault({}),
+  destinations: z.record(z.string(), z.strictObject({ ...pods, port: scalar(readPort).optional() })).prefault({}),
+  hops: z.record(z.string(), z.strictObject({ ...pods, port: scalar(readPort).optional() })).prefault({}),
+};
+
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).prefault('info'),
   format: z.enum(['json', 'text']).prefault('json'),
@@ -288,6 +298,7 @@ export const FILE = z.strictObject({
   limits: limits.prefault({}),
   timeouts: timeouts.prefault({}),
   log: log.prefault({}),
+  cluster: z.strictObject(CLUSTER).prefault({}),
 });
 
 /** The file after parsing, with defaults, before it becomes a Config. */

@@ -1,6 +1,8 @@
 /**
- * Without a mesh: the variables that make the clients' programs use the proxy,
- * as a patch of their Deployments. docs/clients/ says what each program reads.
+ * Without a mesh: the variables that make the clients' programs use the proxy. docs/clients/ says what each program reads.
+ *
+ * The component client-environment takes them from this ConfigMap, which stays on the machine that builds, into whatever
+ * workload carries the label: any kind, and containers of any name, which a patch would have to know.
  */
 import { type Manifest, type Placement, PORTS, SERVICE } from './placement.ts';
 
@@ -9,39 +11,19 @@ const DIRECT = ['localhost', '127.0.0.1', '::1', '.svc', '.cluster.local', '169.
 /** Java's own spelling of the same, in which `*` stands for the rest. */
 const DIRECT_JAVA = ['localhost', '127.*', '[::1]', '*.svc', '*.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
 
-interface Variable {
-  readonly name: string;
-  readonly value: string;
-}
-
-/**
- * A strategic merge patch: variables of other names stay, and so does the rest
- * of the container. kustomize gives it to every Deployment its target selects,
- * whatever its name.
- */
-export function clientEnvironmentPatch(placement: Placement, container: string): Manifest {
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata: { name: 'any' },
-    spec: { template: { spec: { containers: [{ name: container, env: clientEnvironment(placement) }] } } },
-  };
-}
-
-export function clientEnvironment({ namespace }: Placement): Variable[] {
+export function clientEnvironment({ namespace }: Placement): Manifest {
   const host = `${SERVICE}.${namespace}.svc`;
   const proxy = `http://${host}:${PORTS.proxy}`;
   const java = ['https', 'http'].flatMap((scheme) => [`-D${scheme}.proxyHost=${host}`, `-D${scheme}.proxyPort=${PORTS.proxy}`]);
-  return [
-    ...bothCases('HTTPS_PROXY', proxy),
-    ...bothCases('HTTP_PROXY', proxy),
-    ...bothCases('NO_PROXY', DIRECT.join(',')),
-    { name: 'NODE_USE_ENV_PROXY', value: '1' },
-    { name: 'JAVA_TOOL_OPTIONS', value: [...java, `-Dhttp.nonProxyHosts=${DIRECT_JAVA.join('|')}`].join(' ') },
-  ];
-}
-
-/** Programs differ in which they read. */
-function bothCases(name: string, value: string): Variable[] {
-  return [{ name, value }, { name: name.toLowerCase(), value }];
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'eco-egress-client-environment', annotations: { 'config.kubernetes.io/local-config': 'true' } },
+    data: {
+      HTTPS_PROXY: proxy,
+      HTTP_PROXY: proxy,
+      NO_PROXY: DIRECT.join(','),
+      JAVA_TOOL_OPTIONS: [...java, `-Dhttp.nonProxyHosts=${DIRECT_JAVA.join('|')}`].join(' '),
+    },
+  };
 }

@@ -1,14 +1,15 @@
 /** The Service for callers outside the cluster: a load balancer that lets in only the addresses that the policy knows. */
 import type { Config } from '../config/config.ts';
+import { outsideRanges } from './network-policy.ts';
 import { EXTERNAL_SERVICE, type Manifest, type Placement, PROXY_LABELS } from './placement.ts';
 
 /**
  * Internal to the VPC: a public address before a proxy invites the world to try.
  * `Local` keeps the caller's address, by which the policy knows it.
- * @returns null when no client of the policy has addresses: without source ranges a load balancer lets in everybody
+ * @returns null when no client outside the cluster has addresses: without source ranges a load balancer lets in everybody
  */
-export function externalService({ clients }: Config, { namespace }: Placement): Manifest | null {
-  const ranges = [...new Set(clients.flatMap(({ addresses }) => addresses ?? []))];
+export function externalService(config: Config, { namespace, clientNamespace }: Placement): Manifest | null {
+  const ranges = [...new Set(outsideRanges(config, clientNamespace))];
   if (ranges.length === 0) return null;
   return {
     apiVersion: 'v1',

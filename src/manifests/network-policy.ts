@@ -4,7 +4,7 @@
  * second line of defence: the proxy judges every request and address itself.
  */
 import { isIP } from 'node:net';
-import type { Config, HopConfig } from '../config/config.ts';
+import type { Config, HopConfig, PodsConfig } from '../config/config.ts';
 import { parseAuthority } from '../target/host.ts';
 import { type Manifest, MONITORING_NAMESPACES, namespaceLabel, type Placement, PORTS, PROXY_LABELS } from './placement.ts';
 import { blocksOf, everywhereBut, internalBut, type IpBlock, publicBut, routableBlocks } from './ranges.ts';
@@ -27,6 +27,10 @@ const API = 'networking.k8s.io/v1';
 const NODE_RESOLVERS = ['169.254.20.10/32', '169.254.169.254/32'] as const;
 const LAST_PORT = 65_535;
 
+const FAMILIES = ['IPv4', 'IPv6'] as const;
+export type Family = (typeof FAMILIES)[number];
+const familyOf = (cidr: string): Family => (cidr.includes(':') ? 'IPv6' : 'IPv4');
+
 const tcp = (ports: readonly number[]): Port[] => [...new Set(ports)].toSorted((a, b) => a - b).map((port) => ({ protocol: 'TCP', port }));
 const peers = (blocks: readonly IpBlock[]): Peer[] => blocks.map((ipBlock) => ({ ipBlock }));
 const inNamespaces = (names: readonly string[]): Peer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
@@ -34,6 +38,7 @@ const inNamespaces = (names: readonly string[]): Peer => ({ namespaceSelector: {
 /** For the pods of the proxy, both ways. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
   const outside = outsideRanges(config, clientNamespace);
+  const callers = [{ namespaceSelector: { matchLabels: namespaceLabel(clientNamespace) } }, ...config.cluster.clients.map(podsOf)];
   return {
     apiVersion: API,
     kind: 'NetworkPolicy',
@@ -42,7 +47,7 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
       podSelector: { matchLabels: PROXY_LABELS },
       policyTypes: ['Ingress', 'Egress'],
       ingress: [
-        { from: [{ namespaceSelector: { matchLabels: namespaceLabel(clientNamespace) } }], ports: tcp([PORTS.proxy, PORTS.gateway, PORTS.tls]) },
+        { from: once(callers), ports: tcp([PORTS.proxy, PORTS.gateway, PORTS.tls]) },
         ...(outside.length === 0 ? [] : [{ from: peers(blocksOf(outside)), ports: tcp([PORTS.gateway, PORTS.tls]) }]),
         { from: [inNamespaces(MONITORING_NAMESPACES)], ports: tcp([PORTS.admin]) },
       ],
@@ -51,20 +56,29 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
   };
 }
 
-/** Clients of the policy that are not the pods of `clientNamespace`, which has the name of their client: callers outside the cluster. */
-function outsideRanges({ clients }: Config, clientNamespace: string): string[] {
-  return clients.filter(({ name }) => name !== clientNamespace).flatMap(({ addresses }) => addresses ?? []);
+/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. */
+export function outsideRanges({ clients, cluster }: Config, clientNamespace: string): string[] {
+  const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
+  return clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []);
 }
 
+/** Both selectors in one peer: these pods of that namespace. Two peers would be either. */
+function podsOf({ namespace, labels }: PodsConfig): Peer {
+  return { namespaceSelector: { matchLabels: namespaceLabel(namespace) }, ...(Object.keys(labels).length === 0 ? {} : { podSelector: { matchLabels: labels } }) };
+}
+
+const once = <T>(items: readonly T[]): T[] => [...new Map(items.map((item) => [JSON.stringify(item), item])).values()];
+
 function resolvers({ dns }: Config): Egress[] {
-  if (dns.servers.length > 0) {
-    return dns.servers.map((server) => {
-      const authority = parseAuthority(server, null);
-      if (typeof authority === 'string') throw new TypeError(`${server} is no DNS server: ${authority}`);
-      return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
-    });
-  }
+  const own = dns.servers.map((server) => {
+    const authority = parseAuthority(server, null);
+    if (typeof authority === 'string') throw new TypeError(`${server} is no DNS server: ${authority}`);
+    return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
+  });
+  // The cluster's own stay beside them: where a server of the policy is the address of a Service, as 10.0.0.10 of kube-dns,
+  // the dataplane compares the pod behind it, which no ipBlock selects (https://github.com/projectcalico/calico/issues/5129).
   return [
+    ...own,
     {
       to: [
         { namespaceSelector: { matchLabels: namespaceLabel('kube-system') }, podSelector: { matchExpressions: [{ key: 'k8s-app', operator: 'In', values: ['kube-dns', 'node-local-dns'] }] } },
@@ -80,29 +94,38 @@ const bothProtocols = (port: number): Port[] => [{ protocol: 'UDP', port }, { pr
 function waysOut(config: Config): Egress[] {
   const { probe } = config.sourceIp ?? { probe: null };
   const ways = [
-    ...config.destinations.flatMap((destination) => wayTo(destination.via, destination.addresses, destination.ports)),
-    ...(probe === null ? [] : wayTo(probe.via, probe.addresses ?? singleRange(probe.host), [probe.port])),
-    ...config.clients.flatMap(({ tokens }) => tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToKeys(new URL(jwks.url)))),
+    ...config.destinations.flatMap((destination) => wayTo(config, destination.via, destination.addresses, destination.ports, config.cluster.destinations.find(({ name }) => name === destination.name))),
+    ...(probe === null ? [] : wayTo(config, probe.via, probe.addresses ?? singleRange(probe.host), [probe.port])),
+    ...config.clients.flatMap(({ tokens }) => tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToKeys(config, new URL(jwks.url)))),
   ];
-  const unique = new Map(ways.map((way) => [JSON.stringify(way), way]));
-  return [...unique.values()];
+  return once(ways);
 }
 
-/** Through hops, only the nearest one is dialled from here, by any of its parents. */
-function wayTo([nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly number[]): Egress[] {
+/**
+ * Through hops, only the nearest one is dialled from here, by any of its parents. Pods that `cluster` names are selected
+ * as pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
+ */
+function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly number[], pods?: PodsConfig): Egress[] {
   if (nearest !== undefined) {
-    return nearest.parents.map(({ host, port }) => {
+    const inside = cluster.hops.find(({ name }) => name === nearest.name);
+    return nearest.parents.flatMap(({ host, port }) => {
       const ranges = nearest.addresses ?? singleRange(host);
-      return { to: peers(ranges === null ? routableBlocks() : blocksOf(ranges)), ports: tcp([port]) };
+      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: peers(ranges === null ? routableBlocks() : blocksOf(ranges)), ports: tcp([port]) }])];
     });
   }
-  return [{ to: peers(addresses === null ? publicBut([]) : blocksOf(addresses)), ports: tcp(ports) }];
+  const outside = addresses === null && pods !== undefined ? [] : [{ to: peers(addresses === null ? publicBut([]) : blocksOf(addresses)), ports: tcp(ports) }];
+  return [...wayToPods(pods, ports), ...outside];
+}
+
+/** A Service has been resolved when the policy is applied: what counts is the port of the pod. */
+function wayToPods(pods: PodsConfig | undefined, ports: readonly number[]): Egress[] {
+  return pods === undefined ? [] : [{ to: [podsOf(pods)], ports: tcp(pods.port === null ? ports : [pods.port]) }];
 }
 
 /** The addresses of a token issuer stand nowhere: by name it is taken for a public one. */
-function wayToKeys({ hostname, protocol, port }: URL): Egress[] {
+function wayToKeys(config: Config, { hostname, protocol, port }: URL): Egress[] {
   const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
-  return wayTo([], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]);
+  return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]);
 }
 
 function singleRange(host: string): string[] | null {
@@ -117,25 +140,40 @@ function single(address: string): IpBlock {
  * For the pods of the clients: everything but the partner. A NetworkPolicy can
  * only permit, so what is permitted is the rest of the world.
  *
- * A destination with listed addresses is left out by them. Of one without,
- * nothing is known but that it is public: so no public address is permitted on
- * its ports, save those of `direct`.
+ * A destination with listed addresses is left out by them, in the family that
+ * they are of. Of one without, or of its other family, nothing is known but that
+ * it is public: so no public address is permitted on its ports, save those of
+ * `direct`. Pods that are a destination are left out with their namespace, since
+ * one peer cannot say "all but these pods".
+ *
+ * On Dataplane V2 no ipBlock matches a node: kubelets, node ports and pods on
+ * the node's own network are closed by any policy for egress, this one too.
  */
-export function clientPolicy({ destinations }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
+export function clientPolicy({ destinations, cluster }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
   const known = destinations.flatMap(({ addresses }) => addresses ?? []);
-  const unknown = destinations.filter(({ addresses }) => addresses === null);
-  const egress: Egress[] = [{ to: [{ namespaceSelector: {} }] }];
-  if (unknown.length === 0) egress.push({ to: peers(everywhereBut(known)) });
-  else {
-    egress.push({ to: peers(internalBut(known)) }, { to: peers(publicBut(known)), ports: portsBut(unknown.flatMap(({ ports }) => ports)) });
-    if (direct.length > 0) egress.push({ to: peers(blocksOf(direct)) });
-  }
+  const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
+  const everyPod: Peer = { namespaceSelector: closed.length === 0 ? {} : { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: closed }] } };
+  const egress: Egress[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => restOf(family, known, unknownPorts(destinations, cluster, family)))];
+  if (direct.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(blocksOf(direct)) });
   return {
     apiVersion: API,
     kind: 'NetworkPolicy',
     metadata: { name: 'no-direct-egress', namespace: clientNamespace },
     spec: { podSelector: {}, policyTypes: ['Egress'], egress },
   };
+}
+
+/** All of a family but what is known, and, where ports of unknown addresses are to be closed, those of every public one. */
+function restOf(family: Family, known: readonly string[], closed: readonly number[]): Egress[] {
+  const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
+  if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
+  return [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }].filter(({ to }) => to.length > 0);
+}
+
+/** Ports of the destinations that may be anywhere in the family. */
+export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: Family): number[] {
+  const inside = new Set(cluster.destinations.map(({ name }) => name));
+  return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(({ ports }) => ports);
 }
 
 /** Every port of TCP but these, and all of UDP but the same (HTTP/3). */

@@ -4,15 +4,18 @@
  */
 import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
-import { clientEnvironmentPatch } from './client-environment.ts';
+import { clientEnvironment } from './client-environment.ts';
 import { externalService } from './external-service.ts';
 import { destinationRule, serviceEntries, virtualService, waypoint } from './mesh.ts';
-import { clientPolicy, proxyPolicy } from './network-policy.ts';
+import { clientPolicy, proxyPolicy, unknownPorts } from './network-policy.ts';
 import { type Manifest, type Placement, PORTS, SERVICE } from './placement.ts';
 import { planSteering } from './steering.ts';
 
-/** What can be asked for; each but `base` comes with what `base` has. */
-export const OVERLAYS = ['base', 'sidecar', 'sidecar-tunnel', 'ambient', 'no-mesh'] as const;
+/**
+ * What can be asked for. The ways to the proxy come with what `base` has; the lock and the load balancer come alone,
+ * since the lock is a step of its own after the way, and few need the other.
+ */
+export const OVERLAYS = ['base', 'sidecar', 'sidecar-tunnel', 'ambient', 'no-mesh', 'no-direct-egress', 'external-service'] as const;
 export type Overlay = (typeof OVERLAYS)[number];
 
 export interface RenderOptions {
@@ -22,8 +25,6 @@ export interface RenderOptions {
   readonly placement: Placement;
   /** Public CIDRs that clients may reach without the proxy. */
   readonly direct: readonly string[];
-  /** Name of the clients' container that gets the variables. */
-  readonly container: string;
 }
 
 /** One file of the kustomize tree. */
@@ -44,8 +45,14 @@ export interface Rendering {
 export function render(overlay: Overlay, options: RenderOptions): Rendering {
   const needs = NEEDS[overlay];
   const problems = needs.flatMap(({ port, form }) => missingListener(options.config, port, form));
-  const files = [...renderBase(options), ...(overlay === 'base' ? [] : renderClients(overlay, options))];
-  return { files, problems };
+  return { files: renderFiles(overlay, options), problems };
+}
+
+function renderFiles(overlay: Overlay, options: RenderOptions): RenderedFile[] {
+  if (overlay === 'base') return renderBase(options);
+  if (overlay === 'no-direct-egress') return [renderLock(options)];
+  if (overlay === 'external-service') return [renderExternal(options)];
+  return [...renderBase(options), renderWay(overlay, options)];
 }
 
 const NEEDS: Readonly<Record<Overlay, readonly { readonly port: number; readonly form: Form }[]>> = {
@@ -54,6 +61,8 @@ const NEEDS: Readonly<Record<Overlay, readonly { readonly port: number; readonly
   'sidecar-tunnel': [{ port: PORTS.proxy, form: 'connect' }, { port: PORTS.gateway, form: 'host-routed' }],
   ambient: [{ port: PORTS.tls, form: 'sni' }, { port: PORTS.gateway, form: 'host-routed' }],
   'no-mesh': [{ port: PORTS.proxy, form: 'connect' }, { port: PORTS.proxy, form: 'forward' }],
+  'no-direct-egress': [],
+  'external-service': [{ port: PORTS.tls, form: 'sni' }, { port: PORTS.gateway, form: 'gateway' }],
 };
 
 function missingListener({ listeners }: Config, port: number, form: Form): string[] {
@@ -64,7 +73,6 @@ function missingListener({ listeners }: Config, port: number, form: Form): strin
 }
 
 function renderBase({ config, policyText, placement }: RenderOptions): RenderedFile[] {
-  const external = externalService(config, placement);
   const policyMap: Manifest = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -74,18 +82,20 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
   return [
     { path: 'base/policy.yaml', manifests: [policyMap], notes: [] },
     { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: clientNotes(config, placement) },
-    {
-      path: 'base/service-external.yaml',
-      manifests: external === null ? [] : [external],
-      notes: external === null ? ['No client of the policy has addresses, and a load balancer without source ranges lets in everybody: so there is none.'] : [],
-    },
   ];
 }
 
-function clientNotes({ clients }: Config, { clientNamespace }: Placement): string[] {
+function renderExternal({ config, placement }: RenderOptions): RenderedFile {
+  const service = externalService(config, placement);
+  const none = 'No client of the policy is outside the cluster and has addresses, and a load balancer without source ranges lets in everybody: so there is none.';
+  return { path: 'components/external-service/service.yaml', manifests: service === null ? [] : [service], notes: service === null ? [none] : [] };
+}
+
+function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placement): string[] {
+  const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
   return clients.flatMap(({ name, addresses, tokens }) => [
-    ...(addresses === null ? [`Client ${name} has no addresses. Where it is not the pods of ${clientNamespace}, nothing here lets it in.`] : []),
-    ...(addresses !== null && name !== clientNamespace ? [`Client ${name} has not the name of the namespace ${clientNamespace}, so it is taken for callers outside the cluster: ${addresses.join(', ')} is let in from there.`] : []),
+    ...(addresses === null && !inside.has(name) ? [`Client ${name} has no addresses, and no pods under cluster.clients: nothing here lets it in.`] : []),
+    ...(addresses !== null && !inside.has(name) ? [`Client ${name} is neither the namespace ${clientNamespace} nor under cluster.clients, so its callers are outside the cluster: ${addresses.join(', ')} is let in. Pods are not: no ipBlock matches them.`] : []),
     ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
   ]);
 }
@@ -94,10 +104,9 @@ function isAddress(url: string): boolean {
   return isIP(new URL(url).hostname.replace(/^\[|\]$/g, '')) !== 0;
 }
 
-function renderClients(overlay: Exclude<Overlay, 'base'>, { config, placement, direct, container }: RenderOptions): RenderedFile[] {
-  const lock: RenderedFile = { path: 'components/no-direct-egress/network-policy.yaml', manifests: [clientPolicy(config, placement, direct)], notes: lockNotes(config) };
+function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'external-service'>, { config, placement }: RenderOptions): RenderedFile {
   if (overlay === 'no-mesh') {
-    return [lock, { path: 'components/client-environment/environment.yaml', manifests: [clientEnvironmentPatch(placement, container)], notes: [] }];
+    return { path: 'components/client-environment/variables/environment.yaml', manifests: [clientEnvironment(placement)], notes: ['kustomization.yaml beside it puts this into workloads. To apply it has no effect.'] };
   }
   const ambient = overlay === 'ambient';
   const { destinations, notes } = planSteering(config, { tunnels: overlay === 'sidecar-tunnel', wildcards: !ambient });
@@ -106,11 +115,20 @@ function renderClients(overlay: Exclude<Overlay, 'base'>, { config, placement, d
     destinationRule(destinations, placement, config.timeouts.keepAlive),
     ...(ambient ? waypoint(placement) : []),
   ];
-  return [lock, { path: `overlays/${overlay}/steering.yaml`, manifests, notes }];
+  return { path: `overlays/${overlay}/steering.yaml`, manifests, notes };
 }
 
-function lockNotes({ destinations }: Config): string[] {
-  return destinations
-    .filter(({ addresses }) => addresses === null)
-    .map(({ name, ports }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. List them there, and everything else is open.`);
+function renderLock({ config, placement, direct }: RenderOptions): RenderedFile {
+  return { path: 'components/no-direct-egress/network-policy.yaml', manifests: [clientPolicy(config, placement, direct)], notes: lockNotes(config) };
+}
+
+function lockNotes({ destinations, cluster }: Config): string[] {
+  const inside = new Set(cluster.destinations.map(({ name }) => name));
+  const unlisted = destinations.filter(({ name, addresses }) => addresses === null && !inside.has(name));
+  const ipv6 = unknownPorts(destinations.filter(({ addresses }) => addresses !== null), cluster, 'IPv6');
+  return [
+    ...unlisted.map(({ name, ports }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. List them there, and everything else is open.`),
+    ...(ipv6.length === 0 ? [] : [`The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port ${[...new Set(ipv6)].join(' or ')}: the partner could have one.`]),
+    ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
+  ];
 }

@@ -27,7 +27,7 @@ t.test('one overlay, as a stream of documents', async (t) => {
   t.strictSame(documents.flatMap(({ errors }) => errors), []);
   t.strictSame(
     documents.map((document) => document.toJS() as { kind: string; metadata: { name: string } }).map(({ kind, metadata }) => `${kind} ${metadata.name}`),
-    ['ConfigMap eco-egress-policy', 'NetworkPolicy eco-egress', 'Service eco-egress-external', 'NetworkPolicy no-direct-egress', 'ServiceEntry eco-external', 'VirtualService eco-through-egress', 'DestinationRule eco-egress'],
+    ['ConfigMap eco-egress-policy', 'NetworkPolicy eco-egress', 'ServiceEntry eco-external', 'VirtualService eco-through-egress', 'DestinationRule eco-egress'],
   );
   t.match(documents[0]?.toJS(), { data: { 'egress.yaml': POLICY } }, 'the policy as it stands, variables and all');
   t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "npx eco-egress manifests"/);
@@ -41,8 +41,8 @@ t.test('all of them, as files', async (t) => {
   t.strictSame(files, [
     'base/network-policy.yaml',
     'base/policy.yaml',
-    'base/service-external.yaml',
-    'components/client-environment/environment.yaml',
+    'components/client-environment/variables/environment.yaml',
+    'components/external-service/service.yaml',
     'components/no-direct-egress/network-policy.yaml',
     'overlays/ambient/steering.yaml',
     'overlays/sidecar-tunnel/steering.yaml',
@@ -52,27 +52,27 @@ t.test('all of them, as files', async (t) => {
 });
 
 t.test('the settings of the Deployment go before the environment, which fills in the rest', async (t) => {
-  const { out } = await manifests(t, { overlay: ['sidecar'], settings: 'settings' }, { env: { HOST: 'shell.example', PODS: '10.20.0.0/16' } });
+  const { out } = await manifests(t, { overlay: ['sidecar', 'external-service'], settings: 'settings', clientNamespace: 'others' }, { env: { HOST: 'shell.example', PODS: '10.20.0.0/16' } });
   t.match(out, /sniHosts:\n\s+- settings\.example\n/);
   t.notMatch(out, 'shell.example');
   t.match(out, /loadBalancerSourceRanges:\n\s+- 10\.20\.0\.0\/16\n/);
 });
 
-t.test('namespaces, direct ranges and the container', async (t) => {
-  const { out } = await manifests(t, { overlay: ['no-mesh'], namespace: 'door', clientNamespace: 'pods', container: 'main' }, { policy: POLICY.replaceAll('dynatrace-sit', 'pods') });
+t.test('namespaces and direct ranges', async (t) => {
+  const { out } = await manifests(t, { overlay: ['no-mesh'], namespace: 'door', clientNamespace: 'pods' }, { policy: POLICY.replaceAll('dynatrace-sit', 'pods') });
   t.match(out, /namespace: door\n/);
   t.match(out, /kubernetes\.io\/metadata\.name: pods\n/);
-  t.match(out, /- name: main\n\s+env:\n[^]*http:\/\/eco-egress\.door\.svc:3128/);
+  t.match(out, /HTTPS_PROXY: http:\/\/eco-egress\.door\.svc:3128\n/);
   t.notMatch(out.replace(/data:[^]*?---/, ''), 'dynatrace-sit');
 
-  const open = await manifests(t, { overlay: ['no-mesh'], direct: '199.36.153.8/30, 192.0.2.7' }, { policy: POLICY.replace(', addresses: 10.40.0.0/16', '') });
+  const open = await manifests(t, { overlay: ['no-direct-egress'], direct: '199.36.153.8/30, 192.0.2.7' }, { policy: POLICY.replace(', addresses: 10.40.0.0/16', '') });
   t.match(open.out, /cidr: 192\.0\.2\.7\/32\n\s+- ipBlock:\n\s+cidr: 199\.36\.153\.8\/30\n/);
   t.match(open.err, /^Note: The policy lists no addresses for eco, so NO public address is permitted on port 443 or 80\./);
 });
 
 t.test('what cannot be rendered', async (t) => {
   const table: readonly [what: string, options: ManifestsOptions, err: RegExp, policy?: string][] = [
-    ['no overlay', {}, /^Say which with --overlay: base, sidecar, sidecar-tunnel, ambient, no-mesh\./],
+    ['no overlay', {}, /^Say which with --overlay: base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress, external-service\./],
     ['an overlay that is none', { overlay: ['sidecar', 'sidecars'] }, /^There is no overlay sidecars\. Choose of base, /],
     ['a direct range that is none', { overlay: ['base'], direct: '10.0.0.1/8' }, /^--direct: "10\.0\.0\.1\/8" is an address inside a range.* Write 10\.0\.0\.0\/8/],
     ['a faulty policy', { overlay: ['base'] }, /^One fault in .*egress\.yaml/, POLICY.replace('[443, 80]', '[0]')],

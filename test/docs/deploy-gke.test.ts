@@ -10,9 +10,8 @@ import { build, BUILDERS, type KubeObject, readObjects } from '../support/manife
 import { readCatalogue } from '../support/metric-catalogue.ts';
 
 interface Kustomization {
-  readonly resources: readonly string[];
+  readonly resources?: readonly string[];
   readonly components?: readonly string[];
-  readonly patches: readonly { readonly patch: string }[];
 }
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -21,9 +20,11 @@ const page = readFileSync(join(ROOT, PAGE), 'utf8');
 const prose = page.replaceAll(/^```[^]*?^```$/gm, '');
 const blocks = readDocBlocks(PAGE);
 const commands = blocks.filter(({ language }) => language === 'shell').flatMap(({ text }) => text.trimEnd().split('\n'));
-const [first, second] = blocks.filter(({ language }) => language === 'yaml').map(({ text }) => parse(text) as Kustomization);
-if (first === undefined || second === undefined) throw new Error(`${PAGE} has two kustomizations`);
+const [first, second, mesh, locked] = blocks.filter(({ language }) => language === 'yaml').map(({ text }) => parse(text) as Kustomization);
+if (first === undefined || second === undefined || mesh === undefined || locked === undefined) throw new Error(`${PAGE} has four kustomizations`);
 const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
+
+const everything: Kustomization = { ...first, ...second, components: [...(first.components ?? []), ...(locked.components ?? [])] };
 
 /** What a kustomization in overlays/mine comes to. */
 function buildMine(t: { testdir: () => string }, kustomization: Kustomization): KubeObject[] {
@@ -48,9 +49,10 @@ t.test('step 4 touches no client, step 7 steers without the lock, step 8 locks',
   const deployment = proxy.find(({ kind }) => kind === 'Deployment');
   t.match(JSON.stringify(deployment), '"image":"REGION-docker.pkg.dev/PROJECT/eco-egress/eco-egress:0.1.0"');
 
-  const steered = buildMine(t, { ...first, ...second, patches: [...first.patches, ...second.patches] });
+  const steered = buildMine(t, { ...first, ...second });
   t.strictSame(clientObjects(steered).sort(), ['DestinationRule', 'ServiceEntry', 'VirtualService']);
-  t.strictSame(clientObjects(buildMine(t, { ...first, resources: second.resources })).sort(), ['DestinationRule', 'NetworkPolicy', 'ServiceEntry', 'VirtualService']);
+  t.strictSame(mesh.components, ['PATH/deploy/kubernetes/components/client-environment']);
+  t.strictSame(clientObjects(buildMine(t, everything)).sort(), ['DestinationRule', 'NetworkPolicy', 'ServiceEntry', 'VirtualService']);
 });
 
 t.test('every command is one that its program has', async (t) => {
@@ -72,7 +74,7 @@ t.test('every command is one that its program has', async (t) => {
 });
 
 t.test('objects that commands name are in the manifests', async (t) => {
-  const objects = buildMine(t, { ...first, resources: second.resources });
+  const objects = buildMine(t, everything);
   const kinds: Record<string, string> = { deployment: 'Deployment', networkpolicy: 'NetworkPolicy', virtualservice: 'VirtualService', serviceentry: 'ServiceEntry', destinationrule: 'DestinationRule' };
   const named = commands.filter((command) => !command.includes('/NAME')).flatMap((command) => [...command.matchAll(/\b(deployment|networkpolicy|virtualservice|serviceentry|destinationrule)[/ ]([a-z][a-z-]+)/g)]);
   t.ok(named.length >= 8);

@@ -19,7 +19,7 @@ rules: [{ clients: dynatrace-sit, destinations: eco-sit }]
 `;
 
 async function steer(t: Test, overlay: Overlay): Promise<{ lab: TlsLab; sidecar: Sidecar }> {
-  const { files, problems } = render(overlay, { config: configOf(POLICY), policyText: POLICY, placement: PLACEMENT, direct: [], container: 'app' });
+  const { files, problems } = render(overlay, { config: configOf(POLICY), policyText: POLICY, placement: PLACEMENT, direct: [] });
   t.strictSame(problems, []);
   const lab = await startTlsLab(t, { tlsServer: null });
   const sidecar = await startSidecar(t, {

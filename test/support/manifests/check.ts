@@ -1,11 +1,18 @@
 /** Everything that can be said of the objects of one build without a cluster. */
-import { readCluster } from './cluster.ts';
+import { CLIENTS, type Cluster, readCluster } from './cluster.ts';
 import type { KubeObject } from './kustomize.ts';
 import { checkMesh } from './mesh.ts';
 import { checkBlocks, checkNetwork } from './network.ts';
 import { checkSchema } from './schemas.ts';
 import { checkServerRules } from './server-rules.ts';
 import { checkWorkload } from './workload.ts';
+
+/** Whoever is locked in needs a way out first. */
+function* checkLock({ all, find }: Cluster): Generator<string> {
+  if (find('NetworkPolicy', 'no-direct-egress', CLIENTS) === undefined || all('VirtualService').length > 0) return;
+  const workloads = ['Deployment', 'StatefulSet', 'DaemonSet', 'Job', 'CronJob'].flatMap((kind) => all(kind)).filter(({ metadata }) => metadata.namespace === CLIENTS);
+  if (!workloads.some(({ spec }) => JSON.stringify(spec).includes('"HTTPS_PROXY"'))) yield 'the clients are locked in, and nothing leads them to the proxy';
+}
 
 const CLUSTER_WIDE = ['Namespace'];
 
@@ -21,7 +28,7 @@ export function checkManifests(objects: readonly KubeObject[]): string[] {
   }
   try {
     const cluster = readCluster(objects);
-    faults.push(...checkWorkload(cluster), ...checkBlocks(cluster), ...checkNetwork(cluster), ...checkMesh(cluster));
+    faults.push(...checkWorkload(cluster), ...checkLock(cluster), ...checkBlocks(cluster), ...checkNetwork(cluster), ...checkMesh(cluster));
   } catch (error) {
     faults.push(String(error));
   }

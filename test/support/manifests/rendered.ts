@@ -14,7 +14,7 @@ export interface Rendered extends Rendering {
 
 export function renderText(overlay: Overlay, text: string, options: Partial<RenderOptions> = {}): Rendered {
   const placement: Placement = options.placement ?? PLACEMENT;
-  const rendering = render(overlay, { config: configOf(text), policyText: text, direct: [], container: 'app', ...options, placement });
+  const rendering = render(overlay, { config: configOf(text), policyText: text, direct: [], ...options, placement });
   const objects = rendering.files.flatMap(({ manifests }) => structuredClone(manifests) as unknown as KubeObject[]);
   return {
     ...rendering,

@@ -1,5 +1,5 @@
 /** Checks of what runs: the Deployment, its ConfigMaps and Services, its budget and its scale. */
-import { type Cluster, type DeploymentSpec, type Labels, type LabelSelector, portOf, PROXY, selects, type ServiceSpec } from './cluster.ts';
+import { CLIENTS, type Cluster, type DeploymentSpec, type Labels, type LabelSelector, portOf, PROXY, selects, type ServiceSpec } from './cluster.ts';
 import { countByNode, newPod, type Node, schedule } from './scheduler.ts';
 
 interface ScalerSpec {
@@ -30,6 +30,8 @@ function* checkPods({ proxy, container, config, find }: Cluster): Generator<stri
   if (!selects(spec.selector, spec.template.metadata.labels)) yield 'the Deployment does not select its own pods';
   if (find('ServiceAccount', pod.serviceAccountName ?? '', PROXY.namespace)?.['automountServiceAccountToken'] !== false) yield 'the ServiceAccount is missing, or gives out its token';
   if (pod.automountServiceAccountToken !== false) yield 'the pods mount a token';
+  if (spec.template.metadata.annotations?.['dynatrace.com/inject'] !== 'false') yield 'a OneAgent of the cluster would be injected';
+  if (pod.dnsConfig?.options?.find(({ name }) => name === 'ndots')?.value !== '1') yield 'names of the policy are asked for with search domains';
   if (pod.enableServiceLinks !== false) yield 'the pods get variables named after the Service';
   for (const { topologyKey, labelSelector, nodeTaintsPolicy } of pod.topologySpreadConstraints ?? []) {
     if (!selects(labelSelector, spec.template.metadata.labels)) yield `the spread over ${topologyKey} counts other pods`;
@@ -111,7 +113,7 @@ function* checkMounts({ proxy, container, variables, find }: Cluster): Generator
 }
 
 function* checkServices({ proxy, container, config, all }: Cluster): Generator<string> {
-  const clients = config.clients.flatMap(({ addresses }) => addresses ?? []);
+  const clients = config.clients.filter(({ name }) => name !== CLIENTS).flatMap(({ addresses }) => addresses ?? []);
   for (const { metadata, spec } of all<ServiceSpec>('Service')) {
     if (!selects({ matchLabels: spec.selector }, proxy.spec.template.metadata.labels)) yield `Service ${metadata.name} selects no pods of the proxy`;
     const expected = spec.type === 'LoadBalancer' ? EXTERNAL_PORTS : SERVICE_PORTS;
@@ -124,7 +126,7 @@ function* checkServices({ proxy, container, config, all }: Cluster): Generator<s
     if (spec.externalTrafficPolicy !== 'Local') yield `Service ${metadata.name} hides the callers' addresses`;
     if (metadata.annotations?.['networking.gke.io/load-balancer-ip-addresses'] === undefined) yield `Service ${metadata.name} names no reserved address`;
   }
-  for (const name of ['eco-egress', 'eco-egress-external']) if (!all('Service').some(({ metadata }) => metadata.name === name)) yield `there is no Service ${name}`;
+  if (!all('Service').some(({ metadata }) => metadata.name === 'eco-egress')) yield 'there is no Service eco-egress';
 }
 
 function* checkBudgetAndScale({ proxy, config, all, find }: Cluster): Generator<string> {
