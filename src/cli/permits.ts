@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { formatAuthority } from '../target/host.ts';
+import type { PortEntry } from '../target/port-range.ts';
 
 export interface Permit {
   readonly client: string;
@@ -12,7 +13,7 @@ export interface Permit {
   readonly clientCertificates: readonly string[] | null;
   readonly destination: string;
   readonly hosts: readonly string[];
-  readonly ports: readonly number[];
+  readonly ports: readonly PortEntry[];
   /** Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods or paths. */
   readonly forms: readonly Form[];
   /** `/eco -> https://eco-sit.telus.internal:443`, or null. */

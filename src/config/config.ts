@@ -4,6 +4,8 @@
  * Longer than 300 lines because it is one contract, to be read beside the one page that describes it.
  */
 
+import type { PortEntry } from '../target/port-range.ts';
+
 /** The request forms of docs/request-life.md that an HTTP listener can take. */
 export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
 export type HttpForm = (typeof HTTP_FORMS)[number];
@@ -141,7 +143,7 @@ export interface DestinationConfig {
   readonly name: string;
   /** Canonical: lower case, no trailing dot, A-labels; exact, or `*.suffix` for the names below it. IP literals without brackets. */
   readonly hosts: readonly string[];
-  readonly ports: readonly number[];
+  readonly ports: readonly PortEntry[];
   /** CIDRs that are the only addresses the hosts may resolve to; null: public unicast only. */
   readonly addresses: readonly string[] | null;
   /** Forms that may reach this destination. */

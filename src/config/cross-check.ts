@@ -1,6 +1,7 @@
 /** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
 import ipaddr from 'ipaddr.js';
 import { formatAuthority } from '../target/host.ts';
+import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../target/port-range.ts';
 import { checkIdentities } from './check-identities.ts';
 import { checkWays } from './check-ways.ts';
 import type { ListenAddress } from './config.ts';
@@ -100,24 +101,22 @@ function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): 
 
 /** The same host and port in two destinations would make the order of the file decide which one is meant. */
 function checkClaims(draft: Draft, complain: Complain): void {
-  const claims = new Map<string, string>();
+  const claims = new Map<string, { owner: string; ports: readonly PortEntry[] }[]>();
   for (const [name, { hosts = [], ports = [] }] of draft.destinations) {
+    const own = mergePorts(ports.filter((port) => port !== undefined));
     hosts.forEach((host, index) => {
-      const shared = new Map<string, number[]>();
-      for (const port of ports) {
-        if (host === undefined || port === undefined) continue;
-        const claim = formatAuthority(host, port);
-        const owner = claims.get(claim) ?? name;
-        claims.set(claim, owner);
-        if (owner !== name) shared.set(owner, [...(shared.get(owner) ?? []), port]);
-      }
-      for (const [owner, both] of shared) {
+      if (host === undefined) return;
+      const others = claims.get(host) ?? [];
+      for (const { owner, ports: theirs } of others) {
+        const both = owner === name ? [] : sharedPorts(theirs, own);
+        if (both.length === 0) continue;
         complain(
           ['destinations', name, 'hosts', index],
-          `${quote(host ?? '')} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
+          `${quote(host)} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
           'Keep each host and port in one destination; rules can name it for several clients.',
         );
       }
+      claims.set(host, [...others, { owner: name, ports: own }]);
     });
   }
 }
@@ -140,7 +139,7 @@ function checkGateways(draft: Draft, complain: Complain): void {
     if (isWhole(hosts) && !hostMatches(url.host, hosts)) {
       complain([...path, 'url'], `Its host ${quote(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
     }
-    if (isWhole(ports) && !ports.includes(url.port)) {
+    if (isWhole(ports) && !hasPort(ports, url.port)) {
       complain([...path, 'url'], `Its port ${url.port} is not among the ports of ${name}.`, `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
     }
     if (isWhole(forms) && !forms.includes('gateway')) {

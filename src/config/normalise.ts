@@ -18,7 +18,8 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
   const destinations = Object.entries(content.destinations).map(([name, entry]): DestinationConfig => ({
     name,
     hosts: distinct(entry.hosts),
-    ports: distinct(entry.ports),
+    // A range that is written twice is two objects.
+    ports: [...new Map(entry.ports.map((port) => [String(port), port])).values()],
     addresses: orNull(entry.addresses),
     forms: distinct(entry.forms),
     gateway: entry.gateway === undefined ? null : readGateway(entry.gateway),

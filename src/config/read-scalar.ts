@@ -1,4 +1,5 @@
 /** Readers of single values: names, numbers, durations and sizes. Each gives the value, or what is wrong and what to write. */
+import { type PortEntry, PortRange } from '../target/port-range.ts';
 import { show } from './finding.ts';
 
 export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
@@ -45,6 +46,18 @@ export function readPort(value: unknown): Read<number> {
   const port = typeof value === 'string' && /^[1-9]\d{0,4}$/.test(value) ? Number(value) : value;
   if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535) return { value: port };
   return wrong(`${show(value)} is not a port.`, 'Write a whole number from 1 to 65535.');
+}
+
+/** A port, or the first and last of a range: `8000-8100`. */
+export function readPorts(value: unknown): Read<PortEntry> {
+  const [, first, last] = typeof value === 'string' ? (/^([1-9]\d{0,4})\s*-\s*([1-9]\d{0,4})$/.exec(value) ?? []) : [];
+  if (first === undefined || last === undefined) {
+    const read = readPort(value);
+    return 'value' in read ? read : wrong(read.problem, 'Write a whole number from 1 to 65535, or a range of them: 8000-8100.');
+  }
+  if (Number(last) > 65_535) return wrong(`${show(value)} goes beyond the last port.`, `Write ${first}-65535.`);
+  if (Number(first) > Number(last)) return wrong(`${show(value)} ends before it begins.`, `Write ${last}-${first}.`);
+  return { value: first === last ? Number(first) : new PortRange(Number(first), Number(last)) };
 }
 
 const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]]);

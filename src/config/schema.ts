@@ -9,7 +9,7 @@ import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddres
 import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from './read-http.ts';
 import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
 import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
-import { readDuration, readInteger, readLabel, readName, readNamespace, readPort, readSize, readText, type Read } from './read-scalar.ts';
+import { readDuration, readInteger, readLabel, readName, readNamespace, readPort, readPorts, readSize, readText, type Read } from './read-scalar.ts';
 import { readMoment } from './read-time.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
@@ -150,7 +150,7 @@ const via = listOf(scalar(readText)).optional();
 
 export const DESTINATION = {
   hosts: listOf(scalar(readHostPattern)),
-  ports: listOf(scalar(readPort)),
+  ports: listOf(scalar(readPorts)),
   addresses: listOf(scalar(readCidr)).optional(),
   forms: formsOf(FORMS),
   gateway: z

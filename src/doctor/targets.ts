@@ -5,6 +5,7 @@ import { createAddressGuards, type AddressGuards } from '../policy/address-guard
 import { createHopGuard } from '../policy/hop-guard.ts';
 import { buildHostTable } from '../policy/host-table.ts';
 import { formatAuthority } from '../target/host.ts';
+import { firstPort } from '../target/port-range.ts';
 
 export interface Target {
   readonly destination: DestinationConfig;
@@ -28,7 +29,8 @@ export function targetsOf(config: Config, hosts: readonly string[], isSelf: IsSe
     const meant = hosts.filter((host) => table.find(host).includes(index));
     const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant])];
     return named.flatMap((host) =>
-      destination.ports.map((port) => ({ destination, host, port, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })),
+      // Of a range the first: nobody expects something behind each of a thousand ports.
+      destination.ports.map(firstPort).map((port) => ({ destination, host, port, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })),
     );
   });
 }

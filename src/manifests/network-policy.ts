@@ -6,6 +6,7 @@
 import { isIP } from 'node:net';
 import type { Config, HopConfig, PodsConfig } from '../config/config.ts';
 import { parseAuthority } from '../target/host.ts';
+import { firstPort, lastPort, mergePorts, type PortEntry } from '../target/port-range.ts';
 import { type Manifest, MONITORING_NAMESPACES, namespaceLabel, type Placement, PORTS, PROXY_LABELS } from './placement.ts';
 import { blocksOf, everywhereBut, internalBut, type IpBlock, publicBut, routableBlocks } from './ranges.ts';
 
@@ -31,7 +32,8 @@ const FAMILIES = ['IPv4', 'IPv6'] as const;
 export type Family = (typeof FAMILIES)[number];
 const familyOf = (cidr: string): Family => (cidr.includes(':') ? 'IPv6' : 'IPv4');
 
-const tcp = (ports: readonly number[]): Port[] => [...new Set(ports)].toSorted((a, b) => a - b).map((port) => ({ protocol: 'TCP', port }));
+const tcp = (entries: readonly PortEntry[]): Port[] => mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...rangeOf(firstPort(entry), lastPort(entry)) }));
+const rangeOf = (first: number, last: number): Pick<Port, 'port' | 'endPort'> => (first === last ? { port: first } : { port: first, endPort: last });
 const peers = (blocks: readonly IpBlock[]): Peer[] => blocks.map((ipBlock) => ({ ipBlock }));
 const inNamespaces = (names: readonly string[]): Peer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
 
@@ -105,7 +107,7 @@ function waysOut(config: Config): Egress[] {
  * Through hops, only the nearest one is dialled from here, by any of its parents. Pods that `cluster` names are selected
  * as pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
  */
-function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly number[], pods?: PodsConfig): Egress[] {
+function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly PortEntry[], pods?: PodsConfig): Egress[] {
   if (nearest !== undefined) {
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
@@ -118,7 +120,7 @@ function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: 
 }
 
 /** A Service has been resolved when the policy is applied: what counts is the port of the pod. */
-function wayToPods(pods: PodsConfig | undefined, ports: readonly number[]): Egress[] {
+function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): Egress[] {
   return pods === undefined ? [] : [{ to: [podsOf(pods)], ports: tcp(pods.port === null ? ports : [pods.port]) }];
 }
 
@@ -164,25 +166,26 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
 }
 
 /** All of a family but what is known, and, where ports of unknown addresses are to be closed, those of every public one. */
-function restOf(family: Family, known: readonly string[], closed: readonly number[]): Egress[] {
+function restOf(family: Family, known: readonly string[], closed: readonly PortEntry[]): Egress[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
   if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
   return [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }].filter(({ to }) => to.length > 0);
 }
 
 /** Ports of the destinations that may be anywhere in the family. */
-export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: Family): number[] {
+export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: Family): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(({ ports }) => ports);
 }
 
 /** Every port of TCP but these, and all of UDP but the same (HTTP/3). */
-function portsBut(closed: readonly number[]): Port[] {
-  const edges = [0, ...[...new Set(closed)].toSorted((a, b) => a - b), LAST_PORT + 1];
-  const open = edges.slice(1).flatMap((end, index) => {
-    const from = (edges[index] ?? 0) + 1;
-    if (from >= end) return [];
-    return [from === end - 1 ? { port: from } : { port: from, endPort: end - 1 }];
-  });
+function portsBut(closed: readonly PortEntry[]): Port[] {
+  const open: Pick<Port, 'port' | 'endPort'>[] = [];
+  let next = 1;
+  for (const entry of mergePorts(closed)) {
+    if (next < firstPort(entry)) open.push(rangeOf(next, firstPort(entry) - 1));
+    next = lastPort(entry) + 1;
+  }
+  if (next <= LAST_PORT) open.push(rangeOf(next, LAST_PORT));
   return (['TCP', 'UDP'] as const).flatMap((protocol) => open.map((range) => ({ protocol, ...range })));
 }

@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
+import { mergePorts } from '../target/port-range.ts';
 import { clientEnvironment } from './client-environment.ts';
 import { externalService } from './external-service.ts';
 import { destinationRule, serviceEntries, virtualService, waypoint } from './mesh.ts';
@@ -128,7 +129,7 @@ function lockNotes({ destinations, cluster }: Config): string[] {
   const ipv6 = unknownPorts(destinations.filter(({ addresses }) => addresses !== null), cluster, 'IPv6');
   return [
     ...unlisted.map(({ name, ports }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. List them there, and everything else is open.`),
-    ...(ipv6.length === 0 ? [] : [`The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port ${[...new Set(ipv6)].join(' or ')}: the partner could have one.`]),
+    ...(ipv6.length === 0 ? [] : [`The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port ${mergePorts(ipv6).join(' or ')}: the partner could have one.`]),
     ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
   ];
 }

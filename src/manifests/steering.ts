@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import type { Config, DestinationConfig, Form } from '../config/config.ts';
 import { buildHostTable } from '../policy/host-table.ts';
 import { tlsPortOf } from '../policy/tls-port.ts';
+import { countPorts, eachPort, mergePorts } from '../target/port-range.ts';
 
 /** `passed`: raw TLS to the TLS port; `tunnelled`: TLS inside a CONNECT that the sidecar makes; `plain`: HTTP as it is. */
 export type Way = 'passed' | 'tunnelled' | 'plain';
@@ -34,6 +35,9 @@ export interface MeshAbilities {
   readonly wildcards: boolean;
 }
 
+/** A ServiceEntry has at most 256 ports, those of other entries among them. */
+const MOST_OF_A_RANGE = 100;
+
 /** Ports that speak plain HTTP by custom; a gateway's URL says it for certain, and every other port is taken for TLS. */
 const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
 
@@ -60,11 +64,15 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       // For a wildcard, that of any name below it.
       const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
       for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
-        for (const port of owner.ports) {
+        const refused = new Map<string, number[]>();
+        const wide = owner.ports.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
+        for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
+        for (const port of eachPort(owner.ports.filter((entry) => !wide.includes(entry)))) {
           const way = wayFor(owner, host, port, tunnels, rawTlsPort);
           if (typeof way === 'string') addTo(ports, { port, way, hosts: [host] });
-          else notes.push(`${owner.name}: ${host}:${port} is not steered. ${way.why}`);
+          else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
         }
+        for (const [why, them] of refused) for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
       }
     }
     return ports.length === 0 ? [] : [{ name, ports }];

@@ -1,5 +1,6 @@
 /** Turns the permitted content of a configuration into tables that answer in constant time. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
+import { compilePorts, type PortSet } from '../target/port-range.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
 import { hashPolicy } from './hash-policy.ts';
 import { buildHostTable, type HostTable } from './host-table.ts';
@@ -40,7 +41,7 @@ export interface CompiledRule {
 export interface CompiledDestination {
   readonly config: DestinationConfig;
   readonly index: number;
-  readonly ports: ReadonlySet<number>;
+  readonly ports: PortSet;
   readonly forms: ReadonlySet<Form>;
   readonly methods: ReadonlySet<string> | null;
   readonly paths: PathPatterns | null;
@@ -84,7 +85,7 @@ export function compilePolicy(config: PolicyConfig): Policy {
 }
 
 function compileDestination(config: DestinationConfig, index: number): CompiledDestination {
-  return { config, index, ports: new Set(config.ports), forms: new Set(config.forms), ...compileContent(config) };
+  return { config, index, ports: compilePorts(config.ports), forms: new Set(config.forms), ...compileContent(config) };
 }
 
 function compileRule(config: RuleConfig, index: number): CompiledRule {

@@ -1,5 +1,6 @@
 /** Which port raw TLS is for: its ClientHello names a host and no port. */
 import type { DestinationConfig } from '../config/config.ts';
+import { firstPort, hasPort } from '../target/port-range.ts';
 import type { HostTable } from './host-table.ts';
 
 const HTTPS = 443;
@@ -15,7 +16,7 @@ export function tlsPortOf(hosts: HostTable, destinations: readonly DestinationCo
   for (const index of hosts.find(host)) {
     const destination = destinations[index];
     if (destination === undefined) continue;
-    const port = destination.ports.includes(HTTPS) ? HTTPS : (destination.ports[0] ?? HTTPS);
+    const port = hasPort(destination.ports, HTTPS) ? HTTPS : firstPort(destination.ports[0] ?? HTTPS);
     if (!destination.forms.includes('sni')) other ??= port;
     else if (port === HTTPS) return port;
     else first ??= port;

@@ -72,6 +72,21 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
     tunnelNotes: [/eco\.example:80 is not steered/],
   },
   {
+    what: 'a range of ports, which only CONNECT can say',
+    destination: '{ hosts: eco.example, ports: [443, "8443-8444"] }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'tls 8443 eco.example -> 3128 eco-example-8443', 'tls 8444 eco.example -> 3128 eco-example-8444'],
+    notes: [/^d: eco\.example:8443-8444 is not steered\. Raw TLS does not say its port/],
+  },
+  {
+    what: 'more ports than a mesh lists',
+    destination: '{ hosts: eco.example, ports: [443, "8000-8100"] }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443'],
+    notes: [/^d: eco\.example:8000-8100 is not steered\. A mesh lists every port by itself/],
+    tunnelNotes: [/^d: eco\.example:8000-8100 is not steered/],
+  },
+  {
     what: 'a host that is an address',
     destination: '{ hosts: [eco.example, 192.0.2.7], ports: [443], addresses: 192.0.2.0/24 }',
     sidecar: ['tls 443 eco.example -> 8443'],

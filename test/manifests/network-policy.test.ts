@@ -26,6 +26,12 @@ const WAYS: readonly { what: string; text: string; open: (readonly [address: str
     closed: [['10.39.255.255', 443], ['10.41.0.0', 443], ['10.40.0.1', 80], ['fd40:0:0:1::', 443], [PUBLIC, 443]],
   },
   {
+    what: 'a range of ports, by both of its ends',
+    text: policyWith({ eco: '{ hosts: eco.example, ports: [443, "8000-8100"], addresses: 10.40.0.0/16 }' }),
+    open: [['10.40.0.1', 443], ['10.40.0.1', 8000], ['10.40.0.1', 8100]],
+    closed: [['10.40.0.1', 7999], ['10.40.0.1', 8101], ['10.40.0.1', 444]],
+  },
+  {
     what: 'each destination by itself',
     text: policyWith({ a: '{ hosts: a.example, ports: [443], addresses: 10.40.0.0/16 }', b: '{ hosts: b.example, ports: [8443], addresses: 10.50.0.0/16 }' }),
     open: [['10.40.0.1', 443], ['10.50.0.1', 8443]],
@@ -193,6 +199,12 @@ t.test('while addresses are unknown, clients reach no public address on the port
   t.ok(out(policies, '199.36.153.8', 443), '--direct');
   t.notOk(out(policies, '199.36.153.12', 443), 'the neighbour of --direct');
   t.ok(out(policies, { namespace: 'anywhere' }, 443));
+});
+
+t.test('a range that is unknown is closed whole', async (t) => {
+  const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: ["8000-8100", 1] }' }));
+  for (const port of [1, 8000, 8050, 8100]) t.notOk(out(policies, PUBLIC, port), `${port}`);
+  for (const port of [2, 7999, 8101, 65_535]) t.ok(out(policies, PUBLIC, port), `${port}`);
 });
 
 t.test('known and unknown together', async (t) => {

@@ -1,6 +1,7 @@
 /** Checks of who may talk to whom: NetworkPolicies as the cluster would apply them, against what Services, monitoring and policy need. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { firstPort } from '../../../src/target/port-range.ts';
 import { CLIENTS, type Cluster, type LabelSelector, type Labels, portOf, PROXY, selects, type Typed } from './cluster.ts';
 
 interface Block {
@@ -87,7 +88,7 @@ export function* checkNetwork(cluster: Cluster): Generator<string> {
   for (const end of DNS) for (const protocol of ['UDP', 'TCP']) if (!permits(ours, 'Egress', end, 53, protocol)) yield `the proxy does not reach DNS by ${protocol} at ${JSON.stringify(end)}`;
   for (const { name, addresses, ports } of config.destinations.filter(({ via }) => via.length === 0)) {
     for (const range of addresses ?? [`${PUBLIC}/32`]) {
-      for (const port of ports) if (!permits(ours, 'Egress', ipaddr.parseCIDR(range)[0].toString(), port)) yield `the proxy does not reach ${name} at ${range}:${port}`;
+      for (const port of ports.map(firstPort)) if (!permits(ours, 'Egress', ipaddr.parseCIDR(range)[0].toString(), port)) yield `the proxy does not reach ${name} at ${range}:${port}`;
     }
   }
   const listed = config.destinations.flatMap(({ addresses }) => addresses ?? []);
@@ -101,7 +102,7 @@ export function* checkNetwork(cluster: Cluster): Generator<string> {
 function* checkClients(clients: readonly NetworkPolicySpec[], { config, proxy }: Cluster): Generator<string> {
   for (const { name, addresses, ports } of config.destinations) {
     for (const range of addresses ?? [`${PUBLIC}/32`]) {
-      for (const port of ports) if (permits(clients, 'Egress', ipaddr.parseCIDR(range)[0].toString(), port)) yield `the clients reach ${name} at ${range}:${port} without the proxy`;
+      for (const port of ports.map(firstPort)) if (permits(clients, 'Egress', ipaddr.parseCIDR(range)[0].toString(), port)) yield `the clients reach ${name} at ${range}:${port} without the proxy`;
     }
   }
   for (const { port } of [...config.listeners.http, ...config.listeners.tls]) {

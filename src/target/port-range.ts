@@ -1,0 +1,93 @@
+/** Ports as a configuration lists them: single ones, and ranges that are never spelled out, since one may have 65,535. */
+
+/** Both ends belong to it; `first` is below `last`. */
+export class PortRange {
+  readonly first: number;
+  readonly last: number;
+
+  constructor(first: number, last: number) {
+    this.first = first;
+    this.last = last;
+  }
+
+  /** As written in a file. */
+  toString(): string {
+    return `${this.first}-${this.last}`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+export type PortEntry = number | PortRange;
+
+export const firstPort = (entry: PortEntry): number => (typeof entry === 'number' ? entry : entry.first);
+export const lastPort = (entry: PortEntry): number => (typeof entry === 'number' ? entry : entry.last);
+
+/** Whether any entry has the port. For many questions, `compilePorts`. */
+export function hasPort(entries: readonly PortEntry[], port: number): boolean {
+  return entries.some((entry) => firstPort(entry) <= port && port <= lastPort(entry));
+}
+
+export interface PortSet {
+  has(port: number): boolean;
+}
+
+/** Answers in a time that does not grow with the ports, and hardly with the entries. */
+export function compilePorts(entries: readonly PortEntry[]): PortSet {
+  const merged = mergePorts(entries);
+  const [only] = merged;
+  if (merged.length === 1 && only !== undefined) return { has: (port) => firstPort(only) <= port && port <= lastPort(only) };
+  const single = new Set(merged.filter((entry) => typeof entry === 'number'));
+  const ranges = merged.filter((entry) => typeof entry !== 'number');
+  return {
+    has(port) {
+      if (single.has(port)) return true;
+      let low = 0;
+      let high = ranges.length - 1;
+      while (low <= high) {
+        const middle = (low + high) >> 1;
+        const range = ranges[middle];
+        if (range === undefined || port < range.first) high = middle - 1;
+        else if (port > range.last) low = middle + 1;
+        else return true;
+      }
+      return false;
+    },
+  };
+}
+
+/** The same ports in ascending order, in as few entries as can be. */
+export function mergePorts(entries: readonly PortEntry[]): PortEntry[] {
+  const merged: PortEntry[] = [];
+  for (const entry of entries.toSorted((a, b) => firstPort(a) - firstPort(b))) {
+    const before = merged.at(-1);
+    if (before === undefined || firstPort(entry) > lastPort(before) + 1) merged.push(entry);
+    else if (lastPort(entry) > lastPort(before)) merged[merged.length - 1] = new PortRange(firstPort(before), lastPort(entry));
+  }
+  return merged;
+}
+
+/** Ports that are in both, each list merged. */
+export function sharedPorts(one: readonly PortEntry[], other: readonly PortEntry[]): PortEntry[] {
+  const shared: PortEntry[] = [];
+  let [i, j] = [0, 0];
+  for (let [a, b] = [one[i], other[j]]; a !== undefined && b !== undefined; [a, b] = [one[i], other[j]]) {
+    const [first, last] = [Math.max(firstPort(a), firstPort(b)), Math.min(lastPort(a), lastPort(b))];
+    if (first <= last) shared.push(first === last ? first : new PortRange(first, last));
+    if (lastPort(a) < lastPort(b)) i += 1;
+    else j += 1;
+  }
+  return shared;
+}
+
+/** How many there are, each counted once for each entry that has it. */
+export function countPorts(entries: readonly PortEntry[]): number {
+  return entries.reduce<number>((sum, entry) => sum + lastPort(entry) - firstPort(entry) + 1, 0);
+}
+
+/** Each one, for lists that `countPorts` has found short enough. */
+export function* eachPort(entries: readonly PortEntry[]): Generator<number> {
+  for (const entry of entries) for (let port = firstPort(entry); port <= lastPort(entry); port += 1) yield port;
+}
