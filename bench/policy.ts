@@ -29,7 +29,7 @@ const config: PolicyConfig = {
     paths: index % 2 === 0 ? null : ['/api/*', '/health'],
     tls: { ca: null, cert: null, key: null, serverName: null },
     report: false,
-    tunnelSni: 'report',
+    upgradePlainHttp: null, tunnelSni: 'report',
     via: [],
     resolve: 'here',
     proxyProtocol: 'off',

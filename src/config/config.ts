@@ -162,6 +162,8 @@ export interface DestinationConfig {
   readonly via: readonly HopConfig[];
   /** Who resolves the host when there are hops: we, and the last parent is asked for a judged address; or that parent. */
   readonly resolve: 'here' | 'parent';
+  /** Plain HTTP that is steered here for one of the hosts is sent on over TLS to this port; null: as it is. */
+  readonly upgradePlainHttp: number | null;
   /** Header by which each connection tells the upstream whom it is for. */
   readonly proxyProtocol: 'off' | 'v1' | 'v2';
 }

@@ -16,6 +16,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkListeners(draft, complain);
   checkOwnNames(draft, complain);
   checkClaims(draft, complain);
+  checkUpgrades(draft, complain);
   checkGateways(draft, complain);
   checkWays(draft, complain);
   checkCluster(draft, complain);
@@ -118,6 +119,13 @@ function checkClaims(draft: Draft, complain: Complain): void {
       }
       claims.set(host, [...others, { owner: name, ports: own }]);
     });
+  }
+}
+
+function checkUpgrades({ destinations }: Draft, complain: Complain): void {
+  for (const [name, { upgradePlainHttp, ports }] of destinations) {
+    if (upgradePlainHttp === undefined || !isWhole(ports) || hasPort(ports, upgradePlainHttp)) continue;
+    complain(['destinations', name, 'upgradePlainHttp'], `Plain HTTP would be sent on to port ${upgradePlainHttp}, which is not among the ports of ${name}.`, `Add ${upgradePlainHttp} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
   }
 }
 

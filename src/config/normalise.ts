@@ -28,6 +28,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     tls: files.tls('destinations', name),
     report: entry.report,
     tunnelSni: entry.tunnelSni,
+    upgradePlainHttp: entry.upgradePlainHttp ?? null,
     via: way(entry.via),
     resolve: entry.resolve,
     proxyProtocol: entry.proxyProtocol,

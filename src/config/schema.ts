@@ -167,6 +167,7 @@ export const DESTINATION = {
   tls: upstreamTls,
   report: z.boolean().prefault(false),
   tunnelSni: z.enum(['require', 'report', 'off']).prefault('report'),
+  upgradePlainHttp: scalar(readPort).optional(),
   via,
   resolve: z.enum(['here', 'parent']).prefault('here'),
   proxyProtocol: z.enum(['off', 'v1', 'v2']).prefault('off'),

@@ -55,7 +55,8 @@ async function readPath(method: string, { authority, target }: OriginTarget, ter
     throw new Fault('host-not-allowed', `The path alone names no destination: ${prefixes}`, { remedy: 'say which Host the request has' });
   }
   if (policy.hasHost(authority.host)) take('host-routed', terms);
-  return { form: 'host-routed', ...authority, method, path: pathOf(target) };
+  const { host, port } = policy.steered({ scheme: 'http', ...authority });
+  return { form: 'host-routed', host, port, method, path: pathOf(target) };
 }
 
 /** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */

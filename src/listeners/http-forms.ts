@@ -136,7 +136,7 @@ export class HttpForms {
     const { authority } = target;
     if (authority !== null && egress.policy.hasHost(authority.host)) {
       takeForm(record, 'host-routed', connection.forms);
-      this.#exchange(inquiry, 'host-routed', { scheme, ...authority }, target.target, null);
+      this.#exchange(inquiry, 'host-routed', egress.policy.steered({ scheme, ...authority }), target.target, null);
       return;
     }
     record.form = 'gateway';

@@ -47,6 +47,7 @@ export class SniForm {
     record.host = host;
     try {
       record.port = egress.policy.tlsPort(host);
+      refuseMeshTls(record);
       takeForm(record, 'sni', connection.forms);
       const loop = request.enterHello(random);
       if (loop !== null) throw loop;
@@ -61,4 +62,16 @@ export class SniForm {
       request.failed(error);
     }
   }
+}
+
+/**
+ * Sidecars name the cluster of their route in their own mTLS: `outbound_.8443_._.eco-egress.eco-egress.svc.cluster.local`.
+ * No partner is called so, and nobody here could end that TLS.
+ */
+function refuseMeshTls(record: AccessRecord): void {
+  if (!record.host.startsWith('outbound_.')) return;
+  record.verdict = 'deny';
+  throw new Fault('host-not-allowed', `${record.host} is the server name of a sidecar's own mTLS, and this proxy has no sidecar to end it`, {
+    remedy: 'set trafficPolicy.tls.mode: DISABLE for the proxy in the DestinationRule of the client\'s namespace; no host has to be added',
+  });
 }

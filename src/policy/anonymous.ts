@@ -12,6 +12,7 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   paths: null,
   tls: { ca: null, cert: null, key: null, serverName: null },
   report: true,
+  upgradePlainHttp: null,
   tunnelSni: 'report',
   via: [],
   resolve: 'here',

@@ -47,6 +47,13 @@ export interface CompiledDestination {
   readonly paths: PathPatterns | null;
 }
 
+export interface SteeredOrigin {
+  readonly scheme: 'http' | 'https';
+  /** Canonical. */
+  readonly host: string;
+  readonly port: number;
+}
+
 /** Immutable; a reload compiles a new one. Only the files beside this one look inside. */
 export interface Policy {
   /** Same permitted content, same hash: 16 hexadecimal digits of its SHA-256. */
@@ -55,6 +62,8 @@ export interface Policy {
   hasHost(host: string): boolean;
   /** The port that a connection is for which names only a host, in its ClientHello. */
   tlsPort(host: string): number;
+  /** Where a request goes that was steered here by its Host: over TLS, where a destination with this host says so. */
+  steered<Origin extends SteeredOrigin>(origin: Origin): Origin;
   readonly mode: Config['mode'];
   /** Whether any destination or rule is in report mode. */
   readonly reportsSome: boolean;
@@ -74,6 +83,10 @@ export function compilePolicy(config: PolicyConfig): Policy {
     hash: hashPolicy(config),
     hasHost: (host) => hosts.find(host).length > 0,
     tlsPort: (host) => tlsPortOf(hosts, destinations, host),
+    steered: (origin) => {
+      const port = origin.scheme === 'https' ? null : hosts.find(origin.host).reduce<number | null>((found, index) => found ?? destinations[index]?.upgradePlainHttp ?? null, null);
+      return port === null ? origin : { ...origin, scheme: 'https', port };
+    },
     mode,
     reportsSome: [...destinations, ...config.rules].some(({ report }) => report),
     table: buildClientTable(clients),

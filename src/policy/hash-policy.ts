@@ -35,6 +35,7 @@ function destinationContent(destination: DestinationConfig): unknown[] {
     sorted(destination.paths),
     destination.report,
     destination.tunnelSni,
+    destination.upgradePlainHttp,
     destination.via.map(({ name }) => name),
     destination.resolve,
   ];

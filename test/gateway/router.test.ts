@@ -15,6 +15,7 @@ function destination(name: string, gateway: Partial<GatewayConfig> & { prefix: s
     methods: null,
     paths: null,
     report: false,
+    upgradePlainHttp: null,
     tunnelSni: 'report',
     via: [],
     resolve: 'here',

@@ -86,3 +86,37 @@ t.test('what no route names, and what the policy denies, does not arrive', async
   t.match(await answerOf(asked), { status: 403, reason: 'Egress denied: host-not-allowed' });
   t.strictSame(lab.upstream.connections, 0);
 });
+
+t.test('plain HTTP that is steered here leaves over TLS where the destination says so, and is judged by that port', async (t) => {
+  const lab = await startTlsLab(t, {
+    tlsServer: null,
+    configure: (draft, { https, http }) => {
+      Object.assign(draft.destinations.eco, { ports: [https, http], upgradePlainHttp: https });
+    },
+  });
+  const ask = (host: string): Promise<Awaited<ReturnType<typeof answerOf>>> => {
+    const asked = httpRequest({ host: '127.0.0.1', port: lab.port, path: '/upgraded', headers: { Host: host }, agent: false });
+    asked.end();
+    return answerOf(asked);
+  };
+  t.match(await ask(`${ECO}:${lab.upstream.httpPort}`), { status: 200, text: /"url":"\/upgraded"/ });
+  t.match(await lab.logged((line) => line['form'] === 'host-routed'), { code: 'ok', host: ECO, port: lab.upstream.httpsPort });
+  const [seen] = lab.upstream.requests;
+  t.ok(seen !== undefined && 'encrypted' in seen.socket, 'the partner saw TLS');
+  t.equal(seen?.headers.host, `${ECO}:${lab.upstream.httpsPort}`, 'and a Host of that port');
+  await lab.reload((draft) => {
+    Object.assign(draft.destinations.eco, { ports: [lab.upstream.httpsPort, lab.upstream.httpPort] });
+  });
+  t.equal((await ask(`${ECO}:${lab.upstream.httpPort}`)).status, 200);
+  t.notOk('encrypted' in (lab.upstream.requests[1]?.socket ?? {}), 'without it, in clear');
+});
+
+t.test('the TLS of a sidecar itself is named as the mistake, not as a host to add', async (t) => {
+  const lab = await startTlsLab(t, { tlsServer: null });
+  await t.rejects(openTls(t, lab.tlsPort, { servername: 'outbound_.8443_._.eco-egress.eco-egress.svc.cluster.local' }));
+  const line = await lab.logged(({ form }) => form === 'sni');
+  t.match(line, { code: 'host-not-allowed', verdict: 'deny' });
+  t.match(JSON.stringify(line), /sidecar's own mTLS/);
+  t.match(JSON.stringify(line), /trafficPolicy\.tls\.mode: DISABLE/);
+  t.notMatch(JSON.stringify(line), /add outbound_/);
+});
