@@ -145,7 +145,7 @@ t.test('--json of a faulty file goes to stdout, for programs', async (t) => {
   t.strictSame(JSON.parse(out), {
     ok: false,
     file,
-    faults: [{ file, line: 8, column: 13, path: 'destinations.eco.ports[0]', problem: '0 is not a port.', instead: 'Write a whole number from 1 to 65535.' }],
+    faults: [{ file, line: 8, column: 13, path: 'destinations.eco.ports[0]', problem: '0 is not a port.', instead: 'Write a whole number from 1 to 65535, or a range of them: 8000-8100.' }],
   });
 });
 

