@@ -47,10 +47,10 @@ export class SniForm {
     record.host = host;
     try {
       record.port = egress.policy.tlsPort(host);
-      refuseMeshTls(record);
       takeForm(record, 'sni', connection.forms);
       const loop = request.enterHello(random);
       if (loop !== null) throw loop;
+      refuseMeshTls(record);
       // Raw TLS shows the proxy no credentials.
       const { address, sans } = peer;
       const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };

@@ -10,6 +10,7 @@
 import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
 import { parseConfigHost } from '../target/host.ts';
 import { canonicalPath } from '../target/path.ts';
+import { firstPort, hasPort, sharedPorts } from '../target/port-range.ts';
 import { show } from '../target/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
 import { buildCidrTable } from './cidr-table.ts';
@@ -174,13 +175,14 @@ const BARE: Omit<DestinationConfig, 'name' | 'hosts' | 'ports' | 'addresses'> = 
   tls: { ca: null, cert: null, key: null, serverName: null },
   report: false,
   tunnelSni: 'report',
+  upgradePlainHttp: null,
   via: [],
   resolve: 'here',
   proxyProtocol: 'off',
 };
 
 function addPort(config: PolicyConfig, destination: DestinationConfig, { port }: Ask): Step | NoProposal {
-  const rival = config.destinations.find((other) => other !== destination && other.ports.includes(port) && other.hosts.some((host) => destination.hosts.includes(host)));
+  const rival = config.destinations.find((other) => other !== destination && hasPort(other.ports, port) && other.hosts.some((host) => destination.hosts.includes(host)));
   if (rival !== undefined) return { instead: `port ${port} of a host of ${destination.name} belongs to destination ${rival.name}: write a rule for that one` };
   return edit(config, destination, { ports: [...destination.ports, port] }, `add ${port} to destinations.${destination.name}.ports, for all of its hosts and clients`, { port });
 }
@@ -231,7 +233,7 @@ function findTakenOver(before: PolicyConfig, after: PolicyConfig): string | null
     const opened = changed.ports !== old.ports || changed.forms !== old.forms;
     const gaining = (opened ? after.rules : newRules).filter(({ destinations }) => destinations.includes(old.name)).flatMap(({ clients }) => clients);
     for (const other of before.destinations) {
-      if (other === old || !other.ports.some((port) => changed.ports.includes(port)) || !changed.hosts.some((host) => other.hosts.some((pattern) => isBelow(host, pattern)))) continue;
+      if (other === old || sharedPorts(other.ports, changed.ports).length === 0 || !changed.hosts.some((host) => other.hosts.some((pattern) => isBelow(host, pattern)))) continue;
       const losing = before.rules.filter(({ destinations }) => destinations.includes(other.name)).flatMap(({ clients }) => clients);
       const client = gaining.find((name) => losing.includes(name));
       if (client !== undefined) return `no change is proposed: ${client} reaches hosts of ${old.name} by destination ${other.name} now, and ${old.name} would take these requests over with limits of its own`;
@@ -277,7 +279,7 @@ function* probesOf(policy: Policy, ask: Ask): Generator<Ask> {
       for (const { config: client } of policy.clients) {
         const [range] = client.addresses ?? [];
         const address = range?.split('/', 1)[0] ?? ask.peer.address;
-        for (const port of config.ports.slice(0, 3)) {
+        for (const port of config.ports.slice(0, 3).map(firstPort)) {
           if (left === 0) return;
           left -= 1;
           yield { form: 'connect', peer: { address, user: client.basic?.[0]?.user ?? null, token: null, sans: [], rejected: null }, now: ask.now, host: host.replace(/^\*\./, 'a.'), port, method: null, path: null };
@@ -304,7 +306,7 @@ function render(before: PolicyConfig, after: PolicyConfig): string {
 }
 
 function renderDestination(destination: DestinationConfig, old: DestinationConfig | null): string {
-  const line = (key: 'hosts' | 'ports' | 'addresses' | 'forms', needed: boolean): string[] => (needed ? [`    ${key}: ${flow(destination[key] ?? [])}`] : []);
+  const line = (key: 'hosts' | 'ports' | 'addresses' | 'forms', needed: boolean): string[] => (needed ? [`    ${key}: ${flow((destination[key] ?? []).map((entry) => (typeof entry === 'number' ? entry : String(entry))))}`] : []);
   const content = (['methods', 'paths'] as const).filter((key) => old !== null && destination[key] !== old[key]).map((key) => `      ${key}: ${flow(destination[key] ?? [])}`);
   return [
     ...line('hosts', old === null),

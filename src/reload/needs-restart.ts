@@ -19,6 +19,8 @@ const RELOADABLE: ReadonlySet<string> = new Set<Reloadable>([
   'destinations',
   'rules',
   'hops',
+  // The running proxy does not look at it.
+  'cluster',
   'sourceIp',
   'nat',
   'dns',

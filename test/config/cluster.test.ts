@@ -29,7 +29,7 @@ t.test('what is wrong with it', async (t) => {
     ['{ hops: { nearby: { namespace: gateways } } }', 'cluster.hops.nearby', /There is no entry "nearby" under hops/],
     ['{ clients: { eco: { namespace: x } } }', 'cluster.clients.eco', /There is no entry "eco" under clients/],
     ['{ hops: { near: { namespace: Gateways } } }', 'cluster.hops.near.namespace', /"Gateways" is not a namespace/],
-    ['{ hops: { near: { namespace: gateways, labels: app } } }', 'cluster.hops.near.labels[0]', /"app" is not a label/],
+    ['{ hops: { near: { namespace: gateways, labels: app } } }', 'cluster.hops.near.labels', /"app" is not a label/],
     ['{ hops: { near: { labels: "a=b" } } }', 'cluster.hops.near', /namespace/],
     ['{ clients: { batch: { namespace: jobs, port: 1 } } }', 'cluster.clients.batch.port', /There is no key "port"/],
   ] as const) {
