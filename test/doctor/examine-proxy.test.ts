@@ -199,6 +199,6 @@ t.test('a form that is off is not tried, a form that the policy denies neither',
 
 t.test('the configuration warns, and the environment is looked at', async (t) => {
   const lab = await startPartner(t);
-  const report = await examine(lab, { host: { env: { HTTPS_PROXY: 'http://a:3128', https_proxy: 'http://b:3128', NODE_USE_ENV_PROXY: '1', NO_PROXY: 'localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal', no_proxy: 'localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal', JAVA_TOOL_OPTIONS: '-Dhttps.proxyHost=a -Dhttps.proxyPort=3128' } }, configure: (draft) => { draft.nat = { ports: 4000 }; } });
+  const report = await examine(lab, { host: { env: { HTTPS_PROXY: 'http://a:3128', https_proxy: 'http://b:3128', NODE_USE_ENV_PROXY: '1', NO_PROXY: 'localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal', no_proxy: 'localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal', JAVA_TOOL_OPTIONS: '-Dhttps.proxyHost=a -Dhttps.proxyPort=3128' } }, configure: (draft) => { draft.nat = { ports: 2000 }; } });
   t.strictSame(faultsOf(report), ['configuration config-warning egress.yaml:' + String(/egress\.yaml:(\d+)/.exec(faultsOf(report)[0] ?? '')?.[1]), 'nat-ports nat-ports-short', 'environment variables-differ HTTPS_PROXY, https_proxy']);
 });
