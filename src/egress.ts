@@ -186,7 +186,7 @@ export class Egress {
   async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
     const { destination, ask } = permit;
     const terms = this.#options;
-    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, ...proxied(destination, ask.peer.address, clientPort) }, signal);
+    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     readOnAfterFailedWrites(dialled.socket);
     // A reload meanwhile: the address was judged by terms that hold no longer.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());

@@ -27,6 +27,8 @@ export interface ConnectRequest {
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
+  /** Whose share of the ports it comes from; absent: the connection serves all clients. */
+  readonly client?: string | undefined;
   /** Whether a connection leads back to this very proxy, which only shows once it is open; absent: none does. */
   readonly isOurs?: ((socket: Socket) => boolean) | undefined;
 }
@@ -47,8 +49,9 @@ const ATTEMPT_DELAY_MS = 250;
  * code is that of the most telling failure. By then all sockets are destroyed.
  */
 export function connectFirst(request: ConnectRequest): Promise<Connected> {
-  const { host, port, timeout, signal, ports, destination = '-', isOurs } = request;
+  const { host, port, timeout, signal, ports, destination = '-', client, isOurs } = request;
   const queue = interleaveFamilies(request.addresses);
+  const noPort = client === undefined ? NO_PORT : NO_PORT_FOR_CLIENT;
 
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
@@ -76,7 +79,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
       clearTimeout(nextAttempt);
       const address = queue[next++];
       if (address !== undefined) {
-        const lease = ports?.take(address, port, destination);
+        const lease = ports?.take(address, port, destination, client);
         if (lease === null) {
           exhausted.push(address);
           attempt();
@@ -90,11 +93,11 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     /** Nothing else is left to try. The wait has a limit of its own, so the clock of connecting stands still. */
     async function waitForPort(budget: PortBudget, addresses: readonly string[]): Promise<void> {
       clearTimeout(deadline);
-      const granted = await budget.wait(addresses, port, destination, signal);
+      const granted = await budget.wait(addresses, port, destination, signal, client);
       if (ended) {
         granted?.lease.end('unsent');
       } else if (granted === null) {
-        for (const address of addresses) failures.push({ address, code: 'limit-reached', text: NO_PORT });
+        for (const address of addresses) failures.push({ address, code: 'limit-reached', text: noPort });
         fail(connectFault(host, port, failures, budget.retryAfter(addresses, port)));
       } else {
         deadline = setTimeout(tooLate, timeout);
@@ -145,7 +148,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
     function tooLate(): void {
       for (const address of pending.values()) failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
       for (const address of queue.slice(next)) failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
-      for (const address of exhausted) failures.push({ address, code: 'connect-timeout', text: NO_PORT });
+      for (const address of exhausted) failures.push({ address, code: 'connect-timeout', text: noPort });
       fail(connectFault(host, port, failures));
     }
 
@@ -177,6 +180,7 @@ export function interleaveFamilies(addresses: readonly string[]): readonly strin
 }
 
 const NO_PORT = 'no NAT port is free';
+const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of them';
 
 /**
  * Failures of our own system, before a packet left for the NAT to remember. An

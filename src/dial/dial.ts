@@ -24,6 +24,8 @@ export interface DialTarget {
   readonly tls: UpstreamTlsConfig | null;
   /** Name of the destination whose NAT ports are used; absent: of none. */
   readonly destination?: string;
+  /** For whom alone the connection is, whose share of the NAT ports it comes from; absent: it serves all clients. */
+  readonly client?: string;
   /** Parents on the way, nearest to us first; absent or empty: none. */
   readonly via?: readonly HopStep[];
   /** With parents: `parent`, the last of them is asked for the name, which is then neither resolved nor judged here. */

@@ -58,13 +58,13 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  async function openDirectly({ host, port, destination, client }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
     const permitted = without(judge(addresses, port, guard), avoid);
     const dialled = now();
-    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, isOurs });
+    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs });
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
 
@@ -85,8 +85,8 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
-    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, isOurs }), signal };
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
     if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
     const opened = await openByHops(steps, without(judge(addresses, port, guard), avoid), port, dial);

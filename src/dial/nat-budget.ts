@@ -33,6 +33,8 @@ const TRANSITORY_MS = 30_000;
 /** Scarce from this share of the limit on, and ample again only below the other. */
 const SCARCE = 0.7;
 const AMPLE = 0.6;
+/** A client may hold so many times the ports that are free: one alone gets four fifths, and there is always something left for the next one. */
+const SHARE = 4;
 /** Dials that may wait for a port towards one address and port. */
 const MAX_WAITING = 1000;
 /** With fewer tuples than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
@@ -50,6 +52,7 @@ const SYSTEM_CLOCK: BudgetClock = {
 
 interface Waiter {
   readonly since: number;
+  readonly client: string | null;
   settle(granted: GrantedPort | null): void;
   readonly addresses: ReadonlyMap<PortTuple<Waiter>, string>;
 }
@@ -76,19 +79,21 @@ class Budget implements PortBudget {
     this.#clock = clock;
   }
 
-  take(address: string, port: number, destination: string): PortLease | null {
+  take(address: string, port: number, destination: string, client: string | null = null): PortLease | null {
     if (this.#tuples.size >= this.#sweepAt) {
       this.#sweep();
       this.#sweepAt = Math.max(SWEEP_AT, this.#tuples.size * 2);
     }
     const tuple = this.#tuple(address, port);
     tuple.destinations.add(destination);
-    if (tuple.waiters.size === 0 && this.#isFree(tuple)) return this.#lease(tuple);
-    this.#tellExhausted(tuple);
+    // Who waits comes first; who is still waiting then has its share.
+    if (tuple.waiters.size > 0) this.#serve(tuple);
+    if (this.#isFree(tuple, client)) return this.#lease(tuple, client);
+    if (this.#free(tuple) === 0) this.#tellExhausted(tuple);
     return null;
   }
 
-  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal): Promise<GrantedPort | null> {
+  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal, client: string | null = null): Promise<GrantedPort | null> {
     const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address]));
     const hasPlace = [...tuples.keys()].some(({ waiters }) => waiters.size < MAX_WAITING);
     if (this.#nat.whenExhausted === 'refuse' || !hasPlace || signal.aborted) {
@@ -101,6 +106,7 @@ class Budget implements PortBudget {
       };
       const waiter: Waiter = {
         since: this.#clock.now(),
+        client,
         addresses: tuples,
         settle: (granted) => {
           signal.removeEventListener('abort', leave);
@@ -189,8 +195,8 @@ class Budget implements PortBudget {
     for (const [key, tuple] of this.#tuples) if (this.#used(tuple) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
   }
 
-  #lease(tuple: Tuple): PortLease {
-    tuple.take();
+  #lease(tuple: Tuple, client: string | null): PortLease {
+    tuple.take(client);
     const used = this.#used(tuple);
     for (const name of tuple.destinations) this.#highWater.set(name, Math.max(used, this.#highWater.get(name) ?? 0));
     const { limit } = this;
@@ -203,7 +209,7 @@ class Budget implements PortBudget {
       end: (ending) => {
         if (ended) return;
         ended = true;
-        tuple.end(ending, this.#clock.now());
+        tuple.end(client, ending, this.#clock.now());
         if (tuple.waiters.size > 0) this.#serve(tuple);
       },
     };
@@ -219,18 +225,22 @@ class Budget implements PortBudget {
     return used;
   }
 
-  #isFree(tuple: Tuple): boolean {
-    const used = this.#used(tuple);
-    const { limit } = this;
-    return limit === null || used < limit;
+  /** Ports that nobody holds; Infinity without a limit. */
+  #free(tuple: Tuple): number {
+    return Math.max(0, (this.limit ?? Infinity) - this.#used(tuple));
   }
 
-  /** Hands ports to who waits longest, refuses who has waited too long, and comes back for the rest. */
+  #isFree(tuple: Tuple, client: string | null): boolean {
+    const free = this.#free(tuple);
+    return free > 0 && (client === null || tuple.usedBy(client, this.#clock.now(), this.#keeping()) < SHARE * free);
+  }
+
+  /** Hands ports to who waits longest and may have one, refuses who has waited too long, and comes back for the rest. */
   #serve(tuple: Tuple): void {
     for (const waiter of tuple.waiters) {
-      if (this.#isFree(tuple)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple) });
+      if (this.#isFree(tuple, waiter.client)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client) });
       else if (this.#clock.now() >= waiter.since + this.#nat.queueFor) waiter.settle(null);
-      else break;
+      else if (this.#free(tuple) === 0) break;
     }
     this.#setAlarm(tuple);
   }

@@ -33,15 +33,16 @@ export interface PortBudget {
    * A port for one TCP connection, attempt included.
    * @param address IP literal, in any spelling
    * @param destination name in the configuration, `-` for none: only for what is told
-   * @returns null when none is free, or others wait for one
+   * @param client whose share it comes from; null: its connection serves all clients
+   * @returns null when none is free for it, or others wait for one
    */
-  take(address: string, port: number, destination: string): PortLease | null;
+  take(address: string, port: number, destination: string, client?: string | null): PortLease | null;
   /**
    * Waits for a port towards any of the addresses, if the configuration lets
    * it, in the order of asking.
    * @returns null when none came in time, too many wait, or `signal` aborts
    */
-  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal): Promise<GrantedPort | null>;
+  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal, client?: string | null): Promise<GrantedPort | null>;
   /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
   retryAfter(addresses: readonly string[], port: number): number;
   /** Other terms from now on. What is in use stays counted; fewer ports than that refuse new connections only. */

@@ -1,6 +1,6 @@
 /** TLS towards clients: its keys belong together, its files are read and held to what a handshake needs. */
 import t from 'tap';
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -46,6 +46,9 @@ function load(tlsServer: string, rest = '', env = {}): LoadResult {
 
 const WHOLE = `names: [${OWN}, a.egress.example], certFile: tls.crt, keyFile: tls.key`;
 
+/** As it is understood: what a file has besides goes no further. */
+const normal = (pem: string): string => new X509Certificate(pem).toString();
+
 t.test('what is good is taken over', async (t) => {
   const base = { names: [OWN, 'a.egress.example'], cert: FILES['/etc/eco/tls.crt'], key: ours.keyPem, clientCa: null, crl: null, clientCertificate: 'none' };
   for (const [text, tlsServer] of [
@@ -54,7 +57,7 @@ t.test('what is good is taken over', async (t) => {
     [`{ names: "ECO-EGRESS.eco-egress.svc., a.egress.example", certFile: tls.crt, keyFile: /etc/eco/tls.key }`, base],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: request }`, { ...base, clientCa: authority.certPem, clientCertificate: 'request' }],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: require }`, { ...base, clientCa: authority.certPem, clientCertificate: 'require' }],
-    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: revoked.crl, clientCertificate: require }`, { ...base, clientCa: revoking.certPem, crl: FILES['/etc/eco/revoked.crl'], clientCertificate: 'require' }],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: revoked.crl, clientCertificate: require }`, { ...base, clientCa: normal(revoking.certPem), crl: FILES['/etc/eco/revoked.crl'], clientCertificate: 'require' }],
   ] as const) {
     const result = load(text);
     t.match(result, { ok: true, warnings: [] }, text);

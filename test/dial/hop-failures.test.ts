@@ -66,7 +66,7 @@ t.test('TLS of a parent is verified, by its own settings', async (t) => {
   const port = await startEcho(t);
   const parent = await startParent(t, { scheme: 'https', tls: serverTls });
   const table: [change: Partial<HopConfig>, host: string, told: RegExp, remedy: RegExp][] = [
-    [{}, 'parent.test', /signed by an authority that is not trusted here/, /hops\.edge\.tls\.caFile/],
+    [{}, 'parent.test', /signed by CN=eco-egress test authority, whose certificate is not sent, and not trusted here/, /hops\.edge\.tls\.caFile/],
     [{ tls: clientTls }, 'other.test', /the certificate is not for other\.test/, /hops\.edge\.tls\.serverName/],
   ];
   for (const [change, host, told, remedy] of table) {

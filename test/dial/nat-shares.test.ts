@@ -1,0 +1,39 @@
+import t from 'tap';
+import type { PortBudget, PortLease } from '../../src/dial/ports.ts';
+import { budgetLab } from '../support/budget.ts';
+
+const ECO = '203.0.113.10';
+const NEVER = new AbortController().signal;
+
+t.test('shares: a client has at most four times what is free, and what serves all clients has what there is', async (t) => {
+  const fill = (budget: PortBudget, client: string | null): PortLease[] => {
+    const leases: PortLease[] = [];
+    for (let lease = budget.take(ECO, 443, 'eco', client); lease !== null; lease = budget.take(ECO, 443, 'eco', client)) leases.push(lease);
+    return leases;
+  };
+  const { budget, clock } = budgetLab({ ports: 100, timeWait: 2000 });
+  const greedy = fill(budget, 'a');
+  t.equal(greedy.length, 80, 'one alone');
+  t.equal(fill(budget, 'b').length, 16, 'another one all the same');
+  t.equal(fill(budget, 'c').length, 4);
+  for (const lease of greedy) lease.end('closed');
+  t.equal(budget.take(ECO, 443, 'eco', 'a'), null, 'what the NAT still keeps counts');
+  clock.pass(2000);
+  t.equal(fill(budget, 'a').length, 64);
+  t.equal(fill(budget, null).length, 16, 'pooled connections');
+  t.equal(budget.take(ECO, 443, 'eco', 'd'), null);
+});
+
+t.test('shares, while others wait', async (t) => {
+  const { budget, clock } = budgetLab({ whenExhausted: 'queue', ports: 5, timeWait: 2000 });
+  for (let i = 0; i < 4; i += 1) t.ok(budget.take(ECO, 443, 'eco', 'a'));
+  t.equal(budget.take(ECO, 443, 'eco', 'a'), null);
+  const own = budget.wait([ECO], 443, 'eco', NEVER, 'a');
+  const last = budget.take(ECO, 443, 'eco', 'b');
+  t.ok(last, 'it waits for its own share, and holds up nobody');
+  const other = budget.wait([ECO], 443, 'eco', NEVER, 'c');
+  last?.end('unsent');
+  t.equal((await other)?.address, ECO, 'the last one free is for who holds none');
+  clock.pass(5000);
+  t.equal(await own, null);
+});
