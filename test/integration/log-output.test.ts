@@ -13,6 +13,9 @@ import { baseDraft } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { readScrape, type Scrape, sumOf } from '../support/prometheus.ts';
 
+// Each starts a process, and machines are busy.
+t.setTimeout(180_000);
+
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const DROPPED = 'eco_egress_log_lines_dropped_total';
 

@@ -39,11 +39,11 @@ t.test('the first that applies', async (t) => {
 
 t.test('what is said when none applies', async (t) => {
   const table: [rule: Partial<PolicyConfig['rules'][number]>, more: Partial<Ask>, outcome: RegExp][] = [
-    [{ until: NEW_YEAR }, {}, /^rule-expired: eco-sit\.telus\.internal:443: rules\[0\] lets sit use eco only until 2027-01-01T00:00:00Z, and it is 2027-01-01T00:00:00Z; move rules\[0\]\.until to a later moment, or take it out$/],
+    [{ until: NEW_YEAR }, {}, /^rule-expired: eco-sit\.telus\.internal:443: rules\[0\] lets sit use eco only until 2027-01-01T00:00:00Z, and it is 2027-01-01T00:00:00Z; move rules\[0\]\.until to a later moment, or add a rule$/],
     [{ from: NEW_YEAR + 1000 }, {}, /^rule-expired: .* only from 2027-01-01T00:00:01Z, and it is 2027-01-01T00:00:00Z; move rules\[0\]\.from to an earlier moment$/],
     [{ methods: ['POST', 'PUT'] }, {}, /^method-not-allowed: rules\[0\] lets sit use eco, but does not list the method GET; add GET to rules\[0\]\.methods$/],
     [{ methods: ['POST'] }, { method: 'HEAD' }, /^method-not-allowed: /],
-    [{ methods: ['GET'] }, { form: 'connect', method: null, path: null }, /^form-not-allowed: .*rules\[0\] lets sit use eco for the methods that it lists, which a tunnel hides; use another form than connect, or add a rule without methods$/],
+    [{ methods: ['GET'] }, { form: 'connect', method: null, path: null }, /^form-not-allowed: .*rules\[0\] lets sit use eco for the methods that it lists, which a tunnel hides; use a form in which methods can be seen: forward, gateway or host-routed$/],
     [{ methods: ['GET'], paths: ['/a'] }, { form: 'connect', method: 'CONNECT', path: '/a' }, /^form-not-allowed: .* for the methods and paths/],
     [{ paths: ['/a'] }, { path: null }, /^form-not-allowed: /],
     [{ paths: ['/a'] }, { path: '/%2e%2e/a' }, /^path-ambiguous: The path "\/%2e%2e\/a" has a dot segment/],

@@ -75,7 +75,7 @@ for (const reads of [true, false]) {
     ] as const) {
       const socket = await open(proxy.port);
       if (reads) socket.resume();
-      await pour(socket, Buffer.from(request.repeat(Math.ceil(100_000 / request.length))), times, 15_000);
+      await pour(socket, Buffer.from(request.repeat(Math.ceil(100_000 / request.length))), times, 4000);
       const took = await latency(proxy, authority);
       t.equal(proxy.death, null, `${what}: it lives`);
       t.ok(took !== null, `${what}: others are served`);
@@ -112,19 +112,5 @@ t.test('1,900 connections with unfinished header sections of 12,000 tiny fields 
   }
   t.equal(proxy.death, null, 'it lives');
   if (proxy.death === null) t.ok((await latency(proxy, authority)) !== null, 'and serves');
-  for (const socket of sockets) socket.destroy();
-});
-
-t.test('the worst that the limits allow: header sections as large as they may be, on as many connections as fit one machine', async (t) => {
-  const { proxy, authority } = await start(t, (draft) => Object.assign(draft.limits, { connectionsPerClient: 10_000 }));
-  const big = Buffer.from(`GET / HTTP/1.1\r\nHost: x\r\n${`X: ${'a'.repeat(1000)}\r\n`.repeat(60)}`);
-  const sockets: Socket[] = [];
-  for (let i = 0; i < 4000 && proxy.death === null; i += 200) {
-    const more = await Promise.all(Array.from({ length: 200 }, () => open(proxy.port)));
-    sockets.push(...more);
-    await Promise.all(more.map((socket) => pour(socket.resume(), big, 1, 5000)));
-  }
-  t.equal(proxy.death, null, 'it lives');
-  if (proxy.death === null) t.ok((await latency(proxy, authority)) !== null, 'and serves, or the connections would be too many');
   for (const socket of sockets) socket.destroy();
 });
