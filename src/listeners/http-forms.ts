@@ -47,6 +47,7 @@ interface Inquiry {
   readonly proofs: readonly Proof[];
 }
 
+const NO_PROOFS: readonly Proof[] = [];
 const DEFAULT_PORT = { http: 80, https: 443 } as const;
 
 /** An operator's usual slip: these live on the admin listener alone. */
@@ -98,7 +99,9 @@ export class HttpForms {
 
   #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: Credentials): void {
     const { address, sans } = asker;
-    const proofs = [proof, request.connection.proof].filter((each) => each !== null);
+    const shown = request.connection.proof;
+    // Nearly every request rests on its address alone.
+    const proofs = proof === null && shown === null ? NO_PROOFS : [proof, shown].filter((each) => each !== null);
     const inquiry: Inquiry = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
     if (head.method === 'CONNECT') this.#tunnel(inquiry);
     else this.#serve(inquiry);
