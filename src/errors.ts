@@ -29,8 +29,8 @@ const malformed = (title: string): FaultKind => kind(400, 'http_request_error', 
 
 /** The codes are a contract with users: docs/errors.md lists them, a test holds the two together. */
 export const FAULTS = {
-  'client-not-allowed': denied('No client of the policy is this peer'),
-  'host-not-allowed': denied('No destination of the policy has this host'),
+  'client-not-allowed': denied('The peer matches no configured client'),
+  'host-not-allowed': denied('The host matches no configured destination'),
   'port-not-allowed': denied('The destination does not list this port'),
   'form-not-allowed': denied('This form of request is not accepted here'),
   'method-not-allowed': denied('The policy does not list this method'),

@@ -22,7 +22,7 @@ export function openConfig(
   const file = chooseConfigFile(option, io.env);
   const result = loadConfig({ file, env: io.env, ...(readFile === undefined ? {} : { readFile }) });
   if (result.ok) return { ...result, file };
-  const heading = result.faults.length === 1 ? `One fault in ${file}: mend it and try again.` : `${result.faults.length} faults in ${file}: mend them and try again.`;
+  const heading = result.faults.length === 1 ? `One fault in ${file}: fix it and try again.` : `${result.faults.length} faults in ${file}: fix them and try again.`;
   io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
   return null;
 }

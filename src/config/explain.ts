@@ -12,7 +12,7 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
     const known = Object.keys((issue.inst as z.ZodObject).def.shape);
     return issue.keys.map((key) => suggest(key, known)).join(ADVICE_SEPARATOR);
   }
-  if (issue.code === 'too_small') return say('The list is empty.', 'Write at least one entry, or take the key out.');
+  if (issue.code === 'too_small') return say('The list is empty.', 'Write at least one entry, or remove the key.');
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String);
     const near = typeof input === 'string' ? nearest(input.toLowerCase(), values) : null;
@@ -20,12 +20,18 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
     return say(`${show(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
   }
   if (issue.code === 'invalid_type') {
-    if (issue.expected === 'array') return say(`${show(input)} stands where a list belongs.`, 'Write [a, b], or one entry per line after "- ".');
+    if (issue.expected === 'array') return say(`Expected a list, found ${found(input)}.`, 'Write [a, b], or one entry per line after "- ".');
     if (issue.expected === 'boolean') return say(`${show(input)} is neither true nor false.`, 'Write true or false, without quotes.');
-    return say(`${show(input)} stands where a mapping (key: value) belongs.`, 'Write its keys one per line, indented below it.');
+    return say(`Expected a mapping (key: value), found ${found(input)}.`, 'Write its keys one per line, indented below it.');
   }
   return say(issue.message ?? 'This value is not possible here.', '');
 };
+
+/** In the middle of a sentence. */
+function found(input: unknown): string {
+  const shown = show(input);
+  return typeof input === 'object' ? shown.charAt(0).toLowerCase() + shown.slice(1) : shown;
+}
 
 export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, complain: Complain): void {
   for (const issue of issues) {

@@ -71,7 +71,7 @@ export function nearest(word: string, known: readonly string[]): string | null {
 export function suggest(word: string, known: readonly string[]): string {
   const match = nearest(word, known);
   if (match !== null) return `Did you mean ${match}?`;
-  return known.length === 0 ? '' : `Known here: ${known.join(', ')}.`;
+  return known.length === 0 ? '' : `Valid here: ${known.join(', ')}.`;
 }
 
 function escapeUnicode(character: string): string {

@@ -90,8 +90,8 @@ function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: 
 
 function warnAboutProof({ sourceIp, destinations }: Config, warn: Complain): void {
   if (sourceIp === null) return;
-  if (sourceIp.probe === null) warn(['sourceIp', 'expected'], 'Nobody is asked which address is seen, so nothing proves it.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
-  else if (sourceIp.expected.length === 0) warn(['sourceIp', 'probe'], 'The address that is seen is told, and judged by nobody.', 'Add sourceIp.expected.', 'key');
+  if (sourceIp.probe === null) warn(['sourceIp', 'expected'], 'No probe is configured, so the address is not proven.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
+  else if (sourceIp.expected.length === 0) warn(['sourceIp', 'probe'], 'The address that is seen is reported, and compared with nothing.', 'Add sourceIp.expected.', 'key');
   const wayOf = ({ via }: Pick<ProbeConfig, 'via'>): string => via.map(({ name }) => name).join(', ');
   const { probe } = sourceIp;
   if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;

@@ -35,7 +35,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   'stale-name': {
     level: 'error',
     words: 'the resolver fails, so it is dialled where it was before',
-    check: "mend the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
+    check: "fix the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
   },
   'way-out': {
     level: 'error',

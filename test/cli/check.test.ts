@@ -134,7 +134,7 @@ t.test('every fault of a faulty file goes to stderr, with exit code 2', async (t
   const { exitCode, file, out, err } = await check(t, MINIMAL.replace('[443]', '[443, 0]').replace('[eco] }', '[ecco] }'));
   t.equal(exitCode, 2);
   t.equal(out, '');
-  t.match(err, `2 faults in ${file}: mend them and try again.\n\n${file}:8:18  destinations.eco.ports[1]\n  0 is not a port.`);
+  t.match(err, `2 faults in ${file}: fix them and try again.\n\n${file}:8:18  destinations.eco.ports[1]\n  0 is not a port.`);
   t.match(err, 'Did you mean eco?');
 });
 

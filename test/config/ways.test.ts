@@ -61,14 +61,14 @@ t.test('the proof and the NAT', async (t) => {
       nat: { ports: 8192, replicasPerNode: 2 },
     },
   });
-  t.match(load('sourceIp: { expected: 34.123.45.67 }\n'), { ok: true, warnings: [{ path: 'sourceIp.expected', problem: /^Nobody is asked/ }] });
+  t.match(load('sourceIp: { expected: 34.123.45.67 }\n'), { ok: true, warnings: [{ path: 'sourceIp.expected', problem: /^No probe is configured/ }] });
   const gate = 'hops: { gate: { url: "http://gate.example:3128" } }\n';
   const another = { path: 'sourceIp.probe', problem: /another way than every destination/ };
   t.match(load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example", via: gate } }\n`), { ok: true, warnings: [another] });
   t.match(load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example" } }\n`, '    via: gate\n'), { ok: true, warnings: [another] });
   const same = load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example", via: gate } }\n`, '    via: gate\n');
   t.ok(same.ok && same.warnings.length === 0);
-  t.match(load('sourceIp: { probe: { url: "http://echo.example" } }\n'), { ok: true, warnings: [{ path: 'sourceIp.probe', problem: /judged by nobody/ }], config: { sourceIp: { probe: { path: '/' } } } });
+  t.match(load('sourceIp: { probe: { url: "http://echo.example" } }\n'), { ok: true, warnings: [{ path: 'sourceIp.probe', problem: /compared with nothing/ }], config: { sourceIp: { probe: { path: '/' } } } });
 });
 
 t.test('faults', async (t) => {

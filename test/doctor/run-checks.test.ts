@@ -22,7 +22,7 @@ const CHECKS = [
   check('a', [], () => [ok('x', 'seen')]),
   check('b', ['a'], () => [fail('y', 'loop', 'seen', null), ok('z', 'seen')]),
   check('c', ['b'], () => {
-    throw new Fault('unreachable', 'thrown', { remedy: 'mend it' });
+    throw new Fault('unreachable', 'thrown', { remedy: 'fix it' });
   }),
   check('d', [], () => []),
 ];
@@ -33,7 +33,7 @@ t.test('each after those it needs, shown in the order of the table; nothing foun
   t.ok(log.indexOf('a') < log.indexOf('b') && log.indexOf('b') < log.indexOf('c'));
   t.equal(log.length, 4, 'each once');
   t.strictSame(results.map(({ name }) => name), ['a', 'b', 'c']);
-  t.strictSame(results[2]?.findings, [{ state: 'fail', subject: '', code: 'unreachable', seen: 'thrown', advice: 'mend it' }]);
+  t.strictSame(results[2]?.findings, [{ state: 'fail', subject: '', code: 'unreachable', seen: 'thrown', advice: 'fix it' }]);
 });
 
 t.test('only some: what they need runs, and shows only what is broken', async (t) => {
