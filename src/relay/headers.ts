@@ -8,7 +8,7 @@ import type { HeadersConfig } from '../config/config.ts';
 import { listHas, type RawFields, trimBlanks } from '../http1/fields.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
 
-type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'forwarded' | 'x-forwarded';
+type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'length' | 'forwarded' | 'x-forwarded';
 
 /** Request fields that never cross as they are. */
 const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
@@ -32,6 +32,8 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['x-envoy-peer-metadata', 'drop'],
   ['x-envoy-peer-metadata-id', 'drop'],
   ['x-envoy-decorator-operation', 'drop'],
+  // Written from the number that was read: `05` is 5.
+  ['content-length', 'length'],
   ['expect', 'expect'],
   ['max-forwards', 'max-forwards'],
   // Written anew from the target (RFC 9112 §3.2.2).
@@ -134,6 +136,10 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
     if (action === 'drop' || !mayCross(lower, action, headers)) continue;
     if (action === 'te') {
       if (listHas(raw[i + 1] ?? '', 'trailers')) out.push('TE', 'trailers');
+      continue;
+    }
+    if (action === 'length') {
+      out.push(name, String(Number(raw[i + 1])));
       continue;
     }
     if (action === 'trailer' && !rewrite.chunked) continue;
