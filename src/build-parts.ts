@@ -23,7 +23,7 @@ export interface DialParts {
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
   /** Whether a connection leads back to this very proxy. */
-  readonly isOurs: (socket: Socket) => boolean;
+  readonly isOurs: (socket: Socket, port: number) => boolean;
   /** Told, besides the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }

@@ -128,7 +128,7 @@ class RunningService implements Service {
         this.#telemetry.notice(level, message, fields);
       },
     });
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs: (socket) => this.#self.isOurs(socket), onStale: () => { this.sourceProof.noteStaleName(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs: (socket, port) => this.#self.isOurs(socket, port), onStale: () => { this.sourceProof.noteStaleName(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);

@@ -30,7 +30,7 @@ export interface ConnectRequest {
   /** Whose share of the ports it comes from; absent: the connection serves all clients. */
   readonly client?: string | undefined;
   /** Whether a connection leads back to this very proxy, which only shows once it is open; absent: none does. */
-  readonly isOurs?: ((socket: Socket) => boolean) | undefined;
+  readonly isOurs?: ((socket: Socket, port: number) => boolean) | undefined;
 }
 
 export interface Connected {
@@ -132,7 +132,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         ending = 'closed';
         if (ended) return;
         pending.delete(socket);
-        if (isOurs?.(socket) === true) {
+        if (isOurs?.(socket, port) === true) {
           socket.destroy();
           failures.push({ address, code: 'loop', text: 'this is the proxy itself' });
           attempt();

@@ -30,7 +30,7 @@ export interface DiallerOptions {
   /** Gives every TCP connection its NAT port; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
   /** Whether a connection leads back to this very proxy; absent: none does. */
-  readonly isOurs?: (socket: Socket) => boolean;
+  readonly isOurs?: (socket: Socket, port: number) => boolean;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }

@@ -19,7 +19,7 @@ export interface NamedDiallerOptions {
   /** Outlives this dialler, too. */
   readonly ports: PortBudget;
   /** Whether a connection leads back to this very proxy. */
-  readonly isOurs: (socket: Socket) => boolean;
+  readonly isOurs: (socket: Socket, port: number) => boolean;
 }
 
 /** All that a dialler knows of a configuration: equal terms make an equal dialler. */

@@ -16,8 +16,9 @@ export interface SelfCheck {
    * Whether a connection that we opened leads to one of them. The kernel gives
    * what stays on this host the address that it goes to, also where that is no
    * interface's (a local route for a whole range).
+   * @param port that it goes to: partners seldom have one of ours, and then the system is not asked
    */
-  isOurs(connected: Pick<Socket, 'localAddress' | 'remoteAddress' | 'remotePort'>): boolean;
+  isOurs(connected: Pick<Socket, 'localAddress' | 'remoteAddress'>, port: number): boolean;
 }
 
 /** @param planned listeners yet to be bound: known from the start where their port is fixed */
@@ -41,7 +42,7 @@ export function createSelfCheck(planned: readonly ListenAddress[] = []): SelfChe
       // Addresses come and go while we run. Partners seldom have a port of ours, so the system is seldom asked.
       return everywhere.has(port) && (isLocal(address) || isOnInterface(address));
     },
-    isOurs: ({ localAddress, remoteAddress, remotePort }) => localAddress !== undefined && localAddress === remoteAddress && everywhere.has(remotePort ?? 0),
+    isOurs: (connected, port) => everywhere.has(port) && connected.localAddress !== undefined && connected.localAddress === connected.remoteAddress,
   };
   for (const { host, port } of planned) if (port !== 0) self.add({ address: host, port, family: '' });
   return self;
