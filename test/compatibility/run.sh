@@ -91,7 +91,6 @@ try() {
   npm ci ${option:+"$option"}
   try_demo
   npm test -- --timeout=300 test/policy/decide.test.ts test/integration/tunnel.test.ts
-  npm run types
   (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
   # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
   if [ "$option" = '' ]; then npx tap run --timeout=300 test/policy/decide.test.ts; fi
