@@ -10,7 +10,7 @@
 import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
 import { parseConfigHost } from '../target/host.ts';
 import { canonicalPath } from '../target/path.ts';
-import { firstPort, hasPort, sharedPorts } from '../target/port-range.ts';
+import { firstPort, hasPort, mergePorts, sharedPorts } from '../target/port-range.ts';
 import { show } from '../target/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
 import { buildCidrTable } from './cidr-table.ts';
@@ -233,7 +233,7 @@ function findTakenOver(before: PolicyConfig, after: PolicyConfig): string | null
     const opened = changed.ports !== old.ports || changed.forms !== old.forms;
     const gaining = (opened ? after.rules : newRules).filter(({ destinations }) => destinations.includes(old.name)).flatMap(({ clients }) => clients);
     for (const other of before.destinations) {
-      if (other === old || sharedPorts(other.ports, changed.ports).length === 0 || !changed.hosts.some((host) => other.hosts.some((pattern) => isBelow(host, pattern)))) continue;
+      if (other === old || sharedPorts(mergePorts(other.ports), mergePorts(changed.ports)).length === 0 || !changed.hosts.some((host) => other.hosts.some((pattern) => isBelow(host, pattern)))) continue;
       const losing = before.rules.filter(({ destinations }) => destinations.includes(other.name)).flatMap(({ clients }) => clients);
       const client = gaining.find((name) => losing.includes(name));
       if (client !== undefined) return `no change is proposed: ${client} reaches hosts of ${old.name} by destination ${other.name} now, and ${old.name} would take these requests over with limits of its own`;

@@ -94,8 +94,17 @@ t.test('tunnels, exchanges and header sections, all that may be, and nobody read
     }
   };
   const client = (perClient: number) => (i: number) => `127.0.1.${1 + Math.floor(i / perClient)}`;
+  /** Busy as the process is, one of its answers may be cut by the clock of the admin port. */
+  const scrape = async (tries = 5): Promise<string> => {
+    try {
+      return await (await fetch(`http://127.0.0.1:${proxy.adminPort}/metrics`, { headers: { connection: 'close' } })).text();
+    } catch (error) {
+      if (tries === 1) throw error;
+      return scrape(tries - 1);
+    }
+  };
   const gauge = async (name: string): Promise<number> => {
-    const text = await (await fetch(`http://127.0.0.1:${proxy.adminPort}/metrics`, { headers: { connection: 'close' } })).text();
+    const text = await scrape();
     return [...text.matchAll(new RegExp(`^eco_egress_${name}(?:\\{.*\\})? (\\d+)$`, 'gm'))].reduce((sum, [, value]) => sum + Number(value), 0);
   };
   await open(limits.exchanges, client(limits.exchangesPerClient), `POST http://${ECO}:${port}/ HTTP/1.1\r\nHost: ${ECO}:${port}\r\nContent-Length: 999999999999\r\n\r\n`);
