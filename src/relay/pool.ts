@@ -11,6 +11,7 @@ import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { FairShare } from './fair-share.ts';
 import { Pace } from './pace.ts';
+import { SilentCloses } from './silent-closes.ts';
 import { type ConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
 import { type Offer, type Waiter, WaitingLine } from './waiting-line.ts';
 
@@ -33,12 +34,12 @@ export interface PoolOptions extends ConnectionOptions {
 const EAGER = 16;
 /** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
-/** So long, ms, after a connection turned out to have closed without a word, every other one is given time to show the same. */
-const WARY_MS = 10_000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
-/** So long, ms, a connection rests before it is used again while others have closed without a word. */
-const WARY_REST_MS = 10;
+/** So long, ms, a connection rests where closes are likely, so that one that follows the answer is seen. */
+const REST_MS = 10;
+/** A connection that has been idle for so long, ms, stayed open; a later close is for its idle time. */
+const STAYED_MS = 1000;
 
 /** An idle connection. */
 interface Resting {
@@ -46,6 +47,8 @@ interface Resting {
   /** Turn of the event loop in which it came to rest, and when; monotonic ms. */
   readonly turn: number;
   readonly since: number;
+  /** It has been counted as one that stayed open. */
+  stayed: boolean;
   /** It closes then, monotonic ms. */
   readonly until: number;
 }
@@ -70,8 +73,7 @@ export class UpstreamPool {
   #sweeper: NodeJS.Timeout | null = null;
   /** No dial before this, monotonic ms. */
   #pausedUntil = 0;
-  /** Until then no connection is used again before a close that came with its last answer has been read, monotonic ms. */
-  #waryUntil = 0;
+  readonly #silentCloses = new SilentCloses();
   #retired = false;
   #closed = false;
 
@@ -103,7 +105,7 @@ export class UpstreamPool {
   /** An idle connection, now active; null when there is none for this one. */
   take({ client, careful }: Pick<Waiter, 'client' | 'careful'>): UpstreamConnection | null {
     if (!this.#share.admits(client)) return null;
-    const resting = this.#popIdle(careful || this.#isWary());
+    const resting = this.#popIdle(careful);
     if (resting === null) return null;
     this.#options.onChange(1, -1);
     this.#activate(resting.connection, client);
@@ -147,6 +149,7 @@ export class UpstreamPool {
     this.#share.giveBack(client);
     const now = performance.now();
     this.#pace.note(now - connection.activeSince);
+    if (connection.uses > 0 && connection.reusable) this.#silentCloses.noteKept();
     connection.activeSince = now;
     connection.uses += 1;
     const unwanted = this.#closed || (this.#retired && this.#waiting.length === 0);
@@ -163,7 +166,7 @@ export class UpstreamPool {
 
   /** A connection that was used again had been closed without a word. */
   noteStale(): void {
-    this.#waryUntil = performance.now() + WARY_MS;
+    this.#silentCloses.noteClosed();
   }
 
   /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
@@ -179,7 +182,7 @@ export class UpstreamPool {
   /** No connection is kept any more: idle ones close now, others when nobody needs them. Who waits is still served. */
   retire(): void {
     this.#retired = true;
-    for (const { connection } of this.#idle.splice(0)) this.#dismiss(connection);
+    for (const resting of this.#idle.splice(0)) this.#dismiss(resting);
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
     this.#sweeper = null;
   }
@@ -201,8 +204,9 @@ export class UpstreamPool {
     return this.#size < this.#options.size;
   }
 
-  #isWary(): boolean {
-    return this.#waryUntil > 0 && performance.now() < this.#waryUntil;
+  /** Idle connections that may be of no use to those who wait. */
+  get #useless(): number {
+    return this.#silentCloses.areFrequent ? this.#idle.length : 0;
   }
 
   #isPaused(): boolean {
@@ -226,27 +230,34 @@ export class UpstreamPool {
   #popIdle(careful: boolean): Resting | null {
     for (let at = this.#idle.length - 1; at >= 0; at -= 1) {
       const resting = this.#idle[at];
-      if (resting === undefined || (careful && !this.#hasSettled(resting))) continue;
+      if (resting === undefined || !this.#fits(resting, careful)) continue;
       this.#idle.splice(at, 1);
       if (resting.connection.reusable && !resting.connection.isOld) return resting;
-      this.#dismiss(resting.connection);
+      this.#dismiss(resting);
     }
     return null;
   }
 
-  /** Whether a close that was already on its way has been seen by now. */
-  #hasSettled({ connection, turn, since }: Resting): boolean {
+  /**
+   * Whether a connection may be used again now. The more of them close without a word, the longer it rests first; where
+   * most likely do, what must not be sent twice (`careful`) takes only one that was never used.
+   */
+  #fits({ connection, turn, since }: Resting, careful: boolean): boolean {
     if (connection.uses === 0) return true;
-    return this.#turn - turn >= SETTLING_TURNS && (!this.#isWary() || performance.now() - since >= WARY_REST_MS);
+    if (!careful && !this.#silentCloses.areFrequent) return true;
+    if (careful && this.#silentCloses.areFrequent) return false;
+    if (this.#turn - turn < SETTLING_TURNS) return false;
+    return !this.#silentCloses.areDoubtful || performance.now() - since >= REST_MS;
   }
 
-  #dismiss(connection: UpstreamConnection): void {
+  #dismiss({ connection, since, stayed }: Resting): void {
+    if (!stayed && connection.reusable && performance.now() - since >= REST_MS) this.#silentCloses.noteKept();
     this.#options.onChange(0, -1);
     connection.destroy();
   }
 
   #rest(connection: UpstreamConnection, now: number): void {
-    this.#idle.push({ connection, turn: this.#turn, since: now, until: now + connection.keepFor });
+    this.#idle.push({ connection, turn: this.#turn, since: now, stayed: false, until: now + connection.keepFor });
     this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
     if (this.#lastTurn <= this.#turn) setImmediate(this.#countTurn);
     this.#lastTurn = this.#turn + SETTLING_TURNS;
@@ -256,7 +267,12 @@ export class UpstreamPool {
     const now = performance.now();
     for (const resting of this.#idle.filter(({ until }) => until <= now)) {
       this.#idle.splice(this.#idle.indexOf(resting), 1);
-      this.#dismiss(resting.connection);
+      this.#dismiss(resting);
+    }
+    for (const resting of this.#idle) {
+      if (resting.stayed || now - resting.since < STAYED_MS) continue;
+      resting.stayed = true;
+      this.#silentCloses.noteKept();
     }
     if (this.#idle.length > 0 || this.#sweeper === null) return;
     clearInterval(this.#sweeper);
@@ -268,7 +284,7 @@ export class UpstreamPool {
     this.#turn += 1;
     if (this.#turn < this.#lastTurn) setImmediate(this.#countTurn);
     this.#serveWaiting();
-    if (this.#waiting.length > 0 && this.#idle.length > 0 && this.#isWary()) this.#lookAgain ??= setTimeout(this.#onRested, WARY_REST_MS);
+    if (this.#waiting.length > 0 && this.#idle.length > 0 && this.#silentCloses.areDoubtful) this.#lookAgain ??= setTimeout(this.#onRested, REST_MS);
     if (this.#retired && this.#waiting.length === 0) this.retire();
   };
 
@@ -280,10 +296,10 @@ export class UpstreamPool {
   /** Gives idle connections to who waits for one. */
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
-      const resting = this.#popIdle(true) ?? (this.#isWary() ? null : this.#popIdle(false));
+      const resting = this.#popIdle(true) ?? this.#popIdle(false);
       if (resting === null) return;
       const { connection } = resting;
-      const offer: Offer = connection.uses === 0 ? 'fresh' : this.#hasSettled(resting) ? 'settled' : 'used';
+      const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
       const waiter = this.#waiting.next(offer, this.#held);
       if (waiter === null) {
         this.#idle.push(resting);
@@ -297,18 +313,23 @@ export class UpstreamPool {
 
   /** Never more dials than there are waiters that may have one; a full line is no reason to be patient. */
   #growForWaiting(): void {
-    while (!this.#closed && this.#waiting.length > this.#opening.size && this.#hasRoom() && !this.#isPaused()) {
+    while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
       const { eligible, pressing } = this.#waiting.survey(this.#pace.patience, (client) => this.#share.admits(client));
       if (eligible <= this.#opening.size) return;
       // Where it is not far, one at a time: each may turn out not to help.
       const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);
-      const pressed = this.#size < EAGER || this.#waiting.length > this.#options.queue || impatient;
+      const pressed = this.#size - this.#useless < EAGER || this.#waiting.length > this.#options.queue || impatient;
       if (!pressed) return;
       this.#grow();
     }
   }
 
   #grow(): void {
+    if (!this.#hasRoom()) {
+      const oldest = this.#idle.shift();
+      if (oldest === undefined) return;
+      this.#dismiss(oldest);
+    }
     const controller = new AbortController();
     this.#opening.add(controller);
     this.#options.open(controller.signal).then(
@@ -341,8 +362,9 @@ export class UpstreamPool {
     // An idle connection that closes leaves the pool at once.
     connection.onIdleClose = () => {
       const at = this.#idle.findIndex((resting) => resting.connection === connection);
-      if (at === -1) return;
-      this.#idle.splice(at, 1);
+      const [resting] = at === -1 ? [] : this.#idle.splice(at, 1);
+      if (resting === undefined) return;
+      if (connection.uses > 0 && performance.now() - resting.since < STAYED_MS) this.#silentCloses.noteClosed();
       this.#options.onChange(0, -1);
       this.#growForWaiting();
     };

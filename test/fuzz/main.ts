@@ -70,5 +70,5 @@ if (only.includes('differ')) {
   conclude('differ', findings);
 }
 
-// Sockets of a hundred thousand connections may be on their last clocks.
+// Node's own clean-up at a natural end waits for ever, after so many connections, for a handle that does not close.
 process.exit();

@@ -12,7 +12,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, createSecureContext, TLSSocket } from 'node:tls';
 import { type ChildProxy, startChildProxy } from '../support/child-proxy.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
-import { readScrape } from '../support/prometheus.ts';
 import { between, seeded } from '../support/random.ts';
 import { OWN } from '../support/tls-lab.ts';
 import { conversation, hello, parentAnswer, pick, pieces, proxyHeader, type Random, response } from './grammar.ts';
@@ -228,7 +227,7 @@ async function leftBehind(proxy: ChildProxy, before: number): Promise<string[]> 
   const deadline = performance.now() + 30_000;
   for (;;) {
     await delay(500);
-    const { samples } = readScrape(await (await fetch(`http://127.0.0.1:${proxy.adminPort}/metrics`, { headers: { connection: 'close' } })).text());
+    const { samples } = await proxy.scrape();
     const left = [...samples].filter(([name, value]) => value > 0 && /^eco_egress_(?:client_connections|tunnels_active|exchanges_active|upstream_connections)\b/.test(name)).map(([name, value]) => `${name} ${value}`);
     const timers = await proxy.timers();
     const more = proxy.descriptors() - before;

@@ -238,8 +238,7 @@ const lifetimes: readonly Behaviour[] = [
         if (count === most) await side.end();
       }),
       expected: ok,
-      // The first ones, before it is known what the partner does; connections.test.ts holds a hundred clients to 1 %.
-      mayFail: 0.1,
+      mayFail: 0.01,
     },
     {
       name: `closes after ${most} answers to GET without saying so`,
@@ -256,7 +255,7 @@ const lifetimes: readonly Behaviour[] = [
       if (count === 2) await side.end();
     }),
     expected: ok,
-    mayFail: 0.1,
+    mayFail: 0.01,
   },
 ];
 

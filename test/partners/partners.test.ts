@@ -6,6 +6,8 @@ import { FULL, startPartnerLab } from './lab.ts';
 
 const ALONE = FULL ? 20 : 1;
 const AT_ONCE = FULL ? 100 : 3;
+/** Where a hundredth may fail: of fewer, it would be none. */
+const MANY_AT_ONCE = FULL ? 100 : 40;
 /** Of uploads: a fast client meets a close in the middle of a write, a slow one between two. ms; undefined: at full speed. */
 const PACES = FULL ? [2, undefined, 20] : [5, 20];
 /** Behaviours that are tried at the same time: each mostly waits. */
@@ -15,7 +17,7 @@ t.setTimeout(FULL ? 45 * 60_000 : 300_000);
 t.jobs = SIDE_BY_SIDE;
 
 /** @returns what was wrong, once for each exchange that was */
-async function drive(place: Place, route: Route, { question = {}, expected }: Behaviour): Promise<string[]> {
+async function drive(place: Place, route: Route, { question = {}, expected }: Behaviour, atOnce: number): Promise<string[]> {
   const ask = async (_: unknown, i: number): Promise<string | null> => {
     const { content } = question;
     const pace = PACES[i % PACES.length];
@@ -23,7 +25,7 @@ async function drive(place: Place, route: Route, { question = {}, expected }: Be
   };
   const wrong: (string | null)[] = [];
   for (let i = 0; i < ALONE; i += 1) wrong.push(await ask(null, i));
-  wrong.push(...(await Promise.all(Array.from({ length: AT_ONCE }, ask))));
+  wrong.push(...(await Promise.all(Array.from({ length: atOnce }, ask))));
   return wrong.filter((text) => text !== null);
 }
 
@@ -32,12 +34,12 @@ for (const behaviour of BEHAVIOURS.filter(({ onlyInFull = false }) => FULL || !o
   t.test(name, { buffered: true }, async (t) => {
     const { lab, place, plain, secure } = await startPartnerLab(t, { script, configure: (draft) => Object.assign(draft.timeouts, timeouts) });
     const chosen = ROUTES.filter(routes);
-    // Of all routes together: a hundredth of a few is none.
-    const all = chosen.length * (ALONE + AT_ONCE);
+    const atOnce = mayFail > 0 ? MANY_AT_ONCE : AT_ONCE;
+    const all = chosen.length * (ALONE + atOnce);
     const wrong = await Promise.all(
       chosen.map(async (route) => {
-        const found = await drive(place, route, behaviour);
-        if (found.length > 0) t.comment(`${nameOf(route)}: ${found.length} of ${ALONE + AT_ONCE}: ${found[0] ?? ''}`);
+        const found = await drive(place, route, behaviour, atOnce);
+        if (found.length > 0) t.comment(`${nameOf(route)}: ${found.length} of ${ALONE + atOnce}: ${found[0] ?? ''}`);
         return found.map((text) => `${nameOf(route)}: ${text}`);
       }),
     );

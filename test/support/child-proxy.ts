@@ -2,12 +2,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, writeFileSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { startDnsServer } from './dns-server.ts';
 import { baseDraft, type Draft, labCertificates, type LogLine } from './lab.ts';
+import { readScrape, type Scrape } from './prometheus.ts';
 import { OWN, ownCertificate } from './tls-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -41,7 +44,16 @@ export interface ChildProxy {
   descriptors(): number;
   /** Timers that would keep it alive. */
   timers(): Promise<number>;
+  /** Its metrics. */
+  scrape(): Promise<Scrape>;
   close(): Promise<void>;
+}
+
+/** On a connection of its own, which `fetch` would keep. */
+async function scrape(port: number): Promise<Scrape> {
+  const request = get({ host: '127.0.0.1', port, path: '/metrics', agent: false });
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  return readScrape(await textOf(response));
 }
 
 /** Starts it. Rejects with what it wrote when it does not come up. */
@@ -78,12 +90,15 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
   });
   let listening: LogLine | null = null;
   lines.on('line', (text) => {
+    // Of a process that was killed, the last line may be a part of one.
+    if (closing) return;
     const line = JSON.parse(text) as LogLine;
     if (line.msg === 'eco-egress is listening') listening = line;
     if (onLine === undefined || listening === line) log.push(line);
     onLine?.(line);
     told();
   });
+  let closing = false;
   let death: string | null = null;
   const ended = Promise.all([once(child, 'close'), once(lines, 'close')]).then(([[code, signal]]) => {
     death = `code ${String(code)}, signal ${String(signal)}: ${stderr}`;
@@ -121,6 +136,7 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
       return count;
     },
     close: async () => {
+      closing = true;
       if (death === null) child.kill('SIGKILL');
       await ended;
       await names.close();
@@ -131,5 +147,6 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
     throw error;
   });
   const portOf = (authorities: unknown): number => Number(/:(\d+)$/.exec(Array.isArray(authorities) ? String(authorities[0]) : String(authorities))?.[1]);
-  return Object.assign(proxy, { port: portOf(line['http']), tlsPort: portOf(line['tls']), adminPort: portOf(line['admin']) });
+  const adminPort = portOf(line['admin']);
+  return Object.assign(proxy, { port: portOf(line['http']), tlsPort: portOf(line['tls']), adminPort, scrape: () => scrape(adminPort) });
 }
