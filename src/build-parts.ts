@@ -99,11 +99,16 @@ const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
   busy: 'the admin port turned a question away: too many are asked',
 };
 
-/** @returns counts and logs what the admin port turns away */
-export function buildAdminRefusals(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): (reason: AdminRefusal, address: string) => void {
+/** @returns what counts and logs what the admin port turns away, and logs what it could not answer */
+export function buildAdminNotices(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): { onRefused(reason: AdminRefusal, address: string): void; onFailed(error: Error): void } {
   const rare = new RareNotice({ telemetry });
-  return (reason, address) => {
-    telemetry.adminRefused(reason);
-    rare.notice('warn', ADMIN_REFUSED[reason], { address });
+  return {
+    onRefused(reason, address) {
+      telemetry.adminRefused(reason);
+      rare.notice('warn', ADMIN_REFUSED[reason], { address });
+    },
+    onFailed(error) {
+      rare.notice('error', 'the admin port could not make an answer', { error: error.message, stack: error.stack ?? '' });
+    },
   };
 }

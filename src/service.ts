@@ -11,7 +11,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
-import { buildAdminRefusals, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
+import { buildAdminNotices, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
@@ -182,7 +182,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {

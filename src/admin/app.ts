@@ -51,6 +51,8 @@ export interface AdminOptions {
   readonly sourceIp: () => SourceView;
   /** Told of what is turned away, and whom; must not throw. */
   readonly onRefused?: (reason: AdminRefusal, address: string) => void;
+  /** Told why an answer could not be made, or not to its end; must not throw. */
+  readonly onFailed?: (error: Error) => void;
   /** Whether file descriptors are so few that no further connection should be taken without closing another. */
   readonly tight?: () => boolean;
   /** Longest time a request may take to arrive, ms. */
@@ -101,7 +103,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
   });
   addChecks(app, hosts, onRefused);
   addRoutes(app, options, hosts);
-  addRefusals(app);
+  addRefusals(app, options.onFailed);
   return app;
 }
 
@@ -168,7 +170,7 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Re
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, sourceIp, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
   app.get('/', async (_request, reply) => {
     await turns.next();
@@ -176,8 +178,8 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
   });
   app.get('/metrics', (_request, reply) => {
-    // As much at a time as the scraper reads.
-    reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }));
+    // As much at a time as the scraper reads. Once the status is out, an error only cuts the answer.
+    reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }).on('error', onFailed));
   });
   app.get('/healthz', (_request, reply) => {
     reply.send({ status: 'alive' });
@@ -197,11 +199,12 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   });
 }
 
-function addRefusals(app: FastifyInstance): void {
+function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = () => {}): void {
   app.setNotFoundHandler((_request, reply) => {
     refuse(reply, 404, ELSEWHERE);
   });
-  app.setErrorHandler((_error, _request, reply) => {
+  app.setErrorHandler((error: Error, _request, reply) => {
+    onFailed(error);
     refuse(reply, 500, 'The answer could not be made; the process itself goes on.');
   });
 }

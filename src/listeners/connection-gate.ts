@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
+import { resetSocket } from '../relay/reset.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { ConnectionCount } from './connection-count.ts';
 import { receiveProxyHeader } from './proxied-socket.ts';
@@ -34,11 +35,11 @@ export class ConnectionGate {
   /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
     const { connections, peers, refuse, own } = this.#options;
+    const connection = own(socket);
     if (connections.exhausted()) {
-      socket.resetAndDestroy();
+      resetSocket(socket);
       return null;
     }
-    const connection = own(socket);
     // Nobody is there to be served, and there is no address that the policy could be asked about.
     if (connection.peer.address === GONE) {
       connection.destroy();

@@ -22,15 +22,8 @@ const INFO: AdminInfo = {
   ports: { limit: 8192, destinations: new Map([['eco-sit', { used: 6000, highWater: 6100, refused: 3 }]]), shortTunnels: [['<pods>', 77]] },
 };
 
-interface AdminParts {
-  exposition?: AdminOptions['exposition'];
-  readiness?: () => Readiness;
-  info?: () => AdminInfo;
-}
-
-async function openAdmin(test: Test, parts: AdminParts = {}): Promise<{ url: string; port: number }> {
-  const { exposition = createExposition(), readiness = () => READY, info = () => INFO } = parts;
-  const admin = await createAdmin({ exposition, readiness, info, explainer: NO_EXPLAINING, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
+async function openAdmin(test: Test, parts: Partial<AdminOptions> = {}): Promise<{ url: string; port: number }> {
+  const admin = await createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource, ...parts }).listen({ host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -56,6 +49,28 @@ t.test('metrics come from the registry with the type scrapers expect', async (t)
   t.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8');
   t.equal(response.headers.get('cache-control'), 'no-store');
   t.match(await response.text(), 'eco_egress_policy_info{hash="abc123"} 1');
+});
+
+t.test('an answer that cannot be made is told, also when its beginning is out', async (t) => {
+  const told: string[] = [];
+  const exposition = {
+    contentType: 'text/plain',
+    async *slices() {
+      yield 'beginning\n';
+      await Promise.resolve();
+      throw new Error('no more');
+    },
+  };
+  const { url } = await openAdmin(t, {
+    exposition,
+    info: () => {
+      throw new Error('no page');
+    },
+    onFailed: ({ message }) => told.push(message),
+  });
+  await t.rejects(fetch(`${url}/metrics`).then((response) => response.text()), 'it does not look complete');
+  t.equal((await fetch(`${url}/`)).status, 500);
+  t.strictSame(told, ['no more', 'no page']);
 });
 
 t.test('health and readiness', async (t) => {
