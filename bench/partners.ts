@@ -73,7 +73,11 @@ async function driveAll(contender: Contender, way: Way, behaviours: readonly Beh
   const authority = await createAuthority('partners CA');
   const caFile = join(own, 'ca.pem');
   writeFileSync(caFile, authority.certPem);
-  let script: Script = async () => {};
+  // Some answer by the partner alone: until then it is a polite one.
+  let script: Script = async (side) => {
+    await side.request();
+    await side.send('HTTP/1.1 204 No Content\r\n\r\n');
+  };
   const certificate = await authority.issue({ names: [HOST], addresses: ['127.0.0.1'] });
   const servers = new Servers();
   const partner = async (secure: boolean): Promise<number> => {

@@ -69,7 +69,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
 /** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */
 async function answers(port: number): Promise<boolean> {
   const socket = connect({ port, host: '127.0.0.1' });
-  socket.setTimeout(1_000, () => socket.destroy());
+  socket.setTimeout(1_000, () => socket.destroy(new Error('no answer')));
   socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
   try {
     await once(socket, 'data');

@@ -6,6 +6,7 @@ import { ClientConnection } from '../../src/listeners/client-connection.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
+import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -15,7 +16,9 @@ import { openWire, type Wire } from '../support/wire.ts';
 /** Where code runs for a client, by the object that it runs on. */
 const PHASES: readonly [owner: { readonly prototype: object }, method: string][] = [
   ...['startExchange', 'startTunnel', 'onDone', 'onUpgrade', 'content', 'contentEnd', 'drained', 'clientClosed', 'refuse'].map((method): [typeof RequestContext, string] => [RequestContext, method]),
-  ...['start', 'onConnection', 'content', 'contentEnd', 'onHead', 'onContent', 'onEnd', 'onInformational', 'onSwitch', 'clientDrained', 'onDrain'].map((method): [typeof Exchange, string] => [Exchange, method]),
+  ...['start', 'content', 'contentEnd', 'onHead', 'onContent', 'onEnd', 'onInformational', 'onSwitch', 'clientDrained', 'onDrain'].map((method): [typeof Exchange, string] => [Exchange, method]),
+  // Within `onConnection`, which is where the pool's turn ends and the client's begins.
+  [UpstreamConnection, 'begin'],
   ...['start', 'fromClient', 'fromUpstream', 'ended'].map((method): [typeof Tunnel, string] => [Tunnel, method]),
   ...['respond', 'write', 'complete', 'answer', 'inform', 'detach'].map((method): [typeof ClientConnection, string] => [ClientConnection, method]),
 ];

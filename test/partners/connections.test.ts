@@ -7,8 +7,9 @@ import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { seeded } from '../support/random.ts';
 import { openWire } from '../support/wire.ts';
+import { FULL } from '../support/full.ts';
 import { exchange, isTunnel, nameOf, ROUTES } from './exchange.ts';
-import { FULL, startPartnerLab } from './lab.ts';
+import { startPartnerLab } from './lab.ts';
 import type { Script } from './partner.ts';
 
 t.setTimeout(FULL ? 20 * 60_000 : 300_000);

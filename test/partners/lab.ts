@@ -7,9 +7,6 @@ import type { Place } from './exchange.ts';
 import { createPartner, type Partner, type PartnerOptions } from './partner.ts';
 import { createRelay } from './relay.ts';
 
-/** All that there is time for: where changes are checked, not where they are made. */
-export const FULL = process.env['CI'] !== undefined;
-
 /** The longest delay of one direction on one side, ms. */
 export const MOST_DELAY = 50;
 

@@ -1,8 +1,9 @@
 /** Every behaviour of a partner, in every form, one client at a time and many at once. */
 import t from 'tap';
+import { FULL } from '../support/full.ts';
 import { BEHAVIOURS, type Behaviour, judge } from './behaviours.ts';
 import { exchange, nameOf, type Place, type Route, ROUTES } from './exchange.ts';
-import { FULL, startPartnerLab } from './lab.ts';
+import { startPartnerLab } from './lab.ts';
 
 const ALONE = FULL ? 20 : 1;
 const AT_ONCE = FULL ? 100 : 3;
