@@ -1,0 +1,191 @@
+/**
+ * What one client at its worst costs another: the proxy with its default
+ * limits, a client that asks at a steady rate, and beside it one that does one
+ * greedy thing after the other. Prints Markdown.
+ * Run: node bench/greedy.ts [--seconds N]
+ */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, get } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { hashPassword } from '../src/identity/basic.ts';
+import { freePort } from './machine/free-port.ts';
+import { startProgram } from './machine/program.ts';
+import { formatFigure, renderTable } from './report/table.ts';
+
+const MAIN = join(import.meta.dirname, '../src/main.ts');
+const GREEDY = '127.0.0.1';
+const POLITE = '127.0.0.2';
+/** Requests of the polite client, a second: no more than leave the proxy idle most of the time. */
+const RATE = 100;
+/** Connections that the greedy client holds, or tries to. */
+const MANY = 600;
+/** Those that are not read: what lies in them takes memory of the kernel, which resets everybody's when it has no more. */
+const UNREAD = 200;
+/** After this the polite client gives a request up, ms. */
+const PATIENCE = 10_000;
+
+interface Ports {
+  readonly proxy: number;
+  readonly admin: number;
+  readonly upstream: number;
+}
+
+/** What the greedy client does, by name. Each goes on until the process ends. */
+const WORST: Readonly<Record<string, (ports: Ports) => void>> = {
+  'bodies that never come': ({ proxy, upstream }) => {
+    hold(MANY, proxy, `POST http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n`);
+  },
+  'answers that take long': ({ proxy, upstream }) => {
+    hold(MANY, proxy, `GET http://127.0.0.1:${upstream}/wait HTTP/1.1\r\nHost: x\r\n\r\n`);
+  },
+  'answers that are never read': ({ proxy, upstream }) => {
+    hold(UNREAD, proxy, `GET http://127.0.0.1:${upstream}/large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
+  },
+  'tunnels that are never read': ({ proxy, upstream }) => {
+    hold(UNREAD, proxy, `CONNECT 127.0.0.1:${upstream} HTTP/1.1\r\nHost: x\r\n\r\nGET /large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
+  },
+  'connections that say nothing': ({ proxy }) => {
+    hold(MANY, proxy, '');
+  },
+  'connections that come and go, 20 at a time': ({ proxy }) => {
+    again(20, proxy, 'GET http://elsewhere.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  },
+  'wrong passwords, 50 at a time': ({ proxy, upstream }) => {
+    again(50, proxy, `GET http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic ${btoa(`greedy:${Math.random()}`)}\r\nConnection: close\r\n\r\n`);
+  },
+  'scrapes of the admin port, 50 at a time': ({ admin }) => {
+    again(50, admin, 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n');
+  },
+  'requests as fast as they are answered, on 50 connections': ({ proxy, upstream }) => {
+    const request = `GET http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\n\r\n`;
+    for (let i = 0; i < 50; i += 1) {
+      const socket = connect({ host: '127.0.0.1', port: proxy, localAddress: GREEDY });
+      socket.on('error', () => {}).on('data', () => socket.write(request));
+      socket.write(request);
+    }
+  },
+};
+
+/** Keeps so many connections open, each with the same words; one that closes is opened again a moment later. */
+function hold(count: number, port: number, words: string, reads = true): void {
+  const open = (): void => {
+    const socket = connect({ host: '127.0.0.1', port, localAddress: GREEDY });
+    socket.on('error', () => {}).on('close', () => setTimeout(open, 100));
+    if (words !== '') socket.write(words);
+    if (reads) socket.resume();
+    else socket.pause();
+  };
+  for (let i = 0; i < count; i += 1) open();
+}
+
+/** Asks on a new connection as soon as the one before has closed. */
+function again(count: number, port: number, words: string): void {
+  const open = (): void => {
+    const socket = connect({ host: '127.0.0.1', port, localAddress: GREEDY });
+    socket.on('error', () => {}).on('close', () => setImmediate(open)).resume();
+    socket.write(words);
+  };
+  for (let i = 0; i < count; i += 1) open();
+}
+
+interface Seen {
+  readonly p50: number;
+  readonly p99: number;
+  readonly failed: number;
+}
+
+/** Asks at a steady rate, whatever comes back: a late answer counts from when the request was due. */
+async function askSteadily({ proxy, upstream }: Ports, seconds: number): Promise<Seen> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  const took: number[] = [];
+  let failed = 0;
+  const asked: Promise<void>[] = [];
+  const ask = (due: number): Promise<void> =>
+    new Promise((resolve) => {
+      const done = (ok: boolean): void => {
+        if (ok) took.push(performance.now() - due);
+        else failed += 1;
+        resolve();
+      };
+      get({ agent, host: '127.0.0.1', port: proxy, localAddress: POLITE, path: `http://127.0.0.1:${upstream}/`, headers: { host: 'x' }, signal: AbortSignal.timeout(PATIENCE) }, (response) => {
+        response.resume().on('close', () => {
+          done(response.statusCode === 200 && response.complete);
+        });
+      }).on('error', () => {
+        done(false);
+      });
+    });
+  const started = performance.now();
+  for (let i = 0; i < RATE * seconds; i += 1) {
+    const due = started + (i * 1000) / RATE;
+    await delay(Math.max(0, due - performance.now()));
+    asked.push(ask(due));
+  }
+  await Promise.all(asked);
+  agent.destroy();
+  took.sort((a, b) => a - b);
+  const at = (part: number): number => took[Math.min(took.length - 1, Math.floor(part * took.length))] ?? NaN;
+  return { p50: at(0.5), p99: at(0.99), failed };
+}
+
+async function measure(seconds: number): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
+  const large = Buffer.alloc(8 * 1024 * 1024);
+  const upstream = createServer((request, response) => {
+    if (request.url === '/large') response.end(large);
+    else if (request.url !== '/wait') request.resume().on('end', () => response.end('ok'));
+  }).listen(0, '127.0.0.1');
+  await once(upstream, 'listening');
+  const ports: Ports = { proxy: await freePort(), admin: await freePort(), upstream: (upstream.address() as AddressInfo).port };
+  const config = join(directory, 'egress.yaml');
+  writeFileSync(
+    config,
+    `version: 1
+listeners: { http: ["0.0.0.0:${ports.proxy}"], tls: off, admin: "0.0.0.0:${ports.admin}" }
+clients:
+  greedy: { addresses: ["${GREEDY}"] }
+  polite: { addresses: ["${POLITE}"] }
+  known: { addresses: ["${GREEDY}"], basic: [{ user: greedy, hash: "${await hashPassword('right')}" }] }
+destinations:
+  upstream: { hosts: ["127.0.0.1"], ports: [${ports.upstream}], addresses: ["127.0.0.0/8"] }
+rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
+`,
+  );
+  const program = await startProgram({ command: process.execPath, args: [MAIN, 'serve', '--config', config] }, directory, ports.proxy);
+  try {
+    await askSteadily(ports, 3);
+    const rows: string[][] = [];
+    let alone = await askSteadily(ports, seconds);
+    rows.push(['nothing', formatFigure(alone.p50), formatFigure(alone.p99), '', String(alone.failed)]);
+    for (const name of Object.keys(WORST)) {
+      process.stderr.write(`${name}\n`);
+      const greedy = fork(import.meta.filename, ['--do', name, '--ports', JSON.stringify(ports)]);
+      await delay(1000);
+      const beside = await askSteadily(ports, seconds);
+      greedy.kill('SIGKILL');
+      await once(greedy, 'exit');
+      await delay(1000);
+      // Before and after: what the machine does at the time is not the client's doing.
+      const after = await askSteadily(ports, seconds);
+      const p99 = (alone.p99 + after.p99) / 2;
+      rows.push([name, formatFigure(beside.p50), formatFigure(beside.p99), `${formatFigure(beside.p99 / p99)}×`, String(beside.failed)]);
+      alone = after;
+    }
+    return `${RATE} requests a second of the other client, for ${seconds} s each; ms from when a request was due until its answer is whole.\n\n${renderTable(['one client does', 'p50', 'p99', 'of p99 alone', 'failed'], rows)}`;
+  } finally {
+    await program.stop();
+    upstream.closeAllConnections();
+    upstream.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
+if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds))}\n`);
+else WORST[values.do]?.(JSON.parse(values.ports) as Ports);
