@@ -58,7 +58,7 @@ const metrics = createMetrics({ policy, version: 'bench' });
 const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); }, decodeStrings: false });
 const listen = (level: 'info' | 'warn', output: Writable): RunningTelemetry =>
   createTelemetry({
-    log: { level, format: 'json' },
+    log: { level, format: 'json', profile: 'plain' },
     policy,
     version: 'bench',
     output,

@@ -1,4 +1,4 @@
-/** The version of this program, as its package says. */
-import packageJson from '../package.json' with { type: 'json' };
+/** The version of this program, as its package says: one folder up from the source, and from what is compiled of it. */
+import { createRequire } from 'node:module';
 
-export const VERSION = packageJson.version;
+export const VERSION = (createRequire(import.meta.url)('../package.json') as { version: string }).version;

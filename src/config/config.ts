@@ -288,6 +288,8 @@ export interface TimeoutsConfig {
 export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly format: 'json' | 'text';
+  /** `google`: JSON lines also have the fields by which Cloud Logging knows severity and message. */
+  readonly profile: 'plain' | 'google';
 }
 
 export interface ReloadConfig {

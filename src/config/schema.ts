@@ -281,6 +281,7 @@ export const CLUSTER = {
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).prefault('info'),
   format: z.enum(['json', 'text']).prefault('json'),
+  profile: z.enum(['plain', 'google']).prefault('plain'),
 });
 
 export const FILE = z.strictObject({

@@ -3,22 +3,10 @@
  * key never leaves memory. Strict verifiers (OpenSSL 3, Java, Python's
  * VERIFY_X509_STRICT) accept what it issues.
  */
-// @peculiar/x509 builds on tsyringe, which needs this polyfill loaded before it.
-import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
-  type X509Certificate,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+import { createHash, generateKeyPair, type KeyObject, randomBytes, sign as signBytes } from 'node:crypto';
+import { promisify } from 'node:util';
+import ipaddr from 'ipaddr.js';
+import { bits, explicit, implicit, integer, octets, oid, sequence, set, time, TRUE, utf8 } from './der.ts';
 
 export interface IssueOptions {
   /** DNS names, `*.` wildcards included. */
@@ -49,91 +37,122 @@ export interface Authority {
   issueAuthority(commonName: string): Promise<Authority>;
 }
 
-const KEY_ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256' } as const;
-const SIGNING_ALGORITHM = { name: 'ECDSA', hash: 'SHA-256' } as const;
 const HOUR = 3_600_000;
 const YEAR = 365 * 24 * HOUR;
+/** X.520 bounds a common name; verifiers read the subjectAltName. */
+const LONGEST_NAME = 64;
+
+const newKeys = promisify(generateKeyPair);
+
+interface KeyPair {
+  readonly publicKey: KeyObject;
+  readonly privateKey: KeyObject;
+}
+
+interface Signer extends KeyPair {
+  readonly name: string;
+}
+
+interface Content {
+  readonly subject: string;
+  readonly publicKey: KeyObject;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  readonly extensions: readonly Buffer[];
+}
 
 /** A fresh root. Rejects only if the system has no randomness or no P-256. */
 export async function createAuthority(commonName = 'eco-egress test authority'): Promise<Authority> {
-  const keys = await generateKeys();
-  return authorityOf(await signAuthority(commonName, keys, null), keys);
+  return newAuthority(commonName, null);
 }
 
-interface Signer {
-  readonly name: string;
-  readonly keys: webcrypto.CryptoKeyPair;
-}
-
-/** @param signer null: itself */
-async function signAuthority(commonName: string, keys: webcrypto.CryptoKeyPair, signer: Signer | null): Promise<X509Certificate> {
-  return X509CertificateGenerator.create({
-    serialNumber: serialNumber(),
-    subject: [{ CN: [commonName] }],
-    issuer: signer?.name ?? [{ CN: [commonName] }],
+/** @param parent null: itself */
+async function newAuthority(name: string, parent: Signer | null): Promise<Authority> {
+  const own: Signer = { name: name.slice(0, LONGEST_NAME), ...(await newKeys('ec', { namedCurve: 'P-256' })) };
+  const certPem = sign(parent ?? own, {
+    subject: own.name,
+    publicKey: own.publicKey,
     notBefore: new Date(Date.now() - HOUR),
     notAfter: new Date(Date.now() + 10 * YEAR),
-    signingAlgorithm: SIGNING_ALGORITHM,
-    publicKey: keys.publicKey,
-    signingKey: (signer?.keys ?? keys).privateKey,
     extensions: [
-      new BasicConstraintsExtension(true, undefined, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
-      ...(signer === null ? [] : [await AuthorityKeyIdentifierExtension.create(signer.keys.publicKey)]),
+      extension('2.5.29.19', CRITICAL, sequence(TRUE)),
+      // keyCertSign and cRLSign, the bits 5 and 6 (RFC 5280 §4.2.1.3).
+      extension('2.5.29.15', CRITICAL, bits(Buffer.of(0b0000_0110), 1)),
+      ...keyIdentifiers(own.publicKey, parent?.publicKey ?? null),
     ],
   });
-}
-
-function authorityOf(root: X509Certificate, keys: webcrypto.CryptoKeyPair): Authority {
   return {
-    certPem: `${root.toString('pem')}\n`,
-    issueAuthority: async (commonName) => {
-      const ownKeys = await generateKeys();
-      return authorityOf(await signAuthority(commonName, ownKeys, { name: root.subject, keys }), ownKeys);
-    },
-    issue: async (options) => {
-      const leafKeys = await generateKeys();
-      const names = [
-        ...options.names.map((value) => ({ type: 'dns' as const, value })),
-        ...(options.addresses ?? []).map((value) => ({ type: 'ip' as const, value })),
-        ...(options.uris ?? []).map((value) => ({ type: 'url' as const, value })),
-      ];
-      const leaf = await X509CertificateGenerator.create({
-        serialNumber: serialNumber(),
-        // X.520 bounds a common name to 64 characters; verifiers read the subjectAltName.
-        subject: [{ CN: [(names[0]?.value ?? 'nameless').slice(0, 64)] }],
-        issuer: root.subjectName,
-        notBefore: options.notBefore ?? new Date(Date.now() - HOUR),
-        notAfter: options.notAfter ?? new Date(Date.now() + YEAR),
-        signingAlgorithm: SIGNING_ALGORITHM,
-        publicKey: leafKeys.publicKey,
-        signingKey: keys.privateKey,
-        extensions: [
-          new BasicConstraintsExtension(false, undefined, true),
-          new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-          new ExtendedKeyUsageExtension([
-            options.clientAuth === true ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth,
-          ]),
-          // RFC 5280 §4.2.1.6: a subjectAltName holds at least one name.
-          ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
-          await SubjectKeyIdentifierExtension.create(leafKeys.publicKey),
-          await AuthorityKeyIdentifierExtension.create(keys.publicKey),
-        ],
-      });
-      const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', leafKeys.privateKey);
-      return { certPem: `${leaf.toString('pem')}\n`, keyPem: `${PemConverter.encode(pkcs8, 'PRIVATE KEY')}\n` };
-    },
+    certPem,
+    issueAuthority: (commonName) => newAuthority(commonName, own),
+    issue: (options) => issueLeaf(own, options),
   };
 }
 
-function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify']);
+async function issueLeaf(signer: Signer, { names, addresses = [], uris = [], notBefore, notAfter, clientAuth = false }: IssueOptions): Promise<IssuedCertificate> {
+  const { publicKey, privateKey } = await newKeys('ec', { namedCurve: 'P-256' });
+  const alternatives = [
+    ...names.map((name) => implicit(2, Buffer.from(name))),
+    ...addresses.map((address) => implicit(7, Buffer.from(ipaddr.parse(address).toByteArray()))),
+    ...uris.map((uri) => implicit(6, Buffer.from(uri))),
+  ];
+  const certPem = sign(signer, {
+    subject: (names[0] ?? addresses[0] ?? uris[0] ?? 'nameless').slice(0, LONGEST_NAME),
+    publicKey,
+    notBefore: notBefore ?? new Date(Date.now() - HOUR),
+    notAfter: notAfter ?? new Date(Date.now() + YEAR),
+    extensions: [
+      extension('2.5.29.19', CRITICAL, sequence()),
+      // digitalSignature, the bit 0.
+      extension('2.5.29.15', CRITICAL, bits(Buffer.of(0b1000_0000), 7)),
+      extension('2.5.29.37', PLAIN, sequence(oid(clientAuth ? '1.3.6.1.5.5.7.3.2' : '1.3.6.1.5.5.7.3.1'))),
+      // RFC 5280 §4.2.1.6: a subjectAltName holds at least one name.
+      ...(alternatives.length > 0 ? [extension('2.5.29.17', PLAIN, sequence(...alternatives))] : []),
+      ...keyIdentifiers(publicKey, signer.publicKey),
+    ],
+  });
+  return { certPem, keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) };
+}
+
+const ECDSA_WITH_SHA256 = sequence(oid('1.2.840.10045.4.3.2'));
+
+/** RFC 5280 §4.1. @returns PEM */
+function sign(signer: Signer, { subject, publicKey, notBefore, notAfter, extensions }: Content): string {
+  const content = sequence(
+    explicit(0, integer(Buffer.of(2))),
+    integer(serialNumber()),
+    ECDSA_WITH_SHA256,
+    named(signer.name),
+    sequence(time(notBefore), time(notAfter)),
+    named(subject),
+    publicKey.export({ type: 'spki', format: 'der' }),
+    explicit(3, sequence(...extensions)),
+  );
+  const certificate = sequence(content, ECDSA_WITH_SHA256, bits(signBytes('sha256', content, signer.privateKey)));
+  return `-----BEGIN CERTIFICATE-----\n${certificate.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
+}
+
+const named = (commonName: string): Buffer => sequence(set(sequence(oid('2.5.4.3'), utf8(commonName))));
+
+const CRITICAL = [TRUE] as const;
+const PLAIN = [] as const;
+
+function extension(id: string, critical: typeof CRITICAL | typeof PLAIN, value: Buffer): Buffer {
+  return sequence(oid(id), ...critical, octets(value));
+}
+
+/** @param signer null: the key is its own */
+function keyIdentifiers(key: KeyObject, signer: KeyObject | null): Buffer[] {
+  return [extension('2.5.29.14', PLAIN, octets(keyIdentifier(key))), ...(signer === null ? [] : [extension('2.5.29.35', PLAIN, sequence(implicit(0, keyIdentifier(signer))))])];
+}
+
+/** RFC 5280 §4.2.1.2: the SHA-1 of the key, which for P-256 is a point of 65 bytes at the end. Not for security. */
+function keyIdentifier(key: KeyObject): Buffer {
+  return createHash('sha1').update(key.export({ type: 'spki', format: 'der' }).subarray(-65)).digest();
 }
 
 /** RFC 5280 §4.1.2.2: positive, at most 20 octets; the top bits 01 keep it both positive and minimal. */
-function serialNumber(): string {
+function serialNumber(): Buffer {
   const bytes = randomBytes(16);
   bytes.writeUInt8((bytes.readUInt8(0) & 0x3f) | 0x40, 0);
-  return bytes.toString('hex');
+  return bytes;
 }

@@ -26,6 +26,7 @@ export const DOCTOR_CODES = [
   'variables-differ',
   'variable-in-one-case',
   'no-proxy-hides-partner',
+  'no-proxy-address-hides-partner',
   'no-proxy-incomplete',
   'java-ignores-proxy',
   'java-proxy-malformed',

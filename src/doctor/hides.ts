@@ -19,6 +19,14 @@ function hides(entry: string, host: string, port: number): boolean {
   return suffix !== '' && (host === suffix || host.endsWith(`.${suffix}`));
 }
 
+/**
+ * Ruby looks the host up first, and compares its address with every entry that is an address or a range (uri/generic.rb,
+ * `use_proxy?`). Other programs compare the name that they were given.
+ */
+export function entryWithAddress(noProxy: string, address: string): string | null {
+  return noProxy.split(/[\s,]+/).find((entry) => (entry.includes('/') ? isRange(entry) : isIP(entry) !== 0) && buildCidrTable([[entry]]).find(address) !== -1) ?? null;
+}
+
 /** A `*` begins or ends an entry (java.net, "Networking Properties"). */
 export function hidingJavaEntry(nonProxyHosts: string, host: string): string | null {
   return nonProxyHosts.split('|').find((entry) => {

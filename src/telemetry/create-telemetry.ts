@@ -48,7 +48,7 @@ export interface RunningTelemetry extends Telemetry {
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { log, policy, version } = options;
   const output = options.output instanceof LogOutput ? options.output : openLogOutput(options.output);
-  const format = createLineFormat(log.format, output.isTTY);
+  const format = createLineFormat(log, output.isTTY);
   const attempts = new Attempts((part, error) => {
     sink.write(format(failureLine(part, error)));
     sink.flush();

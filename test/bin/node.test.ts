@@ -77,8 +77,8 @@ t.test('which Node it becomes', async (t) => {
 
 t.test('what it says where there is none', async (t) => {
   const cases: [title: string, nodes: Record<string, string>, says: RegExp][] = [
-    ['none at all', {}, /^eco-egress: Node 26 or later is needed\. npm ci brings it [^\n]*\n$/],
-    ['an older one', { system: nodeOf('20.20.2') }, /^eco-egress: Node 26 or later is needed, and here is v20\.20\.2 at \/[^\n]*\/system\/node\. npm ci brings it [^\n]*\n$/],
+    ['none at all', {}, /^eco-egress: Node 26 or later is needed\. npm brings it [^\n]*\n$/],
+    ['an older one', { system: nodeOf('20.20.2') }, /^eco-egress: Node 26 or later is needed, and here is v20\.20\.2 at \/[^\n]*\/system\/node\. npm brings it [^\n]*\n$/],
     ['without libatomic', { [BROUGHT]: failing('node: error while loading shared libraries: libatomic.so.1: cannot open shared object file: No such file or directory') }, /bin\/node cannot start without libatomic\.so\.1\. Install it: apt-get install libatomic1 on Debian [^\n]*\n$/],
     ['without another library', { [BROUGHT]: failing('node: error while loading shared libraries: libstdc++.so.6: cannot open shared object file: No such file or directory') }, /bin\/node cannot start without libstdc\+\+\.so\.6\. Install it\.\n$/],
     ['an old glibc', { [BROUGHT]: failing("node: /lib64/libc.so.6: version 'GLIBC_2.28' not found (required by node)".replaceAll("'", '`')) }, /needs a newer C library [^\n]*\n$/],
@@ -125,7 +125,7 @@ t.test('the version it asks for is that of the packages', async (t) => {
 t.test('no script of the package relies on the `node` of PATH', async (t) => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
   for (const [name, script] of Object.entries(scripts)) {
-    if (name !== 'postinstall') t.match(script, /^exec (?:env \S+ bin\/node |bin\/node |bin\/eco-egress |test\/compatibility\/run\.sh$)/, name);
+    if (!['prepare', 'prepack', 'postpack'].includes(name)) t.match(script, /^exec (?:env \S+ bin\/node |bin\/node |bin\/eco-egress |test\/compatibility\/run\.sh$)/, name);
   }
 });
 

@@ -82,6 +82,22 @@ try_demo() {
   if kill -0 -- "-$demo" 2>/dev/null; then fail 'npm run demo left a process'; fi
 }
 
+# Installs what would be published into a project of somebody else's, and runs the command there.
+try_tarball() {
+  local project="$scratch/a project" output
+  rm -rf "$project"
+  mkdir "$project"
+  npm pack --pack-destination "$project"
+  if [ -e dist ]; then fail 'npm pack left what it compiled'; fi
+  (
+    cd "$project"
+    echo '{ "private": true }' >package.json
+    npm install ./eco-egress-proxy-*.tgz
+    output=$(npx eco-egress check)
+    grep -q 'eco-egress-proxy/deploy/config/egress.yaml is valid' <<<"$output" || fail "npx eco-egress check, from the tarball: $output"
+  )
+}
+
 try() {
   local npm=$1 node=$2 option=${3:-}
   PATH="$(tools "$npm" "$node"):$PATH"
@@ -94,6 +110,7 @@ try() {
   (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
   # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
   if [ "$option" = '' ]; then npx tap run --timeout=300 test/policy/decide.test.ts; fi
+  if [ "$option" = '' ]; then try_tarball; fi
   git diff --exit-code || fail 'npm changed a file'
 }
 

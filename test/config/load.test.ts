@@ -73,7 +73,7 @@ t.test('a minimal file has every default', async (t) => {
       drainDelay: 5000,
       drain: 25_000,
     },
-    log: { level: 'info', format: 'json' },
+    log: { level: 'info', format: 'json', profile: 'plain' },
   });
   t.match(loadText(MINIMAL), { ok: true, warnings: [] });
 });

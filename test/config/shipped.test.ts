@@ -91,6 +91,7 @@ t.test('with everything set', async (t) => {
     ECO_EGRESS_MODE: 'report',
     ECO_EGRESS_LOG_LEVEL: 'debug',
     ECO_EGRESS_LOG_FORMAT: 'text',
+    ECO_EGRESS_LOG_PROFILE: 'google',
   };
   t.strictSame(Object.keys(env).toSorted(), variablesOf(yaml), 'these are all there are');
   t.match(loadConfig({ file: FILE, env, readFile: (path) => files[path] ?? '' }), {
@@ -129,7 +130,7 @@ t.test('with everything set', async (t) => {
       nat: { ports: 8192, replicasPerNode: 2, timeWait: 30_000, whenExhausted: 'queue', queueFor: 3000 },
       limits: { tunnels: 12 },
       timeouts: { drainDelay: 0, drain: 60_000 },
-      log: { level: 'debug', format: 'text' },
+      log: { level: 'debug', format: 'text', profile: 'google' },
     },
   });
 });

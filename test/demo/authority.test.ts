@@ -1,3 +1,5 @@
+// @peculiar/x509 needs this polyfill loaded before it.
+import 'reflect-metadata';
 import { execFile } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
@@ -5,6 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect, createServer } from 'node:tls';
 import { promisify } from 'node:util';
+import { AuthorityKeyIdentifierExtension, BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension, SubjectAlternativeNameExtension, SubjectKeyIdentifierExtension, X509Certificate as Certificate } from '@peculiar/x509';
 import t from 'tap';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { listen } from '../support/listen.ts';
@@ -39,9 +42,25 @@ t.test('the root is an authority and nothing else, the leaf is none', async (t) 
   t.not(leaf.serialNumber, client.serialNumber);
 });
 
+t.test('every extension is one that another reader of certificates finds, and none is broken', async (t) => {
+  const middle = await authority.issueAuthority('middle');
+  const { certPem } = await middle.issue({ names: ['pod.test'], addresses: ['10.8.0.1', 'fd00::1'], uris: ['spiffe://cluster.local/ns/a/sa/b'], clientAuth: true });
+  const [root, between, leaf] = [authority.certPem, middle.certPem, certPem].map((pem) => new Certificate(pem));
+  t.strictSame(leaf?.getExtension(SubjectAlternativeNameExtension)?.names.toJSON(), [
+    { type: 'dns', value: 'pod.test' }, { type: 'ip', value: '10.8.0.1' }, { type: 'ip', value: 'fd00::1' }, { type: 'url', value: 'spiffe://cluster.local/ns/a/sa/b' },
+  ]);
+  t.strictSame([root, between, leaf].map((one) => one?.getExtension(BasicConstraintsExtension)?.ca), [true, true, false]);
+  t.strictSame([root, between, leaf].map((one) => one?.getExtension(KeyUsagesExtension)?.usages), [KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, KeyUsageFlags.digitalSignature]);
+  t.strictSame([...(leaf?.extensions ?? [])].filter(({ critical }) => critical).map(({ type }) => type), ['2.5.29.19', '2.5.29.15']);
+  const own = [root, between, leaf].map((one) => one?.getExtension(SubjectKeyIdentifierExtension)?.keyId);
+  t.strictSame([root, between, leaf].map((one) => one?.getExtension(AuthorityKeyIdentifierExtension)?.keyId), [undefined, own[0], own[1]]);
+  t.equal(own[0], (await SubjectKeyIdentifierExtension.create(await new Certificate(authority.certPem).publicKey.export())).keyId, 'as the library computes it');
+  t.strictSame([root, between, leaf].map((one) => [one?.issuer, one?.subject]), [['CN=eco-egress test authority', 'CN=eco-egress test authority'], ['CN=eco-egress test authority', 'CN=middle'], ['CN=middle', 'CN=pod.test']]);
+});
+
 t.test('validity is as asked', async (t) => {
   const notBefore = new Date('2001-02-03T04:05:06Z');
-  const notAfter = new Date('2002-02-03T04:05:06Z');
+  const notAfter = new Date('2052-02-03T04:05:06Z');
   const old = new X509Certificate((await authority.issue({ names: ['old.test'], notBefore, notAfter })).certPem);
   t.equal(old.validFromDate.getTime(), notBefore.getTime());
   t.equal(old.validToDate.getTime(), notAfter.getTime());

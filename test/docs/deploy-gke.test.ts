@@ -47,7 +47,7 @@ t.test('step 4 touches no client, step 7 steers without the lock, step 8 locks',
   t.ok(has(proxy, 'Deployment', 'eco-egress') && has(proxy, 'Rules', 'eco-egress'));
   t.notOk(has(proxy, 'Service', 'eco-egress-external'));
   const deployment = proxy.find(({ kind }) => kind === 'Deployment');
-  t.match(JSON.stringify(deployment), '"image":"REGION-docker.pkg.dev/PROJECT/eco-egress/eco-egress:0.1.0"');
+  t.match(JSON.stringify(deployment), '"image":"REGION-docker.pkg.dev/PROJECT/eco-egress/eco-egress:1.0.0"');
 
   const steered = buildMine(t, { ...first, ...second });
   t.strictSame(clientObjects(steered).sort(), ['DestinationRule', 'ServiceEntry', 'VirtualService']);

@@ -54,6 +54,21 @@ t.test('all is well: a tunnel, a plain URL, and a way that is steered', async (t
   t.match(findingsOf(steered, 'way'), [{ state: 'ok', seen: '127.0.0.1 took the connection' }]);
 });
 
+t.test('a range in NO_PROXY that covers the partner: Ruby goes by the address', async (t) => {
+  const lab = await startLab(t);
+  const right = { HTTPS_PROXY: lab.url, https_proxy: lab.url, NODE_USE_ENV_PROXY: '1', JAVA_TOOL_OPTIONS: '-Dhttps.proxyHost=a -Dhttps.proxyPort=1' };
+  const usual = 'localhost,.svc,.cluster.local,169.254.169.254,metadata.google.internal';
+  const say = async (list: string, names: Place['names'] = { [ECO]: ['10.40.1.9'] }, env: Record<string, string> = right): Promise<string[]> =>
+    faultsOf(await look(lab, { env: { ...env, NO_PROXY: list, no_proxy: list }, names, only: ['environment'] }));
+  const both = ['NO_PROXY', 'no_proxy'].map((name) => `environment no-proxy-address-hides-partner ${name}`);
+  for (const entry of ['10.0.0.0/8', '10.40.1.9', '10.40.1.8/31', 'fd40::/16']) t.strictSame(await say(`${usual},${entry}`, { [ECO]: ['192.0.2.1', '10.40.1.9', 'fd40::1'] }), both, entry);
+  for (const entry of ['10.40.1.10', '10.40.0.0/24', 'fd40::/16', '10.0.0.0/99', '10.0.0.0/', '/8']) t.strictSame(await say(`${usual},${entry}`), [], entry);
+  t.strictSame(await say(`${usual},10.0.0.0/8`, { [ECO]: 'ENOTFOUND' }), [], 'no address is known here');
+  t.strictSame(await say('10.0.0.0/8', { [ECO]: ['10.40.1.9'] }, {}), [], 'no proxy to go past');
+  const report = await look(lab, { env: { ...right, NO_PROXY: `${usual},10.0.0.0/8`, no_proxy: `${usual},10.0.0.0/8` }, names: { [ECO]: ['10.40.1.9'] }, only: ['environment'] });
+  t.match(wordsOf(report), /its entry 10\.0\.0\.0\/8 covers 10\.40\.1\.9, an address of eco-sit\.telus\.internal: Ruby looks the name up first/);
+});
+
 t.test('names', async (t) => {
   const lab = await startLab(t);
   const by = `http://eco-egress.svc:${lab.port}`;

@@ -17,7 +17,7 @@ function open(format: 'json' | 'text' = 'json'): { telemetry: RunningTelemetry; 
     written += chunk.toString();
   });
   const telemetry = createTelemetry({
-    log: { level: 'info', format },
+    log: { level: 'info', format, profile: 'plain' },
     policy: { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map() },
     version: '1.2.3',
     output,
@@ -112,7 +112,7 @@ t.test('an output that throws', async (t) => {
   output.write = (): boolean => {
     throw new Error('broken');
   };
-  const telemetry = createTelemetry({ log: { level: 'info', format: 'json' }, policy: { hash: 'x', clients: [], destinations: [], limits: { connections: 1, tunnels: 1 }, certificates: new Map() }, version: '1', output });
+  const telemetry = createTelemetry({ log: { level: 'info', format: 'json', profile: 'plain' }, policy: { hash: 'x', clients: [], destinations: [], limits: { connections: 1, tunnels: 1 }, certificates: new Map() }, version: '1', output });
   telemetry.ended(makeRecord());
   telemetry.notice('info', 'hello');
   t.match(telemetry.warnings(), [/cannot be written \(broken\)/]);

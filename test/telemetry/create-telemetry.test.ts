@@ -18,7 +18,7 @@ function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: Running
     written += chunk.toString();
   });
   const telemetry = createTelemetry({
-    log: { level: 'info', format: 'json', ...log },
+    log: { level: 'info', format: 'json', profile: 'plain', ...log },
     policy: { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
     version: '1.2.3',
     output,
@@ -192,6 +192,23 @@ t.test('lines for people', async (t) => {
   ]);
 });
 
+t.test('with the profile of Google, every line has the fields that Cloud Logging reads, and all its own', async (t) => {
+  const hostile = 'x","msg":"no,"msg": \\","message":"}';
+  const { telemetry, text } = open({ level: 'debug', profile: 'google' });
+  telemetry.ended(makeRecord());
+  telemetry.ended(makeRecord({ code: 'host-not-allowed', verdict: 'deny', path: hostile, detail: hostile }));
+  telemetry.ended(makeRecord({ code: 'upstream-cut' }));
+  telemetry.notice('debug', 'a "debug" line');
+  telemetry.notice('info', hostile, { msgs: 1, nested: { first: 1, msg: hostile } });
+  const lines = (await text()).split('\n').slice(0, -1).map((line) => JSON.parse(line) as Line);
+  t.strictSame(lines.map(({ severity, message }) => [severity, message]), [
+    ['INFO', lines[0]?.['msg']], ['WARNING', 'denied: host-not-allowed'], ['ERROR', 'failed: upstream-cut'], ['DEBUG', 'a "debug" line'], ['INFO', hostile],
+  ]);
+  for (const { level, time } of lines) t.match([level, time], [/^(debug|info|warn|error)$/, /Z$/]);
+  const [plain = {}] = await linesOf(makeRecord());
+  t.strictSame(Object.keys(lines[0] ?? {}), ['severity', 'message', ...Object.keys(plain)]);
+});
+
 t.test('colour only on a terminal, and never in JSON', async (t) => {
   for (const [format, isTTY, coloured] of [['text', true, true], ['text', false, false], ['json', true, false]] as const) {
     const { telemetry, text } = open({ format }, isTTY);
@@ -203,7 +220,7 @@ t.test('colour only on a terminal, and never in JSON', async (t) => {
 t.test('lost lines show in the metrics', async (t) => {
   const output = new PassThrough({ highWaterMark: 1 });
   const telemetry = createTelemetry({
-    log: { level: 'info', format: 'json' },
+    log: { level: 'info', format: 'json', profile: 'plain' },
     policy: { hash: 'abc123', clients: [], destinations: [], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
     version: '1.2.3',
     output,

@@ -21,6 +21,19 @@ export function buildWith(builder: Builder, directory: string, text: string, fil
   return readObjects(build(directory, builder));
 }
 
+/** Each component on `sidecar`: what `npm run cluster` applies besides. */
+export function buildExtras(builder: Builder): { name: string; objects: KubeObject[] }[] {
+  const directory = mkdtempSync(join(import.meta.dirname, '../../.extra-'));
+  try {
+    return COMPONENTS.map((component) => ({
+      name: `components/${component}`,
+      objects: buildWith(builder, directory, `resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/${component}]\n`),
+    }));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
 /** `sidecar` with the lock. */
 export function buildLocked(builder: Builder): KubeObject[] {
   const directory = mkdtempSync(join(import.meta.dirname, '../../.locked-'));

