@@ -10,8 +10,11 @@ import { ADMIN_PATHS } from './problem.ts';
 
 export interface AdminInfo {
   readonly version: string;
-  /** Hash of the policy in force. */
-  readonly policyHash: string;
+  /** Of the configuration in force; null: it came from no file. */
+  readonly configFile: string | null;
+  readonly configHash: string;
+  /** Ms since the epoch. */
+  readonly loadedAt: number;
   readonly config: {
     readonly listeners: Config['listeners'];
     readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
@@ -48,7 +51,9 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
   const facts = [
     ['Version', info.version],
     ['Up for', duration(uptimeSeconds)],
-    ['Policy', info.policyHash],
+    ['Configuration', info.configFile ?? 'from no file'],
+    ['Its hash', info.configHash],
+    ['Last good load', new Date(info.loadedAt).toISOString()],
     ['HTTP listeners', listeners.http.map(authority).join(', ')],
     ['TLS listeners', listeners.tls.map(authority).join(', ') || 'none'],
     ['Admin listener', authority(listeners.admin)],

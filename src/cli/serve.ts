@@ -28,7 +28,7 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
-  const service = createService(opened.config, { logDestination: io.stdout, openFiles: readOpenFileLimit() });
+  const service = createService(opened.config, { loaded: opened, logDestination: io.stdout, openFiles: readOpenFileLimit() });
   try {
     await service.start();
   } catch (error) {

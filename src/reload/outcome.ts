@@ -1,10 +1,12 @@
 /** What becomes of a configuration that was offered to the running proxy, and how that is told. */
 import type { Finding } from '../config/finding.ts';
+import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Change, Changes } from './compare.ts';
+import { type InForce, logWarnings } from './in-force.ts';
 
 export type ReloadOutcome =
-  | { readonly result: 'applied'; readonly policyHash: string; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
+  | { readonly result: 'applied'; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
 
 export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
@@ -25,18 +27,28 @@ export function refuseDenials(changes: Changes): ReloadOutcome {
 export function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
   if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
-    const { changes, needRestart, tunnelsCut } = outcome;
+    const { changes, inForce, differences, needRestart, tunnelsCut } = outcome;
     telemetry.notice('info', 'reload applied', {
-      policy: outcome.policyHash,
+      ...nameConfig(inForce),
+      changed: differences.length <= MOST_KEYS ? differences.map(({ path }) => path) : [...differences.slice(0, MOST_KEYS).map(({ path }) => path), `${differences.length - MOST_KEYS} more`],
       replayed: changes.replayed,
       newlyDenied: changes.newlyDenied.length,
       newlyAllowed: changes.newlyAllowed.length,
       tunnelsCut,
       ...(needRestart.length === 0 ? {} : { needRestart }),
     });
+    logWarnings(inForce, telemetry);
   }
   for (const change of outcome.changes?.newlyDenied ?? []) telemetry.notice('warn', 'newly denied by this configuration', { ...change });
   for (const change of outcome.changes?.newlyAllowed ?? []) telemetry.notice('info', 'newly allowed by this configuration', { ...change });
+}
+
+/** Keys that a log line names at most. */
+const MOST_KEYS = 20;
+
+/** Fields of the log that say which configuration is in force. */
+export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'hash' | 'loadedAt'>): Record<string, string> {
+  return { configFile: file ?? '-', configHash: hash, loadedAt: new Date(loadedAt).toISOString() };
 }
 
 function describe({ client, clientAddress, form, host, port, count }: Change): string {

@@ -214,8 +214,14 @@ function registerUpstreams(exposition: Exposition, cells: Cells): void {
 }
 
 function registerPolicy(exposition: Exposition, cells: Cells): void {
-  gauge(exposition, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
-    set({ hash: cells.policyHash }, 1);
+  gauge(exposition, 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', ['hash'], (set) => {
+    set({ hash: cells.config.hash }, 1);
+  });
+  gauge(exposition, 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', ['file'], (set) => {
+    set({ file: cells.config.file }, cells.config.loadedAt / 1000);
+  });
+  gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', ['kind'], (set) => {
+    for (const [kind, count] of cells.config.warnings) set({ kind }, count);
   });
   gauge(exposition, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
     const { connections, tunnels } = cells.limits;

@@ -39,7 +39,7 @@ t.test('a valid file is shown as what it permits', async (t) => {
   const { exitCode, file, out, err } = await check(t, FULL);
   t.equal(exitCode, 0);
   t.equal(err, '');
-  t.match(out, new RegExp(`^${RegExp.escape(file)} is valid \\([0-9a-f]{12}\\)\\.\n`));
+  t.match(out, new RegExp(`^${RegExp.escape(file)} is valid \\([0-9a-f]{16}\\)\\.\n`));
   const table = rowsOf(out);
   t.strictSame(table, [
     [['client'], ['from'], ['may reach'], ['hosts'], ['ports'], ['by'], ['methods'], ['paths'], ['that resolve to']],
@@ -113,7 +113,7 @@ t.test('--json gives the same as data', async (t) => {
   t.equal(exitCode, 0);
   t.equal(err, '');
   const report = JSON.parse(out) as { permits: { client: string; destination: string; rule: string; gateway: string | null }[] };
-  t.match(report, { ok: true, file, hash: /^[0-9a-f]{12}$/, warnings: [], listeners: { admin: { port: 9090 } } });
+  t.match(report, { ok: true, file, hash: /^[0-9a-f]{16}$/, warnings: [], listeners: { admin: { port: 9090 } } });
   t.strictSame(report.permits.map(({ client, destination, rule }) => `${client} ${destination} ${rule}`), ['pods eco rules[0]', 'pods status rules[1]', 'batch eco rules[1]', 'batch status rules[1]']);
   t.equal(report.permits[0]?.gateway, '/eco -> https://eco.example:443/base');
 });
