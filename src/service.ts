@@ -54,6 +54,8 @@ export interface ServiceDeps {
   readonly logDestination: LogOutput | Writable;
   /** Where the configuration came from; absent: from no file, so that it has no warnings. */
   readonly loaded?: Loaded;
+  /** Loads that file again, for who asks for it on the admin port; absent: nobody may. */
+  readonly loadAgain?: () => LoadResult;
   /** How log lines are gathered; the defaults suit production. */
   readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
@@ -74,6 +76,8 @@ export interface Service {
    * shows on `/readyz` as a warning until something is applied. Calls queue up.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
+  /** Whether the configuration in force asks for a reload when its files change. */
+  readonly watches: boolean;
   /** Answers why, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
   /** Proves the source address; can be asked by hand before `start`, too. */
@@ -112,6 +116,7 @@ class RunningService implements Service {
   readonly #reloads: Reloads;
   readonly #hurry = new AbortController();
   readonly #clock: () => number;
+  readonly #reloadFile: (() => Promise<ReloadOutcome>) | null;
   #admin: Admin | null = null;
   #gateway: GatewayRouter | null = null;
   readonly #authenticator: Authenticator;
@@ -125,6 +130,8 @@ class RunningService implements Service {
     this.#config = config;
     const clock = deps.now ?? Date.now;
     this.#clock = clock;
+    const { loadAgain } = deps;
+    this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
     const policy = compilePolicy(config);
     this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
@@ -183,6 +190,10 @@ class RunningService implements Service {
     return { ...this.#listeners.addresses, admin: this.#admin.address };
   }
 
+  get watches(): boolean {
+    return this.#config.reload.watch;
+  }
+
   async start(): Promise<void> {
     try {
       const forms = this.#createForms(await this.#routes());
@@ -191,7 +202,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -259,6 +270,7 @@ class RunningService implements Service {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
     }
     const inForce = succeed(this.#inForce, config, loaded, needRestart, this.#clock());
+    const { hash: earlier } = this.#inForce;
     const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
     this.#inForce = inForce;
@@ -277,7 +289,7 @@ class RunningService implements Service {
     const now = Date.now();
     for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
     if (before !== gateway) await before.close();
-    return { result: 'applied', inForce, differences, changes, needRestart, tunnelsCut: cut };
+    return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
   /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */

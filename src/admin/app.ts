@@ -14,6 +14,7 @@ import type { SourceView } from '../source-ip/source-view.ts';
 import type { AdminRefusal } from '../telemetry/cells.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './caller.ts';
+import { addConfigRoutes, type ConfigRoutes } from './config-routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
@@ -37,6 +38,7 @@ const LINGER = 1000;
 const DENIALS_SHOWN = 10;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
+const RELOAD = '/reload';
 /** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
@@ -47,6 +49,7 @@ export interface AdminOptions {
   /** Asked at every status page; must not throw. */
   readonly info: () => AdminInfo;
   readonly explainer: Explaining;
+  readonly configuration: ConfigRoutes;
   /** Asked at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
   /** Told of what is turned away, and whom; must not throw. */
@@ -163,12 +166,13 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Re
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
       refuse(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
+    } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuse(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
+    else if (request.method === 'GET' && request.url === RELOAD) refuse(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
     else next();
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
   app.get('/', async (_request, reply) => {
     await turns.next();
@@ -192,6 +196,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   app.get('/source-ip', (_request, reply) => {
     reply.send(sourceIp());
   });
+  addConfigRoutes(app, configuration, turns);
   addExplainRoutes(app, explainer, turns, (address) => {
     onRefused('busy', address);
   });
@@ -208,7 +213,7 @@ function addRefusals(app: FastifyInstance): void {
 
 function refuse(reply: FastifyReply, status: ProblemStatus, detail: string): void {
   // A refused request may have a body we will not read: the connection cannot be used again.
-  if (status === 405) reply.header('allow', 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', reply.request.url === RELOAD ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
 }

@@ -7,6 +7,8 @@ export const ADMIN_PATHS = {
   '/healthz': 'whether the process is alive',
   '/readyz': 'whether it should get traffic, and if not why',
   '/source-ip': 'which source address partners see, and whether it is the expected one, as JSON',
+  '/config': 'each value in effect and where it came from, as JSON; passwords are left out',
+  '/reload': 'POST, from this host only: loads the configuration file again, and answers what came of it',
   '/denials': 'what was denied of late: the most frequent and the latest, as JSON',
   '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;
@@ -15,7 +17,7 @@ const TITLES = {
   400: 'The request is not valid HTTP/1.1',
   403: 'This is not for a page of another site',
   404: 'There is nothing at this path',
-  405: 'Only GET and HEAD are served here',
+  405: 'This method is not served here',
   408: 'The request did not arrive in time',
   421: 'The admin port has not this name',
   431: 'The request header section is too large',

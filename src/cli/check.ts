@@ -3,6 +3,7 @@ import type { Config, ListenAddress } from '../config/config.ts';
 import type { Finding } from '../config/finding.ts';
 import { formatFindings } from '../config/format-findings.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
+import { formatSettings } from '../config/settings.ts';
 import { formatAuthority } from '../target/host.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
@@ -12,6 +13,8 @@ import { listPermits, permitTable } from './permits.ts';
 export interface CheckOptions {
   readonly config?: string;
   readonly json?: boolean;
+  /** Each value in effect and where it came from, besides. */
+  readonly effective?: boolean;
 }
 
 /** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one. */
@@ -28,6 +31,7 @@ function checkText(options: CheckOptions, io: CommandIo): number {
     const count = warnings.length === 1 ? 'One warning:' : `${warnings.length} warnings:`;
     parts.push(`${count}\n\n${formatFindings(warnings, 'warning', io.stdout)}`);
   }
+  if (options.effective === true) parts.push(`Values in effect:\n${formatSettings(opened.settings())}`);
   io.stdout.write(parts.join('\n'));
   return EXIT.ok;
 }
@@ -35,14 +39,14 @@ function checkText(options: CheckOptions, io: CommandIo): number {
 function checkJson(options: CheckOptions, io: CommandIo): number {
   const file = chooseConfigFile(options.config, io.env);
   const result = loadConfig({ file, env: io.env });
-  io.stdout.write(`${JSON.stringify(reportOf(file, result), null, 2)}\n`);
+  io.stdout.write(`${JSON.stringify(reportOf(file, result, options.effective === true), null, 2)}\n`);
   return result.ok ? EXIT.ok : EXIT.usage;
 }
 
-function reportOf(file: string, result: LoadResult): unknown {
+function reportOf(file: string, result: LoadResult, effective: boolean): unknown {
   if (!result.ok) return { ok: false, file, faults: result.faults.map(plain) };
   const { config, hash, warnings } = result;
-  return { ok: true, file, hash, permits: listPermits(config), listeners: config.listeners, warnings: warnings.map(plain) };
+  return { ok: true, file, hash, permits: listPermits(config), listeners: config.listeners, warnings: warnings.map((warning) => ({ ...plain(warning), kind: warning.kind })), ...(effective ? { settings: result.settings() } : {}) };
 }
 
 function plain({ file, line, column, path, problem, instead }: Finding): Omit<Finding, 'excerpt'> {

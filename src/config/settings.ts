@@ -3,7 +3,7 @@
  * The schema is walked, so that a new key is shown without being listed here.
  */
 import * as z from 'zod';
-import { formatPath, type Path } from './finding.ts';
+import { formatPath, quote, type Path } from './finding.ts';
 import { placeKey, type Tree } from './read-tree.ts';
 import { FILE, SECRETS } from './schema.ts';
 
@@ -88,6 +88,25 @@ function shown(schema: z.core.$ZodType, value: unknown): unknown {
 /** A URL may have a password before the host, or a token behind the path. */
 function hideInUrl(text: string): string {
   return text.replace(/([a-z][a-z\d+.-]*:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/gi, (_, scheme: string, user: string | undefined, rest: string, query: string | undefined) => `${scheme}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`);
+}
+
+const LONGEST_PATH = 44;
+const LONGEST_VALUE = 100;
+
+/** One line for each value: key, value, origin. A value that is longer than a line is cut. */
+export function formatSettings(settings: readonly Setting[]): string {
+  const width = Math.min(LONGEST_PATH, Math.max(0, ...settings.map(({ path }) => path.length)));
+  return settings
+    .map(({ path, value, origin }) => {
+      const text = quoteControls(value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value));
+      const cut = text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text;
+      return `  ${path.padEnd(width)}  ${cut.padEnd(24)}  # ${describeOrigin(origin)}\n`;
+    })
+    .join('');
+}
+
+function quoteControls(text: string): string {
+  return /\p{C}/u.test(text) ? quote(text) : text;
 }
 
 /** In a few words. */

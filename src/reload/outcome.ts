@@ -3,11 +3,39 @@ import type { Finding } from '../config/finding.ts';
 import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Change, Changes } from './compare.ts';
-import { type InForce, logWarnings } from './in-force.ts';
+import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
 export type ReloadOutcome =
-  | { readonly result: 'applied'; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
+  | { readonly result: 'applied'; readonly before: string; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
+
+/** The same as plain data, for who asked: without secrets, and with warnings in words. */
+export type OutcomeReport = { readonly newlyDenied: readonly Change[]; readonly newlyAllowed: readonly Change[] } & (
+  | { readonly result: 'refused'; readonly reasons: readonly string[] }
+  | {
+      readonly result: 'applied';
+      readonly file: string | null;
+      readonly hash: string;
+      /** ISO 8601. */
+      readonly loadedAt: string;
+      readonly differences: readonly Difference[];
+      /** The hash of what was in force before. */
+      readonly before: string;
+      /** Keys whose change takes effect at the next start. */
+      readonly needRestart: readonly string[];
+      readonly warnings: readonly string[];
+      readonly replayed: number;
+      readonly tunnelsCut: number;
+    }
+);
+
+export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
+  const changes = { newlyDenied: outcome.changes?.newlyDenied ?? [], newlyAllowed: outcome.changes?.newlyAllowed ?? [] };
+  if (outcome.result === 'refused') return { result: 'refused', reasons: outcome.reasons, ...changes };
+  const { before, inForce, differences, needRestart, tunnelsCut } = outcome;
+  const { file, hash, loadedAt } = inForce;
+  return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
+}
 
 export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };
