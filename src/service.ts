@@ -42,6 +42,7 @@ import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './target/host.ts';
 import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
+import { type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
@@ -202,7 +203,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), onRefused: buildAdminRefusals(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -326,6 +327,16 @@ class RunningService implements Service {
     return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
+  /** Of the destinations in force: a name of an earlier configuration is nobody's concern any more. */
+  #healths(): HealthView[] {
+    const names = new Set(this.#config.destinations.map(({ name }) => name));
+    return this.#telemetry.healths().filter(({ destination }) => names.has(destination));
+  }
+
+  #healthWarnings(): string[] {
+    return this.#healths().flatMap((health) => warnOfHealth(health) ?? []);
+  }
+
   /** What the metrics say of the configuration in force. */
   #describe(config: Config): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
@@ -343,7 +354,7 @@ class RunningService implements Service {
     const source = this.sourceProof.readiness();
     const files = this.#descriptors.warning();
     reasons.push(...source.reasons);
-    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {

@@ -19,6 +19,7 @@ import { ConnectionPlaces } from './connections.ts';
 import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
+import { addTrafficRoutes, type Traffic } from './traffic-routes.ts';
 import type { AdminInfo, Readiness } from './status-page.ts';
 import { STATUS_PAGE_CSP, renderStatusPage } from './status-page.ts';
 
@@ -50,6 +51,7 @@ export interface AdminOptions {
   readonly info: () => AdminInfo;
   readonly explainer: Explaining;
   readonly configuration: ConfigRoutes;
+  readonly traffic: Traffic;
   /** Asked at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
   /** Told of what is turned away, and whom; must not throw. */
@@ -172,12 +174,12 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Re
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, onRefused = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
   app.get('/', async (_request, reply) => {
     await turns.next();
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
+    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), { destinations: traffic.destinations(), tunnels: traffic.tunnels(0) }, process.uptime()));
   });
   app.get('/metrics', (_request, reply) => {
     // As much at a time as the scraper reads.
@@ -197,6 +199,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     reply.send(sourceIp());
   });
   addConfigRoutes(app, configuration, turns);
+  addTrafficRoutes(app, traffic, turns);
   addExplainRoutes(app, explainer, turns, (address) => {
     onRefused('busy', address);
   });

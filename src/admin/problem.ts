@@ -9,6 +9,8 @@ export const ADMIN_PATHS = {
   '/source-ip': 'which source address partners see, and whether it is the expected one, as JSON',
   '/config': 'each value in effect and where it came from, as JSON; passwords are left out',
   '/reload': 'POST, from this host only: loads the configuration file again, and answers what came of it',
+  '/destinations': 'how each destination is: the latest outcomes, failures by code, answers by class, as JSON',
+  '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
   '/denials': 'what was denied of late: the most frequent and the latest, as JSON',
   '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;

@@ -8,6 +8,7 @@ import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
+import { DestinationHealth } from './destination-health.ts';
 import { DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './outcome.ts';
 import { HistogramCell } from './histogram.ts';
 
@@ -62,6 +63,7 @@ export class DestinationCells {
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
+  readonly health = new DestinationHealth();
 
   /** @param errors that are there with 0 before the first */
   constructor(errors: readonly FaultCode[]) {

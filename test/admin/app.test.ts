@@ -6,7 +6,7 @@ import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { createExposition } from '../support/exposition.ts';
-import { NO_CONFIGURATION } from '../support/no-configuration.ts';
+import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 
@@ -33,7 +33,7 @@ interface AdminParts {
 
 async function openAdmin(test: Test, parts: AdminParts = {}): Promise<{ url: string; port: number }> {
   const { exposition = createExposition(), readiness = () => READY, info = () => INFO } = parts;
-  const admin = await createAdmin({ exposition, readiness, info, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
+  const admin = await createAdmin({ exposition, readiness, info, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource }).listen({ host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -167,7 +167,7 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
-  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, sourceIp: noSource });
+  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource });
   await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
 
   const third = await create().listen({ host: '127.0.0.1', port: 0 });

@@ -55,7 +55,7 @@ t.test('whatever happens, no alert meets a series that was not there', async (t)
     for (const client of ['client-0', 'client-1', '-']) {
       for (const dialled of [true, false]) for (const code of ['ok', ...CODES] as const) metrics.ended(makeRecord({ client, destination, code, dialled, form: dialled ? 'sni' : '-', became: null }));
     }
-    for (const code of CODES) metrics.upstreamFailed(destination, code);
+    for (const code of CODES) metrics.upstreamFailed(destination, code, 'why');
   }
   metrics.adminRefused('busy');
   metrics.descriptorsRefused('system');
