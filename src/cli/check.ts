@@ -8,7 +8,7 @@ import { formatAuthority } from '../target/host.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
-import { listPermits, permitTable } from './permits.ts';
+import { formatPermits, listPermits } from './permits.ts';
 
 export interface CheckOptions {
   readonly config?: string;
@@ -57,8 +57,13 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
   const reports = config.mode === 'report';
   if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : 'It permits nothing: every request is denied.\n';
-  const what = reports ? 'Report mode denies nothing; enforced, it would permit this alone' : 'It permits this, and denies everything else';
-  return `${what}:\n${permitTable(permits, stream)}\n`;
+  const some = permits.some(({ report }) => report);
+  const what = reports
+    ? 'Report mode denies nothing; enforced, it would permit this alone'
+    : some
+      ? 'It permits this, and denies everything else but what passes in report mode'
+      : 'It permits this, and denies everything else';
+  return `${what}:\n\n${formatPermits(permits, stream)}`;
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {

@@ -35,7 +35,8 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
     complain([...path, 'keyFile'], 'A key cannot be used without its client certificate.', 'Add certFile, or remove keyFile.');
   }
   const config = { ca, cert: own?.cert ?? null, key: own?.key ?? null, serverName: keys.serverName ?? null };
-  tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
+  // Without files there is nothing to try, and a context takes half a millisecond.
+  if (keys.caFile !== undefined || keys.certFile !== undefined) tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
   return config;
 }
 

@@ -290,6 +290,7 @@ export class Exchange implements ResponseHandler, Waiter {
       this.#releaseConnection();
       this.#record.dialled = false;
       this.#record.upstreamAddress = '-';
+      this.#record.noteLocalEnd({});
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
     } else this.#fail(fault);
