@@ -4,6 +4,7 @@ import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { EXIT } from './exit.ts';
+import { explainStart } from './explain-start.ts';
 import type { CommandIo } from './io.ts';
 import { readOpenFileLimit } from './open-files.ts';
 import { openConfig } from './open-config.ts';
@@ -36,7 +37,7 @@ export async function run(options: ServeOptions, io: CommandIo): Promise<number>
   try {
     await service.start();
   } catch (error) {
-    io.stderr.write(`eco-egress could not start: ${explain(error)}\n`);
+    io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
   const reload = (): void => void service.reload(loadAgain());
@@ -70,12 +71,4 @@ function endOnSignals(service: Service, io: CommandIo): void {
     }
   };
   onEndingSignal(onSignal);
-}
-
-function explain(error: unknown): string {
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-  if (code === 'EADDRINUSE') return `${address ?? ''}:${port ?? ''} is in use. End the program that listens there, or change the listener's address.`;
-  if (code === 'EACCES') return `${address ?? ''}:${port ?? ''} may not be bound: ports below 1024 need a privilege. Use a higher port.`;
-  if (code === 'EADDRNOTAVAIL') return `${address ?? ''} is no address of this host. Listen on 0.0.0.0, or on one it has.`;
-  return error instanceof Error ? error.message : String(error);
 }
