@@ -64,6 +64,9 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
     return { ok: false, faults: [aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, 'Name another with --config or ECO_EGRESS_CONFIG.')] };
   }
 
+  // Read as UTF-8, each second byte of plain text in UTF-16 is a NUL.
+  if (text.includes('\0')) return { ok: false, faults: [aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.')] };
+
   const faults = collect();
   const warnings = collectWarnings();
   const contents = new Map<string, string>();

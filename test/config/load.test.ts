@@ -244,6 +244,11 @@ t.test('every key that is changed changes the hash, and the content of a file do
   t.equal(new Set([base, ...hashes]).size, changes.length + 2);
 });
 
+t.test('a file in UTF-16 is named as such', async (t) => {
+  const text = Buffer.from(`\uFEFF${MINIMAL}`, 'utf16le').toString('utf8');
+  t.match(loadText(text), { ok: false, faults: [{ problem: /not UTF-8 text/, instead: 'Save it as UTF-8.' }] });
+});
+
 t.test('files are read from disk', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-load-'));
   t.teardown(() => { rmSync(directory, { recursive: true }); });
