@@ -25,7 +25,7 @@ export const MAY_IMPORT = {
   'telemetry/': ['config/config', 'crowd', 'descriptors', 'errors', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'relay/headers', 'target/'],
   'listeners/': ['config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'limits', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
-  'admin/': ['config/config', 'explain/', 'source-ip/source-view', 'telemetry/', 'turns'],
+  'admin/': ['config/config', 'explain/', 'reload/in-force', 'reload/outcome', 'source-ip/source-view', 'telemetry/', 'turns'],
   'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'policy/hop-guard', 'relay/ask-once', 'target/', 'telemetry/telemetry'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
@@ -35,7 +35,7 @@ export const MAY_IMPORT = {
   'manifests/': ['config/config', 'policy/host-table', 'policy/special-ranges', 'policy/tls-port', 'target/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge-silence', 'source-ip/verify', 'target/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/format-answer', 'identity/basic', 'manifests/', 'service', 'source-ip/', 'target/', 'telemetry/log-output', 'telemetry/log-sink'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/format-answer', 'identity/basic', 'manifests/', 'reload/outcome', 'service', 'source-ip/', 'target/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

@@ -197,6 +197,7 @@ export class Egress {
     if (dialled.reported !== undefined) record.noteReported(dialled.reported.code, dialled.reported.message);
     record.dialled = true;
     record.upstreamAddress = dialled.address ?? UNKNOWN;
+    record.noteLocalEnd(dialled.socket);
     record.via = dialled.via;
     record.dials = dialled.attempts;
     record.dnsMs = dialled.dnsMs;
@@ -242,6 +243,7 @@ export class Egress {
     this.#options.remember(ask, verdict.verdict !== 'deny');
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
+    record.noteShown(ask.peer);
     record.destination = verdict.destination?.name ?? '-';
     if (verdict.verdict !== 'deny') record.rule = verdict.rule;
     if (verdict.verdict === 'report') record.noteReported(verdict.would.code, verdict.would.detail);
@@ -297,7 +299,7 @@ export class Egress {
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);
-      if (!signal.aborted) telemetry.upstreamFailed(destination.name, fault.code);
+      if (!signal.aborted) telemetry.upstreamFailed(destination.name, fault.code, fault.message);
       throw fault;
     }
   }

@@ -18,7 +18,7 @@ endOnEarlySignals();
 // Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another.
 enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
 
-const { CommanderError, program } = await import('commander');
+const { CommanderError, InvalidArgumentError, program } = await import('commander');
 
 type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => Promise<number>;
 
@@ -32,9 +32,9 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text) })
+    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
     .showHelpAfterError('Run "npx eco-egress --help" to see what there is.')
-    .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration.\n');
+    .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
 
   const command = <Options>(name: string, summary: string, example: string, load: () => Promise<{ run: Run<Options> }>) =>
     program
@@ -45,12 +45,23 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
         const { run } = await load();
         exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2) as string[]));
       });
-  const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
+  // An empty variable in a script must not have the shipped policy served.
+  const nameOfFile = (value: string): string => {
+    if (value === '') throw new InvalidArgumentError('The name of the file is empty.');
+    return value;
+  };
+  const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one', nameOfFile] as const;
 
   command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', () => import('./cli/serve.ts')).option(...configOption);
   command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', () => import('./cli/check.ts'))
     .option(...configOption)
+    .option('--effective', 'show each value in effect and where it came from')
     .option('--json', 'print one JSON document instead of text');
+  command('reload', 'Have the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', () => import('./cli/reload.ts'))
+    .option(...configOption)
+    .option('--admin <address:port>', 'the admin port of the proxy; else listeners.admin of the file')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText('after', '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force but for what waits for the next start.\n');
   command('explain', 'Say what would become of a request, and why, without making it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
     .argument('<method>', 'CONNECT, GET and so on')
     .argument('<target>', 'host:port for CONNECT, a URL, or a path')

@@ -13,7 +13,7 @@ import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import { buildAdminNotices, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config } from './config/config.ts';
-import type { LoadResult } from './config/load.ts';
+import type { Loaded, LoadResult } from './config/load.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
@@ -34,15 +34,18 @@ import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions } from './reload/compare.ts';
 import { DecisionRing } from './reload/decision-ring.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
-import { refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
+import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, succeed, tellWarnings } from './reload/in-force.ts';
+import { nameConfig, refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
 import { Reloads } from './reload/reloads.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './target/host.ts';
 import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
+import { type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
+import type { PolicyFacts } from './telemetry/cells.ts';
 import { describePolicy } from './telemetry/policy-facts.ts';
 import { createRequestIds } from './telemetry/request-id.ts';
 import { VERSION } from './version.ts';
@@ -50,6 +53,10 @@ import { VERSION } from './version.ts';
 export interface ServiceDeps {
   /** Where the log goes; stays open. */
   readonly logDestination: LogOutput | Writable;
+  /** Where the configuration came from; absent: from no file, so that it has no warnings. */
+  readonly loaded?: Loaded;
+  /** Loads that file again, for who asks for it on the admin port; absent: nobody may. */
+  readonly loadAgain?: () => LoadResult;
   /** How log lines are gathered; the defaults suit production. */
   readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
@@ -70,6 +77,8 @@ export interface Service {
    * shows on `/readyz` as a warning until something is applied. Calls queue up.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
+  /** Whether the configuration in force asks for a reload when its files change. */
+  readonly watches: boolean;
   /** Answers why, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
   /** Proves the source address; can be asked by hand before `start`, too. */
@@ -94,6 +103,7 @@ class RunningService implements Service {
   readonly explainer: Explainer;
   readonly sourceProof: SourceProof;
   #config: Config;
+  #inForce: InForce;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
   readonly #idleClock: IdleClock;
@@ -106,6 +116,8 @@ class RunningService implements Service {
   #forms: HttpForms | null = null;
   readonly #reloads: Reloads;
   readonly #hurry = new AbortController();
+  readonly #clock: () => number;
+  readonly #reloadFile: (() => Promise<ReloadOutcome>) | null;
   #admin: Admin | null = null;
   #gateway: GatewayRouter | null = null;
   readonly #authenticator: Authenticator;
@@ -117,8 +129,13 @@ class RunningService implements Service {
 
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
+    const clock = deps.now ?? Date.now;
+    this.#clock = clock;
+    const { loadAgain } = deps;
+    this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
+    this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
     const policy = compilePolicy(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: describePolicy(config, policy.hash), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     // What the NAT and the parents remember does not change with a reload.
@@ -146,7 +163,7 @@ class RunningService implements Service {
       isSelf,
       descriptors: this.#descriptors,
     });
-    this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, gateway: () => this.#routes() });
+    this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
     this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance), onTick: () => { this.#endLapsed(); } });
     this.#environment = {
       name: config.name,
@@ -174,6 +191,10 @@ class RunningService implements Service {
     return { ...this.#listeners.addresses, admin: this.#admin.address };
   }
 
+  get watches(): boolean {
+    return this.#config.reload.watch;
+  }
+
   async start(): Promise<void> {
     try {
       const forms = this.#createForms(await this.#routes());
@@ -182,7 +203,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -196,9 +217,10 @@ class RunningService implements Service {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
       tls: tls.map(({ address, port }) => formatAuthority(address, port)),
       admin: formatAuthority(admin.address, admin.port),
-      policy: this.#egress.policy.hash,
+      ...nameConfig(this.#inForce),
       version: VERSION,
     });
+    logWarnings(this.#inForce, this.#telemetry);
     warnAboutOpenFiles(this.#config, this.#openFiles, this.#telemetry);
   }
 
@@ -233,8 +255,8 @@ class RunningService implements Service {
   }
 
   /** Everything new is made first, then taken over in one turn: no request sees half of it. */
-  async #adopt(wanted: Config): Promise<ReloadOutcome> {
-    const { config, needRestart } = keepWhatNeedsRestart(this.#config, wanted);
+  async #adopt(loaded: Loaded): Promise<ReloadOutcome> {
+    const { config, needRestart } = keepWhatNeedsRestart(this.#config, loaded.config);
     const policy = compilePolicy(config);
     const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
@@ -248,7 +270,11 @@ class RunningService implements Service {
     if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
     }
+    const inForce = succeed(this.#inForce, config, loaded, needRestart, this.#clock());
+    const { hash: earlier } = this.#inForce;
+    const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
+    this.#inForce = inForce;
     this.#gateway = gateway;
     this.#ring.adopt(config.reload.remember);
     this.#idleClock.adopt({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge });
@@ -259,12 +285,12 @@ class RunningService implements Service {
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
     this.sourceProof.adopt(config);
-    this.#telemetry.policyChanged(describePolicy(config, policy.hash));
+    this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();
     for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
     if (before !== gateway) await before.close();
-    return { result: 'applied', policyHash: policy.hash, changes, needRestart, tunnelsCut: cut };
+    return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
   /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */
@@ -301,6 +327,22 @@ class RunningService implements Service {
     return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
+  /** Of the destinations in force: a name of an earlier configuration is nobody's concern any more. */
+  #healths(): HealthView[] {
+    const names = new Set(this.#config.destinations.map(({ name }) => name));
+    return this.#telemetry.healths().filter(({ destination }) => names.has(destination));
+  }
+
+  #healthWarnings(): string[] {
+    return this.#healths().flatMap((health) => warnOfHealth(health) ?? []);
+  }
+
+  /** What the metrics say of the configuration in force. */
+  #describe(config: Config): PolicyFacts {
+    const { file, hash, loadedAt } = this.#inForce;
+    return describePolicy(config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce) });
+  }
+
   #createForms(gateway: GatewayRouter): HttpForms {
     return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
   }
@@ -312,13 +354,15 @@ class RunningService implements Service {
     const source = this.sourceProof.readiness();
     const files = this.#descriptors.warning();
     reasons.push(...source.reasons);
-    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...source.warnings, ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {
     return {
       version: VERSION,
-      policyHash: this.#egress.policy.hash,
+      configFile: this.#inForce.file,
+      configHash: this.#inForce.hash,
+      loadedAt: this.#inForce.loadedAt,
       config: this.#config,
       tunnels: this.#egress.count('tunnels'),
       exchanges: this.#egress.count('exchanges'),

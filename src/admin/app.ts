@@ -14,10 +14,12 @@ import type { SourceView } from '../source-ip/source-view.ts';
 import type { AdminRefusal } from '../telemetry/cells.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './caller.ts';
+import { addConfigRoutes, type ConfigRoutes } from './config-routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { addExplainRoutes, type Explaining } from './explain-routes.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
+import { addTrafficRoutes, type Traffic } from './traffic-routes.ts';
 import type { AdminInfo, Readiness } from './status-page.ts';
 import { STATUS_PAGE_CSP, renderStatusPage } from './status-page.ts';
 
@@ -37,6 +39,7 @@ const LINGER = 1000;
 const DENIALS_SHOWN = 10;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
+const RELOAD = '/reload';
 /** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
@@ -47,6 +50,8 @@ export interface AdminOptions {
   /** Asked at every status page; must not throw. */
   readonly info: () => AdminInfo;
   readonly explainer: Explaining;
+  readonly configuration: ConfigRoutes;
+  readonly traffic: Traffic;
   /** Asked at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
   /** Told of what is turned away, and whom; must not throw. */
@@ -165,17 +170,18 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Re
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
       refuse(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD') refuse(reply, 405, 'The admin port changes nothing, it only shows.');
+    } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuse(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
+    else if (request.method === 'GET' && request.url === RELOAD) refuse(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
     else next();
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, sourceIp, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
   app.get('/', async (_request, reply) => {
     await turns.next();
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), process.uptime()));
+    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), { destinations: traffic.destinations(), tunnels: traffic.tunnels(0) }, process.uptime()));
   });
   app.get('/metrics', (_request, reply) => {
     // As much at a time as the scraper reads. Once the status is out, an error only cuts the answer.
@@ -194,6 +200,8 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   app.get('/source-ip', (_request, reply) => {
     reply.send(sourceIp());
   });
+  addConfigRoutes(app, configuration, turns);
+  addTrafficRoutes(app, traffic, turns);
   addExplainRoutes(app, explainer, turns, (address) => {
     onRefused('busy', address);
   });
@@ -211,7 +219,7 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
 
 function refuse(reply: FastifyReply, status: ProblemStatus, detail: string): void {
   // A refused request may have a body we will not read: the connection cannot be used again.
-  if (status === 405) reply.header('allow', 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', reply.request.url === RELOAD ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
 }

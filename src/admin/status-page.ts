@@ -2,16 +2,22 @@
 import { createHash } from 'node:crypto';
 import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
+import type { HealthView } from '../telemetry/destination-health.ts';
+import type { TunnelsView } from '../telemetry/open-tunnels.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import type { SourceView } from '../source-ip/source-view.ts';
 import { escapeHtml } from './html.ts';
 import { type PortsInfo, renderPorts } from './ports-section.ts';
 import { ADMIN_PATHS } from './problem.ts';
+import { renderDestinations, renderTunnels } from './traffic-routes.ts';
 
 export interface AdminInfo {
   readonly version: string;
-  /** Hash of the policy in force. */
-  readonly policyHash: string;
+  /** Of the configuration in force; null: it came from no file. */
+  readonly configFile: string | null;
+  readonly configHash: string;
+  /** Ms since the epoch. */
+  readonly loadedAt: number;
   readonly config: {
     readonly listeners: Config['listeners'];
     readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
@@ -41,14 +47,16 @@ export const STATUS_PAGE_CSP =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, uptimeSeconds: number): string {
+export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, traffic: { readonly destinations: readonly HealthView[]; readonly tunnels: TunnelsView }, uptimeSeconds: number): string {
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
   const facts = [
     ['Version', info.version],
     ['Up for', duration(uptimeSeconds)],
-    ['Policy', info.policyHash],
+    ['Configuration', info.configFile ?? 'from no file'],
+    ['Its hash', info.configHash],
+    ['Last good load', new Date(info.loadedAt).toISOString()],
     ['HTTP listeners', listeners.http.map(authority).join(', ')],
     ['TLS listeners', listeners.tls.map(authority).join(', ') || 'none'],
     ['Admin listener', authority(listeners.admin)],
@@ -56,15 +64,12 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     ['Exchanges under way', String(info.exchanges)],
     ['Source address', describeSource(source)],
   ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`);
-  const rows = destinations.map(
-    ({ name, hosts, ports }) => `<tr><td>${escapeHtml(name)}</td><td>${escapeHtml(hosts.join(', '))}</td><td>${ports.join(', ')}</td></tr>`,
-  );
   const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeHtml(what)}</li>`);
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLE}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
-    `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th></tr>${rows.join('')}</table>${renderPorts(info.ports)}${denialsTable(denials)}` +
+    `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
   );
 }

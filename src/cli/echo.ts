@@ -4,6 +4,7 @@ import { createLogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../source-ip/echo-server.ts';
 import { formatAuthority } from '../target/host.ts';
 import { EXIT } from './exit.ts';
+import { explainStart } from './explain-start.ts';
 import type { CommandIo } from './io.ts';
 import { untilSignal } from './signals.ts';
 
@@ -26,7 +27,7 @@ export async function run(options: EchoOptions, io: CommandIo): Promise<number> 
   try {
     echo = await openEcho(settings);
   } catch (error) {
-    io.stderr.write(`eco-egress echo could not start: ${(error as Error).message}\n`);
+    io.stderr.write(`eco-egress echo could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
   const log = createLogSink(io.stdout);

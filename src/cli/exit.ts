@@ -5,4 +5,6 @@ export const EXIT = {
   failed: 1,
   /** It never ran: the arguments or the configuration are wrong. */
   usage: 2,
+  /** It ran, and some of it takes effect at the next start only. */
+  partly: 3,
 } as const;

@@ -1,7 +1,6 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { parse as parseDotenv } from 'dotenv';
 import { readCidr } from '../config/read-address.ts';
 import { describeReadError } from '../config/read-named-file.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
@@ -10,6 +9,7 @@ import { writeFileText } from '../manifests/write-file.ts';
 import { EXIT } from './exit.ts';
 import type { CommandIo } from './io.ts';
 import { openConfig } from './open-config.ts';
+import { readSettings } from './read-settings.ts';
 
 export interface ManifestsOptions {
   readonly config?: string;
@@ -32,9 +32,13 @@ export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const stranger = wanted.find((name) => !isOverlay(name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose of ${OVERLAYS.join(', ')}.`);
 
-  let settings = {};
+  let settings: Readonly<Record<string, string>> = {};
   try {
-    if (options.settings !== undefined) settings = parseDotenv(readFileSync(options.settings));
+    if (options.settings !== undefined) {
+      const read = readSettings(readFileSync(options.settings, 'utf8'), options.settings);
+      if ('problem' in read) return complain(`--settings: ${read.problem}`);
+      settings = read.values;
+    }
   } catch (error) {
     return complain(`--settings: ${options.settings} cannot be read: ${describeReadError(error)}.`);
   }

@@ -2,7 +2,7 @@
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { formatFindings } from '../config/format-findings.ts';
-import { loadConfig, type LoadResult } from '../config/load.ts';
+import { loadConfig, type Loaded } from '../config/load.ts';
 import type { ReadFile } from '../config/read-named-file.ts';
 import type { CommandIo } from './io.ts';
 
@@ -18,10 +18,10 @@ export function openConfig(
   option: string | undefined,
   io: CommandIo,
   readFile?: ReadFile,
-): (Extract<LoadResult, { ok: true }> & { file: string }) | null {
+): Loaded | null {
   const file = chooseConfigFile(option, io.env);
   const result = loadConfig({ file, env: io.env, ...(readFile === undefined ? {} : { readFile }) });
-  if (result.ok) return { ...result, file };
+  if (result.ok) return result;
   const heading = result.faults.length === 1 ? `One fault in ${file}: fix it and try again.` : `${result.faults.length} faults in ${file}: fix them and try again.`;
   io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
   return null;

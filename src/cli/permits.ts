@@ -1,8 +1,8 @@
-/** What a configuration permits, one line per rule, client and destination. */
-import Table from 'cli-table3';
+/** What a configuration permits: an entry for each rule, client and destination. */
+import { styleText } from 'node:util';
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { formatAuthority } from '../target/host.ts';
-import type { PortEntry } from '../target/port-range.ts';
+import { mergePorts, type PortEntry } from '../target/port-range.ts';
 
 export interface Permit {
   readonly client: string;
@@ -14,7 +14,10 @@ export interface Permit {
   readonly destination: string;
   readonly hosts: readonly string[];
   readonly ports: readonly PortEntry[];
-  /** Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods or paths. */
+  /**
+   * Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods
+   * or paths, raw TLS only for clients that need no credentials, which it cannot show.
+   */
   readonly forms: readonly Form[];
   /** `/eco -> https://eco-sit.telus.internal:443`, or null. */
   readonly gateway: string | null;
@@ -35,6 +38,8 @@ export interface Permit {
   /** Version of the header by which the destination is told the client; null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
+  /** The rule or the destination is in report mode: what else is asked of it passes too, and is reported. */
+  readonly report: boolean;
 }
 
 const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
@@ -44,17 +49,17 @@ export function listPermits(config: Config): Permit[] {
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
+    const [clients, destinations] = [new Set(rule.clients), new Set(rule.destinations)];
+    const named = config.destinations.filter(({ name }) => destinations.has(name));
     return config.clients
-      .filter(({ name }) => rule.clients.includes(name))
+      .filter(({ name }) => clients.has(name))
       .flatMap((client) =>
-        config.destinations
-          .filter(({ name }) => rule.destinations.includes(name))
-          .flatMap((destination) => {
-            const pair = `${client.name} ${destination.name}`;
-            if (unlimited.has(pair)) return [];
-            if (!isLimited) unlimited.add(pair);
-            return [permitOf(client, destination, rule, `rules[${index}]`)];
-          }),
+        named.flatMap((destination) => {
+          const pair = `${client.name} ${destination.name}`;
+          if (unlimited.has(pair)) return [];
+          if (!isLimited) unlimited.add(pair);
+          return [permitOf(client, destination, rule, `rules[${index}]`)];
+        }),
       )
       .filter(({ forms }) => forms.length > 0);
   });
@@ -63,6 +68,7 @@ export function listPermits(config: Config): Permit[] {
 function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
+  const needsCredentials = client.basic !== null || client.tokens !== null;
   return {
     client: client.name,
     clientAddresses: client.addresses,
@@ -72,7 +78,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     destination: name,
     hosts,
     ports,
-    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNELS.has(form))),
+    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNELS.has(form)) && !(needsCredentials && form === 'sni')),
     gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
     methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
@@ -84,6 +90,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     resolve,
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
+    report: rule.report || destination.report,
   };
 }
 
@@ -95,49 +102,65 @@ function iso(moment: number | null): string | null {
   return moment === null ? null : new Date(moment).toISOString();
 }
 
-/** One row per permit, lists one entry per line. Colours only on a terminal. */
-export function permitTable(permits: readonly Permit[], stream: NodeJS.WritableStream): string {
-  const colours = 'isTTY' in stream && stream.isTTY === true;
-  const timed = permits.some(({ from, until }) => from !== null || until !== null);
-  const table = new Table({
-    head: ['client', 'from', 'may reach', 'hosts', 'ports', 'by', 'methods', 'paths', 'that resolve to', ...(timed ? ['when'] : [])],
-    style: colours ? { head: ['bold'], border: ['dim'], compact: false } : { head: [], border: [] },
-  });
-  for (const permit of permits) {
-    const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
-    const paths = permit.pathsWithin === null ? permit.paths : [...(permit.paths ?? []), 'within', ...permit.pathsWithin];
-    table.push([
-      permit.client,
-      originLines(permit).join('\n'),
-      [permit.destination, ...(permit.proxyProtocol === null ? [] : ['told the client', `by PROXY ${permit.proxyProtocol}`])].join('\n'),
-      permit.hosts.join('\n'),
-      permit.ports.join('\n'),
-      forms.join('\n'),
-      permit.methods?.join('\n') ?? 'any',
-      paths?.join('\n') ?? 'any',
-      addressLines(permit).join('\n'),
-      ...(timed ? [whenLines(permit).join('\n')] : []),
-    ]);
-  }
-  return table.toString();
+/** Columns; a terminal and a page of documentation have as many. */
+const WIDTH = 100;
+const LABEL = 11;
+/** Lines of one list. */
+const MOST_LINES = 12;
+
+/** A paragraph for each permit, no line longer than 100 columns unless one entry is. NO_COLOR is honoured. */
+export function formatPermits(permits: readonly Permit[], stream: NodeJS.WritableStream): string {
+  return permits.map((permit) => formatPermit(permit, stream)).join('\n');
 }
 
-function originLines({ clientAddresses, clientUsers, clientTokenSubjects, clientCertificates }: Permit): string[] {
-  return [
-    ...(clientAddresses ?? ['anywhere']),
-    ...(clientUsers === null ? [] : ['as user', ...clientUsers]),
-    ...(clientTokenSubjects === null ? [] : ['with token of', ...clientTokenSubjects]),
-    ...(clientCertificates === null ? [] : ['with certificate', ...clientCertificates]),
+function formatPermit(permit: Permit, stream: NodeJS.WritableStream): string {
+  const { client, destination, rule, report, hosts, ports, methods, paths, pathsWithin, proxyProtocol } = permit;
+  const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
+  const lines: [label: string, entries: readonly string[]][] = [
+    ['from', permit.clientAddresses ?? ['anywhere']],
+    ['as user', permit.clientUsers ?? []],
+    ['token of', permit.clientTokenSubjects ?? []],
+    ['certificate', permit.clientCertificates ?? []],
+    ['hosts', hosts],
+    ['ports', mergePorts(ports).map(String)],
+    ['by', forms],
+    ['methods', methods ?? ['any']],
+    ['paths', paths ?? ['any']],
+    ['and within', pathsWithin ?? []],
+    ['resolving', resolving(permit)],
+    ['by way of', permit.via],
+    ['when', when(permit)],
+    ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],
+    ['report mode', report ? ['whatever else is asked of it passes too, and is reported'] : []],
   ];
+  const head = styleText('bold', `${client} may reach ${destination}`, { stream });
+  return `${head} (${rule})\n${lines.filter(([, entries]) => entries.length > 0).map(([label, entries]) => formatList(label, entries)).join('')}`;
 }
 
-function addressLines({ addresses, via, resolve }: Permit): string[] {
-  const judged = addresses ?? ['public', 'addresses'];
-  if (via.length === 0) return [...judged];
-  return [...(resolve === 'parent' ? ['what the', 'parent finds'] : judged), 'by way of', ...via];
+function formatList(label: string, entries: readonly string[]): string {
+  const lines: string[] = [];
+  let line = '';
+  let told = 0;
+  for (const [index, entry] of entries.entries()) {
+    const text = index === entries.length - 1 ? entry : `${entry}, `;
+    if (line !== '' && 4 + LABEL + line.length + text.trimEnd().length > WIDTH) {
+      if (lines.length === MOST_LINES - 1) break;
+      lines.push(line);
+      line = '';
+    }
+    line += text;
+    told += 1;
+  }
+  lines.push(line);
+  if (told < entries.length) lines.push(`and ${entries.length - told} more, which --json shows`);
+  return lines.map((text, index) => `  ${(index === 0 ? label : '').padEnd(LABEL)}  ${text.trimEnd()}\n`).join('');
 }
 
-function whenLines({ from, until }: Permit): string[] {
-  if (from === null && until === null) return ['always'];
+function resolving({ addresses, via, resolve }: Permit): readonly string[] {
+  if (via.length > 0 && resolve === 'parent') return ['to what the parent finds'];
+  return addresses === null ? ['to public addresses'] : addresses.map((range, index) => (index === 0 ? `to ${range}` : range));
+}
+
+function when({ from, until }: Permit): string[] {
   return [...(from === null ? [] : [`from ${from.slice(0, 16)}Z`]), ...(until === null ? [] : [`until ${until.slice(0, 16)}Z`])];
 }

@@ -1,9 +1,10 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
 import closeWithGrace from 'close-with-grace';
-import { loadConfig } from '../config/load.ts';
+import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { EXIT } from './exit.ts';
+import { explainStart } from './explain-start.ts';
 import type { CommandIo } from './io.ts';
 import { readOpenFileLimit } from './open-files.ts';
 import { openConfig } from './open-config.ts';
@@ -21,30 +22,28 @@ const SAME_PRESS = 500;
 /**
  * Resolves to an exit code when it could not start. Once running, the first
  * SIGTERM or SIGINT drains and ends the process with 0, a later one ends it at
- * once; SIGHUP, or a change of its files, reloads the configuration; an error
+ * once; SIGHUP, `eco-egress reload`, or a change of its files, reloads the configuration; an error
  * nobody caught cuts everything, is told, and ends the process with 1.
  */
 export async function run(options: ServeOptions, io: CommandIo): Promise<number> {
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
-  const service = createService(opened.config, { logDestination: io.stdout, openFiles: readOpenFileLimit() });
+  const loadAgain = (): LoadResult => {
+    files.begin();
+    return loadConfig({ file: opened.file, env: io.env, readFile: files.read });
+  };
+  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit() });
   try {
     await service.start();
   } catch (error) {
-    io.stderr.write(`eco-egress could not start: ${explain(error)}\n`);
+    io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
-  let { watch } = opened.config.reload;
-  const reload = async (): Promise<void> => {
-    files.begin();
-    const loaded = loadConfig({ file: opened.file, env: io.env, readFile: files.read });
-    const { result } = await service.reload(loaded);
-    if (loaded.ok && result === 'applied') ({ watch } = loaded.config.reload);
-  };
-  process.on('SIGHUP', () => void reload());
+  const reload = (): void => void service.reload(loadAgain());
+  process.on('SIGHUP', reload);
   setInterval(() => {
-    if (watch && files.changed()) void reload();
+    if (service.watches && files.changed()) reload();
   }, LOOK_EVERY).unref();
   endOnSignals(service, io);
   return new Promise(() => {
@@ -72,12 +71,4 @@ function endOnSignals(service: Service, io: CommandIo): void {
     }
   };
   onEndingSignal(onSignal);
-}
-
-function explain(error: unknown): string {
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-  if (code === 'EADDRINUSE') return `${address ?? ''}:${port ?? ''} is in use. End the program that listens there, or change the listener's address.`;
-  if (code === 'EACCES') return `${address ?? ''}:${port ?? ''} may not be bound: ports below 1024 need a privilege. Use a higher port.`;
-  if (code === 'EADDRNOTAVAIL') return `${address ?? ''} is no address of this host. Listen on 0.0.0.0, or on one it has.`;
-  return error instanceof Error ? error.message : String(error);
 }

@@ -13,6 +13,20 @@ export type HttpForm = (typeof HTTP_FORMS)[number];
 export const FORMS = [...HTTP_FORMS, 'sni'] as const;
 export type Form = (typeof FORMS)[number];
 
+/**
+ * What a warning is about; a label value of `eco_egress_warnings`.
+ * - `report-mode`: requests pass that the policy would deny
+ * - `open`: everybody is let in, or believed
+ * - `no-effect`: something is written that nothing uses, or can use
+ * - `expired`: it was in effect, and is not any more
+ * - `files`: a certificate or key that peers may refuse, or that others may read
+ * - `capacity`: limits that exceed what there is
+ * - `source-ip`: the source address is not proven
+ * - `variable`: an environment variable that looks like ours and is not used
+ */
+export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'files', 'capacity', 'source-ip', 'variable'] as const;
+export type WarningKind = (typeof WARNING_KINDS)[number];
+
 export interface ListenAddress {
   /** IP literal to bind; never a name. */
   readonly host: string;

@@ -32,16 +32,17 @@ function checkNames(draft: Draft, complain: Complain): void {
 }
 
 function checkRules(draft: Draft, complain: Complain): void {
-  const check = (path: Path, names: readonly (string | undefined)[] | undefined, known: readonly string[], section: string) => {
+  const check = (path: Path, names: readonly (string | undefined)[] | undefined, entries: ReadonlyMap<string, unknown>, section: string) => {
     names?.forEach((name, index) => {
-      if (name === undefined || known.includes(name)) return;
+      if (name === undefined || entries.has(name)) return;
+      const known = [...entries.keys()];
       const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
       complain([...path, index], `There is no entry ${quote(name)} under ${section}.`, instead);
     });
   };
   draft.rules.forEach((rule, index) => {
-    check(['rules', index, 'clients'], rule.clients, [...draft.clients.keys()], 'clients');
-    check(['rules', index, 'destinations'], rule.destinations, [...draft.destinations.keys()], 'destinations');
+    check(['rules', index, 'clients'], rule.clients, draft.clients, 'clients');
+    check(['rules', index, 'destinations'], rule.destinations, draft.destinations, 'destinations');
     if (rule.from !== undefined && rule.until !== undefined && rule.from >= rule.until) {
       complain(['rules', index, 'until'], 'The rule ends before it begins.', 'Write a moment after from, or take one of the two out.');
     }

@@ -1,5 +1,6 @@
 /** What the loader has to say about one place of a configuration file: a fault or a warning. */
 import { closestMatch } from 'leven';
+import type { WarningKind } from './config.ts';
 
 /** Keys and list positions from the root of the file. */
 export type Path = readonly (string | number)[];
@@ -19,6 +20,16 @@ export interface Finding {
   readonly excerpt: { readonly text: string; readonly length: number } | null;
 }
 
+export interface Warning extends Finding {
+  readonly kind: WarningKind;
+}
+
+/** As one line, for a log or a page. */
+export function formatWarning({ file, line, path, problem, instead }: Finding): string {
+  const place = `${file}${line === null ? '' : `:${line}`}`;
+  return `${path === '' ? '' : `${path}: `}${problem}${instead === '' ? '' : ` ${instead}`} (${place})`;
+}
+
 /** Offsets into the text of the file. */
 export type Range = readonly [start: number, end: number];
 
@@ -34,6 +45,7 @@ export interface Complaint {
 }
 
 export type Complain = (path: Path, problem: string, instead: string, aim?: Aim) => void;
+export type Warn = (kind: WarningKind, path: Path, problem: string, instead: string, aim?: Aim) => void;
 
 const PLAIN_KEY = /^[\w-]+$/;
 

@@ -7,6 +7,8 @@ export interface Interpolated {
   readonly text: string;
   /** Names that were written, set or not; empty when the scalar has none. */
   readonly variables: readonly string[];
+  /** Those of them that yielded their default. */
+  readonly defaulted: readonly string[];
   readonly problems: readonly { readonly problem: string; readonly instead: string }[];
 }
 
@@ -16,6 +18,7 @@ const BODY = /^([A-Za-z_]\w*)(?::-(.*))?$/s;
 /** `:-` stands in for a variable that is unset or empty, as in a shell. Values are never read for references again. */
 export function interpolate(source: string, env: Environment): Interpolated {
   const variables: string[] = [];
+  const defaulted: string[] = [];
   const problems: { problem: string; instead: string }[] = [];
 
   const text = source.replace(REFERENCE, (written, body: string | undefined, close: string) => {
@@ -34,7 +37,10 @@ export function interpolate(source: string, env: Environment): Interpolated {
       // process.env inherits from Object.prototype: `toString` is no variable.
       const value = Object.hasOwn(env, name) ? env[name] : undefined;
       if (value !== undefined && (value !== '' || fallback === undefined)) return value;
-      if (fallback !== undefined) return fallback;
+      if (fallback !== undefined) {
+        defaulted.push(name);
+        return fallback;
+      }
       problems.push({
         problem: `The environment variable ${name} is not set.`,
         instead: `Set ${name}, or write a default: \${${name}:-default}.`,
@@ -43,5 +49,5 @@ export function interpolate(source: string, env: Environment): Interpolated {
     return '';
   });
 
-  return { text, variables, problems };
+  return { text, variables, defaulted, problems };
 }

@@ -27,7 +27,7 @@ function tryKeys(name: string, text: string, meant: number, path: Path, { compla
     return;
   }
   if (usable === 0) complain(path, `${name} has no key that can be read, so no token would be accepted.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
-  else if (usable < meant) warn(path, `${meant - usable} of the ${meant} keys in ${name} verify no signature.`, 'Check that these are the keys with which the issuer signs.');
+  else if (usable < meant) warn('files', path, `${meant - usable} of the ${meant} keys in ${name} verify no signature.`, 'Check that these are the keys with which the issuer signs.');
 }
 
 function isReadable(key: webcrypto.JsonWebKey): boolean {

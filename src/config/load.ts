@@ -6,22 +6,25 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Config } from './config.ts';
+import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './explain.ts';
-import type { Complain, Complaint, Finding } from './finding.ts';
+import type { Complain, Complaint, Finding, Warn, Warning } from './finding.ts';
+import { hashConfig } from './hash.ts';
 import type { Environment } from './interpolate.ts';
 import { checkJwksFile } from './jwks-files.ts';
-import { aboutFile, locateAll } from './locate.ts';
+import { aboutFile, locateAll, locateWarnings } from './locate.ts';
 import { normalise } from './normalise.ts';
 import { readTlsServer } from './read-tls-server.ts';
 import { readTree, type Place, type Tree } from './read-tree.ts';
 import { readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
+import { listSettings, type Setting } from './settings.ts';
 import { readWayFiles } from './read-way-files.ts';
 import { describeReadError, type ReadFile } from './read-named-file.ts';
 import type { TlsReading } from './tls-files.ts';
+import { warnAboutVariables } from './unused-variables.ts';
 import { warnAbout } from './warnings.ts';
 
 export interface LoadOptions {
@@ -35,9 +38,22 @@ export interface LoadOptions {
   readonly now?: () => number;
 }
 
-export type LoadResult =
-  | { readonly ok: true; readonly config: Config; readonly hash: string; readonly warnings: readonly Finding[] }
-  | { readonly ok: false; readonly faults: readonly Finding[] };
+/** A configuration that can be served. */
+export interface Loaded {
+  readonly ok: true;
+  readonly config: Config;
+  /** As it was named. */
+  readonly file: string;
+  readonly hash: string;
+  /** All that was allowed to write and probably not meant; every place that tells warnings tells these. */
+  readonly warnings: readonly Warning[];
+  /** Every value in effect, and where it came from; made when asked for. */
+  readonly settings: () => readonly Setting[];
+  /** Files that the configuration names, with a hash of what was in each. */
+  readonly contents: ReadonlyMap<string, string>;
+}
+
+export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly Finding[] };
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
 export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: LoadOptions): LoadResult {
@@ -48,17 +64,36 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
     return { ok: false, faults: [aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, 'Name another with --config or ECO_EGRESS_CONFIG.')] };
   }
 
+  // Read as UTF-8, each second byte of plain text in UTF-16 is a NUL.
+  if (text.includes('\0')) return { ok: false, faults: [aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.')] };
+
   const faults = collect();
-  const warnings = collect();
+  const warnings = collectWarnings();
+  const contents = new Map<string, string>();
   const { document, lines } = readYaml(text, faults.complain);
   const tree = document === null ? null : readTree(document, lines, env, faults.complain);
-  const reading = { directory: dirname(resolve(file)), readFile, now: now(), complain: faults.complain, warn: warnings.complain };
+  const readNamed = (path: string): string => {
+    const content = readFile(path);
+    contents.set(path, createHash('sha256').update(content).digest('hex'));
+    return content;
+  };
+  const reading = { directory: dirname(resolve(file)), readFile: readNamed, now: now(), complain: faults.complain, warn: warnings.warn };
   const config = tree === null ? null : readContent(tree, reading);
 
   const source = { file, text, lines, places: tree?.places ?? new Map<string, Place>() };
-  if (config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
-  warnAbout(config, reading.now, warnings.complain);
-  return { ok: true, config, hash: hashOf(config), warnings: locateAll(warnings.found, source) };
+  if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
+  warnAbout(config, reading.now, warnings.warn);
+  warnAboutVariables(tree.places, env, warnings.warn);
+  let settings: readonly Setting[] | null = null;
+  return {
+    ok: true,
+    config,
+    file,
+    hash: hashConfig(config),
+    warnings: locateWarnings(warnings.found, source),
+    settings: () => (settings ??= listSettings({ ...tree, lineOf: (offset) => lines.linePos(offset).line })),
+    contents,
+  };
 }
 
 function readContent(tree: Tree, reading: TlsReading): Config | null {
@@ -89,8 +124,14 @@ function collect(): { found: Complaint[]; complain: Complain } {
   };
 }
 
-function hashOf(config: Config): string {
-  return createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 12);
+function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn: Warn } {
+  const found: (Complaint & { kind: WarningKind })[] = [];
+  return {
+    found,
+    warn: (kind, path, problem, instead, aim = 'value') => {
+      found.push({ kind, path, problem, instead, aim });
+    },
+  };
 }
 
 function readUtf8(path: string): string {

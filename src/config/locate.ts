@@ -1,6 +1,7 @@
 /** Gives complaints their place in the file: line, column and the text there. */
 import type { LineCounter } from 'yaml';
-import { formatPath, type Complaint, type Finding, type Path, type Range } from './finding.ts';
+import type { WarningKind } from './config.ts';
+import { formatPath, type Complaint, type Finding, type Path, type Range, type Warning } from './finding.ts';
 import { placeKey, type Place, type Tree } from './read-tree.ts';
 
 export interface Source {
@@ -12,9 +13,16 @@ export interface Source {
 
 /** In the order of the file. */
 export function locateAll(complaints: readonly Complaint[], source: Source): Finding[] {
-  return complaints
-    .map((complaint) => locate(complaint, source))
-    .sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
+  return inOrder(complaints.map((complaint) => locate(complaint, source)));
+}
+
+/** Likewise, each with its kind. */
+export function locateWarnings(warnings: readonly (Complaint & { readonly kind: WarningKind })[], source: Source): Warning[] {
+  return inOrder(warnings.map((warning) => ({ ...locate(warning, source), kind: warning.kind })));
+}
+
+function inOrder<F extends Finding>(findings: F[]): F[] {
+  return findings.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
 }
 
 /** A finding about the file as a whole. */

@@ -1,7 +1,7 @@
 /** Reads a file that the configuration names. */
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { quote, type Complain, type Path } from './finding.ts';
+import { quote, type Complain, type Path, type Warn } from './finding.ts';
 
 /** Throws what node:fs throws. */
 export type ReadFile = (path: string) => string;
@@ -11,7 +11,7 @@ export interface FileReading {
   readonly directory: string;
   readonly readFile: ReadFile;
   readonly complain: Complain;
-  readonly warn: Complain;
+  readonly warn: Warn;
 }
 
 export interface NamedFile {
@@ -35,7 +35,7 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
 export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
   const found = readNamedFile(file, path, reading);
   if (found !== null && isForEverybody(resolve(reading.directory, file))) {
-    reading.warn(path, `${found.name} may be read by every user of this system.`, 'Take that away: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
+    reading.warn('files', path, `${found.name} may be read by every user of this system.`, 'Take that away: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
   }
   return found;
 }

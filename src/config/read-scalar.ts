@@ -65,10 +65,13 @@ const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]
 /** Timers of the platform hold 31 bits of milliseconds: 596 hours. */
 const LONGEST_HOURS = 576;
 
+const MORE_THAN_ZERO = 'Write more than zero. A long time such as 24h comes close to none at all.';
+
 /** `500ms`, `30s`, `5m` or `2h`, as milliseconds. */
 export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Read<number> {
   return (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
+      if (Number(value) === 0 && least === 'positive') return wrong(`${value} would end everything at once.`, MORE_THAN_ZERO);
       return wrong(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
@@ -76,7 +79,7 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
     if (unit === undefined) return wrong(`${show(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
     const ms = Number(match?.[1]) * unit;
     if (ms > LONGEST_HOURS * 3_600_000) return wrong(`${show(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
-    if (ms === 0 && least === 'positive') return wrong(`${show(value)} would end everything at once.`, 'Write more than zero. A long time such as 24h comes close to none at all.');
+    if (ms === 0 && least === 'positive') return wrong(`${show(value)} would end everything at once.`, MORE_THAN_ZERO);
     return { value: ms };
   };
 }

@@ -16,7 +16,7 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
   const clientCa = readAuthorities(clientCaFile, [...path, 'clientCaFile'], reading);
   const crl = readPem(crlFile, [...path, 'crlFile'], reading);
   if (clientCa !== null && clientCertificate === 'none') {
-    warn([...path, 'clientCaFile'], 'No client is asked for a certificate, so the authorities are not used.', 'Add clientCertificate: request or require, or remove clientCaFile.');
+    warn('no-effect', [...path, 'clientCaFile'], 'No client is asked for a certificate, so the authorities are not used.', 'Add clientCertificate: request or require, or remove clientCaFile.');
   }
   const listsFit = crl === null || checkLists(crl, clientCa, [...path, 'crlFile'], reading);
   const own = readOwnCertificate(certFile, keyFile, 'server', path, reading);
@@ -30,7 +30,7 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
 function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: TlsReading): void {
   names.forEach((name, index) => {
     if (name === undefined || leaf.checkHost(name) !== undefined) return;
-    warn([...path, index], `The certificate in certFile is not for ${quote(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
+    warn('files', [...path, index], `The certificate in certFile is not for ${quote(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
   });
 }
 
@@ -56,7 +56,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
       fit = false;
       complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
     } else if (list.until !== null && list.until < now) {
-      warn(path, `List ${index + 1} of ${lists.length} in the file was to be replaced by ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the present list from the authority.');
+      warn('expired', path, `List ${index + 1} of ${lists.length} in the file was to be replaced by ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the present list from the authority.');
     }
   });
   // What is wrong with these has been complained of where they were read.

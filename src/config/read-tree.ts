@@ -20,6 +20,8 @@ export interface Place {
   readonly scalar: boolean;
   /** Environment variables it was made of. */
   readonly variables: readonly string[];
+  /** Those of them that yielded the default beside them. */
+  readonly defaulted: readonly string[];
 }
 
 export interface Tree {
@@ -38,7 +40,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
   /** Undefined: variables that yielded nothing, which counts as not written. */
   function read(node: ParsedNode | null, path: Path, key: Range): unknown {
     const value: Range = node === null ? key : [node.range[0], node.range[1]];
-    const place: Place = { key, value, scalar: isScalar(node) || isAlias(node), variables: [] };
+    const place: Place = { key, value, scalar: isScalar(node) || isAlias(node), variables: [], defaulted: [] };
     places.set(placeKey(path), place);
     if (isMap(node)) return readMap(node, path);
     if (isSeq(node)) {
@@ -60,13 +62,13 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
   }
 
   function readText(node: Scalar, source: string, path: Path, place: Place): unknown {
-    const { text, variables, problems } = interpolate(source, env);
+    const { text, variables, defaulted, problems } = interpolate(source, env);
     if (problems.length > 0) {
       for (const { problem, instead } of problems) complain(path, problem, instead);
       return UNREADABLE;
     }
     if (variables.length === 0) return text;
-    places.set(placeKey(path), { ...place, variables });
+    places.set(placeKey(path), { ...place, variables, defaulted });
     const trimmed = text.trim();
     if (trimmed === '') return undefined;
     return node.type === Scalar.PLAIN ? readPlain(trimmed) : text;

@@ -59,6 +59,14 @@ function needs<T extends z.ZodType>(mapping: T, missing: (value: z.output<T>) =>
   });
 }
 
+/** What nobody is shown. */
+export const SECRETS = new WeakSet<z.core.$ZodType>();
+
+function secret<T extends z.ZodType>(schema: T): T {
+  SECRETS.add(schema);
+  return schema;
+}
+
 function splitText(value: unknown): unknown {
   if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
   return typeof value === 'number' ? [value] : value;
@@ -131,7 +139,7 @@ const token = needs(
 
 export const CLIENT = {
   addresses: listOf(scalar(readCidr)).optional(),
-  basic: entriesOf(z.strictObject({ user: scalar(readUser), hash: scalar(readPasswordHash) })).optional(),
+  basic: entriesOf(z.strictObject({ user: scalar(readUser), hash: secret(scalar(readPasswordHash)) })).optional(),
   tokens: entriesOf(token).optional(),
   certificates: listOf(scalar(readCertificateName)).optional(),
 };

@@ -35,7 +35,8 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
     complain([...path, 'keyFile'], 'A key cannot be used without its client certificate.', 'Add certFile, or remove keyFile.');
   }
   const config = { ca, cert: own?.cert ?? null, key: own?.key ?? null, serverName: keys.serverName ?? null };
-  tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
+  // Without files there is nothing to try, and a context takes half a millisecond.
+  if (keys.caFile !== undefined || keys.certFile !== undefined) tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
   return config;
 }
 
@@ -45,10 +46,10 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
   if (authorities === null) return null;
   warnAboutValidity(authorities, path, reading);
-  if (authorities.others.length > 0) reading.warn(path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove what is no certificate of an authority.');
+  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove what is no certificate of an authority.');
   for (const certificate of authorities.all) {
     if (certificate.ca) continue;
-    reading.warn(path, `${nameOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
+    reading.warn('files', path, `${nameOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
   }
   return authorities.pem;
 }
@@ -91,22 +92,22 @@ function pemIn(found: NamedFile | null, path: Path, reading: FileReading): strin
 function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
   for (const certificate of all) {
     const { validToDate, validFromDate, publicKey } = certificate;
-    if (validToDate.getTime() < now) warn(path, `The certificate of ${nameOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
-    if (validFromDate.getTime() > now) warn(path, `The certificate of ${nameOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
+    if (validToDate.getTime() < now) warn('expired', path, `The certificate of ${nameOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
+    if (validFromDate.getTime() > now) warn('files', path, `The certificate of ${nameOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
     const bits = publicKey.asymmetricKeyDetails?.modulusLength;
-    if (bits !== undefined && bits < LEAST_RSA_BITS) warn(path, `The certificate of ${nameOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
+    if (bits !== undefined && bits < LEAST_RSA_BITS) warn('files', path, `The certificate of ${nameOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
   }
 }
 
 /** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers take no other order. */
 function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: TlsReading): void {
   const misplaced = all.findIndex((certificate, index) => index > 0 && all[index - 1]?.checkIssued(certificate) === false);
-  if (misplaced !== -1) warn(path, `Certificate ${misplaced + 1} of the file did not issue the one before it.`, 'Write our own certificate first, then the one that issued it, and so on.');
+  if (misplaced !== -1) warn('files', path, `Certificate ${misplaced + 1} of the file did not issue the one before it.`, 'Write our own certificate first, then the one that issued it, and so on.');
   const [leaf] = all;
   // The types promise a list; Node gives undefined where the extension is missing.
   const usage = leaf.keyUsage as readonly string[] | undefined;
   if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
-  warn(path, `The certificate of ${nameOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
+  warn('files', path, `The certificate of ${nameOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
 }
 
 function nameOf({ subject }: X509Certificate): string {

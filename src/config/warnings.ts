@@ -1,13 +1,13 @@
 /** What is allowed to write, and probably not what was meant. */
 import ipaddr from 'ipaddr.js';
 import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
-import type { Complain } from './finding.ts';
+import type { Warn } from './finding.ts';
 
 /** What passes in them cannot be judged. */
 const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
 /** @param now ms since the epoch: what has ended permits nothing */
-export function warnAbout(config: Config, now: number, warn: Complain): void {
+export function warnAbout(config: Config, now: number, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
   warnAboutRules(config, now, warn);
@@ -21,95 +21,96 @@ export function warnAbout(config: Config, now: number, warn: Complain): void {
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
 }
 
-function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Complain): void {
+function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn): void {
   const empty = [clients.length === 0 ? 'clients' : '', destinations.length === 0 ? 'destinations' : '', rules.length === 0 ? 'rules' : ''].filter((name) => name !== '');
-  if (empty.length > 0) warn([], `There are no ${empty.join(', no ')}: every request is denied.`, 'Name who may call what: clients, destinations, and rules that join them.');
+  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: every request is denied.`, 'Name who may call what: clients, destinations, and rules that join them.');
 }
 
-function warnAboutUnused({ clients, destinations, rules }: Config, warn: Complain): void {
+function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): void {
   if (rules.length === 0) return;
   const usedClients = new Set(rules.flatMap((rule) => rule.clients));
   const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
   for (const { name } of clients) {
-    if (!usedClients.has(name)) warn(['clients', name], `No rule names client ${name}: everything it asks for is denied.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: everything it asks for is denied.`, 'Add it to a rule, or take it out.', 'key');
   }
   for (const { name } of destinations) {
-    if (!usedDestinations.has(name)) warn(['destinations', name], `No rule names destination ${name}: nobody may use it.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: nobody may use it.`, 'Add it to a rule, or take it out.', 'key');
   }
 }
 
-function warnAboutReport({ mode, destinations, rules }: Config, warn: Complain): void {
+function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): void {
   if (mode === 'report') {
-    warn(['mode'], 'Report mode: whoever reaches the proxy may ask for any public host, and this is only logged.', 'Write mode: enforce once the log shows what you expect.');
+    warn('report-mode', ['mode'], 'Report mode: whoever reaches the proxy may ask for any public host, and this is only logged.', 'Write mode: enforce once the log shows what you expect.');
     return;
   }
   for (const { name, report } of destinations) {
-    if (report) warn(['destinations', name, 'report'], `Report mode: whoever reaches the proxy may use ${name}, and this is only logged.`, 'Take report out once the log shows what you expect.');
+    if (report) warn('report-mode', ['destinations', name, 'report'], `Report mode: whoever reaches the proxy may use ${name}, and this is only logged.`, 'Take report out once the log shows what you expect.');
   }
   rules.forEach(({ report }, index) => {
-    if (report) warn(['rules', index, 'report'], 'Report mode: the clients of this rule may do anything with its destinations, and this is only logged.', 'Take report out once the log shows what you expect.');
+    if (report) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may do anything with its destinations, and this is only logged.', 'Take report out once the log shows what you expect.');
   });
 }
 
-function warnAboutRules({ rules, destinations }: Config, now: number, warn: Complain): void {
+function warnAboutRules({ rules, destinations }: Config, now: number, warn: Warn): void {
   const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNELS.has(form))).map(({ name }) => name));
   rules.forEach(({ until, methods, paths, destinations: named }, index) => {
-    if (until !== null && until <= now) warn(['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
+    if (until !== null && until <= now) warn('expired', ['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
     const never = limits.length === 0 ? undefined : named.find((name) => tunnelsOnly.has(name));
     if (never !== undefined) {
-      warn(['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
+      warn('no-effect', ['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
     }
   });
 }
 
-function warnAboutPeers({ listeners }: Config, warn: Complain): void {
+function warnAboutPeers({ listeners }: Config, warn: Warn): void {
   const all = (['http', 'tls'] as const).flatMap((kind) => listeners[kind].map((listener, index) => ({ ...listener, path: ['listeners', kind, index, 'trustedPeers'] })));
   all.forEach(({ trustedPeers, proxyProtocol, believe, path }) => {
-    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn(path, 'The trusted peers are trusted with nothing.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
+    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn('no-effect', path, 'The trusted peers are trusted with nothing.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
     const everybody = trustedPeers.find((cidr) => cidr.endsWith('/0'));
-    if (everybody !== undefined) warn(path, `${everybody} lets everybody say who they are.`, 'Write the addresses of the load balancer.');
+    if (everybody !== undefined) warn('open', path, `${everybody} lets everybody say who they are.`, 'Write the addresses of the load balancer.');
   });
 }
 
-function warnAboutTlsServer({ listeners, tlsServer }: Config, warn: Complain): void {
+function warnAboutTlsServer({ listeners, tlsServer }: Config, warn: Warn): void {
   if (tlsServer === null || listeners.tls.some(({ forms }) => forms.some((form) => form !== 'sni'))) return;
   const none = listeners.tls.length === 0 ? 'There is no TLS listener' : 'No TLS listener takes anything but sni';
-  warn(['tlsServer'], `${none}: no TLS ends here.`, 'Add a listener under listeners.tls, or forms to one, or take tlsServer out.', 'key');
+  warn('no-effect', ['tlsServer'], `${none}: no TLS ends here.`, 'Add a listener under listeners.tls, or forms to one, or take tlsServer out.', 'key');
 }
 
-function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: Complain): void {
+function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: Warn): void {
   const asked = tlsServer !== null && tlsServer.clientCertificate !== 'none';
   if (asked || [...listeners.http, ...listeners.tls].some(({ believe }) => believe.includes('x-forwarded-client-cert'))) return;
   for (const { name, certificates } of clients) {
     if (certificates === null) continue;
     const instead = 'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
-    warn(['clients', name, 'certificates'], `No listener gets to know a certificate: nobody is ever ${name}.`, instead, 'key');
+    warn('no-effect', ['clients', name, 'certificates'], `No listener gets to know a certificate: nobody is ever ${name}.`, instead, 'key');
   }
 }
 
-function warnAboutProof({ sourceIp, destinations }: Config, warn: Complain): void {
+function warnAboutProof({ sourceIp, destinations }: Config, warn: Warn): void {
   if (sourceIp === null) return;
-  if (sourceIp.probe === null) warn(['sourceIp', 'expected'], 'No probe is configured, so the address is not proven.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
-  else if (sourceIp.expected.length === 0) warn(['sourceIp', 'probe'], 'The address that is seen is reported, and compared with nothing.', 'Add sourceIp.expected.', 'key');
+  if (sourceIp.probe === null) warn('source-ip', ['sourceIp', 'expected'], 'No probe is configured, so the address is not proven.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
+  else if (sourceIp.expected.length === 0) warn('source-ip', ['sourceIp', 'probe'], 'The address that is seen is reported, and compared with nothing.', 'Add sourceIp.expected.', 'key');
   const wayOf = ({ via }: Pick<ProbeConfig, 'via'>): string => via.map(({ name }) => name).join(', ');
   const { probe } = sourceIp;
   if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;
-  warn(['sourceIp', 'probe'], 'The probe goes another way than every destination, so it proves the address of another way.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
+  warn('source-ip', ['sourceIp', 'probe'], 'The probe goes another way than every destination, so it proves the address of another way.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
 }
 
-function warnAboutPorts({ nat, limits }: Config, warn: Complain): void {
+function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   const { ports, replicasPerNode } = nat;
   if (ports === null) return;
   const own = Math.floor(ports / replicasPerNode);
   if (own === 0) {
-    warn(['nat', 'replicasPerNode'], `${replicasPerNode} replicas cannot share ${ports} ports: each gets none, and every connection is refused.`, 'Raise nat.ports, or write how many replicas a node runs.');
+    warn('capacity', ['nat', 'replicasPerNode'], `${replicasPerNode} replicas cannot share ${ports} ports: each gets none, and every connection is refused.`, 'Raise nat.ports, or write how many replicas a node runs.');
     return;
   }
   const wanted = limits.tunnels + limits.upstreamConnections;
   if (wanted <= own) return;
   const share = replicasPerNode === 1 ? 'there are' : 'a replica has';
   warn(
+      'capacity',
     ['nat', 'ports'],
     `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ports: what exceeds them is refused.`,
     'Lower limits.tunnels, so that pooled connections always find a port, or give the node more ports.',
@@ -117,16 +118,16 @@ function warnAboutPorts({ nat, limits }: Config, warn: Complain): void {
 }
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */
-function warnAboutClients({ clients }: Config, warn: Complain): void {
+function warnAboutClients({ clients }: Config, warn: Warn): void {
   const earlier: { name: string; cidr: string }[] = [];
   for (const { name, addresses, basic, tokens, certificates } of clients) {
     const byAddressAlone = basic === null && tokens === null && certificates === null;
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
-      if (byAddressAlone && cidr.endsWith('/0')) warn(path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
+      if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
       const cover = earlier.find((other) => other.name !== name && covers(other.cidr, cidr));
       if (cover !== undefined) {
-        warn(path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which stands earlier: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
+        warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which stands earlier: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
     });
     if (byAddressAlone) earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
@@ -139,12 +140,13 @@ function covers(wide: string, narrow: string): boolean {
   return network.kind() === address.kind() && length >= bits && address.match(network, bits);
 }
 
-function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Complain): void {
+function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Warn): void {
   const path = ['destinations', destination.name];
   const judged = [destination.methods === null ? '' : 'methods', destination.paths === null ? '' : 'paths'].filter((name) => name !== '');
   const tunnels = destination.forms.filter((form) => TUNNELS.has(form));
   if (judged.length > 0 && tunnels.length > 0) {
     warn(
+      'no-effect',
       [...path, 'http'],
       `${upperFirst(judged.join(' and '))} of ${destination.name} are not judged inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`,
       `Write forms: [forward, gateway, host-routed] under ${destination.name} to hold every request to them.`,
@@ -153,9 +155,9 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (!forms.some((form) => taken.has(form))) {
-    warn([...path, 'forms'], `No listener takes a form that ${destination.name} accepts: nobody can reach it.`, 'Add one of its forms to a listener under listeners.');
+    warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: nobody can reach it.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {
-    warn([...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} answers nowhere.`, 'Add gateway to the forms of a listener under listeners.');
+    warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} answers nowhere.`, 'Add gateway to the forms of a listener under listeners.');
   }
 }
 

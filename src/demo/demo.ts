@@ -66,7 +66,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
     },
   });
   if (!loaded.ok) throw new Error(loaded.faults.map(({ path, problem }) => `${path}: ${problem}`).join(' '));
-  const service = createService(loaded.config, { logDestination, lookup: resolveEco });
+  const service = createService(loaded.config, { loaded, logDestination, lookup: resolveEco });
   await service.start();
   opened.defer(() => service.drain());
 

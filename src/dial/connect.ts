@@ -231,6 +231,7 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
 function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null = null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
-  if (retryAfter !== null) return new Fault('limit-reached', `${place(host, port)}: ${list}`, { retryAfter, remedy: MORE_PORTS });
-  return new Fault(code, `${place(host, port)}: ${list}`, { remedy: REMEDIES[code] ?? '' });
+  const facts = { addresses: failures.map(({ address }) => address) };
+  if (retryAfter !== null) return new Fault('limit-reached', `${place(host, port)}: ${list}`, { retryAfter, remedy: MORE_PORTS, facts });
+  return new Fault(code, `${place(host, port)}: ${list}`, { remedy: REMEDIES[code] ?? '', facts });
 }

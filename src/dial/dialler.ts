@@ -119,7 +119,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
         return { ...opened, socket, tlsMs: now() - connected, attempts };
       } catch (error) {
-        if (error instanceof Fault && opened.address !== null) error.with({ nextHop: place(opened.address, port) });
+        if (error instanceof Fault && opened.address !== null) error.with({ nextHop: place(opened.address, port), addresses: [opened.address] });
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw error;
         avoid = opened.address;
       }

@@ -9,7 +9,7 @@ import { noteClock } from './check-http.ts';
 import { describe, describeChain } from './check-tls.ts';
 import { openProxy } from './open-proxy.ts';
 import type { ClientExamination } from './client-examination.ts';
-import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
+import { fail, failBy, type Finding, judgeStatus, skipped } from './finding.ts';
 import { judgeConnect, judgeExchange } from './judge-answer.ts';
 
 export async function checkClientTls(examination: ClientExamination): Promise<Finding[]> {
@@ -50,7 +50,7 @@ export async function checkClientHttp(examination: ClientExamination): Promise<F
     const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
     if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
     noteClock(trail.clocks, target.where, headers['date'], (asked + host.now()) / 2);
-    return [ok(target.where, `HEAD ${target.path} is answered ${status}`)];
+    return [judgeStatus(target.where, `HEAD ${target.path} is answered ${status}`, status)];
   } catch (error) {
     return [failBy(target.where, Fault.from(error))];
   }

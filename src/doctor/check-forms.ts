@@ -12,7 +12,7 @@ import type { OneAnswer } from '../relay/ask-once.ts';
 import { askConnect } from './ask-connect.ts';
 import type { FormsProxy, TriedForm } from './forms-proxy.ts';
 import { type Examination, targetKey } from './examination.ts';
-import { fail, failBy, type Finding, ok, skipped } from './finding.ts';
+import { fail, failBy, type Finding, judgeStatus, ok, skipped } from './finding.ts';
 import { judgeExchange } from './judge-answer.ts';
 import { judgeRefused } from './judge-refused.ts';
 import { admitDoctor } from './stand-in.ts';
@@ -150,5 +150,5 @@ function questionOf(form: Form, { target, method, path }: Trial, origin: string)
 
 function judge(subject: string, { status, headers }: OneAnswer): Finding {
   const refusal = judgeExchange(headers);
-  return refusal === null ? ok(subject, `answered ${status}`) : fail(subject, refusal.code, refusal.seen, refusal.advice);
+  return refusal === null ? judgeStatus(subject, `answered ${status}`, status) : fail(subject, refusal.code, refusal.seen, refusal.advice);
 }

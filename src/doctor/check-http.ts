@@ -1,7 +1,7 @@
-/** Whether HTTP is answered, by the whole way that the proxy goes. Any answer is well: what it says is between partner and client. */
+/** Whether HTTP is answered, by the whole way that the proxy goes. Any answer below 500 is well: what it says is between partner and client. */
 import { Fault } from '../errors.ts';
 import { type Examination, targetKey } from './examination.ts';
-import { failBy, type Finding, ok, skipped } from './finding.ts';
+import { failBy, type Finding, judgeStatus, skipped } from './finding.ts';
 import { dialTargetOf, guardOf, type Target } from './targets.ts';
 
 export async function checkHttp(examination: Examination): Promise<Finding[]> {
@@ -25,7 +25,7 @@ async function checkTarget(target: Target, { host, isSelf, tools, trail }: Exami
     const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin, path });
     trail.answered.add(targetKey(target));
     noteClock(trail.clocks, where, headers['date'], (asked + host.now()) / 2);
-    return [ok(where, `HEAD ${path} is answered ${status}`)];
+    return [judgeStatus(where, `HEAD ${path} is answered ${status}`, status)];
   } catch (error) {
     return [failBy(where, Fault.from(error))];
   }

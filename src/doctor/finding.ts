@@ -12,6 +12,7 @@ export const DOCTOR_CODES = [
   'source-address-wrong',
   'source-address-unjudged',
   'partner-silent',
+  'partner-error',
   'nat-ports-exhausted',
   'nat-ports-short',
   'clock-skew',
@@ -62,6 +63,12 @@ export function warn(subject: string, code: DoctorCode, seen: string, advice: st
 
 export function fail(subject: string, code: DoctorCode, seen: string, advice: string | null): Finding {
   return { state: 'fail', subject, code, seen, advice };
+}
+
+/** The partner was reached, and answered: with 5xx it says that something is broken on its side. */
+export function judgeStatus(subject: string, seen: string, status: number): Finding {
+  if (status < 500) return ok(subject, seen);
+  return warn(subject, 'partner-error', seen, 'The way works as far as the partner, or a gateway of its, which says that it cannot serve this. Ask the partner, with the time.');
 }
 
 /** The message of a fault begins with what it is about, which need not be said twice. */

@@ -23,7 +23,8 @@ export interface ExplainAnswer {
   /** What report mode does about it; null: nothing. */
   readonly report: string | null;
   readonly mode: Config['mode'];
-  readonly policyHash: string;
+  /** Of the configuration that answered. */
+  readonly configHash: string;
   readonly asked: Asked;
   readonly peer: Peer;
   /** Null when the request is turned away before the policy is asked. */

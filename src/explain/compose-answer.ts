@@ -14,7 +14,8 @@ import { findBlockage, type SurveyedHop } from './survey-way.ts';
 export type Survey = readonly SurveyedAddress[] | Fault;
 
 export interface Circumstances {
-  readonly policy: Pick<Policy, 'hash' | 'mode'>;
+  readonly policy: Pick<Policy, 'mode'>;
+  readonly configHash: string;
   readonly asked: Asked;
   readonly notes: readonly string[];
   /** Name of the client that was to be assumed; null: an address was. */
@@ -33,14 +34,14 @@ const MOST_ADDRESSES = 32;
 const PROPOSABLE: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
 
 /** A request that is turned away before the policy is asked. */
-export function composeRefusal(fault: Fault, { policy, asked, peer, notes }: Pick<Circumstances, 'policy' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
+export function composeRefusal(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
   return {
     verdict: 'deny',
     ...reasonOf(fault),
     change: null,
     report: null,
     mode: policy.mode,
-    policyHash: policy.hash,
+    configHash,
     asked,
     peer,
     target: null,
@@ -60,13 +61,13 @@ export function composeRefusal(fault: Fault, { policy, asked, peer, notes }: Pic
 /** @param survey null: the name was not looked up */
 export function composeAnswer(explanation: Explanation, survey: Survey | null, circumstances: Circumstances): ExplainAnswer {
   const { ask, verdict } = explanation;
-  const { policy, asked } = circumstances;
+  const { policy, configHash, asked } = circumstances;
   const clients = closeClients(explanation.clients);
   return {
     ...conclude(explanation, survey, circumstances.way),
     report: explanation.report,
     mode: policy.mode,
-    policyHash: policy.hash,
+    configHash,
     asked,
     peer: ask.peer,
     target: { ...explanation.target, form: ask.form, method: ask.method },

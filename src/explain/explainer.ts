@@ -39,6 +39,8 @@ export interface ExplainerOptions {
   readonly egress: Egress;
   /** What is in force. */
   readonly config: () => Pick<Config, 'clients' | 'listeners' | 'tlsServer'>;
+  /** Of the configuration in force. */
+  readonly configHash: () => string;
   readonly gateway: () => Promise<GatewayRouter>;
 }
 
@@ -57,7 +59,7 @@ export class Explainer {
 
   /** Resolves to what is wrong with the question, one sentence, when it cannot be asked. */
   async explain(request: ExplainRequest): Promise<ExplainAnswer | string> {
-    const { egress, config, gateway } = this.#options;
+    const { egress, config, configHash, gateway } = this.#options;
     const { clients, tlsServer } = config();
     const { policy } = egress;
     const wrong = checkMethod(request, tlsServer?.names ?? []);
@@ -72,7 +74,7 @@ export class Explainer {
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
-      return composeRefusal(error, { policy, asked, peer, notes: assumed.notes });
+      return composeRefusal(error, { policy, configHash: configHash(), asked, peer, notes: assumed.notes });
     }
   }
 
@@ -103,14 +105,14 @@ export class Explainer {
   }
 
   async #judge(ask: Ask, { asked, notes, meant, resolve }: { asked: Asked; notes: readonly string[]; meant: string | null; resolve: boolean }): Promise<ExplainAnswer> {
-    const { egress, config } = this.#options;
+    const { egress, config, configHash } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);
     const permitted = explanation.verdict.verdict !== 'deny';
     const destination = explanation.verdict.destination ?? ANONYMOUS;
     const survey = permitted && resolve && !isParents(destination) ? await this.#survey(destination, ask) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
-    const circumstances: Circumstances = { policy, asked, notes, meant, listeners: listenersOf(config()), resolve, way };
+    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve, way };
     return composeAnswer(explanation, survey, circumstances);
   }
 

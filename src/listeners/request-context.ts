@@ -316,7 +316,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   onFault(fault: Fault, answerable: boolean): void {
     const { record } = this;
     // A dial that failed has been counted where it was made.
-    if (fault.kind.blame === 'upstream' && record.dialled) this.#environment.telemetry.upstreamFailed(record.destination, fault.code);
+    if (fault.kind.blame === 'upstream' && record.dialled) this.#environment.telemetry.upstreamFailed(record.destination, fault.code, fault.message);
     if (answerable && fault.code !== 'client-closed') {
       this.refuse(fault);
       return;
@@ -329,6 +329,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
     const { record } = this;
     record.status = head.status;
+    record.upstreamStatus = head.status;
     record.firstByteMs = performance.now() - record.startedAt;
     const answer = headText('HTTP/1.1 101 Switching Protocols', fields, 'Connection: Upgrade\r\nUpgrade: websocket\r\n');
     this.connection.socket.write(answer, 'latin1');
@@ -378,6 +379,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (fault !== null) {
       record.code = fault.code;
       record.detail = fault.advice;
+      if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.addresses?.at(-1) ?? '-';
       // Refused before the policy was asked: the log still says whose request it was.
       if (record.client === '-') record.client = clientName(record.clientAddress);
     }

@@ -2,7 +2,6 @@
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { compilePorts, type PortSet } from '../target/port-range.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
-import { hashPolicy } from './hash-policy.ts';
 import { buildHostTable, type HostTable } from './host-table.ts';
 import { compilePaths, type PathPatterns } from './path-match.ts';
 import { tlsPortOf } from './tls-port.ts';
@@ -56,8 +55,6 @@ export interface SteeredOrigin {
 
 /** Immutable; a reload compiles a new one. Only the files beside this one look inside. */
 export interface Policy {
-  /** Same permitted content, same hash: 16 hexadecimal digits of its SHA-256. */
-  readonly hash: string;
   /** Whether a canonical host is in any destination. */
   hasHost(host: string): boolean;
   /** The port that a connection is for which names only a host, in its ClientHello. */
@@ -80,7 +77,6 @@ export function compilePolicy(config: PolicyConfig): Policy {
   const hosts = buildHostTable(destinations.map((destination) => destination.hosts));
   const rules = config.rules.map(compileRule);
   return {
-    hash: hashPolicy(config),
     hasHost: (host) => hosts.find(host).length > 0,
     tlsPort: (host) => tlsPortOf(hosts, destinations, host),
     steered: (origin) => {

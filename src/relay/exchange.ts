@@ -241,6 +241,7 @@ export class Exchange implements ResponseHandler, Waiter {
     this.#replay.release();
     this.#record.firstByteMs = performance.now() - this.#record.startedAt;
     this.#record.status = head.status;
+    this.#record.upstreamStatus = head.status;
     if (head.authenticatesConnection || plan.authenticatesConnection) this.#pin();
     this.#nominated = nominatedBy(head.fields);
     this.#client.respond(head, forwardResponseHeaders(head, { viaName: plan.viaName, mapField: plan.mapField, trailers: this.#client.httpVersion !== '1.0', nominated: this.#nominated }));
@@ -289,6 +290,7 @@ export class Exchange implements ResponseHandler, Waiter {
       this.#releaseConnection();
       this.#record.dialled = false;
       this.#record.upstreamAddress = '-';
+      this.#record.noteLocalEnd({});
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
     } else this.#fail(fault);
@@ -384,9 +386,10 @@ export class Exchange implements ResponseHandler, Waiter {
 
 /** Which connection carries it; the phases are those of whoever it was opened for. */
 function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnection): void {
-  const { address, via, dnsMs, tcpMs, tlsMs, hopMs, attempts, reported } = dialled;
+  const { socket, address, via, dnsMs, tcpMs, tlsMs, hopMs, attempts, reported } = dialled;
   record.dialled = true;
   record.upstreamAddress = address ?? '-';
+  record.noteLocalEnd(socket);
   record.via = via;
   if (reported !== undefined) record.noteReported(reported.code, reported.message);
   record.reusedConnection = uses > 0;

@@ -1,11 +1,41 @@
 /** What becomes of a configuration that was offered to the running proxy, and how that is told. */
 import type { Finding } from '../config/finding.ts';
+import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Change, Changes } from './compare.ts';
+import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
 export type ReloadOutcome =
-  | { readonly result: 'applied'; readonly policyHash: string; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
+  | { readonly result: 'applied'; readonly before: string; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
+
+/** The same as plain data, for who asked: without secrets, and with warnings in words. */
+export type OutcomeReport = { readonly newlyDenied: readonly Change[]; readonly newlyAllowed: readonly Change[] } & (
+  | { readonly result: 'refused'; readonly reasons: readonly string[] }
+  | {
+      readonly result: 'applied';
+      readonly file: string | null;
+      readonly hash: string;
+      /** ISO 8601. */
+      readonly loadedAt: string;
+      readonly differences: readonly Difference[];
+      /** The hash of what was in force before. */
+      readonly before: string;
+      /** Keys whose change takes effect at the next start. */
+      readonly needRestart: readonly string[];
+      readonly warnings: readonly string[];
+      readonly replayed: number;
+      readonly tunnelsCut: number;
+    }
+);
+
+export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
+  const changes = { newlyDenied: outcome.changes?.newlyDenied ?? [], newlyAllowed: outcome.changes?.newlyAllowed ?? [] };
+  if (outcome.result === 'refused') return { result: 'refused', reasons: outcome.reasons, ...changes };
+  const { before, inForce, differences, needRestart, tunnelsCut } = outcome;
+  const { file, hash, loadedAt } = inForce;
+  return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
+}
 
 export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };
@@ -25,18 +55,28 @@ export function refuseDenials(changes: Changes): ReloadOutcome {
 export function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
   if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
-    const { changes, needRestart, tunnelsCut } = outcome;
+    const { changes, inForce, differences, needRestart, tunnelsCut } = outcome;
     telemetry.notice('info', 'reload applied', {
-      policy: outcome.policyHash,
+      ...nameConfig(inForce),
+      changed: differences.length <= MOST_KEYS ? differences.map(({ path }) => path) : [...differences.slice(0, MOST_KEYS).map(({ path }) => path), `${differences.length - MOST_KEYS} more`],
       replayed: changes.replayed,
       newlyDenied: changes.newlyDenied.length,
       newlyAllowed: changes.newlyAllowed.length,
       tunnelsCut,
       ...(needRestart.length === 0 ? {} : { needRestart }),
     });
+    logWarnings(inForce, telemetry);
   }
   for (const change of outcome.changes?.newlyDenied ?? []) telemetry.notice('warn', 'newly denied by this configuration', { ...change });
   for (const change of outcome.changes?.newlyAllowed ?? []) telemetry.notice('info', 'newly allowed by this configuration', { ...change });
+}
+
+/** Keys that a log line names at most. */
+const MOST_KEYS = 20;
+
+/** Fields of the log that say which configuration is in force. */
+export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'hash' | 'loadedAt'>): Record<string, string> {
+  return { configFile: file ?? '-', configHash: hash, loadedAt: new Date(loadedAt).toISOString() };
 }
 
 function describe({ client, clientAddress, form, host, port, count }: Change): string {

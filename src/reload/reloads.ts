@@ -1,17 +1,16 @@
 /** Offers configurations to the running proxy one after the other, counts and tells what became of each. */
-import type { Config } from '../config/config.ts';
-import type { LoadResult } from '../config/load.ts';
+import type { Loaded, LoadResult } from '../config/load.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { refuseFaulty, refuseUnusable, type ReloadOutcome, reportReload } from './outcome.ts';
 
 export class Reloads {
   readonly #telemetry: Telemetry;
-  readonly #adopt: (config: Config) => Promise<ReloadOutcome>;
+  readonly #adopt: (loaded: Loaded) => Promise<ReloadOutcome>;
   #latest: Promise<unknown> = Promise.resolve();
   #warnings: readonly string[] = [];
 
   /** @param adopt takes a whole configuration over, or nothing of it */
-  constructor(telemetry: Telemetry, adopt: (config: Config) => Promise<ReloadOutcome>) {
+  constructor(telemetry: Telemetry, adopt: (loaded: Loaded) => Promise<ReloadOutcome>) {
     this.#telemetry = telemetry;
     this.#adopt = adopt;
   }
@@ -29,7 +28,7 @@ export class Reloads {
   }
 
   async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
-    const outcome = candidate.ok ? await this.#tryToAdopt(candidate.config) : refuseFaulty(candidate.faults);
+    const outcome = candidate.ok ? await this.#tryToAdopt(candidate) : refuseFaulty(candidate.faults);
     this.#warnings =
       outcome.result === 'refused'
         ? ['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]
@@ -39,9 +38,9 @@ export class Reloads {
     return outcome;
   }
 
-  async #tryToAdopt(config: Config): Promise<ReloadOutcome> {
+  async #tryToAdopt(loaded: Loaded): Promise<ReloadOutcome> {
     try {
-      return await this.#adopt(config);
+      return await this.#adopt(loaded);
     } catch (error) {
       return refuseUnusable(error);
     }

@@ -61,8 +61,8 @@ export class SourceProof {
         telemetry.upstreamConnected(destination, ...phases);
         this.#watch.connected(destination);
       },
-      upstreamFailed: (destination, code) => {
-        telemetry.upstreamFailed(destination, code);
+      upstreamFailed: (destination, code, detail) => {
+        telemetry.upstreamFailed(destination, code, detail);
         this.#watch.failed(destination, code);
       },
     };

@@ -14,6 +14,7 @@ const MAX_METHOD = 32;
 const MAX_HOST = 256;
 const MAX_PATH = 2048;
 const MAX_DETAIL = 1024;
+const MAX_NAME = 256;
 
 /** Ends that a limit of ours brings about as it should: worth a look, no fault. */
 const PLANNED = new Set(['idle-timeout', 'age-limit', 'draining']);
@@ -55,9 +56,14 @@ export function createAccessLog(least: Level, write: (line: string) => void): Ac
 function formatAccess(record: AccessRecord, level: Level, message: string): string {
   let line = `{"level":"${level}","time":"${timestamp()}","requestId":${jsonText(record.requestId)},"form":"${record.form}","client":"${record.client}","clientAddress":${jsonText(record.clientAddress)}`;
   line += `,"method":${jsonText(bound(record.method, MAX_METHOD))},"host":${jsonText(bound(record.host, MAX_HOST))},"port":${record.port},"path":${jsonText(bound(record.path, MAX_PATH))}`;
+  if (record.user !== '') line += `,"user":${jsonText(bound(record.user, MAX_NAME))}`;
+  if (record.subject !== '') line += `,"subject":${jsonText(bound(record.subject, MAX_NAME))}`;
+  if (record.san !== '') line += `,"san":${jsonText(bound(record.san, MAX_NAME))}`;
   line += `,"destination":"${record.destination}","rule":"${record.rule}","verdict":"${record.verdict}"`;
   if (record.wouldDeny !== '') line += `,"wouldDeny":"${record.wouldDeny}"`;
   line += `,"code":"${record.code}","status":${record.status},"upstreamAddress":${jsonText(record.upstreamAddress)}`;
+  if (record.upstreamStatus !== 0) line += `,"upstreamStatus":${record.upstreamStatus}`;
+  if (record.localPort !== 0) line += `,"localAddress":${jsonText(record.localAddress)},"localPort":${record.localPort}`;
   if (record.via !== '') line += `,"via":${jsonText(record.via)}`;
   if (record.attempts > 1) line += `,"attempts":${record.attempts}`;
   if (record.dials > 1) line += `,"dials":${record.dials}`;

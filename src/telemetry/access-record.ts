@@ -9,6 +9,9 @@ import type { FaultCode } from '../errors.ts';
 /** Which side ended it: `-` until it has ended. */
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
 
+/** Names of a certificate that are kept; one may have hundreds. */
+const MOST_NAMES = 3;
+
 /** `-` stands for "not known" in every name field, as in the metrics. */
 export class AccessRecord {
   readonly requestId: string;
@@ -18,6 +21,10 @@ export class AccessRecord {
   /** `-` when the request failed before its form was known. */
   form: Form | '-' = '-';
   client = '-';
+  /** What was verified of the client: the Basic user, the subject of the token, the first names of the certificate. Empty where it showed none. */
+  user = '';
+  subject = '';
+  san = '';
   method = '-';
   host = '-';
   port = 0;
@@ -34,7 +41,13 @@ export class AccessRecord {
   detail = '';
   /** Status sent to the client; 0 when none was. */
   status = 0;
+  /** Where a dial failed, the last address that was tried. */
   upstreamAddress = '-';
+  /** Our end of the connection towards it, or towards the first parent: what a NAT or firewall log has. Empty and 0 where there was none. */
+  localAddress = '';
+  localPort = 0;
+  /** Status that the upstream answered with; 0 for none. */
+  upstreamStatus = 0;
   /** The parents on the way; empty where there are none. */
   via = '';
   reusedConnection = false;
@@ -66,6 +79,19 @@ export class AccessRecord {
     this.requestId = requestId;
     this.startedAt = startedAt;
     this.clientAddress = clientAddress;
+  }
+
+  /** What the peer showed, and was verified. */
+  noteShown({ user, token, sans }: { readonly user: string | null; readonly token: { readonly subject: string } | null; readonly sans: readonly string[] }): void {
+    this.user = user ?? '';
+    this.subject = token?.subject ?? '';
+    this.san = sans.length > 1 ? sans.slice(0, MOST_NAMES).join(' ') : (sans[0] ?? '');
+  }
+
+  /** Our own end of the connection to the upstream. */
+  noteLocalEnd({ localAddress, localPort }: { readonly localAddress?: string | undefined; readonly localPort?: number | undefined }): void {
+    this.localAddress = localAddress ?? '';
+    this.localPort = localPort ?? 0;
   }
 
   /** Report mode let something pass. Of several, the first gives its code; each detail is told once. */

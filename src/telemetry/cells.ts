@@ -3,11 +3,12 @@
  * the configuration. A name the configuration does not hold counts under `-`,
  * so nothing a client sends can add a series.
  */
-import type { Form, LimitsConfig } from '../config/config.ts';
+import type { Form, LimitsConfig, WarningKind } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
+import { DestinationHealth } from './destination-health.ts';
 import { DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './outcome.ts';
 import { HistogramCell } from './histogram.ts';
 
@@ -18,7 +19,13 @@ export const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
 /** What a configuration lets the metrics say: names that may become label values, and numbers of its own. */
 export interface PolicyFacts {
+  /** Of the whole configuration. */
   readonly hash: string;
+  /** `-`: it came from no file. */
+  readonly file: string;
+  /** When it was taken over, ms since the epoch. */
+  readonly loadedAt: number;
+  readonly warnings: ReadonlyMap<WarningKind, number>;
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
   readonly limits: Pick<LimitsConfig, 'connections' | 'tunnels'>;
@@ -56,6 +63,7 @@ export class DestinationCells {
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
+  readonly health = new DestinationHealth();
 
   /** @param errors that are there with 0 before the first */
   constructor(errors: readonly FaultCode[]) {
@@ -95,7 +103,7 @@ export class Cells {
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
   readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
   readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
-  policyHash = '';
+  config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
   limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
   certificates: ReadonlyMap<string, number> = new Map();
   readonly destinations = new Map<string, DestinationCells>();
@@ -112,8 +120,8 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
-  adopt({ hash, clients, destinations, limits, certificates }: PolicyFacts): void {
-    this.policyHash = hash;
+  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates }: PolicyFacts): void {
+    this.config = { hash, file, loadedAt, warnings };
     this.limits = limits;
     this.certificates = certificates;
     // From the start and with 0: whoever looks for an increase sees none in a counter that begins with 1.

@@ -4,11 +4,13 @@ import type { LogConfig } from '../config/config.ts';
 import { createAccessLog } from './access-log.ts';
 import { Attempts, type Attempt, makeTotal, type Part, PARTS } from './attempt.ts';
 import type { PolicyFacts } from './cells.ts';
+import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createLineFormat, createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
+import type { TunnelsView } from './open-tunnels.ts';
 import type { NatPorts } from './port-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -34,6 +36,10 @@ export interface RunningTelemetry extends Telemetry {
   readonly exposition: Exposition;
   /** Tunnels open now, all destinations together. */
   openTunnels(): number;
+  /** Of every configured destination. */
+  healths(): HealthView[];
+  /** Who holds tunnels now; at most so many are listed. */
+  tunnels(most: number): TunnelsView;
   /** By client: tunnels that were over soon, most first. */
   shortTunnels(): (readonly [client: string, tunnels: number])[];
   /** Runs what listens to the data path besides; what it throws is counted, and the first of each part logged. */
@@ -69,7 +75,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const logger = createLogger(log.level, writeLine);
   const writeAccess = createAccessLog(log.level, writeLine);
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
-  const { exposition, openTunnels, shortTunnels, ...counted } = metrics;
+  const { exposition, openTunnels, healths, tunnels, shortTunnels, ...counted } = metrics;
   const tryToLog = (action: () => void): void => {
     if (!attempts.run('log', action)) sink.lose('unwritable');
   };
@@ -98,6 +104,8 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     ),
     exposition,
     openTunnels,
+    healths,
+    tunnels,
     shortTunnels,
     attempt: attempts.run,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],

@@ -1,12 +1,15 @@
 /** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
 import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
+import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import { Attempts, type Attempt, PARTS, type Part } from './attempt.ts';
 import type { FormCells, FormName, PolicyFacts } from './cells.ts';
 import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
+import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { Exposition } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
+import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
 import type { Outcome } from './outcome.ts';
 import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
 import { isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './port-metrics.ts';
@@ -16,6 +19,8 @@ import { createSourceMetrics } from './source-metrics.ts';
 import type { Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
+/** Why a dial fails that says nothing of the upstream. */
+const OF_OURS: ReadonlySet<FaultCode> = new Set<FaultCode>(['limit-reached', 'draining', 'revoked', 'internal']);
 const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 };
 
 export interface MetricsOptions {
@@ -32,6 +37,9 @@ export interface MetricsOptions {
 export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly exposition: Exposition;
   readonly openTunnels: () => number;
+  /** Of every configured destination. */
+  readonly healths: () => HealthView[];
+  readonly tunnels: (most: number) => TunnelsView;
   /** By client: tunnels that were over soon, most first. */
   readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
 }
@@ -58,7 +66,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
       countEnd(cells, record);
     },
     tunnelOpened: (record) => {
-      cells.destination(record.destination).form(record.form).open.add(record);
+      const destination = cells.destination(record.destination);
+      destination.form(record.form).open.add(record);
+      if (asksForTunnel(record)) destination.health.noteTunnel(Date.now());
+      // A 101, whose end may be hours away.
+      else if (record.upstreamStatus !== 0) destination.health.noteAnswer(record.upstreamStatus, Date.now());
     },
     upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
       const upstream = cells.destination(destination);
@@ -68,8 +80,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
       if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
     },
-    upstreamFailed: (destination, code) => {
-      increment(cells.destination(destination).errors, code);
+    upstreamFailed: (destination, code, detail) => {
+      const { errors, health } = cells.destination(destination);
+      increment(errors, code);
+      if (!OF_OURS.has(code)) health.noteFailure(code, detail, Date.now());
     },
     upstreamPooled: (destination, active, idle) => {
       const upstream = cells.destination(destination);
@@ -91,6 +105,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyReloaded: (result) => {
       cells.reloads[result] += 1;
     },
+    healths: () => [...cells.destinations].filter(([name]) => name !== '-').map(([name, { health, errors }]) => viewHealth(name, health, errors)),
+    tunnels: (most) => viewTunnels(cells, most, performance.now()),
     openTunnels: () => {
       let open = 0;
       for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.open.size;
@@ -105,6 +121,8 @@ function countEnd(cells: Cells, record: AccessRecord): void {
   const outcome = outcomeOf(record);
   cells.countRequest(record, outcome);
   if (record.wouldDeny !== '') cells.countReported(record, record.wouldDeny);
+  // What broke off after its head has failed, and was told as such.
+  if (record.upstreamStatus !== 0 && !isTunnel(record) && outcome !== 'failed') cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
   form.bytesSent += record.bytesSent;
   form.bytesReceived += record.bytesReceived;
   if (isTunnel(record)) {
@@ -168,6 +186,9 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
       set(labels, form.open.size);
     });
   });
+  gauge(exposition, 'client_tunnels', 'Tunnels open now, by client.', ['client'], (set) => {
+    for (const [client, tunnels] of countByClient(cells)) if (client !== '-' || tunnels > 0) set({ client }, tunnels);
+  });
   histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], (add) => {
     each((labels, form) => {
       if (form.exchanges.count > 0) add(labels, form.exchanges);
@@ -200,6 +221,21 @@ function registerUpstreams(exposition: Exposition, cells: Cells): void {
       for (const [error, count] of errors) set({ destination, error }, count);
     });
   });
+  gauge(exposition, 'destination_last_outcome', 'What became of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], (set) => {
+    each((destination, { health }) => {
+      for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, health.last === outcome ? 1 : 0);
+    });
+  });
+  gauge(exposition, 'destination_last_outcome_timestamp_seconds', 'When a request to a destination last had this outcome, Unix time; 0: never.', ['destination', 'outcome'], (set) => {
+    each((destination, { health }) => {
+      for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, health.at[outcome] / 1000);
+    });
+  });
+  counter(exposition, 'upstream_responses_total', 'Answers of upstreams, by the class of their status.', ['destination', 'class'], (set) => {
+    each((destination, { health }) => {
+      for (const answered of STATUS_CLASSES) set({ destination, class: answered }, health.answers[answered]);
+    });
+  });
   gauge(exposition, 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], (set) => {
     each((destination, { connectionsActive, connectionsIdle }) => {
       set({ destination, state: 'active' }, connectionsActive);
@@ -214,8 +250,14 @@ function registerUpstreams(exposition: Exposition, cells: Cells): void {
 }
 
 function registerPolicy(exposition: Exposition, cells: Cells): void {
-  gauge(exposition, 'policy_info', 'Hash of the policy in force; the value is always 1.', ['hash'], (set) => {
-    set({ hash: cells.policyHash }, 1);
+  gauge(exposition, 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', ['hash'], (set) => {
+    set({ hash: cells.config.hash }, 1);
+  });
+  gauge(exposition, 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', ['file'], (set) => {
+    set({ file: cells.config.file }, cells.config.loadedAt / 1000);
+  });
+  gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', ['kind'], (set) => {
+    for (const [kind, count] of cells.config.warnings) set({ kind }, count);
   });
   gauge(exposition, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
     const { connections, tunnels } = cells.limits;

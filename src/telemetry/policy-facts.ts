@@ -5,9 +5,9 @@ import type { PolicyFacts } from './cells.ts';
 
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
 
-export function describePolicy(config: Described, hash: string): PolicyFacts {
+export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'>): PolicyFacts {
   const { clients, destinations, limits } = config;
-  return { hash, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
+  return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
 }
 
 const nameOf = ({ name }: { readonly name: string }): string => name;

@@ -23,7 +23,8 @@ export interface Telemetry {
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
   /** A dial, or an upstream we were talking to, failed. */
-  upstreamFailed(destination: string, code: FaultCode): void;
+  /** @param detail one sentence */
+  upstreamFailed(destination: string, code: FaultCode, detail: string): void;
   /** Pooled connections of a destination: changes, +1 or -1, of either state. */
   upstreamPooled(destination: string, active: number, idle: number): void;
   /** A client connection opened or closed (+1, -1). */

@@ -20,11 +20,15 @@ function request(fields: Fields): string {
   const form = text(fields, 'form');
   const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
   const host = text(fields, 'host');
-  const authority = `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
-  const what = `${form}${method} ${authority}${text(fields, 'path')} → ${text(fields, 'upstreamAddress')}${'via' in fields ? ` by way of ${text(fields, 'via')}` : ''}`;
-  const how = `${text(fields, 'status')} ${text(fields, 'code')} ${text(fields, 'durationMs')} ms`;
+  // Refused before it said where to.
+  const authority = host === '-' ? 'no host' : `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
+  const asked = form === '-' ? 'no request' : `${form}${method} ${authority}${text(fields, 'path')}`;
+  const what = `${asked} → ${text(fields, 'upstreamAddress')}${'via' in fields ? ` by way of ${text(fields, 'via')}` : ''}`;
+  const would = 'wouldDeny' in fields ? ` would be denied: ${text(fields, 'wouldDeny')}` : '';
+  const how = `${text(fields, 'status')} ${text(fields, 'code')}${would} ${text(fields, 'durationMs')} ms`;
   const bytes = `↑${text(fields, 'bytesSent')} ↓${text(fields, 'bytesReceived')}`;
-  const who = `client=${text(fields, 'client')} from=${text(fields, 'clientAddress')} id=${text(fields, 'requestId')}`;
+  const shown = ['user', 'subject', 'san'].filter((name) => name in fields).map((name) => ` ${name}=${text(fields, name)}`).join('');
+  const who = `client=${text(fields, 'client')}${shown} from=${text(fields, 'clientAddress')} id=${text(fields, 'requestId')}`;
   const why = 'detail' in fields ? ` (${text(fields, 'detail')})` : '';
   return `${what} ${how} ${bytes} ${who}${why}`;
 }

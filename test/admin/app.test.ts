@@ -6,13 +6,16 @@ import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { createExposition } from '../support/exposition.ts';
+import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 
 const READY: Readiness = { ready: true, reasons: [], warnings: [] };
 const INFO: AdminInfo = {
   version: '1.2.3',
-  policyHash: 'abc123',
+  configFile: '/etc/egress.yaml',
+  configHash: 'abc123',
+  loadedAt: 1_000,
   config: {
     listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090, hosts: [] } },
     destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
@@ -23,7 +26,7 @@ const INFO: AdminInfo = {
 };
 
 async function openAdmin(test: Test, parts: Partial<AdminOptions> = {}): Promise<{ url: string; port: number }> {
-  const admin = await createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource, ...parts }).listen({ host: '127.0.0.1', port: 0 });
+  const admin = await createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource, ...parts }).listen({ host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -42,7 +45,7 @@ async function speak(port: number, bytes: string | Buffer): Promise<string> {
 }
 
 t.test('metrics come from the registry with the type scrapers expect', async (t) => {
-  const metrics = createMetrics({ policy: { hash: 'abc123', clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() }, version: '1.2.3' });
+  const metrics = createMetrics({ policy: { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 1_000, warnings: new Map(), clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() }, version: '1.2.3' });
   const { url } = await openAdmin(t, { exposition: metrics.exposition });
   const response = await fetch(`${url}/metrics`);
   t.equal(response.status, 200);
@@ -102,7 +105,8 @@ t.test('the status page shows what runs, escaped, and may load nothing', async (
     info: () => ({
       ...INFO,
       version: evil,
-      policyHash: evil,
+      configHash: evil,
+      configFile: evil,
       config: { ...INFO.config, destinations: [{ name: evil, hosts: [evil], ports: [443] }] },
     }),
   });
@@ -111,7 +115,7 @@ t.test('the status page shows what runs, escaped, and may load nothing', async (
   t.equal(response.status, 200);
   t.equal(response.headers.get('content-type'), 'text/html; charset=utf-8');
   t.notMatch(page, '<script');
-  t.equal(page.split('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;&amp;').length - 1, 6);
+  t.equal(page.split('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;&amp;').length - 1, 7);
   t.notMatch(page, /(src|href)="(?!\/)/, 'no link leads away');
   for (const cell of ['7', '8', '0.0.0.0:3128', '[::]:9090']) t.match(page, `<td>${cell}</td>`);
   t.match(page, /<td>\d+ s<\/td>/);
@@ -178,7 +182,7 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
-  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, sourceIp: noSource });
+  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource });
   await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
 
   const third = await create().listen({ host: '127.0.0.1', port: 0 });

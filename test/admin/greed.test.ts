@@ -7,6 +7,7 @@ import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminRefusal } from '../../src/telemetry/cells.ts';
 import { createExposition } from '../support/exposition.ts';
 import { startLab } from '../support/lab.ts';
+import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 import { sumOf } from '../support/prometheus.ts';
@@ -28,7 +29,7 @@ async function openAdmin(t: Test, changes: Partial<AdminOptions> = {}): Promise<
     info: () => {
       throw new Error('not asked for');
     },
-    explainer: NO_EXPLAINING,
+    explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC,
     sourceIp: noSource,
     onRefused: (reason) => refused.set(reason, (refused.get(reason) ?? 0) + 1),
     ...changes,

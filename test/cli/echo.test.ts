@@ -51,5 +51,5 @@ t.test('wrong arguments end with 2', async (t) => {
 t.test('an address that cannot be bound ends with 1', async (t) => {
   const io = recordIo();
   t.equal(await run({ listen: '192.0.2.1:0' }, io), 1);
-  t.match(io.err(), /^eco-egress echo could not start: .*EADDRNOTAVAIL[^\n]*\n$/);
+  t.match(io.err(), /^eco-egress echo could not start: 192\.0\.2\.1 is no address of this host\. [^\n]*\n$/);
 });

@@ -5,16 +5,16 @@ import { interpolate } from '../../src/config/interpolate.ts';
 const env = { A: 'alpha', B: 'b}b', EMPTY: '', TRICK: '${A}', DOLLAR: '$&$1', _1: 'one' };
 
 t.test('what is written gives what text', async (t) => {
-  const table: [written: string, text: string, variables: string[]][] = [
+  const table: [written: string, text: string, variables: string[], defaulted?: string[]][] = [
     ['plain', 'plain', []],
     ['${A}', 'alpha', ['A']],
     ['x${A}y${_1}', 'xalphayone', ['A', '_1']],
     ['${A:-z}', 'alpha', ['A']],
-    ['${NONE:-z}', 'z', ['NONE']],
-    ['${EMPTY:-z}', 'z', ['EMPTY']],
+    ['${NONE:-z}', 'z', ['NONE'], ['NONE']],
+    ['${EMPTY:-z}', 'z', ['EMPTY'], ['EMPTY']],
     ['${EMPTY}', '', ['EMPTY']],
-    ['${NONE:-}', '', ['NONE']],
-    ['${NONE:-a:-b, c-d/e}', 'a:-b, c-d/e', ['NONE']],
+    ['${NONE:-}', '', ['NONE'], ['NONE']],
+    ['${NONE:-a:-b, c-d/e}', 'a:-b, c-d/e', ['NONE'], ['NONE']],
     ['${TRICK}', '${A}', ['TRICK']],
     ['${DOLLAR}', '$&$1', ['DOLLAR']],
     ['${B}', 'b}b', ['B']],
@@ -23,7 +23,7 @@ t.test('what is written gives what text', async (t) => {
     ['$${A} ${A}', '${A} alpha', ['A']],
     ['$A $ {A} $', '$A $ {A} $', []],
   ];
-  for (const [written, text, variables] of table) t.strictSame(interpolate(written, env), { text, variables, problems: [] }, written);
+  for (const [written, text, variables, defaulted = []] of table) t.strictSame(interpolate(written, env), { text, variables, defaulted, problems: [] }, written);
 });
 
 t.test('what cannot be filled in', async (t) => {

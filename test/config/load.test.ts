@@ -220,12 +220,33 @@ t.test('the hash follows the meaning, not the spelling', async (t) => {
     return result.ok ? result.hash : 'faulty';
   };
   const base = hash(MINIMAL);
-  t.match(base, /^[0-9a-f]{12}$/);
+  t.match(base, /^[0-9a-f]{16}$/);
   t.equal(hash(`# more words\n${MINIMAL}`), base);
   t.equal(hash(MINIMAL.replace('[443]', '${P}'), { P: '443' }), base);
   t.equal(hash(MINIMAL.replace('eco.example', 'ECO.example.')), base);
   t.not(hash(MINIMAL.replace('[443]', '[444]')), base);
   t.not(hash(`${MINIMAL}timeouts: { drain: 26s }\n`), base);
+});
+
+t.test('every key that is changed changes the hash, and the content of a file does', async (t) => {
+  const files: Record<string, string> = { 'clear.txt': 'user:password' };
+  const load = (text: string): string => {
+    const result = loadConfig({ file: '/etc/egress.yaml', env: {}, readFile: (path) => files[path.slice('/etc/'.length)] ?? text });
+    if (!result.ok) throw new Error(JSON.stringify(result.faults));
+    return result.hash;
+  };
+  const text = `${MINIMAL}hops: { gw: { url: http://gw.example:3128, credentialsFile: clear.txt } }\n`;
+  const changes = ['mode: report', 'name: other', 'reload: { watch: false }', 'dns: { ttl: 1s }', 'headers: { via: false }', 'limits: { tunnels: 7 }', 'timeouts: { keepAlive: 7s }', 'log: { level: warn }', 'nat: { timeWait: 30s }', 'cluster: { hops: { gw: { namespace: edge } } }', 'sourceIp: { expected: 192.0.2.1 }'];
+  const base = load(text);
+  const hashes = changes.map((change) => load(`${text}${change}\n`));
+  files['clear.txt'] = 'user:changed';
+  hashes.push(load(text));
+  t.equal(new Set([base, ...hashes]).size, changes.length + 2);
+});
+
+t.test('a file in UTF-16 is named as such', async (t) => {
+  const text = Buffer.from(`\uFEFF${MINIMAL}`, 'utf16le').toString('utf8');
+  t.match(loadText(text), { ok: false, faults: [{ problem: /not UTF-8 text/, instead: 'Save it as UTF-8.' }] });
 });
 
 t.test('files are read from disk', async (t) => {

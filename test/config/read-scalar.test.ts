@@ -33,6 +33,7 @@ t.test('durations', async (t) => {
   const read = readDuration('positive');
   takes(t, read, [['1ms', 1], ['500ms', 500], ['30s', 30_000], ['5m', 300_000], ['2h', 7_200_000], ['576h', 576 * 3_600_000]]);
   refuses(t, read, [
+    [0, /0 would end everything at once.*more than zero/],
     [30, /30 has no unit.*30s/],
     ['30', /30 has no unit/],
     ['0s', /more than zero/],

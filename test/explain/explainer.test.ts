@@ -39,7 +39,7 @@ t.test('an allowed request, whole', async (t) => {
     change: null,
     report: null,
     mode: 'enforce',
-    policyHash: /^[0-9a-f]{16}$/,
+    configHash: /^[0-9a-f]{16}$/,
     asked: { method: 'GET', host: null },
     peer: { address: '127.0.0.0' },
     target: { form: 'forward', method: 'GET', host: ECO, port: httpPort, path: '/a', kind: 'name' },

@@ -14,7 +14,7 @@ const ALLOWED: ExplainAnswer = {
   change: null,
   report: null,
   mode: 'enforce',
-  policyHash: '0123456789abcdef',
+  configHash: '0123456789abcdef',
   asked: { method: 'GET', target: '/x', host: 'eco.example' },
   peer: makePeer('10.8.0.1'),
   target: { form: 'host-routed', method: 'GET', host: 'eco.example', kind: 'name', port: 80, path: '/x', ambiguity: null },

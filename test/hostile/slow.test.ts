@@ -5,6 +5,7 @@ import { createAdmin } from '../../src/admin/app.ts';
 import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
 import { type Draft, type Lab, startLab } from '../support/lab.ts';
 import { createExposition } from '../support/exposition.ts';
+import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
 import { untilDeserted } from '../support/open-sockets.ts';
@@ -182,7 +183,7 @@ t.test('the admin port', { buffered: true }, async (t) => {
     info: () => {
       throw new Error('not asked for');
     },
-    explainer: NO_EXPLAINING,
+    explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC,
     sourceIp: noSource,
     requestTimeout: 600,
   }).listen({ host: '127.0.0.1', port: 0 });

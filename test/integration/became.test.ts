@@ -85,7 +85,7 @@ t.test('an exchange given up by one connection and refused by the next counts th
     t.match((await wire.ended).heard, ` ${status} `);
   }
   const line = await lab.logged(({ status }) => status === 502);
-  t.match(line, { code: 'connection-refused', upstreamAddress: '-' });
+  t.match(line, { code: 'connection-refused', upstreamAddress: '127.0.0.1', localPort: undefined }, 'the address that was tried, and no connection');
   t.equal(sumOf(await lab.scrape(), 'eco_egress_upstream_errors_total', { destination: 'eco' }), 1);
 });
 

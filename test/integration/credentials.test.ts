@@ -53,6 +53,8 @@ t.test('a Basic user, in every state of its credentials and in tunnels too', asy
 
   t.equal((await get(lab, { 'Proxy-Authorization': right })).status, 200);
   t.equal((await get(lab, { 'Proxy-Authorization': right })).status, 200, 'again, from the cache');
+  t.match(await lab.logged(({ upstreamStatus }) => upstreamStatus === 200), { user: 'dynatrace', client: 'pods' }, 'who was verified is logged');
+  t.notOk(lab.log.some(({ code, user }) => code === 'credentials-wrong' && user !== undefined), 'and who was not, is not');
   t.notOk(lab.upstream.requests.some((req) => req.rawHeaders.some((name) => name.toLowerCase() === 'proxy-authorization')), 'credentials stop here');
   t.notMatch(JSON.stringify(lab.log), /correct horse|Y29ycmVjdA|ZHluYXRyYWNlO/);
 

@@ -108,6 +108,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
   if (!loaded.ok) throw new Error(`the lab's configuration is faulty: ${JSON.stringify(loaded.faults, null, 2)}`);
   const log = new LogReader();
   const service = createService(loaded.config, {
+    loaded,
     logDestination: log,
     logSink: { batchLength: 1 },
     lookup: options.lookup ?? (async () => ({ addresses: ['127.0.0.1'], ttl: null })),

@@ -4,6 +4,7 @@ import t from 'tap';
 import { readGroups } from '../../deploy/monitoring/render.ts';
 import { FAULTS, type FaultCode } from '../../src/errors.ts';
 import { MAX_REQUEST_SETS } from '../../src/telemetry/cells.ts';
+import { countWarnings } from '../../src/reload/in-force.ts';
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts';
 import { makeRecord } from '../support/access-record.ts';
 import { readScrape, sumOf } from '../support/prometheus.ts';
@@ -13,7 +14,7 @@ const CODES = Object.keys(FAULTS) as FaultCode[];
 const names = (name: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${name}-${index}`);
 
 function create(clients: number, destinations: number): Metrics {
-  return createMetrics({ policy: { hash: 'abc', clients: names('client', clients), destinations: names('destination', destinations), limits: { connections: 1, tunnels: 1 }, certificates: new Map() }, version: '1' });
+  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: { connections: 1, tunnels: 1 }, certificates: new Map() }, version: '1' });
 }
 
 const seriesOf = async (metrics: Metrics): Promise<string[]> => [...readScrape(await metrics.exposition.text()).samples.keys()];
@@ -54,7 +55,7 @@ t.test('whatever happens, no alert meets a series that was not there', async (t)
     for (const client of ['client-0', 'client-1', '-']) {
       for (const dialled of [true, false]) for (const code of ['ok', ...CODES] as const) metrics.ended(makeRecord({ client, destination, code, dialled, form: dialled ? 'sni' : '-', became: null }));
     }
-    for (const code of CODES) metrics.upstreamFailed(destination, code);
+    for (const code of CODES) metrics.upstreamFailed(destination, code, 'why');
   }
   metrics.adminRefused('busy');
   metrics.descriptorsRefused('system');

@@ -19,7 +19,7 @@ function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: Running
   });
   const telemetry = createTelemetry({
     log: { level: 'info', format: 'json', profile: 'plain', ...log },
-    policy: { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
+    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
     version: '1.2.3',
     output,
   });
@@ -39,6 +39,12 @@ async function linesOf(record: AccessRecord, log: Partial<LogConfig> = {}): Prom
 }
 
 const FULL: Partial<AccessRecord> = {
+  user: 'anna',
+  subject: 'system:serviceaccount:sit:agent',
+  san: 'DNS:pod.example',
+  upstreamStatus: 204,
+  localAddress: '10.0.0.7',
+  localPort: 40_001,
   attempts: 2,
   dials: 3,
   dnsMs: 0.4149,
@@ -65,6 +71,9 @@ t.test('a full line', async (t) => {
     form: 'gateway',
     client: 'dynatrace-sit',
     clientAddress: '10.8.3.17',
+    user: 'anna',
+    subject: 'system:serviceaccount:sit:agent',
+    san: 'DNS:pod.example',
     method: 'GET',
     host: 'eco-sit.telus.internal',
     port: 443,
@@ -76,6 +85,9 @@ t.test('a full line', async (t) => {
     code: 'upstream-cut',
     status: 200,
     upstreamAddress: '10.40.1.9',
+    upstreamStatus: 204,
+    localAddress: '10.0.0.7',
+    localPort: 40_001,
     via: 'edge (proxy.example:3128)',
     attempts: 2,
     dials: 3,
@@ -95,7 +107,7 @@ t.test('a full line', async (t) => {
 t.test('what did not happen is left out', async (t) => {
   const [line = {}] = await linesOf(makeRecord());
   t.strictSame(line['phases'], {});
-  for (const field of ['via', 'dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny', 'attempts', 'dials']) t.notOk(field in line, field);
+  for (const field of ['via', 'dt.trace_id', 'dt.span_id', 'detail', 'wouldDeny', 'attempts', 'dials', 'user', 'subject', 'san', 'upstreamStatus', 'localAddress', 'localPort']) t.notOk(field in line, field);
 });
 
 t.test('the page lists every field, and no other', async (t) => {
@@ -179,6 +191,8 @@ t.test('lines for people', async (t) => {
   telemetry.ended(makeRecord({ form: 'connect', path: '', method: 'CONNECT' }));
   telemetry.ended(makeRecord({ form: 'connect', path: '', method: 'CONNECT', via: 'edge (proxy.example:3128)' }));
   telemetry.ended(makeRecord({ form: 'forward', host: '2001:db8::1', port: 80, code: 'no-rule', verdict: 'deny', status: 403, upstreamAddress: '-', detail: 'why' }));
+  telemetry.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule', detail: 'why', user: 'anna' }));
+  telemetry.ended(makeRecord({ form: '-', method: '-', host: '-', port: 0, path: '', code: 'request-timeout', status: 408, upstreamAddress: '-' }));
   telemetry.notice('info', 'listening', { address: '0.0.0.0:3128', forms: ['connect'], reason: 'two words' });
   telemetry.notice('error', 'resolver fails', { err: new Error('no answer') });
   const lines = (await text()).split('\n').map((line) => line.replace(/^\d\d:\d\d:\d\d\.\d{3} /, ''));
@@ -186,6 +200,8 @@ t.test('lines for people', async (t) => {
     'INFO  connect eco-sit.telus.internal:443 → 10.40.1.9 200 ok 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
     'INFO  connect eco-sit.telus.internal:443 → 10.40.1.9 by way of edge (proxy.example:3128) 200 ok 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
     'WARN  forward GET [2001:db8::1]:80/api/x → - 403 no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1 (why)',
+    'WARN  gateway GET eco-sit.telus.internal:443/api/x → 10.40.1.9 200 ok would be denied: no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit user=anna from=10.8.3.17 id=id-1 (why)',
+    'WARN  no request → - 408 request-timeout 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
     'INFO  listening address=0.0.0.0:3128 forms=["connect"] reason="two words"',
     'ERROR resolver fails err="no answer"',
     '',
@@ -221,7 +237,7 @@ t.test('lost lines show in the metrics', async (t) => {
   const output = new PassThrough({ highWaterMark: 1 });
   const telemetry = createTelemetry({
     log: { level: 'info', format: 'json', profile: 'plain' },
-    policy: { hash: 'abc123', clients: [], destinations: [], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
+    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: [], destinations: [], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() },
     version: '1.2.3',
     output,
     sink: { maxLength: 100, closeTimeout: 0 },

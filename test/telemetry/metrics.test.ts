@@ -9,7 +9,7 @@ import { readDocRows } from '../support/doc-table.ts';
 import { readScrape } from '../support/prometheus.ts';
 import type { Scrape } from '../support/prometheus.ts';
 
-const POLICY = { hash: 'abc123', clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() };
+const POLICY = { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 0, warnings: new Map([['report-mode', 1]] as const), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() };
 
 const create = (): Metrics => createMetrics({ policy: POLICY, version: '1.2.3' });
 const scrape = async (metrics: Metrics): Promise<Scrape> => readScrape(await metrics.exposition.text());
@@ -131,8 +131,8 @@ t.test('upstream connections', async (t) => {
   metrics.upstreamConnected('eco-sit', -1, 20, 30, 40);
   metrics.upstreamPooled('eco-sit', 1, 0);
   metrics.upstreamPooled('eco-sit', -1, 1);
-  metrics.upstreamFailed('eco-sit', 'tls-certificate');
-  metrics.upstreamFailed('eco-sit', 'tls-certificate');
+  metrics.upstreamFailed('eco-sit', 'tls-certificate', 'why');
+  metrics.upstreamFailed('eco-sit', 'tls-certificate', 'why');
   metrics.clientConnections(1);
   const { samples } = await scrape(metrics);
   t.equal(samples.get('eco_egress_upstream_connections_opened_total{destination="eco-sit"}'), 2);
@@ -166,7 +166,7 @@ t.test('nothing a client sends adds a series', async (t) => {
   const metrics = create();
   for (const destination of ['eco-sit', '-']) metrics.ended(makeRecord({ form: 'forward', destination, client: '-' }));
   metrics.tunnelOpened(makeRecord({ form: 'forward', destination: '-' }));
-  metrics.upstreamFailed('-', 'unreachable');
+  metrics.upstreamFailed('-', 'unreachable', 'why');
   const before = [...(await scrape(metrics)).samples.keys()].filter((name) => name.startsWith('eco_egress_'));
   for (let count = 0; count < 10_000; count += 1) {
     const evil = `host-${count}"} 1\n`;
@@ -174,7 +174,7 @@ t.test('nothing a client sends adds a series', async (t) => {
     // Not even a mistake of ours, names taken from a request, may do it.
     metrics.ended(makeRecord({ form: 'forward', destination: evil, client: evil, rule: evil, upstreamAddress: evil }));
     metrics.tunnelOpened(makeRecord({ form: 'forward', destination: evil }));
-    metrics.upstreamFailed(evil, 'unreachable');
+    metrics.upstreamFailed(evil, 'unreachable', 'why');
   }
   const { samples } = await scrape(metrics);
   t.strictSame([...samples.keys()].filter((name) => name.startsWith('eco_egress_')), before);

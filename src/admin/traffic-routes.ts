@@ -1,0 +1,51 @@
+/** What the partners answer and who holds tunnels, on the admin port: as JSON, and as sections of the status page. */
+import type { FastifyInstance } from 'fastify';
+import type { HealthView } from '../telemetry/destination-health.ts';
+import type { TunnelsView } from '../telemetry/open-tunnels.ts';
+import { escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import type { Turns } from '../turns.ts';
+import { escapeHtml } from './html.ts';
+
+export interface Traffic {
+  readonly destinations: () => readonly HealthView[];
+  readonly tunnels: (most: number) => TunnelsView;
+}
+
+const MOST_TUNNELS = 200;
+
+export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels }: Traffic, turns: Turns): void {
+  const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS) };
+  for (const [path, answer] of Object.entries(answers)) {
+    app.get(path, async (_request, reply) => {
+      await turns.next();
+      return reply.type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(answer()))}\n`);
+    });
+  }
+}
+
+/** A table of the configured destinations: hosts and ports, and how they are. */
+export function renderDestinations(configured: readonly { readonly name: string; readonly hosts: readonly string[]; readonly ports: readonly unknown[] }[], healths: readonly HealthView[]): string {
+  const known = new Map(healths.map((health) => [health.destination, health]));
+  const rows = configured.map(({ name, hosts, ports }) => {
+    const health = known.get(name);
+    const failure = health?.lastFailure ?? null;
+    const answers = Object.entries(health?.answers ?? {}).filter(([, count]) => count > 0);
+    return cells([
+      name,
+      hosts.join(', '),
+      ports.join(', '),
+      health?.last ?? 'not used yet',
+      health?.lastOk ?? '-',
+      failure === null ? '-' : `${failure.at} ${failure.code}: ${escapeText(failure.detail)}`,
+      answers.map(([answered, count]) => `${answered}: ${count}`).join(', ') || '-',
+    ]);
+  });
+  return `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th><th>Latest request</th><th>Last success</th><th>Last failure</th><th>Answers</th></tr>${rows.join('')}</table>`;
+}
+
+export function renderTunnels({ open, byClient }: TunnelsView): string {
+  if (open === 0) return '';
+  return `<h2>Tunnels by client</h2><table><tr><th>Client</th><th>Open</th></tr>${byClient.map(({ client, tunnels }) => cells([client, String(tunnels)])).join('')}</table>`;
+}
+
+const cells = (texts: readonly string[]): string => `<tr>${texts.map((text) => `<td>${escapeHtml(text)}</td>`).join('')}</tr>`;

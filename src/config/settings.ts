@@ -1,0 +1,145 @@
+/**
+ * Every value in effect, as a person would write it, and where it came from.
+ * The schema is walked, so that a new key is shown without being listed here.
+ */
+import * as z from 'zod';
+import { formatPath, quote, type Path } from './finding.ts';
+import { placeKey, type Tree } from './read-tree.ts';
+import { FILE, SECRETS } from './schema.ts';
+
+/**
+ * - `file`: written there.
+ * - `variable`: from the environment variables named.
+ * - `default`: of this program, or the one that stands beside a variable in the file.
+ */
+export interface Origin {
+  readonly from: 'file' | 'variable' | 'default';
+  /** In the file; null where nothing is written. */
+  readonly line: number | null;
+  /** That the value is made of, or that yielded nothing. */
+  readonly variables: readonly string[];
+}
+
+export interface Setting {
+  /** `destinations.eco-sit.ports` */
+  readonly path: string;
+  /** As written: `30s`, a list, a number. Null: nothing. `HIDDEN` for a secret. */
+  readonly value: unknown;
+  readonly origin: Origin;
+}
+
+export const HIDDEN = '(hidden)';
+
+export interface Written extends Tree {
+  readonly lineOf: (offset: number) => number;
+}
+
+/** In the order of the schema. What is optional and not written is left out. */
+export function listSettings(written: Written): Setting[] {
+  const found: Setting[] = [];
+  visit(FILE, written.value, [], false);
+  return found;
+
+  function visit(schema: z.core.$ZodType, value: unknown, path: Path, byDefault: boolean): void {
+    if (schema instanceof z.ZodPrefault) {
+      if (value === undefined) visit(schema.def.innerType, schema.def.defaultValue, path, true);
+      else visit(schema.def.innerType, value, path, byDefault);
+    } else if (schema instanceof z.ZodOptional) {
+      if (value !== undefined || written.places.has(placeKey(path))) visit(schema.def.innerType, value, path, byDefault);
+    } else if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform && typeof value === 'object' && value !== null) {
+      visit(schema.def.out, value, path, byDefault);
+    } else if (schema instanceof z.ZodObject && isFields(value)) {
+      const shape: Readonly<Record<string, z.core.$ZodType>> = schema.def.shape;
+      for (const [key, inner] of Object.entries(shape)) visit(inner, value[key], [...path, key], byDefault);
+    } else if (schema instanceof z.ZodRecord && isFields(value)) {
+      for (const [key, entry] of Object.entries(value)) visit(schema.def.valueType, entry, [...path, key], byDefault);
+    } else if (Array.isArray(value) && value.some((item) => typeof item === 'object' && item !== null) && schema instanceof z.ZodArray) {
+      value.forEach((item, index) => {
+        visit(schema.def.element, item, [...path, index], byDefault);
+      });
+    } else {
+      found.push({ path: formatPath(path), value: shown(schema, value), origin: originOf(path, byDefault) });
+    }
+  }
+
+  function originOf(path: Path, byDefault: boolean): Origin {
+    const place = written.places.get(placeKey(path));
+    if (place === undefined) return { from: byDefault ? 'default' : 'file', line: null, variables: [] };
+    const line = written.lineOf(place.key[0]);
+    const parts = [place];
+    for (let index = 0; ; index += 1) {
+      const item = written.places.get(placeKey([...path, index]));
+      if (item === undefined) break;
+      parts.push(item);
+    }
+    const variables = [...new Set(parts.flatMap((part) => part.variables))];
+    const set = parts.some((part) => part.variables.some((name) => !part.defaulted.includes(name)));
+    if (variables.length === 0) return { from: byDefault ? 'default' : 'file', line, variables };
+    return { from: set && !byDefault ? 'variable' : 'default', line, variables };
+  }
+}
+
+function shown(schema: z.core.$ZodType, value: unknown): unknown {
+  if (SECRETS.has(schema)) return HIDDEN;
+  if (Array.isArray(value)) return value.map((item) => shown(schema, item));
+  return typeof value === 'string' ? hideInUrl(value) : (value ?? null);
+}
+
+/** A URL may have a password before the host, or a token behind the path. */
+function hideInUrl(text: string): string {
+  return text.replace(/([a-z][a-z\d+.-]*:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/gi, (_, scheme: string, user: string | undefined, rest: string, query: string | undefined) => `${scheme}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`);
+}
+
+const LONGEST_PATH = 44;
+const LONGEST_VALUE = 100;
+
+/** One line for each value: key, value, origin. A value that is longer than a line is cut. */
+export function formatSettings(settings: readonly Setting[]): string {
+  const width = Math.min(LONGEST_PATH, Math.max(0, ...settings.map(({ path }) => path.length)));
+  return settings
+    .map(({ path, value, origin }) => {
+      const text = quoteControls(value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value));
+      const cut = text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text;
+      return `  ${path.padEnd(width)}  ${cut.padEnd(24)}  # ${describeOrigin(origin)}\n`;
+    })
+    .join('');
+}
+
+function quoteControls(text: string): string {
+  return /\p{C}/u.test(text) ? quote(text) : text;
+}
+
+/** In a few words. */
+export function describeOrigin({ from, line, variables }: Origin): string {
+  const place = line === null ? '' : `line ${line}`;
+  const names = variables.map((name) => `\${${name}}`).join(', ');
+  if (from === 'file') return place || 'file';
+  if (from === 'variable') return `${names}, ${place}`;
+  if (names === '') return 'default';
+  return `default, ${names} is not set (${place})`;
+}
+
+function isFields(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A key whose value differs between two configurations; null: it is in one of them only. */
+export interface Difference {
+  readonly path: string;
+  readonly before: unknown;
+  readonly after: unknown;
+}
+
+/** What is secret differs by its hash alone. @returns in the order of `after`, then what is gone */
+export function compareSettings(before: readonly Setting[], after: readonly Setting[]): Difference[] {
+  const old = new Map(before.map((setting) => [setting.path, setting]));
+  const differences: Difference[] = [];
+  for (const { path, value } of after) {
+    const known = old.get(path);
+    old.delete(path);
+    if (known === undefined) differences.push({ path, before: null, after: value });
+    else if (JSON.stringify(known.value) !== JSON.stringify(value)) differences.push({ path, before: known.value, after: value });
+  }
+  for (const { path, value } of old.values()) differences.push({ path, before: value, after: null });
+  return differences;
+}

@@ -1,0 +1,65 @@
+/** What is known of the configuration in force: the same for log, metrics, admin port and explanations. */
+import { type Config, WARNING_KINDS, type WarningKind } from '../config/config.ts';
+import { formatWarning, type Warning } from '../config/finding.ts';
+import { hashConfig } from '../config/hash.ts';
+import type { Loaded } from '../config/load.ts';
+import { compareSettings, type Difference, type Setting } from '../config/settings.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+
+export interface InForce {
+  /** As it was named at the start; null: the configuration came from no file. */
+  readonly file: string | null;
+  /** Of the values in effect: where a change waits for the next start, not that of the file. */
+  readonly hash: string;
+  /** When it was taken over, ms since the epoch. */
+  readonly loadedAt: number;
+  readonly warnings: readonly Warning[];
+  readonly settings: () => readonly Setting[];
+  readonly contents: ReadonlyMap<string, string>;
+}
+
+/** Warnings told one by one, in each place: a file of thousands of clients may have as many. */
+const MOST_TOLD = 20;
+
+/** @param loaded null: the configuration came from no file */
+export function describeInForce(config: Config, loaded: Loaded | null, loadedAt: number): InForce {
+  const hash = loaded?.config === config ? loaded.hash : hashConfig(config);
+  if (loaded === null) return { file: null, hash, loadedAt, warnings: [], settings: () => [], contents: new Map() };
+  const { file, warnings, settings, contents } = loaded;
+  return { file, hash, loadedAt, warnings, settings, contents };
+}
+
+/** What follows `before` when `loaded` is taken over, but for the keys that wait for the next start. */
+export function succeed(before: InForce, config: Config, loaded: Loaded, needRestart: readonly string[], loadedAt: number): InForce {
+  const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config) };
+  if (needRestart.length === 0) return next;
+  const waits = ({ path }: Setting): boolean => needRestart.some((key) => path === key || path.startsWith(`${key}.`) || path.startsWith(`${key}[`));
+  return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };
+}
+
+/** Values that differ, and files whose content does. */
+export function compareInForce(before: InForce, after: InForce): Difference[] {
+  const contents = [...after.contents].filter(([file, content]) => before.contents.has(file) && before.contents.get(file) !== content);
+  return [...compareSettings(before.settings(), after.settings()), ...contents.map(([file]) => ({ path: file, before: 'its earlier content', after: 'other content' }))];
+}
+
+/** One sentence each, as `/readyz` and the status page have them. */
+export function tellWarnings({ warnings }: Pick<InForce, 'warnings'>): string[] {
+  const told = warnings.slice(0, MOST_TOLD).map(formatWarning);
+  return warnings.length > MOST_TOLD ? [...told, `${warnings.length - MOST_TOLD} further warnings of the configuration: npx eco-egress check shows them all.`] : told;
+}
+
+/** One log line each. */
+export function logWarnings({ warnings }: Pick<InForce, 'warnings'>, telemetry: Pick<Telemetry, 'notice'>): void {
+  for (const { kind, file, line, path, problem, instead } of warnings.slice(0, MOST_TOLD)) {
+    telemetry.notice('warn', `the configuration: ${problem}`, { kind, key: path, remedy: instead, place: line === null ? file : `${file}:${line}` });
+  }
+  if (warnings.length > MOST_TOLD) telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', { further: warnings.length - MOST_TOLD });
+}
+
+/** Every kind, those without a warning too. */
+export function countWarnings({ warnings }: Pick<InForce, 'warnings'>): ReadonlyMap<WarningKind, number> {
+  const counts = new Map<WarningKind, number>(WARNING_KINDS.map((kind) => [kind, 0]));
+  for (const { kind } of warnings) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return counts;
+}

@@ -1,0 +1,93 @@
+/** What became of the latest requests to a destination: a state, so that it says the same at one call an hour as at a thousand a second. */
+import type { FaultCode } from '../errors.ts';
+
+/** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
+export const LAST_OUTCOMES = ['ok', 'error', 'failed'] as const;
+export type LastOutcome = (typeof LAST_OUTCOMES)[number];
+
+export const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+export type StatusClass = (typeof STATUS_CLASSES)[number];
+
+export interface LastFailure {
+  readonly code: FaultCode;
+  /** One sentence; may quote what the partner sent. */
+  readonly detail: string;
+}
+
+export class DestinationHealth {
+  /** Null: nothing has been asked of it since the start. */
+  last: LastOutcome | null = null;
+  /** When each was last seen, ms since the epoch; 0: never. */
+  readonly at: Record<LastOutcome, number> = { ok: 0, error: 0, failed: 0 };
+  /** Requests in a row with the last outcome. */
+  inRow = 0;
+  lastFailure: LastFailure | null = null;
+  /** Of the latest answer with 5xx. */
+  lastStatus = 0;
+  /** Final answers of the partner, and 101. */
+  readonly answers: Record<StatusClass, number> = { '1xx': 0, '2xx': 0, '3xx': 0, '4xx': 0, '5xx': 0 };
+
+  /** @param status of the partner's answer */
+  noteAnswer(status: number, now: number): void {
+    const answered = STATUS_CLASSES[Math.floor(status / 100) - 1];
+    if (answered !== undefined) this.answers[answered] += 1;
+    if (status >= 500) this.lastStatus = status;
+    this.#note(status >= 500 ? 'error' : 'ok', now);
+  }
+
+  noteTunnel(now: number): void {
+    this.#note('ok', now);
+  }
+
+  noteFailure(code: FaultCode, detail: string, now: number): void {
+    this.lastFailure = { code, detail };
+    this.#note('failed', now);
+  }
+
+  #note(outcome: LastOutcome, now: number): void {
+    this.inRow = this.last === outcome ? this.inRow + 1 : 1;
+    this.last = outcome;
+    this.at[outcome] = now;
+  }
+}
+
+/** Plain data for the admin port. Times are ISO 8601, null: never since the start. */
+export interface HealthView {
+  readonly destination: string;
+  readonly last: LastOutcome | null;
+  readonly inRow: number;
+  readonly lastOk: string | null;
+  readonly lastError: { readonly at: string; readonly status: number } | null;
+  readonly lastFailure: { readonly at: string; readonly code: FaultCode; readonly detail: string } | null;
+  readonly answers: Readonly<Record<StatusClass, number>>;
+  /** By code, those that never happened left out. */
+  readonly failures: Readonly<Partial<Record<FaultCode, number>>>;
+}
+
+export function viewHealth(destination: string, { last, at, inRow, lastFailure, lastStatus, answers }: DestinationHealth, errors: ReadonlyMap<FaultCode, number>): HealthView {
+  return {
+    destination,
+    last,
+    inRow,
+    lastOk: iso(at.ok),
+    lastError: at.error === 0 ? null : { at: iso(at.error) ?? '', status: lastStatus },
+    lastFailure: lastFailure === null ? null : { at: iso(at.failed) ?? '', ...lastFailure },
+    answers: { ...answers },
+    failures: Object.fromEntries([...errors].filter(([, count]) => count > 0)),
+  };
+}
+
+const iso = (at: number): string | null => (at === 0 ? null : new Date(at).toISOString());
+
+/** Longest quote of a failure in a warning, characters. */
+const LONGEST = 300;
+
+/** Null while the latest request went well, or there was none. */
+export function warnOfHealth({ destination, last, inRow, lastOk, lastError, lastFailure }: HealthView): string | null {
+  if (last === null || last === 'ok') return null;
+  const since = lastOk === null ? 'none has succeeded since the start' : `the last one that succeeded was at ${lastOk}`;
+  const times = inRow === 1 ? 'The latest request' : `The latest ${inRow} requests`;
+  if (last === 'error') return `${times} to ${destination} ${inRow === 1 ? 'was' : 'were'} answered with a status of 5xx (${lastError?.status ?? 500} at ${lastError?.at ?? '-'}); ${since}.`;
+  const detail = lastFailure?.detail ?? '';
+  return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST ? `${detail.slice(0, LONGEST)}…` : detail}); ${since}.`;
+}

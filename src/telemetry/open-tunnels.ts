@@ -1,0 +1,67 @@
+/** Who holds tunnels now: for the admin port a bounded list, for the metrics a number for each client. */
+import type { AccessRecord } from './access-record.ts';
+import type { Cells } from './cells.ts';
+
+export interface OpenTunnel {
+  readonly requestId: string;
+  readonly client: string;
+  readonly clientAddress: string;
+  readonly form: string;
+  readonly host: string;
+  readonly port: number;
+  readonly destination: string;
+  readonly upstreamAddress: string;
+  /** Since the request began. */
+  readonly ageMs: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+}
+
+export interface TunnelsView {
+  readonly open: number;
+  /** By client, most first. */
+  readonly byClient: readonly { readonly client: string; readonly tunnels: number }[];
+  /** The oldest. */
+  readonly oldest: readonly OpenTunnel[];
+}
+
+export function* openRecords(cells: Cells): Generator<AccessRecord, void, undefined> {
+  for (const { forms } of cells.destinations.values()) for (const { open } of forms.values()) yield* open;
+}
+
+/** Configured clients are there with 0; who is none counts under `-`. */
+export function countByClient(cells: Cells): Map<string, number> {
+  const counts = new Map<string, number>([...cells.denials.keys()].map((client) => [client, 0]));
+  for (const { client } of openRecords(cells)) {
+    const name = counts.has(client) ? client : '-';
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/**
+ * @param most tunnels that are listed
+ * @param now performance.now(), ms
+ */
+export function viewTunnels(cells: Cells, most: number, now: number): TunnelsView {
+  const records = [...openRecords(cells)];
+  const byClient = [...countByClient(cells)].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]);
+  const oldest = records.toSorted((one, other) => one.startedAt - other.startedAt).slice(0, most);
+  return {
+    open: records.length,
+    byClient: byClient.map(([client, tunnels]) => ({ client, tunnels })),
+    oldest: oldest.map(({ requestId, client, clientAddress, form, host, port, destination, upstreamAddress, startedAt, bytesSent, bytesReceived }) => ({
+      requestId,
+      client,
+      clientAddress,
+      form,
+      host,
+      port,
+      destination,
+      upstreamAddress,
+      ageMs: Math.round(now - startedAt),
+      bytesSent,
+      bytesReceived,
+    })),
+  };
+}

@@ -1,0 +1,20 @@
+/** settings.env means the same here and to kustomize, or the line is refused with what to write. */
+import t from 'tap';
+import { readSettings } from '../../src/cli/read-settings.ts';
+
+t.test('what both read alike', async (t) => {
+  t.strictSame(readSettings('# a comment\n\n  A=1\nB=x=y\r\nC=\nD=10.0.0.0/8,10.1.0.0/16\n', 'settings.env'), { values: { A: '1', B: 'x=y', C: '', D: '10.0.0.0/8,10.1.0.0/16' } });
+});
+
+t.test('what they would read otherwise is refused', async (t) => {
+  const table: [line: string, problem: RegExp][] = [
+    ['A="10.40.0.0/16"', /settings\.env:2: The quotes would be part of the value of A\. Write A=10\.40\.0\.0\/16$/],
+    ["A='x'", /quotes.* Write A=x$/],
+    ['A=10.40.0.0/16 # the partner', /comment.* Write A=10\.40\.0\.0\/16$/],
+    ['A=10.40.0.0/16 ', /blanks.* Write A=10\.40\.0\.0\/16$/],
+    ['A = v', /"A " is not the name of a variable\. Write A=v$/],
+    ['export A=v', /"export A" is not the name of a variable\. Write A=v$/],
+    ['A', /"A" has no value\. Write NAME=value\.$/],
+  ];
+  for (const [line, problem] of table) t.match(readSettings(`B=1\n${line}\n`, 'settings.env'), { problem }, line);
+});

@@ -1,0 +1,98 @@
+/** How a destination is, as a state, wherever somebody looks; and what the access log says of it. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import t from 'tap';
+import { ECO, type Lab, startLab } from '../support/lab.ts';
+
+async function look(lab: Lab): Promise<{ last: unknown; view: Record<string, unknown>; warnings: readonly string[]; page: string; samples: ReadonlyMap<string, number> }> {
+  const { destinations } = (await (await fetch(`${lab.adminUrl}/destinations`)).json()) as { destinations: Record<string, unknown>[] };
+  const { warnings } = (await (await fetch(`${lab.adminUrl}/readyz`)).json()) as { warnings: string[] };
+  const view = destinations[0] ?? {};
+  return { last: view['last'], view, warnings, page: await (await fetch(lab.adminUrl)).text(), samples: (await lab.scrape()).samples };
+}
+
+t.test('a partner that answers, says 500, answers again, and is gone', async (t) => {
+  let status = 200;
+  const lab = await startLab(t, {
+    onRequest: (_req, res) => {
+      res.writeHead(status, { connection: 'close' }).end('x');
+    },
+  });
+  const ask = async (): Promise<number> => (await fetch(`${lab.url}/eco/x`)).status;
+  const outcome = (samples: ReadonlyMap<string, number>): (number | undefined)[] => ['ok', 'error', 'failed'].map((name) => samples.get(`eco_egress_destination_last_outcome{destination="eco",outcome="${name}"}`));
+  const before = await look(lab);
+  t.match(before, { last: null, warnings: [] });
+  t.strictSame(outcome(before.samples), [0, 0, 0]);
+
+  t.equal(await ask(), 200);
+  await lab.logged(({ upstreamStatus }) => upstreamStatus === 200);
+  const well = await look(lab);
+  t.match(well, { last: 'ok', view: { answers: { '2xx': 1 }, lastOk: String }, warnings: [] });
+
+  status = 500;
+  t.equal(await ask(), 500);
+  t.match(await lab.logged(({ upstreamStatus }) => upstreamStatus === 500), { code: 'ok', status: 500 });
+  const ill = await look(lab);
+  t.match(ill, { last: 'error', view: { answers: { '2xx': 1, '5xx': 1 }, lastError: { status: 500 } } });
+  t.match(ill.warnings, [/^The latest request to eco was answered with a status of 5xx \(500 at .*the last one that succeeded was at /]);
+  t.match(ill.page, '5xx: 1');
+  t.equal(ill.samples.get('eco_egress_upstream_responses_total{destination="eco",class="5xx"}'), 1);
+  t.strictSame(outcome(ill.samples), [0, 1, 0]);
+
+  status = 204;
+  t.equal(await ask(), 204);
+  await lab.logged(({ upstreamStatus }) => upstreamStatus === 204);
+  t.match(await look(lab), { last: 'ok', warnings: [] });
+
+  lab.upstream.https.closeAllConnections();
+  lab.upstream.https.close();
+  await once(lab.upstream.https, 'close');
+  t.equal(await ask(), 502);
+  t.equal(await ask(), 502);
+  const gone = await look(lab);
+  t.match(gone, { last: 'failed', view: { inRow: 2, lastFailure: { code: 'connection-refused', detail: /127\.0\.0\.1/ }, failures: { 'connection-refused': 2 } } });
+  t.match(gone.warnings, [/^The latest 2 requests to eco failed \(connection-refused at .*127\.0\.0\.1.*; the last one that succeeded was at /]);
+  t.match(gone.page, 'connection-refused');
+  t.strictSame(outcome(gone.samples), [0, 0, 1]);
+  t.ok((gone.samples.get('eco_egress_destination_last_outcome_timestamp_seconds{destination="eco",outcome="failed"}') ?? 0) > 0);
+  t.match(await lab.logged(({ code }) => code === 'connection-refused'), { upstreamAddress: '127.0.0.1' }, 'the address that was tried');
+});
+
+t.test('who holds tunnels, and from which local port', async (t) => {
+  const lab = await startLab(t);
+  const client = connect(lab.port, '127.0.0.1');
+  t.teardown(() => client.destroy());
+  const arrived = once(lab.upstream.http, 'connection') as Promise<[{ remotePort: number }]>;
+  client.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  const [[{ remotePort }], [head]] = await Promise.all([arrived, once(client, 'data') as Promise<[Buffer]>]);
+  t.match(head.toString(), /^HTTP\/1\.1 200 /);
+  t.match(await (await fetch(`${lab.adminUrl}/tunnels`)).json(), {
+    open: 1,
+    byClient: [{ client: 'pods', tunnels: 1 }],
+    oldest: [{ client: 'pods', clientAddress: '127.0.0.1', form: 'connect', host: ECO, port: lab.upstream.httpPort, destination: 'eco', upstreamAddress: '127.0.0.1', ageMs: Number, bytesSent: 0 }],
+  });
+  t.equal((await lab.scrape()).samples.get('eco_egress_client_tunnels{client="pods"}'), 1);
+  t.match(await (await fetch(lab.adminUrl)).text(), '<h2>Tunnels by client</h2>');
+  t.match(await look(lab), { last: 'ok' });
+  client.destroy();
+  t.match(await lab.logged(({ form }) => form === 'connect'), { localAddress: '127.0.0.1', localPort: remotePort });
+  t.match(await (await fetch(`${lab.adminUrl}/tunnels`)).json(), { open: 0, oldest: [] });
+  t.equal((await lab.scrape()).samples.get('eco_egress_client_tunnels{client="pods"}'), 0);
+});
+
+t.test('no more tunnels are listed than fit', async (t) => {
+  const lab = await startLab(t);
+  const clients = Array.from({ length: 210 }, () => connect(lab.port, '127.0.0.1'));
+  t.teardown(() => {
+    for (const client of clients) client.destroy();
+  });
+  await Promise.all(
+    clients.map(async (client) => {
+      client.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      await once(client, 'data');
+    }),
+  );
+  const { open, oldest } = (await (await fetch(`${lab.adminUrl}/tunnels`)).json()) as { open: number; oldest: unknown[] };
+  t.equal(open, 210);
+  t.equal(oldest.length, 200);
+});
