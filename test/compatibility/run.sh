@@ -35,7 +35,7 @@ if [ "${1:-}" != --quick ]; then cases+=("${more[@]}"); fi
 # Of this run's own npm nothing is handed on but how to reach the registry.
 for name in $(compgen -e); do
   case $name in
-    npm_config_registry | npm_config_cafile | npm_config_*proxy) ;;
+    npm_config_registry | npm_config_cafile | npm_config_*proxy | NODE_EXTRA_CA_CERTS) ;;
     npm_* | INIT_CWD | NODE | NODE_*) unset "$name" ;;
   esac
 done
