@@ -168,8 +168,9 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
       const greedy = fork(import.meta.filename, ['--do', name, '--ports', JSON.stringify(ports)]);
       await delay(1000);
       const beside = await askSteadily(ports, seconds);
-      greedy.kill('SIGKILL');
-      await once(greedy, 'exit');
+      const ended = once(greedy, 'exit');
+      if (!greedy.kill('SIGKILL')) throw new Error(`it ended by itself: ${name}`);
+      await ended;
       await delay(1000);
       // Before and after: what the machine does at the time is not the client's doing.
       const after = await askSteadily(ports, seconds);
@@ -188,4 +189,8 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
 if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds))}\n`);
-else WORST[values.do]?.(JSON.parse(values.ports) as Ports);
+else {
+  WORST[values.do]?.(JSON.parse(values.ports) as Ports);
+  // Sockets that are not read keep no process alive. It ends with the one that started it.
+  process.on('disconnect', () => process.exit());
+}
