@@ -94,6 +94,20 @@ function again(count: number, port: number, words: string): void {
   for (let i = 0; i < count; i += 1) open();
 }
 
+const UPSTREAM = 'upstream';
+
+/** Answers, or does not, until the process that started this one ends; sends it the port. */
+async function serveUpstream(): Promise<void> {
+  const large = Buffer.alloc(8 * 1024 * 1024);
+  const server = createServer((request, response) => {
+    if (request.url === '/large') response.end(large);
+    else if (request.url !== '/wait') request.resume().on('end', () => response.end('ok'));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  process.send?.((server.address() as AddressInfo).port);
+  process.on('disconnect', () => process.exit());
+}
+
 interface Seen {
   readonly p50: number;
   readonly p99: number;
@@ -136,13 +150,10 @@ async function askSteadily({ proxy, upstream }: Ports, seconds: number): Promise
 
 async function measure(seconds: number): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
-  const large = Buffer.alloc(8 * 1024 * 1024);
-  const upstream = createServer((request, response) => {
-    if (request.url === '/large') response.end(large);
-    else if (request.url !== '/wait') request.resume().on('end', () => response.end('ok'));
-  }).listen(0, '127.0.0.1');
-  await once(upstream, 'listening');
-  const ports: Ports = { proxy: await freePort(), admin: await freePort(), upstream: (upstream.address() as AddressInfo).port };
+  // In a process of its own: what it takes to serve the greedy client must not delay what is measured.
+  const upstream = fork(import.meta.filename, ['--do', UPSTREAM]);
+  const [port] = (await once(upstream, 'message')) as [number];
+  const ports: Ports = { proxy: await freePort(), admin: await freePort(), upstream: port };
   const config = join(directory, 'egress.yaml');
   writeFileSync(
     config,
@@ -181,14 +192,14 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
     return `${RATE} requests a second of the other client, for ${seconds} s each; ms from when a request was due until its answer is whole.\n\n${renderTable(['one client does', 'p50', 'p99', 'of p99 alone', 'failed'], rows)}`;
   } finally {
     await program.stop();
-    upstream.closeAllConnections();
-    upstream.close();
+    upstream.kill();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
 if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds))}\n`);
+else if (values.do === UPSTREAM) await serveUpstream();
 else {
   WORST[values.do]?.(JSON.parse(values.ports) as Ports);
   // Sockets that are not read keep no process alive. It ends with the one that started it.
