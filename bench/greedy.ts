@@ -2,7 +2,7 @@
  * What one client at its worst costs another: the proxy with its default
  * limits, a client that asks at a steady rate, and beside it one that does one
  * greedy thing after the other. Prints Markdown.
- * Run: node bench/greedy.ts [--seconds N]
+ * Run: node bench/greedy.ts [--seconds N] [--only PART]
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,29 +26,32 @@ const RATE = 100;
 /** Connections that the greedy client holds, or tries to. */
 const MANY = 600;
 /** Those that are not read: what lies in them takes memory of the kernel, which resets everybody's when it has no more. */
-const UNREAD = 200;
+const UNREAD = 50;
 /** After this the polite client gives a request up, ms. */
 const PATIENCE = 10_000;
 
 interface Ports {
   readonly proxy: number;
   readonly admin: number;
-  readonly upstream: number;
+  /** The partner of both clients. */
+  readonly partner: number;
+  /** Another, for what pours: what that costs a partner must not delay what is measured. */
+  readonly pouring: number;
 }
 
 /** What the greedy client does, by name. Each goes on until the process ends. */
 const WORST: Readonly<Record<string, (ports: Ports) => void>> = {
-  'bodies that never come': ({ proxy, upstream }) => {
-    hold(MANY, proxy, `POST http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n`);
+  'bodies that never come': ({ proxy, partner }) => {
+    hold(MANY, proxy, `POST http://127.0.0.1:${partner}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n`);
   },
-  'answers that take long': ({ proxy, upstream }) => {
-    hold(MANY, proxy, `GET http://127.0.0.1:${upstream}/wait HTTP/1.1\r\nHost: x\r\n\r\n`);
+  'answers that take long': ({ proxy, partner }) => {
+    hold(MANY, proxy, `GET http://127.0.0.1:${partner}/wait HTTP/1.1\r\nHost: x\r\n\r\n`);
   },
-  'answers that are never read': ({ proxy, upstream }) => {
-    hold(UNREAD, proxy, `GET http://127.0.0.1:${upstream}/large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
+  'answers that are never read': ({ proxy, pouring }) => {
+    hold(UNREAD, proxy, `GET http://127.0.0.1:${pouring}/large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
   },
-  'tunnels that are never read': ({ proxy, upstream }) => {
-    hold(UNREAD, proxy, `CONNECT 127.0.0.1:${upstream} HTTP/1.1\r\nHost: x\r\n\r\nGET /large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
+  'tunnels that are never read': ({ proxy, pouring }) => {
+    hold(UNREAD, proxy, `CONNECT 127.0.0.1:${pouring} HTTP/1.1\r\nHost: x\r\n\r\nGET /large HTTP/1.1\r\nHost: x\r\n\r\n`, false);
   },
   'connections that say nothing': ({ proxy }) => {
     hold(MANY, proxy, '');
@@ -56,14 +59,14 @@ const WORST: Readonly<Record<string, (ports: Ports) => void>> = {
   'connections that come and go, 20 at a time': ({ proxy }) => {
     again(20, proxy, 'GET http://elsewhere.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
   },
-  'wrong passwords, 50 at a time': ({ proxy, upstream }) => {
-    again(50, proxy, `GET http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic ${btoa(`greedy:${Math.random()}`)}\r\nConnection: close\r\n\r\n`);
+  'wrong passwords, 50 at a time': ({ proxy, partner }) => {
+    again(50, proxy, `GET http://127.0.0.1:${partner}/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic ${btoa(`greedy:${Math.random()}`)}\r\nConnection: close\r\n\r\n`);
   },
   'scrapes of the admin port, 50 at a time': ({ admin }) => {
     again(50, admin, 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n');
   },
-  'requests as fast as they are answered, on 50 connections': ({ proxy, upstream }) => {
-    const request = `GET http://127.0.0.1:${upstream}/ HTTP/1.1\r\nHost: x\r\n\r\n`;
+  'requests as fast as they are answered, on 50 connections': ({ proxy, partner }) => {
+    const request = `GET http://127.0.0.1:${partner}/ HTTP/1.1\r\nHost: x\r\n\r\n`;
     for (let i = 0; i < 50; i += 1) {
       const socket = connect({ host: '127.0.0.1', port: proxy, localAddress: GREEDY });
       socket.on('error', () => {}).on('data', () => socket.write(request));
@@ -115,7 +118,7 @@ interface Seen {
 }
 
 /** Asks at a steady rate, whatever comes back: a late answer counts from when the request was due. */
-async function askSteadily({ proxy, upstream }: Ports, seconds: number): Promise<Seen> {
+async function askSteadily({ proxy, partner }: Ports, seconds: number): Promise<Seen> {
   const agent = new Agent({ keepAlive: true, maxSockets: 32 });
   const took: number[] = [];
   let failed = 0;
@@ -127,7 +130,7 @@ async function askSteadily({ proxy, upstream }: Ports, seconds: number): Promise
         else failed += 1;
         resolve();
       };
-      get({ agent, host: '127.0.0.1', port: proxy, localAddress: POLITE, path: `http://127.0.0.1:${upstream}/`, headers: { host: 'x' }, signal: AbortSignal.timeout(PATIENCE) }, (response) => {
+      get({ agent, host: '127.0.0.1', port: proxy, localAddress: POLITE, path: `http://127.0.0.1:${partner}/`, headers: { host: 'x' }, signal: AbortSignal.timeout(PATIENCE) }, (response) => {
         response.resume().on('close', () => {
           done(response.statusCode === 200 && response.complete);
         });
@@ -148,12 +151,13 @@ async function askSteadily({ proxy, upstream }: Ports, seconds: number): Promise
   return { p50: at(0.5), p99: at(0.99), failed };
 }
 
-async function measure(seconds: number): Promise<string> {
+/** @param only part of the name of what the greedy client does */
+async function measure(seconds: number, only: string): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
-  // In a process of its own: what it takes to serve the greedy client must not delay what is measured.
-  const upstream = fork(import.meta.filename, ['--do', UPSTREAM]);
-  const [port] = (await once(upstream, 'message')) as [number];
-  const ports: Ports = { proxy: await freePort(), admin: await freePort(), upstream: port };
+  // Each in a process of its own: what it takes to serve the greedy client must not delay what is measured.
+  const upstreams = [UPSTREAM, UPSTREAM].map((name) => fork(import.meta.filename, ['--do', name]));
+  const [partner = 0, pouring = 0] = await Promise.all(upstreams.map(async (server) => ((await once(server, 'message')) as [number])[0]));
+  const ports: Ports = { proxy: await freePort(), admin: await freePort(), partner, pouring };
   const config = join(directory, 'egress.yaml');
   writeFileSync(
     config,
@@ -164,7 +168,7 @@ clients:
   polite: { addresses: ["${POLITE}"] }
   known: { addresses: ["${GREEDY}"], basic: [{ user: greedy, hash: "${await hashPassword('right')}" }] }
 destinations:
-  upstream: { hosts: ["127.0.0.1"], ports: [${ports.upstream}], addresses: ["127.0.0.0/8"] }
+  upstream: { hosts: ["127.0.0.1"], ports: [${pouring}, ${partner}], addresses: ["127.0.0.0/8"] }
 rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
 `,
   );
@@ -174,7 +178,7 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
     const rows: string[][] = [];
     let alone = await askSteadily(ports, seconds);
     rows.push(['nothing', formatFigure(alone.p50), formatFigure(alone.p99), '', String(alone.failed)]);
-    for (const name of Object.keys(WORST)) {
+    for (const name of Object.keys(WORST).filter((name) => name.includes(only))) {
       process.stderr.write(`${name}\n`);
       const greedy = fork(import.meta.filename, ['--do', name, '--ports', JSON.stringify(ports)]);
       await delay(1000);
@@ -192,13 +196,13 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
     return `${RATE} requests a second of the other client, for ${seconds} s each; ms from when a request was due until its answer is whole.\n\n${renderTable(['one client does', 'p50', 'p99', 'of p99 alone', 'failed'], rows)}`;
   } finally {
     await program.stop();
-    upstream.kill();
+    for (const server of upstreams) server.kill();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
-if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds))}\n`);
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, only: { type: 'string', default: '' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
+if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds), values.only)}\n`);
 else if (values.do === UPSTREAM) await serveUpstream();
 else {
   WORST[values.do]?.(JSON.parse(values.ports) as Ports);

@@ -27,6 +27,11 @@ export class FairShare {
     return this.#held.get(client) ?? 0;
   }
 
+  /** How many the one holds that holds the most. */
+  get most(): number {
+    return Math.max(0, ...this.#held.values());
+  }
+
   /** Whether this client may take another. */
   admits(client: string): boolean {
     const free = this.#size - this.#total;

@@ -32,6 +32,8 @@ export interface PoolOptions extends ConnectionOptions {
 
 /** So many connections are opened as soon as somebody waits; more only for who has lost patience (pace.ts). */
 const EAGER = 16;
+/** Where one client holds so many, others that hold none do not wait for those. */
+const CROWD = EAGER / 2;
 /** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
@@ -314,11 +316,13 @@ export class UpstreamPool {
   /** Never more dials than there are waiters that may have one; a full line is no reason to be patient. */
   #growForWaiting(): void {
     while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
-      const { eligible, pressing } = this.#waiting.survey(this.#pace.patience, (client) => this.#share.admits(client));
+      const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#held);
       if (eligible <= this.#opening.size) return;
       // Where it is not far, one at a time: each may turn out not to help.
       const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);
-      const pressed = this.#size - this.#useless < EAGER || this.#waiting.length > this.#options.queue || impatient;
+      // Those that one client holds may not come back for long: the others need not find out.
+      const crowdedOut = without > this.#opening.size && this.#share.most >= CROWD;
+      const pressed = this.#size - this.#useless < EAGER || this.#waiting.length > this.#options.queue || crowdedOut || impatient;
       if (!pressed) return;
       this.#grow();
     }

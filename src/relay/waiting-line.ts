@@ -109,16 +109,23 @@ export class WaitingLine {
     return client === undefined ? null : this.#take(client, 0);
   }
 
-  /** How many of those who may have a connection take a new one only, and how many have waited for `patience` ms. */
-  survey(patience: number, may: (client: string) => boolean): { readonly eligible: number; readonly pressing: number } {
+  /**
+   * Of those who may have a connection: how many wait, how many of them take a new one only or have waited for
+   * `patience` ms, and how many clients hold none.
+   * @param held how many connections a client holds; null: it may have none now
+   */
+  survey(patience: number, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
     let eligible = 0;
     let pressing = 0;
+    let without = 0;
     for (const [client, places] of this.#byClient) {
-      if (!may(client)) continue;
+      const count = held(client);
+      if (count === null) continue;
+      if (count === 0) without += 1;
       eligible += places.length;
       for (const { fresh, ticks } of places) if (fresh || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
     }
-    return { eligible, pressing };
+    return { eligible, pressing, without };
   }
 
   #take(client: string, at: number): Waiter | null {

@@ -218,6 +218,23 @@ t.test('above sixteen connections a new one is for who has waited', async (t) =>
   t.equal(h.dials, 17, 'and who waits long enough, one of its own');
 });
 
+t.test('who holds none waits for no connection that another holds many of', async (t) => {
+  const one = await start(t, { size: 64 });
+  await Promise.all(Array.from({ length: 16 }, () => wait(one.pool, 'greedy').connection));
+  wait(one.pool, 'greedy');
+  t.equal(one.dials, 16, 'it waits for its own');
+  const other = wait(one.pool, 'other');
+  t.equal(one.dials, 17);
+  const connection = await other.connection;
+  wait(one.pool, 'other');
+  t.equal(one.dials, 17, 'its next one waits for its own');
+  one.pool.release(connection);
+  const many = await start(t, { size: 64 });
+  for (let i = 0; i < 16; i += 1) await wait(many.pool).connection;
+  wait(many.pool);
+  t.equal(many.dials, 16, 'where each holds one, they come back');
+});
+
 t.test('a connection whose exchange was served meanwhile is kept for the next', async (t) => {
   const h = await start(t, { size: 2 });
   const first = await wait(h.pool).connection;

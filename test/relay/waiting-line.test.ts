@@ -95,9 +95,9 @@ t.test('how many are pressing', async (t) => {
   line.add(new Someone('a'), false);
   line.add(new Someone('a'), true);
   line.add(new Someone('b'), false);
-  t.strictSame(line.survey(1_000_000, () => true), { eligible: 3, pressing: 1 }, 'who takes a new one only, at once');
-  t.strictSame(line.survey(0, () => true), { eligible: 3, pressing: 3 });
-  t.strictSame(line.survey(0, (client) => client === 'b'), { eligible: 1, pressing: 1 });
+  t.strictSame(line.survey(1_000_000, () => 1), { eligible: 3, pressing: 1, without: 0 }, 'who takes a new one only, at once');
+  t.strictSame(line.survey(0, () => 0), { eligible: 3, pressing: 3, without: 2 }, 'clients are counted once each');
+  t.strictSame(line.survey(0, (client) => (client === 'b' ? 0 : null)), { eligible: 1, pressing: 1, without: 1 });
 });
 
 t.test('who has waited too long is told once, in order, and the others wait on', async (t) => {
