@@ -52,10 +52,13 @@ function addressPair(client: string, upstream: string | null): readonly [Address
   return source.kind() === destination.kind() ? [source, destination] : [inIPv6(source), inIPv6(destination)];
 }
 
-/** Without its zone, which says something to its own host alone (RFC 4007 §11.2). */
+/**
+ * Without its zone, which says something to its own host alone (RFC 4007 §11.2). An
+ * IPv4 address that IPv6 embeds is that IPv4 address, as it is wherever headers are read.
+ */
 function read(text: string): Address | null {
   const [address = ''] = text.split('%');
-  return ipaddr.isValid(address) ? ipaddr.parse(address) : null;
+  return ipaddr.isValid(address) ? ipaddr.process(address) : null;
 }
 
 function inIPv6(address: Address): ipaddr.IPv6 {

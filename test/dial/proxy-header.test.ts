@@ -20,6 +20,9 @@ const TABLE: readonly (readonly [what: string, client: string, upstream: string 
   ['IPv6 with a zone', 'fe80::7%eth0', '2001:db8::1', line('TCP6 fe80::7 2001:db8::1 56324 443'), binary(PROXY, TCP6, block6('fe800000000000000000000000000007', UPSTREAM, PORTS))],
   ['an IPv4 client of an IPv6 upstream', '203.0.113.9', '2001:db8::1', line('TCP6 ::ffff:cb00:7109 2001:db8::1 56324 443'), binary(PROXY, TCP6, block6(MAPPED, UPSTREAM, PORTS))],
   ['an IPv6 client of an IPv4 upstream', '2001:db8::7', '203.0.113.9', line('TCP6 2001:db8::7 ::ffff:cb00:7109 56324 443'), binary(PROXY, TCP6, block6(SIX, MAPPED, PORTS))],
+  ['an IPv4 client inside IPv6, of an IPv4 upstream', '::ffff:203.0.113.9', '10.40.0.1', line('TCP4 203.0.113.9 10.40.0.1 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '10.40.0.1', PORTS))],
+  ['an IPv4 client of an IPv4 upstream inside IPv6', '203.0.113.9', '::ffff:a28:1', line('TCP4 203.0.113.9 10.40.0.1 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '10.40.0.1', PORTS))],
+  ['an IPv4 client inside IPv6, of an IPv6 upstream', '::ffff:cb00:7109', '2001:db8::1', line('TCP6 ::ffff:cb00:7109 2001:db8::1 56324 443'), binary(PROXY, TCP6, block6(MAPPED, UPSTREAM, PORTS))],
   ['an IPv4 client, the address known to a parent alone', '203.0.113.9', null, line('TCP4 203.0.113.9 0.0.0.0 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '0.0.0.0', PORTS))],
   ['an IPv6 client, the address known to a parent alone', '2001:db8::7', null, line('TCP6 2001:db8::7 :: 56324 443'), binary(PROXY, TCP6, block6(SIX, '0'.repeat(32), PORTS))],
   ['a client that went before its address was read', '-', '10.40.0.1', NOBODY.v1, NOBODY.v2],
@@ -37,7 +40,8 @@ t.test('byte for byte', async (t) => {
 t.test('as the reader reads it', async (t) => {
   // Groups of digits alone, as every address in the proxy is written; zeros often, to be shortened.
   const group = fc.oneof(fc.constant('0'), fc.nat(0xffff).map((value) => value.toString(16)));
-  const address = fc.oneof(fc.ipV4(), fc.array(group, { minLength: 8, maxLength: 8 }).map((groups) => groups.join(':')));
+  const mapped = fc.tuple(group, group).map((groups) => `0:0:0:0:0:ffff:${groups.join(':')}`);
+  const address = fc.oneof(fc.ipV4(), mapped, fc.array(group, { minLength: 8, maxLength: 8 }).map((groups) => groups.join(':')));
   const client: fc.Arbitrary<ProxiedClient> = fc.record({ version: fc.constantFrom('v1' as const, 'v2' as const), address, port: fc.nat(65_535) });
   holds(
     t,
