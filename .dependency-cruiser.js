@@ -1,6 +1,6 @@
 /**
- * Which part of src/ may import which: the arrows of docs/layout.md. Whoever
- * needs a new arrow adds it here and there. Held by test/docs/layout.test.ts;
+ * Which part of src/ may import which: the arrows of docs/architecture.md. A new
+ * arrow is added here. Held by test/docs/architecture.test.ts;
  * by hand: npx depcruise src
  */
 
@@ -15,27 +15,27 @@ export const MAY_IMPORT = {
   errors: [],
   version: [],
   limits: ['config/config', 'descriptors', 'errors'],
-  'config/': ['identity/key-sources', 'identity/phc', 'identity/revocation', 'target/'],
+  'config/': ['identity/keys', 'identity/proxy-authorization', 'identity/revocation', 'targets/'],
   'http1/': [],
-  'target/': ['errors'],
-  'policy/': ['config/config', 'errors', 'target/'],
-  'identity/': ['config/config', 'errors', 'http1/fields', 'policy/address-class', 'policy/verdict', 'target/'],
-  'dial/': ['config/config', 'config/tls-context', 'errors', 'target/quote'],
+  'targets/': ['errors'],
+  'policy/': ['config/config', 'errors', 'targets/'],
+  'identity/': ['config/config', 'errors', 'http1/fields', 'policy/address-class', 'policy/verdict', 'targets/'],
+  'dial/': ['config/config', 'config/tls-context', 'errors', 'targets/quote'],
   'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
   'telemetry/': ['config/config', 'crowd', 'descriptors', 'errors', 'turns'],
-  'gateway/': ['config/config', 'egress', 'errors', 'relay/headers', 'target/'],
-  'listeners/': ['config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'limits', 'policy/cidr-table', 'policy/verdict', 'relay/', 'target/', 'telemetry/'],
-  'admin/': ['config/config', 'explain/', 'reload/in-force', 'reload/outcome', 'source-ip/source-view', 'telemetry/', 'turns'],
-  'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'policy/hop-guard', 'relay/ask-once', 'target/', 'telemetry/telemetry'],
+  'gateway/': ['config/config', 'egress', 'errors', 'relay/headers', 'targets/'],
+  'listeners/': ['config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'limits', 'policy/cidr-table', 'policy/verdict', 'relay/', 'targets/', 'telemetry/'],
+  'admin/': ['config/config', 'explain/', 'reload/in-force', 'reload/outcome', 'source-ip/source-proof', 'telemetry/', 'turns'],
+  'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'targets/', 'telemetry/telemetry'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
-  'reload/': ['config/', 'policy/', 'target/', 'telemetry/telemetry'],
-  'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'target/', 'telemetry/'],
-  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pool-terms', 'relay/pools', 'relay/replay', 'target/', 'telemetry/'],
-  service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'target/', 'telemetry/', 'version'],
-  'manifests/': ['config/config', 'policy/host-table', 'policy/special-ranges', 'policy/tls-port', 'target/'],
+  'reload/': ['config/', 'policy/', 'targets/', 'telemetry/telemetry'],
+  'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'policy/', 'targets/', 'telemetry/'],
+  egress: ['config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
+  service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'targets/', 'telemetry/', 'version'],
+  'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
-  'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge-silence', 'source-ip/verify', 'target/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/format-answer', 'identity/basic', 'manifests/', 'reload/outcome', 'service', 'source-ip/', 'target/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 
@@ -76,15 +76,15 @@ export default {
     forbid('only-from-tests', 'src/ knows neither its tests nor its benchmarks', { path: '^src/' }, { path: '^(?:test|bench|node_modules/(?:tap|ws))/' }),
     forbid(
       'pure-is-pure',
-      'target/ and policy/ do no I/O: node:net is for reading addresses, node:crypto for the hash',
-      { path: '^src/(?:target|policy)/' },
+      'targets/ and policy/ do no I/O: node:net is for reading addresses, node:crypto for the hash',
+      { path: '^src/(?:targets|policy)/' },
       { dependencyTypes: ['core'], pathNot: '^(?:net|crypto|url)$' },
     ),
-    forbid('pure-has-no-client', 'target/ and policy/ do no I/O', { path: '^src/(?:target|policy)/' }, { path: '^node_modules/', pathNot: '^node_modules/ipaddr\\.js/' }),
+    forbid('pure-has-no-client', 'targets/ and policy/ do no I/O', { path: '^src/(?:targets|policy)/' }, { path: '^node_modules/', pathNot: '^node_modules/ipaddr\\.js/' }),
     forbid('http1-has-no-socket', 'http1/ reads and writes messages; whose bytes they are, it does not know', { path: '^src/http1/' }, { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] }),
     forbid('names-are-resolved-in-dial', 'a name resolved elsewhere is an address nobody judged', { path: '^src/', pathNot: '^src/dial/' }, { path: '^dns' }),
     forbid('undici-in-relay', 'one-off questions alone use undici, over a connection they are given', { path: '^src/', pathNot: '^src/relay/ask-once\\.ts$' }, { path: '^node_modules/undici/' }),
-    forbid('files-at-the-edge', 'configuration, commands and demo read and write files; besides, keys and names are read from one each, descriptors counted and the log is written', { path: '^src/', pathNot: '^src/(?:(?:config|cli|demo)/|(?:descriptors|dial/hosts-file|identity/key-sources|telemetry/log-output)\\.ts$)' }, { path: '^fs' }),
+    forbid('files-at-the-edge', 'configuration, commands and demo read and write files; besides, keys and names are read from one each, descriptors counted and the log is written', { path: '^src/', pathNot: '^src/(?:(?:config|cli|demo)/|(?:descriptors|dial/lookup|identity/keys|telemetry/log-output)\\.ts$)' }, { path: '^fs' }),
     forbid('no-processes', 'the proxy starts no other program', { path: '^src/' }, { path: '^(?:child_process|worker_threads|cluster)$' }),
   ],
   options: {

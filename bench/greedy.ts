@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { hashPassword } from '../src/identity/basic.ts';
+import { hashPassword } from '../src/identity/proxy-authorization.ts';
 import { freePort } from './machine/free-port.ts';
 import { startProgram } from './machine/program.ts';
 import { formatFigure, renderTable } from './report/table.ts';

@@ -2,7 +2,7 @@
 import { compilePolicy, type Policy, type PolicyConfig } from '../src/policy/compile.ts';
 import { decide } from '../src/policy/decide.ts';
 import type { Ask, Peer } from '../src/policy/verdict.ts';
-import { parseRequestTarget } from '../src/target/request-target.ts';
+import { parseRequestTarget } from '../src/targets/request-target.ts';
 
 const SIZE = 1_000;
 const ROUNDS = 2_000_000;

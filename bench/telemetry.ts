@@ -6,7 +6,7 @@ import { AccessRecord } from '../src/telemetry/access-record.ts';
 import { createTelemetry } from '../src/telemetry/create-telemetry.ts';
 import type { RunningTelemetry } from '../src/telemetry/create-telemetry.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
-import { createRequestIds } from '../src/telemetry/request-id.ts';
+import { createRequestIds } from '../src/telemetry/trace-context.ts';
 
 const ROUNDS = 300_000;
 const SLICE = 100;

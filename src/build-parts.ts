@@ -7,7 +7,7 @@ import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
 import type { Lookup } from './dial/lookup.ts';
 import type { PortBudget } from './dial/ports.ts';
-import { createNamedDialler, diallerTerms } from './dial/named-dialler.ts';
+import { createNamedDialler, diallerTerms } from './dial/dialler.ts';
 import { Fault } from './errors.ts';
 import { type Authenticator, type AuthenticatorOptions, createAuthenticator } from './identity/authenticator.ts';
 import type { AdminRefusal } from './telemetry/cells.ts';

@@ -5,10 +5,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { EXIT } from './cli/exit.ts';
-import type { CommandIo } from './cli/io.ts';
-import { endOnEarlySignals } from './cli/signals.ts';
-import { openStandardOutput } from './cli/standard-output.ts';
+import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.

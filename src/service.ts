@@ -23,7 +23,7 @@ import { Egress } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
 import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
-import { ConnectionCount } from './listeners/connection-count.ts';
+import { ConnectionCount } from './listeners/connection-gate.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import type { Authenticator } from './identity/authenticator.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
@@ -31,23 +31,21 @@ import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import { SniForm } from './listeners/sni-form.ts';
 import type { RequestEnvironment } from './listeners/request-context.ts';
 import { compilePolicy } from './policy/compile.ts';
-import { compareDecisions } from './reload/compare.ts';
-import { DecisionRing } from './reload/decision-ring.ts';
+import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, succeed, tellWarnings } from './reload/in-force.ts';
-import { nameConfig, refuseDenials, type ReloadOutcome } from './reload/outcome.ts';
-import { Reloads } from './reload/reloads.ts';
+import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof } from './source-ip/source-proof.ts';
-import { formatAuthority } from './target/host.ts';
+import { formatAuthority } from './targets/host.ts';
 import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
-import { describePolicy } from './telemetry/policy-facts.ts';
-import { createRequestIds } from './telemetry/request-id.ts';
+import { describePolicy } from './telemetry/collectors.ts';
+import { createRequestIds } from './telemetry/trace-context.ts';
 import { VERSION } from './version.ts';
 
 export interface ServiceDeps {
@@ -234,7 +232,7 @@ class RunningService implements Service {
     const signal = this.#hurry.signal;
     this.#environment.draining = true;
     this.#telemetry.notice('info', 'draining: not ready any more', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
-    // Endpoints and load balancers need a moment to see that we are not ready (docs/request-life.md).
+    // Endpoints and load balancers need a moment to see that we are not ready (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
     for (const request of this.#environment.requests) request.closeAfter();
     this.#listeners?.stop();

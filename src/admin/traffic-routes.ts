@@ -4,7 +4,6 @@ import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
 import { escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
-import { escapeHtml } from './html.ts';
 
 export interface Traffic {
   readonly destinations: () => readonly HealthView[];
@@ -49,3 +48,10 @@ export function renderTunnels({ open, byClient }: TunnelsView): string {
 }
 
 const cells = (texts: readonly string[]): string => `<tr>${texts.map((text) => `<td>${escapeHtml(text)}</td>`).join('')}</tr>`;
+
+const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+/** Text in HTML. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
+}

@@ -1,16 +1,15 @@
 /** `eco-egress check`: every fault of a configuration file, or what it permits. Starts nothing. */
-import type { Config, ListenAddress } from '../config/config.ts';
-import type { Finding } from '../config/finding.ts';
-import { formatFindings } from '../config/format-findings.ts';
+import { styleText } from 'node:util';
+import type { ClientConfig, Config, DestinationConfig, Form, ListenAddress, RuleConfig } from '../config/config.ts';
+import { type Finding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { formatSettings } from '../config/settings.ts';
-import { formatAuthority } from '../target/host.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { mergePorts, type PortEntry } from '../targets/port-range.ts';
+import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
-import { formatPermits, listPermits } from './permits.ts';
 
-export interface CheckOptions {
+interface CheckOptions {
   readonly config?: string;
   readonly json?: boolean;
   /** Each value in effect and where it came from, besides. */
@@ -72,4 +71,167 @@ function listenerText({ listeners, tlsServer }: Config): string {
   lines.push(...listeners.tls.map((listener) => line('tls', listener, tlsServer === null ? listener.forms.filter((form) => form === 'sni') : listener.forms)));
   lines.push(line('admin', listeners.admin, ['/metrics', '/healthz', '/readyz']));
   return `Listeners:\n${lines.join('\n')}\n`;
+}
+
+// What a configuration permits: an entry for each rule, client and destination.
+
+interface Permit {
+  readonly client: string;
+  /** What the client has to show: something of each that is not null. */
+  readonly clientAddresses: readonly string[] | null;
+  readonly clientUsers: readonly string[] | null;
+  readonly clientTokenSubjects: readonly string[] | null;
+  readonly clientCertificates: readonly string[] | null;
+  readonly destination: string;
+  readonly hosts: readonly string[];
+  readonly ports: readonly PortEntry[];
+  /**
+   * Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods
+   * or paths, raw TLS only for clients that need no credentials, which it cannot show.
+   */
+  readonly forms: readonly Form[];
+  /** `/eco -> https://eco-sit.telus.internal:443`, or null. */
+  readonly gateway: string | null;
+  /** Null: any. */
+  readonly methods: readonly string[] | null;
+  readonly paths: readonly string[] | null;
+  /** Where rule and destination both list paths, those of the destination: a path has to be in both lists. */
+  readonly pathsWithin: readonly string[] | null;
+  /** ISO 8601; null: without that bound. */
+  readonly from: string | null;
+  readonly until: string | null;
+  /** Null: public addresses only. */
+  readonly addresses: readonly string[] | null;
+  /** Hops on the way, nearest to us first. */
+  readonly via: readonly string[];
+  /** With hops: who resolves the hosts. */
+  readonly resolve: 'here' | 'parent';
+  /** Version of the header by which the destination is told the client; null: none. */
+  readonly proxyProtocol: 'v1' | 'v2' | null;
+  readonly rule: string;
+  /** The rule or the destination is in report mode: what else is asked of it passes too, and is reported. */
+  readonly report: boolean;
+}
+
+const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
+
+/** In the order of the rules; left out is what an earlier rule permits without limits. */
+function listPermits(config: Config): Permit[] {
+  const unlimited = new Set<string>();
+  return config.rules.flatMap((rule, index) => {
+    const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
+    const [clients, destinations] = [new Set(rule.clients), new Set(rule.destinations)];
+    const named = config.destinations.filter(({ name }) => destinations.has(name));
+    return config.clients
+      .filter(({ name }) => clients.has(name))
+      .flatMap((client) =>
+        named.flatMap((destination) => {
+          const pair = `${client.name} ${destination.name}`;
+          if (unlimited.has(pair)) return [];
+          if (!isLimited) unlimited.add(pair);
+          return [permitOf(client, destination, rule, `rules[${index}]`)];
+        }),
+      )
+      .filter(({ forms }) => forms.length > 0);
+  });
+}
+
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
+  const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
+  const hidden = rule.methods !== null || rule.paths !== null;
+  const needsCredentials = client.basic !== null || client.tokens !== null;
+  return {
+    client: client.name,
+    clientAddresses: client.addresses,
+    clientUsers: client.basic?.map(({ user }) => user) ?? null,
+    clientTokenSubjects: client.tokens?.flatMap(({ subjects }) => subjects) ?? null,
+    clientCertificates: client.certificates,
+    destination: name,
+    hosts,
+    ports,
+    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNELS.has(form)) && !(needsCredentials && form === 'sni')),
+    gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
+    methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
+    paths: rule.paths ?? destination.paths,
+    pathsWithin: rule.paths === null ? null : destination.paths,
+    from: iso(rule.from),
+    until: iso(rule.until),
+    addresses,
+    via: via.map((hop) => hop.name),
+    resolve,
+    proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
+    rule: place,
+    report: rule.report || destination.report,
+  };
+}
+
+function common(one: readonly string[], other: readonly string[]): string[] {
+  return one.filter((method) => other.includes(method));
+}
+
+function iso(moment: number | null): string | null {
+  return moment === null ? null : new Date(moment).toISOString();
+}
+
+/** Columns; a terminal and a page of documentation have as many. */
+const WIDTH = 100;
+const LABEL = 11;
+/** Lines of one list. */
+const MOST_LINES = 12;
+
+/** A paragraph for each permit, no line longer than 100 columns unless one entry is. NO_COLOR is honoured. */
+function formatPermits(permits: readonly Permit[], stream: NodeJS.WritableStream): string {
+  return permits.map((permit) => formatPermit(permit, stream)).join('\n');
+}
+
+function formatPermit(permit: Permit, stream: NodeJS.WritableStream): string {
+  const { client, destination, rule, report, hosts, ports, methods, paths, pathsWithin, proxyProtocol } = permit;
+  const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
+  const lines: [label: string, entries: readonly string[]][] = [
+    ['from', permit.clientAddresses ?? ['anywhere']],
+    ['as user', permit.clientUsers ?? []],
+    ['token of', permit.clientTokenSubjects ?? []],
+    ['certificate', permit.clientCertificates ?? []],
+    ['hosts', hosts],
+    ['ports', mergePorts(ports).map(String)],
+    ['by', forms],
+    ['methods', methods ?? ['any']],
+    ['paths', paths ?? ['any']],
+    ['and within', pathsWithin ?? []],
+    ['resolving', resolving(permit)],
+    ['by way of', permit.via],
+    ['when', when(permit)],
+    ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],
+    ['report mode', report ? ['whatever else is asked of it passes too, and is reported'] : []],
+  ];
+  const head = styleText('bold', `${client} may reach ${destination}`, { stream });
+  return `${head} (${rule})\n${lines.filter(([, entries]) => entries.length > 0).map(([label, entries]) => formatList(label, entries)).join('')}`;
+}
+
+function formatList(label: string, entries: readonly string[]): string {
+  const lines: string[] = [];
+  let line = '';
+  let told = 0;
+  for (const [index, entry] of entries.entries()) {
+    const text = index === entries.length - 1 ? entry : `${entry}, `;
+    if (line !== '' && 4 + LABEL + line.length + text.trimEnd().length > WIDTH) {
+      if (lines.length === MOST_LINES - 1) break;
+      lines.push(line);
+      line = '';
+    }
+    line += text;
+    told += 1;
+  }
+  lines.push(line);
+  if (told < entries.length) lines.push(`and ${entries.length - told} more, which --json shows`);
+  return lines.map((text, index) => `  ${(index === 0 ? label : '').padEnd(LABEL)}  ${text.trimEnd()}\n`).join('');
+}
+
+function resolving({ addresses, via, resolve }: Permit): readonly string[] {
+  if (via.length > 0 && resolve === 'parent') return ['to what the parent finds'];
+  return addresses === null ? ['to public addresses'] : addresses.map((range, index) => (index === 0 ? `to ${range}` : range));
+}
+
+function when({ from, until }: Permit): string[] {
+  return [...(from === null ? [] : [`from ${from.slice(0, 16)}Z`]), ...(until === null ? [] : [`until ${until.slice(0, 16)}Z`])];
 }

@@ -2,17 +2,14 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type { ListenAddress } from '../config/config.ts';
-import { createAuthority } from '../demo/authority.ts';
-import { writeCa } from '../demo/certificates.ts';
+import { createAuthority, writeCa } from '../demo/authority.ts';
 import { describeCommands } from '../demo/commands.ts';
 import type { ProxyEnvironment } from '../demo/commands.ts';
 import { formatAddress, startDemo } from '../demo/demo.ts';
 import type { Demo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
 import { HeldOutput, openLogOutput } from '../telemetry/log-output.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
-import { untilSignal } from './signals.ts';
+import { type CommandIo, EXIT, untilSignal } from './io.ts';
 
 export interface DemoOptions {
   readonly portHttp: number;

@@ -3,20 +3,17 @@ import { readFileSync } from 'node:fs';
 import type { Finding as ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
 import { readDuration } from '../config/read-scalar.ts';
-import { readProbeUrl } from '../config/read-way.ts';
-import type { ClientTarget } from '../doctor/client-examination.ts';
+import { readProbeUrl } from '../config/read-address.ts';
+import type { ClientTarget } from '../doctor/client-checks.ts';
 import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
 import type { HostFacts } from '../doctor/examination.ts';
 import { examineProxy, PROXY_CHECKS } from '../doctor/examine-proxy.ts';
-import { fail } from '../doctor/finding.ts';
+import { createReport, fail, type Report } from '../doctor/finding.ts';
 import { formatReport } from '../doctor/format-report.ts';
-import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-url.ts';
-import { createReport, type Report } from '../doctor/report.ts';
-import { formatAuthority } from '../target/host.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
-import { readOpenFileLimit } from './open-files.ts';
-import { chooseConfigFile } from './open-config.ts';
+import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { type CommandIo, EXIT } from './io.ts';
+import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
 export interface DoctorOptions {
   readonly config?: string;

@@ -2,11 +2,9 @@
 import { readCidr, readListenAddress } from '../config/read-address.ts';
 import { createLogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../source-ip/echo-server.ts';
-import { formatAuthority } from '../target/host.ts';
-import { EXIT } from './exit.ts';
-import { explainStart } from './explain-start.ts';
-import type { CommandIo } from './io.ts';
-import { untilSignal } from './signals.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { type CommandIo, EXIT, untilSignal } from './io.ts';
+import { explainStart } from './explain.ts';
 
 export interface EchoOptions {
   readonly listen: string;

@@ -1,9 +1,8 @@
 /** `eco-egress explain`: what would become of a request, and why, by the code that serves requests. Dials nothing. */
 import { Writable } from 'node:stream';
-import { formatAnswer } from '../explain/format-answer.ts';
+import { formatAnswer } from '../explain/answer.ts';
 import { createService } from '../service.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
+import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
 export interface ExplainOptions {
@@ -44,4 +43,13 @@ export async function run(options: ExplainOptions, io: CommandIo, method: string
   } finally {
     await service.close();
   }
+}
+
+/** Why a listener could not be opened, and what to do about it. */
+export function explainStart(error: unknown): string {
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (code === 'EADDRINUSE') return `${address ?? ''}:${port ?? ''} is in use. End the program that listens there, or change the listener's address.`;
+  if (code === 'EACCES') return `${address ?? ''}:${port ?? ''} may not be bound: ports below 1024 need a privilege. Use a higher port.`;
+  if (code === 'EADDRNOTAVAIL') return `${address ?? ''} is no address of this host. Listen on 0.0.0.0, or on one it has.`;
+  return error instanceof Error ? error.message : String(error);
 }

@@ -2,9 +2,8 @@
 import { createInterface } from 'node:readline/promises';
 import { type Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { hashPassword } from '../identity/basic.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
+import { hashPassword } from '../identity/proxy-authorization.ts';
+import { type CommandIo, EXIT } from './io.ts';
 
 /** Below it a password is guessed sooner than a hash can help. */
 const SHORTEST = 12;

@@ -1,9 +1,86 @@
 /** What a command may touch of the process it runs in. */
-import type { Readable, Writable } from 'node:stream';
+import { fstatSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
+import { type Readable, Writable } from 'node:stream';
 
 export interface CommandIo {
   readonly stdin: Readable;
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Exit codes, the same for every command. */
+export const EXIT = {
+  ok: 0,
+  /** It ran, and failed. */
+  failed: 1,
+  /** It never ran: the arguments or the configuration are wrong. */
+  usage: 2,
+  /** It ran, and some of it takes effect at the next start only. */
+  partly: 3,
+} as const;
+
+// SIGTERM and SIGINT, from the first line of the program to its end.
+
+const ENDING = ['SIGTERM', 'SIGINT'] as const;
+
+/**
+ * A signal without a handler ends a process, but the first process of a
+ * container never receives it. There, until the command has a handler of its
+ * own, a signal ends the process with the code that it would have elsewhere.
+ */
+export function endOnEarlySignals(): void {
+  if (process.pid !== 1) return;
+  for (const signal of ENDING) process.on(signal, endAtOnce);
+}
+
+function endAtOnce(signal: NodeJS.Signals): void {
+  process.exit(128 + constants.signals[signal]);
+}
+
+/** From here on it is the command that handles them; every signal, not only the first, is given to it. */
+export function onEndingSignal(handle: (signal: NodeJS.Signals) => void): void {
+  for (const signal of ENDING) process.on(signal, handle).off(signal, endAtOnce);
+}
+
+/**
+ * For commands that run until they are told to end. Signals after the first
+ * change nothing: closing is bounded to a few seconds, and `npm run` passes on
+ * a Ctrl-C that the terminal has already sent.
+ */
+export function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    onEndingSignal(() => {
+      resolve();
+    });
+    process.on('SIGHUP', () => {
+      resolve();
+    });
+  });
+}
+
+// Standard output for commands, and what becomes of one that cannot be written.
+
+const FD = 1;
+
+/** Standard output; for a file, one that writes the whole of it or fails. */
+export function openStandardOutput(): Writable {
+  return fstatSync(FD).isFile() ? new FileStream() : process.stdout;
+}
+
+/** Node's own stream takes a write that a full disk took in part for a whole one: output is cut off, and the exit code is 0. */
+class FileStream extends Writable {
+  /** As of process.stdout. */
+  readonly fd = FD;
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    try {
+      for (let written = 0; written < chunk.length; ) written += writeSync(FD, chunk, written);
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    done();
+  }
 }

@@ -1,15 +1,13 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { stringify } from 'yaml';
+import { describeReadError } from '../config/named-files.ts';
 import { readCidr } from '../config/read-address.ts';
-import { describeReadError } from '../config/read-named-file.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
-import { OVERLAYS, type Overlay, render, type RenderedFile } from '../manifests/render.ts';
-import { writeFileText } from '../manifests/write-file.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
+import { type Overlay, OVERLAYS, render, type RenderedFile } from '../manifests/render.ts';
+import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
-import { readSettings } from './read-settings.ts';
 
 export interface ManifestsOptions {
   readonly config?: string;
@@ -92,4 +90,58 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
     writeFileSync(path, writeFileText(file));
     stdout.write(`${path}\n`);
   }
+}
+
+/**
+ * Reads settings.env as kustomize does, which makes the ConfigMap of it: a value is all that follows the first `=`. What a
+ * shell or dotenv would read otherwise is refused, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
+ */
+type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
+
+const NAME = /^[A-Za-z_]\w*$/;
+
+/** @param file for what is said of it */
+export function readSettings(text: string, file: string): Settings {
+  const values: Record<string, string> = {};
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const written = line.trimStart();
+    if (written === '' || written.startsWith('#')) continue;
+    const equals = written.indexOf('=');
+    const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
+    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : judge(name, value);
+    if (problem !== null) return { problem: `${file}:${index + 1}: ${problem}` };
+    values[name] = value;
+  }
+  return { values };
+}
+
+function judge(name: string, value: string): string | null {
+  const bare = name.replace(/^export\s+/, '').trim();
+  const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
+  const instead = `Write ${NAME.test(bare) ? bare : 'NAME'}=${plain}`;
+  if (!NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
+  if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
+  if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
+  if (value !== value.trim()) return `The blanks would be part of the value of ${name}. ${instead}`;
+  return null;
+}
+
+const WIDTH = 110;
+
+/** A rendered file as YAML text. */
+function writeFileText({ manifests, notes }: RenderedFile): string {
+  const heading = ['Rendered from the policy by "npx eco-egress manifests". Change the policy, not this file.', ...notes.map((note) => `Note: ${note}`)];
+  // Quotes where YAML 1.1, which cluster tools read, would see no text; no anchors, which not all of them take; no folded lines.
+  const documents = manifests.map((manifest) => stringify(manifest, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0, blockQuote: 'literal' }));
+  return `${heading.map(commentOf).join('')}${documents.join('---\n')}`;
+}
+
+function commentOf(text: string): string {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + word.length >= WIDTH) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines.map((line) => `# ${line}\n`).join('');
 }

@@ -1,9 +1,10 @@
 /** Finds and loads the configuration for a command, and prints what is wrong with it. */
+import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { formatFindings } from '../config/format-findings.ts';
+import { formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
-import type { ReadFile } from '../config/read-named-file.ts';
+import type { ReadFile } from '../config/named-files.ts';
 import type { CommandIo } from './io.ts';
 
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
@@ -30,4 +31,29 @@ export function openConfig(
 function shorten(path: string): string {
   const short = relative('', path);
   return short.startsWith('..') ? path : short;
+}
+
+// How many files this process may have open, as the system says.
+
+/** Null: not limited, or not known. Node raises the soft limit to the hard one when it starts. */
+export function readOpenFileLimit(): number | null {
+  return readLimits() ?? readReport();
+}
+
+/** Linux says it at once. */
+function readLimits(): number | null {
+  try {
+    const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return soft === undefined ? null : Number(soft);
+  } catch {
+    return null;
+  }
+}
+
+function readReport(): number | null {
+  // Looking up the names of all open connections would take its time.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report = process.report.getReport() as { readonly userLimits?: { readonly open_files?: { readonly soft: number | string } } };
+  const soft = report.userLimits?.open_files?.soft;
+  return typeof soft === 'number' ? soft : null;
 }

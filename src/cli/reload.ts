@@ -2,15 +2,16 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { text as textOf } from 'node:stream/consumers';
-import { readListenAddress } from '../config/read-address.ts';
-import { findAdmin } from '../config/find-admin.ts';
 import type { ListenAddress } from '../config/config.ts';
-import { describeReadError } from '../config/read-named-file.ts';
+import { draftOf } from '../config/draft.ts';
+import { describeReadError, type ReadFile } from '../config/named-files.ts';
+import { readListenAddress } from '../config/read-address.ts';
+import { type Environment, readTree } from '../config/read-tree.ts';
+import { readYaml } from '../config/read-yaml.ts';
 import type { OutcomeReport } from '../reload/outcome.ts';
-import { formatAuthority } from '../target/host.ts';
-import { EXIT } from './exit.ts';
-import { formatOutcome } from './format-outcome.ts';
-import type { CommandIo } from './io.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { escapeText } from '../telemetry/safe-text.ts';
+import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
 export interface ReloadOptions {
@@ -101,4 +102,51 @@ function parse(body: string): Readonly<Record<string, unknown>> {
 function describe(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${LONGEST / 1000} s` : message;
+}
+
+type Change = OutcomeReport['newlyDenied'][number];
+
+const LONGEST_VALUE = 60;
+
+/** What came of a reload, for the person who asked for it. */
+function formatOutcome(report: OutcomeReport): string {
+  const lines: string[] = [];
+  if (report.result === 'refused') {
+    lines.push('Refused: the previous configuration stays active.', ...report.reasons.map((reason) => `  ${escapeText(reason)}`));
+  } else {
+    const { file, hash, before, differences, needRestart, warnings, replayed, tunnelsCut } = report;
+    lines.push(`Applied: ${file ?? 'the configuration'} is in force (${hash}).`);
+    lines.push(differences.length > 0 ? 'Changed:' : before === hash ? 'No value has changed.' : 'Only secrets have changed.');
+    for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${show(old)} -> ${show(after)}`);
+    if (needRestart.length > 0) lines.push(`Waits for the next start: ${needRestart.join(', ')}.`);
+    lines.push(`Of the latest ${replayed} requests, ${count(report.newlyDenied)} would be denied now that passed, and ${count(report.newlyAllowed)} would pass that were denied.`);
+    if (tunnelsCut > 0) lines.push(`Tunnels closed because they are no longer permitted: ${tunnelsCut}.`);
+    for (const warning of warnings) lines.push(`Warning: ${escapeText(warning)}`);
+  }
+  for (const change of report.newlyDenied) lines.push(`  denied now: ${describeChange(change)}`);
+  for (const change of report.newlyAllowed) lines.push(`  allowed now: ${describeChange(change)}`);
+  return `${lines.join('\n')}\n`;
+}
+
+function count(changes: readonly Change[]): number {
+  return changes.reduce((sum, change) => sum + change.count, 0);
+}
+
+function describeChange({ client, clientAddress, form, host, port, code, count: times }: Change): string {
+  return escapeText(`${client} (${clientAddress}) ${form} ${host}:${port}${code === 'ok' ? '' : `, ${code}`}, ${times} ${times === 1 ? 'request' : 'requests'}`);
+}
+
+function show(value: unknown): string {
+  if (value === null) return 'not set';
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  return escapeText(text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text);
+}
+
+// Where the proxy of a configuration file listens for operators, also while the file has faults.
+
+/** The default where the file says nothing that can be read. Never throws for what stands in the file. */
+function findAdmin({ file, env, readFile }: { readonly file: string; readonly env: Environment; readonly readFile: ReadFile }): ListenAddress | null {
+  const { document, lines } = readYaml(readFile(file), () => {});
+  const draft = draftOf(document === null ? {} : readTree(document, lines, env, () => {}).value);
+  return (draft.listeners.admin ?? draftOf({}).listeners.admin)?.address ?? null;
 }

@@ -3,12 +3,9 @@ import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
-import { EXIT } from './exit.ts';
-import { explainStart } from './explain-start.ts';
-import type { CommandIo } from './io.ts';
-import { readOpenFileLimit } from './open-files.ts';
-import { openConfig } from './open-config.ts';
-import { onEndingSignal } from './signals.ts';
+import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
+import { explainStart } from './explain.ts';
+import { openConfig, readOpenFileLimit } from './open-config.ts';
 
 export interface ServeOptions {
   readonly config?: string;

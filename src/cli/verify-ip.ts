@@ -2,12 +2,10 @@
 import { Writable } from 'node:stream';
 import { isIP } from 'node:net';
 import type { Config, ProbeConfig } from '../config/config.ts';
-import { readAddress } from '../config/read-address.ts';
-import { readProbeUrl } from '../config/read-way.ts';
+import { readAddress, readProbeUrl } from '../config/read-address.ts';
 import { createService } from '../service.ts';
-import { formatVerification } from '../source-ip/format-verification.ts';
-import { EXIT } from './exit.ts';
-import type { CommandIo } from './io.ts';
+import { formatVerification } from '../source-ip/verify.ts';
+import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
 export interface VerifyIpOptions {

@@ -4,9 +4,9 @@
  * Longer than 300 lines because it is one contract, to be read beside the one page that describes it.
  */
 
-import type { PortEntry } from '../target/port-range.ts';
+import type { PortEntry } from '../targets/port-range.ts';
 
-/** The request forms of docs/request-life.md that an HTTP listener can take. */
+/** The request forms of docs/architecture.md that an HTTP listener can take. */
 export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
 export type HttpForm = (typeof HTTP_FORMS)[number];
 /** Those, and raw TLS that names its destination in the ClientHello: what a TLS listener can take. */

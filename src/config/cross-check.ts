@@ -1,12 +1,10 @@
 /** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
 import ipaddr from 'ipaddr.js';
-import { formatAuthority } from '../target/host.ts';
-import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../target/port-range.ts';
-import { checkIdentities } from './check-identities.ts';
-import { checkWays } from './check-ways.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
-import { quote, suggest, type Complain, type Path } from './finding.ts';
+import { type Complain, type Path, quote, suggest } from './finding.ts';
 import { readName } from './read-scalar.ts';
 
 export function crossCheck(draft: Draft, complain: Complain): void {
@@ -164,4 +162,77 @@ function isWhole<T>(list: readonly (T | undefined)[] | undefined): list is reado
 
 function hostMatches(host: string, patterns: readonly string[]): boolean {
   return patterns.some((pattern) => (pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : pattern === host));
+}
+
+/** Checks across the clients of a file: who is known by a user or token must be known by it alone, and in one way. */
+function checkIdentities({ clients }: Draft, complain: Complain): void {
+  const users = new Map<string, string>();
+  const keysOf = new Map<string, { readonly place: string; readonly client: string }>();
+  for (const [name, { basic, tokens }] of clients) {
+    // RFC 9110 §11.7.2: a request has one Proxy-Authorization, so it cannot bring both.
+    if (basic !== undefined && tokens !== undefined) {
+      complain(['clients', name, 'tokens'], 'No request can show a password and a token at once, and a client has to match in every kind it lists.', 'Make two clients of it; a rule can name both.', 'key');
+    }
+    basic?.forEach((entry, index) => {
+      if (entry === undefined) return;
+      const owner = users.get(entry.user);
+      if (owner !== undefined) {
+        complain(['clients', name, 'basic', index, 'user'], `The user ${quote(entry.user)} belongs to client ${owner} already.`, 'Give each client users of its own: whose password counts must not depend on the order.');
+      }
+      users.set(entry.user, owner ?? name);
+    });
+    tokens?.forEach((entry, index) => {
+      if (entry === undefined) return;
+      const { issuer, jwksFile, jwksUrl } = entry;
+      const path = ['clients', name, 'tokens', index];
+      if (jwksFile !== undefined && jwksUrl !== undefined) complain([...path, 'jwksUrl'], 'The keys cannot come from a file and from a URL.', 'Keep jwksFile or jwksUrl.', 'key');
+      const place = jwksFile ?? jwksUrl ?? '';
+      const other = keysOf.get(issuer);
+      if (other !== undefined && other.place !== place) {
+        complain(
+          [...path, jwksFile === undefined ? 'jwksUrl' : 'jwksFile'],
+          `The keys of ${quote(issuer)} come from another place for client ${other.client}: ${quote(other.place)}.`,
+          'Write the same place: either set of keys could otherwise speak for both clients.',
+        );
+      }
+      if (other === undefined) keysOf.set(issuer, { place, client: name });
+    });
+  }
+}
+
+/** Checks across hops, what goes by them, and the proof of the source address. */
+function checkWays(draft: Draft, complain: Complain): void {
+  for (const [name, { via, resolve, addresses }] of draft.destinations) {
+    const path = ['destinations', name];
+    checkVia(via, [...path, 'via'], draft, complain);
+    if (resolve !== 'parent') continue;
+    if (via === undefined) complain([...path, 'resolve'], 'There is no parent to resolve the hosts.', 'Add via, or take resolve out.');
+    // Nobody but the parent would know which address it dials.
+    if (addresses !== undefined) complain([...path, 'addresses'], 'The addresses cannot be judged where a parent resolves the hosts.', 'Write resolve: here, or take addresses out.', 'key');
+  }
+  checkVia(draft.probe.via, ['sourceIp', 'probe', 'via'], draft, complain);
+
+  for (const [name, { url, tls }] of draft.hops) {
+    const schemes = new Set(url?.map((parent) => parent?.scheme));
+    if (url !== undefined && tls !== undefined && Object.values(tls).some((value) => value !== undefined) && !schemes.has('https') && !schemes.has(undefined)) {
+      complain(['hops', name, 'tls'], 'None of the parents is spoken to over TLS.', 'Write https:// in url, or take tls out.', 'key');
+    }
+  }
+  const { gateReadiness, expected } = draft.sourceIp;
+  if (gateReadiness === true && (expected === undefined || draft.probe.url === undefined)) {
+    complain(['sourceIp', 'gateReadiness'], 'Readiness cannot depend on an address that nobody proves.', `Add ${expected === undefined ? 'sourceIp.expected' : 'sourceIp.probe.url'}, or write gateReadiness: false.`);
+  }
+}
+
+function checkVia(via: readonly (string | undefined)[] | undefined, path: Path, { hops }: Draft, complain: Complain): void {
+  const known = [...hops.keys()];
+  via?.forEach((name, index) => {
+    if (name === undefined) return;
+    if (!known.includes(name)) {
+      const instead = known.length === 0 ? 'Add it under hops.' : `${suggest(name, known)} Otherwise add it under hops.`;
+      complain([...path, index], `There is no entry ${quote(name)} under hops.`, instead);
+    } else if (via.indexOf(name) !== index) {
+      complain([...path, index], `The way leads through ${quote(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
+    }
+  });
 }

@@ -1,4 +1,5 @@
 /** What the loader has to say about one place of a configuration file: a fault or a warning. */
+import { styleText } from 'node:util';
 import { closestMatch } from 'leven';
 import type { WarningKind } from './config.ts';
 
@@ -34,7 +35,7 @@ export function formatWarning({ file, line, path, problem, instead }: Finding): 
 export type Range = readonly [start: number, end: number];
 
 /** Where to point: at the value, at its key (for what is missing or unknown), or at an exact range. */
-export type Aim = 'value' | 'key' | Range;
+type Aim = 'value' | 'key' | Range;
 
 /** A finding before it has its place in the file. */
 export interface Complaint {
@@ -88,4 +89,38 @@ export function suggest(word: string, known: readonly string[]): string {
 
 function escapeUnicode(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+// Faults and warnings as a person reads them in a terminal: place, problem, what to write, and the line itself.
+
+/** Colours only where the stream is a terminal; NO_COLOR is honoured. */
+export function formatFindings(findings: readonly Finding[], kind: 'fault' | 'warning', stream: NodeJS.WritableStream): string {
+  const paint = (style: Parameters<typeof styleText>[0], text: string) => styleText(style, text, { stream });
+  return findings
+    .map((finding) => {
+      const place = finding.line === null ? finding.file : `${finding.file}:${finding.line}:${finding.column ?? 1}`;
+      const lines = [`${paint('bold', place)}${finding.path === '' ? '' : `  ${finding.path}`}`];
+      lines.push(`  ${paint(kind === 'fault' ? 'red' : 'yellow', finding.problem)}`);
+      if (finding.instead !== '') lines.push(`  ${finding.instead}`);
+      if (finding.excerpt !== null) lines.push(...excerpt(finding, finding.excerpt, (text) => paint('dim', text)));
+      return `${lines.join('\n')}\n`;
+    })
+    .join('\n');
+}
+
+const WIDEST = 110;
+
+function excerpt({ line, column }: Finding, { text, length }: NonNullable<Finding['excerpt']>, dim: (text: string) => string): string[] {
+  const start = (column ?? 1) - 1;
+  // Far along a long line, the window follows the caret.
+  const from = start > WIDEST - 20 ? start - 40 : 0;
+  const window = printable(text.slice(from, from + WIDEST));
+  const carets = '^'.repeat(Math.max(1, Math.min(length, WIDEST - (start - from))));
+  const number = String(line ?? 0).padStart(5);
+  return [dim(`${number} | ${window}`), dim(`      | ${' '.repeat(start - from)}${carets}`)];
+}
+
+/** One column per character, and nothing that moves the cursor. */
+function printable(text: string): string {
+  return text.replace(/\t/g, ' ').replace(/\p{C}/gu, '?');
 }

@@ -9,23 +9,17 @@ import { dirname, resolve } from 'node:path';
 import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
-import { complainAbout, explainIssue } from './explain.ts';
+import { complainAbout, explainIssue } from './effective.ts';
 import type { Complain, Complaint, Finding, Warn, Warning } from './finding.ts';
-import { hashConfig } from './hash.ts';
-import type { Environment } from './interpolate.ts';
-import { checkJwksFile } from './jwks-files.ts';
-import { aboutFile, locateAll, locateWarnings } from './locate.ts';
+import { checkJwksFile, readTlsServer, readWayFiles } from './key-files.ts';
+import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
-import { readTlsServer } from './read-tls-server.ts';
-import { readTree, type Place, type Tree } from './read-tree.ts';
-import { readYaml } from './read-yaml.ts';
+import { type Environment, type Place, readTree, type Tree } from './read-tree.ts';
+import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { listSettings, type Setting } from './settings.ts';
-import { readWayFiles } from './read-way-files.ts';
-import { describeReadError, type ReadFile } from './read-named-file.ts';
 import type { TlsReading } from './tls-files.ts';
-import { warnAboutVariables } from './unused-variables.ts';
-import { warnAbout } from './warnings.ts';
+import { warnAbout, warnAboutVariables } from './warnings.ts';
 
 export interface LoadOptions {
   /** Path of the YAML file; files named in it are looked for beside it. */
@@ -136,4 +130,16 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
 
 function readUtf8(path: string): string {
   return readFileSync(path, 'utf8');
+}
+
+// The one name of a whole configuration: check, log, metrics, status page and explanations all show it.
+
+/**
+ * Over every value in effect, after variables and defaults, and over the
+ * contents of certificate and key files: it changes whenever the configuration
+ * means something else, and tells none of it.
+ * @returns 16 hexadecimal digits
+ */
+export function hashConfig(config: Config): string {
+  return createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 16);
 }

@@ -1,6 +1,6 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
 import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
-import type { WayFiles } from './read-way-files.ts';
+import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
 export interface NormaliseOptions {

@@ -7,12 +7,9 @@
  */
 import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
-import { readAddress, readCidr, readDnsServer, readHostPattern, readListenAddress, readServerName } from './read-address.ts';
-import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from './read-http.ts';
-import { readField, readParentUrl, readProbeUrl } from './read-way.ts';
-import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from './read-identity.ts';
-import { readDuration, readInteger, readLabel, readName, readNamespace, readPort, readPorts, readSize, readText, type Read } from './read-scalar.ts';
-import { readMoment } from './read-time.ts';
+import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
+import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
+import { type Read, readDuration, readInteger, readLabel, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';

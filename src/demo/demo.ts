@@ -1,22 +1,18 @@
 /** The demo as one thing to start and close: a CA, the stand-in ECO SIT, and the real proxy before it. */
-import { isIPv6 } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer, isIPv6 } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { loadConfig } from '../config/load.ts';
 import type { Lookup } from '../dial/lookup.ts';
-import { createService } from '../service.ts';
-import type { ServiceDeps } from '../service.ts';
-import { createAuthority } from './authority.ts';
-import { writeTemporaryCa } from './certificates.ts';
+import { createService, type ServiceDeps } from '../service.ts';
+import { createAuthority, writeTemporaryCa } from './authority.ts';
 import type { DemoPlaces } from './commands.ts';
-import { preferPort } from './free-port.ts';
 import { createPartner } from './partner.ts';
 
 const HOST = '127.0.0.1';
 const ECO = 'eco-sit.telus.internal';
 const CONFIG_FILE = fileURLToPath(new URL('egress.yaml', import.meta.url));
 
-export interface DemoPorts {
+interface DemoPorts {
   /** Shown for the gateway and for steered requests. */
   readonly http: number;
   /** Shown as a proxy. */
@@ -103,4 +99,22 @@ const resolveEco: Lookup = (host) =>
 
 export function formatAddress({ address, port }: AddressInfo): string {
   return `${isIPv6(address) ? `[${address}]` : address}:${port}`;
+}
+
+// Which port to ask the system for: the usual one, or any where that is taken.
+
+/** Resolves to `wanted` if it can be bound on `host` just now, otherwise to 0, which lets the system choose. */
+function preferPort(host: string, wanted: number): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    // Taken, or not for us (EACCES below 1024): either way the system chooses.
+    probe.once('error', () => {
+      resolve(0);
+    });
+    probe.listen(wanted, host, () => {
+      probe.close(() => {
+        resolve(wanted);
+      });
+    });
+  });
 }

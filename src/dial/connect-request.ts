@@ -2,12 +2,14 @@
  * Asks a parent proxy for a tunnel by CONNECT (RFC 9110 §9.3.6), and reads its
  * answer byte by byte. Pure.
  */
+import { parseList, Token } from 'structured-headers';
 import type { HopCredentials } from '../config/config.ts';
-import { judgeAnswer } from './connect-answer.ts';
+import { quote } from '../targets/quote.ts';
+import { place } from './dial.ts';
 import type { Handshake, HandshakeStep } from './handshake.ts';
-import { place } from './place.ts';
+import type { HandshakeFailure } from './hop-fault.ts';
 
-export interface ConnectRequestOptions {
+interface ConnectRequestOptions {
   /** What to ask for: name or IP literal without brackets. */
   readonly host: string;
   readonly port: number;
@@ -88,4 +90,107 @@ export function createConnectRequest(options: ConnectRequestOptions): Handshake 
 /** RFC 7617 §2.1: in UTF-8, as today's proxies read it. RFC 6750 §2.1. */
 function authorize(credentials: HopCredentials): string {
   return credentials.kind === 'bearer' ? `Bearer ${credentials.token}` : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
+}
+
+interface ConnectAnswer {
+  /** Neither 1xx nor 2xx. */
+  readonly status: number;
+  readonly statusLine: string;
+  /** Header lines as they came. */
+  readonly fields: readonly string[];
+  /** `host:port` that was asked for. */
+  readonly target: string;
+  readonly port: number;
+  /** What the parent was shown; never quoted, even if it is repeated by the parent. */
+  readonly credentials: HopCredentials | null;
+}
+
+/** RFC 9209 §2.3: what the parent says of itself. All others are about what is behind it, but for the denial. */
+const OWN_ERRORS = new Set([
+  'proxy_internal_error',
+  'proxy_internal_response',
+  'proxy_configuration_error',
+  'proxy_loop_detected',
+  'connection_limit_reached',
+  'http_request_error',
+]);
+/** Squid's names for what it could not reach, which it answers with 503. */
+const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
+/** Said of the request or the connection, not of its target: by what is no proxy, or does not take us. */
+const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
+
+/** Reads out of a parent's refusal of a CONNECT whom it is about: the parent, or what it was asked for. Pure. */
+export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
+  const proxyStatus = fieldOf(answer, 'proxy-status');
+  const told = proxyStatus === null ? {} : { proxyStatus: conceal(proxyStatus, answer.credentials) };
+  return { ...judge(answer), facts: { receivedStatus: answer.status, ...told } };
+}
+
+function judge(answer: ConnectAnswer): HandshakeFailure {
+  const { status, target, credentials } = answer;
+  const proxyStatus = fieldOf(answer, 'proxy-status');
+  const squid = fieldOf(answer, 'x-squid-error');
+  const told = [
+    ...(proxyStatus === null ? [] : [`Proxy-Status: ${quote(proxyStatus)}`]),
+    ...(squid === null ? [] : [`X-Squid-Error: ${quote(squid)}`]),
+  ];
+  const detail = conceal([`answered ${quote(answer.statusLine)} to CONNECT ${target}`, ...told].join(', '), credentials);
+
+  // 401 is for servers (RFC 9110 §15.5.2); tinyproxy answers so when they are wrong.
+  if (status === 407 || status === 401) {
+    const asked = conceal([...fieldsOf(answer, 'proxy-authenticate'), ...fieldsOf(answer, 'www-authenticate')].map(quote).join(', '), credentials);
+    const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
+    const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept what stands there.';
+    return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
+  }
+
+  const error = proxyStatus === null ? null : errorOf(proxyStatus);
+  if (error === 'http_request_denied' || (error === null && status >= 400 && status < 500 && !OWN_4XX.has(status))) {
+    return { code: 'hop-refused', about: 'beyond', detail, remedy: permitRemedy(answer) };
+  }
+  const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);
+  if (beyond) return { code: 'hop-upstream-failed', about: 'beyond', detail, remedy: `Check name, routes and firewalls from the parent to ${target}.` };
+  // A 5xx without a word about whom it means: tinyproxy answers so when it cannot reach the target.
+  const remedy = error === 'proxy_loop_detected' ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.' : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
+  return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy };
+}
+
+function permitRemedy({ target, port }: ConnectAnswer): string {
+  const permit = `Have the parent permit CONNECT to ${target} from here.`;
+  return port === 443 ? permit : `${permit} Squid permits CONNECT to port 443 only, unless its acl SSL_ports lists the port.`;
+}
+
+/** Of the last member that tells an error: the parent's own, or what it passed on from behind it. */
+function errorOf(value: string): string | null {
+  let found: string | null = null;
+  try {
+    for (const [, parameters] of parseList(value)) {
+      const error: unknown = parameters.get('error');
+      if (error instanceof Token) found = error.toString();
+    }
+  } catch {
+    // Not a structured field: a word for people, quoted and not read.
+    return null;
+  }
+  return found;
+}
+
+function fieldsOf({ fields }: ConnectAnswer, name: string): string[] {
+  return fields.flatMap((line) => {
+    const colon = line.indexOf(':');
+    return colon !== -1 && line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : [];
+  });
+}
+
+function fieldOf(answer: ConnectAnswer, name: string): string | null {
+  const values = fieldsOf(answer, name);
+  return values.length === 0 ? null : values.join(', ');
+}
+
+/** A parent that repeats what it was shown must not get it into our log. */
+function conceal(text: string, credentials: HopCredentials | null): string {
+  if (credentials === null) return text;
+  const secrets = credentials.kind === 'bearer' ? [credentials.token] : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
+  // Shorter ones would take half of every sentence with them.
+  return secrets.filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }

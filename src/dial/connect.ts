@@ -8,11 +8,9 @@ import { connect as netConnect, isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
-import { abortFault } from './aborted.ts';
+import { abortFault, place } from './dial.ts';
 import { errorCode } from './lookup.ts';
-import { place } from './place.ts';
-import type { Ending } from './port-tuple.ts';
-import type { PortBudget, PortLease } from './ports.ts';
+import type { Ending, PortBudget, PortLease } from './ports.ts';
 
 export interface ConnectRequest {
   /** What is dialled, for messages only: addresses are dialled, names never. */

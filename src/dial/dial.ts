@@ -1,7 +1,7 @@
 /** The contract of dialling: who is dialled, what comes back, and who may object. */
 import type { Socket } from 'node:net';
-import type { Fault } from '../errors.ts';
 import type { HopConfig, UpstreamTlsConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
 import type { ProxiedClient } from './proxy-header.ts';
 
 /** A hop, and who judges the addresses of its parents. They are asked for by their own names where a hop lies before them. */
@@ -70,4 +70,44 @@ export interface Dialler {
   dial(target: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Dialled>;
   /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */
   resolve(host: string, signal: AbortSignal): Promise<readonly string[]>;
+}
+
+// What a dial that was called off rejects with.
+
+/** The Fault the signal was aborted with; without one, the client is taken to have left. */
+export function abortFault(signal: AbortSignal): Fault {
+  const reason: unknown = signal.reason;
+  return reason instanceof Fault ? reason : new Fault('client-closed', 'nobody waits for this connection any more', { cause: reason });
+}
+
+// How a message names the place that is dialled.
+
+/** `host:port`, an IPv6 literal in brackets (RFC 3986 §3.2.2). */
+export function place(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+// Lets a guard judge every address of a name, before any of them is dialled.
+
+/** @throws Fault of the first refused address, naming all, when none may be dialled. */
+export function judge(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
+  const [only] = addresses;
+  if (only !== undefined && addresses.length === 1) {
+    const refusal = guard(only, port);
+    if (refusal !== null) throw refusal;
+    return addresses;
+  }
+  const refusals: Fault[] = [];
+  const permitted = addresses.filter((address) => {
+    const refusal = guard(address, port);
+    if (refusal !== null) refusals.push(refusal);
+    return refusal === null;
+  });
+  const [first] = refusals;
+  if (permitted.length > 0 || first === undefined) return permitted;
+  if (refusals.length === 1) throw first;
+  throw new Fault(first.code, refusals.map((refusal) => refusal.message).join('; '), {
+    cause: first,
+    ...(first.remedy === null ? {} : { remedy: first.remedy }),
+  });
 }

@@ -4,23 +4,21 @@
  * its socket until the next has taken it.
  */
 import type { Socket } from 'node:net';
-import type { TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
+import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { abortFault } from './aborted.ts';
 import { connectFirst } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
-import type { AddressGuard, Dialled, Dialler, DialTarget, HopStep } from './dial.ts';
+import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, judge, place } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
 import { createHops, type HopsDial, type Way } from './hops.ts';
-import { judge } from './judge.ts';
-import { place } from './place.ts';
-import { encodeProxyHeader } from './proxy-header.ts';
+import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
-import type { Resolver } from './resolver.ts';
+import { encodeProxyHeader } from './proxy-header.ts';
+import { createResolver, type Resolver } from './resolver.ts';
 import { HandshakeCut } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
-export interface DiallerOptions {
+interface DiallerOptions {
   readonly resolver: Resolver;
   readonly timeouts: Pick<TimeoutsConfig, 'connect' | 'tls'>;
   /** Which parents failed of late; its own by default, which tells nobody. */
@@ -157,4 +155,35 @@ function joinFaults(faults: readonly HopFault[]): Fault {
   if (first === undefined) return new Fault('internal', 'no address to ask a parent for');
   if (faults.length === 1) return first;
   return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '', facts: first.facts });
+}
+
+interface NamedDiallerOptions {
+  /** Instead of the configured servers or the system's resolver; null for those. */
+  readonly lookup: Lookup | null;
+  /** Told when an expired answer serves because the resolver fails. */
+  readonly onStale: (host: string, error: Fault) => void;
+  /** Which parents failed of late: outlives this dialler. */
+  readonly coolDowns: CoolDowns;
+  /** Outlives this dialler, too. */
+  readonly ports: PortBudget;
+  /** Whether a connection leads back to this very proxy. */
+  readonly isOurs: (socket: Socket, port: number) => boolean;
+}
+
+/** All that a dialler knows of a configuration: equal terms make an equal dialler. */
+interface DiallerTerms extends Pick<Config, 'dns' | 'timeouts'> {
+  /** Our `Via` value for requests to parents; null: none. */
+  readonly via: string | null;
+}
+
+/** The dialler of a configuration: its resolver, its cache, its clocks. */
+export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>): DiallerTerms {
+  return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
+}
+
+export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
+  const { lookup, onStale, coolDowns, ports, isOurs } = options;
+  const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
+  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
+  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, via });
 }

@@ -4,7 +4,7 @@
  * pure (connect-request.ts, socks5.ts); here is the socket they speak over.
  */
 import type { Socket } from 'node:net';
-import { abortFault } from './aborted.ts';
+import { abortFault } from './dial.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 import { errorCode } from './lookup.ts';
 

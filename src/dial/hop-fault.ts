@@ -1,7 +1,7 @@
 /** What went wrong with a parent proxy, and whether another parent, or another address, could do better. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { Fault, type FaultFacts } from '../errors.ts';
-import { place } from './place.ts';
+import { place } from './dial.ts';
 
 /** Codes of what parents do. */
 export type HopCode = 'hop-failed' | 'hop-timeout' | 'hop-credentials' | 'hop-refused' | 'hop-upstream-failed';

@@ -5,15 +5,12 @@
  */
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
-import { abortFault } from './aborted.ts';
+import { abortFault, type HopStep, judge, type Peer, place } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
 import type { Connected, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
-import type { HopStep, Peer } from './dial.ts';
 import { converse, type Handshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
-import { judge } from './judge.ts';
-import { place } from './place.ts';
 import type { Resolver } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { secure } from './tls.ts';

@@ -1,8 +1,7 @@
 /** The two ways to ask for a name's addresses: as the system is set up, or DNS servers of our own choosing. */
-import { promises as dns } from 'node:dns';
-import type { RecordWithTtl } from 'node:dns';
+import { promises as dns, type RecordWithTtl } from 'node:dns';
+import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { findInHosts } from './hosts-file.ts';
 
 export interface LookupAnswer {
   /** IP literals in the order they should be tried. */
@@ -32,7 +31,7 @@ const SECOND_FAMILY_MS = 500;
  */
 export const systemLookup: Lookup = createSystemLookup({ servers: getServers, findInHosts });
 
-export interface SystemSources {
+interface SystemSources {
   /** Of the system as it is now. */
   readonly servers: () => readonly string[];
   /** Addresses that the hosts file has for a name; empty: it does not have it. */
@@ -148,4 +147,39 @@ function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
       resolve(value);
     });
   });
+}
+
+// The hosts file of the system (hosts(5)), read again when it changes.
+
+const HOSTS_FILE = '/etc/hosts';
+
+let kept: { readonly state: string; readonly names: ReadonlyMap<string, readonly string[]> } | null = null;
+
+/** Addresses of a canonical name, in the order of the file; empty where it is not there, or cannot be read. */
+function findInHosts(host: string): readonly string[] {
+  try {
+    const { ino, size, mtimeMs } = statSync(HOSTS_FILE);
+    const state = `${ino} ${size} ${mtimeMs}`;
+    if (kept?.state !== state) kept = { state, names: readHosts(readFileSync(HOSTS_FILE, 'utf8')) };
+  } catch {
+    // A system without one: DNS alone answers.
+    return [];
+  }
+  return kept.names.get(host) ?? [];
+}
+
+/** Names in lower case and without a final dot, as the policy has them. */
+export function readHosts(text: string): Map<string, readonly string[]> {
+  const names = new Map<string, string[]>();
+  for (const line of text.split('\n')) {
+    const [address = '', ...aliases] = (line.split('#', 1)[0] ?? '').split(/[ \t\r]+/).filter((word) => word !== '');
+    if (isIP(address) === 0 || address.includes('%')) continue;
+    for (const alias of aliases) {
+      const name = alias.toLowerCase().replace(/\.$/, '');
+      const known = names.get(name);
+      if (known === undefined) names.set(name, [address]);
+      else if (!known.includes(address)) known.push(address);
+    }
+  }
+  return names;
 }

@@ -7,9 +7,8 @@
 import { isIPv4 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { NatConfig } from '../config/config.ts';
-import { place } from './place.ts';
-import { type Keeping, PortTuple } from './port-tuple.ts';
-import type { GrantedPort, PortBudget, PortLease, PortsInUse, PortUsage } from './ports.ts';
+import { place } from './dial.ts';
+import { type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage } from './ports.ts';
 
 export interface PortBudgetOptions {
   readonly nat: NatConfig;

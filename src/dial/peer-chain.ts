@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
-import { place } from './place.ts';
+import { place } from './dial.ts';
 
 export interface ShownCertificate {
   readonly subject: string;

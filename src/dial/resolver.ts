@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultOptions } from '../errors.ts';
-import { abortFault } from './aborted.ts';
+import { abortFault } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
 

@@ -6,7 +6,7 @@ import { isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { HandshakeFailure } from './hop-fault.ts';
 import type { Handshake, HandshakeStep } from './handshake.ts';
-import { place } from './place.ts';
+import { place } from './dial.ts';
 
 export interface Socks5Options {
   /** Name of at most 255 bytes, or IP literal without brackets. */

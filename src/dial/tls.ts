@@ -11,8 +11,7 @@ import { LRUCache } from 'lru-cache';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { clientContext } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
-import { abortFault } from './aborted.ts';
-import { place } from './place.ts';
+import { abortFault, place } from './dial.ts';
 import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
 export interface SecureRequest {

@@ -3,17 +3,17 @@
  * runs here, if it takes the doctor for a client; else one that the doctor
  * starts.
  */
-import { isIPv6 } from 'node:net';
-import type { Config, Form } from '../config/config.ts';
+import { isIPv6, type Socket } from 'node:net';
+import { Writable } from 'node:stream';
+import type { ClientConfig, Config, Form, ListenerConfig } from '../config/config.ts';
+import type { Lookup } from '../dial/lookup.ts';
+import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
-import { askConnect } from './ask-connect.ts';
-import type { Examination } from './examination.ts';
-import { type Finding, ok, skipped, warn } from './finding.ts';
-import type { FormsProxy, TriedForm } from './forms-proxy.ts';
-import { judgeConnect } from './judge-answer.ts';
-import { openOrFail, openProxy } from './open-proxy.ts';
-import { type ProxyAddress, showProxy } from './proxy-url.ts';
-import { startStandIn } from './stand-in.ts';
+import { createService, type Service } from '../service.ts';
+import { answersHttp, askConnect, judgeConnect } from './answers.ts';
+import type { Examination, Tools } from './examination.ts';
+import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { type FormsProxy, type ProxyAddress, showProxy, type TriedForm } from './proxy-address.ts';
 
 type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'lookup'>;
 
@@ -123,4 +123,75 @@ function listenerFor({ listeners, tlsServer }: Config, form: TriedForm): { kind:
 export function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return isIPv6(host) && host === '::' ? '::1' : host;
+}
+
+// A connection to a proxy, as its client makes one; and what is wrong where there is none.
+
+/** TCP, and TLS with an https proxy, verified as a client would. */
+export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Tools): Promise<Socket> {
+  const socket = await tools.connect(host, port, await tools.resolve(host));
+  if (scheme === 'http') return socket;
+  return secure({ socket, host, port, config: { ca: null, cert: null, key: null, serverName: null }, keys: 'the proxy', timeout: tools.timeout, signal: new AbortController().signal });
+}
+
+/** The caller closes the socket. */
+export async function openOrFail(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<Socket | Finding> {
+  const shown = showProxy(proxy);
+  try {
+    return await openProxy(proxy, tools);
+  } catch (error) {
+    const fault = Fault.from(error);
+    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout }));
+    if (plain) return fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`);
+    return { ...failBy(shown, fault), advice: adviseClient(fault) };
+  }
+}
+
+/** The remedies of the dialler speak of partners. */
+function adviseClient({ code, remedy }: Fault): string | null {
+  switch (code) {
+    case 'connection-refused':
+      return 'Check host and port of the proxy, and that it runs.';
+    case 'connect-timeout':
+    case 'unreachable':
+      return 'Check the network policies of both namespaces, and that the Service has endpoints.';
+    case 'tls-certificate':
+      return "Have the client trust the authority of the proxy's own certificate; here: NODE_EXTRA_CA_CERTS.";
+    default:
+      return remedy;
+  }
+}
+
+const HERE = '127.0.0.1';
+
+/** Bound to loopback alone; the caller closes it. */
+async function startStandIn(config: Config, lookup: Lookup | undefined): Promise<Service> {
+  const service = createService(admitDoctor(config), { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
+  await service.start();
+  return service;
+}
+
+/** Every rule holds for the doctor as for those it names; who may be believed what does not matter to it. */
+export function admitDoctor(config: Config): Config {
+  const doctor: ClientConfig = { name: freeName(config), addresses: [`${HERE}/32`], basic: null, tokens: null, certificates: null };
+  const here = <T extends ListenerConfig>(listener: T): T => ({ ...listener, host: HERE, port: 0, trustedPeers: [], proxyProtocol: 'off', believe: [] });
+  return {
+    ...config,
+    listeners: { http: config.listeners.http.map(here), tls: config.listeners.tls.map(here), admin: { host: HERE, port: 0, hosts: [] } },
+    clients: [doctor, ...config.clients],
+    rules: config.rules.map((rule) => ({ ...rule, clients: [...rule.clients, doctor.name] })),
+    // The doctor asks that itself.
+    sourceIp: null,
+  };
+}
+
+/** A proxy that the doctor starts itself: the configuration as it is, on ports of its own, with the doctor among its clients. */
+export function nowhere(): Writable {
+  return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+}
+
+function freeName({ clients }: Config): string {
+  let name = 'doctor';
+  while (clients.some((client) => client.name === name)) name = `${name}-x`;
+  return name;
 }

@@ -1,12 +1,19 @@
 /** What the checks of a proxy's host work on, and what each leaves for those after it. */
+import { createSocket } from 'node:dgram';
+import { isIPv6, type Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Finding as ConfigFinding } from '../config/finding.ts';
-import type { Lookup } from '../dial/lookup.ts';
+import { connectFirst } from '../dial/connect.ts';
+import { CoolDowns } from '../dial/cool-downs.ts';
+import { type AddressGuard, type Dialled, type DialTarget, place } from '../dial/dial.ts';
+import { createDialler } from '../dial/dialler.ts';
+import { dnsLookup, errorCode, type Lookup, systemLookup } from '../dial/lookup.ts';
+import { createResolver, type Resolver } from '../dial/resolver.ts';
+import { Fault } from '../errors.ts';
+import { askOnce, type OneAnswer, type OneQuestion } from '../relay/ask-once.ts';
 import type { Verification } from '../source-ip/verify.ts';
-import type { FormsProxy } from './forms-proxy.ts';
-import type { ProxyAddress } from './proxy-url.ts';
+import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import type { Target } from './targets.ts';
-import type { Tools } from './tools.ts';
 
 /** What the environment of the process says. */
 export interface HostFacts {
@@ -18,7 +25,7 @@ export interface HostFacts {
 }
 
 /** Filled in by the checks, in the order of their needs. */
-export interface Trail {
+interface Trail {
   /** Addresses of a host that the guard permits, by destination and host. */
   readonly addresses: Map<string, readonly string[]>;
   /** Addresses to which no route leads. */
@@ -62,3 +69,115 @@ export function createTrail(): Trail {
 /** A destination may be reached by hops, another with the same host not. */
 export const hostKey = ({ destination, host }: Pick<Target, 'destination' | 'host'>): string => `${destination.name} ${host}`;
 export const targetKey = ({ destination, where }: Pick<Target, 'destination' | 'where'>): string => `${destination.name} ${where}`;
+
+// The steps of dialling, one by one and all together: the very code by which the proxy dials, on the doctor's clock.
+
+interface ToolsOptions {
+  readonly config: Pick<Config, 'name' | 'headers' | 'dns'>;
+  /** Instead of the configured resolver. */
+  readonly lookup?: Lookup | undefined;
+  readonly timeouts: Pick<Config['timeouts'], 'resolve' | 'connect' | 'tls'>;
+  /** For every other step, ms. */
+  readonly timeout: number;
+}
+
+export interface Tools {
+  readonly timeout: number;
+  /** Rejects with a Fault of the look-up. */
+  resolve(host: string): Promise<readonly string[]>;
+  /** Our own address towards a place; sends nothing. */
+  localAddress(address: string, port: number): Promise<string>;
+  /** TCP alone, to the first of the addresses that answers; without any, the host is one. The caller closes the socket. */
+  connect(host: string, port: number, addresses?: readonly string[]): Promise<Socket>;
+  /** The whole way, parents and TLS included; the caller closes the socket. With `address`: to that address of the host alone. */
+  dial(target: DialTarget, guard: AddressGuard, address?: string): Promise<Dialled>;
+  /** One question over a connection, which is closed by then. */
+  ask(over: Pick<Dialled, 'socket'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
+}
+
+/** Each takes a NAT port, and a file of this process. */
+const MOST_AT_ONCE = 16;
+
+/** Nothing to close. */
+export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions): Tools {
+  const { dns, headers, name } = config;
+  const resolver = createResolver({ lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve });
+  const never = new AbortController().signal;
+  const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
+  const usual = dialler(resolver);
+  const turns = createTurns(MOST_AT_ONCE);
+
+  return {
+    timeout,
+    resolve: (host) => resolver.resolve(host),
+    localAddress: findLocalAddress,
+    connect: async (host, port, addresses = [host]) => (await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }))).socket,
+    dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),
+    ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
+      const clock = new AbortController();
+      const timer = setTimeout(() => {
+        clock.abort(new Fault('upstream-silent', `${origin}: no answer in ${timeout} ms`, { remedy: 'It took the connection and says nothing: check that HTTP is served on this port.' }));
+      }, timeout);
+      try {
+        return await askOnce(over, { ...question, origin, longest, headers: { 'user-agent': 'eco-egress-doctor', ...fields }, signal: clock.signal });
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+  };
+}
+
+/** One address of a name, the others as they are. */
+function pinned(resolver: Resolver, host: string, address: string): Resolver {
+  return {
+    cached: (name) => (name === host ? [address] : resolver.cached(name)),
+    resolve: (name, signal) => (name === host ? Promise.resolve([address]) : resolver.resolve(name, signal)),
+  };
+}
+
+type Turns = <T>(work: () => Promise<T>) => Promise<T>;
+
+/** Lets so many pieces of work run at once; the others wait, in the order in which they came. */
+export function createTurns(most: number): Turns {
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  return async (work) => {
+    if (running >= most) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running += 1;
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      // Whose turn it is takes this one's place.
+      if (next === undefined) running -= 1;
+      else next();
+    }
+  };
+}
+
+// Which address of ours packets to a place would leave from, as the routing table says: nothing is sent.
+
+/**
+ * Connecting a UDP socket asks the routing table and the local firewall, and
+ * sends no packet (POSIX connect()). Leaves no socket behind.
+ *
+ * @param address IP literal
+ * @throws {Fault} `unreachable`: there is no route
+ */
+export function findLocalAddress(address: string, port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+    const fail = (error: Error): void => {
+      socket.close();
+      reject(new Fault('unreachable', `${place(address, port)}: ${errorCode(error) || error.message}`, { remedy: 'Check the routes of this host: none leads there.', cause: error }));
+    };
+    socket.once('error', fail);
+    socket.once('connect', () => {
+      const local = socket.address().address;
+      socket.close();
+      resolve(local);
+    });
+    // Given a callback, Node hands it the error in place of the event.
+    socket.connect(port, address);
+  });
+}

@@ -1,14 +1,11 @@
 /** The examination of a client's place, such as a pod: its variables, the proxy as it is from there, and the partner behind it. */
 import type { Lookup } from '../dial/lookup.ts';
-import { checkClock } from './check-clock.ts';
-import { checkEnvironment } from './check-environment.ts';
-import { checkClientHttp, checkClientTls } from './check-client-partner.ts';
-import { checkClientNames, checkWay } from './check-client-way.ts';
-import type { ClientExamination } from './client-examination.ts';
-import { showProxy } from './proxy-url.ts';
-import { createReport, type Report } from './report.ts';
-import { type Check, runChecks } from './run-checks.ts';
-import { createTools } from './tools.ts';
+import { checkClientHttp, checkClientNames, checkClientTls, checkWay, type ClientExamination } from './client-checks.ts';
+import { checkEnvironment } from './environment.ts';
+import { createTools } from './examination.ts';
+import { type Check, createReport, type Report, runChecks } from './finding.ts';
+import { checkClock } from './machine-checks.ts';
+import { showProxy } from './proxy-address.ts';
 
 export interface ClientExaminationOptions extends Pick<ClientExamination, 'target' | 'proxy' | 'host'> {
   /** PEM of the partner's authority; null: those that Node knows, NODE_EXTRA_CA_CERTS among them. */

@@ -1,8 +1,7 @@
 /** A report for people: a mark for each thing that was looked at, what was seen, and what to do. */
 import { styleText } from 'node:util';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
-import type { Finding } from './finding.ts';
-import type { Report } from './report.ts';
+import type { Finding, Report } from './finding.ts';
 
 const MARK = { ok: '✓', warn: '!', fail: '✗', skipped: '–' } as const;
 const STYLE = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as const;

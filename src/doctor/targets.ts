@@ -1,11 +1,11 @@
 /** What is tried: each host and port of each destination, and what is known of how it speaks. */
 import type { Config, DestinationConfig } from '../config/config.ts';
 import type { AddressGuard, DialTarget } from '../dial/dial.ts';
-import { createAddressGuards, type AddressGuards } from '../policy/address-guard.ts';
-import { createHopGuard } from '../policy/hop-guard.ts';
+import { classifyAddress } from '../policy/address-class.ts';
+import { type AddressGuards, createAddressGuards, createHopGuard, describeAddress } from '../policy/address-guard.ts';
 import { buildHostTable } from '../policy/host-table.ts';
-import { formatAuthority } from '../target/host.ts';
-import { firstPort } from '../target/port-range.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { firstPort } from '../targets/port-range.ts';
 
 export interface Target {
   readonly destination: DestinationConfig;
@@ -68,4 +68,12 @@ function protocolOf({ gateway }: DestinationConfig, host: string, port: number):
   if (gateway?.host === host && gateway.port === port) return gateway.scheme === 'https' ? 'tls' : 'http';
   if (port === 443) return 'tls';
   return port === 80 ? 'http' : 'unknown';
+}
+
+/** Addresses as findings show them: each with the kind of place it is. */
+export function describeAddresses(addresses: readonly string[]): string {
+  return addresses.map((address) => {
+    const known = classifyAddress(address);
+    return known === null ? address : describeAddress(known);
+  }).join(', ');
 }

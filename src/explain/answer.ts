@@ -2,8 +2,8 @@
 import type { Config } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AddressClass, Embedding } from '../policy/address-class.ts';
-import type { ExplainedChange, ExplainedClient, ExplainedDestination, ExplainedRule, ExplainedTarget } from '../policy/explanation.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
+import { escapeUnsafe } from '../telemetry/safe-text.ts';
 
 export interface ExplainAnswer {
   readonly verdict: Verdict['verdict'];
@@ -50,7 +50,7 @@ export interface ExplainedHop {
   readonly parents: readonly ExplainedParent[];
 }
 
-export interface ExplainedParent {
+interface ExplainedParent {
   /** `http://gw-a.example:3128`. */
   readonly url: string;
   /** Null where it was not looked up here: not wanted, failed, or the hop before does that. */
@@ -66,7 +66,7 @@ export interface Asked {
   readonly host: string | null;
 }
 
-export interface ReadTarget extends ExplainedTarget {
+interface ReadTarget extends ExplainedTarget {
   readonly form: Ask['form'];
   readonly method: string | null;
 }
@@ -83,4 +83,160 @@ export interface JudgedAddress {
   readonly code: FaultCode | null;
   readonly detail: string | null;
   readonly remedy: string | null;
+}
+
+// The shape of an answer to "why": a decision with everything that led to it. Plain data, for people and for JSON.
+
+export interface Explanation {
+  readonly ask: Ask;
+  /** Of the very code that enforces. */
+  readonly verdict: Verdict;
+  readonly target: ExplainedTarget;
+  /** Every client of the file, in order: the first that matches is the one. */
+  readonly clients: readonly ExplainedClient[];
+  /** Destinations that have the host, in the order in which they are tried. */
+  readonly destinations: readonly ExplainedDestination[];
+  /** Rules that join the client with one of those destinations, in the order of the file. */
+  readonly rules: readonly ExplainedRule[];
+  /** One sentence on what report mode changes about the verdict; null when it changes nothing. */
+  readonly report: string | null;
+  /** A change of the file that would permit it and was tried; without YAML where there is none; null when it is permitted. */
+  readonly change: ExplainedChange | null;
+}
+
+export interface ExplainedTarget {
+  readonly host: string;
+  readonly kind: 'name' | 'ipv4' | 'ipv6';
+  readonly port: number;
+  /** As it is compared with patterns; null where it cannot be seen. */
+  readonly path: string | null;
+  /** Why the path could be read in more than one way: the rest of a sentence; null when it cannot. */
+  readonly ambiguity: string | null;
+}
+
+export interface ExplainedClient {
+  readonly name: string;
+  /** All of its kinds hold. */
+  readonly matches: boolean;
+  /** The one client that the decision was made for. */
+  readonly chosen: boolean;
+  /** Only the kinds that it lists. */
+  readonly kinds: readonly ExplainedKind[];
+}
+
+export interface ExplainedKind {
+  readonly kind: 'addresses' | 'basic' | 'tokens' | 'certificates';
+  readonly matches: boolean;
+  /** `10.8.1.4 is in 10.8.0.0/14`, `no user was verified`. */
+  readonly detail: string;
+}
+
+export interface ExplainedDestination {
+  readonly name: string;
+  /** The most specific of its patterns that covers the host. */
+  readonly pattern: string;
+  /** The one that the verdict is about. */
+  readonly chosen: boolean;
+  /** In order; the checks after the first that fails are left out. */
+  readonly checks: readonly ExplainedCheck[];
+}
+
+export interface ExplainedCheck {
+  readonly check: 'port' | 'form' | 'rule' | 'method' | 'path';
+  readonly passes: boolean;
+  readonly detail: string;
+}
+
+export interface ExplainedRule {
+  /** `rules[0]`. */
+  readonly rule: string;
+  readonly destination: string;
+  readonly applies: boolean;
+  /** Why it applies, or why not. */
+  readonly detail: string;
+}
+
+export interface ExplainedChange {
+  /** `add 22 to destinations.eco-sit.ports, for all of its hosts and clients`; without YAML, what to do instead. */
+  readonly text: string;
+  /** The parts of the file as they would then be; null where no change is safe. */
+  readonly yaml: string | null;
+}
+
+// An answer for people: one line for each thing that was looked at, and what to write to get another one.
+
+const LABEL = 14;
+const MARK = { allow: '✓', report: '!', deny: '✗' } as const;
+
+/** Ends with a line break; safe to print. */
+export function formatAnswer(answer: ExplainAnswer): string {
+  const { asked, remedy, change, report, notes } = answer;
+  const lines = [`${asked.method} ${asked.target}${asked.host === null ? '' : `, Host: ${asked.host}`}`, ''];
+  const add = (label: string, texts: readonly string[]): void => {
+    for (const [i, text] of texts.entries()) lines.push(`  ${(i === 0 ? label : '').padEnd(LABEL)}${text}`);
+  };
+  add('target', targetLines(answer));
+  add('client', clientLines(answer));
+  add('destination', destinationLines(answer));
+  add('rule', answer.rules.map(({ rule, applies, detail }) => `${applies ? '✓' : '✗'} ${rule}  ${detail}`));
+  add('addresses', addressLines(answer.addresses ?? []));
+  add('by way of', answer.way.flatMap(wayLines));
+  add('verdict', verdictLines(answer));
+  if (report !== null) add('report mode', [report]);
+  if (change !== null) add(change.yaml === null ? 'what to do' : 'to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
+  else if (remedy !== null) add('what to do', [remedy]);
+  add('note', notes);
+  return `${lines.map((line) => printable(line.trimEnd())).join('\n').trimEnd()}\n`;
+}
+
+function targetLines({ target }: ExplainAnswer): string[] {
+  if (target === null) return [];
+  const { host, port, form, path, ambiguity } = target;
+  const lines = [`${host}, port ${port}, as ${form}${path === null ? '' : `, path ${path}`}`];
+  return ambiguity === null ? lines : [...lines, `✗ the path ${ambiguity}`];
+}
+
+function clientLines({ client, clients, clientsLeftOut, peer }: ExplainAnswer): string[] {
+  const credentials = [
+    ...(peer.user === null ? [] : [`user ${peer.user}`]),
+    ...(peer.token === null ? [] : [`token of ${peer.token.subject}`]),
+    ...(peer.sans.length === 0 ? [] : [`certificate of ${peer.sans.join(', ')}`]),
+  ];
+  const who = [peer.address, ...credentials].join(', ');
+  const chosen = clients.find((one) => one.chosen);
+  if (chosen !== undefined) return [`✓ ${chosen.name}  ${chosen.kinds.map(({ detail }) => detail).join('; ')}`];
+  if (client !== null) return [`✓ ${client}  ${who}`];
+  const near = clients.map(({ name, kinds }) => `✗ ${name}  ${kinds.filter(({ matches }) => !matches).map(({ detail }) => detail).join('; ')}`);
+  return [who, ...near, ...(clientsLeftOut === 0 || near.length === 0 ? [] : [`✗ ${clientsLeftOut} others`])];
+}
+
+function destinationLines({ destinations }: ExplainAnswer): string[] {
+  return destinations.flatMap(({ name, pattern, checks }) => [
+    `${checks.every(({ passes }) => passes) ? '✓' : '✗'} ${name}  has ${pattern}`,
+    ...checks.map(({ check, passes, detail }) => `  ${passes ? '✓' : '✗'} ${check.padEnd(6)} ${detail}`),
+  ]);
+}
+
+function addressLines(addresses: readonly JudgedAddress[]): string[] {
+  const width = Math.max(0, ...addresses.map(({ address }) => address.length));
+  return addresses.flatMap(({ address, class: kind, via, reference, verdict, detail }) => [
+    `${MARK[verdict]} ${address.padEnd(width)}  ${[kind ?? 'no plain address', via === null ? '' : `through ${via}`, reference ?? ''].filter((part) => part !== '').join(', ')}`,
+    ...(detail === null ? [] : [`  ${detail}`]),
+  ]);
+}
+
+function wayLines({ hop, parents }: ExplainedHop): string[] {
+  return parents.flatMap(({ url, addresses, detail }) => [`${hop}  ${url}`, ...addressLines(addresses ?? []).map((line) => `  ${line}`), ...(detail === null ? [] : [`  ✗ ${detail}`])]);
+}
+
+function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {
+  const refusal = status === null ? code : `${code} (${status})`;
+  if (verdict === 'deny') return [`✗ denied: ${refusal}`, why];
+  if (verdict === 'report') return [status === null ? `! passes in report mode; enforced: ${code}` : `! passes in report mode, but would fail: ${refusal}`, why];
+  return code === 'ok' ? [`✓ allowed`, why] : [`✓ allowed, but would fail: ${refusal}`, why];
+}
+
+/** Names of the configuration and arguments are shown as well: whatever is in them, it is text on one line. */
+function printable(line: string): string {
+  return escapeUnsafe(JSON.stringify(line).slice(1, -1).replaceAll('\\"', '"').replaceAll('\\\\', '\\'));
 }

@@ -1,14 +1,13 @@
 /** Puts together what the policy, the resolver and the address guard said about a request. */
-import type { DestinationConfig, ListenerConfig } from '../config/config.ts';
+import type { DestinationConfig, ListenerConfig, ParentConfig } from '../config/config.ts';
+import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
-import type { SurveyedAddress } from '../policy/address-guard.ts';
+import { surveyAddresses, type SurveyedAddress } from '../policy/address-guard.ts';
 import type { Policy } from '../policy/compile.ts';
-import type { ExplainedChange, ExplainedClient, Explanation } from '../policy/explanation.ts';
 import type { Peer } from '../policy/verdict.ts';
-import { formatAuthority } from '../target/host.ts';
-import type { Asked, ExplainAnswer, ExplainedHop, JudgedAddress } from './answer.ts';
-import { findBlockage, type SurveyedHop } from './survey-way.ts';
+import { formatAuthority } from '../targets/host.ts';
+import type { Asked, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
 
 /** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
@@ -188,4 +187,57 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
     notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require)${otherwise}.`);
   }
   return notes;
+}
+
+// What a dial would find on its way: the parents, and the addresses of those that we dial ourselves. Dials nothing.
+
+interface SurveyedParent {
+  /** `http://gw-a.example:3128`. */
+  readonly url: string;
+  /** Null: not looked up here, because it was not wanted or the hop before does that; a Fault of the look-up. */
+  readonly found: readonly SurveyedAddress[] | Fault | null;
+}
+
+interface SurveyedHop {
+  readonly name: string;
+  readonly parents: readonly SurveyedParent[];
+}
+
+/** Nearest to us first; empty: directly. */
+export function surveyWay(egress: Pick<Egress, 'nearestHop' | 'dialler'>, destination: DestinationConfig, lookUp: boolean): Promise<SurveyedHop[]> {
+  const nearest = egress.nearestHop(destination);
+  return Promise.all(
+    destination.via.map(async (hop, index) => ({
+      name: hop.name,
+      parents: await Promise.all(
+        hop.parents.map(async (parent) => ({ url: urlOf(parent), found: nearest === null || index > 0 || !lookUp ? null : await look(egress, nearest.guard, parent) })),
+      ),
+    })),
+  );
+}
+
+async function look({ dialler }: Pick<Egress, 'dialler'>, guard: NonNullable<ReturnType<Egress['nearestHop']>>['guard'], { host, port }: ParentConfig): Promise<readonly SurveyedAddress[] | Fault> {
+  try {
+    return surveyAddresses({ enforcing: guard, lenient: null }, await dialler.resolve(host, new AbortController().signal), port);
+  } catch (error) {
+    return Fault.from(error);
+  }
+}
+
+/** Why no parent of the nearest hop can be dialled; null: one can, or nobody looked. */
+function findBlockage([nearest]: readonly SurveyedHop[]): Fault | null {
+  if (nearest === undefined) return null;
+  const refusals = nearest.parents.map(({ found }) => {
+    if (found === null) return null;
+    if (found instanceof Fault) return found;
+    return found.some(({ refusal }) => refusal === null) ? null : (found[0]?.refusal ?? null);
+  });
+  const [first] = refusals;
+  if (first === undefined || first === null || refusals.includes(null)) return null;
+  // As a dial would put it: a name of a parent is none of the partner's.
+  return first.code === 'loop' ? first : new Fault('hop-failed', first.message, { remedy: first.remedy ?? '' });
+}
+
+function urlOf({ scheme, host, port }: ParentConfig): string {
+  return `${scheme}://${formatAuthority(host, port)}`;
 }

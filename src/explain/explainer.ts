@@ -8,17 +8,15 @@ import type { Config, ListenerConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
-import { ANONYMOUS } from '../policy/anonymous.ts';
+import { ANONYMOUS } from '../policy/client-table.ts';
 import { decide } from '../policy/decide.ts';
-import { explainDecision } from '../policy/explain-decision.ts';
+import { explainDecision } from './explain-decision.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
-import { formatAuthority, parseHost } from '../target/host.ts';
-import { show, showTarget } from '../target/quote.ts';
+import { formatAuthority, parseHost } from '../targets/host.ts';
+import { show, showTarget } from '../targets/quote.ts';
 import type { Asked, ExplainAnswer } from './answer.ts';
-import { assumePeer, type AssumedClient, type AssumedPeer } from './assume-peer.ts';
-import { type Circumstances, composeAnswer, composeRefusal, isParents, type Survey } from './compose-answer.ts';
-import { readTarget, type Wanted, type WrittenRequest } from './read-target.ts';
-import { surveyWay } from './survey-way.ts';
+import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
+import { type Circumstances, composeAnswer, composeRefusal, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
 
 /** TLS is none, and stands for raw TLS. */

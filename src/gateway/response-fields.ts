@@ -6,8 +6,8 @@
 import { isIP } from 'node:net';
 import type { GatewayConfig } from '../config/config.ts';
 import type { MapField } from '../relay/headers.ts';
-import { parseAuthority } from '../target/host.ts';
-import { pathOf } from '../target/path.ts';
+import { parseAuthority } from '../targets/host.ts';
+import { pathOf } from '../targets/path.ts';
 
 /** Rewrites one field of a response to the client. Linear in the length of the value. */
 type Rewrite = (value: string, asked: Asked) => string | null;

@@ -12,9 +12,9 @@ import type { DestinationConfig, GatewayConfig } from '../config/config.ts';
 import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { MapField } from '../relay/headers.ts';
-import { formatAuthority } from '../target/host.ts';
-import { findAmbiguity, pathOf } from '../target/path.ts';
-import { quote } from '../target/quote.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { findAmbiguity, pathOf } from '../targets/path.ts';
+import { quote } from '../targets/quote.ts';
 import { createResponseFields } from './response-fields.ts';
 
 export interface GatewayRoute {

@@ -3,8 +3,7 @@
  * framing that its header section declared (RFC 9112 §6, §7).
  */
 import { readFields } from './fields.ts';
-import { HeadReader } from './head-reader.ts';
-import { MessageError } from './message-error.ts';
+import { HeadReader, MessageError } from './head-reader.ts';
 import type { RawFields } from './fields.ts';
 
 /** How the end of the content is known. `close`: with the end of the connection, which only a response may use. */

@@ -1,5 +1,5 @@
 /** Field lines of header and trailer sections (RFC 9112 §5), read from text. */
-import { MessageError } from './message-error.ts';
+import { MessageError } from './head-reader.ts';
 
 /** Names and values in turn, as they came: order, case and repetition survive. Latin-1, as RFC 9110 §5.5 asks. */
 export type RawFields = readonly string[];

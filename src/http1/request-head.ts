@@ -6,7 +6,7 @@
  */
 import { CHUNKED, type Framing, NO_CONTENT } from './body-reader.ts';
 import { isToken, listHas, readFields, type RawFields } from './fields.ts';
-import { MessageError } from './message-error.ts';
+import { MessageError } from './head-reader.ts';
 
 export interface RequestHead {
   readonly method: string;

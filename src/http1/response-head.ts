@@ -5,7 +5,7 @@
  */
 import { CHUNKED, type Framing, NO_CONTENT, UNTIL_CLOSE } from './body-reader.ts';
 import { listHas, readFields, type RawFields, trimBlanks } from './fields.ts';
-import { MessageError } from './message-error.ts';
+import { MessageError } from './head-reader.ts';
 
 export interface ResponseHead {
   readonly status: number;

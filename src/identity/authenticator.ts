@@ -3,12 +3,12 @@
  * verified once, remembered for a while, and never at a cost that a flood of
  * wrong ones could raise. What a user or token may do is the policy's business.
  */
+import { hash, randomBytes } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { ClientConfig } from '../config/config.ts';
 import type { Peer, Proof } from '../policy/verdict.ts';
-import { decoyOf, verifyPassword } from './basic.ts';
-import { CredentialCache } from './credential-cache.ts';
 import { Gate } from './gate.ts';
-import { type PresentedCredentials, readProxyAuthorization } from './proxy-authorization.ts';
+import { decoyOf, type PresentedCredentials, readProxyAuthorization, verifyPassword } from './proxy-authorization.ts';
 import { createTokenVerifier } from './tokens.ts';
 
 /** What a request proved. At most one of the first three is not null; `rejected` is one sentence with nothing in it of what was sent. */
@@ -204,4 +204,71 @@ function readUsers(clients: readonly ClientConfig[], before: Users): Users {
     users.set(name, old?.user === user && old.hash === phc ? old : { user, hash: phc });
   }
   return users;
+}
+
+interface Entry<V> {
+  readonly value: V;
+  readonly until: number;
+  /** Asked at each use, null: only time ends it. */
+  readonly stillHolds: (() => boolean) | null;
+}
+
+interface CredentialCacheOptions {
+  readonly now: () => number;
+  readonly mostAccepted: number;
+  readonly mostRefused: number;
+}
+
+/**
+ * Remembers which credentials were accepted or refused, without keeping them:
+ * entries are found by a keyed hash. Refused ones live apart and shortly, so
+ * that a flood of them cannot push accepted ones out.
+ */
+export class CredentialCache<V> {
+  readonly #now: () => number;
+  readonly #accepted: LRUCache<string, Entry<V>>;
+  readonly #refused: LRUCache<string, Entry<V>>;
+  /** Of this process alone: the entries say nothing to anybody else. */
+  readonly #secret = randomBytes(32).toString('base64');
+
+  constructor({ now, mostAccepted, mostRefused }: CredentialCacheOptions) {
+    this.#now = now;
+    this.#accepted = new LRUCache({ max: mostAccepted });
+    this.#refused = new LRUCache({ max: mostRefused });
+  }
+
+  get size(): number {
+    return this.#accepted.size + this.#refused.size;
+  }
+
+  keyOf(text: string): string {
+    return hash('sha256', this.#secret + text, 'base64');
+  }
+
+  find(key: string): V | undefined {
+    return this.#findIn(this.#accepted, key) ?? this.#findIn(this.#refused, key);
+  }
+
+  /** @param until in ms, on the clock of `now` */
+  accept(key: string, value: V, until: number, stillHolds: () => boolean): void {
+    this.#refused.delete(key);
+    this.#accepted.set(key, { value, until, stillHolds });
+  }
+
+  refuse(key: string, value: V, until: number): void {
+    this.#refused.set(key, { value, until, stillHolds: null });
+  }
+
+  /** What was refused may be accepted from now on. */
+  forgetRefused(): void {
+    this.#refused.clear();
+  }
+
+  #findIn(entries: LRUCache<string, Entry<V>>, key: string): V | undefined {
+    const entry = entries.get(key);
+    if (entry === undefined) return undefined;
+    if (this.#now() < entry.until && (entry.stillHolds === null || entry.stillHolds())) return entry.value;
+    entries.delete(key);
+    return undefined;
+  }
 }

@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import type { PeerCertificate } from 'node:tls';
 import { isIP } from 'node:net';
 import { classifyAddress } from '../policy/address-class.ts';
-import { parseHost } from '../target/host.ts';
+import { parseHost } from '../targets/host.ts';
 
 /**
  * One entry of Node's text of subject alternative names: values with a comma,

@@ -3,6 +3,8 @@
  * only two ways we take. What another reader could take for something else is
  * refused, and no reason repeats what was sent: it may be a secret.
  */
+import { randomBytes, scrypt, type ScryptOptions, timingSafeEqual } from 'node:crypto';
+import { promisify } from 'node:util';
 
 export type PresentedCredentials =
   | { readonly scheme: 'basic'; readonly user: string; readonly password: string }
@@ -57,4 +59,103 @@ function decodeUtf8(bytes: Buffer): string | null {
     if (error instanceof TypeError) return null;
     throw error;
   }
+}
+
+// Makes and verifies password hashes with scrypt (RFC 7914), off the event loop and in constant time.
+
+const deriveKey: (password: string, salt: Buffer, length: number, options: ScryptOptions) => Promise<Buffer> = promisify(scrypt);
+
+/** 32 MiB and some 0.1 s of one core for each look. */
+const DEFAULTS = { cost: 2 ** 15, blockSize: 8, parallelization: 1 };
+const SALT_BYTES = 16;
+const HASH_BYTES = 32;
+
+/**
+ * Whether the password is the one that was hashed.
+ * @throws {TypeError} for text that is no such hash: the configuration has checked it
+ */
+export async function verifyPassword(phc: string, password: string): Promise<boolean> {
+  const known = readPhc(phc);
+  if (typeof known === 'string') throw new TypeError(`the hash ${known}`);
+  return timingSafeEqual(await derive(password, known, known.salt, known.hash.length), known.hash);
+}
+
+/** A new hash with a new salt, for `basic[].hash` of the configuration. */
+export async function hashPassword(password: string): Promise<string> {
+  const salt = randomBytes(SALT_BYTES);
+  return formatPhc({ ...DEFAULTS, salt, hash: await derive(password, DEFAULTS, salt, HASH_BYTES) });
+}
+
+/**
+ * A hash that no password has, as dear to verify as `like`: what an unknown
+ * user is held against, so that the time of an answer names no users.
+ */
+export function decoyOf(like: string): string {
+  const known = readPhc(like);
+  if (typeof known === 'string') throw new TypeError(`the hash ${known}`);
+  return formatPhc({ ...known, salt: randomBytes(known.salt.length), hash: randomBytes(known.hash.length) });
+}
+
+function derive(password: string, { cost, blockSize, parallelization }: Omit<Phc, 'salt' | 'hash'>, salt: Buffer, length: number): Promise<Buffer> {
+  // Keyboards send the same character in several ways (RFC 8265 §4.2.2). OpenSSL counts a little more than 128 * N * r bytes.
+  return deriveKey(password.normalize('NFC'), salt, length, { cost, blockSize, parallelization, maxmem: 256 * cost * blockSize });
+}
+
+interface Phc {
+  /** scrypt's N. */
+  readonly cost: number;
+  readonly blockSize: number;
+  readonly parallelization: number;
+  readonly salt: Buffer;
+  readonly hash: Buffer;
+}
+
+const SCRYPT = /^\$scrypt\$ln=([1-9][0-9]?),r=([1-9][0-9]?),p=([1-9][0-9]?)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/;
+
+/** Below 2^14 a hash is guessed too cheaply; above 2^17 one look costs near half a second. */
+const LN = { least: 14, most: 17 };
+const P = { least: 1, most: 4 };
+/** RFC 7914 §2 recommends r = 8; scrypt takes 128 * N * r bytes. */
+const MEMORY = 128 * 1024 * 1024;
+const SALT_RANGE = { least: 16, most: 64 };
+const HASH_RANGE = { least: 32, most: 64 };
+
+/** @returns the hash, or why the text is none: the rest of a sentence that began with "the hash" */
+export function readPhc(text: string): Phc | string {
+  const match = SCRYPT.exec(text);
+  if (match === null) return 'is not written as $scrypt$ln=15,r=8,p=1$salt$hash';
+  const ln = Number(match[1]);
+  const blockSize = Number(match[2]);
+  const parallelization = Number(match[3]);
+  const salt = readBase64(match[4] ?? '');
+  const hash = readBase64(match[5] ?? '');
+  if (ln < LN.least || ln > LN.most) return `has ln=${ln}; it must be from ${LN.least} to ${LN.most}`;
+  if (parallelization < P.least || parallelization > P.most) return `has p=${parallelization}; it must be from ${P.least} to ${P.most}`;
+  if (blockSize < 8) return `has r=${blockSize}; it must be at least 8`;
+  const cost = 2 ** ln;
+  if (128 * cost * blockSize > MEMORY) return `needs ${(128 * cost * blockSize) / 1024 / 1024} MiB for each look; ${MEMORY / 1024 / 1024} MiB are allowed`;
+  if (salt === null || salt.length < SALT_RANGE.least || salt.length > SALT_RANGE.most) return `has a salt that is not ${SALT_RANGE.least} to ${SALT_RANGE.most} bytes in base64 without padding`;
+  if (hash === null || hash.length < HASH_RANGE.least || hash.length > HASH_RANGE.most) return `has a last part that is not ${HASH_RANGE.least} to ${HASH_RANGE.most} bytes in base64 without padding`;
+  return { cost, blockSize, parallelization, salt, hash };
+}
+
+/**
+ * Password hashes as text: `$scrypt$ln=15,r=8,p=1$salt$hash` in the PHC string
+ * format. Reading bounds every parameter, so that no configuration can make
+ * one request cost gigabytes or seconds.
+ * https://github.com/P-H-C/phc-string-format/blob/master/phc-sf-spec.md
+ */
+export function formatPhc(phc: Phc): string {
+  const { cost, blockSize, parallelization, salt, hash } = phc;
+  return `$scrypt$ln=${Math.log2(cost)},r=${blockSize},p=${parallelization}$${writeBase64(salt)}$${writeBase64(hash)}`;
+}
+
+/** One spelling per value: base64 without padding and without stray bits at its end. */
+function readBase64(text: string): Buffer | null {
+  const bytes = Buffer.from(text, 'base64');
+  return writeBase64(bytes) === text ? bytes : null;
+}
+
+function writeBase64(bytes: Buffer): string {
+  return bytes.toString('base64').replace(/=+$/, '');
 }

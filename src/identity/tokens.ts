@@ -2,8 +2,7 @@
 import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
 import type { ClientConfig, JwksConfig } from '../config/config.ts';
 import type { Gate } from './gate.ts';
-import { createKeySet, type KeySet, KeysUnavailable } from './key-set.ts';
-import { fetchKeys, readKeyFile } from './key-sources.ts';
+import { createKeySet, fetchKeys, type KeySet, KeysUnavailable, readKeyFile } from './keys.ts';
 
 export interface TokenOptions {
   readonly now: () => number;

@@ -8,13 +8,13 @@ import { isIP } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
-import type { Opening, Refusal } from '../relay/opening.ts';
-import type { HelloResult } from '../target/client-hello.ts';
-import { show } from '../target/quote.ts';
-import { TlsOpening } from '../target/tls-opening.ts';
+import type { Opening, Refusal } from '../relay/tunnel-events.ts';
+import type { HelloResult } from '../targets/client-hello.ts';
+import { show } from '../targets/quote.ts';
+import { TlsOpening } from '../targets/tls-opening.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { RequestContext } from './request-context.ts';
-import { alertFor } from './tls-alert.ts';
+import { alertFor } from './tls-terminator.ts';
 
 export interface FrontingTerms {
   /** `tls`: how long a ClientHello may take where it is waited for, ms. */

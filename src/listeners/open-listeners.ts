@@ -1,19 +1,21 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
-import type { AddressInfo } from 'node:net';
-import type { Config } from '../config/config.ts';
-import type { ConnectionCount } from './connection-count.ts';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { Config, HttpListenerConfig } from '../config/config.ts';
+import type { ConnectionTerms } from './client-connection.ts';
+import { ConnectionClock, tickFor } from './connection-clock.ts';
+import { type ConnectionCount, ConnectionGate } from './connection-gate.ts';
+import { createConnectionOwner } from './connection-owner.ts';
 import type { HttpForms } from './http-forms.ts';
-import { openHttpListener } from './http-listener.ts';
-import type { Listener } from './listener.ts';
+import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
+import type { RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { openTlsListener, type TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
-import { ConnectionClock, tickFor } from './connection-clock.ts';
-import type { RequestEnvironment } from './request-context.ts';
+import { createPeerReader } from './trusted-peers.ts';
 
 type OpenTerms = Pick<Config, 'tlsServer' | 'limits' | 'timeouts'>;
 
-export interface ListenersOptions {
+interface ListenersOptions {
   readonly config: OpenTerms & Pick<Config, 'listeners'>;
   readonly forms: HttpForms;
   readonly sni: SniForm;
@@ -79,4 +81,39 @@ function tickOf({ timeouts }: Pick<Config, 'timeouts'>): number {
 
 function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminator | null {
   return tlsServer === null ? null : new TlsTerminator(tlsServer);
+}
+
+// A port for plain HTTP: whoever is let in is served, behind a PROXY header where one comes first.
+
+interface HttpListenerOptions {
+  readonly listener: HttpListenerConfig;
+  readonly config: Pick<Config, 'limits' | 'timeouts'>;
+  readonly terms: () => ConnectionTerms;
+  readonly clock: ConnectionClock;
+  readonly forms: HttpForms;
+  readonly connections: ConnectionCount;
+  readonly environment: RequestEnvironment;
+}
+
+/** @throws when the address cannot be bound, with the system's error */
+function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
+  const { listener, config, connections } = options;
+  const gate = new ConnectionGate({
+    listener,
+    peers: createPeerReader(listener),
+    connections,
+    timeout: config.timeouts.requestHeaders,
+    own: createConnectionOwner(options),
+    refuse: (connection, fault) => {
+      connection.refuse(fault);
+    },
+  });
+  const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
+    const connection = gate.enter(socket);
+    if (connection === null) return;
+    gate.receive(connection, (received) => {
+      received.serve();
+    });
+  });
+  return bindListener(server, gate, listener);
 }

@@ -17,13 +17,13 @@ import type { ResponseHead } from '../http1/response-head.ts';
 import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
 import { forwardRequestTrailers, nominatedBy } from '../relay/headers.ts';
 import type { IdleClock } from '../relay/idle-clock.ts';
-import type { Opening } from '../relay/opening.ts';
+import type { Opening } from '../relay/tunnel-events.ts';
 import { Tunnel, type TunnelOwner } from '../relay/tunnel.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
 import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
-import { refuseTls } from './tls-alert.ts';
+import { refuseTls } from './tls-terminator.ts';
 
 /** Where denials are remembered (explain/recent-denials.ts). */
 export interface DenialMemory {

@@ -3,15 +3,18 @@
  * listen: it is given connections, of which the ClientHello may have been read
  * and put back, and gives on the TLS inside.
  */
+import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
 import { serverOptions } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
+import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
-import { readClientCertificate, type ShownCertificate } from './client-certificate.ts';
+import { closeGently } from './refuse.ts';
 
-export interface Handshake {
+interface Handshake {
   /** It must end within this, ms. */
   readonly timeout: number;
   /** TLS stands. The socket is the caller's; when it closes, so does the connection under it. */
@@ -108,4 +111,123 @@ function explain(error: NodeJS.ErrnoException & { reason?: string }): Fault {
 
 function goneAway(): Fault {
   return new Fault('client-closed', 'the client closed its connection in the middle of the TLS handshake', { remedy: 'some clients do so when they do not accept the certificate' });
+}
+
+// The TLS alerts that we send without a TLS session of our own: the client's
+// handshake fails with a reason. docs/tls.md has the table.
+
+/** RFC 8446 §5.1, §6: record type 21, the version every client of ours accepts, two bytes, fatal. */
+const FATAL_ALERT = [21, 3, 3, 0, 2, 2] as const;
+
+/** RFC 8446 §6, RFC 6066 §9. */
+const ALERTS = {
+  access_denied: 49,
+  decode_error: 50,
+  internal_error: 80,
+  missing_extension: 109,
+  unrecognized_name: 112,
+} as const;
+
+type Alert = keyof typeof ALERTS;
+
+/** The alert that says so; null where there is none for it. */
+export function alertFor(fault: Fault): Buffer | null {
+  const name = nameFor(fault);
+  return name === null ? null : Buffer.from([...FATAL_ALERT, ALERTS[name]]);
+}
+
+function nameFor({ code, kind }: Fault): Alert | null {
+  switch (code) {
+    case 'host-not-allowed':
+    case 'sni-mismatch':
+      return 'unrecognized_name';
+    // RFC 8446 §9.2: what a server sends that needs a name and got none.
+    case 'sni-missing':
+      return 'missing_extension';
+    case 'tls-hello-malformed':
+      return 'decode_error';
+    // Nothing the client could act on.
+    case 'request-timeout':
+      return null;
+    // Cannot be shown in raw TLS, so this is no different from another denial.
+    case 'credentials-missing':
+    case 'credentials-wrong':
+      return 'access_denied';
+    default:
+      return kind.blame === 'policy' ? 'access_denied' : 'internal_error';
+  }
+}
+
+/** Answers a client that is in the middle of its TLS handshake, and closes its connection. */
+export function refuseTls(socket: Duplex, fault: Fault): void {
+  // The client may be gone by now; then there is nobody to tell.
+  socket.on('error', () => {});
+  const alert = alertFor(fault);
+  if (alert === null) {
+    socket.destroy();
+    return;
+  }
+  socket.end(alert);
+  closeGently(socket);
+}
+
+// What a client's certificate says about it, once TLS with it stands.
+
+export interface ShownCertificate {
+  /** Names of a certificate that was verified. */
+  readonly sans: readonly string[];
+  /** That certificate and its issuers, as far as they are known; empty where there is none. */
+  readonly chain: readonly X509Certificate[];
+  /** Why no request on this connection can be served; null when they can. */
+  readonly fault: Fault | null;
+}
+
+/** OpenSSL's codes as Node gives them, for what happens most; any other is quoted. */
+const REASONS: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: 'it has expired',
+  CERT_NOT_YET_VALID: 'it is not valid yet',
+  CERT_REVOKED: 'it has been revoked',
+  UNABLE_TO_GET_CRL: 'tlsServer.crlFile has no list of the authority that issued it',
+  CRL_HAS_EXPIRED: 'the list of its authority in tlsServer.crlFile is out of date',
+  CRL_NOT_YET_VALID: 'the list of its authority in tlsServer.crlFile is not valid yet',
+  INVALID_PURPOSE: 'it is not for clients (extended key usage)',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'none of the authorities in clientCaFile issued it',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'none of the authorities in clientCaFile issued it',
+  SELF_SIGNED_CERT_IN_CHAIN: 'none of the authorities in clientCaFile issued it',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
+};
+
+const NO_SANS: readonly string[] = [];
+const NO_CHAIN: readonly X509Certificate[] = [];
+/** Longer chains exist by mistake only. */
+const LONGEST_CHAIN = 10;
+
+/** @param mode whether certificates are asked for; what is shown unasked does not exist in TLS */
+function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ShownCertificate {
+  if (mode === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuse('the client showed no certificate') : null };
+  if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
+  // Typed as an Error, and in truth the code alone.
+  const code = String(socket.authorizationError);
+  return { sans: NO_SANS, chain: NO_CHAIN, fault: refuse(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
+}
+
+/** When the first certificate of a chain expires, ms since the epoch. */
+export function expiryOf(chain: readonly X509Certificate[]): number {
+  return Math.min(...chain.map(({ validToDate }) => validToDate.getTime()));
+}
+
+function chainOf(certificate: X509Certificate): readonly X509Certificate[] {
+  const chain = [certificate];
+  for (let next = certificate.issuerCertificate; next !== undefined && chain.length < LONGEST_CHAIN; next = next.issuerCertificate) {
+    // A root is its own issuer.
+    if (chain.at(-1)?.fingerprint256 === next.fingerprint256) break;
+    chain.push(next);
+  }
+  return chain;
+}
+
+function refuse(detail: string): Fault {
+  return new Fault('client-certificate', detail, { remedy: 'show a certificate for clients that is valid now and was issued by an authority of tlsServer.clientCaFile' });
 }

@@ -10,7 +10,7 @@ import { clientFromForwardedFor, lastOfXfcc } from '../identity/forwarded.ts';
 import { buildCidrTable } from '../policy/cidr-table.ts';
 import type { Peer } from '../policy/verdict.ts';
 import type { RawFields } from '../http1/fields.ts';
-import { quote } from '../target/quote.ts';
+import { quote } from '../targets/quote.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
 /** As much of a Peer as the connection and its trusted peers tell. */

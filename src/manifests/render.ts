@@ -4,13 +4,10 @@
  */
 import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
-import { mergePorts } from '../target/port-range.ts';
-import { clientEnvironment } from './client-environment.ts';
-import { externalService } from './external-service.ts';
-import { destinationRule, serviceEntries, virtualService, waypoint } from './mesh.ts';
-import { clientPolicy, proxyPolicy, unknownPorts } from './network-policy.ts';
-import { type Manifest, type Placement, PORTS, SERVICE } from './placement.ts';
-import { planSteering } from './steering.ts';
+import { mergePorts } from '../targets/port-range.ts';
+import { clientPolicy, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
+import { EXTERNAL_SERVICE, type Manifest, type Placement, PORTS, PROXY_LABELS, SERVICE } from './placement.ts';
+import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
 /**
  * What can be asked for. The ways to the proxy come with what `base` has; the lock and the load balancer come alone,
@@ -132,4 +129,64 @@ function lockNotes({ destinations, cluster }: Config): string[] {
     ...(ipv6.length === 0 ? [] : [`The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port ${mergePorts(ipv6).join(' or ')}: the partner could have one.`]),
     ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
   ];
+}
+
+/** Not the partner: the pod itself, Services, the metadata server and the API server. */
+const DIRECT = ['localhost', '127.0.0.1', '::1', '.svc', '.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
+/** Java's own spelling of the same, in which `*` stands for the rest. */
+const DIRECT_JAVA = ['localhost', '127.*', '[::1]', '*.svc', '*.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
+
+/**
+ * Without a mesh: the variables that make the clients' programs use the proxy. docs/clients/ says what each program reads.
+ *
+ * The component client-environment takes them from this ConfigMap, which stays on the machine that builds, into whatever
+ * workload carries the label: any kind, and containers of any name, which a patch would have to know.
+ */
+export function clientEnvironment({ namespace }: Placement): Manifest {
+  const host = `${SERVICE}.${namespace}.svc`;
+  const proxy = `http://${host}:${PORTS.proxy}`;
+  const java = ['https', 'http'].flatMap((scheme) => [`-D${scheme}.proxyHost=${host}`, `-D${scheme}.proxyPort=${PORTS.proxy}`]);
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'eco-egress-client-environment', annotations: { 'config.kubernetes.io/local-config': 'true' } },
+    data: {
+      HTTPS_PROXY: proxy,
+      HTTP_PROXY: proxy,
+      NO_PROXY: DIRECT.join(','),
+      JAVA_TOOL_OPTIONS: [...java, `-Dhttp.nonProxyHosts=${DIRECT_JAVA.join('|')}`].join(' '),
+    },
+  };
+}
+
+// The Service for callers outside the cluster: a load balancer that lets in only the addresses that the policy knows.
+
+/**
+ * Internal to the VPC: a public address before a proxy invites the world to try.
+ * `Local` keeps the caller's address, by which the policy knows it.
+ * @returns null when no client outside the cluster has addresses: without source ranges a load balancer lets in everybody
+ */
+function externalService(config: Config, { namespace, clientNamespace }: Placement): Manifest | null {
+  const ranges = [...new Set(outsideRanges(config, clientNamespace))];
+  if (ranges.length === 0) return null;
+  return {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: {
+      name: EXTERNAL_SERVICE,
+      namespace,
+      labels: PROXY_LABELS,
+      annotations: { 'networking.gke.io/load-balancer-type': 'Internal', 'networking.gke.io/load-balancer-ip-addresses': EXTERNAL_SERVICE },
+    },
+    spec: {
+      type: 'LoadBalancer',
+      selector: PROXY_LABELS,
+      externalTrafficPolicy: 'Local',
+      loadBalancerSourceRanges: ranges,
+      ports: [
+        { name: 'tls-sni', port: 443, targetPort: 'tls', protocol: 'TCP' },
+        { name: 'http-gateway', port: 80, targetPort: 'http', protocol: 'TCP' },
+      ],
+    },
+  };
 }

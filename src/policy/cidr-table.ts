@@ -1,7 +1,7 @@
 /** Finds the first of several CIDR lists that holds an address, in time that does not grow with their length. */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { parseHost } from '../target/host.ts';
+import { parseHost } from '../targets/host.ts';
 
 export interface CidrTable {
   /** The smallest index of a list that holds the address; -1 when none does, or when the text is no IP address. */

@@ -3,10 +3,11 @@
  * that it lists holds. Each client hangs on the most telling of its kinds, so
  * a look-up meets few of them; the others of its kinds are then checked.
  */
-import type { ClientConfig } from '../config/config.ts';
-import { buildCertificateNames, type CertificateNames } from './certificate-names.ts';
+import { type ClientConfig, type DestinationConfig, FORMS } from '../config/config.ts';
+import { parseHost } from '../targets/host.ts';
 import { buildCidrTable, type CidrTable } from './cidr-table.ts';
-import { buildPatternTable, type PatternTable } from './pattern-table.ts';
+import { buildHostTable } from './host-table.ts';
+import { buildPatternTable, type PatternTable } from './patterns.ts';
 import type { Peer } from './verdict.ts';
 
 export interface ClientTable {
@@ -133,4 +134,46 @@ function buildLacking(clients: readonly ClientConfig[]): (peer: Pick<Peer, 'addr
     anywhere ||
     byAddress.find(address) !== -1 ||
     sans.some((name) => byCertificate.find(name).some((index) => ranges[index] === null || (ranges[index]?.find(address) ?? -1) !== -1));
+}
+
+// The destination of what report mode lets pass although no destination has its host: public addresses only, nothing added.
+
+export const ANONYMOUS: DestinationConfig = Object.freeze({
+  name: '-',
+  hosts: [],
+  ports: [],
+  addresses: null,
+  forms: FORMS,
+  gateway: null,
+  methods: null,
+  paths: null,
+  tls: { ca: null, cert: null, key: null, serverName: null },
+  report: true,
+  upgradePlainHttp: null,
+  tunnelSni: 'report',
+  via: [],
+  resolve: 'here',
+  proxyProtocol: 'off',
+});
+
+// Finds the lists of certificate names that a subject alternative name fits: DNS names like hosts, URIs as text with stars.
+
+interface CertificateNames {
+  /** `name` is `DNS:name` or `URI:uri`, as it stands in the certificate. Indexes of the lists, in no order. */
+  find(name: string): readonly number[];
+}
+const DNS = 'DNS:';
+
+/** @param lists names of each list: `DNS:name`, `DNS:*.suffix`, `URI:uri` with `*` */
+export function buildCertificateNames(lists: readonly (readonly string[])[]): CertificateNames {
+  const hosts = buildHostTable(lists.map((names) => names.filter((name) => name.startsWith(DNS)).map((name) => name.slice(DNS.length))));
+  const others = buildPatternTable(lists.map((names) => names.filter((name) => !name.startsWith(DNS))).entries(), '/:');
+  return {
+    find(name) {
+      if (!name.startsWith(DNS)) return others.find(name);
+      // A certificate for `*.example` is not the same as one for each name below it: parseHost takes no stars.
+      const host = parseHost(name.slice(DNS.length));
+      return host === null ? NONE : hosts.find(host);
+    },
+  };
 }

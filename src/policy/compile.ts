@@ -1,10 +1,9 @@
 /** Turns the permitted content of a configuration into tables that answer in constant time. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
-import { compilePorts, type PortSet } from '../target/port-range.ts';
+import { compilePorts, type PortSet } from '../targets/port-range.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
-import { buildHostTable, type HostTable } from './host-table.ts';
-import { compilePaths, type PathPatterns } from './path-match.ts';
-import { tlsPortOf } from './tls-port.ts';
+import { buildHostTable, type HostTable, tlsPortOf } from './host-table.ts';
+import { compilePaths, type PathPatterns } from './patterns.ts';
 import type { Allow } from './verdict.ts';
 
 export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>;

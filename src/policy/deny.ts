@@ -1,13 +1,12 @@
 /** The words of a denial: what was asked, and the smallest change to the configuration that would permit it. */
 import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
-import type { FaultCode } from '../errors.ts';
-import { formatAuthority } from '../target/host.ts';
-import { canonicalPath, findAmbiguity } from '../target/path.ts';
-import { quote, show } from '../target/quote.ts';
+import { Fault, type FaultCode } from '../errors.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { quote, show } from '../targets/quote.ts';
 import type { Credentials } from './client-table.ts';
 import type { CompiledRule } from './compile.ts';
-import { formatMoment } from './moment.ts';
 import { ambiguityOf, type Miss } from './rule-match.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
@@ -124,4 +123,22 @@ export function denyAmbiguity({ form, path }: Ask, reason: string, client: Clien
 
 function asked(ask: Ask): string {
   return formatAuthority(show(ask.host), ask.port);
+}
+
+/** A verdict against a request on its way to the client, with what had been asked. */
+export class Denial extends Fault {
+  readonly ask: Ask;
+
+  constructor(ask: Ask, { code, detail, remedy, challenges }: Deny) {
+    super(code, detail, { remedy, challenges });
+    this.ask = ask;
+  }
+}
+
+// Writes a moment for people: UTC, to the second.
+
+/** @param ms since the epoch */
+export function formatMoment(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? `${ms} ms` : `${date.toISOString().slice(0, 19)}Z`;
 }

@@ -1,5 +1,7 @@
 /** Finds the destinations a host belongs to: exact names first, then the wildcards that cover it, the longest suffix first. */
-import { parseHostPattern } from '../target/host.ts';
+import type { DestinationConfig } from '../config/config.ts';
+import { parseHostPattern } from '../targets/host.ts';
+import { firstPort, hasPort } from '../targets/port-range.ts';
 
 export interface HostTable {
   /**
@@ -59,4 +61,27 @@ function covering(below: ReadonlyMap<string, readonly number[]>, name: string): 
     found.push(...(below.get(name.slice(dot + 1)) ?? []));
   }
   return found;
+}
+
+// Which port raw TLS is for: its ClientHello names a host and no port.
+
+const HTTPS = 443;
+
+/**
+ * 443 where a destination with this host lists it, else the first port of the
+ * first such destination; those that take the form sni go before the others.
+ * 443 for a host in none: that is what a client means.
+ */
+export function tlsPortOf(hosts: HostTable, destinations: readonly DestinationConfig[], host: string): number {
+  let first: number | null = null;
+  let other: number | null = null;
+  for (const index of hosts.find(host)) {
+    const destination = destinations[index];
+    if (destination === undefined) continue;
+    const port = hasPort(destination.ports, HTTPS) ? HTTPS : firstPort(destination.ports[0] ?? HTTPS);
+    if (!destination.forms.includes('sni')) other ??= port;
+    else if (port === HTTPS) return port;
+    else first ??= port;
+  }
+  return first ?? other ?? HTTPS;
 }

@@ -1,8 +1,8 @@
 /** Whether a rule applies to what is asked: its time, its methods and its paths. */
 import type { DestinationConfig } from '../config/config.ts';
-import { canonicalPath, findAmbiguity } from '../target/path.ts';
+import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import type { CompiledRule } from './compile.ts';
-import { matchesPath } from './path-match.ts';
+import { matchesPath } from './patterns.ts';
 import type { Ask } from './verdict.ts';
 
 /** Why a rule does not apply, in the order in which it is found out. */

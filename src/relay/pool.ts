@@ -9,11 +9,9 @@
  */
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
-import { FairShare } from './fair-share.ts';
-import { Pace } from './pace.ts';
-import { SilentCloses } from './silent-closes.ts';
+import { FairShare, type Offer, type Waiter, WaitingLine } from './waiting-line.ts';
+import { Pace, SilentCloses } from './reuse.ts';
 import { type ConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
-import { type Offer, type Waiter, WaitingLine } from './waiting-line.ts';
 
 export interface PoolOptions extends ConnectionOptions {
   /** `https://host:port`, for messages. */

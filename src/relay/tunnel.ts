@@ -10,12 +10,10 @@ import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkReader, readInBulk } from './bulk.ts';
-import { readOnAfterFailedWrites } from './failed-writes.ts';
+import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
-import type { Opening, Refusal } from './opening.ts';
-import { keepAlive } from './keep-alive.ts';
-import { type Resettable, resetSocket } from './reset.ts';
-import { guard, hear, hearBytes, unhear, unhearBytes } from './tunnel-events.ts';
+import { guard, hear, hearBytes, type Opening, type Refusal, unhear, unhearBytes } from './tunnel-events.ts';
+import { keepAlive } from './reuse.ts';
 
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */

@@ -11,11 +11,10 @@ import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { BodyReader, type Framing } from '../http1/body-reader.ts';
 import type { RawFields } from '../http1/fields.ts';
-import { HeadReader } from '../http1/head-reader.ts';
-import { MessageError } from '../http1/message-error.ts';
+import { HeadReader, MessageError } from '../http1/head-reader.ts';
 import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
-import { keepAlive } from './keep-alive.ts';
+import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
 
 export interface ConnectionOptions {

@@ -1,8 +1,7 @@
 /** What is known of the configuration in force: the same for log, metrics, admin port and explanations. */
 import { type Config, WARNING_KINDS, type WarningKind } from '../config/config.ts';
 import { formatWarning, type Warning } from '../config/finding.ts';
-import { hashConfig } from '../config/hash.ts';
-import type { Loaded } from '../config/load.ts';
+import { hashConfig, type Loaded } from '../config/load.ts';
 import { compareSettings, type Difference, type Setting } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 

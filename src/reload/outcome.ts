@@ -1,5 +1,6 @@
 /** What becomes of a configuration that was offered to the running proxy, and how that is told. */
 import type { Finding } from '../config/finding.ts';
+import type { Loaded, LoadResult } from '../config/load.ts';
 import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { Change, Changes } from './compare.ts';
@@ -37,12 +38,12 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
 }
 
-export function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
+function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };
 }
 
 /** Everything that could be tried at load was; what is found now is a bug, but the proxy goes on serving. */
-export function refuseUnusable(error: unknown): ReloadOutcome {
+function refuseUnusable(error: unknown): ReloadOutcome {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { result: 'refused', reasons: [`It could not be applied because of an internal error: ${stack}`], changes: null };
 }
@@ -52,7 +53,7 @@ export function refuseDenials(changes: Changes): ReloadOutcome {
 }
 
 /** One line for the outcome, and one for each change it makes to requests of late. */
-export function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
+function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
   if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
     const { changes, inForce, differences, needRestart, tunnelsCut } = outcome;
@@ -81,4 +82,49 @@ export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'has
 
 function describe({ client, clientAddress, form, host, port, count }: Change): string {
   return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times of late`;
+}
+
+/** Offers configurations to the running proxy one after the other, counts and tells what became of each. */
+export class Reloads {
+  readonly #telemetry: Telemetry;
+  readonly #adopt: (loaded: Loaded) => Promise<ReloadOutcome>;
+  #latest: Promise<unknown> = Promise.resolve();
+  #warnings: readonly string[] = [];
+
+  /** @param adopt takes a whole configuration over, or nothing of it */
+  constructor(telemetry: Telemetry, adopt: (loaded: Loaded) => Promise<ReloadOutcome>) {
+    this.#telemetry = telemetry;
+    this.#adopt = adopt;
+  }
+
+  /** Why the latest configuration offered is not, or not wholly, in force. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** Waits for the ones before it. What `adopt` throws is a bug: it is logged, and the previous configuration stays active. */
+  submit(candidate: LoadResult): Promise<ReloadOutcome> {
+    const outcome = this.#latest.then(() => this.#offer(candidate));
+    this.#latest = outcome.catch(() => {});
+    return outcome;
+  }
+
+  async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
+    const outcome = candidate.ok ? await this.#tryToAdopt(candidate) : refuseFaulty(candidate.faults);
+    this.#warnings =
+      outcome.result === 'refused'
+        ? ['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]
+        : outcome.needRestart.map((key) => `The change of ${key} takes effect at the next start.`);
+    this.#telemetry.policyReloaded(outcome.result);
+    reportReload(this.#telemetry, outcome);
+    return outcome;
+  }
+
+  async #tryToAdopt(loaded: Loaded): Promise<ReloadOutcome> {
+    try {
+      return await this.#adopt(loaded);
+    } catch (error) {
+      return refuseUnusable(error);
+    }
+  }
 }

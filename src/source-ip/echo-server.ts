@@ -7,9 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import type { ListenAddress, PeerHeader } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { receiveProxyHeader } from '../listeners/proxied-socket.ts';
-import { takeConnections } from '../listeners/take-connections.ts';
-import { type ClientPeer, createPeerReader, peerInHeader, type PeerReader, peerOf } from '../listeners/trusted-peers.ts';
+import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
+import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 
 export interface EchoOptions {
   readonly listen: ListenAddress;
@@ -171,4 +170,20 @@ function end(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
       resolve();
     });
   });
+}
+
+// Stands between an HTTP server and its new connections.
+
+/**
+ * Takes from the server what it does with a new connection, for a listener
+ * that has to look at the connection first. Call it with the socket once that
+ * is HTTP. The server has to listen itself all the same: its own clocks run
+ * only then (docs/decisions/0080-proxy-protocol.md).
+ */
+function takeConnections(server: Server): (socket: Socket) => void {
+  const serve = server.listeners('connection');
+  server.removeAllListeners('connection');
+  return (socket) => {
+    for (const listener of serve) listener.call(server, socket);
+  };
 }

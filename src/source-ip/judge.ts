@@ -1,6 +1,6 @@
 /** Compares what was seen with what is expected, and says what a private address means. Pure. */
-import type { SourceResult } from '../telemetry/telemetry.ts';
 import { classifyAddress } from '../policy/address-class.ts';
+import type { SourceResult } from '../telemetry/telemetry.ts';
 
 /** @param seen canonical, as readAnswer gives it */
 export function judge(seen: string, expected: readonly string[]): Exclude<SourceResult, 'unknown'> {
@@ -14,4 +14,71 @@ export function remarkOn(seen: string): string | null {
   if (known === null || known.class === 'public') return null;
   const reference = known.reference === null ? '' : `, ${known.reference}`;
   return `${seen} is not a public address (${known.class}${reference}): the endpoint is on this side of the NAT, or no NAT is on the way to it`;
+}
+
+// Why a partner does not answer: what the silence, the probe and the port budget say together. Pure.
+
+/** What is known when connects to a partner have timed out for a while. */
+export interface Surroundings {
+  /** Of a probe since the silence began; `pending`: none has ended since; `off`: nothing proves the address. */
+  readonly source: SourceResult | 'pending' | 'off';
+  /** Whether the resolver failed since the silence began, so that expired answers were dialled. */
+  readonly stale: boolean;
+  /** NAT ports in use towards the partner; a limit of null: not configured. */
+  readonly ports: { readonly used: number; readonly limit: number | null };
+}
+
+export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'stale-name' | 'way-out' | 'unproven';
+
+/** Our count and the NAT's need not agree to the last port. */
+const ALMOST_ALL = 0.9;
+
+export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | 'error'; readonly words: string; readonly check: string }>> = {
+  whitelist: {
+    level: 'error',
+    words: 'its whitelist probably lacks our source address',
+    check: 'ask the partner whether it still permits our address; its firewall drops connections without a word',
+  },
+  'source-address': {
+    level: 'error',
+    words: 'our source address is not the expected one',
+    check: 'correct the source address: npx eco-egress verify-ip names likely causes',
+  },
+  'nat-ports': {
+    level: 'error',
+    words: 'the NAT is out of ports towards it',
+    check: "look at the NAT's dropped packets; use fewer connections (the gateway path pools them), or give the NAT more ports",
+  },
+  'stale-name': {
+    level: 'error',
+    words: 'the resolver fails, so it is dialled where it was before',
+    check: "fix the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
+  },
+  'way-out': {
+    level: 'error',
+    words: 'nothing comes back from outside, the echo endpoint does not answer either',
+    check: 'look at the route, the firewall, the network policy and the NAT: the way out is broken, whoever the partner is',
+  },
+  unproven: {
+    level: 'warn',
+    words: 'its whitelist, the NAT or the route; nothing proves the source address',
+    check: 'configure sourceIp.expected and sourceIp.probe, and run npx eco-egress verify-ip',
+  },
+};
+
+/** Null while a probe is still to tell. */
+export function judgeSilence({ source, stale, ports }: Surroundings): SilenceCause | null {
+  if (source === 'mismatch') return 'source-address';
+  if (ports.limit !== null && ports.used >= ports.limit * ALMOST_ALL) return 'nat-ports';
+  if (stale) return 'stale-name';
+  switch (source) {
+    case 'match':
+      return 'whitelist';
+    case 'unknown':
+      return 'way-out';
+    case 'pending':
+      return null;
+    default:
+      return 'unproven';
+  }
 }

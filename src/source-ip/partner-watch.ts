@@ -6,7 +6,7 @@
  */
 import type { FaultCode } from '../errors.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import { judgeSilence, SILENCE, type SilenceCause, type Surroundings } from './judge-silence.ts';
+import { judgeSilence, SILENCE, type SilenceCause, type Surroundings } from './judge.ts';
 
 export interface PartnerWatchOptions {
   /** Names of the destinations that we dial ourselves; of those behind a hop its answers tell. */

@@ -7,18 +7,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
 import type { PortBudget } from '../dial/ports.ts';
-import type { Telemetry } from '../telemetry/telemetry.ts';
+import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
-import { remarkOn } from './judge.ts';
-import { SILENCE, type Surroundings } from './judge-silence.ts';
+import { remarkOn, SILENCE, type Surroundings } from './judge.ts';
 import { PartnerWatch } from './partner-watch.ts';
 import { type SourceFinding, SourceProbe } from './source-probe.ts';
-import type { SourceView } from './source-view.ts';
 import { type Verification, type VerifyRequest, verifySource } from './verify.ts';
 
 type Proven = Pick<Config, 'sourceIp' | 'destinations'>;
 
-export interface SourceProofOptions {
+interface SourceProofOptions {
   readonly config: Proven;
   /** The one that requests go by at this moment. */
   readonly dialler: () => Dialler;
@@ -143,4 +141,22 @@ function describe({ expected }: SourceIpConfig, finding: SourceFinding | null): 
 
 function remarkOnFinding({ result, seen }: SourceFinding): string | null {
   return seen === null || result === 'match' ? null : remarkOn(seen);
+}
+
+// What the admin port shows of the source address, as JSON and for people.
+
+/** Times are ISO 8601. */
+export interface SourceView {
+  readonly result: SourceResult | 'pending' | 'off';
+  readonly expected: readonly string[];
+  readonly seen: string | null;
+  readonly at: string | null;
+  readonly since: string | null;
+  readonly code: string | null;
+  readonly reason: string | null;
+  readonly remark: string | null;
+  /** Partners whose connects time out. */
+  readonly silentPartners: readonly { readonly destination: string; readonly cause: string; readonly since: string; readonly timeouts: number; readonly words: string; readonly check: string }[];
+  /** What was seen when an address was last known. */
+  readonly lastSeen: { readonly address: string | null; readonly at: string } | null;
 }

@@ -7,15 +7,13 @@ import type { Form, LimitsConfig, WarningKind } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
-import type { AccessRecord } from './access-record.ts';
+import { type AccessRecord, DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './access-record.ts';
 import { DestinationHealth } from './destination-health.ts';
-import { DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './outcome.ts';
-import { HistogramCell } from './histogram.ts';
 
 /** Bounds in seconds. */
-export const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-export const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
+const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
 /** What a configuration lets the metrics say: names that may become label values, and numbers of its own. */
 export interface PolicyFacts {
@@ -34,9 +32,9 @@ export interface PolicyFacts {
 }
 
 export type FormName = Form | '-';
-export type CodeName = FaultCode | 'ok';
+type CodeName = FaultCode | 'ok';
 /** Requests of one form, destination, client and code, by how they ended. */
-export type OutcomeCounts = Record<Outcome, number>;
+type OutcomeCounts = Record<Outcome, number>;
 
 export class FormCells {
   bytesSent = 0;
@@ -203,4 +201,27 @@ function zeros(codes: readonly FaultCode[]): Map<FaultCode, number> {
 /** Counts one more of what `counts` may or may not have. */
 export function increment<Key>(counts: Map<Key, number> | undefined, key: Key): void {
   counts?.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+/** One series of a histogram, in plain numbers. */
+export class HistogramCell {
+  readonly bounds: readonly number[];
+  /** Observations per bucket, not cumulative; the last one is above every bound. */
+  readonly counts: Float64Array;
+  sum = 0;
+  count = 0;
+
+  constructor(bounds: readonly number[]) {
+    this.bounds = bounds;
+    this.counts = new Float64Array(bounds.length + 1);
+  }
+
+  observe(value: number): void {
+    const { bounds, counts } = this;
+    let bucket = 0;
+    while (bucket < bounds.length && value > (bounds[bucket] ?? Infinity)) bucket += 1;
+    counts[bucket] = (counts[bucket] ?? 0) + 1;
+    this.sum += value;
+    this.count += 1;
+  }
 }

@@ -1,17 +1,16 @@
 /** Puts the metrics and the log behind the one interface the data path knows. */
 import type { Writable } from 'node:stream';
 import type { LogConfig } from '../config/config.ts';
-import { createAccessLog } from './access-log.ts';
+import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
 import { Attempts, type Attempt, makeTotal, type Part, PARTS } from './attempt.ts';
 import type { PolicyFacts } from './cells.ts';
 import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
-import { createLineFormat, createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
-import type { NatPorts } from './port-metrics.ts';
+import type { NatPorts } from './collectors.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import type { Telemetry } from './telemetry.ts';
 

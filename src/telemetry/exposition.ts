@@ -6,8 +6,9 @@
  */
 import { Turns } from '../turns.ts';
 import type { Attempt } from './attempt.ts';
+import type { HistogramCell } from './cells.ts';
 
-export type Labels = Readonly<Record<string, string>>;
+type Labels = Readonly<Record<string, string>>;
 
 export interface MetricDefinition {
   readonly name: string;
@@ -16,7 +17,7 @@ export interface MetricDefinition {
   readonly labelNames: readonly string[];
 }
 
-export interface Family extends MetricDefinition {
+interface Family extends MetricDefinition {
   /** Its lines at this moment, each with its line feed. May be given up between two of them. */
   readonly lines: () => Iterable<string>;
 }
@@ -103,7 +104,7 @@ export class Exposition {
 }
 
 /** As a sample has them: `{a="1",b="2"}`, empty for none. */
-export function labelText(labels: Labels): string {
+function labelText(labels: Labels): string {
   let text = '';
   for (const [name, value] of Object.entries(labels)) text += `${text === '' ? '{' : ','}${name}="${escapeLabel(value)}"`;
   return text === '' ? '' : `${text}}`;
@@ -119,4 +120,73 @@ function escapeLabel(value: string): string {
 export function valueText(value: number): string {
   if (value === Infinity) return '+Inf';
   return value === -Infinity ? '-Inf' : String(value);
+}
+
+const PREFIX = 'eco_egress_';
+
+type SetValue = (labels: Labels, value: number) => void;
+export type Sample = readonly [labels: Labels, value: number];
+
+/** Hands every series to `set` once; what is not handed over is absent. Where there may be thousands, it yields them instead, one after the other. */
+type EachValue = ((set: SetValue) => void) | (() => Iterable<Sample>);
+type EachCell = (add: (labels: Labels, cell: HistogramCell) => void) => void;
+
+/** Adds metrics, under our prefix, each with the function that hands its series over when it is scraped. */
+export function counter(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
+  addValues(exposition, 'counter', name, help, labelNames, each);
+}
+
+export function gauge(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
+  addValues(exposition, 'gauge', name, help, labelNames, each);
+}
+
+/** A gauge that is always 1 and tells something by its labels. */
+export function constant(exposition: Exposition, name: string, help: string, labels: Labels): void {
+  gauge(exposition, name, help, Object.keys(labels), (set) => {
+    set(labels, 1);
+  });
+}
+
+export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachCell): void {
+  const full = PREFIX + name;
+  exposition.add({
+    name: full,
+    help,
+    type: 'histogram',
+    labelNames,
+    *lines() {
+      const cells: (readonly [Labels, HistogramCell])[] = [];
+      each((labels, cell) => cells.push([labels, cell]));
+      // The lines of one cell belong together: they are of one moment.
+      for (const [labels, cell] of cells) yield* cellLines(full, labels, cell);
+    },
+  });
+}
+
+function addValues(exposition: Exposition, type: 'counter' | 'gauge', name: string, help: string, labelNames: readonly string[], each: EachValue): void {
+  const full = PREFIX + name;
+  exposition.add({
+    name: full,
+    help,
+    type,
+    labelNames,
+    *lines() {
+      const handed: Sample[] = [];
+      const yielded = each((labels, value) => handed.push([labels, value]));
+      for (const [labels, value] of yielded ?? handed) yield `${full}${labelText(labels)} ${valueText(value)}\n`;
+    },
+  });
+}
+
+function cellLines(name: string, labels: Labels, { bounds, counts, sum, count }: HistogramCell): string[] {
+  const own = labelText(labels);
+  const rest = own === '' ? '}' : `,${own.slice(1)}`;
+  const lines: string[] = [];
+  let cumulative = 0;
+  bounds.forEach((bound, bucket) => {
+    cumulative += counts[bucket] ?? 0;
+    lines.push(`${name}_bucket{le="${bound}"${rest} ${valueText(cumulative)}\n`);
+  });
+  lines.push(`${name}_bucket{le="+Inf"${rest} ${valueText(count)}\n`, `${name}_sum${own} ${valueText(sum)}\n`, `${name}_count${own} ${valueText(count)}\n`);
+  return lines;
 }

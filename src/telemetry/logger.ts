@@ -1,9 +1,8 @@
 /** JSON lines, or lines for people: those of pino, and those that are put together already. */
-import { pino } from 'pino';
-import type { Logger } from 'pino';
+import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
-import { escapeUnsafe } from './safe-text.ts';
-import { formatTextLine } from './text-line.ts';
+import { type AccessRecord, isTunnel, outcomeOf } from './access-record.ts';
+import { bound, escapeText, escapeUnsafe, jsonText } from './safe-text.ts';
 
 /**
  * How a line of JSON is written, with its line feed.
@@ -48,4 +47,155 @@ export function createLogger(level: LogConfig['level'], writeLine: (line: string
       },
     },
   );
+}
+
+// Turns one JSON log line into one line for people: what `format: text` and the demo show.
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const COLOURS: Readonly<Record<string, number>> = { debug: 90, info: 32, warn: 33, error: 31, fatal: 31 };
+
+/** Times are UTC, as in the JSON. Whatever a value holds, the result is one printable line with its newline. */
+export function formatTextLine(json: string, colour: boolean): string {
+  const fields = JSON.parse(json) as Fields;
+  const level = text(fields, 'level');
+  const label = level.toUpperCase().padEnd(5);
+  const shade = COLOURS[level];
+  const paint = colour && shade !== undefined ? `\u001b[${shade}m${label}\u001b[0m` : label;
+  const rest = 'durationMs' in fields ? request(fields) : notice(fields);
+  return `${text(fields, 'time').slice(11, 23)} ${paint} ${rest}\n`;
+}
+
+function request(fields: Fields): string {
+  const form = text(fields, 'form');
+  const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
+  const host = text(fields, 'host');
+  // Refused before it said where to.
+  const authority = host === '-' ? 'no host' : `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
+  const asked = form === '-' ? 'no request' : `${form}${method} ${authority}${text(fields, 'path')}`;
+  const what = `${asked} → ${text(fields, 'upstreamAddress')}${'via' in fields ? ` by way of ${text(fields, 'via')}` : ''}`;
+  const would = 'wouldDeny' in fields ? ` would be denied: ${text(fields, 'wouldDeny')}` : '';
+  const how = `${text(fields, 'status')} ${text(fields, 'code')}${would} ${text(fields, 'durationMs')} ms`;
+  const bytes = `↑${text(fields, 'bytesSent')} ↓${text(fields, 'bytesReceived')}`;
+  const shown = ['user', 'subject', 'san'].filter((name) => name in fields).map((name) => ` ${name}=${text(fields, name)}`).join('');
+  const who = `client=${text(fields, 'client')}${shown} from=${text(fields, 'clientAddress')} id=${text(fields, 'requestId')}`;
+  const why = 'detail' in fields ? ` (${text(fields, 'detail')})` : '';
+  return `${what} ${how} ${bytes} ${who}${why}`;
+}
+
+function notice(fields: Fields): string {
+  let line = text(fields, 'msg');
+  for (const [name, value] of Object.entries(fields)) {
+    if (name !== 'level' && name !== 'time' && name !== 'msg') line += ` ${escapeText(name)}=${show(value)}`;
+  }
+  return line;
+}
+
+function text(fields: Fields, name: string): string {
+  const value = fields[name];
+  return typeof value === 'string' ? escapeText(value) : show(value);
+}
+
+function show(value: unknown): string {
+  if (value === undefined) return '-';
+  // An error as pino writes it: its message is enough here, the JSON format has the stack.
+  if (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value) return show(value.message);
+  return typeof value === 'string' && /^[\w.:/-]+$/.test(value) ? value : escapeText(JSON.stringify(value)).replaceAll('\\"', '"');
+}
+
+// Writes one line for each exchange or tunnel that has ended. docs/log.md lists
+// every field. The line is put together here and not by pino, which writes all
+// the others: this one is written for every request, and its fields are known
+// (docs/decisions/0123-access-line.md).
+
+/** Longest text of each field, characters: a client chooses some of these. */
+const MAX_METHOD = 32;
+const MAX_HOST = 256;
+const MAX_PATH = 2048;
+const MAX_DETAIL = 1024;
+const MAX_NAME = 256;
+
+/** Ends that a limit of ours brings about as it should: worth a look, no fault. */
+const PLANNED = new Set(['idle-timeout', 'age-limit', 'draining']);
+
+type Level = LogConfig['level'];
+const LEVELS: readonly Level[] = ['debug', 'info', 'warn', 'error'];
+
+/** The record is read at once and not kept. Neither throws nor waits. */
+type AccessLog = (record: AccessRecord) => void;
+
+/** @param write takes one line of JSON at a time */
+export function createAccessLog(least: Level, write: (line: string) => void): AccessLog {
+  const enabled = (level: Level): boolean => LEVELS.indexOf(level) >= LEVELS.indexOf(least);
+  const [info, warn, error] = [enabled('info'), enabled('warn'), enabled('error')];
+  return (record) => {
+    const { code } = record;
+    switch (outcomeOf(record)) {
+      case 'allowed':
+        if (record.wouldDeny !== '') {
+          if (warn) write(formatAccess(record, 'warn', `reported: ${record.wouldDeny}`));
+        } else if (info) write(formatAccess(record, 'info', isTunnel(record) ? 'tunnel ok' : 'exchange ok'));
+        return;
+      case 'aborted':
+        if (info) write(formatAccess(record, 'info', `aborted: ${code}`));
+        return;
+      case 'denied':
+        if (warn) write(formatAccess(record, 'warn', `denied: ${code}`));
+        return;
+      case 'failed':
+        if (!PLANNED.has(code)) {
+          if (error) write(formatAccess(record, 'error', `failed: ${code}`));
+        } else if (warn) write(formatAccess(record, 'warn', `closed: ${code}`));
+        return;
+    }
+  };
+}
+
+/** In quotes as they are: names that the configuration's own rules keep plain, and words of ours. */
+function formatAccess(record: AccessRecord, level: Level, message: string): string {
+  let line = `{"level":"${level}","time":"${timestamp()}","requestId":${jsonText(record.requestId)},"form":"${record.form}","client":"${record.client}","clientAddress":${jsonText(record.clientAddress)}`;
+  line += `,"method":${jsonText(bound(record.method, MAX_METHOD))},"host":${jsonText(bound(record.host, MAX_HOST))},"port":${record.port},"path":${jsonText(bound(record.path, MAX_PATH))}`;
+  if (record.user !== '') line += `,"user":${jsonText(bound(record.user, MAX_NAME))}`;
+  if (record.subject !== '') line += `,"subject":${jsonText(bound(record.subject, MAX_NAME))}`;
+  if (record.san !== '') line += `,"san":${jsonText(bound(record.san, MAX_NAME))}`;
+  line += `,"destination":"${record.destination}","rule":"${record.rule}","verdict":"${record.verdict}"`;
+  if (record.wouldDeny !== '') line += `,"wouldDeny":"${record.wouldDeny}"`;
+  line += `,"code":"${record.code}","status":${record.status},"upstreamAddress":${jsonText(record.upstreamAddress)}`;
+  if (record.upstreamStatus !== 0) line += `,"upstreamStatus":${record.upstreamStatus}`;
+  if (record.localPort !== 0) line += `,"localAddress":${jsonText(record.localAddress)},"localPort":${record.localPort}`;
+  if (record.via !== '') line += `,"via":${jsonText(record.via)}`;
+  if (record.attempts > 1) line += `,"attempts":${record.attempts}`;
+  if (record.dials > 1) line += `,"dials":${record.dials}`;
+  line += `,"reusedConnection":${record.reusedConnection},"phases":{${phases(record)}},"durationMs":${milliseconds(record.durationMs)}`;
+  line += `,"bytesSent":${record.bytesSent},"bytesReceived":${record.bytesReceived},"closedBy":"${record.closedBy}"`;
+  if (record.traceId !== '') line += `,"dt.trace_id":"${record.traceId}"`;
+  if (record.spanId !== '') line += `,"dt.span_id":"${record.spanId}"`;
+  if (record.detail !== '') line += `,"detail":${jsonText(bound(record.detail, MAX_DETAIL))}`;
+  return `${line},"msg":"${message}"}\n`;
+}
+
+function phases({ dnsMs, tcpMs, hopMs, tlsMs, firstByteMs }: AccessRecord): string {
+  let text = '';
+  if (dnsMs >= 0) text += `,"dns":${milliseconds(dnsMs)}`;
+  if (tcpMs >= 0) text += `,"tcp":${milliseconds(tcpMs)}`;
+  if (hopMs >= 0) text += `,"hop":${milliseconds(hopMs)}`;
+  if (tlsMs >= 0) text += `,"tls":${milliseconds(tlsMs)}`;
+  if (firstByteMs >= 0) text += `,"firstByte":${milliseconds(firstByteMs)}`;
+  return text.slice(1);
+}
+
+/** To the hundredth: finer is noise, and makes lines longer. */
+const milliseconds = (value: number): number => Math.round(value * 100) / 100;
+
+let stampedAt = 0;
+let stamp = '';
+
+/** Many lines end within one millisecond. */
+function timestamp(): string {
+  const now = Date.now();
+  if (now !== stampedAt) {
+    stampedAt = now;
+    stamp = new Date(now).toISOString();
+  }
+  return stamp;
 }

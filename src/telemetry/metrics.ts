@@ -1,21 +1,16 @@
 /** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
 import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
-import type { AccessRecord } from './access-record.ts';
+import { type AccessRecord, asksForTunnel, isTunnel, type Outcome, outcomeOf } from './access-record.ts';
 import { Attempts, type Attempt, PARTS, type Part } from './attempt.ts';
 import type { FormCells, FormName, PolicyFacts } from './cells.ts';
 import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
-import { Exposition } from './exposition.ts';
+import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import type { Outcome } from './outcome.ts';
-import { asksForTunnel, isTunnel, outcomeOf } from './outcome.ts';
-import { isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './port-metrics.ts';
-import { createProcessMetrics } from './process-metrics.ts';
-import { constant, counter, gauge, histogram, type Sample } from './register.ts';
-import { createSourceMetrics } from './source-metrics.ts';
+import { createProcessMetrics, createSourceMetrics, isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
 import type { Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];

@@ -7,8 +7,6 @@ import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { AdminRefusal, PolicyFacts, ReloadResult } from './cells.ts';
 
-export type ConnectPhase = 'dns' | 'tcp' | 'hop' | 'tls';
-
 /** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
 export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 

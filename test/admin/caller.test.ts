@@ -1,6 +1,6 @@
 /** By which names the admin port may be asked, and from where. */
 import t from 'tap';
-import { refuseCaller } from '../../src/admin/caller.ts';
+import { refuseCaller } from '../../src/admin/callers.ts';
 
 const HOSTS = ['egress.example.com'];
 

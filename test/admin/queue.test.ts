@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Queue } from '../../src/admin/queue.ts';
+import { Queue } from '../../src/admin/callers.ts';
 
 /** Work that ends when the test says so. */
 function work(): { begun: boolean; run: () => Promise<string>; end: () => void } {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { PassThrough, Readable, Writable } from 'node:stream';
 import { run } from '../../src/cli/hash-password.ts';
-import { verifyPassword } from '../../src/identity/basic.ts';
+import { verifyPassword } from '../../src/identity/proxy-authorization.ts';
 import { recordIo } from '../support/command-io.ts';
 
 const PASSWORD = 'correct horse: bättery';

@@ -1,7 +1,7 @@
 /** Faults as text: readable without colours, harmless whatever the file holds. */
 import t from 'tap';
 import { PassThrough } from 'node:stream';
-import { formatFindings } from '../../src/config/format-findings.ts';
+import { formatFindings } from '../../src/config/finding.ts';
 import { loadText } from '../support/load-text.ts';
 
 function told(text: string): string {

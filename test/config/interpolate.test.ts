@@ -1,6 +1,6 @@
 /** Environment variables in one scalar, as text. */
 import t from 'tap';
-import { interpolate } from '../../src/config/interpolate.ts';
+import { interpolate } from '../../src/config/read-tree.ts';
 
 const env = { A: 'alpha', B: 'b}b', EMPTY: '', TRICK: '${A}', DOLLAR: '$&$1', _1: 'one' };
 

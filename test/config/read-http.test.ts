@@ -1,6 +1,6 @@
 /** Gateway prefix and url, methods, paths, each with the neighbour just outside. */
 import t from 'tap';
-import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from '../../src/config/read-http.ts';
+import { readDroppedField, readGatewayUrl, readKeptField, readMethod, readPathPattern, readPrefix } from '../../src/config/read-sections.ts';
 import type { Read } from '../../src/config/read-scalar.ts';
 
 function wordsOf(result: Read<unknown>): string {

@@ -1,8 +1,8 @@
 /** Users, hashes, claims, subjects and certificate names, each with the neighbour just outside. */
 import t, { type Test } from 'tap';
-import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from '../../src/config/read-identity.ts';
+import { readCertificateName, readClaim, readJwksUrl, readPasswordHash, readSubject, readUser } from '../../src/config/read-sections.ts';
 import type { Read } from '../../src/config/read-scalar.ts';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 
 function wordsOf(result: Read<unknown>): string {
   return 'problem' in result ? `${result.problem} ${result.instead}` : `taken as ${JSON.stringify(result.value)}`;

@@ -1,6 +1,6 @@
 /** Moments, each with the neighbour just outside. */
 import t from 'tap';
-import { readMoment } from '../../src/config/read-time.ts';
+import { readMoment } from '../../src/config/read-scalar.ts';
 
 t.test('moments', async (t) => {
   const taken: [written: string, iso: string][] = [

@@ -1,6 +1,6 @@
 /** The encoding of certificates, beside the examples of X.690 and what OpenSSL reads of it. */
 import t from 'tap';
-import { bits, der, explicit, implicit, integer, octets, oid, sequence, set, time, TRUE, utf8 } from '../../src/demo/der.ts';
+import { bits, der, explicit, implicit, integer, octets, oid, sequence, set, time, TRUE, utf8 } from '../../src/demo/authority.ts';
 
 const hex = (bytes: Buffer): string => bytes.toString('hex');
 

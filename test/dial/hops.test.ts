@@ -6,7 +6,7 @@ import type { HopConfig } from '../../src/config/config.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
-import { createHopGuard } from '../../src/policy/hop-guard.ts';
+import { createHopGuard } from '../../src/policy/address-guard.ts';
 import { clientTls, converseWith, dialBy, dialler, faultOf, never, openDoor, SCHEMES, serverTls, startEcho, startOdd } from '../support/hop-door.ts';
 import { listen } from '../support/listen.ts';
 import { untilSockets } from '../support/open-sockets.ts';

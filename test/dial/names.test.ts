@@ -2,8 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { readHosts } from '../../src/dial/hosts-file.ts';
-import { createSystemLookup, dnsLookup, type Lookup } from '../../src/dial/lookup.ts';
+import { createSystemLookup, dnsLookup, type Lookup, readHosts } from '../../src/dial/lookup.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
 import { type DnsQuestion, type DnsReply, startDnsServer } from '../support/dns-server.ts';

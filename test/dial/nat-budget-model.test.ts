@@ -1,8 +1,7 @@
 /** The port budget against a model that keeps every port in a list and looks at all of them. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { PortLease } from '../../src/dial/ports.ts';
-import type { Ending } from '../../src/dial/port-tuple.ts';
+import type { Ending, PortLease } from '../../src/dial/ports.ts';
 import { budgetLab, type BudgetLab, NAT } from '../support/budget.ts';
 import { holdsAsync } from '../support/property.ts';
 

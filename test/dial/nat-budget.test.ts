@@ -1,7 +1,6 @@
 import t from 'tap';
 import type { Test } from 'tap';
-import type { GrantedPort, PortBudget, PortLease } from '../../src/dial/ports.ts';
-import type { Ending } from '../../src/dial/port-tuple.ts';
+import type { Ending, GrantedPort, PortBudget, PortLease } from '../../src/dial/ports.ts';
 import { budgetLab, NAT } from '../support/budget.ts';
 
 const ECO = '203.0.113.10';

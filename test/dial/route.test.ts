@@ -2,7 +2,7 @@
 import t from 'tap';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { findLocalAddress } from '../../src/dial/route.ts';
+import { findLocalAddress } from '../../src/doctor/examination.ts';
 
 t.test('our own address towards a place', async (t) => {
   const server = createSocket('udp4');

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
-import { formatFindings } from '../../src/config/format-findings.ts';
+import { formatFindings } from '../../src/config/finding.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { FILE } from '../../src/config/schema.ts';
 import { readDocRows } from '../support/doc-table.ts';

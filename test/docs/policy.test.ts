@@ -3,14 +3,14 @@ import t from 'tap';
 import { readFileSync } from 'node:fs';
 import type { Config } from '../../src/config/config.ts';
 import { Fault, FAULTS } from '../../src/errors.ts';
-import { readTarget } from '../../src/explain/read-target.ts';
+import { readTarget } from '../../src/explain/read-question.ts';
 import { createGatewayRouter } from '../../src/gateway/router.ts';
 import { compilePolicy } from '../../src/policy/compile.ts';
 import { decide } from '../../src/policy/decide.ts';
-import { compilePaths, matchesPath } from '../../src/policy/path-match.ts';
+import { compilePaths, matchesPath } from '../../src/policy/patterns.ts';
 import type { Ask, Peer } from '../../src/policy/verdict.ts';
 import { compareDecisions } from '../../src/reload/compare.ts';
-import { canonicalPath } from '../../src/target/path.ts';
+import { canonicalPath } from '../../src/targets/path.ts';
 import { configOf } from '../support/load-text.ts';
 import { makePeer } from '../support/policy.ts';
 

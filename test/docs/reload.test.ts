@@ -5,7 +5,7 @@ import t from 'tap';
 import type { Config } from '../../src/config/config.ts';
 import { FILE } from '../../src/config/schema.ts';
 import { keepWhatNeedsRestart, needsRestart } from '../../src/reload/needs-restart.ts';
-import { poolTerms } from '../../src/relay/pool-terms.ts';
+import { poolTerms } from '../../src/relay/pools.ts';
 import { loadText } from '../support/load-text.ts';
 import { listSchemaKeys } from '../support/schema-keys.ts';
 

@@ -1,7 +1,7 @@
 /** docs/source-ip.md names every result of a probe and every cause of silence, and its commands have the options it shows. */
 import t from 'tap';
 import { readFileSync } from 'node:fs';
-import { SILENCE } from '../../src/source-ip/judge-silence.ts';
+import { SILENCE } from '../../src/source-ip/judge.ts';
 import { readDocRows } from '../support/doc-table.ts';
 import { eco } from '../support/eco.ts';
 

@@ -3,7 +3,7 @@ import { Duplex } from 'node:stream';
 import t from 'tap';
 import { loadConfig } from '../../src/config/load.ts';
 import { Fault, FAULTS, type FaultCode } from '../../src/errors.ts';
-import { refuseTls } from '../../src/listeners/tls-alert.ts';
+import { refuseTls } from '../../src/listeners/tls-terminator.ts';
 import { readDocBlocks } from '../support/doc-blocks.ts';
 import { readDocRows } from '../support/doc-table.ts';
 import { labCertificates } from '../support/lab.ts';

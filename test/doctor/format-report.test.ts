@@ -1,9 +1,8 @@
 /** What a report looks like in a terminal, and that nothing in it can act on one. */
 import t from 'tap';
 import { PassThrough } from 'node:stream';
-import { fail, ok, skipped, warn } from '../../src/doctor/finding.ts';
+import { createReport, fail, ok, skipped, warn } from '../../src/doctor/finding.ts';
 import { formatReport } from '../../src/doctor/format-report.ts';
-import { createReport } from '../../src/doctor/report.ts';
 
 t.test('a mark for each thing, aligned, with what to do', async (t) => {
   const report = createReport('proxy', 'About this.', [

@@ -1,9 +1,9 @@
 /** Each usual mistake in a client's variables by itself, beside what is right. */
 import t from 'tap';
-import { hidingEntry, hidingJavaEntry } from '../../src/doctor/hides.ts';
-import { findMistakes } from '../../src/doctor/mistakes.ts';
-import { readProxyUrl } from '../../src/doctor/proxy-url.ts';
-import { clientEnvironment } from '../../src/manifests/client-environment.ts';
+import { hidingEntry, hidingJavaEntry } from '../../src/doctor/answers.ts';
+import { findMistakes } from '../../src/doctor/environment.ts';
+import { readProxyUrl } from '../../src/doctor/proxy-address.ts';
+import { clientEnvironment } from '../../src/manifests/render.ts';
 import { readDocBlocks } from '../support/doc-blocks.ts';
 import { parse } from 'yaml';
 

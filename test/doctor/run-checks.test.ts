@@ -1,8 +1,7 @@
 /** The order in which checks run, what --only shows, and what becomes of one that throws. */
 import t from 'tap';
-import { ok, type Finding, fail } from '../../src/doctor/finding.ts';
-import { type Check, runChecks } from '../../src/doctor/run-checks.ts';
-import { createTurns } from '../../src/doctor/turns.ts';
+import { type Check, fail, type Finding, ok, runChecks } from '../../src/doctor/finding.ts';
+import { createTurns } from '../../src/doctor/examination.ts';
 import { Fault } from '../../src/errors.ts';
 
 type Log = string[];

@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { ExplainRequest } from '../../src/explain/explainer.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ECO, type Draft, type Lab, type LogLine, startLab } from '../support/lab.ts';
 import { OWN, startTlsLab } from '../support/tls-lab.ts';
 import { askRaw } from '../support/wire.ts';

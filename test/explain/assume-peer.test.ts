@@ -1,7 +1,7 @@
 /** Who is assumed to ask when an address, a name, or nobody was given. */
 import t from 'tap';
 import type { TokenConfig } from '../../src/config/config.ts';
-import { type AssumedClient, assumePeer } from '../../src/explain/assume-peer.ts';
+import { type AssumedClient, assumePeer } from '../../src/explain/read-question.ts';
 import { makeClient, makePeer } from '../support/policy.ts';
 
 const TOKEN: TokenConfig = { issuer: 'https://issuer.example', audience: 'eco-egress', subjects: ['system:serviceaccount:jobs:*'], jwks: { kind: 'file', path: '/keys.json' } };

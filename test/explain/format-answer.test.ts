@@ -1,7 +1,6 @@
 /** The readable answer: which lines it has, and that nothing in it acts on a terminal. */
 import t from 'tap';
-import type { ExplainAnswer } from '../../src/explain/answer.ts';
-import { formatAnswer } from '../../src/explain/format-answer.ts';
+import { type ExplainAnswer, formatAnswer } from '../../src/explain/answer.ts';
 import { findMissing } from '../support/doc-blocks.ts';
 import { makePeer } from '../support/policy.ts';
 

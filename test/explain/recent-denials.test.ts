@@ -3,7 +3,7 @@ import t from 'tap';
 import { Permit } from '../../src/egress.ts';
 import { Fault } from '../../src/errors.ts';
 import { RecentDenials } from '../../src/explain/recent-denials.ts';
-import { Denial } from '../../src/policy/denial.ts';
+import { Denial } from '../../src/policy/deny.ts';
 import type { Deny, Verdict } from '../../src/policy/verdict.ts';
 import type { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { makeRecord } from '../support/access-record.ts';

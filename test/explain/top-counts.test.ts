@@ -1,7 +1,7 @@
 /** What comes often is found, whatever else comes, in a room that does not grow. */
 import t from 'tap';
 import fc from 'fast-check';
-import { TopCounts } from '../../src/explain/top-counts.ts';
+import { TopCounts } from '../../src/explain/recent-denials.ts';
 
 t.test('counts are exact as long as there is room', (t) => {
   const counts = new TopCounts<number>(3);

@@ -1,7 +1,6 @@
 /** What an answer says of the parents on the way. */
 import t from 'tap';
-import type { ExplainAnswer } from '../../src/explain/answer.ts';
-import { formatAnswer } from '../../src/explain/format-answer.ts';
+import { type ExplainAnswer, formatAnswer } from '../../src/explain/answer.ts';
 import { startHopLab } from '../support/hop-lab.ts';
 import { ECO, type Lab } from '../support/lab.ts';
 

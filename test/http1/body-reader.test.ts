@@ -2,7 +2,7 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import { BodyReader, CHUNKED, type Framing, NO_CONTENT, UNTIL_CLOSE } from '../../src/http1/body-reader.ts';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { MessageError } from '../../src/http1/head-reader.ts';
 import { cuts, isLinear, latin1 } from '../support/pieces.ts';
 
 interface Read {

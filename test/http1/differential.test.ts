@@ -10,12 +10,11 @@ import { createServer, type IncomingMessage, METHODS, request as askHttp, type S
 import { duplexPair } from 'node:stream';
 import t from 'tap';
 import { BodyReader } from '../../src/http1/body-reader.ts';
-import { HeadReader } from '../../src/http1/head-reader.ts';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { HeadReader, MessageError } from '../../src/http1/head-reader.ts';
 import { readRequestHead } from '../../src/http1/request-head.ts';
 import { readResponseHead } from '../../src/http1/response-head.ts';
 import { Fault } from '../../src/errors.ts';
-import { parseRequestTarget } from '../../src/target/request-target.ts';
+import { parseRequestTarget } from '../../src/targets/request-target.ts';
 import { requestBytes, responseBytes } from '../support/http-messages.ts';
 
 const SEED = 20_261_127;

@@ -1,7 +1,7 @@
 /** Field lines: which characters, which line ends, and what may be put right in a response only. */
 import t from 'tap';
 import { isToken, listHas, readFields, trimBlanks } from '../../src/http1/fields.ts';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { MessageError } from '../../src/http1/head-reader.ts';
 import { isLinear } from '../support/pieces.ts';
 
 const STRICT = { most: 10, lenient: false };

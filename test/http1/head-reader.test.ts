@@ -1,7 +1,6 @@
 /** Header sections in whatever pieces they come: the same section, the same rest, the same refusal. */
 import t from 'tap';
-import { HeadReader, type HeadReaderOptions } from '../../src/http1/head-reader.ts';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { HeadReader, type HeadReaderOptions, MessageError } from '../../src/http1/head-reader.ts';
 import { cuts, isLinear, latin1 } from '../support/pieces.ts';
 
 const STRICT: HeadReaderOptions = { limit: 64, lenient: false, startLine: true };

@@ -1,6 +1,6 @@
 /** Requests: the request line, what is read out of the fields, and where the content ends. Strict. */
 import t from 'tap';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { MessageError } from '../../src/http1/head-reader.ts';
 import { readRequestHead, type RequestHead } from '../../src/http1/request-head.ts';
 import { isLinear } from '../support/pieces.ts';
 

@@ -1,6 +1,6 @@
 /** Responses: the status line, where the content ends, and what the connection is good for afterwards. Lenient where there is one way to read it. */
 import t from 'tap';
-import { MessageError } from '../../src/http1/message-error.ts';
+import { MessageError } from '../../src/http1/head-reader.ts';
 import { isConnectionAuth, readResponseHead, type ResponseHead } from '../../src/http1/response-head.ts';
 import { isLinear } from '../support/pieces.ts';
 

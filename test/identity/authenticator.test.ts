@@ -11,7 +11,7 @@ import type { Test } from 'tap';
 import type { ClientConfig } from '../../src/config/config.ts';
 import { Fault } from '../../src/errors.ts';
 import { type Asker, type Authenticator, type AuthenticatorOptions, createAuthenticator, type Credentials } from '../../src/identity/authenticator.ts';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { buildClientTable } from '../../src/policy/client-table.ts';
 import { createClock, createIssuer, startKeyServer } from '../support/issuer.ts';
 

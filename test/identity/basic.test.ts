@@ -1,7 +1,6 @@
 /** Hashes made and verified with the real scrypt. */
 import t from 'tap';
-import { decoyOf, hashPassword, verifyPassword } from '../../src/identity/basic.ts';
-import { readPhc } from '../../src/identity/phc.ts';
+import { decoyOf, hashPassword, readPhc, verifyPassword } from '../../src/identity/proxy-authorization.ts';
 
 t.test('what hashPassword makes, verifyPassword takes', async (t) => {
   const hash = await hashPassword('correct horse');

@@ -1,6 +1,6 @@
 /** What is remembered of credentials, how long, and how much at most. */
 import t from 'tap';
-import { CredentialCache } from '../../src/identity/credential-cache.ts';
+import { CredentialCache } from '../../src/identity/authenticator.ts';
 
 function createClock() {
   let time = 1_000;

@@ -1,7 +1,7 @@
 /** When keys are read again, and what stays in use meanwhile. */
 import t from 'tap';
 import { calculateJwkThumbprint, errors, type JSONWebKeySet, type JWK } from 'jose';
-import { createKeySet, type KeySet, KeysUnavailable } from '../../src/identity/key-set.ts';
+import { createKeySet, type KeySet, KeysUnavailable } from '../../src/identity/keys.ts';
 import { createClock, createIssuer } from '../support/issuer.ts';
 
 const FRESH = 10_000;

@@ -2,7 +2,7 @@
 import t from 'tap';
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { formatPhc, readPhc } from '../../src/identity/phc.ts';
+import { formatPhc, readPhc } from '../../src/identity/proxy-authorization.ts';
 
 const SALT = 'aM15713r3Xsvxbi31lqr1Q';
 const HASH = 'nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E';

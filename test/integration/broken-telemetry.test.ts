@@ -1,6 +1,6 @@
 /** Requests are served while what listens to them fails. */
 import t from 'tap';
-import { DecisionRing } from '../../src/reload/decision-ring.ts';
+import { DecisionRing } from '../../src/reload/compare.ts';
 import { PartnerWatch } from '../../src/source-ip/partner-watch.ts';
 import { answerOf, beginAsk } from '../support/ask.ts';
 import { startLab } from '../support/lab.ts';

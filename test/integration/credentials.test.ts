@@ -5,7 +5,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { exportJWK, SignJWT } from 'jose';
 import t from 'tap';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { openWire } from '../support/wire.ts';
 

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import t, { type Test } from 'tap';
-import { formatAnswer } from '../../src/explain/format-answer.ts';
+import { formatAnswer } from '../../src/explain/answer.ts';
 import { FORMS, TERMINATED } from '../support/ask.ts';
 import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { mock } from 'node:test';
 import t, { type Test } from 'tap';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { createIssuer } from '../support/issuer.ts';
 import { type Draft, ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
 import { issueClient, openOwn, startTlsLab } from '../support/tls-lab.ts';

@@ -1,7 +1,6 @@
 /** What `eco-egress doctor` finds broken, asked on a host of the lab. */
 import { deepEqual, equal } from 'node:assert/strict';
-import type { Finding } from '../../src/doctor/finding.ts';
-import type { Report } from '../../src/doctor/report.ts';
+import type { Finding, Report } from '../../src/doctor/finding.ts';
 import type { Output } from './network.ts';
 
 /** The doctor exits as it should, and its crosses are these, `check code`, each once. @returns all that it warns of or finds broken */

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { parseList } from 'structured-headers';
 import t from 'tap';
-import { judgeAnswer } from '../../src/dial/connect-answer.ts';
+import { judgeAnswer } from '../../src/dial/connect-request.ts';
 import { Fault } from '../../src/errors.ts';
 import { composeRefusal } from '../../src/listeners/refuse.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';

@@ -2,9 +2,8 @@
 import t from 'tap';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
-import { blocksOf, everywhereBut, internalBut, type IpBlock, publicBut, routableBlocks } from '../../src/manifests/ranges.ts';
-import { classifyAddress } from '../../src/policy/address-class.ts';
-import { IPV4_RANGES, IPV6_RANGES } from '../../src/policy/special-ranges.ts';
+import { blocksOf, everywhereBut, internalBut, type IpBlock, publicBut, routableBlocks } from '../../src/manifests/network-policy.ts';
+import { classifyAddress, IPV4_RANGES, IPV6_RANGES } from '../../src/policy/address-class.ts';
 
 const isIn = (address: string, cidr: string): boolean => {
   const parsed = ipaddr.parse(address);

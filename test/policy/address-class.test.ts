@@ -3,8 +3,7 @@ import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import t from 'tap';
 import type { Test } from 'tap';
-import { classifyAddress } from '../../src/policy/address-class.ts';
-import { IPV4_RANGES, IPV6_RANGES } from '../../src/policy/special-ranges.ts';
+import { classifyAddress, IPV4_RANGES, IPV6_RANGES } from '../../src/policy/address-class.ts';
 
 /** First and last address of a range, its class, and the neighbours on either side with theirs. */
 type Row = readonly [first: string, last: string, expected: string, before: string | null, after: string | null];

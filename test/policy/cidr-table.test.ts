@@ -2,7 +2,7 @@ import ipaddr from 'ipaddr.js';
 import fc from 'fast-check';
 import t from 'tap';
 import { buildCidrTable } from '../../src/policy/cidr-table.ts';
-import { parseConfigHost } from '../../src/target/host.ts';
+import { parseConfigHost } from '../../src/targets/host.ts';
 
 t.test('the first list that holds an address, and the neighbours just outside', async (t) => {
   const table = buildCidrTable([

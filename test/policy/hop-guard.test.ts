@@ -1,6 +1,6 @@
 /** Which addresses a parent proxy may have; each with the neighbour just outside. */
 import t from 'tap';
-import { createHopGuard } from '../../src/policy/hop-guard.ts';
+import { createHopGuard } from '../../src/policy/address-guard.ts';
 
 const nobody = (): boolean => false;
 const open = createHopGuard({ name: 'edge', addresses: null }, nobody);

@@ -1,9 +1,8 @@
 /** Path patterns: what each star covers, its neighbours, and that none of them can be made slow. */
 import fc from 'fast-check';
 import t from 'tap';
-import { compilePaths, matchesPath } from '../../src/policy/path-match.ts';
-import { matchWildcard } from '../../src/policy/wildcard.ts';
-import { canonicalPath, findAmbiguity } from '../../src/target/path.ts';
+import { compilePaths, matchesPath, matchWildcard } from '../../src/policy/patterns.ts';
+import { canonicalPath, findAmbiguity } from '../../src/targets/path.ts';
 
 t.test('what a pattern covers, and what it does not', async (t) => {
   const table: [pattern: string, covers: string[], not: string[]][] = [

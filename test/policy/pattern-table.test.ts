@@ -1,8 +1,7 @@
 /** Texts with stars: the table finds what comparing with every entry would find. */
 import fc from 'fast-check';
 import t from 'tap';
-import { buildPatternTable } from '../../src/policy/pattern-table.ts';
-import { matchWildcard } from '../../src/policy/wildcard.ts';
+import { buildPatternTable, matchWildcard } from '../../src/policy/patterns.ts';
 
 const SA = 'system:serviceaccount';
 

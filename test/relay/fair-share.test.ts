@@ -1,7 +1,7 @@
 /** Shares: what one client alone may hold, what is left for the next, and what comes back. */
 import fc from 'fast-check';
 import t from 'tap';
-import { FairShare } from '../../src/relay/fair-share.ts';
+import { FairShare } from '../../src/relay/waiting-line.ts';
 
 function takeAll(share: FairShare, client: string): number {
   let taken = 0;

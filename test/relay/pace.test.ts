@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Pace } from '../../src/relay/pace.ts';
+import { Pace } from '../../src/relay/reuse.ts';
 
 function paced(...times: readonly [count: number, ms: number][]): Pace {
   const pace = new Pace();

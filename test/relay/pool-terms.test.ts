@@ -1,6 +1,6 @@
 /** How long a dial may take, by the steps that it has. */
 import t from 'tap';
-import { longestDial } from '../../src/relay/pool-terms.ts';
+import { longestDial } from '../../src/relay/pools.ts';
 import { configOf, MINIMAL } from '../support/load-text.ts';
 import { makeHop, parentAt } from '../support/way.ts';
 

@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
-import { noteUnder, resetSocket } from '../../src/relay/reset.ts';
+import { noteUnder, resetSocket } from '../../src/relay/failed-writes.ts';
 import { labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 

@@ -1,6 +1,6 @@
 /** How carefully connections are used again, by what the latest ones did. */
 import t from 'tap';
-import { SilentCloses } from '../../src/relay/silent-closes.ts';
+import { SilentCloses } from '../../src/relay/reuse.ts';
 
 t.test('at first doubtful; one close is enough for frequent, some fifty without one for neither', async (t) => {
   const closes = new SilentCloses();

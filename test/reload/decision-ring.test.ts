@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { Ask } from '../../src/policy/verdict.ts';
-import { DecisionRing } from '../../src/reload/decision-ring.ts';
+import { DecisionRing } from '../../src/reload/compare.ts';
 
 const ask = (host: string, now: number, path: string | null = '/'): Ask => ({
   form: 'forward',

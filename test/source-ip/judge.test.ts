@@ -1,8 +1,7 @@
 /** What was seen against what is expected, and what the causes of silence and of wrong addresses are taken for. */
 import t from 'tap';
-import { findCauses } from '../../src/source-ip/likely-causes.ts';
-import { judge, remarkOn } from '../../src/source-ip/judge.ts';
-import { judgeSilence } from '../../src/source-ip/judge-silence.ts';
+import { findCauses } from '../../src/source-ip/verify.ts';
+import { judge, judgeSilence, remarkOn } from '../../src/source-ip/judge.ts';
 
 t.test('addresses are compared, not their spelling', async (t) => {
   for (const [seen, expected, result] of [

@@ -2,7 +2,7 @@
 import t from 'tap';
 import type { FaultCode } from '../../src/errors.ts';
 import { PartnerWatch } from '../../src/source-ip/partner-watch.ts';
-import type { Surroundings } from '../../src/source-ip/judge-silence.ts';
+import type { Surroundings } from '../../src/source-ip/judge.ts';
 
 const WELL: Surroundings = { source: 'match', stale: false, ports: { used: 5, limit: 100 } };
 

@@ -1,6 +1,6 @@
 /** What an endpoint may answer: one address, as text or as a member of JSON, and nothing near it. */
 import t from 'tap';
-import { readAnswer } from '../../src/source-ip/read-answer.ts';
+import { readAnswer } from '../../src/source-ip/ask-endpoint.ts';
 
 t.test('addresses come out canonical', async (t) => {
   for (const [body, field, address] of [

@@ -1,6 +1,6 @@
 /** Holds the reader of ClientHellos to what it promises, over as many inputs as are wanted. */
-import { ClientHelloReader, type HelloResult } from '../../src/target/client-hello.ts';
-import { parseHost } from '../../src/target/host.ts';
+import { ClientHelloReader, type HelloResult } from '../../src/targets/client-hello.ts';
+import { parseHost } from '../../src/targets/host.ts';
 import { type HelloCase, makeHelloCase } from './hello-mutations.ts';
 import { bytesInUse } from './memory.ts';
 

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { createServer, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
 import type { Test } from 'tap';
-import { ClientHelloReader, type ClientHelloOptions, type HelloResult } from '../../src/target/client-hello.ts';
+import { type ClientHelloOptions, ClientHelloReader, type HelloResult } from '../../src/targets/client-hello.ts';
 import { listen } from './listen.ts';
 
 export type Extension = readonly [type: number, data: Buffer];

@@ -1,7 +1,7 @@
 /** A lab whose proxy goes to ECO by parents; one of them may be another proxy of ours. */
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { Test } from 'tap';
-import { hashPassword } from '../../src/identity/basic.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { type Draft, ECO, type Lab, type LabOptions } from './lab.ts';
 import { OWN, startTlsLab, type TlsLab } from './tls-lab.ts';
 

@@ -1,5 +1,5 @@
 /** For an admin port without a proxy behind it. */
-import type { ConfigRoutes } from '../../src/admin/config-routes.ts';
+import type { ConfigRoutes } from '../../src/admin/routes.ts';
 import type { Traffic } from '../../src/admin/traffic-routes.ts';
 
 export const NO_CONFIGURATION: ConfigRoutes = { inForce: () => ({ file: null, hash: '', loadedAt: 0, warnings: [], settings: () => [], contents: new Map() }), reload: null };

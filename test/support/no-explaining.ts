@@ -1,5 +1,5 @@
 /** For an admin listener in a test that asks it for no explanations. */
-import type { Explaining } from '../../src/admin/explain-routes.ts';
+import type { Explaining } from '../../src/admin/routes.ts';
 
 export const NO_EXPLAINING: Explaining = {
   remembers: 1_000,

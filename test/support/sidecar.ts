@@ -7,7 +7,7 @@ import { createServer as createHttpServer, request as httpRequest } from 'node:h
 import { connect, createServer, type Socket } from 'node:net';
 import type { Test } from 'tap';
 import type { Manifest } from '../../src/manifests/placement.ts';
-import { ClientHelloReader } from '../../src/target/client-hello.ts';
+import { ClientHelloReader } from '../../src/targets/client-hello.ts';
 import { listen } from './listen.ts';
 
 interface Route {

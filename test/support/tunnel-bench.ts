@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { IdleClock } from '../../src/relay/idle-clock.ts';
-import type { Opening, Refusal } from '../../src/relay/opening.ts';
+import type { Opening, Refusal } from '../../src/relay/tunnel-events.ts';
 import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
 import { makeRecord } from './access-record.ts';
 import { listen } from './listen.ts';

@@ -1,6 +1,5 @@
 import t from 'tap';
-import type { AccessRecord } from '../../src/telemetry/access-record.ts';
-import { outcomeOf } from '../../src/telemetry/outcome.ts';
+import { type AccessRecord, outcomeOf } from '../../src/telemetry/access-record.ts';
 import { makeRecord } from '../support/access-record.ts';
 
 t.test('how a request ended', async (t) => {

@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { describePolicy } from '../../src/telemetry/policy-facts.ts';
+import { describePolicy } from '../../src/telemetry/collectors.ts';
 import { startLab } from '../support/lab.ts';
 import type { Scrape } from '../support/prometheus.ts';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { constant, counter, gauge } from '../../src/telemetry/register.ts';
+import { constant, counter, gauge } from '../../src/telemetry/exposition.ts';
 import { createExposition } from '../support/exposition.ts';
 import { readScrape } from '../support/prometheus.ts';
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { readScrape } from '../support/prometheus.ts';
 import { configOf, MINIMAL } from '../support/load-text.ts';
-import { describePolicy } from '../../src/telemetry/policy-facts.ts';
+import { describePolicy } from '../../src/telemetry/collectors.ts';
 
 t.test('only what is known now has a value', async (t) => {
   const metrics = createMetrics({ policy: describePolicy(configOf(MINIMAL), { hash: 'abc', file: '-', loadedAt: 0, warnings: new Map() }), version: '1.2.3' });

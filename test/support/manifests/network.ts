@@ -1,7 +1,7 @@
 /** Checks of who may talk to whom: NetworkPolicies as the cluster would apply them, against what Services, monitoring and policy need. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { firstPort } from '../../../src/target/port-range.ts';
+import { firstPort } from '../../../src/targets/port-range.ts';
 import { CLIENTS, type Cluster, type LabelSelector, type Labels, portOf, PROXY, selects, type Typed } from './cluster.ts';
 
 interface Block {

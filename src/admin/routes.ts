@@ -1,0 +1,175 @@
+/** The admin listener's answers to "why": a question, a single denial of late, and what is denied most. */
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Explainer, ExplainRequest } from '../explain/explainer.ts';
+import type { DenialsView } from '../explain/recent-denials.ts';
+import { type InForce, tellWarnings } from '../reload/in-force.ts';
+import { type ReloadOutcome, reportOutcome } from '../reload/outcome.ts';
+import { escapeUnsafe } from '../telemetry/safe-text.ts';
+import type { Turns } from '../turns.ts';
+import { Queue } from './callers.ts';
+import { PROBLEM_TYPE, problemBody } from './problem.ts';
+
+export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'remembers'>;
+
+/** Entries of each list of `/denials`. */
+const MOST_FREQUENT = 200;
+const MOST_LATEST = 100;
+const ENTRIES_A_SLICE = 20;
+
+const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
+const HOW_TO_ASK = 'The question is not complete';
+/** What a parameter stands for, and whether it may be left out. */
+const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly needed: boolean }>> = {
+  client: { what: 'an IP address, or the name of a client', needed: true },
+  target: { what: 'host:port for CONNECT, a URL, or a path, percent-encoded', needed: true },
+  method: { what: 'CONNECT where the target is host:port, otherwise GET, unless given', needed: false },
+  host: { what: 'the Host field that comes with a path', needed: false },
+  user: { what: 'the user of Basic credentials, as if verified', needed: false },
+  subject: { what: 'the subject of a token, as if verified', needed: false },
+  san: { what: 'a name in a client certificate, such as DNS:pod.example; may stand several times', needed: false },
+  resolve: { what: 'no: do not look the name up', needed: false },
+};
+/** As created by telemetry/request-id.ts. */
+const REQUEST_ID = /^[0-9a-z-]{1,64}$/;
+
+/** Questions that are answered at once, that wait, and of one address; a look-up may take seconds. */
+const QUEUE = { atOnce: 4, most: 20, mostOfOne: 2 };
+
+/**
+ * @param turns one slice of work in each
+ * @param onBusy told of an address whose question is turned away, because it or all have too many
+ */
+export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, turns: Turns, onBusy: (address: string) => void): void {
+  const queue = new Queue(QUEUE);
+  const inTurn = async <T>(request: FastifyRequest, reply: FastifyReply, answer: () => Promise<T>): Promise<T | null> => {
+    const result = await queue.run(request.ip, async () => {
+      await turns.next();
+      // Nobody is left to hear it.
+      return reply.raw.destroyed ? null : answer();
+    });
+    if (result !== 'busy') return result;
+    onBusy(request.ip);
+    reply.code(503).header('retry-after', '1').type(PROBLEM_TYPE).send(problemBody(503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are looked into at a time. Ask again.`));
+    return null;
+  };
+  app.get('/explain', async (request, reply) => {
+    const question = readQuestion(new URLSearchParams(request.url.split('?')[1] ?? ''));
+    const answer = typeof question === 'string' ? question : await inTurn(request, reply, () => explainer.explain(question));
+    if (answer === null) return reply;
+    if (typeof answer === 'string') return refuseQuestion(reply, answer);
+    return sendJson(reply, answer);
+  });
+  app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
+    const { requestId } = request.params;
+    const resolve = new URLSearchParams(request.url.split('?')[1] ?? '').get('resolve') !== 'no';
+    const found = REQUEST_ID.test(requestId) ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) })) : { denial: null };
+    if (found === null) return reply;
+    if (found.denial !== null) return sendJson(reply, found.denial);
+    const detail = `The last ${explainer.remembers} denials are kept, until the process ends, and this is none of them. What is older, was allowed or failed upstream is in the access log, under its requestId.`;
+    return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, detail, 'No denial of late has this request id'));
+  });
+  app.get('/denials', (_request, reply) =>
+    reply.type('application/json; charset=utf-8').send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
+  );
+}
+
+/** @returns what is wrong with the parameters */
+function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
+  for (const name of parameters.keys()) {
+    if (!Object.hasOwn(PARAMETERS, name)) return `There is a parameter that means nothing here. ${listParameters()}`;
+    if (name !== 'san' && parameters.getAll(name).length > 1) return `The parameter ${name} stands more than once.`;
+  }
+  const given = (name: string): string | null => parameters.get(name) || null;
+  const client = given('client');
+  const target = given('target');
+  if (client === null || target === null) return `${client === null ? 'client' : 'target'} is missing. ${USAGE}. ${listParameters()}`;
+  return {
+    client,
+    target,
+    method: given('method') ?? (target.includes('/') ? 'GET' : 'CONNECT'),
+    host: given('host'),
+    user: given('user'),
+    subject: given('subject'),
+    sans: parameters.getAll('san'),
+    resolve: parameters.get('resolve') !== 'no',
+  };
+}
+
+function listParameters(): string {
+  const described = Object.entries(PARAMETERS).map(([name, { what, needed }]) => `${name} (${needed ? '' : 'optional; '}${what})`);
+  return `The parameters are ${described.join(', ')}.`;
+}
+
+function refuseQuestion(reply: FastifyReply, detail: string): FastifyReply {
+  return reply.code(400).type(PROBLEM_TYPE).send(escapeUnsafe(problemBody(400, detail, HOW_TO_ASK)));
+}
+
+/** As one JSON document. Each entry may have some kilobytes of what clients sent, so they are written a few at a time. */
+async function* denialSlices({ frequent, latest, ...counts }: DenialsView, turns: Turns): AsyncGenerator<string, void, undefined> {
+  yield `${JSON.stringify(counts).slice(0, -1)},"frequent":[`;
+  yield* entrySlices(frequent, turns);
+  yield '],"latest":[';
+  yield* entrySlices(latest, turns);
+  yield ']}\n';
+}
+
+async function* entrySlices(entries: readonly unknown[], turns: Turns): AsyncGenerator<string, void, undefined> {
+  for (let from = 0; from < entries.length; from += ENTRIES_A_SLICE) {
+    await turns.next();
+    const slice = JSON.stringify(entries.slice(from, from + ENTRIES_A_SLICE)).slice(1, -1);
+    yield escapeUnsafe(`${from === 0 ? '' : ','}${slice}`);
+  }
+}
+
+/** Escaped for terminals, too: what clients sent is in it. */
+function sendJson(reply: FastifyReply, value: unknown): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(value))}\n`);
+}
+
+export interface ConfigRoutes {
+  readonly inForce: () => InForce;
+  /** Loads the file again and takes it over, or nothing of it; null: the configuration came from no file. */
+  readonly reload: (() => Promise<ReloadOutcome>) | null;
+}
+
+const SETTINGS_A_SLICE = 50;
+/** Where a mesh's sidecar stands in for a caller elsewhere, it uses another of 127.0.0.0/8 (Istio: 127.0.0.6). */
+const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', '::ffff:127.0.0.1']);
+
+/** The configuration in force, on the admin port: shown to whoever may ask there, and loaded again for who asks from this very host. */
+export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: ConfigRoutes, turns: Turns): void {
+  app.get('/config', (_request, reply) => {
+    reply.type('application/json; charset=utf-8').send(Readable.from(configSlices(inForce(), turns), { objectMode: false }));
+  });
+  let busy = false;
+  app.post('/reload', async (request, reply) => {
+    const refuse = (status: 403 | 404 | 503, detail: string, title: string) => reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
+    if (!isFromThisHost(request)) return refuse(403, 'Run npx eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
+    if (reload === null) return refuse(404, 'This proxy was started without a configuration file.', 'There is no file to load');
+    if (busy) return refuse(503, 'Wait for its outcome, which the log has too.', 'A reload is under way');
+    busy = true;
+    try {
+      const outcome = await reload();
+      return await reply.code(outcome.result === 'applied' ? 200 : 422).type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(reportOutcome(outcome)))}\n`);
+    } finally {
+      busy = false;
+    }
+  });
+}
+
+function isFromThisHost({ socket: { remoteAddress, localAddress } }: FastifyRequest): boolean {
+  return remoteAddress !== undefined && (LOOPBACK.has(remoteAddress) || (remoteAddress === localAddress && !/^(?:::ffff:)?127\./.test(remoteAddress)));
+}
+
+/** A file may have tens of thousands of values, so they are written a few at a time. */
+async function* configSlices(inForce: InForce, turns: Turns): AsyncGenerator<string, void, undefined> {
+  const { file, hash, loadedAt } = inForce;
+  const settings = inForce.settings();
+  yield `${escapeUnsafe(JSON.stringify({ file, hash, loadedAt: new Date(loadedAt).toISOString(), warnings: tellWarnings(inForce) })).slice(0, -1)},"settings":[`;
+  for (let from = 0; from < settings.length; from += SETTINGS_A_SLICE) {
+    await turns.next();
+    yield `${from === 0 ? '' : ','}${escapeUnsafe(JSON.stringify(settings.slice(from, from + SETTINGS_A_SLICE)).slice(1, -1))}`;
+  }
+  yield ']}\n';
+}

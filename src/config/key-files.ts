@@ -1,0 +1,158 @@
+/** Reads the files of TLS towards clients, and makes sure now that a handshake can use them. */
+import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
+import { parseKeys } from '../identity/keys.ts';
+import { authorityNameOf, readRevocationLists } from '../identity/revocation.ts';
+import type { HopCredentials, TlsServerConfig, UpstreamTlsConfig } from './config.ts';
+import type { Draft } from './draft.ts';
+import { type Path, quote } from './finding.ts';
+import { readCredentials, readNamedFile } from './named-files.ts';
+import { tryServer } from './tls-context.ts';
+import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
+
+/** Null where none is configured, and where there was something to complain of. */
+export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
+  const { complain, warn } = reading;
+  const { names = [], certFile, keyFile, clientCaFile, crlFile, clientCertificate = 'none' } = keys;
+  const clientCa = readAuthorities(clientCaFile, [...path, 'clientCaFile'], reading);
+  const crl = readPem(crlFile, [...path, 'crlFile'], reading);
+  if (clientCa !== null && clientCertificate === 'none') {
+    warn('no-effect', [...path, 'clientCaFile'], 'No client is asked for a certificate, so the authorities are not used.', 'Add clientCertificate: request or require, or remove clientCaFile.');
+  }
+  const listsFit = crl === null || checkLists(crl, clientCa, [...path, 'crlFile'], reading);
+  const own = readOwnCertificate(certFile, keyFile, 'server', path, reading);
+  if (own === null || !listsFit) return null;
+  warnAboutNames(names, own.leaf, [...path, 'names'], reading);
+  const config = { names: names.filter((name) => name !== undefined), cert: own.cert, key: own.key, clientCa, crl, clientCertificate };
+  tryTls(() => { tryServer(config); }, [...path, 'certFile'], complain);
+  return config;
+}
+
+function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: TlsReading): void {
+  names.forEach((name, index) => {
+    if (name === undefined || leaf.checkHost(name) !== undefined) return;
+    warn('files', [...path, index], `The certificate in certFile is not for ${quote(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
+  });
+}
+
+/**
+ * OpenSSL refuses each certificate of an authority that has no list, or one that is out of date: rather say so now.
+ * @returns whether there was nothing to complain of
+ */
+function checkLists(crl: string, clientCa: string | null, path: Path, { complain, warn, now }: TlsReading): boolean {
+  const lists = readRevocationLists(crl);
+  if (lists.length === 0) {
+    complain(path, 'The file holds no list of revoked certificates.', 'It needs a "-----BEGIN X509 CRL-----" block; convert DER with: openssl crl -inform der.');
+    return false;
+  }
+  try {
+    createSecureContext({ crl });
+  } catch (error) {
+    complain(path, `TLS cannot use the lists: ${messageOf(error)}.`, 'Export the file again.');
+    return false;
+  }
+  let fit = true;
+  lists.forEach((list, index) => {
+    if (list === null) {
+      fit = false;
+      complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
+    } else if (list.until !== null && list.until < now) {
+      warn('expired', path, `List ${index + 1} of ${lists.length} in the file was to be replaced by ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the present list from the authority.');
+    }
+  });
+  // What is wrong with these has been complained of where they were read.
+  const authorities = clientCa === null ? [] : (readCertificates(clientCa, path, () => {})?.all ?? []);
+  for (const authority of authorities) {
+    if (lists.some((list) => list?.issuer === authorityNameOf(authority))) continue;
+    fit = false;
+    complain(path, `The file has no list of the authority ${quote(authority.subject.replaceAll('\n', ', '))}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+  }
+  return fit;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export interface WayFiles {
+  tls(section: 'destinations' | 'hops' | 'sourceIp', name: string): UpstreamTlsConfig;
+  credentials(hop: string): HopCredentials | null;
+}
+
+const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
+
+/** Reads the files that ways to upstreams need: certificates of destinations, parents and the probe, credentials of parents. */
+export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsReading): WayFiles {
+  const tls = new Map<string, UpstreamTlsConfig>();
+  const sections = { destinations, hops, sourceIp: new Map([['probe', probe]]) } as const;
+  for (const [section, entries] of Object.entries(sections)) {
+    for (const [name, entry] of entries) {
+      if (entry.tls !== undefined) tls.set(`${section} ${name}`, readTlsFiles(entry.tls, [section, name, 'tls'], reading));
+    }
+  }
+  const credentials = new Map<string, HopCredentials | null>();
+  for (const [name, { credentialsFile, url = [] }] of hops) {
+    const path = ['hops', name, 'credentialsFile'];
+    const found = readCredentials(credentialsFile, path, reading);
+    credentials.set(name, found);
+    if (found === null || !url.some((parent) => parent?.scheme === 'socks5')) continue;
+    // RFC 1929 §2: each has a length of one byte.
+    if (found.kind === 'bearer') reading.complain(path, 'A SOCKS5 parent takes no token.', 'Put user:password into the file.');
+    else if (Buffer.byteLength(found.user) > 255 || Buffer.byteLength(found.password) > 255) reading.complain(path, 'A SOCKS5 parent takes 255 bytes of user and of password at most.', 'Use shorter ones.');
+  }
+  return {
+    tls: (section, name) => tls.get(`${section} ${name}`) ?? NO_TLS,
+    credentials: (hop) => credentials.get(hop) ?? null,
+  };
+}
+
+/** Makes sure now that the key files of token issuers can be read; the keys themselves are read again while running. */
+export function checkJwksFile(file: string, path: Path, reading: TlsReading): void {
+  const found = readNamedFile(file, path, reading);
+  if (found === null) return;
+  const { name, text } = found;
+  const { complain } = reading;
+  const keys = keysIn(text);
+  if (keys === null) complain(path, `${name} is not a JWK set.`, 'It is JSON with a list of keys: {"keys":[…]}, as issuers serve it under jwks_uri.');
+  else if (keys.length === 0) complain(path, `${name} has no keys, so no token would be accepted.`, 'Put the public keys of the issuer there.');
+  else if (keys.some(isSecret)) complain(path, `${name} has private or secret keys.`, 'Put the public keys there only: whoever can read that file could make tokens.');
+  else tryKeys(name, text, keys.length, path, reading);
+}
+
+/** With the call that reads them while running, and with OpenSSL. */
+function tryKeys(name: string, text: string, meant: number, path: Path, { complain, warn }: TlsReading): void {
+  let usable: number;
+  try {
+    usable = parseKeys(text, name).keys.filter((key) => isReadable(key)).length;
+  } catch (error) {
+    complain(path, `${error instanceof Error ? error.message : String(error)}.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
+    return;
+  }
+  if (usable === 0) complain(path, `${name} has no key that can be read, so no token would be accepted.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
+  else if (usable < meant) warn('files', path, `${meant - usable} of the ${meant} keys in ${name} verify no signature.`, 'Check that these are the keys with which the issuer signs.');
+}
+
+function isReadable(key: webcrypto.JsonWebKey): boolean {
+  try {
+    createPublicKey({ key, format: 'jwk' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** RFC 7517 §5. */
+function keysIn(text: string): readonly unknown[] | null {
+  try {
+    const set: unknown = JSON.parse(text);
+    return typeof set === 'object' && set !== null && 'keys' in set && Array.isArray(set.keys) ? set.keys : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+/** RFC 7518 §6: `d` is the private part of every kind of key pair, `k` a shared secret. */
+function isSecret(key: unknown): boolean {
+  return typeof key === 'object' && key !== null && ('d' in key || 'k' in key);
+}

@@ -1,0 +1,80 @@
+/** Reads a file that the configuration names. */
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { HopCredentials } from './config.ts';
+import { type Complain, type Path, quote, type Warn } from './finding.ts';
+
+/** Throws what node:fs throws. */
+export type ReadFile = (path: string) => string;
+
+export interface FileReading {
+  /** Relative files are looked for here. */
+  readonly directory: string;
+  readonly readFile: ReadFile;
+  readonly complain: Complain;
+  readonly warn: Warn;
+}
+
+export interface NamedFile {
+  /** In quotes, as complaints name it. */
+  readonly name: string;
+  readonly text: string;
+}
+
+/** Null after a complaint. */
+export function readNamedFile(file: string, path: Path, { directory, readFile, complain }: FileReading): NamedFile | null {
+  const full = resolve(directory, file);
+  try {
+    return { name: quote(full), text: readFile(full) };
+  } catch (error) {
+    complain(path, `${quote(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+    return null;
+  }
+}
+
+/** The same for what nobody else should read: warns where the system would let everybody. */
+export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
+  const found = readNamedFile(file, path, reading);
+  if (found !== null && isForEverybody(resolve(reading.directory, file))) {
+    reading.warn('files', path, `${found.name} may be read by every user of this system.`, 'Take that away: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
+  }
+  return found;
+}
+
+/** What is not there, or not on a file system that knows users, is not. */
+function isForEverybody(path: string): boolean {
+  const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0;
+  return process.platform !== 'win32' && (mode & 0o004) !== 0;
+}
+
+const READ_ERRORS = new Map([
+  ['ENOENT', 'there is no such file'],
+  ['EACCES', 'permission denied'],
+  ['EISDIR', 'it is a directory'],
+]);
+
+export function describeReadError(error: unknown): string {
+  const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+  return READ_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
+}
+
+// Reads the file with what a parent proxy asks for. What stands in it is never quoted.
+
+const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';
+
+/** Null without a file, and after a complaint. */
+export function readCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
+  const found = file === undefined ? null : readSecretFile(file, path, reading);
+  if (found === null) return null;
+  const line = found.text.replace(/\r?\n$/, '');
+  // RFC 6750 §2.1: the characters a token has.
+  const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(line)?.[1];
+  if (token !== undefined) return { kind: 'bearer', token };
+  // RFC 7617 §2: the user has no colon, and neither has control characters.
+  const pair = /^([^:\p{Cc}]+):([^\p{Cc}]*)$/u.exec(line);
+  if (pair?.[1] === undefined || pair[2] === undefined) {
+    reading.complain(path, `${found.name} holds no credentials.`, EXAMPLE);
+    return null;
+  }
+  return { kind: 'basic', user: pair[1], password: pair[2] };
+}

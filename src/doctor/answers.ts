@@ -1,0 +1,185 @@
+/** Tells from its answer what listens at a proxy's address, and why it refused. Pure. */
+import { isIP, type Socket } from 'node:net';
+import type { HopCredentials } from '../config/config.ts';
+import { createConnectRequest } from '../dial/connect-request.ts';
+import { converse } from '../dial/handshake.ts';
+import { readPeerChain } from '../dial/peer-chain.ts';
+import { type FaultCode, FAULTS } from '../errors.ts';
+import { buildCidrTable } from '../policy/cidr-table.ts';
+import { quote } from '../targets/quote.ts';
+import type { DoctorCode } from './finding.ts';
+
+interface Judgement {
+  readonly code: DoctorCode;
+  readonly seen: string;
+  readonly advice: string;
+}
+
+interface Head {
+  readonly statusLine: string;
+  readonly status: number;
+  readonly fields: ReadonlyMap<string, string>;
+  readonly body: string;
+}
+
+/** RFC 8446 §5.1: the first byte of an alert. */
+const TLS_ALERT = 0x15;
+const NOT_A_PROXY = 'Check host and port of the proxy: 3128 and 8080 of eco-egress take CONNECT.';
+
+/** What came instead of a tunnel. */
+export function judgeConnect({ heard, detail, silent }: NonNullable<Refused>): Judgement {
+  if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
+  const head = readHead(heard);
+  if (head === null) {
+    return silent ? { code: 'proxy-silent', seen: detail, advice: `It takes connections and says nothing. ${NOT_A_PROXY}` } : { code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
+  }
+  const { status, statusLine, fields, body } = head;
+  const server = fields.get('server') ?? '';
+  const shown = `${quote(statusLine)}${server === '' ? '' : ` of ${quote(server)}`}`;
+  const refusal = readRefusal(fields.get('proxy-status'), body);
+  if (refusal !== null) return { ...refusal, seen: `${quote(statusLine)}: ${refusal.seen}` };
+  if (status === 404 && /^(?:istio-)?envoy$/i.test(server)) {
+    return {
+      code: 'connect-answered-by-sidecar',
+      seen: `CONNECT is answered ${shown}: a sidecar, to which this port is HTTP`,
+      advice: 'Name the port of the Service tcp-…, or give it appProtocol: tcp, on a number that no HTTP Service of the mesh has.',
+    };
+  }
+  if (status === 407) return { code: 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: 'Put user and password into the URL of the proxy.' };
+  if (status === 400 && /https port|tls|ssl/i.test(body)) return SPEAKS_TLS;
+  return { code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
+}
+
+const SPEAKS_TLS: Judgement = {
+  code: 'proxy-speaks-tls',
+  seen: 'the port speaks TLS, and plain HTTP was sent to it',
+  advice: 'Use the port that speaks plain HTTP (3128 or 8080), or begin the URL of the proxy with https:// if its TLS is meant.',
+};
+
+/** Why our proxy refused an exchange; null: it did not. */
+export function judgeExchange(headers: Readonly<Record<string, string | string[] | undefined>>): Judgement | null {
+  const status = headers['proxy-status'];
+  return readRefusal(Array.isArray(status) ? status.join(', ') : status, '');
+}
+
+/** RFC 9209: `details` begins with one of our codes. */
+function readRefusal(proxyStatus: string | undefined, body: string): Judgement | null {
+  const [, code = '', detail = ''] = /details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/.exec(proxyStatus ?? '') ?? [];
+  if (!isFaultCode(code)) return null;
+  const remedy = /"remedy":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1]?.replaceAll('\\"', '"');
+  return { code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: remedy ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+}
+
+function isFaultCode(text: string): text is FaultCode {
+  return Object.hasOwn(FAULTS, text);
+}
+
+function readHead(heard: Buffer): Head | null {
+  const text = heard.toString('latin1');
+  const end = text.indexOf('\r\n\r\n');
+  const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(text)?.[1]);
+  if (end === -1 || Number.isNaN(status)) return null;
+  const [statusLine = '', ...lines] = text.slice(0, end).split('\r\n');
+  const fields = new Map(lines.map((line) => {
+    const colon = line.indexOf(':');
+    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
+  }));
+  return { statusLine, status, fields, body: text.slice(end + 4) };
+}
+
+// What listens at a proxy's address, where its answer alone does not tell: a port that speaks TLS may end a plain connection without a word.
+
+/** @param reopen another connection to the same port */
+export async function judgeRefused(refused: NonNullable<Refused>, reopen: () => Promise<Socket>, timeout: number): Promise<Judgement> {
+  if (refused.heard.length > 0 || refused.silent) return judgeConnect(refused);
+  try {
+    await readPeerChain({ socket: await reopen(), host: '', port: 0, timeout });
+    return SPEAKS_TLS;
+  } catch {
+    // No TLS either: what came first is the finding.
+    return judgeConnect(refused);
+  }
+}
+
+// Which entry of NO_PROXY, or of Java's nonProxyHosts, makes a program go direct to a host. Pure.
+
+/**
+ * As curl, Go and Python read it: names and their subdomains, `*` for all,
+ * ranges for addresses. What any of them takes for a match is one.
+ */
+export function hidingEntry(noProxy: string, host: string, port: number): string | null {
+  return noProxy.split(/[\s,]+/).find((entry) => entry !== '' && hides(entry.toLowerCase(), host, port)) ?? null;
+}
+
+function hides(entry: string, host: string, port: number): boolean {
+  if (entry === '*') return true;
+  if (entry.includes('/')) return isIP(host) !== 0 && isRange(entry) && buildCidrTable([[entry]]).find(host) !== -1;
+  const [, name = entry, ofPort] = /^(.*?):(\d+)$/.exec(entry) ?? [];
+  if (isIP(entry) === 0 && ofPort !== undefined && Number(ofPort) !== port) return false;
+  const suffix = (isIP(entry) === 0 ? name : entry).replace(/^\*?\.?/, '').replace(/\.$/, '');
+  return suffix !== '' && (host === suffix || host.endsWith(`.${suffix}`));
+}
+
+/**
+ * Ruby looks the host up first, and compares its address with every entry that is an address or a range (uri/generic.rb,
+ * `use_proxy?`). Other programs compare the name that they were given.
+ */
+export function entryWithAddress(noProxy: string, address: string): string | null {
+  return noProxy.split(/[\s,]+/).find((entry) => (entry.includes('/') ? isRange(entry) : isIP(entry) !== 0) && buildCidrTable([[entry]]).find(address) !== -1) ?? null;
+}
+
+/** A `*` begins or ends an entry (java.net, "Networking Properties"). */
+export function hidingJavaEntry(nonProxyHosts: string, host: string): string | null {
+  return nonProxyHosts.split('|').find((entry) => {
+    const pattern = entry.trim().toLowerCase();
+    if (pattern === '') return false;
+    if (pattern.startsWith('*')) return host.endsWith(pattern.slice(1));
+    return pattern.endsWith('*') ? host.startsWith(pattern.slice(0, -1)) : host === pattern;
+  }) ?? null;
+}
+
+function isRange(entry: string): boolean {
+  const [address = '', bits = ''] = entry.split('/');
+  const most = isIP(address) === 6 ? 128 : 32;
+  return isIP(address) !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most;
+}
+
+// Asks whatever listens at a proxy's address for a tunnel, and keeps what it said.
+
+interface ConnectQuestion {
+  readonly host: string;
+  readonly port: number;
+  readonly credentials: HopCredentials | null;
+  /** Ms. */
+  readonly timeout: number;
+}
+
+/** What was said, byte by byte; null: the tunnel is up, and the socket is the caller's. */
+type Refused = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
+
+/** The socket is destroyed unless the tunnel is up. Never rejects. */
+export async function askConnect(socket: Socket, { host, port, credentials, timeout }: ConnectQuestion): Promise<Refused> {
+  const request = createConnectRequest({ host, port, credentials, via: null });
+  const heard: Buffer[] = [];
+  const failure = await converse({
+    socket,
+    handshake: {
+      opening: request.opening,
+      receive: (chunk) => {
+        heard.push(chunk);
+        return request.receive(chunk);
+      },
+    },
+    timeout,
+    signal: new AbortController().signal,
+    asked: `CONNECT ${host}:${port}`,
+  });
+  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout' };
+}
+
+/** Whether the port speaks plain HTTP, whatever it says. The socket is destroyed. */
+export async function answersHttp(socket: Socket, question: ConnectQuestion): Promise<boolean> {
+  const refused = await askConnect(socket, question);
+  socket.destroy();
+  return refused === null || refused.heard.subarray(0, 5).toString('latin1') === 'HTTP/';
+}

@@ -1,0 +1,155 @@
+/** What the checks of a client's place work on. */
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { UpstreamTlsConfig } from '../config/config.ts';
+import { readPeerChain } from '../dial/peer-chain.ts';
+import { secure } from '../dial/tls.ts';
+import { Fault } from '../errors.ts';
+import { askConnect, judgeConnect, judgeExchange, judgeRefused } from './answers.ts';
+import { openOrFail, openProxy } from './choose-proxy.ts';
+import type { HostFacts, Tools } from './examination.ts';
+import { fail, failBy, type Finding, judgeStatus, ok, skipped } from './finding.ts';
+import { describe, describeChain, noteClock } from './partner-checks.ts';
+import { type ProxyAddress, showProxy } from './proxy-address.ts';
+import { describeAddresses } from './targets.ts';
+
+/** What a client asks for. */
+export interface ClientTarget {
+  readonly scheme: 'http' | 'https';
+  /** Canonical. */
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  /** `eco-sit.telus.internal:443`. */
+  readonly where: string;
+}
+
+export interface ClientExamination {
+  readonly target: ClientTarget;
+  /** Null: none; a mesh steers, or the way is direct. */
+  readonly proxy: ProxyAddress | null;
+  readonly tls: UpstreamTlsConfig;
+  readonly host: HostFacts;
+  readonly tools: Tools;
+  readonly trail: { addresses: readonly string[]; proxyAddresses: readonly string[]; open: boolean; readonly clocks: { where: string; ahead: number }[] };
+}
+
+/** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
+export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<Finding[]> {
+  const find = async (host: string): Promise<readonly string[] | Fault> => {
+    try {
+      return await tools.resolve(host);
+    } catch (error) {
+      return Fault.from(error);
+    }
+  };
+  const [addresses, proxyAddresses] = await Promise.all([find(target.host), proxy === null ? null : find(proxy.host)]);
+  const findings: Finding[] = [];
+  if (!(addresses instanceof Fault)) {
+    trail.addresses = addresses;
+    const steered = !(proxyAddresses instanceof Fault) && proxyAddresses?.some((address) => addresses.includes(address)) === true;
+    findings.push(ok(target.host, `${describeAddresses(addresses)}${steered ? ', which is the proxy: DNS steers it there' : ''}`));
+  } else if (proxy === null) {
+    findings.push(failBy(target.host, addresses));
+  } else {
+    findings.push(skipped(target.host, `does not resolve here (${addresses.code}): the proxy resolves it, and only a mesh that steers would need it`));
+  }
+  if (proxy === null || proxyAddresses === null) return findings;
+  if (proxyAddresses instanceof Fault) return [...findings, failBy(proxy.host, proxyAddresses)];
+  trail.proxyAddresses = proxyAddresses;
+  return [...findings, ok(proxy.host, describeAddresses(proxyAddresses))];
+}
+
+export async function checkWay(examination: ClientExamination): Promise<Finding[]> {
+  return examination.proxy === null ? checkDirect(examination) : checkProxy(examination.proxy, examination);
+}
+
+/** Where a mesh steers, this is its sidecar: it may take connections to anything. */
+async function checkDirect({ target, tools, trail }: ClientExamination): Promise<Finding[]> {
+  if (trail.addresses.length === 0) return [skipped(target.where, 'no address to dial: see names')];
+  try {
+    const socket = await tools.connect(target.host, target.port, trail.addresses);
+    const address = socket.remoteAddress ?? target.host;
+    socket.destroy();
+    trail.open = true;
+    return [ok(target.where, `${address} took the connection`)];
+  } catch (error) {
+    return [failBy(target.where, Fault.from(error))];
+  }
+}
+
+async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientExamination): Promise<Finding[]> {
+  const shown = showProxy(proxy);
+  if (trail.proxyAddresses.length === 0) return [skipped(shown, 'no address to dial: see names')];
+  const socket = await openOrFail(proxy, target, tools);
+  if (!('destroy' in socket)) return [socket];
+  const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+  if (refused === null) {
+    socket.destroy();
+    trail.open = true;
+    return [ok(shown, `connects to ${target.where}`)];
+  }
+  const { code, seen, advice } = await judgeRefused(refused, () => openProxy(proxy, tools), tools.timeout);
+  return [fail(shown, code, seen, advice)];
+}
+
+/** The partner, as a client sees it at the end of its way: TLS and HTTP. */
+export async function checkClientTls(examination: ClientExamination): Promise<Finding[]> {
+  const { target, trail, tools, host } = examination;
+  if (target.scheme === 'http') return [];
+  if (!trail.open) return [skipped(target.where, 'not reached: see way')];
+  try {
+    const socket = await openTls(examination);
+    const finding = describe(target.where, socket, host.now());
+    socket.destroy();
+    return [finding];
+  } catch (error) {
+    const fault = Fault.from(error);
+    trail.open = false;
+    if (fault.code !== 'tls-certificate') return [failBy(target.where, fault)];
+    const chain = await readPeerChain({ socket: await openWay(examination), host: target.host, port: target.port, timeout: tools.timeout });
+    const finding = failBy(target.where, fault);
+    return [{ ...finding, seen: `${finding.seen}; ${describeChain(chain)}`, advice: adviseClient(fault) }];
+  }
+}
+
+/** A client has no configuration of ours, of which the remedies of the dialler speak. */
+function adviseClient({ remedy }: Fault): string | null {
+  if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
+  return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
+}
+
+export async function checkClientHttp(examination: ClientExamination): Promise<Finding[]> {
+  const { proxy, target, trail, tools, host } = examination;
+  if (!trail.open) return [skipped(target.where, 'not reached: see way and tls')];
+  const origin = `${target.scheme}://${target.where}`;
+  try {
+    // Plain http:// is not tunnelled: the proxy is asked for the URL.
+    const byUrl = target.scheme === 'http' && proxy !== null;
+    const socket = target.scheme === 'https' ? await openTls(examination) : byUrl ? await openProxy(proxy, tools) : await openWay(examination);
+    const asked = host.now();
+    const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where } } : {}) });
+    const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
+    if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
+    noteClock(trail.clocks, target.where, headers['date'], (asked + host.now()) / 2);
+    return [judgeStatus(target.where, `HEAD ${target.path} is answered ${status}`, status)];
+  } catch (error) {
+    return [failBy(target.where, Fault.from(error))];
+  }
+}
+
+async function openTls(examination: ClientExamination): Promise<TLSSocket> {
+  const { target, tls, tools } = examination;
+  const socket = await openWay(examination);
+  return secure({ socket, host: target.host, port: target.port, config: { ...tls }, keys: 'the client', timeout: tools.timeout, signal: new AbortController().signal });
+}
+
+/** What is written to it arrives at the partner. Rejects with a Fault. */
+async function openWay({ proxy, target, tools, trail }: ClientExamination): Promise<Socket> {
+  if (proxy === null) return tools.connect(target.host, target.port, trail.addresses);
+  const socket = await openProxy(proxy, tools);
+  const refused = await askConnect(socket, { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+  if (refused === null) return socket;
+  const { seen, advice } = judgeConnect(refused);
+  throw new Fault('hop-failed', seen, { remedy: advice });
+}

@@ -1,0 +1,111 @@
+/** The configuration file: it is valid by now, and its warnings are told. */
+import type { Config } from '../config/config.ts';
+import { descriptorNeeds } from '../descriptors.ts';
+import { Fault } from '../errors.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { reachable } from './choose-proxy.ts';
+import { type Examination, hostKey } from './examination.ts';
+import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+
+export function checkConfiguration({ file, hash, warnings }: Pick<Examination, 'file' | 'hash' | 'warnings'>): Finding[] {
+  const valid = ok(file, `is valid (${hash})`);
+  return [valid, ...warnings.map(({ line, path, problem, instead }) => warn(line === null ? file : `${file}:${line}`, 'config-warning', `${path}: ${problem}`, instead))];
+}
+
+/** Certificates and tokens bear less than this; a Date field has whole seconds, and is as old as the answer. */
+const MOST_MS = 60_000;
+
+/** This host's clock beside those of the servers that answered. */
+export function checkClock(clocks: readonly { readonly where: string; readonly ahead: number }[]): Finding[] {
+  if (clocks.length === 0) return [skipped('', 'no answer had a Date to compare with')];
+  // One server may be wrong by itself: the one nearest to ours counts.
+  const nearest = clocks.reduce((best, clock) => (Math.abs(clock.ahead) < Math.abs(best.ahead) ? clock : best));
+  const seconds = Math.round(Math.abs(nearest.ahead) / 1000);
+  const seen = `this host is ${seconds} s ${nearest.ahead > 0 ? 'behind' : 'ahead of'} ${nearest.where}`;
+  if (Math.abs(nearest.ahead) > MOST_MS) return [fail('', 'clock-skew', seen, 'Set the clock of this host (NTP): certificates and tokens are judged by it.')];
+  return [ok('', seen)];
+}
+
+// Whether the process may have as many files open as the limits let connections be.
+
+/** @param openFiles null: not known, or not limited */
+export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, openFiles: number | null): Finding[] {
+  if (openFiles === null) return [skipped('', 'this system tells no limit')];
+  const { connections, tunnels } = config.limits;
+  const { clients, all } = descriptorNeeds(config);
+  const seen = `${openFiles} files may be open; ${connections} client connections, ${tunnels} tunnels and the pools may need ${all}`;
+  if (openFiles < clients) return [fail('', 'files-limit', seen, `Raise the limit (ulimit -n) to ${all}, or lower limits.connections.`)];
+  if (openFiles < all) return [warn('', 'files-limit', seen, `Raise the limit (ulimit -n) to ${all}, or lower limits.connections or limits.tunnels.`)];
+  return [ok('', seen)];
+}
+
+/** The proxy warns at the same share. */
+const WARN_AT = 0.7;
+const MOST_METRICS = 4 * 1024 * 1024;
+
+const MORE_PORTS = 'Use fewer connections (the gateway path shares them), or give the NAT more ports and raise nat.ports: docs/port-economy.md.';
+
+/** NAT ports: what the proxy that runs here has in use, or else what the limits would let it use. */
+export async function checkPorts(examination: Examination): Promise<Finding[]> {
+  const metrics = await scrape(examination);
+  const limit = metrics === null ? null : ([...readGauge(metrics, 'eco_egress_nat_ports_limit').values()][0] ?? null);
+  if (metrics === null || limit === null) return [plan(examination)];
+  const used = readGauge(metrics, 'eco_egress_nat_ports_used');
+  examination.trail.ports = { used: Math.max(0, ...used.values()), limit };
+  return [...used].map(([destination, count]) => {
+    const seen = `${count} of ${limit} ports are in use`;
+    if (count >= limit) return fail(destination, 'nat-ports-exhausted', seen, MORE_PORTS);
+    if (count >= limit * WARN_AT) return warn(destination, 'nat-ports-short', seen, MORE_PORTS);
+    return ok(destination, seen);
+  });
+}
+
+/** Null: nothing of ours answers here. */
+async function scrape({ config, tools }: Examination): Promise<string | null> {
+  const { host, port } = config.listeners.admin;
+  if (port === 0) return null;
+  try {
+    const socket = await tools.connect(reachable(host), port);
+    const { status, body } = await tools.ask({ socket }, { origin: `http://${formatAuthority(reachable(host), port)}`, path: '/metrics', longest: MOST_METRICS });
+    return status === 200 && body.includes('eco_egress_') ? body : null;
+  } catch {
+    // Not running here is no fault: the plan is judged instead.
+    return null;
+  }
+}
+
+/** By destination, '' without one. */
+function readGauge(metrics: string, name: string): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const [, destination = '', value = ''] of metrics.matchAll(new RegExp(`^${name}(?:\\{destination="([^"]*)"\\})? (\\S+)$`, 'gm'))) found.set(destination, Number(value));
+  return found;
+}
+
+function plan({ config: { limits, nat } }: Examination): Finding {
+  if (nat.ports === null) return skipped('', 'ports are counted, and not limited', 'Set nat.ports to what the NAT gives this node, so that the proxy refuses before the NAT drops.');
+  const own = Math.floor(nat.ports / nat.replicasPerNode);
+  const wanted = limits.tunnels + limits.upstreamConnections;
+  const seen = `a replica has ${own} ports; limits let it use ${wanted}`;
+  if (own === 0) return fail('', 'nat-ports-exhausted', seen, 'Give the node more ports than it has replicas.');
+  if (wanted > own) return warn('', 'nat-ports-short', seen, 'Lower limits.tunnels, or give the NAT more ports and raise nat.ports.');
+  return ok('', seen);
+}
+
+/** Whether a route leads to each address, and from which address of ours. Sends nothing. */
+export async function checkRoute({ targets, tools, trail }: Examination): Promise<Finding[]> {
+  const places = new Map<string, number>();
+  for (const target of targets) {
+    if (target.destination.via.length > 0) continue;
+    for (const address of trail.addresses.get(hostKey(target)) ?? []) places.set(address, target.port);
+  }
+  return Promise.all(
+    [...places].map(async ([address, port]) => {
+      try {
+        return ok(address, `from ${await tools.localAddress(address, port)}`);
+      } catch (error) {
+        trail.routeless.add(address);
+        return failBy(address, Fault.from(error));
+      }
+    }),
+  );
+}

@@ -1,0 +1,102 @@
+/** TLS with every upstream that speaks it, verified as the proxy verifies it; what is shown, where that fails. */
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { readPeerChain, type ShownCertificate } from '../dial/peer-chain.ts';
+import { Fault } from '../errors.ts';
+import { bound } from '../telemetry/safe-text.ts';
+import { type Examination, targetKey } from './examination.ts';
+import { failBy, type Finding, judgeStatus, ok, skipped, warn } from './finding.ts';
+import { dialTargetOf, guardOf, type Target } from './targets.ts';
+
+const DAY_MS = 86_400_000;
+/** A certificate that ends sooner deserves a look. */
+const SOON_DAYS = 14;
+/** A certificate may be for hundreds. */
+const LONGEST_NAMES = 200;
+
+export async function checkTls(examination: Examination): Promise<Finding[]> {
+  return (await Promise.all(examination.targets.map((target) => checkTlsOf(target, examination)))).flat();
+}
+
+async function checkTlsOf(target: Target, examination: Examination): Promise<Finding[]> {
+  const { protocol, where } = target;
+  const reached = examination.trail.reached.get(targetKey(target));
+  if (protocol !== 'tls') return [];
+  if (reached === undefined) return [skipped(where, 'not reached: see tcp and hops')];
+  // Behind hops, the last of them chooses the address.
+  if (target.destination.via.length > 0) return [await checkAddress(target, undefined, where, examination)];
+  return Promise.all(reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)));
+}
+
+async function checkAddress(target: Target, address: string | undefined, subject: string, { host, isSelf, tools }: Examination): Promise<Finding> {
+  try {
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf), guardOf(target), address);
+    const finding = describe(subject, socket, host.now());
+    socket.destroy();
+    return finding;
+  } catch (error) {
+    const fault = Fault.from(error);
+    if (fault.code !== 'tls-certificate') return failBy(subject, fault);
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), guardOf(target), address);
+    const { host: name, port, destination } = target;
+    const chain = await readPeerChain({ socket, host: destination.tls.serverName ?? name, port, timeout: tools.timeout });
+    const finding = failBy(subject, fault);
+    return { ...finding, seen: `${finding.seen}; ${describeChain(chain)}` };
+  }
+}
+
+/** A TLS connection that was verified. */
+export function describe(subject: string, socket: Socket, now: number): Finding {
+  const [certificate, protocol] = socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
+  if (certificate === undefined) return ok(subject, `${protocol}, verified`);
+  const ends = Date.parse(certificate.validTo);
+  const days = Math.floor((ends - now) / DAY_MS);
+  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more days (until ${new Date(ends).toISOString().slice(0, 10)})`;
+  if (days < SOON_DAYS) return warn(subject, 'certificate-expiring', seen, 'Have it renewed where it is installed.');
+  return ok(subject, seen);
+}
+
+/** What a server showed, and whose certificate would have to be trusted. */
+export function describeChain(chain: readonly ShownCertificate[]): string {
+  const [leaf] = chain;
+  if (leaf === undefined) return 'no certificate is shown';
+  const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+  const last = chain.at(-1) ?? leaf;
+  const way = chain.map(({ subject }) => subject).join(', signed by ');
+  const root = last.issuer === last.subject ? `, which signed itself` : `, signed by ${last.issuer}, which is not sent`;
+  return `shown: ${way}${root}; for ${bound(leaf.names, LONGEST_NAMES) || 'no name'}, valid ${day(leaf.validFrom)} to ${day(leaf.validTo)}`;
+}
+
+/** Whether HTTP is answered, by the whole way that the proxy goes. Any answer below 500 is well: what it says is between partner and client. */
+export async function checkHttp(examination: Examination): Promise<Finding[]> {
+  return (await Promise.all(examination.targets.map((target) => checkHttpOf(target, examination)))).flat();
+}
+
+async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Examination): Promise<Finding[]> {
+  const { destination, protocol, where } = target;
+  if (protocol === 'unknown') return trail.reached.has(targetKey(target)) ? [skipped(where, 'what this port speaks is not known')] : [];
+  if (!trail.reached.has(targetKey(target))) return [skipped(where, 'not reached: see tcp and hops')];
+  const origin = `${protocol === 'tls' ? 'https' : 'http'}://${where}`;
+  const path = `${destination.gateway?.basePath ?? ''}/`;
+  let dialled;
+  try {
+    dialled = await tools.dial(dialTargetOf(target, isSelf), guardOf(target));
+  } catch {
+    return [skipped(where, 'no connection: see tls')];
+  }
+  try {
+    const asked = host.now();
+    const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin, path });
+    trail.answered.add(targetKey(target));
+    noteClock(trail.clocks, where, headers['date'], (asked + host.now()) / 2);
+    return [judgeStatus(where, `HEAD ${path} is answered ${status}`, status)];
+  } catch (error) {
+    return [failBy(where, Fault.from(error))];
+  }
+}
+
+/** RFC 9110 §6.6.1: when the answer was made, to the second. */
+export function noteClock(clocks: { where: string; ahead: number }[], where: string, date: string | string[] | undefined, now: number): void {
+  const told = typeof date === 'string' ? Date.parse(date) : Number.NaN;
+  if (!Number.isNaN(told)) clocks.push({ where, ahead: told - now });
+}

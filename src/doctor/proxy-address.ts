@@ -1,0 +1,63 @@
+/** Reads the URL of a proxy as people write it into HTTPS_PROXY or --proxy. */
+import type { Socket } from 'node:net';
+import type { Form, HopCredentials } from '../config/config.ts';
+import { parseAuthority } from '../targets/host.ts';
+import { showTarget } from '../targets/quote.ts';
+import type { Finding } from './finding.ts';
+
+export interface ProxyAddress {
+  /** Whether the proxy itself is spoken to inside TLS. */
+  readonly scheme: 'http' | 'https';
+  readonly host: string;
+  readonly port: number;
+  readonly credentials: HopCredentials | null;
+  /** Null: none was written. */
+  readonly written: string | null;
+}
+
+const DEFAULT_PORT = { http: 80, https: 443 } as const;
+
+/** @returns what is wrong with it, as the rest of a sentence that began with the quoted text */
+export function readProxyUrl(text: string): ProxyAddress | string {
+  const match = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(?:([^/?#\\]*)@)?([^/?#\\@]*)\/?$/i.exec(text.trim());
+  if (match === null) return 'is not the URL of a proxy';
+  const written = match[1]?.toLowerCase() ?? null;
+  if (written !== null && written !== 'http' && written !== 'https') return `has the scheme ${written}, and this is an HTTP proxy`;
+  const scheme = written ?? 'http';
+  const authority = parseAuthority(match[3] ?? '', DEFAULT_PORT[scheme]);
+  if (typeof authority === 'string') return authority;
+  const credentials = readCredentials(match[2]);
+  return credentials === undefined ? 'has credentials that are not percent-encoded' : { scheme, ...authority, credentials, written };
+}
+
+export function showProxy({ scheme, host, port }: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): string {
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** What was written, without the password in it. */
+export const showWritten = showTarget;
+
+/** @returns undefined when they cannot be read */
+function readCredentials(text: string | undefined): HopCredentials | null | undefined {
+  if (text === undefined) return null;
+  const [user = '', ...rest] = text.split(':');
+  try {
+    return { kind: 'basic', user: decodeURIComponent(user), password: decodeURIComponent(rest.join(':')) };
+  } catch {
+    return undefined;
+  }
+}
+
+// A proxy that forms of request are tried by.
+
+/** The forms, and TLS that ends at the proxy with any of them inside. */
+export type TriedForm = Form | 'terminated';
+
+export interface FormsProxy {
+  readonly kind: 'named' | 'running' | 'stand-in';
+  readonly findings: readonly Finding[];
+  /** A connection to a listener that takes the form; null: none does. The caller closes it. Rejects with a Fault. */
+  open(form: TriedForm): Promise<Socket> | null;
+  readonly credentials: ProxyAddress['credentials'];
+  close(): Promise<void>;
+}

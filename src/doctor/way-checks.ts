@@ -1,0 +1,218 @@
+/** Names as this host sees them: every address, the kind of place it is, and whether the guard lets it be dialled. */
+import type { HopConfig, ParentConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
+import { createHopGuard, surveyAddresses } from '../policy/address-guard.ts';
+import { judgeSilence, SILENCE } from '../source-ip/judge.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { type Examination, hostKey, targetKey } from './examination.ts';
+import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { describeAddresses, dialTargetOf, guardOf, patternsOf, type Target } from './targets.ts';
+
+export async function checkNames(examination: Examination): Promise<Finding[]> {
+  const { config, targets } = examination;
+  const hosts = new Map<string, Target[]>();
+  for (const target of targets) hosts.set(hostKey(target), [...(hosts.get(hostKey(target)) ?? []), target]);
+  const patterns = patternsOf(config, targets).map((pattern) => skipped(pattern, 'stands for many names', 'Give one of them with --target.'));
+  const found = await Promise.all([...[...hosts.values()].map((ports) => checkHost(ports, examination)), ...hopsOf(examination).map((hop) => checkHop(hop, examination))]);
+  return [...found.flat(), ...patterns];
+}
+
+async function checkHost(ports: readonly Target[], examination: Examination): Promise<Finding[]> {
+  const [first] = ports;
+  if (first === undefined) return [];
+  const { destination, host } = first;
+  const { tools, trail } = examination;
+  if (destination.via.length > 0 && destination.resolve === 'parent') return [skipped(host, 'the last hop resolves it')];
+  let addresses: readonly string[];
+  try {
+    addresses = await tools.resolve(host);
+  } catch (error) {
+    return [failBy(host, Fault.from(error))];
+  }
+  const seen = describeAddresses(addresses);
+  const surveys = ports.flatMap(({ guards, port }) => surveyAddresses(guards, addresses, port));
+  const refused = surveys.flatMap(({ refusal }) => refusal ?? []);
+  const [refusal] = refused;
+  const permitted = addresses.filter((address) => surveys.every((survey) => survey.address !== address || survey.refusal === null || survey.reported));
+  const steered = await findSteering(addresses, examination);
+  if (steered !== null) return [fail(host, 'steered-loop', `${seen}: that is ${steered}, so what is asked for comes back to this proxy`, 'What steers clients to the proxy (DNS, ServiceEntry, VirtualService) must not reach the proxy: exportTo, sourceNamespace, or another DNS server in dns.servers.')];
+  trail.addresses.set(hostKey(first), permitted);
+  if (refusal === undefined) return [ok(host, seen)];
+  const captured = addresses.some(isMadeUp);
+  if (captured) return [fail(host, 'dns-captured', `${seen}: a sidecar made this address up (DNS capture of Istio)`, 'Take the sidecar off this pod (sidecar.istio.io/inject: "false"), or switch its DNS capture off: the proxy has to see the real address.')];
+  if (permitted.length === 0) return [failBy(host, refusal)];
+  return [warn(host, refusal.code, `${seen}; ${refusal.message}`, refusal.remedy ?? 'The other addresses are dialled.')];
+}
+
+/** A place of ours that the partner's name leads to; null: none that is known. */
+async function findSteering(addresses: readonly string[], { host: { env }, proxy, tools }: Examination): Promise<string | null> {
+  // Kubernetes tells each pod the Services of its namespace: `ECO_EGRESS_SERVICE_HOST`.
+  const service = Object.entries(env).find(([name, value]) => name.endsWith('_SERVICE_HOST') && value !== undefined && addresses.includes(value));
+  if (service !== undefined) return `the Service of ${service[0]}`;
+  if (proxy === null) return null;
+  try {
+    const own = await tools.resolve(proxy.host);
+    // Loopback is where a test has both; as a partner's address it is judged by the guard.
+    return own.some((address) => addresses.includes(address) && classifyAddress(address)?.class !== 'loopback') ? 'the proxy that --proxy names' : null;
+  } catch {
+    // For the forms to tell.
+    return null;
+  }
+}
+
+/** Those that are on a way; the file may hold others. */
+function hopsOf({ targets, config }: Examination): HopConfig[] {
+  const used = [...targets.flatMap(({ destination }) => destination.via), ...(config.sourceIp?.probe?.via ?? [])];
+  return [...new Map(used.map((hop) => [hop.name, hop])).values()];
+}
+
+async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise<Finding[]> {
+  const guard = createHopGuard(hop, isSelf);
+  return Promise.all(
+    hop.parents.map(async ({ host, port }) => {
+      try {
+        const addresses = await tools.resolve(host);
+        const refusals = addresses.map((address) => guard(address, port));
+        const seen = describeAddresses(addresses);
+        const [refusal] = refusals.flatMap((fault) => fault ?? []);
+        return refusal === undefined || refusals.includes(null) ? ok(host, seen) : failBy(host, refusal);
+      } catch (error) {
+        return failBy(host, Fault.from(error));
+      }
+    }),
+  );
+}
+
+/** 240.0.0.0/4, where Istio's DNS capture puts ServiceEntries that have no address. */
+function isMadeUp(address: string): boolean {
+  const known = classifyAddress(address);
+  return known?.class === 'reserved' && Number(known.canonical.split('.')[0]) >= 240;
+}
+
+/** TCP to every permitted address and port, where no hop is on the way. */
+export async function checkTcp(examination: Examination): Promise<Finding[]> {
+  return (await Promise.all(examination.targets.map((target) => checkTcpOf(target, examination)))).flat();
+}
+
+async function checkTcpOf(target: Target, { tools, trail }: Examination): Promise<Finding[]> {
+  const { destination, host, port, where } = target;
+  if (destination.via.length > 0) return [skipped(where, `by ${destination.via.map(({ name }) => name).join(', then ')}: see hops`)];
+  const addresses = trail.addresses.get(hostKey(target)) ?? [];
+  if (addresses.length === 0) return [skipped(where, 'no address to dial: see names')];
+  const reached: string[] = [];
+  let timeouts = 0;
+  const findings = await Promise.all(
+    addresses.map(async (address) => {
+      const at = addresses.length === 1 ? where : `${where} at ${address}`;
+      if (trail.routeless.has(address)) return skipped(at, 'no route: see route');
+      const began = performance.now();
+      try {
+        const socket = await tools.connect(host, port, [address]);
+        socket.destroy();
+        reached.push(address);
+        return ok(at, `${formatAuthority(address, port)} took the connection in ${Math.round(performance.now() - began)} ms`);
+      } catch (error) {
+        const fault = Fault.from(error);
+        if (fault.code === 'connect-timeout') timeouts += 1;
+        return failBy(at, fault);
+      }
+    }),
+  );
+  if (reached.length > 0) trail.reached.set(targetKey(target), reached);
+  else if (timeouts > 0) trail.silent.add(targetKey(target));
+  return findings;
+}
+
+/** Each parent proxy by itself: whether it takes us, and connects to what lies behind it. */
+export async function checkHops(examination: Examination): Promise<Finding[]> {
+  const { targets } = examination;
+  return (await Promise.all(targets.filter(({ destination }) => destination.via.length > 0).map((target) => checkWay(target, examination)))).flat();
+}
+
+async function checkWay(target: Target, examination: Examination): Promise<Finding[]> {
+  const { destination, where } = target;
+  const { trail } = examination;
+  if (destination.resolve === 'here' && (trail.addresses.get(hostKey(target)) ?? []).length === 0) return [skipped(where, 'no address to ask for: see names')];
+  const parents = destination.via.flatMap((hop, depth) => hop.parents.map((parent) => ({ hop, parent, depth })));
+  const findings = await Promise.all(parents.map((at) => checkParent(target, at, examination)));
+  const last = destination.via.length - 1;
+  if (findings.some(({ state }, index) => state === 'ok' && parents[index]?.depth === last)) trail.reached.set(targetKey(target), trail.addresses.get(hostKey(target)) ?? []);
+  return findings;
+}
+
+interface ParentAt {
+  readonly hop: HopConfig;
+  readonly parent: ParentConfig;
+  readonly depth: number;
+}
+
+/** Asked for the next parent, the last one for the target. */
+async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { isSelf, tools }: Examination): Promise<Finding> {
+  const { destination, where } = target;
+  const [next] = destination.via[depth + 1]?.parents ?? [];
+  const asked = next === undefined ? where : formatAuthority(next.host, next.port);
+  const subject = `${hop.name} ${parent.scheme}://${formatAuthority(parent.host, parent.port)}`;
+  const whole = dialTargetOf(target, isSelf, false);
+  const via = (whole.via ?? []).slice(0, depth + 1).map((step, index) => (index === depth ? { ...step, hop: { ...hop, parents: [parent] } } : step));
+  // A parent is asked for by its name: whoever lies before it resolves it.
+  const dialled = next === undefined ? { ...whole, via } : { host: next.host, port: next.port, tls: null, via, resolve: 'parent' as const };
+  const began = performance.now();
+  try {
+    const { socket } = await tools.dial(dialled, guardOf(target));
+    socket.destroy();
+    return ok(subject, `connects us to ${asked} in ${Math.round(performance.now() - began)} ms`);
+  } catch (error) {
+    return failBy(subject, Fault.from(error));
+  }
+}
+
+/** Why a partner does not answer, where its connects time out: what the source address and the ports say together. */
+export function checkSilence({ targets, trail }: Examination): Finding[] {
+  const { ports, silent, verification } = trail;
+  const cause = judgeSilence({ source: verification?.result ?? 'off', stale: false, ports: ports ?? { used: 0, limit: null } });
+  if (cause === null) return [];
+  const { words, check } = SILENCE[cause];
+  return targets.filter((target) => silent.has(targetKey(target))).map(({ where }) => warn(where, 'partner-silent', `${cause}: ${words}`, `${check.charAt(0).toUpperCase()}${check.slice(1)}.`));
+}
+
+/** Reached without the public NAT. */
+const INSIDE: ReadonlySet<AddressClass> = new Set(['private', 'unique-local', 'shared']);
+
+/** Whether the address that partners see is the expected one, and whether it could be at all. */
+export async function checkSourceAddress(examination: Examination): Promise<Finding[]> {
+  return [await verify(examination), ...findPrivatePartners(examination)];
+}
+
+async function verify({ trail, verifySource }: Examination): Promise<Finding> {
+  const verification = await verifySource();
+  trail.verification = verification;
+  if (verification === null) return skipped('', 'no endpoint is configured that tells which address is seen', 'Set sourceIp.expected and sourceIp.probe.url.');
+  const { result, expected, observations, causes, url } = verification;
+  const seen = [...new Set(observations.flatMap((observation) => observation.seen ?? []))].join(' and ');
+  const advice = causes.map(({ cause, check }) => `${cause}: ${check}`).join('. ');
+  switch (result) {
+    case 'match':
+      return ok(url, `${seen} is seen, as expected`);
+    case 'mismatch':
+      return fail(url, 'source-address-wrong', `${seen} is seen, and ${expected.join(' or ')} is expected`, advice);
+    case 'unjudged':
+      return warn(url, 'source-address-unjudged', `${seen} is seen, and nothing is expected`, 'Set sourceIp.expected to the address that the partner permits.');
+    case 'unknown': {
+      const [failed] = observations.filter(({ code }) => code !== null);
+      return fail(url, failed?.code ?? 'internal', failed?.reason ?? 'no answer', advice);
+    }
+  }
+}
+
+/** A public NAT never applies to them, so the public address never appears there, whatever an endpoint elsewhere sees. */
+function findPrivatePartners({ config, targets, trail }: Examination): Finding[] {
+  const expected = config.sourceIp?.expected ?? [];
+  if (!expected.some((address) => classifyAddress(address)?.class === 'public')) return [];
+  const hosts = new Map(targets.filter(({ destination }) => destination.via.length === 0).map((target) => [target.host, trail.addresses.get(hostKey(target)) ?? []]));
+  return [...hosts].flatMap(([host, addresses]) => {
+    const inside = addresses.filter((address) => INSIDE.has(classifyAddress(address)?.class ?? 'public'));
+    if (inside.length === 0) return [];
+    return [fail(host, 'private-behind-nat', `${inside.join(', ')} is private: a public NAT does not apply on the way there, and ${expected.join(' or ')} never appears`, 'Use Private NAT (type=PRIVATE) for this way, and have the partner permit its address: docs/one-address.md.')];
+  });
+}

@@ -1,0 +1,159 @@
+/**
+ * What a request would ask for, read by the parser and the router that read
+ * real requests, in the order of listeners/http-forms.ts.
+ */
+import type { ClientConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import type { GatewayRouter } from '../gateway/router.ts';
+import { classifyAddress } from '../policy/address-class.ts';
+import type { Policy } from '../policy/compile.ts';
+import { matchWildcard } from '../policy/patterns.ts';
+import type { Ask, Peer } from '../policy/verdict.ts';
+import { parseHost } from '../targets/host.ts';
+import { pathOf } from '../targets/path.ts';
+import { quoteTarget, show } from '../targets/quote.ts';
+import { type OriginTarget, parseRequestTarget } from '../targets/request-target.ts';
+
+/** A request as one would type it. */
+export interface WrittenRequest {
+  /** Or `TLS`: no request, but raw TLS that was steered to a TLS listener. */
+  readonly method: string;
+  /** The request target: `host:port`, a URL or a path; with TLS the host in its ClientHello. */
+  readonly target: string;
+  /** The Host field; null: none, which only a bare path is the poorer for. */
+  readonly host: string | null;
+}
+
+/** The question to the policy, without who asks it and when. */
+export type Wanted = Omit<Ask, 'peer' | 'now'>;
+
+interface ReadingTerms {
+  readonly policy: Policy;
+  readonly gateway: GatewayRouter;
+  readonly listeners: readonly { readonly forms: readonly Ask['form'][] }[];
+}
+
+/** @throws {Fault} that the request would get before the policy is asked */
+export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
+  if (method === 'TLS') return readName(target, terms);
+  // HTTP/1.0 may come without Host; nothing else depends on the version here.
+  const read = host === null ? parseRequestTarget(method, target, [], '1.0') : parseRequestTarget(method, target, [host], '1.1');
+  if (read.kind === 'origin') return readPath(method, read, terms);
+  const form = read.kind === 'connect' ? 'connect' : 'forward';
+  take(form, terms);
+  if (read.kind === 'connect') return { form, host: read.host, port: read.port, method: null, path: null };
+  return { form, host: read.host, port: read.port, method, path: pathOf(read.target) };
+}
+
+async function readPath(method: string, { authority, target }: OriginTarget, terms: ReadingTerms): Promise<Wanted> {
+  const { policy, gateway } = terms;
+  const route = authority !== null && policy.hasHost(authority.host) ? null : await gateway.find(target);
+  if (route !== null) {
+    take('gateway', terms);
+    const { host, port } = route.origin;
+    return { form: 'gateway', host, port, method, path: pathOf(route.target), destination: route.destination };
+  }
+  if (authority === null) {
+    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `it is not below ${gateway.prefixes.join(' or ')}`;
+    throw new Fault('host-not-allowed', `The path alone names no destination: ${prefixes}`, { remedy: 'say which Host the request has' });
+  }
+  if (policy.hasHost(authority.host)) take('host-routed', terms);
+  const { host, port } = policy.steered({ scheme: 'http', ...authority });
+  return { form: 'host-routed', host, port, method, path: pathOf(target) };
+}
+
+/** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */
+function readName(target: string, terms: ReadingTerms): Wanted {
+  const host = parseHost(target);
+  if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is no host that a ClientHello could name`, { remedy: 'write TLS and a host, without a port' });
+  take('sni', terms);
+  return { form: 'sni', host, port: terms.policy.tlsPort(host), method: null, path: null };
+}
+
+/** Some listener has to take the form; which one was meant is not known here. */
+function take(form: Ask['form'], { listeners }: ReadingTerms): void {
+  if (listeners.some(({ forms }) => forms.includes(form))) return;
+  throw new Fault('form-not-allowed', `no listener takes ${form} requests`, { remedy: `add ${form} to the forms of a listener` });
+}
+
+// Who is assumed to ask: an address, or a client of the configuration with what would make a peer this client.
+
+/** Each as if it had been verified. */
+export interface AssumedClient {
+  /** An IP address, or the name of a client; null: the first client of the file. */
+  readonly client: string | null;
+  /** The user of Basic credentials. */
+  readonly user: string | null;
+  /** The subject of a token. */
+  readonly subject: string | null;
+  /** Names in a client certificate, `DNS:name` or `URI:uri`. */
+  readonly sans: readonly string[];
+}
+
+export interface AssumedPeer {
+  /** In order of preference: where several clients share an address, another one may do better. Never empty. */
+  readonly peers: readonly Peer[];
+  /** The client that was meant; null where an address was given. */
+  readonly name: string | null;
+  /** What was assumed and not asked for, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** For clients without `addresses`: nobody has it (RFC 5737). */
+const NOBODYS_ADDRESS = '192.0.2.1';
+const MOST_NAMES = 10;
+
+/** @returns what is wrong with the request, as a sentence, when nobody can be assumed */
+export function assumePeer(clients: readonly ClientConfig[], wanted: AssumedClient): AssumedPeer | string {
+  const literal = wanted.client === null ? null : classifyAddress(wanted.client);
+  if (literal !== null) return { peers: [peerOf(literal.canonical, clients, null, wanted)], name: null, notes: [] };
+
+  const found = wanted.client === null ? clients[0] : clients.find(({ name }) => name === wanted.client);
+  if (found === undefined) {
+    if (wanted.client !== null) return `${show(wanted.client)} is neither an IP address nor a client; ${listNames(clients)}`;
+    return { peers: [peerOf(NOBODYS_ADDRESS, clients, null, wanted)], name: null, notes: [`The policy has no client, so ${NOBODYS_ADDRESS} asks.`] };
+  }
+  const addresses = found.addresses?.map(firstAddress) ?? [NOBODYS_ADDRESS];
+  const peers = addresses.map((address) => peerOf(address, clients, found, wanted));
+  return { peers, name: found.name, notes: wanted.client === null ? [`No client was given, so the first of the file asks: ${found.name}.`] : [] };
+}
+
+/** @param client whose credentials are taken where none were given; null: none are */
+function peerOf(address: string, clients: readonly ClientConfig[], client: ClientConfig | null, { user, subject, sans }: AssumedClient): Peer {
+  return {
+    address,
+    user: user ?? client?.basic?.[0]?.user ?? null,
+    token: subject === null ? firstToken(client) : tokenFor(subject, client === null ? clients : [client, ...clients]),
+    sans: sans.length > 0 ? sans : (client?.certificates?.slice(0, 1).map(exampleOf) ?? []),
+    rejected: null,
+  };
+}
+
+function firstToken(client: ClientConfig | null): Peer['token'] {
+  const token = client?.tokens?.[0];
+  if (token === undefined) return null;
+  return { issuer: token.issuer, audiences: [token.audience], subject: exampleOf(token.subjects[0] ?? '') };
+}
+
+/** From the issuer that a client expects such a subject from; where none does, from nobody's. */
+function tokenFor(subject: string, clients: readonly ClientConfig[]): Peer['token'] {
+  const tokens = clients.flatMap((client) => client.tokens ?? []);
+  const fits = tokens.find(({ subjects }) => subjects.some((pattern) => (pattern.includes('*') ? matchWildcard(pattern, subject, '/:') : pattern === subject)));
+  return fits === undefined ? { issuer: '-', audiences: [], subject } : { issuer: fits.issuer, audiences: [fits.audience], subject };
+}
+
+/** Something that a pattern covers. */
+function exampleOf(pattern: string): string {
+  return pattern.replaceAll('*', 'any');
+}
+
+function firstAddress(cidr: string): string {
+  const [address = ''] = cidr.split('/');
+  return classifyAddress(address)?.canonical ?? address;
+}
+
+function listNames(clients: readonly ClientConfig[]): string {
+  if (clients.length === 0) return 'the policy has no client.';
+  const names = clients.slice(0, MOST_NAMES).map(({ name }) => name);
+  return `the clients are ${names.join(', ')}${clients.length > MOST_NAMES ? ` and ${clients.length - MOST_NAMES} more` : ''}.`;
+}

@@ -1,0 +1,202 @@
+/** Compares a text with a pattern in which `*` stands for any characters, also none. */
+import { canonicalPath } from '../targets/path.ts';
+
+const STAR = 0x2a;
+
+/**
+ * @param stops characters that a `*` does not go past, unless it ends the pattern
+ *
+ * After a mismatch the last star takes one character more. An earlier star need
+ * not: the last could take as much, and where a stop lies between the two, the
+ * characters before it are settled. So the time is at most the product of the lengths.
+ */
+export function matchWildcard(pattern: string, text: string, stops: string): boolean {
+  const last = pattern.length - 1;
+  let at = 0;
+  let star = -1;
+  let taken = 0;
+  for (let i = 0; i < text.length; ) {
+    const code = pattern.charCodeAt(at);
+    if (code === STAR) {
+      if (at === last) return true;
+      star = at;
+      at += 1;
+      taken = i;
+    } else if (at <= last && code === text.charCodeAt(i)) {
+      at += 1;
+      i += 1;
+    } else if (star !== -1 && !stops.includes(text.charAt(taken))) {
+      taken += 1;
+      i = taken;
+      at = star + 1;
+    } else return false;
+  }
+  while (pattern.charCodeAt(at) === STAR) at += 1;
+  return at === pattern.length;
+}
+
+export interface PathPatterns {
+  readonly exact: ReadonlySet<string>;
+  /** Patterns whose only star is the last character, without it. */
+  readonly prefixes: readonly string[];
+  /** The others, by segments; null stands for `**`. */
+  readonly globs: readonly (readonly (string | null)[])[];
+}
+
+/**
+ * Compares a path with patterns. `*` stands for any characters inside one
+ * segment, `**` for any number of whole segments, and a final `*` for whatever
+ * follows. No pattern can make it slow: it never goes back further than the
+ * last star, so the time is at most the product of the two lengths.
+ */
+export function compilePaths(patterns: readonly string[]): PathPatterns {
+  const exact = new Set<string>();
+  const prefixes: string[] = [];
+  const globs: (string | null)[][] = [];
+  for (const pattern of patterns.map(canonicalPath)) {
+    const star = pattern.indexOf('*');
+    const rest = star === -1 ? '' : pattern.slice(star);
+    if (star === -1) exact.add(pattern);
+    else if (rest === '*' || rest === '**') prefixes.push(pattern.slice(0, star));
+    else globs.push(readSegments(pattern));
+  }
+  return { exact, prefixes, globs };
+}
+
+/** `path` in the spelling of canonicalPath. With an encoded slash it has to match in both readings, as part of a segment and as its end. */
+export function matchesPath(patterns: PathPatterns, path: string): boolean {
+  return matchesReading(patterns, path) && (!path.includes('%2F') || matchesReading(patterns, path.replaceAll('%2F', '/')));
+}
+
+function matchesReading(patterns: PathPatterns, path: string): boolean {
+  if (patterns.exact.has(path)) return true;
+  for (const prefix of patterns.prefixes) if (path.startsWith(prefix)) return true;
+  if (patterns.globs.length === 0) return false;
+  const segments = path.slice(1).split('/');
+  for (const glob of patterns.globs) if (matchesSegments(glob, segments)) return true;
+  return false;
+}
+
+function readSegments(pattern: string): (string | null)[] {
+  const segments = pattern.slice(1).split('/').map((segment) => (segment === '**' ? null : segment));
+  // A final star goes on past its segment; a final `**`, like a final `*`, covers what is below the path, not the path.
+  if (segments.at(-1) === null) segments[segments.length - 1] = '*';
+  if (segments.at(-1)?.endsWith('*') === true) segments.push(null);
+  return segments;
+}
+
+/** The usual walk: after a mismatch, the last `**` takes one segment more. An earlier one need not, for the last could take as much. */
+function matchesSegments(glob: readonly (string | null)[], segments: readonly string[]): boolean {
+  let at = 0;
+  let star = -1;
+  let taken = 0;
+  for (let i = 0; i < segments.length; ) {
+    const expected = glob[at];
+    if (expected === null) {
+      star = at;
+      at += 1;
+      taken = i;
+    } else if (expected !== undefined && matchWildcard(expected, segments[i] ?? '', '')) {
+      at += 1;
+      i += 1;
+    } else if (star !== -1) {
+      taken += 1;
+      i = taken;
+      at = star + 1;
+    } else return false;
+  }
+  while (glob[at] === null) at += 1;
+  return at === glob.length;
+}
+
+// Finds the lists that have an entry for a text, exact or with `*`, in time
+// that does not grow with their number: patterns hang on a tree of what stands
+// before their first star, which is walked once along the text.
+
+export interface PatternTable {
+  /** Indexes of the lists, each once, in ascending order. */
+  find(text: string): readonly number[];
+}
+
+interface Entry {
+  readonly pattern: string;
+  readonly list: number;
+}
+
+/** What all below it begins with, after what is above it. */
+interface PrefixNode {
+  readonly edge: string;
+  /** Patterns whose first star comes right here. */
+  readonly here: readonly Entry[];
+  /** By the code of the first character of their edge. */
+  readonly below: ReadonlyMap<number, PrefixNode>;
+}
+
+const NONE: readonly number[] = [];
+
+/**
+ * @param lists index and entries of each list, in ascending order
+ * @param stops characters that a star does not go past, unless it ends its entry
+ */
+export function buildPatternTable(lists: Iterable<readonly [index: number, entries: readonly string[]]>, stops: string): PatternTable {
+  const exact = new Map<string, number[]>();
+  const wild: Entry[] = [];
+  for (const [list, entries] of lists) {
+    for (const entry of new Set(entries)) {
+      if (entry.includes('*')) wild.push({ pattern: entry, list });
+      else if (exact.get(entry)?.push(list) === undefined) exact.set(entry, [list]);
+    }
+  }
+  const root = wild.length === 0 ? null : buildNode(wild, 0);
+
+  return {
+    find(text) {
+      const same = exact.get(text) ?? NONE;
+      if (root === null) return same;
+      const found = findBelow(root, text, stops);
+      if (found === NONE) return same;
+      return [...new Set([...same, ...found])].sort((a, b) => a - b);
+    },
+  };
+}
+
+/** @param depth characters that all of the entries have in common already */
+function buildNode(entries: readonly Entry[], depth: number): PrefixNode {
+  const literals = entries.map(({ pattern }) => pattern.slice(0, pattern.indexOf('*')));
+  const edge = commonPrefix(literals).slice(depth);
+  const end = depth + edge.length;
+  const groups = new Map<number, Entry[]>();
+  const here: Entry[] = [];
+  for (const [index, entry] of entries.entries()) {
+    const literal = literals[index] ?? '';
+    if (literal.length === end) {
+      here.push(entry);
+      continue;
+    }
+    const code = literal.charCodeAt(end);
+    if (groups.get(code)?.push(entry) === undefined) groups.set(code, [entry]);
+  }
+  return { edge, here, below: new Map([...groups].map(([code, group]) => [code, buildNode(group, end)])) };
+}
+
+function commonPrefix(texts: readonly string[]): string {
+  const [first = ''] = texts;
+  let length = first.length;
+  for (const text of texts) {
+    let same = 0;
+    while (same < length && text.charCodeAt(same) === first.charCodeAt(same)) same += 1;
+    length = same;
+  }
+  return first.slice(0, length);
+}
+
+function findBelow(root: PrefixNode, text: string, stops: string): readonly number[] {
+  let found: number[] | null = null;
+  let depth = 0;
+  for (let node: PrefixNode | undefined = root; node !== undefined && text.startsWith(node.edge, depth); ) {
+    depth += node.edge.length;
+    for (const { pattern, list } of node.here) if (matchWildcard(pattern, text, stops)) (found ??= []).push(list);
+    node = node.below.get(text.charCodeAt(depth));
+  }
+  return found ?? NONE;
+}

@@ -1,0 +1,63 @@
+/** Shows what a client sent inside a sentence of ours, so that it can neither flood nor forge a log line or a header. */
+
+const LONGEST_QUOTE = 200;
+
+/** Quoted, printable ASCII only (`\n`, `\u010d`), at most some 200 characters however long the text is. */
+export function quote(text: string): string {
+  let quoted = '"';
+  for (let i = 0; i < text.length; i += 1) {
+    const piece = escapeUnit(text.charCodeAt(i));
+    if (quoted.length + piece.length > LONGEST_QUOTE) return `${quoted}..." (${text.length} characters)`;
+    quoted += piece;
+  }
+  return `${quoted}"`;
+}
+
+/**
+ * As quote, for what is or should have been a URL or an authority: without
+ * user information and query, where passwords and tokens stand.
+ */
+export function quoteTarget(text: string): string {
+  return quote(redact(text));
+}
+
+/** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
+export function show(text: string): string {
+  return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);
+}
+
+/** As show, for what is or should have been a URL or an authority. */
+export function showTarget(text: string): string {
+  return show(redact(text));
+}
+
+function redact(text: string): string {
+  const scheme = text.indexOf('://');
+  const start = scheme === -1 ? 0 : scheme + 3;
+  const slash = text.indexOf('/', start);
+  // The last one: whoever takes less for user information shows a piece of the password.
+  const at = (slash === -1 ? text : text.slice(0, slash)).lastIndexOf('@');
+  const shown = at < start ? text : `${text.slice(0, start)}***${text.slice(at)}`;
+  const query = shown.indexOf('?');
+  return query === -1 ? shown : `${shown.slice(0, query)}?***`;
+}
+
+function escapeUnit(code: number): string {
+  if (code === 0x22) return '\\"';
+  if (code === 0x5c) return '\\\\';
+  if (code >= 0x20 && code <= 0x7e) return String.fromCharCode(code);
+  return `\\u${code.toString(16).padStart(4, '0')}`;
+}
+
+// Text that is kept longer than the request it came from.
+
+/** V8 copies shorter pieces itself. */
+const SHORTEST_PIECE = 13;
+
+/**
+ * The same text, free of what it was cut from: a piece of a string keeps the
+ * whole of it in memory, a URL of 60 KB perhaps.
+ */
+export function detach(text: string): string {
+  return text.length < SHORTEST_PIECE ? text : Buffer.from(text).toString();
+}

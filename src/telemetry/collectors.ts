@@ -1,0 +1,167 @@
+/** What the metrics say of a configuration: the names that become labels, its limits, and when its certificates end. */
+import { X509Certificate } from 'node:crypto';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { Config } from '../config/config.ts';
+import { countOpen } from '../descriptors.ts';
+import { type AccessRecord, asksForTunnel, isTunnel } from './access-record.ts';
+import type { Cells, PolicyFacts } from './cells.ts';
+import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
+import type { SourceResult, Telemetry } from './telemetry.ts';
+
+type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
+
+export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'>): PolicyFacts {
+  const { clients, destinations, limits } = config;
+  return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
+}
+
+const nameOf = ({ name }: { readonly name: string }): string => name;
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/** By the key of the configuration that names the file: Unix time in seconds when the first certificate in it expires. */
+function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): ReadonlyMap<string, number> {
+  const files: [key: string, pem: string | null][] = [
+    ['tlsServer.certFile', tlsServer?.cert ?? null],
+    ['tlsServer.clientCaFile', tlsServer?.clientCa ?? null],
+  ];
+  const probe = sourceIp?.probe ?? null;
+  const upstreams = [
+    ...destinations.map(({ name, tls }) => ({ section: `destinations.${name}`, tls })),
+    ...hops.map(({ name, tls }) => ({ section: `hops.${name}`, tls })),
+    ...(probe === null ? [] : [{ section: 'sourceIp.probe', tls: probe.tls }]),
+  ];
+  for (const { section, tls } of upstreams) files.push([`${section}.tls.certFile`, tls.cert], [`${section}.tls.caFile`, tls.ca]);
+
+  const expiries = new Map<string, number>();
+  for (const [key, pem] of files) {
+    const ends = (pem?.match(CERTIFICATE) ?? []).map((block) => new X509Certificate(block).validToDate.getTime() / 1000);
+    if (ends.length > 0) expiries.set(key, Math.min(...ends));
+  }
+  return expiries;
+}
+
+// NAT ports and who uses them up: what the port budget counts, and the clients that take a port for each request.
+
+/** NAT ports of a destination: of the addresses it went to, those of the one with the most in use. */
+interface NatPortUsage {
+  readonly used: number;
+  readonly highWater: number;
+  readonly refused: number;
+}
+
+export interface NatPorts {
+  /** Null: not limited. */
+  readonly limit: number | null;
+  readonly destinations: ReadonlyMap<string, NatPortUsage>;
+}
+
+export const NO_NAT_PORTS: NatPorts = { limit: null, destinations: new Map() };
+
+/**
+ * A tunnel that is over sooner than this, ms, has held its NAT port longer
+ * closed than open: Cloud NAT keeps it for 30 s or more. How many requests
+ * were in it nobody sees; it is what a client makes that opens one for each.
+ */
+const SHORT_MS = 30_000;
+
+/** Whether a tunnel carried something and was over soon, without being cut. */
+export function isShortTunnel(record: AccessRecord): boolean {
+  return record.code === 'ok' && asksForTunnel(record) && isTunnel(record) && record.durationMs < SHORT_MS && record.bytesSent > 0 && record.bytesReceived > 0;
+}
+
+/** @param natPorts asked at every scrape */
+export function registerPorts(exposition: Exposition, cells: Cells, natPorts: () => NatPorts): void {
+  gauge(exposition, 'nat_ports_limit', 'NAT ports for connections to one address and port.', [], (set) => {
+    const { limit } = natPorts();
+    if (limit !== null) set({}, limit);
+  });
+  const each = (metric: keyof NatPortUsage, set: (labels: { destination: string }, value: number) => void): void => {
+    const { destinations } = natPorts();
+    for (const destination of cells.destinations.keys()) {
+      const usage = destinations.get(destination);
+      if (usage !== undefined || destination !== '-') set({ destination }, usage?.[metric] ?? 0);
+    }
+  };
+  gauge(exposition, 'nat_ports_used', 'NAT ports in use, those the NAT still keeps included; of the addresses of a destination the one with the most.', ['destination'], (set) => {
+    each('used', set);
+  });
+  gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], (set) => {
+    each('highWater', set);
+  });
+  counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], (set) => {
+    each('refused', set);
+  });
+  counter(exposition, 'port_per_request_total', 'Tunnels that were over within 30 seconds: a NAT port each.', ['client'], (set) => {
+    for (const [client, count] of cells.shortTunnels) set({ client }, count);
+  });
+}
+
+/**
+ * prom-client walks over every handle for these, and reads the names of all
+ * descriptors at once: with 16,000 sockets that is 65 ms in which no request
+ * gets on. Connections and tunnels have gauges of their own.
+ */
+const SLOW = ['nodejs_active_handles', 'nodejs_active_handles_total', 'nodejs_active_requests', 'nodejs_active_requests_total', 'nodejs_active_resources', 'nodejs_active_resources_total'];
+const OPEN_FDS: MetricDefinition = { name: 'process_open_fds', help: 'Number of open file descriptors.', type: 'gauge', labelNames: [] };
+
+/** Metrics of the process, from prom-client: those that take no longer the more sockets are open. */
+export function createProcessMetrics(): ForeignMetrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const knowsFds = registry.getSingleMetric(OPEN_FDS.name) !== undefined;
+  for (const name of [...SLOW, OPEN_FDS.name]) registry.removeSingleMetric(name);
+  return {
+    definitions: () => [...(registry.getMetricsAsArray() as unknown as MetricDefinition[]), ...(knowsFds ? [OPEN_FDS] : [])],
+    text: async () => {
+      const { name, help, type } = OPEN_FDS;
+      const openFds = knowsFds ? `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name} ${valueText(countOpen().open)}\n` : '';
+      return `${await registry.metrics()}${openFds}`;
+    },
+  };
+}
+
+// Counts what proves, or disproves, that partners see the right source address. docs/source-ip.md says what each result means.
+
+/** Registers the metrics; each of the functions returned is the method of Telemetry of that name. */
+export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'sourceAsked' | 'sourceProbed' | 'whitelistSuspected'> {
+  const probes = new Map<SourceResult, number>();
+  const suspects = new Map<string, boolean>();
+  let match: 0 | 1 | null = null;
+  let seen: string | null = null;
+  let lastSuccess: number | null = null;
+
+  gauge(exposition, 'source_ip_match', 'Whether the source address seen by the latest probe is expected; absent while that is not known.', [], (set) => {
+    if (match !== null) set({}, match);
+  });
+  gauge(exposition, 'source_ip_info', 'Source address seen by the latest probe; the value is always 1.', ['ip'], (set) => {
+    if (seen !== null) set({ ip: seen }, 1);
+  });
+  counter(exposition, 'source_ip_probes_total', 'Probes of the source address, by result.', ['result'], (set) => {
+    for (const [result, count] of probes) set({ result }, count);
+  });
+  gauge(exposition, 'source_ip_last_success_timestamp_seconds', 'When a probe was last answered with an address, Unix time.', [], (set) => {
+    if (lastSuccess !== null) set({}, lastSuccess);
+  });
+  gauge(exposition, 'whitelist_suspect', 'Whether connects to the partner time out although resolver and source address are well.', ['destination'], (set) => {
+    for (const [destination, suspected] of suspects) set({ destination }, suspected ? 1 : 0);
+  });
+
+  return {
+    sourceAsked: () => {
+      match = null;
+      seen = null;
+      lastSuccess = null;
+    },
+    sourceProbed: (result, address, at) => {
+      probes.set(result, (probes.get(result) ?? 0) + 1);
+      match = result === 'match' ? 1 : result === 'mismatch' ? 0 : null;
+      seen = address;
+      if (address !== null) lastSuccess = at / 1000;
+    },
+    whitelistSuspected: (destination, suspected) => {
+      if (suspected === null) suspects.delete(destination);
+      else suspects.set(destination, suspected);
+    },
+  };
+}

@@ -1,0 +1,142 @@
+/** A change that is proposed is safe: tried with generated policies, requests and bystanders. */
+import fc from 'fast-check';
+import t from 'tap';
+import { type ClientConfig, type DestinationConfig, FORMS, type RuleConfig } from '../../src/config/config.ts';
+import { compilePolicy, type PolicyConfig } from '../../src/policy/compile.ts';
+import { decide } from '../../src/policy/decide.ts';
+import { proposeChange } from '../../src/explain/suggest-change.ts';
+import type { Ask, Peer } from '../../src/policy/verdict.ts';
+import { makeAsk, makeClient, makeDestination, makePeer, makeRule } from '../support/policy.ts';
+import { holds } from '../support/property.ts';
+
+const HOSTS = ['a.example', 'b.example', '*.example', 'x.a.example', '192.0.2.7', '10.40.1.9'] as const;
+const METHODS = ['GET', 'HEAD', 'PUT'] as const;
+const PATHS = ['/a', '/a/b', '/c'] as const;
+const PORTS = [443, 80, 22] as const;
+const DAY = 86_400_000;
+/** How addresses of these ranges begin. */
+const BEGINS: Readonly<Record<string, string>> = { '10.0.0.0/16': '10.0.', '10.0.1.0/24': '10.0.1.', '10.1.0.0/16': '10.1.' };
+const BASIC = [{ user: 'anna', hash: 'x' }];
+const TOKENS = [{ issuer: 'i', audience: 'e', subjects: ['s:*'], jwks: { kind: 'file', path: '/k' } }] as const;
+
+const maybe = <T>(items: fc.Arbitrary<T>): fc.Arbitrary<T | null> => fc.option(items, { nil: null });
+const some = <T>(...items: T[]): fc.Arbitrary<T[]> => fc.subarray(items, { minLength: 1 });
+
+const client = (name: string): fc.Arbitrary<ClientConfig> =>
+  fc
+    .record({
+      addresses: maybe(some('10.0.0.0/16', '10.0.1.0/24', '10.1.0.0/16')),
+      basic: fc.constantFrom(null, null, BASIC),
+      tokens: fc.constantFrom(null, null, TOKENS),
+      certificates: fc.constantFrom(null, null, ['DNS:pod.example']),
+    })
+    .filter(({ addresses, basic, tokens, certificates }) => (addresses ?? basic ?? tokens ?? certificates) !== null && (basic === null || tokens === null))
+    .map((kinds) => makeClient(name, kinds));
+
+const destination = (name: string, hosts: readonly string[]): fc.Arbitrary<DestinationConfig> =>
+  fc
+    .record({ ports: some(...PORTS), forms: some(...FORMS), methods: maybe(some(...METHODS)), paths: maybe(some(...PATHS)), report: fc.boolean() })
+    .map((more) => makeDestination(name, hosts, more));
+
+const rule: fc.Arbitrary<RuleConfig> = fc
+  .record({ clients: some('one', 'two', 'three'), destinations: some('first', 'second', 'wild'), methods: maybe(some(...METHODS)), paths: maybe(some(...PATHS)), from: fc.constantFrom(null, null, DAY), until: fc.constantFrom(null, null, DAY) })
+  .map(({ clients, destinations, ...more }) => makeRule(clients, destinations, more));
+
+const policies: fc.Arbitrary<PolicyConfig> = fc.record({
+  mode: fc.constantFrom('enforce', 'enforce', 'report'),
+  clients: fc.tuple(client('one'), client('two'), client('three')),
+  destinations: fc.tuple(destination('first', ['a.example', '192.0.2.7']), destination('second', ['b.example']), destination('wild', ['*.example'])),
+  rules: fc.array(rule, { maxLength: 4 }),
+});
+
+const peers: fc.Arbitrary<Peer> = fc.record({
+  address: fc.constantFrom('10.0.1.1', '10.0.2.1', '10.1.0.1', '203.0.113.9'),
+  user: fc.constantFrom(null, null, 'anna'),
+  token: fc.constantFrom(null, null, { issuer: 'i', audiences: ['e'], subject: 's:1' }, { issuer: 'i', audiences: ['e'], subject: 'other' }),
+  sans: fc.constantFrom([], [], ['DNS:pod.example'], ['DNS:else.example']),
+  rejected: fc.constantFrom(null, null, null, 'the password is wrong'),
+});
+
+const asks: fc.Arbitrary<Ask> = fc
+  .record({
+    form: fc.constantFrom(...FORMS),
+    peer: peers,
+    now: fc.constantFrom(0, 2 * DAY),
+    host: fc.constantFrom(...HOSTS.filter((host) => !host.includes('*')), 'y.example', 'foreign.test', '169.254.169.254'),
+    port: fc.constantFrom(...PORTS),
+    method: fc.constantFrom(...METHODS),
+    path: fc.constantFrom(...PATHS, '/a/../c', '/x*'),
+  })
+  .map((drawn) => (drawn.form === 'connect' || drawn.form === 'sni' ? { ...drawn, method: null, path: null } : drawn));
+
+const enforced = (config: PolicyConfig): PolicyConfig => ({
+  ...config,
+  mode: 'enforce',
+  destinations: config.destinations.map((entry) => ({ ...entry, report: false })),
+  rules: config.rules.map((entry) => ({ ...entry, report: false })),
+});
+
+/** What others may ask, now and before: variations of what was asked, and strangers to it. */
+const bystanders = fc.array(asks, { minLength: 10, maxLength: 10 });
+
+t.test('the request passes, nobody loses anything, nobody gains anything unsaid, and nobody has to show less', { timeout: 300_000 }, async (t) => {
+  let proposed = 0;
+  let none = 0;
+  holds(
+    t,
+    'safe',
+    20_000,
+    fc.property(policies, asks, bystanders, (config, ask, others) => {
+      const policy = compilePolicy(config);
+      const before = compilePolicy(enforced(config));
+      if (decide(before, ask).verdict === 'allow') return;
+      const found = proposeChange(policy, ask);
+      if ('instead' in found) {
+        if (found.instead === '') throw new Error('no words');
+        none += 1;
+        return;
+      }
+      proposed += 1;
+      const after = compilePolicy(found.config);
+      if (decide(after, ask).verdict !== 'allow') throw new Error('it does not pass');
+      const near = others.flatMap((other): Ask[] => [other, { ...other, peer: ask.peer }, { ...ask, peer: other.peer }, { ...ask, host: other.host, port: other.port }, { ...ask, peer: makePeer(ask.peer.address) }]);
+      for (const other of near) {
+        const [old, now] = [decide(before, other), decide(after, other)];
+        if (old.verdict === 'allow') {
+          if (now.verdict !== 'allow') throw new Error(`denied now: ${JSON.stringify(other)}`);
+          if (now.client.name !== old.client.name) throw new Error(`another client now: ${JSON.stringify(other)}`);
+          continue;
+        }
+        if (now.verdict !== 'allow') continue;
+        const said = found.scopes.some(
+          (scope) =>
+            (scope.client ?? now.client.name) === now.client.name &&
+            scope.destination === now.destination.name &&
+            (scope.port ?? other.port) === other.port &&
+            (scope.form ?? other.form) === other.form &&
+            (scope.method === null || scope.method === other.method || (scope.method === 'GET' && other.method === 'HEAD')) &&
+            (scope.path === null || scope.path === other.path),
+        );
+        if (!said) throw new Error(`permitted besides: ${JSON.stringify(other)} by ${found.change.text}`);
+        // Who is a client now and was none before is the peer that was asked about, by its address, and could not have been meant to show more.
+        if (before.table.find(other.peer) !== -1) continue;
+        const stronger = config.clients.some(({ addresses, basic, tokens, certificates }) => (basic ?? tokens ?? certificates) !== null && (addresses === null || addresses.some((range) => other.peer.address.startsWith(BEGINS[range] ?? ''))));
+        if (other.peer.address !== ask.peer.address || stronger) throw new Error(`a weaker identity: ${JSON.stringify(other.peer)}`);
+      }
+      // What it permits without limits of its own goes round no limit of a destination.
+      for (const [index, entry] of found.config.destinations.entries()) {
+        const old = config.destinations[index];
+        if (old !== undefined && (old.methods ?? old.paths) !== null && entry.forms.some((form) => (form === 'connect' || form === 'sni') && !old.forms.includes(form))) throw new Error('a tunnel past methods and paths');
+      }
+    }),
+  );
+  t.ok(proposed > 2_000, `${proposed} changes`);
+  t.ok(none > 2_000, `${none} times none`);
+});
+
+t.test('a change is not proposed where it would hurt, and it says why', async (t) => {
+  const strong = makeClient('strong', { addresses: ['10.7.0.0/16'], certificates: ['DNS:pod.example'] });
+  const config: PolicyConfig = { mode: 'enforce', clients: [strong], destinations: [makeDestination('eco', ['eco.example'])], rules: [makeRule(['strong'], ['eco'])] };
+  const found = proposeChange(compilePolicy(config), makeAsk({ peer: makePeer('10.7.0.5'), host: 'eco.example' }));
+  t.match(found, { instead: /^show the certificate of client strong, whose addresses include 10\.7\.0\.5: an entry for the address alone would go round that$/ });
+});
