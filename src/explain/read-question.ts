@@ -1,10 +1,9 @@
-/**
- * What a request would ask for, read by the parser and the router that read
- * real requests, in the order of listeners/http-forms.ts.
- */
-import type { ClientConfig } from '../config/config.ts';
+/** What a request would ask for: read by the code that chooses the form of real requests, and by their router. */
+import type { ClientConfig, HttpForm } from '../config/config.ts';
+import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
+import { chooseForm, judgedAs, namesNoDestination } from '../listeners/choose-form.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import type { Policy } from '../policy/compile.ts';
 import { matchWildcard } from '../policy/patterns.ts';
@@ -12,7 +11,6 @@ import type { Ask, Peer } from '../policy/verdict.ts';
 import { parseHost } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quoteTarget, show } from '../targets/quote.ts';
-import { type OriginTarget, parseRequestTarget } from '../targets/request-target.ts';
 
 /** A request as one would type it. */
 export interface WrittenRequest {
@@ -36,30 +34,26 @@ interface ReadingTerms {
 /** @throws {Fault} that the request would get before the policy is asked */
 export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
   if (method === 'TLS') return readName(target, terms);
-  // HTTP/1.0 may come without Host; nothing else depends on the version here.
-  const read = host === null ? parseRequestTarget(method, target, [], '1.0') : parseRequestTarget(method, target, [host], '1.1');
-  if (read.kind === 'origin') return readPath(method, read, terms);
-  const form = read.kind === 'connect' ? 'connect' : 'forward';
-  take(form, terms);
-  if (read.kind === 'connect') return { form, host: read.host, port: read.port, method: null, path: null };
-  return { form, host: read.host, port: read.port, method, path: pathOf(read.target) };
-}
-
-async function readPath(method: string, { authority, target }: OriginTarget, terms: ReadingTerms): Promise<Wanted> {
   const { policy, gateway } = terms;
-  const route = authority !== null && policy.hasHost(authority.host) ? null : await gateway.find(target);
+  // HTTP/1.0 may come without Host; nothing else depends on the version here.
+  const choice = chooseForm({ method, target, hosts: host === null ? [] : [host], version: host === null ? '1.0' : '1.1' }, 'http', policy);
+  if (choice.form !== 'gateway') {
+    take(choice.form, terms);
+    if (choice.form === 'connect') return { form: 'connect', host: choice.host, port: choice.port, method: null, path: null };
+    return wantedOf(choice.form, method, choice.origin, choice.target);
+  }
+  const route = await gateway.find(choice.target);
   if (route !== null) {
     take('gateway', terms);
-    const { host, port } = route.origin;
-    return { form: 'gateway', host, port, method, path: pathOf(route.target), destination: route.destination };
+    return { ...wantedOf('gateway', method, route.origin, route.target), destination: route.destination };
   }
-  if (authority === null) {
-    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `it is not below ${gateway.prefixes.join(' or ')}`;
-    throw new Fault('host-not-allowed', `The path alone names no destination: ${prefixes}`, { remedy: 'say which Host the request has' });
-  }
-  if (policy.hasHost(authority.host)) take('host-routed', terms);
-  const { host, port } = policy.steered({ scheme: 'http', ...authority });
-  return { form: 'host-routed', host, port, method, path: pathOf(target) };
+  const origin = judgedAs(choice, 'http');
+  if (origin === null) throw namesNoDestination(choice, gateway.prefixes);
+  return wantedOf('host-routed', method, origin, choice.target);
+}
+
+function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target: string): Wanted {
+  return { form, host, port, method, path: pathOf(target) };
 }
 
 /** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */

@@ -1,9 +1,7 @@
 /**
- * From a request to what is done with it: which form it has, what it asks for,
- * and, once the door has admitted it, the exchange or tunnel. The form is
- * decided here, before any router sees the request.
- *
- * Longer than 300 lines: which form a request has depends on all the others.
+ * From a request to what is done with it: what holds for every form, and, once
+ * the door has admitted it, the exchange or tunnel. Which form it has is
+ * choose-form.ts.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
@@ -16,12 +14,12 @@ import type { Authenticator, Credentials } from '../identity/authenticator.ts';
 import type { Ask, Peer, Proof } from '../policy/verdict.ts';
 import { authenticatesConnection } from '../relay/exchange.ts';
 import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from '../relay/headers.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { type Authority, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
-import { type OriginTarget, parseRequestTarget } from '../targets/request-target.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
 import { readTraceparent } from '../telemetry/trace-context.ts';
+import { chooseForm, judgedAs, namesNoDestination, type PathChoice } from './choose-form.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createFrontingGuard } from './fronting-guard.ts';
 import { RequestContext, type RequestEnvironment } from './request-context.ts';
@@ -49,9 +47,6 @@ interface Inquiry {
 
 const NO_PROOFS: readonly Proof[] = [];
 const DEFAULT_PORT = { http: 80, https: 443 } as const;
-
-/** An operator's usual slip: these live on the admin listener alone. */
-const OPERATIONS = new Set(['/metrics', '/healthz', '/readyz']);
 
 export class HttpForms {
   #options: FormsOptions;
@@ -102,89 +97,75 @@ export class HttpForms {
     const shown = request.connection.proof;
     // Nearly every request rests on its address alone.
     const proofs = proof === null && shown === null ? NO_PROOFS : [proof, shown].filter((each) => each !== null);
-    const inquiry: Inquiry = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
-    if (head.method === 'CONNECT') this.#tunnel(inquiry);
-    else this.#serve(inquiry);
-  }
-
-  #tunnel({ request, head, asker, peer, proofs }: Inquiry): void {
-    const { record, connection } = request;
-    // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
-    if (head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
-    const target = parseRequestTarget('CONNECT', head.target, head.hosts, head.version);
-    takeForm(record, 'connect', connection.forms);
-    record.host = target.kind === 'connect' ? target.host : '-';
-    record.port = target.kind === 'connect' ? target.port : 0;
-    const ask: Ask = { form: 'connect', peer, now: Date.now(), host: record.host, port: record.port, method: null, path: null };
-    const permit = this.#options.egress.admit(ask, 'tunnels', record, proofs);
-    request.hold(permit);
-    const guard = createFrontingGuard(request, permit, this.#options.config);
-    request.startTunnel((signal) => this.#options.egress.openTunnel(permit, asker.port, record, signal), guard);
+    this.#serve({ request, head, asker, peer: { address, sans, user, token, rejected }, proofs });
   }
 
   #serve(inquiry: Inquiry): void {
     const { request, head } = inquiry;
     const { egress, gateway } = this.#options;
     const { record, connection } = request;
-    const scheme = connection.secure ? 'https' : 'http';
-    const target = parseRequestTarget(head.method, head.target, head.hosts, head.version, scheme);
-    if (target.kind === 'connect') throw new Fault('internal', 'a CONNECT reached the request handler');
-    if (target.kind === 'absolute') {
-      takeForm(record, 'forward', connection.forms);
-      const { otherHost } = target;
-      if (otherHost !== null) record.noteDetail(`the Host field said ${formatAuthority(otherHost.host, otherHost.port)}, and was replaced by that of the target`);
-      this.#exchange(inquiry, 'forward', target, target.target, null);
+    // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
+    if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+    const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);
+    record.form = choice.form;
+    if (choice.form === 'gateway') {
+      record.path = pathOf(choice.target);
+      record.host = choice.authority?.host ?? '-';
+      record.port = choice.authority?.port ?? 0;
+      gateway.route(choice.target, {
+        onRoute: (route) => {
+          takeForm(record, 'gateway', connection.forms);
+          this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
+        },
+        onNone: () => {
+          this.#serveRouteless(inquiry, choice);
+        },
+        onError: (error) => {
+          request.failed(error);
+        },
+      });
       return;
     }
-    const { authority } = target;
-    if (authority !== null && egress.policy.hasHost(authority.host)) {
-      takeForm(record, 'host-routed', connection.forms);
-      this.#exchange(inquiry, 'host-routed', egress.policy.steered({ scheme, ...authority }), target.target, null);
+    takeForm(record, choice.form, connection.forms);
+    if (choice.form === 'connect') {
+      this.#tunnel(inquiry, choice);
       return;
     }
-    record.form = 'gateway';
-    record.path = pathOf(target.target);
-    record.host = authority?.host ?? '-';
-    record.port = authority?.port ?? 0;
-    gateway.route(target.target, {
-      onRoute: (route) => {
-        takeForm(record, 'gateway', connection.forms);
-        this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
-      },
-      onNone: () => {
-        this.#serveRouteless(inquiry, target);
-      },
-      onError: (error) => {
-        request.failed(error);
-      },
-    });
+    if (choice.form === 'forward' && choice.otherHost !== null) record.noteDetail(`the Host field said ${formatAuthority(choice.otherHost.host, choice.otherHost.port)}, and was replaced by that of the target`);
+    this.#exchange(inquiry, choice.form, choice.origin, choice.target, null);
   }
 
-  /**
-   * Neither a destination's Host nor a gateway prefix: judged as what it most
-   * looks like, a steered request for an unknown host. Only report mode lets it pass.
-   */
-  #serveRouteless(inquiry: Inquiry, { authority, target }: OriginTarget): void {
+  #tunnel({ request, asker, peer, proofs }: Inquiry, { host, port }: Authority): void {
+    const { egress, config } = this.#options;
+    const { record } = request;
+    record.host = host;
+    record.port = port;
+    const ask: Ask = { form: 'connect', peer, now: Date.now(), host, port, method: null, path: null };
+    const permit = egress.admit(ask, 'tunnels', record, proofs);
+    request.hold(permit);
+    const guard = createFrontingGuard(request, permit, config);
+    request.startTunnel((signal) => egress.openTunnel(permit, asker.port, record, signal), guard);
+  }
+
+  /** Below no prefix: only report mode lets it pass, as a steered request for an unknown host. */
+  #serveRouteless(inquiry: Inquiry, choice: PathChoice): void {
     const { gateway, egress } = this.#options;
     const { request, peer } = inquiry;
     const { record, connection } = request;
     record.form = 'host-routed';
-    if (authority !== null) {
-      const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), ...authority, method: record.method, path: record.path }, record);
+    const origin = judgedAs(choice, connection.secure ? 'https' : 'http');
+    if (origin !== null) {
+      const { host, port } = origin;
+      const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), host, port, method: record.method, path: record.path }, record);
       if (denial === null) {
         takeForm(record, 'host-routed', connection.forms);
-        this.#exchange(inquiry, 'host-routed', { scheme: connection.secure ? 'https' : 'http', ...authority }, target, null);
+        this.#exchange(inquiry, 'host-routed', origin, choice.target, null);
         return;
       }
       if (denial.code !== 'host-not-allowed') throw denial;
     }
     record.verdict = 'deny';
-    const prefixes = gateway.prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${gateway.prefixes.join(' or ')}`;
-    throw new Fault('host-not-allowed', `Host names ${record.host}, which is no destination, and ${prefixes}`, {
-      remedy: OPERATIONS.has(record.path)
-        ? `${record.path} is served on the admin listener`
-        : 'ask below a gateway prefix, or through the proxy for a host of the allowlist',
-    });
+    throw namesNoDestination(choice, gateway.prefixes);
   }
 
   /** What holds for every form. @throws {Fault} */

@@ -157,7 +157,7 @@ t.test('questions that mean nothing', async (t) => {
   t.equal(await ask({ method: 'get' }), 'Methods are written in capitals: GET.');
   t.equal(await ask({ method: 'F\u001bOO' }), '"F\\u001bOO" is no HTTP method.');
   t.match(await ask({ client: 'nobody' }), 'nobody is neither an IP address nor a client; the clients are pods.');
-  t.match(await ask({}), { verdict: 'deny', code: 'host-not-allowed', remedy: 'say which Host the request has' });
+  t.match(await ask({}), { verdict: 'deny', code: 'host-not-allowed', remedy: 'name the destination in a Host field, or ask below a gateway prefix' });
 });
 
 t.test('a denial is recalled with what the policy in force says now', async (t) => {
