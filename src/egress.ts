@@ -254,7 +254,7 @@ export class Egress {
     // Nor would the address of a new connection be judged here.
     if (way.via.length > 0 && way.resolve === 'parent') return null;
     if (address !== UNKNOWN) return (lenient ?? enforcing)(address, port);
-    return lenient === null ? new Fault('address-not-allowed', `${destination.name}: the address was a parent's choice, and has to be judged here now`) : null;
+    return lenient === null ? new Fault('address-not-allowed', `the address was a parent's choice, and has to be judged here now`, { subject: destination.name }) : null;
   }
 
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {

@@ -112,6 +112,8 @@ export interface FaultFacts {
 }
 
 export interface FaultOptions {
+  /** The host, `host:port`, parent or destination that it is about: told before the detail. */
+  readonly subject?: string;
   /** What would have to change for the request to pass. Shown to the client and in the log. */
   readonly remedy?: string;
   /** Seconds for `Retry-After`. */
@@ -125,31 +127,44 @@ export interface FaultOptions {
 const NO_FACTS: FaultFacts = {};
 
 /**
- * A refusal or failure on its way to the client. `message` is the detail of
- * this one case ("eco-sit.telus.internal:22: …"); it may quote what the client
- * sent, so every writer escapes it for its own medium.
+ * A refusal or failure on its way to the client, as data: nothing of it changes
+ * once it is made. `message` is the subject and the detail of this one case
+ * ("eco-sit.telus.internal:22: …"); it may quote what the client sent, so every
+ * writer escapes it for its own medium.
  */
 export class Fault extends Error {
   override readonly name = 'Fault';
   readonly code: FaultCode;
+  readonly subject: string | null;
+  /** What happened, without the subject. */
+  readonly detail: string;
   readonly remedy: string | null;
   readonly retryAfter: number | null;
   readonly challenges: readonly string[];
-  facts: FaultFacts;
+  readonly facts: FaultFacts;
 
   constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
-    super(detail, options.cause === undefined ? undefined : { cause: options.cause });
+    super(options.subject === undefined ? detail : `${options.subject}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
+    this.subject = options.subject ?? null;
+    this.detail = detail;
     this.remedy = options.remedy ?? null;
     this.retryAfter = options.retryAfter ?? null;
     this.challenges = options.challenges ?? [];
     this.facts = options.facts ?? NO_FACTS;
   }
 
-  /** Adds what a caller further out knows; what is known already stays. */
-  with(facts: FaultFacts): this {
-    this.facts = { ...facts, ...this.facts };
-    return this;
+  /** The same with what a caller further out knows; what is known already stays. A copy, because a fault may be another request's too. */
+  with(facts: FaultFacts): Fault {
+    const { code, detail, subject, remedy, retryAfter, challenges } = this;
+    return new Fault(code, detail, {
+      ...(subject === null ? {} : { subject }),
+      ...(remedy === null ? {} : { remedy }),
+      ...(retryAfter === null ? {} : { retryAfter }),
+      challenges,
+      cause: this.cause,
+      facts: { ...facts, ...this.facts },
+    });
   }
 
   get kind(): FaultKind {

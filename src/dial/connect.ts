@@ -230,6 +230,6 @@ function connectFault(host: string, port: number, failures: readonly Failure[], 
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
   const facts = { addresses: failures.map(({ address }) => address) };
-  if (retryAfter !== null) return new Fault('limit-reached', `${place(host, port)}: ${list}`, { retryAfter, remedy: MORE_PORTS, facts });
-  return new Fault(code, `${place(host, port)}: ${list}`, { remedy: REMEDIES[code] ?? '', facts });
+  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS, facts });
+  return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '', facts });
 }

@@ -106,7 +106,9 @@ export function judge(addresses: readonly string[], port: number, guard: Address
   const [first] = refusals;
   if (permitted.length > 0 || first === undefined) return permitted;
   if (refusals.length === 1) throw first;
-  throw new Fault(first.code, refusals.map((refusal) => refusal.message).join('; '), {
+  const { subject } = first;
+  throw new Fault(first.code, refusals.map((refusal) => (refusal.subject === subject ? refusal.detail : refusal.message)).join('; '), {
+    ...(subject === null ? {} : { subject }),
     cause: first,
     ...(first.remedy === null ? {} : { remedy: first.remedy }),
   });

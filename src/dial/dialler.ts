@@ -117,8 +117,9 @@ export function createDialler(options: DiallerOptions): Dialler {
         const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
         return { ...opened, socket, tlsMs: now() - connected, attempts };
       } catch (error) {
-        if (error instanceof Fault && opened.address !== null) error.with({ nextHop: place(opened.address, port), addresses: [opened.address] });
-        if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw error;
+        if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) {
+          throw error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), addresses: [opened.address] }) : error;
+        }
         avoid = opened.address;
       }
     }
@@ -131,8 +132,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         return target.tls === null ? await open(target, guard, signal, null) : await openSecurely(target, target.tls, guard, signal);
       } catch (error) {
-        if (error instanceof Fault && error.kind.blame === 'upstream') error.with({ nextHop: place(target.host, target.port) });
-        throw error;
+        throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: place(target.host, target.port) }) : error;
       }
     },
   };

@@ -25,6 +25,8 @@ export function nameParent({ hop, parent }: HopParent): string {
 }
 
 export interface HopFaultOptions {
+  /** The parent, as nameParent has it; absent: the detail is of parents further on. */
+  readonly subject?: string;
   readonly about: About;
   readonly remedy: string;
   readonly cause?: unknown;
@@ -35,9 +37,8 @@ export class HopFault extends Fault {
   readonly hop: HopConfig;
   readonly about: About;
 
-  /** @param detail what happened; the parent is named before it */
-  constructor(code: HopCode, hop: HopConfig, detail: string, { about, remedy, cause, facts = {} }: HopFaultOptions) {
-    super(code, detail, { remedy, cause, facts });
+  constructor(code: HopCode, hop: HopConfig, detail: string, { about, ...options }: HopFaultOptions) {
+    super(code, detail, options);
     this.hop = hop;
     this.about = about;
   }
@@ -64,13 +65,12 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
     return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault, facts: fault.facts });
   }
   if (fault.kind.blame !== 'upstream') return fault;
-  const where = place(parent.host, parent.port);
-  const told = [`${where}: `, `${parent.host}: `, `hop ${hop.name}: `].find((start) => fault.message.startsWith(start)) ?? '';
-  return new HopFault(fault.kind.status === 504 ? 'hop-timeout' : 'hop-failed', hop, `${nameParent({ hop, parent })}: ${fault.message.slice(told.length)}`, {
+  return new HopFault(fault.kind.status === 504 ? 'hop-timeout' : 'hop-failed', hop, fault.detail, {
+    subject: nameParent({ hop, parent }),
     about: 'parent',
     remedy: wayRemedy(fault, hop),
     cause: fault,
-    facts: { nextHop: where, ...fault.facts },
+    facts: { nextHop: place(parent.host, parent.port), ...fault.facts },
   });
 }
 

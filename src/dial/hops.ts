@@ -101,7 +101,8 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked });
     if (failure !== null) {
       const { code, about, detail, remedy, facts } = failure;
-      throw new HopFault(code, hop, `${nameParent(at)}: ${detail}`, {
+      throw new HopFault(code, hop, detail, {
+        subject: nameParent(at),
         about,
         remedy: remedy.replace('hops.<name>', `hops.${hop.name}`),
         facts: { nextHop: place(parent.host, parent.port), ...facts },

@@ -46,11 +46,11 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
     };
     const timer = setTimeout(() => {
       end();
-      reject(new Fault('tls-timeout', `${where}: no end of the TLS handshake in ${timeout} ms`));
+      reject(new Fault('tls-timeout', `no end of the TLS handshake in ${timeout} ms`, { subject: where }));
     }, timeout);
     const fail = (error?: Error): void => {
       end();
-      reject(new Fault('tls-failed', `${where}: no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { cause: error }));
+      reject(new Fault('tls-failed', `no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { subject: where, cause: error }));
     };
     tls.on('error', fail);
     tls.on('close', () => {

@@ -162,7 +162,7 @@ export function createResolver(options: ResolverOptions): Resolver {
       const outcome = await within(ask(host).outcome, patience, signal);
       if (outcome !== null && !(outcome instanceof Fault)) return outcome.addresses;
 
-      const fault = outcome ?? new Fault('resolver-timeout', `${host}: no answer in ${patience} ms`, { remedy: ASK_RESOLVER });
+      const fault = outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms`, { subject: host, remedy: ASK_RESOLVER });
       const stale = usable(host);
       if (stale === null) throw fault;
       if (now() >= stale.holdUntil) hold(host, stale, fault);
@@ -174,7 +174,8 @@ export function createResolver(options: ResolverOptions): Resolver {
 const ASK_RESOLVER = 'Check that the DNS server answers from here, or name another in dns.servers.';
 
 function noSuchName(host: string, cause?: unknown): Fault {
-  return new Fault('name-not-found', `${host}: DNS knows no address of this name`, {
+  return new Fault('name-not-found', 'DNS knows no address of this name', {
+    subject: host,
     remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
     cause,
     ...rcodeOf(cause),
@@ -185,7 +186,8 @@ function lookupFault(host: string, error: unknown): Fault {
   const code = errorCode(error);
   const timedOut = code === 'ETIMEOUT' || code === 'ETIMEDOUT';
   const reason = code || (error instanceof Error ? error.message : String(error));
-  return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `${host}: the look-up failed (${reason})`, {
+  return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${reason})`, {
+    subject: host,
     remedy: ASK_RESOLVER,
     cause: error,
     ...rcodeOf(error),

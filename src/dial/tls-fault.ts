@@ -38,26 +38,30 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
   const named = code || error.message;
 
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return new Fault('tls-certificate', `${where}: the certificate is not for ${name} (${altNames(error)})`, {
+    return new Fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, {
+      subject: where,
       remedy: `Check that the right host is dialled; if its certificate bears another name, set ${keys}.serverName to it.`,
       cause: error,
     });
   }
   if (attempt.leaf !== undefined && NO_ISSUER.test(code)) return missingIssuer(attempt.leaf, attempt, code, error);
   if (CERTIFICATE.test(code)) {
-    return new Fault('tls-certificate', `${where}: ${certificateFinding(code, error)} (${code})`, {
+    return new Fault('tls-certificate', `${certificateFinding(code, error)} (${code})`, {
+      subject: where,
       remedy: certificateRemedy(code, config, keys),
       cause: error,
     });
   }
   if (NOT_TLS.test(code)) {
-    return new Fault('tls-failed', `${where}: what came back is not TLS (${named})`, {
+    return new Fault('tls-failed', `what came back is not TLS (${named})`, {
+      subject: where,
       remedy: 'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.',
       cause: error,
     });
   }
   if (WANTS_CERTIFICATE.test(code)) {
-    return new Fault('tls-failed', `${where}: the upstream refused the handshake (${named})`, {
+    return new Fault('tls-failed', `the upstream refused the handshake (${named})`, {
+      subject: where,
       remedy:
         config.cert === null
           ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.`
@@ -67,7 +71,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
     });
   }
   if (code === 'ECONNRESET' || code === 'EPIPE') return new HandshakeCut(where, error);
-  return new Fault('tls-failed', `${where}: the handshake failed (${named})`, { remedy: WHAT_TLS, cause: error, ...alertOf(error) });
+  return new Fault('tls-failed', `the handshake failed (${named})`, { subject: where, remedy: WHAT_TLS, cause: error, ...alertOf(error) });
 }
 
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
@@ -75,7 +79,7 @@ const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 
 /** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not said what is wrong. */
 export class HandshakeCut extends Fault {
   constructor(where: string, cause?: Error) {
-    super('tls-failed', `${where}: the upstream closed the connection during the handshake`, { remedy: WHAT_TLS, cause });
+    super('tls-failed', 'the upstream closed the connection during the handshake', { subject: where, remedy: WHAT_TLS, cause });
   }
 }
 
@@ -106,7 +110,8 @@ function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttemp
   const issuer = last.issuer.replaceAll('\n', ', ');
   const sent = last === leaf ? 'its own certificate alone' : 'an incomplete chain';
   const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
-  return new Fault('tls-certificate', `${where}: the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here (${code})`, {
+  return new Fault('tls-certificate', `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here (${code})`, {
+    subject: where,
     remedy: `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`,
     cause,
   });

@@ -82,7 +82,8 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
 
     const timer = setTimeout(() => {
       fail(
-        new Fault('tls-timeout', `${where}: no end of the TLS handshake in ${timeout} ms`, {
+        new Fault('tls-timeout', `no end of the TLS handshake in ${timeout} ms`, {
+          subject: where,
           remedy: 'Check that the upstream serves TLS on this port.',
         }),
       );
@@ -141,7 +142,8 @@ function contextOf(config: UpstreamTlsConfig): Context {
 
 function unusable(where: string, keys: string, error: unknown): Fault {
   const reason = error instanceof Error ? error.message : String(error);
-  return new Fault('internal', `${where}: the configured certificates cannot be used: ${reason}`, {
+  return new Fault('internal', `the configured certificates cannot be used: ${reason}`, {
+    subject: where,
     remedy: `Check that ${keys}.caFile, ${keys}.certFile and ${keys}.keyFile are PEM, and that the key belongs to the certificate.`,
     cause: error,
   });

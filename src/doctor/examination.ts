@@ -116,7 +116,7 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();
       const timer = setTimeout(() => {
-        clock.abort(new Fault('upstream-silent', `${origin}: no answer in ${timeout} ms`, { remedy: 'It took the connection and says nothing: check that HTTP is served on this port.' }));
+        clock.abort(new Fault('upstream-silent', `no answer in ${timeout} ms`, { subject: origin, remedy: 'It took the connection and says nothing: check that HTTP is served on this port.' }));
       }, timeout);
       try {
         return await askOnce(over, { ...question, origin, longest, headers: { 'user-agent': 'eco-egress-doctor', ...fields }, signal: clock.signal });
@@ -169,7 +169,7 @@ export function findLocalAddress(address: string, port: number): Promise<string>
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const fail = (error: Error): void => {
       socket.close();
-      reject(new Fault('unreachable', `${place(address, port)}: ${errorCode(error) || error.message}`, { remedy: 'Check the routes of this host: none leads there.', cause: error }));
+      reject(new Fault('unreachable', errorCode(error) || error.message, { subject: place(address, port), remedy: 'Check the routes of this host: none leads there.', cause: error }));
     };
     socket.once('error', fail);
     socket.once('connect', () => {

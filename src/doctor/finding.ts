@@ -71,10 +71,9 @@ export function judgeStatus(subject: string, seen: string, status: number): Find
   return warn(subject, 'partner-error', seen, 'The way works as far as the partner, or a gateway of its, which says that it cannot serve this. Ask the partner, with the time.');
 }
 
-/** The message of a fault begins with what it is about, which need not be said twice. */
-export function failBy(subject: string, { code, message, remedy }: Fault): Finding {
-  const told = `${subject}: `;
-  return fail(subject, code, message.startsWith(told) ? message.slice(told.length) : message, remedy);
+/** What a fault is about need not be said twice. */
+export function failBy(subject: string, fault: Fault): Finding {
+  return fail(subject, fault.code, fault.subject === subject ? fault.detail : fault.message, fault.remedy);
 }
 
 export interface Report {

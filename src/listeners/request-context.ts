@@ -377,8 +377,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (this.#hello !== null) hellos.delete(this.#hello);
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
-      record.code = fault.code;
-      record.detail = fault.advice;
+      record.noteFault(fault);
       if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.addresses?.at(-1) ?? '-';
       // Refused before the policy was asked: the log still says whose request it was.
       if (record.client === '-') record.client = clientName(record.clientAddress);
@@ -403,8 +402,7 @@ function blamed({ code, kind }: Fault): ClosedBy {
  */
 export function endUnread({ telemetry, denials, clientName }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
   record.client = clientName(record.clientAddress);
-  record.code = fault.code;
-  record.detail = fault.advice;
+  record.noteFault(fault);
   record.status = status;
   record.closedBy = fault.code === 'client-closed' ? 'client' : 'proxy';
   telemetry.ended(record);

@@ -58,7 +58,7 @@ export class SniForm {
       request.hold(permit);
       request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), createSteeringGuard(request, permit, config()), head);
     } catch (error) {
-      if (ech && error instanceof Fault) error.message += '; a second, encrypted name may be inside (ECH), which cannot be read here';
+      if (ech) record.noteDetail('a second, encrypted name may be inside (ECH), which cannot be read here');
       request.failed(error);
     }
   }

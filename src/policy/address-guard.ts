@@ -31,13 +31,15 @@ export function createAddressGuard(
   return (address, port) => {
     const known = classifyAddress(address);
     if (known === null) {
-      return new Fault('address-not-allowed', `${destination.name}: ${address} is not a plain IP address`, {
+      return new Fault('address-not-allowed', `${address} is not a plain IP address`, {
+        subject: destination.name,
         remedy: 'Make the name resolve to addresses without a zone id.',
       });
     }
 
     if (isSelf(known.canonical, port)) {
-      return new Fault('loop', `${destination.name}: ${known.canonical} port ${port} is this proxy itself`, {
+      return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, {
+        subject: destination.name,
         remedy: 'Make the name resolve to the partner, not to this proxy.',
       });
     }
@@ -47,16 +49,16 @@ export function createAddressGuard(
       if (mode === 'report' && known.class === 'public') return null;
       return new Fault(
         'address-not-allowed',
-        `${destination.name}: ${describeAddress(known)} is outside the ranges listed in ${key}`,
-        { remedy: `If the partner has moved, add its range to ${key}.` },
+        `${describeAddress(known)} is outside the ranges listed in ${key}`,
+        { subject: destination.name, remedy: `If the partner has moved, add its range to ${key}.` },
       );
     }
 
     if (known.class === 'public') return null;
     return new Fault(
       'address-not-allowed',
-      `${destination.name}: ${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
-      { remedy: `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.` },
+      `${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
+      { subject: destination.name, remedy: `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.` },
     );
   };
 }
@@ -123,10 +125,10 @@ export function createHopGuard({ name, addresses }: Pick<HopConfig, 'name' | 'ad
 
   return (address, port) => {
     const known = classifyAddress(address);
-    if (known === null) return new Fault('hop-failed', `hop ${name}: ${address} is not a plain IP address`, { remedy: 'Make the name of the parent resolve to addresses without a zone id.' });
-    if (isSelf(known.canonical, port)) return new Fault('loop', `hop ${name}: ${known.canonical} port ${port} is this proxy itself`, { remedy: `Name another proxy in hops.${name}.url: this one cannot be its own parent.` });
+    if (known === null) return new Fault('hop-failed', `${address} is not a plain IP address`, { subject: `hop ${name}`, remedy: 'Make the name of the parent resolve to addresses without a zone id.' });
+    if (isSelf(known.canonical, port)) return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, { subject: `hop ${name}`, remedy: `Name another proxy in hops.${name}.url: this one cannot be its own parent.` });
     if (ranges === null ? PLACES.has(known.class) : ranges.find(known.canonical) !== -1) return null;
     const why = ranges === null ? 'where no parent is looked for unless ranges are listed' : `outside the ranges listed in ${key}`;
-    return new Fault('hop-failed', `hop ${name}: ${describeAddress(known)} is ${why}`, { remedy: `If the parent is meant to be there, list its range in ${key}.` });
+    return new Fault('hop-failed', `${describeAddress(known)} is ${why}`, { subject: `hop ${name}`, remedy: `If the parent is meant to be there, list its range in ${key}.` });
   };
 }

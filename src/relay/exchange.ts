@@ -351,13 +351,11 @@ export class Exchange implements ResponseHandler, Waiter {
   #fail(fault: Fault): void {
     if (this.#state === 'ended') return;
     const answerable = this.#state !== 'responding';
-    if (this.#connection === null) this.#plan.pool.leave(this);
-    else {
-      if (fault.kind.blame === 'upstream') fault.with({ nextHop: this.#connection.nextHop });
-      this.#connection.abandon();
-    }
+    const connection = this.#connection;
+    if (connection === null) this.#plan.pool.leave(this);
+    else connection.abandon();
     this.#end();
-    this.#owner.onFault(fault, answerable);
+    this.#owner.onFault(connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault, answerable);
   }
 
   /** From here on nothing more is told to anyone. */

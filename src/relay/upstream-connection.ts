@@ -307,9 +307,8 @@ export class UpstreamConnection {
     this.#handler = null;
     this.#reusable = false;
     this.#socket.destroy();
-    fault.with({ nextHop: this.nextHop });
     try {
-      handler?.onBroken(fault);
+      handler?.onBroken(fault.with({ nextHop: this.nextHop }));
     } catch (error) {
       handler?.onCrash(error);
     }

@@ -47,7 +47,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   const clock = new AbortController();
   let dialled: Dialled | null = null;
   const timer = setTimeout(() => {
-    const late = dialled === null ? new Fault('connect-timeout', `${where}: no connection in ${probe.timeout} ms`) : new Fault('upstream-silent', `${where}: no whole answer in ${probe.timeout} ms`);
+    const late = dialled === null ? new Fault('connect-timeout', `no connection in ${probe.timeout} ms`, { subject: where }) : new Fault('upstream-silent', `no whole answer in ${probe.timeout} ms`, { subject: where });
     clock.abort(late);
   }, probe.timeout);
   const either = AbortSignal.any([signal, clock.signal]);

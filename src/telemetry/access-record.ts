@@ -4,7 +4,7 @@
  * once to `Telemetry.ended`.
  */
 import type { Form } from '../config/config.ts';
-import { type FaultCode, FAULTS } from '../errors.ts';
+import { type Fault, type FaultCode, FAULTS } from '../errors.ts';
 
 /** Which side ended it: `-` until it has ended. */
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
@@ -99,6 +99,14 @@ export class AccessRecord {
     this.verdict = 'report';
     if (this.wouldDeny === '') this.wouldDeny = code;
     this.noteDetail(detail);
+  }
+
+  /** What it ended with comes first in the log line; what was noted before stays. */
+  noteFault({ code, advice }: Pick<Fault, 'code' | 'advice'>): void {
+    const noted = this.detail;
+    this.code = code;
+    this.detail = advice;
+    if (noted !== '') this.noteDetail(noted);
   }
 
   /** Something to be said in the log line. */

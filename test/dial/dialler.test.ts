@@ -193,9 +193,19 @@ t.test('an abort in any phase leaves no socket', async (t) => {
     setImmediate(() => {
       controller.abort(gone);
     });
-    t.equal(await dial, gone, phase);
+    const { code, message } = await dial;
+    t.strictSame({ code, message }, { code: 'draining', message: 'shutting down' }, phase);
     await untilSockets(before);
   }
   const { dialler } = setUp(answering('127.0.0.1'));
   t.equal(await faultOf(dialler.dial(plain('eco.test', silent.port), anybody, AbortSignal.abort(gone))), gone, 'before it began');
+  t.strictSame(gone.facts, {}, 'what many may share stays as it was');
+});
+
+t.test('what is remembered of a name is told for the port that is asked for', async (t) => {
+  const { dialler } = setUp(answering());
+  for (const port of [443, 8443]) {
+    const { code, facts } = await faultOf(dialler.dial({ host: 'eco.test', port, tls: null }, anybody, never()));
+    t.strictSame({ code, nextHop: facts.nextHop }, { code: 'name-not-found', nextHop: `eco.test:${port}` });
+  }
 });

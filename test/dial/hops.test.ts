@@ -97,7 +97,7 @@ t.test('the parent’s own address is judged', async (t) => {
     [['169.254.169.254'], {}, 'hop-failed', /^hop edge \(parent\.test:\d+\): 169\.254\.169\.254 \(metadata, .*\) is where no parent/],
     [['127.0.0.1'], {}, 'hop-failed', /loopback/],
     [['127.0.0.1'], { addresses: ['10.0.0.0/8'] }, 'hop-failed', /outside the ranges listed in hops\.edge\.addresses/],
-    [['10.9.9.9', '127.0.0.9'], { addresses: ['10.0.0.0/16'] }, 'hop-failed', /10\.9\.9\.9 .*; hop edge: 127\.0\.0\.9/],
+    [['10.9.9.9', '127.0.0.9'], { addresses: ['10.0.0.0/16'] }, 'hop-failed', /^hop edge \(parent\.test:\d+\): 10\.9\.9\.9 .*; 127\.0\.0\.9/],
   ];
   for (const [addresses, change, code, told] of table) {
     const hop = makeHop('edge', [parentAt(parent.port)], change);

@@ -103,7 +103,7 @@ export interface Seen {
 const CHUNK = 16 * 1024;
 
 /** @param patience ms, after which the client gives up: a proxy that hangs is reported, and holds nothing up */
-export async function exchange(place: Place, route: Route, question: Question, patience = 15_000): Promise<Seen> {
+export async function exchange(place: Place, route: Route, question: Question, patience = 60_000): Promise<Seen> {
   const { promise: gaveUp, resolve: giveUp } = Promise.withResolvers<null>();
   const clock = setTimeout(giveUp, patience, null);
   const sockets: Socket[] = [];
