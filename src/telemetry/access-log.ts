@@ -2,7 +2,7 @@
  * Writes one line for each exchange or tunnel that has ended. docs/log.md lists
  * every field. The line is put together here and not by pino, which writes all
  * the others: this one is written for every request, and its fields are known
- * (docs/decisions/0123-access-line.md).
+ * (docs/decisions/0040-metrics-and-log.md).
  */
 import type { LogConfig } from '../config/config.ts';
 import type { AccessRecord } from './access-record.ts';
