@@ -3,7 +3,7 @@
  * same, but whenever it is full of holes it moves to another table, which the
  * table it left points to: once one of those is in the old generation, each
  * that follows is taken there too, and with it whatever was a member then,
- * dead or not, until a full collection (docs/decisions/0124-crowds.md).
+ * dead or not, until a full collection (docs/decisions/0120-buffers-and-sets.md).
  */
 export class Crowd<T extends object> {
   /** Where a member has its place among the members; -1: it has left. */

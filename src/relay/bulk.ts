@@ -1,7 +1,7 @@
 /**
  * Reading for tunnels that move much. Node reads into a new buffer each time,
  * 64 KiB at most; a large one that is used again and again costs less than half
- * (docs/decisions/0120-bulk-tunnels.md has the figures). Node offers that for
+ * (docs/decisions/0120-buffers-and-sets.md has the figures). Node offers that for
  * sockets it connects (`onread`), not for those it accepts, and only from
  * their beginning on. So a connection that turns out to move much gets a new
  * socket, with such a buffer, on the handle it has. That leans on one property

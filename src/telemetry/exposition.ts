@@ -2,7 +2,7 @@
  * All metrics as a scraper reads them, in the Prometheus text format 0.0.4,
  * written in slices: between two of them everybody else has a turn of the
  * event loop, however many series there are and however many ask at once
- * (docs/decisions/0125-scrapes-in-slices.md).
+ * (docs/decisions/0040-metrics-and-log.md).
  */
 import { Turns } from '../turns.ts';
 import type { Attempt } from './attempt.ts';

@@ -106,7 +106,7 @@ function show(value: unknown): string {
 // Writes one line for each exchange or tunnel that has ended. docs/log.md lists
 // every field. The line is put together here and not by pino, which writes all
 // the others: this one is written for every request, and its fields are known
-// (docs/decisions/0123-access-line.md).
+// (docs/decisions/0040-metrics-and-log.md).
 
 /** Longest text of each field, characters: a client chooses some of these. */
 const MAX_METHOD = 32;

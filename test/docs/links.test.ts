@@ -1,10 +1,11 @@
-/** Every link of every page leads to a file that is there, and to a heading that it has. */
+/** Every link of every page, and every page that a file names, leads to a file that is there, and to a heading that it has. */
 import t from 'tap';
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '../..');
 const PAGES = globSync(['*.md', 'docs/**/*.md', 'deploy/**/*.md', 'examples/*.md', '.github/*.md'], { cwd: ROOT });
+const OTHERS = globSync(['{src,test,bench,bin,examples,.ci,.github}/**/*.{ts,yaml,yml,json,sh,c}', 'deploy/**/*.{yaml,json,tf,service}', 'bin/*', '.ci/run', '.npmrc', '*.{js,json,yml}', 'Dockerfile'], { cwd: ROOT, exclude: (path) => path.includes('node_modules') });
 const anchors = new Map<string, Set<string>>();
 
 /** As GitHub makes them: lower case, no punctuation, a dash for each blank, numbered where a heading comes again. */
@@ -35,8 +36,21 @@ function* brokenLinks(page: string, text: string): Generator<string> {
 }
 
 t.test('links', async (t) => {
-  t.ok(PAGES.length > 80);
+  t.ok(PAGES.length > 50);
   t.strictSame(PAGES.flatMap((page) => [...brokenLinks(page, readFileSync(join(ROOT, page), 'utf8'))]), []);
+});
+
+/** Of a file that is no page: in a comment or a message, from the root of the project. */
+function* brokenNames(file: string, text: string): Generator<string> {
+  for (const [name, path = '', anchor] of text.matchAll(/\b(docs\/(?:[\w-]+\/)*[\w-]{2,}\.md)(?:#([\w-]+))?/g)) {
+    if (!existsSync(join(ROOT, path)) || (anchor !== undefined && !anchorsOf(join(ROOT, path)).has(anchor))) yield `${file}: ${name} is not there`;
+  }
+}
+
+t.test('pages that other files name', async (t) => {
+  t.ok(OTHERS.length > 300);
+  t.strictSame(OTHERS.flatMap((file) => [...brokenNames(file, readFileSync(join(ROOT, file), 'utf8'))]), []);
+  for (const [text, broken] of [['docs/tls.md', false], ['docs/operations.md#limits', false], ['docs/' + 'no.md', true], ['docs/tls.md' + '#no', true]] as const) t.equal([...brokenNames('x.ts', text)].length > 0, broken, text);
 });
 
 t.test('a broken one is found', async (t) => {
