@@ -67,12 +67,12 @@ destinations: { eco: { hosts: eco.example, ports: 443 } }
 rules: [{ clients: pods, destinations: eco }]
 `;
 
-t.test('a key that nobody has thought about waits, and is named', async (t) => {
+t.test('what waits is kept and named, everything else is taken over', async (t) => {
   const present = configOf(TEXT);
-  const wanted = { ...present, novel: 1, limits: { ...present.limits, novel: 2, tunnels: 7 }, timeouts: { ...present.timeouts, keepAlive: 5 }, log: { level: 'debug', format: 'text' } } as unknown as Config;
+  const wanted = { ...present, novel: 1, name: 'other', limits: { ...present.limits, novel: 2, tunnels: 7, headerBytes: 9 }, timeouts: { ...present.timeouts, keepAlive: 5, tls: 6 }, log: { level: 'debug', format: 'text' } } as unknown as Config;
   const { config, needRestart } = keepWhatNeedsRestart(present, wanted);
-  t.same(needRestart.toSorted(), ['limits.novel', 'log', 'novel', 'timeouts.keepAlive']);
-  t.same(config, { ...present, novel: undefined, limits: { ...present.limits, tunnels: 7, novel: undefined } });
+  t.same(needRestart.toSorted(), ['limits.headerBytes', 'log', 'name', 'timeouts.keepAlive']);
+  t.same(config, { ...wanted, name: present.name, log: present.log, limits: { ...wanted.limits, headerBytes: present.limits.headerBytes }, timeouts: { ...wanted.timeouts, keepAlive: present.timeouts.keepAlive } });
   t.same(keepWhatNeedsRestart(present, present), { config: present, needRestart: [] });
 });
 
