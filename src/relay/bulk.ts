@@ -4,12 +4,12 @@
  * (docs/decisions/0120-buffers-and-sets.md has the figures). Node offers that for
  * sockets it connects (`onread`), not for those it accepts, and only from
  * their beginning on. So a connection that turns out to move much gets a new
- * socket, with such a buffer, on the handle it has. That leans on one property
- * that Node does not document; without it everything works as before, slower.
+ * socket, with such a buffer, on the handle it has (node-internals.ts); where
+ * that is not possible everything works as before, slower.
  */
-import { Socket } from 'node:net';
-import type { SocketConstructorOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { rebuildSocket } from './node-internals.ts';
 
 /** Of a large buffer, bytes. */
 const LARGE = 1024 * 1024;
@@ -25,22 +25,21 @@ const shared = Buffer.allocUnsafeSlow(SMALL);
 const spare: Buffer[] = [];
 let lent = 0;
 
-/** What Node keeps under `_handle`, as far as it is touched here. */
-interface Handle {
-  reading?: boolean;
-  readStop(): number;
-}
-type Handled = Socket & { _handle: Handle | null };
-
 /**
  * Takes what was read, and says whether to go on: if not, it needs the bytes
  * for longer than this call, and calls `resume` of the socket when it does not.
  */
 export type OnBulk = (bytes: Buffer) => boolean;
 
-export class BulkReader {
-  /** Stands in for the socket that was given. That one is of no use any more; the two close together. */
+/** A connection that is read in bulk. */
+export interface BulkConnection {
+  /** Stands in for the socket that was given. That one can no longer be used; the two close together. */
   readonly socket: Socket;
+  /** Call it once the connection is closed: nothing is written from its buffer any more. */
+  release(): void;
+}
+
+class BulkReader {
   readonly #onBytes: OnBulk;
   #large: Buffer | null = null;
   /** Bytes in the large buffer are still needed. */
@@ -48,15 +47,10 @@ export class BulkReader {
   /** How much the last read gave. */
   #last = 0;
 
-  /** For `readInBulk` alone. */
-  constructor(handle: Handle, onBytes: OnBulk) {
+  constructor(onBytes: OnBulk) {
     this.#onBytes = onBytes;
-    const onread = { buffer: () => this.#next(), callback: (length: number, buffer: Buffer) => this.#read(length, buffer) };
-    // `handle` is what the type knows nothing of.
-    this.socket = new Socket({ handle, allowHalfOpen: true, onread } as unknown as SocketConstructorOpts);
   }
 
-  /** Call it once the connection is closed: nothing is written from its buffer any more. */
   release(): void {
     if (this.#large === null) return;
     lent -= 1;
@@ -64,7 +58,8 @@ export class BulkReader {
     this.#large = null;
   }
 
-  #read(length: number, buffer: Buffer): boolean {
+  /** @returns whether to go on reading */
+  read(length: number, buffer: Buffer): boolean {
     this.#last = length;
     // A little is copied: it must not keep the shared buffer from all, nor a large one from those that move much.
     if (length <= SMALL) {
@@ -78,7 +73,7 @@ export class BulkReader {
   }
 
   /** Node asks before the first read, and after each. */
-  #next(): Buffer {
+  next(): Buffer {
     if (!this.#held) {
       if (this.#last < SMALL) this.release();
       else this.#large ??= borrow();
@@ -93,26 +88,17 @@ function borrow(): Buffer | null {
   return spare.pop() ?? Buffer.allocUnsafeSlow(LARGE);
 }
 
-/**
- * Reads `socket` in bulk from now on. Null, and nothing has changed, where that
- * cannot be: TLS, a side that has ended, bytes on their way inside Node.
- */
-export function readInBulk(socket: Duplex, onBytes: OnBulk): BulkReader | null {
-  if (!isAtRest(socket)) return null;
-  const handle = socket._handle;
-  if (handle === null) return null;
-  handle.readStop();
-  handle.reading = false;
-  socket.setTimeout(0);
-  socket._handle = null;
-  const reader = new BulkReader(handle, onBytes);
-  reader.socket.once('close', () => socket.destroy());
-  socket.once('close', () => reader.socket.destroy());
-  return reader;
-}
-
-function isAtRest(socket: Duplex & { _handle?: unknown }): socket is Handled {
-  const { destroyed, readableEnded, readableLength, writableEnded, writableLength, _handle: handle } = socket;
-  const open = !destroyed && !readableEnded && !writableEnded;
-  return open && readableLength === 0 && writableLength === 0 && socket.constructor === Socket && typeof handle === 'object';
+/** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */
+export function readInBulk(socket: Duplex, onBytes: OnBulk): BulkConnection | null {
+  const reader = new BulkReader(onBytes);
+  const replacement = rebuildSocket(socket, { buffer: () => reader.next(), callback: (length, buffer) => reader.read(length, buffer) });
+  if (replacement === null) return null;
+  replacement.once('close', () => socket.destroy());
+  socket.once('close', () => replacement.destroy());
+  return {
+    socket: replacement,
+    release: () => {
+      reader.release();
+    },
+  };
 }

@@ -6,15 +6,13 @@
  */
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
+import { interceptWrites, type WriteDone } from './node-internals.ts';
 
 /** What is on its way after a failed write is read for this long, ms: more than a round trip. */
 const PATIENCE = 1000;
 
 /** Emitted, with the error, for each PATIENCE in which a write has failed and nobody reads from the socket. */
 export const WRITE_FAILED = 'writeFailed';
-
-type Done = (error?: Error | null) => void;
-type Writev = NonNullable<Duplex['_writev']>;
 
 /**
  * Call it once for a connected socket, plain or TLS. A write that fails is
@@ -23,22 +21,12 @@ type Writev = NonNullable<Duplex['_writev']>;
  * While it is paused, whoever paused it learns of the failure by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
-  const write = socket._write.bind(socket);
-  const writev = socket._writev?.bind(socket);
-  socket._write = (chunk: unknown, encoding: BufferEncoding, done: Done): void => {
-    write(chunk, encoding, (error) => {
-      settle(socket, error, done);
-    });
-  };
-  if (writev === undefined) return;
-  socket._writev = (chunks: Parameters<Writev>[0], done: Done): void => {
-    writev(chunks, (error) => {
-      settle(socket, error, done);
-    });
-  };
+  interceptWrites(socket, (error, done) => {
+    settle(socket, error, done);
+  });
 }
 
-function settle(socket: Duplex, error: Error | null | undefined, done: Done): void {
+function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone): void {
   if (error === null || error === undefined || socket.destroyed || socket.readableEnded) {
     done(error);
     return;

@@ -9,7 +9,7 @@
 import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
-import { type BulkReader, readInBulk } from './bulk.ts';
+import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
 import { guard, hear, hearBytes, type Opening, type Refusal, unhear, unhearBytes } from './tunnel-events.ts';
@@ -73,7 +73,7 @@ export class Tunnel implements Clocked {
   #begun = false;
   /** Let go of once it has seen enough: it may have kept what it saw. */
   #opening: Opening | null;
-  readonly #bulk: BulkReader[] = [];
+  readonly #bulk: BulkConnection[] = [];
   #chunksFromClient = 0;
   #chunksFromUpstream = 0;
   /** Since bytes are held, since the client was refused, or since the other side broke. */
@@ -177,7 +177,7 @@ export class Tunnel implements Clocked {
     }
     this.#clock.delete(this);
     this.#stopTimer();
-    for (const reader of this.#bulk) reader.release();
+    for (const connection of this.#bulk) connection.release();
     unhear(this.client);
     unhear(this.upstream);
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);

@@ -75,9 +75,9 @@ t.test('an import against the arrows is found', async (t) => {
   }
 });
 
-/** Names that open a connection, or could; a file that may use one is named with it (bulk.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, reload.ts asks the admin port of the proxy beside it). */
+/** Names that open a connection, or could; a file that may use one is named with it (node-internals.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, reload.ts asks the admin port of the proxy beside it). */
 const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly permitted: Record<string, readonly string[]> }> = {
-  'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/bulk.ts': ['Socket'], 'src/gateway/router.ts': ['Socket'] } },
+  'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/node-internals.ts': ['Socket'], 'src/gateway/router.ts': ['Socket'] } },
   'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'], 'src/dial/peer-chain.ts': ['connect'] } },
   'node:http': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'ClientRequest', 'globalAgent']), permitted: { 'src/cli/reload.ts': ['request'] } },
   'node:https': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'globalAgent']), permitted: {} },

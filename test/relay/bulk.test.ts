@@ -1,11 +1,10 @@
 /** Tunnels that move much are read in bulk: nothing of what a tunnel does may change by it, and no buffer may be used twice at once. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, createServer, Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import t from 'tap';
 import { readInBulk } from '../../src/relay/bulk.ts';
-import { listen } from '../support/listen.ts';
 import { openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
 
 const MIB = 1024 * 1024;
@@ -120,22 +119,6 @@ t.test('the end of the proxy ends them, and nothing stays counted', async (t) =>
   await lab.service.close();
   await gone;
   t.match(await lab.logged((line) => line.code === 'draining'), { bytesSent: 8 * BLOCK.length });
-});
-
-t.test('this Node.js has what reading in bulk leans on', async (t) => {
-  const server = createServer((accepted) => {
-    const reader = readInBulk(accepted, (bytes) => {
-      reader?.socket.end(bytes);
-      return true;
-    });
-    t.not(reader, null);
-    reader?.socket.resume();
-    reader?.socket.once('close', () => { reader.release(); });
-  });
-  const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
-  socket.write('as it came');
-  t.equal(String((await once(socket, 'data'))[0]), 'as it came');
-  await closed(socket);
 });
 
 t.test('what cannot be read in bulk stays as it is', async (t) => {
