@@ -9,6 +9,8 @@ export class Crowd<T extends object> {
   /** Where a member has its place among the members; -1: it has left. */
   readonly #place = Symbol('place in a crowd');
   readonly #members: T[] = [];
+  /** Who waits until nobody is left. */
+  readonly #waiting: (() => void)[] = [];
 
   get size(): number {
     return this.#members.length;
@@ -32,7 +34,14 @@ export class Crowd<T extends object> {
     this.#put(last, place);
     this.#members.pop();
     (member as Record<symbol, number>)[this.#place] = -1;
+    if (this.#members.length === 0) for (const done of this.#waiting.splice(0)) done();
     return true;
+  }
+
+  /** Resolves as soon as nobody is in it: at once where nobody is. */
+  emptied(): Promise<void> {
+    if (this.#members.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /** Those that are in it now, in any order. They may leave meanwhile, and others may come. */

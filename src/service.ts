@@ -8,7 +8,7 @@
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
-import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import { buildAdminNotices, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
@@ -91,7 +91,8 @@ export interface Service {
   close(): Promise<void>;
 }
 
-const LAST_TURNS = 100;
+/** So long, ms, what was cut may take to tell its end: a few turns of the event loop do. */
+const LAST_WORDS_MS = 1000;
 
 export function createService(config: Config, deps: ServiceDeps): Service {
   return new RunningService(config, deps);
@@ -302,23 +303,43 @@ class RunningService implements Service {
   }
 
   async #end(): Promise<void> {
+    const { requests } = this.#environment;
     const cut = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
-    if (this.#environment.requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: this.#environment.requests.size });
-    for (const request of this.#environment.requests) request.cut(cut);
-    this.#egress.destroy();
-    this.#listeners?.stop();
-    this.#listeners?.destroy();
-    await this.#listeners?.closed;
-    // What was cut tells its end when its sockets have closed, within a few turns of the loop.
-    for (let turn = 0; this.#environment.requests.size > 0 && turn < LAST_TURNS; turn += 1) await nextTurn();
-    this.#idleClock.close();
-    this.#descriptors.close();
-    this.#authenticator.close();
-    await this.sourceProof.close();
-    await this.#gateway?.close();
-    await this.#admin?.close();
+    if (requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: requests.size });
+    for (const request of requests) request.connection.guard(() => { request.cut(cut); });
+    // In this order, and each whatever became of those before it.
+    const steps: readonly (() => unknown)[] = [
+      () => { this.#egress.destroy(); },
+      () => this.#listeners?.stop(),
+      () => this.#listeners?.destroy(),
+      () => this.#listeners?.closed,
+      () => this.#lastWords(),
+      () => { this.#idleClock.close(); },
+      () => { this.#descriptors.close(); },
+      () => { this.#authenticator.close(); },
+      () => this.sourceProof.close(),
+      () => this.#gateway?.close(),
+      () => this.#admin?.close(),
+    ];
+    let failed: unknown = null;
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        failed ??= error;
+        this.#telemetry.notice('error', 'a part of the proxy did not end as it should', { reason: String(error) });
+      }
+    }
     this.#telemetry.notice('info', 'eco-egress has ended');
     await this.#telemetry.close();
+    if (failed !== null) throw Fault.from(failed);
+  }
+
+  /** What was cut tells its end when its sockets have closed. */
+  async #lastWords(): Promise<void> {
+    const enough = new AbortController();
+    await Promise.race([this.#environment.requests.emptied(), delay(LAST_WORDS_MS, undefined, { signal: enough.signal }).catch(ignoreAbort)]);
+    enough.abort();
   }
 
   async #routes(): Promise<GatewayRouter> {

@@ -47,3 +47,19 @@ t.test('one may be in several crowds', async (t) => {
   one.delete(member);
   t.ok(other.has(member));
 });
+
+t.test('who waits until it is empty is told once the last has left', async (t) => {
+  const crowd = new Crowd<object>();
+  await crowd.emptied();
+  const [one, other] = [{}, {}];
+  crowd.add(one);
+  crowd.add(other);
+  let told = 0;
+  const waiting = [crowd.emptied(), crowd.emptied()].map((empty) => empty.then(() => (told += 1)));
+  crowd.delete(one);
+  await new Promise(setImmediate);
+  t.equal(told, 0);
+  crowd.delete(other);
+  await Promise.all(waiting);
+  t.equal(told, 2);
+});

@@ -56,6 +56,25 @@ t.test('a started service is ready and listens where it says', async (t) => {
   t.pass('further ends are no errors');
 });
 
+t.test('a part that fails to end is logged, and keeps no other part from its end', async (t) => {
+  const output = new PassThrough();
+  const draft = baseDraft({ https: 443, http: 80 });
+  Object.assign(draft.destinations.eco, { tls: {} });
+  const loaded = loadConfig({ file: 'egress.yaml', env: {}, readFile: () => stringify(draft) });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
+  let log = '';
+  output.setEncoding('utf8').on('data', (text: string) => (log += text));
+  const service = createService(loaded.config, { logDestination: output });
+  await service.start();
+  const { admin } = service.addresses;
+  Object.assign(service.sourceProof, { close: () => Promise.reject(new Error('no end')) });
+  await t.rejects(service.close(), { message: 'no end' });
+  t.notOk(await isOpen(admin.port), 'what comes after it has ended');
+  const lines = log.trim().split('\n').map((line) => JSON.parse(line) as { level: string; msg: string; reason?: string });
+  t.match(lines.find(({ level }) => level === 'error'), { msg: 'a part of the proxy did not end as it should', reason: 'Error: no end' });
+  t.equal(lines.at(-1)?.msg, 'eco-egress has ended');
+});
+
 t.test('a port in use: the start fails with the system’s error, and nothing stays bound', async (t) => {
   const taken = await listen(t, createServer());
   for (const [what, change] of [
