@@ -92,12 +92,12 @@ t.test('a partner that does not answer, and why', async (t) => {
   const silent = (draft: { destinations: { eco: Record<string, unknown> } }): void => {
     Object.assign(draft.destinations.eco, { ports: [lab.https, full] });
   };
-  const whitelist = await examine(lab, { configure: silent, timeout: 400 });
+  const whitelist = await examine(lab, { configure: silent, timeout: 2000 });
   t.strictSame(faultsOf(whitelist), [`tcp connect-timeout ${ECO}:${full}`, `silence partner-silent ${ECO}:${full}`]);
   t.match(wordsOf(whitelist), /whitelist: its whitelist probably lacks our source address/);
 
   const unproven = await examine(lab, {
-    timeout: 400,
+    timeout: 2000,
     configure: (draft) => {
       silent(draft);
       delete draft.sourceIp;
@@ -151,7 +151,7 @@ t.test('source address', async (t) => {
 
   lab.echo.answer = RIGHT;
   const hidden = await examine(lab, {
-    timeout: 400,
+    timeout: 2000,
     names: { [ECO]: ['10.255.255.1'] },
     configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['10.0.0.0/8'] }),
     only: ['source-address'],

@@ -110,7 +110,7 @@ t.test('a name that hangs hurts nobody else', async (t) => {
   const lab = await startLab(t, {
     configure: ({ destinations: { eco }, timeouts }) => {
       eco['hosts'] = [ECO, '*.hangs.example'];
-      timeouts['resolve'] = '300ms';
+      timeouts['resolve'] = '3s';
     },
     lookup: (host) => (host === ECO ? Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }) : new Promise(() => {})),
   });
