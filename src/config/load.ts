@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Config, WarningKind } from './config.ts';
+import type { Config, JwksConfig, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
@@ -83,7 +83,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
     ok: true,
     config,
     file,
-    hash: hashConfig(config),
+    hash: hashConfig(config, contents),
     warnings: locateWarnings(warnings.found, source),
     settings: () => (settings ??= listSettings({ ...tree, lineOf: (offset) => lines.linePos(offset).line })),
     contents,
@@ -132,14 +132,19 @@ function readUtf8(path: string): string {
   return readFileSync(path, 'utf8');
 }
 
-// The one name of a whole configuration: check, log, metrics, status page and explanations all show it.
-
 /**
- * Over every value in effect, after variables and defaults, and over the
- * contents of certificate and key files: it changes whenever the configuration
- * means something else, and tells none of it.
- * @returns 16 hexadecimal digits
+ * The one name of a whole configuration: check, log, metrics, status page and
+ * explanations all show it. It changes whenever the configuration means
+ * something else, and is the same wherever the files are.
+ * @param contents of files that the configuration has by their path, by that path: any digest
+ * @returns 16 hexadecimal digits, from which nothing of the configuration can be told
  */
-export function hashConfig(config: Config): string {
-  return createHash('sha256').update(JSON.stringify(config)).digest('hex').slice(0, 16);
+export function hashConfig(config: Config, contents: ReadonlyMap<string, string>): string {
+  const text = JSON.stringify(config, (_, value: unknown) => (isNamedFile(value) ? (contents.get(value.path) ?? value.path) : value));
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+}
+
+/** Of all files, keys of token issuers alone are read again while the proxy runs, so that the configuration has their path. */
+function isNamedFile(value: unknown): value is Extract<JwksConfig, { kind: 'file' }> {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'file' && 'path' in value && typeof value.path === 'string';
 }

@@ -22,7 +22,7 @@ const MOST_TOLD = 20;
 
 /** @param loaded null: the configuration came from no file */
 export function describeInForce(config: Config, loaded: Loaded | null, loadedAt: number): InForce {
-  const hash = loaded?.config === config ? loaded.hash : hashConfig(config);
+  const hash = loaded?.config === config ? loaded.hash : hashConfig(config, loaded?.contents ?? new Map());
   if (loaded === null) return { file: null, hash, loadedAt, warnings: [], settings: () => [], contents: new Map() };
   const { file, warnings, settings, contents } = loaded;
   return { file, hash, loadedAt, warnings, settings, contents };
@@ -30,7 +30,7 @@ export function describeInForce(config: Config, loaded: Loaded | null, loadedAt:
 
 /** What follows `before` when `loaded` is taken over, but for the keys that wait for the next start. */
 export function succeed(before: InForce, config: Config, loaded: Loaded, needRestart: readonly string[], loadedAt: number): InForce {
-  const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config) };
+  const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config, loaded.contents) };
   if (needRestart.length === 0) return next;
   const waits = ({ path }: Setting): boolean => needRestart.some((key) => path === key || path.startsWith(`${key}.`) || path.startsWith(`${key}[`));
   return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };

@@ -214,6 +214,18 @@ t.test('a configuration is frozen through and through', async (t) => {
   t.ok(frozen(configOf(MINIMAL)));
 });
 
+t.test('the hash follows what is in a file of keys, not where the file is', async (t) => {
+  const text = MINIMAL.replace('clients:', 'clients:\n  keyed: { tokens: [{ issuer: "https://issuer.example", audience: eco, subjects: [x], jwksFile: keys.json }] }');
+  const key = (x: string): string => JSON.stringify({ keys: [{ kty: 'EC', crv: 'P-256', kid: x, x: 'f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU', y: 'x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0' }] });
+  const hash = (directory: string, keys: string): string => {
+    const result = loadConfig({ file: `${directory}/egress.yaml`, env: {}, readFile: (path) => (path.endsWith('.json') ? keys : text) });
+    return result.ok ? result.hash : JSON.stringify(result.faults);
+  };
+  t.match(hash('/a', key('1')), /^[0-9a-f]{16}$/);
+  t.equal(hash('/b', key('1')), hash('/a', key('1')), 'elsewhere');
+  t.not(hash('/a', key('2')), hash('/a', key('1')), 'another key');
+});
+
 t.test('the hash follows the meaning, not the spelling', async (t) => {
   const hash = (text: string, env = {}) => {
     const result = loadText(text, env);
