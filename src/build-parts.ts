@@ -31,7 +31,7 @@ export interface DialParts {
 export function buildCoolDowns(telemetry: Notices): CoolDowns {
   return new CoolDowns({
     onFailed: ({ coolDown }, parent, reason) => {
-      telemetry.notice('warn', 'a parent proxy failed, and is passed over', { parent, forMs: coolDown, reason });
+      telemetry.notice('warn', 'a parent proxy failed and is not used for now', { parent, forMs: coolDown, reason });
     },
     onBack: (_, parent) => {
       telemetry.notice('info', 'a parent proxy is back', { parent });
@@ -82,7 +82,7 @@ export function buildDescriptors(limit: number | null, telemetry: Notices & Pick
 export function warnAboutOpenFiles(config: Config, limit: number | null, telemetry: Notices): void {
   const { all } = descriptorNeeds(config);
   if (limit === null || limit >= all) return;
-  telemetry.notice('warn', 'fewer files may be open than the limits of the configuration may need: connections are refused before those are reached', {
+  telemetry.notice('warn', 'the limit of open files is lower than the configured limits need: connections are refused before those are reached', {
     openFiles: limit,
     needed: all,
     remedy: `raise the limit (ulimit -n) to ${all}, or lower limits.connections or limits.tunnels`,
@@ -91,12 +91,12 @@ export function warnAboutOpenFiles(config: Config, limit: number | null, telemet
 
 /** What the log says of it, at most once a minute each. */
 const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
-  connections: 'the admin port turned a connection away: all are in use',
+  connections: 'the admin port refused a connection: all are in use',
   evicted: 'the admin port closed an idle connection to make room for another',
-  host: 'the admin port was asked by a name that is not its own',
-  'cross-site': 'the admin port was asked by a page of another site',
-  pipelined: 'the admin port closed a connection that did not wait for its answer',
-  busy: 'the admin port turned a question away: too many are asked',
+  host: 'the admin port refused a request: unknown host name',
+  'cross-site': 'the admin port refused a request from a page of another site',
+  pipelined: 'the admin port closed a connection that sent a request before the last one was answered',
+  busy: 'the admin port refused a question: too many are in progress',
 };
 
 /** @returns what counts and logs what the admin port turns away, and logs what it could not answer */
@@ -108,7 +108,7 @@ export function buildAdminNotices(telemetry: Notices & Pick<Telemetry, 'adminRef
       rare.notice('warn', ADMIN_REFUSED[reason], { address });
     },
     onFailed(error) {
-      rare.notice('error', 'the admin port could not make an answer', { error: error.message, stack: error.stack ?? '' });
+      rare.notice('error', 'the admin port could not answer a request', { error: error.message, stack: error.stack ?? '' });
     },
   };
 }

@@ -140,7 +140,7 @@ export class Egress {
     // Without what it showed, it may still be a client by its address.
     const { peer } = permit.ask;
     const verdict = decide(this.policy, { ...permit.ask, now, peer: lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason } });
-    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), lapse === null ? undefined : 'what it was permitted by holds no longer');
+    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), lapse === null ? undefined : 'what permitted it is no longer valid');
     const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
     return why === null ? null : revocation(why);
   }
@@ -254,7 +254,7 @@ export class Egress {
     // Nor would the address of a new connection be judged here.
     if (way.via.length > 0 && way.resolve === 'parent') return null;
     if (address !== UNKNOWN) return (lenient ?? enforcing)(address, port);
-    return lenient === null ? new Fault('address-not-allowed', `the address was a parent's choice, and has to be judged here now`, { subject: destination.name }) : null;
+    return lenient === null ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, { subject: destination.name }) : null;
   }
 
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
@@ -327,7 +327,7 @@ export class Egress {
   }
 }
 
-function revocation({ message, remedy }: Fault, what = 'a reload took the permission away'): Fault {
+function revocation({ message, remedy }: Fault, what = 'a reload withdrew the permission'): Fault {
   return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
 }
 

@@ -60,7 +60,7 @@ export class Limits {
 
 /** Before anything is opened that could fail in its middle. */
 export function outOfDescriptors(): Fault {
-  return new Fault('limit-reached', 'this proxy has hardly any file descriptor left', {
+  return new Fault('limit-reached', 'this proxy is almost out of file descriptors', {
     retryAfter: 1,
     remedy: 'raise its limit of open files (ulimit -n), lower limits.connections, or add a replica',
   });

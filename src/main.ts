@@ -24,13 +24,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   let exitCode: number = EXIT.usage;
   program
     .name('npx eco-egress')
-    .description('Egress proxy with one address: lets through what the allowlist permits, forwards it, says what it did.')
+    .description('Egress proxy with one address: forwards what the allowlist permits, and logs what it did.')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
     .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
-    .showHelpAfterError('Run "npx eco-egress --help" to see what there is.')
+    .showHelpAfterError('Run "npx eco-egress --help" to see the commands.')
     .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
 
   const command = <Options>(name: string, summary: string, example: string, load: () => Promise<{ run: Run<Options> }>) =>
@@ -54,42 +54,42 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option(...configOption)
     .option('--effective', 'show each value in effect and where it came from')
     .option('--json', 'print one JSON document instead of text');
-  command('reload', 'Have the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', () => import('./cli/reload.ts'))
+  command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', () => import('./cli/reload.ts'))
     .option(...configOption)
     .option('--admin <address:port>', 'the admin port of the proxy; else listeners.admin of the file')
     .option('--json', 'print one JSON document instead of text')
-    .addHelpText('after', '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force but for what waits for the next start.\n');
-  command('explain', 'Say what would become of a request, and why, without making it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
+    .addHelpText('after', '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force, except for what waits for the next start.\n');
+  command('explain', 'Show what would happen to a request, and why, without sending it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', () => import('./cli/explain.ts'))
     .argument('<method>', 'CONNECT, GET and so on')
     .argument('<target>', 'host:port for CONNECT, a URL, or a path')
     .option(...configOption)
     .option('--client <who>', 'an IP address, or the name of a client; else the first client of the file')
     .option('--user <name>', 'as a user of Basic credentials')
     .option('--subject <text>', 'as the subject of a token')
-    .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may stand several times', (name: string, before?: string[]) => [...(before ?? []), name])
+    .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
-  command('verify-ip', 'Ask an echo endpoint, by the way that requests take, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', () => import('./cli/verify-ip.ts'))
+  command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', () => import('./cli/verify-ip.ts'))
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')
     .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
     .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
     .option('--json', 'print one JSON document instead of text');
-  command('doctor', 'Try the whole way from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', () => import('./cli/doctor.ts'))
+  command('doctor', 'Test the whole route from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', () => import('./cli/doctor.ts'))
     .option(...configOption)
-    .option('--client', "look from a client's place: the environment in place of a configuration")
+    .option('--client', 'test as a client: with its environment instead of a configuration')
     .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
-    .option('--proxy <url>', 'the proxy that forms are tried by, or that a client uses; else the one of the file, or of HTTPS_PROXY')
+    .option('--proxy <url>', 'the proxy to test, or the one that a client uses; else the one of the file, or of HTTPS_PROXY')
     .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM")
-    .option('--only <check...>', 'these checks alone, and what they need')
+    .option('--only <check...>', 'only these checks, and what they need')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
   command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'npx eco-egress echo --listen 0.0.0.0:8080', () => import('./cli/echo.ts'))
     .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
-    .option('--trusted-peer <range...>', 'load balancers that may speak for callers')
+    .option('--trusted-peer <range...>', 'load balancers that may name the client')
     .option('--proxy-protocol', 'their connections begin with a PROXY header, version 1 or 2')
-    .option('--believe <header>', 'x-forwarded-for: believe them that header');
+    .option('--believe <header>', 'x-forwarded-for: trust that header from them');
   command('hash-password', 'Make the hash of a password for the configuration.', 'npx eco-egress hash-password < password.txt', () => import('./cli/hash-password.ts'));
   command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', () => import('./cli/manifests.ts'))
     .option(...configOption)

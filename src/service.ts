@@ -232,7 +232,7 @@ class RunningService implements Service {
     const { drainDelay, drain } = this.#config.timeouts;
     const signal = this.#hurry.signal;
     this.#environment.draining = true;
-    this.#telemetry.notice('info', 'draining: not ready any more', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
+    this.#telemetry.notice('info', 'draining: no longer ready', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
     // Endpoints and load balancers need a moment to see that we are not ready (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
     for (const request of this.#environment.requests) request.closeAfter();

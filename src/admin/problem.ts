@@ -9,22 +9,22 @@ export const ADMIN_PATHS = {
   '/source-ip': 'which source address partners see, and whether it is the expected one, as JSON',
   '/config': 'each value in effect and where it came from, as JSON; passwords are left out',
   '/reload': 'POST, from this host only: loads the configuration file again, and answers what came of it',
-  '/destinations': 'how each destination is: the latest outcomes, failures by code, answers by class, as JSON',
+  '/destinations': 'health of each destination: the latest outcomes, failures by code, answers by class, as JSON',
   '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
-  '/denials': 'what was denied of late: the most frequent and the latest, as JSON',
+  '/denials': 'what was denied recently: the most frequent and the latest, as JSON',
   '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;
 
 const TITLES = {
   400: 'The request is not valid HTTP/1.1',
-  403: 'This is not for a page of another site',
+  403: 'Requests from pages of other sites are refused',
   404: 'There is nothing at this path',
   405: 'This method is not served here',
   408: 'The request did not arrive in time',
-  421: 'The admin port has not this name',
+  421: 'Unknown host name for the admin port',
   431: 'The request header section is too large',
   500: 'The admin listener failed',
-  503: 'The admin listener has too much to do',
+  503: 'The admin listener is busy',
 } as const;
 
 export type ProblemStatus = keyof typeof TITLES;

@@ -18,7 +18,7 @@ const MOST_LATEST = 100;
 const ENTRIES_A_SLICE = 20;
 
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
-const HOW_TO_ASK = 'The question is not complete';
+const HOW_TO_ASK = 'The question is not valid';
 /** What a parameter stands for, and whether it may be left out. */
 const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly needed: boolean }>> = {
   client: { what: 'an IP address, or the name of a client', needed: true },
@@ -27,7 +27,7 @@ const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly need
   host: { what: 'the Host field that comes with a path', needed: false },
   user: { what: 'the user of Basic credentials, as if verified', needed: false },
   subject: { what: 'the subject of a token, as if verified', needed: false },
-  san: { what: 'a name in a client certificate, such as DNS:pod.example; may stand several times', needed: false },
+  san: { what: 'a name in a client certificate, such as DNS:pod.example; may be repeated', needed: false },
   resolve: { what: 'no: do not look the name up', needed: false },
 };
 /** As created by telemetry/request-id.ts. */
@@ -50,7 +50,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     });
     if (result !== 'busy') return result;
     onBusy(request.ip);
-    reply.code(503).header('retry-after', '1').type(PROBLEM_TYPE).send(problemBody(503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are looked into at a time. Ask again.`));
+    reply.code(503).header('retry-after', '1').type(PROBLEM_TYPE).send(problemBody(503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are answered at a time. Ask again.`));
     return null;
   };
   app.get('/explain', async (request, reply) => {
@@ -67,7 +67,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     if (found === null) return reply;
     if (found.denial !== null) return sendJson(reply, found.denial);
     const detail = `The last ${explainer.remembers} denials are kept, until the process ends, and this is none of them. What is older, was allowed or failed upstream is in the access log, under its requestId.`;
-    return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, detail, 'No denial of late has this request id'));
+    return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, detail, 'No recent denial has this request id'));
   });
   app.get('/denials', (_request, reply) =>
     reply.type('application/json; charset=utf-8').send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
@@ -77,8 +77,8 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
 /** @returns what is wrong with the parameters */
 function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
   for (const name of parameters.keys()) {
-    if (!Object.hasOwn(PARAMETERS, name)) return `There is a parameter that means nothing here. ${listParameters()}`;
-    if (name !== 'san' && parameters.getAll(name).length > 1) return `The parameter ${name} stands more than once.`;
+    if (!Object.hasOwn(PARAMETERS, name)) return `Unknown parameter ${name}. ${listParameters()}`;
+    if (name !== 'san' && parameters.getAll(name).length > 1) return `The parameter ${name} is given more than once.`;
   }
   const given = (name: string): string | null => parameters.get(name) || null;
   const client = given('client');
@@ -145,7 +145,7 @@ export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: Confi
   let busy = false;
   app.post('/reload', async (request, reply) => {
     const refuse = (status: 403 | 404 | 503, detail: string, title: string) => reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
-    if (!isFromThisHost(request)) return refuse(403, 'Run npx eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
+    if (!isFromThisHost(request)) return refuse(403, 'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
     if (reload === null) return refuse(404, 'This proxy was started without a configuration file.', 'There is no file to load');
     if (busy) return refuse(503, 'Wait for its outcome, which the log has too.', 'A reload is under way');
     busy = true;

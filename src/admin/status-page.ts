@@ -128,7 +128,7 @@ function clients(shortTunnels: PortsInfo['shortTunnels']): string {
   if (shortTunnels.length === 0) return '';
   const rows = shortTunnels.slice(0, CLIENTS_SHOWN).map(([client, tunnels]) => row(client, tunnels));
   return (
-    '<p>These clients open tunnels that are over within 30 seconds, and so take a port for each request or two. By the gateway, or with a connection that they keep, they would share a few:</p>' +
+    '<p>These clients open tunnels that end within 30 seconds, and so take a port for each request or two. Through the gateway, or with keep-alive, they would share a few:</p>' +
     `<table><tr><th>Client</th><th>Short tunnels</th></tr>${rows.join('')}</table>`
   );
 }

@@ -50,8 +50,8 @@ function readSettings({ listen, trustedPeer = [], proxyProtocol = false, believe
   }
   if (believe !== undefined && believe !== 'x-forwarded-for') return '--believe takes x-forwarded-for.';
   const trusts = proxyProtocol || believe !== undefined;
-  if (trusts && trustedPeers.length === 0) return 'Nobody is trusted: name the load balancers with --trusted-peer, such as 10.0.0.0/8.';
-  if (!trusts && trustedPeers.length > 0) return 'The trusted peers are trusted with nothing: add --proxy-protocol or --believe x-forwarded-for.';
+  if (trusts && trustedPeers.length === 0) return 'No peer is trusted: name the load balancers with --trusted-peer, such as 10.0.0.0/8.';
+  if (!trusts && trustedPeers.length > 0) return '--trusted-peer has no effect alone: add --proxy-protocol or --believe x-forwarded-for.';
   return { listen: address.value, trustedPeers, proxyProtocol, believe: believe === undefined ? [] : [believe] };
 }
 

@@ -15,7 +15,7 @@ const SHORTEST = 12;
  */
 export async function run(_options: unknown, io: CommandIo): Promise<number> {
   const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await ask(io.stdin, io.stderr) : (await text(io.stdin)).replace(/\r?\n$/, '');
-  const problem = password === null ? 'what was typed the second time is not what was typed the first' : problemOf(password);
+  const problem = password === null ? 'the two passwords differ' : problemOf(password);
   if (password === null || problem !== null) {
     io.stderr.write(`No hash was made: ${problem}.\n`);
     return EXIT.usage;

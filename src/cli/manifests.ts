@@ -28,7 +28,7 @@ export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const wanted = options.overlay ?? (options.out === undefined ? [] : OVERLAYS);
   if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
   const stranger = wanted.find((name) => !isOverlay(name));
-  if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose of ${OVERLAYS.join(', ')}.`);
+  if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose one of ${OVERLAYS.join(', ')}.`);
 
   let settings: Readonly<Record<string, string>> = {};
   try {

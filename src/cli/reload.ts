@@ -119,7 +119,7 @@ function formatOutcome(report: OutcomeReport): string {
     lines.push(differences.length > 0 ? 'Changed:' : before === hash ? 'No value has changed.' : 'Only secrets have changed.');
     for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${show(old)} -> ${show(after)}`);
     if (needRestart.length > 0) lines.push(`Waits for the next start: ${needRestart.join(', ')}.`);
-    lines.push(`Of the latest ${replayed} requests, ${count(report.newlyDenied)} would be denied now that passed, and ${count(report.newlyAllowed)} would pass that were denied.`);
+    lines.push(`Compared with the latest requests (${replayed}): ${count(report.newlyDenied)} would now be denied, ${count(report.newlyAllowed)} would now pass.`);
     if (tunnelsCut > 0) lines.push(`Tunnels closed because they are no longer permitted: ${tunnelsCut}.`);
     for (const warning of warnings) lines.push(`Warning: ${escapeText(warning)}`);
   }

@@ -54,7 +54,7 @@ function endOnSignals(service: Service, io: CommandIo): void {
       await service.drain();
       return;
     }
-    io.stderr.write(`eco-egress ends on an error that nothing caught: ${err.stack ?? err.message}\n`);
+    io.stderr.write(`eco-egress ends because of an uncaught error: ${err.stack ?? err.message}\n`);
     await service.close();
   });
   let asked: number | null = null;

@@ -38,7 +38,7 @@ export const CLAIM_FIELDS: readonly ClaimFields[] = [
     ],
   },
   {
-    claim: 'another target than the one that was judged, or a proxy to use (httpoxy)',
+    claim: 'another target than the one that was checked, or a proxy to use (httpoxy)',
     names: ['x-original-url', 'x-rewrite-url', 'x-original-host', 'x-original-uri', 'x-envoy-original-path', 'x-envoy-original-dst-host', 'x-host', 'proxy'],
   },
 ];

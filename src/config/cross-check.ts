@@ -138,8 +138,8 @@ function checkGateways(draft: Draft, complain: Complain): void {
     for (const other of prefixes) {
       if (!`${prefix}/`.startsWith(`${other.prefix}/`) && !`${other.prefix}/`.startsWith(`${prefix}/`)) continue;
       const how = other.prefix === prefix ? 'is the prefix of' : 'and the prefix of';
-      const nested = other.prefix === prefix ? 'already' : `(${other.prefix}) lie one inside the other`;
-      complain([...path, 'prefix'], `${prefix} ${how} destination ${other.name} ${nested}.`, 'Give each destination a prefix that is no part of another, like /eco and /billing.');
+      const nested = other.prefix === prefix ? 'already' : `(${other.prefix}) overlap`;
+      complain([...path, 'prefix'], `${prefix} ${how} destination ${other.name} ${nested}.`, 'Give the destinations prefixes that do not contain each other, like /eco and /billing.');
     }
     prefixes.push({ name, prefix });
 
@@ -192,7 +192,7 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
         complain(
           [...path, jwksFile === undefined ? 'jwksUrl' : 'jwksFile'],
           `The keys of ${quote(issuer)} come from another place for client ${other.client}: ${quote(other.place)}.`,
-          'Write the same place: either set of keys could otherwise speak for both clients.',
+          'Write the same place: otherwise the keys of one could sign tokens of the other client.',
         );
       }
       if (other === undefined) keysOf.set(issuer, { place, client: name });
@@ -208,7 +208,7 @@ function checkWays(draft: Draft, complain: Complain): void {
     if (resolve !== 'parent') continue;
     if (via === undefined) complain([...path, 'resolve'], 'There is no parent to resolve the hosts.', 'Add via, or take resolve out.');
     // Nobody but the parent would know which address it dials.
-    if (addresses !== undefined) complain([...path, 'addresses'], 'The addresses cannot be judged where a parent resolves the hosts.', 'Write resolve: here, or take addresses out.', 'key');
+    if (addresses !== undefined) complain([...path, 'addresses'], 'The addresses cannot be checked where a parent resolves the hosts.', 'Write resolve: here, or take addresses out.', 'key');
   }
   checkVia(draft.probe.via, ['sourceIp', 'probe', 'via'], draft, complain);
 
@@ -220,7 +220,7 @@ function checkWays(draft: Draft, complain: Complain): void {
   }
   const { gateReadiness, expected } = draft.sourceIp;
   if (gateReadiness === true && (expected === undefined || draft.probe.url === undefined)) {
-    complain(['sourceIp', 'gateReadiness'], 'Readiness cannot depend on an address that nobody proves.', `Add ${expected === undefined ? 'sourceIp.expected' : 'sourceIp.probe.url'}, or write gateReadiness: false.`);
+    complain(['sourceIp', 'gateReadiness'], 'Readiness cannot depend on a source address that is not checked.', `Add ${expected === undefined ? 'sourceIp.expected' : 'sourceIp.probe.url'}, or write gateReadiness: false.`);
   }
 }
 
@@ -232,7 +232,7 @@ function checkVia(via: readonly (string | undefined)[] | undefined, path: Path, 
       const instead = known.length === 0 ? 'Add it under hops.' : `${suggest(name, known)} Otherwise add it under hops.`;
       complain([...path, index], `There is no entry ${quote(name)} under hops.`, instead);
     } else if (via.indexOf(name) !== index) {
-      complain([...path, index], `The way leads through ${quote(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
+      complain([...path, index], `The route goes through ${quote(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
     }
   });
 }

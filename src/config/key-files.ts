@@ -57,7 +57,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
       fit = false;
       complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
     } else if (list.until !== null && list.until < now) {
-      warn('expired', path, `List ${index + 1} of ${lists.length} in the file was to be replaced by ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the present list from the authority.');
+      warn('expired', path, `List ${index + 1} of ${lists.length} in the file is out of date since ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the current list from the authority.');
     }
   });
   // What is wrong with these has been complained of where they were read.
@@ -115,7 +115,7 @@ export function checkJwksFile(file: string, path: Path, reading: TlsReading): vo
   const keys = keysIn(text);
   if (keys === null) complain(path, `${name} is not a JWK set.`, 'It is JSON with a list of keys: {"keys":[…]}, as issuers serve it under jwks_uri.');
   else if (keys.length === 0) complain(path, `${name} has no keys, so no token would be accepted.`, 'Put the public keys of the issuer there.');
-  else if (keys.some(isSecret)) complain(path, `${name} has private or secret keys.`, 'Put the public keys there only: whoever can read that file could make tokens.');
+  else if (keys.some(isSecret)) complain(path, `${name} has private or secret keys.`, 'Put only the public keys there: with the others, everyone who can read the file can make tokens.');
   else tryKeys(name, text, keys.length, path, reading);
 }
 
@@ -129,7 +129,7 @@ function tryKeys(name: string, text: string, meant: number, path: Path, { compla
     return;
   }
   if (usable === 0) complain(path, `${name} has no key that can be read, so no token would be accepted.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
-  else if (usable < meant) warn('files', path, `${meant - usable} of the ${meant} keys in ${name} verify no signature.`, 'Check that these are the keys with which the issuer signs.');
+  else if (usable < meant) warn('files', path, `${meant - usable} of the ${meant} keys in ${name} cannot verify signatures.`, 'Check that these are the keys with which the issuer signs.');
 }
 
 function isReadable(key: webcrypto.JsonWebKey): boolean {

@@ -36,7 +36,7 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
 export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
   const found = readNamedFile(file, path, reading);
   if (found !== null && isForEverybody(resolve(reading.directory, file))) {
-    reading.warn('files', path, `${found.name} may be read by every user of this system.`, 'Take that away: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
+    reading.warn('files', path, `${found.name} may be read by every user of this system.`, 'Remove that permission: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
   }
   return found;
 }

@@ -46,7 +46,7 @@ export function readListenAddress(value: unknown): Read<ListenAddress> {
   const port = Number(match?.[3]);
   if (match !== null && port <= 65_535) {
     if (match[1] === undefined ? isIPv4(host) : isIPv6(host)) return { value: { host, port } };
-    if (match[1] !== undefined) return wrong(`${show(value)} has brackets around something that is no IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
+    if (match[1] !== undefined) return wrong(`${show(value)} has brackets around something that is not an IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
     const meant = host === 'localhost' ? '127.0.0.1' : '0.0.0.0';
     return wrong(`${show(value)} has ${host === '' ? 'no address' : 'a name'} before the port.`, `Write an IP address: ${meant}:${port}.`);
   }
@@ -76,18 +76,18 @@ export function readServerName(value: unknown): Read<string> {
   const host = typeof value === 'string' ? parseConfigHost(value) : null;
   // RFC 6066 §3: SNI never carries an address.
   if (host !== null && isIP(host) === 0) return { value: host };
-  return wrong(`${show(value)} is not a host name.`, 'Write the name that stands in the certificate, like eco-sit.telus.internal.');
+  return wrong(`${show(value)} is not a host name.`, 'Write the name that is in the certificate, like eco-sit.telus.internal.');
 }
 
 function adviseHost(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\/([^/:]*)/i.exec(text);
-  if (scheme !== null) return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quote(scheme[1] ?? '')}. Ports stand under ports, paths under http.paths.`;
+  if (scheme !== null) return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quote(scheme[1] ?? '')}. Ports go under ports, paths under http.paths.`;
   const port = /^([^:]+):\d+$/.exec(text);
-  if (port !== null) return `Write the host alone: ${quote(port[1] ?? '')}. Ports stand under ports.`;
-  if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0) return 'A host is one name or address. Ranges stand under addresses: they limit what the names may resolve to.';
-  if (text === '*' || text === '*.') return 'There is no host that stands for all. Name them, or write *.telus.internal for the names below telus.internal.';
+  if (port !== null) return `Write the host alone: ${quote(port[1] ?? '')}. Ports go under ports.`;
+  if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0) return 'A host is one name or address. Ranges go under addresses: they limit what the names may resolve to.';
+  if (text === '*' || text === '*.') return 'There is no pattern for all hosts. Name them, or write *.telus.internal for the names below telus.internal.';
   if (text.startsWith('.')) return `Write ${quote(`*${text}`)} for the names below it.`;
-  if (text.includes('*')) return 'A * stands only at the start, with a dot after it: *.telus.internal.';
+  if (text.includes('*')) return 'A * is allowed only at the start, with a dot after it: *.telus.internal.';
   return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';
 }
 

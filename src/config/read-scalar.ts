@@ -124,7 +124,7 @@ export function readMoment(value: unknown): Read<number> {
   const utc = Date.parse(`${date}T${time}Z`);
   const ms = Date.parse(value);
   // The platform takes 30 February for 2 March.
-  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return wrong(`${show(value)} is no day and time of the calendar.`, example);
-  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return wrong(`${show(value)} has an offset that no place has.`, example);
+  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return wrong(`${show(value)} is not a valid date and time.`, example);
+  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return wrong(`${show(value)} has an offset from UTC that does not exist.`, example);
   return { value: ms };
 }

@@ -45,13 +45,13 @@ export function readMethod(value: unknown): Read<string> {
 /** A path with `*` inside segments, `**` for whole segments, and a final `*` for all that follows (policy/path-match.ts). */
 export function readPathPattern(value: unknown): Read<string> {
   if (typeof value !== 'string' || !value.startsWith('/')) return wrong(`${show(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
-  if (/[?#]/.test(value)) return wrong(`${show(value)} has a query or fragment.`, 'Write the path alone: queries are not judged.');
-  if (/[{}]/.test(value)) return wrong(`${show(value)} has braces, which no path has.`, 'Write * for a part that varies: /orders/*/items.');
+  if (/[?#]/.test(value)) return wrong(`${show(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
+  if (/[{}]/.test(value)) return wrong(`${show(value)} has braces, which are not allowed in a path.`, 'Write * for a part that varies: /orders/*/items.');
   if (value.split('/').some((segment) => segment.includes('**') && segment !== '**')) {
     return wrong(`${show(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
   }
   // What is refused before any pattern is compared could never match one.
-  const ambiguity = /["<>^`|]/.test(value) ? 'has a character that no path has' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
+  const ambiguity = /["<>^`|]/.test(value) ? 'has a character that is not allowed in a path' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
   if (ambiguity !== null) return wrong(`${show(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
   return { value };
 }
@@ -85,7 +85,7 @@ export function readKeptField(value: unknown): Read<string> {
   if (name === null) return wrong(`${show(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
   const key = OWN_KEYS.get(name);
   if (key !== undefined) return wrong(`${show(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
-  if (name === 'x-forwarded-client-cert') return wrong(`${show(value)} names the client's certificate to whoever trusts this proxy, and never crosses.`, 'Take it out here.');
+  if (name === 'x-forwarded-client-cert') return wrong(`${show(value)} names the client's certificate to peers that trust this proxy, and is never passed on.`, 'Take it out here.');
   if (coversClaim(name)) return { value: name };
   return wrong(`${show(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
 }
@@ -115,7 +115,7 @@ export function readPasswordHash(value: unknown): Read<string> {
 export function readClaim(value: unknown): Read<string> {
   if (typeof value === 'string' && value !== '' && !CONTROL.test(value) && value.trim() === value) {
     if (!value.includes('*')) return { value };
-    return wrong(`${show(value)} has a *, but is compared character by character.`, 'Write it whole, as it stands in the tokens. Only subjects may have a *.');
+    return wrong(`${show(value)} has a *, but is compared character by character.`, 'Write it whole, as it is in the tokens. Only subjects may have a *.');
   }
   return wrong(`${show(value)} is not a text as tokens have it.`, 'Write it exactly as in the tokens, like https://kubernetes.default.svc.');
 }
@@ -124,7 +124,7 @@ export function readClaim(value: unknown): Read<string> {
 export function readSubject(value: unknown): Read<string> {
   const example = 'Write it as in the tokens, like system:serviceaccount:dynatrace-sit:*.';
   if (typeof value !== 'string' || value === '' || CONTROL.test(value) || value.trim() !== value) return wrong(`${show(value)} is not a subject.`, example);
-  if (value.includes('**')) return wrong(`${show(value)} has two * in a row.`, 'Write one: at the end it stands for all that follows, elsewhere for characters other than / and :.');
+  if (value.includes('**')) return wrong(`${show(value)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
   return { value };
 }
 
@@ -145,7 +145,7 @@ function readUriName(written: string, uri: string): Read<string> {
   if (match === null || /[^\x21-\x7e]/.test(uri)) {
     return wrong(`${show(written)} is not a URI with a host of its own.`, 'Write scheme and host in full, and a * only in the path: spiffe://cluster.local/ns/dynatrace-sit/*.');
   }
-  if (uri.includes('**')) return wrong(`${show(written)} has two * in a row.`, 'Write one: at the end it stands for all that follows, elsewhere for characters other than / and :.');
+  if (uri.includes('**')) return wrong(`${show(written)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
   return { value: `URI:${uri}` };
 }
 
@@ -154,9 +154,9 @@ export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
   const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;
   if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return wrong(`${show(value)} is not an https URL.`, example);
-  if (url.username !== '' || url.password !== '' || url.hash !== '') return wrong(`${quote(url.host)} stands with a user or fragment.`, 'Leave user, password and fragment out of jwksUrl.');
+  if (url.username !== '' || url.password !== '' || url.hash !== '') return wrong(`${quote(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
   if (url.protocol === 'http:' && !/^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)) {
-    return wrong(`${show(value)} is plain http: whoever answers first would say which tokens are good.`, 'Write https. http is for this very machine alone, like http://127.0.0.1:8001/keys.');
+    return wrong(`${show(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');
   }
   return { value: url.href };
 }

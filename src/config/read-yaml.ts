@@ -52,7 +52,7 @@ const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s[{,]*\$\{/;
 
 /** @param error the parser's, at this line */
 export function adviseSyntax(error: Pick<YAMLError, 'code'>, line: string): string {
-  if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} that stands inside [ ] or { } in quotes: ["${NAME}"].';
+  if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} inside [ ] or { } in quotes: ["${NAME}"].';
   return ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
 }
 

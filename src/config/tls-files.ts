@@ -45,7 +45,7 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
   if (authorities === null) return null;
   warnAboutValidity(authorities, path, reading);
-  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove what is no certificate of an authority.');
+  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove every certificate that is not of an authority.');
   for (const certificate of authorities.all) {
     if (certificate.ca) continue;
     reading.warn('files', path, `${nameOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');

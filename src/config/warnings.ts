@@ -36,20 +36,20 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
     if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: everything it asks for is denied.`, 'Add it to a rule, or take it out.', 'key');
   }
   for (const { name } of destinations) {
-    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: nobody may use it.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: no request to it is permitted.`, 'Add it to a rule, or take it out.', 'key');
   }
 }
 
 function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): void {
   if (mode === 'report') {
-    warn('report-mode', ['mode'], 'Report mode: whoever reaches the proxy may ask for any public host, and this is only logged.', 'Write mode: enforce once the log shows what you expect.');
+    warn('report-mode', ['mode'], 'Report mode: every peer that reaches the proxy may use any public host; what the policy denies is only logged.', 'Write mode: enforce once the log shows what you expect.');
     return;
   }
   for (const { name, report } of destinations) {
-    if (report) warn('report-mode', ['destinations', name, 'report'], `Report mode: whoever reaches the proxy may use ${name}, and this is only logged.`, 'Take report out once the log shows what you expect.');
+    if (report) warn('report-mode', ['destinations', name, 'report'], `Report mode: every peer that reaches the proxy may use ${name}; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
   }
   rules.forEach(({ report }, index) => {
-    if (report) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may do anything with its destinations, and this is only logged.', 'Take report out once the log shows what you expect.');
+    if (report) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may send any request to its destinations; what the policy denies is only logged.', 'Take report out once the log shows what you expect.');
   });
 }
 
@@ -68,9 +68,9 @@ function warnAboutRules({ rules, destinations }: Config, now: number, warn: Warn
 function warnAboutPeers({ listeners }: Config, warn: Warn): void {
   const all = (['http', 'tls'] as const).flatMap((kind) => listeners[kind].map((listener, index) => ({ ...listener, path: ['listeners', kind, index, 'trustedPeers'] })));
   all.forEach(({ trustedPeers, proxyProtocol, believe, path }) => {
-    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn('no-effect', path, 'The trusted peers are trusted with nothing.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
+    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn('no-effect', path, 'trustedPeers has no effect without proxyProtocol or believe.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
     const everybody = trustedPeers.find((cidr) => cidr.endsWith('/0'));
-    if (everybody !== undefined) warn('open', path, `${everybody} lets everybody say who they are.`, 'Write the addresses of the load balancer.');
+    if (everybody !== undefined) warn('open', path, `${everybody} lets every peer claim any client address.`, 'Write the addresses of the load balancer.');
   });
 }
 
@@ -86,7 +86,7 @@ function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: 
   for (const { name, certificates } of clients) {
     if (certificates === null) continue;
     const instead = 'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
-    warn('no-effect', ['clients', name, 'certificates'], `No listener gets to know a certificate: nobody is ever ${name}.`, instead, 'key');
+    warn('no-effect', ['clients', name, 'certificates'], `No listener receives client certificates: no request matches client ${name}.`, instead, 'key');
   }
 }
 
@@ -97,7 +97,7 @@ function warnAboutProof({ sourceIp, destinations }: Config, warn: Warn): void {
   const wayOf = ({ via }: Pick<ProbeConfig, 'via'>): string => via.map(({ name }) => name).join(', ');
   const { probe } = sourceIp;
   if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;
-  warn('source-ip', ['sourceIp', 'probe'], 'The probe goes another way than every destination, so it proves the address of another way.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
+  warn('source-ip', ['sourceIp', 'probe'], 'The probe takes another route than every destination, so it checks the address of another route.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
 }
 
 function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
@@ -126,10 +126,10 @@ function warnAboutClients({ clients }: Config, warn: Warn): void {
     const byAddressAlone = basic === null && tokens === null && certificates === null;
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
-      if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes everybody the client ${name}.`, 'Write the ranges of the pods that should call.');
+      if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes every address the client ${name}.`, 'Write the ranges of the pods that should call.');
       const cover = earlier.find((other) => other.name !== name && covers(other.cidr, cidr));
       if (cover !== undefined) {
-        warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which stands earlier: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
+        warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which comes first: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
     });
     if (byAddressAlone) earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
@@ -150,16 +150,16 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
     warn(
       'no-effect',
       [...path, 'http'],
-      `${upperFirst(judged.join(' and '))} of ${destination.name} are not judged inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`,
+      `${upperFirst(judged.join(' and '))} of ${destination.name} are not checked inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`,
       `Write forms: [forward, gateway, host-routed] under ${destination.name} to hold every request to them.`,
     );
   }
   const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (!forms.some((form) => taken.has(form))) {
-    warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: nobody can reach it.`, 'Add one of its forms to a listener under listeners.');
+    warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: it cannot be reached.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {
-    warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} answers nowhere.`, 'Add gateway to the forms of a listener under listeners.');
+    warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`, 'Add gateway to the forms of a listener under listeners.');
   }
 }
 

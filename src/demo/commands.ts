@@ -52,7 +52,7 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
     },
     {
       name: 'host-routed',
-      expect: 'a request that a mesh has steered here, known by its Host: ECO answers over "tls": false',
+      expect: 'a request that a mesh has steered here, recognised by its Host: ECO answers over "tls": false',
       command: `${direct} -H 'Host: ${new URL(ecoHttp).host}' ${http}/api/status`,
     },
     {
@@ -72,7 +72,7 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
     },
     {
       name: 'refused tunnel',
-      expect: 'the same for a tunnel: curl fails, the status line says why',
+      expect: 'the same for a tunnel: curl fails, and the status line says why',
       command: `${viaProxy} -i https://evil.example/`,
     },
     {

@@ -140,7 +140,7 @@ function judge(answer: ConnectAnswer): HandshakeFailure {
   if (status === 407 || status === 401) {
     const asked = conceal([...fieldsOf(answer, 'proxy-authenticate'), ...fieldsOf(answer, 'www-authenticate')].map(quote).join(', '), credentials);
     const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
-    const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept what stands there.';
+    const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
   }
 

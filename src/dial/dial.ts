@@ -77,7 +77,7 @@ export interface Dialler {
 /** The Fault the signal was aborted with; without one, the client is taken to have left. */
 export function abortFault(signal: AbortSignal): Fault {
   const reason: unknown = signal.reason;
-  return reason instanceof Fault ? reason : new Fault('client-closed', 'nobody waits for this connection any more', { cause: reason });
+  return reason instanceof Fault ? reason : new Fault('client-closed', 'no request is waiting for this connection', { cause: reason });
 }
 
 // How a message names the place that is dialled.

@@ -103,7 +103,7 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
         code: 'hop-timeout',
         about: 'either',
         detail: `no ${silent ? '' : 'complete '}answer to ${asked} in ${timeout} ms`,
-        remedy: 'Check that the parent is well and can reach what it is asked for; it may wait longer for that than hops.<name>.connect lets it.',
+        remedy: 'Check that the parent works and reaches its destination; raise hops.<name>.connect if that takes longer.',
       });
     }, timeout);
 

@@ -62,7 +62,7 @@ export interface Hops {
 export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
   async function open(steps: readonly HopStep[], target: Asked, dial: HopsDial): Promise<Way> {
     const step = steps.at(-1);
-    if (step === undefined) throw new Fault('internal', 'a way without a hop');
+    if (step === undefined) throw new Fault('internal', 'a route without a hop');
     const { hop } = step;
     const failures: HopFault[] = [];
     let want: Fault | null = null;

@@ -201,7 +201,7 @@ class Budget implements PortBudget {
     const { limit } = this;
     if (limit !== null && tuple.level === 'ample' && used >= limit * SCARCE) {
       tuple.level = 'scarce';
-      this.#notice('warn', 'NAT ports get scarce', this.#describe(tuple, used));
+      this.#notice('warn', 'NAT ports are running out', this.#describe(tuple, used));
     }
     let ended = false;
     return {
@@ -219,7 +219,7 @@ class Budget implements PortBudget {
     const { limit } = this;
     if (tuple.level !== 'ample' && (limit === null || used < limit * AMPLE)) {
       tuple.level = 'ample';
-      this.#notice('info', 'NAT ports are ample again', this.#describe(tuple, used));
+      this.#notice('info', 'enough NAT ports are free again', this.#describe(tuple, used));
     }
     return used;
   }

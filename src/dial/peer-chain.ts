@@ -46,7 +46,7 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
     };
     const timer = setTimeout(() => {
       end();
-      reject(new Fault('tls-timeout', `no end of the TLS handshake in ${timeout} ms`, { subject: where }));
+      reject(new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, { subject: where }));
     }, timeout);
     const fail = (error?: Error): void => {
       end();

@@ -174,7 +174,7 @@ export function createResolver(options: ResolverOptions): Resolver {
 const ASK_RESOLVER = 'Check that the DNS server answers from here, or name another in dns.servers.';
 
 function noSuchName(host: string, cause?: unknown): Fault {
-  return new Fault('name-not-found', 'DNS knows no address of this name', {
+  return new Fault('name-not-found', 'DNS has no address for this name', {
     subject: host,
     remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
     cause,

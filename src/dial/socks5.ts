@@ -55,7 +55,7 @@ export function createSocks5({ host, port, credentials }: Socks5Options): Handsh
       code: 'hop-credentials',
       about: 'parent',
       words,
-      remedy: credentials === null ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept what stands there.',
+      remedy: credentials === null ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.',
     });
   const more = (send: Buffer | null): HandshakeStep => ({ step: 'more', send });
 
@@ -78,7 +78,7 @@ export function createSocks5({ host, port, credentials }: Socks5Options): Handsh
       read = readLogin;
       return more(login(credentials));
     }
-    if (method === NONE_ACCEPTABLE) return denied(credentials === null ? 'asks for credentials' : 'takes neither user and password nor nobody');
+    if (method === NONE_ACCEPTABLE) return denied(credentials === null ? 'asks for credentials' : 'accepts neither username/password nor anonymous access');
     return garbage(`chose the method ${method}, which was not offered,`);
   };
 

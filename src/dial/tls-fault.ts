@@ -40,7 +40,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return new Fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, {
       subject: where,
-      remedy: `Check that the right host is dialled; if its certificate bears another name, set ${keys}.serverName to it.`,
+      remedy: `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`,
       cause: error,
     });
   }

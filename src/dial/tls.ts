@@ -82,7 +82,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
 
     const timer = setTimeout(() => {
       fail(
-        new Fault('tls-timeout', `no end of the TLS handshake in ${timeout} ms`, {
+        new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, {
           subject: where,
           remedy: 'Check that the upstream serves TLS on this port.',
         }),

@@ -31,7 +31,7 @@ export function judgeConnect({ heard, detail, silent }: NonNullable<Refused>): J
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
-    return silent ? { code: 'proxy-silent', seen: detail, advice: `It takes connections and says nothing. ${NOT_A_PROXY}` } : { code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
+    return silent ? { code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
   }
   const { status, statusLine, fields, body } = head;
   const server = fields.get('server') ?? '';

@@ -52,7 +52,7 @@ async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'sc
   else {
     const { code, seen } = judgeConnect(refused);
     if (NOT_FOR_US.has(code)) return skipped('running proxy', `${where} does not take this host for a client (${code})`);
-    if (code.startsWith('proxy-')) return warn('running proxy', 'proxy-not-ours', `${where} is no proxy of ours: ${seen}`, 'If eco-egress is to listen there, end what does.');
+    if (code.startsWith('proxy-')) return warn('running proxy', 'proxy-not-ours', `${where} is not an eco-egress proxy: ${seen}`, 'If eco-egress should listen there, stop the other program.');
   }
   return null;
 }
@@ -98,7 +98,7 @@ async function standInProxy({ config, lookup, tools }: Choice, findings: readonl
   const { http, tls } = service.addresses;
   return {
     kind: 'stand-in',
-    findings: [...findings, ok('proxy', 'one that the doctor started with this configuration, and is a client of')],
+    findings: [...findings, ok('proxy', 'one that doctor started with this configuration')],
     open: (form) => {
       const listener = listenerFor(config, form);
       if (listener === null) return null;

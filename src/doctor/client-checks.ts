@@ -72,7 +72,7 @@ async function checkDirect({ target, tools, trail }: ClientExamination): Promise
     const address = socket.remoteAddress ?? target.host;
     socket.destroy();
     trail.open = true;
-    return [ok(target.where, `${address} took the connection`)];
+    return [ok(target.where, `${address} accepted the connection`)];
   } catch (error) {
     return [failBy(target.where, Fault.from(error))];
   }

@@ -155,9 +155,9 @@ const MISTAKES: readonly Mistake[] = [
     code: 'java-ignores-proxy',
     find: ({ env }) => {
       const options = javaOptions(env);
-      if (options === null) return usesProxy(env) ? [warn('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'is not set: Java ignores HTTPS_PROXY, and goes direct', 'For Java, set -Dhttps.proxyHost and -Dhttps.proxyPort in it: docs/clients/java.md.')] : [];
+      if (options === null) return usesProxy(env) ? [warn('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'is not set: Java ignores HTTPS_PROXY and connects directly', 'For Java, set -Dhttps.proxyHost and -Dhttps.proxyPort in it: docs/clients/java.md.')] : [];
       if (options.has('https.proxyHost') || !usesProxy(env)) return [];
-      return [fail('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'has no -Dhttps.proxyHost: Java ignores HTTPS_PROXY, and goes direct', 'Add -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT, and the same for http.')];
+      return [fail('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'has no -Dhttps.proxyHost: Java ignores HTTPS_PROXY and connects directly', 'Add -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT, and the same for http.')];
     },
   },
   {
@@ -188,7 +188,7 @@ const MISTAKES: readonly Mistake[] = [
     code: 'node-ignores-proxy',
     find: ({ env }) => {
       const obeys = env['NODE_USE_ENV_PROXY'] === '1' || (env['NODE_OPTIONS'] ?? '').includes('--use-env-proxy');
-      return !usesProxy(env) || obeys ? [] : [warn('NODE_USE_ENV_PROXY', 'node-ignores-proxy', 'is not 1: Node ignores HTTPS_PROXY, and goes direct', 'For Node, set NODE_USE_ENV_PROXY=1 (since 22.21 and 24.5): docs/clients/node.md.')];
+      return !usesProxy(env) || obeys ? [] : [warn('NODE_USE_ENV_PROXY', 'node-ignores-proxy', 'is not 1: Node ignores HTTPS_PROXY and connects directly', 'For Node, set NODE_USE_ENV_PROXY=1 (since 22.21 and 24.5): docs/clients/node.md.')];
     },
   },
 ];

@@ -116,7 +116,7 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();
       const timer = setTimeout(() => {
-        clock.abort(new Fault('upstream-silent', `no answer in ${timeout} ms`, { subject: origin, remedy: 'It took the connection and says nothing: check that HTTP is served on this port.' }));
+        clock.abort(new Fault('upstream-silent', `no answer in ${timeout} ms`, { subject: origin, remedy: 'It accepts the connection but does not answer: check that HTTP is served on this port.' }));
       }, timeout);
       try {
         return await askOnce(over, { ...question, origin, longest, headers: { 'user-agent': 'eco-egress-doctor', ...fields }, signal: clock.signal });

@@ -19,7 +19,7 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
 export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
-  { name: 'way', title: 'The way to the partner', needs: ['names'], run: checkWay },
+  { name: 'way', title: 'The route to the partner', needs: ['names'], run: checkWay },
   { name: 'tls', title: 'TLS with the partner', needs: ['way'], run: checkClientTls },
   { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkClientHttp },
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
@@ -29,5 +29,5 @@ export async function examineClient({ target, proxy, host, ca, timeout, only, lo
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
   const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
-  return createReport('client', `The way of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
+  return createReport('client', `The route of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
 }

@@ -79,7 +79,7 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
     },
   };
   try {
-    return createReport('proxy', `The way from here to the partners of ${file}.`, await runChecks(PROXY_CHECKS, examination, only));
+    return createReport('proxy', `The route from here to the partners of ${file}.`, await runChecks(PROXY_CHECKS, examination, only));
   } finally {
     for (const result of await Promise.allSettled(chosen)) if (result.status === 'fulfilled') await result.value.close();
   }

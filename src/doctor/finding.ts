@@ -68,7 +68,7 @@ export function fail(subject: string, code: DoctorCode, seen: string, advice: st
 /** The partner was reached, and answered: with 5xx it says that something is broken on its side. */
 export function judgeStatus(subject: string, seen: string, status: number): Finding {
   if (status < 500) return ok(subject, seen);
-  return warn(subject, 'partner-error', seen, 'The way works as far as the partner, or a gateway of its, which says that it cannot serve this. Ask the partner, with the time.');
+  return warn(subject, 'partner-error', seen, 'The route to the partner works; the partner, or a gateway of it, answers that it cannot serve this. Ask the partner, and give the time.');
 }
 
 /** What a fault is about need not be said twice. */

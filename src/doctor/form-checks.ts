@@ -41,7 +41,7 @@ async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examina
   if (form !== 'terminated' && !destination.forms.includes(form)) return skipped(subject, `off: it is not among destinations.${name}.forms`);
   // A proxy elsewhere may get where this host does not.
   const whole = target.protocol === 'unknown' ? examination.trail.reached : examination.trail.answered;
-  if (proxy.kind !== 'named' && !whole.has(targetKey(target))) return skipped(subject, 'the way there is broken already');
+  if (proxy.kind !== 'named' && !whole.has(targetKey(target))) return skipped(subject, 'not tried: the route is broken, see above');
   const trial = planTrial(form, target, examination);
   if (typeof trial === 'string') return skipped(subject, trial);
   try {

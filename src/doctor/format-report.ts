@@ -26,7 +26,7 @@ export function formatReport({ about, checks }: Report, stream: NodeJS.WritableS
 function summarise(findings: readonly Finding[]): string {
   const count = (state: Finding['state']): number => findings.filter((finding) => finding.state === state).length;
   const broken = count('fail');
-  const rest = `${count('ok')} well, ${count('warn')} to look at, ${count('skipped')} not tried`;
+  const rest = `${count('ok')} ok, ${count('warn')} ${count('warn') === 1 ? 'warning' : 'warnings'}, ${count('skipped')} not tried`;
   if (broken === 0) return `Nothing is broken: ${rest}.`;
   return `${broken === 1 ? 'One thing is' : `${broken} things are`} broken: ${rest}.`;
 }

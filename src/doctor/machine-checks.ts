@@ -22,7 +22,7 @@ export function checkClock(clocks: readonly { readonly where: string; readonly a
   const nearest = clocks.reduce((best, clock) => (Math.abs(clock.ahead) < Math.abs(best.ahead) ? clock : best));
   const seconds = Math.round(Math.abs(nearest.ahead) / 1000);
   const seen = `this host is ${seconds} s ${nearest.ahead > 0 ? 'behind' : 'ahead of'} ${nearest.where}`;
-  if (Math.abs(nearest.ahead) > MOST_MS) return [fail('', 'clock-skew', seen, 'Set the clock of this host (NTP): certificates and tokens are judged by it.')];
+  if (Math.abs(nearest.ahead) > MOST_MS) return [fail('', 'clock-skew', seen, 'Set the clock of this host (NTP): certificates and tokens are checked against it.')];
   return [ok('', seen)];
 }
 
@@ -30,7 +30,7 @@ export function checkClock(clocks: readonly { readonly where: string; readonly a
 
 /** @param openFiles null: not known, or not limited */
 export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, openFiles: number | null): Finding[] {
-  if (openFiles === null) return [skipped('', 'this system tells no limit')];
+  if (openFiles === null) return [skipped('', 'this system reports no limit')];
   const { connections, tunnels } = config.limits;
   const { clients, all } = descriptorNeeds(config);
   const seen = `${openFiles} files may be open; ${connections} client connections, ${tunnels} tunnels and the pools may need ${all}`;

@@ -13,7 +13,7 @@ export async function checkNames(examination: Examination): Promise<Finding[]> {
   const { config, targets } = examination;
   const hosts = new Map<string, Target[]>();
   for (const target of targets) hosts.set(hostKey(target), [...(hosts.get(hostKey(target)) ?? []), target]);
-  const patterns = patternsOf(config, targets).map((pattern) => skipped(pattern, 'stands for many names', 'Give one of them with --target.'));
+  const patterns = patternsOf(config, targets).map((pattern) => skipped(pattern, 'is a pattern for many names', 'Give one of them with --target.'));
   const found = await Promise.all([...[...hosts.values()].map((ports) => checkHost(ports, examination)), ...hopsOf(examination).map((hop) => checkHop(hop, examination))]);
   return [...found.flat(), ...patterns];
 }
@@ -40,7 +40,7 @@ async function checkHost(ports: readonly Target[], examination: Examination): Pr
   trail.addresses.set(hostKey(first), permitted);
   if (refusal === undefined) return [ok(host, seen)];
   const captured = addresses.some(isMadeUp);
-  if (captured) return [fail(host, 'dns-captured', `${seen}: a sidecar made this address up (DNS capture of Istio)`, 'Take the sidecar off this pod (sidecar.istio.io/inject: "false"), or switch its DNS capture off: the proxy has to see the real address.')];
+  if (captured) return [fail(host, 'dns-captured', `${seen}: a sidecar made this address up (DNS capture of Istio)`, 'Remove the sidecar from this pod (sidecar.istio.io/inject: "false"), or switch its DNS capture off: the proxy has to see the real address.')];
   if (permitted.length === 0) return [failBy(host, refusal)];
   return [warn(host, refusal.code, `${seen}; ${refusal.message}`, refusal.remedy ?? 'The other addresses are dialled.')];
 }
@@ -111,7 +111,7 @@ async function checkTcpOf(target: Target, { tools, trail }: Examination): Promis
         const socket = await tools.connect(host, port, [address]);
         socket.destroy();
         reached.push(address);
-        return ok(at, `${formatAuthority(address, port)} took the connection in ${Math.round(performance.now() - began)} ms`);
+        return ok(at, `${formatAuthority(address, port)} accepted the connection in ${Math.round(performance.now() - began)} ms`);
       } catch (error) {
         const fault = Fault.from(error);
         if (fault.code === 'connect-timeout') timeouts += 1;
@@ -213,6 +213,6 @@ function findPrivatePartners({ config, targets, trail }: Examination): Finding[]
   return [...hosts].flatMap(([host, addresses]) => {
     const inside = addresses.filter((address) => INSIDE.has(classifyAddress(address)?.class ?? 'public'));
     if (inside.length === 0) return [];
-    return [fail(host, 'private-behind-nat', `${inside.join(', ')} is private: a public NAT does not apply on the way there, and ${expected.join(' or ')} never appears`, 'Use Private NAT (type=PRIVATE) for this way, and have the partner permit its address: docs/one-address.md.')];
+    return [fail(host, 'private-behind-nat', `${inside.join(', ')} is private: a public NAT does not apply on this route, and ${expected.join(' or ')} never appears`, 'Use Private NAT (type=PRIVATE) for this route, and have the partner permit its address: docs/one-address.md.')];
   });
 }

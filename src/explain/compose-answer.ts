@@ -165,7 +165,7 @@ function closeClients(clients: readonly ExplainedClient[]): ExplainedClient[] {
 function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, listeners, resolve }: Circumstances): string[] {
   const notes: string[] = [];
   const found = verdict.client?.name ?? null;
-  if (meant !== null && found !== null && found !== meant) notes.push(`${ask.peer.address} is taken for ${found}, which stands before ${meant} in the file.`);
+  if (meant !== null && found !== null && found !== meant) notes.push(`${ask.peer.address} matches ${found}, which comes before ${meant} in the file.`);
   const taking = listeners.filter(({ forms }) => forms.includes(ask.form));
   const comparable = listeners.filter(({ forms }) => ask.form === 'sni' || forms.some((form) => form !== 'sni'));
   if (taking.length > 0 && taking.length < comparable.length) {
@@ -173,8 +173,8 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   }
   if (ask.form === 'sni') notes.push(`A ClientHello names no port; ${ask.port} is the one that the policy means.`);
   if (verdict.verdict === 'deny') return notes;
-  if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not judged here.');
-  else if (!resolve) notes.push('The name was not looked up, so its addresses are not judged.');
+  if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not checked here.');
+  else if (!resolve) notes.push('The name was not looked up, so its addresses are not checked.');
   if (Array.isArray(survey)) {
     const refused = survey.filter(({ refusal }) => refusal !== null).length;
     if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses are never dialled.`);

@@ -98,7 +98,7 @@ export class Explainer {
     const [first] = peers;
     const fits = peers.find((peer) => decide(policy, { ...wanted, peer: shownBy(wanted, peer), now }).client?.name === name);
     if (fits !== undefined) return fits;
-    if (first === undefined) throw new Fault('internal', 'nobody is assumed to ask');
+    if (first === undefined) throw new Fault('internal', 'no client is assumed');
     return first;
   }
 
@@ -138,5 +138,5 @@ function checkMethod({ method, target }: WrittenRequest, ownNames: readonly stri
   if (method === 'TLS' && ownNames.includes(parseHost(target) ?? '')) return `${show(target)} is a name of this proxy: TLS for it ends here, so ask about the request inside.`;
   if (ASKABLE.has(method)) return null;
   const upper = method.toUpperCase();
-  return ASKABLE.has(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is no HTTP method.`;
+  return ASKABLE.has(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is not an HTTP method.`;
 }

@@ -59,7 +59,7 @@ function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target
 /** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */
 function readName(target: string, terms: ReadingTerms): Wanted {
   const host = parseHost(target);
-  if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is no host that a ClientHello could name`, { remedy: 'write TLS and a host, without a port' });
+  if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is not a host name that a ClientHello can carry`, { remedy: 'write TLS and a host, without a port' });
   take('sni', terms);
   return { form: 'sni', host, port: terms.policy.tlsPort(host), method: null, path: null };
 }

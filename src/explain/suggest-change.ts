@@ -141,7 +141,7 @@ function blamedRule(policy: Policy, ask: Ask, denial: Deny): RuleConfig | null {
 function addClient(config: PolicyConfig, { peer }: Ask): Step | NoProposal {
   const address = classifyAddress(peer.address)?.canonical;
   if (peer.rejected !== null) return { instead: 'show credentials that are accepted: an entry for the address would let the peer in without them' };
-  if (address === undefined) return { instead: `${show(peer.address)} is no address that a client can have` };
+  if (address === undefined) return { instead: `${show(peer.address)} is not an address that a client can have` };
   const stronger = config.clients.find((client) => kindsOf(client).length > 0 && (client.addresses === null || buildCidrTable([client.addresses]).find(address) !== -1));
   if (stronger !== undefined) {
     return { instead: `show ${kindsOf(stronger).join(' and ')} of client ${stronger.name}, whose addresses include ${address}: an entry for the address alone would go round that` };
@@ -158,7 +158,7 @@ function kindsOf({ basic, tokens, certificates }: ClientConfig): string[] {
 }
 
 function addDestination(config: PolicyConfig, { host, port }: Ask): Step | NoProposal {
-  if (parseConfigHost(host) !== host) return { instead: `${show(host)} is no host that a policy can name` };
+  if (parseConfigHost(host) !== host) return { instead: `${show(host)} is not a host that a policy can name` };
   const known = classifyAddress(host);
   if (known !== null && !PLACES.has(known.class)) return { instead: `${host} is a ${known.class} address, where no partner is: ask for another host` };
   const addresses = known === null || known.class === 'public' ? null : [`${known.canonical}/${known.canonical.includes(':') ? 128 : 32}`];

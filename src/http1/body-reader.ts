@@ -170,7 +170,7 @@ export class BodyReader {
         this.#expects = 'nothing';
         return at + 1;
       }
-      if (this.#line !== '') throw new MessageError('framing', 'a CR without LF stands after the last chunk');
+      if (this.#line !== '') throw new MessageError('framing', 'a CR without LF comes after the last chunk');
     }
     const section = this.#trailerReader.read(chunk, at);
     if (section === null) return chunk.length;

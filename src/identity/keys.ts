@@ -22,7 +22,7 @@ export async function readKeyFile(path: string, signal: AbortSignal): Promise<JS
  * ms. Follows no redirects: keys come from the place the configuration names.
  */
 export async function fetchKeys(url: string, fetch: typeof globalThis.fetch, timeout: number, signal: AbortSignal): Promise<JSONWebKeySet> {
-  if (!mayCarryKeys(url)) throw new Error(`${url}: keys are fetched over https, or over http from this very machine`);
+  if (!mayCarryKeys(url)) throw new Error(`${url}: keys are fetched over https, or over http from this machine`);
   return parseKeys(await fetchText(url, fetch, AbortSignal.any([signal, AbortSignal.timeout(timeout)])), url);
 }
 
@@ -74,7 +74,7 @@ async function readBounded(response: Response): Promise<string | null> {
  */
 export function parseKeys(text: string, place: string): JSONWebKeySet {
   const keys = keysOf(parseJson(text, place));
-  if (keys === null) throw new Error(`${place} is no JSON Web Key Set: it has no list "keys"`);
+  if (keys === null) throw new Error(`${place} is not a JSON Web Key Set: it has no list "keys"`);
   if (keys.length > MOST_KEYS) throw new Error(`${place} has more than ${MOST_KEYS} keys`);
   const usable = keys.filter(isPublicKey);
   if (usable.length === 0) throw new Error(`${place} has no public key for signatures`);
@@ -205,7 +205,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
       };
       if (usable() === null) await waitForRead();
       const before = usable();
-      if (before === null) throw new KeysUnavailable('no keys are to be had');
+      if (before === null) throw new KeysUnavailable('the keys cannot be fetched');
       try {
         return await findIn(before, header);
       } catch (error) {

@@ -107,7 +107,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       if (typeof verified === 'string') return verified;
       const { exp = 0, iat = 0, aud = [] } = verified.payload;
       const subject: unknown = verified.payload.sub;
-      if (typeof subject !== 'string' || subject === '') return 'the subject of the token is no text';
+      if (typeof subject !== 'string' || subject === '') return 'the subject of the token is not a string';
       // RFC 7519 §4.1.6 leaves this to us: a token from the future was made by a wrong clock or for a later use.
       if (iat > time / 1000 + TOLERANCE) return 'the token was issued in the future';
       const until = (exp + TOLERANCE) * 1000;

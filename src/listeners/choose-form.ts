@@ -61,7 +61,7 @@ export function judgedAs({ authority }: PathChoice, scheme: Scheme): Origin | nu
 /** The refusal of a path that names no destination, neither by its Host nor by a prefix. */
 export function namesNoDestination({ authority, target }: PathChoice, prefixes: readonly string[]): Fault {
   const path = pathOf(target);
-  const host = authority === null ? 'There is no Host field' : `Host names ${show(authority.host)}, which is not a destination`;
+  const host = authority === null ? 'There is no Host field' : `Host names ${show(authority.host)}, which matches no destination`;
   const prefix = prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${prefixes.join(' or ')}`;
   return new Fault('host-not-allowed', `${host}, and ${prefix}`, {
     remedy: OPERATIONS.has(path)

@@ -56,7 +56,7 @@ const REMEDY = "make the load balancer send PROXY protocol v1 or v2 over TCP, or
 export function readProxyHeader(bytes: Buffer): ProxyHeader | Fault | null {
   if (startsLike(bytes, V1_START)) return bytes.length < V1_START.length ? null : readLine(bytes);
   if (startsLike(bytes, V2_START)) return bytes.length < V2_START.length ? null : readBinary(bytes);
-  return malformed(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is no PROXY protocol header`);
+  return malformed(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is not a PROXY protocol header`);
 }
 
 /** Whether a connection that nobody expected one on begins with a PROXY header. */
@@ -100,7 +100,7 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   if (family === undefined) return null;
   // UNSPEC and everything under LOCAL is skipped unread: the peer speaks for itself.
   const block = command === 0 || family === 0 ? null : family === TCP4.byte ? TCP4 : family === TCP6.byte ? TCP6 : undefined;
-  if (block === undefined) return malformed(`the PROXY header speaks for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
+  if (block === undefined) return malformed(`the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
   if (bytes.length < V2_FIXED) return null;
   const length = V2_FIXED + bytes.readUInt16BE(14);
   if (length > LONGEST_V2) return malformed(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);

@@ -197,7 +197,7 @@ class TlsFront {
 }
 
 function outdated(): Fault {
-  return new Fault('revoked', 'a reload changed how clients show who they are', { remedy: 'connect again' });
+  return new Fault('revoked', 'a reload changed how clients authenticate', { remedy: 'connect again' });
 }
 
 function malformed(reason: string): Fault {

@@ -75,7 +75,7 @@ const once = <T>(items: readonly T[]): T[] => [...new Map(items.map((item) => [J
 function resolvers({ dns }: Config): Egress[] {
   const own = dns.servers.map((server) => {
     const authority = parseAuthority(server, null);
-    if (typeof authority === 'string') throw new TypeError(`${server} is no DNS server: ${authority}`);
+    if (typeof authority === 'string') throw new TypeError(`${server} is not a DNS server: ${authority}`);
     return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
   });
   // The cluster's own stay beside them: where a server of the policy is the address of a Service, as 10.0.0.10 of kube-dns,

@@ -85,7 +85,7 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
 
 function renderExternal({ config, placement }: RenderOptions): RenderedFile {
   const service = externalService(config, placement);
-  const none = 'No client of the policy is outside the cluster and has addresses, and a load balancer without source ranges lets in everybody: so there is none.';
+  const none = 'No client of the policy is outside the cluster and has addresses, and a load balancer without source ranges would let in every address: so none is rendered.';
   return { path: 'components/external-service/service.yaml', manifests: service === null ? [] : [service], notes: service === null ? [none] : [] };
 }
 

@@ -41,14 +41,14 @@ export function denyCredentials({ peer, form }: Ask, wanted: Credentials): Deny 
   const from = `from ${show(peer.address)}`;
   if (peer.rejected !== null) return deny('credentials-wrong', null, null, `The credentials ${from} are not accepted: ${peer.rejected}`, remedy, challenges);
   const whose = peer.user !== null ? `the user ${show(peer.user)}` : peer.token !== null ? `the token subject ${show(peer.token.subject)}` : null;
-  if (whose !== null) return deny('credentials-wrong', null, null, `The credentials are good, but ${whose} is no client ${from}`, remedy, challenges);
+  if (whose !== null) return deny('credentials-wrong', null, null, `The credentials are good, but ${whose} matches no client ${from}`, remedy, challenges);
   return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
 /** @param isSuffix whether the policy has `*.host`, which one easily takes for the host itself */
 export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
   const host = show(ask.host);
-  const hint = isSuffix ? `; *.${host} stands for the names below it only` : '';
+  const hint = isSuffix ? `; *.${host} matches only the names below it` : '';
   const address = isIP(ask.host) === 0 ? ',' : ', its range to the addresses there if it is not public,';
   const remedy = `add ${host} to destinations.<name>.hosts${address} and that destination to a rule for ${client.name}`;
   return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedy);

@@ -39,7 +39,7 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
 }
 
 function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
-  return { result: 'refused', reasons: faults.map(({ file, line, column, problem }) => `${file}:${line}:${column} ${problem}`), changes: null };
+  return { result: 'refused', reasons: faults.map(({ file, line, column, problem, instead }) => `${file}:${line}:${column} ${problem} ${instead}`.trimEnd()), changes: null };
 }
 
 /** Everything that could be tried at load was; what is found now is a bug, but the proxy goes on serving. */
@@ -81,7 +81,7 @@ export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'has
 }
 
 function describe({ client, clientAddress, form, host, port, count }: Change): string {
-  return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times of late`;
+  return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times recently`;
 }
 
 /** Offers configurations to the running proxy one after the other, counts and tells what became of each. */

@@ -13,7 +13,7 @@ export function remarkOn(seen: string): string | null {
   const known = classifyAddress(seen);
   if (known === null || known.class === 'public') return null;
   const reference = known.reference === null ? '' : `, ${known.reference}`;
-  return `${seen} is not a public address (${known.class}${reference}): the endpoint is on this side of the NAT, or no NAT is on the way to it`;
+  return `${seen} is not a public address (${known.class}${reference}): the endpoint is on this side of the NAT, or no NAT is on the route to it`;
 }
 
 // Why a partner does not answer: what the silence, the probe and the port budget say together. Pure.
@@ -57,7 +57,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   'way-out': {
     level: 'error',
     words: 'nothing comes back from outside, the echo endpoint does not answer either',
-    check: 'look at the route, the firewall, the network policy and the NAT: the way out is broken, whoever the partner is',
+    check: 'look at the route, the firewall, the network policy and the NAT: the route out is broken, for every partner',
   },
   unproven: {
     level: 'warn',

@@ -81,7 +81,7 @@ export class PartnerWatch {
     const silence = this.#partners.get(destination);
     if (silence === undefined) return;
     if (code === 'connect-timeout') this.#timedOut(destination, silence);
-    else if (silence !== null && ANSWERS.has(code)) this.#end(destination, silence, `the partner answers again, if only with ${code}`);
+    else if (silence !== null && ANSWERS.has(code)) this.#end(destination, silence, `the partner answers again, with ${code}`);
     else if (silence?.cause === null && NO_EVIDENCE.has(code)) this.#partners.set(destination, null);
   }
 

@@ -113,7 +113,7 @@ const CAUSES: readonly Entry[] = [
   },
   {
     fits: ({ seen }) => seen.some((address) => !isPublic(address)),
-    cause: 'a private address was seen: the endpoint is inside, or no NAT is on the way to it',
+    cause: 'a private address was seen: the endpoint is inside, or no NAT is on the route to it',
     check: 'ask an endpoint out where the partner is. If the partner itself is on private addresses (VPN, Interconnect), a public NAT never applies to it: Private NAT does',
   },
   {
@@ -133,7 +133,7 @@ const CAUSES: readonly Entry[] = [
   },
   {
     fits: (evidence) => isWrong(evidence) && seesPublic(evidence),
-    cause: 'the expected address belongs to a LoadBalancer: nothing ever leaves the cluster by it',
+    cause: 'the expected address belongs to a LoadBalancer: no connection leaves the cluster from it',
     check: 'take it off the forwarding rule and give it to Cloud NAT; it cannot be at both',
   },
   {

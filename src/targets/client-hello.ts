@@ -112,7 +112,7 @@ export class ClientHelloReader {
       const length = stream.readUInt16BE(start - 2);
       const gathered = this.#gathered + Math.min(length, stream.length - start);
       if (this.#size === 0) {
-        if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalid('the first handshake message is no ClientHello');
+        if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalid('the first handshake message is not a ClientHello');
         if (gathered >= MESSAGE_HEADER) {
           this.#size = MESSAGE_HEADER + gather(stream, MESSAGE_HEADER).readUIntBE(1, 3);
           if (this.#size > this.#maximum) return invalid(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
@@ -130,13 +130,13 @@ export class ClientHelloReader {
     const first = stream[record];
     if (first !== undefined && first !== HANDSHAKE_RECORD) {
       return record === 0
-        ? notTls(`the first byte is 0x${first.toString(16).padStart(2, '0')}, which begins no TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`)
+        ? notTls(`the first byte is 0x${first.toString(16).padStart(2, '0')}, which does not begin a TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`)
         : invalid('the ClientHello is interrupted by another record');
     }
     // RFC 8446 §5.1: the minor version is to be ignored.
     const major = stream[record + 1];
     if (major !== undefined && major !== TLS_MAJOR) {
-      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is no version of TLS`) : invalid('a record of the ClientHello is malformed');
+      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is not a TLS version`) : invalid('a record of the ClientHello is malformed');
     }
     if (stream.length < record + RECORD_HEADER) return null;
     const length = stream.readUInt16BE(record + 3);

@@ -130,12 +130,12 @@ function readServerName(data: Buffer): ServerName {
   const type = entries.number(1);
   const bytes = entries.vector(2);
   if (type === null || bytes === null) return wrong('has a malformed server_name extension');
-  if (type !== HOST_NAME) return wrong('has a server_name of a type that is no host name');
+  if (type !== HOST_NAME) return wrong('has a server_name of a type other than host_name');
   if (!entries.isDone()) return wrong('has more than one entry in its server_name extension');
   if (bytes.length > LONGEST_NAME) return wrong(`names a server with ${bytes.length} characters, which no host name has`);
   const text = bytes.toString('latin1');
   const name = parseHost(text);
-  if (name === null) return wrong(`names the server ${quote(text)}, which is no host name`);
+  if (name === null) return wrong(`names the server ${quote(text)}, which is not a host name`);
   if (text.endsWith('.')) return wrong(`names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`);
   if (isIPv4(name) || name.includes(':')) return wrong(`names the server ${quote(text)}, an address, which RFC 6066 rules out`);
   return { ok: true, name };

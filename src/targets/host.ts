@@ -119,7 +119,7 @@ export function parseAuthority(text: string, defaultPort: number | null): Author
   const portStart = hostEnd + 1;
   if (portStart >= text.length) return defaultPort === null ? 'has no port' : { host, port: defaultPort };
   const port = parsePort(text, portStart);
-  return port === null ? 'has a port that is no number from 1 to 65535' : { host, port };
+  return port === null ? 'has a port that is not a number from 1 to 65535' : { host, port };
 }
 
 /** `host:port` as in an authority: brackets around IPv6. */
@@ -169,9 +169,9 @@ function hasOneSpelling(name: string): boolean {
 function explainHost(text: string, hostEnd: number): string {
   const host = text.slice(0, hostEnd);
   if (text.startsWith('[')) {
-    return host === '' ? 'has an opening bracket without its closing one' : 'has brackets around something that is no IPv6 address';
+    return host === '' ? 'has an opening bracket without its closing one' : 'has brackets around something that is not an IPv6 address';
   }
-  if (text.includes(':', hostEnd + 1)) return 'has more than one colon; an IPv6 address stands in brackets';
+  if (text.includes(':', hostEnd + 1)) return 'has more than one colon; an IPv6 address needs brackets';
   if (host === '') return 'has no host';
   if (/[^\x21-\x7e]/.test(host)) return 'has a host with spaces, control or non-ASCII characters; write an international name in its xn-- form';
   if (host.endsWith('..') || host.startsWith('.') || host.includes('..')) return 'has a host with an empty label';

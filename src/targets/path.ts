@@ -50,7 +50,7 @@ export function findAmbiguity(path: string, slashes: 'allow' | 'refuse' = 'refus
     if (code === BACKSLASH) return 'has a backslash';
     if (code === PERCENT) {
       code = readByte(path, i + 1);
-      if (code === -1) return 'has a percent sign that begins no escape';
+      if (code === -1) return 'has a percent sign without two hexadecimal digits after it';
       if (code === SLASH && slashes === 'allow') {
         if (!others && (dots === 1 || dots === 2)) return 'has a dot segment';
         dots = 0;

@@ -101,12 +101,12 @@ export class TlsOpening {
       }
       const type = this.#headerBytes === 0 ? chunk[at] : this.#header[0];
       if (this.#headerBytes === 0 && type === HANDSHAKE) return at;
-      if (type === undefined || !OTHER_RECORDS.has(type)) return 'what follows the ClientHello is no TLS record';
+      if (type === undefined || !OTHER_RECORDS.has(type)) return 'what follows the ClientHello is not a TLS record';
       const copied = chunk.copy(this.#header, this.#headerBytes, at, at + RECORD_HEADER - this.#headerBytes);
       this.#headerBytes += copied;
       at += copied;
       if (this.#headerBytes < RECORD_HEADER) break;
-      if (this.#header[1] !== TLS_MAJOR) return 'what follows the ClientHello is no TLS record';
+      if (this.#header[1] !== TLS_MAJOR) return 'what follows the ClientHello is not a TLS record';
       this.#headerBytes = 0;
       this.#left = this.#header.readUInt16BE(RECORD_HEADER - 2);
     }

@@ -83,7 +83,7 @@ export function registerPorts(exposition: Exposition, cells: Cells, natPorts: ()
       if (usage !== undefined || destination !== '-') set({ destination }, usage?.[metric] ?? 0);
     }
   };
-  gauge(exposition, 'nat_ports_used', 'NAT ports in use, those the NAT still keeps included; of the addresses of a destination the one with the most.', ['destination'], (set) => {
+  gauge(exposition, 'nat_ports_used', 'NAT ports in use, including those the NAT still holds; of a destination, those of its most used address.', ['destination'], (set) => {
     each('used', set);
   });
   gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], (set) => {
@@ -92,7 +92,7 @@ export function registerPorts(exposition: Exposition, cells: Cells, natPorts: ()
   counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], (set) => {
     each('refused', set);
   });
-  counter(exposition, 'port_per_request_total', 'Tunnels that were over within 30 seconds: a NAT port each.', ['client'], (set) => {
+  counter(exposition, 'port_per_request_total', 'Tunnels that ended within 30 seconds; each took a NAT port.', ['client'], (set) => {
     for (const [client, count] of cells.shortTunnels) set({ client }, count);
   });
 }
@@ -143,7 +143,7 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
   gauge(exposition, 'source_ip_last_success_timestamp_seconds', 'When a probe was last answered with an address, Unix time.', [], (set) => {
     if (lastSuccess !== null) set({}, lastSuccess);
   });
-  gauge(exposition, 'whitelist_suspect', 'Whether connects to the partner time out although resolver and source address are well.', ['destination'], (set) => {
+  gauge(exposition, 'whitelist_suspect', 'Whether connects to the partner time out although the resolver works and the source address is right.', ['destination'], (set) => {
     for (const [destination, suspected] of suspects) set({ destination }, suspected ? 1 : 0);
   });
 

@@ -156,10 +156,10 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
   counter(exposition, 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', [], (set) => {
     set({}, cells.folded);
   });
-  counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; there from the start.', ['destination', 'outcome'], (set) => {
+  counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], (set) => {
     for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) set({ destination, outcome }, outcomes[outcome]);
   });
-  counter(exposition, 'denials_total', 'Requests denied, by client and code; there from the start.', ['client', 'code'], (set) => {
+  counter(exposition, 'denials_total', 'Requests denied, by client and code; exported from the start.', ['client', 'code'], (set) => {
     for (const [client, codes] of cells.denials) for (const [code, count] of codes) set({ client, code }, count);
   });
   counter(exposition, 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], function* (): Generator<Sample, void, undefined> {
@@ -216,7 +216,7 @@ function registerUpstreams(exposition: Exposition, cells: Cells): void {
       for (const [error, count] of errors) set({ destination, error }, count);
     });
   });
-  gauge(exposition, 'destination_last_outcome', 'What became of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], (set) => {
+  gauge(exposition, 'destination_last_outcome', 'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], (set) => {
     each((destination, { health }) => {
       for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, health.last === outcome ? 1 : 0);
     });
@@ -271,10 +271,10 @@ function registerProcess(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
     set({}, cells.clientConnections);
   });
-  counter(exposition, 'descriptors_refused_total', 'What was refused because hardly any file descriptor was left.', ['what'], (set) => {
+  counter(exposition, 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', ['what'], (set) => {
     for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
   });
-  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port turned away.', ['reason'], (set) => {
+  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port refused.', ['reason'], (set) => {
     for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
   });
   counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {

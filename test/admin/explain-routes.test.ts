@@ -54,9 +54,9 @@ t.test('a question that is not complete says what to write', async (t) => {
     ['', /^client is missing\. Write \/explain\?client=10\.8\.0\.1&method=CONNECT&target=.* host \(optional; the Host field/],
     ['?client=', /^client is missing/],
     ['?client=pods', /^target is missing/],
-    ['?client=pods&target=/x&hots=x', /^There is a parameter that means nothing here\. The parameters are client/],
-    ['?client=pods&target=/x&constructor=x', /^There is a parameter that means nothing here/],
-    ['?client=pods&target=/x&target=/y', /^The parameter target stands more than once/],
+    ['?client=pods&target=/x&hots=x', /^Unknown parameter hots\. The parameters are client/],
+    ['?client=pods&target=/x&constructor=x', /^Unknown parameter constructor\./],
+    ['?client=pods&target=/x&target=/y', /^The parameter target is given more than once/],
     ['?client=pod&target=/x', /^pod is neither an IP address nor a client; the clients are pods\.$/],
     ['?client=pods&target=/x&method=get', /^Methods are written in capitals: GET\.$/],
     ['?client=%1b%5b31m&target=/x', /^"\\u001b\[31m" is neither/],
@@ -64,7 +64,7 @@ t.test('a question that is not complete says what to write', async (t) => {
     const { status, headers, body } = await get(lab, `/explain${query}`);
     t.equal(status, 400, query);
     t.match(headers.get('content-type'), /^application\/problem\+json/);
-    t.match(body, { title: 'The question is not complete', detail, paths: { '/explain': String } }, query);
+    t.match(body, { title: 'The question is not valid', detail, paths: { '/explain': String } }, query);
   }
 });
 
@@ -78,7 +78,7 @@ t.test('a denial by its request id', async (t) => {
   for (const id of ['unknown', `${requestId}x`, 'a'.repeat(90), '%1b%5b31m']) {
     const missing = await get(lab, `/explain/${id}`);
     t.equal(missing.status, 404, id);
-    t.match(missing.body, { title: 'No denial of late has this request id', detail: /^The last 1000 denials are kept/ }, id);
+    t.match(missing.body, { title: 'No recent denial has this request id', detail: /^The last 1000 denials are kept/ }, id);
   }
 });
 

@@ -191,7 +191,7 @@ t.test('by another name and from another site: only whether it is alive, and rea
   const scrape = await lab.scrape();
   t.ok(sumOf(scrape, 'eco_egress_admin_refused_total', { reason: 'host' }) >= 7);
   t.ok(sumOf(scrape, 'eco_egress_admin_refused_total', { reason: 'cross-site' }) >= 7);
-  const lines = lab.log.filter(({ msg }) => msg?.startsWith('the admin port was asked by') === true);
+  const lines = lab.log.filter(({ msg }) => msg?.startsWith('the admin port refused a request') === true);
   t.strictSame(lines.map((line) => [line['level'], line['address'], line['count']]), [['warn', '127.0.0.1', 1], ['warn', '127.0.0.1', 1]], 'one line for each reason');
 });
 

@@ -120,7 +120,7 @@ t.test('--json gives the same as data', async (t) => {
 t.test('warnings come with it, and do not fail it', async (t) => {
   const { exitCode, out } = await check(t, MINIMAL.replace('10.8.0.0/14', '0.0.0.0/0'));
   t.equal(exitCode, 0);
-  t.match(out, /\nOne warning:\n\n.*egress\.yaml:4:17 {2}clients\.pods\.addresses\[0\]\n {2}0\.0\.0\.0\/0 makes everybody/);
+  t.match(out, /\nOne warning:\n\n.*egress\.yaml:4:17 {2}clients\.pods\.addresses\[0\]\n {2}0\.0\.0\.0\/0 makes every address/);
 });
 
 t.test('a file that permits nothing says so', async (t) => {

@@ -35,9 +35,9 @@ t.test('as a process: ticks, a cross, and the exit code', async (t) => {
   const config = writeConfig(t, port);
   const well = await eco(['doctor', '--config', config]);
   t.match(well, { code: 0, err: '' });
-  t.match(well.out, /^The way from here to the partners of .*egress\.yaml\.\n\nConfiguration \(configuration\)\n {2}✓ /);
+  t.match(well.out, /^The route from here to the partners of .*egress\.yaml\.\n\nConfiguration \(configuration\)\n {2}✓ /);
   t.match(well.out, new RegExp(`✓ gateway 127\\.0\\.0\\.1:${port} +answered 200`));
-  t.match(well.out, /\nNothing is broken: \d+ well, \d+ to look at, \d+ not tried\.\n$/);
+  t.match(well.out, /\nNothing is broken: \d+ ok, \d+ warnings?, \d+ not tried\.\n$/);
 
   server.close();
   server.closeAllConnections();
@@ -75,7 +75,7 @@ t.test('a client, by the proxy of its environment', async (t) => {
   writeFileSync(ca, lab.authority.certPem);
   const https = `https://localhost:${lab.upstream.httpsPort}`;
   const refused = await doctor({ client: true, target: https, ca }, { https_proxy: lab.url });
-  t.match(refused, { code: 1, out: new RegExp(`^The way of a client from here to localhost:\\d+, by ${lab.url}\\.[^]*✗ ${lab.url} +host-not-allowed: `) });
+  t.match(refused, { code: 1, out: new RegExp(`^The route of a client from here to localhost:\\d+, by ${lab.url}\\.[^]*✗ ${lab.url} +host-not-allowed: `) });
   t.match(await doctor({ client: true, target: https, ca, only: ['way', 'tls', 'http'] }), { code: 0, out: /without a proxy, as where a mesh steers[^]*✓ .*answered 200/ });
 });
 

@@ -36,10 +36,10 @@ t.test('wrong arguments end with 2', async (t) => {
   for (const [options, said] of [
     [{ listen: '8080' }, /--listen: .*Write the address too: 0\.0\.0\.0:8080/],
     [{ trustedPeer: ['10.8.1.0/14'], proxyProtocol: true }, /--trusted-peer: .*inside a range/],
-    [{ proxyProtocol: true }, /Nobody is trusted/],
-    [{ believe: 'x-forwarded-for' }, /Nobody is trusted/],
+    [{ proxyProtocol: true }, /No peer is trusted/],
+    [{ believe: 'x-forwarded-for' }, /No peer is trusted/],
     [{ believe: 'forwarded', trustedPeer: ['10.0.0.0/8'] }, /--believe takes x-forwarded-for/],
-    [{ trustedPeer: ['10.0.0.0/8'] }, /trusted with nothing/],
+    [{ trustedPeer: ['10.0.0.0/8'] }, /has no effect alone/],
   ] as const) {
     const io = recordIo();
     t.equal(await run({ listen: '127.0.0.1:0', ...options }, io), 2);
@@ -51,5 +51,5 @@ t.test('wrong arguments end with 2', async (t) => {
 t.test('an address that cannot be bound ends with 1', async (t) => {
   const io = recordIo();
   t.equal(await run({ listen: '192.0.2.1:0' }, io), 1);
-  t.match(io.err(), /^eco-egress echo could not start: 192\.0\.2\.1 is no address of this host\. [^\n]*\n$/);
+  t.match(io.err(), /^eco-egress echo could not start: 192\.0\.2\.1 is not an address of this host\. [^\n]*\n$/);
 });

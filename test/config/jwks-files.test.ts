@@ -42,7 +42,7 @@ t.test('a file beside the configuration, by its whole path', async (t) => {
 
 t.test('keys among others that cannot be read are a warning', async (t) => {
   const text = JSON.stringify({ keys: [key, { kty: 'OKP', crv: 'Ed25519', x: 'AAAA' }] });
-  t.match(load('jwksFile: keys.json', { '/etc/eco/keys.json': text }), { ok: true, warnings: [{ path: 'clients.pods.tokens[0].jwksFile', problem: /1 of the 2 keys in .* verify no signature/ }] });
+  t.match(load('jwksFile: keys.json', { '/etc/eco/keys.json': text }), { ok: true, warnings: [{ path: 'clients.pods.tokens[0].jwksFile', problem: /1 of the 2 keys in .* cannot verify signatures/ }] });
 });
 
 t.test('what is no file of public keys', async (t) => {

@@ -105,7 +105,7 @@ t.test('what is probably not meant is warned about', async (t) => {
     [`{ names: [${OWN}, eco-egress], certFile: tls.crt, keyFile: tls.key }`, '', 'tlsServer.names[1]', /not for "eco-egress"/],
     [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired on 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
-    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file was to be replaced by 1970-01-01/],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is out of date since 1970-01-01/],
     [`{ ${WHOLE} }`, 'listeners: { tls: off }\n', 'tlsServer', /There is no TLS listener/],
     [`{ ${WHOLE} }`, 'listeners: { tls: [{ address: "0.0.0.0:1", forms: sni }] }\n', 'tlsServer', /No TLS listener takes anything but sni/],
   ];

@@ -63,7 +63,7 @@ t.test('the proof and the NAT', async (t) => {
   });
   t.match(load('sourceIp: { expected: 34.123.45.67 }\n'), { ok: true, warnings: [{ path: 'sourceIp.expected', problem: /^No probe is configured/ }] });
   const gate = 'hops: { gate: { url: "http://gate.example:3128" } }\n';
-  const another = { path: 'sourceIp.probe', problem: /another way than every destination/ };
+  const another = { path: 'sourceIp.probe', problem: /another route than every destination/ };
   t.match(load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example", via: gate } }\n`), { ok: true, warnings: [another] });
   t.match(load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example" } }\n`, '    via: gate\n'), { ok: true, warnings: [another] });
   const same = load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example", via: gate } }\n`, '    via: gate\n');
@@ -78,7 +78,7 @@ t.test('faults', async (t) => {
     ['no hops at all', '', '    via: gate\n', 'destinations.eco.via', /no entry "gate"/],
     ['a circle', HOPS, '    via: [gate, next, gate]\n', 'destinations.eco.via[2]', /through "gate" twice/],
     ['nobody resolves', '', '    resolve: parent\n', 'destinations.eco.resolve', /no parent to resolve/],
-    ['nobody judges', HOPS, '    via: gate\n    resolve: parent\n    addresses: 10.0.0.0/8\n', 'destinations.eco.addresses', /cannot be judged/],
+    ['nobody judges', HOPS, '    via: gate\n    resolve: parent\n    addresses: 10.0.0.0/8\n', 'destinations.eco.addresses', /cannot be checked/],
     ['hop of the probe', 'sourceIp: { probe: { url: "http://e.example", via: gate } }\n', '', 'sourceIp.probe.via', /no entry "gate"/],
     ['a name that is none', 'hops: { Gate: { url: "http://g.example" } }\n', '', 'hops.Gate', /is not a name/],
     ['no url', 'hops: { gate: {} }\n', '', 'hops.gate', /url is missing/],
@@ -97,8 +97,8 @@ t.test('faults', async (t) => {
     ['a fragment', 'sourceIp: { probe: { url: "http://e.example/#x" } }\n', '', 'sourceIp.probe.url', /has a fragment/],
     ['not a URL', 'sourceIp: { probe: { url: e.example } }\n', '', 'sourceIp.probe.url', /not an http or https URL/],
     ['not a member', 'sourceIp: { probe: { url: "http://e.example", field: "a b" } }\n', '', 'sourceIp.probe.field', /not a member/],
-    ['gate without proof', 'sourceIp: { expected: 34.123.45.67, gateReadiness: true }\n', '', 'sourceIp.gateReadiness', /nobody proves/],
-    ['gate without expectation', 'sourceIp: { probe: { url: "http://e.example" }, gateReadiness: true }\n', '', 'sourceIp.gateReadiness', /nobody proves/],
+    ['gate without proof', 'sourceIp: { expected: 34.123.45.67, gateReadiness: true }\n', '', 'sourceIp.gateReadiness', /not checked/],
+    ['gate without expectation', 'sourceIp: { probe: { url: "http://e.example" }, gateReadiness: true }\n', '', 'sourceIp.gateReadiness', /not checked/],
     ['too many ports', 'nat: { ports: 64513 }\n', '', 'nat.ports', /from 1 to 64512|not possible/],
   ];
   for (const [what, more, destination, path, problem] of table) {

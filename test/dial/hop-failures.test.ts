@@ -16,7 +16,7 @@ t.test('a parent that hangs, at each step, has this hop’s clock', async (t) =>
   const halfSocks = await startOdd(t, 'http', (socket) => socket.write('\x05'));
   const table: [scheme: (typeof SCHEMES)[number], port: number, told: RegExp][] = [
     ['http', full, /127\.0\.0\.1: no answer in 500 ms/],
-    ['https', silent, /no end of the TLS handshake in 500 ms/],
+    ['https', silent, /the TLS handshake did not end in 500 ms/],
     ['http', silent, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
     ['https', silentTls, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
     ['http', half, /no complete answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],

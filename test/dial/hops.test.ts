@@ -157,6 +157,6 @@ t.test('a parent that cannot be looked up', async (t) => {
   const door = createDialler({ resolver, timeouts: { connect: 1_000, tls: 1_000 } });
   const fault = await faultOf(door.dial({ host: '10.0.0.1', port: 443, tls: null, via: stepsOf(makeHop('edge', [parentAt(3128)])) }, () => null, never()));
   t.equal(fault.code, 'hop-failed');
-  t.match(fault.message, 'hop edge (parent.test:3128): DNS knows no address of this name');
+  t.match(fault.message, 'hop edge (parent.test:3128): DNS has no address for this name');
   t.match(fault.remedy, 'hops.edge.url');
 });

@@ -150,7 +150,7 @@ t.test('high water, refusals, and the labels of shared addresses', async (t) => 
 
 t.test('scarce and exhausted are told once, and again only after they were ample', async (t) => {
   const { budget, clock, notices } = budgetLab({ ports: 10 });
-  const told = (): string[] => notices.splice(0).map(({ level, message }) => `${level} ${message.slice(0, 22)}`);
+  const told = (): string[] => notices.splice(0).map(({ level, message }) => `${level} ${message.split(':')[0] ?? ''}`);
   const open = (count: number): PortLease[] => Array.from({ length: count }, () => taken(t, budget));
   const endAll = (leases: PortLease[], ending: Ending): void => {
     for (const lease of leases) lease.end(ending);
@@ -161,7 +161,7 @@ t.test('scarce and exhausted are told once, and again only after they were ample
   t.strictSame(budget.warnings(), []);
   const one = open(1);
   t.match(notices[0]?.fields, { upstream: `${ECO}:443`, destinations: ['eco'], used: 7, limit: 10 });
-  t.strictSame(told(), ['warn NAT ports get scarce'.slice(0, 27)], 'at 70 %');
+  t.strictSame(told(), ['warn NAT ports are running out'], 'at 70 %');
   t.strictSame(budget.warnings(), [`NAT ports towards ${ECO}:443 (eco): 7 of 10 in use.`]);
   endAll(one, 'unsent');
   endAll(open(1), 'unsent');
@@ -169,7 +169,7 @@ t.test('scarce and exhausted are told once, and again only after they were ample
   const four = open(4);
   t.equal(take(budget), null);
   t.equal(take(budget), null);
-  t.strictSame(told(), ['error NAT ports are exhauste']);
+  t.strictSame(told(), ['error NAT ports are exhausted']);
   t.match(budget.warnings(), [/10 of 10 in use, and new connections were refused or had to wait\.$/]);
   endAll([...six, ...four], 'closed');
   clock.pass(119_999);
@@ -177,9 +177,9 @@ t.test('scarce and exhausted are told once, and again only after they were ample
   t.equal(budget.warnings().length, 1, 'the NAT still keeps them');
   clock.pass(1);
   t.strictSame(budget.warnings(), []);
-  t.strictSame(told(), ['info NAT ports are ample ag']);
+  t.strictSame(told(), ['info enough NAT ports are free again']);
   open(7);
-  t.strictSame(told(), ['warn NAT ports get scarce'], 'and once more');
+  t.strictSame(told(), ['warn NAT ports are running out'], 'and once more');
 });
 
 t.test('memory follows use: addresses where nothing is kept are forgotten', async (t) => {

@@ -51,7 +51,7 @@ t.test('all is well: a tunnel, a plain URL, and a way that is steered', async (t
 
   const steered = await look(lab, { proxy: null });
   t.strictSame(faultsOf(steered), []);
-  t.match(findingsOf(steered, 'way'), [{ state: 'ok', seen: '127.0.0.1 took the connection' }]);
+  t.match(findingsOf(steered, 'way'), [{ state: 'ok', seen: '127.0.0.1 accepted the connection' }]);
 });
 
 t.test('a range in NO_PROXY that covers the partner: Ruby goes by the address', async (t) => {

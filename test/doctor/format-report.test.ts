@@ -24,7 +24,7 @@ Clock (clock)
     → Look.
   – nothing
 
-One thing is broken: 1 well, 1 to look at, 1 not tried.
+One thing is broken: 1 ok, 1 warning, 1 not tried.
 `,
   );
 });

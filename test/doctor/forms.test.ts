@@ -46,7 +46,7 @@ t.test('where it does not take us, another with the same configuration is', asyn
   const report = await examine(partner, { configure, only: ['forms'] });
   t.match(findingsOf(report, 'forms').slice(0, 2), [
     { state: 'skipped', subject: 'running proxy', seen: `http://127.0.0.1:${lab.port} does not take this host for a client (client-not-allowed)` },
-    { state: 'ok', subject: 'proxy', seen: /^one that the doctor started/ },
+    { state: 'ok', subject: 'proxy', seen: /^one that doctor started/ },
   ]);
   t.strictSame(faultsOf(report), []);
 });
@@ -87,7 +87,7 @@ t.test('what else may listen there', async (t) => {
     ['proxy-speaks-tls', await listen(t, answering('HTTP/1.1 400 Bad Request\r\n\r\nThe plain HTTP request was sent to HTTPS port')), /https:\/\//],
     ['proxy-not-ours', await listen(t, answering('SSH-2.0-OpenSSH\r\n')), /Check host and port of the proxy/],
     ['credentials-missing', await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')), /user and password/],
-    ['proxy-silent', await listen(t, mute), /says nothing/],
+    ['proxy-silent', await listen(t, mute), /does not answer/],
     ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
   ] as const) {
     const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 400 });

@@ -98,7 +98,7 @@ t.test('a name is looked up only where it would come to that', async (t) => {
     },
   });
   t.equal((await explain(lab, { target: 'evil.example:443' })).addresses, null);
-  t.match(await explain(lab, { resolve: false }), { verdict: 'allow', addresses: null, notes: [/^No client/, 'The name was not looked up, so its addresses are not judged.'] });
+  t.match(await explain(lab, { resolve: false }), { verdict: 'allow', addresses: null, notes: [/^No client/, 'The name was not looked up, so its addresses are not checked.'] });
   t.strictSame(asked, []);
   await explain(lab, {});
   t.strictSame(asked, [ECO]);
@@ -116,7 +116,7 @@ t.test('a client that another one hides', async (t) => {
       draft.rules[0] = { clients: ['pods', 'partly'], destinations: ['eco'] };
     },
   });
-  t.match(await explain(lab, { client: 'hidden' }), { client: 'pods', notes: ['127.0.0.1 is taken for pods, which stands before hidden in the file.'] });
+  t.match(await explain(lab, { client: 'hidden' }), { client: 'pods', notes: ['127.0.0.1 matches pods, which comes before hidden in the file.'] });
   t.match(await explain(lab, { client: 'partly' }), { client: 'partly', peer: { address: '192.0.2.0' }, notes: [] }, 'an address that is its own is taken');
 });
 
@@ -155,7 +155,7 @@ t.test('questions that mean nothing', async (t) => {
   const { explainer } = (await startLab(t)).service;
   const ask = (more: Partial<ExplainRequest>): Promise<ExplainAnswer | string> => explainer.explain({ client: null, user: null, subject: null, sans: [], method: 'GET', target: '/', host: null, resolve: true, ...more });
   t.equal(await ask({ method: 'get' }), 'Methods are written in capitals: GET.');
-  t.equal(await ask({ method: 'F\u001bOO' }), '"F\\u001bOO" is no HTTP method.');
+  t.equal(await ask({ method: 'F\u001bOO' }), '"F\\u001bOO" is not an HTTP method.');
   t.match(await ask({ client: 'nobody' }), 'nobody is neither an IP address nor a client; the clients are pods.');
   t.match(await ask({}), { verdict: 'deny', code: 'host-not-allowed', remedy: 'name the destination in a Host field, or ask below a gateway prefix' });
 });

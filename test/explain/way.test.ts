@@ -31,13 +31,13 @@ t.test('each parent, its addresses and their class; the far ones are not looked 
         hop: 'near',
         parents: [
           { url: 'http://one.test:3128', addresses: [{ address: '10.60.0.5', class: 'private', verdict: 'allow' }, { address: '169.254.169.254', class: 'metadata', verdict: 'deny', code: 'hop-failed' }], detail: null },
-          { url: 'socks5://none.test:1080', addresses: null, detail: /DNS knows no address/ },
+          { url: 'socks5://none.test:1080', addresses: null, detail: /DNS has no address/ },
         ],
       },
       { hop: 'far', parents: [{ url: 'https://two.test:8443', addresses: null, detail: null }] },
     ],
   });
-  t.match(formatAnswer(answer), /by way of +near {2}http:\/\/one\.test:3128\n +✓ 10\.60\.0\.5 +private, RFC 1918\n +✗ 169\.254\.169\.254 +metadata[^\n]*\n[^\n]*hop near: 169[^]*✗ none\.test: DNS knows[^\n]*\n +far {2}https:\/\/two\.test:8443\n/);
+  t.match(formatAnswer(answer), /by way of +near {2}http:\/\/one\.test:3128\n +✓ 10\.60\.0\.5 +private, RFC 1918\n +✗ 169\.254\.169\.254 +metadata[^\n]*\n[^\n]*hop near: 169[^]*✗ none\.test: DNS has[^\n]*\n +far {2}https:\/\/two\.test:8443\n/);
   t.match(await explain(lab, false), { way: [{ parents: [{ addresses: null, detail: null }, { addresses: null }] }, {}] });
 });
 
@@ -49,7 +49,7 @@ t.test('a way that leads nowhere is what would become of it', async (t) => {
 t.test('a name that a parent resolves is not looked up here', async (t) => {
   const lab = await startHopLab(t, { hops, lookup, configure: (draft) => Object.assign(draft.destinations.eco, { resolve: 'parent', addresses: undefined }) });
   const answer = await explain(lab);
-  t.match(answer, { verdict: 'allow', code: 'ok', addresses: null, notes: [/^No client/, 'The last parent on the way resolves the name, so its addresses are not judged here.'] });
+  t.match(answer, { verdict: 'allow', code: 'ok', addresses: null, notes: [/^No client/, 'The last parent on the way resolves the name, so its addresses are not checked here.'] });
   t.equal(answer.way.length, 2);
 });
 

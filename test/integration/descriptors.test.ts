@@ -17,7 +17,7 @@ t.test('clients beyond what there is are refused, probes get through, and it rec
   Object.assign(draft.timeouts, { drain: '100ms' });
   const served = serve(t, { config: draft, files: {}, shell: `ulimit -n ${FILES}; exec "$@"` });
   const { http: [port = 0], admin } = await portsOf(served);
-  t.match(await served.logged(({ msg }) => msg?.startsWith('fewer files may be open') === true), { level: 'warn', openFiles: FILES, needed: Number, remedy: /ulimit -n/ });
+  t.match(await served.logged(({ msg }) => msg?.startsWith('the limit of open files is lower') === true), { level: 'warn', openFiles: FILES, needed: Number, remedy: /ulimit -n/ });
 
   const open: Wire[] = [];
   const refusals: string[] = [];

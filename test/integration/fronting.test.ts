@@ -114,7 +114,7 @@ t.test('require: of what is refused not one byte reaches the upstream', async (t
     ['NUL', [hello({ extensions: [serverName(`${ECO}\0.evil.example`)] })], true, /\\u0000/],
     ['no name', [hello({ extensions: [] })], true, /names no host/],
     ['ECH behind a public name', [hello({ extensions: [serverName('public.example'), ech] })], true, /public\.example.*encrypted name is inside \(ECH\)/],
-    ['plain text behind the hello', [Buffer.concat([hello({ extensions: [serverName(ECO)] }), Buffer.from('GET / HTTP/1.1\r\n')])], true, /what follows the ClientHello is no TLS record/],
+    ['plain text behind the hello', [Buffer.concat([hello({ extensions: [serverName(ECO)] }), Buffer.from('GET / HTTP/1.1\r\n')])], true, /what follows the ClientHello is not a TLS record/],
     ['a second hello behind the first', [Buffer.concat([hello({ extensions: [serverName(ECO)] }), fronted])], true, /second handshake message follows/],
     ['a second hello in the record of the first', [records(Buffer.concat([message({ extensions: [serverName(ECO)] }), message({ extensions: [serverName('evil.example')] })]))], true, /another handshake message behind it/],
     ['a hello without end', cut(Buffer.concat([Buffer.of(22, 3, 1, 0x40, 0, 1, 0, 0x7f, 0xfc), Buffer.alloc(70_000)]), 1000), true, /interrupted/],

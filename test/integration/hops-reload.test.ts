@@ -70,7 +70,7 @@ t.test('who resolves the name: what was judged is judged again, what never was h
 
   t.equal((await lab.reload(() => {})).result, 'applied');
   await theirs.ended;
-  t.match(await lab.logged((line) => line.code === 'revoked'), { upstreamAddress: '-', detail: /the address was a parent's choice, and has to be judged here now/ });
+  t.match(await lab.logged((line) => line.code === 'revoked'), { upstreamAddress: '-', detail: /the address was chosen by a parent, and has to be checked here now/ });
   t.ok(await isOpen(here), 'judged, and permitted still');
 
   t.equal((await lab.reload((draft) => Object.assign(draft.destinations.eco, { addresses: ['127.0.0.2/32'] }))).result, 'applied');
@@ -104,6 +104,6 @@ t.test('which parents failed is known after a reload', async (t) => {
   await lab.reload((draft) => Object.assign(draft.timeouts, { connect: '4s' }));
   (await openTunnel(t, lab)).socket.destroy();
   t.equal(bad.taken, 1, 'passed over, by another dialler');
-  const told = lab.log.filter(({ msg }) => msg === 'a parent proxy failed, and is passed over');
+  const told = lab.log.filter(({ msg }) => msg === 'a parent proxy failed and is not used for now');
   t.match(told, [{ level: 'warn', parent: `hop edge (bad.test:${bad.port})`, forMs: 30_000, reason: /503 no/ }]);
 });

@@ -68,7 +68,7 @@ t.test('at the limit a new connection is refused with the time to come again, an
   t.equal(status, 'ready');
   t.ok(warnings.includes(`NAT ports towards ${place} (eco): 3 of 3 in use, and new connections were refused or had to wait.`), warnings.join(' '));
   t.match(await (await fetch(lab.adminUrl)).text(), '<td>eco</td><td>3</td><td>3</td><td>1</td>');
-  t.match(await lab.logged(({ msg }) => msg === 'NAT ports get scarce'), { level: 'warn', upstream: place, destinations: ['eco'], used: 3, limit: 3 });
+  t.match(await lab.logged(({ msg }) => msg === 'NAT ports are running out'), { level: 'warn', upstream: place, destinations: ['eco'], used: 3, limit: 3 });
   t.match(await lab.logged(({ msg }) => msg?.startsWith('NAT ports are exhausted') === true), { level: 'error', upstream: place });
 
   const began = performance.now();

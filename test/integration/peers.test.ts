@@ -87,7 +87,7 @@ t.test('PROXY protocol: a trusted peer without it, with a broken one or with two
   const good = line(`TCP4 ${POD} 10.0.0.1 1 2`);
   const broken: readonly (readonly [what: string, bytes: Buffer, because: RegExp])[] = [
     ['none', Buffer.from(wireRequest(lab, 'forward')), /begins with \\?"GET http/],
-    ['TLS', Buffer.from([0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]), /which is no PROXY protocol header/],
+    ['TLS', Buffer.from([0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]), /which is not a PROXY protocol header/],
     ['a broken one', after(line(`TCP4 ${POD} 10.0.0.1 1`), wireRequest(lab, 'forward')), /two ports/],
     ['one for UDP', after(binary(PROXY, 0x12, block4(POD)), wireRequest(lab, 'forward')), /UDP over IPv4/],
     ['two', Buffer.concat([good, good]), /second PROXY header/],

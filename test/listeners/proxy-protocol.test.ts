@@ -39,10 +39,10 @@ const TAKEN: readonly (readonly [what: string, header: Buffer, address: string |
 
 /** What is refused, with a word of the reason. */
 const REFUSED: readonly (readonly [what: string, bytes: Buffer, because: RegExp])[] = [
-  ['HTTP', Buffer.from('GET / HTTP/1.1\r\n'), /begins with "GET \/ HTTP\/1\.1\\u000d\\u000a", which is no PROXY/],
-  ['TLS', Buffer.from([0x16, 3, 1]), /no PROXY/],
-  ['lower case', Buffer.from('proxy TCP4 '), /no PROXY/],
-  ['no space after PROXY', Buffer.from('PROXY\tTCP4'), /no PROXY/],
+  ['HTTP', Buffer.from('GET / HTTP/1.1\r\n'), /begins with "GET \/ HTTP\/1\.1\\u000d\\u000a", which is not a PROXY/],
+  ['TLS', Buffer.from([0x16, 3, 1]), /not a PROXY/],
+  ['lower case', Buffer.from('proxy TCP4 '), /not a PROXY/],
+  ['no space after PROXY', Buffer.from('PROXY\tTCP4'), /not a PROXY/],
   ['a space too many', line(' TCP4 203.0.113.9 10.0.0.1 1 2'), /protocol ""/],
   ['two spaces between', line('TCP4 203.0.113.9  10.0.0.1 1 2'), /two TCP4 addresses/],
   ['a space at the end', line('TCP4 203.0.113.9 10.0.0.1 1 2 '), /two ports/],
@@ -74,7 +74,7 @@ const REFUSED: readonly (readonly [what: string, bytes: Buffer, because: RegExp]
   ['LF inside UNKNOWN', Buffer.from('PROXY UNKNOWN a\nb\r\n'), /CR LF/],
   ['a line one byte too long', line(`UNKNOWN ${'x'.repeat(LONGEST_V1 - 15)}`), /longer than 107/],
   ['a line that does not end', Buffer.from(`PROXY ${'x'.repeat(LONGEST_V1 - 7)}`), /longer than 107/],
-  ['v2 with a signature cut short', Buffer.concat([V2_SIGNATURE.subarray(0, 11), Buffer.from([0x0b])]), /no PROXY/],
+  ['v2 with a signature cut short', Buffer.concat([V2_SIGNATURE.subarray(0, 11), Buffer.from([0x0b])]), /not a PROXY/],
   ['version 1 in binary', binary(0x11, TCP4, block4('203.0.113.9')), /version 1/],
   ['version 3', binary(0x31, TCP4, block4('203.0.113.9')), /version 3/],
   ['command 2', binary(0x22, TCP4, block4('203.0.113.9')), /command 2/],

@@ -130,7 +130,7 @@ t.test('clients without addresses: no load balancer for everybody, and a word', 
   const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
   const { objects, notes } = renderText('external-service', text);
   t.strictSame(objects, []);
-  t.match(notes.join('\n'), /a load balancer without source ranges lets in everybody/);
+  t.match(notes.join('\n'), /a load balancer without source ranges would let in every address/);
   const stranger = policyWith(ECO).replace('clients: {', 'clients: { machines: { certificates: "spiffe://x/*" },');
   t.match(renderText('base', stranger).notes, ['Client machines has no addresses, and no pods under cluster.clients: nothing here lets it in.']);
 });

@@ -92,7 +92,7 @@ t.test('a refusal ends it too, and says so', async (t) => {
   const { bench } = createBench();
   fallSilent(bench);
   bench.after(0, 'connection-refused');
-  t.match(bench.told.at(-1), { level: 'info', message: /answers again, if only with connection-refused/ });
+  t.match(bench.told.at(-1), { level: 'info', message: /answers again, with connection-refused/ });
   t.equal(bench.suspected.get('eco'), false);
 });
 

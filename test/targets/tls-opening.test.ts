@@ -42,7 +42,7 @@ function run(steps: readonly Step[], size: number): { readonly shown: string[]; 
 }
 
 const FOLLOWS = /^a second handshake message follows the ClientHello before the server has answered$/;
-const NO_RECORD = /^what follows the ClientHello is no TLS record$/;
+const NO_RECORD = /^what follows the ClientHello is not a TLS record$/;
 
 const ROWS: readonly (readonly [what: string, steps: readonly Step[], shown: readonly (string | RegExp)[], settled: boolean])[] = [
   ['one hello, taken', [['client', named('a.example')], ['server', ANSWER]], ['a.example'], true],
