@@ -15,8 +15,8 @@ import { bound } from '../telemetry/safe-text.ts';
 /** Plain data of one denial, safe to show: no credentials, no query. */
 export interface DenialRecord {
   readonly requestId: string;
-  /** When it ended, ms since the epoch. */
-  readonly time: number;
+  /** When it ended: RFC 3339, as in the log. */
+  readonly time: string;
   /** `report`: report mode let it pass; `code` is then what it would have been denied with. */
   readonly verdict: 'deny' | 'report';
   readonly code: FaultCode;
@@ -35,7 +35,9 @@ export interface DenialRecord {
   readonly destination: string;
 }
 
-interface DeniedRequest extends DenialRecord {
+interface DeniedRequest extends Omit<DenialRecord, 'time'> {
+  /** Ms since the epoch. */
+  readonly endedAt: number;
   /** What the policy was asked; null where it was not asked, or where that was too long to keep. */
   readonly ask: Ask | null;
 }
@@ -84,7 +86,7 @@ const MAX_ASK = 4_096;
 export class RecentDenials {
   readonly #ring: DeniedRequest[] = [];
   readonly #byId = new Map<string, DeniedRequest>();
-  readonly #frequent: TopCounts<DenialRecord>;
+  readonly #frequent: TopCounts<DeniedRequest>;
   readonly #single: number;
   readonly #now: () => number;
   #total = 0;
@@ -146,9 +148,9 @@ export class RecentDenials {
 }
 
 /** The part of a denial that may be shown. */
-export function recordOf(denial: DenialRecord): DenialRecord {
-  const { requestId, time, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
-  return { requestId, time, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
+export function recordOf(denial: Omit<DeniedRequest, 'ask'>): DenialRecord {
+  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
+  return { requestId, time: new Date(endedAt).toISOString(), verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
 }
 
 interface Found {
@@ -170,12 +172,12 @@ function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): F
   return would?.code === code ? { code, detail: would.detail, remedy: would.remedy } : { code, detail, remedy: null };
 }
 
-function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, time: number): DeniedRequest {
+function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): DeniedRequest {
   const host = own(record.host, MAX_HOST);
   const path = own(record.path, MAX_PATH);
   return {
     requestId: record.requestId,
-    time,
+    endedAt,
     verdict,
     code,
     detail: own(detail, MAX_DETAIL),

@@ -32,8 +32,9 @@ t.test('a denial is found by its request id, with what the policy was asked', (t
   const ask = makeAsk({ form: 'forward', host: 'evil.example', method: 'GET', path: '/x', peer: makePeer('10.8.1.4', { user: 'batch', sans: ['DNS:pod.example'] }) });
   denials.note(denied({ requestId: 'r-1' }), new Denial(ask, DENY), null);
   const found = denials.find('r-1');
-  t.match(found, { requestId: 'r-1', time: 1_700_000_000_000, verdict: 'deny', code: 'host-not-allowed', detail: DENY.detail, remedy: DENY.remedy, status: 403, client: 'dynatrace-sit', host: 'evil.example' });
+  t.match(found, { requestId: 'r-1', endedAt: 1_700_000_000_000, verdict: 'deny', code: 'host-not-allowed', detail: DENY.detail, remedy: DENY.remedy, status: 403, client: 'dynatrace-sit', host: 'evil.example' });
   t.strictSame(found?.ask, ask);
+  t.equal(denials.view(1, 1).latest[0]?.time, '2023-11-14T22:13:20.000Z', 'as the log writes it');
   t.equal(denials.find('r-2'), null);
   t.end();
 });
