@@ -50,7 +50,7 @@ export interface Origin {
 }
 
 /** In `Dialled.address` and `revoked`, of a name that only a parent resolved. */
-const UNKNOWN = '-';
+const UNRESOLVED = '-';
 
 /** Who judges the addresses of a destination, and those of the parents on the way there. */
 interface WayGuards extends AddressGuards {
@@ -187,14 +187,14 @@ export class Egress {
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort) }, signal);
     readOnAfterFailedWrites(dialled.socket);
     // A reload meanwhile: the address was judged by terms that hold no longer.
-    const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNKNOWN, Date.now());
+    const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNRESOLVED, Date.now());
     if (revoked !== null) {
       dialled.socket.destroy();
       throw revoked;
     }
     if (dialled.reported !== undefined) record.noteReported(dialled.reported.code, dialled.reported.message);
     record.dialled = true;
-    record.upstreamAddress = dialled.address ?? UNKNOWN;
+    record.upstreamAddress = dialled.address ?? UNRESOLVED;
     record.noteLocalEnd(dialled.socket);
     record.via = dialled.via;
     record.dials = dialled.attempts;
@@ -253,7 +253,7 @@ export class Egress {
     const { enforcing, lenient, way } = this.#guard(destination);
     // Nor would the address of a new connection be judged here.
     if (way.via.length > 0 && way.resolve === 'parent') return null;
-    if (address !== UNKNOWN) return (lenient ?? enforcing)(address, port);
+    if (address !== UNRESOLVED) return (lenient ?? enforcing)(address, port);
     return lenient === null ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, { subject: destination.name }) : null;
   }
 
@@ -283,7 +283,7 @@ export class Egress {
     const dialled = await this.#dial(destination, target, signal);
     if (terms === this.#options) return dialled;
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
-    const why = present === undefined ? null : this.#judgeAgain(present, dialled.address ?? UNKNOWN, target.port);
+    const why = present === undefined ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
     if (why === null) return dialled;
     dialled.socket.destroy();
     throw revocation(why);

@@ -23,17 +23,17 @@ import type { AdminInfo, Readiness } from './status-page.ts';
 import { STATUS_PAGE_CSP, renderStatusPage } from './status-page.ts';
 
 /** Few and small clients come here: probes, a scraper, a person. Times in ms. */
-const MAX_CONNECTIONS = 256;
+const ADMIN_CONNECTIONS = 256;
 const MAX_OF_ONE_ADDRESS = 64;
 /** Connections that were turned away and hear why; further ones are closed without a word. */
 const MAX_REFUSED = 32;
-const MAX_HEADER_BYTES = 16_384;
+const ADMIN_HEADER_BYTES = 16_384;
 const REQUEST_TIMEOUT = 5_000;
 /** In which no byte moves while a request is answered. */
 const STALL_TIMEOUT = 30_000;
 /** Above the usual scrape interval, so that a scraper keeps its connection. */
-const KEEP_ALIVE = 65_000;
-const LINGER = 1000;
+const ADMIN_KEEP_ALIVE = 65_000;
+const ADMIN_LINGER = 1000;
 /** The most frequent denials on the status page. */
 const DENIALS_SHOWN = 10;
 
@@ -91,7 +91,7 @@ export function createAdmin(options: AdminOptions): AdminApp {
   };
 }
 
-type Refused = NonNullable<AdminOptions['onRefused']>;
+type OnRefused = NonNullable<AdminOptions['onRefused']>;
 
 function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInstance {
   const { requestTimeout = REQUEST_TIMEOUT, onRefused = () => {}, tight = () => false } = options;
@@ -102,7 +102,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
     serverFactory: (handle) => openServer(handle, requestTimeout, { tight, onRefused }),
     clientErrorHandler: answerUnreadable,
     frameworkErrors: (_error, _request, reply) => {
-      refuse(reply, 400, 'The path is not valid.');
+      refuseRequest(reply, 400, 'The path is not valid.');
     },
   });
   addChecks(app, hosts, onRefused);
@@ -111,16 +111,16 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
   return app;
 }
 
-function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, { tight, onRefused }: { readonly tight: () => boolean; readonly onRefused: Refused }): Server {
-  const places = new ConnectionPlaces({ most: MAX_CONNECTIONS, mostOfOne: MAX_OF_ONE_ADDRESS, tight, onRefused });
+function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, { tight, onRefused }: { readonly tight: () => boolean; readonly onRefused: OnRefused }): Server {
+  const places = new ConnectionPlaces({ most: ADMIN_CONNECTIONS, mostOfOne: MAX_OF_ONE_ADDRESS, tight, onRefused });
   let refused = 0;
   const server = createServer(
     {
-      maxHeaderSize: MAX_HEADER_BYTES,
+      maxHeaderSize: ADMIN_HEADER_BYTES,
       requestTimeout,
       headersTimeout: requestTimeout,
       connectionsCheckingInterval: requestTimeout / 2,
-      keepAliveTimeout: KEEP_ALIVE,
+      keepAliveTimeout: ADMIN_KEEP_ALIVE,
       noDelay: true,
     },
     (req, res) => {
@@ -148,7 +148,7 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     socket.once('close', () => {
       refused -= 1;
     });
-    answerAndClose(socket, rawProblem(503, `All ${MAX_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
+    answerAndClose(socket, rawProblem(503, `All ${ADMIN_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
   });
   // Node would cut such a connection without a word.
   server.on('connect', (_request, socket) => {
@@ -157,20 +157,20 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
   return server;
 }
 
-function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: Refused): void {
+function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: OnRefused): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
     // A router would look at the path alone, and the client take our page for the partner's.
     if (request.raw.url?.startsWith('/') !== true) {
-      refuse(reply, 404, ELSEWHERE);
+      refuseRequest(reply, 404, ELSEWHERE);
       return;
     }
     const refusal = PROBES.has(request.routeOptions.url ?? '') ? null : refuseCaller(request.headers, hosts);
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
-      refuse(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuse(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
-    else if (request.method === 'GET' && request.url === RELOAD) refuse(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
+      refuseRequest(reply, refusal.status, refusal.detail);
+    } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
+    else if (request.method === 'GET' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
     else next();
   });
 }
@@ -208,15 +208,15 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
 
 function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = () => {}): void {
   app.setNotFoundHandler((_request, reply) => {
-    refuse(reply, 404, ELSEWHERE);
+    refuseRequest(reply, 404, ELSEWHERE);
   });
   app.setErrorHandler((error: Error, _request, reply) => {
     onFailed(error);
-    refuse(reply, 500, 'The answer could not be made; the process itself goes on.');
+    refuseRequest(reply, 500, 'The answer could not be made; the process itself goes on.');
   });
 }
 
-function refuse(reply: FastifyReply, status: ProblemStatus, detail: string): void {
+function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string): void {
   // A refused request may have a body we will not read: the connection cannot be used again.
   if (status === 405) reply.header('allow', reply.request.url === RELOAD ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
@@ -230,7 +230,7 @@ function answerUnreadable(error: Error & { code?: string; rawPacket?: unknown },
 }
 
 function describeUnreadable(code: string | undefined, packet: unknown): string {
-  if (code === 'HPE_HEADER_OVERFLOW') return rawProblem(431, `At most ${MAX_HEADER_BYTES} bytes.`);
+  if (code === 'HPE_HEADER_OVERFLOW') return rawProblem(431, `At most ${ADMIN_HEADER_BYTES} bytes.`);
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem(408, 'Send it faster, or ask again.');
   // A TLS record of a handshake begins with 22 (RFC 8446 §5.1).
   if (Buffer.isBuffer(packet) && packet[0] === 22) return rawProblem(400, 'TLS was spoken to the admin port, which is plain HTTP: use http://.');
@@ -241,7 +241,7 @@ function describeUnreadable(code: string | undefined, packet: unknown): string {
 function answerAndClose(socket: Duplex & { setTimeout?: Socket['setTimeout'] }, answer: string): void {
   // The client went away by itself: nobody is left to tell, and the socket closes.
   socket.on('error', () => {});
-  socket.setTimeout?.(LINGER, () => {
+  socket.setTimeout?.(ADMIN_LINGER, () => {
     socket.destroy();
   });
   socket.end(answer);

@@ -17,7 +17,7 @@ export interface ConnectionPlacesOptions {
   readonly onRefused: (reason: PlaceRefusal, address: string) => void;
 }
 
-interface Place {
+interface AdminConnection {
   readonly socket: Socket;
   readonly address: string;
   /** A request on it is being answered. */
@@ -27,7 +27,7 @@ interface Place {
 export class ConnectionPlaces {
   readonly #options: ConnectionPlacesOptions;
   /** The oldest first. */
-  readonly #places = new Map<Socket, Place>();
+  readonly #places = new Map<Socket, AdminConnection>();
   readonly #byAddress = new Map<string, number>();
 
   constructor(options: ConnectionPlacesOptions) {
@@ -77,22 +77,22 @@ export class ConnectionPlaces {
   }
 
   /** Null: everybody is being answered, and nobody holds more than the newcomer would. */
-  #choose(mine: number): Place | null {
+  #choose(mine: number): AdminConnection | null {
     const [greediest, most] = [...this.#byAddress].reduce<[string, number]>((one, other) => (other[1] > one[1] ? other : one), ['', 0]);
     return this.#oldestIdle(greediest) ?? this.#oldestIdle(null) ?? (most > mine + 1 ? this.#oldest(greediest) : null);
   }
 
-  #oldestIdle(address: string | null): Place | null {
+  #oldestIdle(address: string | null): AdminConnection | null {
     for (const place of this.#places.values()) if (!place.answering && (address === null || place.address === address)) return place;
     return null;
   }
 
-  #oldest(address: string): Place | null {
+  #oldest(address: string): AdminConnection | null {
     for (const place of this.#places.values()) if (place.address === address) return place;
     return null;
   }
 
-  #leave({ socket, address }: Place): void {
+  #leave({ socket, address }: AdminConnection): void {
     if (!this.#places.delete(socket)) return;
     const rest = (this.#byAddress.get(address) ?? 1) - 1;
     if (rest === 0) this.#byAddress.delete(address);

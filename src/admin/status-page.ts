@@ -35,14 +35,14 @@ export interface Readiness {
   readonly warnings: readonly string[];
 }
 
-const STYLE =
+const STYLESHEET =
   'body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}' +
   'table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.25rem 1.5rem .25rem 0}' +
   'td{font-family:ui-monospace,monospace}.bad{color:#c62828}';
 
 /** Nothing but this very style sheet may take effect, whatever the page should come to hold. */
 export const STATUS_PAGE_CSP =
-  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; ` +
+  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLESHEET).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, traffic: { readonly destinations: readonly HealthView[]; readonly tunnels: TunnelsView }, uptimeSeconds: number): string {
@@ -51,7 +51,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
   const facts = [
     ['Version', info.version],
-    ['Up for', duration(uptimeSeconds)],
+    ['Up for', formatDuration(uptimeSeconds)],
     ['Configuration', info.configFile ?? 'from no file'],
     ['Its hash', info.configHash],
     ['Last good load', new Date(info.loadedAt).toISOString()],
@@ -65,7 +65,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
   const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeHtml(what)}</li>`);
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
-    `<title>eco-egress</title><style>${STYLE}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
+    `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
     `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
@@ -98,7 +98,7 @@ const list = (items: readonly string[]): string => `<ul>${items.map((item) => `<
 
 const authority = ({ host, port }: ListenAddress): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
 
-function duration(seconds: number): string {
+function formatDuration(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
   const hours = Math.floor(minutes / 60);
   if (hours >= 24) return `${Math.floor(hours / 24)} d ${hours % 24} h`;

@@ -1,9 +1,10 @@
 /** `eco-egress check`: every fault of a configuration file, or what it permits. Starts nothing. */
 import { styleText } from 'node:util';
 import type { ClientConfig, Config, DestinationConfig, Form, ListenAddress, RuleConfig } from '../config/config.ts';
-import { type Finding, formatFindings } from '../config/finding.ts';
+import { type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { formatSettings } from '../config/settings.ts';
+import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type CommandIo, EXIT } from './io.ts';
@@ -17,7 +18,7 @@ interface CheckOptions {
 }
 
 /** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one. */
-export function run(options: CheckOptions, io: CommandIo): Promise<number> {
+export function runCheck(options: CheckOptions, io: CommandIo): Promise<number> {
   return Promise.resolve(options.json === true ? checkJson(options, io) : checkText(options, io));
 }
 
@@ -48,7 +49,7 @@ function reportOf(file: string, result: LoadResult, effective: boolean): unknown
   return { ok: true, file, hash, permits: listPermits(config), listeners: config.listeners, warnings: warnings.map((warning) => ({ ...plain(warning), kind: warning.kind })), ...(effective ? { settings: result.settings() } : {}) };
 }
 
-function plain({ file, line, column, path, problem, instead }: Finding): Omit<Finding, 'excerpt'> {
+function plain({ file, line, column, path, problem, instead }: ConfigFinding): Omit<ConfigFinding, 'excerpt'> {
   return { file, line, column, path, problem, instead };
 }
 
@@ -75,7 +76,7 @@ function listenerText({ listeners, tlsServer }: Config): string {
 
 // What a configuration permits: an entry for each rule, client and destination.
 
-interface Permit {
+interface PermitRow {
   readonly client: string;
   /** What the client has to show: something of each that is not null. */
   readonly clientAddresses: readonly string[] | null;
@@ -113,10 +114,9 @@ interface Permit {
   readonly report: boolean;
 }
 
-const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
 /** In the order of the rules; left out is what an earlier rule permits without limits. */
-function listPermits(config: Config): Permit[] {
+function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
@@ -136,7 +136,7 @@ function listPermits(config: Config): Permit[] {
   });
 }
 
-function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): Permit {
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): PermitRow {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   const needsCredentials = client.basic !== null || client.tokens !== null;
@@ -149,13 +149,13 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     destination: name,
     hosts,
     ports,
-    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNELS.has(form)) && !(needsCredentials && form === 'sni')),
+    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNEL_FORMS.has(form)) && !(needsCredentials && form === 'sni')),
     gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
     methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
     pathsWithin: rule.paths === null ? null : destination.paths,
-    from: iso(rule.from),
-    until: iso(rule.until),
+    from: isoMoment(rule.from),
+    until: isoMoment(rule.until),
     addresses,
     via: via.map((hop) => hop.name),
     resolve,
@@ -169,22 +169,22 @@ function common(one: readonly string[], other: readonly string[]): string[] {
   return one.filter((method) => other.includes(method));
 }
 
-function iso(moment: number | null): string | null {
+function isoMoment(moment: number | null): string | null {
   return moment === null ? null : new Date(moment).toISOString();
 }
 
 /** Columns; a terminal and a page of documentation have as many. */
-const WIDTH = 100;
-const LABEL = 11;
+const CHECK_WIDTH = 100;
+const CHECK_LABEL_WIDTH = 11;
 /** Lines of one list. */
 const MOST_LINES = 12;
 
 /** A paragraph for each permit, no line longer than 100 columns unless one entry is. NO_COLOR is honoured. */
-function formatPermits(permits: readonly Permit[], stream: NodeJS.WritableStream): string {
+function formatPermits(permits: readonly PermitRow[], stream: NodeJS.WritableStream): string {
   return permits.map((permit) => formatPermit(permit, stream)).join('\n');
 }
 
-function formatPermit(permit: Permit, stream: NodeJS.WritableStream): string {
+function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string {
   const { client, destination, rule, report, hosts, ports, methods, paths, pathsWithin, proxyProtocol } = permit;
   const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
   const lines: [label: string, entries: readonly string[]][] = [
@@ -214,7 +214,7 @@ function formatList(label: string, entries: readonly string[]): string {
   let told = 0;
   for (const [index, entry] of entries.entries()) {
     const text = index === entries.length - 1 ? entry : `${entry}, `;
-    if (line !== '' && 4 + LABEL + line.length + text.trimEnd().length > WIDTH) {
+    if (line !== '' && 4 + CHECK_LABEL_WIDTH + line.length + text.trimEnd().length > CHECK_WIDTH) {
       if (lines.length === MOST_LINES - 1) break;
       lines.push(line);
       line = '';
@@ -224,14 +224,14 @@ function formatList(label: string, entries: readonly string[]): string {
   }
   lines.push(line);
   if (told < entries.length) lines.push(`and ${entries.length - told} more, which --json shows`);
-  return lines.map((text, index) => `  ${(index === 0 ? label : '').padEnd(LABEL)}  ${text.trimEnd()}\n`).join('');
+  return lines.map((text, index) => `  ${(index === 0 ? label : '').padEnd(CHECK_LABEL_WIDTH)}  ${text.trimEnd()}\n`).join('');
 }
 
-function resolving({ addresses, via, resolve }: Permit): readonly string[] {
+function resolving({ addresses, via, resolve }: PermitRow): readonly string[] {
   if (via.length > 0 && resolve === 'parent') return ['to what the parent finds'];
   return addresses === null ? ['to public addresses'] : addresses.map((range, index) => (index === 0 ? `to ${range}` : range));
 }
 
-function when({ from, until }: Permit): string[] {
+function when({ from, until }: PermitRow): string[] {
   return [...(from === null ? [] : [`from ${from.slice(0, 16)}Z`]), ...(until === null ? [] : [`until ${until.slice(0, 16)}Z`])];
 }

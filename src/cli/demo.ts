@@ -25,15 +25,15 @@ export interface DemoOptions {
   readonly name: string;
 }
 
-/** Declares the options that `run` takes. */
+/** Declares the options that `runDemo` takes. */
 export function addDemoOptions(command: Command): Command {
   const listen = (flags: string, port: number) =>
     new Option(flags, 'with --stand-in-only').argParser(parseListen).default({ host: '0.0.0.0', port }, `0.0.0.0:${port}`);
   return command
-    .option('--port-http <port>', 'port for the gateway and steered requests; a free one if taken', parsePort, 8080)
-    .option('--port-proxy <port>', 'port for HTTPS_PROXY; a free one if taken', parsePort, 3128)
-    .option('--port-tls <port>', 'port for TLS steered by its server name; a free one if taken', parsePort, 8443)
-    .option('--port-admin <port>', 'port for metrics and health; a free one if taken', parsePort, 9090)
+    .option('--port-http <port>', 'port for the gateway and steered requests; a free one if taken', parsePortOption, 8080)
+    .option('--port-proxy <port>', 'port for HTTPS_PROXY; a free one if taken', parsePortOption, 3128)
+    .option('--port-tls <port>', 'port for TLS steered by its server name; a free one if taken', parsePortOption, 8443)
+    .option('--port-admin <port>', 'port for metrics and health; a free one if taken', parsePortOption, 9090)
     .option('--json', 'print the addresses and commands as one line of JSON')
     .option('--stand-in-only', 'serve only the stand-in ECO SIT, for docker-compose.yml')
     .option('--certificates <directory>', 'with --stand-in-only: where to write ca.pem', '.')
@@ -43,7 +43,7 @@ export function addDemoOptions(command: Command): Command {
 }
 
 /** Resolves to the exit code once a signal has ended it; rejects when it cannot start. */
-export async function run(options: DemoOptions, io: CommandIo): Promise<number> {
+export async function runDemo(options: DemoOptions, io: CommandIo): Promise<number> {
   const stopped = untilSignal();
   if (options.standInOnly === true) await serveStandIn(options, io, stopped);
   else await serveDemo(options, io, stopped);
@@ -99,7 +99,7 @@ function formatText({ places, moved }: Demo, env: ProxyEnvironment): string {
   ].join('\n');
 }
 
-function parsePort(text: string): number {
+function parsePortOption(text: string): number {
   const port = Number(text);
   if (!/^\d{1,5}$/.test(text) || port > 65_535) throw new InvalidArgumentError('Expected a port, 0 to 65535.');
   return port;
@@ -109,5 +109,5 @@ function parseListen(text: string): ListenAddress {
   const match = /^\[?([\d.:a-f]+?)\]?:(\d{1,5})$/i.exec(text);
   const [, host, port] = match ?? [];
   if (host === undefined || port === undefined) throw new InvalidArgumentError('Expected address:port, such as 0.0.0.0:443.');
-  return { host, port: parsePort(port) };
+  return { host, port: parsePortOption(port) };
 }

@@ -1,6 +1,6 @@
 /** `eco-egress doctor`: tries the whole way from where it runs, and names the broken part. */
 import { readFileSync } from 'node:fs';
-import type { Finding as ConfigFinding } from '../config/finding.ts';
+import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
 import { readDuration } from '../config/read-scalar.ts';
 import { readProbeUrl } from '../config/read-address.ts';
@@ -8,7 +8,7 @@ import type { ClientTarget } from '../doctor/client-checks.ts';
 import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
 import type { HostFacts } from '../doctor/examination.ts';
 import { examineProxy, PROXY_CHECKS } from '../doctor/examine-proxy.ts';
-import { createReport, fail, type Report } from '../doctor/finding.ts';
+import { createReport, fail, type DoctorReport } from '../doctor/finding.ts';
 import { formatReport } from '../doctor/format-report.ts';
 import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -31,7 +31,7 @@ export interface DoctorOptions {
 class Misuse extends Error {}
 
 /** Resolves to 0 when there is no cross, to 1 when there is, to 2 for a faulty file or question. */
-export async function run(options: DoctorOptions, io: CommandIo): Promise<number> {
+export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
   try {
     const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
     io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
@@ -43,31 +43,31 @@ export async function run(options: DoctorOptions, io: CommandIo): Promise<number
   }
 }
 
-type Outcome = readonly [Report, number];
+type DoctorOutcome = readonly [DoctorReport, number];
 
-const judged = (report: Report): Outcome => [report, report.ok ? EXIT.ok : EXIT.failed];
+const withExitCode = (report: DoctorReport): DoctorOutcome => [report, report.ok ? EXIT.ok : EXIT.failed];
 
-async function lookFromProxy(options: DoctorOptions, io: CommandIo): Promise<Outcome> {
+async function lookFromProxy(options: DoctorOptions, io: CommandIo): Promise<DoctorOutcome> {
   const only = readOnly(options, PROXY_CHECKS);
   const timeout = readTimeout(options);
   const proxy = options.proxy === undefined ? null : readProxy('--proxy', options.proxy);
-  const target = options.target === undefined ? null : readTarget(options.target);
+  const target = options.target === undefined ? null : readClientTarget(options.target);
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env });
   if (!loaded.ok) return [faulty(file, loaded.faults), EXIT.usage];
-  return judged(await examineProxy({ loaded, file, host: factsOf(io), proxy, hosts: target === null ? [] : [target.host], timeout, only }));
+  return withExitCode(await examineProxy({ loaded, file, host: factsOf(io), proxy, hosts: target === null ? [] : [target.host], timeout, only }));
 }
 
-async function lookFromClient(options: DoctorOptions, io: CommandIo): Promise<Outcome> {
+async function lookFromClient(options: DoctorOptions, io: CommandIo): Promise<DoctorOutcome> {
   const only = readOnly(options, CLIENT_CHECKS);
   const timeout = readTimeout(options);
   if (options.target === undefined) throw new Misuse('--client needs --target URL: what the client asks for, such as https://eco-sit.telus.internal.');
-  const target = readTarget(options.target);
-  return judged(await examineClient({ target, proxy: chooseProxy(options, target, io.env), host: factsOf(io), ca: options.ca === undefined ? null : readCa(options.ca), timeout, only }));
+  const target = readClientTarget(options.target);
+  return withExitCode(await examineClient({ target, proxy: chooseClientProxy(options, target, io.env), host: factsOf(io), ca: options.ca === undefined ? null : readCa(options.ca), timeout, only }));
 }
 
 /** `--proxy`, else what programs of this environment would use. */
-function chooseProxy({ proxy }: DoctorOptions, { scheme }: ClientTarget, env: CommandIo['env']): ProxyAddress | null {
+function chooseClientProxy({ proxy }: DoctorOptions, { scheme }: ClientTarget, env: CommandIo['env']): ProxyAddress | null {
   if (proxy !== undefined) return readProxy('--proxy', proxy);
   const name = scheme === 'https' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
   const value = [name.toLowerCase(), name, 'all_proxy', 'ALL_PROXY'].map((spelling) => env[spelling] ?? '').find((text) => text !== '') ?? '';
@@ -83,7 +83,7 @@ function readProxy(option: string, text: string): ProxyAddress {
 }
 
 /** A URL, or a host alone. */
-function readTarget(text: string): ClientTarget {
+function readClientTarget(text: string): ClientTarget {
   const read = readProbeUrl(text.includes('://') ? text : `https://${text}`);
   if ('problem' in read) throw new Misuse(`--target: ${read.problem} Write a URL like https://eco-sit.telus.internal.`);
   return { ...read.value, where: formatAuthority(read.value.host, read.value.port) };
@@ -111,7 +111,7 @@ function readOnly({ only = [] }: DoctorOptions, checks: readonly { readonly name
   return names;
 }
 
-function faulty(file: string, faults: readonly ConfigFinding[]): Report {
+function faulty(file: string, faults: readonly ConfigFinding[]): DoctorReport {
   const findings = faults.map(({ line, path, problem, instead }) => fail(line === null ? file : `${file}:${line}`, 'config-faulty', path === '' ? problem : `${path}: ${problem}`, instead === '' ? null : instead));
   return createReport('proxy', `${file} cannot be used, so nothing else was tried.`, [{ name: 'configuration', title: 'Configuration', findings }]);
 }

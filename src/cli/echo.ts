@@ -1,7 +1,7 @@
 /** `eco-egress echo`: tells callers the address they come from, until a signal ends it. */
 import { readCidr, readListenAddress } from '../config/read-address.ts';
 import { createLogSink } from '../telemetry/log-sink.ts';
-import { type Echo, type EchoOptions as ServerOptions, openEcho } from '../source-ip/echo-server.ts';
+import { type Echo, type EchoServerOptions, openEcho } from '../source-ip/echo-server.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT, untilSignal } from './io.ts';
 import { explainStart } from './explain.ts';
@@ -14,8 +14,8 @@ export interface EchoOptions {
 }
 
 /** Resolves to 0 once a signal has ended it, to 1 when it cannot listen, to 2 for wrong arguments. */
-export async function run(options: EchoOptions, io: CommandIo): Promise<number> {
-  const settings = readSettings(options);
+export async function runEcho(options: EchoOptions, io: CommandIo): Promise<number> {
+  const settings = readEchoOptions(options);
   if (typeof settings === 'string') {
     io.stderr.write(`${settings}\n`);
     return EXIT.usage;
@@ -29,17 +29,17 @@ export async function run(options: EchoOptions, io: CommandIo): Promise<number> 
     return EXIT.failed;
   }
   const log = createLogSink(io.stdout);
-  log.write(lineOf('eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) }));
+  log.write(logLine('eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) }));
   log.flush();
   await stopped;
   await echo.close();
-  log.write(lineOf('eco-egress echo has ended', {}));
+  log.write(logLine('eco-egress echo has ended', {}));
   await log.close();
   return EXIT.ok;
 }
 
 /** @returns what is wrong with the arguments */
-function readSettings({ listen, trustedPeer = [], proxyProtocol = false, believe }: EchoOptions): ServerOptions | string {
+function readEchoOptions({ listen, trustedPeer = [], proxyProtocol = false, believe }: EchoOptions): EchoServerOptions | string {
   const address = readListenAddress(listen);
   if ('problem' in address) return `--listen: ${address.problem} ${address.instead}`;
   const trustedPeers: string[] = [];
@@ -56,6 +56,6 @@ function readSettings({ listen, trustedPeer = [], proxyProtocol = false, believe
 }
 
 /** As the proxy's own log. */
-function lineOf(msg: string, fields: object): string {
+function logLine(msg: string, fields: object): string {
   return `${JSON.stringify({ level: 'info', time: new Date().toISOString(), ...fields, msg })}\n`;
 }

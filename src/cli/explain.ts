@@ -18,7 +18,7 @@ export interface ExplainOptions {
 }
 
 /** Resolves to 0 when the request would be let through, to 1 when not, to 2 for a faulty file or question. */
-export async function run(options: ExplainOptions, io: CommandIo, method: string, target: string): Promise<number> {
+export async function runExplain(options: ExplainOptions, io: CommandIo, method: string, target: string): Promise<number> {
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });

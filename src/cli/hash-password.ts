@@ -13,8 +13,8 @@ const SHORTEST = 12;
  * showing it: as an argument it would stand in the process list and in the
  * shell's history. Resolves to 2 for input that is no password to use.
  */
-export async function run(_options: unknown, io: CommandIo): Promise<number> {
-  const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await ask(io.stdin, io.stderr) : (await text(io.stdin)).replace(/\r?\n$/, '');
+export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
+  const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : (await text(io.stdin)).replace(/\r?\n$/, '');
   const problem = password === null ? 'the two passwords differ' : problemOf(password);
   if (password === null || problem !== null) {
     io.stderr.write(`No hash was made: ${problem}.\n`);
@@ -33,7 +33,7 @@ function problemOf(password: string): string | null {
 }
 
 /** Null when the two do not match, or the terminal was left. */
-async function ask(stdin: Readable, prompts: Writable): Promise<string | null> {
+async function askPassword(stdin: Readable, prompts: Writable): Promise<string | null> {
   // A terminal that is read line by line echoes by itself; readline turns that off and echoes into this instead.
   const silence = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
   const lines = createInterface({ input: stdin, output: silence, terminal: true });

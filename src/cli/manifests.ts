@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { describeReadError } from '../config/named-files.ts';
 import { readCidr } from '../config/read-address.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
-import { type Overlay, OVERLAYS, render, type RenderedFile } from '../manifests/render.ts';
+import { type Overlay, OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -20,7 +20,7 @@ export interface ManifestsOptions {
 }
 
 /** Resolves to 0 when everything was written, to 2 for a faulty file or question: nothing is written then. */
-export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
+export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const complain = (text: string): Promise<number> => {
     io.stderr.write(`${text}\n`);
     return Promise.resolve(EXIT.usage);
@@ -47,7 +47,7 @@ export function run(options: ManifestsOptions, io: CommandIo): Promise<number> {
   if (typeof direct === 'string') return complain(`--direct: ${direct}`);
 
   const renderings = wanted.filter(isOverlay).map((overlay) =>
-    render(overlay, {
+    renderManifests(overlay, {
       config: opened.config,
       policyText: readFileSync(opened.file, 'utf8'),
       placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
@@ -98,7 +98,7 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
  */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
-const NAME = /^[A-Za-z_]\w*$/;
+const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 
 /** @param file for what is said of it */
 export function readSettings(text: string, file: string): Settings {
@@ -108,25 +108,25 @@ export function readSettings(text: string, file: string): Settings {
     if (written === '' || written.startsWith('#')) continue;
     const equals = written.indexOf('=');
     const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
-    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : judge(name, value);
+    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : checkSetting(name, value);
     if (problem !== null) return { problem: `${file}:${index + 1}: ${problem}` };
     values[name] = value;
   }
   return { values };
 }
 
-function judge(name: string, value: string): string | null {
+function checkSetting(name: string, value: string): string | null {
   const bare = name.replace(/^export\s+/, '').trim();
   const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
-  const instead = `Write ${NAME.test(bare) ? bare : 'NAME'}=${plain}`;
-  if (!NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
+  const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
+  if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
   if (value !== value.trim()) return `The blanks would be part of the value of ${name}. ${instead}`;
   return null;
 }
 
-const WIDTH = 110;
+const MANIFESTS_WIDTH = 110;
 
 /** A rendered file as YAML text. */
 function writeFileText({ manifests, notes }: RenderedFile): string {
@@ -140,7 +140,7 @@ function commentOf(text: string): string {
   const lines: string[] = [];
   for (const word of text.split(' ')) {
     const last = lines.at(-1);
-    if (last === undefined || last.length + word.length >= WIDTH) lines.push(word);
+    if (last === undefined || last.length + word.length >= MANIFESTS_WIDTH) lines.push(word);
     else lines[lines.length - 1] = `${last} ${word}`;
   }
   return lines.map((line) => `# ${line}\n`).join('');

@@ -37,7 +37,7 @@ function shorten(path: string): string {
 
 /** Null: not limited, or not known. Node raises the soft limit to the hard one when it starts. */
 export function readOpenFileLimit(): number | null {
-  return readLimits() ?? readReport();
+  return readLimits() ?? readReportedLimit();
 }
 
 /** Linux says it at once. */
@@ -50,7 +50,7 @@ function readLimits(): number | null {
   }
 }
 
-function readReport(): number | null {
+function readReportedLimit(): number | null {
   // Looking up the names of all open connections would take its time.
   Object.assign(process.report, { excludeNetwork: true });
   const report = process.report.getReport() as { readonly userLimits?: { readonly open_files?: { readonly soft: number | string } } };

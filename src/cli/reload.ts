@@ -22,14 +22,14 @@ export interface ReloadOptions {
 }
 
 /** Ms; certificates and key files may be on a slow disk. */
-const LONGEST = 60_000;
+const RELOAD_TIMEOUT = 60_000;
 
 /**
  * Resolves to 0 when the file is in force, to 3 when some of its changes wait
  * for the next start, to 1 when it was refused or no proxy answers, to 2 for
  * wrong arguments.
  */
-export async function run(options: ReloadOptions, io: CommandIo): Promise<number> {
+export async function runReload(options: ReloadOptions, io: CommandIo): Promise<number> {
   const admin = chooseAdmin(options, io);
   if (typeof admin === 'string') {
     io.stderr.write(`${admin}\n`);
@@ -38,12 +38,12 @@ export async function run(options: ReloadOptions, io: CommandIo): Promise<number
   const place = formatAuthority(admin.host, admin.port);
   let answer: { status: number; body: string };
   try {
-    answer = await ask(admin);
+    answer = await askForReload(admin);
   } catch (error) {
-    io.stderr.write(`No proxy answers at ${place}: ${describe(error)}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.\n`);
+    io.stderr.write(`No proxy answers at ${place}: ${describeConnectError(error)}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.\n`);
     return EXIT.failed;
   }
-  const report = readReport(answer.body);
+  const report = parseOutcome(answer.body);
   if (report === null) {
     io.stderr.write(`${place} did not reload (${answer.status}): ${readProblem(answer.body)}\n`);
     return EXIT.failed;
@@ -69,8 +69,8 @@ function chooseAdmin({ admin, config }: ReloadOptions, io: CommandIo): ListenAdd
   }
 }
 
-async function ask({ host, port }: ListenAddress): Promise<{ status: number; body: string }> {
-  const asked = request({ host, port, method: 'POST', path: '/reload', agent: false, signal: AbortSignal.timeout(LONGEST) });
+async function askForReload({ host, port }: ListenAddress): Promise<{ status: number; body: string }> {
+  const asked = request({ host, port, method: 'POST', path: '/reload', agent: false, signal: AbortSignal.timeout(RELOAD_TIMEOUT) });
   return new Promise((resolve, reject) => {
     asked.on('error', reject);
     asked.on('response', (response) => {
@@ -80,7 +80,7 @@ async function ask({ host, port }: ListenAddress): Promise<{ status: number; bod
   });
 }
 
-function readReport(body: string): OutcomeReport | null {
+function parseOutcome(body: string): OutcomeReport | null {
   const parsed = parse(body);
   return parsed['result'] === 'applied' || parsed['result'] === 'refused' ? (parsed as unknown as OutcomeReport) : null;
 }
@@ -99,14 +99,14 @@ function parse(body: string): Readonly<Record<string, unknown>> {
   }
 }
 
-function describe(error: unknown): string {
+function describeConnectError(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
-  return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${LONGEST / 1000} s` : message;
+  return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${RELOAD_TIMEOUT / 1000} s` : message;
 }
 
-type Change = OutcomeReport['newlyDenied'][number];
+type ReportedChange = OutcomeReport['newlyDenied'][number];
 
-const LONGEST_VALUE = 60;
+const LONGEST_SHOWN_VALUE = 60;
 
 /** What came of a reload, for the person who asked for it. */
 function formatOutcome(report: OutcomeReport): string {
@@ -117,7 +117,7 @@ function formatOutcome(report: OutcomeReport): string {
     const { file, hash, before, differences, needRestart, warnings, replayed, tunnelsCut } = report;
     lines.push(`Applied: ${file ?? 'the configuration'} is in force (${hash}).`);
     lines.push(differences.length > 0 ? 'Changed:' : before === hash ? 'No value has changed.' : 'Only secrets have changed.');
-    for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${show(old)} -> ${show(after)}`);
+    for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${showChangedValue(old)} -> ${showChangedValue(after)}`);
     if (needRestart.length > 0) lines.push(`Waits for the next start: ${needRestart.join(', ')}.`);
     lines.push(`Compared with the latest requests (${replayed}): ${count(report.newlyDenied)} would now be denied, ${count(report.newlyAllowed)} would now pass.`);
     if (tunnelsCut > 0) lines.push(`Tunnels closed because they are no longer permitted: ${tunnelsCut}.`);
@@ -128,18 +128,18 @@ function formatOutcome(report: OutcomeReport): string {
   return `${lines.join('\n')}\n`;
 }
 
-function count(changes: readonly Change[]): number {
+function count(changes: readonly ReportedChange[]): number {
   return changes.reduce((sum, change) => sum + change.count, 0);
 }
 
-function describeChange({ client, clientAddress, form, host, port, code, count: times }: Change): string {
+function describeChange({ client, clientAddress, form, host, port, code, count: times }: ReportedChange): string {
   return escapeText(`${client} (${clientAddress}) ${form} ${host}:${port}${code === 'ok' ? '' : `, ${code}`}, ${times} ${times === 1 ? 'request' : 'requests'}`);
 }
 
-function show(value: unknown): string {
+function showChangedValue(value: unknown): string {
   if (value === null) return 'not set';
   const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return escapeText(text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text);
+  return escapeText(text.length > LONGEST_SHOWN_VALUE ? `${text.slice(0, LONGEST_SHOWN_VALUE)}…` : text);
 }
 
 // Where the proxy of a configuration file listens for operators, also while the file has faults.

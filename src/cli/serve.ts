@@ -22,7 +22,7 @@ const SAME_PRESS = 500;
  * once; SIGHUP, `eco-egress reload`, or a change of its files, reloads the configuration; an error
  * nobody caught cuts everything, is told, and ends the process with 1.
  */
-export async function run(options: ServeOptions, io: CommandIo): Promise<number> {
+export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;

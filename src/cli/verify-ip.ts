@@ -23,7 +23,7 @@ const MOST_TIMES = 100;
 const TIMEOUT = 10_000;
 
 /** Resolves to 0 when every answer is an expected address, to 1 when not, to 2 for a faulty file or question. */
-export async function run(options: VerifyIpOptions, io: CommandIo): Promise<number> {
+export async function runVerifyIp(options: VerifyIpOptions, io: CommandIo): Promise<number> {
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
   const request = readRequest(options, opened.config);

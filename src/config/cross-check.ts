@@ -4,11 +4,11 @@ import { formatAuthority } from '../targets/host.ts';
 import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
-import { type Complain, type Path, quote, suggest } from './finding.ts';
+import { type Complain, type Path, quoteValue, suggest } from './finding.ts';
 import { readName } from './read-scalar.ts';
 
 export function crossCheck(draft: Draft, complain: Complain): void {
-  checkNames(draft, complain);
+  checkSharedNames(draft, complain);
   checkIdentities(draft, complain);
   checkRules(draft, complain);
   checkListeners(draft, complain);
@@ -20,7 +20,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkCluster(draft, complain);
 }
 
-function checkNames(draft: Draft, complain: Complain): void {
+function checkSharedNames(draft: Draft, complain: Complain): void {
   for (const [section, names] of [['clients', draft.clients.keys()], ['destinations', draft.destinations.keys()], ['hops', draft.hops.keys()]] as const) {
     for (const name of names) {
       const read = readName(name);
@@ -35,7 +35,7 @@ function checkRules(draft: Draft, complain: Complain): void {
       if (name === undefined || entries.has(name)) return;
       const known = [...entries.keys()];
       const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
-      complain([...path, index], `There is no entry ${quote(name)} under ${section}.`, instead);
+      complain([...path, index], `There is no entry ${quoteValue(name)} under ${section}.`, instead);
     });
   };
   draft.rules.forEach((rule, index) => {
@@ -53,7 +53,7 @@ function checkCluster(draft: Draft, complain: Complain): void {
     for (const name of Object.keys(draft.cluster[section] ?? {})) {
       if (known.includes(name)) continue;
       const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
-      complain(['cluster', section, name], `There is no entry ${quote(name)} under ${section}.`, instead, 'key');
+      complain(['cluster', section, name], `There is no entry ${quoteValue(name)} under ${section}.`, instead, 'key');
     }
   }
 }
@@ -94,7 +94,7 @@ function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): 
   tlsServer.names?.forEach((own, index) => {
     for (const [name, { hosts = [] }] of destinations) {
       if (own === undefined || !hosts.includes(own)) continue;
-      complain(['tlsServer', 'names', index], `${quote(own)} is a host of destination ${name}, and cannot be a name of this proxy too.`, 'Write a name by which clients call the proxy itself, like eco-egress.eco-egress.svc.');
+      complain(['tlsServer', 'names', index], `${quoteValue(own)} is a host of destination ${name}, and cannot be a name of this proxy too.`, 'Write a name by which clients call the proxy itself, like eco-egress.eco-egress.svc.');
     }
   });
 }
@@ -112,7 +112,7 @@ function checkClaims(draft: Draft, complain: Complain): void {
         if (both.length === 0) continue;
         complain(
           ['destinations', name, 'hosts', index],
-          `${quote(host)} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
+          `${quoteValue(host)} with port ${both.join(' and ')} belongs to destination ${owner} already.`,
           'Keep each host and port in one destination; rules can name it for several clients.',
         );
       }
@@ -144,7 +144,7 @@ function checkGateways(draft: Draft, complain: Complain): void {
     prefixes.push({ name, prefix });
 
     if (isWhole(hosts) && !hostMatches(url.host, hosts)) {
-      complain([...path, 'url'], `Its host ${quote(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
+      complain([...path, 'url'], `Its host ${quoteValue(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
     }
     if (isWhole(ports) && !hasPort(ports, url.port)) {
       complain([...path, 'url'], `Its port ${url.port} is not among the ports of ${name}.`, `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
@@ -177,7 +177,7 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
       if (entry === undefined) return;
       const owner = users.get(entry.user);
       if (owner !== undefined) {
-        complain(['clients', name, 'basic', index, 'user'], `The user ${quote(entry.user)} belongs to client ${owner} already.`, 'Give each client users of its own: whose password counts must not depend on the order.');
+        complain(['clients', name, 'basic', index, 'user'], `The user ${quoteValue(entry.user)} belongs to client ${owner} already.`, 'Give each client users of its own: whose password counts must not depend on the order.');
       }
       users.set(entry.user, owner ?? name);
     });
@@ -191,7 +191,7 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
       if (other !== undefined && other.place !== place) {
         complain(
           [...path, jwksFile === undefined ? 'jwksUrl' : 'jwksFile'],
-          `The keys of ${quote(issuer)} come from another place for client ${other.client}: ${quote(other.place)}.`,
+          `The keys of ${quoteValue(issuer)} come from another place for client ${other.client}: ${quoteValue(other.place)}.`,
           'Write the same place: otherwise the keys of one could sign tokens of the other client.',
         );
       }
@@ -230,9 +230,9 @@ function checkVia(via: readonly (string | undefined)[] | undefined, path: Path, 
     if (name === undefined) return;
     if (!known.includes(name)) {
       const instead = known.length === 0 ? 'Add it under hops.' : `${suggest(name, known)} Otherwise add it under hops.`;
-      complain([...path, index], `There is no entry ${quote(name)} under hops.`, instead);
+      complain([...path, index], `There is no entry ${quoteValue(name)} under hops.`, instead);
     } else if (via.indexOf(name) !== index) {
-      complain([...path, index], `The route goes through ${quote(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
+      complain([...path, index], `The route goes through ${quoteValue(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
     }
   });
 }

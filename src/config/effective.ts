@@ -1,6 +1,6 @@
 /** Turns what the schema library reports into complaints a person can act on. */
 import type * as z from 'zod';
-import { type Complain, formatPath, nearest, type Path, quote, show, suggest } from './finding.ts';
+import { type Complain, formatPath, nearest, type Path, quoteValue, showValue, suggest } from './finding.ts';
 import { placeKey, type Tree, UNREADABLE } from './read-tree.ts';
 import { ADVICE_SEPARATOR } from './schema.ts';
 
@@ -17,11 +17,11 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
     const values = issue.values.map(String);
     const near = typeof input === 'string' ? nearest(input.toLowerCase(), values) : null;
     const choice = values.length === 1 ? `Write ${values.join('')}.` : `Write one of: ${values.join(', ')}.`;
-    return say(`${show(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
+    return say(`${showValue(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
   }
   if (issue.code === 'invalid_type') {
     if (issue.expected === 'array') return say(`Expected a list, found ${found(input)}.`, 'Write [a, b], or one entry per line after "- ".');
-    if (issue.expected === 'boolean') return say(`${show(input)} is neither true nor false.`, 'Write true or false, without quotes.');
+    if (issue.expected === 'boolean') return say(`${showValue(input)} is neither true nor false.`, 'Write true or false, without quotes.');
     return say(`Expected a mapping (key: value), found ${found(input)}.`, 'Write its keys one per line, indented below it.');
   }
   return say(issue.message ?? 'This value is not possible here.', '');
@@ -29,7 +29,7 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
 
 /** In the middle of a sentence. */
 function found(input: unknown): string {
-  const shown = show(input);
+  const shown = showValue(input);
   return typeof input === 'object' ? shown.charAt(0).toLowerCase() + shown.slice(1) : shown;
 }
 
@@ -41,7 +41,7 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
     if (value === UNREADABLE) continue;
     if (issue.code === 'unrecognized_keys') {
       for (const [index, key] of issue.keys.entries()) {
-        complain([...path, key], `There is no key ${quote(key)} ${inWhat(path)}.`, lines[index] ?? '', 'key');
+        complain([...path, key], `There is no key ${quoteValue(key)} ${inWhat(path)}.`, lines[index] ?? '', 'key');
       }
     } else if (value === undefined) {
       if (!isMisspelt(path, issues)) complainAboutMissing(path, tree, complain);

@@ -6,7 +6,7 @@ import type { WarningKind } from './config.ts';
 /** Keys and list positions from the root of the file. */
 export type Path = readonly (string | number)[];
 
-export interface Finding {
+export interface ConfigFinding {
   readonly file: string;
   /** Both count from 1; null when the file as a whole is meant. */
   readonly line: number | null;
@@ -21,12 +21,12 @@ export interface Finding {
   readonly excerpt: { readonly text: string; readonly length: number } | null;
 }
 
-export interface Warning extends Finding {
+export interface Warning extends ConfigFinding {
   readonly kind: WarningKind;
 }
 
 /** As one line, for a log or a page. */
-export function formatWarning({ file, line, path, problem, instead }: Finding): string {
+export function formatWarning({ file, line, path, problem, instead }: ConfigFinding): string {
   const place = `${file}${line === null ? '' : `:${line}`}`;
   return `${path === '' ? '' : `${path}: `}${problem}${instead === '' ? '' : ` ${instead}`} (${place})`;
 }
@@ -53,22 +53,22 @@ const PLAIN_KEY = /^[\w-]+$/;
 export function formatPath(path: Path): string {
   return path.reduce<string>((text, step) => {
     if (typeof step === 'number') return `${text}[${step}]`;
-    if (!PLAIN_KEY.test(step)) return `${text}[${quote(step)}]`;
+    if (!PLAIN_KEY.test(step)) return `${text}[${quoteValue(step)}]`;
     return text === '' ? step : `${text}.${step}`;
   }, '');
 }
 
-const LONGEST_QUOTE = 80;
+const LONGEST_CONFIG_QUOTE = 80;
 
 /** Text from the file or the environment, safe to print: escaped and cut. */
-export function quote(text: string): string {
-  const cut = text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+export function quoteValue(text: string): string {
+  const cut = text.length > LONGEST_CONFIG_QUOTE ? `${text.slice(0, LONGEST_CONFIG_QUOTE)}…` : text;
   return JSON.stringify(cut).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, escapeUnicode);
 }
 
 /** Any value of a file in a few words, to begin a sentence with. */
-export function show(value: unknown): string {
-  if (typeof value === 'string') return quote(value);
+export function showValue(value: unknown): string {
+  if (typeof value === 'string') return quoteValue(value);
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (Array.isArray(value)) return 'A list';
   return typeof value === 'object' && value !== null ? 'A mapping (key: value)' : 'This value';
@@ -94,7 +94,7 @@ function escapeUnicode(character: string): string {
 // Faults and warnings as a person reads them in a terminal: place, problem, what to write, and the line itself.
 
 /** Colours only where the stream is a terminal; NO_COLOR is honoured. */
-export function formatFindings(findings: readonly Finding[], kind: 'fault' | 'warning', stream: NodeJS.WritableStream): string {
+export function formatFindings(findings: readonly ConfigFinding[], kind: 'fault' | 'warning', stream: NodeJS.WritableStream): string {
   const paint = (style: Parameters<typeof styleText>[0], text: string) => styleText(style, text, { stream });
   return findings
     .map((finding) => {
@@ -110,17 +110,17 @@ export function formatFindings(findings: readonly Finding[], kind: 'fault' | 'wa
 
 const WIDEST = 110;
 
-function excerpt({ line, column }: Finding, { text, length }: NonNullable<Finding['excerpt']>, dim: (text: string) => string): string[] {
+function excerpt({ line, column }: ConfigFinding, { text, length }: NonNullable<ConfigFinding['excerpt']>, dim: (text: string) => string): string[] {
   const start = (column ?? 1) - 1;
   // Far along a long line, the window follows the caret.
   const from = start > WIDEST - 20 ? start - 40 : 0;
-  const window = printable(text.slice(from, from + WIDEST));
+  const window = printableColumns(text.slice(from, from + WIDEST));
   const carets = '^'.repeat(Math.max(1, Math.min(length, WIDEST - (start - from))));
   const number = String(line ?? 0).padStart(5);
   return [dim(`${number} | ${window}`), dim(`      | ${' '.repeat(start - from)}${carets}`)];
 }
 
 /** One column per character, and nothing that moves the cursor. */
-function printable(text: string): string {
+function printableColumns(text: string): string {
   return text.replace(/\t/g, ' ').replace(/\p{C}/gu, '?');
 }

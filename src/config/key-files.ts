@@ -5,10 +5,10 @@ import { parseKeys } from '../identity/keys.ts';
 import { authorityNameOf, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
-import { type Path, quote } from './finding.ts';
-import { readCredentials, readNamedFile } from './named-files.ts';
+import { type Path, quoteValue } from './finding.ts';
+import { readHopCredentials, readNamedFile } from './named-files.ts';
 import { tryServer } from './tls-context.ts';
-import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
+import { messageOf, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
 /** Null where none is configured, and where there was something to complain of. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
@@ -31,7 +31,7 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
 function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: TlsReading): void {
   names.forEach((name, index) => {
     if (name === undefined || leaf.checkHost(name) !== undefined) return;
-    warn('files', [...path, index], `The certificate in certFile is not for ${quote(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
+    warn('files', [...path, index], `The certificate in certFile is not for ${quoteValue(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
   });
 }
 
@@ -65,13 +65,9 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   for (const authority of authorities) {
     if (lists.some((list) => list?.issuer === authorityNameOf(authority))) continue;
     fit = false;
-    complain(path, `The file has no list of the authority ${quote(authority.subject.replaceAll('\n', ', '))}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+    complain(path, `The file has no list of the authority ${quoteValue(authority.subject.replaceAll('\n', ', '))}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
   }
   return fit;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 export interface WayFiles {
@@ -93,7 +89,7 @@ export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsR
   const credentials = new Map<string, HopCredentials | null>();
   for (const [name, { credentialsFile, url = [] }] of hops) {
     const path = ['hops', name, 'credentialsFile'];
-    const found = readCredentials(credentialsFile, path, reading);
+    const found = readHopCredentials(credentialsFile, path, reading);
     credentials.set(name, found);
     if (found === null || !url.some((parent) => parent?.scheme === 'socks5')) continue;
     // RFC 1929 §2: each has a length of one byte.

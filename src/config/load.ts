@@ -10,11 +10,11 @@ import type { Config, JwksConfig, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
-import type { Complain, Complaint, Finding, Warn, Warning } from './finding.ts';
+import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './finding.ts';
 import { checkJwksFile, readTlsServer, readWayFiles } from './key-files.ts';
 import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
-import { type Environment, type Place, readTree, type Tree } from './read-tree.ts';
+import { type Environment, type NodePlace, readTree, type Tree } from './read-tree.ts';
 import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { listSettings, type Setting } from './settings.ts';
@@ -47,7 +47,7 @@ export interface Loaded {
   readonly contents: ReadonlyMap<string, string>;
 }
 
-export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly Finding[] };
+export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
 export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: LoadOptions): LoadResult {
@@ -74,7 +74,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
   const reading = { directory: dirname(resolve(file)), readFile: readNamed, now: now(), complain: faults.complain, warn: warnings.warn };
   const config = tree === null ? null : readContent(tree, reading);
 
-  const source = { file, text, lines, places: tree?.places ?? new Map<string, Place>() };
+  const source = { file, text, lines, places: tree?.places ?? new Map<string, NodePlace>() };
   if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
   warnAbout(config, reading.now, warnings.warn);
   warnAboutVariables(tree.places, env, warnings.warn);

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { HopCredentials } from './config.ts';
-import { type Complain, type Path, quote, type Warn } from './finding.ts';
+import { type Complain, type Path, quoteValue, type Warn } from './finding.ts';
 
 /** Throws what node:fs throws. */
 export type ReadFile = (path: string) => string;
@@ -25,9 +25,9 @@ export interface NamedFile {
 export function readNamedFile(file: string, path: Path, { directory, readFile, complain }: FileReading): NamedFile | null {
   const full = resolve(directory, file);
   try {
-    return { name: quote(full), text: readFile(full) };
+    return { name: quoteValue(full), text: readFile(full) };
   } catch (error) {
-    complain(path, `${quote(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+    complain(path, `${quoteValue(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
     return null;
   }
 }
@@ -63,7 +63,7 @@ export function describeReadError(error: unknown): string {
 const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';
 
 /** Null without a file, and after a complaint. */
-export function readCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
+export function readHopCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
   const found = file === undefined ? null : readSecretFile(file, path, reading);
   if (found === null) return null;
   const line = found.text.replace(/\r?\n$/, '');

@@ -49,7 +49,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
         name,
         addresses: orNull(addresses),
         basic: basic ?? null,
-        tokens: tokens?.map((token) => readToken(token, locateFile)) ?? null,
+        tokens: tokens?.map((token) => normaliseToken(token, locateFile)) ?? null,
         certificates: orNull(certificates),
       }),
     ),
@@ -109,7 +109,7 @@ function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'
 type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];
 
 /** The schema has seen to it that one of file and URL is there. */
-function readToken({ issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent, locateFile: NormaliseOptions['locateFile']): TokenConfig {
+function normaliseToken({ issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent, locateFile: NormaliseOptions['locateFile']): TokenConfig {
   const jwks = jwksUrl === undefined ? ({ kind: 'file', path: locateFile(jwksFile ?? '') } as const) : ({ kind: 'url', url: jwksUrl } as const);
   return { issuer, audience, subjects: distinct(subjects), jwks };
 }

@@ -3,8 +3,8 @@ import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { formatAuthority, parseAuthority, parseConfigHost, parseHostPattern } from '../targets/host.ts';
 import type { ListenAddress, ParentConfig, ProbeConfig } from './config.ts';
-import { quote, show } from './finding.ts';
-import { type Read, wrong } from './read-scalar.ts';
+import { quoteValue, showValue } from './finding.ts';
+import { type Read, invalidValue } from './read-scalar.ts';
 
 /** A CIDR range, or one address, which is the range of itself. Given back canonical: `10.8.0.0/14`. */
 export function readCidr(value: unknown): Read<string> {
@@ -12,19 +12,19 @@ export function readCidr(value: unknown): Read<string> {
   const match = typeof value === 'string' ? /^([^/%]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(value) : null;
   const address = match?.[1] ?? '';
   const version = isIP(address);
-  if (version === 0) return wrong(`${show(value)} is not an address range.`, example);
+  if (version === 0) return invalidValue(`${showValue(value)} is not an address range.`, example);
   const most = version === 4 ? 32 : 128;
   const bits = match?.[2] === undefined ? most : Number(match[2]);
-  if (bits > most) return wrong(`${show(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
+  if (bits > most) return invalidValue(`${showValue(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
   const parsed = ipaddr.parse(address);
   if (parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress()) {
     const inside = bits >= 96 ? `${parsed.toIPv4Address().toString()}/${bits - 96}` : 'the IPv4 range itself';
-    return wrong(`${show(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
+    return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
   }
   const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${address}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${address}/${bits}`);
   if (network.toString() !== parsed.toString()) {
-    return wrong(
-      `${show(value)} is an address inside a range, not the range.`,
+    return invalidValue(
+      `${showValue(value)} is an address inside a range, not the range.`,
       `Write ${network.toString()}/${bits} for the whole range, or ${parsed.toString()}/${most} for this one address.`,
     );
   }
@@ -35,7 +35,7 @@ export function readCidr(value: unknown): Read<string> {
 export function readAddress(value: unknown): Read<string> {
   const range = readCidr(value);
   if ('value' in range && typeof value === 'string' && !value.includes('/')) return { value: range.value.replace(/\/\d+$/, '') };
-  return wrong(`${show(value)} is not an address.`, 'Write one IP address, like 34.123.45.67.');
+  return invalidValue(`${showValue(value)} is not an address.`, 'Write one IP address, like 34.123.45.67.');
 }
 
 /** `0.0.0.0:8080` or `[::]:8080`; port 0 lets the system choose. */
@@ -46,12 +46,12 @@ export function readListenAddress(value: unknown): Read<ListenAddress> {
   const port = Number(match?.[3]);
   if (match !== null && port <= 65_535) {
     if (match[1] === undefined ? isIPv4(host) : isIPv6(host)) return { value: { host, port } };
-    if (match[1] !== undefined) return wrong(`${show(value)} has brackets around something that is not an IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
+    if (match[1] !== undefined) return invalidValue(`${showValue(value)} has brackets around something that is not an IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
     const meant = host === 'localhost' ? '127.0.0.1' : '0.0.0.0';
-    return wrong(`${show(value)} has ${host === '' ? 'no address' : 'a name'} before the port.`, `Write an IP address: ${meant}:${port}.`);
+    return invalidValue(`${showValue(value)} has ${host === '' ? 'no address' : 'a name'} before the port.`, `Write an IP address: ${meant}:${port}.`);
   }
   const bare = typeof text === 'string' && /^\d{1,5}$/.test(text) && Number(text) <= 65_535;
-  return wrong(`${show(value)} is not a listen address.`, bare ? `Write the address too: 0.0.0.0:${Number(text)}.` : 'Write address:port, like 0.0.0.0:8080 or "[::]:8080".');
+  return invalidValue(`${showValue(value)} is not a listen address.`, bare ? `Write the address too: 0.0.0.0:${Number(text)}.` : 'Write address:port, like 0.0.0.0:8080 or "[::]:8080".');
 }
 
 /** `10.0.0.10`, `10.0.0.10:53` or `[fd00::10]:53`; given back with its port, 53 where none is written. */
@@ -61,14 +61,14 @@ export function readDnsServer(value: unknown): Read<string> {
     const listen = readListenAddress(value);
     if ('value' in listen && listen.value.port !== 0) return { value: formatAuthority(listen.value.host, listen.value.port) };
   }
-  return wrong(`${show(value)} is not the address of a DNS server.`, 'Write an IP address, with a port if it is not 53: 10.0.0.10 or 10.0.0.10:5353.');
+  return invalidValue(`${showValue(value)} is not the address of a DNS server.`, 'Write an IP address, with a port if it is not 53: 10.0.0.10 or 10.0.0.10:5353.');
 }
 
 /** A canonical host, or `*.suffix` for the names below it. */
 export function readHostPattern(value: unknown): Read<string> {
   const host = typeof value === 'string' ? parseHostPattern(value) : null;
   if (host !== null) return { value: host };
-  return wrong(`${show(value)} is not a host.`, typeof value === 'string' ? adviseHost(value) : 'Write a name like eco-sit.telus.internal.');
+  return invalidValue(`${showValue(value)} is not a host.`, typeof value === 'string' ? adviseHost(value) : 'Write a name like eco-sit.telus.internal.');
 }
 
 /** The name to ask for and expect in the upstream's certificate. */
@@ -76,17 +76,17 @@ export function readServerName(value: unknown): Read<string> {
   const host = typeof value === 'string' ? parseConfigHost(value) : null;
   // RFC 6066 §3: SNI never carries an address.
   if (host !== null && isIP(host) === 0) return { value: host };
-  return wrong(`${show(value)} is not a host name.`, 'Write the name that is in the certificate, like eco-sit.telus.internal.');
+  return invalidValue(`${showValue(value)} is not a host name.`, 'Write the name that is in the certificate, like eco-sit.telus.internal.');
 }
 
 function adviseHost(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\/([^/:]*)/i.exec(text);
-  if (scheme !== null) return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quote(scheme[1] ?? '')}. Ports go under ports, paths under http.paths.`;
+  if (scheme !== null) return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quoteValue(scheme[1] ?? '')}. Ports go under ports, paths under http.paths.`;
   const port = /^([^:]+):\d+$/.exec(text);
-  if (port !== null) return `Write the host alone: ${quote(port[1] ?? '')}. Ports go under ports.`;
+  if (port !== null) return `Write the host alone: ${quoteValue(port[1] ?? '')}. Ports go under ports.`;
   if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0) return 'A host is one name or address. Ranges go under addresses: they limit what the names may resolve to.';
   if (text === '*' || text === '*.') return 'There is no pattern for all hosts. Name them, or write *.telus.internal for the names below telus.internal.';
-  if (text.startsWith('.')) return `Write ${quote(`*${text}`)} for the names below it.`;
+  if (text.startsWith('.')) return `Write ${quoteValue(`*${text}`)} for the names below it.`;
   if (text.includes('*')) return 'A * is allowed only at the start, with a dot after it: *.telus.internal.';
   return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';
 }
@@ -100,12 +100,12 @@ const PARENT_PORTS = { http: 3128, https: 443, socks5: 1080 } as const;
 export function readParentUrl(value: unknown): Read<ParentConfig> {
   const example = 'Write a URL like http://activegateway.telus.internal:3128.';
   const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)\/?$/i.exec(value) : null;
-  if (match === null) return wrong(`${show(value)} is not the URL of a parent proxy.`, example);
+  if (match === null) return invalidValue(`${showValue(value)} is not the URL of a parent proxy.`, example);
   const scheme = match[1]?.toLowerCase() ?? '';
-  if (scheme !== 'http' && scheme !== 'https' && scheme !== 'socks5') return wrong(`${show(value)} is neither http, https nor socks5.`, example);
-  if (match[2]?.includes('@') === true) return wrong('The URL holds credentials, which would be shown wherever it is.', 'Put them into a file of one line, user:password, and name it under credentialsFile.');
+  if (scheme !== 'http' && scheme !== 'https' && scheme !== 'socks5') return invalidValue(`${showValue(value)} is neither http, https nor socks5.`, example);
+  if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Put them into a file of one line, user:password, and name it under credentialsFile.');
   const authority = parseAuthority(match[2] ?? '', PARENT_PORTS[scheme]);
-  if (typeof authority === 'string') return wrong(`The host in ${show(value)} ${authority}.`, example);
+  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
   return { value: { scheme, host: authority.host, port: authority.port } };
 }
 
@@ -113,16 +113,16 @@ export function readParentUrl(value: unknown): Read<ParentConfig> {
 export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 'host' | 'port' | 'path'>> {
   const example = 'Write a URL like https://echo.example/ip.';
   const match = typeof value === 'string' ? /^(https?):\/\/([^/?#\\]*)(\/[!-~]*)?$/i.exec(value) : null;
-  if (match === null) return wrong(`${show(value)} is not an http or https URL.`, example);
-  if (match[3]?.includes('#') === true) return wrong(`${show(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
+  if (match === null) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
+  if (match[3]?.includes('#') === true) return invalidValue(`${showValue(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
   const scheme = match[1]?.toLowerCase() === 'https' ? 'https' : 'http';
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
-  if (typeof authority === 'string') return wrong(`The host in ${show(value)} ${authority}.`, example);
+  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
   return { value: { scheme, host: authority.host, port: authority.port, path: match[3] ?? '/' } };
 }
 
 /** `ip`, or `client.ip` for a member inside another. */
 export function readField(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[\w-]+(?:\.[\w-]+)*$/.test(value)) return { value };
-  return wrong(`${show(value)} is not a member of a JSON answer.`, 'Write its name, like ip, or client.ip for a member inside another.');
+  return invalidValue(`${showValue(value)} is not a member of a JSON answer.`, 'Write its name, like ip, or client.ip for a member inside another.');
 }

@@ -1,25 +1,25 @@
 /** Readers of single values: names, numbers, durations and sizes. Each gives the value, or what is wrong and what to write. */
 import { type PortEntry, PortRange } from '../targets/port-range.ts';
-import { show } from './finding.ts';
+import { showValue } from './finding.ts';
 
 export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
 
-export function wrong(problem: string, instead: string): { problem: string; instead: string } {
+export function invalidValue(problem: string, instead: string): { problem: string; instead: string } {
   return { problem, instead };
 }
 
 /** Names become metric labels. A letter is asked for, since keys of digits alone would lose their place in the order. */
-const NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
+const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 
 export function readName(value: unknown): Read<string> {
-  if (typeof value === 'string' && NAME.test(value)) return { value };
-  return wrong(`${show(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
+  if (typeof value === 'string' && CONFIG_NAME.test(value)) return { value };
+  return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
 }
 
 /** RFC 1123 label, as Kubernetes has it for namespaces. */
 export function readNamespace(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(value)) return { value };
-  return wrong(`${show(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63: dynatrace-sit.');
+  return invalidValue(`${showValue(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63: dynatrace-sit.');
 }
 
 /** `app=activegateway`, as Kubernetes has labels: the key may have a prefix, the value may be empty. */
@@ -27,17 +27,17 @@ export function readLabel(value: unknown): Read<readonly [key: string, value: st
   const match = typeof value === 'string' ? /^((?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
   const [, key, text] = match ?? [];
   if (key !== undefined && text !== undefined) return { value: [key, text] };
-  return wrong(`${show(value)} is not a label.`, 'Write key=value, as in app.kubernetes.io/name=activegateway.');
+  return invalidValue(`${showValue(value)} is not a label.`, 'Write key=value, as in app.kubernetes.io/name=activegateway.');
 }
 
 /** A whole number within bounds, both included. */
 export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
   return (value) => {
     if (typeof value === 'string' && /^\d+$/.test(value)) {
-      return wrong(`${show(value)} is text, not a number.`, `Write it without quotes: ${value}. A variable too: \${NAME}, on a line of its own.`);
+      return invalidValue(`${showValue(value)} is text, not a number.`, `Write it without quotes: ${value}. A variable too: \${NAME}, on a line of its own.`);
     }
     if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return { value };
-    return wrong(`${show(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
+    return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
   };
 }
 
@@ -45,7 +45,7 @@ export function readInteger(least: number, most: number): (value: unknown) => Re
 export function readPort(value: unknown): Read<number> {
   const port = typeof value === 'string' && /^[1-9]\d{0,4}$/.test(value) ? Number(value) : value;
   if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535) return { value: port };
-  return wrong(`${show(value)} is not a port.`, 'Write a whole number from 1 to 65535.');
+  return invalidValue(`${showValue(value)} is not a port.`, 'Write a whole number from 1 to 65535.');
 }
 
 /** A port, or the first and last of a range: `8000-8100`. */
@@ -53,10 +53,10 @@ export function readPorts(value: unknown): Read<PortEntry> {
   const [, first, last] = typeof value === 'string' ? (/^([1-9]\d{0,4})\s*-\s*([1-9]\d{0,4})$/.exec(value) ?? []) : [];
   if (first === undefined || last === undefined) {
     const read = readPort(value);
-    return 'value' in read ? read : wrong(read.problem, 'Write a whole number from 1 to 65535, or a range of them: 8000-8100.');
+    return 'value' in read ? read : invalidValue(read.problem, 'Write a whole number from 1 to 65535, or a range of them: 8000-8100.');
   }
-  if (Number(last) > 65_535) return wrong(`${show(value)} goes beyond the last port.`, `Write ${first}-65535.`);
-  if (Number(first) > Number(last)) return wrong(`${show(value)} ends before it begins.`, `Write ${last}-${first}.`);
+  if (Number(last) > 65_535) return invalidValue(`${showValue(value)} goes beyond the last port.`, `Write ${first}-65535.`);
+  if (Number(first) > Number(last)) return invalidValue(`${showValue(value)} ends before it begins.`, `Write ${last}-${first}.`);
   return { value: first === last ? Number(first) : new PortRange(Number(first), Number(last)) };
 }
 
@@ -71,15 +71,15 @@ const MORE_THAN_ZERO = 'Write more than zero. A long time such as 24h comes clos
 export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Read<number> {
   return (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
-      if (Number(value) === 0 && least === 'positive') return wrong(`${value} would end everything at once.`, MORE_THAN_ZERO);
-      return wrong(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
+      if (Number(value) === 0 && least === 'positive') return invalidValue(`${value} would end everything at once.`, MORE_THAN_ZERO);
+      return invalidValue(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
     const unit = UNIT_MS.get(match?.[2] ?? '');
-    if (unit === undefined) return wrong(`${show(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
+    if (unit === undefined) return invalidValue(`${showValue(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
     const ms = Number(match?.[1]) * unit;
-    if (ms > LONGEST_HOURS * 3_600_000) return wrong(`${show(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
-    if (ms === 0 && least === 'positive') return wrong(`${show(value)} would end everything at once.`, MORE_THAN_ZERO);
+    if (ms > LONGEST_HOURS * 3_600_000) return invalidValue(`${showValue(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
+    if (ms === 0 && least === 'positive') return invalidValue(`${showValue(value)} would end everything at once.`, MORE_THAN_ZERO);
     return { value: ms };
   };
 }
@@ -90,20 +90,20 @@ const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
 export function readSize(leastKiB: number, mostKiB: number): (value: unknown) => Read<number> {
   return (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
-      return wrong(`${value} has no unit.`, 'Write a size with its unit: 512B, 64KiB or 1MiB.');
+      return invalidValue(`${value} has no unit.`, 'Write a size with its unit: 512B, 64KiB or 1MiB.');
     }
     const match = typeof value === 'string' ? /^(\d+)(B|KiB|MiB)$/.exec(value) : null;
     const unit = UNIT_BYTES.get(match?.[2] ?? '');
-    if (unit === undefined) return wrong(`${show(value)} is not a size.`, 'Write a whole number with its unit: 512B, 64KiB or 1MiB.');
+    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number with its unit: 512B, 64KiB or 1MiB.');
     const bytes = Number(match?.[1]) * unit;
     if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
-    return wrong(`${show(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
+    return invalidValue(`${showValue(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
   };
 }
 
 export function readText(value: unknown): Read<string> {
   if (typeof value === 'string' && value !== '') return { value };
-  return wrong(`${show(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
+  return invalidValue(`${showValue(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
 }
 
 // Reader of moments: the start and end of a rule.
@@ -114,17 +114,17 @@ const MOMENT = /^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}(?::\d{2})?)(Z|[+-]\d{2}:\d{2})
 /** `2027-03-01T18:00:00Z` or `2027-03-01T18:00+01:00`, as ms since the epoch. */
 export function readMoment(value: unknown): Read<number> {
   const example = 'Write date, time and offset: 2027-03-01T18:00:00Z, or 2027-03-01T19:00:00+01:00.';
-  if (typeof value !== 'string') return wrong(`${show(value)} is not a moment.`, example);
+  if (typeof value !== 'string') return invalidValue(`${showValue(value)} is not a moment.`, example);
   const match = MOMENT.exec(value);
   if (match === null) {
     const found = /^\d{4}-\d{2}-\d{2}$/.test(value) ? 'is a date without a time' : /^\d{4}-\d{2}-\d{2}T[\d:.]+$/.test(value) ? 'has no offset from UTC' : 'is not a moment';
-    return wrong(`${show(value)} ${found}.`, example);
+    return invalidValue(`${showValue(value)} ${found}.`, example);
   }
   const [, date = '', time = '', offset = ''] = match;
   const utc = Date.parse(`${date}T${time}Z`);
   const ms = Date.parse(value);
   // The platform takes 30 February for 2 March.
-  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return wrong(`${show(value)} is not a valid date and time.`, example);
-  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return wrong(`${show(value)} has an offset from UTC that does not exist.`, example);
+  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return invalidValue(`${showValue(value)} is not a valid date and time.`, example);
+  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return invalidValue(`${showValue(value)} has an offset from UTC that does not exist.`, example);
   return { value: ms };
 }

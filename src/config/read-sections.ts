@@ -4,8 +4,8 @@ import { parseAuthority, parseHostPattern } from '../targets/host.ts';
 import { findAmbiguity } from '../targets/path.ts';
 import { coversClaim, fieldName } from './claim-fields.ts';
 import type { GatewayConfig } from './config.ts';
-import { quote, show } from './finding.ts';
-import { type Read, wrong } from './read-scalar.ts';
+import { quoteValue, showValue } from './finding.ts';
+import { type Read, invalidValue } from './read-scalar.ts';
 
 /** Segments that mean the same before and after any decoding or normalising. */
 const PLAIN_SEGMENTS = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._~-]+)+$/;
@@ -14,45 +14,45 @@ const PLAIN_SEGMENTS = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._~-]+)+$/;
 export function readPrefix(value: unknown): Read<string> {
   const prefix = typeof value === 'string' ? value.replace(/\/$/, '') : '';
   if (PLAIN_SEGMENTS.test(prefix)) return { value: prefix };
-  if (value === '/' || value === '') return wrong(`${show(value)} would take every request that is meant for a host.`, 'Write a path of its own, like /eco.');
-  return wrong(`${show(value)} is not a gateway prefix.`, 'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.');
+  if (value === '/' || value === '') return invalidValue(`${showValue(value)} would take every request that is meant for a host.`, 'Write a path of its own, like /eco.');
+  return invalidValue(`${showValue(value)} is not a gateway prefix.`, 'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.');
 }
 
 /** Where requests under the prefix go. */
 export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme' | 'host' | 'port' | 'basePath'>> {
   const example = 'Write a URL like https://eco-sit.telus.internal, with a base path at most.';
   const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)([^?#]*)([?#].*)?$/is.exec(value) : null;
-  if (match === null) return wrong(`${show(value)} is not a URL.`, example);
+  if (match === null) return invalidValue(`${showValue(value)} is not a URL.`, example);
   const scheme = match[1]?.toLowerCase();
-  if (scheme !== 'http' && scheme !== 'https') return wrong(`${show(value)} is neither http nor https.`, example);
+  if (scheme !== 'http' && scheme !== 'https') return invalidValue(`${showValue(value)} is neither http nor https.`, example);
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
-  if (typeof authority === 'string') return wrong(`The host in ${show(value)} ${authority}.`, example);
-  if (match[4] !== undefined) return wrong(`${show(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
+  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
+  if (match[4] !== undefined) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
   const basePath = (match[3] ?? '').replace(/\/$/, '');
-  if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath)) return wrong(`The path in ${show(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');
+  if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath)) return invalidValue(`The path in ${showValue(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');
   return { value: { scheme, host: authority.host, port: authority.port, basePath } };
 }
 
 /** RFC 9110 §9.1: a token, and its case matters. */
 export function readMethod(value: unknown): Read<string> {
-  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value)) return wrong(`${show(value)} is not a method.`, 'Write methods like GET and POST.');
-  if (value === '*') return wrong('"*" is not a method.', 'Take methods out: without it, every method may be used.');
-  if (value.toUpperCase() === 'CONNECT') return wrong('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
-  if (value !== value.toUpperCase()) return wrong(`${show(value)} would never match: methods are case-sensitive.`, `Write ${value.toUpperCase()}.`);
+  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value)) return invalidValue(`${showValue(value)} is not a method.`, 'Write methods like GET and POST.');
+  if (value === '*') return invalidValue('"*" is not a method.', 'Take methods out: without it, every method may be used.');
+  if (value.toUpperCase() === 'CONNECT') return invalidValue('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
+  if (value !== value.toUpperCase()) return invalidValue(`${showValue(value)} would never match: methods are case-sensitive.`, `Write ${value.toUpperCase()}.`);
   return { value };
 }
 
 /** A path with `*` inside segments, `**` for whole segments, and a final `*` for all that follows (policy/path-match.ts). */
 export function readPathPattern(value: unknown): Read<string> {
-  if (typeof value !== 'string' || !value.startsWith('/')) return wrong(`${show(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
-  if (/[?#]/.test(value)) return wrong(`${show(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
-  if (/[{}]/.test(value)) return wrong(`${show(value)} has braces, which are not allowed in a path.`, 'Write * for a part that varies: /orders/*/items.');
+  if (typeof value !== 'string' || !value.startsWith('/')) return invalidValue(`${showValue(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
+  if (/[?#]/.test(value)) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
+  if (/[{}]/.test(value)) return invalidValue(`${showValue(value)} has braces, which are not allowed in a path.`, 'Write * for a part that varies: /orders/*/items.');
   if (value.split('/').some((segment) => segment.includes('**') && segment !== '**')) {
-    return wrong(`${show(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
+    return invalidValue(`${showValue(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
   }
   // What is refused before any pattern is compared could never match one.
   const ambiguity = /["<>^`|]/.test(value) ? 'has a character that is not allowed in a path' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
-  if (ambiguity !== null) return wrong(`${show(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
+  if (ambiguity !== null) return invalidValue(`${showValue(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
   return { value };
 }
 
@@ -73,69 +73,69 @@ const OWN_KEYS = new Map([
 /** A header field that is not to reach any partner. */
 export function readDroppedField(value: unknown): Read<string> {
   const name = readFieldPattern(value);
-  if (name === null) return wrong(`${show(value)} is not the name of a header field.`, 'Write a name like x-corp-user, or x-corp-* for all that begin so.');
-  if (FRAMING.has(name)) return wrong(`${show(value)} belongs to each connection, and is never passed on as it came.`, 'Take it out here.');
+  if (name === null) return invalidValue(`${showValue(value)} is not the name of a header field.`, 'Write a name like x-corp-user, or x-corp-* for all that begin so.');
+  if (FRAMING.has(name)) return invalidValue(`${showValue(value)} belongs to each connection, and is never passed on as it came.`, 'Take it out here.');
   const key = OWN_KEYS.get(name);
-  return key === undefined ? { value: name } : wrong(`${show(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
+  return key === undefined ? { value: name } : invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
 }
 
 /** A header field that crosses although it is one of those that do not by default. */
 export function readKeptField(value: unknown): Read<string> {
   const name = readFieldPattern(value);
-  if (name === null) return wrong(`${show(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
+  if (name === null) return invalidValue(`${showValue(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
   const key = OWN_KEYS.get(name);
-  if (key !== undefined) return wrong(`${show(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
-  if (name === 'x-forwarded-client-cert') return wrong(`${show(value)} names the client's certificate to peers that trust this proxy, and is never passed on.`, 'Take it out here.');
+  if (key !== undefined) return invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
+  if (name === 'x-forwarded-client-cert') return invalidValue(`${showValue(value)} names the client's certificate to peers that trust this proxy, and is never passed on.`, 'Take it out here.');
   if (coversClaim(name)) return { value: name };
-  return wrong(`${show(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
+  return invalidValue(`${showValue(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
 }
 
 // Readers of what a client is known by besides its address: users, password hashes, token issuers and subjects, certificate names.
 
 /** Servers take no longer ones, and an international host name costs the square of its length to read. */
 const LONGEST_URL = 2_048;
-const CONTROL = /[\0-\x1f\x7f-\x9f]/;
+const CONTROL_IN_NAME = /[\0-\x1f\x7f-\x9f]/;
 
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
 export function readUser(value: unknown): Read<string> {
-  if (typeof value !== 'string' || value === '') return wrong(`${show(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
-  if (value.includes(':') || CONTROL.test(value)) return wrong(`${show(value)} has a colon or a control character, which no Basic user can have.`, 'Take another name.');
+  if (typeof value !== 'string' || value === '') return invalidValue(`${showValue(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
+  if (value.includes(':') || CONTROL_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has a colon or a control character, which no Basic user can have.`, 'Take another name.');
   return { value: value.normalize('NFC') };
 }
 
 /** The text itself is never shown: a password that was written here by mistake would be. */
 export function readPasswordHash(value: unknown): Read<string> {
   const instead = 'Make one from the password with: npx eco-egress hash-password. It looks like $scrypt$ln=15,r=8,p=1$salt$hash.';
-  if (typeof value !== 'string') return wrong('This is not a password hash.', instead);
+  if (typeof value !== 'string') return invalidValue('This is not a password hash.', instead);
   const read = readPhc(value);
-  return typeof read === 'string' ? wrong(`This password hash ${read}.`, instead) : { value };
+  return typeof read === 'string' ? invalidValue(`This password hash ${read}.`, instead) : { value };
 }
 
 /** An issuer or audience, compared character by character. */
 export function readClaim(value: unknown): Read<string> {
-  if (typeof value === 'string' && value !== '' && !CONTROL.test(value) && value.trim() === value) {
+  if (typeof value === 'string' && value !== '' && !CONTROL_IN_NAME.test(value) && value.trim() === value) {
     if (!value.includes('*')) return { value };
-    return wrong(`${show(value)} has a *, but is compared character by character.`, 'Write it whole, as it is in the tokens. Only subjects may have a *.');
+    return invalidValue(`${showValue(value)} has a *, but is compared character by character.`, 'Write it whole, as it is in the tokens. Only subjects may have a *.');
   }
-  return wrong(`${show(value)} is not a text as tokens have it.`, 'Write it exactly as in the tokens, like https://kubernetes.default.svc.');
+  return invalidValue(`${showValue(value)} is not a text as tokens have it.`, 'Write it exactly as in the tokens, like https://kubernetes.default.svc.');
 }
 
 /** A token's subject, exact or with `*`. */
 export function readSubject(value: unknown): Read<string> {
   const example = 'Write it as in the tokens, like system:serviceaccount:dynatrace-sit:*.';
-  if (typeof value !== 'string' || value === '' || CONTROL.test(value) || value.trim() !== value) return wrong(`${show(value)} is not a subject.`, example);
-  if (value.includes('**')) return wrong(`${show(value)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
+  if (typeof value !== 'string' || value === '' || CONTROL_IN_NAME.test(value) || value.trim() !== value) return invalidValue(`${showValue(value)} is not a subject.`, example);
+  if (value.includes('**')) return invalidValue(`${showValue(value)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
   return { value };
 }
 
 /** `DNS:name`, `DNS:*.suffix` or `URI:uri`; a bare name or URI is taken for what it looks like. */
 export function readCertificateName(value: unknown): Read<string> {
   const example = 'Write a URI like spiffe://cluster.local/ns/dynatrace-sit/*, or a DNS name like *.dynatrace-sit.svc.';
-  if (typeof value !== 'string') return wrong(`${show(value)} is not a name of a certificate.`, example);
+  if (typeof value !== 'string') return invalidValue(`${showValue(value)} is not a name of a certificate.`, example);
   const [, kind, name = ''] = /^(?:(DNS|URI):)?(.*)$/s.exec(value) ?? [];
   if (kind === 'URI' || (kind === undefined && /^[a-z][a-z0-9+.-]*:\/\//i.test(name))) return readUriName(value, name);
   const host = parseHostPattern(name);
-  if (host === null || /^[\d.]+$|:/.test(host)) return wrong(`${show(value)} is neither a DNS name nor a URI.`, example);
+  if (host === null || /^[\d.]+$|:/.test(host)) return invalidValue(`${showValue(value)} is neither a DNS name nor a URI.`, example);
   return { value: `DNS:${host}` };
 }
 
@@ -143,9 +143,9 @@ export function readCertificateName(value: unknown): Read<string> {
 function readUriName(written: string, uri: string): Read<string> {
   const match = /^([a-z][a-z0-9+.-]*:\/\/)([^/?#*]+)(\/[^?#]*)?$/.exec(uri);
   if (match === null || /[^\x21-\x7e]/.test(uri)) {
-    return wrong(`${show(written)} is not a URI with a host of its own.`, 'Write scheme and host in full, and a * only in the path: spiffe://cluster.local/ns/dynatrace-sit/*.');
+    return invalidValue(`${showValue(written)} is not a URI with a host of its own.`, 'Write scheme and host in full, and a * only in the path: spiffe://cluster.local/ns/dynatrace-sit/*.');
   }
-  if (uri.includes('**')) return wrong(`${show(written)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
+  if (uri.includes('**')) return invalidValue(`${showValue(written)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
   return { value: `URI:${uri}` };
 }
 
@@ -153,10 +153,10 @@ function readUriName(written: string, uri: string): Read<string> {
 export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
   const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;
-  if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return wrong(`${show(value)} is not an https URL.`, example);
-  if (url.username !== '' || url.password !== '' || url.hash !== '') return wrong(`${quote(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
+  if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return invalidValue(`${showValue(value)} is not an https URL.`, example);
+  if (url.username !== '' || url.password !== '' || url.hash !== '') return invalidValue(`${quoteValue(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
   if (url.protocol === 'http:' && !/^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)) {
-    return wrong(`${show(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');
+    return invalidValue(`${showValue(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');
   }
   return { value: url.href };
 }

@@ -6,7 +6,7 @@
  * environment is always one scalar, whatever characters it holds.
  */
 import { type Document, isAlias, isMap, isScalar, isSeq, type LineCounter, type ParsedNode, Scalar, type YAMLMap } from 'yaml';
-import { type Complain, type Path, quote, type Range } from './finding.ts';
+import { type Complain, type Path, quoteValue, type Range } from './finding.ts';
 
 // Puts environment variables into one scalar: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
 
@@ -36,9 +36,9 @@ export function interpolate(source: string, env: Environment): Interpolated {
     const name = match?.[1];
     const fallback = match?.[2];
     if (close === '') {
-      problems.push({ problem: `${quote(written)} has no closing brace.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
+      problems.push({ problem: `${quoteValue(written)} has no closing brace.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
     } else if (name === undefined) {
-      problems.push({ problem: `${quote(written)} is not a variable.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
+      problems.push({ problem: `${quoteValue(written)} is not a variable.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
     } else if (fallback?.includes('${') === true) {
       problems.push({ problem: `The default of ${name} holds another variable.`, instead: 'Write one variable with a plain default: ${NAME:-default}.' });
     } else {
@@ -64,7 +64,7 @@ export function interpolate(source: string, env: Environment): Interpolated {
 /** Stands where a value could not be read: that was complained about, and all else said of it would be noise. */
 export const UNREADABLE = Symbol('unreadable');
 
-export interface Place {
+export interface NodePlace {
   /** The key; the value where there is no key. */
   readonly key: Range;
   readonly value: Range;
@@ -79,7 +79,7 @@ export interface Place {
 export interface Tree {
   readonly value: unknown;
   /** By `placeKey(path)`. A value that came out empty is not in `value`, but has its place. */
-  readonly places: ReadonlyMap<string, Place>;
+  readonly places: ReadonlyMap<string, NodePlace>;
 }
 
 export function placeKey(path: Path): string {
@@ -87,12 +87,12 @@ export function placeKey(path: Path): string {
 }
 
 export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
-  const places = new Map<string, Place>();
+  const places = new Map<string, NodePlace>();
 
   /** Undefined: variables that yielded nothing, which counts as not written. */
   function read(node: ParsedNode | null, path: Path, key: Range): unknown {
     const value: Range = node === null ? key : [node.range[0], node.range[1]];
-    const place: Place = { key, value, scalar: isScalar(node) || isAlias(node), variables: [], defaulted: [] };
+    const place: NodePlace = { key, value, scalar: isScalar(node) || isAlias(node), variables: [], defaulted: [] };
     places.set(placeKey(path), place);
     if (isMap(node)) return readMap(node, path);
     if (isSeq(node)) {
@@ -113,7 +113,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     return UNREADABLE;
   }
 
-  function readText(node: Scalar, source: string, path: Path, place: Place): unknown {
+  function readText(node: Scalar, source: string, path: Path, place: NodePlace): unknown {
     const { text, variables, defaulted, problems } = interpolate(source, env);
     if (problems.length > 0) {
       for (const { problem, instead } of problems) complain(path, problem, instead);
@@ -153,7 +153,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
         merges = true;
         complain(path, '<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
       } else if (first !== undefined) {
-        complain(inside, `${quote(name)} is written twice; the first one is on line ${first}.`, 'Keep one of the two, or give them different names.', range);
+        complain(inside, `${quoteValue(name)} is written twice; the first one is on line ${first}.`, 'Keep one of the two, or give them different names.', range);
       } else {
         lineOf.set(name, lines.linePos(range[0]).line);
         const read_ = read(value, inside, range);

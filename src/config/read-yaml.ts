@@ -1,8 +1,8 @@
 /** YAML text to a document, with every syntax error in words that say what to do about it. */
 import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
-import { type Complain, type Complaint, type Finding, formatPath, type Path, type Range, type Warning } from './finding.ts';
-import { type Place, placeKey, type Tree } from './read-tree.ts';
+import { type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
+import { type NodePlace, placeKey, type Tree } from './read-tree.ts';
 
 /** The document is null when the text cannot be judged further; `complain` has heard why. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
@@ -66,7 +66,7 @@ function lowerFirst(text: string): string {
 
 // Gives complaints their place in the file: line, column and the text there.
 
-interface Source {
+interface YamlSource {
   readonly file: string;
   readonly text: string;
   readonly lines: LineCounter;
@@ -74,27 +74,27 @@ interface Source {
 }
 
 /** In the order of the file. */
-export function locateAll(complaints: readonly Complaint[], source: Source): Finding[] {
+export function locateAll(complaints: readonly Complaint[], source: YamlSource): ConfigFinding[] {
   return inOrder(complaints.map((complaint) => locate(complaint, source)));
 }
 
 /** Likewise, each with its kind. */
-export function locateWarnings(warnings: readonly (Complaint & { readonly kind: WarningKind })[], source: Source): Warning[] {
+export function locateWarnings(warnings: readonly (Complaint & { readonly kind: WarningKind })[], source: YamlSource): Warning[] {
   return inOrder(warnings.map((warning) => ({ ...locate(warning, source), kind: warning.kind })));
 }
 
-function inOrder<F extends Finding>(findings: F[]): F[] {
+function inOrder<F extends ConfigFinding>(findings: F[]): F[] {
   return findings.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
 }
 
 /** A finding about the file as a whole. */
-export function aboutFile(file: string, problem: string, instead: string): Finding {
+export function aboutFile(file: string, problem: string, instead: string): ConfigFinding {
   return { file, line: null, column: null, path: '', problem, instead, excerpt: null };
 }
 
-function locate({ path, problem, instead, aim }: Complaint, source: Source): Finding {
+function locate({ path, problem, instead, aim }: Complaint, source: YamlSource): ConfigFinding {
   const { place, depth } = deepest(path, source.places);
-  const range = rangeOf(aim, place, depth);
+  const range = complaintRange(aim, place, depth);
   // What is said of a part of one text (an entry of a comma-separated list) belongs to that text.
   const shown = place?.scalar === true ? path.slice(0, depth) : path;
   const variables = place?.scalar === true && depth > 0 ? place.variables.filter((name) => !problem.includes(name)) : [];
@@ -109,7 +109,7 @@ function locate({ path, problem, instead, aim }: Complaint, source: Source): Fin
   return { ...finding, line, column, excerpt: { text, length } };
 }
 
-function deepest(path: Path, places: Source['places']): { place: Place | undefined; depth: number } {
+function deepest(path: Path, places: YamlSource['places']): { place: NodePlace | undefined; depth: number } {
   for (let depth = path.length; depth > 0; depth -= 1) {
     const place = places.get(placeKey(path.slice(0, depth)));
     if (place !== undefined) return { place, depth };
@@ -117,7 +117,7 @@ function deepest(path: Path, places: Source['places']): { place: Place | undefin
   return { place: undefined, depth: 0 };
 }
 
-function rangeOf(aim: Complaint['aim'], place: Place | undefined, depth: number): Range | null {
+function complaintRange(aim: Complaint['aim'], place: NodePlace | undefined, depth: number): Range | null {
   if (typeof aim !== 'string') return aim;
   if (place === undefined || depth === 0) return null;
   return aim === 'key' || !place.scalar ? place.key : place.value;

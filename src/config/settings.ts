@@ -3,7 +3,7 @@
  * The schema is walked, so that a new key is shown without being listed here.
  */
 import * as z from 'zod';
-import { formatPath, quote, type Path } from './finding.ts';
+import { formatPath, quoteValue, type Path } from './finding.ts';
 import { placeKey, type Tree } from './read-tree.ts';
 import { FILE, SECRETS } from './schema.ts';
 
@@ -12,7 +12,7 @@ import { FILE, SECRETS } from './schema.ts';
  * - `variable`: from the environment variables named.
  * - `default`: of this program, or the one that stands beside a variable in the file.
  */
-export interface Origin {
+export interface ValueOrigin {
   readonly from: 'file' | 'variable' | 'default';
   /** In the file; null where nothing is written. */
   readonly line: number | null;
@@ -25,17 +25,17 @@ export interface Setting {
   readonly path: string;
   /** As written: `30s`, a list, a number. Null: nothing. `HIDDEN` for a secret. */
   readonly value: unknown;
-  readonly origin: Origin;
+  readonly origin: ValueOrigin;
 }
 
 export const HIDDEN = '(hidden)';
 
-export interface Written extends Tree {
+export interface WrittenTree extends Tree {
   readonly lineOf: (offset: number) => number;
 }
 
 /** In the order of the schema. What is optional and not written is left out. */
-export function listSettings(written: Written): Setting[] {
+export function listSettings(written: WrittenTree): Setting[] {
   const found: Setting[] = [];
   visit(FILE, written.value, [], false);
   return found;
@@ -48,10 +48,10 @@ export function listSettings(written: Written): Setting[] {
       if (value !== undefined || written.places.has(placeKey(path))) visit(schema.def.innerType, value, path, byDefault);
     } else if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform && typeof value === 'object' && value !== null) {
       visit(schema.def.out, value, path, byDefault);
-    } else if (schema instanceof z.ZodObject && isFields(value)) {
+    } else if (schema instanceof z.ZodObject && isMapping(value)) {
       const shape: Readonly<Record<string, z.core.$ZodType>> = schema.def.shape;
       for (const [key, inner] of Object.entries(shape)) visit(inner, value[key], [...path, key], byDefault);
-    } else if (schema instanceof z.ZodRecord && isFields(value)) {
+    } else if (schema instanceof z.ZodRecord && isMapping(value)) {
       for (const [key, entry] of Object.entries(value)) visit(schema.def.valueType, entry, [...path, key], byDefault);
     } else if (Array.isArray(value) && value.some((item) => typeof item === 'object' && item !== null) && schema instanceof z.ZodArray) {
       value.forEach((item, index) => {
@@ -62,7 +62,7 @@ export function listSettings(written: Written): Setting[] {
     }
   }
 
-  function originOf(path: Path, byDefault: boolean): Origin {
+  function originOf(path: Path, byDefault: boolean): ValueOrigin {
     const place = written.places.get(placeKey(path));
     if (place === undefined) return { from: byDefault ? 'default' : 'file', line: null, variables: [] };
     const line = written.lineOf(place.key[0]);
@@ -90,27 +90,27 @@ function hideInUrl(text: string): string {
   return text.replace(/([a-z][a-z\d+.-]*:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/gi, (_, scheme: string, user: string | undefined, rest: string, query: string | undefined) => `${scheme}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`);
 }
 
-const LONGEST_PATH = 44;
-const LONGEST_VALUE = 100;
+const LONGEST_KEY_PATH = 44;
+const LONGEST_SETTING = 100;
 
 /** One line for each value: key, value, origin. A value that is longer than a line is cut. */
 export function formatSettings(settings: readonly Setting[]): string {
-  const width = Math.min(LONGEST_PATH, Math.max(0, ...settings.map(({ path }) => path.length)));
+  const width = Math.min(LONGEST_KEY_PATH, Math.max(0, ...settings.map(({ path }) => path.length)));
   return settings
     .map(({ path, value, origin }) => {
       const text = quoteControls(value === null ? '-' : typeof value === 'string' ? value : JSON.stringify(value));
-      const cut = text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE)}…` : text;
+      const cut = text.length > LONGEST_SETTING ? `${text.slice(0, LONGEST_SETTING)}…` : text;
       return `  ${path.padEnd(width)}  ${cut.padEnd(24)}  # ${describeOrigin(origin)}\n`;
     })
     .join('');
 }
 
 function quoteControls(text: string): string {
-  return /\p{C}/u.test(text) ? quote(text) : text;
+  return /\p{C}/u.test(text) ? quoteValue(text) : text;
 }
 
 /** In a few words. */
-export function describeOrigin({ from, line, variables }: Origin): string {
+export function describeOrigin({ from, line, variables }: ValueOrigin): string {
   const place = line === null ? '' : `line ${line}`;
   const names = variables.map((name) => `\${${name}}`).join(', ');
   if (from === 'file') return place || 'file';
@@ -119,7 +119,7 @@ export function describeOrigin({ from, line, variables }: Origin): string {
   return `default, ${names} is not set (${place})`;
 }
 
-function isFields(value: unknown): value is Readonly<Record<string, unknown>> {
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -1,7 +1,7 @@
 /** Reads certificate files, and puts them through the very call that TLS will make of them. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { UpstreamTlsConfig } from './config.ts';
-import { type Complain, type Path, quote } from './finding.ts';
+import { type Complain, type Path, quoteValue } from './finding.ts';
 import { type FileReading, type NamedFile, readNamedFile, readSecretFile } from './named-files.ts';
 import { clientContext } from './tls-context.ts';
 
@@ -48,7 +48,7 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove every certificate that is not of an authority.');
   for (const certificate of authorities.all) {
     if (certificate.ca) continue;
-    reading.warn('files', path, `${nameOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
+    reading.warn('files', path, `${subjectOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
   }
   return authorities.pem;
 }
@@ -91,10 +91,10 @@ function pemIn(found: NamedFile | null, path: Path, reading: FileReading): strin
 function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
   for (const certificate of all) {
     const { validToDate, validFromDate, publicKey } = certificate;
-    if (validToDate.getTime() < now) warn('expired', path, `The certificate of ${nameOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
-    if (validFromDate.getTime() > now) warn('files', path, `The certificate of ${nameOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
+    if (validToDate.getTime() < now) warn('expired', path, `The certificate of ${subjectOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
+    if (validFromDate.getTime() > now) warn('files', path, `The certificate of ${subjectOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
     const bits = publicKey.asymmetricKeyDetails?.modulusLength;
-    if (bits !== undefined && bits < LEAST_RSA_BITS) warn('files', path, `The certificate of ${nameOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
+    if (bits !== undefined && bits < LEAST_RSA_BITS) warn('files', path, `The certificate of ${subjectOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
   }
 }
 
@@ -106,12 +106,12 @@ function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES
   // The types promise a list; Node gives undefined where the extension is missing.
   const usage = leaf.keyUsage as readonly string[] | undefined;
   if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
-  warn('files', path, `The certificate of ${nameOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
+  warn('files', path, `The certificate of ${subjectOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
 }
 
-function nameOf({ subject }: X509Certificate): string {
+function subjectOf({ subject }: X509Certificate): string {
   // A certificate may have names in its extensions only.
-  return quote((subject as string | undefined)?.replaceAll('\n', ', ') ?? '');
+  return quoteValue((subject as string | undefined)?.replaceAll('\n', ', ') ?? '');
 }
 
 function day(date: Date): string {
@@ -132,7 +132,7 @@ interface PemBlock {
 const BEGIN = '-----BEGIN ';
 const DASHES = '-----';
 /** RFC 7468 §5.1, and the name that OpenSSL still reads. */
-const CERTIFICATE: ReadonlySet<string> = new Set(['CERTIFICATE', 'X509 CERTIFICATE']);
+const CERTIFICATE_LABELS: ReadonlySet<string> = new Set(['CERTIFICATE', 'X509 CERTIFICATE']);
 
 /**
  * In the order of the text; anything between blocks is a comment. A block ends
@@ -177,7 +177,7 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
     complain(path, 'The file holds a TRUSTED CERTIFICATE, whose trust settings other programs ignore.', 'Convert it with: openssl x509 -in trusted.pem -out plain.pem.');
     return null;
   }
-  const wanted = blocks.filter(({ label }) => CERTIFICATE.has(label));
+  const wanted = blocks.filter(({ label }) => CERTIFICATE_LABELS.has(label));
   const certificates: X509Certificate[] = [];
   wanted.forEach((block, index) => {
     try {
@@ -192,7 +192,7 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
     complain(path, 'The file holds no certificate.', 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
     return null;
   }
-  const others = blocks.filter(({ label }) => !CERTIFICATE.has(label)).map(({ label }) => quote(label));
+  const others = blocks.filter(({ label }) => !CERTIFICATE_LABELS.has(label)).map(({ label }) => quoteValue(label));
   return { all: [first, ...rest], pem: certificates.map(String).join(''), others };
 }
 
@@ -235,6 +235,6 @@ function readOneKey(pem: string, certificates: PemCertificates | null, path: Pat
   return null;
 }
 
-function messageOf(error: unknown): string {
+export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

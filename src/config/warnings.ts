@@ -6,7 +6,7 @@ import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
 
 /** What passes in them cannot be judged. */
-const TUNNELS: ReadonlySet<Form> = new Set(['connect', 'sni']);
+export const TUNNEL_FORMS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
 /** @param now ms since the epoch: what has ended permits nothing */
 export function warnAbout(config: Config, now: number, warn: Warn): void {
@@ -54,7 +54,7 @@ function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): voi
 }
 
 function warnAboutRules({ rules, destinations }: Config, now: number, warn: Warn): void {
-  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNELS.has(form))).map(({ name }) => name));
+  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNEL_FORMS.has(form))).map(({ name }) => name));
   rules.forEach(({ until, methods, paths, destinations: named }, index) => {
     if (until !== null && until <= now) warn('expired', ['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
@@ -127,7 +127,7 @@ function warnAboutClients({ clients }: Config, warn: Warn): void {
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
       if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes every address the client ${name}.`, 'Write the ranges of the pods that should call.');
-      const cover = earlier.find((other) => other.name !== name && covers(other.cidr, cidr));
+      const cover = earlier.find((other) => other.name !== name && coversRange(other.cidr, cidr));
       if (cover !== undefined) {
         warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which comes first: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
@@ -136,7 +136,7 @@ function warnAboutClients({ clients }: Config, warn: Warn): void {
   }
 }
 
-function covers(wide: string, narrow: string): boolean {
+function coversRange(wide: string, narrow: string): boolean {
   const [network, bits] = ipaddr.parseCIDR(wide);
   const [address, length] = ipaddr.parseCIDR(narrow);
   return network.kind() === address.kind() && length >= bits && address.match(network, bits);
@@ -145,7 +145,7 @@ function covers(wide: string, narrow: string): boolean {
 function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Warn): void {
   const path = ['destinations', destination.name];
   const judged = [destination.methods === null ? '' : 'methods', destination.paths === null ? '' : 'paths'].filter((name) => name !== '');
-  const tunnels = destination.forms.filter((form) => TUNNELS.has(form));
+  const tunnels = destination.forms.filter((form) => TUNNEL_FORMS.has(form));
   if (judged.length > 0 && tunnels.length > 0) {
     warn(
       'no-effect',
@@ -178,7 +178,7 @@ function upperFirst(text: string): string {
 /** Read by commands, not by a file. */
 const OF_COMMANDS = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
 /** Letters that may differ where the beginning is none of ours: an environment has many names, and some are near by chance. */
-const FEW = 2;
+const MAX_TYPOS = 2;
 
 /** @param places of the file, with the variables that each value names */
 export function warnAboutVariables(places: Tree['places'], env: Environment, warn: Warn): void {
@@ -189,7 +189,7 @@ export function warnAboutVariables(places: Tree['places'], env: Environment, war
   for (const name of Object.keys(env).sort()) {
     if (known.includes(name) || ofServices.some((start) => name.startsWith(start))) continue;
     const ours = prefixes.has(prefixOf(name) ?? '');
-    const meant = ours ? nearest(name, known) : (closestMatch(name, known.filter(({ length }) => length > 3 * FEW), { maxDistance: FEW }) ?? null);
+    const meant = ours ? nearest(name, known) : (closestMatch(name, known.filter(({ length }) => length > 3 * MAX_TYPOS), { maxDistance: MAX_TYPOS }) ?? null);
     if (!ours && meant === null) continue;
     const instead = meant === null ? `The file uses ${used.join(', ') || 'no variable'}.` : `Did you mean ${meant}${(env[meant] ?? '') === '' ? '' : ', which is set too'}?`;
     warn('variable', [], `The environment variable ${name} is set, and nothing uses it.`, instead);

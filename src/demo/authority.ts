@@ -79,18 +79,18 @@ export interface IssuedCertificate {
   readonly keyPem: string;
 }
 
-export interface Authority {
+export interface CertificateAuthority {
   /** Its own certificate; of a root, what the other side has to trust. */
   readonly certPem: string;
   issue(options: IssueOptions): Promise<IssuedCertificate>;
   /** An intermediate authority that this one vouches for. */
-  issueAuthority(commonName: string): Promise<Authority>;
+  issueAuthority(commonName: string): Promise<CertificateAuthority>;
 }
 
 const HOUR = 3_600_000;
 const YEAR = 365 * 24 * HOUR;
 /** X.520 bounds a common name; verifiers read the subjectAltName. */
-const LONGEST_NAME = 64;
+const LONGEST_COMMON_NAME = 64;
 
 const newKeys = promisify(generateKeyPair);
 
@@ -112,13 +112,13 @@ interface Content {
 }
 
 /** A fresh root. Rejects only if the system has no randomness or no P-256. */
-export async function createAuthority(commonName = 'eco-egress test authority'): Promise<Authority> {
+export async function createAuthority(commonName = 'eco-egress test authority'): Promise<CertificateAuthority> {
   return newAuthority(commonName, null);
 }
 
 /** @param parent null: itself */
-async function newAuthority(name: string, parent: Signer | null): Promise<Authority> {
-  const own: Signer = { name: name.slice(0, LONGEST_NAME), ...(await newKeys('ec', { namedCurve: 'P-256' })) };
+async function newAuthority(name: string, parent: Signer | null): Promise<CertificateAuthority> {
+  const own: Signer = { name: name.slice(0, LONGEST_COMMON_NAME), ...(await newKeys('ec', { namedCurve: 'P-256' })) };
   const certPem = sign(parent ?? own, {
     subject: own.name,
     publicKey: own.publicKey,
@@ -146,7 +146,7 @@ async function issueLeaf(signer: Signer, { names, addresses = [], uris = [], not
     ...uris.map((uri) => implicit(6, Buffer.from(uri))),
   ];
   const certPem = sign(signer, {
-    subject: (names[0] ?? addresses[0] ?? uris[0] ?? 'nameless').slice(0, LONGEST_NAME),
+    subject: (names[0] ?? addresses[0] ?? uris[0] ?? 'nameless').slice(0, LONGEST_COMMON_NAME),
     publicKey,
     notBefore: notBefore ?? new Date(Date.now() - HOUR),
     notAfter: notAfter ?? new Date(Date.now() + YEAR),
@@ -154,9 +154,9 @@ async function issueLeaf(signer: Signer, { names, addresses = [], uris = [], not
       extension('2.5.29.19', CRITICAL, sequence()),
       // digitalSignature, the bit 0.
       extension('2.5.29.15', CRITICAL, bits(Buffer.of(0b1000_0000), 7)),
-      extension('2.5.29.37', PLAIN, sequence(oid(clientAuth ? '1.3.6.1.5.5.7.3.2' : '1.3.6.1.5.5.7.3.1'))),
+      extension('2.5.29.37', NOT_CRITICAL, sequence(oid(clientAuth ? '1.3.6.1.5.5.7.3.2' : '1.3.6.1.5.5.7.3.1'))),
       // RFC 5280 §4.2.1.6: a subjectAltName holds at least one name.
-      ...(alternatives.length > 0 ? [extension('2.5.29.17', PLAIN, sequence(...alternatives))] : []),
+      ...(alternatives.length > 0 ? [extension('2.5.29.17', NOT_CRITICAL, sequence(...alternatives))] : []),
       ...keyIdentifiers(publicKey, signer.publicKey),
     ],
   });
@@ -184,15 +184,15 @@ function sign(signer: Signer, { subject, publicKey, notBefore, notAfter, extensi
 const named = (commonName: string): Buffer => sequence(set(sequence(oid('2.5.4.3'), utf8(commonName))));
 
 const CRITICAL = [TRUE] as const;
-const PLAIN = [] as const;
+const NOT_CRITICAL = [] as const;
 
-function extension(id: string, critical: typeof CRITICAL | typeof PLAIN, value: Buffer): Buffer {
+function extension(id: string, critical: typeof CRITICAL | typeof NOT_CRITICAL, value: Buffer): Buffer {
   return sequence(oid(id), ...critical, octets(value));
 }
 
 /** @param signer null: the key is its own */
 function keyIdentifiers(key: KeyObject, signer: KeyObject | null): Buffer[] {
-  return [extension('2.5.29.14', PLAIN, octets(keyIdentifier(key))), ...(signer === null ? [] : [extension('2.5.29.35', PLAIN, sequence(implicit(0, keyIdentifier(signer))))])];
+  return [extension('2.5.29.14', NOT_CRITICAL, octets(keyIdentifier(key))), ...(signer === null ? [] : [extension('2.5.29.35', NOT_CRITICAL, sequence(implicit(0, keyIdentifier(signer))))])];
 }
 
 /** RFC 5280 §4.2.1.2: the SHA-1 of the key, which for P-256 is a point of 65 bytes at the end. Not for security. */

@@ -32,7 +32,7 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
   // curl(1): --noproxy overrides NO_PROXY, and '*' the proxy variables too.
   const viaProxy = `curl ${isSet('no_proxy', 'NO_PROXY') ? "--noproxy '' " : ''}--proxy ${proxy}`;
   const direct = `curl${isSet('http_proxy', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY') ? " --noproxy '*'" : ''}`;
-  const ca = `--cacert ${quote(places.caFile)}`;
+  const ca = `--cacert ${quoteForShell(places.caFile)}`;
 
   return [
     {
@@ -88,6 +88,6 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
   ];
 }
 
-function quote(word: string): string {
+function quoteForShell(word: string): string {
   return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

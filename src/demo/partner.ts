@@ -7,11 +7,11 @@ import { pipeline, Readable } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { crc32 } from 'node:zlib';
 import type { ListenAddress } from '../config/config.ts';
-import type { Authority } from './authority.ts';
+import type { CertificateAuthority } from './authority.ts';
 
 interface PartnerOptions {
   /** Signs the server certificate. */
-  readonly authority: Pick<Authority, 'issue'>;
+  readonly authority: Pick<CertificateAuthority, 'issue'>;
   /** Host name the certificate is for. */
   readonly name: string;
   readonly https: ListenAddress;
@@ -51,7 +51,7 @@ export function createPartner(options: PartnerOptions): Partner {
       const http = createHttpServer(handle);
       servers.push(https, http);
       try {
-        addresses = { https: await listen(https, options.https), http: await listen(http, options.http) };
+        addresses = { https: await listenAsPartner(https, options.https), http: await listenAsPartner(http, options.http) };
       } catch (error) {
         await close();
         throw error;
@@ -66,7 +66,7 @@ export function createPartner(options: PartnerOptions): Partner {
   };
 }
 
-async function listen(server: Server, { host, port }: ListenAddress): Promise<AddressInfo> {
+async function listenAsPartner(server: Server, { host, port }: ListenAddress): Promise<AddressInfo> {
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.listen(port, host);
   // `once` rejects when the server emits 'error', which is how a bind failure arrives.
@@ -88,7 +88,7 @@ function closeServer(server: Server): Promise<void> {
 
 // What the stand-in ECO SIT answers: endpoints that show what it saw, and bodies of every kind.
 
-const SERVICE = 'ECO SIT stand-in';
+const STAND_IN_NAME = 'ECO SIT stand-in';
 const CHUNK = Buffer.alloc(65_536, 'eco-egress demo\n');
 /** Greatest `/slow/MS`: five minutes. */
 const LONGEST_WAIT_MS = 300_000;
@@ -132,12 +132,12 @@ function createPartnerEndpoints(): RequestListener {
     }
     const slash = path.lastIndexOf('/') + 1;
     const endpoint = ENDPOINTS.get(path) ?? (slash > 1 ? ENDPOINTS.get(path.slice(0, slash)) : undefined);
-    if (endpoint === undefined) sendJson(response, 404, { service: SERVICE, error: `There is no ${path} here`, endpoints: HELP });
+    if (endpoint === undefined) respondJson(response, 404, { service: STAND_IN_NAME, error: `There is no ${path} here`, endpoints: HELP });
     else endpoint.answer(request, response, slash < path.length ? Number(path.slice(slash)) : NaN);
   };
 }
 
-function describe(request: IncomingMessage): Record<string, unknown> {
+function describeRequest(request: IncomingMessage): Record<string, unknown> {
   return {
     method: request.method,
     path: request.url,
@@ -147,24 +147,24 @@ function describe(request: IncomingMessage): Record<string, unknown> {
   };
 }
 
-function sendJson(response: ServerResponse, status: number, body: unknown): void {
+function respondJson(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body, null, 2)}\n`);
 }
 
 function sendExpected(response: ServerResponse, expected: string): void {
-  sendJson(response, 400, { service: SERVICE, error: `Expected ${expected}` });
+  respondJson(response, 400, { service: STAND_IN_NAME, error: `Expected ${expected}` });
 }
 
 function sendGreeting(request: IncomingMessage, response: ServerResponse): void {
-  sendJson(response, 200, { service: SERVICE, ...describe(request), endpoints: HELP });
+  respondJson(response, 200, { service: STAND_IN_NAME, ...describeRequest(request), endpoints: HELP });
 }
 
 function sendApiStatus(request: IncomingMessage, response: ServerResponse): void {
-  sendJson(response, 200, { service: SERVICE, status: 'ok', ...describe(request) });
+  respondJson(response, 200, { service: STAND_IN_NAME, status: 'ok', ...describeRequest(request) });
 }
 
 function sendHeaders(request: IncomingMessage, response: ServerResponse): void {
-  sendJson(response, 200, request.headers);
+  respondJson(response, 200, request.headers);
 }
 
 function sendMetrics(response: ServerResponse, requests: number): void {
@@ -204,7 +204,7 @@ function sendLater(_request: IncomingMessage, response: ServerResponse, wait: nu
     return;
   }
   const timer = setTimeout(() => {
-    sendJson(response, 200, { service: SERVICE, waitedMs: wait });
+    respondJson(response, 200, { service: STAND_IN_NAME, waitedMs: wait });
   }, wait);
   response.once('close', () => {
     clearTimeout(timer);
@@ -218,7 +218,7 @@ function sendStatus(_request: IncomingMessage, response: ServerResponse, status:
   }
   // RFC 9110 §15.3.5, §15.3.6, §15.4.5: these three carry no content.
   if (status === 204 || status === 205 || status === 304) response.writeHead(status).end();
-  else sendJson(response, status, { service: SERVICE, status });
+  else respondJson(response, status, { service: STAND_IN_NAME, status });
 }
 
 function sendTrailers(_request: IncomingMessage, response: ServerResponse): void {

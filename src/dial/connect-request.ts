@@ -6,7 +6,7 @@ import { parseList, Token } from 'structured-headers';
 import type { HopCredentials } from '../config/config.ts';
 import { quote } from '../targets/quote.ts';
 import { place } from './dial.ts';
-import type { Handshake, HandshakeStep } from './handshake.ts';
+import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 
 interface ConnectRequestOptions {
@@ -22,9 +22,9 @@ interface ConnectRequestOptions {
 const MAX_HEAD = 16 * 1024;
 const HEAD_END = Buffer.from('\r\n\r\n');
 const START = Buffer.from('HTTP/1.');
-const STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
+const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 
-export function createConnectRequest(options: ConnectRequestOptions): Handshake {
+export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
   const target = place(options.host, options.port);
   const authorization = credentials === null ? null : authorize(credentials);
@@ -53,7 +53,7 @@ export function createConnectRequest(options: ConnectRequestOptions): Handshake 
   /** @returns null for an interim answer, which is passed over (RFC 9110 §15.2) */
   const readHead = (head: string, rest: Buffer): HandshakeStep | null => {
     const [statusLine = '', ...fields] = head.split('\r\n');
-    const status = Number(STATUS_LINE.exec(statusLine)?.[1]);
+    const status = Number(CONNECT_STATUS_LINE.exec(statusLine)?.[1]);
     // 101 would be the end of HTTP, and nobody asked for that.
     if (status >= 100 && status < 200 && status !== 101) return null;
     // Whatever a 2xx says of a length, what follows is the tunnel (RFC 9110 §9.3.6).
@@ -123,10 +123,10 @@ const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
 export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
   const proxyStatus = fieldOf(answer, 'proxy-status');
   const told = proxyStatus === null ? {} : { proxyStatus: conceal(proxyStatus, answer.credentials) };
-  return { ...judge(answer), facts: { receivedStatus: answer.status, ...told } };
+  return { ...explainConnectAnswer(answer), facts: { receivedStatus: answer.status, ...told } };
 }
 
-function judge(answer: ConnectAnswer): HandshakeFailure {
+function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
   const { status, target, credentials } = answer;
   const proxyStatus = fieldOf(answer, 'proxy-status');
   const squid = fieldOf(answer, 'x-squid-error');
@@ -138,7 +138,7 @@ function judge(answer: ConnectAnswer): HandshakeFailure {
 
   // 401 is for servers (RFC 9110 §15.5.2); tinyproxy answers so when they are wrong.
   if (status === 407 || status === 401) {
-    const asked = conceal([...fieldsOf(answer, 'proxy-authenticate'), ...fieldsOf(answer, 'www-authenticate')].map(quote).join(', '), credentials);
+    const asked = conceal([...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', '), credentials);
     const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
@@ -175,7 +175,7 @@ function errorOf(value: string): string | null {
   return found;
 }
 
-function fieldsOf({ fields }: ConnectAnswer, name: string): string[] {
+function answerFields({ fields }: ConnectAnswer, name: string): string[] {
   return fields.flatMap((line) => {
     const colon = line.indexOf(':');
     return colon !== -1 && line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : [];
@@ -183,7 +183,7 @@ function fieldsOf({ fields }: ConnectAnswer, name: string): string[] {
 }
 
 function fieldOf(answer: ConnectAnswer, name: string): string | null {
-  const values = fieldsOf(answer, name);
+  const values = answerFields(answer, name);
   return values.length === 0 ? null : values.join(', ');
 }
 

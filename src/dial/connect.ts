@@ -31,7 +31,7 @@ export interface ConnectRequest {
   readonly isOurs?: ((socket: Socket, port: number) => boolean) | undefined;
 }
 
-export interface Connected {
+export interface ConnectedSocket {
   /** The caller closes it. Half-open is allowed: whoever owns it ends our half, and sets keep-alive where it lasts. */
   readonly socket: Socket;
   readonly address: string;
@@ -46,7 +46,7 @@ const ATTEMPT_DELAY_MS = 250;
  * Rejects with a Fault that names every address and what became of it; its
  * code is that of the most telling failure. By then all sockets are destroyed.
  */
-export function connectFirst(request: ConnectRequest): Promise<Connected> {
+export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> {
   const { host, port, timeout, signal, ports, destination = '-', client, isOurs } = request;
   const queue = interleaveFamilies(request.addresses);
   const noPort = client === undefined ? NO_PORT : NO_PORT_FOR_CLIENT;
@@ -122,7 +122,7 @@ export function connectFirst(request: ConnectRequest): Promise<Connected> {
         if (UNSENT.has(errorCode(error))) ending = 'unsent';
         if (ended) return;
         pending.delete(socket);
-        failures.push({ address, ...explain(error) });
+        failures.push({ address, ...explainConnectError(error) });
         attempt();
       };
       socket.on('error', onError);
@@ -193,7 +193,7 @@ interface Failure {
   readonly text: string;
 }
 
-function explain(error: Error): Omit<Failure, 'address'> {
+function explainConnectError(error: Error): Omit<Failure, 'address'> {
   const code = errorCode(error);
   switch (code) {
     case 'ECONNREFUSED':
@@ -215,7 +215,7 @@ function explain(error: Error): Omit<Failure, 'address'> {
 /** The most telling first: ourselves, our own want, then an answer of the host, then silence, then no way there. */
 const RANK: readonly FaultCode[] = ['loop', 'limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
-const MORE_PORTS = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
+const MORE_PORTS_REMEDY = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
 
 const REMEDIES: Partial<Record<FaultCode, string>> = {
   loop: 'Make the name resolve to the partner, not to this proxy.',
@@ -230,6 +230,6 @@ function connectFault(host: string, port: number, failures: readonly Failure[], 
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
   const facts = { addresses: failures.map(({ address }) => address) };
-  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS, facts });
+  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS_REMEDY, facts });
   return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '', facts });
 }

@@ -46,7 +46,7 @@ export class CoolDowns {
       known.until = until;
       return;
     }
-    this.#cooling.set(keyOf(hop, parent), { hop, until });
+    this.#cooling.set(parentKey(hop, parent), { hop, until });
     this.#options.onFailed(hop, nameParent({ hop, parent }), reason);
   }
 
@@ -55,12 +55,12 @@ export class CoolDowns {
     if (this.#cooling.size === 0) return;
     const known = this.#find(hop, parent);
     if (known === null || known.until > this.#now()) return;
-    this.#cooling.delete(keyOf(hop, parent));
+    this.#cooling.delete(parentKey(hop, parent));
     this.#options.onBack(hop, nameParent({ hop, parent }));
   }
 
   #find(hop: HopConfig, parent: ParentConfig): Cooling | null {
-    const known = this.#cooling.get(keyOf(hop, parent));
+    const known = this.#cooling.get(parentKey(hop, parent));
     if (known === undefined) return null;
     if (known.hop === hop) return known;
     if (isDeepStrictEqual(known.hop, hop)) {
@@ -68,9 +68,9 @@ export class CoolDowns {
       known.hop = hop;
       return known;
     }
-    this.#cooling.delete(keyOf(hop, parent));
+    this.#cooling.delete(parentKey(hop, parent));
     return null;
   }
 }
 
-const keyOf = ({ name }: HopConfig, { scheme, host, port }: ParentConfig): string => `${name} ${scheme} ${host} ${port}`;
+const parentKey = ({ name }: HopConfig, { scheme, host, port }: ParentConfig): string => `${name} ${scheme} ${host} ${port}`;

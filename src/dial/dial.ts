@@ -11,7 +11,7 @@ export interface HopStep {
 }
 
 /** The other end of a TCP connection of ours. */
-export interface Peer {
+export interface RemoteEndpoint {
   readonly address: string;
   readonly port: number;
 }
@@ -46,7 +46,7 @@ export interface Dialled {
   /** The very address that was judged, and dialled or asked for; null: only the parent that resolved the name knows it. */
   readonly address: string | null;
   /** Where our own TCP connection goes: the address, or one of the first parent. */
-  readonly peer: Peer;
+  readonly peer: RemoteEndpoint;
   /** The parents on the way, for the log; empty: none. */
   readonly via: string;
   /** Milliseconds; -1: did not happen. */
@@ -90,7 +90,7 @@ export function place(host: string, port: number): string {
 // Lets a guard judge every address of a name, before any of them is dialled.
 
 /** @throws Fault of the first refused address, naming all, when none may be dialled. */
-export function judge(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
+export function checkAddresses(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
   const [only] = addresses;
   if (only !== undefined && addresses.length === 1) {
     const refusal = guard(only, port);

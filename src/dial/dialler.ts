@@ -8,9 +8,9 @@ import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config
 import { Fault } from '../errors.ts';
 import { connectFirst } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
-import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, judge, place } from './dial.ts';
+import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, checkAddresses, place } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
-import { createHops, type HopsDial, type Way } from './hops.ts';
+import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader } from './proxy-header.ts';
@@ -60,7 +60,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
-    const permitted = without(judge(addresses, port, guard), avoid);
+    const permitted = without(checkAddresses(addresses, port, guard), avoid);
     const dialled = now();
     const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs });
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
@@ -87,7 +87,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
     if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
     const { addresses, dnsMs } = await resolve(host, signal);
-    const opened = await openByHops(steps, without(judge(addresses, port, guard), avoid), port, dial);
+    const opened = await openByHops(steps, without(checkAddresses(addresses, port, guard), avoid), port, dial);
     return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 
@@ -145,7 +145,7 @@ function without(addresses: readonly string[], avoid: string | null): readonly s
 }
 
 /** `edge (proxy-a:3128), core (proxy-b:1080)`. */
-function describeWay({ parents }: Way): string {
+function describeWay({ parents }: OpenRoute): string {
   return parents.map(({ hop, parent }) => `${hop.name} (${place(parent.host, parent.port)})`).join(', ');
 }
 

@@ -9,7 +9,7 @@ import type { HandshakeFailure } from './hop-fault.ts';
 import { errorCode } from './lookup.ts';
 
 /** One handshake over one connection; it holds what came so far. */
-export interface Handshake {
+export interface HopHandshake {
   /** What we say first. */
   readonly opening: Buffer;
   /** Takes the next bytes, however they are cut. Not called again after `done` or `failed`. */
@@ -25,7 +25,7 @@ export type HandshakeStep =
 export interface ConverseOptions {
   /** Connected, and not read from. Destroyed when it fails. */
   readonly socket: Socket;
-  readonly handshake: Handshake;
+  readonly handshake: HopHandshake;
   /** From the opening to the end, ms. */
   readonly timeout: number;
   readonly signal: AbortSignal;

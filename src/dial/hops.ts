@@ -5,11 +5,11 @@
  */
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
-import { abortFault, type HopStep, judge, type Peer, place } from './dial.ts';
+import { abortFault, type HopStep, checkAddresses, type RemoteEndpoint, place } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
-import type { Connected, ConnectRequest } from './connect.ts';
+import type { ConnectedSocket, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
-import { converse, type Handshake } from './handshake.ts';
+import { converse, type HopHandshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
 import type { Resolver } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
@@ -27,15 +27,15 @@ export interface HopsOptions {
 /** What is the same for every step of one dial. */
 export interface HopsDial {
   /** Opens TCP, to addresses that were judged. */
-  readonly connect: (request: Pick<ConnectRequest, 'host' | 'port' | 'addresses' | 'timeout'>) => Promise<Connected>;
+  readonly connect: (request: Pick<ConnectRequest, 'host' | 'port' | 'addresses' | 'timeout'>) => Promise<ConnectedSocket>;
   readonly signal: AbortSignal;
 }
 
-export interface Way {
+export interface OpenRoute {
   /** What is written to it arrives at the upstream, and nowhere else. The caller owns it. */
   readonly socket: Socket;
   /** Where our own TCP connection goes: an address of the first parent. */
-  readonly peer: Peer;
+  readonly peer: RemoteEndpoint;
   /** The parents that were used, nearest first. */
   readonly parents: readonly HopParent[];
   /** For the first parent, ms; -1: did not happen. */
@@ -43,7 +43,7 @@ export interface Way {
   readonly tcpMs: number;
 }
 
-interface Asked {
+interface HopTarget {
   readonly host: string;
   readonly port: number;
 }
@@ -56,11 +56,11 @@ export interface Hops {
    *
    * @param steps at least one, nearest to us first
    */
-  open(steps: readonly HopStep[], target: Asked, dial: HopsDial): Promise<Way>;
+  open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute>;
 }
 
 export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
-  async function open(steps: readonly HopStep[], target: Asked, dial: HopsDial): Promise<Way> {
+  async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);
     if (step === undefined) throw new Fault('internal', 'a route without a hop');
     const { hop } = step;
@@ -92,7 +92,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
   }
 
   /** By one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
-  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: Asked, dial: HopsDial): Promise<Way> {
+  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const { hop, parent } = at;
     const { signal } = dial;
     const way = await reach(below, step, at, dial);
@@ -112,7 +112,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
   }
 
   /** A connection to the parent itself: through the hops below, or, without any, by ourselves. */
-  async function reach(below: readonly HopStep[], step: HopStep, at: HopParent, dial: HopsDial): Promise<Way> {
+  async function reach(below: readonly HopStep[], step: HopStep, at: HopParent, dial: HopsDial): Promise<OpenRoute> {
     try {
       return below.length > 0 ? await open(below, at.parent, dial) : await connectParent(step, at, dial);
     } catch (error) {
@@ -120,7 +120,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     }
   }
 
-  async function connectParent({ guard }: HopStep, { hop, parent }: HopParent, { connect, signal }: HopsDial): Promise<Way> {
+  async function connectParent({ guard }: HopStep, { hop, parent }: HopParent, { connect, signal }: HopsDial): Promise<OpenRoute> {
     const { host, port } = parent;
     let addresses = resolver.cached(host);
     let dnsMs = -1;
@@ -129,7 +129,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
       addresses = await resolver.resolve(host, signal);
       dnsMs = now() - asked;
     }
-    const permitted = judge(addresses, port, guard);
+    const permitted = checkAddresses(addresses, port, guard);
     const dialled = now();
     const { socket, address } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
     return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled };
@@ -144,7 +144,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     }
   }
 
-  function handshakeOf({ hop, parent }: HopParent, { host, port }: Asked): Handshake {
+  function handshakeOf({ hop, parent }: HopParent, { host, port }: HopTarget): HopHandshake {
     const { credentials } = hop;
     // The configuration has no token for a SOCKS5 parent.
     if (parent.scheme === 'socks5') return createSocks5({ host, port, credentials: credentials?.kind === 'basic' ? credentials : null });

@@ -105,7 +105,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const first = await Promise.race([four, six]);
     const answers = await (first instanceof Error
       ? Promise.all([four, six])
-      : Promise.all([within(four, SECOND_FAMILY_MS), within(six, SECOND_FAMILY_MS)]));
+      : Promise.all([settleWithin(four, SECOND_FAMILY_MS), settleWithin(six, SECOND_FAMILY_MS)]));
 
     const found = answers.flatMap((answer) => (Array.isArray(answer) ? answer : []));
     if (found.length > 0) {
@@ -139,7 +139,7 @@ export function errorCode(error: unknown): string {
 }
 
 /** What a promise that never rejects comes to, or null after `ms`. */
-function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+function settleWithin<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms, null);
     void promise.then((value) => {

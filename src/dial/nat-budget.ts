@@ -33,7 +33,7 @@ const TRANSITORY_MS = 30_000;
 const SCARCE = 0.7;
 const AMPLE = 0.6;
 /** A client may hold so many times the ports that are free: one alone gets four fifths, and there is always something left for the next one. */
-const SHARE = 4;
+const CLIENT_SHARE = 4;
 /** Dials that may wait for a port towards one address and port. */
 const MAX_WAITING = 1000;
 /** With fewer tuples than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
@@ -49,14 +49,14 @@ const SYSTEM_CLOCK: BudgetClock = {
   },
 };
 
-interface Waiter {
+interface PortWaiter {
   readonly since: number;
   readonly client: string | null;
   settle(granted: GrantedPort | null): void;
-  readonly addresses: ReadonlyMap<PortTuple<Waiter>, string>;
+  readonly addresses: ReadonlyMap<PortTuple<PortWaiter>, string>;
 }
 
-type Tuple = PortTuple<Waiter>;
+type Tuple = PortTuple<PortWaiter>;
 
 /** Holds no timer while nobody waits, so there is nothing to close. */
 export function createPortBudget(options: PortBudgetOptions): PortBudget {
@@ -103,7 +103,7 @@ class Budget implements PortBudget {
       const leave = (): void => {
         waiter.settle(null);
       };
-      const waiter: Waiter = {
+      const waiter: PortWaiter = {
         since: this.#clock.now(),
         client,
         addresses: tuples,
@@ -231,7 +231,7 @@ class Budget implements PortBudget {
 
   #isFree(tuple: Tuple, client: string | null): boolean {
     const free = this.#free(tuple);
-    return free > 0 && (client === null || tuple.usedBy(client, this.#clock.now(), this.#keeping()) < SHARE * free);
+    return free > 0 && (client === null || tuple.usedBy(client, this.#clock.now(), this.#keeping()) < CLIENT_SHARE * free);
   }
 
   /** Hands ports to who waits longest and may have one, refuses who has waited too long, and comes back for the rest. */

@@ -6,7 +6,7 @@ import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
 import { place } from './dial.ts';
 
-export interface ShownCertificate {
+export interface PartnerCertificate {
   readonly subject: string;
   readonly issuer: string;
   /** Ms since the epoch. */
@@ -36,7 +36,7 @@ const MOST_CERTIFICATES = 10;
  *
  * @throws {Fault} `tls-failed` or `tls-timeout`: no handshake came about
  */
-export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Promise<readonly ShownCertificate[]> {
+export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Promise<readonly PartnerCertificate[]> {
   return new Promise((resolve, reject) => {
     const where = place(host, port);
     const tls = tlsConnect({ socket, servername: isIP(host) === 0 ? host : '', ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });
@@ -64,15 +64,15 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
   });
 }
 
-function listChain(leaf: DetailedPeerCertificate): ShownCertificate[] {
-  const chain: ShownCertificate[] = [];
+function listChain(leaf: DetailedPeerCertificate): PartnerCertificate[] {
+  const chain: PartnerCertificate[] = [];
   // Node gives an empty object where there is no certificate.
   let next = Object.keys(leaf).length === 0 ? undefined : leaf;
   while (next !== undefined && chain.length < MOST_CERTIFICATES) {
     const { subject, issuer, valid_from: from, valid_to: to, fingerprint256, subjectaltname = '' } = next;
     // A certificate that signed itself is its own issuer.
     if (chain.some(({ fingerprint }) => fingerprint === fingerprint256)) break;
-    chain.push({ subject: nameOf(subject), issuer: nameOf(issuer), validFrom: Date.parse(from), validTo: Date.parse(to), fingerprint: fingerprint256, names: subjectaltname });
+    chain.push({ subject: commonNameOf(subject), issuer: commonNameOf(issuer), validFrom: Date.parse(from), validTo: Date.parse(to), fingerprint: fingerprint256, names: subjectaltname });
     next = issuerOf(next);
   }
   return chain;
@@ -84,7 +84,7 @@ function issuerOf({ issuerCertificate }: DetailedPeerCertificate): DetailedPeerC
 }
 
 /** The common name, or whatever the certificate has in its place. */
-function nameOf(name: DetailedPeerCertificate['subject']): string {
+function commonNameOf(name: DetailedPeerCertificate['subject']): string {
   const parts = Object.entries(name as unknown as Record<string, string | string[] | undefined>);
   const [kind, value] = parts.find(([key]) => key === 'CN') ?? parts.at(-1) ?? ['', ''];
   return `${kind}=${Array.isArray(value) ? value.join('+') : (value ?? '')}`;

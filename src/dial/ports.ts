@@ -65,7 +65,7 @@ export interface Keeping {
   readonly unanswered: number;
 }
 
-type Level = 'ample' | 'scarce' | 'exhausted';
+type PortLevel = 'ample' | 'scarce' | 'exhausted';
 
 /** Ports of one holder, or of all. */
 class PortUse {
@@ -109,7 +109,7 @@ export class PortTuple<Waiter> {
   /** Who waits for a port, longest first. */
   readonly waiters = new Set<Waiter>();
   /** What was last told about it. */
-  level: Level = 'ample';
+  level: PortLevel = 'ample';
   /** Wakes who waits; null while nobody does. */
   stopAlarm: (() => void) | null = null;
   readonly #all = new PortUse();

@@ -22,13 +22,13 @@ export interface HeaderUpstream {
 }
 
 /** §2.2. */
-const V2_START = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
+const SENT_V2_SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 const VERSION_2 = 0x20;
 const LOCAL = 0;
 const PROXY = 1;
 const UNSPEC = 0x00;
-const TCP4 = 0x11;
-const TCP6 = 0x21;
+const TCP4_BYTE = 0x11;
+const TCP6_BYTE = 0x21;
 
 /** All of the header; the connection's own bytes follow it at once. Without a client that can be named it says so: UNKNOWN, or LOCAL. */
 export function encodeProxyHeader(client: ProxiedClient, upstream: HeaderUpstream): Buffer {
@@ -44,10 +44,10 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
 /** Two addresses of one family: a header has no other kind, so an IPv4 address beside an IPv6 one is written inside IPv6 (RFC 4291 §2.5.5.2). */
 function addressPair(client: string, upstream: string | null): readonly [Address, Address] | null {
-  const source = read(client);
+  const source = readIp(client);
   if (source === null) return null;
   // The place has to be filled; the unspecified address says that there is nothing to say.
-  const destination = upstream === null ? ipaddr.parse(source.kind() === 'ipv4' ? '0.0.0.0' : '::') : read(upstream);
+  const destination = upstream === null ? ipaddr.parse(source.kind() === 'ipv4' ? '0.0.0.0' : '::') : readIp(upstream);
   if (destination === null) return null;
   return source.kind() === destination.kind() ? [source, destination] : [inIPv6(source), inIPv6(destination)];
 }
@@ -56,7 +56,7 @@ function addressPair(client: string, upstream: string | null): readonly [Address
  * Without its zone, which says something to its own host alone (RFC 4007 §11.2). An
  * IPv4 address that IPv6 embeds is that IPv4 address, as it is wherever headers are read.
  */
-function read(text: string): Address | null {
+function readIp(text: string): Address | null {
   const [address = ''] = text.split('%');
   return ipaddr.isValid(address) ? ipaddr.process(address) : null;
 }
@@ -66,11 +66,11 @@ function inIPv6(address: Address): ipaddr.IPv6 {
 }
 
 function binary(pair: readonly [Address, Address] | null, sourcePort: number, destinationPort: number): Buffer {
-  if (pair === null) return Buffer.concat([V2_START, Buffer.of(VERSION_2 | LOCAL, UNSPEC, 0, 0)]);
+  if (pair === null) return Buffer.concat([SENT_V2_SIGNATURE, Buffer.of(VERSION_2 | LOCAL, UNSPEC, 0, 0)]);
   const addresses = Buffer.from(pair.flatMap((address) => address.toByteArray()));
   const tail = Buffer.alloc(4);
   tail.writeUInt16BE(sourcePort, 0);
   tail.writeUInt16BE(destinationPort, 2);
-  const family = pair[0].kind() === 'ipv4' ? TCP4 : TCP6;
-  return Buffer.concat([V2_START, Buffer.of(VERSION_2 | PROXY, family, 0, addresses.length + tail.length), addresses, tail]);
+  const family = pair[0].kind() === 'ipv4' ? TCP4_BYTE : TCP6_BYTE;
+  return Buffer.concat([SENT_V2_SIGNATURE, Buffer.of(VERSION_2 | PROXY, family, 0, addresses.length + tail.length), addresses, tail]);
 }

@@ -64,7 +64,7 @@ interface Unknown {
   readonly until: number;
 }
 
-interface Flight {
+interface PendingLookup {
   readonly startedAt: number;
   /** Never rejects: nobody may be waiting. */
   readonly outcome: Promise<Known | Fault>;
@@ -75,13 +75,13 @@ export function createResolver(options: ResolverOptions): Resolver {
   const { lookup, dns, timeout, onStale } = options;
   const now = options.now ?? performance.now.bind(performance);
   const entries = new LRUCache<string, Known | Unknown>({ max: MAX_NAMES });
-  const flights = new Map<string, Flight>();
+  const flights = new Map<string, PendingLookup>();
 
   /** Joins the look-up under way, or starts one. */
-  function ask(host: string): Flight {
+  function ask(host: string): PendingLookup {
     const current = flights.get(host);
     if (current !== undefined && now() - current.startedAt < LOST_MS) return current;
-    const flight: Flight = {
+    const flight: PendingLookup = {
       startedAt: now(),
       outcome: question(host).then((outcome) => {
         // One that was given up for lost and comes back late must not undo what a newer one found.
@@ -159,7 +159,7 @@ export function createResolver(options: ResolverOptions): Resolver {
       if (entry !== undefined && 'fault' in entry && now() < entry.until) throw entry.fault;
 
       const patience = usable(host) === null ? timeout : Math.min(timeout, STALE_PATIENCE_MS);
-      const outcome = await within(ask(host).outcome, patience, signal);
+      const outcome = await waitWithin(ask(host).outcome, patience, signal);
       if (outcome !== null && !(outcome instanceof Fault)) return outcome.addresses;
 
       const fault = outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms`, { subject: host, remedy: ASK_RESOLVER });
@@ -206,7 +206,7 @@ function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
 }
 
 /** What the promise comes to; null after `ms`. Rejects when the signal aborts. */
-function within<T>(promise: Promise<T>, ms: number, signal: AbortSignal | undefined): Promise<T | null> {
+function waitWithin<T>(promise: Promise<T>, ms: number, signal: AbortSignal | undefined): Promise<T | null> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
       clearTimeout(timer);

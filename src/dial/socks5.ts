@@ -5,7 +5,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { HandshakeFailure } from './hop-fault.ts';
-import type { Handshake, HandshakeStep } from './handshake.ts';
+import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import { place } from './dial.ts';
 
 export interface Socks5Options {
@@ -16,8 +16,8 @@ export interface Socks5Options {
   readonly credentials: { readonly user: string; readonly password: string } | null;
 }
 
-const VERSION = 5;
-const CONNECT = 1;
+const SOCKS_VERSION = 5;
+const CONNECT_COMMAND = 1;
 const NO_AUTHENTICATION = 0;
 const USER_PASSWORD = 2;
 const NONE_ACCEPTABLE = 0xff;
@@ -29,12 +29,12 @@ const IPV6 = 4;
 const REPLY_START = 4;
 const PORT_LENGTH = 2;
 
-type Refusal = Omit<HandshakeFailure, 'detail'> & { readonly words: string };
+type SocksRefusal = Omit<HandshakeFailure, 'detail'> & { readonly words: string };
 
-const beyond = (words: string): Refusal => ({ code: 'hop-upstream-failed', about: 'beyond', words, remedy: 'Check name, routes and firewalls from the parent to the upstream.' });
+const beyond = (words: string): SocksRefusal => ({ code: 'hop-upstream-failed', about: 'beyond', words, remedy: 'Check name, routes and firewalls from the parent to the upstream.' });
 
 /** RFC 1928 §6. */
-const REPLIES: Readonly<Record<number, Refusal>> = {
+const REPLIES: Readonly<Record<number, SocksRefusal>> = {
   1: { code: 'hop-failed', about: 'either', words: 'general SOCKS server failure', remedy: 'Check the log of the parent.' },
   2: { code: 'hop-refused', about: 'beyond', words: 'connection not allowed by ruleset', remedy: 'Have the parent permit this host and port from here.' },
   3: beyond('network unreachable'),
@@ -45,9 +45,9 @@ const REPLIES: Readonly<Record<number, Refusal>> = {
   8: { code: 'hop-failed', about: 'either', words: 'address type not supported', remedy: 'Use a parent that supports this kind of address.' },
 };
 
-export function createSocks5({ host, port, credentials }: Socks5Options): Handshake {
+export function createSocks5({ host, port, credentials }: Socks5Options): HopHandshake {
   const asked = `SOCKS CONNECT ${place(host, port)}`;
-  const failed = ({ words, ...refusal }: Refusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
+  const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
   const garbage = (words: string): HandshakeStep =>
     failed({ code: 'hop-failed', about: 'parent', words: `${words} instead of a SOCKS5 answer to ${asked}`, remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.' });
   const denied = (words: string): HandshakeStep =>
@@ -66,13 +66,13 @@ export function createSocks5({ host, port, credentials }: Socks5Options): Handsh
 
   /** RFC 1928 §3. */
   const readMethod = (): HandshakeStep => {
-    if (held[0] !== VERSION) return garbage('sent something else');
+    if (held[0] !== SOCKS_VERSION) return garbage('sent something else');
     if (held.length < 2) return more(null);
     const method = held[1];
     take(2);
     if (method === NO_AUTHENTICATION) {
       read = readReply;
-      return more(request(host, port));
+      return more(connectRequest(host, port));
     }
     if (method === USER_PASSWORD && credentials !== null) {
       read = readLogin;
@@ -89,12 +89,12 @@ export function createSocks5({ host, port, credentials }: Socks5Options): Handsh
     if (held[1] !== 0) return denied('does not accept the user and password');
     take(2);
     read = readReply;
-    return more(request(host, port));
+    return more(connectRequest(host, port));
   };
 
   /** RFC 1928 §6. */
   const readReply = (): HandshakeStep => {
-    if (held.length > 0 && held[0] !== VERSION) return garbage('sent something else');
+    if (held.length > 0 && held[0] !== SOCKS_VERSION) return garbage('sent something else');
     const [, code] = held;
     if (code === undefined) return more(null);
     if (code !== 0) {
@@ -127,7 +127,7 @@ export function createSocks5({ host, port, credentials }: Socks5Options): Handsh
   let read = readMethod;
   return {
     // Without credentials too, where we have some: a parent may know us by our address.
-    opening: Buffer.of(VERSION, ...(credentials === null ? [1, NO_AUTHENTICATION] : [2, NO_AUTHENTICATION, USER_PASSWORD])),
+    opening: Buffer.of(SOCKS_VERSION, ...(credentials === null ? [1, NO_AUTHENTICATION] : [2, NO_AUTHENTICATION, USER_PASSWORD])),
     receive: (chunk) => {
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
       return read();
@@ -141,8 +141,8 @@ function login({ user, password }: { readonly user: string; readonly password: s
 }
 
 /** RFC 1928 §4. */
-function request(host: string, port: number): Buffer {
-  return Buffer.concat([Buffer.of(VERSION, CONNECT, 0), addressOf(host), Buffer.of(port >> 8, port & 0xff)]);
+function connectRequest(host: string, port: number): Buffer {
+  return Buffer.concat([Buffer.of(SOCKS_VERSION, CONNECT_COMMAND, 0), addressOf(host), Buffer.of(port >> 8, port & 0xff)]);
 }
 
 /** RFC 1928 §5. */

@@ -5,7 +5,7 @@ import type { UpstreamTlsConfig } from '../config/config.ts';
 import { errorCode } from './lookup.ts';
 
 /** OpenSSL's verify results under Node's names, and Node's own name check. */
-const CERTIFICATE =
+const CERTIFICATE_ERROR_CODE =
   /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERROR_IN_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_TLS_CERT_)/;
 const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
 /** The chain ends at a certificate whose issuer was neither sent nor is trusted here. */
@@ -45,7 +45,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
     });
   }
   if (attempt.leaf !== undefined && NO_ISSUER.test(code)) return missingIssuer(attempt.leaf, attempt, code, error);
-  if (CERTIFICATE.test(code)) {
+  if (CERTIFICATE_ERROR_CODE.test(code)) {
     return new Fault('tls-certificate', `${certificateFinding(code, error)} (${code})`, {
       subject: where,
       remedy: certificateRemedy(code, config, keys),
@@ -84,8 +84,8 @@ export class HandshakeCut extends Fault {
 }
 
 /** Alerts that end a handshake (RFC 8446 §6), by the names that OpenSSL's codes end in. */
-const ALERT = /^ERR_SSL_(?:TLSV1|TLSV13|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
-const ALERTS: Readonly<Record<string, number>> = {
+const ALERT_ERROR_CODE = /^ERR_SSL_(?:TLSV1|TLSV13|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
+const ALERT_NUMBERS: Readonly<Record<string, number>> = {
   UNEXPECTED_MESSAGE: 10, BAD_RECORD_MAC: 20, RECORD_OVERFLOW: 22, HANDSHAKE_FAILURE: 40, BAD_CERTIFICATE: 42, UNSUPPORTED_CERTIFICATE: 43, CERTIFICATE_REVOKED: 44,
   CERTIFICATE_EXPIRED: 45, CERTIFICATE_UNKNOWN: 46, ILLEGAL_PARAMETER: 47, UNKNOWN_CA: 48, ACCESS_DENIED: 49, DECODE_ERROR: 50, DECRYPT_ERROR: 51,
   PROTOCOL_VERSION: 70, INSUFFICIENT_SECURITY: 71, INTERNAL_ERROR: 80, INAPPROPRIATE_FALLBACK: 86, USER_CANCELLED: 90, MISSING_EXTENSION: 109,
@@ -94,8 +94,8 @@ const ALERTS: Readonly<Record<string, number>> = {
 
 /** The alert that the upstream sent, for a Fault; nothing where it sent none. */
 function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
-  const name = ALERT.exec(errorCode(error))?.[1] ?? '';
-  const id = ALERTS[name];
+  const name = ALERT_ERROR_CODE.exec(errorCode(error))?.[1] ?? '';
+  const id = ALERT_NUMBERS[name];
   return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 

@@ -27,7 +27,7 @@ const TLS_ALERT = 0x15;
 const NOT_A_PROXY = 'Check host and port of the proxy: 3128 and 8080 of eco-egress take CONNECT.';
 
 /** What came instead of a tunnel. */
-export function judgeConnect({ heard, detail, silent }: NonNullable<Refused>): Judgement {
+export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunnel>): Judgement {
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
@@ -90,7 +90,7 @@ function readHead(heard: Buffer): Head | null {
 // What listens at a proxy's address, where its answer alone does not tell: a port that speaks TLS may end a plain connection without a word.
 
 /** @param reopen another connection to the same port */
-export async function judgeRefused(refused: NonNullable<Refused>, reopen: () => Promise<Socket>, timeout: number): Promise<Judgement> {
+export async function judgeRefused(refused: NonNullable<RefusedTunnel>, reopen: () => Promise<Socket>, timeout: number): Promise<Judgement> {
   if (refused.heard.length > 0 || refused.silent) return judgeConnect(refused);
   try {
     await readPeerChain({ socket: await reopen(), host: '', port: 0, timeout });
@@ -155,10 +155,10 @@ interface ConnectQuestion {
 }
 
 /** What was said, byte by byte; null: the tunnel is up, and the socket is the caller's. */
-type Refused = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
+type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
 
 /** The socket is destroyed unless the tunnel is up. Never rejects. */
-export async function askConnect(socket: Socket, { host, port, credentials, timeout }: ConnectQuestion): Promise<Refused> {
+export async function askConnect(socket: Socket, { host, port, credentials, timeout }: ConnectQuestion): Promise<RefusedTunnel> {
   const request = createConnectRequest({ host, port, credentials, via: null });
   const heard: Buffer[] = [];
   const failure = await converse({

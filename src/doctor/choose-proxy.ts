@@ -12,7 +12,7 @@ import { Fault } from '../errors.ts';
 import { createService, type Service } from '../service.ts';
 import { answersHttp, askConnect, judgeConnect } from './answers.ts';
 import type { Examination, Tools } from './examination.ts';
-import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { type FormsProxy, type ProxyAddress, showProxy, type TriedForm } from './proxy-address.ts';
 
 type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'lookup'>;
@@ -20,10 +20,10 @@ type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'look
 /** Why a running proxy would tell nothing of the forms: the doctor is nobody's client there. */
 const NOT_FOR_US: ReadonlySet<string> = new Set(['client-not-allowed', 'no-rule', 'credentials-missing', 'credentials-wrong', 'peer-not-trusted', 'proxy-protocol-malformed']);
 
-export async function chooseProxy(choice: Choice): Promise<FormsProxy> {
+export async function chooseFormsProxy(choice: Choice): Promise<FormsProxy> {
   const { config, proxy } = choice;
   if (proxy !== null) return namedProxy(choice, proxy);
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   const [listener] = config.listeners.http;
   if (listener !== undefined && listener.port !== 0) {
     const found = await tryRunning(choice, { scheme: 'http', host: reachable(listener.host), port: listener.port });
@@ -34,7 +34,7 @@ export async function chooseProxy(choice: Choice): Promise<FormsProxy> {
 }
 
 /** Null: it serves us. Otherwise why a stand-in is needed. */
-async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): Promise<Finding | null> {
+async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): Promise<DoctorFinding | null> {
   const [target] = targets;
   const where = showProxy(at);
   let socket;
@@ -72,7 +72,7 @@ async function namedProxy({ targets, tools }: Choice, proxy: ProxyAddress): Prom
 }
 
 /** Null: it takes connections. */
-async function tryProxy(proxy: ProxyAddress, target: Choice['targets'][number], tools: Choice['tools']): Promise<Finding | null> {
+async function tryProxy(proxy: ProxyAddress, target: Choice['targets'][number], tools: Choice['tools']): Promise<DoctorFinding | null> {
   const opened = await openOrFail(proxy, target, tools);
   if (!('destroy' in opened)) return opened;
   opened.destroy();
@@ -93,7 +93,7 @@ function runningProxy({ config, tools }: Choice): FormsProxy {
   };
 }
 
-async function standInProxy({ config, lookup, tools }: Choice, findings: readonly Finding[]): Promise<FormsProxy> {
+async function standInProxy({ config, lookup, tools }: Choice, findings: readonly DoctorFinding[]): Promise<FormsProxy> {
   const service = await startStandIn(config, lookup);
   const { http, tls } = service.addresses;
   return {
@@ -135,7 +135,7 @@ export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Too
 }
 
 /** The caller closes the socket. */
-export async function openOrFail(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<Socket | Finding> {
+export async function openOrFail(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<Socket | DoctorFinding> {
   const shown = showProxy(proxy);
   try {
     return await openProxy(proxy, tools);
@@ -143,12 +143,12 @@ export async function openOrFail(proxy: ProxyAddress, target: { readonly host: s
     const fault = Fault.from(error);
     const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout }));
     if (plain) return fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`);
-    return { ...failBy(shown, fault), advice: adviseClient(fault) };
+    return { ...failBy(shown, fault), advice: adviseOnProxy(fault) };
   }
 }
 
 /** The remedies of the dialler speak of partners. */
-function adviseClient({ code, remedy }: Fault): string | null {
+function adviseOnProxy({ code, remedy }: Fault): string | null {
   switch (code) {
     case 'connection-refused':
       return 'Check host and port of the proxy, and that it runs.';
@@ -166,7 +166,7 @@ const HERE = '127.0.0.1';
 
 /** Bound to loopback alone; the caller closes it. */
 async function startStandIn(config: Config, lookup: Lookup | undefined): Promise<Service> {
-  const service = createService(admitDoctor(config), { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
+  const service = createService(admitDoctor(config), { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   await service.start();
   return service;
 }
@@ -186,7 +186,7 @@ export function admitDoctor(config: Config): Config {
 }
 
 /** A proxy that the doctor starts itself: the configuration as it is, on ports of its own, with the doctor among its clients. */
-export function nowhere(): Writable {
+export function discardOutput(): Writable {
   return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
 }
 

@@ -8,8 +8,8 @@ import { Fault } from '../errors.ts';
 import { askConnect, judgeConnect, judgeExchange, judgeRefused } from './answers.ts';
 import { openOrFail, openProxy } from './choose-proxy.ts';
 import type { HostFacts, Tools } from './examination.ts';
-import { fail, failBy, type Finding, judgeStatus, ok, skipped } from './finding.ts';
-import { describe, describeChain, noteClock } from './partner-checks.ts';
+import { fail, failBy, type DoctorFinding, judgeStatus, ok, skipped } from './finding.ts';
+import { describeTls, describeChain, noteClock } from './partner-checks.ts';
 import { type ProxyAddress, showProxy } from './proxy-address.ts';
 import { describeAddresses } from './targets.ts';
 
@@ -35,7 +35,7 @@ export interface ClientExamination {
 }
 
 /** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
-export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<Finding[]> {
+export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
   const find = async (host: string): Promise<readonly string[] | Fault> => {
     try {
       return await tools.resolve(host);
@@ -44,7 +44,7 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
     }
   };
   const [addresses, proxyAddresses] = await Promise.all([find(target.host), proxy === null ? null : find(proxy.host)]);
-  const findings: Finding[] = [];
+  const findings: DoctorFinding[] = [];
   if (!(addresses instanceof Fault)) {
     trail.addresses = addresses;
     const steered = !(proxyAddresses instanceof Fault) && proxyAddresses?.some((address) => addresses.includes(address)) === true;
@@ -60,12 +60,12 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   return [...findings, ok(proxy.host, describeAddresses(proxyAddresses))];
 }
 
-export async function checkWay(examination: ClientExamination): Promise<Finding[]> {
+export async function checkClientRoute(examination: ClientExamination): Promise<DoctorFinding[]> {
   return examination.proxy === null ? checkDirect(examination) : checkProxy(examination.proxy, examination);
 }
 
 /** Where a mesh steers, this is its sidecar: it may take connections to anything. */
-async function checkDirect({ target, tools, trail }: ClientExamination): Promise<Finding[]> {
+async function checkDirect({ target, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
   if (trail.addresses.length === 0) return [skipped(target.where, 'no address to dial: see names')];
   try {
     const socket = await tools.connect(target.host, target.port, trail.addresses);
@@ -78,7 +78,7 @@ async function checkDirect({ target, tools, trail }: ClientExamination): Promise
   }
 }
 
-async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientExamination): Promise<Finding[]> {
+async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
   const shown = showProxy(proxy);
   if (trail.proxyAddresses.length === 0) return [skipped(shown, 'no address to dial: see names')];
   const socket = await openOrFail(proxy, target, tools);
@@ -94,13 +94,13 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
 }
 
 /** The partner, as a client sees it at the end of its way: TLS and HTTP. */
-export async function checkClientTls(examination: ClientExamination): Promise<Finding[]> {
+export async function checkClientTls(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { target, trail, tools, host } = examination;
   if (target.scheme === 'http') return [];
   if (!trail.open) return [skipped(target.where, 'not reached: see way')];
   try {
     const socket = await openTls(examination);
-    const finding = describe(target.where, socket, host.now());
+    const finding = describeTls(target.where, socket, host.now());
     socket.destroy();
     return [finding];
   } catch (error) {
@@ -109,17 +109,17 @@ export async function checkClientTls(examination: ClientExamination): Promise<Fi
     if (fault.code !== 'tls-certificate') return [failBy(target.where, fault)];
     const chain = await readPeerChain({ socket: await openWay(examination), host: target.host, port: target.port, timeout: tools.timeout });
     const finding = failBy(target.where, fault);
-    return [{ ...finding, seen: `${finding.seen}; ${describeChain(chain)}`, advice: adviseClient(fault) }];
+    return [{ ...finding, seen: `${finding.seen}; ${describeChain(chain)}`, advice: adviseOnFault(fault) }];
   }
 }
 
 /** A client has no configuration of ours, of which the remedies of the dialler speak. */
-function adviseClient({ remedy }: Fault): string | null {
+function adviseOnFault({ remedy }: Fault): string | null {
   if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
   return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
 }
 
-export async function checkClientHttp(examination: ClientExamination): Promise<Finding[]> {
+export async function checkClientHttp(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { proxy, target, trail, tools, host } = examination;
   if (!trail.open) return [skipped(target.where, 'not reached: see way and tls')];
   const origin = `${target.scheme}://${target.where}`;

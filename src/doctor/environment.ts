@@ -4,10 +4,10 @@ import { readPeerChain } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
 import { answersHttp, entryWithAddress, hidingEntry, hidingJavaEntry } from './answers.ts';
 import type { Tools } from './examination.ts';
-import { type DoctorCode, fail, type Finding, ok, skipped, warn } from './finding.ts';
+import { type DoctorCode, fail, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { readProxyUrl, showProxy, showWritten } from './proxy-address.ts';
 
-export async function checkEnvironment(surroundings: Surroundings, tools: Tools): Promise<Finding[]> {
+export async function checkEnvironment(surroundings: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const { env } = surroundings;
   const found = [...findMistakes(surroundings), ...(await findHiddenAddresses(surroundings, tools)), ...(await findPlainPort(env, surroundings, tools))];
   if (found.length > 0) return found;
@@ -15,7 +15,7 @@ export async function checkEnvironment(surroundings: Surroundings, tools: Tools)
 }
 
 /** Only by the partner's addresses does it show that Ruby goes past the proxy. */
-async function findHiddenAddresses({ env, partners }: Surroundings, tools: Tools): Promise<Finding[]> {
+async function findHiddenAddresses({ env, partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   if (!usesProxy(env)) return [];
   const lists = ['NO_PROXY', 'no_proxy'].flatMap((name) => ((env[name] ?? '') === '' ? [] : [{ name, list: env[name] ?? '' }]));
   const names = [...new Set(partners.map(({ host }) => host))].filter((host) => isIP(host) === 0);
@@ -34,7 +34,7 @@ async function findHiddenAddresses({ env, partners }: Surroundings, tools: Tools
 }
 
 /** The commonest of all: https:// stands for TLS with the proxy, and not for what is asked of it. */
-async function findPlainPort(env: Surroundings['env'], { partners }: Surroundings, tools: Tools): Promise<Finding[]> {
+async function findPlainPort(env: EnvironmentFacts['env'], { partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const [partner] = partners;
   const written = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'].filter((name) => env[name]?.toLowerCase().startsWith('https://'));
   const [name] = written;
@@ -59,7 +59,7 @@ async function findPlainPort(env: Surroundings['env'], { partners }: Surrounding
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-interface Surroundings {
+interface EnvironmentFacts {
   readonly env: Env;
   /** Hosts and ports that should go by the proxy. */
   readonly partners: readonly { readonly host: string; readonly port: number }[];
@@ -67,13 +67,13 @@ interface Surroundings {
 
 interface Mistake {
   readonly code: DoctorCode;
-  readonly find: (surroundings: Surroundings) => readonly Finding[];
+  readonly find: (surroundings: EnvironmentFacts) => readonly DoctorFinding[];
 }
 
 const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'] as const;
 const PAIRS = [...PROXIES, 'NO_PROXY'] as const;
 /** What a pod needs besides the partner, and must not ask the proxy for: docs/clients. */
-const DIRECT = ['169.254.169.254', 'metadata.google.internal', 'localhost', 'any.svc', 'any.cluster.local'] as const;
+const DIRECT_SAMPLES = ['169.254.169.254', 'metadata.google.internal', 'localhost', 'any.svc', 'any.cluster.local'] as const;
 
 /** Both spellings of a variable that are set and not empty, upper case first. */
 function spellings(env: Env, name: string): { readonly name: string; readonly value: string }[] {
@@ -147,7 +147,7 @@ const MISTAKES: readonly Mistake[] = [
     find: ({ env }) => {
       if (!usesProxy(env)) return [];
       const entries = spellings(env, 'NO_PROXY').map(({ value }) => value).join(',');
-      const missing = DIRECT.filter((host) => hidingEntry(entries, host, 80) === null).map((host) => host.replace(/^any/, ''));
+      const missing = DIRECT_SAMPLES.filter((host) => hidingEntry(entries, host, 80) === null).map((host) => host.replace(/^any/, ''));
       return missing.length === 0 ? [] : [warn('NO_PROXY', 'no-proxy-incomplete', `lacks ${missing.join(', ')}: what is asked for there goes to the proxy, which refuses it`, `Add ${missing.join(',')}.`)];
     },
   },
@@ -194,11 +194,11 @@ const MISTAKES: readonly Mistake[] = [
 ];
 
 /** In the order of the table. */
-export function findMistakes(surroundings: Surroundings): Finding[] {
+export function findMistakes(surroundings: EnvironmentFacts): DoctorFinding[] {
   return MISTAKES.flatMap(({ find }) => find(surroundings));
 }
 
 /** Each host once. */
-function hosts(partners: Surroundings['partners']): Surroundings['partners'] {
+function hosts(partners: EnvironmentFacts['partners']): EnvironmentFacts['partners'] {
   return [...new Map(partners.map((partner) => [partner.host, partner])).values()];
 }

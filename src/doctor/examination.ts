@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram';
 import { isIPv6, type Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
-import type { Finding as ConfigFinding } from '../config/finding.ts';
+import type { ConfigFinding } from '../config/finding.ts';
 import { connectFirst } from '../dial/connect.ts';
 import { CoolDowns } from '../dial/cool-downs.ts';
 import { type AddressGuard, type Dialled, type DialTarget, place } from '../dial/dial.ts';
@@ -135,10 +135,10 @@ function pinned(resolver: Resolver, host: string, address: string): Resolver {
   };
 }
 
-type Turns = <T>(work: () => Promise<T>) => Promise<T>;
+type TakeTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Lets so many pieces of work run at once; the others wait, in the order in which they came. */
-export function createTurns(most: number): Turns {
+export function createTurns(most: number): TakeTurn {
   const waiting: (() => void)[] = [];
   let running = 0;
   return async (work) => {

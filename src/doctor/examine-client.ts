@@ -1,9 +1,9 @@
 /** The examination of a client's place, such as a pod: its variables, the proxy as it is from there, and the partner behind it. */
 import type { Lookup } from '../dial/lookup.ts';
-import { checkClientHttp, checkClientNames, checkClientTls, checkWay, type ClientExamination } from './client-checks.ts';
+import { checkClientHttp, checkClientNames, checkClientTls, checkClientRoute, type ClientExamination } from './client-checks.ts';
 import { checkEnvironment } from './environment.ts';
 import { createTools } from './examination.ts';
-import { type Check, createReport, type Report, runChecks } from './finding.ts';
+import { type Check, createReport, type DoctorReport, runChecks } from './finding.ts';
 import { checkClock } from './machine-checks.ts';
 import { showProxy } from './proxy-address.ts';
 
@@ -19,13 +19,13 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
 export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
-  { name: 'way', title: 'The route to the partner', needs: ['names'], run: checkWay },
+  { name: 'way', title: 'The route to the partner', needs: ['names'], run: checkClientRoute },
   { name: 'tls', title: 'TLS with the partner', needs: ['way'], run: checkClientTls },
   { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkClientHttp },
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
 ];
 
-export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<Report> {
+export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<DoctorReport> {
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
   const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;

@@ -5,16 +5,16 @@ import type { Lookup } from '../dial/lookup.ts';
 import { createSelfCheck } from '../listeners/self.ts';
 import { createService } from '../service.ts';
 import type { Verification } from '../source-ip/verify.ts';
-import { chooseProxy, nowhere } from './choose-proxy.ts';
+import { chooseFormsProxy, discardOutput } from './choose-proxy.ts';
 import { checkEnvironment } from './environment.ts';
 import { createTools, createTrail, type Examination, type HostFacts } from './examination.ts';
-import { type Check, createReport, type Report, runChecks } from './finding.ts';
+import { type Check, createReport, type DoctorReport, runChecks } from './finding.ts';
 import { checkForms } from './form-checks.ts';
 import { checkClock, checkConfiguration, checkOpenFiles, checkPorts, checkRoute } from './machine-checks.ts';
 import { checkHttp, checkTls } from './partner-checks.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import { targetsOf } from './targets.ts';
-import { checkHops, checkNames, checkSilence, checkSourceAddress, checkTcp } from './way-checks.ts';
+import { checkHops, checkResolution, checkSilence, checkSourceAddress, checkTcp } from './way-checks.ts';
 
 export interface ProxyExamination {
   readonly loaded: Extract<LoadResult, { ok: true }>;
@@ -35,7 +35,7 @@ export interface ProxyExamination {
 /** In the order of a request's way. */
 export const PROXY_CHECKS: readonly Check<Examination>[] = [
   { name: 'configuration', title: 'Configuration', needs: [], run: (examination) => Promise.resolve(checkConfiguration(examination)) },
-  { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkNames },
+  { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkResolution },
   { name: 'route', title: 'Routes to the addresses', needs: ['names'], run: checkRoute },
   { name: 'tcp', title: 'TCP', needs: ['route'], run: checkTcp },
   { name: 'hops', title: 'Parent proxies on the way', needs: ['names'], run: checkHops },
@@ -51,7 +51,7 @@ export const PROXY_CHECKS: readonly Check<Examination>[] = [
 ];
 
 /** Leaves nothing running. */
-export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, only, lookup }: ProxyExamination): Promise<Report> {
+export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, only, lookup }: ProxyExamination): Promise<DoctorReport> {
   const config = hurry(loaded.config, timeout);
   const { http, tls, admin } = config.listeners;
   const self = createSelfCheck([...http, ...tls, admin]);
@@ -71,9 +71,9 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
     proxy,
     lookup,
     isSelf,
-    verifySource: () => verifySource(config, lookup),
+    verifySource: () => verifySourceOnce(config, lookup),
     formsProxy: () => {
-      const one = chooseProxy({ config, targets, tools, proxy, lookup });
+      const one = chooseFormsProxy({ config, targets, tools, proxy, lookup });
       chosen.push(one);
       return one;
     },
@@ -86,11 +86,11 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
 }
 
 /** Once: whether several addresses take turns is for `verify-ip` to find. */
-async function verifySource(config: Config, lookup: Lookup | undefined): Promise<Verification | null> {
+async function verifySourceOnce(config: Config, lookup: Lookup | undefined): Promise<Verification | null> {
   if (!config.sourceIp?.probe) return null;
   const { expected, probe } = config.sourceIp;
   // Not started: it listens nowhere, and its data path is the one that serves.
-  const service = createService(config, { logDestination: nowhere(), ...(lookup === undefined ? {} : { lookup }) });
+  const service = createService(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   try {
     return await service.sourceProof.verify({ probe, expected, times: 1 });
   } finally {

@@ -37,7 +37,7 @@ export const DOCTOR_CODES = [
 
 export type DoctorCode = (typeof DOCTOR_CODES)[number] | FaultCode;
 
-export interface Finding {
+export interface DoctorFinding {
   /** `warn`: it works, and deserves a look. `skipped`: it does not apply here, or something before it is broken. */
   readonly state: 'ok' | 'warn' | 'fail' | 'skipped';
   /** What was looked at: `eco-sit.telus.internal:443`; '' for this host as a whole. */
@@ -49,34 +49,34 @@ export interface Finding {
   readonly advice: string | null;
 }
 
-export function ok(subject: string, seen: string): Finding {
+export function ok(subject: string, seen: string): DoctorFinding {
   return { state: 'ok', subject, code: null, seen, advice: null };
 }
 
-export function skipped(subject: string, seen: string, advice: string | null = null): Finding {
+export function skipped(subject: string, seen: string, advice: string | null = null): DoctorFinding {
   return { state: 'skipped', subject, code: null, seen, advice };
 }
 
-export function warn(subject: string, code: DoctorCode, seen: string, advice: string): Finding {
+export function warn(subject: string, code: DoctorCode, seen: string, advice: string): DoctorFinding {
   return { state: 'warn', subject, code, seen, advice };
 }
 
-export function fail(subject: string, code: DoctorCode, seen: string, advice: string | null): Finding {
+export function fail(subject: string, code: DoctorCode, seen: string, advice: string | null): DoctorFinding {
   return { state: 'fail', subject, code, seen, advice };
 }
 
 /** The partner was reached, and answered: with 5xx it says that something is broken on its side. */
-export function judgeStatus(subject: string, seen: string, status: number): Finding {
+export function judgeStatus(subject: string, seen: string, status: number): DoctorFinding {
   if (status < 500) return ok(subject, seen);
   return warn(subject, 'partner-error', seen, 'The route to the partner works; the partner, or a gateway of it, answers that it cannot serve this. Ask the partner, and give the time.');
 }
 
 /** What a fault is about need not be said twice. */
-export function failBy(subject: string, fault: Fault): Finding {
+export function failBy(subject: string, fault: Fault): DoctorFinding {
   return fail(subject, fault.code, fault.subject === subject ? fault.detail : fault.message, fault.remedy);
 }
 
-export interface Report {
+export interface DoctorReport {
   /** No cross among the findings. */
   readonly ok: boolean;
   readonly mode: 'proxy' | 'client';
@@ -86,7 +86,7 @@ export interface Report {
 }
 
 /** What the doctor has to say, whole. */
-export function createReport(mode: Report['mode'], about: string, checks: readonly CheckResult[]): Report {
+export function createReport(mode: DoctorReport['mode'], about: string, checks: readonly CheckResult[]): DoctorReport {
   return { ok: checks.every(({ findings }) => findings.every(({ state }) => state !== 'fail')), mode, about, checks };
 }
 
@@ -100,13 +100,13 @@ export interface Check<Context> {
   /** Checks whose results it uses; they stand earlier in the table. */
   readonly needs: readonly string[];
   /** A line for each thing that was looked at; empty: there is nothing of the kind. */
-  run(context: Context): Promise<readonly Finding[]>;
+  run(context: Context): Promise<readonly DoctorFinding[]>;
 }
 
 interface CheckResult {
   readonly name: string;
   readonly title: string;
-  readonly findings: readonly Finding[];
+  readonly findings: readonly DoctorFinding[];
 }
 
 /**

@@ -12,13 +12,13 @@ import type { OneAnswer } from '../relay/ask-once.ts';
 import { askConnect, judgeExchange, judgeRefused } from './answers.ts';
 import { admitDoctor } from './choose-proxy.ts';
 import { type Examination, targetKey } from './examination.ts';
-import { fail, failBy, type Finding, judgeStatus, ok, skipped } from './finding.ts';
+import { fail, failBy, type DoctorFinding, judgeStatus, ok, skipped } from './finding.ts';
 import type { FormsProxy, TriedForm } from './proxy-address.ts';
 import type { Target } from './targets.ts';
 
 const TRIED: readonly TriedForm[] = [...FORMS, 'terminated'];
 
-export async function checkForms(examination: Examination): Promise<Finding[]> {
+export async function checkForms(examination: Examination): Promise<DoctorFinding[]> {
   if (examination.targets.length === 0) return [skipped('', 'there is no destination to ask for')];
   const proxy = await examination.formsProxy();
   const destinations = new Map(examination.targets.map(({ destination }) => [destination.name, destination]));
@@ -32,7 +32,7 @@ interface Trial {
   readonly path: string;
 }
 
-async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examination: Examination): Promise<Finding> {
+async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examination: Examination): Promise<DoctorFinding> {
   const targets = examination.targets.filter(({ destination }) => destination.name === name);
   const [{ destination } = { destination: null }] = targets;
   const target = targets.find((candidate) => suits(form, candidate, examination)) ?? null;
@@ -100,7 +100,7 @@ function planTrial(form: TriedForm, target: Target, { config, host: facts }: Exa
   return why;
 }
 
-async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: string, proxy: FormsProxy, examination: Examination): Promise<Finding> {
+async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: string, proxy: FormsProxy, examination: Examination): Promise<DoctorFinding> {
   const { tools } = examination;
   const { host, port, where, protocol } = trial.target;
   if (form === 'connect') {
@@ -113,23 +113,23 @@ async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: s
   }
   if (form === 'sni') return throughTunnel(trial, socket, subject, examination);
   if (form === 'terminated') return throughTermination(socket, subject, examination);
-  return judge(subject, await tools.ask({ socket }, questionOf(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`)));
+  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`)));
 }
 
 /** In a tunnel the client speaks with the partner itself. */
-async function throughTunnel({ target, method, path }: Trial, socket: Socket, subject: string, { tools }: Examination): Promise<Finding> {
+async function throughTunnel({ target, method, path }: Trial, socket: Socket, subject: string, { tools }: Examination): Promise<DoctorFinding> {
   const { host, port, where, protocol, destination } = target;
   if (protocol === 'unknown') {
     socket.destroy();
     return ok(subject, 'the tunnel is up');
   }
-  if (protocol === 'http') return judge(subject, await tools.ask({ socket }, { method, origin: `http://${where}`, path }));
+  if (protocol === 'http') return checkFormAnswer(subject, await tools.ask({ socket }, { method, origin: `http://${where}`, path }));
   const secured = await secure({ socket, host, port, config: { ...destination.tls }, timeout: tools.timeout, signal: new AbortController().signal });
-  return judge(subject, await tools.ask({ socket: secured }, { method, origin: `https://${where}`, path }));
+  return checkFormAnswer(subject, await tools.ask({ socket: secured }, { method, origin: `https://${where}`, path }));
 }
 
 /** Our own certificate may be of an authority that is not known here: it is the configured one, or it is not. */
-async function throughTermination(socket: Socket, subject: string, { config, tools }: Examination): Promise<Finding> {
+async function throughTermination(socket: Socket, subject: string, { config, tools }: Examination): Promise<DoctorFinding> {
   const [name = ''] = config.tlsServer?.names ?? [];
   const chain = await readPeerChain({ socket, host: name, port: 0, timeout: tools.timeout });
   const configured = new X509Certificate(config.tlsServer?.cert ?? '').fingerprint256;
@@ -137,7 +137,7 @@ async function throughTermination(socket: Socket, subject: string, { config, too
   return ok(subject, `TLS for ${name} ends there, with the configured certificate, until ${new Date(chain[0].validTo).toISOString().slice(0, 10)}`);
 }
 
-function questionOf(form: Form, { target, method, path }: Trial, origin: string): { method: Trial['method']; origin: string; path: string; headers?: Record<string, string> } {
+function trialRequest(form: Form, { target, method, path }: Trial, origin: string): { method: Trial['method']; origin: string; path: string; headers?: Record<string, string> } {
   const { destination, where } = target;
   if (form === 'gateway') {
     const { prefix = '', basePath = '' } = destination.gateway ?? {};
@@ -146,7 +146,7 @@ function questionOf(form: Form, { target, method, path }: Trial, origin: string)
   return { method, origin, path: form === 'forward' ? `${origin}${path}` : path, headers: { host: where } };
 }
 
-function judge(subject: string, { status, headers }: OneAnswer): Finding {
+function checkFormAnswer(subject: string, { status, headers }: OneAnswer): DoctorFinding {
   const refusal = judgeExchange(headers);
   return refusal === null ? judgeStatus(subject, `answered ${status}`, status) : fail(subject, refusal.code, refusal.seen, refusal.advice);
 }

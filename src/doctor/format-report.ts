@@ -1,30 +1,30 @@
 /** A report for people: a mark for each thing that was looked at, what was seen, and what to do. */
 import { styleText } from 'node:util';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
-import type { Finding, Report } from './finding.ts';
+import type { DoctorFinding, DoctorReport } from './finding.ts';
 
-const MARK = { ok: '✓', warn: '!', fail: '✗', skipped: '–' } as const;
-const STYLE = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as const;
+const STATE_MARK = { ok: '✓', warn: '!', fail: '✗', skipped: '–' } as const;
+const STATE_STYLE = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as const;
 /** Longer subjects push what was seen to the right. */
 const WIDEST_SUBJECT = 40;
 
 /** Ends with a line break; safe to print. Colours only where the stream is a terminal. */
-export function formatReport({ about, checks }: Report, stream: NodeJS.WritableStream): string {
+export function formatReport({ about, checks }: DoctorReport, stream: NodeJS.WritableStream): string {
   const paint = (style: Parameters<typeof styleText>[0], text: string): string => styleText(style, text, { stream });
   const findings = checks.flatMap((check) => check.findings);
   const width = Math.min(WIDEST_SUBJECT, Math.max(0, ...findings.map(({ subject }) => subject.length)));
-  const line = ({ state, subject, code, seen, advice }: Finding): string => {
+  const line = ({ state, subject, code, seen, advice }: DoctorFinding): string => {
     const told = `${code === null ? '' : `${code}: `}${seen}`;
-    const place = subject === '' ? '' : `${printable(subject).padEnd(width)}  `;
-    const first = `  ${paint(STYLE[state], MARK[state])} ${place}${printable(told)}`;
-    return advice === null ? first : `${first}\n    ${' '.repeat(place.length)}${paint('bold', `→ ${printable(advice)}`)}`;
+    const place = subject === '' ? '' : `${printableText(subject).padEnd(width)}  `;
+    const first = `  ${paint(STATE_STYLE[state], STATE_MARK[state])} ${place}${printableText(told)}`;
+    return advice === null ? first : `${first}\n    ${' '.repeat(place.length)}${paint('bold', `→ ${printableText(advice)}`)}`;
   };
   const blocks = checks.map(({ name, title, findings: found }) => [`${paint('bold', title)} ${paint('dim', `(${name})`)}`, ...found.map(line)].join('\n'));
-  return `${printable(about)}\n\n${blocks.join('\n\n')}\n\n${summarise(findings)}\n`;
+  return `${printableText(about)}\n\n${blocks.join('\n\n')}\n\n${summariseFindings(findings)}\n`;
 }
 
-function summarise(findings: readonly Finding[]): string {
-  const count = (state: Finding['state']): number => findings.filter((finding) => finding.state === state).length;
+function summariseFindings(findings: readonly DoctorFinding[]): string {
+  const count = (state: DoctorFinding['state']): number => findings.filter((finding) => finding.state === state).length;
   const broken = count('fail');
   const rest = `${count('ok')} ok, ${count('warn')} ${count('warn') === 1 ? 'warning' : 'warnings'}, ${count('skipped')} not tried`;
   if (broken === 0) return `Nothing is broken: ${rest}.`;
@@ -32,6 +32,6 @@ function summarise(findings: readonly Finding[]): string {
 }
 
 /** Nothing that moves the cursor, whatever a server sent. */
-function printable(text: string): string {
+function printableText(text: string): string {
   return escapeUnsafe(text.replace(/\p{Cc}/gu, ' '));
 }

@@ -5,9 +5,9 @@ import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { reachable } from './choose-proxy.ts';
 import { type Examination, hostKey } from './examination.ts';
-import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
+import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 
-export function checkConfiguration({ file, hash, warnings }: Pick<Examination, 'file' | 'hash' | 'warnings'>): Finding[] {
+export function checkConfiguration({ file, hash, warnings }: Pick<Examination, 'file' | 'hash' | 'warnings'>): DoctorFinding[] {
   const valid = ok(file, `is valid (${hash})`);
   return [valid, ...warnings.map(({ line, path, problem, instead }) => warn(line === null ? file : `${file}:${line}`, 'config-warning', `${path}: ${problem}`, instead))];
 }
@@ -16,7 +16,7 @@ export function checkConfiguration({ file, hash, warnings }: Pick<Examination, '
 const MOST_MS = 60_000;
 
 /** This host's clock beside those of the servers that answered. */
-export function checkClock(clocks: readonly { readonly where: string; readonly ahead: number }[]): Finding[] {
+export function checkClock(clocks: readonly { readonly where: string; readonly ahead: number }[]): DoctorFinding[] {
   if (clocks.length === 0) return [skipped('', 'no answer had a Date to compare with')];
   // One server may be wrong by itself: the one nearest to ours counts.
   const nearest = clocks.reduce((best, clock) => (Math.abs(clock.ahead) < Math.abs(best.ahead) ? clock : best));
@@ -29,7 +29,7 @@ export function checkClock(clocks: readonly { readonly where: string; readonly a
 // Whether the process may have as many files open as the limits let connections be.
 
 /** @param openFiles null: not known, or not limited */
-export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, openFiles: number | null): Finding[] {
+export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, openFiles: number | null): DoctorFinding[] {
   if (openFiles === null) return [skipped('', 'this system reports no limit')];
   const { connections, tunnels } = config.limits;
   const { clients, all } = descriptorNeeds(config);
@@ -43,10 +43,10 @@ export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, 
 const WARN_AT = 0.7;
 const MOST_METRICS = 4 * 1024 * 1024;
 
-const MORE_PORTS = 'Use fewer connections (the gateway path shares them), or give the NAT more ports and raise nat.ports: docs/port-economy.md.';
+const MORE_PORTS_ADVICE = 'Use fewer connections (the gateway path shares them), or give the NAT more ports and raise nat.ports: docs/port-economy.md.';
 
 /** NAT ports: what the proxy that runs here has in use, or else what the limits would let it use. */
-export async function checkPorts(examination: Examination): Promise<Finding[]> {
+export async function checkPorts(examination: Examination): Promise<DoctorFinding[]> {
   const metrics = await scrape(examination);
   const limit = metrics === null ? null : ([...readGauge(metrics, 'eco_egress_nat_ports_limit').values()][0] ?? null);
   if (metrics === null || limit === null) return [plan(examination)];
@@ -54,8 +54,8 @@ export async function checkPorts(examination: Examination): Promise<Finding[]> {
   examination.trail.ports = { used: Math.max(0, ...used.values()), limit };
   return [...used].map(([destination, count]) => {
     const seen = `${count} of ${limit} ports are in use`;
-    if (count >= limit) return fail(destination, 'nat-ports-exhausted', seen, MORE_PORTS);
-    if (count >= limit * WARN_AT) return warn(destination, 'nat-ports-short', seen, MORE_PORTS);
+    if (count >= limit) return fail(destination, 'nat-ports-exhausted', seen, MORE_PORTS_ADVICE);
+    if (count >= limit * WARN_AT) return warn(destination, 'nat-ports-short', seen, MORE_PORTS_ADVICE);
     return ok(destination, seen);
   });
 }
@@ -81,7 +81,7 @@ function readGauge(metrics: string, name: string): Map<string, number> {
   return found;
 }
 
-function plan({ config: { limits, nat } }: Examination): Finding {
+function plan({ config: { limits, nat } }: Examination): DoctorFinding {
   if (nat.ports === null) return skipped('', 'ports are counted, and not limited', 'Set nat.ports to what the NAT gives this node, so that the proxy refuses before the NAT drops.');
   const own = Math.floor(nat.ports / nat.replicasPerNode);
   const wanted = limits.tunnels + limits.upstreamConnections;
@@ -92,7 +92,7 @@ function plan({ config: { limits, nat } }: Examination): Finding {
 }
 
 /** Whether a route leads to each address, and from which address of ours. Sends nothing. */
-export async function checkRoute({ targets, tools, trail }: Examination): Promise<Finding[]> {
+export async function checkRoute({ targets, tools, trail }: Examination): Promise<DoctorFinding[]> {
   const places = new Map<string, number>();
   for (const target of targets) {
     if (target.destination.via.length > 0) continue;

@@ -1,12 +1,12 @@
 /** TLS with every upstream that speaks it, verified as the proxy verifies it; what is shown, where that fails. */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { readPeerChain, type ShownCertificate } from '../dial/peer-chain.ts';
+import { readPeerChain, type PartnerCertificate } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
 import { bound } from '../telemetry/safe-text.ts';
 import { type Examination, targetKey } from './examination.ts';
-import { failBy, type Finding, judgeStatus, ok, skipped, warn } from './finding.ts';
-import { dialTargetOf, guardOf, type Target } from './targets.ts';
+import { failBy, type DoctorFinding, judgeStatus, ok, skipped, warn } from './finding.ts';
+import { dialTargetOf, targetGuard, type Target } from './targets.ts';
 
 const DAY_MS = 86_400_000;
 /** A certificate that ends sooner deserves a look. */
@@ -14,11 +14,11 @@ const SOON_DAYS = 14;
 /** A certificate may be for hundreds. */
 const LONGEST_NAMES = 200;
 
-export async function checkTls(examination: Examination): Promise<Finding[]> {
+export async function checkTls(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkTlsOf(target, examination)))).flat();
 }
 
-async function checkTlsOf(target: Target, examination: Examination): Promise<Finding[]> {
+async function checkTlsOf(target: Target, examination: Examination): Promise<DoctorFinding[]> {
   const { protocol, where } = target;
   const reached = examination.trail.reached.get(targetKey(target));
   if (protocol !== 'tls') return [];
@@ -28,16 +28,16 @@ async function checkTlsOf(target: Target, examination: Examination): Promise<Fin
   return Promise.all(reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)));
 }
 
-async function checkAddress(target: Target, address: string | undefined, subject: string, { host, isSelf, tools }: Examination): Promise<Finding> {
+async function checkAddress(target: Target, address: string | undefined, subject: string, { host, isSelf, tools }: Examination): Promise<DoctorFinding> {
   try {
-    const { socket } = await tools.dial(dialTargetOf(target, isSelf), guardOf(target), address);
-    const finding = describe(subject, socket, host.now());
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf), targetGuard(target), address);
+    const finding = describeTls(subject, socket, host.now());
     socket.destroy();
     return finding;
   } catch (error) {
     const fault = Fault.from(error);
     if (fault.code !== 'tls-certificate') return failBy(subject, fault);
-    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), guardOf(target), address);
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
     const { host: name, port, destination } = target;
     const chain = await readPeerChain({ socket, host: destination.tls.serverName ?? name, port, timeout: tools.timeout });
     const finding = failBy(subject, fault);
@@ -46,7 +46,7 @@ async function checkAddress(target: Target, address: string | undefined, subject
 }
 
 /** A TLS connection that was verified. */
-export function describe(subject: string, socket: Socket, now: number): Finding {
+export function describeTls(subject: string, socket: Socket, now: number): DoctorFinding {
   const [certificate, protocol] = socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
   if (certificate === undefined) return ok(subject, `${protocol}, verified`);
   const ends = Date.parse(certificate.validTo);
@@ -57,7 +57,7 @@ export function describe(subject: string, socket: Socket, now: number): Finding 
 }
 
 /** What a server showed, and whose certificate would have to be trusted. */
-export function describeChain(chain: readonly ShownCertificate[]): string {
+export function describeChain(chain: readonly PartnerCertificate[]): string {
   const [leaf] = chain;
   if (leaf === undefined) return 'no certificate is shown';
   const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
@@ -68,11 +68,11 @@ export function describeChain(chain: readonly ShownCertificate[]): string {
 }
 
 /** Whether HTTP is answered, by the whole way that the proxy goes. Any answer below 500 is well: what it says is between partner and client. */
-export async function checkHttp(examination: Examination): Promise<Finding[]> {
+export async function checkHttp(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkHttpOf(target, examination)))).flat();
 }
 
-async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Examination): Promise<Finding[]> {
+async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Examination): Promise<DoctorFinding[]> {
   const { destination, protocol, where } = target;
   if (protocol === 'unknown') return trail.reached.has(targetKey(target)) ? [skipped(where, 'what this port speaks is not known')] : [];
   if (!trail.reached.has(targetKey(target))) return [skipped(where, 'not reached: see tcp and hops')];
@@ -80,7 +80,7 @@ async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Exami
   const path = `${destination.gateway?.basePath ?? ''}/`;
   let dialled;
   try {
-    dialled = await tools.dial(dialTargetOf(target, isSelf), guardOf(target));
+    dialled = await tools.dial(dialTargetOf(target, isSelf), targetGuard(target));
   } catch {
     return [skipped(where, 'no connection: see tls')];
   }

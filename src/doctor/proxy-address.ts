@@ -1,9 +1,9 @@
 /** Reads the URL of a proxy as people write it into HTTPS_PROXY or --proxy. */
 import type { Socket } from 'node:net';
 import type { Form, HopCredentials } from '../config/config.ts';
-import { parseAuthority } from '../targets/host.ts';
+import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
 import { showTarget } from '../targets/quote.ts';
-import type { Finding } from './finding.ts';
+import type { DoctorFinding } from './finding.ts';
 
 export interface ProxyAddress {
   /** Whether the proxy itself is spoken to inside TLS. */
@@ -15,8 +15,6 @@ export interface ProxyAddress {
   readonly written: string | null;
 }
 
-const DEFAULT_PORT = { http: 80, https: 443 } as const;
-
 /** @returns what is wrong with it, as the rest of a sentence that began with the quoted text */
 export function readProxyUrl(text: string): ProxyAddress | string {
   const match = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(?:([^/?#\\]*)@)?([^/?#\\@]*)\/?$/i.exec(text.trim());
@@ -26,7 +24,7 @@ export function readProxyUrl(text: string): ProxyAddress | string {
   const scheme = written ?? 'http';
   const authority = parseAuthority(match[3] ?? '', DEFAULT_PORT[scheme]);
   if (typeof authority === 'string') return authority;
-  const credentials = readCredentials(match[2]);
+  const credentials = readUserInfo(match[2]);
   return credentials === undefined ? 'has credentials that are not percent-encoded' : { scheme, ...authority, credentials, written };
 }
 
@@ -38,7 +36,7 @@ export function showProxy({ scheme, host, port }: Pick<ProxyAddress, 'scheme' | 
 export const showWritten = showTarget;
 
 /** @returns undefined when they cannot be read */
-function readCredentials(text: string | undefined): HopCredentials | null | undefined {
+function readUserInfo(text: string | undefined): HopCredentials | null | undefined {
   if (text === undefined) return null;
   const [user = '', ...rest] = text.split(':');
   try {
@@ -55,7 +53,7 @@ export type TriedForm = Form | 'terminated';
 
 export interface FormsProxy {
   readonly kind: 'named' | 'running' | 'stand-in';
-  readonly findings: readonly Finding[];
+  readonly findings: readonly DoctorFinding[];
   /** A connection to a listener that takes the form; null: none does. The caller closes it. Rejects with a Fault. */
   open(form: TriedForm): Promise<Socket> | null;
   readonly credentials: ProxyAddress['credentials'];

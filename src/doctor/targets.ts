@@ -42,7 +42,7 @@ export function patternsOf({ destinations }: Config, targets: readonly Target[])
 }
 
 /** As the proxy judges: report mode lets more pass. */
-export function guardOf({ guards: { enforcing, lenient } }: Target): AddressGuard {
+export function targetGuard({ guards: { enforcing, lenient } }: Target): AddressGuard {
   return (address, port) => {
     const refusal = enforcing(address, port);
     return refusal === null || lenient === null ? refusal : lenient(address, port);

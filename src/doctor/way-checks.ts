@@ -6,10 +6,10 @@ import { createHopGuard, surveyAddresses } from '../policy/address-guard.ts';
 import { judgeSilence, SILENCE } from '../source-ip/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type Examination, hostKey, targetKey } from './examination.ts';
-import { fail, failBy, type Finding, ok, skipped, warn } from './finding.ts';
-import { describeAddresses, dialTargetOf, guardOf, patternsOf, type Target } from './targets.ts';
+import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
+import { describeAddresses, dialTargetOf, targetGuard, patternsOf, type Target } from './targets.ts';
 
-export async function checkNames(examination: Examination): Promise<Finding[]> {
+export async function checkResolution(examination: Examination): Promise<DoctorFinding[]> {
   const { config, targets } = examination;
   const hosts = new Map<string, Target[]>();
   for (const target of targets) hosts.set(hostKey(target), [...(hosts.get(hostKey(target)) ?? []), target]);
@@ -18,7 +18,7 @@ export async function checkNames(examination: Examination): Promise<Finding[]> {
   return [...found.flat(), ...patterns];
 }
 
-async function checkHost(ports: readonly Target[], examination: Examination): Promise<Finding[]> {
+async function checkHost(ports: readonly Target[], examination: Examination): Promise<DoctorFinding[]> {
   const [first] = ports;
   if (first === undefined) return [];
   const { destination, host } = first;
@@ -67,7 +67,7 @@ function hopsOf({ targets, config }: Examination): HopConfig[] {
   return [...new Map(used.map((hop) => [hop.name, hop])).values()];
 }
 
-async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise<Finding[]> {
+async function checkHop(hop: HopConfig, { tools, isSelf }: Examination): Promise<DoctorFinding[]> {
   const guard = createHopGuard(hop, isSelf);
   return Promise.all(
     hop.parents.map(async ({ host, port }) => {
@@ -91,11 +91,11 @@ function isMadeUp(address: string): boolean {
 }
 
 /** TCP to every permitted address and port, where no hop is on the way. */
-export async function checkTcp(examination: Examination): Promise<Finding[]> {
+export async function checkTcp(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkTcpOf(target, examination)))).flat();
 }
 
-async function checkTcpOf(target: Target, { tools, trail }: Examination): Promise<Finding[]> {
+async function checkTcpOf(target: Target, { tools, trail }: Examination): Promise<DoctorFinding[]> {
   const { destination, host, port, where } = target;
   if (destination.via.length > 0) return [skipped(where, `by ${destination.via.map(({ name }) => name).join(', then ')}: see hops`)];
   const addresses = trail.addresses.get(hostKey(target)) ?? [];
@@ -125,12 +125,12 @@ async function checkTcpOf(target: Target, { tools, trail }: Examination): Promis
 }
 
 /** Each parent proxy by itself: whether it takes us, and connects to what lies behind it. */
-export async function checkHops(examination: Examination): Promise<Finding[]> {
+export async function checkHops(examination: Examination): Promise<DoctorFinding[]> {
   const { targets } = examination;
-  return (await Promise.all(targets.filter(({ destination }) => destination.via.length > 0).map((target) => checkWay(target, examination)))).flat();
+  return (await Promise.all(targets.filter(({ destination }) => destination.via.length > 0).map((target) => checkTargetRoute(target, examination)))).flat();
 }
 
-async function checkWay(target: Target, examination: Examination): Promise<Finding[]> {
+async function checkTargetRoute(target: Target, examination: Examination): Promise<DoctorFinding[]> {
   const { destination, where } = target;
   const { trail } = examination;
   if (destination.resolve === 'here' && (trail.addresses.get(hostKey(target)) ?? []).length === 0) return [skipped(where, 'no address to ask for: see names')];
@@ -148,7 +148,7 @@ interface ParentAt {
 }
 
 /** Asked for the next parent, the last one for the target. */
-async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { isSelf, tools }: Examination): Promise<Finding> {
+async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { isSelf, tools }: Examination): Promise<DoctorFinding> {
   const { destination, where } = target;
   const [next] = destination.via[depth + 1]?.parents ?? [];
   const asked = next === undefined ? where : formatAuthority(next.host, next.port);
@@ -159,7 +159,7 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
   const dialled = next === undefined ? { ...whole, via } : { host: next.host, port: next.port, tls: null, via, resolve: 'parent' as const };
   const began = performance.now();
   try {
-    const { socket } = await tools.dial(dialled, guardOf(target));
+    const { socket } = await tools.dial(dialled, targetGuard(target));
     socket.destroy();
     return ok(subject, `connects us to ${asked} in ${Math.round(performance.now() - began)} ms`);
   } catch (error) {
@@ -168,7 +168,7 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
 }
 
 /** Why a partner does not answer, where its connects time out: what the source address and the ports say together. */
-export function checkSilence({ targets, trail }: Examination): Finding[] {
+export function checkSilence({ targets, trail }: Examination): DoctorFinding[] {
   const { ports, silent, verification } = trail;
   const cause = judgeSilence({ source: verification?.result ?? 'off', stale: false, ports: ports ?? { used: 0, limit: null } });
   if (cause === null) return [];
@@ -180,11 +180,11 @@ export function checkSilence({ targets, trail }: Examination): Finding[] {
 const INSIDE: ReadonlySet<AddressClass> = new Set(['private', 'unique-local', 'shared']);
 
 /** Whether the address that partners see is the expected one, and whether it could be at all. */
-export async function checkSourceAddress(examination: Examination): Promise<Finding[]> {
+export async function checkSourceAddress(examination: Examination): Promise<DoctorFinding[]> {
   return [await verify(examination), ...findPrivatePartners(examination)];
 }
 
-async function verify({ trail, verifySource }: Examination): Promise<Finding> {
+async function verify({ trail, verifySource }: Examination): Promise<DoctorFinding> {
   const verification = await verifySource();
   trail.verification = verification;
   if (verification === null) return skipped('', 'no endpoint is configured that tells which address is seen', 'Set sourceIp.expected and sourceIp.probe.url.');
@@ -206,7 +206,7 @@ async function verify({ trail, verifySource }: Examination): Promise<Finding> {
 }
 
 /** A public NAT never applies to them, so the public address never appears there, whatever an endpoint elsewhere sees. */
-function findPrivatePartners({ config, targets, trail }: Examination): Finding[] {
+function findPrivatePartners({ config, targets, trail }: Examination): DoctorFinding[] {
   const expected = config.sourceIp?.expected ?? [];
   if (!expected.some((address) => classifyAddress(address)?.class === 'public')) return [];
   const hosts = new Map(targets.filter(({ destination }) => destination.via.length === 0).map((target) => [target.host, trail.addresses.get(hostKey(target)) ?? []]));

@@ -25,7 +25,7 @@ export interface ExplainAnswer {
   readonly mode: Config['mode'];
   /** Of the configuration that answered. */
   readonly configHash: string;
-  readonly asked: Asked;
+  readonly asked: ExplainedRequest;
   readonly peer: Peer;
   /** Null when the request is turned away before the policy is asked. */
   readonly target: ReadTarget | null;
@@ -60,7 +60,7 @@ interface ExplainedParent {
 }
 
 /** As it was asked, less what could be secret. */
-export interface Asked {
+export interface ExplainedRequest {
   readonly method: string;
   readonly target: string;
   readonly host: string | null;
@@ -165,15 +165,15 @@ export interface ExplainedChange {
 
 // An answer for people: one line for each thing that was looked at, and what to write to get another one.
 
-const LABEL = 14;
-const MARK = { allow: '✓', report: '!', deny: '✗' } as const;
+const ANSWER_LABEL_WIDTH = 14;
+const VERDICT_MARK = { allow: '✓', report: '!', deny: '✗' } as const;
 
 /** Ends with a line break; safe to print. */
 export function formatAnswer(answer: ExplainAnswer): string {
   const { asked, remedy, change, report, notes } = answer;
   const lines = [`${asked.method} ${asked.target}${asked.host === null ? '' : `, Host: ${asked.host}`}`, ''];
   const add = (label: string, texts: readonly string[]): void => {
-    for (const [i, text] of texts.entries()) lines.push(`  ${(i === 0 ? label : '').padEnd(LABEL)}${text}`);
+    for (const [i, text] of texts.entries()) lines.push(`  ${(i === 0 ? label : '').padEnd(ANSWER_LABEL_WIDTH)}${text}`);
   };
   add('target', targetLines(answer));
   add('client', clientLines(answer));
@@ -186,7 +186,7 @@ export function formatAnswer(answer: ExplainAnswer): string {
   if (change !== null) add(change.yaml === null ? 'what to do' : 'to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
   else if (remedy !== null) add('what to do', [remedy]);
   add('note', notes);
-  return `${lines.map((line) => printable(line.trimEnd())).join('\n').trimEnd()}\n`;
+  return `${lines.map((line) => printableLine(line.trimEnd())).join('\n').trimEnd()}\n`;
 }
 
 function targetLines({ target }: ExplainAnswer): string[] {
@@ -220,7 +220,7 @@ function destinationLines({ destinations }: ExplainAnswer): string[] {
 function addressLines(addresses: readonly JudgedAddress[]): string[] {
   const width = Math.max(0, ...addresses.map(({ address }) => address.length));
   return addresses.flatMap(({ address, class: kind, via, reference, verdict, detail }) => [
-    `${MARK[verdict]} ${address.padEnd(width)}  ${[kind ?? 'no plain address', via === null ? '' : `through ${via}`, reference ?? ''].filter((part) => part !== '').join(', ')}`,
+    `${VERDICT_MARK[verdict]} ${address.padEnd(width)}  ${[kind ?? 'no plain address', via === null ? '' : `through ${via}`, reference ?? ''].filter((part) => part !== '').join(', ')}`,
     ...(detail === null ? [] : [`  ${detail}`]),
   ]);
 }
@@ -237,6 +237,6 @@ function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {
 }
 
 /** Names of the configuration and arguments are shown as well: whatever is in them, it is text on one line. */
-function printable(line: string): string {
+function printableLine(line: string): string {
   return escapeUnsafe(JSON.stringify(line).slice(1, -1).replaceAll('\\"', '"').replaceAll('\\\\', '\\'));
 }

@@ -7,7 +7,7 @@ import { surveyAddresses, type SurveyedAddress } from '../policy/address-guard.t
 import type { Policy } from '../policy/compile.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
-import type { Asked, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
+import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
 
 /** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
@@ -15,7 +15,7 @@ export type Survey = readonly SurveyedAddress[] | Fault;
 export interface Circumstances {
   readonly policy: Pick<Policy, 'mode'>;
   readonly configHash: string;
-  readonly asked: Asked;
+  readonly asked: ExplainedRequest;
   readonly notes: readonly string[];
   /** Name of the client that was to be assumed; null: an address was. */
   readonly meant: string | null;
@@ -33,10 +33,10 @@ const MOST_ADDRESSES = 32;
 const PROPOSABLE: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
 
 /** A request that is turned away before the policy is asked. */
-export function composeRefusal(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
+export function composeFaultAnswer(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
   return {
     verdict: 'deny',
-    ...reasonOf(fault),
+    ...faultReason(fault),
     change: null,
     report: null,
     mode: policy.mode,
@@ -77,7 +77,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
     clientsLeftOut: explanation.clients.length - clients.length,
     destinations: explanation.destinations,
     rules: explanation.rules,
-    addresses: survey === null || survey instanceof Fault ? null : survey.slice(0, MOST_ADDRESSES).map(judged),
+    addresses: survey === null || survey instanceof Fault ? null : survey.slice(0, MOST_ADDRESSES).map(classifySurveyed),
     way: circumstances.way.map(explainHop),
     notes: [...circumstances.notes, ...remarks(explanation, survey, circumstances)],
   };
@@ -87,12 +87,12 @@ type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'r
 
 /** The policy's word, unless it lets pass what the addresses then stop. */
 function conclude({ verdict, change }: Explanation, survey: Survey | null, way: readonly SurveyedHop[]): Conclusion {
-  if (verdict.verdict === 'deny') return { verdict: 'deny', ...reasonOf(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
-  if (survey instanceof Fault) return { verdict: verdict.verdict, ...reasonOf(survey), change: null };
+  if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
+  if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
   if (stopped !== null) return stopped;
   const blockage = findBlockage(way);
-  if (blockage !== null) return { verdict: verdict.verdict, ...reasonOf(blockage), change: null };
+  if (blockage !== null) return { verdict: verdict.verdict, ...faultReason(blockage), change: null };
   if (verdict.verdict === 'report') {
     const { code, detail, remedy } = verdict.would;
     return { verdict: 'report', code, status: null, why: detail, remedy, change };
@@ -106,15 +106,15 @@ function concludeAddresses(survey: readonly SurveyedAddress[], destination: Dest
   const [first] = refusals;
   if (first === undefined || refusals.length < survey.length) return null;
   const why = refusals.map(({ message }) => message).join('; ');
-  const reason = { ...reasonOf(first), why, change: proposeAddress(destination, survey[0]?.address ?? '', first.code) };
+  const reason = { ...faultReason(first), why, change: proposeAddress(destination, survey[0]?.address ?? '', first.code) };
   return survey.some(({ reported }) => reported) ? { verdict: 'report', ...reason, status: null } : { verdict: 'deny', ...reason };
 }
 
-function reasonOf(fault: Fault): Pick<ExplainAnswer, 'code' | 'status' | 'why' | 'remedy'> {
+function faultReason(fault: Fault): Pick<ExplainAnswer, 'code' | 'status' | 'why' | 'remedy'> {
   return { code: fault.code, status: fault.kind.status, why: fault.message, remedy: fault.remedy };
 }
 
-function judged({ address, refusal, reported }: SurveyedAddress): JudgedAddress {
+function classifySurveyed({ address, refusal, reported }: SurveyedAddress): JudgedAddress {
   const known = classifyAddress(address);
   return {
     address: known?.canonical ?? address,
@@ -133,7 +133,7 @@ function explainHop({ name, parents }: SurveyedHop): ExplainedHop {
     hop: name,
     parents: parents.map(({ url, found }) => {
       const failed = found instanceof Fault;
-      return { url, addresses: failed || found === null ? null : found.slice(0, MOST_ADDRESSES).map(judged), detail: failed ? found.message : null };
+      return { url, addresses: failed || found === null ? null : found.slice(0, MOST_ADDRESSES).map(classifySurveyed), detail: failed ? found.message : null };
     }),
   };
 }
@@ -210,7 +210,7 @@ export function surveyWay(egress: Pick<Egress, 'nearestHop' | 'dialler'>, destin
     destination.via.map(async (hop, index) => ({
       name: hop.name,
       parents: await Promise.all(
-        hop.parents.map(async (parent) => ({ url: urlOf(parent), found: nearest === null || index > 0 || !lookUp ? null : await look(egress, nearest.guard, parent) })),
+        hop.parents.map(async (parent) => ({ url: parentUrl(parent), found: nearest === null || index > 0 || !lookUp ? null : await look(egress, nearest.guard, parent) })),
       ),
     })),
   );
@@ -238,6 +238,6 @@ function findBlockage([nearest]: readonly SurveyedHop[]): Fault | null {
   return first.code === 'loop' ? first : new Fault('hop-failed', first.message, { remedy: first.remedy ?? '' });
 }
 
-function urlOf({ scheme, host, port }: ParentConfig): string {
+function parentUrl({ scheme, host, port }: ParentConfig): string {
   return `${scheme}://${formatAuthority(host, port)}`;
 }

@@ -193,9 +193,9 @@ function unverified(what: string, rejected: string | null): string {
   return rejected === null ? `no ${what} was shown` : `no ${what} was accepted: ${rejected}`;
 }
 
-const MOST = 5;
+const MOST_LISTED = 5;
 
 function several(entries: readonly string[]): string {
   const distinct = [...new Set(entries)];
-  return distinct.length > MOST ? `${distinct.slice(0, MOST).join(', ')} and ${distinct.length - MOST} others` : distinct.join(', ');
+  return distinct.length > MOST_LISTED ? `${distinct.slice(0, MOST_LISTED).join(', ')} and ${distinct.length - MOST_LISTED} others` : distinct.join(', ');
 }

@@ -14,9 +14,9 @@ import { explainDecision } from './explain-decision.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
 import { formatAuthority, parseHost } from '../targets/host.ts';
 import { show, showTarget } from '../targets/quote.ts';
-import type { Asked, ExplainAnswer } from './answer.ts';
+import type { ExplainedRequest, ExplainAnswer } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
-import { type Circumstances, composeAnswer, composeRefusal, isParents, type Survey, surveyWay } from './compose-answer.ts';
+import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
 
 /** TLS is none, and stands for raw TLS. */
@@ -72,7 +72,7 @@ export class Explainer {
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
-      return composeRefusal(error, { policy, configHash: configHash(), asked, peer, notes: assumed.notes });
+      return composeFaultAnswer(error, { policy, configHash: configHash(), asked, peer, notes: assumed.notes });
     }
   }
 
@@ -102,7 +102,7 @@ export class Explainer {
     return first;
   }
 
-  async #judge(ask: Ask, { asked, notes, meant, resolve }: { asked: Asked; notes: readonly string[]; meant: string | null; resolve: boolean }): Promise<ExplainAnswer> {
+  async #judge(ask: Ask, { asked, notes, meant, resolve }: { asked: ExplainedRequest; notes: readonly string[]; meant: string | null; resolve: boolean }): Promise<ExplainAnswer> {
     const { egress, config, configHash } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);

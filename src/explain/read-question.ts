@@ -33,7 +33,7 @@ interface ReadingTerms {
 
 /** @throws {Fault} that the request would get before the policy is asked */
 export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
-  if (method === 'TLS') return readName(target, terms);
+  if (method === 'TLS') return readSniTarget(target, terms);
   const { policy, gateway } = terms;
   // HTTP/1.0 may come without Host; nothing else depends on the version here.
   const choice = chooseForm({ method, target, hosts: host === null ? [] : [host], version: host === null ? '1.0' : '1.1' }, 'http', policy);
@@ -57,7 +57,7 @@ function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target
 }
 
 /** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */
-function readName(target: string, terms: ReadingTerms): Wanted {
+function readSniTarget(target: string, terms: ReadingTerms): Wanted {
   const host = parseHost(target);
   if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is not a host name that a ClientHello can carry`, { remedy: 'write TLS and a host, without a port' });
   take('sni', terms);
@@ -95,25 +95,25 @@ export interface AssumedPeer {
 
 /** For clients without `addresses`: nobody has it (RFC 5737). */
 const NOBODYS_ADDRESS = '192.0.2.1';
-const MOST_NAMES = 10;
+const MOST_CLIENT_NAMES = 10;
 
 /** @returns what is wrong with the request, as a sentence, when nobody can be assumed */
 export function assumePeer(clients: readonly ClientConfig[], wanted: AssumedClient): AssumedPeer | string {
   const literal = wanted.client === null ? null : classifyAddress(wanted.client);
-  if (literal !== null) return { peers: [peerOf(literal.canonical, clients, null, wanted)], name: null, notes: [] };
+  if (literal !== null) return { peers: [assumedPeer(literal.canonical, clients, null, wanted)], name: null, notes: [] };
 
   const found = wanted.client === null ? clients[0] : clients.find(({ name }) => name === wanted.client);
   if (found === undefined) {
     if (wanted.client !== null) return `${show(wanted.client)} is neither an IP address nor a client; ${listNames(clients)}`;
-    return { peers: [peerOf(NOBODYS_ADDRESS, clients, null, wanted)], name: null, notes: [`The policy has no client, so ${NOBODYS_ADDRESS} asks.`] };
+    return { peers: [assumedPeer(NOBODYS_ADDRESS, clients, null, wanted)], name: null, notes: [`The policy has no client, so ${NOBODYS_ADDRESS} asks.`] };
   }
   const addresses = found.addresses?.map(firstAddress) ?? [NOBODYS_ADDRESS];
-  const peers = addresses.map((address) => peerOf(address, clients, found, wanted));
+  const peers = addresses.map((address) => assumedPeer(address, clients, found, wanted));
   return { peers, name: found.name, notes: wanted.client === null ? [`No client was given, so the first of the file asks: ${found.name}.`] : [] };
 }
 
 /** @param client whose credentials are taken where none were given; null: none are */
-function peerOf(address: string, clients: readonly ClientConfig[], client: ClientConfig | null, { user, subject, sans }: AssumedClient): Peer {
+function assumedPeer(address: string, clients: readonly ClientConfig[], client: ClientConfig | null, { user, subject, sans }: AssumedClient): Peer {
   return {
     address,
     user: user ?? client?.basic?.[0]?.user ?? null,
@@ -148,6 +148,6 @@ function firstAddress(cidr: string): string {
 
 function listNames(clients: readonly ClientConfig[]): string {
   if (clients.length === 0) return 'the policy has no client.';
-  const names = clients.slice(0, MOST_NAMES).map(({ name }) => name);
-  return `the clients are ${names.join(', ')}${clients.length > MOST_NAMES ? ` and ${clients.length - MOST_NAMES} more` : ''}.`;
+  const names = clients.slice(0, MOST_CLIENT_NAMES).map(({ name }) => name);
+  return `the clients are ${names.join(', ')}${clients.length > MOST_CLIENT_NAMES ? ` and ${clients.length - MOST_CLIENT_NAMES} more` : ''}.`;
 }

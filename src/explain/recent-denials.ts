@@ -76,10 +76,10 @@ const SINGLE = 1_000;
 const FREQUENT = 200;
 
 /** Longest text of each kind that is kept, characters. */
-const MAX_METHOD = 32;
-const MAX_HOST = 256;
-const MAX_PATH = 2_048;
-const MAX_DETAIL = 1_024;
+const MAX_KEPT_METHOD = 32;
+const MAX_KEPT_HOST = 256;
+const MAX_KEPT_PATH = 2_048;
+const MAX_KEPT_DETAIL = 1_024;
 /** Longest of all texts of an ask together: what others chose must not cost megabytes. */
 const MAX_ASK = 4_096;
 
@@ -173,20 +173,20 @@ function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): F
 }
 
 function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): DeniedRequest {
-  const host = own(record.host, MAX_HOST);
-  const path = own(record.path, MAX_PATH);
+  const host = own(record.host, MAX_KEPT_HOST);
+  const path = own(record.path, MAX_KEPT_PATH);
   return {
     requestId: record.requestId,
     endedAt,
     verdict,
     code,
-    detail: own(detail, MAX_DETAIL),
-    remedy: remedy === null ? null : own(remedy, MAX_DETAIL),
+    detail: own(detail, MAX_KEPT_DETAIL),
+    remedy: remedy === null ? null : own(remedy, MAX_KEPT_DETAIL),
     status: record.status,
     form: record.form,
     client: record.client,
-    clientAddress: own(record.clientAddress, MAX_HOST),
-    method: own(record.method, MAX_METHOD),
+    clientAddress: own(record.clientAddress, MAX_KEPT_HOST),
+    method: own(record.method, MAX_KEPT_METHOD),
     host,
     port: record.port,
     path,

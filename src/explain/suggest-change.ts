@@ -55,7 +55,7 @@ const NEW_DESTINATION = 'new-destination';
 /** Client, host, port, form, rule, method and path can each stand in the way once, and a rule's content once more. */
 const MOST_STEPS = 8;
 /** Places where a partner could be; whoever insists may list others. */
-const PLACES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
+const SUGGESTED_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
 const ANYTHING = { port: null, form: null, method: null, path: null } as const;
 
 /** Null where it is permitted already; else a change, or no YAML and what to do instead. */
@@ -76,7 +76,7 @@ export function proposeChange(policy: Policy, ask: Ask): Proposal | NoProposal {
     if (verdict.verdict !== 'deny') {
       const refusal = findTakenOver(before, config) ?? findHarm(compilePolicy(before), compiled, scopes, ask);
       if (refusal !== null) return { instead: refusal };
-      return { change: { text: texts.join('; '), yaml: render(before, config) }, config, scopes };
+      return { change: { text: texts.join('; '), yaml: renderChange(before, config) }, config, scopes };
     }
     const step = nextStep(config, compiled, ask, verdict);
     if ('instead' in step) return step;
@@ -160,7 +160,7 @@ function kindsOf({ basic, tokens, certificates }: ClientConfig): string[] {
 function addDestination(config: PolicyConfig, { host, port }: Ask): Step | NoProposal {
   if (parseConfigHost(host) !== host) return { instead: `${show(host)} is not a host that a policy can name` };
   const known = classifyAddress(host);
-  if (known !== null && !PLACES.has(known.class)) return { instead: `${host} is a ${known.class} address, where no partner is: ask for another host` };
+  if (known !== null && !SUGGESTED_CLASSES.has(known.class)) return { instead: `${host} is a ${known.class} address, where no partner is: ask for another host` };
   const addresses = known === null || known.class === 'public' ? null : [`${known.canonical}/${known.canonical.includes(':') ? 128 : 32}`];
   const name = freshName(NEW_DESTINATION, config.destinations);
   const destination: DestinationConfig = { ...BARE, name, hosts: [host], ports: [port], addresses };
@@ -233,7 +233,7 @@ function findTakenOver(before: PolicyConfig, after: PolicyConfig): string | null
     const opened = changed.ports !== old.ports || changed.forms !== old.forms;
     const gaining = (opened ? after.rules : newRules).filter(({ destinations }) => destinations.includes(old.name)).flatMap(({ clients }) => clients);
     for (const other of before.destinations) {
-      if (other === old || sharedPorts(mergePorts(other.ports), mergePorts(changed.ports)).length === 0 || !changed.hosts.some((host) => other.hosts.some((pattern) => isBelow(host, pattern)))) continue;
+      if (other === old || sharedPorts(mergePorts(other.ports), mergePorts(changed.ports)).length === 0 || !changed.hosts.some((host) => other.hosts.some((pattern) => isUnderWildcard(host, pattern)))) continue;
       const losing = before.rules.filter(({ destinations }) => destinations.includes(other.name)).flatMap(({ clients }) => clients);
       const client = gaining.find((name) => losing.includes(name));
       if (client !== undefined) return `no change is proposed: ${client} reaches hosts of ${old.name} by destination ${other.name} now, and ${old.name} would take these requests over with limits of its own`;
@@ -243,7 +243,7 @@ function findTakenOver(before: PolicyConfig, after: PolicyConfig): string | null
 }
 
 /** Covered by a wildcard that is less specific. */
-function isBelow(host: string, pattern: string): boolean {
+function isUnderWildcard(host: string, pattern: string): boolean {
   return pattern.startsWith('*.') && pattern !== host && host.endsWith(pattern.slice(1));
 }
 
@@ -294,7 +294,7 @@ function freshName(name: string, entries: readonly { readonly name: string }[]):
 }
 
 /** The parts of the file as they would then be: new entries whole, of changed ones the keys that changed. */
-function render(before: PolicyConfig, after: PolicyConfig): string {
+function renderChange(before: PolicyConfig, after: PolicyConfig): string {
   const clients = after.clients.slice(before.clients.length).map(({ name, addresses }) => `  ${name}:\n    addresses: ${flow(addresses ?? [])}`);
   const destinations = after.destinations.flatMap((destination, index) => {
     const old = before.destinations[index];

@@ -6,14 +6,14 @@
 import { isIP } from 'node:net';
 import type { GatewayConfig } from '../config/config.ts';
 import type { MapField } from '../relay/headers.ts';
-import { parseAuthority } from '../targets/host.ts';
+import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 
 /** Rewrites one field of a response to the client. Linear in the length of the value. */
-type Rewrite = (value: string, asked: Asked) => string | null;
+type Rewrite = (value: string, asked: AnsweredRequest) => string | null;
 
 /** The request that is answered. */
-interface Asked {
+interface AnsweredRequest {
   /** Path and query as the upstream got them. */
   readonly target: string;
   /** The client's connection is TLS. */
@@ -38,7 +38,7 @@ const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\]|$)/i;
 const AFTER_PATH = /^(?:[/?#]|$)/;
 /** HTML §4.2.5.3: the delay, and what comes before the address. */
 const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
-const DEFAULT_PORT: Readonly<Record<string, number>> = { http: 80, https: 443 };
+const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
 
 export function createResponseFields(gateway: GatewayConfig): ResponseFields {
   const rewrites = rewritesOf(gateway);
@@ -56,7 +56,7 @@ export function createResponseFields(gateway: GatewayConfig): ResponseFields {
 function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   const rewrites = new Map<string, Rewrite>();
   if (gateway.rewrite.includes('locations')) {
-    const map = (value: string, { target }: Asked): string => mapReference(gateway, value, target);
+    const map = (value: string, { target }: AnsweredRequest): string => mapReference(gateway, value, target);
     rewrites.set('location', map);
     rewrites.set('content-location', map);
     rewrites.set('refresh', (value, { target }) => mapRefresh(gateway, value, target));
@@ -93,10 +93,10 @@ function mapReference(gateway: GatewayConfig, value: string, target: string): st
  */
 function isOwn({ scheme, host, port }: GatewayConfig, named: string | undefined, authority: string): boolean {
   if (named === 'https' && scheme === 'http') return false;
-  const read = parseAuthority(authority, DEFAULT_PORT[named ?? scheme] ?? null);
+  const read = parseAuthority(authority, SCHEME_PORT[named ?? scheme] ?? null);
   if (typeof read === 'string' || read.host !== host) return false;
   const offloaded = named === 'http' && scheme === 'https';
-  return read.port === port || (offloaded && read.port === DEFAULT_PORT['http']) || (named === undefined && !/:\d*$/.test(authority));
+  return read.port === port || (offloaded && read.port === SCHEME_PORT['http']) || (named === undefined && !/:\d*$/.test(authority));
 }
 
 /** The place below the prefix of a path (and query) of the partner's; null: it has none. */
@@ -167,17 +167,17 @@ function endOfQuoted(text: string, from: number): number {
  */
 function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
   const [pair = '', ...attributes] = value.split(';');
-  const path = valueOf(attributes, 'path');
-  const domain = valueOf(attributes, 'domain');
+  const path = attributeValue(attributes, 'path');
+  const domain = attributeValue(attributes, 'domain');
   let mapped = path;
   if (scope) {
-    if (domain !== null && domain !== '' && !covers(domain, gateway.host)) return null;
+    if (domain !== null && domain !== '' && !domainMatches(domain, gateway.host)) return null;
     // A client takes a cookie of that name for the root alone, or not at all (RFC 6265bis §4.1.3.2).
     if (path?.startsWith('/') === true && !/^\s*__host-/i.test(pair)) mapped = cookiePath(gateway, path);
     if (mapped === null && path !== null) return null;
   }
   const kept = attributes.filter((attribute) => {
-    switch (nameOf(attribute)) {
+    switch (attributeName(attribute)) {
       case 'domain':
         return !scope;
       case 'path':
@@ -196,7 +196,7 @@ function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { re
 }
 
 /** RFC 6265 §5.1.3: whether a cookie for `domain` is for `host` too. */
-function covers(domain: string, host: string): boolean {
+function domainMatches(domain: string, host: string): boolean {
   const name = domain.replace(/^\./, '').toLowerCase();
   return name === host || (isIP(host) === 0 && host.endsWith(`.${name}`));
 }
@@ -211,12 +211,12 @@ function cookiePath({ prefix, basePath }: GatewayConfig, path: string): string |
 }
 
 /** The last one of that name counts (RFC 6265 §5.3); null: there is none. */
-function valueOf(attributes: readonly string[], name: 'path' | 'domain'): string | null {
-  const last = attributes.findLast((attribute) => nameOf(attribute) === name);
+function attributeValue(attributes: readonly string[], name: 'path' | 'domain'): string | null {
+  const last = attributes.findLast((attribute) => attributeName(attribute) === name);
   return last === undefined ? null : textOf(last);
 }
 
-function nameOf(attribute: string): string {
+function attributeName(attribute: string): string {
   const equals = attribute.indexOf('=');
   return (equals === -1 ? attribute : attribute.slice(0, equals)).trim().toLowerCase();
 }

@@ -46,7 +46,7 @@ const kCallbacks = Symbol('callbacks');
 type Routed = IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 
 /** Fastify finds the route, and answers nothing: the connection of the request is never its business. */
-const nowhere = new Socket();
+const unconnectedSocket = new Socket();
 
 /** All that a router knows of a destination: equal terms make an equal router. */
 export type RouteTerms = Pick<DestinationConfig, 'name' | 'gateway'>;
@@ -62,7 +62,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 65_536 },
     frameworkErrors: (error, request, reply) => {
-      fail(error, request, reply);
+      failRoute(error, request, reply);
     },
   });
   app.setNotFoundHandler((request, reply) => {
@@ -74,7 +74,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
       callbacks.onError(error);
     }
   });
-  app.setErrorHandler(fail);
+  app.setErrorHandler(failRoute);
   const prefixes: string[] = [];
   for (const { name, gateway } of destinations) {
     if (gateway === null) continue;
@@ -83,7 +83,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
   }
   await app.ready();
   const route = (target: string, callbacks: RouteCallbacks): void => {
-    const req: Routed = new IncomingMessage(nowhere);
+    const req: Routed = new IncomingMessage(unconnectedSocket);
     // A prefix owns its paths whatever the method; methods are the policy's business.
     req.method = 'GET';
     req.url = target;
@@ -138,7 +138,7 @@ function callbacksOf(request: FastifyRequest): RouteCallbacks {
 }
 
 /** What http-proxy or the router refuse is a path that could leave the prefix or cannot be decoded. */
-function fail(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+function failRoute(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   reply.hijack();
   const status = (error as { statusCode?: unknown }).statusCode;
   const refused = !(error instanceof Fault) && typeof status === 'number' && status < 500;

@@ -2,8 +2,8 @@
  * Reads the content of a message from the bytes of its connection, by the
  * framing that its header section declared (RFC 9112 §6, §7).
  */
-import { readFields } from './fields.ts';
-import { HeadReader, MessageError } from './head-reader.ts';
+import { NO_FIELDS, readFields } from './fields.ts';
+import { CR, HeadReader, LF, MessageError } from './head-reader.ts';
 import type { RawFields } from './fields.ts';
 
 /** How the end of the content is known. `close`: with the end of the connection, which only a response may use. */
@@ -24,9 +24,6 @@ export interface BodyReaderOptions {
 /** Takes the content, without its framing. It keeps no slice longer than it needs: each is a part of what was read. */
 export type OnContent = (content: Buffer) => void;
 
-const LF = 0x0a;
-const CR = 0x0d;
-const NO_FIELDS: RawFields = [];
 /** Of one chunk's line, and of all extensions of a message: they carry nothing, and cost work. */
 const LONGEST_LINE = 1024;
 const MOST_EXTENSION_BYTES = 16_384;

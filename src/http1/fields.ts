@@ -1,8 +1,11 @@
 /** Field lines of header and trailer sections (RFC 9112 §5), read from text. */
-import { MessageError } from './head-reader.ts';
+import { CR, MessageError } from './head-reader.ts';
 
 /** Names and values in turn, as they came: order, case and repetition survive. Latin-1, as RFC 9110 §5.5 asks. */
 export type RawFields = readonly string[];
+
+/** A section without a field line; compared by identity. */
+export const NO_FIELDS: RawFields = [];
 
 /** How strictly a section is read. */
 export interface FieldRules {
@@ -21,7 +24,6 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110 §5.5: no control characters but HTAB. */
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const HTAB = 0x09;
-const CR = 0x0d;
 const SPACE = 0x20;
 
 export function isToken(text: string): boolean {

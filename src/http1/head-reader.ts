@@ -4,9 +4,11 @@
  * section can cost is its limit and no more.
  */
 
-const CR = 0x0d;
-const LF = 0x0a;
-const NOTHING = Buffer.alloc(0);
+/** Carriage return, the byte. */
+export const CR = 0x0d;
+/** Line feed, the byte. */
+export const LF = 0x0a;
+const NO_HEAD = Buffer.alloc(0);
 /** With the end of the line before it. */
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
@@ -22,7 +24,7 @@ export interface HeadReaderOptions {
 export class HeadReader {
   readonly #options: HeadReaderOptions;
   /** Grows by doubling, so that one byte at a time costs no more than all at once. */
-  #held = NOTHING;
+  #held = NO_HEAD;
   #length = 0;
   /** So many of them have been searched for the end. */
   #searched = 0;
@@ -81,7 +83,7 @@ export class HeadReader {
   }
 
   clear(): void {
-    this.#held = NOTHING;
+    this.#held = NO_HEAD;
     this.#length = 0;
     this.#searched = 0;
   }

@@ -30,17 +30,17 @@ export interface RequestHead {
 }
 
 /** Shared by all that have none; `add` makes another before it writes. */
-const NONE: string[] = [];
+const NO_VALUES: string[] = [];
 
 function add(list: string[], value: string): string[] {
-  if (list === NONE) return [value];
+  if (list === NO_VALUES) return [value];
   list.push(value);
   return list;
 }
 
-const VERSION = /^HTTP\/(\d\.\d)$/;
+const HTTP_VERSION = /^HTTP\/(\d\.\d)$/;
 /** RFC 9110 §8.6; 15 digits are more than any content has, and counted exactly. */
-const CONTENT_LENGTH = /^\d{1,15}$/;
+export const CONTENT_LENGTH = /^\d{1,15}$/;
 
 /**
  * @param text the section without the empty line that ends it
@@ -55,14 +55,14 @@ export function readRequestHead(text: string, most: number): RequestHead {
   const method = line.slice(0, space);
   if (/[\r\n]/.test(line)) throw new MessageError('malformed', 'a line ends in LF without CR, or a CR is inside it');
   if (space === -1 || !isToken(method)) throw new MessageError('malformed', 'the request line does not begin with a method');
-  const version = VERSION.exec(line.slice(lastSpace + 1))?.[1];
+  const version = HTTP_VERSION.exec(line.slice(lastSpace + 1))?.[1];
   if (version === undefined || lastSpace === space) throw new MessageError('malformed', 'the request line does not end with HTTP/1.1');
 
-  let hosts = NONE;
-  let via = NONE;
-  let proxyAuthorization = NONE;
-  let lengths = NONE;
-  let codings = NONE;
+  let hosts = NO_VALUES;
+  let via = NO_VALUES;
+  let proxyAuthorization = NO_VALUES;
+  let lengths = NO_VALUES;
+  let codings = NO_VALUES;
   let traceparent = '';
   let expect = '';
   let upgrade = '';
@@ -116,7 +116,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
     target: line.slice(space + 1, lastSpace),
     version,
     fields,
-    framing: framingOf(version, lengths, codings),
+    framing: requestFraming(version, lengths, codings),
     keepAlive: !close,
     hosts,
     via,
@@ -130,7 +130,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
 }
 
 /** RFC 9112 §6.3, and nothing that it lets a server choose. */
-function framingOf(version: string, lengths: readonly string[], codings: readonly string[]): Framing {
+function requestFraming(version: string, lengths: readonly string[], codings: readonly string[]): Framing {
   if (codings.length > 0) {
     if (version !== '1.1') throw new MessageError('framing', `an HTTP/${version} request has a Transfer-Encoding`);
     if (lengths.length > 0) throw new MessageError('framing', 'the request has both a Transfer-Encoding and a Content-Length');

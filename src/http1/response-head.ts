@@ -6,6 +6,7 @@
 import { CHUNKED, type Framing, NO_CONTENT, UNTIL_CLOSE } from './body-reader.ts';
 import { listHas, readFields, type RawFields, trimBlanks } from './fields.ts';
 import { MessageError } from './head-reader.ts';
+import { CONTENT_LENGTH } from './request-head.ts';
 
 export interface ResponseHead {
   readonly status: number;
@@ -24,7 +25,6 @@ export interface ResponseHead {
 }
 
 const STATUS_LINE = /^HTTP\/(1\.[01]) ([1-9]\d\d)(?: ([^\r\n]*))?$/;
-const CONTENT_LENGTH = /^\d{1,15}$/;
 const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout\s{0,8}=\s{0,8}"?(\d{1,6})/i;
 
 /**
@@ -36,7 +36,7 @@ const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout\s{0,8}=\s{0,8}"?(\d{1,6})/i;
 export function readResponseHead(text: string, method: string, most: number): ResponseHead {
   let status: number | null = null;
   try {
-    return read(text, method, most, (found) => {
+    return parseResponseHead(text, method, most, (found) => {
       status = found;
     });
   } catch (error) {
@@ -45,7 +45,7 @@ export function readResponseHead(text: string, method: string, most: number): Re
   }
 }
 
-function read(text: string, method: string, most: number, onStatus: (status: number) => void): ResponseHead {
+function parseResponseHead(text: string, method: string, most: number, onStatus: (status: number) => void): ResponseHead {
   const lf = text.indexOf('\n');
   const lineEnd = lf === -1 ? text.length : text.charCodeAt(lf - 1) === 0x0d ? lf - 1 : lf;
   const [, version, digits, reason = ''] = STATUS_LINE.exec(text.slice(0, lineEnd)) ?? [];
@@ -89,7 +89,7 @@ function read(text: string, method: string, most: number, onStatus: (status: num
   });
   // RFC 9112 §9.3, and §6.1 for HTTP/1.0 with a coding.
   const keepAlive = !asksToClose && (version === '1.1' || (asksToKeep && codings.length === 0));
-  const framing = framingOf(status, method, lengths, codings);
+  const framing = responseFraming(status, method, lengths, codings);
   return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, upgrade, authenticatesConnection };
 }
 
@@ -99,7 +99,7 @@ export function isConnectionAuth(value: string): boolean {
 }
 
 /** RFC 9112 §6.3. Two lengths that are equal are one (RFC 9110 §8.6); contradictions are refused. */
-function framingOf(status: number, method: string, lengths: readonly string[], codings: readonly string[]): Framing {
+function responseFraming(status: number, method: string, lengths: readonly string[], codings: readonly string[]): Framing {
   if (status < 200 || status === 204 || status === 304 || method === 'HEAD') return NO_CONTENT;
   if (codings.length > 0) {
     if (lengths.length > 0) throw new MessageError('framing', 'the answer has both a Transfer-Encoding and a Content-Length');

@@ -9,10 +9,10 @@ import type { ClientConfig } from '../config/config.ts';
 import type { Peer, Proof } from '../policy/verdict.ts';
 import { Gate } from './gate.ts';
 import { decoyOf, type PresentedCredentials, readProxyAuthorization, verifyPassword } from './proxy-authorization.ts';
-import { createTokenVerifier } from './tokens.ts';
+import { createTokenVerifier, MINUTE } from './tokens.ts';
 
 /** What a request proved. At most one of the first three is not null; `rejected` is one sentence with nothing in it of what was sent. */
-export interface Credentials extends Pick<Peer, 'user' | 'token' | 'rejected'> {
+export interface VerifiedCredentials extends Pick<Peer, 'user' | 'token' | 'rejected'> {
   /** Of the user or token; null where there is neither. */
   readonly proof: Proof | null;
 }
@@ -26,7 +26,7 @@ export interface Authenticator {
    * @returns the answer itself where it is known, else a promise of it, which may be rejected with such a Fault too
    * @throws {Fault} `limit-reached` (503), at once, when too much is being verified
    */
-  check(fields: readonly string[], asker: Asker): Credentials | Promise<Credentials>;
+  check(fields: readonly string[], asker: Asker): VerifiedCredentials | Promise<VerifiedCredentials>;
   /** Takes another configuration. Users and tokens that it changes are verified anew, others stay remembered. */
   update(clients: readonly ClientConfig[]): void;
   /** Ends reading keys; nothing else stays open. */
@@ -47,7 +47,6 @@ export interface AuthenticatorOptions {
   readonly onKeyFault: (issuer: string, error: unknown) => void;
 }
 
-const MINUTE = 60_000;
 /** Only a reload makes a password wrong or right, and ends what is remembered: this bounds how long a hash of it is in memory. */
 const PASSWORD_ACCEPTED_FOR = 60 * MINUTE;
 const PASSWORD_REFUSED_FOR = 10 * MINUTE;
@@ -63,9 +62,9 @@ const SIGNATURES = { running: 4, suspects: 2, waiting: 256, perAddress: 16, fail
 const KEYS = { running: 256, suspects: 256, waiting: 0, perAddress: 16, failures: Infinity, forgiveAfter: MINUTE };
 const FETCH_TIMEOUT = 5_000;
 
-const NOTHING: Credentials = { user: null, token: null, rejected: null, proof: null };
-const reject = (rejected: string): Credentials => ({ user: null, token: null, rejected, proof: null });
-const isRejected = ({ rejected }: Credentials): boolean => rejected !== null;
+const NO_CREDENTIALS: VerifiedCredentials = { user: null, token: null, rejected: null, proof: null };
+const reject = (rejected: string): VerifiedCredentials => ({ user: null, token: null, rejected, proof: null });
+const isRejected = ({ rejected }: VerifiedCredentials): boolean => rejected !== null;
 const SEVERAL = reject('the request has several Proxy-Authorization fields');
 const NO_BASIC = reject('Basic credentials are not accepted here, only Bearer tokens');
 const NO_BEARER = reject('Bearer tokens are not accepted here, only Basic credentials');
@@ -78,12 +77,12 @@ type Users = ReadonlyMap<string, { readonly user: string; readonly hash: string 
 /** A verification that has not ended. */
 interface UnderWay {
   readonly address: string;
-  readonly settled: Promise<Credentials>;
+  readonly settled: Promise<VerifiedCredentials>;
 }
 
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
   const { now, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
-  const cache = new CredentialCache<Credentials>({ now, ...CACHED });
+  const cache = new CredentialCache<VerifiedCredentials>({ now, ...CACHED });
   const passwords = new Gate({ ...PASSWORDS, now });
   const tokens = createTokenVerifier({ now, fetch, fetchTimeout, onKeyFault, signatures: new Gate({ ...SIGNATURES, now }), keys: new Gate({ ...KEYS, now }) });
   let underWay = new Map<string, UnderWay>();
@@ -106,7 +105,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     return decoyOf(known[place]?.hash ?? '');
   }
 
-  async function verifyBasic(key: string, user: string, password: string): Promise<Credentials> {
+  async function verifyBasic(key: string, user: string, password: string): Promise<VerifiedCredentials> {
     // It waited for its turn: meanwhile somebody else may have shown the same.
     const settled = cache.find(key);
     if (settled !== undefined) return settled;
@@ -127,7 +126,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     return credentials;
   }
 
-  async function verifyToken(key: string, text: string, address: string): Promise<Credentials> {
+  async function verifyToken(key: string, text: string, address: string): Promise<VerifiedCredentials> {
     const began = underWay;
     const token = await tokens.verify(text, address);
     if (typeof token === 'string') {
@@ -142,14 +141,14 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     return credentials;
   }
 
-  function verify(key: string, presented: PresentedCredentials, address: string): Promise<Credentials> {
+  function verify(key: string, presented: PresentedCredentials, address: string): Promise<VerifiedCredentials> {
     return presented.scheme === 'basic'
       ? passwords.run(address, () => verifyBasic(key, presented.user, presented.password), isRejected)
       : verifyToken(key, presented.token, address);
   }
 
   /** One verification for all that show the same, unless it waits behind more than it would if it were begun anew. */
-  function joinOrBegin(key: string, presented: PresentedCredentials, address: string): Promise<Credentials> {
+  function joinOrBegin(key: string, presented: PresentedCredentials, address: string): Promise<VerifiedCredentials> {
     const current = underWay.get(key);
     if (current !== undefined && passwords.debt(current.address) <= passwords.debt(address)) return current.settled;
     const began = underWay;
@@ -167,10 +166,10 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   return {
     check(fields, asker) {
       // RFC 9110 §11.7.2 has no meaning for a field that nobody asked for: as if it were not there.
-      if (fields.length === 0 || (users.size === 0 && !takesTokens)) return NOTHING;
+      if (fields.length === 0 || (users.size === 0 && !takesTokens)) return NO_CREDENTIALS;
       // So it is for an address that no credentials could make a client: it costs nothing to be wrong.
       const wanted = wanting(asker);
-      if (!wanted.basic && !wanted.bearer) return NOTHING;
+      if (!wanted.basic && !wanted.bearer) return NO_CREDENTIALS;
       const [field = ''] = fields;
       if (fields.length > 1) return SEVERAL;
       const key = cache.keyOf(field);
@@ -206,7 +205,7 @@ function readUsers(clients: readonly ClientConfig[], before: Users): Users {
   return users;
 }
 
-interface Entry<V> {
+interface CacheEntry<V> {
   readonly value: V;
   readonly until: number;
   /** Asked at each use, null: only time ends it. */
@@ -226,8 +225,8 @@ interface CredentialCacheOptions {
  */
 export class CredentialCache<V> {
   readonly #now: () => number;
-  readonly #accepted: LRUCache<string, Entry<V>>;
-  readonly #refused: LRUCache<string, Entry<V>>;
+  readonly #accepted: LRUCache<string, CacheEntry<V>>;
+  readonly #refused: LRUCache<string, CacheEntry<V>>;
   /** Of this process alone: the entries say nothing to anybody else. */
   readonly #secret = randomBytes(32).toString('base64');
 
@@ -264,7 +263,7 @@ export class CredentialCache<V> {
     this.#refused.clear();
   }
 
-  #findIn(entries: LRUCache<string, Entry<V>>, key: string): V | undefined {
+  #findIn(entries: LRUCache<string, CacheEntry<V>>, key: string): V | undefined {
     const entry = entries.get(key);
     if (entry === undefined) return undefined;
     if (this.#now() < entry.until && (entry.stillHolds === null || entry.stillHolds())) return entry.value;

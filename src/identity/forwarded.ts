@@ -24,7 +24,7 @@ export function clientFromForwardedFor(value: string, trusted: (address: string)
     const comma = value.lastIndexOf(',', end - 1);
     // lastIndexOf takes a negative place for 0.
     const start = end === 0 ? 0 : comma + 1;
-    address = readAddress(trimBlanks(value.slice(start, end)));
+    address = readForwardedNode(trimBlanks(value.slice(start, end)));
     if (address === null || !trusted(address)) return address;
     end = start - 1;
   }
@@ -32,7 +32,7 @@ export function clientFromForwardedFor(value: string, trusted: (address: string)
 }
 
 /** An address, perhaps with a port as some load balancers write it: `192.0.2.1:80`, `[2001:db8::1]:80`. RFC 7239's `unknown` and `_hidden` are none. */
-function readAddress(text: string): string | null {
+function readForwardedNode(text: string): string | null {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?$/.exec(text);
   if (match === null) return classifyAddress(text)?.canonical ?? null;
   const [, bracketed, plain = '', port] = match;

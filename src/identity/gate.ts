@@ -24,7 +24,7 @@ export interface GateLimits {
 }
 
 /** What waits for its turn. */
-interface Waiter {
+interface QueuedTask {
   readonly begin: () => void;
   readonly giveUp: (fault: Fault) => void;
 }
@@ -34,7 +34,7 @@ interface Lane {
   running: number;
   /** When it was served last, as a number that grows; 0: not yet. */
   served: number;
-  readonly waiting: Waiter[];
+  readonly waiting: QueuedTask[];
 }
 
 /** Addresses whose failures are remembered: what falls out has had its time to be forgiven. */
@@ -130,7 +130,7 @@ export class Gate {
   }
 
   /** Whose turn it is, if anybody may run. There are at most as many lanes to look at as may wait. */
-  #next(): Waiter | undefined {
+  #next(): QueuedTask | undefined {
     let best: Lane | null = null;
     let leastDebt = Infinity;
     for (const [address, lane] of this.#lanes) {

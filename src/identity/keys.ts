@@ -7,7 +7,7 @@ import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, expo
 
 /** A set of ten RSA keys has some 5 KB. */
 const LARGEST = 262_144;
-const MOST_KEYS = 100;
+const MOST_ISSUER_KEYS = 100;
 const PUBLIC_KINDS: ReadonlySet<unknown> = new Set(['RSA', 'EC', 'OKP']);
 
 /** Rejects when the file is missing, too large or no key set; the message says which. */
@@ -33,7 +33,7 @@ async function fetchText(url: string, fetch: typeof globalThis.fetch, signal: Ab
     response = await fetch(url, { headers: { accept: 'application/jwk-set+json, application/json' }, redirect: 'error', signal });
     text = await readBounded(response);
   } catch (error) {
-    throw new Error(`${url} cannot be fetched: ${describe(error)}`, { cause: error });
+    throw new Error(`${url} cannot be fetched: ${describeFetchError(error)}`, { cause: error });
   }
   if (response.status !== 200) throw new Error(`${url} answered ${response.status}`);
   if (text === null) throw new Error(`${url} sent more than ${LARGEST} bytes`);
@@ -41,9 +41,9 @@ async function fetchText(url: string, fetch: typeof globalThis.fetch, signal: Ab
 }
 
 /** fetch says only that it failed, and keeps the reason in the cause. */
-function describe(error: unknown): string {
+function describeFetchError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? describe(error.cause) : error.message;
+  return error.cause instanceof Error ? describeFetchError(error.cause) : error.message;
 }
 
 /** Who can change the keys on their way can sign tokens. */
@@ -75,7 +75,7 @@ async function readBounded(response: Response): Promise<string | null> {
 export function parseKeys(text: string, place: string): JSONWebKeySet {
   const keys = keysOf(parseJson(text, place));
   if (keys === null) throw new Error(`${place} is not a JSON Web Key Set: it has no list "keys"`);
-  if (keys.length > MOST_KEYS) throw new Error(`${place} has more than ${MOST_KEYS} keys`);
+  if (keys.length > MOST_ISSUER_KEYS) throw new Error(`${place} has more than ${MOST_ISSUER_KEYS} keys`);
   const usable = keys.filter(isPublicKey);
   if (usable.length === 0) throw new Error(`${place} has no public key for signatures`);
   return { keys: usable };
@@ -138,7 +138,7 @@ export class KeysUnavailable extends Error {
   override readonly name = 'KeysUnavailable';
 }
 
-interface Loaded {
+interface LoadedKeys {
   readonly find: ReturnType<typeof createLocalJWKSet>;
   readonly ids: ReadonlySet<string>;
   /** To tell whether a read brought anything new. */
@@ -150,13 +150,13 @@ interface Loaded {
 export function createKeySet(options: KeySetOptions): KeySet {
   const { load, now, freshFor, restFor, keepFor, onFault } = options;
   const closing = new AbortController();
-  let loaded: Loaded | null = null;
+  let loaded: LoadedKeys | null = null;
   let refreshAt = 0;
   let restUntil = 0;
   let reading: Promise<void> | null = null;
   const idOf = new WeakMap<CryptoKey, string>();
 
-  const usable = (): Loaded | null => (loaded !== null && now() < loaded.keepUntil ? loaded : null);
+  const usable = (): LoadedKeys | null => (loaded !== null && now() < loaded.keepUntil ? loaded : null);
 
   async function read(): Promise<void> {
     try {
@@ -184,7 +184,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
     if (now() >= refreshAt) void refresh();
   }
 
-  async function findIn({ find }: Loaded, header: JWSHeaderParameters): Promise<FoundKey> {
+  async function findIn({ find }: LoadedKeys, header: JWSHeaderParameters): Promise<FoundKey> {
     const key = await find(header);
     const id = idOf.get(key) ?? (await calculateJwkThumbprint(await exportJWK(key)));
     idOf.set(key, id);

@@ -11,20 +11,20 @@ export type PresentedCredentials =
   | { readonly scheme: 'bearer'; readonly token: string };
 
 /** Longer than any token in use; a header section is bounded besides. */
-const LONGEST = 16_384;
+const LONGEST_CREDENTIALS = 16_384;
 
 /** RFC 9110 §11.4: a scheme, spaces, one token68. Parameters (`Digest a=b, …`) do not fit. */
 const CREDENTIALS = /^([A-Za-z]+) +([A-Za-z0-9\-._~+/]+={0,2})$/;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 /** RFC 7519 §3 and RFC 7515 §7.1: three parts, none of them empty, since an empty signature signs nothing. */
 const COMPACT_JWS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
-const CONTROL = /[\0-\x1f\x7f-\x9f]/;
+const CONTROL_CHARACTER = /[\0-\x1f\x7f-\x9f]/;
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** @returns the credentials, or one sentence that says why they are none */
 export function readProxyAuthorization(value: string): PresentedCredentials | string {
-  if (value.length > LONGEST) return 'Proxy-Authorization is too long';
+  if (value.length > LONGEST_CREDENTIALS) return 'Proxy-Authorization is too long';
   const match = CREDENTIALS.exec(value);
   if (match === null) return 'Proxy-Authorization is not "Basic" or "Bearer", a space and one word of base64 characters';
   const [, scheme = '', word = ''] = match;
@@ -45,7 +45,7 @@ function readBasic(word: string): PresentedCredentials | string {
   if (!BASE64.test(word) || bytes.toString('base64') !== word) return 'the Basic credentials are not exact base64 with its padding';
   const text = decodeUtf8(bytes);
   if (text === null) return 'the Basic credentials are not UTF-8';
-  if (CONTROL.test(text)) return 'the Basic credentials have control characters';
+  if (CONTROL_CHARACTER.test(text)) return 'the Basic credentials have control characters';
   const colon = text.indexOf(':');
   if (colon === -1) return 'the Basic credentials have no colon between user and password';
   if (colon === 0) return 'the Basic credentials have no user before the colon';

@@ -44,7 +44,7 @@ export function readRevocationLists(pem: string): (RevocationList | null)[] {
 /** Null for what is no certificate. */
 export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
   const [serial, , issuer] = certificateFields(raw);
-  return serial?.tag === INTEGER && issuer?.tag === SEQUENCE ? { issuer: nameOf(raw, issuer), serial: numberOf(raw, serial) } : null;
+  return serial?.tag === INTEGER && issuer?.tag === SEQUENCE ? { issuer: distinguishedName(raw, issuer), serial: numberOf(raw, serial) } : null;
 }
 
 /** Whether one of these lists has the certificate. */
@@ -55,12 +55,12 @@ export function isRevoked(lists: readonly RevocationList[], { issuer, serial }: 
 /** The name of an authority, as `RevocationList.issuer` has it. Null for what is no certificate. */
 export function authorityNameOf({ raw }: { readonly raw: Buffer }): string | null {
   const [, , , , subject] = certificateFields(raw);
-  return subject?.tag === SEQUENCE ? nameOf(raw, subject) : null;
+  return subject?.tag === SEQUENCE ? distinguishedName(raw, subject) : null;
 }
 
 /** RFC 5280 §5.1.2. */
 function readList(der: Buffer): RevocationList | null {
-  const fields = fieldsOf(der);
+  const fields = signedParts(der);
   if (fields === null) return null;
   const [, issuer, from, ...more] = fields[0]?.tag === INTEGER ? fields.slice(1) : fields;
   if (issuer?.tag !== SEQUENCE || from === undefined || readTime(der, from) === null) return null;
@@ -74,17 +74,17 @@ function readList(der: Buffer): RevocationList | null {
     if (serial?.tag !== INTEGER) return null;
     revoked.add(numberOf(der, serial));
   }
-  return { issuer: nameOf(der, issuer), until, revoked };
+  return { issuer: distinguishedName(der, issuer), until, revoked };
 }
 
 /** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. The version is the only one that may be left out before them. */
 function certificateFields(der: Buffer): readonly Element[] {
-  const fields = fieldsOf(der) ?? [];
+  const fields = signedParts(der) ?? [];
   return fields[0]?.tag === EXPLICIT_0 ? fields.slice(1) : fields;
 }
 
 /** Certificates and lists are both signed sequences: what is signed comes first, and these are its parts. */
-function fieldsOf(der: Buffer): Element[] | null {
+function signedParts(der: Buffer): Element[] | null {
   const whole = elementAt(der, 0, der.length);
   const signed = whole?.tag === SEQUENCE ? elementAt(der, whole.from, whole.to) : null;
   return signed?.tag === SEQUENCE ? childrenOf(der, signed) : null;
@@ -114,7 +114,7 @@ function elementAt(der: Buffer, at: number, end: number): Element | null {
   return to > end ? null : { tag, at, from, to };
 }
 
-function nameOf(der: Buffer, { at, to }: Element): string {
+function distinguishedName(der: Buffer, { at, to }: Element): string {
   return der.toString('base64', at, to);
 }
 

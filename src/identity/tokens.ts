@@ -47,13 +47,14 @@ const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 /** Seconds that clocks may differ. */
 const TOLERANCE = 30;
 
-const MINUTE = 60_000;
+/** In ms. */
+export const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 const FILE_AGES = { freshFor: 10_000, restFor: 1_000, keepFor: DAY };
 const URL_AGES = { freshFor: 10 * MINUTE, restFor: 10_000, keepFor: DAY };
 
 /** One place of an issuer's keys, and for whom the tokens signed with them are meant. */
-interface Source {
+interface KeySource {
   readonly issuer: string;
   readonly jwks: JwksConfig;
   readonly keys: KeySet;
@@ -61,7 +62,7 @@ interface Source {
 }
 
 /** By issuer, then by place of the keys: two places never vouch for each other's audiences. */
-type Sources = ReadonlyMap<string, ReadonlyMap<string, Source>>;
+type Sources = ReadonlyMap<string, ReadonlyMap<string, KeySource>>;
 
 export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   let issuers: Sources = new Map();
@@ -76,12 +77,12 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       : createKeySet({ ...URL_AGES, now, onFault, load: (signal) => fetchKeys(jwks.url, fetch, fetchTimeout, signal) });
   }
 
-  const inForce = (source: Source): boolean => issuers.get(source.issuer)?.get(placeOf(source.jwks)) === source;
+  const inForce = (source: KeySource): boolean => issuers.get(source.issuer)?.get(placeOf(source.jwks)) === source;
 
   /** Whether these keys may still vouch for tokens of their issuer. */
-  const vouches = ({ issuer, jwks, keys }: Source): boolean => issuers.get(issuer)?.get(placeOf(jwks))?.keys === keys;
+  const vouches = ({ issuer, jwks, keys }: KeySource): boolean => issuers.get(issuer)?.get(placeOf(jwks))?.keys === keys;
 
-  async function verifyWith(source: Source, { token, header, address }: Shown): Promise<VerifiedToken | string> {
+  async function verifyWith(source: KeySource, { token, header, address }: Shown): Promise<VerifiedToken | string> {
     const { issuer, keys, audiences } = source;
     const time = options.now();
     try {
@@ -99,7 +100,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
               requiredClaims: ['exp', 'sub'],
             });
           } catch (error) {
-            return explain(error, audiences);
+            return explainTokenError(error, audiences);
           }
         },
         (outcome) => typeof outcome === 'string',
@@ -120,13 +121,13 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
         lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token has been withdrawn'),
       };
     } catch (error) {
-      return explain(error, audiences);
+      return explainTokenError(error, audiences);
     }
   }
 
   return {
     async verify(token, address) {
-      const read = readToken(token);
+      const read = decodeToken(token);
       if (typeof read === 'string') return read;
       const { header, payload } = read;
       const sources = issuers.get(payload.iss);
@@ -143,13 +144,13 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
     },
 
     update(clients) {
-      const next = new Map<string, Map<string, Source>>();
+      const next = new Map<string, Map<string, KeySource>>();
       for (const { issuer, jwks, audiences } of listSources(clients)) {
         const place = placeOf(jwks);
         const before = issuers.get(issuer)?.get(place);
         const same = before?.audiences.symmetricDifference(audiences).size === 0;
         const source = before !== undefined && same ? before : { issuer, jwks, audiences, keys: before?.keys ?? open(issuer, jwks) };
-        next.set(issuer, (next.get(issuer) ?? new Map<string, Source>()).set(place, source));
+        next.set(issuer, (next.get(issuer) ?? new Map<string, KeySource>()).set(place, source));
       }
       for (const { issuer, jwks, keys } of all(issuers)) if (next.get(issuer)?.has(placeOf(jwks)) !== true) keys.close();
       issuers = next;
@@ -173,7 +174,7 @@ interface Shown {
   readonly address: string;
 }
 
-const all = (issuers: Sources): Source[] => [...issuers.values()].flatMap((sources) => [...sources.values()]);
+const all = (issuers: Sources): KeySource[] => [...issuers.values()].flatMap((sources) => [...sources.values()]);
 const placeOf = (jwks: JwksConfig): string => (jwks.kind === 'file' ? `file ${jwks.path}` : `url ${jwks.url}`);
 
 /** The configuration's tokens, those of one issuer and place of keys together. */
@@ -189,7 +190,7 @@ function listSources(clients: readonly ClientConfig[]): Iterable<{ issuer: strin
 }
 
 /** Read before anything is verified: it chooses the keys, and can only be a reason to refuse. */
-function readToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
+function decodeToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
   const payload = decoded(() => decodeJwt(token));
   const iss = payload?.iss;
   if (payload === null || iss === undefined) return 'the token is not a JWT that names its issuer';
@@ -210,7 +211,7 @@ function decoded<T>(decode: () => T): T | null {
 }
 
 /** Why a token was not accepted. Claims are the sender's text, so none is repeated. */
-function explain(error: unknown, audiences: ReadonlySet<string>): string {
+function explainTokenError(error: unknown, audiences: ReadonlySet<string>): string {
   if (error instanceof KeysUnavailable) return 'the keys of the issuer cannot be read now, so no token can be verified';
   if (error instanceof errors.JWTExpired) return EXPIRED;
   if (error instanceof errors.JWTClaimValidationFailed) {

@@ -15,14 +15,14 @@ export interface Watched {
   onStalled(): void;
 }
 
-interface Entry {
+interface WatchEntry {
   readonly item: Watched;
   stamp: number;
   since: number;
 }
 
 export class ConnectionClock {
-  readonly #entries = new Crowd<Entry>();
+  readonly #entries = new Crowd<WatchEntry>();
   readonly #now: () => number;
   #interval: NodeJS.Timeout;
 
@@ -39,7 +39,7 @@ export class ConnectionClock {
 
   /** @returns stops watching it */
   watch(item: Watched): () => void {
-    const entry: Entry = { item, stamp: item.stamp, since: this.#now() };
+    const entry: WatchEntry = { item, stamp: item.stamp, since: this.#now() };
     this.#entries.add(entry);
     return () => {
       this.#entries.delete(entry);

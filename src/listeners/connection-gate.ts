@@ -13,7 +13,7 @@ import { resetSocket } from '../relay/failed-writes.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
-import { GONE, peerInHeader, type PeerReader } from './trusted-peers.ts';
+import { NO_ADDRESS, peerInHeader, type PeerReader } from './trusted-peers.ts';
 
 interface ConnectionGateOptions {
   readonly listener: Pick<ListenerConfig, 'proxyProtocol'>;
@@ -43,7 +43,7 @@ export class ConnectionGate {
       return null;
     }
     // Nobody is there to be served, and there is no address that the policy could be asked about.
-    if (connection.peer.address === GONE) {
+    if (connection.peer.address === NO_ADDRESS) {
       connection.destroy();
       return null;
     }

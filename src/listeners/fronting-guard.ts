@@ -8,7 +8,7 @@ import { isIP } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
-import type { Opening, Refusal } from '../relay/tunnel-events.ts';
+import type { Opening, TunnelRefusal } from '../relay/tunnel-events.ts';
 import type { HelloResult } from '../targets/client-hello.ts';
 import { show } from '../targets/quote.ts';
 import { TlsOpening } from '../targets/tls-opening.ts';
@@ -23,7 +23,7 @@ export interface FrontingTerms {
 
 export type GuardedRequest = Pick<RequestContext, 'record' | 'enterHello'>;
 
-const NOTHING: Buffer = Buffer.alloc(0);
+const NONE_HELD: Buffer = Buffer.alloc(0);
 
 /**
  * The guard of one tunnel by CONNECT; null where there is nothing to compare,
@@ -55,7 +55,7 @@ interface GuardOptions {
 
 class FrontingGuard implements Opening {
   readonly patience: number;
-  held = NOTHING;
+  held = NONE_HELD;
   readonly #record: AccessRecord;
   readonly #options: GuardOptions;
   /** Nothing passes before the verdict. */
@@ -77,7 +77,7 @@ class FrontingGuard implements Opening {
 
   read(chunk: Buffer): ReturnType<Opening['read']> {
     const result = this.#tls.fromClient(chunk);
-    this.held = this.#holds ? this.#tls.earlier : NOTHING;
+    this.held = this.#holds ? this.#tls.earlier : NONE_HELD;
     if (result === 'none') return 'pass';
     if (result === 'more') return this.#holds ? 'hold' : 'pass';
     const complaint = complain(result, this.#record.host, this.#tls.hellos);
@@ -91,11 +91,11 @@ class FrontingGuard implements Opening {
     if (this.#tls.fromServer(chunk) === 'not-tls' && !this.#holds) this.#over = true;
   }
 
-  giveUp(why: 'ended' | 'late'): Refusal {
+  giveUp(why: 'ended' | 'late'): TunnelRefusal {
     return this.#refuse(why === 'ended' ? 'the client ended before its ClientHello was complete' : `the ClientHello was not complete after ${this.patience} ms`, true);
   }
 
-  #complain(complaint: string, isTls: boolean): 'pass' | Refusal {
+  #complain(complaint: string, isTls: boolean): 'pass' | TunnelRefusal {
     if (this.#holds) return this.#refuse(complaint, isTls);
     this.#over = true;
     // Plain text is no fronting, and usual enough in some tunnels: only who wants TLS is told.
@@ -103,7 +103,7 @@ class FrontingGuard implements Opening {
     return 'pass';
   }
 
-  #refuse(complaint: string, isTls: boolean): Refusal {
+  #refuse(complaint: string, isTls: boolean): TunnelRefusal {
     const { host, destination, form } = this.#record;
     this.#record.verdict = 'deny';
     const remedy = form === 'sni' ? `let the client ask for ${host} in every ClientHello` : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;

@@ -10,11 +10,11 @@ import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
 import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
-import type { Authenticator, Credentials } from '../identity/authenticator.ts';
+import type { Authenticator, VerifiedCredentials } from '../identity/authenticator.ts';
 import type { Ask, Peer, Proof } from '../policy/verdict.ts';
 import { authenticatesConnection } from '../relay/exchange.ts';
 import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from '../relay/headers.ts';
-import { type Authority, formatAuthority } from '../targets/host.ts';
+import { type Authority, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
 import { AccessRecord } from '../telemetry/access-record.ts';
@@ -46,7 +46,6 @@ interface Inquiry {
 }
 
 const NO_PROOFS: readonly Proof[] = [];
-const DEFAULT_PORT = { http: 80, https: 443 } as const;
 
 export class HttpForms {
   #options: FormsOptions;
@@ -92,7 +91,7 @@ export class HttpForms {
     }
   }
 
-  #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: Credentials): void {
+  #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: VerifiedCredentials): void {
     const { address, sans } = asker;
     const shown = request.connection.proof;
     // Nearly every request rests on its address alone.

@@ -5,6 +5,7 @@
  */
 import { isIPv4, isIPv6, type Socket } from 'node:net';
 import { Fault } from '../errors.ts';
+import { CR, LF } from '../http1/head-reader.ts';
 import { parseHost } from '../targets/host.ts';
 import { quote } from '../targets/quote.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
@@ -26,14 +27,12 @@ export const LONGEST_V2 = 4096;
 
 const V1_START = Buffer.from('PROXY ');
 /** §2.2: no text protocol can begin with this. */
-const V2_START = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
+const V2_SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 const V2_FIXED = 16;
-const CR = 0x0d;
-const LF = 0x0a;
 
 /** The two blocks of addresses that are taken, by family and protocol byte: TCP over IPv4 and over IPv6. */
-const TCP4 = { byte: 0x11, width: 4, size: 12 };
-const TCP6 = { byte: 0x21, width: 16, size: 36 };
+const TCP4_BLOCK = { byte: 0x11, width: 4, size: 12 };
+const TCP6_BLOCK = { byte: 0x21, width: 16, size: 36 };
 /** What else §2.2 assigns: nothing that could have come to a TCP port. */
 const OTHER_FAMILIES: ReadonlyMap<number, string> = new Map([
   [0x12, 'UDP over IPv4'],
@@ -55,13 +54,13 @@ const REMEDY = "make the load balancer send PROXY protocol v1 or v2 over TCP, or
  */
 export function readProxyHeader(bytes: Buffer): ProxyHeader | Fault | null {
   if (startsLike(bytes, V1_START)) return bytes.length < V1_START.length ? null : readLine(bytes);
-  if (startsLike(bytes, V2_START)) return bytes.length < V2_START.length ? null : readBinary(bytes);
-  return malformed(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is not a PROXY protocol header`);
+  if (startsLike(bytes, V2_SIGNATURE)) return bytes.length < V2_SIGNATURE.length ? null : readBinary(bytes);
+  return malformedHeader(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is not a PROXY protocol header`);
 }
 
 /** Whether a connection that nobody expected one on begins with a PROXY header. */
 export function isProxyHeader(bytes: Buffer): boolean {
-  return bytes.length >= V1_START.length && (startsLike(bytes, V1_START) || startsLike(bytes, V2_START));
+  return bytes.length >= V1_START.length && (startsLike(bytes, V1_START) || startsLike(bytes, V2_SIGNATURE));
 }
 
 function startsLike(bytes: Buffer, start: Buffer): boolean {
@@ -73,19 +72,19 @@ function startsLike(bytes: Buffer, start: Buffer): boolean {
 function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   const end = bytes.indexOf(CR, V1_START.length);
   const lineFeed = bytes.indexOf(LF, V1_START.length);
-  if (lineFeed !== -1 && lineFeed !== end + 1) return malformed('the line of the PROXY header does not end in CR LF');
-  if (end === -1 ? bytes.length > LONGEST_V1 - 2 : end > LONGEST_V1 - 2) return malformed(`the line of the PROXY header is longer than ${LONGEST_V1} bytes`);
+  if (lineFeed !== -1 && lineFeed !== end + 1) return malformedHeader('the line of the PROXY header does not end in CR LF');
+  if (end === -1 ? bytes.length > LONGEST_V1 - 2 : end > LONGEST_V1 - 2) return malformedHeader(`the line of the PROXY header is longer than ${LONGEST_V1} bytes`);
   if (end === -1 || bytes.length === end + 1) return null;
-  if (bytes[end + 1] !== LF) return malformed('the line of the PROXY header does not end in CR LF');
+  if (bytes[end + 1] !== LF) return malformedHeader('the line of the PROXY header does not end in CR LF');
   const line = bytes.toString('latin1', V1_START.length, end);
   const length = end + 2;
   // What follows UNKNOWN is to be ignored, whatever it is.
   if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, port: 0, length };
   const [family, source = '', destination = '', ...ports] = line.split(' ');
   const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isUnscopedIPv6 : null;
-  if (isAddress === null) return malformed(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
-  if (!isAddress(source) || !isAddress(destination)) return malformed(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
-  if (ports.length !== 2 || !ports.every(isPort)) return malformed(`the PROXY header ${quote(line)} does not end in two ports`);
+  if (isAddress === null) return malformedHeader(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
+  if (!isAddress(source) || !isAddress(destination)) return malformedHeader(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
+  if (ports.length !== 2 || !ports.every(isPort)) return malformedHeader(`the PROXY header ${quote(line)} does not end in two ports`);
   return { address: canonical(source), port: Number(ports[0]), length };
 }
 
@@ -94,23 +93,23 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   const version = bytes[12];
   const family = bytes[13];
   if (version === undefined) return null;
-  if (version >> 4 !== 2) return malformed(`the PROXY header has version ${version >> 4}`);
+  if (version >> 4 !== 2) return malformedHeader(`the PROXY header has version ${version >> 4}`);
   const command = version & 0x0f;
-  if (command > 1) return malformed(`the PROXY header has the command ${command}; LOCAL and PROXY are taken`);
+  if (command > 1) return malformedHeader(`the PROXY header has the command ${command}; LOCAL and PROXY are taken`);
   if (family === undefined) return null;
   // UNSPEC and everything under LOCAL is skipped unread: the peer speaks for itself.
-  const block = command === 0 || family === 0 ? null : family === TCP4.byte ? TCP4 : family === TCP6.byte ? TCP6 : undefined;
-  if (block === undefined) return malformed(`the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
+  const block = command === 0 || family === 0 ? null : family === TCP4_BLOCK.byte ? TCP4_BLOCK : family === TCP6_BLOCK.byte ? TCP6_BLOCK : undefined;
+  if (block === undefined) return malformedHeader(`the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
   if (bytes.length < V2_FIXED) return null;
   const length = V2_FIXED + bytes.readUInt16BE(14);
-  if (length > LONGEST_V2) return malformed(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);
-  if (block !== null && length < V2_FIXED + block.size) return malformed(`the PROXY header is ${length} bytes long, too short for its addresses`);
+  if (length > LONGEST_V2) return malformedHeader(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);
+  if (block !== null && length < V2_FIXED + block.size) return malformedHeader(`the PROXY header is ${length} bytes long, too short for its addresses`);
   if (bytes.length < length) return null;
   if (block === null) return { address: null, port: 0, length };
-  if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformed('the TLVs of the PROXY header do not fill it');
+  if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformedHeader('the TLVs of the PROXY header do not fill it');
   const source = bytes.subarray(V2_FIXED, V2_FIXED + block.width);
   const port = bytes.readUInt16BE(V2_FIXED + 2 * block.width);
-  return { address: block === TCP4 ? source.join('.') : canonical(groups(source)), port, length };
+  return { address: block === TCP4_BLOCK ? source.join('.') : canonical(groups(source)), port, length };
 }
 
 /** §2.2.7: a type, a length of two bytes, a value; again and again up to the very end. */
@@ -143,7 +142,7 @@ function isPort(text: string): boolean {
   return /^(?:0|[1-9][0-9]{0,4})$/.test(text) && Number(text) <= 65_535;
 }
 
-function malformed(what: string): Fault {
+function malformedHeader(what: string): Fault {
   return new Fault('proxy-protocol-malformed', what, { remedy: REMEDY });
 }
 

@@ -19,14 +19,14 @@ const REASON: Record<Blame, string> = {
   proxy: 'Egress unavailable',
 };
 
-export interface Refusal {
+export interface RefusalAnswer {
   readonly reason: string;
   readonly fields: RawFields;
   readonly body: string;
 }
 
 /** The answer that a fault is, without what concerns the connection. */
-export function composeRefusal(fault: Fault, requestId: string, name: string): Refusal {
+export function composeRefusal(fault: Fault, requestId: string, name: string): RefusalAnswer {
   const { kind, code, message, remedy, retryAfter, challenges } = fault;
   const problem = {
     type: `urn:eco-egress:error:${code}`,

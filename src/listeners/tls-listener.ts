@@ -11,7 +11,7 @@ import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
-import { expiryOf, refuseTls, type ShownCertificate, type TlsTerminator } from './tls-terminator.ts';
+import { expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
 import type { ConnectionClock } from './connection-clock.ts';
 import { type ConnectionCount, ConnectionGate } from './connection-gate.ts';
 import { createConnectionOwner } from './connection-owner.ts';
@@ -112,7 +112,7 @@ class TlsFront {
         };
       },
       onGiveUp: (why) => {
-        this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformed('the connection ended in the middle of it'));
+        this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
       },
       onOver: () => {},
     });
@@ -124,7 +124,7 @@ class TlsFront {
       return;
     }
     if (result.kind === 'invalid') {
-      this.#refuse(connection, malformed(result.reason));
+      this.#refuse(connection, malformedHello(result.reason));
       return;
     }
     const { serverName, random, ech } = result;
@@ -152,7 +152,7 @@ class TlsFront {
     });
   }
 
-  #begin(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ShownCertificate): void {
+  #begin(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ClientCertificate): void {
     connection.secured(socket, sans);
     connection.fault = fault;
     connection.proof = this.#proofOf(chain);
@@ -160,7 +160,7 @@ class TlsFront {
   }
 
   /** Of a certificate that was accepted, by the list of revoked ones that is in use when it is asked. */
-  #proofOf(chain: ShownCertificate['chain']): Proof | null {
+  #proofOf(chain: ClientCertificate['chain']): Proof | null {
     if (chain.length === 0) return null;
     const expiry = expiryOf(chain);
     const ids = chain.map(idOf).filter((id) => id !== null);
@@ -179,7 +179,7 @@ class TlsFront {
     if (proxyHeader !== null) connection.refuse(proxyHeader);
     else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
     else {
-      this.#note(connection, malformed(reason));
+      this.#note(connection, malformedHello(reason));
       connection.destroy();
     }
   }
@@ -200,7 +200,7 @@ function outdated(): Fault {
   return new Fault('revoked', 'a reload changed how clients authenticate', { remedy: 'connect again' });
 }
 
-function malformed(reason: string): Fault {
+function malformedHello(reason: string): Fault {
   return new Fault('tls-hello-malformed', reason, { remedy: 'send TLS to this port, and nothing before it' });
 }
 

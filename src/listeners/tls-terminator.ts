@@ -13,12 +13,13 @@ import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
 import { closeGently } from './refuse.ts';
+import { NO_SANS } from './trusted-peers.ts';
 
-interface Handshake {
+interface ServerHandshake {
   /** It must end within this, ms. */
   readonly timeout: number;
   /** TLS stands. The socket is the caller's; when it closes, so does the connection under it. */
-  readonly onSecure: (socket: TLSSocket, shown: ShownCertificate) => void;
+  readonly onSecure: (socket: TLSSocket, shown: ClientCertificate) => void;
   /** The TLS handshake failed. The client has its alert, if there is one, and the connection closes. */
   readonly onFault: (fault: Fault) => void;
 }
@@ -29,7 +30,7 @@ export class TlsTerminator {
   readonly #server: Server;
   readonly #lists: readonly RevocationList[];
   /** By connection: Node's events give the inner socket only. */
-  readonly #pending = new Map<string, { readonly finish: () => void; readonly handshake: Handshake }>();
+  readonly #pending = new Map<string, { readonly finish: () => void; readonly handshake: ServerHandshake }>();
 
   /** @throws what OpenSSL says of a certificate that it cannot use */
   constructor(config: TlsServerConfig) {
@@ -41,7 +42,7 @@ export class TlsTerminator {
       this.#secured(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
-      this.#take(socket)?.handshake.onFault(explain(error));
+      this.#take(socket)?.handshake.onFault(explainHandshakeError(error));
     });
   }
 
@@ -56,8 +57,8 @@ export class TlsTerminator {
   }
 
   /** Takes the connection over; whoever counts it does so until it closes. */
-  accept(raw: Socket, handshake: Handshake): void {
-    const key = keyOf(raw);
+  accept(raw: Socket, handshake: ServerHandshake): void {
+    const key = connectionKey(raw);
     const onClose = (): void => {
       this.#take(raw, key)?.handshake.onFault(goneAway());
     };
@@ -84,13 +85,13 @@ export class TlsTerminator {
       socket.destroy();
       return;
     }
-    // From here on as on a plain connection: a tunnel's directions end on their own.
+    // From here on a plain connection: a tunnel's directions end on their own.
     socket.allowHalfOpen = true;
     pending.handshake.onSecure(socket, readClientCertificate(socket, this.#config.clientCertificate));
   }
 
   /** Null when it was over before. */
-  #take(socket: Socket, key = keyOf(socket)): { readonly handshake: Handshake } | null {
+  #take(socket: Socket, key = connectionKey(socket)): { readonly handshake: ServerHandshake } | null {
     const pending = this.#pending.get(key);
     if (pending === undefined) return null;
     this.#pending.delete(key);
@@ -100,11 +101,11 @@ export class TlsTerminator {
 }
 
 /** Both sockets know both ends of the connection, and no other connection has the same two. */
-function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+function connectionKey({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress ?? ''} ${remotePort ?? ''} ${localAddress ?? ''} ${localPort ?? ''}`;
 }
 
-function explain(error: NodeJS.ErrnoException & { reason?: string }): Fault {
+function explainHandshakeError(error: NodeJS.ErrnoException & { reason?: string }): Fault {
   if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return goneAway();
   return new Fault('client-tls-failed', `the TLS handshake with the client failed: ${error.reason ?? error.message}`, { cause: error });
 }
@@ -173,7 +174,7 @@ export function refuseTls(socket: Duplex, fault: Fault): void {
 
 // What a client's certificate says about it, once TLS with it stands.
 
-export interface ShownCertificate {
+export interface ClientCertificate {
   /** Names of a certificate that was verified. */
   readonly sans: readonly string[];
   /** That certificate and its issuers, as far as they are known; empty where there is none. */
@@ -197,20 +198,19 @@ const REASONS: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
 };
 
-const NO_SANS: readonly string[] = [];
 const NO_CHAIN: readonly X509Certificate[] = [];
 /** Longer chains exist by mistake only. */
 const LONGEST_CHAIN = 10;
 
 /** @param mode whether certificates are asked for; what is shown unasked does not exist in TLS */
-function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ShownCertificate {
+function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ClientCertificate {
   if (mode === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
   const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuse('the client showed no certificate') : null };
+  if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuseCertificate('the client showed no certificate') : null };
   if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
   // Typed as an Error, and in truth the code alone.
   const code = String(socket.authorizationError);
-  return { sans: NO_SANS, chain: NO_CHAIN, fault: refuse(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
+  return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
 }
 
 /** When the first certificate of a chain expires, ms since the epoch. */
@@ -228,6 +228,6 @@ function chainOf(certificate: X509Certificate): readonly X509Certificate[] {
   return chain;
 }
 
-function refuse(detail: string): Fault {
+function refuseCertificate(detail: string): Fault {
   return new Fault('client-certificate', detail, { remedy: 'show a certificate for clients that is valid now and was issued by an authority of tlsServer.clientCaFile' });
 }

@@ -28,13 +28,13 @@ export interface PeerReader {
 
 const FORWARDED_FOR = 'x-forwarded-for';
 const CLIENT_CERT = 'x-forwarded-client-cert';
-const NO_SANS: readonly string[] = [];
+export const NO_SANS: readonly string[] = [];
 
 /** In place of an address: the client had reset the connection before it was accepted. */
-export const GONE = '-';
+export const NO_ADDRESS = '-';
 
 /** The other end of a TCP connection. */
-export function peerOf({ remoteAddress = GONE, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
+export function peerOf({ remoteAddress = NO_ADDRESS, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
   // An IPv4 client of a dual-stack listener is known by its IPv4 address.
   const mapped = remoteAddress.startsWith('::ffff:') && remoteAddress.includes('.');
   return { address: mapped ? remoteAddress.slice(7) : remoteAddress, port: remotePort, sans: NO_SANS };
@@ -54,8 +54,8 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
     trusts: ({ address }) => isTrusted(address),
     read(own, rawHeaders) {
       if (believe.length === 0 || !isTrusted(own.address)) return own;
-      const chain = forwardedFor ? valueOf(rawHeaders, FORWARDED_FOR) : null;
-      const certificates = clientCert ? valueOf(rawHeaders, CLIENT_CERT) : null;
+      const chain = forwardedFor ? combinedField(rawHeaders, FORWARDED_FOR) : null;
+      const certificates = clientCert ? combinedField(rawHeaders, CLIENT_CERT) : null;
       const address = chain === null ? own.address : clientFromForwardedFor(chain, isTrusted);
       if (address === null) return unreadable('X-Forwarded-For', chain, 'no list of IP addresses');
       const port = chain === null ? own.port : 0;
@@ -69,7 +69,7 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
 }
 
 /** A listed field that stands several times is one list, in order (RFC 9110 §5.3); null where it does not stand at all. */
-function valueOf(raw: readonly string[], name: string): string | null {
+function combinedField(raw: readonly string[], name: string): string | null {
   let value: string | null = null;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const field = raw[i] ?? '';

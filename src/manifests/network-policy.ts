@@ -17,10 +17,10 @@ interface Port {
   readonly endPort?: number;
 }
 
-type Peer = { readonly ipBlock: IpBlock } | { readonly namespaceSelector?: object; readonly podSelector?: object };
+type NetworkPolicyPeer = { readonly ipBlock: IpBlock } | { readonly namespaceSelector?: object; readonly podSelector?: object };
 
-interface Egress {
-  readonly to: readonly Peer[];
+interface EgressRule {
+  readonly to: readonly NetworkPolicyPeer[];
   readonly ports?: readonly Port[];
 }
 
@@ -30,13 +30,13 @@ const NODE_RESOLVERS = ['169.254.20.10/32', '169.254.169.254/32'] as const;
 const LAST_PORT = 65_535;
 
 const FAMILIES = ['IPv4', 'IPv6'] as const;
-type Family = (typeof FAMILIES)[number];
-const familyOf = (cidr: string): Family => (cidr.includes(':') ? 'IPv6' : 'IPv4');
+type AddressFamily = (typeof FAMILIES)[number];
+const familyOf = (cidr: string): AddressFamily => (cidr.includes(':') ? 'IPv6' : 'IPv4');
 
-const tcp = (entries: readonly PortEntry[]): Port[] => mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...rangeOf(firstPort(entry), lastPort(entry)) }));
-const rangeOf = (first: number, last: number): Pick<Port, 'port' | 'endPort'> => (first === last ? { port: first } : { port: first, endPort: last });
-const peers = (blocks: readonly IpBlock[]): Peer[] => blocks.map((ipBlock) => ({ ipBlock }));
-const inNamespaces = (names: readonly string[]): Peer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
+const tcp = (entries: readonly PortEntry[]): Port[] => mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...portRange(firstPort(entry), lastPort(entry)) }));
+const portRange = (first: number, last: number): Pick<Port, 'port' | 'endPort'> => (first === last ? { port: first } : { port: first, endPort: last });
+const peers = (blocks: readonly IpBlock[]): NetworkPolicyPeer[] => blocks.map((ipBlock) => ({ ipBlock }));
+const inNamespaces = (names: readonly string[]): NetworkPolicyPeer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
 
 /** For the pods of the proxy, both ways. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
@@ -66,13 +66,13 @@ export function outsideRanges({ clients, cluster }: Config, clientNamespace: str
 }
 
 /** Both selectors in one peer: these pods of that namespace. Two peers would be either. */
-function podsOf({ namespace, labels }: PodsConfig): Peer {
+function podsOf({ namespace, labels }: PodsConfig): NetworkPolicyPeer {
   return { namespaceSelector: { matchLabels: namespaceLabel(namespace) }, ...(Object.keys(labels).length === 0 ? {} : { podSelector: { matchLabels: labels } }) };
 }
 
 const once = <T>(items: readonly T[]): T[] => [...new Map(items.map((item) => [JSON.stringify(item), item])).values()];
 
-function resolvers({ dns }: Config): Egress[] {
+function resolvers({ dns }: Config): EgressRule[] {
   const own = dns.servers.map((server) => {
     const authority = parseAuthority(server, null);
     if (typeof authority === 'string') throw new TypeError(`${server} is not a DNS server: ${authority}`);
@@ -94,7 +94,7 @@ function resolvers({ dns }: Config): Egress[] {
 
 const bothProtocols = (port: number): Port[] => [{ protocol: 'UDP', port }, { protocol: 'TCP', port }];
 
-function waysOut(config: Config): Egress[] {
+function waysOut(config: Config): EgressRule[] {
   const { probe } = config.sourceIp ?? { probe: null };
   const ways = [
     ...config.destinations.flatMap((destination) => wayTo(config, destination.via, destination.addresses, destination.ports, config.cluster.destinations.find(({ name }) => name === destination.name))),
@@ -108,7 +108,7 @@ function waysOut(config: Config): Egress[] {
  * Through hops, only the nearest one is dialled from here, by any of its parents. Pods that `cluster` names are selected
  * as pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
  */
-function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly PortEntry[], pods?: PodsConfig): Egress[] {
+function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly PortEntry[], pods?: PodsConfig): EgressRule[] {
   if (nearest !== undefined) {
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
@@ -121,12 +121,12 @@ function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: 
 }
 
 /** A Service has been resolved when the policy is applied: what counts is the port of the pod. */
-function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): Egress[] {
+function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): EgressRule[] {
   return pods === undefined ? [] : [{ to: [podsOf(pods)], ports: tcp(pods.port === null ? ports : [pods.port]) }];
 }
 
 /** The addresses of a token issuer stand nowhere: by name it is taken for a public one. */
-function wayToKeys(config: Config, { hostname, protocol, port }: URL): Egress[] {
+function wayToKeys(config: Config, { hostname, protocol, port }: URL): EgressRule[] {
   const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
   return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]);
 }
@@ -155,8 +155,8 @@ function single(address: string): IpBlock {
 export function clientPolicy({ destinations, cluster }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
   const known = destinations.flatMap(({ addresses }) => addresses ?? []);
   const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
-  const everyPod: Peer = { namespaceSelector: closed.length === 0 ? {} : { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: closed }] } };
-  const egress: Egress[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => restOf(family, known, unknownPorts(destinations, cluster, family)))];
+  const everyPod: NetworkPolicyPeer = { namespaceSelector: closed.length === 0 ? {} : { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: closed }] } };
+  const egress: EgressRule[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => allowedRest(family, known, unknownPorts(destinations, cluster, family)))];
   if (direct.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(blocksOf(direct)) });
   return {
     apiVersion: API,
@@ -167,14 +167,14 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
 }
 
 /** All of a family but what is known, and, where ports of unknown addresses are to be closed, those of every public one. */
-function restOf(family: Family, known: readonly string[], closed: readonly PortEntry[]): Egress[] {
+function allowedRest(family: AddressFamily, known: readonly string[], closed: readonly PortEntry[]): EgressRule[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
   if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
   return [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }].filter(({ to }) => to.length > 0);
 }
 
 /** Ports of the destinations that may be anywhere in the family. */
-export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: Family): PortEntry[] {
+export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: AddressFamily): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(({ ports }) => ports);
 }
@@ -184,10 +184,10 @@ function portsBut(closed: readonly PortEntry[]): Port[] {
   const open: Pick<Port, 'port' | 'endPort'>[] = [];
   let next = 1;
   for (const entry of mergePorts(closed)) {
-    if (next < firstPort(entry)) open.push(rangeOf(next, firstPort(entry) - 1));
+    if (next < firstPort(entry)) open.push(portRange(next, firstPort(entry) - 1));
     next = lastPort(entry) + 1;
   }
-  if (next <= LAST_PORT) open.push(rangeOf(next, LAST_PORT));
+  if (next <= LAST_PORT) open.push(portRange(next, LAST_PORT));
   return (['TCP', 'UDP'] as const).flatMap((protocol) => open.map((range) => ({ protocol, ...range })));
 }
 
@@ -199,7 +199,7 @@ export interface IpBlock {
 
 const EVERYWHERE = ['0.0.0.0/0', '::/0'] as const;
 /** Global unicast is assigned from here alone (RFC 4291 §2.4). */
-const PUBLIC = ['0.0.0.0/0', '2000::/3'] as const;
+const PUBLIC_RANGES = ['0.0.0.0/0', '2000::/3'] as const;
 
 const NOT_PUBLIC = [...IPV4_RANGES, ...IPV6_RANGES].filter((range) => range.class !== 'public');
 const isBelow = (range: SpecialRange): boolean => range.class !== 'reserved' || range.cidr !== '::/0';
@@ -211,7 +211,7 @@ export function everywhereBut(ranges: readonly string[]): IpBlock[] {
 
 /** What the proxy takes for public, when a destination lists no addresses. */
 export function publicBut(ranges: readonly string[]): IpBlock[] {
-  return subtract(PUBLIC, [...NOT_PUBLIC.filter(isBelow).map(({ cidr }) => cidr), ...ranges]);
+  return subtract(PUBLIC_RANGES, [...NOT_PUBLIC.filter(isBelow).map(({ cidr }) => cidr), ...ranges]);
 }
 
 /** What is not public, and can have something that answers: private, shared and link-local ranges. */

@@ -9,7 +9,7 @@ export interface Placement {
 
 export const PLACEMENT: Placement = { namespace: 'eco-egress', clientNamespace: 'dynatrace-sit' };
 
-export const SERVICE = 'eco-egress';
+export const SERVICE_NAME = 'eco-egress';
 export const EXTERNAL_SERVICE = 'eco-egress-external';
 /** Ports of the Service, which are those of the pods. */
 export const PORTS = { proxy: 3128, gateway: 8080, tls: 8443, admin: 9090 } as const;
@@ -21,7 +21,7 @@ export const MONITORING_NAMESPACES = ['dynatrace', 'gke-gmp-system', 'gmp-system
 
 /** Full, so that no search domain of a client can lead it elsewhere. */
 export function serviceHost({ namespace }: Placement): string {
-  return `${SERVICE}.${namespace}.svc.cluster.local`;
+  return `${SERVICE_NAME}.${namespace}.svc.cluster.local`;
 }
 
 /** The label by which every namespace carries its own name. */

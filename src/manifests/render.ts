@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
 import { clientPolicy, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
-import { EXTERNAL_SERVICE, type Manifest, type Placement, PORTS, PROXY_LABELS, SERVICE } from './placement.ts';
+import { EXTERNAL_SERVICE, type Manifest, type Placement, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
 /**
@@ -40,7 +40,7 @@ export interface Rendering {
   readonly problems: readonly string[];
 }
 
-export function render(overlay: Overlay, options: RenderOptions): Rendering {
+export function renderManifests(overlay: Overlay, options: RenderOptions): Rendering {
   const needs = NEEDS[overlay];
   const problems = needs.flatMap(({ port, form }) => missingListener(options.config, port, form));
   return { files: renderFiles(overlay, options), problems };
@@ -67,7 +67,7 @@ function missingListener({ listeners }: Config, port: number, form: Form): strin
   const there = [...listeners.http, ...listeners.tls].find((listener) => listener.port === port);
   if (there?.forms.includes(form) === true) return [];
   const what = there === undefined ? 'no listener' : `a listener without the form ${form}`;
-  return [`Port ${port} of the Service ${SERVICE} leads to ${what}. Let the policy listen on ${port} and take ${form} there.`];
+  return [`Port ${port} of the Service ${SERVICE_NAME} leads to ${what}. Let the policy listen on ${port} and take ${form} there.`];
 }
 
 function renderBase({ config, policyText, placement }: RenderOptions): RenderedFile[] {
@@ -132,7 +132,7 @@ function lockNotes({ destinations, cluster }: Config): string[] {
 }
 
 /** Not the partner: the pod itself, Services, the metadata server and the API server. */
-const DIRECT = ['localhost', '127.0.0.1', '::1', '.svc', '.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
+const NO_PROXY_HOSTS = ['localhost', '127.0.0.1', '::1', '.svc', '.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
 /** Java's own spelling of the same, in which `*` stands for the rest. */
 const DIRECT_JAVA = ['localhost', '127.*', '[::1]', '*.svc', '*.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
 
@@ -143,7 +143,7 @@ const DIRECT_JAVA = ['localhost', '127.*', '[::1]', '*.svc', '*.cluster.local', 
  * workload carries the label: any kind, and containers of any name, which a patch would have to know.
  */
 export function clientEnvironment({ namespace }: Placement): Manifest {
-  const host = `${SERVICE}.${namespace}.svc`;
+  const host = `${SERVICE_NAME}.${namespace}.svc`;
   const proxy = `http://${host}:${PORTS.proxy}`;
   const java = ['https', 'http'].flatMap((scheme) => [`-D${scheme}.proxyHost=${host}`, `-D${scheme}.proxyPort=${PORTS.proxy}`]);
   return {
@@ -153,7 +153,7 @@ export function clientEnvironment({ namespace }: Placement): Manifest {
     data: {
       HTTPS_PROXY: proxy,
       HTTP_PROXY: proxy,
-      NO_PROXY: DIRECT.join(','),
+      NO_PROXY: NO_PROXY_HOSTS.join(','),
       JAVA_TOOL_OPTIONS: [...java, `-Dhttp.nonProxyHosts=${DIRECT_JAVA.join('|')}`].join(' '),
     },
   };

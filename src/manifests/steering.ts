@@ -11,11 +11,11 @@ import { countPorts, eachPort, mergePorts } from '../targets/port-range.ts';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 
 /** `passed`: raw TLS to the TLS port; `tunnelled`: TLS inside a CONNECT that the sidecar makes; `plain`: HTTP as it is. */
-type Way = 'passed' | 'tunnelled' | 'plain';
+type SteeringMode = 'passed' | 'tunnelled' | 'plain';
 
 interface SteeredPort {
   readonly port: number;
-  readonly way: Way;
+  readonly way: SteeringMode;
   readonly hosts: readonly string[];
 }
 
@@ -89,7 +89,7 @@ function addTo(ports: SteeredPort[], added: SteeredPort): void {
   else ports[at] = { ...there, hosts: [...there.hosts, ...added.hosts] };
 }
 
-function wayFor(destination: DestinationConfig, host: string, port: number, tunnels: boolean, rawTlsPort: number): Way | { readonly why: string } {
+function wayFor(destination: DestinationConfig, host: string, port: number, tunnels: boolean, rawTlsPort: number): SteeringMode | { readonly why: string } {
   const takes = (form: Form): boolean => destination.forms.includes(form);
   if (isPlain(destination, port)) return takes('host-routed') ? 'plain' : { why: 'HTTP arrives from a mesh in the form host-routed, which its forms leave out.' };
   // CONNECT has to name one host, which a wildcard is not.
@@ -192,7 +192,7 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
   };
 }
 
-const LONGEST_LABEL = 63;
+const LONGEST_OBJECT_NAME = 63;
 
 /**
  * Subsets are DNS labels. A dot becomes a dash and a dash becomes two, which no two hosts share, since no part of a host
@@ -200,9 +200,9 @@ const LONGEST_LABEL = 63;
  */
 function subsetName(host: string, port: number): string {
   const name = `${host.replaceAll('-', '--').replaceAll('.', '-')}-${port}`;
-  if (name.length <= LONGEST_LABEL) return name;
+  if (name.length <= LONGEST_OBJECT_NAME) return name;
   const hash = createHash('sha256').update(name).digest('hex').slice(0, 8);
-  return `${name.slice(0, LONGEST_LABEL - hash.length - 1).replace(/-+$/, '')}-${hash}`;
+  return `${name.slice(0, LONGEST_OBJECT_NAME - hash.length - 1).replace(/-+$/, '')}-${hash}`;
 }
 
 /** As Go writes durations. */

@@ -125,7 +125,7 @@ interface Judged {
   readonly reference: string | null;
 }
 
-const PUBLIC: Judged = { class: 'public', reference: null };
+const PUBLIC_ADDRESS: Judged = { class: 'public', reference: null };
 
 /** IPv4-mapped addresses come out as IPv4, because the kernel dials them so. */
 function parseAddress(text: string): Parsed | null {
@@ -137,7 +137,7 @@ function parseAddress(text: string): Parsed | null {
 }
 
 /** What has been classified before: upstreams are dialled by the same few addresses again and again. */
-const known = new Map<string, ClassifiedAddress>();
+const classified = new Map<string, ClassifiedAddress>();
 const MOST_KNOWN = 1000;
 
 /**
@@ -146,11 +146,11 @@ const MOST_KNOWN = 1000;
  * @returns null for anything else: names, `0x7f.1`, brackets, zone ids
  */
 export function classifyAddress(text: string): ClassifiedAddress | null {
-  let found = known.get(text) ?? null;
+  let found = classified.get(text) ?? null;
   if (found === null) {
     found = classify(text);
-    if (known.size >= MOST_KNOWN) known.clear();
-    if (found !== null) known.set(text, found);
+    if (classified.size >= MOST_KNOWN) classified.clear();
+    if (found !== null) classified.set(text, found);
   }
   return found;
 }
@@ -159,17 +159,17 @@ function classify(text: string): ClassifiedAddress | null {
   const address = parseAddress(text);
   if (address === null) return null;
   if (address instanceof ipaddr.IPv4) {
-    return { ...judge(address, IPV4_TABLE), via: text.includes(':') ? 'mapped' : null, canonical: address.toString() };
+    return { ...findClass(address, IPV4_TABLE), via: text.includes(':') ? 'mapped' : null, canonical: address.toString() };
   }
 
   const canonical = address.toRFC5952String();
-  const outer = judge(address, IPV6_TABLE);
+  const outer = findClass(address, IPV6_TABLE);
   // Nothing delivers out of these to an IPv4 address; :: and ::1 are no IPv4-compatible addresses either (RFC 4291 §2.5.5.1).
   if (outer.class !== 'public' && outer.class !== 'transition') return { ...outer, via: null, canonical };
 
   const found = embedded(address);
   for (const inner of found.addresses) {
-    const judged = judge(inner, IPV4_TABLE);
+    const judged = findClass(inner, IPV4_TABLE);
     if (judged.class !== 'public') return { ...judged, via: found.via, canonical };
   }
   return { ...outer, via: found.via, canonical };
@@ -179,16 +179,16 @@ type Compiled = readonly (readonly [network: Parsed, bits: number, judged: Judge
 
 const compile = (ranges: readonly SpecialRange[]): Compiled =>
   ranges.map((range) => {
-    const judged = range.class === 'public' ? PUBLIC : { class: range.class, reference: range.reference };
+    const judged = range.class === 'public' ? PUBLIC_ADDRESS : { class: range.class, reference: range.reference };
     return [...ipaddr.parseCIDR(range.cidr), judged] as const;
   });
 
 const IPV4_TABLE = compile(IPV4_RANGES);
 const IPV6_TABLE = compile(IPV6_RANGES);
 
-function judge(address: Parsed, table: Compiled): Judged {
+function findClass(address: Parsed, table: Compiled): Judged {
   for (const [network, bits, judged] of table) if (address.match(network, bits)) return judged;
-  return PUBLIC;
+  return PUBLIC_ADDRESS;
 }
 
 function embedded(address: ipaddr.IPv6): { via: Embedding | null; addresses: readonly ipaddr.IPv4[] } {

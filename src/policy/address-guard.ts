@@ -109,7 +109,7 @@ export function describeAddress(known: ClassifiedAddress): string {
 // only the listed ranges where ranges are listed, otherwise any place where a
 // parent could be. The inside is one: that is where gateways stand.
 
-const PLACES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared', 'site-local']);
+const LISTABLE_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared', 'site-local']);
 
 /**
  * The ranges are compiled here, once. Report mode does not widen them: they
@@ -127,7 +127,7 @@ export function createHopGuard({ name, addresses }: Pick<HopConfig, 'name' | 'ad
     const known = classifyAddress(address);
     if (known === null) return new Fault('hop-failed', `${address} is not a plain IP address`, { subject: `hop ${name}`, remedy: 'Make the name of the parent resolve to addresses without a zone id.' });
     if (isSelf(known.canonical, port)) return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, { subject: `hop ${name}`, remedy: `Name another proxy in hops.${name}.url: this one cannot be its own parent.` });
-    if (ranges === null ? PLACES.has(known.class) : ranges.find(known.canonical) !== -1) return null;
+    if (ranges === null ? LISTABLE_CLASSES.has(known.class) : ranges.find(known.canonical) !== -1) return null;
     const why = ranges === null ? 'where no parent is looked for unless ranges are listed' : `outside the ranges listed in ${key}`;
     return new Fault('hop-failed', `${describeAddress(known)} is ${why}`, { subject: `hop ${name}`, remedy: `If the parent is meant to be there, list its range in ${key}.` });
   };

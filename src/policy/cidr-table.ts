@@ -1,7 +1,7 @@
 /** Finds the first of several CIDR lists that holds an address, in time that does not grow with their length. */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { parseHost } from '../targets/host.ts';
+import { DOT, parseHost, ZERO } from '../targets/host.ts';
 
 export interface CidrTable {
   /** The smallest index of a list that holds the address; -1 when none does, or when the text is no IP address. */
@@ -15,11 +15,9 @@ interface TrieNode {
   first: number;
 }
 
-const NONE = 0x7fff_ffff;
+const NO_ENTRY = 0x7fff_ffff;
 const MAPPED_PREFIX = '::ffff:';
 const MAPPED_BITS = 96;
-const DOT = 0x2e;
-const ZERO = 0x30;
 
 /**
  * @param lists CIDRs, or single addresses, of each list in order. IPv4-mapped
@@ -31,7 +29,7 @@ export function buildCidrTable(lists: readonly (readonly string[])[]): CidrTable
   const roots = { v4: createNode(), v6: createNode() };
   for (const [index, list] of lists.entries()) {
     for (const entry of list) {
-      const { bytes, bits } = readCidr(entry);
+      const { bytes, bits } = parseCidrEntry(entry);
       const node = descend(bytes.length === 4 ? roots.v4 : roots.v6, bytes, bits);
       node.first = Math.min(node.first, index);
     }
@@ -40,13 +38,13 @@ export function buildCidrTable(lists: readonly (readonly string[])[]): CidrTable
     find(address) {
       const number = readIPv4(address);
       const first = number === -1 ? findIPv6(roots.v4, roots.v6, address) : walkIPv4(roots.v4, number);
-      return first === NONE ? -1 : first;
+      return first === NO_ENTRY ? -1 : first;
     },
   };
 }
 
 function createNode(): TrieNode {
-  return { zero: null, one: null, first: NONE };
+  return { zero: null, one: null, first: NO_ENTRY };
 }
 
 function descend(root: TrieNode, bytes: readonly number[], bits: number): TrieNode {
@@ -59,7 +57,7 @@ function descend(root: TrieNode, bytes: readonly number[], bits: number): TrieNo
 
 function walkIPv4(root: TrieNode, address: number): number {
   let node: TrieNode | null = root;
-  let first = NONE;
+  let first = NO_ENTRY;
   for (let bit = 31; node !== null; bit -= 1) {
     if (node.first < first) first = node.first;
     // Past the last bit every node is a leaf, so what the shift wraps around to does not matter.
@@ -70,7 +68,7 @@ function walkIPv4(root: TrieNode, address: number): number {
 
 function walk(root: TrieNode, bytes: readonly number[]): number {
   let node: TrieNode | null = root;
-  let first = NONE;
+  let first = NO_ENTRY;
   for (let bit = 0; node !== null; bit += 1) {
     if (node.first < first) first = node.first;
     node = bitAt(bytes, bit) === 0 ? node.zero : node.one;
@@ -83,7 +81,7 @@ function bitAt(bytes: readonly number[], bit: number): number {
 }
 
 function findIPv6(v4: TrieNode, v6: TrieNode, address: string): number {
-  if (!isIPv6(address)) return NONE;
+  if (!isIPv6(address)) return NO_ENTRY;
   // A link-local peer shows the interface it came by (`fe80::1%eth0`), which is no part of its address (RFC 4007 §11).
   const zone = address.indexOf('%');
   const parsed = parseIPv6(zone === -1 ? address : address.slice(0, zone));
@@ -118,7 +116,7 @@ function readIPv4(text: string): number {
   return octets === 4 ? address : -1;
 }
 
-function readCidr(entry: string): { bytes: readonly number[]; bits: number } {
+function parseCidrEntry(entry: string): { bytes: readonly number[]; bits: number } {
   const slash = entry.indexOf('/');
   const address = slash === -1 ? entry : entry.slice(0, slash);
   const isIPv4 = !address.startsWith(MAPPED_PREFIX) && readIPv4(address) !== -1;

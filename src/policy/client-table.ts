@@ -14,10 +14,10 @@ export interface ClientTable {
   /** Index of the client; -1 for none. */
   find(peer: Peer): number;
   /** Which credentials would make the peer a client, everything else about it being right. */
-  readonly wanting: (peer: Pick<Peer, 'address' | 'sans'>) => Credentials;
+  readonly wanting: (peer: Pick<Peer, 'address' | 'sans'>) => AcceptedCredentials;
 }
 
-export interface Credentials {
+export interface AcceptedCredentials {
   readonly basic: boolean;
   readonly bearer: boolean;
 }
@@ -39,7 +39,7 @@ export function buildClientTable(clients: readonly ClientConfig[]): ClientTable 
   const byCertificate = buildCertificateNames(listsOf('certificates'));
   const byToken = buildTokenTable(clients.map((client, index) => (primary[index] === 'tokens' ? client.tokens : null)));
   const byUser = new Map(clients.flatMap(({ basic }, index) => (basic ?? []).map(({ user }) => [user, index] as const)));
-  const rests = clients.map((client, index) => restOf(client, primary[index]));
+  const rests = clients.map((client, index) => remainingConditions(client, primary[index]));
 
   return {
     find(peer) {
@@ -66,7 +66,7 @@ function primaryKind({ basic, tokens, certificates }: ClientConfig): 'addresses'
   return certificates === null ? 'addresses' : 'certificates';
 }
 
-function restOf({ addresses, tokens, certificates }: ClientConfig, primary: ReturnType<typeof primaryKind> | undefined): Rest {
+function remainingConditions({ addresses, tokens, certificates }: ClientConfig, primary: ReturnType<typeof primaryKind> | undefined): Rest {
   return {
     addresses: addresses === null || primary === 'addresses' ? null : buildCidrTable([addresses]),
     tokens: tokens === null || primary === 'tokens' ? null : buildTokenTable([tokens]),
@@ -85,7 +85,7 @@ interface TokenTable {
   find(token: NonNullable<Peer['token']>): readonly number[];
 }
 
-const NONE: readonly number[] = [];
+const NO_CLIENTS: readonly number[] = [];
 
 /** By issuer and audience, which are exact, then by the subject. */
 function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable {
@@ -104,10 +104,10 @@ function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable
   return {
     find({ issuer, audiences, subject }) {
       const own = tables.get(issuer);
-      if (own === undefined) return NONE;
-      let found = NONE;
+      if (own === undefined) return NO_CLIENTS;
+      let found = NO_CLIENTS;
       for (const audience of audiences) {
-        const here = own.get(audience)?.find(subject) ?? NONE;
+        const here = own.get(audience)?.find(subject) ?? NO_CLIENTS;
         found = found.length === 0 ? here : [...found, ...here];
       }
       return found;
@@ -173,7 +173,7 @@ export function buildCertificateNames(lists: readonly (readonly string[])[]): Ce
       if (!name.startsWith(DNS)) return others.find(name);
       // A certificate for `*.example` is not the same as one for each name below it: parseHost takes no stars.
       const host = parseHost(name.slice(DNS.length));
-      return host === null ? NONE : hosts.find(host);
+      return host === null ? NO_CLIENTS : hosts.find(host);
     },
   };
 }

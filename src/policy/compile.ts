@@ -109,14 +109,14 @@ function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
   return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
 }
 
-const NO_RULE: Chain = [];
+export const NO_RULE: Chain = [];
 
 function compileClients({ clients, destinations }: PolicyConfig, rules: readonly CompiledRule[]): CompiledClient[] {
   const destinationIndexes = new Map(destinations.map(({ name }, index) => [name, index]));
   const rulesOf = new Map<string, CompiledRule[]>(clients.map(({ name }) => [name, []]));
   const destinationsOf = rules.map((rule) => {
-    for (const name of new Set(rule.config.clients)) known(rulesOf.get(name), `clients.${name}`).push(rule);
-    return [...new Set(rule.config.destinations)].map((name) => known(destinationIndexes.get(name), `destinations.${name}`));
+    for (const name of new Set(rule.config.clients)) requireFound(rulesOf.get(name), `clients.${name}`).push(rule);
+    return [...new Set(rule.config.destinations)].map((name) => requireFound(destinationIndexes.get(name), `destinations.${name}`));
   });
 
   const rows = new Map<string, readonly Chain[]>();
@@ -134,7 +134,7 @@ function compileClients({ clients, destinations }: PolicyConfig, rules: readonly
   });
 }
 
-function known<T>(found: T | undefined, what: string): T {
+function requireFound<T>(found: T | undefined, what: string): T {
   if (found === undefined) throw new TypeError(`A rule names ${what}, which does not exist`);
   return found;
 }

@@ -4,7 +4,7 @@
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath } from '../targets/path.ts';
-import type { Chain, CompiledClient, CompiledDestination, CompiledRule, Policy } from './compile.ts';
+import { type CompiledClient, type CompiledDestination, type CompiledRule, NO_RULE, type Policy } from './compile.ts';
 import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPair, denyPath, denyPort, denyRule } from './deny.ts';
 import { matchesPath } from './patterns.ts';
 import { ambiguityOf, type Miss, missOf, REACH } from './rule-match.ts';
@@ -60,14 +60,14 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
   return denyBlamed(policy, ask, client.config, { stage, blamed, rule, miss });
 }
 
-interface Blame {
+interface DenialCause {
   readonly stage: number;
   readonly blamed: CompiledDestination | null;
   readonly rule: CompiledRule | null;
   readonly miss: Miss;
 }
 
-function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, blamed, rule, miss }: Blame): Deny {
+function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, blamed, rule, miss }: DenialCause): Deny {
   if (blamed === null) return denyHost(ask, client, policy.hosts.hasBelow(ask.host));
   if (stage === STAGE.host) return denyPort(ask, client, blamed.config);
   if (stage === STAGE.port) return denyForm(ask, client, blamed.config);
@@ -107,7 +107,6 @@ function allow(policy: Policy, client: CompiledClient, destination: CompiledDest
 
 // Report mode: turns a denial into leave to pass, where the policy, the destination or a rule says so.
 
-const NO_RULE: Chain = [];
 
 /** The denial itself where nothing reports, or where the request is malformed: such a one never passes. */
 function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {

@@ -5,7 +5,7 @@ import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { quote, show } from '../targets/quote.ts';
-import type { Credentials } from './client-table.ts';
+import type { AcceptedCredentials } from './client-table.ts';
 import type { CompiledRule } from './compile.ts';
 import { ambiguityOf, type Miss } from './rule-match.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
@@ -33,7 +33,7 @@ export function denyClient(peer: Peer): Deny {
 /** RFC 7617 §2 and RFC 6750 §3; the realm tells people whose password is asked for. */
 const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer: 'Bearer realm="eco-egress"' };
 
-export function denyCredentials({ peer, form }: Ask, wanted: Credentials): Deny {
+export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials): Deny {
   const challenges = [wanted.basic ? CHALLENGES.basic : '', wanted.bearer ? CHALLENGES.bearer : ''].filter((challenge) => challenge !== '');
   const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : ''].filter((kind) => kind !== '').join(' or ');
   // Raw TLS has no field for them.

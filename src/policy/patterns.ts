@@ -118,7 +118,7 @@ export interface PatternTable {
   find(text: string): readonly number[];
 }
 
-interface Entry {
+interface PatternEntry {
   readonly pattern: string;
   readonly list: number;
 }
@@ -127,12 +127,12 @@ interface Entry {
 interface PrefixNode {
   readonly edge: string;
   /** Patterns whose first star comes right here. */
-  readonly here: readonly Entry[];
+  readonly here: readonly PatternEntry[];
   /** By the code of the first character of their edge. */
   readonly below: ReadonlyMap<number, PrefixNode>;
 }
 
-const NONE: readonly number[] = [];
+const NO_PATTERNS: readonly number[] = [];
 
 /**
  * @param lists index and entries of each list, in ascending order
@@ -140,7 +140,7 @@ const NONE: readonly number[] = [];
  */
 export function buildPatternTable(lists: Iterable<readonly [index: number, entries: readonly string[]]>, stops: string): PatternTable {
   const exact = new Map<string, number[]>();
-  const wild: Entry[] = [];
+  const wild: PatternEntry[] = [];
   for (const [list, entries] of lists) {
     for (const entry of new Set(entries)) {
       if (entry.includes('*')) wild.push({ pattern: entry, list });
@@ -151,22 +151,22 @@ export function buildPatternTable(lists: Iterable<readonly [index: number, entri
 
   return {
     find(text) {
-      const same = exact.get(text) ?? NONE;
+      const same = exact.get(text) ?? NO_PATTERNS;
       if (root === null) return same;
       const found = findBelow(root, text, stops);
-      if (found === NONE) return same;
+      if (found === NO_PATTERNS) return same;
       return [...new Set([...same, ...found])].sort((a, b) => a - b);
     },
   };
 }
 
 /** @param depth characters that all of the entries have in common already */
-function buildNode(entries: readonly Entry[], depth: number): PrefixNode {
+function buildNode(entries: readonly PatternEntry[], depth: number): PrefixNode {
   const literals = entries.map(({ pattern }) => pattern.slice(0, pattern.indexOf('*')));
   const edge = commonPrefix(literals).slice(depth);
   const end = depth + edge.length;
-  const groups = new Map<number, Entry[]>();
-  const here: Entry[] = [];
+  const groups = new Map<number, PatternEntry[]>();
+  const here: PatternEntry[] = [];
   for (const [index, entry] of entries.entries()) {
     const literal = literals[index] ?? '';
     if (literal.length === end) {
@@ -198,5 +198,5 @@ function findBelow(root: PrefixNode, text: string, stops: string): readonly numb
     for (const { pattern, list } of node.here) if (matchWildcard(pattern, text, stops)) (found ??= []).push(list);
     node = node.below.get(text.charCodeAt(depth));
   }
-  return found ?? NONE;
+  return found ?? NO_PATTERNS;
 }

@@ -60,7 +60,7 @@ export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'G
     return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
   } catch (error) {
     if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
-    throw explain(error instanceof Error ? error : new Error(String(error)), responded);
+    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded);
   } finally {
     socket.destroy();
     await client.destroy();
@@ -79,7 +79,7 @@ async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<s
 }
 
 /** What undici reports of a failed exchange, in our own codes. */
-function explain(error: Error, responded: boolean): Fault {
+function explainExchangeError(error: Error, responded: boolean): Fault {
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   const { code } = error as NodeJS.ErrnoException;

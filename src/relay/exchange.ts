@@ -10,14 +10,14 @@
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import { type Framing, NO_CONTENT } from '../http1/body-reader.ts';
-import type { RawFields } from '../http1/fields.ts';
+import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
 import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
 import type { UpstreamPool } from './pool.ts';
 import { type ReplayBudget, RequestReplay } from './replay.ts';
 import type { ResponseHandler, UpstreamConnection } from './upstream-connection.ts';
-import type { Waiter } from './waiting-line.ts';
+import type { ConnectionWaiter } from './waiting-line.ts';
 
 /** What an exchange is told to do. */
 export interface ExchangePlan {
@@ -87,15 +87,14 @@ const MAX_INFORMATIONAL = 32;
 const CONTINUE_PATIENCE = 1000;
 /** RFC 9110 §9.2.2: may be repeated when the connection broke before any answer. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
-const NO_FIELDS: RawFields = [];
 
-type State = 'waiting' | 'asking' | 'responding' | 'ended';
+type ExchangeState = 'waiting' | 'asking' | 'responding' | 'ended';
 
 function continueLate(exchange: Exchange): void {
   exchange.continueLate();
 }
 
-export class Exchange implements ResponseHandler, Waiter {
+export class Exchange implements ResponseHandler, ConnectionWaiter {
   /** Grows with whatever moves: the clock of the client's connection looks at it. */
   stamp = 0;
   readonly careful: boolean;
@@ -104,7 +103,7 @@ export class Exchange implements ResponseHandler, Waiter {
   readonly #record: AccessRecord;
   readonly #owner: ExchangeOwner;
   readonly #replay: RequestReplay;
-  #state: State = 'waiting';
+  #state: ExchangeState = 'waiting';
   #connection: UpstreamConnection | null = null;
   #requestDone: boolean;
   /** The upstream does not take content as fast as the client sends it. */

@@ -22,7 +22,7 @@ export interface Clocked {
 const LASTING = 5_000;
 
 const kWatch = Symbol('watch');
-type Watched = Clocked & { [kWatch]?: Watch };
+type ClockedObject = Clocked & { [kWatch]?: Watch };
 
 interface Watch {
   moved: number;
@@ -48,7 +48,7 @@ export class IdleClock {
   readonly #now: () => number;
   readonly #onTick: () => void;
   #times: IdleTimes;
-  readonly #watched = new Crowd<Watched>();
+  readonly #watched = new Crowd<ClockedObject>();
   #interval: NodeJS.Timeout;
 
   constructor({ idle, age, now, onTick = () => {} }: IdleClockOptions) {
@@ -65,7 +65,7 @@ export class IdleClock {
     this.#interval = this.#start();
   }
 
-  add(item: Watched): void {
+  add(item: ClockedObject): void {
     const now = this.#now();
     item[kWatch] = { moved: item.moved, movedAt: now, lasting: false, since: now };
     this.#watched.add(item);
@@ -91,7 +91,7 @@ export class IdleClock {
     }
   }
 
-  #tell(item: Watched, watch: Watch, now: number): void {
+  #tell(item: ClockedObject, watch: Watch, now: number): void {
     const { idle, age } = this.#times;
     if (!watch.lasting && now - watch.since >= LASTING) {
       watch.lasting = true;

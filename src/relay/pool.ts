@@ -9,11 +9,11 @@
  */
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
-import { FairShare, type Offer, type Waiter, WaitingLine } from './waiting-line.ts';
+import { FairShare, type Offer, type ConnectionWaiter, WaitingLine } from './waiting-line.ts';
 import { Pace, SilentCloses } from './reuse.ts';
-import { type ConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
+import { type UpstreamConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
 
-export interface PoolOptions extends ConnectionOptions {
+export interface PoolOptions extends UpstreamConnectionOptions {
   /** `https://host:port`, for messages. */
   readonly origin: string;
   /** Connections at most. A client may hold no more of them than are still free. */
@@ -103,7 +103,7 @@ export class UpstreamPool {
   }
 
   /** An idle connection, now active; null when there is none for this one. */
-  take({ client, careful }: Pick<Waiter, 'client' | 'careful'>): UpstreamConnection | null {
+  take({ client, careful }: Pick<ConnectionWaiter, 'client' | 'careful'>): UpstreamConnection | null {
     if (!this.#share.admits(client)) return null;
     const resting = this.#popIdle(careful);
     if (resting === null) return null;
@@ -118,7 +118,7 @@ export class UpstreamPool {
    * @param fresh only one that was never used before will do, as far as the pool may grow: after a connection that
    *   had grown old, any other might have, too
    */
-  wait(waiter: Waiter, fresh = false): void {
+  wait(waiter: ConnectionWaiter, fresh = false): void {
     if (this.#closed) {
       waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
       return;
@@ -133,7 +133,7 @@ export class UpstreamPool {
   }
 
   /** The waiter is no longer interested; a dial that nobody waits for is given up. */
-  leave(waiter: Waiter): void {
+  leave(waiter: ConnectionWaiter): void {
     if (!this.#waiting.remove(waiter)) return;
     if (this.#opening.size > this.#waiting.length) {
       const [newest] = [...this.#opening].slice(-1);
@@ -213,7 +213,7 @@ export class UpstreamPool {
     return this.#active.size > 0 && performance.now() < this.#pausedUntil;
   }
 
-  #busy({ client }: Waiter, how: string): Fault {
+  #busy({ client }: ConnectionWaiter, how: string): Fault {
     const { size, origin } = this.#options;
     const mine = this.#share.heldBy(client);
     const whose = mine > 0 && this.#hasRoom() ? `${client} has its share (${mine}) of at most ${size} connections to ${origin}` : `all of at most ${size} connections to ${origin} are busy`;

@@ -2,18 +2,17 @@
  * What of a request is still at hand, so that it can be sent a second time on
  * another connection, and how often that may happen.
  */
-import type { RawFields } from '../http1/fields.ts';
+import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
 
 /** Of one request, bytes. */
-const MOST = 65_536;
+const LONGEST_REPLAYED = 65_536;
 /** Of all requests together, bytes. */
 const MOST_IN_ALL = 16 * 1024 * 1024;
 /** Of the exchanges under way so many may be repetitions, and a few in any case: a partner in trouble is not asked twice as much. */
-const SHARE = 0.5;
-const FEW = 10;
+const REPLAY_SHARE = 0.5;
+const MIN_REPEATS = 10;
 
-const NO_FIELDS: RawFields = [];
-const NOTHING: readonly Buffer[] = [];
+const NO_CHUNKS: readonly Buffer[] = [];
 
 /** Shared by all exchanges. */
 export class ReplayBudget {
@@ -27,7 +26,7 @@ export class ReplayBudget {
   }
 
   get allowsRetry(): boolean {
-    return this.repeated < Math.max(FEW, this.#running() * SHARE);
+    return this.repeated < Math.max(MIN_REPEATS, this.#running() * REPLAY_SHARE);
   }
 }
 
@@ -48,7 +47,7 @@ export class RequestReplay {
 
   /** The content to send when a connection is there, or again. */
   get held(): readonly Buffer[] {
-    return this.#held ?? NOTHING;
+    return this.#held ?? NO_CHUNKS;
   }
 
   get trailers(): RawFields {
@@ -63,7 +62,7 @@ export class RequestReplay {
   /** Some content has come. What came before there is a connection is always kept: it has not been sent yet. */
   keep(content: Buffer, sent: boolean): void {
     if (sent && !this.#repeatable) return;
-    if (sent && (this.#bytes + content.length > MOST || this.#budget.bytes + content.length > MOST_IN_ALL)) {
+    if (sent && (this.#bytes + content.length > LONGEST_REPLAYED || this.#budget.bytes + content.length > MOST_IN_ALL)) {
       this.#repeatable = false;
       this.release();
       return;

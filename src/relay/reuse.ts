@@ -13,10 +13,10 @@ const CLOSE_WEIGHT = 1 / 16;
 const DOUBTFUL = 0.02;
 const SILENT = 0.05;
 /** Nothing is known: doubtful, and one close is enough for silent. */
-const UNKNOWN = 0.04;
+const UNKNOWN_RISK = 0.04;
 
 export class SilentCloses {
-  #mean = UNKNOWN;
+  #mean = UNKNOWN_RISK;
 
   /** A connection was used again, or stayed open while idle. */
   noteKept(): void {

@@ -72,7 +72,7 @@ function onUpstreamWriteFailed(this: Tunnelled, error: Error): void {
     tunnel.writeFailed('upstream', error);
   });
 }
-function onClose(this: Tunnelled): void {
+function onTunnelClose(this: Tunnelled): void {
   guard(this[kTunnel], (tunnel) => {
     tunnel.closed();
   });
@@ -88,7 +88,7 @@ export function guard<T extends Pick<TunnelEnds, 'crashed'>>(tunnel: T | undefin
   }
 }
 
-const LISTENERS = {
+const SOCKET_LISTENERS = {
   client: { data: onClientData, drain: onClientDrain, end: onClientEnd, error: onClientError, writeFailed: onClientWriteFailed },
   upstream: { data: onUpstreamData, drain: onUpstreamDrain, end: onUpstreamEnd, error: onUpstreamError, writeFailed: onUpstreamWriteFailed },
 } as const;
@@ -96,20 +96,20 @@ const LISTENERS = {
 /** The tunnel hears from this side from now on, of all but the bytes. */
 export function hear(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
   const socket: Tunnelled = tunnel[side];
-  const { drain, end, error, writeFailed } = LISTENERS[side];
+  const { drain, end, error, writeFailed } = SOCKET_LISTENERS[side];
   socket[kTunnel] = tunnel;
-  socket.on('end', end).on('error', error).on('close', onClose).on('drain', drain).on(WRITE_FAILED, writeFailed);
+  socket.on('end', end).on('error', error).on('close', onTunnelClose).on('drain', drain).on(WRITE_FAILED, writeFailed);
 }
 
 /** Of the bytes too: it flows from the next turn on. */
 export function hearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
   // Whoever had the socket before may have paused it.
-  tunnel[side].on('data', LISTENERS[side].data).resume();
+  tunnel[side].on('data', SOCKET_LISTENERS[side].data).resume();
 }
 
 /** The tunnel wants no more bytes of this side. */
 export function unhearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
-  tunnel[side].off('data', LISTENERS[side].data);
+  tunnel[side].off('data', SOCKET_LISTENERS[side].data);
 }
 
 /** Nobody hears from this socket any more. Its errors still have a listener. */
@@ -120,7 +120,7 @@ export function unhear(socket: Tunnelled): void {
 // What a tunnel asks of whoever looks at how it begins.
 
 /** The tunnel is closed for `fault`; `lastWords`, if any, are the last that the client hears. */
-export interface Refusal {
+export interface TunnelRefusal {
   readonly fault: Fault;
   readonly lastWords: Buffer | string | null;
 }
@@ -137,7 +137,7 @@ export interface Opening {
    * - `pass`: send on what is held, then these.
    * - `hold`: keep them back.
    */
-  read(chunk: Buffer): 'pass' | 'hold' | Refusal;
+  read(chunk: Buffer): 'pass' | 'hold' | TunnelRefusal;
   /** The next bytes of the upstream, which are sent on whatever they are. */
   hear(chunk: Buffer): void;
   /** After an answer of `pass`: what came before the chunk and was held, in order; otherwise empty. */
@@ -145,5 +145,5 @@ export interface Opening {
   /** There is no more to see: neither direction is to be shown any more. Nothing is held then. */
   readonly done: boolean;
   /** Bytes are held, and no more come: the client has ended, or the patience has. */
-  giveUp(why: 'ended' | 'late'): Refusal;
+  giveUp(why: 'ended' | 'late'): TunnelRefusal;
 }

@@ -12,7 +12,7 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
-import { guard, hear, hearBytes, type Opening, type Refusal, unhear, unhearBytes } from './tunnel-events.ts';
+import { guard, hear, hearBytes, type Opening, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
 export interface TunnelOwner {
@@ -45,12 +45,12 @@ const FULL_CHUNK = 65_536;
 /** After so many chunks a direction is read in bulk; a full one counts for several. */
 const BULK_AFTER = 64;
 const FULL_COUNTS = 8;
-const NOTHING = Buffer.alloc(0);
+const EMPTY_CHUNK = Buffer.alloc(0);
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
-const CONNECT = Buffer.from('CONNECT ');
+const NESTED_CONNECT = Buffer.from('CONNECT ');
 
 /** After this long, ms, a client that was refused and does not close is closed. */
-const LINGER = 5_000;
+const REFUSED_LINGER = 5_000;
 /**
  * So long, ms, a side has to read what has been sent to it when the other one
  * broke: a reset overtakes what is still on its way. Counted again from the
@@ -298,7 +298,7 @@ export class Tunnel implements Clocked {
     const more = to.write(bytes);
     if (to.writableLength === 0) return true;
     // 'drain' comes only after a write that said no.
-    if (more) to.write(NOTHING, () => this[side].resume());
+    if (more) to.write(EMPTY_CHUNK, () => this[side].resume());
     return false;
   }
 
@@ -307,7 +307,7 @@ export class Tunnel implements Clocked {
     if (this.#fault !== null) return;
     if (!this.#begun) {
       this.#begun = true;
-      if (chunk.length >= CONNECT.length && chunk.subarray(0, CONNECT.length).equals(CONNECT)) {
+      if (chunk.length >= NESTED_CONNECT.length && chunk.subarray(0, NESTED_CONNECT.length).equals(NESTED_CONNECT)) {
         this.#refuseNestedConnect();
         return;
       }
@@ -357,7 +357,7 @@ export class Tunnel implements Clocked {
    * read and thrown away for a while: closing with unread bytes would reset
    * the connection, and the client would lose those words.
    */
-  #refuse({ fault, lastWords }: Refusal): void {
+  #refuse({ fault, lastWords }: TunnelRefusal): void {
     this.#fault = fault;
     this.#closedBy = 'proxy';
     this.#opening = null;
@@ -367,7 +367,7 @@ export class Tunnel implements Clocked {
     else this.client.end(lastWords);
     this.client.resume();
     this.#stopTimer();
-    this.#timer = setTimeout(onHeldTooLong, LINGER, this).unref();
+    this.#timer = setTimeout(onHeldTooLong, REFUSED_LINGER, this).unref();
   }
 
   #stopTimer(): void {

@@ -17,7 +17,7 @@ import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
 
-export interface ConnectionOptions {
+export interface UpstreamConnectionOptions {
   /** An idle connection is kept this long, ms. */
   readonly keepAlive: number;
   /** No exchange begins on a connection that is older, ms. */
@@ -50,24 +50,24 @@ const AGE_SPREAD = 1 / 10;
 /** A hint of the upstream is for when it closes: we stop a little earlier, ms. */
 const HINT_MARGIN = 500;
 
-const kConnection = Symbol('upstream connection');
-type Connected = Socket & { [kConnection]?: UpstreamConnection | undefined };
+const kUpstreamConnection = Symbol('upstream connection');
+type UpstreamSocket = Socket & { [kUpstreamConnection]?: UpstreamConnection | undefined };
 
 // One function each for all connections: nothing is bound or closed over per connection.
-function onData(this: Connected, chunk: Buffer): void {
-  this[kConnection]?.received(chunk);
+function onServerData(this: UpstreamSocket, chunk: Buffer): void {
+  this[kUpstreamConnection]?.received(chunk);
 }
-function onEnd(this: Connected): void {
-  this[kConnection]?.ended();
+function onServerEnd(this: UpstreamSocket): void {
+  this[kUpstreamConnection]?.ended();
 }
-function onError(this: Connected, error: Error): void {
-  this[kConnection]?.failed(error);
+function onServerError(this: UpstreamSocket, error: Error): void {
+  this[kUpstreamConnection]?.failed(error);
 }
-function onClose(this: Connected): void {
-  this[kConnection]?.closed();
+function onServerClose(this: UpstreamSocket): void {
+  this[kUpstreamConnection]?.closed();
 }
-function onDrain(this: Connected): void {
-  this[kConnection]?.drained();
+function onServerDrain(this: UpstreamSocket): void {
+  this[kUpstreamConnection]?.drained();
 }
 
 export class UpstreamConnection {
@@ -82,8 +82,8 @@ export class UpstreamConnection {
   pinned = false;
   /** It closed while it was idle. */
   onIdleClose: (() => void) | null = null;
-  readonly #options: ConnectionOptions;
-  readonly #socket: Connected;
+  readonly #options: UpstreamConnectionOptions;
+  readonly #socket: UpstreamSocket;
   readonly #heads: HeadReader;
   readonly #body: BodyReader;
   readonly #writer: MessageWriter;
@@ -100,21 +100,21 @@ export class UpstreamConnection {
   #written = false;
 
   /** Owns the dialled socket from here on, until `detach`. */
-  constructor(dialled: Dialled, options: ConnectionOptions) {
+  constructor(dialled: Dialled, options: UpstreamConnectionOptions) {
     this.dialled = dialled;
     this.#options = options;
     this.keepFor = options.keepAlive;
     this.#oldAt = performance.now() + options.age * (1 - Math.random() * AGE_SPREAD);
-    const socket: Connected = dialled.socket;
+    const socket: UpstreamSocket = dialled.socket;
     this.#socket = socket;
     this.#heads = new HeadReader({ limit: options.headerBytes, lenient: true, startLine: true });
     this.#body = new BodyReader({ trailerBytes: options.headerBytes, trailerFields: options.headerFields, lenient: true });
     this.#writer = new MessageWriter(socket);
     this.#onContent = (content) => this.#handler?.onContent(content);
-    socket[kConnection] = this;
+    socket[kUpstreamConnection] = this;
     keepAlive(socket);
     readOnAfterFailedWrites(socket);
-    socket.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose).on('drain', onDrain);
+    socket.on('data', onServerData).on('end', onServerEnd).on('error', onServerError).on('close', onServerClose).on('drain', onServerDrain);
   }
 
   /** The name may have moved to other addresses since it was dialled. */
@@ -178,9 +178,9 @@ export class UpstreamConnection {
   /** The connection carries something else from now on: the socket is the caller's, with what has been read beyond the header section put back. */
   detach(): Socket {
     const socket = this.#socket;
-    socket[kConnection] = undefined;
+    socket[kUpstreamConnection] = undefined;
     socket.pause();
-    socket.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose).off('drain', onDrain);
+    socket.off('data', onServerData).off('end', onServerEnd).off('error', onServerError).off('close', onServerClose).off('drain', onServerDrain);
     this.#handler = null;
     this.#reusable = false;
     return socket;

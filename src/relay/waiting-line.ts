@@ -8,7 +8,7 @@ import type { Fault } from '../errors.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
 /** Who waits for a connection. Exactly one of the two is called, once. */
-export interface Waiter {
+export interface ConnectionWaiter {
   /** Whose share of the connections it is. */
   readonly client: string;
   /** The request must not reach a connection that the upstream has closed already: it could not be sent again. */
@@ -17,8 +17,8 @@ export interface Waiter {
   onNoConnection(fault: Fault): void;
 }
 
-interface Place {
-  readonly waiter: Waiter;
+interface QueuedWaiter {
+  readonly waiter: ConnectionWaiter;
   /** Takes none that has been used. */
   readonly fresh: boolean;
   /** Ends its wait, ms. */
@@ -33,7 +33,7 @@ export interface WaitingLineOptions {
   /** How long one may wait, ms. */
   readonly longest: number;
   /** It has waited so long, and is not in the line any more. */
-  readonly onLate: (waiter: Waiter) => void;
+  readonly onLate: (waiter: ConnectionWaiter) => void;
   /** Somebody may have lost patience. */
   readonly onTick: () => void;
 }
@@ -47,7 +47,7 @@ const BUSY = 0.8;
 
 export class WaitingLine {
   readonly #options: WaitingLineOptions;
-  readonly #byClient = new Map<string, Place[]>();
+  readonly #byClient = new Map<string, QueuedWaiter[]>();
   readonly #share: FairShare;
   /** Counts the ticks in which the loop had time to spare. */
   #ticks = 0;
@@ -68,8 +68,8 @@ export class WaitingLine {
     return this.#share.admits(client);
   }
 
-  add(waiter: Waiter, fresh: boolean): void {
-    const place: Place = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
+  add(waiter: ConnectionWaiter, fresh: boolean): void {
+    const place: QueuedWaiter = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
     if (mine === undefined) this.#byClient.set(waiter.client, [place]);
     else mine.push(place);
@@ -82,7 +82,7 @@ export class WaitingLine {
   }
 
   /** @returns whether it was in the line */
-  remove(waiter: Waiter): boolean {
+  remove(waiter: ConnectionWaiter): boolean {
     const at = this.#byClient.get(waiter.client)?.findIndex((place) => place.waiter === waiter) ?? -1;
     return this.#take(waiter.client, at) !== null;
   }
@@ -91,7 +91,7 @@ export class WaitingLine {
    * Who comes next, taken out of the line: of the client that holds the fewest connections.
    * @param held how many connections a client holds; null: it may have none now
    */
-  next(offer: Offer, held: (client: string) => number | null): Waiter | null {
+  next(offer: Offer, held: (client: string) => number | null): ConnectionWaiter | null {
     let best: { readonly client: string; readonly at: number; readonly held: number } | null = null;
     for (const [client, places] of this.#byClient) {
       const count = held(client);
@@ -103,7 +103,7 @@ export class WaitingLine {
   }
 
   /** The one that came first, whoever it is. */
-  first(): Waiter | null {
+  first(): ConnectionWaiter | null {
     const [client] = this.#byClient.keys();
     return client === undefined ? null : this.#take(client, 0);
   }
@@ -127,7 +127,7 @@ export class WaitingLine {
     return { eligible, pressing, without };
   }
 
-  #take(client: string, at: number): Waiter | null {
+  #take(client: string, at: number): ConnectionWaiter | null {
     const places = this.#byClient.get(client);
     const [place] = places === undefined || at < 0 ? [] : places.splice(at, 1);
     if (place === undefined) return null;

@@ -5,7 +5,7 @@ import type { Ask } from '../policy/verdict.ts';
 import { detach } from '../targets/quote.ts';
 
 /** Requests of one client to one host and port that would be answered otherwise. */
-export interface Change {
+export interface DecisionChange {
   readonly client: string;
   readonly clientAddress: string;
   readonly form: string;
@@ -18,22 +18,22 @@ export interface Change {
 }
 
 export interface Changes {
-  readonly newlyDenied: readonly Change[];
-  readonly newlyAllowed: readonly Change[];
+  readonly newlyDenied: readonly DecisionChange[];
+  readonly newlyAllowed: readonly DecisionChange[];
   /** Decisions that were asked again. */
   readonly replayed: number;
 }
 
 /** Different changes told at most, either way: a scan must not flood the log at a reload. */
-const MOST = 50;
+const MOST_CHANGES = 50;
 
 /**
  * Both policies are asked as of `now`, ms since the epoch: a rule that has
  * expired by itself is not the candidate's doing.
  */
 export function compareDecisions(asks: readonly Ask[], present: Policy, candidate: Policy, now: number): Changes {
-  const denied = new Map<string, Change>();
-  const allowed = new Map<string, Change>();
+  const denied = new Map<string, DecisionChange>();
+  const allowed = new Map<string, DecisionChange>();
   for (const asked of asks) {
     const ask = { ...asked, now };
     const next = decide(candidate, ask);
@@ -43,7 +43,7 @@ export function compareDecisions(asks: readonly Ask[], present: Policy, candidat
     const key = `${client} ${ask.peer.address} ${ask.form} ${ask.host} ${ask.port}`;
     const known = into.get(key);
     if (known !== undefined) known.count += 1;
-    else if (into.size < MOST) {
+    else if (into.size < MOST_CHANGES) {
       const [code, detail] = next.verdict === 'deny' ? [next.code, next.detail] : ['ok', 'permitted now'];
       into.set(key, { client, clientAddress: ask.peer.address, form: ask.form, host: ask.host, port: ask.port, code, detail, count: 1 });
     }
@@ -52,7 +52,7 @@ export function compareDecisions(asks: readonly Ask[], present: Policy, candidat
 }
 
 /** A path longer than this is not remembered with its ask: a few clients with huge URLs must not cost megabytes. */
-const LONGEST_PATH = 2048;
+const LONGEST_KEPT_PATH = 2048;
 
 /** What was asked of late, so that a new policy can be asked about real traffic before it takes over. */
 export class DecisionRing {
@@ -75,7 +75,7 @@ export class DecisionRing {
   remember(ask: Ask, permitted: boolean): void {
     if (permitted && ask.now === this.#permittedAt) return;
     if (permitted) this.#permittedAt = ask.now;
-    if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_PATH)) return;
+    if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_KEPT_PATH)) return;
     this.#entries[this.#next] = { ...ask, host: detach(ask.host), path: ask.path === null ? null : detach(ask.path) };
     this.#next = (this.#next + 1) % this.#size;
   }

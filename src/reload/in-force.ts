@@ -18,7 +18,7 @@ export interface InForce {
 }
 
 /** Warnings told one by one, in each place: a file of thousands of clients may have as many. */
-const MOST_TOLD = 20;
+const MOST_WARNINGS = 20;
 
 /** @param loaded null: the configuration came from no file */
 export function describeInForce(config: Config, loaded: Loaded | null, loadedAt: number): InForce {
@@ -44,16 +44,16 @@ export function compareInForce(before: InForce, after: InForce): Difference[] {
 
 /** One sentence each, as `/readyz` and the status page have them. */
 export function tellWarnings({ warnings }: Pick<InForce, 'warnings'>): string[] {
-  const told = warnings.slice(0, MOST_TOLD).map(formatWarning);
-  return warnings.length > MOST_TOLD ? [...told, `${warnings.length - MOST_TOLD} further warnings of the configuration: npx eco-egress check shows them all.`] : told;
+  const told = warnings.slice(0, MOST_WARNINGS).map(formatWarning);
+  return warnings.length > MOST_WARNINGS ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: npx eco-egress check shows them all.`] : told;
 }
 
 /** One log line each. */
 export function logWarnings({ warnings }: Pick<InForce, 'warnings'>, telemetry: Pick<Telemetry, 'notice'>): void {
-  for (const { kind, file, line, path, problem, instead } of warnings.slice(0, MOST_TOLD)) {
+  for (const { kind, file, line, path, problem, instead } of warnings.slice(0, MOST_WARNINGS)) {
     telemetry.notice('warn', `the configuration: ${problem}`, { kind, key: path, remedy: instead, place: line === null ? file : `${file}:${line}` });
   }
-  if (warnings.length > MOST_TOLD) telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', { further: warnings.length - MOST_TOLD });
+  if (warnings.length > MOST_WARNINGS) telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', { further: warnings.length - MOST_WARNINGS });
 }
 
 /** Every kind, those without a warning too. */

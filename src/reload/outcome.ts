@@ -1,9 +1,9 @@
 /** What becomes of a configuration that was offered to the running proxy, and how that is told. */
-import type { Finding } from '../config/finding.ts';
+import type { ConfigFinding } from '../config/finding.ts';
 import type { Loaded, LoadResult } from '../config/load.ts';
 import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import type { Change, Changes } from './compare.ts';
+import type { DecisionChange, Changes } from './compare.ts';
 import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
 export type ReloadOutcome =
@@ -11,7 +11,7 @@ export type ReloadOutcome =
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
 
 /** The same as plain data, for who asked: without secrets, and with warnings in words. */
-export type OutcomeReport = { readonly newlyDenied: readonly Change[]; readonly newlyAllowed: readonly Change[] } & (
+export type OutcomeReport = { readonly newlyDenied: readonly DecisionChange[]; readonly newlyAllowed: readonly DecisionChange[] } & (
   | { readonly result: 'refused'; readonly reasons: readonly string[] }
   | {
       readonly result: 'applied';
@@ -38,7 +38,7 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
 }
 
-function refuseFaulty(faults: readonly Finding[]): ReloadOutcome {
+function refuseFaulty(faults: readonly ConfigFinding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem, instead }) => `${file}:${line}:${column} ${problem} ${instead}`.trimEnd()), changes: null };
 }
 
@@ -49,7 +49,7 @@ function refuseUnusable(error: unknown): ReloadOutcome {
 }
 
 export function refuseDenials(changes: Changes): ReloadOutcome {
-  return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describe(change)}: ${change.detail}`), changes };
+  return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describeDecisionChange(change)}: ${change.detail}`), changes };
 }
 
 /** One line for the outcome, and one for each change it makes to requests of late. */
@@ -59,7 +59,7 @@ function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
     const { changes, inForce, differences, needRestart, tunnelsCut } = outcome;
     telemetry.notice('info', 'reload applied', {
       ...nameConfig(inForce),
-      changed: differences.length <= MOST_KEYS ? differences.map(({ path }) => path) : [...differences.slice(0, MOST_KEYS).map(({ path }) => path), `${differences.length - MOST_KEYS} more`],
+      changed: differences.length <= MOST_LOGGED_KEYS ? differences.map(({ path }) => path) : [...differences.slice(0, MOST_LOGGED_KEYS).map(({ path }) => path), `${differences.length - MOST_LOGGED_KEYS} more`],
       replayed: changes.replayed,
       newlyDenied: changes.newlyDenied.length,
       newlyAllowed: changes.newlyAllowed.length,
@@ -73,14 +73,14 @@ function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
 }
 
 /** Keys that a log line names at most. */
-const MOST_KEYS = 20;
+const MOST_LOGGED_KEYS = 20;
 
 /** Fields of the log that say which configuration is in force. */
 export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'hash' | 'loadedAt'>): Record<string, string> {
   return { configFile: file ?? '-', configHash: hash, loadedAt: new Date(loadedAt).toISOString() };
 }
 
-function describe({ client, clientAddress, form, host, port, count }: Change): string {
+function describeDecisionChange({ client, clientAddress, form, host, port, count }: DecisionChange): string {
   return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times recently`;
 }
 

@@ -54,7 +54,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   try {
     const tls = probe.scheme === 'https' ? probe.tls : null;
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, via }, guardOf(probe, isSelf), either);
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, via }, probeGuard(probe, isSelf), either);
     const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
     const localAddress = socket.localAddress ?? null;
     const asked = performance.now();
@@ -72,7 +72,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   }
 }
 
-function guardOf({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): AddressGuard {
+function probeGuard({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): AddressGuard {
   return createAddressGuard({ name: 'sourceIp.probe', addresses, key: 'sourceIp.probe.addresses' }, isSelf);
 }
 
@@ -97,7 +97,7 @@ export function readAnswer(body: string, field: string | null): string {
   const address = classifyAddress(text.trim());
   if (address !== null) return address.canonical;
   const looksLikeJson = field === null && body.trimStart().startsWith('{');
-  throw malformed(
+  throw malformedAnswer(
     field === null ? `the answer ${quote(body)} is not one IP address` : `${field} of the answer is ${quote(text)}, which is not one IP address`,
     looksLikeJson ? 'Name the member that holds the address in sourceIp.probe.field.' : 'Take an endpoint that answers with the address alone, or name a JSON member in sourceIp.probe.field.',
   );
@@ -108,15 +108,15 @@ function readMember(body: string, field: string): string {
   try {
     value = JSON.parse(body);
   } catch {
-    throw malformed(`the answer ${quote(body)} is not JSON`, 'Take sourceIp.probe.field out if the endpoint answers with the address alone.');
+    throw malformedAnswer(`the answer ${quote(body)} is not JSON`, 'Take sourceIp.probe.field out if the endpoint answers with the address alone.');
   }
   for (const name of field.split('.')) {
     value = typeof value === 'object' && value !== null && Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
   }
   if (typeof value === 'string') return value;
-  throw malformed(`the answer ${quote(body)} has no text at ${field}`, 'Correct sourceIp.probe.field.');
+  throw malformedAnswer(`the answer ${quote(body)} has no text at ${field}`, 'Correct sourceIp.probe.field.');
 }
 
-function malformed(what: string, remedy: string): Fault {
+function malformedAnswer(what: string, remedy: string): Fault {
   return new Fault('upstream-malformed', what, { remedy });
 }

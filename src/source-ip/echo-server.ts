@@ -10,7 +10,7 @@ import { Fault } from '../errors.ts';
 import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
 import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 
-export interface EchoOptions {
+export interface EchoServerOptions {
   readonly listen: ListenAddress;
   /** CIDRs of the load balancers that may speak for callers. */
   readonly trustedPeers: readonly string[];
@@ -29,28 +29,28 @@ export interface Echo {
 /** How the address is known. */
 type Via = 'connection' | 'proxy-protocol' | 'x-forwarded-for';
 
-const MAX_CONNECTIONS = 1024;
-const MAX_HEADER_BYTES = 8192;
+const ECHO_CONNECTIONS = 1024;
+const ECHO_HEADER_BYTES = 8192;
 /** A PROXY header, and a request, must be complete within this, ms. */
 const ARRIVAL = 10_000;
-const KEEP_ALIVE = 5_000;
+const ECHO_KEEP_ALIVE = 5_000;
 /** For answers under way at the end, ms. */
-const LINGER = 2_000;
+const ECHO_LINGER = 2_000;
 
 /** Rejects with the system's error when the address cannot be bound. */
-export async function openEcho(options: EchoOptions): Promise<Echo> {
+export async function openEcho(options: EchoServerOptions): Promise<Echo> {
   const peers = createPeerReader(options);
   const proxied = new WeakMap<Socket, ClientPeer>();
   const server = createServer(
-    { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: ARRIVAL, requestTimeout: ARRIVAL, keepAliveTimeout: KEEP_ALIVE, connectionsCheckingInterval: ARRIVAL / 2 },
+    { maxHeaderSize: ECHO_HEADER_BYTES, headersTimeout: ARRIVAL, requestTimeout: ARRIVAL, keepAliveTimeout: ECHO_KEEP_ALIVE, connectionsCheckingInterval: ARRIVAL / 2 },
     (request, response) => {
       answer(request, response, () => readCaller(request, { peers, proxied, believes: options.believe.length > 0 }));
     },
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  server.maxConnections = ECHO_CONNECTIONS;
   if (options.proxyProtocol) receiveHeaders(server, peers, proxied);
   const sockets = keepSockets(server);
-  await listen(server, options.listen);
+  await listenForEcho(server, options.listen);
   return {
     // A server listening on an IP address has no other kind of address.
     address: server.address() as AddressInfo,
@@ -150,7 +150,7 @@ function keepSockets(server: Server): ReadonlySet<Socket> {
   return sockets;
 }
 
-function listen(server: Server, { host, port }: ListenAddress): Promise<void> {
+function listenForEcho(server: Server, { host, port }: ListenAddress): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port }, () => {
@@ -164,7 +164,7 @@ function end(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
   return new Promise((resolve) => {
     const cut = setTimeout(() => {
       for (const socket of sockets) socket.destroy();
-    }, LINGER);
+    }, ECHO_LINGER);
     server.close(() => {
       clearTimeout(cut);
       resolve();

@@ -3,7 +3,7 @@ import { classifyAddress } from '../policy/address-class.ts';
 import type { SourceResult } from '../telemetry/telemetry.ts';
 
 /** @param seen canonical, as readAnswer gives it */
-export function judge(seen: string, expected: readonly string[]): Exclude<SourceResult, 'unknown'> {
+export function checkSeenAddress(seen: string, expected: readonly string[]): Exclude<SourceResult, 'unknown'> {
   if (expected.length === 0) return 'unjudged';
   return expected.some((address) => (classifyAddress(address)?.canonical ?? address) === seen) ? 'match' : 'mismatch';
 }
@@ -19,7 +19,7 @@ export function remarkOn(seen: string): string | null {
 // Why a partner does not answer: what the silence, the probe and the port budget say together. Pure.
 
 /** What is known when connects to a partner have timed out for a while. */
-export interface Surroundings {
+export interface SilenceFacts {
   /** Of a probe since the silence began; `pending`: none has ended since; `off`: nothing proves the address. */
   readonly source: SourceResult | 'pending' | 'off';
   /** Whether the resolver failed since the silence began, so that expired answers were dialled. */
@@ -67,7 +67,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
 };
 
 /** Null while a probe is still to tell. */
-export function judgeSilence({ source, stale, ports }: Surroundings): SilenceCause | null {
+export function judgeSilence({ source, stale, ports }: SilenceFacts): SilenceCause | null {
   if (source === 'mismatch') return 'source-address';
   if (ports.limit !== null && ports.used >= ports.limit * ALMOST_ALL) return 'nat-ports';
   if (stale) return 'stale-name';

@@ -6,13 +6,13 @@
  */
 import type { FaultCode } from '../errors.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import { judgeSilence, SILENCE, type SilenceCause, type Surroundings } from './judge.ts';
+import { judgeSilence, SILENCE, type SilenceCause, type SilenceFacts } from './judge.ts';
 
 export interface PartnerWatchOptions {
   /** Names of the destinations that we dial ourselves; of those behind a hop its answers tell. */
   readonly destinations: readonly string[];
   /** @param since when the silence began, ms since the epoch */
-  readonly surroundings: (destination: string, since: number) => Surroundings;
+  readonly surroundings: (destination: string, since: number) => SilenceFacts;
   readonly telemetry: Pick<Telemetry, 'notice' | 'whitelistSuspected'>;
   /** Ms since the epoch. */
   readonly now: () => number;

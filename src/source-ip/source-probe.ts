@@ -8,7 +8,7 @@ import type { ProbeConfig, SourceIpConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
-import { judge, remarkOn } from './judge.ts';
+import { checkSeenAddress, remarkOn } from './judge.ts';
 
 export interface SourceProbeOptions {
   readonly config: SourceIpConfig | null;
@@ -40,9 +40,9 @@ export interface SourceFinding {
 /** Each wait is up to this share shorter or longer, so that replicas do not ask at one time. */
 const JITTER = 0.1;
 /** Different findings of one result that are told; a NAT whose addresses take turns must not fill the log. */
-const MOST_TOLD = 8;
+const MOST_FINDINGS = 8;
 
-const LEVELS = { match: 'info', mismatch: 'error', unknown: 'warn', unjudged: 'info' } as const;
+const RESULT_LEVELS = { match: 'info', mismatch: 'error', unknown: 'warn', unjudged: 'info' } as const;
 const WORDS: Record<SourceResult, string> = {
   match: 'the source address is right',
   mismatch: 'the source address is WRONG: partners see another than expected',
@@ -51,7 +51,7 @@ const WORDS: Record<SourceResult, string> = {
 };
 
 /** What an answer depends on: all but when it is asked for, and what follows from it. */
-function questionOf(config: SourceIpConfig | null): unknown {
+function probeQuestion(config: SourceIpConfig | null): unknown {
   return config === null ? null : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
 }
 
@@ -102,7 +102,7 @@ export class SourceProbe {
     if (isDeepStrictEqual(config, this.#config)) return;
     this.#running?.controller.abort();
     this.#running = null;
-    const sameQuestion = isDeepStrictEqual(questionOf(config), questionOf(this.#config));
+    const sameQuestion = isDeepStrictEqual(probeQuestion(config), probeQuestion(this.#config));
     this.#config = config;
     if (!sameQuestion) {
       this.#finding = null;
@@ -150,7 +150,7 @@ export class SourceProbe {
       fault = Fault.from(error);
     }
     if (signal.aborted) return;
-    const result = seen === null ? 'unknown' : judge(seen, config.expected);
+    const result = seen === null ? 'unknown' : checkSeenAddress(seen, config.expected);
     const at = now();
     const since = this.#finding?.result === result ? this.#finding.since : at;
     this.#tell(config, { result, seen, fault, at, since });
@@ -164,10 +164,10 @@ export class SourceProbe {
   #tell({ expected }: SourceIpConfig, { result, seen, fault }: SourceFinding): void {
     if (this.#finding?.result !== result) this.#told = new Set();
     const what = result === 'match' ? '' : (seen ?? fault?.code ?? '');
-    if (this.#told.has(what) || this.#told.size >= MOST_TOLD) return;
+    if (this.#told.has(what) || this.#told.size >= MOST_FINDINGS) return;
     this.#told.add(what);
     const remark = seen === null || result === 'match' ? null : remarkOn(seen);
-    this.#options.telemetry.notice(LEVELS[result], WORDS[result], {
+    this.#options.telemetry.notice(RESULT_LEVELS[result], WORDS[result], {
       ...(seen === null ? {} : { seen }),
       expected,
       ...(fault === null ? {} : { code: fault.code, reason: fault.advice }),

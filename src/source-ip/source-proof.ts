@@ -9,7 +9,7 @@ import type { Dialler } from '../dial/dial.ts';
 import type { PortBudget } from '../dial/ports.ts';
 import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
-import { remarkOn, SILENCE, type Surroundings } from './judge.ts';
+import { remarkOn, SILENCE, type SilenceFacts } from './judge.ts';
 import { PartnerWatch } from './partner-watch.ts';
 import { type SourceFinding, SourceProbe } from './source-probe.ts';
 import { type Verification, type VerifyRequest, verifySource } from './verify.ts';
@@ -94,7 +94,7 @@ export class SourceProof {
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { config, finding, lastJudged } = this.#probe;
     const silent = this.#watch.silent.map(({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`);
-    const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describe(config, finding);
+    const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describeSourceProblem(config, finding);
     if (config === null || said === null) return { reasons: [], warnings: silent };
     // A probe that fails tells nothing of the address: what was last known of it holds, or an echo endpoint would stop everything.
     if (config.gateReadiness && lastJudged?.result !== 'match') return { reasons: [said], warnings: silent };
@@ -121,7 +121,7 @@ export class SourceProof {
     return { dialler: this.#options.dialler(), isSelf: this.#options.isSelf, signal };
   }
 
-  #surroundings(destination: string, since: number): Surroundings {
+  #surroundings(destination: string, since: number): SilenceFacts {
     const { asks, finding } = this.#probe;
     const fresh = finding !== null && finding.at >= since;
     const { limit, destinations } = this.#options.ports.inUse();
@@ -132,7 +132,7 @@ export class SourceProof {
 const watchedOf = ({ destinations }: Proven): string[] => destinations.filter(({ via }) => via.length === 0).map(({ name }) => name);
 
 /** Null when all is well. */
-function describe({ expected }: SourceIpConfig, finding: SourceFinding | null): string | null {
+function describeSourceProblem({ expected }: SourceIpConfig, finding: SourceFinding | null): string | null {
   if (finding === null) return 'The source address is not known yet.';
   if (finding.fault !== null) return `The source address is not known: ${finding.fault.message}.`;
   if (finding.result === 'mismatch') return `The source address is ${finding.seen ?? '-'}, and not ${expected.join(' or ')}.`;

@@ -4,7 +4,7 @@ import { Fault, type FaultCode } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import type { SourceResult } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
-import { judge, remarkOn } from './judge.ts';
+import { checkSeenAddress, remarkOn } from './judge.ts';
 
 export interface VerifyRequest {
   readonly probe: ProbeConfig;
@@ -52,10 +52,10 @@ export async function verifySource({ probe, expected, times }: VerifyRequest, as
   return {
     result,
     expected,
-    url: urlOf(probe),
+    url: probeUrl(probe),
     via,
     observations,
-    remarks: seen.filter((address) => judge(address, expected) !== 'match').flatMap((address) => remarkOn(address) ?? []),
+    remarks: seen.filter((address) => checkSeenAddress(address, expected) !== 'match').flatMap((address) => remarkOn(address) ?? []),
     causes: result === 'match' ? [] : findCauses({ expected, seen, via, codes: observations.flatMap(({ code }) => code ?? []) }),
   };
 }
@@ -65,7 +65,7 @@ async function observe(probe: ProbeConfig, expected: readonly string[], ask: (pr
     const { address, endpointAddress, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs } = await ask(probe);
     const happened = Object.entries({ dns: dnsMs, tcp: tcpMs, hop: hopMs, tls: tlsMs, answer: answerMs }).filter(([, ms]) => ms >= 0);
     const phases = Object.fromEntries(happened.map(([name, ms]) => [name, Math.round(ms * 100) / 100]));
-    return { result: judge(address, expected), seen: address, endpointAddress, localAddress, phases, code: null, reason: null };
+    return { result: checkSeenAddress(address, expected), seen: address, endpointAddress, localAddress, phases, code: null, reason: null };
   } catch (error) {
     const { code, advice } = Fault.from(error);
     return { result: 'unknown', seen: null, endpointAddress: null, localAddress: null, phases: {}, code, reason: advice };
@@ -73,7 +73,7 @@ async function observe(probe: ProbeConfig, expected: readonly string[], ask: (pr
 }
 
 /** Without its query, where a key may stand. */
-function urlOf({ scheme, host, port, path }: ProbeConfig): string {
+function probeUrl({ scheme, host, port, path }: ProbeConfig): string {
   const usual = scheme === 'https' ? 443 : 80;
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}${port === usual ? '' : `:${port}`}${path.split('?')[0] ?? ''}`;
 }
@@ -95,7 +95,7 @@ interface Cause {
   readonly check: string;
 }
 
-interface Entry extends Cause {
+interface KnownCause extends Cause {
   readonly fits: (evidence: Evidence) => boolean;
 }
 
@@ -105,7 +105,7 @@ const seesPublic = ({ seen }: Evidence): boolean => seen.some(isPublic);
 const failed = (...codes: readonly FaultCode[]) => (evidence: Evidence): boolean => evidence.codes.some((code) => codes.includes(code));
 
 /** In the order in which they are worth a look. */
-const CAUSES: readonly Entry[] = [
+const CAUSES: readonly KnownCause[] = [
   {
     fits: ({ expected, seen }) => expected.length === 0 && seen.length > 0,
     cause: 'nothing is expected, so nothing is proven',
@@ -177,13 +177,13 @@ export function findCauses(evidence: Evidence): Cause[] {
 export function formatVerification(verification: Verification): string {
   const { url, via, observations, remarks, causes } = verification;
   const way = via.length === 0 ? 'directly' : `by ${via.join(', then ')}`;
-  const lines = [summarise(verification), '', `  asked ${url}, ${way}`, ...observations.map(lineOf)];
+  const lines = [summariseVerification(verification), '', `  asked ${url}, ${way}`, ...observations.map(observationLine)];
   if (remarks.length > 0) lines.push('', ...remarks.map((remark) => `  ${remark}`));
   if (causes.length > 0) lines.push('', 'What it may be, and what to do:', '', ...causes.flatMap(({ cause, check }) => [`  - ${cause}`, `    ${check}`]));
   return `${lines.join('\n')}\n`;
 }
 
-function summarise({ result, expected, observations }: Verification): string {
+function summariseVerification({ result, expected, observations }: Verification): string {
   const seen = [...new Set(observations.flatMap((observation) => observation.seen ?? []))].join(' and ');
   const should = expected.join(' or ');
   switch (result) {
@@ -198,7 +198,7 @@ function summarise({ result, expected, observations }: Verification): string {
   }
 }
 
-function lineOf({ result, seen, endpointAddress, localAddress, phases, code, reason }: Observation, index: number): string {
+function observationLine({ result, seen, endpointAddress, localAddress, phases, code, reason }: Observation, index: number): string {
   const number = String(index + 1).padStart(3);
   if (seen === null) return `${number}  ${result}  ${code ?? ''}: ${reason ?? ''}`;
   const times = Object.entries(phases).map(([phase, ms]) => `${phase} ${ms} ms`);

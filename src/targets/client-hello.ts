@@ -25,16 +25,16 @@ export interface ClientHelloOptions {
 
 const DEFAULT_MAXIMUM = 32 * 1024;
 /** RFC 8446 §5.1. */
-const RECORD_HEADER = 5;
+export const RECORD_HEADER = 5;
 const HANDSHAKE_RECORD = 22;
-const TLS_MAJOR = 3;
-const LONGEST_RECORD = 1 << 14;
+export const TLS_MAJOR = 3;
+const LONGEST_PLAINTEXT = 1 << 14;
 /** RFC 8446 §4. */
-const MESSAGE_HEADER = 4;
+export const MESSAGE_HEADER = 4;
 const CLIENT_HELLO = 1;
 const SMALLEST_STORE = 1024;
 
-const NOTHING = Buffer.alloc(0);
+export const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /**
  * Reads one stream. Costs a bounded time per byte whatever the fragmentation,
@@ -45,7 +45,7 @@ const NOTHING = Buffer.alloc(0);
 export class ClientHelloReader {
   readonly #maximum: number;
   readonly #mostRecords: number;
-  #store = NOTHING;
+  #store = NO_BYTES;
   #stored = 0;
   /** How much of the store came with earlier chunks. */
   #earlier = 0;
@@ -112,10 +112,10 @@ export class ClientHelloReader {
       const length = stream.readUInt16BE(start - 2);
       const gathered = this.#gathered + Math.min(length, stream.length - start);
       if (this.#size === 0) {
-        if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalid('the first handshake message is not a ClientHello');
+        if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalidHello('the first handshake message is not a ClientHello');
         if (gathered >= MESSAGE_HEADER) {
           this.#size = MESSAGE_HEADER + gather(stream, MESSAGE_HEADER).readUIntBE(1, 3);
-          if (this.#size > this.#maximum) return invalid(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
+          if (this.#size > this.#maximum) return invalidHello(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
         }
       }
       if (this.#size > 0 && gathered >= this.#size) return this.#read(stream, start + this.#size - this.#gathered, start + length);
@@ -131,24 +131,24 @@ export class ClientHelloReader {
     if (first !== undefined && first !== HANDSHAKE_RECORD) {
       return record === 0
         ? notTls(`the first byte is 0x${first.toString(16).padStart(2, '0')}, which does not begin a TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`)
-        : invalid('the ClientHello is interrupted by another record');
+        : invalidHello('the ClientHello is interrupted by another record');
     }
     // RFC 8446 §5.1: the minor version is to be ignored.
     const major = stream[record + 1];
     if (major !== undefined && major !== TLS_MAJOR) {
-      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is not a TLS version`) : invalid('a record of the ClientHello is malformed');
+      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is not a TLS version`) : invalidHello('a record of the ClientHello is malformed');
     }
     if (stream.length < record + RECORD_HEADER) return null;
     const length = stream.readUInt16BE(record + 3);
     // RFC 8446 §5.1: a handshake record is neither empty nor longer than this.
-    if (length === 0 || length > LONGEST_RECORD) return invalid(`a record of the ClientHello has ${length} bytes; 1 to ${LONGEST_RECORD} are allowed`);
-    if (this.#records >= this.#mostRecords) return invalid(`the ClientHello is spread over more than ${this.#mostRecords} records`);
+    if (length === 0 || length > LONGEST_PLAINTEXT) return invalidHello(`a record of the ClientHello has ${length} bytes; 1 to ${LONGEST_PLAINTEXT} are allowed`);
+    if (this.#records >= this.#mostRecords) return invalidHello(`the ClientHello is spread over more than ${this.#mostRecords} records`);
     return null;
   }
 
   #read(stream: Buffer, bytes: number, recordEnd: number): HelloResult {
     const message = readHelloMessage(gather(stream, this.#size).subarray(MESSAGE_HEADER));
-    return typeof message === 'string' ? invalid(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes, excess: recordEnd - bytes };
+    return typeof message === 'string' ? invalidHello(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes, excess: recordEnd - bytes };
   }
 }
 
@@ -170,6 +170,6 @@ function notTls(reason: string): HelloResult {
   return { kind: 'not-tls', reason };
 }
 
-function invalid(reason: string): HelloResult {
+export function invalidHello(reason: string): HelloResult {
   return { kind: 'invalid', reason };
 }

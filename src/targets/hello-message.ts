@@ -20,12 +20,12 @@ const ALPN = 16;
 const ENCRYPTED_CLIENT_HELLO = 0xfe0d;
 
 const HOST_NAME = 0;
-const VERSION = 2;
+const VERSION_BYTES = 2;
 /** Version and random. */
-const FIXED_PART = VERSION + 32;
+const FIXED_PART = VERSION_BYTES + 32;
 const LONGEST_SESSION_ID = 32;
 /** A name of 253 characters and a final dot, to be told what is wrong with it. */
-const LONGEST_NAME = 254;
+const LONGEST_SERVER_NAME = 254;
 /** A client offers two or three; each costs a string. */
 const MOST_PROTOCOLS = 32;
 
@@ -79,7 +79,7 @@ export function readHelloMessage(body: Buffer): HelloMessage | string {
   const compression = cursor.vector(1);
   if (compression === null || compression.length === 0) return 'has a malformed list of compression methods';
   // Before TLS 1.3 it may end here (RFC 5246 §7.4.1.2).
-  const random = body.toString('latin1', VERSION, FIXED_PART);
+  const random = body.toString('latin1', VERSION_BYTES, FIXED_PART);
   if (cursor.isDone()) return { random, serverName: null, alpn: [], ech: false };
   const extensions = cursor.vector(2);
   if (extensions === null || !cursor.isDone()) return 'has extensions that do not end where it ends';
@@ -111,7 +111,7 @@ function readExtensions(extensions: Buffer): Omit<HelloMessage, 'random'> | stri
   const alpn = protocols === null ? [] : readProtocols(protocols);
   if (alpn === null) return 'has a malformed list of ALPN protocols';
   if (name === null) return { serverName: null, alpn, ech };
-  const serverName = readServerName(name);
+  const serverName = readSniExtension(name);
   return serverName.ok ? { serverName: serverName.name, alpn, ech } : serverName.reason;
 }
 
@@ -122,26 +122,26 @@ type ServerName = { readonly ok: true; readonly name: string } | { readonly ok: 
  * Nothing of this is put right here: the bytes go on unchanged, and what a
  * server makes of such a name is anybody's guess.
  */
-function readServerName(data: Buffer): ServerName {
+function readSniExtension(data: Buffer): ServerName {
   const outer = new Cursor(data, 0);
   const list = outer.vector(2);
-  if (list === null || !outer.isDone()) return wrong('has a malformed server_name extension');
+  if (list === null || !outer.isDone()) return wrongName('has a malformed server_name extension');
   const entries = new Cursor(list, 0);
   const type = entries.number(1);
   const bytes = entries.vector(2);
-  if (type === null || bytes === null) return wrong('has a malformed server_name extension');
-  if (type !== HOST_NAME) return wrong('has a server_name of a type other than host_name');
-  if (!entries.isDone()) return wrong('has more than one entry in its server_name extension');
-  if (bytes.length > LONGEST_NAME) return wrong(`names a server with ${bytes.length} characters, which no host name has`);
+  if (type === null || bytes === null) return wrongName('has a malformed server_name extension');
+  if (type !== HOST_NAME) return wrongName('has a server_name of a type other than host_name');
+  if (!entries.isDone()) return wrongName('has more than one entry in its server_name extension');
+  if (bytes.length > LONGEST_SERVER_NAME) return wrongName(`names a server with ${bytes.length} characters, which no host name has`);
   const text = bytes.toString('latin1');
   const name = parseHost(text);
-  if (name === null) return wrong(`names the server ${quote(text)}, which is not a host name`);
-  if (text.endsWith('.')) return wrong(`names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`);
-  if (isIPv4(name) || name.includes(':')) return wrong(`names the server ${quote(text)}, an address, which RFC 6066 rules out`);
+  if (name === null) return wrongName(`names the server ${quote(text)}, which is not a host name`);
+  if (text.endsWith('.')) return wrongName(`names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`);
+  if (isIPv4(name) || name.includes(':')) return wrongName(`names the server ${quote(text)}, an address, which RFC 6066 rules out`);
   return { ok: true, name };
 }
 
-function wrong(reason: string): ServerName {
+function wrongName(reason: string): ServerName {
   return { ok: false, reason };
 }
 

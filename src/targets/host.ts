@@ -14,15 +14,20 @@ export interface Authority {
   readonly port: number;
 }
 
+/** Of the two schemes (RFC 9110 §4.2). */
+export const DEFAULT_PORT = { http: 80, https: 443 } as const;
+
 const HYPHEN = 0x2d;
-const DOT = 0x2e;
-const ZERO = 0x30;
+/** Code unit of `.`. */
+export const DOT = 0x2e;
+/** Code unit of `0`. */
+export const ZERO = 0x30;
 const NINE = 0x39;
 const COLON = 0x3a;
 const OPEN_BRACKET = 0x5b;
 
 /** RFC 1035 §2.3.4, counted without the final dot. */
-const LONGEST_NAME = 253;
+const LONGEST_HOST = 253;
 const LONGEST_LABEL = 63;
 
 const LOWER = 1;
@@ -52,7 +57,7 @@ export function parseHost(text: string): string | null {
   if (text.charCodeAt(0) === OPEN_BRACKET) return parseBracketed(text);
 
   const end = text.charCodeAt(text.length - 1) === DOT ? text.length - 1 : text.length;
-  if (end === 0 || end > LONGEST_NAME) return null;
+  if (end === 0 || end > LONGEST_HOST) return null;
   let labelStart = 0;
   let lastLabel = 0;
   let lower = end === text.length;
@@ -85,7 +90,7 @@ export function parseHost(text: string): string | null {
 export function parseConfigHost(text: string): string | null {
   if (isIPv6(text)) return parseBracketed(`[${text}]`);
   // Its A-labels would be longer still, and to make them costs the square of the length.
-  if (text.length > LONGEST_NAME + 1) return null;
+  if (text.length > LONGEST_HOST + 1) return null;
   if (!/[^\0-\x7f]/.test(text)) return parseHost(text);
   // domainToASCII would decode percent-escapes and stop at URL delimiters; neither belongs into a name.
   return /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));

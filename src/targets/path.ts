@@ -3,18 +3,18 @@
  * ways, and the one spelling that patterns are compared with. The path that is
  * forwarded stays exactly as received.
  */
+import { DOT } from './host.ts';
 
 const PERCENT = 0x25;
-const DOT = 0x2e;
-const SLASH = 0x2f;
+export const SLASH = 0x2f;
 const SEMICOLON = 0x3b;
-const QUESTION_MARK = '?';
+const QUERY_START = '?';
 const BACKSLASH = 0x5c;
 const DELETE = 0x7f;
 
 /** The path of a request target (path and query). */
 export function pathOf(target: string): string {
-  const query = target.indexOf(QUESTION_MARK);
+  const query = target.indexOf(QUERY_START);
   return query === -1 ? target : target.slice(0, query);
 }
 

@@ -4,7 +4,8 @@
  * two ways is refused with words that say what to write instead.
  */
 import { Fault } from '../errors.ts';
-import { type Authority, formatAuthority, parseAuthority } from './host.ts';
+import { type Authority, DEFAULT_PORT, formatAuthority, parseAuthority } from './host.ts';
+import { SLASH } from './path.ts';
 import { quote, quoteTarget } from './quote.ts';
 
 export interface ConnectTarget extends Authority {
@@ -33,10 +34,8 @@ export type Scheme = 'http' | 'https';
 
 export type RequestTarget = ConnectTarget | AbsoluteTarget | OriginTarget;
 
-const HTTP_PORT = 80;
-const HTTPS_PORT = 443;
+const { http: HTTP_PORT, https: HTTPS_PORT } = DEFAULT_PORT;
 const HASH = 0x23;
-const SLASH = 0x2f;
 const QUESTION_MARK = 0x3f;
 
 /**

@@ -4,16 +4,11 @@
  * RFC 8446 §4.1.4). Every hello that the server may take is shown; what would
  * let one pass unseen is `invalid`.
  */
-import { ClientHelloReader, type HelloResult } from './client-hello.ts';
+import { ClientHelloReader, type HelloResult, invalidHello, MESSAGE_HEADER, NO_BYTES, RECORD_HEADER, TLS_MAJOR } from './client-hello.ts';
 
-/** RFC 8446 §5.1. */
-const RECORD_HEADER = 5;
 const HANDSHAKE = 22;
 /** What may come between two hellos: change_cipher_spec, alert, and early data (RFC 8446 §4.2.10, §5, §6). */
 const OTHER_RECORDS: ReadonlySet<number> = new Set([20, 21, 23]);
-const TLS_MAJOR = 3;
-
-const NOTHING: Buffer = Buffer.alloc(0);
 
 export class TlsOpening {
   /** Of the hello that is expected or under way; null: the server has not asked for another. */
@@ -21,8 +16,8 @@ export class TlsOpening {
   /** Its first byte has come, or has to be the next. */
   #begun = true;
   /** Of the chunk in which it began, what came before it. */
-  #prefix = NOTHING;
-  #earlier = NOTHING;
+  #prefix = NO_BYTES;
+  #earlier = NO_BYTES;
   #hellos = 0;
   /** The client's record between two hellos: its header as far as it came, and the bytes that are still to come of it. */
   readonly #header = Buffer.alloc(RECORD_HEADER);
@@ -53,13 +48,13 @@ export class TlsOpening {
    * - a result: the hello that ends in them, or what is wrong with them.
    */
   fromClient(chunk: Buffer): 'more' | 'none' | HelloResult {
-    this.#earlier = NOTHING;
+    this.#earlier = NO_BYTES;
     let start = 0;
     if (this.#reader === null || !this.#begun) {
       const next = this.#skipRecords(chunk);
-      if (typeof next === 'string') return invalid(next);
+      if (typeof next === 'string') return invalidHello(next);
       if (next === chunk.length) return 'none';
-      if (this.#reader === null) return invalid('a second handshake message follows the ClientHello before the server has answered');
+      if (this.#reader === null) return invalidHello('a second handshake message follows the ClientHello before the server has answered');
       this.#begun = true;
       this.#prefix = chunk.subarray(0, next);
       start = next;
@@ -71,14 +66,14 @@ export class TlsOpening {
     this.#earlier = start > 0 || this.#prefix.length === 0 ? before : Buffer.concat([this.#prefix, before]);
     this.#reader = null;
     this.#begun = false;
-    this.#prefix = NOTHING;
+    this.#prefix = NO_BYTES;
     this.#hellos += 1;
     if (result.kind !== 'hello') return result;
-    if (result.excess > 0) return invalid('the record of the ClientHello has another handshake message behind it');
+    if (result.excess > 0) return invalidHello('the record of the ClientHello has another handshake message behind it');
     const rest = chunk.subarray(start + result.bytes - before.length);
     const next = this.#skipRecords(rest);
-    if (typeof next === 'string') return invalid(next);
-    return next === rest.length ? result : invalid('a second handshake message follows the ClientHello before the server has answered');
+    if (typeof next === 'string') return invalidHello(next);
+    return next === rest.length ? result : invalidHello('a second handshake message follows the ClientHello before the server has answered');
   }
 
   /** The server's next bytes. */
@@ -114,10 +109,6 @@ export class TlsOpening {
   }
 }
 
-function invalid(reason: string): HelloResult {
-  return { kind: 'invalid', reason };
-}
-
 /**
  * - `more`: not clear yet.
  * - `retry`: it asked for another ClientHello, and has not answered that one yet.
@@ -126,12 +117,11 @@ function invalid(reason: string): HelloResult {
  */
 type ServerAnswer = 'more' | 'retry' | 'answered' | 'not-tls';
 const CHANGE_CIPHER_SPEC = 20;
-const ALERT = 21;
+const ALERT_RECORD = 21;
 /** RFC 8446 §5.2, the longest that TLS 1.2 allows included. */
 const LONGEST_RECORD = (1 << 14) + 2048;
-/** RFC 8446 §4: type and length; then, in a ServerHello, version and random. */
-const MESSAGE_HEADER = 4;
 const SERVER_HELLO = 2;
+/** RFC 8446 §4.1.3: behind type, length and version. */
 const RANDOM_START = MESSAGE_HEADER + 2;
 const RANDOM_END = RANDOM_START + 32;
 /** RFC 8446 §4.1.3: the SHA-256 of "HelloRetryRequest" where other ServerHellos have a random. */
@@ -167,7 +157,7 @@ export class ServerAnswerReader {
     const taken = chunk.copy(this.#header, this.#headerBytes, at);
     this.#headerBytes += taken;
     const type = this.#header.readUInt8(0);
-    const known = type === HANDSHAKE || type === ALERT || type === CHANGE_CIPHER_SPEC;
+    const known = type === HANDSHAKE || type === ALERT_RECORD || type === CHANGE_CIPHER_SPEC;
     if (!known || (this.#headerBytes > 1 && this.#header.readUInt8(1) !== TLS_MAJOR)) this.#answer = 'not-tls';
     if (this.#headerBytes < RECORD_HEADER) return taken;
     this.#headerBytes = 0;

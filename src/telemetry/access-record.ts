@@ -10,7 +10,7 @@ import { type Fault, type FaultCode, FAULTS } from '../errors.ts';
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
 
 /** Names of a certificate that are kept; one may have hundreds. */
-const MOST_NAMES = 3;
+const MOST_CERTIFICATE_NAMES = 3;
 
 /** `-` stands for "not known" in every name field, as in the metrics. */
 export class AccessRecord {
@@ -85,7 +85,7 @@ export class AccessRecord {
   noteShown({ user, token, sans }: { readonly user: string | null; readonly token: { readonly subject: string } | null; readonly sans: readonly string[] }): void {
     this.user = user ?? '';
     this.subject = token?.subject ?? '';
-    this.san = sans.length > 1 ? sans.slice(0, MOST_NAMES).join(' ') : (sans[0] ?? '');
+    this.san = sans.length > 1 ? sans.slice(0, MOST_CERTIFICATE_NAMES).join(' ') : (sans[0] ?? '');
   }
 
   /** Our own end of the connection to the upstream. */

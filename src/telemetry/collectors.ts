@@ -17,7 +17,7 @@ export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'ha
 
 const nameOf = ({ name }: { readonly name: string }): string => name;
 
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /** By the key of the configuration that names the file: Unix time in seconds when the first certificate in it expires. */
 function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): ReadonlyMap<string, number> {
@@ -35,7 +35,7 @@ function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): R
 
   const expiries = new Map<string, number>();
   for (const [key, pem] of files) {
-    const ends = (pem?.match(CERTIFICATE) ?? []).map((block) => new X509Certificate(block).validToDate.getTime() / 1000);
+    const ends = (pem?.match(PEM_CERTIFICATE) ?? []).map((block) => new X509Certificate(block).validToDate.getTime() / 1000);
     if (ends.length > 0) expiries.set(key, Math.min(...ends));
   }
   return expiries;

@@ -92,7 +92,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
         },
         notice: (level, message, fields) => {
           tryToLog(() => {
-            logger[level](fields === undefined ? {} : printable(fields), bound(message, MAX_FIELD));
+            logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));
           });
           // Notices are few, and somebody may be waiting for this one.
           sink.flush();
@@ -138,7 +138,7 @@ function noticeLine(msg: string, fields: object): string {
   return `${escapeUnsafe(JSON.stringify({ level: 'error', time: new Date().toISOString(), ...fields, msg }))}\n`;
 }
 
-function printable(fields: Record<string, unknown>): Record<string, unknown> {
+function printableFields(fields: Record<string, unknown>): Record<string, unknown> {
   const result: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(fields)) {
     result[RESERVED.has(name) ? `${name}_` : name] = typeof value === 'string' ? bound(value, MAX_FIELD) : value;

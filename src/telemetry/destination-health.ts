@@ -69,18 +69,18 @@ export function viewHealth(destination: string, { last, at, inRow, lastFailure, 
     destination,
     last,
     inRow,
-    lastOk: iso(at.ok),
-    lastError: at.error === 0 ? null : { at: iso(at.error) ?? '', status: lastStatus },
-    lastFailure: lastFailure === null ? null : { at: iso(at.failed) ?? '', ...lastFailure },
+    lastOk: isoOrNull(at.ok),
+    lastError: at.error === 0 ? null : { at: isoOrNull(at.error) ?? '', status: lastStatus },
+    lastFailure: lastFailure === null ? null : { at: isoOrNull(at.failed) ?? '', ...lastFailure },
     answers: { ...answers },
     failures: Object.fromEntries([...errors].filter(([, count]) => count > 0)),
   };
 }
 
-const iso = (at: number): string | null => (at === 0 ? null : new Date(at).toISOString());
+const isoOrNull = (at: number): string | null => (at === 0 ? null : new Date(at).toISOString());
 
 /** Longest quote of a failure in a warning, characters. */
-const LONGEST = 300;
+const LONGEST_FAILURE_QUOTE = 300;
 
 /** Null while the latest request went well, or there was none. */
 export function warnOfHealth({ destination, last, inRow, lastOk, lastError, lastFailure }: HealthView): string | null {
@@ -89,5 +89,5 @@ export function warnOfHealth({ destination, last, inRow, lastOk, lastError, last
   const times = inRow === 1 ? 'The latest request' : `The latest ${inRow} requests`;
   if (last === 'error') return `${times} to ${destination} ${inRow === 1 ? 'was' : 'were'} answered with a status of 5xx (${lastError?.status ?? 500} at ${lastError?.at ?? '-'}); ${since}.`;
   const detail = lastFailure?.detail ?? '';
-  return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST ? `${detail.slice(0, LONGEST)}…` : detail}); ${since}.`;
+  return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST_FAILURE_QUOTE ? `${detail.slice(0, LONGEST_FAILURE_QUOTE)}…` : detail}); ${since}.`;
 }

@@ -17,7 +17,7 @@ export interface MetricDefinition {
   readonly labelNames: readonly string[];
 }
 
-interface Family extends MetricDefinition {
+interface MetricFamily extends MetricDefinition {
   /** Its lines at this moment, each with its line feed. May be given up between two of them. */
   readonly lines: () => Iterable<string>;
 }
@@ -35,7 +35,7 @@ export class Exposition {
   /** Of the answer to a scrape. */
   readonly contentType = 'text/plain; version=0.0.4; charset=utf-8';
   readonly #attempt: Attempt;
-  readonly #families: Family[] = [];
+  readonly #families: MetricFamily[] = [];
   readonly #foreign: ForeignMetrics[] = [];
   readonly #turns = new Turns();
 
@@ -44,7 +44,7 @@ export class Exposition {
     this.#attempt = attempt;
   }
 
-  add(family: Family): void {
+  add(family: MetricFamily): void {
     this.#families.push(family);
   }
 
@@ -87,7 +87,7 @@ export class Exposition {
     return text;
   }
 
-  *#safely({ lines }: Family): Generator<string, void, undefined> {
+  *#safely({ lines }: MetricFamily): Generator<string, void, undefined> {
     let iterator: Iterator<string> | null = null;
     for (;;) {
       let next: IteratorResult<string> | null = null;

@@ -14,13 +14,13 @@ import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 
 /** @param written bytes of the batch that were taken, from its beginning; all of them unless there is an error */
-export type Written = (written: number, error: NodeJS.ErrnoException | null) => void;
+export type OnWritten = (written: number, error: NodeJS.ErrnoException | null) => void;
 
 export abstract class LogOutput {
   /** For people: lines may be coloured. */
   abstract readonly isTTY: boolean;
   /** Tries to write all of `batch`, and says once what came of it. One batch at a time. Neither throws nor blocks. */
-  abstract write(batch: Buffer, done: Written): void;
+  abstract write(batch: Buffer, done: OnWritten): void;
   /** The process ends in this turn: writes what can be written at once, first what is left of the batch under way. */
   abstract writeLast(batch: Buffer): void;
   /** Gives back what it opened itself; the stream or descriptor it was made for stays open. */
@@ -76,7 +76,7 @@ class FileOutput extends LogOutput {
     this.#fd = fd;
   }
 
-  write(batch: Buffer, done: Written): void {
+  write(batch: Buffer, done: OnWritten): void {
     const go = (from: number): void => {
       this.#left = batch.subarray(from);
       write(this.#fd, batch, from, batch.length - from, null, (error, count) => {
@@ -118,7 +118,7 @@ class PromptOutput extends LogOutput {
     this.isTTY = isTTY;
   }
 
-  write(batch: Buffer, done: Written): void {
+  write(batch: Buffer, done: OnWritten): void {
     let wait = 1;
     const go = (): void => {
       const before = this.#left ?? batch;
@@ -176,9 +176,9 @@ class StreamOutput extends LogOutput {
     return this.#stream.isTTY === true;
   }
 
-  write(batch: Buffer, done: Written): void {
+  write(batch: Buffer, done: OnWritten): void {
     let told = false;
-    const tell: Written = (written, error) => {
+    const tell: OnWritten = (written, error) => {
       if (told) return;
       told = true;
       done(written, error);
@@ -228,7 +228,7 @@ export class HeldOutput extends LogOutput {
     this.#start = null;
   }
 
-  write(batch: Buffer, done: Written): void {
+  write(batch: Buffer, done: OnWritten): void {
     if (this.#released) this.#output.write(batch, done);
     else {
       this.#start = () => {

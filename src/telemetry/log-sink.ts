@@ -78,7 +78,7 @@ function notAtExit(end: () => void): void {
 }
 
 /** A batch on its way. */
-interface Flight {
+interface LogBatch {
   readonly bytes: Buffer;
   /** Characters. */
   readonly length: number;
@@ -96,7 +96,7 @@ export function createLogSink(output: LogOutput | Writable, options: LogSinkOpti
 
 const LINE_FEED = 0x0a;
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-const GONE = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN']);
+const READER_GONE = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN']);
 
 const none = (): Record<LossReason, number> => ({ slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 });
 
@@ -110,7 +110,7 @@ class Sink implements LogSink {
   #batch = '';
   #lines = 0;
   /** Handed to the output and not yet answered for; null: nothing is. */
-  #inFlight: Flight | null = null;
+  #inFlight: LogBatch | null = null;
   readonly #lost = none();
   /** What no line in the log tells of. */
   #untold: Loss | null = null;
@@ -152,7 +152,7 @@ class Sink implements LogSink {
       this.#inFlight = null;
       this.#error = error === null ? null : (error.code ?? error.message);
       if (error === null) this.#torn = false;
-      else this.#drop(flight, written, reasonOf(error));
+      else this.#drop(flight, written, lossReason(error));
       const more = this.#batch.length >= this.#batchLength || (!this.#open && (this.#lines > 0 || (error === null && this.#untold !== null)));
       if (more) this.flush();
       if (this.#idle) this.#whenIdle?.();
@@ -207,7 +207,7 @@ class Sink implements LogSink {
   };
 
   /** Takes what has been gathered: first what was lost, which is told of as soon as it can be, also when no further line comes. */
-  #load(): Flight | null {
+  #load(): LogBatch | null {
     const told = this.#untold;
     const notice = told === null ? '' : this.#describeLoss({ ...told, error: this.#error });
     if (this.#lines === 0 && notice === '') return null;
@@ -221,7 +221,7 @@ class Sink implements LogSink {
   }
 
   /** Nothing more of this batch gets out: lines that were written whole are there, the others are lost. */
-  #drop({ bytes, lines, head, told }: Flight, written: number, reason: LossReason): void {
+  #drop({ bytes, lines, head, told }: LogBatch, written: number, reason: LossReason): void {
     if (written > 0) this.#torn = bytes[written - 1] !== LINE_FEED;
     if (written < head) this.#untold = merge(told, this.#untold);
     let whole = 0;
@@ -237,7 +237,7 @@ function merge(earlier: Loss | null, later: Loss | null): Loss | null {
   return { lines: earlier.lines + later.lines, reasons, since: earlier.since, error: later.error };
 }
 
-function reasonOf({ code = '' }: NodeJS.ErrnoException): LossReason {
+function lossReason({ code = '' }: NodeJS.ErrnoException): LossReason {
   if (FULL.has(code)) return 'full';
-  return GONE.has(code) ? 'gone' : 'failed';
+  return READER_GONE.has(code) ? 'gone' : 'failed';
 }

@@ -51,22 +51,22 @@ export function createLogger(level: LogConfig['level'], writeLine: (line: string
 
 // Turns one JSON log line into one line for people: what `format: text` and the demo show.
 
-type Fields = Readonly<Record<string, unknown>>;
+type LogFields = Readonly<Record<string, unknown>>;
 
 const COLOURS: Readonly<Record<string, number>> = { debug: 90, info: 32, warn: 33, error: 31, fatal: 31 };
 
 /** Times are UTC, as in the JSON. Whatever a value holds, the result is one printable line with its newline. */
 export function formatTextLine(json: string, colour: boolean): string {
-  const fields = JSON.parse(json) as Fields;
+  const fields = JSON.parse(json) as LogFields;
   const level = text(fields, 'level');
   const label = level.toUpperCase().padEnd(5);
   const shade = COLOURS[level];
   const paint = colour && shade !== undefined ? `\u001b[${shade}m${label}\u001b[0m` : label;
-  const rest = 'durationMs' in fields ? request(fields) : notice(fields);
+  const rest = 'durationMs' in fields ? requestText(fields) : notice(fields);
   return `${text(fields, 'time').slice(11, 23)} ${paint} ${rest}\n`;
 }
 
-function request(fields: Fields): string {
+function requestText(fields: LogFields): string {
   const form = text(fields, 'form');
   const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
   const host = text(fields, 'host');
@@ -83,23 +83,23 @@ function request(fields: Fields): string {
   return `${what} ${how} ${bytes} ${who}${why}`;
 }
 
-function notice(fields: Fields): string {
+function notice(fields: LogFields): string {
   let line = text(fields, 'msg');
   for (const [name, value] of Object.entries(fields)) {
-    if (name !== 'level' && name !== 'time' && name !== 'msg') line += ` ${escapeText(name)}=${show(value)}`;
+    if (name !== 'level' && name !== 'time' && name !== 'msg') line += ` ${escapeText(name)}=${showField(value)}`;
   }
   return line;
 }
 
-function text(fields: Fields, name: string): string {
+function text(fields: LogFields, name: string): string {
   const value = fields[name];
-  return typeof value === 'string' ? escapeText(value) : show(value);
+  return typeof value === 'string' ? escapeText(value) : showField(value);
 }
 
-function show(value: unknown): string {
+function showField(value: unknown): string {
   if (value === undefined) return '-';
   // An error as pino writes it: its message is enough here, the JSON format has the stack.
-  if (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value) return show(value.message);
+  if (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value) return showField(value.message);
   return typeof value === 'string' && /^[\w.:/-]+$/.test(value) ? value : escapeText(JSON.stringify(value)).replaceAll('\\"', '"');
 }
 
@@ -109,24 +109,24 @@ function show(value: unknown): string {
 // (docs/decisions/0040-metrics-and-log.md).
 
 /** Longest text of each field, characters: a client chooses some of these. */
-const MAX_METHOD = 32;
-const MAX_HOST = 256;
-const MAX_PATH = 2048;
-const MAX_DETAIL = 1024;
+const MAX_LOGGED_METHOD = 32;
+const MAX_LOGGED_HOST = 256;
+const MAX_LOGGED_PATH = 2048;
+const MAX_LOGGED_DETAIL = 1024;
 const MAX_NAME = 256;
 
 /** Ends that a limit of ours brings about as it should: worth a look, no fault. */
 const PLANNED = new Set(['idle-timeout', 'age-limit', 'draining']);
 
-type Level = LogConfig['level'];
-const LEVELS: readonly Level[] = ['debug', 'info', 'warn', 'error'];
+type LogLevel = LogConfig['level'];
+const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 /** The record is read at once and not kept. Neither throws nor waits. */
 type AccessLog = (record: AccessRecord) => void;
 
 /** @param write takes one line of JSON at a time */
-export function createAccessLog(least: Level, write: (line: string) => void): AccessLog {
-  const enabled = (level: Level): boolean => LEVELS.indexOf(level) >= LEVELS.indexOf(least);
+export function createAccessLog(least: LogLevel, write: (line: string) => void): AccessLog {
+  const enabled = (level: LogLevel): boolean => LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
   const [info, warn, error] = [enabled('info'), enabled('warn'), enabled('error')];
   return (record) => {
     const { code } = record;
@@ -152,9 +152,9 @@ export function createAccessLog(least: Level, write: (line: string) => void): Ac
 }
 
 /** In quotes as they are: names that the configuration's own rules keep plain, and words of ours. */
-function formatAccess(record: AccessRecord, level: Level, message: string): string {
+function formatAccess(record: AccessRecord, level: LogLevel, message: string): string {
   let line = `{"level":"${level}","time":"${timestamp()}","requestId":${jsonText(record.requestId)},"form":"${record.form}","client":"${record.client}","clientAddress":${jsonText(record.clientAddress)}`;
-  line += `,"method":${jsonText(bound(record.method, MAX_METHOD))},"host":${jsonText(bound(record.host, MAX_HOST))},"port":${record.port},"path":${jsonText(bound(record.path, MAX_PATH))}`;
+  line += `,"method":${jsonText(bound(record.method, MAX_LOGGED_METHOD))},"host":${jsonText(bound(record.host, MAX_LOGGED_HOST))},"port":${record.port},"path":${jsonText(bound(record.path, MAX_LOGGED_PATH))}`;
   if (record.user !== '') line += `,"user":${jsonText(bound(record.user, MAX_NAME))}`;
   if (record.subject !== '') line += `,"subject":${jsonText(bound(record.subject, MAX_NAME))}`;
   if (record.san !== '') line += `,"san":${jsonText(bound(record.san, MAX_NAME))}`;
@@ -170,7 +170,7 @@ function formatAccess(record: AccessRecord, level: Level, message: string): stri
   line += `,"bytesSent":${record.bytesSent},"bytesReceived":${record.bytesReceived},"closedBy":"${record.closedBy}"`;
   if (record.traceId !== '') line += `,"dt.trace_id":"${record.traceId}"`;
   if (record.spanId !== '') line += `,"dt.span_id":"${record.spanId}"`;
-  if (record.detail !== '') line += `,"detail":${jsonText(bound(record.detail, MAX_DETAIL))}`;
+  if (record.detail !== '') line += `,"detail":${jsonText(bound(record.detail, MAX_LOGGED_DETAIL))}`;
   return `${line},"msg":"${message}"}\n`;
 }
 

@@ -20,11 +20,11 @@ export function escapeText(text: string): string {
 }
 
 /** Nothing in it needs an escape. */
-const PLAIN = /^[ !#-[\]-~]*$/;
+const PLAIN_TEXT = /^[ !#-[\]-~]*$/;
 
 /** Any text as a JSON string, quotes included: one line, with no character that acts. */
 export function jsonText(text: string): string {
-  return PLAIN.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
+  return PLAIN_TEXT.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
 }
 
 /** At most `length` characters; what is cut shows as an ellipsis. */

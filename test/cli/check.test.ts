@@ -1,7 +1,7 @@
 /** `check`: what it prints, where, and its exit code. */
 import t, { type Test } from 'tap';
 import { relative } from 'node:path';
-import { run } from '../../src/cli/check.ts';
+import { runCheck } from '../../src/cli/check.ts';
 import { SHIPPED_CONFIG } from '../../src/cli/open-config.ts';
 import { recordIo } from '../support/command-io.ts';
 import { MINIMAL } from '../support/load-text.ts';
@@ -31,7 +31,7 @@ async function check(t: Test, text: string, json = false) {
   const directory = t.testdir({ 'egress.yaml': text });
   const io = recordIo();
   const file = `${directory}/egress.yaml`;
-  const exitCode = await run({ config: file, json }, io);
+  const exitCode = await runCheck({ config: file, json }, io);
   return { exitCode, file, out: io.out(), err: io.err() };
 }
 
@@ -153,7 +153,7 @@ t.test('which file is checked', async (t) => {
   const env = { ECO_EGRESS_CONFIG: `${directory}/from-env.yaml` };
   const checked = async (options: { config?: string }, environment: Record<string, string>) => {
     const io = recordIo(environment);
-    t.equal(await run(options, io), 0);
+    t.equal(await runCheck(options, io), 0);
     return io.out().split(' is valid')[0];
   };
   t.equal(await checked({ config: `${directory}/from-option.yaml` }, env), `${directory}/from-option.yaml`);

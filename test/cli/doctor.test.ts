@@ -3,9 +3,9 @@ import t, { type Test } from 'tap';
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { type DoctorOptions, run } from '../../src/cli/doctor.ts';
+import { type DoctorOptions, runDoctor } from '../../src/cli/doctor.ts';
 import { readOpenFileLimit } from '../../src/cli/open-config.ts';
-import type { Report } from '../../src/doctor/finding.ts';
+import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { recordIo } from '../support/command-io.ts';
 import { eco } from '../support/eco.ts';
 import { startLab } from '../support/lab.ts';
@@ -25,7 +25,7 @@ ${more}`);
 
 async function doctor(options: Partial<DoctorOptions>, env: Record<string, string> = {}) {
   const io = recordIo(env);
-  const code = await run({ timeout: '2s', ...options }, io);
+  const code = await runDoctor({ timeout: '2s', ...options }, io);
   return { code, out: io.out(), err: io.err() };
 }
 
@@ -43,7 +43,7 @@ t.test('as a process: ticks, a cross, and the exit code', async (t) => {
   server.closeAllConnections();
   const broken = await eco(['doctor', '--config', config, '--json', '--only', 'tcp', 'http']);
   t.equal(broken.code, 1);
-  const report = JSON.parse(broken.out) as Report;
+  const report = JSON.parse(broken.out) as DoctorReport;
   t.equal(report.ok, false);
   t.strictSame(report.checks.map(({ name }) => name), ['tcp', 'http']);
   t.match(report.checks[0]?.findings[0], { state: 'fail', code: 'connection-refused', advice: String });

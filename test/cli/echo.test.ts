@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
-import { run } from '../../src/cli/echo.ts';
+import { runEcho } from '../../src/cli/echo.ts';
 import { recordIo } from '../support/command-io.ts';
 import { MAIN } from '../support/eco.ts';
 import { line } from '../support/proxy-header.ts';
@@ -42,7 +42,7 @@ t.test('wrong arguments end with 2', async (t) => {
     [{ trustedPeer: ['10.0.0.0/8'] }, /has no effect alone/],
   ] as const) {
     const io = recordIo();
-    t.equal(await run({ listen: '127.0.0.1:0', ...options }, io), 2);
+    t.equal(await runEcho({ listen: '127.0.0.1:0', ...options }, io), 2);
     t.match(io.err(), said);
     t.equal(io.out(), '');
   }
@@ -50,6 +50,6 @@ t.test('wrong arguments end with 2', async (t) => {
 
 t.test('an address that cannot be bound ends with 1', async (t) => {
   const io = recordIo();
-  t.equal(await run({ listen: '192.0.2.1:0' }, io), 1);
+  t.equal(await runEcho({ listen: '192.0.2.1:0' }, io), 1);
   t.match(io.err(), /^eco-egress echo could not start: 192\.0\.2\.1 is not an address of this host\. [^\n]*\n$/);
 });

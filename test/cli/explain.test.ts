@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { type ExplainOptions, run } from '../../src/cli/explain.ts';
+import { type ExplainOptions, runExplain } from '../../src/cli/explain.ts';
 import { recordIo } from '../support/command-io.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { listen } from '../support/listen.ts';
@@ -57,7 +57,7 @@ dns: { servers: ["${dns.address}"] }
     port,
     explain: async (options, method, target) => {
       const io = recordIo();
-      const code = await run({ config: `${cwd}/egress.yaml`, resolve: true, ...options }, io, method, target);
+      const code = await runExplain({ config: `${cwd}/egress.yaml`, resolve: true, ...options }, io, method, target);
       return { code, out: io.out(), err: io.err() };
     },
     command: async (...args) => {

@@ -1,7 +1,7 @@
 /** What hash-password makes of a pipe and of a terminal, and what it never shows. */
 import t from 'tap';
 import { PassThrough, Readable, Writable } from 'node:stream';
-import { run } from '../../src/cli/hash-password.ts';
+import { runHashPassword } from '../../src/cli/hash-password.ts';
 import { verifyPassword } from '../../src/identity/proxy-authorization.ts';
 import { recordIo } from '../support/command-io.ts';
 
@@ -10,7 +10,7 @@ const PASSWORD = 'correct horse: bättery';
 t.test('a pipe: one hash on stdout, of the text without its final line break', async (t) => {
   for (const end of ['', '\n', '\r\n']) {
     const io = recordIo({}, Readable.from([Buffer.from(PASSWORD + end)]));
-    t.equal(await run({}, io), 0);
+    t.equal(await runHashPassword({}, io), 0);
     const [hash = '', ...rest] = io.out().split('\n');
     t.match(hash, /^\$scrypt\$ln=15,r=8,p=1\$/);
     t.strictSame(rest, ['']);
@@ -29,7 +29,7 @@ t.test('no hash of what is no password', async (t) => {
   ];
   for (const [input, why] of wrong) {
     const io = recordIo({}, Readable.from([Buffer.from(input)]));
-    t.equal(await run({}, io), 2);
+    t.equal(await runHashPassword({}, io), 2);
     t.equal(io.out(), '');
     const told = io.err();
     t.match(told, why);
@@ -54,7 +54,7 @@ t.test('a terminal: asked twice, nothing shown', async (t) => {
       },
     });
     const io = { ...recordIo({}, terminal), stderr };
-    const done = run({}, io);
+    const done = runHashPassword({}, io);
     terminal.write(`${first}\r`);
     t.equal(await done, code);
     const [hash = ''] = io.out().split('\n');
@@ -69,7 +69,7 @@ t.test('a terminal that is left', async (t) => {
   for (const key of ['\x03', '\x04']) {
     const terminal = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => terminal });
     const io = recordIo({}, terminal);
-    const done = run({}, io);
+    const done = runHashPassword({}, io);
     terminal.write(key);
     t.equal(await done, 2);
     t.equal(io.out(), '');

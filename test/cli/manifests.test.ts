@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { globSync, readFileSync } from 'node:fs';
 import { parseAllDocuments } from 'yaml';
-import { type ManifestsOptions, run } from '../../src/cli/manifests.ts';
+import { type ManifestsOptions, runManifests } from '../../src/cli/manifests.ts';
 import { recordIo } from '../support/command-io.ts';
 
 const POLICY = `version: 1
@@ -15,7 +15,7 @@ async function manifests(t: Test, options: ManifestsOptions, { policy = POLICY, 
   const directory = t.testdir({ 'egress.yaml': policy, 'settings.env': '# of the Deployment\nHOST=settings.example\n', out: {} });
   const io = recordIo(env);
   const at = (name: string | undefined): Record<string, string> => (name === undefined ? {} : { [name]: `${directory}/${name === 'settings' ? 'settings.env' : 'out'}` });
-  const code = await run({ config: `${directory}/egress.yaml`, ...options, ...at(options.settings && 'settings'), ...at(options.out && 'out') }, io);
+  const code = await runManifests({ config: `${directory}/egress.yaml`, ...options, ...at(options.settings && 'settings'), ...at(options.out && 'out') }, io);
   return { code, directory, out: io.out(), err: io.err() };
 }
 
@@ -87,7 +87,7 @@ t.test('what cannot be rendered', async (t) => {
 
 t.test('a settings file that is not there', async (t) => {
   const io = recordIo();
-  t.equal(await run({ overlay: ['base'], settings: `${t.testdir()}/none.env` }, io), 2);
+  t.equal(await runManifests({ overlay: ['base'], settings: `${t.testdir()}/none.env` }, io), 2);
   t.match(io.err(), /^--settings: .*none\.env cannot be read/);
 });
 

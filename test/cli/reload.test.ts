@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { text as textOf } from 'node:stream/consumers';
 import t from 'tap';
 import { stringify } from 'yaml';
-import { run, type ReloadOptions } from '../../src/cli/reload.ts';
+import { runReload, type ReloadOptions } from '../../src/cli/reload.ts';
 import { recordIo } from '../support/command-io.ts';
 import { listen } from '../support/listen.ts';
 import { serve } from '../support/serve.ts';
@@ -23,7 +23,7 @@ const config = (more: object = {}, password?: string): object => ({
 
 async function reload(options: ReloadOptions): Promise<{ code: number; out: string; err: string }> {
   const io = recordIo();
-  const code = await run(options, io);
+  const code = await runReload(options, io);
   return { code, out: io.out(), err: io.err() };
 }
 

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
+import { runVerifyIp, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
 import type { Verification } from '../../src/source-ip/verify.ts';
 import { recordIo } from '../support/command-io.ts';
 import { eco } from '../support/eco.ts';
@@ -20,7 +20,7 @@ function writeConfig(t: Test, more = ''): string {
 
 async function verify(options: Partial<VerifyIpOptions>) {
   const io = recordIo();
-  const code = await run({ times: '3', ...options }, io);
+  const code = await runVerifyIp({ times: '3', ...options }, io);
   return { code, out: io.out(), err: io.err() };
 }
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments, visit } from 'yaml';
-import { run } from '../../src/cli/manifests.ts';
+import { runManifests } from '../../src/cli/manifests.ts';
 import { VERSION } from '../../src/version.ts';
 import { recordIo } from '../support/command-io.ts';
 import { buildAll, buildLocked, buildWith, COMPONENTS, OVERLAYS, TREE, withOutsideClient } from '../support/manifests/builds.ts';
@@ -51,7 +51,7 @@ function listNumbers(file: string): (readonly [file: string, value: string])[] {
 t.test('what depends on the policy is rendered from it: npm run manifests', async (t) => {
   const out = t.testdir();
   const io = recordIo({ ECO_SIT_HOST: 'of-this-shell.example' });
-  t.equal(await run({ config: join(ROOT, 'deploy/config/egress.yaml'), settings: SETTINGS, out }, io), 0, io.err());
+  t.equal(await runManifests({ config: join(ROOT, 'deploy/config/egress.yaml'), settings: SETTINGS, out }, io), 0, io.err());
   const rendered = globSync('**/*.yaml', { cwd: out });
   t.ok(rendered.length >= 8);
   for (const file of rendered) t.equal(readFileSync(join(TREE, file), 'utf8'), readFileSync(join(out, file), 'utf8'), `${file} is up to date`);

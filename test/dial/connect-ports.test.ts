@@ -4,7 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
-import { type Connected, connectFirst, type ConnectRequest } from '../../src/dial/connect.ts';
+import { type ConnectedSocket, connectFirst, type ConnectRequest } from '../../src/dial/connect.ts';
 import { Fault } from '../../src/errors.ts';
 import { type BudgetLab, budgetLab } from '../support/budget.ts';
 import { startFullListener } from '../support/full-listener.ts';
@@ -15,7 +15,7 @@ const NOWHERE = '255.255.255.255';
 
 const usedIn = ({ budget }: BudgetLab): number => budget.inUse().destinations.get('eco')?.used ?? 0;
 
-function dial({ budget }: BudgetLab, port: number, addresses: readonly string[], more: Partial<ConnectRequest> = {}): Promise<Connected> {
+function dial({ budget }: BudgetLab, port: number, addresses: readonly string[], more: Partial<ConnectRequest> = {}): Promise<ConnectedSocket> {
   return connectFirst({ host: 'eco.test', port, addresses, timeout: 10_000, signal: new AbortController().signal, ports: budget, destination: 'eco', ...more });
 }
 

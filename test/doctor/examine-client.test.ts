@@ -4,7 +4,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import { createServer } from 'node:net';
 import type { ClientExaminationOptions } from '../../src/doctor/examine-client.ts';
 import { examineClient } from '../../src/doctor/examine-client.ts';
-import type { Report } from '../../src/doctor/finding.ts';
+import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { readProxyUrl } from '../../src/doctor/proxy-address.ts';
 import { faultsOf, findingsOf, lookupOf, type Patient, wordsOf } from '../support/doctor-lab.ts';
 import { ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
@@ -19,7 +19,7 @@ interface Place extends Partial<Pick<ClientExaminationOptions, 'ca' | 'timeout' 
   readonly now?: () => number;
 }
 
-async function look(lab: Lab, { proxy = lab.url, url = `https://${ECO}:${lab.upstream.httpsPort}/`, env = {}, names = {}, now = Date.now, ...options }: Place = {}): Promise<Report> {
+async function look(lab: Lab, { proxy = lab.url, url = `https://${ECO}:${lab.upstream.httpsPort}/`, env = {}, names = {}, now = Date.now, ...options }: Place = {}): Promise<DoctorReport> {
   const { protocol, hostname, port, pathname } = new URL(url);
   const read = proxy === null ? null : readProxyUrl(proxy);
   if (typeof read === 'string') throw new Error(read);

@@ -1,12 +1,12 @@
 /** The order in which checks run, what --only shows, and what becomes of one that throws. */
 import t from 'tap';
-import { type Check, fail, type Finding, ok, runChecks } from '../../src/doctor/finding.ts';
+import { type Check, fail, type DoctorFinding, ok, runChecks } from '../../src/doctor/finding.ts';
 import { createTurns } from '../../src/doctor/examination.ts';
 import { Fault } from '../../src/errors.ts';
 
 type Log = string[];
 
-const check = (name: string, needs: string[], findings: () => Finding[]): Check<Log> => ({
+const check = (name: string, needs: string[], findings: () => DoctorFinding[]): Check<Log> => ({
   name,
   title: name.toUpperCase(),
   needs,

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { ClientConfig } from '../../src/config/config.ts';
 import { Fault } from '../../src/errors.ts';
-import { type Asker, type Authenticator, type AuthenticatorOptions, createAuthenticator, type Credentials } from '../../src/identity/authenticator.ts';
+import { type Asker, type Authenticator, type AuthenticatorOptions, createAuthenticator, type VerifiedCredentials } from '../../src/identity/authenticator.ts';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { buildClientTable } from '../../src/policy/client-table.ts';
 import { createClock, createIssuer, startKeyServer } from '../support/issuer.ts';
@@ -56,10 +56,10 @@ function start(t: Test, clients: readonly ClientConfig[], fetchTimeout = 5_000) 
   return { clock, faults, authenticator };
 }
 
-type Answer = Omit<Credentials, 'proof'>;
+type Answer = Omit<VerifiedCredentials, 'proof'>;
 
 /** Without the proof, which has a test of its own. */
-function plain({ user, token, rejected }: Credentials): Answer {
+function plain({ user, token, rejected }: VerifiedCredentials): Answer {
   return { user, token, rejected };
 }
 
@@ -138,7 +138,7 @@ t.test('10,000 wrong passwords: bounded work, bounded memory, and the others are
   const { authenticator } = start(t, [client({ basic: [{ user: 'dave', hash: CHEAP }] }), ALICE, BOB]);
   await ask(authenticator, alice);
   const before = hashes;
-  const taken: Promise<Credentials>[] = [];
+  const taken: Promise<VerifiedCredentials>[] = [];
   let turnedAway = 0;
   const guess = (i: number): void => {
     try {

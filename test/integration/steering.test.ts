@@ -4,7 +4,7 @@ import { request as httpRequest } from 'node:http';
 import { Agent, request } from 'node:https';
 import type { Test } from 'tap';
 import { PLACEMENT } from '../../src/manifests/placement.ts';
-import { type Overlay, render } from '../../src/manifests/render.ts';
+import { type Overlay, renderManifests } from '../../src/manifests/render.ts';
 import { answerOf } from '../support/ask.ts';
 import { ECO } from '../support/lab.ts';
 import { configOf } from '../support/load-text.ts';
@@ -19,7 +19,7 @@ rules: [{ clients: dynatrace-sit, destinations: eco-sit }]
 `;
 
 async function steer(t: Test, overlay: Overlay): Promise<{ lab: TlsLab; sidecar: Sidecar }> {
-  const { files, problems } = render(overlay, { config: configOf(POLICY), policyText: POLICY, placement: PLACEMENT, direct: [] });
+  const { files, problems } = renderManifests(overlay, { config: configOf(POLICY), policyText: POLICY, placement: PLACEMENT, direct: [] });
   t.strictSame(problems, []);
   const lab = await startTlsLab(t, { tlsServer: null });
   const sidecar = await startSidecar(t, {

@@ -5,7 +5,7 @@ import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
 import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
-import type { Waiter } from '../../src/relay/waiting-line.ts';
+import type { ConnectionWaiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
 import { dialLocally, poolOptions } from '../support/pool-options.ts';
 
@@ -48,7 +48,7 @@ async function start(t: Test, options: Partial<PoolOptions> = {}): Promise<Harne
   return harness;
 }
 
-class Patient implements Waiter {
+class Patient implements ConnectionWaiter {
   readonly client: string;
   readonly careful: boolean;
   readonly #outcome = Promise.withResolvers<UpstreamConnection>();

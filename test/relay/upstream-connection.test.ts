@@ -9,12 +9,12 @@ import t, { type Test } from 'tap';
 import type { Fault } from '../../src/errors.ts';
 import { CHUNKED, NO_CONTENT } from '../../src/http1/body-reader.ts';
 import type { ResponseHead } from '../../src/http1/response-head.ts';
-import { type ConnectionOptions, type ResponseHandler, UpstreamConnection } from '../../src/relay/upstream-connection.ts';
+import { type UpstreamConnectionOptions, type ResponseHandler, UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import { labCertificates, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { dialLocally } from '../support/pool-options.ts';
 
-const OPTIONS: ConnectionOptions = { keepAlive: 10_000, age: 60_000, headerBytes: 1024, headerFields: 10 };
+const OPTIONS: UpstreamConnectionOptions = { keepAlive: 10_000, age: 60_000, headerBytes: 1024, headerFields: 10 };
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 
 /** Writes down what it is told, in order. */
@@ -64,7 +64,7 @@ interface Bench {
   readonly upstream: Socket;
 }
 
-async function start(t: Test, options: Partial<ConnectionOptions> = {}): Promise<Bench> {
+async function start(t: Test, options: Partial<UpstreamConnectionOptions> = {}): Promise<Bench> {
   const server = createServer({ allowHalfOpen: true });
   const port = await listen(t, server);
   const accepted = once(server, 'connection');

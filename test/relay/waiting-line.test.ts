@@ -1,8 +1,8 @@
 /** Who comes next: the client that holds the fewest, then who has waited longest; and who waits too long. */
 import t, { type Test } from 'tap';
-import { type Waiter, WaitingLine, type WaitingLineOptions } from '../../src/relay/waiting-line.ts';
+import { type ConnectionWaiter, WaitingLine, type WaitingLineOptions } from '../../src/relay/waiting-line.ts';
 
-class Someone implements Waiter {
+class Someone implements ConnectionWaiter {
   readonly client: string;
   readonly careful: boolean;
   constructor(client: string, careful = false) {
@@ -101,7 +101,7 @@ t.test('how many are pressing', async (t) => {
 });
 
 t.test('who has waited too long is told once, in order, and the others wait on', async (t) => {
-  const late: Waiter[] = [];
+  const late: ConnectionWaiter[] = [];
   const told = Promise.withResolvers<undefined>();
   const line = open(t, {
     longest: 30,

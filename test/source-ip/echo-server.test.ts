@@ -1,12 +1,12 @@
 /** The echo endpoint: what it tells whom, whom it believes, and what it does not put up with. */
 import t, { type Test } from 'tap';
-import { type Echo, type EchoOptions, openEcho } from '../../src/source-ip/echo-server.ts';
+import { type Echo, type EchoServerOptions, openEcho } from '../../src/source-ip/echo-server.ts';
 import { binary, block4, line, LOCAL, PROXY, TCP4 } from '../support/proxy-header.ts';
 import { askRaw, openWire } from '../support/wire.ts';
 
 const TRUSTED = ['127.0.0.1/32', '10.9.0.0/16'];
 
-async function open(t: Test, options: Partial<EchoOptions> = {}): Promise<Echo & { port: number; url: string }> {
+async function open(t: Test, options: Partial<EchoServerOptions> = {}): Promise<Echo & { port: number; url: string }> {
   const echo = await openEcho({ listen: { host: '127.0.0.1', port: 0 }, trustedPeers: [], proxyProtocol: false, believe: [], ...options });
   t.teardown(() => echo.close());
   const { port } = echo.address;

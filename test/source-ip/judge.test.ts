@@ -1,7 +1,7 @@
 /** What was seen against what is expected, and what the causes of silence and of wrong addresses are taken for. */
 import t from 'tap';
 import { findCauses } from '../../src/source-ip/verify.ts';
-import { judge, judgeSilence, remarkOn } from '../../src/source-ip/judge.ts';
+import { checkSeenAddress, judgeSilence, remarkOn } from '../../src/source-ip/judge.ts';
 
 t.test('addresses are compared, not their spelling', async (t) => {
   for (const [seen, expected, result] of [
@@ -13,7 +13,7 @@ t.test('addresses are compared, not their spelling', async (t) => {
     ['34.123.45.67', ['::ffff:34.123.45.67'], 'match'],
     ['34.123.45.67', [], 'unjudged'],
   ] as const) {
-    t.equal(judge(seen, expected), result, `${seen} of ${expected.join()}`);
+    t.equal(checkSeenAddress(seen, expected), result, `${seen} of ${expected.join()}`);
   }
 });
 

@@ -2,11 +2,11 @@
 import t from 'tap';
 import type { FaultCode } from '../../src/errors.ts';
 import { PartnerWatch } from '../../src/source-ip/partner-watch.ts';
-import type { Surroundings } from '../../src/source-ip/judge.ts';
+import type { SilenceFacts } from '../../src/source-ip/judge.ts';
 
-const WELL: Surroundings = { source: 'match', stale: false, ports: { used: 5, limit: 100 } };
+const WELL: SilenceFacts = { source: 'match', stale: false, ports: { used: 5, limit: 100 } };
 
-function createBench(surroundings: Surroundings = WELL) {
+function createBench(surroundings: SilenceFacts = WELL) {
   const bench = {
     now: 1_000_000,
     surroundings,

@@ -7,7 +7,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
 import type { HostFacts } from '../../src/doctor/examination.ts';
 import { examineProxy, type ProxyExamination } from '../../src/doctor/examine-proxy.ts';
-import type { Finding, Report } from '../../src/doctor/finding.ts';
+import type { DoctorFinding, DoctorReport } from '../../src/doctor/finding.ts';
 import { type EchoEndpoint, startEchoEndpoint } from './echo-endpoint.ts';
 import { baseDraft, type Draft, ECO, labCertificates } from './lab.ts';
 import { listen } from './listen.ts';
@@ -53,7 +53,7 @@ export async function startPartner(t: Test, { https, http }: PartnerOptions = {}
 }
 
 /** What the doctor says of a proxy before that partner, every form open. */
-export async function examine(lab: DoctorLab, patient: Patient = {}): Promise<Report> {
+export async function examine(lab: DoctorLab, patient: Patient = {}): Promise<DoctorReport> {
   const own = await ownCertificate();
   const draft = healthyDraft(lab);
   patient.configure?.(draft);
@@ -93,16 +93,16 @@ function healthyDraft({ https, http, echo }: DoctorLab): Draft {
 }
 
 /** `check code subject` of all that is not well, and was tried. */
-export function faultsOf({ checks }: Report): string[] {
+export function faultsOf({ checks }: DoctorReport): string[] {
   return checks.flatMap(({ name, findings }) => findings.filter(({ code }) => code !== null).map(({ code, subject }) => `${name} ${code ?? ''} ${subject}`.trim()));
 }
 
-export function findingsOf({ checks }: Report, name: string): readonly Finding[] {
+export function findingsOf({ checks }: DoctorReport, name: string): readonly DoctorFinding[] {
   return checks.find((check) => check.name === name)?.findings ?? [];
 }
 
 /** What is said and advised of the one fault. */
-export function wordsOf(report: Report): string {
+export function wordsOf(report: DoctorReport): string {
   return report.checks.flatMap(({ findings }) => findings.filter(({ code }) => code !== null).map(({ seen, advice }) => `${seen} → ${advice ?? ''}`)).join('\n');
 }
 

@@ -9,7 +9,7 @@ import { Writable } from 'node:stream';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
-import { type Authority, createAuthority } from '../../src/demo/authority.ts';
+import { type CertificateAuthority, createAuthority } from '../../src/demo/authority.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createService, type Service } from '../../src/service.ts';
@@ -68,7 +68,7 @@ export interface Upstream {
 }
 
 export interface Lab {
-  readonly authority: Authority;
+  readonly authority: CertificateAuthority;
   readonly upstream: Upstream;
   readonly service: Service;
   /** The one HTTP listener, all forms. */
@@ -86,10 +86,10 @@ export interface Lab {
   scrape(): Promise<Scrape>;
 }
 
-let shared: Promise<{ authority: Authority; certPem: string; keyPem: string }> | null = null;
+let shared: Promise<{ authority: CertificateAuthority; certPem: string; keyPem: string }> | null = null;
 
 /** One CA and upstream certificate for all labs of a process: they are slow to make and never change. */
-export function labCertificates(): Promise<{ authority: Authority; certPem: string; keyPem: string }> {
+export function labCertificates(): Promise<{ authority: CertificateAuthority; certPem: string; keyPem: string }> {
   shared ??= createAuthority('test CA').then(async (authority) => ({ authority, ...(await authority.issue({ names: [ECO, '*.telus.internal', 'localhost'], addresses: ['127.0.0.1'] })) }));
   return shared;
 }

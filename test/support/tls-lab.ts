@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
-import type { Authority, IssuedCertificate } from '../../src/demo/authority.ts';
+import type { CertificateAuthority, IssuedCertificate } from '../../src/demo/authority.ts';
 import { type Draft, ECO, type Lab, labCertificates, type LabOptions, startLab } from './lab.ts';
 import { listen } from './listen.ts';
 
@@ -65,7 +65,7 @@ export function tlsPortOf(lab: Lab): number {
 }
 
 /** A client certificate with a SPIFFE name and a DNS name. */
-export const issueClient = (authority: Authority, namespace: string, more: { notBefore?: Date; notAfter?: Date } = {}): Promise<IssuedCertificate> =>
+export const issueClient = (authority: CertificateAuthority, namespace: string, more: { notBefore?: Date; notAfter?: Date } = {}): Promise<IssuedCertificate> =>
   authority.issue({ names: [`${namespace}.pods.example`], uris: [`spiffe://cluster.local/ns/${namespace}/sa/default`], clientAuth: true, ...more });
 
 /** Settles when TLS stands; rejects with the client's error. The socket ends with the test. */

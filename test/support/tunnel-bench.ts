@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { IdleClock } from '../../src/relay/idle-clock.ts';
-import type { Opening, Refusal } from '../../src/relay/tunnel-events.ts';
+import type { Opening, TunnelRefusal } from '../../src/relay/tunnel-events.ts';
 import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
 import { makeRecord } from './access-record.ts';
 import { listen } from './listen.ts';
@@ -73,7 +73,7 @@ export async function setUpTunnel(t: Test): Promise<Bench> {
   };
 }
 
-export const refusal = (lastWords: Refusal['lastWords']): Refusal => ({ fault: new Fault('sni-mismatch', 'another name'), lastWords });
+export const refusal = (lastWords: TunnelRefusal['lastWords']): TunnelRefusal => ({ fault: new Fault('sni-mismatch', 'another name'), lastWords });
 
 /** Decides with the chunk that has a `!`, and gives `verdict`; notes what it was shown. */
 export class Script implements Opening {
@@ -84,10 +84,10 @@ export class Script implements Opening {
   held = Buffer.alloc(0);
   done = false;
   readonly #until: 'pass' | 'hold';
-  readonly #verdict: 'done' | Refusal;
+  readonly #verdict: 'done' | TunnelRefusal;
   #kept: Buffer[] = [];
 
-  constructor(until: 'pass' | 'hold', verdict: 'done' | Refusal, patience = 10_000) {
+  constructor(until: 'pass' | 'hold', verdict: 'done' | TunnelRefusal, patience = 10_000) {
     this.#until = until;
     this.#verdict = verdict;
     this.patience = patience;
@@ -107,7 +107,7 @@ export class Script implements Opening {
     this.heard.push(chunk.toString('latin1', 0, 100));
   }
 
-  giveUp(why: 'ended' | 'late'): Refusal {
+  giveUp(why: 'ended' | 'late'): TunnelRefusal {
     this.gaveUp.push(why);
     return refusal('too late');
   }

@@ -3,16 +3,16 @@ import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { PassThrough, Writable } from 'node:stream';
 import t from 'tap';
-import { HeldOutput, LogOutput, openLogOutput, type Written } from '../../src/telemetry/log-output.ts';
+import { HeldOutput, LogOutput, openLogOutput, type OnWritten } from '../../src/telemetry/log-output.ts';
 import { createLogSink, type Loss } from '../../src/telemetry/log-sink.ts';
 
 /** Says of each batch what the test wants. */
 class Scripted extends LogOutput {
   readonly isTTY = false;
   readonly batches: string[] = [];
-  #done: Written | null = null;
+  #done: OnWritten | null = null;
 
-  write(batch: Buffer, done: Written): void {
+  write(batch: Buffer, done: OnWritten): void {
     this.batches.push(batch.toString());
     this.#done = done;
   }

@@ -1,6 +1,6 @@
 /** Renders a policy given as text, for tests that look at single objects. */
 import { PLACEMENT, type Placement } from '../../../src/manifests/placement.ts';
-import { type Overlay, render, type RenderOptions, type Rendering } from '../../../src/manifests/render.ts';
+import { type Overlay, renderManifests, type RenderOptions, type Rendering } from '../../../src/manifests/render.ts';
 import { configOf } from '../load-text.ts';
 import type { KubeObject } from './kustomize.ts';
 
@@ -14,7 +14,7 @@ export interface Rendered extends Rendering {
 
 export function renderText(overlay: Overlay, text: string, options: Partial<RenderOptions> = {}): Rendered {
   const placement: Placement = options.placement ?? PLACEMENT;
-  const rendering = render(overlay, { config: configOf(text), policyText: text, direct: [], ...options, placement });
+  const rendering = renderManifests(overlay, { config: configOf(text), policyText: text, direct: [], ...options, placement });
   const objects = rendering.files.flatMap(({ manifests }) => structuredClone(manifests) as unknown as KubeObject[]);
   return {
     ...rendering,
