@@ -35,7 +35,7 @@ export interface FormsOptions {
 }
 
 /** One request, as far as it has been read and its client verified. */
-interface Inquiry {
+interface IdentifiedRequest {
   readonly request: RequestContext;
   readonly head: RequestHead;
   /** As far as the connection and its trusted peers tell. */
@@ -99,8 +99,8 @@ export class HttpForms {
     this.#serve({ request, head, asker, peer: { address, sans, user, token, rejected }, proofs });
   }
 
-  #serve(inquiry: Inquiry): void {
-    const { request, head } = inquiry;
+  #serve(identified: IdentifiedRequest): void {
+    const { request, head } = identified;
     const { egress, gateway } = this.#options;
     const { record, connection } = request;
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
@@ -114,10 +114,10 @@ export class HttpForms {
       gateway.route(choice.target, {
         onRoute: (route) => {
           takeForm(record, 'gateway', connection.forms);
-          this.#exchange(inquiry, 'gateway', route.origin, route.target, route);
+          this.#exchange(identified, 'gateway', route.origin, route.target, route);
         },
         onNone: () => {
-          this.#serveRouteless(inquiry, choice);
+          this.#serveRouteless(identified, choice);
         },
         onError: (error) => {
           request.failed(error);
@@ -127,14 +127,14 @@ export class HttpForms {
     }
     takeForm(record, choice.form, connection.forms);
     if (choice.form === 'connect') {
-      this.#tunnel(inquiry, choice);
+      this.#tunnel(identified, choice);
       return;
     }
     if (choice.form === 'forward' && choice.otherHost !== null) record.noteDetail(`the Host field said ${formatAuthority(choice.otherHost.host, choice.otherHost.port)}, and was replaced by that of the target`);
-    this.#exchange(inquiry, choice.form, choice.origin, choice.target, null);
+    this.#exchange(identified, choice.form, choice.origin, choice.target, null);
   }
 
-  #tunnel({ request, asker, peer, proofs }: Inquiry, { host, port }: Authority): void {
+  #tunnel({ request, asker, peer, proofs }: IdentifiedRequest, { host, port }: Authority): void {
     const { egress, config } = this.#options;
     const { record } = request;
     record.host = host;
@@ -147,9 +147,9 @@ export class HttpForms {
   }
 
   /** Below no prefix: only report mode lets it pass, as a steered request for an unknown host. */
-  #serveRouteless(inquiry: Inquiry, choice: PathChoice): void {
+  #serveRouteless(identified: IdentifiedRequest, choice: PathChoice): void {
     const { gateway, egress } = this.#options;
-    const { request, peer } = inquiry;
+    const { request, peer } = identified;
     const { record, connection } = request;
     record.form = 'host-routed';
     const origin = judgedAs(choice, connection.secure ? 'https' : 'http');
@@ -158,7 +158,7 @@ export class HttpForms {
       const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), host, port, method: record.method, path: record.path }, record);
       if (denial === null) {
         takeForm(record, 'host-routed', connection.forms);
-        this.#exchange(inquiry, 'host-routed', origin, choice.target, null);
+        this.#exchange(identified, 'host-routed', origin, choice.target, null);
         return;
       }
       if (denial.code !== 'host-not-allowed') throw denial;
@@ -184,7 +184,7 @@ export class HttpForms {
     }
   }
 
-  #exchange({ request, head, asker, peer, proofs }: Inquiry, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
+  #exchange({ request, head, asker, peer, proofs }: IdentifiedRequest, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
     const { config, egress } = this.#options;
     const { record, connection } = request;
     const { method, framing, version } = head;
