@@ -38,6 +38,7 @@ type Handled = Socket & { _handle: Handle | null };
  */
 export type OnBulk = (bytes: Buffer) => boolean;
 
+/** A socket that reads into a large buffer that is used again: bytes are valid only during `onBytes`. */
 export class BulkReader {
   /** Stands in for the socket that was given. That one is of no use any more; the two close together. */
   readonly socket: Socket;
