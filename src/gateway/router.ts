@@ -34,7 +34,7 @@ export interface RouteCallbacks {
   onError(error: unknown): void;
 }
 
-/** Routes of all prefixes; `close` it once no request uses it any more. */
+/** Routes of all gateway prefixes of one configuration; whoever created it closes it. */
 export interface GatewayRouter {
   readonly prefixes: readonly string[];
   /** @param target path and query as they are in the request line */

@@ -82,7 +82,7 @@ interface UnderWay {
   readonly settled: Promise<VerifiedCredentials>;
 }
 
-/** Reads no keys before the first token that needs them. */
+/** Begins to read the keys of all configured issuers at once. */
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
   const { now, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
   const cache = new CredentialCache<VerifiedCredentials>({ now, ...CACHED });

@@ -114,7 +114,7 @@ function matchesSegments(glob: readonly (string | null)[], segments: readonly st
 // that does not grow with their number: patterns hang on a tree of what stands
 // before their first star, which is walked once along the text.
 
-/** Several lists of patterns, compiled. */
+/** Several lists of text patterns, compiled: which lists have a pattern that a text matches. */
 export interface PatternTable {
   /** Indexes of the lists, each once, in ascending order. */
   find(text: string): readonly number[];

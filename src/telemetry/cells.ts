@@ -99,7 +99,7 @@ export type AdminRefusal = (typeof ADMIN_REFUSALS)[number];
  */
 export const MAX_REQUEST_SETS = 20_000;
 
-/** All counters and gauges of a process, except those of NAT ports. */
+/** Counters and gauges that the data path writes, and the facts of the configuration in force. */
 export class Cells {
   clientConnections = 0;
   /** Requests counted under no client and no destination, because their label set would have been one too many. */

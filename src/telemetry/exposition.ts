@@ -154,7 +154,7 @@ export function constant(exposition: Exposition, name: string, help: string, lab
   });
 }
 
-/** Adds a histogram likewise. */
+/** Adds a histogram whose cells `each` gives at every scrape. The name gets the prefix of all metrics. */
 export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachCell): void {
   const full = PREFIX + name;
   exposition.add({
