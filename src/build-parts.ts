@@ -28,6 +28,7 @@ export interface DialParts {
   readonly onStale: () => void;
 }
 
+/** Cool-downs that log when a parent proxy fails and when it is back. */
 export function buildCoolDowns(telemetry: Notices): CoolDowns {
   return new CoolDowns({
     onFailed: ({ coolDown }, parent, reason) => {
@@ -39,6 +40,7 @@ export function buildCoolDowns(telemetry: Notices): CoolDowns {
   });
 }
 
+/** A dialler that logs each use of an expired DNS answer; `parts.onStale` is told besides. */
 export function buildDialler(config: Config, parts: DialParts, telemetry: Notices): Dialler {
   return createNamedDialler(diallerTerms(config), {
     ...parts,

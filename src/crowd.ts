@@ -5,6 +5,7 @@
  * that follows is taken there too, and with it whatever was a member then,
  * dead or not, until a full collection (docs/decisions/0120-buffers-and-sets.md).
  */
+/** A set of objects. Membership is noted in the member itself, under a symbol of this set, so all operations take constant time. */
 export class Crowd<T extends object> {
   /** Where a member has its place among the members; -1: it has left. */
   readonly #place = Symbol('place in a crowd');

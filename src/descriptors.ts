@@ -10,6 +10,7 @@ import type { Config } from './config/config.ts';
 /** Listeners, log, DNS, probe, admin port and what Node itself has open. */
 const OWN = 100;
 
+/** How many file descriptors the limits of a configuration may take up, those that the process itself needs included. */
 export interface DescriptorNeeds {
   /** For client connections alone: with fewer, limits.connections can never be reached. */
   readonly clients: number;
@@ -17,6 +18,7 @@ export interface DescriptorNeeds {
   readonly all: number;
 }
 
+/** Computes the needs from `limits`; each destination counts with a full pool. */
 export function descriptorNeeds({ limits, destinations }: Pick<Config, 'limits' | 'destinations'>): DescriptorNeeds {
   const { connections, tunnels, upstreamConnections } = limits;
   const clients = connections + OWN;
@@ -25,6 +27,7 @@ export function descriptorNeeds({ limits, destinations }: Pick<Config, 'limits' 
 
 /** What is refused for want of descriptors: a client's connection, a request that may need another one; `system`: even a file could not be opened. */
 export const DESCRIPTOR_REFUSALS = ['connection', 'request', 'system'] as const;
+/** What was refused for want of descriptors; a label value of the metrics. */
 export type DescriptorRefusal = (typeof DESCRIPTOR_REFUSALS)[number];
 
 /** An eighth is kept for names, probes and answers, but no more than this. */
@@ -33,6 +36,7 @@ const MOST_RESERVED = 64;
 const COUNT_EVERY = 100;
 const WATCH_EVERY = 5_000;
 
+/** For `Descriptors`; all but `limit` and `onRefused` are for tests. */
 export interface DescriptorsOptions {
   /** The process may have so many open; null: not limited, or not known. */
   readonly limit: number | null;
@@ -43,12 +47,14 @@ export interface DescriptorsOptions {
   readonly now?: () => number;
 }
 
+/** Number of open descriptors, and what it costs to find out. */
 export interface OpenCount {
   readonly open: number;
   /** Whether it cost next to nothing. */
   readonly cheap: boolean;
 }
 
+/** Refuses connections and requests while a reserve of file descriptors is still left, because without any the process can neither resolve names nor answer probes. */
 export class Descriptors {
   readonly #options: DescriptorsOptions;
   readonly #reserve: number;
@@ -101,6 +107,7 @@ export class Descriptors {
     }, WATCH_EVERY).unref();
   }
 
+  /** Ends `watch`. */
   close(): void {
     clearInterval(this.#timer);
   }

@@ -32,6 +32,7 @@ export interface EgressTerms {
   readonly dialler: Dialler;
 }
 
+/** What the door is built with; the terms can be exchanged by `adopt`, the rest stays. */
 export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
   /** Told what each decision was about, and whether it was permitted. */
@@ -92,6 +93,7 @@ export class Permit {
   }
 }
 
+/** Decides on requests and dials for those admitted. One object serves all listeners; a reload gives it other terms. */
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
@@ -105,10 +107,12 @@ export class Egress {
     this.#limits = new Limits(options.config.limits, options.descriptors);
   }
 
+  /** Of the present terms. */
   get dialler(): Dialler {
     return this.#options.dialler;
   }
 
+  /** Of the present terms. */
   get policy(): Policy {
     return this.#options.policy;
   }

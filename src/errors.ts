@@ -93,6 +93,7 @@ export const FAULTS = {
   internal: kind(500, 'proxy_internal_error', 'proxy', 'The proxy failed'),
 } as const satisfies Record<string, FaultKind>;
 
+/** A word for why a request was refused or failed: the same in answers, log and metrics (docs/errors.md). */
 export type FaultCode = keyof typeof FAULTS;
 
 /** What is known of a failure besides its code, for machines: RFC 9209 §2.1 and §2.3 have the words. */
@@ -111,6 +112,7 @@ export interface FaultFacts {
   readonly alert?: { readonly id: number; readonly message: string };
 }
 
+/** What may be said of a fault beside its code and detail; all of it may be shown to the client, but for `cause`. */
 export interface FaultOptions {
   /** The host, `host:port`, parent or destination that it is about: told before the detail. */
   readonly subject?: string;
@@ -167,6 +169,7 @@ export class Fault extends Error {
     });
   }
 
+  /** The row of `FAULTS` for its code. */
   get kind(): FaultKind {
     return FAULTS[this.code];
   }

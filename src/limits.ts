@@ -3,6 +3,7 @@ import type { LimitsConfig } from './config/config.ts';
 import type { Descriptors } from './descriptors.ts';
 import { Fault } from './errors.ts';
 
+/** What is counted; each has a limit in all and one for each client address. */
 export type Kind = 'tunnels' | 'exchanges';
 
 const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
@@ -10,6 +11,7 @@ const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient
 /** Asked whether a request may open another descriptor. */
 export type RequestDescriptors = Pick<Descriptors, 'take'>;
 
+/** Counts tunnels and exchanges under way, and refuses what is above `limits` with `limit-reached`. */
 export class Limits {
   #config: LimitsConfig;
   readonly #descriptors: RequestDescriptors | null;
@@ -28,6 +30,7 @@ export class Limits {
     this.#config = config;
   }
 
+  /** How many are under way now. */
   count(kind: Kind): number {
     return this.#total[kind];
   }
@@ -43,6 +46,7 @@ export class Limits {
     this.#byAddress[kind].set(address, mine + 1);
   }
 
+  /** Gives back the place that `enter` took for this address. */
   leave(kind: Kind, address: string): void {
     const rest = (this.#byAddress[kind].get(address) ?? 1) - 1;
     this.#total[kind] -= 1;

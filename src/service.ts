@@ -48,6 +48,7 @@ import { describePolicy } from './telemetry/collectors.ts';
 import { createRequestIds } from './telemetry/trace-context.ts';
 import { VERSION } from './version.ts';
 
+/** What a service gets from its process; all but `logDestination` may be left out. */
 export interface ServiceDeps {
   /** Where the log goes; stays open. */
   readonly logDestination: LogOutput | Writable;
@@ -65,6 +66,7 @@ export interface ServiceDeps {
   readonly now?: () => number;
 }
 
+/** One running proxy with all its listeners. It binds nothing before `start`, and whoever created it ends it with `drain` or `close`. */
 export interface Service {
   /** Binds every listener, or rejects with the first error and leaves none bound. */
   start(): Promise<void>;
@@ -94,6 +96,7 @@ export interface Service {
 /** So long, ms, what was cut may take to tell its end: a few turns of the event loop do. */
 const LAST_WORDS_MS = 1000;
 
+/** Builds all parts from a configuration. Binds nothing and dials nothing before `start`. */
 export function createService(config: Config, deps: ServiceDeps): Service {
   return new RunningService(config, deps);
 }

@@ -42,6 +42,7 @@ const RELOAD = '/reload';
 /** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
+/** What the admin port shows, each asked for at the time of a request, and whom it tells of refusals and failures. */
 export interface AdminOptions {
   readonly exposition: { readonly contentType: string; slices(): AsyncIterable<string> };
   /** Asked at every `/readyz`; must not throw. */
@@ -63,17 +64,20 @@ export interface AdminOptions {
   readonly requestTimeout?: number;
 }
 
+/** The admin port while it listens; whoever opened it closes it. */
 export interface Admin {
   readonly address: AddressInfo;
   /** Stops listening and closes every connection, in use or not. */
   close(): Promise<void>;
 }
 
+/** The admin port before it listens. */
 export interface AdminApp {
   /** Rejects, and leaves nothing open, when the address cannot be bound; port 0 lets the system choose. */
   listen(listener: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin>;
 }
 
+/** Builds the admin port; each `listen` opens a server of its own. */
 export function createAdmin(options: AdminOptions): AdminApp {
   return {
     listen: async ({ host, port, hosts = [] }) => {

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 /** A new connection was turned away, or an idle one closed to make room for it. */
 export type PlaceRefusal = 'connections' | 'evicted';
 
+/** Limits of the admin port's connections. `onRefused` is told of connections that get no place, or lose theirs. */
 export interface ConnectionPlacesOptions {
   readonly most: number;
   /** For one address. */
@@ -24,6 +25,7 @@ interface AdminConnection {
   answering: boolean;
 }
 
+/** Decides which connections of the admin port stay open when there are too many. It closes those that lose their place; the socket is otherwise the server's. */
 export class ConnectionPlaces {
   readonly #options: ConnectionPlacesOptions;
   /** The oldest first. */
@@ -72,6 +74,7 @@ export class ConnectionPlaces {
     if (place !== undefined) place.answering = false;
   }
 
+  /** Whether the connection still has a place. */
   has(socket: Socket): boolean {
     return this.#places.has(socket);
   }

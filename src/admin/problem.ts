@@ -27,8 +27,10 @@ const TITLES = {
   503: 'The admin listener is busy',
 } as const;
 
+/** HTTP statuses that the admin port refuses with. */
 export type ProblemStatus = keyof typeof TITLES;
 
+/** Media type of RFC 9457. */
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /** @param title where the usual one of the status does not say it */

@@ -10,6 +10,7 @@ import type { Turns } from '../turns.ts';
 import { Queue } from './callers.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 
+/** The part of the explainer that the admin port asks. */
 export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'remembers'>;
 
 /** Entries of each list of `/denials`. */
@@ -127,6 +128,7 @@ function sendJson(reply: FastifyReply, value: unknown): FastifyReply {
   return reply.type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(value))}\n`);
 }
 
+/** Behind the routes that show the configuration in force, and reload it. */
 export interface ConfigRoutes {
   readonly inForce: () => InForce;
   /** Loads the file again and takes it over, or nothing of it; null: the configuration came from no file. */

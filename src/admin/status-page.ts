@@ -9,6 +9,7 @@ import { escapeText } from '../telemetry/safe-text.ts';
 import { ADMIN_PATHS } from './problem.ts';
 import { escapeHtml, renderDestinations, renderTunnels } from './traffic-routes.ts';
 
+/** What the status page shows of the process and its configuration. */
 export interface AdminInfo {
   readonly version: string;
   /** Of the configuration in force; null: it came from no file. */
@@ -27,6 +28,7 @@ export interface AdminInfo {
   readonly ports: PortsInfo;
 }
 
+/** The answer of `/readyz`. */
 export interface Readiness {
   readonly ready: boolean;
   /** Why not ready, one sentence each; empty when ready. */
@@ -45,6 +47,7 @@ export const STATUS_PAGE_CSP =
   `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLESHEET).digest('base64')}'; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/** The whole HTML page; every value in it is escaped. */
 export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, traffic: { readonly destinations: readonly HealthView[]; readonly tunnels: TunnelsView }, uptimeSeconds: number): string {
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;

@@ -5,6 +5,7 @@ import type { TunnelsView } from '../telemetry/open-tunnels.ts';
 import { escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
 
+/** Health of the destinations and open tunnels, asked for at each request. */
 export interface Traffic {
   readonly destinations: () => readonly HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
@@ -12,6 +13,7 @@ export interface Traffic {
 
 const MOST_TUNNELS = 200;
 
+/** Adds `/destinations` and `/tunnels`, which answer with JSON in a turn of the event loop of their own. */
 export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels }: Traffic, turns: Turns): void {
   const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS) };
   for (const [path, answer] of Object.entries(answers)) {
@@ -42,6 +44,7 @@ export function renderDestinations(configured: readonly { readonly name: string;
   return `<table><tr><th>Name</th><th>Hosts</th><th>Ports</th><th>Latest request</th><th>Last success</th><th>Last failure</th><th>Answers</th></tr>${rows.join('')}</table>`;
 }
 
+/** HTML section of open tunnels by client; empty when there are none. */
 export function renderTunnels({ open, byClient }: TunnelsView): string {
   if (open === 0) return '';
   return `<h2>Tunnels by client</h2><table><tr><th>Client</th><th>Open</th></tr>${byClient.map(({ client, tunnels }) => cells([client, String(tunnels)])).join('')}</table>`;

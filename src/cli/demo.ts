@@ -11,6 +11,7 @@ import { createPartner } from '../demo/partner.ts';
 import { HeldOutput, openLogOutput } from '../telemetry/log-output.ts';
 import { type CommandIo, EXIT, untilSignal } from './io.ts';
 
+/** Arguments of `demo`, as `addDemoOptions` parses them. */
 export interface DemoOptions {
   readonly portHttp: number;
   readonly portProxy: number;

@@ -15,6 +15,7 @@ import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
+/** Arguments of `doctor`, as written; `timeout` is a duration such as `5s`. */
 export interface DoctorOptions {
   readonly config?: string;
   /** Look from a client's place: no configuration, only the environment. */

@@ -6,6 +6,7 @@ import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT, untilSignal } from './io.ts';
 import { explainStart } from './explain.ts';
 
+/** Arguments of `echo`, as written. */
 export interface EchoOptions {
   readonly listen: string;
   readonly trustedPeer?: readonly string[];

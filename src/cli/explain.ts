@@ -5,6 +5,7 @@ import { createService } from '../service.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
+/** Arguments of `explain`, as written; method and target come besides. */
 export interface ExplainOptions {
   readonly config?: string;
   readonly client?: string;

@@ -3,6 +3,7 @@ import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
 
+/** Streams and environment of a command; tests give their own. The streams stay open. */
 export interface CommandIo {
   readonly stdin: Readable;
   readonly stdout: Writable;

@@ -9,6 +9,7 @@ import { type Overlay, OVERLAYS, renderManifests, type RenderedFile } from '../m
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
+/** Arguments of `manifests`, as written. */
 export interface ManifestsOptions {
   readonly config?: string;
   readonly overlay?: readonly string[];

@@ -7,6 +7,7 @@ import { loadConfig, type Loaded } from '../config/load.ts';
 import type { ReadFile } from '../config/named-files.ts';
 import type { CommandIo } from './io.ts';
 
+/** Absolute path of the configuration file in the package, for where no file is named. */
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
 
 /** `--config`, else ECO_EGRESS_CONFIG, else the shipped file. */

@@ -14,6 +14,7 @@ import { escapeText } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
+/** Arguments of `reload`, as written. */
 export interface ReloadOptions {
   readonly config?: string;
   /** `127.0.0.1:9090` */

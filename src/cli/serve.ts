@@ -7,6 +7,7 @@ import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
 import { explainStart } from './explain.ts';
 import { openConfig, readOpenFileLimit } from './open-config.ts';
 
+/** Arguments of `serve`, as written. */
 export interface ServeOptions {
   readonly config?: string;
 }

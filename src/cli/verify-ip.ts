@@ -8,6 +8,7 @@ import { formatVerification } from '../source-ip/verify.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
+/** Arguments of `verify-ip`, as written. */
 export interface VerifyIpOptions {
   readonly config?: string;
   /** Instead of what the file expects. */

@@ -6,6 +6,7 @@
  * cannot tell the two apart. docs/headers.md is held to this file by a test.
  */
 
+/** Request fields that make one kind of claim. */
 export interface ClaimFields {
   /** What the fields claim. */
   readonly claim: string;
@@ -13,6 +14,7 @@ export interface ClaimFields {
   readonly names: readonly string[];
 }
 
+/** All fields that are removed from requests unless `headers.keep` names them. */
 export const CLAIM_FIELDS: readonly ClaimFields[] = [
   {
     claim: 'the address of the client',

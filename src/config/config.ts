@@ -8,9 +8,11 @@ import type { PortEntry } from '../targets/port-range.ts';
 
 /** The request forms of docs/architecture.md that an HTTP listener can take. */
 export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
+/** A form of request that comes as HTTP. */
 export type HttpForm = (typeof HTTP_FORMS)[number];
 /** Those, and raw TLS that names its destination in the ClientHello: what a TLS listener can take. */
 export const FORMS = [...HTTP_FORMS, 'sni'] as const;
+/** Any form of request; `sni` is raw TLS. */
 export type Form = (typeof FORMS)[number];
 
 /**
@@ -25,8 +27,10 @@ export type Form = (typeof FORMS)[number];
  * - `variable`: an environment variable that looks like ours and is not used
  */
 export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'files', 'capacity', 'source-ip', 'variable'] as const;
+/** One of `WARNING_KINDS`. */
 export type WarningKind = (typeof WARNING_KINDS)[number];
 
+/** Where a server listens. */
 export interface ListenAddress {
   /** IP literal to bind; never a name. */
   readonly host: string;
@@ -36,8 +40,10 @@ export interface ListenAddress {
 
 /** By which a trusted peer can say who stands behind it. */
 export const PEER_HEADERS = ['x-forwarded-for', 'x-forwarded-client-cert'] as const;
+/** A header by which a trusted peer can say who its client is. */
 export type PeerHeader = (typeof PEER_HEADERS)[number];
 
+/** A port for clients: an entry of `listeners.http` or `listeners.tls`. */
 export interface ListenerConfig extends ListenAddress {
   readonly forms: readonly Form[];
   /** CIDRs of the peers that may speak for others; empty: nobody. */
@@ -48,10 +54,12 @@ export interface ListenerConfig extends ListenAddress {
   readonly believe: readonly PeerHeader[];
 }
 
+/** An entry of `listeners.http`, which cannot take raw TLS. */
 export interface HttpListenerConfig extends ListenerConfig {
   readonly forms: readonly HttpForm[];
 }
 
+/** `listeners.admin`. */
 export interface AdminListenerConfig extends ListenAddress {
   /** Names by which it may be asked, besides its addresses and names of the cluster; lower case. */
   readonly hosts: readonly string[];
@@ -82,12 +90,14 @@ export interface ClientConfig {
   readonly certificates: readonly string[] | null;
 }
 
+/** An entry of `clients.<name>.basic`: a user of Proxy-Authorization: Basic (RFC 7617). */
 export interface BasicConfig {
   readonly user: string;
   /** `$scrypt$ln=15,r=8,p=1$salt$hash`. */
   readonly hash: string;
 }
 
+/** An entry of `clients.<name>.tokens`: which signed tokens (RFC 7519) belong to the client. */
 export interface TokenConfig {
   readonly issuer: string;
   readonly audience: string;
@@ -97,12 +107,15 @@ export interface TokenConfig {
   readonly jwks: JwksConfig;
 }
 
+/** The place of a JSON Web Key Set (RFC 7517). */
 export type JwksConfig = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'url'; readonly url: string };
 
 /** What is rewritten in responses below a gateway prefix. */
 export const GATEWAY_REWRITES = ['locations', 'cookies', 'cookie-security'] as const;
+/** A response field that is rewritten below a gateway prefix. */
 export type GatewayRewrite = (typeof GATEWAY_REWRITES)[number];
 
+/** `destinations.<name>.gateway`: the prefix, and the upstream URL that stands for it. */
 export interface GatewayConfig {
   /** Path prefix, canonical: starts with a slash, does not end with one. */
   readonly prefix: string;
@@ -153,6 +166,7 @@ export interface HopConfig {
   readonly coolDown: number;
 }
 
+/** `destinations.<name>`: which hosts and ports it has, and how they are reached. */
 export interface DestinationConfig {
   readonly name: string;
   /** Canonical: lower case, no trailing dot, A-labels; exact, or `*.suffix` for the names below it. IP literals without brackets. */
@@ -182,6 +196,7 @@ export interface DestinationConfig {
   readonly proxyProtocol: 'off' | 'v1' | 'v2';
 }
 
+/** An entry of `rules`: which clients may use which destinations, and for what. */
 export interface RuleConfig {
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
@@ -235,6 +250,7 @@ export interface NatConfig {
   readonly queueFor: number;
 }
 
+/** `dns`; times in ms. */
 export interface DnsConfig {
   /** `address:port` of DNS servers to ask; empty: the hosts file, then the servers of the system. */
   readonly servers: readonly string[];
@@ -244,6 +260,7 @@ export interface DnsConfig {
   readonly staleFor: number;
 }
 
+/** `headers`: what is added to, and removed from, the header section of requests. */
 export interface HeadersConfig {
   /** Add ourselves to `Via` (RFC 9110 §7.6.3). */
   readonly via: boolean;
@@ -257,6 +274,7 @@ export interface HeadersConfig {
   readonly keep: readonly string[];
 }
 
+/** `limits`; what is above one is refused with `limit-reached`, or with the code for headers that are too large. */
 export interface LimitsConfig {
   /** Client connections open at once, all listeners together. */
   readonly connections: number;
@@ -276,6 +294,7 @@ export interface LimitsConfig {
   readonly upstreamQueue: number;
 }
 
+/** `timeouts`, all in ms. */
 export interface TimeoutsConfig {
   readonly resolve: number;
   readonly connect: number;
@@ -299,6 +318,7 @@ export interface TimeoutsConfig {
   readonly drain: number;
 }
 
+/** `log`. */
 export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly format: 'json' | 'text';
@@ -306,6 +326,7 @@ export interface LogConfig {
   readonly profile: 'plain' | 'google';
 }
 
+/** `reload`. */
 export interface ReloadConfig {
   /** Reload when the file changes; SIGHUP reloads in any case. */
   readonly watch: boolean;
@@ -326,12 +347,14 @@ export interface PodsConfig {
   readonly port: number | null;
 }
 
+/** `cluster`: where pods of clients, destinations and hops run; only rendered manifests depend on it. */
 export interface ClusterConfig {
   readonly clients: readonly PodsConfig[];
   readonly destinations: readonly PodsConfig[];
   readonly hops: readonly PodsConfig[];
 }
 
+/** A whole configuration, deeply frozen. A reload makes another one. */
 export interface Config {
   /** `report`: what the policy would refuse passes, and is reported. */
   readonly mode: 'enforce' | 'report';

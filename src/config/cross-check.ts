@@ -7,6 +7,7 @@ import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue, suggest } from './finding.ts';
 import { readName } from './read-scalar.ts';
 
+/** Complains about each contradiction between keys. Takes a draft, so that it runs although other parts of the file are faulty. */
 export function crossCheck(draft: Draft, complain: Complain): void {
   checkSharedNames(draft, complain);
   checkIdentities(draft, complain);

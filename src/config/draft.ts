@@ -10,6 +10,7 @@ export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyo
 
 type Holey<T> = T extends readonly (infer Item)[] ? readonly (Item | undefined)[] : T;
 
+/** The readable parts of a file; what is faulty is absent. */
 export interface Draft {
   readonly listeners: Loose<typeof LISTENERS>;
   readonly tlsServer: Loose<typeof TLS_SERVER>;
@@ -24,6 +25,7 @@ export interface Draft {
   readonly cluster: Loose<typeof CLUSTER>;
 }
 
+/** Reads what can be read of a parsed file; never throws. */
 export function draftOf(value: unknown): Draft {
   const file = asRecord(value);
   const rules = Array.isArray(file['rules']) ? (file['rules'] as readonly unknown[]) : [];

@@ -33,6 +33,7 @@ function found(input: unknown): string {
   return typeof input === 'object' ? shown.charAt(0).toLowerCase() + shown.slice(1) : shown;
 }
 
+/** Makes a complaint of each issue that zod found, with the place in the file that it is about. */
 export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, complain: Complain): void {
   for (const issue of issues) {
     const path = issue.path as Path;

@@ -6,6 +6,7 @@ import type { WarningKind } from './config.ts';
 /** Keys and list positions from the root of the file. */
 export type Path = readonly (string | number)[];
 
+/** A fault or warning about one place of a configuration file, ready to be shown. */
 export interface ConfigFinding {
   readonly file: string;
   /** Both count from 1; null when the file as a whole is meant. */
@@ -21,6 +22,7 @@ export interface ConfigFinding {
   readonly excerpt: { readonly text: string; readonly length: number } | null;
 }
 
+/** A finding in a file that can be served all the same. */
 export interface Warning extends ConfigFinding {
   readonly kind: WarningKind;
 }
@@ -45,11 +47,14 @@ export interface Complaint {
   readonly aim: Aim;
 }
 
+/** Reports a fault; the file cannot be served then. Both texts are one sentence, `instead` may be empty. */
 export type Complain = (path: Path, problem: string, instead: string, aim?: Aim) => void;
+/** Reports a warning. Both texts are one sentence, `instead` may be empty. */
 export type Warn = (kind: WarningKind, path: Path, problem: string, instead: string, aim?: Aim) => void;
 
 const PLAIN_KEY = /^[\w-]+$/;
 
+/** The path as people write it: `destinations.eco-sit.ports[1]`. */
 export function formatPath(path: Path): string {
   return path.reduce<string>((text, step) => {
     if (typeof step === 'number') return `${text}[${step}]`;

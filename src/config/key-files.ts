@@ -70,6 +70,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   return fit;
 }
 
+/** Certificates and credentials towards upstreams and parents, read from their files before; asked by section and name. */
 export interface WayFiles {
   tls(section: 'destinations' | 'hops' | 'sourceIp', name: string): UpstreamTlsConfig;
   credentials(hop: string): HopCredentials | null;

@@ -21,6 +21,7 @@ import { listSettings, type Setting } from './settings.ts';
 import type { TlsReading } from './tls-files.ts';
 import { warnAbout, warnAboutVariables } from './warnings.ts';
 
+/** What to load; all but `file` and `env` is for tests and for watching files. */
 export interface LoadOptions {
   /** Path of the YAML file; files named in it are looked for beside it. */
   readonly file: string;
@@ -47,6 +48,7 @@ export interface Loaded {
   readonly contents: ReadonlyMap<string, string>;
 }
 
+/** A configuration that can be served, or every fault of the file. */
 export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */

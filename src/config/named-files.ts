@@ -7,6 +7,7 @@ import { type Complain, type Path, quoteValue, type Warn } from './finding.ts';
 /** Throws what node:fs throws. */
 export type ReadFile = (path: string) => string;
 
+/** How files that the configuration names are read, and who is told of faults. */
 export interface FileReading {
   /** Relative files are looked for here. */
   readonly directory: string;
@@ -15,6 +16,7 @@ export interface FileReading {
   readonly warn: Warn;
 }
 
+/** A file that was read. */
 export interface NamedFile {
   /** In quotes, as complaints name it. */
   readonly name: string;
@@ -53,6 +55,7 @@ const READ_ERRORS = new Map([
   ['EISDIR', 'it is a directory'],
 ]);
 
+/** Why a file could not be read, as the rest of a sentence. */
 export function describeReadError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
   return READ_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));

@@ -3,6 +3,7 @@ import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopC
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
+/** What was read from other files, and how to find them. */
 export interface NormaliseOptions {
   /** Of destinations, hops and the probe, read before. */
   readonly files: WayFiles;
@@ -12,6 +13,7 @@ export interface NormaliseOptions {
   readonly locateFile: (path: string) => string;
 }
 
+/** Makes the Config from content that has passed the schema and all checks. */
 export function normalise(content: FileContent, { files, tlsServer, locateFile }: NormaliseOptions): Config {
   const hops = new Map(Object.entries(content.hops).map(([name, hop]) => [name, readHop(name, hop, files)]));
   const way = (via: readonly string[] = []): HopConfig[] => via.map((name) => hops.get(name)).filter((hop) => hop !== undefined);

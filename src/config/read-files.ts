@@ -6,6 +6,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 
+/** Reads files, and remembers the state of each to tell later whether it has changed. */
 export class ReadFiles {
   #read = new Map<string, string>();
   #lastLook = '';

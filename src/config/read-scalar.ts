@@ -2,8 +2,10 @@
 import { type PortEntry, PortRange } from '../targets/port-range.ts';
 import { showValue } from './finding.ts';
 
+/** A value, or what is wrong with what was written and what to write instead, one sentence each. */
 export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
 
+/** The failed half of `Read`. */
 export function invalidValue(problem: string, instead: string): { problem: string; instead: string } {
   return { problem, instead };
 }
@@ -11,6 +13,7 @@ export function invalidValue(problem: string, instead: string): { problem: strin
 /** Names become metric labels. A letter is asked for, since keys of digits alone would lose their place in the order. */
 const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 
+/** A name in the configuration: lower-case letters, digits and dashes, with a letter among them, at most 63 characters. */
 export function readName(value: unknown): Read<string> {
   if (typeof value === 'string' && CONFIG_NAME.test(value)) return { value };
   return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
@@ -101,6 +104,7 @@ export function readSize(leastKiB: number, mostKiB: number): (value: unknown) =>
   };
 }
 
+/** Any text that is not empty. */
 export function readText(value: unknown): Read<string> {
   if (typeof value === 'string' && value !== '') return { value };
   return invalidValue(`${showValue(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');

@@ -10,6 +10,7 @@ import { type Complain, type Path, quoteValue, type Range } from './finding.ts';
 
 // Puts environment variables into one scalar: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
 
+/** Variables that `${NAME}` in a file may take its value from. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 interface Interpolated {
@@ -64,6 +65,7 @@ export function interpolate(source: string, env: Environment): Interpolated {
 /** Stands where a value could not be read: that was complained about, and all else said of it would be noise. */
 export const UNREADABLE = Symbol('unreadable');
 
+/** Where a part of the file stands, and what it was made of. */
 export interface NodePlace {
   /** The key; the value where there is no key. */
   readonly key: Range;
@@ -76,16 +78,19 @@ export interface NodePlace {
   readonly defaulted: readonly string[];
 }
 
+/** The plain value of a YAML document, and the place of every part of it. */
 export interface Tree {
   readonly value: unknown;
   /** By `placeKey(path)`. A value that came out empty is not in `value`, but has its place. */
   readonly places: ReadonlyMap<string, NodePlace>;
 }
 
+/** Key of `Tree.places` for a path. */
 export function placeKey(path: Path): string {
   return JSON.stringify(path);
 }
 
+/** Reads a document with variables filled in. What cannot be read is complained about, and is `UNREADABLE` in the value. */
 export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
   const places = new Map<string, NodePlace>();
 

@@ -100,12 +100,14 @@ const adminListener = z.preprocess(
   z.strictObject({ address: scalar(readListenAddress), hosts: listOf(scalar(readServerName)).optional() }),
 );
 
+/** Keys of `listeners`. */
 export const LISTENERS = {
   http: listOf(listenerOf(HTTP_FORMS)).prefault(['0.0.0.0:8080', '0.0.0.0:3128']),
   tls: listOrOff(listenerOf(FORMS)).prefault(['0.0.0.0:8443']),
   admin: adminListener.prefault('0.0.0.0:9090'),
 };
 
+/** Keys of `tlsServer`. */
 export const TLS_SERVER = {
   names: listOf(scalar(readServerName)).optional(),
   certFile: scalar(readText).optional(),
@@ -134,6 +136,7 @@ const token = needs(
   ({ jwksFile, jwksUrl }) => (jwksFile === undefined && jwksUrl === undefined ? 'jwksFile' : null),
 );
 
+/** Keys of an entry of `clients`. */
 export const CLIENT = {
   addresses: listOf(scalar(readCidr)).optional(),
   basic: entriesOf(z.strictObject({ user: scalar(readUser), hash: secret(scalar(readPasswordHash)) })).optional(),
@@ -155,6 +158,7 @@ const upstreamTls = z
 /** What the names mean, cross-check.ts finds out. */
 const via = listOf(scalar(readText)).optional();
 
+/** Keys of an entry of `destinations`. */
 export const DESTINATION = {
   hosts: listOf(scalar(readHostPattern)),
   ports: listOf(scalar(readPorts)),
@@ -180,6 +184,7 @@ export const DESTINATION = {
   proxyProtocol: z.enum(['off', 'v1', 'v2']).prefault('off'),
 };
 
+/** Keys of an entry of `hops`. */
 export const HOP = {
   url: listOf(scalar(readParentUrl)),
   addresses: listOf(scalar(readCidr)).optional(),
@@ -189,6 +194,7 @@ export const HOP = {
   coolDown: durationOrZero.prefault('30s'),
 };
 
+/** Keys of `sourceIp.probe`. */
 export const PROBE = {
   url: scalar(readProbeUrl).optional(),
   every: duration.prefault('60s'),
@@ -199,6 +205,7 @@ export const PROBE = {
   tls: upstreamTls,
 };
 
+/** Keys of `sourceIp`. */
 export const SOURCE_IP = {
   expected: listOf(scalar(readAddress)).optional(),
   probe: z.strictObject(PROBE).prefault({}),
@@ -289,6 +296,7 @@ const log = z.strictObject({
   profile: z.enum(['plain', 'google']).prefault('plain'),
 });
 
+/** The whole file. */
 export const FILE = z.strictObject({
   version: z.literal(1),
   name: name.prefault('eco-egress'),

@@ -20,6 +20,7 @@ export interface ValueOrigin {
   readonly variables: readonly string[];
 }
 
+/** One value in effect. */
 export interface Setting {
   /** `destinations.eco-sit.ports` */
   readonly path: string;
@@ -28,8 +29,10 @@ export interface Setting {
   readonly origin: ValueOrigin;
 }
 
+/** Shown in place of a secret. */
 export const HIDDEN = '(hidden)';
 
+/** The file as it was read. `lineOf` takes an offset in the text and gives a line, counted from 1. */
 export interface WrittenTree extends Tree {
   readonly lineOf: (offset: number) => number;
 }

@@ -12,6 +12,7 @@ interface TlsKeys {
   readonly serverName?: string | undefined;
 }
 
+/** How certificate files are read and checked. */
 export interface TlsReading extends FileReading {
   /** For expiry; ms since the epoch. */
   readonly now: number;
@@ -23,6 +24,7 @@ const ANY_PURPOSE = '2.5.29.37.0';
 /** OpenSSL's security level 2, which Node sets, refuses less in a handshake. */
 const LEAST_RSA_BITS = 2_048;
 
+/** TLS towards an upstream: reads CA, certificate and key, and has OpenSSL try them. Faults are complained about; what is faulty is null in the result. */
 export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
   const { complain } = reading;
   const ca = readAuthorities(keys.caFile, [...path, 'caFile'], reading);
@@ -235,6 +237,7 @@ function readOneKey(pem: string, certificates: PemCertificates | null, path: Pat
   return null;
 }
 
+/** What was thrown, as text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

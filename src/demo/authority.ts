@@ -21,14 +21,20 @@ export function der(tag: number, ...content: readonly Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.of(tag, 0x80 | length.length), length, body]);
 }
 
+/** DER SEQUENCE (X.690 §8.9). */
 export const sequence = (...items: readonly Uint8Array[]): Buffer => der(0x30, ...items);
+/** DER SET (X.690 §8.11). */
 export const set = (...items: readonly Uint8Array[]): Buffer => der(0x31, ...items);
+/** DER OCTET STRING (X.690 §8.7). */
 export const octets = (bytes: Uint8Array): Buffer => der(0x04, bytes);
+/** DER UTF8String. */
 export const utf8 = (text: string): Buffer => der(0x0c, Buffer.from(text));
+/** DER BOOLEAN that is true (X.690 §11.1). */
 export const TRUE = der(0x01, Buffer.of(0xff));
 
 /** Numbered by its place in a choice or record: `[0]` around other elements, or instead of the tag of plain bytes. */
 export const explicit = (number: number, item: Uint8Array): Buffer => der(0xa0 | number, item);
+/** DER element with a context-specific tag of 0 to 30 in place of its own (X.690 §8.14). */
 export const implicit = (number: number, bytes: Uint8Array): Buffer => der(0x80 | number, bytes);
 
 /** @param bytes of a number that is not negative: the first bit is its sign, so one that is set gets a zero before it */
@@ -73,12 +79,14 @@ interface IssueOptions {
   readonly clientAuth?: boolean;
 }
 
+/** A certificate with its private key. */
 export interface IssuedCertificate {
   readonly certPem: string;
   /** PKCS#8, not encrypted. */
   readonly keyPem: string;
 }
 
+/** Issues certificates for the demo and for tests. */
 export interface CertificateAuthority {
   /** Its own certificate; of a root, what the other side has to trust. */
   readonly certPem: string;

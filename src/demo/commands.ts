@@ -1,5 +1,6 @@
 /** The commands that the demo prints: one per request form, refusals, and where to watch. */
 
+/** Where the parts of a running demo are reached, as URLs and addresses with their port. */
 export interface DemoPlaces {
   /** `http://127.0.0.1:8080`: the listener shown for the gateway and for steered requests. */
   readonly http: string;
@@ -14,6 +15,7 @@ export interface DemoPlaces {
   readonly caFile: string;
 }
 
+/** A command to paste, and what it shows. */
 export interface DemoCommand {
   /** What it shows: a request form, or a word of its own. */
   readonly name: string;
@@ -26,6 +28,7 @@ export interface DemoCommand {
 /** Proxy variables of the caller's shell, which curl would obey where the demo means otherwise. */
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
+/** The commands for these places. `environment` tells which proxy variables curl has to be kept from. */
 export function describeCommands(places: DemoPlaces, environment: ProxyEnvironment): DemoCommand[] {
   const { http, proxy, tls, admin, ecoHttps, ecoHttp } = places;
   const isSet = (...names: string[]): boolean => names.some((name) => (environment[name] ?? '') !== '');

@@ -22,6 +22,7 @@ interface DemoPorts {
   readonly admin: number;
 }
 
+/** A running demo; whoever started it closes it. */
 export interface Demo {
   readonly places: DemoPlaces;
   /** The ports asked for that were taken, each with the one used instead. */
@@ -97,6 +98,7 @@ const resolveEco: Lookup = (host) =>
     ? Promise.resolve({ addresses: [HOST], ttl: null })
     : Promise.reject(Object.assign(new Error(`${host} does not exist in the demo`), { code: 'ENOTFOUND' }));
 
+/** `127.0.0.1:8080`, `[::1]:8080`. */
 export function formatAddress({ address, port }: AddressInfo): string {
   return `${isIPv6(address) ? `[${address}]` : address}:${port}`;
 }

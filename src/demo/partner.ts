@@ -35,6 +35,7 @@ interface Partner {
 /** Longer than any pool in front keeps an idle connection, so that this side never closes one under a request. */
 const KEEP_ALIVE_MS = 120_000;
 
+/** A stand-in that listens from `start` to `close`; `start` rejects, and leaves nothing open, where a port is taken. */
 export function createPartner(options: PartnerOptions): Partner {
   const servers: Server[] = [];
   let addresses: PartnerAddresses | null = null;

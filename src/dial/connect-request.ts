@@ -24,6 +24,7 @@ const HEAD_END = Buffer.from('\r\n\r\n');
 const START = Buffer.from('HTTP/1.');
 const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 
+/** A handshake that asks for a tunnel by CONNECT, once; bytes behind the answer are given back as the rest of `done`. */
 export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
   const target = place(options.host, options.port);

@@ -12,6 +12,7 @@ import { abortFault, place } from './dial.ts';
 import { errorCode } from './lookup.ts';
 import type { Ending, PortBudget, PortLease } from './ports.ts';
 
+/** One connection to whichever of some addresses answers first. */
 export interface ConnectRequest {
   /** What is dialled, for messages only: addresses are dialled, names never. */
   readonly host: string;
@@ -31,6 +32,7 @@ export interface ConnectRequest {
   readonly isOurs?: ((socket: Socket, port: number) => boolean) | undefined;
 }
 
+/** An open TCP connection. */
 export interface ConnectedSocket {
   /** The caller closes it. Half-open is allowed: whoever owns it ends our half, and sets keep-alive where it lasts. */
   readonly socket: Socket;

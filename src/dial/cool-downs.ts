@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { nameParent } from './hop-fault.ts';
 
+/** For `CoolDowns`; `parent` is the name by which messages know it. */
 export interface CoolDownOptions {
   /** Monotonic clock, ms. */
   readonly now?: () => number;
@@ -38,6 +39,7 @@ export class CoolDowns {
     return [...hop.parents.filter((parent) => !cools(parent)), ...hop.parents.filter(cools)];
   }
 
+  /** Its time begins, or begins anew. `reason` goes into the notice. */
   failed(hop: HopConfig, parent: ParentConfig, reason: string): void {
     if (hop.coolDown === 0) return;
     const known = this.#find(hop, parent);

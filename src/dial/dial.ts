@@ -16,6 +16,7 @@ export interface RemoteEndpoint {
   readonly port: number;
 }
 
+/** What is to be dialled, and how. */
 export interface DialTarget {
   /** Canonical name, or IP literal without brackets. */
   readonly host: string;
@@ -40,6 +41,7 @@ export interface DialTarget {
  */
 export type AddressGuard = (address: string, port: number) => Fault | null;
 
+/** A connection that is ready for use, with what the log says of how it was made. */
 export interface Dialled {
   /** Connected, and past the TLS handshake if there was one. The caller owns it and closes it. */
   readonly socket: Socket;
@@ -61,6 +63,7 @@ export interface Dialled {
   readonly reported?: Fault;
 }
 
+/** Opens connections to upstreams. Holds a DNS cache and TLS sessions, and has nothing to close. */
 export interface Dialler {
   /**
    * Resolves, judges every address, dials the permitted ones (RFC 8305), or

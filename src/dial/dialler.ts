@@ -181,6 +181,7 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
   return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
 }
 
+/** A dialler with a resolver and DNS cache of its own: `lookup` where one is given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
   const { lookup, onStale, coolDowns, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);

@@ -16,12 +16,14 @@ export interface HopHandshake {
   receive(chunk: Buffer): HandshakeStep;
 }
 
+/** What comes of the bytes so far: `more` are needed, after `send` has been sent; or the handshake is over. */
 export type HandshakeStep =
   | { readonly step: 'more'; readonly send: Buffer | null }
   /** The tunnel is up, and these are its first bytes. */
   | { readonly step: 'done'; readonly rest: Buffer }
   | ({ readonly step: 'failed' } & HandshakeFailure);
 
+/** A handshake to run over a socket. */
 export interface ConverseOptions {
   /** Connected, and not read from. Destroyed when it fails. */
   readonly socket: Socket;

@@ -24,6 +24,7 @@ export function nameParent({ hop, parent }: HopParent): string {
   return `hop ${hop.name} (${place(parent.host, parent.port)})`;
 }
 
+/** What a HopFault says beside its code, hop and detail. */
 export interface HopFaultOptions {
   /** The parent, as nameParent has it; absent: the detail is of parents further on. */
   readonly subject?: string;
@@ -33,6 +34,7 @@ export interface HopFaultOptions {
   readonly facts?: FaultFacts;
 }
 
+/** A fault of a parent proxy, or one that it has told us of. */
 export class HopFault extends Fault {
   readonly hop: HopConfig;
   readonly about: About;

@@ -15,6 +15,7 @@ import type { Resolver } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { secure } from './tls.ts';
 
+/** For `createHops`. */
 export interface HopsOptions {
   readonly resolver: Resolver;
   readonly coolDowns: CoolDowns;
@@ -31,6 +32,7 @@ export interface HopsDial {
   readonly signal: AbortSignal;
 }
 
+/** A connection through parents, with what the log says of it. */
 export interface OpenRoute {
   /** What is written to it arrives at the upstream, and nowhere else. The caller owns it. */
   readonly socket: Socket;
@@ -48,6 +50,7 @@ interface HopTarget {
   readonly port: number;
 }
 
+/** Opens connections through parent proxies. */
 export interface Hops {
   /**
    * A connection to `target`, asked for by the last of `steps`. Rejects with a
@@ -59,6 +62,7 @@ export interface Hops {
   open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute>;
 }
 
+/** Tries the parents of a hop in the order of `coolDowns`, and tells it which failed. */
 export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
   async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);

@@ -3,6 +3,7 @@ import { promises as dns, type RecordWithTtl } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 
+/** The addresses of a name. */
 export interface LookupAnswer {
   /** IP literals in the order they should be tried. */
   readonly addresses: readonly string[];
@@ -38,6 +39,7 @@ interface SystemSources {
   readonly findInHosts: (host: string) => readonly string[];
 }
 
+/** Looks in the hosts file, then asks the DNS servers that the system has at the time. Answers of the hosts file have no ttl. */
 export function createSystemLookup({ servers, findInHosts: find }: SystemSources): Lookup {
   let current: { readonly from: string; readonly ask: Lookup } | null = null;
   return async (host) => {

@@ -10,6 +10,7 @@ import type { NatConfig } from '../config/config.ts';
 import { place } from './dial.ts';
 import { type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage } from './ports.ts';
 
+/** For `createPortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
   readonly nat: NatConfig;
   /** Told once when ports get scarce or run out, and when that is over. */

@@ -6,6 +6,7 @@ import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
 import { place } from './dial.ts';
 
+/** A certificate that a server showed; not verified. */
 export interface PartnerCertificate {
   readonly subject: string;
   readonly issuer: string;
@@ -18,6 +19,7 @@ export interface PartnerCertificate {
   readonly names: string;
 }
 
+/** A connection on which to ask for certificates. */
 export interface ChainRequest {
   /** Connected. Destroyed by the time the answer is there. */
   readonly socket: Socket;

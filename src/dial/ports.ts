@@ -6,6 +6,7 @@ export interface PortLease {
   end(ending: Ending): void;
 }
 
+/** A port that `PortBudget.wait` gave out; the lease is to be ended by whoever gets it. */
 export interface GrantedPort {
   /** Which of the addresses it is for. */
   readonly address: string;
@@ -21,12 +22,14 @@ export interface PortUsage {
   readonly refused: number;
 }
 
+/** NAT ports in use now, by destination. */
 export interface PortsInUse {
   /** Towards each address and port; null: not limited. */
   readonly limit: number | null;
   readonly destinations: ReadonlyMap<string, PortUsage>;
 }
 
+/** Counts NAT ports, and has them waited for. One for the whole process; it survives reloads. */
 export interface PortBudget {
   /**
    * A port for one TCP connection, attempt included.
@@ -46,6 +49,7 @@ export interface PortBudget {
   retryAfter(addresses: readonly string[], port: number): number;
   /** Other terms from now on. What is in use stays counted; fewer ports than that refuse new connections only. */
   adopt(nat: NatConfig): void;
+  /** A snapshot, for metrics and the status page. */
   inUse(): PortsInUse;
   /** One sentence for each address and port that is short of ports. */
   warnings(): string[];

@@ -10,6 +10,7 @@ import { abortFault } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
 
+/** Finds the addresses of names, from its cache where it can. */
 export interface Resolver {
   /**
    * The addresses when they are at hand: an IP literal itself, or an answer
@@ -23,6 +24,7 @@ export interface Resolver {
   resolve(host: string, signal?: AbortSignal): Promise<readonly string[]>;
 }
 
+/** For `createResolver`. */
 export interface ResolverOptions {
   readonly lookup: Lookup;
   readonly dns: Pick<DnsConfig, 'ttl' | 'staleFor'>;

@@ -8,6 +8,7 @@ import type { HandshakeFailure } from './hop-fault.ts';
 import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import { place } from './dial.ts';
 
+/** What a SOCKS5 parent is asked for. */
 export interface Socks5Options {
   /** Name of at most 255 bytes, or IP literal without brackets. */
   readonly host: string;
@@ -45,6 +46,7 @@ const REPLIES: Readonly<Record<number, SocksRefusal>> = {
   8: { code: 'hop-failed', about: 'either', words: 'address type not supported', remedy: 'Use a parent that supports this kind of address.' },
 };
 
+/** A handshake that asks for a connection by SOCKS5, once. Sends a password only where the parent asks for one. */
 export function createSocks5({ host, port, credentials }: Socks5Options): HopHandshake {
   const asked = `SOCKS CONNECT ${place(host, port)}`;
   const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });

@@ -14,6 +14,7 @@ import { Fault } from '../errors.ts';
 import { abortFault, place } from './dial.ts';
 import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
+/** A TLS handshake to be made over a connected socket. */
 export interface SecureRequest {
   /** Connected. Ours from here on: destroyed when the handshake fails. */
   readonly socket: Socket;

@@ -20,6 +20,7 @@ type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'look
 /** Why a running proxy would tell nothing of the forms: the doctor is nobody's client there. */
 const NOT_FOR_US: ReadonlySet<string> = new Set(['client-not-allowed', 'no-rule', 'credentials-missing', 'credentials-wrong', 'peer-not-trusted', 'proxy-protocol-malformed']);
 
+/** Finds or starts the proxy; the caller closes what it gets, and starting may reject. */
 export async function chooseFormsProxy(choice: Choice): Promise<FormsProxy> {
   const { config, proxy } = choice;
   if (proxy !== null) return namedProxy(choice, proxy);

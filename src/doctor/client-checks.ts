@@ -24,6 +24,7 @@ export interface ClientTarget {
   readonly where: string;
 }
 
+/** What the checks share. Each leaves in `trail` what later ones use. */
 export interface ClientExamination {
   readonly target: ClientTarget;
   /** Null: none; a mesh steers, or the way is direct. */
@@ -60,6 +61,7 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   return [...findings, ok(proxy.host, describeAddresses(proxyAddresses))];
 }
 
+/** Connects to the partner through the proxy, or directly where there is none; sets `trail.open`. */
 export async function checkClientRoute(examination: ClientExamination): Promise<DoctorFinding[]> {
   return examination.proxy === null ? checkDirect(examination) : checkProxy(examination.proxy, examination);
 }
@@ -119,6 +121,7 @@ function adviseOnFault({ remedy }: Fault): string | null {
   return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
 }
 
+/** Asks the partner by HEAD, and notes its clock. Skipped while `trail.open` is false. */
 export async function checkClientHttp(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { proxy, target, trail, tools, host } = examination;
   if (!trail.open) return [skipped(target.where, 'not reached: see way and tls')];

@@ -7,6 +7,7 @@ import type { Tools } from './examination.ts';
 import { type DoctorCode, fail, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { readProxyUrl, showProxy, showWritten } from './proxy-address.ts';
 
+/** Checks the proxy variables: values that contradict each other, partners that NO_PROXY hides, `https://` for a plain port. Never empty. */
 export async function checkEnvironment(surroundings: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const { env } = surroundings;
   const found = [...findMistakes(surroundings), ...(await findHiddenAddresses(surroundings, tools)), ...(await findPlainPort(env, surroundings, tools))];

@@ -43,6 +43,7 @@ interface Trail {
   ports: { readonly used: number; readonly limit: number | null } | null;
 }
 
+/** What the checks share. Each leaves in `trail` what later ones use. */
 export interface Examination {
   readonly config: Config;
   readonly file: string;
@@ -62,12 +63,14 @@ export interface Examination {
   readonly formsProxy: () => Promise<FormsProxy>;
 }
 
+/** A trail before the first check. */
 export function createTrail(): Trail {
   return { addresses: new Map(), routeless: new Set(), reached: new Map(), silent: new Set(), answered: new Set(), clocks: [], verification: null, ports: null };
 }
 
 /** A destination may be reached by hops, another with the same host not. */
 export const hostKey = ({ destination, host }: Pick<Target, 'destination' | 'host'>): string => `${destination.name} ${host}`;
+/** Key of a target in the maps of the trail. */
 export const targetKey = ({ destination, where }: Pick<Target, 'destination' | 'where'>): string => `${destination.name} ${where}`;
 
 // The steps of dialling, one by one and all together: the very code by which the proxy dials, on the doctor's clock.
@@ -81,6 +84,7 @@ interface ToolsOptions {
   readonly timeout: number;
 }
 
+/** Steps of dialling, each bounded by `timeout`, ms. They reject with a Fault. */
 export interface Tools {
   readonly timeout: number;
   /** Rejects with a Fault of the look-up. */

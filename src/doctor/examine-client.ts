@@ -7,6 +7,7 @@ import { type Check, createReport, type DoctorReport, runChecks } from './findin
 import { checkClock } from './machine-checks.ts';
 import { showProxy } from './proxy-address.ts';
 
+/** For `examineClient`. */
 export interface ClientExaminationOptions extends Pick<ClientExamination, 'target' | 'proxy' | 'host'> {
   /** PEM of the partner's authority; null: those that Node knows, NODE_EXTRA_CA_CERTS among them. */
   readonly ca: string | null;
@@ -16,6 +17,7 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
   readonly lookup?: Lookup;
 }
 
+/** Checks from a client's place, in the order in which they run. */
 export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
@@ -25,6 +27,7 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
 ];
 
+/** Runs the checks; what does not work is a finding, not a rejection. */
 export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<DoctorReport> {
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
   const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };

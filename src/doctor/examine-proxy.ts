@@ -16,6 +16,7 @@ import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import { targetsOf } from './targets.ts';
 import { checkHops, checkResolution, checkSilence, checkSourceAddress, checkTcp } from './way-checks.ts';
 
+/** For `examineProxy`. */
 export interface ProxyExamination {
   readonly loaded: Extract<LoadResult, { ok: true }>;
   readonly file: string;

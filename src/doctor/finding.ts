@@ -35,8 +35,10 @@ export const DOCTOR_CODES = [
   'node-ignores-proxy',
 ] as const;
 
+/** A stable word for what is wrong: one of the doctor's own, or that of a Fault. */
 export type DoctorCode = (typeof DOCTOR_CODES)[number] | FaultCode;
 
+/** One line of the report. */
 export interface DoctorFinding {
   /** `warn`: it works, and deserves a look. `skipped`: it does not apply here, or something before it is broken. */
   readonly state: 'ok' | 'warn' | 'fail' | 'skipped';
@@ -49,18 +51,22 @@ export interface DoctorFinding {
   readonly advice: string | null;
 }
 
+/** It works. */
 export function ok(subject: string, seen: string): DoctorFinding {
   return { state: 'ok', subject, code: null, seen, advice: null };
 }
 
+/** It was not tried; `seen` says why. */
 export function skipped(subject: string, seen: string, advice: string | null = null): DoctorFinding {
   return { state: 'skipped', subject, code: null, seen, advice };
 }
 
+/** It works, and deserves a look. */
 export function warn(subject: string, code: DoctorCode, seen: string, advice: string): DoctorFinding {
   return { state: 'warn', subject, code, seen, advice };
 }
 
+/** It is broken. */
 export function fail(subject: string, code: DoctorCode, seen: string, advice: string | null): DoctorFinding {
   return { state: 'fail', subject, code, seen, advice };
 }
@@ -76,6 +82,7 @@ export function failBy(subject: string, fault: Fault): DoctorFinding {
   return fail(subject, fault.code, fault.subject === subject ? fault.detail : fault.message, fault.remedy);
 }
 
+/** What all checks found. */
 export interface DoctorReport {
   /** No cross among the findings. */
   readonly ok: boolean;
@@ -92,6 +99,7 @@ export function createReport(mode: DoctorReport['mode'], about: string, checks: 
 
 // Runs checks, each as soon as those it needs have ended.
 
+/** A check of an examination; `run` does not reject for what it finds broken. */
 export interface Check<Context> {
   /** Stable: for --only and --json. */
   readonly name: string;

@@ -18,6 +18,7 @@ import type { Target } from './targets.ts';
 
 const TRIED: readonly TriedForm[] = [...FORMS, 'terminated'];
 
+/** Tries each form for each destination through a proxy, all at once. */
 export async function checkForms(examination: Examination): Promise<DoctorFinding[]> {
   if (examination.targets.length === 0) return [skipped('', 'there is no destination to ask for')];
   const proxy = await examination.formsProxy();

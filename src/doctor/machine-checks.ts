@@ -7,6 +7,7 @@ import { reachable } from './choose-proxy.ts';
 import { type Examination, hostKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 
+/** One line that the file is valid, and one for each of its warnings. */
 export function checkConfiguration({ file, hash, warnings }: Pick<Examination, 'file' | 'hash' | 'warnings'>): DoctorFinding[] {
   const valid = ok(file, `is valid (${hash})`);
   return [valid, ...warnings.map(({ line, path, problem, instead }) => warn(line === null ? file : `${file}:${line}`, 'config-warning', `${path}: ${problem}`, instead))];

@@ -14,6 +14,7 @@ const SOON_DAYS = 14;
 /** A certificate may be for hundreds. */
 const LONGEST_NAMES = 200;
 
+/** A TLS handshake with each target that speaks it, reached as requests reach it. */
 export async function checkTls(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkTlsOf(target, examination)))).flat();
 }

@@ -5,6 +5,7 @@ import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
 import { showTarget } from '../targets/quote.ts';
 import type { DoctorFinding } from './finding.ts';
 
+/** A proxy, as its URL names it. */
 export interface ProxyAddress {
   /** Whether the proxy itself is spoken to inside TLS. */
   readonly scheme: 'http' | 'https';
@@ -28,6 +29,7 @@ export function readProxyUrl(text: string): ProxyAddress | string {
   return credentials === undefined ? 'has credentials that are not percent-encoded' : { scheme, ...authority, credentials, written };
 }
 
+/** Its URL without credentials. */
 export function showProxy({ scheme, host, port }: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): string {
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
@@ -51,6 +53,7 @@ function readUserInfo(text: string | undefined): HopCredentials | null | undefin
 /** The forms, and TLS that ends at the proxy with any of them inside. */
 export type TriedForm = Form | 'terminated';
 
+/** A proxy that forms are tried through; whoever got it closes it. */
 export interface FormsProxy {
   readonly kind: 'named' | 'running' | 'stand-in';
   readonly findings: readonly DoctorFinding[];

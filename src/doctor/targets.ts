@@ -7,6 +7,7 @@ import { buildHostTable } from '../policy/host-table.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { firstPort } from '../targets/port-range.ts';
 
+/** One host and port of a destination, to be tried. */
 export interface Target {
   readonly destination: DestinationConfig;
   /** Canonical; never a pattern. */

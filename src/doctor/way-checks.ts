@@ -9,6 +9,7 @@ import { type Examination, hostKey, targetKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { describeAddresses, dialTargetOf, targetGuard, patternsOf, type Target } from './targets.ts';
 
+/** Looks up every host and parent; leaves the addresses that may be dialled in the trail. */
 export async function checkResolution(examination: Examination): Promise<DoctorFinding[]> {
   const { config, targets } = examination;
   const hosts = new Map<string, Target[]>();

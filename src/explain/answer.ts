@@ -5,6 +5,7 @@ import type { AddressClass, Embedding } from '../policy/address-class.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 
+/** The whole answer, as `explain --json` and `/explain` give it. */
 export interface ExplainAnswer {
   readonly verdict: Verdict['verdict'];
   /**
@@ -45,6 +46,7 @@ export interface ExplainAnswer {
   readonly notes: readonly string[];
 }
 
+/** A hop and its parents. */
 export interface ExplainedHop {
   readonly hop: string;
   readonly parents: readonly ExplainedParent[];
@@ -71,6 +73,7 @@ interface ReadTarget extends ExplainedTarget {
   readonly method: string | null;
 }
 
+/** An address of the host, and whether it would be dialled. */
 export interface JudgedAddress {
   readonly address: string;
   readonly class: AddressClass | null;
@@ -87,6 +90,7 @@ export interface JudgedAddress {
 
 // The shape of an answer to "why": a decision with everything that led to it. Plain data, for people and for JSON.
 
+/** What the policy says of a request, part by part. */
 export interface Explanation {
   readonly ask: Ask;
   /** Of the very code that enforces. */
@@ -104,6 +108,7 @@ export interface Explanation {
   readonly change: ExplainedChange | null;
 }
 
+/** Host, port and path as the policy reads them. */
 export interface ExplainedTarget {
   readonly host: string;
   readonly kind: 'name' | 'ipv4' | 'ipv6';
@@ -114,6 +119,7 @@ export interface ExplainedTarget {
   readonly ambiguity: string | null;
 }
 
+/** Whether a client of the file is who asks. */
 export interface ExplainedClient {
   readonly name: string;
   /** All of its kinds hold. */
@@ -124,6 +130,7 @@ export interface ExplainedClient {
   readonly kinds: readonly ExplainedKind[];
 }
 
+/** Whether one kind of a client's conditions holds. */
 export interface ExplainedKind {
   readonly kind: 'addresses' | 'basic' | 'tokens' | 'certificates';
   readonly matches: boolean;
@@ -131,6 +138,7 @@ export interface ExplainedKind {
   readonly detail: string;
 }
 
+/** A destination that has the host, with the checks that were made. */
 export interface ExplainedDestination {
   readonly name: string;
   /** The most specific of its patterns that covers the host. */
@@ -141,12 +149,14 @@ export interface ExplainedDestination {
   readonly checks: readonly ExplainedCheck[];
 }
 
+/** One check of a destination. */
 export interface ExplainedCheck {
   readonly check: 'port' | 'form' | 'rule' | 'method' | 'path';
   readonly passes: boolean;
   readonly detail: string;
 }
 
+/** Whether a rule permits the request. */
 export interface ExplainedRule {
   /** `rules[0]`. */
   readonly rule: string;
@@ -156,6 +166,7 @@ export interface ExplainedRule {
   readonly detail: string;
 }
 
+/** A change of the file that would permit the request. */
 export interface ExplainedChange {
   /** `add 22 to destinations.eco-sit.ports, for all of its hosts and clients`; without YAML, what to do instead. */
   readonly text: string;

@@ -12,6 +12,7 @@ import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient,
 /** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
 
+/** What an answer says besides the decision. */
 export interface Circumstances {
   readonly policy: Pick<Policy, 'mode'>;
   readonly configHash: string;

@@ -22,6 +22,7 @@ import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './
 /** TLS is none, and stands for raw TLS. */
 const ASKABLE = new Set([...METHODS, 'TLS']);
 
+/** A question: a request as it would be written, and who would send it. */
 export interface ExplainRequest extends AssumedClient, WrittenRequest {
   /** Whether to look the name up, where it would come to that. */
   readonly resolve: boolean;
@@ -33,6 +34,7 @@ export interface RecalledDenial extends DenialRecord {
   readonly now: ExplainAnswer | null;
 }
 
+/** What answers are taken from; each function is asked at the time of a question. */
 export interface ExplainerOptions {
   readonly egress: Egress;
   /** What is in force. */
@@ -42,6 +44,7 @@ export interface ExplainerOptions {
   readonly gateway: () => Promise<GatewayRouter>;
 }
 
+/** Answers questions, and remembers denials. Has nothing to close. */
 export class Explainer {
   readonly memory = new RecentDenials();
   readonly #options: ExplainerOptions;
@@ -87,6 +90,7 @@ export class Explainer {
     return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve }) };
   }
 
+  /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
   denials(mostFrequent: number, mostLatest: number): DenialsView {
     return this.memory.view(mostFrequent, mostLatest);
   }

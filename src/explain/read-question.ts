@@ -84,6 +84,7 @@ export interface AssumedClient {
   readonly sans: readonly string[];
 }
 
+/** Who is taken to ask. */
 export interface AssumedPeer {
   /** In order of preference: where several clients share an address, another one may do better. Never empty. */
   readonly peers: readonly Peer[];

@@ -53,6 +53,7 @@ interface FrequentDenials {
   readonly latest: DenialRecord;
 }
 
+/** What `/denials` shows. */
 export interface DenialsView {
   /** Requests denied, or let pass by report mode alone, since the start. */
   readonly total: number;
@@ -83,6 +84,7 @@ const MAX_KEPT_DETAIL = 1_024;
 /** Longest of all texts of an ask together: what others chose must not cost megabytes. */
 const MAX_ASK = 4_096;
 
+/** Keeps the latest denials, and approximate counts of the most frequent ones, in bounded memory. */
 export class RecentDenials {
   readonly #ring: DeniedRequest[] = [];
   readonly #byId = new Map<string, DeniedRequest>();
@@ -129,6 +131,7 @@ export class RecentDenials {
     return this.#byId.get(requestId) ?? null;
   }
 
+  /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
   view(mostFrequent: number, mostLatest: number): DenialsView {
     const frequent = this.#frequent.top(mostFrequent).map(({ count, error, latest }) => ({
       client: latest.client,
@@ -264,6 +267,7 @@ export class TopCounts<T> {
     return this.#counters.size;
   }
 
+  /** Counts one more. Where there is no room, the least frequent key gives its counter up, and its count is the error of the new one. */
   count(key: string, latest: T): void {
     const known = this.#counters.get(key);
     if (known !== undefined) {

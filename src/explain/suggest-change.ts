@@ -65,6 +65,7 @@ export function suggestChange(policy: Policy, ask: Ask, verdict: Verdict): Expla
   return 'instead' in found ? { text: found.instead, yaml: null } : found.change;
 }
 
+/** A change that permits the request and was tried on a copy, or why there is none. The policy itself stays as it is. */
 export function proposeChange(policy: Policy, ask: Ask): Proposal | NoProposal {
   const before = configOf(policy);
   const scopes: Scope[] = [];

@@ -20,6 +20,7 @@ interface AnsweredRequest {
   readonly secure: boolean;
 }
 
+/** Rewrites response fields of one gateway prefix. */
 export interface ResponseFields {
   /**
    * @param target path and query of the request as the upstream got them
@@ -40,6 +41,7 @@ const AFTER_PATH = /^(?:[/?#]|$)/;
 const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
 const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
 
+/** Rewrites what `gateway.rewrite` lists; other fields stay as they are. */
 export function createResponseFields(gateway: GatewayConfig): ResponseFields {
   const rewrites = rewritesOf(gateway);
   return {

@@ -17,6 +17,7 @@ import { findAmbiguity, pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
 import { createResponseFields } from './response-fields.ts';
 
+/** Where a path below a prefix leads. */
 export interface GatewayRoute {
   readonly destination: string;
   readonly origin: Origin;
@@ -33,6 +34,7 @@ export interface RouteCallbacks {
   onError(error: unknown): void;
 }
 
+/** Routes of all gateway prefixes of one configuration; whoever created it closes it. */
 export interface GatewayRouter {
   readonly prefixes: readonly string[];
   /** @param target path and query as they are in the request line */
@@ -51,6 +53,7 @@ const unconnectedSocket = new Socket();
 /** All that a router knows of a destination: equal terms make an equal router. */
 export type RouteTerms = Pick<DestinationConfig, 'name' | 'gateway'>;
 
+/** What a router is built from; a reload that leaves it alone needs no other router. */
 export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
   return { name, gateway };
 }

@@ -9,10 +9,14 @@ import type { RawFields } from './fields.ts';
 /** How the end of the content is known. `close`: with the end of the connection, which only a response may use. */
 export type Framing = { readonly kind: 'none' } | { readonly kind: 'length'; readonly length: number } | { readonly kind: 'chunked' } | { readonly kind: 'close' };
 
+/** The message ends with its header section; compared by identity. */
 export const NO_CONTENT: Framing = { kind: 'none' };
+/** The chunked transfer coding (RFC 9112 §7.1). */
 export const CHUNKED: Framing = { kind: 'chunked' };
+/** A response whose content ends with the connection (RFC 9112 §6.3). */
 export const UNTIL_CLOSE: Framing = { kind: 'close' };
 
+/** Bounds of a trailer section, and how strictly it is read. */
 export interface BodyReaderOptions {
   /** Of the trailer section, bytes and fields. */
   readonly trailerBytes: number;
@@ -34,6 +38,7 @@ const LENIENT_CHUNK_LINE = /^([0-9A-Fa-f]{1,13})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)
 /** What comes next. */
 type Expects = 'content' | 'until-close' | 'chunk-line' | 'chunk' | 'chunk-end' | 'trailers' | 'nothing';
 
+/** Reads the content of one message after the other on one connection; content is passed on, never kept. */
 export class BodyReader {
   readonly #options: BodyReaderOptions;
   readonly #trailerReader: HeadReader;
@@ -59,6 +64,7 @@ export class BodyReader {
     return this.#trailers;
   }
 
+  /** Another message; what was left of the one before is forgotten. */
   begin(framing: Framing): void {
     this.#trailers = NO_FIELDS;
     this.#line = '';

@@ -26,6 +26,7 @@ const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const HTAB = 0x09;
 const SPACE = 0x20;
 
+/** RFC 9110 §5.6.2. */
 export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }

@@ -12,6 +12,7 @@ const NO_HEAD = Buffer.alloc(0);
 /** With the end of the line before it. */
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
+/** Bounds of a section. */
 export interface HeadReaderOptions {
   /** Longest section, bytes. */
   readonly limit: number;
@@ -21,6 +22,7 @@ export interface HeadReaderOptions {
   readonly startLine: boolean;
 }
 
+/** Collects one header or trailer section after the other on one connection. */
 export class HeadReader {
   readonly #options: HeadReaderOptions;
   /** Grows by doubling, so that one byte at a time costs no more than all at once. */
@@ -82,6 +84,7 @@ export class HeadReader {
     return { text, next };
   }
 
+  /** Forgets what has come so far. */
   clear(): void {
     this.#held = NO_HEAD;
     this.#length = 0;

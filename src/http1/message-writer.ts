@@ -15,6 +15,7 @@ function flush(writer: MessageWriter): void {
   writer.flush();
 }
 
+/** Writes messages to one socket, which it neither closes nor listens to. */
 export class MessageWriter {
   readonly #socket: Duplex;
   /** Of a header section that waits for the content that may come in the same turn. */

@@ -8,6 +8,7 @@ import { CHUNKED, type Framing, NO_CONTENT } from './body-reader.ts';
 import { isToken, listHas, readFields, type RawFields } from './fields.ts';
 import { MessageError } from './head-reader.ts';
 
+/** A request line with its header section. Values that a proxy looks at are read once, here. */
 export interface RequestHead {
   readonly method: string;
   /** The request-target as it stood in the request line. */

@@ -8,6 +8,7 @@ import { listHas, readFields, type RawFields, trimBlanks } from './fields.ts';
 import { MessageError } from './head-reader.ts';
 import { CONTENT_LENGTH } from './request-head.ts';
 
+/** A status line with its header section. */
 export interface ResponseHead {
   readonly status: number;
   readonly reason: string;

@@ -20,6 +20,7 @@ export interface VerifiedCredentials extends Pick<Peer, 'user' | 'token' | 'reje
 /** Who shows credentials, as far as it is known without them. */
 export type Asker = Pick<Peer, 'address' | 'sans'>;
 
+/** Verifies credentials for the proxy. Whoever created it closes it. */
 export interface Authenticator {
   /**
    * @param fields every Proxy-Authorization value of the request, in order
@@ -33,6 +34,7 @@ export interface Authenticator {
   close(): void;
 }
 
+/** For `createAuthenticator`. */
 export interface AuthenticatorOptions {
   readonly clients: readonly ClientConfig[];
   /** Which kinds of credentials could make the asker a client: no other kind is even looked at. */
@@ -80,6 +82,7 @@ interface UnderWay {
   readonly settled: Promise<VerifiedCredentials>;
 }
 
+/** Begins to read the keys of all configured issuers at once. */
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
   const { now, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
   const cache = new CredentialCache<VerifiedCredentials>({ now, ...CACHED });
@@ -240,10 +243,12 @@ export class CredentialCache<V> {
     return this.#accepted.size + this.#refused.size;
   }
 
+  /** A keyed hash, so that no credentials are kept in memory. */
   keyOf(text: string): string {
     return hash('sha256', this.#secret + text, 'base64');
   }
 
+  /** Undefined: not known, or no longer valid. */
   find(key: string): V | undefined {
     return this.#findIn(this.#accepted, key) ?? this.#findIn(this.#refused, key);
   }
@@ -254,6 +259,7 @@ export class CredentialCache<V> {
     this.#accepted.set(key, { value, until, stillHolds });
   }
 
+  /** @param until as for `accept` */
   refuse(key: string, value: V, until: number): void {
     this.#refused.set(key, { value, until, stillHolds: null });
   }

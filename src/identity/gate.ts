@@ -8,6 +8,7 @@
 import { LRUCache } from 'lru-cache';
 import { Fault } from '../errors.ts';
 
+/** Bounds of a Gate. */
 export interface GateLimits {
   /** Verifications that run at once. */
   readonly running: number;
@@ -40,6 +41,7 @@ interface Lane {
 /** Addresses whose failures are remembered: what falls out has had its time to be forgiven. */
 const MOST_REMEMBERED = 10_000;
 
+/** Bounds how much verification runs and waits at once, and turns away with `limit-reached` who is above its share or has failed too often. */
 export class Gate {
   readonly #limits: GateLimits;
   /** Only addresses with something under way, in the order in which they came. */

@@ -116,6 +116,7 @@ interface KeySetOptions {
   readonly onFault: (error: unknown) => void;
 }
 
+/** The public keys of one issuer at one place, read again when they are no longer fresh. `close` ends a read that is under way. */
 export interface KeySet {
   /**
    * Finds the key of a token. Rejects with a JOSEError when there is none, with KeysUnavailable when there are no keys.

@@ -5,6 +5,7 @@
  * handshake has to do with it, is OpenSSL's business.
  */
 
+/** A list of revoked certificates of one authority (RFC 5280 §5.1). */
 export interface RevocationList {
   /** Name of the authority, its DER in base64. */
   readonly issuer: string;

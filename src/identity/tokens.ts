@@ -4,6 +4,7 @@ import type { ClientConfig, JwksConfig } from '../config/config.ts';
 import type { Gate } from './gate.ts';
 import { createKeySet, fetchKeys, type KeySet, KeysUnavailable, readKeyFile } from './keys.ts';
 
+/** For `createTokenVerifier`; `now` is in ms since the epoch. */
 export interface TokenOptions {
   readonly now: () => number;
   readonly fetch: typeof globalThis.fetch;
@@ -17,6 +18,7 @@ export interface TokenOptions {
   readonly keys: Gate;
 }
 
+/** A token whose signature and claims are good. */
 export interface VerifiedToken {
   readonly issuer: string;
   /** Those of the token's audiences that the configuration names for these keys. */
@@ -30,6 +32,7 @@ export interface VerifiedToken {
   readonly lapsed: (now: number) => string | null;
 }
 
+/** Verifies tokens of the configured issuers. Whoever created it closes it. */
 export interface TokenVerifier {
   /**
    * The token's claims when it is good now, else why not: one sentence without any of it.
@@ -64,6 +67,7 @@ interface KeySource {
 /** By issuer, then by place of the keys: two places never vouch for each other's audiences. */
 type Sources = ReadonlyMap<string, ReadonlyMap<string, KeySource>>;
 
+/** Takes no token before the first `update`. */
 export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   let issuers: Sources = new Map();
 

@@ -12,8 +12,10 @@ import { pathOf } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';
 import { parseRequestTarget, type Scheme } from '../targets/request-target.ts';
 
+/** What the form of a request depends on. */
 export type RequestLine = Pick<RequestHead, 'method' | 'target' | 'hosts' | 'version'>;
 
+/** The form of a request, with what that form asks for. */
 export type FormChoice =
   | { readonly form: 'connect'; readonly host: string; readonly port: number }
   /** `otherHost`: what the Host field named instead, which the target replaces (RFC 9112 §3.2.2); null: the same. */

@@ -49,6 +49,7 @@ export interface RequestUnderWay {
   crashed(fault: Fault): void;
 }
 
+/** What a client connection takes from its listener. `terms` is asked for at each request, so that a reload holds for open connections too. */
 export interface ConnectionOptions {
   readonly listener: Pick<ListenerConfig, 'forms' | 'proxyProtocol'>;
   readonly terms: () => ConnectionTerms;
@@ -111,6 +112,7 @@ function goOn(connection: ClientConnection): void {
   connection.goOn();
 }
 
+/** One connection of a client, with whatever request is being served on it. It owns the socket and closes it, unless a tunnel has taken it over. */
 export class ClientConnection implements ExchangeClient, Watched {
   /** Plain, or TLS once that has been established. */
   socket: Socket;
@@ -158,10 +160,12 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#unwatch = options.clock.watch(this);
   }
 
+  /** Forms of request that its listener takes. */
   get forms(): ListenerConfig['forms'] {
     return this.#options.listener.forms;
   }
 
+  /** Of the latest request. */
   get httpVersion(): string {
     return this.#head?.version ?? '1.1';
   }
@@ -188,6 +192,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     socket.on('error', onError).on('close', onClose);
   }
 
+  /** The socket has read some bytes. */
   received(chunk: Buffer): void {
     try {
       if (this.#first !== null) this.#look(chunk);
@@ -210,6 +215,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
+  /** The socket takes more again. */
   drained(): void {
     try {
       this.#stamp += 1;
@@ -220,6 +226,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
+  /** The socket has closed; ends the request that was being served. */
   closed(): void {
     if (this.#stage === 'closed') return;
     this.#stage = 'closed';

@@ -21,6 +21,7 @@ interface WatchEntry {
   since: number;
 }
 
+/** Tells each watched connection when it has been without a new stamp for longer than its patience, at most a tick late. */
 export class ConnectionClock {
   readonly #entries = new Crowd<WatchEntry>();
   readonly #now: () => number;
@@ -32,6 +33,7 @@ export class ConnectionClock {
     this.#interval = this.#start(tick);
   }
 
+  /** Another tick from now on, ms. */
   adopt(tick: number): void {
     clearInterval(this.#interval);
     this.#interval = this.#start(tick);
@@ -46,6 +48,7 @@ export class ConnectionClock {
     };
   }
 
+  /** Looks at all of them now; the interval calls it. */
   tick(): void {
     const now = this.#now();
     for (const entry of this.#entries) {
@@ -61,6 +64,7 @@ export class ConnectionClock {
     }
   }
 
+  /** Ends the interval; nothing is watched any more. */
   close(): void {
     clearInterval(this.#interval);
   }

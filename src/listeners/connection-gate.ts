@@ -27,6 +27,7 @@ interface ConnectionGateOptions {
   readonly refuse: (connection: ClientConnection, fault: Fault) => void;
 }
 
+/** Lets connections of one listener in, and keeps a list of those that are open. */
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
   readonly #connections = new Crowd<ClientConnection>();
@@ -165,6 +166,7 @@ export class ConnectionCount {
     return true;
   }
 
+  /** A connection that was turned away has closed. */
   leaveRefused(): void {
     this.#refused -= 1;
   }

@@ -10,6 +10,7 @@ import type { RequestHead } from '../http1/request-head.ts';
 import { endUnread, type RequestEnvironment } from './request-context.ts';
 import { createPeerReader } from './trusted-peers.ts';
 
+/** What the connections of one listener have in common. */
 export interface OwnerOptions {
   readonly listener: ListenerConfig;
   readonly terms: () => ConnectionTerms;

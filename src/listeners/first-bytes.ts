@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 
+/** What is to happen with the first bytes. A connection that sends none is closed without `onGiveUp`. */
 export interface FirstBytesOptions {
   /** It must be clear within this, ms. */
   readonly timeout: number;

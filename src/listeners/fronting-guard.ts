@@ -16,11 +16,13 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { RequestContext } from './request-context.ts';
 import { alertFor } from './tls-terminator.ts';
 
+/** What of the configuration the guard depends on. */
 export interface FrontingTerms {
   /** `tls`: how long a ClientHello may take where it is waited for, ms. */
   readonly timeouts: Pick<Config['timeouts'], 'tls'>;
 }
 
+/** What the guard needs of the request that the tunnel belongs to. */
 export type GuardedRequest = Pick<RequestContext, 'record' | 'enterHello'>;
 
 const NONE_HELD: Buffer = Buffer.alloc(0);

@@ -25,6 +25,7 @@ import { createFrontingGuard } from './fronting-guard.ts';
 import { RequestContext, type RequestEnvironment } from './request-context.ts';
 import type { ClientPeer, PeerReader } from './trusted-peers.ts';
 
+/** For `HttpForms`; config and gateway are exchanged by a reload. */
 export interface FormsOptions {
   readonly config: Pick<Config, 'mode' | 'name' | 'headers' | 'limits' | 'timeouts'>;
   readonly egress: Egress;
@@ -47,6 +48,7 @@ interface IdentifiedRequest {
 
 const NO_PROOFS: readonly Proof[] = [];
 
+/** Serves the requests of all HTTP connections. Holds no state of any request. */
 export class HttpForms {
   #options: FormsOptions;
 

@@ -3,6 +3,7 @@ import type { AddressInfo, Server, ServerOpts } from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
 import type { ConnectionGate } from './connection-gate.ts';
 
+/** A bound port for clients; it owns its connections. Ends by `stop`, then `destroy` for what is left. */
 export interface Listener {
   readonly address: AddressInfo;
   /** Accepts no more connections and closes idle ones; the others close after their response. */

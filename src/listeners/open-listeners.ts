@@ -23,6 +23,7 @@ interface ListenersOptions {
   readonly environment: RequestEnvironment;
 }
 
+/** All bound ports for clients. */
 export interface Listeners extends Omit<Listener, 'address'> {
   /** In the order of the configuration. */
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };

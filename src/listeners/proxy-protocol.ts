@@ -10,6 +10,7 @@ import { parseHost } from '../targets/host.ts';
 import { quote } from '../targets/quote.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 
+/** What a PROXY header says. */
 export interface ProxyHeader {
   /** The client's address, canonical; null where the peer speaks for itself (LOCAL, UNKNOWN, UNSPEC). */
   readonly address: string | null;

@@ -19,6 +19,7 @@ const REASON: Record<Blame, string> = {
   proxy: 'Egress unavailable',
 };
 
+/** A refusal as it is written: reason phrase, header fields and problem body (RFC 9457). */
 export interface RefusalAnswer {
   readonly reason: string;
   readonly fields: RawFields;

@@ -61,6 +61,7 @@ const ENDED: State = { kind: 'ended' };
 /** A request that is being decided waits for others, each with a clock of its own. */
 const NO_CLOCK = Infinity;
 
+/** The owner of one request. Whatever happens to it ends in one log line and one count. */
 export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwner {
   readonly record: AccessRecord;
   readonly connection: ClientConnection;
@@ -86,6 +87,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (environment.draining) connection.closeAfter();
   }
 
+  /** Nothing more happens to it; what still comes is to be ignored. */
   get ended(): boolean {
     return this.#state.kind === 'ended';
   }

@@ -7,6 +7,7 @@ import { isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { ListenAddress } from '../config/config.ts';
 
+/** Tells our own listeners from other addresses. */
 export interface SelfCheck {
   /** A listener is bound. */
   add(address: AddressInfo): void;

@@ -12,6 +12,7 @@ import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
 import { RequestContext, type RequestEnvironment } from './request-context.ts';
 
+/** For `SniForm`; `record` begins the log record of a request. */
 export interface SniFormOptions {
   readonly egress: Egress;
   readonly environment: RequestEnvironment;
@@ -20,6 +21,7 @@ export interface SniFormOptions {
   readonly config: () => Pick<Config, 'timeouts'>;
 }
 
+/** What is known of a connection once its ClientHello has been read. */
 export interface SteeredTls {
   /** All that has been read from the connection. */
   readonly head: Buffer;
@@ -31,6 +33,7 @@ export interface SteeredTls {
   readonly ech: boolean;
 }
 
+/** Serves raw TLS on the listeners for TLS. Holds no state of any request. */
 export class SniForm {
   readonly #options: SniFormOptions;
 

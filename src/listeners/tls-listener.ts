@@ -30,6 +30,7 @@ export interface TlsTerms {
   readonly terminator: TlsTerminator | null;
 }
 
+/** For a TLS listener. */
 export interface TlsListenerOptions extends TlsTerms {
   readonly listener: ListenerConfig;
   readonly config: Pick<Config, 'limits' | 'timeouts' | 'tlsServer'>;
@@ -41,6 +42,7 @@ export interface TlsListenerOptions extends TlsTerms {
   readonly environment: RequestEnvironment;
 }
 
+/** A listener that takes raw TLS, and TLS for the names of the proxy. */
 export interface TlsListener extends Listener {
   /** Connections from now on follow this. Those that a client certificate of before identified end. */
   adopt(terms: TlsTerms): void;

@@ -24,6 +24,7 @@ interface ServerHandshake {
   readonly onFault: (fault: Fault) => void;
 }
 
+/** Ends TLS with one configuration of certificates; a reload that changes them makes another one. It has no port, and nothing to close. */
 export class TlsTerminator {
   readonly names: ReadonlySet<string>;
   readonly #config: TlsServerConfig;
@@ -174,6 +175,7 @@ export function refuseTls(socket: Duplex, fault: Fault): void {
 
 // What a client's certificate says about it, once TLS with it stands.
 
+/** What a TLS client has shown of itself. */
 export interface ClientCertificate {
   /** Names of a certificate that was verified. */
   readonly sans: readonly string[];

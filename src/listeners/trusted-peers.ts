@@ -19,6 +19,7 @@ export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
   readonly port: number;
 }
 
+/** Tells who asks, by one listener's `trustedPeers` and `believe`. */
 export interface PeerReader {
   /** Whether the other end of the connection may speak for others. */
   trusts(peer: ClientPeer): boolean;
@@ -28,6 +29,7 @@ export interface PeerReader {
 
 const FORWARDED_FOR = 'x-forwarded-for';
 const CLIENT_CERT = 'x-forwarded-client-cert';
+/** Of a peer without a certificate. */
 export const NO_SANS: readonly string[] = [];
 
 /** In place of an address: the client had reset the connection before it was accepted. */
@@ -45,6 +47,7 @@ export function peerInHeader({ address, port }: ProxyHeader): ClientPeer | null 
   return address === null ? null : { address, port, sans: NO_SANS };
 }
 
+/** Compiles the CIDRs once; reading a request takes time in proportion to its headers. */
 export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
   const table = buildCidrTable([trustedPeers]);
   const isTrusted = (address: string): boolean => table.find(address) !== -1;

@@ -1,5 +1,6 @@
 /** Where the parts are in the cluster: namespaces, the Service and its ports, labels. What deploy/kubernetes/base says by hand is said here for what is rendered. */
 
+/** Namespaces of the two sides. */
 export interface Placement {
   /** Where the proxy runs. */
   readonly namespace: string;
@@ -7,13 +8,17 @@ export interface Placement {
   readonly clientNamespace: string;
 }
 
+/** Namespaces that the shipped manifests use. */
 export const PLACEMENT: Placement = { namespace: 'eco-egress', clientNamespace: 'dynatrace-sit' };
 
+/** Name of the proxy's Service. */
 export const SERVICE_NAME = 'eco-egress';
+/** Name of the Service for clients outside the cluster, and of its reserved address. */
 export const EXTERNAL_SERVICE = 'eco-egress-external';
 /** Ports of the Service, which are those of the pods. */
 export const PORTS = { proxy: 3128, gateway: 8080, tls: 8443, admin: 9090 } as const;
 
+/** Labels of the proxy's pods. */
 export const PROXY_LABELS = { 'app.kubernetes.io/name': 'eco-egress' } as const;
 
 /** Namespaces that scrape the admin port: Prometheus, Google's collectors, Dynatrace's ActiveGate. */
@@ -29,6 +34,7 @@ export function namespaceLabel(name: string): Record<string, string> {
   return { 'kubernetes.io/metadata.name': name };
 }
 
+/** A Kubernetes object, as far as it is rendered here. */
 export interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;

@@ -14,8 +14,10 @@ import { destinationRule, planSteering, serviceEntries, virtualService, waypoint
  * since the lock is a step of its own after the way, and few need the other.
  */
 export const OVERLAYS = ['base', 'sidecar', 'sidecar-tunnel', 'ambient', 'no-mesh', 'no-direct-egress', 'external-service'] as const;
+/** A directory below deploy/kubernetes/ with rendered files. */
 export type Overlay = (typeof OVERLAYS)[number];
 
+/** What manifests are rendered from. */
 export interface RenderOptions {
   readonly config: Config;
   /** The configuration file as it stands, variables and all. */
@@ -34,12 +36,14 @@ export interface RenderedFile {
   readonly notes: readonly string[];
 }
 
+/** Files of one overlay; nothing has been written. */
 export interface Rendering {
   readonly files: readonly RenderedFile[];
   /** Why the manifests would not work with this policy; empty: they do. */
   readonly problems: readonly string[];
 }
 
+/** Renders the files of one overlay, also where there are problems. */
 export function renderManifests(overlay: Overlay, options: RenderOptions): Rendering {
   const needs = NEEDS[overlay];
   const problems = needs.flatMap(({ port, form }) => missingListener(options.config, port, form));

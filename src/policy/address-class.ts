@@ -34,6 +34,7 @@ export type AddressClass =
 /** How an IPv6 address carries an IPv4 address inside it. */
 export type Embedding = 'mapped' | 'compatible' | 'translated' | 'nat64' | 'nat64-local' | '6to4' | 'teredo' | 'isatap';
 
+/** A range of addresses with its class. */
 export interface SpecialRange {
   readonly cidr: string;
   readonly class: AddressClass;
@@ -47,6 +48,7 @@ const range = (cidr: string, addressClass: AddressClass, reference: string): Spe
   reference,
 });
 
+/** The first range that holds an address is its class, so narrower ranges come first. An address in none is public. */
 export const IPV4_RANGES: readonly SpecialRange[] = [
   range('169.254.169.254/32', 'metadata', 'cloud instance metadata'),
   range('169.254.170.2/32', 'metadata', 'AWS ECS task credentials'),
@@ -76,6 +78,7 @@ export const IPV4_RANGES: readonly SpecialRange[] = [
   range('240.0.0.0/4', 'reserved', 'RFC 1112'),
 ];
 
+/** Likewise; every address is in one of them. */
 export const IPV6_RANGES: readonly SpecialRange[] = [
   range('fd00:ec2::254/128', 'metadata', 'AWS instance metadata'),
   range('fd00:ec2::23/128', 'metadata', 'AWS EKS pod credentials'),
@@ -108,6 +111,7 @@ export const IPV6_RANGES: readonly SpecialRange[] = [
   range('::/0', 'reserved', 'RFC 4291'),
 ];
 
+/** What is known of an address by its range. */
 export interface ClassifiedAddress {
   readonly class: AddressClass;
   /** The embedding that was looked through, null where there is none. */

@@ -73,6 +73,7 @@ export interface AddressGuards {
   readonly lenient: Guard | null;
 }
 
+/** Guards of one destination. `isSelf` gets canonical addresses. */
 export function createAddressGuards(
   destination: Pick<DestinationConfig, 'name' | 'addresses' | 'report'>,
   mode: Config['mode'],
@@ -82,6 +83,7 @@ export function createAddressGuards(
   return { enforcing: createAddressGuard(destination, isSelf), lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null };
 }
 
+/** A resolved address, and whether it would be dialled. */
 export interface SurveyedAddress {
   readonly address: string;
   /** Why it is not dialled where the policy is enforced; null: it is. */

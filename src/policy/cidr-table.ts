@@ -3,6 +3,7 @@ import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { DOT, parseHost, ZERO } from '../targets/host.ts';
 
+/** Several lists of CIDR ranges, compiled; indexes are those of the lists. */
 export interface CidrTable {
   /** The smallest index of a list that holds the address; -1 when none does, or when the text is no IP address. */
   find(address: string): number;

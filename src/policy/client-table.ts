@@ -10,6 +10,7 @@ import { buildHostTable } from './host-table.ts';
 import { buildPatternTable, type PatternTable } from './patterns.ts';
 import type { Peer } from './verdict.ts';
 
+/** All clients of a configuration, compiled. */
 export interface ClientTable {
   /** Index of the client; -1 for none. */
   find(peer: Peer): number;
@@ -17,6 +18,7 @@ export interface ClientTable {
   readonly wanting: (peer: Pick<Peer, 'address' | 'sans'>) => AcceptedCredentials;
 }
 
+/** Kinds of credentials that would help: Basic (RFC 7617), Bearer (RFC 6750). */
 export interface AcceptedCredentials {
   readonly basic: boolean;
   readonly bearer: boolean;
@@ -32,6 +34,7 @@ interface Rest {
 const NOBODY = 0x7fff_ffff;
 const NO_LIST: readonly string[] = [];
 
+/** Compiles the clients; their order is their precedence. */
 export function buildClientTable(clients: readonly ClientConfig[]): ClientTable {
   const primary = clients.map(primaryKind);
   const listsOf = (kind: 'addresses' | 'certificates'): (readonly string[])[] => clients.map((client, index) => (primary[index] === kind ? (client[kind] ?? NO_LIST) : NO_LIST));
@@ -138,6 +141,7 @@ function buildLacking(clients: readonly ClientConfig[]): (peer: Pick<Peer, 'addr
 
 // The destination of what report mode lets pass although no destination has its host: public addresses only, nothing added.
 
+/** The destination of requests that report mode lets pass although no destination has their host. */
 export const ANONYMOUS: DestinationConfig = Object.freeze({
   name: '-',
   hosts: [],

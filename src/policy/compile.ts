@@ -6,6 +6,7 @@ import { buildHostTable, type HostTable, tlsPortOf } from './host-table.ts';
 import { compilePaths, type PathPatterns } from './patterns.ts';
 import type { Allow } from './verdict.ts';
 
+/** The part of a configuration that decides on requests. */
 export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'rules'>;
 
 /** What a client may use. */
@@ -24,6 +25,7 @@ export interface CompiledClient {
 /** Rules that join one client with one destination, in file order; empty where none does. */
 export type Chain = readonly CompiledRule[];
 
+/** A rule as decisions use it; methods and paths are null where it takes any. */
 export interface CompiledRule {
   readonly config: RuleConfig;
   readonly index: number;
@@ -36,6 +38,7 @@ export interface CompiledRule {
   readonly paths: PathPatterns | null;
 }
 
+/** A destination as decisions use it; methods and paths are null where it takes any. */
 export interface CompiledDestination {
   readonly config: DestinationConfig;
   readonly index: number;
@@ -45,6 +48,7 @@ export interface CompiledDestination {
   readonly paths: PathPatterns | null;
 }
 
+/** Where a request goes that a mesh has steered here. */
 export interface SteeredOrigin {
   readonly scheme: 'http' | 'https';
   /** Canonical. */
@@ -109,6 +113,7 @@ function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
   return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
 }
 
+/** Where no rule joins a client and a destination. */
 export const NO_RULE: Chain = [];
 
 function compileClients({ clients, destinations }: PolicyConfig, rules: readonly CompiledRule[]): CompiledClient[] {

@@ -19,6 +19,7 @@ function deny(code: FaultCode, client: Client, destination: Destination, detail:
   return { verdict: 'deny', code, client, destination, detail, remedy, challenges };
 }
 
+/** `client-not-allowed` (403). */
 export function denyClient(peer: Peer): Deny {
   const address = show(peer.address);
   const besides = [
@@ -33,6 +34,7 @@ export function denyClient(peer: Peer): Deny {
 /** RFC 7617 §2 and RFC 6750 §3; the realm tells people whose password is asked for. */
 const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer: 'Bearer realm="eco-egress"' };
 
+/** `credentials-missing` or `credentials-wrong` (407), with a challenge for each kind that would help. */
 export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials): Deny {
   const challenges = [wanted.basic ? CHALLENGES.basic : '', wanted.bearer ? CHALLENGES.bearer : ''].filter((challenge) => challenge !== '');
   const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : ''].filter((kind) => kind !== '').join(' or ');
@@ -54,11 +56,13 @@ export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Den
   return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedy);
 }
 
+/** `port-not-allowed`: a destination has the host, but not the port. */
 export function denyPort(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name, ports } = destination;
   return deny('port-not-allowed', client, destination, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, `add ${ask.port} to destinations.${name}.ports, for all of its hosts and clients`);
 }
 
+/** `form-not-allowed`: the destination does not take this form. */
 export function denyForm(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name, methods, paths, forms } = destination;
   const hides = (ask.form === 'connect' || ask.form === 'sni') && (methods !== null || paths !== null);
@@ -99,11 +103,13 @@ export function denyRule(ask: Ask, client: ClientConfig, destination: Destinatio
   }
 }
 
+/** `method-not-allowed`, by the destination. */
 export function denyMethod(method: string, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name } = destination;
   return deny('method-not-allowed', client, destination, `The destination ${name} does not list the method ${show(method)}`, `add ${show(method)} to destinations.${name}.http.methods`);
 }
 
+/** `path-not-allowed`, by the destination. */
 export function denyPath(path: string, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name } = destination;
   return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, addPath(show(path), `destinations.${name}.http.paths`));
@@ -114,6 +120,7 @@ function addPath(path: string, key: string): string {
   return path.includes('%2F') ? `cover both of its readings, ${path} and ${path.replaceAll('%2F', '/')}, by ${key}` : `add ${path} to ${key}`;
 }
 
+/** `path-ambiguous`. @param reason the rest of a sentence about the path */
 export function denyAmbiguity({ form, path }: Ask, reason: string, client: Client, destination: Destination): Deny {
   // An encoded slash alone is what a setting can permit.
   const permissible = form === 'gateway' && destination?.gateway?.encodedSlashes === 'refuse' && findAmbiguity(path ?? '', 'allow') === null;

@@ -3,6 +3,7 @@ import type { DestinationConfig } from '../config/config.ts';
 import { parseHostPattern } from '../targets/host.ts';
 import { firstPort, hasPort } from '../targets/port-range.ts';
 
+/** Several lists of host patterns, compiled; indexes are those of the lists. */
 export interface HostTable {
   /**
    * Indexes of the lists with a pattern for this canonical host, the more

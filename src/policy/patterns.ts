@@ -35,6 +35,7 @@ export function matchWildcard(pattern: string, text: string, stops: string): boo
   return at === pattern.length;
 }
 
+/** Path patterns of one list, compiled. */
 export interface PathPatterns {
   readonly exact: ReadonlySet<string>;
   /** Patterns whose only star is the last character, without it. */
@@ -113,6 +114,7 @@ function matchesSegments(glob: readonly (string | null)[], segments: readonly st
 // that does not grow with their number: patterns hang on a tree of what stands
 // before their first star, which is walked once along the text.
 
+/** Several lists of text patterns, compiled: which lists have a pattern that a text matches. */
 export interface PatternTable {
   /** Indexes of the lists, each once, in ascending order. */
   find(text: string): readonly number[];

@@ -44,6 +44,7 @@ export interface Ask {
   readonly destination?: string;
 }
 
+/** The request may go out. */
 export interface Allow {
   readonly verdict: 'allow';
   readonly client: ClientConfig;
@@ -54,6 +55,7 @@ export interface Allow {
   readonly lenient: boolean;
 }
 
+/** The request is refused; made by deny.ts alone. */
 export interface Deny {
   readonly verdict: 'deny';
   readonly code: FaultCode;
@@ -80,4 +82,5 @@ export interface Report {
   readonly rule: string;
 }
 
+/** The policy's answer on one request. */
 export type Verdict = Allow | Deny | Report;

@@ -3,6 +3,7 @@ import { Client, errors } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 
+/** A request without content. */
 export interface OneQuestion {
   /** `GET` by default. */
   readonly method?: 'GET' | 'HEAD' | 'OPTIONS';
@@ -16,6 +17,7 @@ export interface OneQuestion {
   readonly signal: AbortSignal;
 }
 
+/** The response to it; redirects are not followed. */
 export interface OneAnswer {
   readonly status: number;
   /** Where a redirect leads; null where the answer is none. */

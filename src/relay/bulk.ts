@@ -39,6 +39,7 @@ export interface BulkConnection {
   release(): void;
 }
 
+/** Reads into a large buffer that is used again: bytes are valid only during `onBytes`. */
 class BulkReader {
   readonly #onBytes: OnBulk;
   #large: Buffer | null = null;

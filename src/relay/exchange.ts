@@ -42,6 +42,7 @@ export interface ExchangePlan {
   readonly timeouts: ExchangeTimeouts;
 }
 
+/** How long an exchange may stand still. */
 export interface ExchangeTimeouts {
   /** From the complete request to the head of the response, ms. */
   readonly responseHeaders: number;
@@ -94,6 +95,7 @@ function continueLate(exchange: Exchange): void {
   exchange.continueLate();
 }
 
+/** One request with its response. It takes a connection from the pool, and closes that where the exchange fails; the client is answered by the owner. */
 export class Exchange implements ResponseHandler, ConnectionWaiter {
   /** Grows with whatever moves: the clock of the client's connection looks at it. */
   stamp = 0;
@@ -127,6 +129,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#replay = new RequestReplay(plan.replays, idempotent && !plan.upgrades);
   }
 
+  /** Whose share of the pool it takes. */
   get client(): string {
     return this.#plan.client;
   }
@@ -166,6 +169,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   // --- from the client
 
+  /** Some content of the request has come. */
   content(content: Buffer): void {
     this.stamp += 1;
     this.#record.bytesSent += content.length;
@@ -180,6 +184,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
   }
 
+  /** The request is complete. */
   contentEnd(trailers: RawFields): void {
     this.stamp += 1;
     this.#requestDone = true;
@@ -187,10 +192,12 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#connection?.finish(trailers);
   }
 
+  /** The client's connection has closed. */
   clientClosed(): void {
     this.#fail(new Fault('client-closed', 'the client closed its connection before the response was complete'));
   }
 
+  /** The client takes more of the response. */
   clientDrained(): void {
     if (!this.#downloadBlocked) return;
     this.stamp += 1;

@@ -51,6 +51,7 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
 
 // Ends a connection so that the other side sees it broken, not complete.
 
+/** A stream that can end its connection by a reset, if it is a socket. */
 export type Resettable = Duplex & { resetAndDestroy?: () => unknown };
 
 const kUnder = Symbol('connection under TLS');

@@ -102,6 +102,7 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   return names;
 }
 
+/** What the header section for the upstream depends on, besides the client's. */
 export interface RequestRewrite {
   /** Goes into `Via`; lower case. */
   readonly name: string;
@@ -180,6 +181,7 @@ function forwardedElement(rewrite: RequestRewrite): string {
 /** Rewrites the value of a response field, or leaves the field out (null); `name` in lower case. */
 export type MapField = (name: string, value: string) => string | null;
 
+/** What the header section for the client depends on, besides the upstream's. */
 export interface ResponseRewrite {
   /** Our name in `Via`, or null for none. */
   readonly viaName: string | null;

@@ -37,6 +37,7 @@ export interface IdleTimes {
   readonly age: number;
 }
 
+/** For `IdleClock`; idle and age are in ms. */
 export interface IdleClockOptions extends IdleTimes {
   /** Monotonic milliseconds. */
   readonly now: () => number;
@@ -44,6 +45,7 @@ export interface IdleClockOptions extends IdleTimes {
   readonly onTick?: () => void;
 }
 
+/** Tells each tunnel when it is idle, long-lived or too old, at most a tick late. */
 export class IdleClock {
   readonly #now: () => number;
   readonly #onTick: () => void;
@@ -65,16 +67,19 @@ export class IdleClock {
     this.#interval = this.#start();
   }
 
+  /** Watches a tunnel from now on. */
   add(item: ClockedObject): void {
     const now = this.#now();
     item[kWatch] = { moved: item.moved, movedAt: now, lasting: false, since: now };
     this.#watched.add(item);
   }
 
+  /** Watches it no more. */
   delete(item: Clocked): void {
     this.#watched.delete(item);
   }
 
+  /** Looks at all of them now; the interval calls it. */
   tick(): void {
     this.#onTick();
     const now = this.#now();
@@ -109,6 +114,7 @@ export class IdleClock {
     }, tick).unref();
   }
 
+  /** Ends the interval; nothing is watched any more. */
   close(): void {
     clearInterval(this.#interval);
     for (const item of this.#watched) this.#watched.delete(item);

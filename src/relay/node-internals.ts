@@ -44,6 +44,7 @@ function isAtRest(socket: Duplex & { _handle?: unknown }): socket is Socket & { 
   return open && readableLength === 0 && writableLength === 0 && socket.constructor === Socket && typeof handle === 'object';
 }
 
+/** Tells a stream how its write went. Call it once. */
 export type WriteDone = (error?: Error | null) => void;
 
 /**

@@ -13,6 +13,7 @@ import { FairShare, type Offer, type ConnectionWaiter, WaitingLine } from './wai
 import { Pace, SilentCloses } from './reuse.ts';
 import { type UpstreamConnectionOptions, UpstreamConnection } from './upstream-connection.ts';
 
+/** For `UpstreamPool`; times in ms. */
 export interface PoolOptions extends UpstreamConnectionOptions {
   /** `https://host:port`, for messages. */
   readonly origin: string;
@@ -53,6 +54,7 @@ interface Resting {
   readonly until: number;
 }
 
+/** The connections to one origin. It owns every connection until `detach`. */
 export class UpstreamPool {
   readonly #options: PoolOptions;
   readonly #idle: Resting[] = [];

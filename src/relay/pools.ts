@@ -12,6 +12,7 @@ interface Kept {
 /** A wildcard host could name any number of origins, and where a PROXY header names the client each client has pools of its own. */
 const POOLS_KEPT = 1024;
 
+/** Finds pools by key, and makes those that are missing. */
 export class UpstreamPools {
   readonly #kept = new Map<string, Kept>();
   /** Kept no more, until their last exchange has ended. */
@@ -24,6 +25,7 @@ export class UpstreamPools {
     this.#most = most;
   }
 
+  /** Pools that can be found; those that are retired and still in use are not among them. */
   get size(): number {
     return this.#kept.size;
   }

@@ -25,11 +25,13 @@ export class ReplayBudget {
     this.#running = running;
   }
 
+  /** Whether one more repetition may begin now. */
   get allowsRetry(): boolean {
     return this.repeated < Math.max(MIN_REPEATS, this.#running() * REPLAY_SHARE);
   }
 }
 
+/** Keeps the content of one request, as long as it may have to be sent again. */
 export class RequestReplay {
   readonly #budget: ReplayBudget;
   #held: Buffer[] | null = null;
@@ -50,6 +52,7 @@ export class RequestReplay {
     return this.#held ?? NO_CHUNKS;
   }
 
+  /** Empty until `complete`. */
   get trailers(): RawFields {
     return this.#trailers;
   }
@@ -72,6 +75,7 @@ export class RequestReplay {
     this.#budget.bytes += content.length;
   }
 
+  /** The content is complete. */
   complete(trailers: RawFields): void {
     this.#trailers = trailers;
   }
@@ -81,6 +85,7 @@ export class RequestReplay {
     if (!this.#repeatable) this.release();
   }
 
+  /** It is being sent again; counts against the budget until `endRetry`. */
   noteRetry(): void {
     this.#retried = true;
     this.#counted = true;
@@ -94,6 +99,7 @@ export class RequestReplay {
     this.#held = null;
   }
 
+  /** The repetition is over; safe to call without one. */
   endRetry(): void {
     if (!this.#counted) return;
     this.#counted = false;

@@ -15,6 +15,7 @@ const SILENT = 0.05;
 /** Nothing is known: doubtful, and one close is enough for silent. */
 const UNKNOWN_RISK = 0.04;
 
+/** Estimates how likely one upstream is to close a connection without a word. */
 export class SilentCloses {
   #mean = UNKNOWN_RISK;
 

@@ -15,6 +15,7 @@ import type { Clocked, IdleClock } from './idle-clock.ts';
 import { guard, hear, hearBytes, type Opening, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
+/** Who is told of a tunnel's end. */
 export interface TunnelOwner {
   /** What to say inside the tunnel before it is closed for `fault`. */
   lastWords(fault: Fault): string;
@@ -58,6 +59,7 @@ const REFUSED_LINGER = 5_000;
  */
 const PARTING = 1_000;
 
+/** One tunnel between two sockets, which it owns and closes. */
 export class Tunnel implements Clocked {
   client: TunnelSocket;
   upstream: TunnelSocket;

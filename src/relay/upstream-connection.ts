@@ -17,6 +17,7 @@ import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
 
+/** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
   /** An idle connection is kept this long, ms. */
   readonly keepAlive: number;
@@ -70,6 +71,7 @@ function onServerDrain(this: UpstreamSocket): void {
   this[kUpstreamConnection]?.drained();
 }
 
+/** One connection to an upstream, for one exchange at a time. It owns the socket until `detach`. */
 export class UpstreamConnection {
   readonly dialled: Dialled;
   /** Exchanges carried before the present one. */
@@ -128,6 +130,7 @@ export class UpstreamConnection {
     return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
   }
 
+  /** The socket has not been destroyed. */
   get open(): boolean {
     return !this.#socket.destroyed;
   }
@@ -171,6 +174,7 @@ export class UpstreamConnection {
     this.#socket.pause();
   }
 
+  /** Reads on after `pause`. */
   resume(): void {
     this.#socket.resume();
   }
@@ -193,12 +197,14 @@ export class UpstreamConnection {
     this.#socket.destroy();
   }
 
+  /** Closes the socket now. */
   destroy(): void {
     this.#socket.destroy();
   }
 
   // --- from the socket
 
+  /** The socket has read some bytes. */
   received(chunk: Buffer): void {
     const handler = this.#handler;
     try {
@@ -209,6 +215,7 @@ export class UpstreamConnection {
     }
   }
 
+  /** The upstream has ended its direction. */
   ended(): void {
     const handler = this.#handler;
     try {
@@ -220,15 +227,18 @@ export class UpstreamConnection {
     }
   }
 
+  /** The socket has failed; `closed` follows. */
   failed(error: Error): void {
     this.#error ??= error;
   }
 
+  /** The socket has closed. */
   closed(): void {
     if (this.#handler !== null) this.#break(this.#cut(this.#error));
     else this.onIdleClose?.();
   }
 
+  /** The socket takes more again. */
   drained(): void {
     const handler = this.#handler;
     try {

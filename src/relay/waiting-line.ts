@@ -27,6 +27,7 @@ interface QueuedWaiter {
   readonly ticks: number;
 }
 
+/** For `WaitingLine`. */
 export interface WaitingLineOptions {
   /** How many may wait in all; a client may hold no more places than are still free. */
   readonly size: number;
@@ -45,6 +46,7 @@ const TICK_MS = 10;
 /** Above this share of its time at work, the event loop has none to spare. */
 const BUSY = 0.8;
 
+/** Holds waiters, and says who is next. It tells `onLate` of who has waited too long, and nobody of anything else. */
 export class WaitingLine {
   readonly #options: WaitingLineOptions;
   readonly #byClient = new Map<string, QueuedWaiter[]>();
@@ -59,6 +61,7 @@ export class WaitingLine {
     this.#share = new FairShare(options.size);
   }
 
+  /** How many wait. */
   get length(): number {
     return this.#share.total;
   }
@@ -68,6 +71,7 @@ export class WaitingLine {
     return this.#share.admits(client);
   }
 
+  /** @param fresh it takes no connection that has been used */
   add(waiter: ConnectionWaiter, fresh: boolean): void {
     const place: QueuedWaiter = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
@@ -195,6 +199,7 @@ export class FairShare {
     return free > 0 && this.heldBy(client) < free;
   }
 
+  /** Takes a place, whether or not `admits` would have it. */
   take(client: string): void {
     this.#held.set(client, this.heldBy(client) + 1);
     this.#total += 1;

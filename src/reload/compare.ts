@@ -17,6 +17,7 @@ export interface DecisionChange {
   count: number;
 }
 
+/** Requests that a candidate policy would answer differently, grouped by client, host and port. */
 export interface Changes {
   readonly newlyDenied: readonly DecisionChange[];
   readonly newlyAllowed: readonly DecisionChange[];

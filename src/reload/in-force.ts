@@ -5,6 +5,7 @@ import { hashConfig, type Loaded } from '../config/load.ts';
 import { compareSettings, type Difference, type Setting } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 
+/** The configuration in force, as it is shown. */
 export interface InForce {
   /** As it was named at the start; null: the configuration came from no file. */
   readonly file: string | null;

@@ -6,6 +6,7 @@ import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { DecisionChange, Changes } from './compare.ts';
 import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
+/** `applied`: the new configuration is in force, but for `needRestart`. `refused`: nothing has changed; `changes` is null where the policies were not compared. */
 export type ReloadOutcome =
   | { readonly result: 'applied'; readonly before: string; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
@@ -30,6 +31,7 @@ export type OutcomeReport = { readonly newlyDenied: readonly DecisionChange[]; r
     }
 );
 
+/** The outcome as `POST /reload` answers it. */
 export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   const changes = { newlyDenied: outcome.changes?.newlyDenied ?? [], newlyAllowed: outcome.changes?.newlyAllowed ?? [] };
   if (outcome.result === 'refused') return { result: 'refused', reasons: outcome.reasons, ...changes };
@@ -48,6 +50,7 @@ function refuseUnusable(error: unknown): ReloadOutcome {
   return { result: 'refused', reasons: [`It could not be applied because of an internal error: ${stack}`], changes: null };
 }
 
+/** The refusal under `reload.refuseIfDenies`, with a reason for each change that would deny something. */
 export function refuseDenials(changes: Changes): ReloadOutcome {
   return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describeDecisionChange(change)}: ${change.detail}`), changes };
 }

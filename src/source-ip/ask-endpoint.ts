@@ -28,6 +28,7 @@ export interface Sighting {
   readonly answerMs: number;
 }
 
+/** How an endpoint is asked. */
 export interface AskOptions {
   readonly dialler: Dialler;
   /** Whether an address and port is one of our own listeners: it would tell nothing of the way out. */

@@ -10,6 +10,7 @@ import { Fault } from '../errors.ts';
 import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
 import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 
+/** Where the endpoint listens, and whom it believes. */
 export interface EchoServerOptions {
   readonly listen: ListenAddress;
   /** CIDRs of the load balancers that may speak for callers. */
@@ -20,6 +21,7 @@ export interface EchoServerOptions {
   readonly believe: readonly PeerHeader[];
 }
 
+/** A running endpoint; whoever opened it closes it. */
 export interface Echo {
   readonly address: AddressInfo;
   /** Accepts no more; what is being answered may end within a moment, the rest is cut. */

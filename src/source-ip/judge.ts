@@ -28,11 +28,13 @@ export interface SilenceFacts {
   readonly ports: { readonly used: number; readonly limit: number | null };
 }
 
+/** Likely reason why a partner is silent (docs/source-ip.md). */
 export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'stale-name' | 'way-out' | 'unproven';
 
 /** Our count and the NAT's need not agree to the last port. */
 const ALMOST_ALL = 0.9;
 
+/** Level and words of the notice for each cause, and what to do. */
 export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | 'error'; readonly words: string; readonly check: string }>> = {
   whitelist: {
     level: 'error',

@@ -8,6 +8,7 @@ import type { FaultCode } from '../errors.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { judgeSilence, SILENCE, type SilenceCause, type SilenceFacts } from './judge.ts';
 
+/** For `PartnerWatch`. */
 export interface PartnerWatchOptions {
   /** Names of the destinations that we dial ourselves; of those behind a hop its answers tell. */
   readonly destinations: readonly string[];
@@ -18,6 +19,7 @@ export interface PartnerWatchOptions {
   readonly now: () => number;
 }
 
+/** A partner whose connects time out, with the likely cause. */
 export interface SilentPartner {
   readonly destination: string;
   readonly cause: SilenceCause;
@@ -44,6 +46,7 @@ const ANSWERS: ReadonlySet<FaultCode> = new Set<FaultCode>(['connection-refused'
 /** Neither silence nor an answer: these break a row of timeouts. Whatever else fails was not dialled at all. */
 const NO_EVIDENCE: ReadonlySet<FaultCode> = new Set<FaultCode>(['name-not-found', 'resolver-failed', 'resolver-timeout', 'unreachable']);
 
+/** Counts timeouts of connects to each destination. It has no timer: it looks when it is told of something. */
 export class PartnerWatch {
   readonly #options: PartnerWatchOptions;
   /** Only of watched destinations; null: all is well. */
@@ -90,6 +93,7 @@ export class PartnerWatch {
     for (const [destination, silence] of this.#partners) if (silence !== null) this.#consider(destination, silence);
   }
 
+  /** Partners whose silence has been reported and is not over. */
   get silent(): SilentPartner[] {
     const found: SilentPartner[] = [];
     for (const [destination, silence] of this.#partners) {

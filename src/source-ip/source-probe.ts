@@ -10,6 +10,7 @@ import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
 import { checkSeenAddress, remarkOn } from './judge.ts';
 
+/** For `SourceProbe`; `random` spreads the probes of several replicas. */
 export interface SourceProbeOptions {
   readonly config: SourceIpConfig | null;
   /** One question on a connection of its own; rejects with a Fault. */
@@ -55,6 +56,7 @@ function probeQuestion(config: SourceIpConfig | null): unknown {
   return config === null ? null : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
 }
 
+/** Runs one probe after the other from `start` to `close`. */
 export class SourceProbe {
   readonly #options: SourceProbeOptions;
   #config: SourceIpConfig | null;
@@ -84,6 +86,7 @@ export class SourceProbe {
     return (this.#config?.probe ?? null) !== null;
   }
 
+  /** In force. */
   get config(): SourceIpConfig | null {
     return this.#config;
   }

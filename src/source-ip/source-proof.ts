@@ -27,6 +27,7 @@ interface SourceProofOptions {
   readonly now?: () => number;
 }
 
+/** Whoever created it starts it and closes it. */
 export class SourceProof {
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
@@ -72,15 +73,18 @@ export class SourceProof {
     this.#staleAt = now();
   }
 
+  /** Begins to probe, if an endpoint is configured. */
   start(): void {
     this.#probe.start();
   }
 
+  /** Another configuration from now on. */
   adopt(config: Proven): void {
     this.#watch.adopt(watchedOf(config));
     this.#probe.adopt(config.sourceIp);
   }
 
+  /** Resolves when the probe under way has ended. */
   close(): Promise<void> {
     return this.#probe.close();
   }
@@ -101,6 +105,7 @@ export class SourceProof {
     return { reasons: [], warnings: finding === null ? silent : [said, ...silent] };
   }
 
+  /** What `/source-ip` shows. */
   view(): SourceView {
     const { config, finding, lastJudged } = this.#probe;
     return {

@@ -6,6 +6,7 @@ import type { SourceResult } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
 import { checkSeenAddress, remarkOn } from './judge.ts';
 
+/** Which endpoint is asked, how often, and which addresses are right. */
 export interface VerifyRequest {
   readonly probe: ProbeConfig;
   readonly expected: readonly string[];
@@ -26,6 +27,7 @@ interface Observation {
   readonly reason: string | null;
 }
 
+/** What the answers prove together. */
 export interface Verification {
   /** `match` where every observation is one; otherwise the worst of them. */
   readonly result: SourceResult;

@@ -5,6 +5,7 @@
  */
 import { type HelloMessage, readHelloMessage } from './hello-message.ts';
 
+/** What the beginning of a stream is. */
 export type HelloResult =
   | (HelloMessage & {
       readonly kind: 'hello';
@@ -18,6 +19,7 @@ export type HelloResult =
   /** It began as TLS, but no ClientHello that has one reading. */
   | { readonly kind: 'invalid'; readonly reason: string };
 
+/** Bounds of a `ClientHelloReader`. */
 export interface ClientHelloOptions {
   /** Longest ClientHello that is read, bytes of the message. Post-quantum key shares make some 17 KiB long. */
   readonly maximum?: number;
@@ -27,6 +29,7 @@ const DEFAULT_MAXIMUM = 32 * 1024;
 /** RFC 8446 §5.1. */
 export const RECORD_HEADER = 5;
 const HANDSHAKE_RECORD = 22;
+/** First byte of the version in every record (RFC 8446 §5.1). */
 export const TLS_MAJOR = 3;
 const LONGEST_PLAINTEXT = 1 << 14;
 /** RFC 8446 §4. */
@@ -34,6 +37,7 @@ export const MESSAGE_HEADER = 4;
 const CLIENT_HELLO = 1;
 const SMALLEST_STORE = 1024;
 
+/** Where nothing has been kept. */
 export const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /**
@@ -170,6 +174,7 @@ function notTls(reason: string): HelloResult {
   return { kind: 'not-tls', reason };
 }
 
+/** The result for a stream that began as TLS and cannot be read. @param reason a sentence that is safe to show */
 export function invalidHello(reason: string): HelloResult {
   return { kind: 'invalid', reason };
 }

@@ -3,6 +3,7 @@ import { isIPv4 } from 'node:net';
 import { parseHost } from './host.ts';
 import { quote } from './quote.ts';
 
+/** What a ClientHello says (RFC 8446 §4.1.2). */
 export interface HelloMessage {
   /** 32 bytes as Latin-1 text: no two handshakes have the same, but for the two hellos of one (RFC 8446 §4.1.2). */
   readonly random: string;

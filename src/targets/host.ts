@@ -8,6 +8,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII, domainToUnicode } from 'node:url';
 
+/** A host with its port. */
 export interface Authority {
   /** Canonical: lower case name without final dot, or IP literal without brackets. */
   readonly host: string;

@@ -6,6 +6,7 @@
 import { DOT } from './host.ts';
 
 const PERCENT = 0x25;
+/** Code unit of `/`. */
 export const SLASH = 0x2f;
 const SEMICOLON = 0x3b;
 const QUERY_START = '?';

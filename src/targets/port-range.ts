@@ -15,14 +15,18 @@ export class PortRange {
     return `${this.first}-${this.last}`;
   }
 
+  /** As it is written in the configuration: `8000-8099`. */
   toJSON(): string {
     return this.toString();
   }
 }
 
+/** One port, or a range of them. */
 export type PortEntry = number | PortRange;
 
+/** The lowest port of an entry. */
 export const firstPort = (entry: PortEntry): number => (typeof entry === 'number' ? entry : entry.first);
+/** The highest port of an entry. */
 export const lastPort = (entry: PortEntry): number => (typeof entry === 'number' ? entry : entry.last);
 
 /** Whether any entry has the port. For many questions, `compilePorts`. */
@@ -30,6 +34,7 @@ export function hasPort(entries: readonly PortEntry[], port: number): boolean {
   return entries.some((entry) => firstPort(entry) <= port && port <= lastPort(entry));
 }
 
+/** Ports, in a form that answers in constant time. */
 export interface PortSet {
   has(port: number): boolean;
 }

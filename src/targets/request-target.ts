@@ -8,10 +8,12 @@ import { type Authority, DEFAULT_PORT, formatAuthority, parseAuthority } from '.
 import { SLASH } from './path.ts';
 import { quote, quoteTarget } from './quote.ts';
 
+/** The authority-form of CONNECT (RFC 9112 §3.2.3). */
 export interface ConnectTarget extends Authority {
   readonly kind: 'connect';
 }
 
+/** The absolute-form (RFC 9112 §3.2.2): what a client sends to a proxy. */
 export interface AbsoluteTarget extends Authority {
   readonly kind: 'absolute';
   readonly scheme: 'http' | 'https';
@@ -21,6 +23,7 @@ export interface AbsoluteTarget extends Authority {
   readonly otherHost: Authority | null;
 }
 
+/** The origin-form (RFC 9112 §3.2.1), or the asterisk-form. */
 export interface OriginTarget {
   readonly kind: 'origin';
   /** From Host; null only for HTTP/1.0 without Host. */
@@ -32,6 +35,7 @@ export interface OriginTarget {
 /** By which a request came to us. */
 export type Scheme = 'http' | 'https';
 
+/** What a request asks for, by the form of its target. */
 export type RequestTarget = ConnectTarget | AbsoluteTarget | OriginTarget;
 
 const { http: HTTP_PORT, https: HTTPS_PORT } = DEFAULT_PORT;

@@ -10,6 +10,7 @@ const HANDSHAKE = 22;
 /** What may come between two hellos: change_cipher_spec, alert, and early data (RFC 8446 §4.2.10, §5, §6). */
 const OTHER_RECORDS: ReadonlySet<number> = new Set([20, 21, 23]);
 
+/** Watches both directions of one connection. It is given bytes and changes none; it has nothing to close. */
 export class TlsOpening {
   /** Of the hello that is expected or under way; null: the server has not asked for another. */
   #reader: ClientHelloReader | null = new ClientHelloReader();

@@ -7,11 +7,13 @@ import type { Telemetry } from './telemetry.ts';
 
 /** Whoever listens to the data path. */
 export const PARTS = ['metrics', 'log', 'denials', 'decisions', 'partner-watch'] as const;
+/** One of `PARTS`. */
 export type Part = (typeof PARTS)[number];
 
 /** Runs an action and catches what it throws. @returns whether it threw nothing */
 export type Attempt = (part: Part, action: () => void) => boolean;
 
+/** Runs actions that may fail, and counts their failures by part. */
 export class Attempts {
   readonly failures: Record<Part, number> = { metrics: 0, log: 0, denials: 0, decisions: 0, 'partner-watch': 0 };
   readonly #onFirst: (part: Part, error: unknown) => void;

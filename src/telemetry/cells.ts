@@ -31,11 +31,13 @@ export interface PolicyFacts {
   readonly certificates: ReadonlyMap<string, number>;
 }
 
+/** A form, or `-` for a request whose form was not known. */
 export type FormName = Form | '-';
 type CodeName = FaultCode | 'ok';
 /** Requests of one form, destination, client and code, by how they ended. */
 type OutcomeCounts = Record<Outcome, number>;
 
+/** Counters of one destination and form. */
 export class FormCells {
   bytesSent = 0;
   bytesReceived = 0;
@@ -49,6 +51,7 @@ export class FormCells {
   readonly open = new Crowd<AccessRecord>();
 }
 
+/** Counters of one destination. */
 export class DestinationCells {
   connectionsOpened = 0;
   connectionsActive = 0;
@@ -68,6 +71,7 @@ export class DestinationCells {
     this.errors = zeros(errors);
   }
 
+  /** Made at the first use. */
   form(name: FormName): FormCells {
     let cells = this.forms.get(name);
     if (cells === undefined) this.forms.set(name, (cells = new FormCells()));
@@ -75,6 +79,7 @@ export class DestinationCells {
   }
 }
 
+/** Label value of `eco_egress_policy_reloads_total`. */
 export type ReloadResult = 'applied' | 'refused';
 
 /**
@@ -84,6 +89,7 @@ export type ReloadResult = 'applied' | 'refused';
  * - `pipelined`: a request before the one ahead of it was answered; `busy`: a question, because too many are asked.
  */
 export const ADMIN_REFUSALS = ['connections', 'evicted', 'host', 'cross-site', 'pipelined', 'busy'] as const;
+/** Why the admin port turned something away. */
 export type AdminRefusal = (typeof ADMIN_REFUSALS)[number];
 
 /**
@@ -93,6 +99,7 @@ export type AdminRefusal = (typeof ADMIN_REFUSALS)[number];
  */
 export const MAX_REQUEST_SETS = 20_000;
 
+/** Counters and gauges that the data path writes, and the facts of the configuration in force. */
 export class Cells {
   clientConnections = 0;
   /** Requests counted under no client and no destination, because their label set would have been one too many. */
@@ -135,6 +142,7 @@ export class Cells {
     }
   }
 
+  /** Those of `-` where the configuration has no such name. */
   destination(name: string): DestinationCells {
     return this.destinations.get(name) ?? this.#unknown;
   }
@@ -156,6 +164,7 @@ export class Cells {
     else increment(codesOf(this.#unknown.form(form).reported, '-'), code);
   }
 
+  /** One more tunnel that was over soon. */
   countShortTunnel(client: string): void {
     increment(this.shortTunnels, this.#clientLabel(client));
   }
@@ -216,6 +225,7 @@ export class HistogramCell {
     this.counts = new Float64Array(bounds.length + 1);
   }
 
+  /** @param value in the unit of the bounds */
   observe(value: number): void {
     const { bounds, counts } = this;
     let bucket = 0;

@@ -10,6 +10,7 @@ import type { SourceResult, Telemetry } from './telemetry.ts';
 
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
 
+/** Facts of a configuration for the metrics. Parses its certificates for their expiry. */
 export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'>): PolicyFacts {
   const { clients, destinations, limits } = config;
   return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
@@ -50,12 +51,14 @@ interface NatPortUsage {
   readonly refused: number;
 }
 
+/** NAT ports in use, as metrics show them. */
 export interface NatPorts {
   /** Null: not limited. */
   readonly limit: number | null;
   readonly destinations: ReadonlyMap<string, NatPortUsage>;
 }
 
+/** Where ports are not counted. */
 export const NO_NAT_PORTS: NatPorts = { limit: null, destinations: new Map() };
 
 /**

@@ -19,6 +19,7 @@ const MAX_FIELD = 4096;
 /** Names pino writes itself; the same name twice in a line would leave it to the reader which one counts. */
 const RESERVED = new Set(['level', 'time', 'msg']);
 
+/** For `createTelemetry`. */
 export interface TelemetryOptions {
   readonly log: LogConfig;
   readonly policy: PolicyFacts;
@@ -30,6 +31,7 @@ export interface TelemetryOptions {
   readonly natPorts?: () => NatPorts;
 }
 
+/** Metrics and log of one process. */
 export interface RunningTelemetry extends Telemetry {
   /** For the admin listener's `/metrics`. */
   readonly exposition: Exposition;

@@ -3,17 +3,22 @@ import type { FaultCode } from '../errors.ts';
 
 /** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
 export const LAST_OUTCOMES = ['ok', 'error', 'failed'] as const;
+/** What became of a request: `error` is an answer with 5xx. */
 export type LastOutcome = (typeof LAST_OUTCOMES)[number];
 
+/** Classes of status codes (RFC 9110 §15), in order. */
 export const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+/** One of `STATUS_CLASSES`. */
 export type StatusClass = (typeof STATUS_CLASSES)[number];
 
+/** The latest failure that was no answer. */
 export interface LastFailure {
   readonly code: FaultCode;
   /** One sentence; may quote what the partner sent. */
   readonly detail: string;
 }
 
+/** State of one destination; times are ms since the epoch, 0: never. */
 export class DestinationHealth {
   /** Null: nothing has been asked of it since the start. */
   last: LastOutcome | null = null;
@@ -35,10 +40,12 @@ export class DestinationHealth {
     this.#note(status >= 500 ? 'error' : 'ok', now);
   }
 
+  /** A tunnel was opened. */
   noteTunnel(now: number): void {
     this.#note('ok', now);
   }
 
+  /** A dial or an exchange has failed, not by our own doing. */
   noteFailure(code: FaultCode, detail: string, now: number): void {
     this.lastFailure = { code, detail };
     this.#note('failed', now);
@@ -64,6 +71,7 @@ export interface HealthView {
   readonly failures: Readonly<Partial<Record<FaultCode, number>>>;
 }
 
+/** The state as the admin port shows it; times are ISO 8601, or null. */
 export function viewHealth(destination: string, { last, at, inRow, lastFailure, lastStatus, answers }: DestinationHealth, errors: ReadonlyMap<FaultCode, number>): HealthView {
   return {
     destination,

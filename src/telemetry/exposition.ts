@@ -10,6 +10,7 @@ import type { HistogramCell } from './cells.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
+/** Name, type and labels of a metric. */
 export interface MetricDefinition {
   readonly name: string;
   readonly help: string;
@@ -31,6 +32,7 @@ export interface ForeignMetrics {
 /** So many lines take about a millisecond. */
 const LINES_A_SLICE = 500;
 
+/** All metrics of a process; values are read when somebody scrapes. */
 export class Exposition {
   /** Of the answer to a scrape. */
   readonly contentType = 'text/plain; version=0.0.4; charset=utf-8';
@@ -44,14 +46,17 @@ export class Exposition {
     this.#attempt = attempt;
   }
 
+  /** Families are written in this order. */
   add(family: MetricFamily): void {
     this.#families.push(family);
   }
 
+  /** Written behind all families of our own. */
   addForeign(metrics: ForeignMetrics): void {
     this.#foreign.push(metrics);
   }
 
+  /** Of every metric, for documentation and tests. */
   definitions(): MetricDefinition[] {
     return [...this.#families.map(({ name, help, type, labelNames }) => ({ name, help, type, labelNames })), ...this.#foreign.flatMap(({ definitions }) => definitions())];
   }
@@ -125,6 +130,7 @@ export function valueText(value: number): string {
 const PREFIX = 'eco_egress_';
 
 type SetValue = (labels: Labels, value: number) => void;
+/** A value of a metric, with its labels. */
 export type Sample = readonly [labels: Labels, value: number];
 
 /** Hands every series to `set` once; what is not handed over is absent. Where there may be thousands, it yields them instead, one after the other. */
@@ -136,6 +142,7 @@ export function counter(exposition: Exposition, name: string, help: string, labe
   addValues(exposition, 'counter', name, help, labelNames, each);
 }
 
+/** Adds a gauge whose values `each` gives at every scrape. The name gets the prefix of all metrics. */
 export function gauge(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
   addValues(exposition, 'gauge', name, help, labelNames, each);
 }
@@ -147,6 +154,7 @@ export function constant(exposition: Exposition, name: string, help: string, lab
   });
 }
 
+/** Adds a histogram whose cells `each` gives at every scrape. The name gets the prefix of all metrics. */
 export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachCell): void {
   const full = PREFIX + name;
   exposition.add({

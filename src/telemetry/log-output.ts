@@ -16,6 +16,7 @@ import { isatty } from 'node:tty';
 /** @param written bytes of the batch that were taken, from its beginning; all of them unless there is an error */
 export type OnWritten = (written: number, error: NodeJS.ErrnoException | null) => void;
 
+/** Where batches of log lines are written. */
 export abstract class LogOutput {
   /** For people: lines may be coloured. */
   abstract readonly isTTY: boolean;
@@ -222,6 +223,7 @@ export class HeldOutput extends LogOutput {
     return this.#output.isTTY;
   }
 
+  /** Writes what has been held, and everything from now on. */
   release(): void {
     this.#released = true;
     this.#start?.();

@@ -15,10 +15,13 @@ import { LogOutput, openLogOutput } from './log-output.ts';
  * - `unwritable`: the line could not be put together: a bug.
  */
 export const LOSS_REASONS = ['slow', 'full', 'gone', 'failed', 'unwritable'] as const;
+/** Why log lines were lost; label value of `eco_egress_log_lines_dropped_total`. */
 export type LossReason = (typeof LOSS_REASONS)[number];
 
+/** Lost lines since the start. */
 export type LossCounts = Readonly<Record<LossReason, number>>;
 
+/** A loss that the log has not told of yet. */
 export interface Loss {
   /** Lines that were lost since the log last said so. */
   readonly lines: number;
@@ -29,6 +32,7 @@ export interface Loss {
   readonly since: number;
 }
 
+/** For `createLogSink`; the defaults suit production. */
 export interface LogSinkOptions {
   /** Characters after which a batch is written without waiting for the clock. */
   readonly batchLength?: number;
@@ -42,6 +46,7 @@ export interface LogSinkOptions {
   readonly describeLoss?: (loss: Loss) => string;
 }
 
+/** Takes log lines, and writes them in batches. */
 export interface LogSink {
   /** Never blocks, never throws. */
   write(line: string): void;

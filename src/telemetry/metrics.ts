@@ -18,6 +18,7 @@ const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 const OF_OURS: ReadonlySet<FaultCode> = new Set<FaultCode>(['limit-reached', 'draining', 'revoked', 'internal']);
 const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 };
 
+/** For `createMetrics`. */
 export interface MetricsOptions {
   readonly policy: PolicyFacts;
   readonly version: string;
@@ -29,6 +30,7 @@ export interface MetricsOptions {
   readonly natPorts?: () => NatPorts;
 }
 
+/** The counting half of the telemetry. */
 export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly exposition: Exposition;
   readonly openTunnels: () => number;

@@ -2,6 +2,7 @@
 import type { AccessRecord } from './access-record.ts';
 import type { Cells } from './cells.ts';
 
+/** A tunnel as the admin port shows it. */
 export interface OpenTunnel {
   readonly requestId: string;
   readonly client: string;
@@ -17,6 +18,7 @@ export interface OpenTunnel {
   readonly bytesReceived: number;
 }
 
+/** What `/tunnels` shows. */
 export interface TunnelsView {
   readonly open: number;
   /** By client, most first. */
@@ -25,6 +27,7 @@ export interface TunnelsView {
   readonly oldest: readonly OpenTunnel[];
 }
 
+/** Records of all open tunnels, in no order. */
 export function* openRecords(cells: Cells): Generator<AccessRecord, void, undefined> {
   for (const { forms } of cells.destinations.values()) for (const { open } of forms.values()) yield* open;
 }

@@ -10,12 +10,14 @@ interface Told {
   silent: number;
 }
 
+/** For `RareNotice`. */
 export interface RareNoticeOptions {
   readonly telemetry: Pick<Telemetry, 'notice'>;
   /** Monotonic ms; `performance.now` by default. */
   readonly now?: () => number;
 }
 
+/** Logs a notice that may repeat at most once a minute for each message. */
 export class RareNotice {
   readonly #options: RareNoticeOptions;
   /** By message, of which there are few. */

@@ -10,6 +10,7 @@ import type { AdminRefusal, PolicyFacts, ReloadResult } from './cells.ts';
 /** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
 export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 
+/** Told of all that happens on the data path. No method blocks or throws. */
 export interface Telemetry {
   /** An exchange or tunnel has ended, well or not: one log line, the counters. */
   ended(record: AccessRecord): void;
