@@ -28,7 +28,7 @@ async function look(lab: Lab, { proxy = lab.url, url = `https://${ECO}:${lab.ups
     proxy: read,
     host: { env, openFiles: null, now },
     ca: lab.authority.certPem,
-    timeout: 1_000,
+    timeout: 5_000,
     only: [],
     lookup: lookupOf(names),
     ...options,
@@ -92,7 +92,7 @@ t.test('what answers at the address of the proxy', async (t) => {
     ['connection-refused', `http://127.0.0.1:${refusing}`, /ECONNREFUSED/],
     ['connect-timeout', `http://127.0.0.1:${await startFullListener(t)}`, /network policies/],
   ] as const) {
-    const report = await look(lab, { proxy, timeout: 400 });
+    const report = await look(lab, { proxy, timeout: 3000 });
     t.strictSame(faultsOf(report), [`way ${code} ${proxy}`], code);
     t.match(wordsOf(report), words, code);
     t.match(findingsOf(report, 'tls'), [{ state: 'skipped' }]);

@@ -92,12 +92,12 @@ t.test('a partner that does not answer, and why', async (t) => {
   const silent = (draft: { destinations: { eco: Record<string, unknown> } }): void => {
     Object.assign(draft.destinations.eco, { ports: [lab.https, full] });
   };
-  const whitelist = await examine(lab, { configure: silent, timeout: 2000 });
+  const whitelist = await examine(lab, { configure: silent, timeout: 3000 });
   t.strictSame(faultsOf(whitelist), [`tcp connect-timeout ${ECO}:${full}`, `silence partner-silent ${ECO}:${full}`]);
   t.match(wordsOf(whitelist), /whitelist: its whitelist probably lacks our source address/);
 
   const unproven = await examine(lab, {
-    timeout: 2000,
+    timeout: 3000,
     configure: (draft) => {
       silent(draft);
       delete draft.sourceIp;
@@ -134,7 +134,7 @@ t.test('a TLS port that speaks plain HTTP', async (t) => {
 t.test('HTTP that never answers', async (t) => {
   const { certPem, keyPem } = await labCertificates();
   const lab = await startPartner(t, { https: createTlsServer({ cert: certPem, key: keyPem }) as never });
-  const report = await examine(lab, { timeout: 500 });
+  const report = await examine(lab, { timeout: 3000 });
   t.strictSame(faultsOf(report), [`http upstream-silent ${ECO}:${lab.https}`]);
 });
 
@@ -146,12 +146,12 @@ t.test('source address', async (t) => {
   t.match(wordsOf(wrong), /35\.203\.1\.9 is seen, and 34\.123\.45\.67 is expected.*AUTO_ONLY/);
 
   lab.echo.answer = () => {};
-  const silent = await examine(lab, { timeout: 500 });
+  const silent = await examine(lab, { timeout: 3000 });
   t.match(faultsOf(silent), [/^source-address upstream-silent /]);
 
   lab.echo.answer = RIGHT;
   const hidden = await examine(lab, {
-    timeout: 2000,
+    timeout: 3000,
     names: { [ECO]: ['10.255.255.1'] },
     configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['10.0.0.0/8'] }),
     only: ['source-address'],

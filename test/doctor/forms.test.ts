@@ -90,7 +90,7 @@ t.test('what else may listen there', async (t) => {
     ['proxy-silent', await listen(t, mute), /does not answer/],
     ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
   ] as const) {
-    const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 400 });
+    const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 3000 });
     t.strictSame(faultsOf(report), [`forms ${code} connect ${ECO}:${partner.https}`], code);
     t.match(wordsOf(report), words, code);
   }
@@ -103,7 +103,7 @@ t.test('a proxy that is not reached is one finding, and not one for each form', 
     ['connect-timeout', await startFullListener(t), 'http', /network policies of both namespaces/],
     ['https-proxy-on-plain-port', lab.port, 'https', /Write http:\/\//],
   ] as const) {
-    const report = await examine(partner, { proxy: proxyAt(port, scheme), timeout: 400 });
+    const report = await examine(partner, { proxy: proxyAt(port, scheme), timeout: 3000 });
     t.strictSame(faultsOf(report), [`forms ${code} ${scheme}://127.0.0.1:${port}`]);
     t.match(wordsOf(report), words);
     t.ok(findingsOf(report, 'forms').slice(1).every(({ state }) => state === 'skipped'));

@@ -51,7 +51,7 @@ t.test('what a parent does wrong', async (t) => {
 
 t.test('a parent that is silent, unknown, or where none may be', async (t) => {
   const url = `http://gate.test:${await startFullListener(t)}`;
-  t.strictSame(faultsOf((await byHop(t, { url }, { timeout: 400 })).report), [`hops hop-timeout gate ${url}`]);
+  t.strictSame(faultsOf((await byHop(t, { url }, { timeout: 3000 })).report), [`hops hop-timeout gate ${url}`]);
   t.strictSame(faultsOf((await byHop(t, { url }, { names: { 'gate.test': 'ENOTFOUND' } })).report), ['names name-not-found gate.test', `hops hop-failed gate ${url}`]);
 });
 

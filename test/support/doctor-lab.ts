@@ -66,7 +66,7 @@ export async function examine(lab: DoctorLab, patient: Patient = {}): Promise<Do
     host: { env: {}, openFiles: 100_000, now: Date.now, ...patient.host },
     proxy: patient.proxy ?? null,
     hosts: patient.hosts ?? [],
-    timeout: patient.timeout ?? 2_000,
+    timeout: patient.timeout ?? 5_000,
     only: patient.only ?? [],
     lookup: lookupOf(patient.names ?? {}),
   });
