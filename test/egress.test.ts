@@ -106,3 +106,16 @@ t.test('what was dialled under report is used no more once the policy is enforce
   t.same(others.map((pool) => pool === first), [true, false, false]);
   t.equal(others[1], others[2]);
 });
+
+t.test('two destinations of one host never share connections', async (t) => {
+  const destinations = ['a', 'b'].map((name) => makeDestination(name, [ECO], { addresses: ['10.40.0.0/16'] }));
+  const door = openDoor({ destinations, rules: [makeRule(['sit'], ['a', 'b'])] }, ['10.40.0.1']);
+  const poolOf = (destination: string, port = 443): unknown => {
+    const permit = door.admit(makeAsk({ form: 'gateway', host: ECO, method: 'GET', path: '/', destination }), 'exchanges', new AccessRecord('id', 0, '10.8.1.4'));
+    permit.release();
+    return door.pool(permit, { scheme: 'https', host: ECO, port });
+  };
+  t.equal(poolOf('a'), poolOf('a'), 'one of its own');
+  t.not(poolOf('a'), poolOf('b'), 'though the origin is the same');
+  t.not(poolOf('a'), poolOf('a', 80), 'nor do two origins of a destination');
+});

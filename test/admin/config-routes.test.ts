@@ -2,6 +2,9 @@
 import t from 'tap';
 import { startLab } from '../support/lab.ts';
 
+/** Of nobody's password. */
+const HASH = `$scrypt$ln=15,r=8,p=1$${'a'.repeat(21)}A$${'b'.repeat(42)}A`;
+
 interface Shown {
   readonly file: string;
   readonly hash: string;
@@ -16,6 +19,8 @@ t.test('what is in force, with its origin', async (t) => {
     files,
     configure: (draft) => {
       draft.mode = 'report';
+      draft.clients['people'] = { basic: [{ user: 'alice', hash: HASH }] };
+      draft.rules.push({ clients: ['people'], destinations: ['eco'] });
       draft.hops = { gw: { url: 'http://gw.example:3128', credentialsFile: 'pass.txt' } };
     },
   });
@@ -26,7 +31,9 @@ t.test('what is in force, with its origin', async (t) => {
   t.match(find(shown, 'mode'), { value: 'report', origin: { from: 'file', line: Number } });
   t.match(find(shown, 'timeouts.connect'), { value: '10s', origin: { from: 'default', line: null } });
   t.match(find(shown, 'hops.gw.credentialsFile'), { value: 'pass.txt' });
-  t.notMatch(JSON.stringify(shown), 'hunter22');
+  t.match(find(shown, 'clients.people.basic[0].user'), { value: 'alice' });
+  t.match(find(shown, 'clients.people.basic[0].hash'), { value: '(hidden)' });
+  t.notMatch(JSON.stringify(shown), /hunter22|bbbb/);
 
   await lab.reload((draft) => {
     draft.name = 'other';

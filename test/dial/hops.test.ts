@@ -98,6 +98,8 @@ t.test('the parent’s own address is judged', async (t) => {
     [['127.0.0.1'], {}, 'hop-failed', /loopback/],
     [['127.0.0.1'], { addresses: ['10.0.0.0/8'] }, 'hop-failed', /outside the ranges listed in hops\.edge\.addresses/],
     [['10.9.9.9', '127.0.0.9'], { addresses: ['10.0.0.0/16'] }, 'hop-failed', /^hop edge \(parent\.test:\d+\): 10\.9\.9\.9 .*; 127\.0\.0\.9/],
+    // Of several, those that passed alone are dialled: here nobody listens there, and the parent on the other is not asked.
+    [['127.0.0.1', '127.0.0.9'], { addresses: ['127.0.0.9/32'] }, 'hop-failed', /127\.0\.0\.9: ECONNREFUSED/],
   ];
   for (const [addresses, change, code, told] of table) {
     const hop = makeHop('edge', [parentAt(parent.port)], change);

@@ -86,6 +86,8 @@ t.test('what our own code throws ends one connection, in every form and phase', 
   for (const other of others) t.ok(other.socket.writable, 'another connection goes on');
   const surprises = accessLines(lab).filter((line) => line.code === 'internal');
   t.ok(surprises.length > 20, `${surprises.length} were planted, and each is logged and counted`);
+  const ids = accessLines(lab).map(({ requestId }) => requestId);
+  t.strictSame(ids.filter((id, index) => ids.indexOf(id) !== index), [], 'each request has one line');
   const scrape = await lab.scrape();
   t.equal(sumOf(scrape, 'eco_egress_internal_errors_total'), surprises.length, 'for the alert');
   t.equal(sumOf(scrape, 'eco_egress_requests_total', { code: 'internal' }), surprises.length);

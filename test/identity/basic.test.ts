@@ -1,4 +1,6 @@
 /** Hashes made and verified with the real scrypt. */
+import crypto from 'node:crypto';
+import { syncBuiltinESMExports } from 'node:module';
 import t from 'tap';
 import { decoyOf, hashPassword, readPhc, verifyPassword } from '../../src/identity/proxy-authorization.ts';
 
@@ -8,6 +10,24 @@ t.test('what hashPassword makes, verifyPassword takes', async (t) => {
   t.equal(await verifyPassword(hash, 'correct horse'), true);
   for (const wrong of ['correct hors', 'correct horse ', 'Correct horse', '', 'correct\0horse']) t.equal(await verifyPassword(hash, wrong), false, wrong);
   t.not(await hashPassword('correct horse'), hash, 'another salt each time');
+});
+
+t.test('what is derived is compared in constant time', async (t) => {
+  const hash = await hashPassword('correct horse');
+  const compare = crypto.timingSafeEqual;
+  const lengths: number[][] = [];
+  crypto.timingSafeEqual = (a, b) => {
+    lengths.push([a.byteLength, b.byteLength]);
+    return compare(a, b);
+  };
+  syncBuiltinESMExports();
+  t.teardown(() => {
+    crypto.timingSafeEqual = compare;
+    syncBuiltinESMExports();
+  });
+  t.equal(await verifyPassword(hash, 'correct horse'), true);
+  t.equal(await verifyPassword(hash, 'correct hors'), false);
+  t.strictSame(lengths, [[32, 32], [32, 32]]);
 });
 
 t.test('hashes of another maker', async (t) => {

@@ -392,6 +392,8 @@ t.test('the clocks', async (t) => {
     t.equal(connection.socket.destroyed, false, `${what}: not before`);
     bench.now += 1;
     bench.clock.tick();
+    // Who is in the middle of a header section is told why first.
+    t.equal(connection.socket.destroyed, what !== 'in the head', `${what}: then`);
     await until(() => client.ended || client.socket.destroyed);
     t.match(client.heard, heard, what);
   }

@@ -174,6 +174,7 @@ t.test('trailers may not carry framing, routing or credentials', async (t) => {
 
 t.test('our own Via is found in every spelling, others are not', async (t) => {
   for (const value of ['1.1 eco-egress', '1.0 front, 1.1 ECO-EGRESS (pod 3)', 'HTTP/1.1\teco-egress']) t.ok(viaNames([value], 'eco-egress'), value);
+  for (const values of [['1.1 eco-egress', '1.1 behind'], ['1.1 before', '1.1 eco-egress'], ['1.1 a', '1.1 b, 1.1 eco-egress, 1.1 c', '1.1 d']]) t.ok(viaNames(values, 'eco-egress'), values.join(' | '));
   for (const value of ['1.1 eco-egress-2', '1.1 my.eco-egress', 'eco-egress', '1.1 front (eco-egress)', '']) t.notOk(viaNames([value], 'eco-egress'), value);
 });
 

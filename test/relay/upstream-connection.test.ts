@@ -165,6 +165,20 @@ t.test('a reset in the middle is no end, also where the end of the connection is
   }
 });
 
+t.test('an error that was told before the end makes it none', async (t) => {
+  const { connection, upstream } = await start(t);
+  const scribe = new Scribe();
+  connection.begin(scribe, 'GET', GET, NO_CONTENT);
+  connection.finish([]);
+  await asked(upstream);
+  upstream.write('HTTP/1.1 200 OK\r\n\r\nabc');
+  while (scribe.content === '') await new Promise(setImmediate);
+  connection.failed(Object.assign(new Error('reset'), { code: 'ECONNRESET' }));
+  upstream.end();
+  await scribe.ended;
+  t.equal(scribe.told.at(-1), 'broken upstream-cut');
+});
+
 t.test('paused with the last of an answer, the connection is read again: for the next answer, and to notice its close', async (t) => {
   const bench = await start(t);
   const { connection, upstream } = bench;

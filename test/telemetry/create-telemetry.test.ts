@@ -177,6 +177,13 @@ t.test('hostile text stays inside its field', async (t) => {
   }
 });
 
+t.test('each character that means something in JSON is escaped by itself', async (t) => {
+  for (const character of ['\\', '"', '\n', '\r', '\t', '\0', '\u001b', '\u007f', '\u2028', 'é']) {
+    const [line] = await linesOf(makeRecord({ path: `/a${character}b` }));
+    t.equal(line?.['path'], `/a${character}b`, `U+${character.charCodeAt(0).toString(16)}`);
+  }
+});
+
 t.test('texts are bounded, and what is cut shows', async (t) => {
   const long = 'p'.repeat(100_000);
   const [line = {}] = await linesOf(makeRecord({ path: long, host: long, method: long, detail: long, code: 'target-malformed' }));
