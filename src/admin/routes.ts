@@ -1,4 +1,4 @@
-/** The admin listener's answers to "why": a question, a single denial of late, and what is denied most. */
+/** Pages of the admin listener that answer questions: why a request would be denied, what was denied lately, and which configuration is in force. */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Explainer, ExplainRequest } from '../explain/explainer.ts';

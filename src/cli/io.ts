@@ -1,4 +1,4 @@
-/** What a command may touch of the process it runs in. */
+/** What all commands share of the process they run in: its streams, exit codes and signals. */
 import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';

@@ -1,4 +1,4 @@
-/** Reads the files of TLS towards clients, and makes sure now that a handshake can use them. */
+/** Reads the certificates, keys and credentials that the configuration names, and makes sure now that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/keys.ts';

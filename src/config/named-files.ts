@@ -1,4 +1,4 @@
-/** Reads a file that the configuration names. */
+/** Reads the files that the configuration names, secret ones among them. */
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { HopCredentials } from './config.ts';

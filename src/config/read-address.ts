@@ -1,4 +1,4 @@
-/** Readers of network addresses in a configuration file: address ranges, listen addresses, DNS servers, hosts. */
+/** Readers of what is on the network: address ranges, listen addresses, DNS servers, hosts, parent proxies, echo endpoints. */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { formatAuthority, parseAuthority, parseConfigHost, parseHostPattern } from '../targets/host.ts';

@@ -1,4 +1,7 @@
-/** Readers of single values: names, numbers, durations and sizes. Each gives the value, or what is wrong and what to write. */
+/**
+ * Readers of single values: names, numbers, durations, sizes and moments. Each
+ * gives the value, or what is wrong and what to write.
+ */
 import { type PortEntry, PortRange } from '../targets/port-range.ts';
 import { showValue } from './finding.ts';
 

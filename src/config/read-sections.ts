@@ -1,4 +1,4 @@
-/** Readers of what HTTP needs: gateway prefix and url, methods, paths, names of header fields. */
+/** Readers of values that HTTP and identities need: gateway prefixes, methods, paths, header fields; users, issuers, subjects, certificate names. */
 import { readPhc } from '../identity/proxy-authorization.ts';
 import { parseAuthority, parseHostPattern } from '../targets/host.ts';
 import { findAmbiguity } from '../targets/path.ts';

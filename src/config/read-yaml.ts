@@ -1,4 +1,4 @@
-/** YAML text to a document, with every syntax error in words that say what to do about it. */
+/** YAML text to a document, with every syntax error in words that say what to do about it, and every complaint with its line. */
 import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
 import { type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';

@@ -1,4 +1,4 @@
-/** The contract of dialling: who is dialled, what comes back, and who may object. */
+/** The contract of dialling: who is dialled, what comes back, and who may object; and the words for it. */
 import type { Socket } from 'node:net';
 import type { HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';

@@ -1,4 +1,4 @@
-/** The two ways to ask for a name's addresses: as the system is set up, or DNS servers of our own choosing. */
+/** The two ways to ask for a name's addresses: as the system is set up, or DNS servers of our own choosing; the hosts file comes before both. */
 import { promises as dns, type RecordWithTtl } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';

@@ -1,4 +1,8 @@
-/** The contract of the port budget, for whoever opens a TCP connection and whoever tells of it. */
+/**
+ * The contract of the port budget, for whoever opens a TCP connection and
+ * whoever tells of it; and the ports of one destination that the NAT
+ * remembers.
+ */
 import type { NatConfig } from '../config/config.ts';
 
 /** A port that is in use until `end` says how that ended; further calls do nothing. */

@@ -1,4 +1,4 @@
-/** What the checks of a client's place work on. */
+/** What a client's place is tested for: names, the proxy, and the partner through it. */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { UpstreamTlsConfig } from '../config/config.ts';

@@ -1,4 +1,4 @@
-/** The variables of this process that make programs use a proxy, or keep them from it. */
+/** The variables of this process that make programs use a proxy, or keep them from it, and the usual mistakes in them. */
 import { isIP } from 'node:net';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';

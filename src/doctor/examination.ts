@@ -1,4 +1,4 @@
-/** What the checks of a proxy's host work on, and what each leaves for those after it. */
+/** What the checks of a proxy's host work on and with, and what each leaves for those after it. */
 import { createSocket } from 'node:dgram';
 import { isIPv6, type Socket } from 'node:net';
 import type { Config } from '../config/config.ts';

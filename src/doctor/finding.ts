@@ -1,4 +1,4 @@
-/** What a check found: one line each, with a stable code where something is wrong. */
+/** What a check found: one line each, with a stable code where something is wrong; and the run of all checks, into a report. */
 import { Fault, type FaultCode } from '../errors.ts';
 
 /** What only the doctor says; the rest are codes of faults. docs/doctor.md lists them, a test holds the two together. */

@@ -1,4 +1,4 @@
-/** The configuration file: it is valid by now, and its warnings are told. */
+/** Checks of this host alone: configuration, clock, open files, NAT ports, route. */
 import type { Config } from '../config/config.ts';
 import { descriptorNeeds } from '../descriptors.ts';
 import { Fault } from '../errors.ts';

@@ -1,4 +1,4 @@
-/** TLS with every upstream that speaks it, verified as the proxy verifies it; what is shown, where that fails. */
+/** Checks of the partner: TLS, verified as the proxy verifies it, and HTTP. */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { readPeerChain, type PartnerCertificate } from '../dial/peer-chain.ts';

@@ -1,4 +1,4 @@
-/** Reads the URL of a proxy as people write it into HTTPS_PROXY or --proxy. */
+/** The proxy that is tried: its URL as people write it into HTTPS_PROXY or --proxy. */
 import type { Socket } from 'node:net';
 import type { Form, HopCredentials } from '../config/config.ts';
 import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';

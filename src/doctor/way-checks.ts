@@ -1,4 +1,4 @@
-/** Names as this host sees them: every address, the kind of place it is, and whether the guard lets it be dialled. */
+/** Checks of the way to each target: names, TCP, parent proxies, silence, source address. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, classifyAddress } from '../policy/address-class.ts';

@@ -1,4 +1,7 @@
-/** What a request would ask for: read by the code that chooses the form of real requests, and by their router. */
+/**
+ * What a question means: which request, read by the code that chooses the form
+ * of real requests and by their router, and who is assumed to send it.
+ */
 import type { ClientConfig, HttpForm } from '../config/config.ts';
 import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';

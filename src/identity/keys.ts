@@ -1,6 +1,7 @@
 /**
- * Where an issuer's keys come from: a file or an https URL. This is the
- * proxy's own traffic, not a client's: it passes neither policy nor dial.
+ * The public keys of token issuers: where they come from, and how long they
+ * are kept. Fetching them is the proxy's own traffic, not a client's: it
+ * passes neither policy nor dial.
  */
 import { readFile } from 'node:fs/promises';
 import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, exportJWK, type JSONWebKeySet, type JWK, type JWSHeaderParameters } from 'jose';

@@ -1,7 +1,8 @@
 /**
- * Reads the value of one Proxy-Authorization field (RFC 9110 §11.7.2) in the
- * only two ways we take. What another reader could take for something else is
- * refused, and no reason repeats what was sent: it may be a secret.
+ * Proxy-Authorization (RFC 9110 §11.7.2): reads the field in the only two ways
+ * we take, and makes and verifies the hashes of passwords. What another reader
+ * could take for something else is refused, and no reason repeats what was
+ * sent: it may be a secret.
  */
 import { randomBytes, scrypt, type ScryptOptions, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';

@@ -1,7 +1,8 @@
 /**
- * Reads the PROXY protocol header, versions 1 and 2, with which a load balancer
- * begins a connection to say whose it is
- * (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+ * The PROXY protocol, versions 1 and 2, with which a load balancer begins a
+ * connection to say whose it is
+ * (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt): reads the
+ * header, and waits for it on a connection.
  */
 import { isIPv4, isIPv6, type Socket } from 'node:net';
 import { Fault } from '../errors.ts';

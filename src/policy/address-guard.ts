@@ -1,8 +1,8 @@
 /**
- * Judges a resolved address for one destination, just before it is dialled:
- * never ourselves, only the listed ranges where ranges are listed, public
- * unicast otherwise. Report mode widens this by public addresses outside the
- * ranges, and by nothing else.
+ * Checks a resolved address just before it is dialled, of a destination or of
+ * a parent proxy: never ourselves, only the listed ranges where ranges are
+ * listed, public unicast otherwise. For destinations, report mode widens this
+ * by public addresses outside the ranges, and by nothing else.
  */
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';

@@ -1,4 +1,8 @@
-/** Finds the destinations a host belongs to: exact names first, then the wildcards that cover it, the longest suffix first. */
+/**
+ * Finds the destinations a host belongs to: exact names first, then the
+ * wildcards that cover it, the longest suffix first; and the port that raw TLS
+ * for it means.
+ */
 import type { DestinationConfig } from '../config/config.ts';
 import { parseHostPattern } from '../targets/host.ts';
 import { firstPort, hasPort } from '../targets/port-range.ts';

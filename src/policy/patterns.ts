@@ -1,9 +1,10 @@
-/** Compares a text with a pattern in which `*` stands for any characters, also none. */
+/** Patterns with `*`: for one text, for paths, and for many lists at once. */
 import { canonicalPath } from '../targets/path.ts';
 
 const STAR = 0x2a;
 
 /**
+ * Compares a text with a pattern in which `*` stands for any characters, also none.
  * @param stops characters that a `*` does not go past, unless it ends the pattern
  *
  * After a mismatch the last star takes one character more. An earlier star need

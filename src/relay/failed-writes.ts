@@ -1,8 +1,9 @@
 /**
- * A failed write does not end reading. A partner may answer early (413, 401)
- * and close with our bytes unread: the next write fails, while its answer is
- * still to be read. Node destroys a socket on a failed write, and the answer
- * with it; here the write waits until the other side's bytes have been read.
+ * How connections end when the other side breaks off. A failed write does not
+ * end reading: a partner may answer early (413, 401) and close with our bytes
+ * unread, so that the next write fails while its answer is still to be read.
+ * Node destroys a socket on a failed write, and the answer with it; here the
+ * write waits until the other side's bytes have been read.
  */
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';

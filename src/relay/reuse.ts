@@ -1,9 +1,7 @@
 /**
- * How often an upstream closes connections without `Connection: close`, and
- * so how carefully they are used again (docs/http.md#reuse-and-retries).
- *
- * Each connection that could be used again is evidence once it has been used
- * again, has stayed open, or has closed. The mean of the latest decides.
+ * What decides how pooled connections are used: how often an upstream closes
+ * them without `Connection: close` (docs/http.md#reuse-and-retries), how long
+ * exchanges take, and TCP keep-alive.
  */
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -15,7 +13,11 @@ const SILENT = 0.05;
 /** Nothing is known: doubtful, and one close is enough for silent. */
 const UNKNOWN_RISK = 0.04;
 
-/** Estimates how likely one upstream is to close a connection without a word. */
+/**
+ * Estimates how likely one upstream is to close a connection without a word.
+ * Each connection that could be used again is evidence once it has been used
+ * again, has stayed open, or has closed. The mean of the latest decides.
+ */
 export class SilentCloses {
   #mean = UNKNOWN_RISK;
 

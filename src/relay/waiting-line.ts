@@ -1,8 +1,9 @@
 /**
- * Exchanges that wait for a pooled connection. The client that holds the
- * fewest goes first, each client's in their order. How long each has waited is
- * counted without the time in which the proxy itself had no CPU to spare:
- * another connection would not have been served sooner.
+ * Exchanges that wait for a pooled connection, and each client's share of the
+ * connections. The client that holds the fewest goes first, each client's in
+ * their order. How long each has waited is counted without the time in which
+ * the proxy itself had no CPU to spare: another connection would not have been
+ * served sooner.
  */
 import type { Fault } from '../errors.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';

@@ -1,4 +1,4 @@
-/** Where a candidate policy would answer the latest requests otherwise than the present one. */
+/** Where a candidate policy would answer the latest requests otherwise than the present one, and the memory of those requests. */
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import type { Ask } from '../policy/verdict.ts';

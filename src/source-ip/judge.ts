@@ -1,4 +1,7 @@
-/** Compares what was seen with what is expected, and says what a private address means. Pure. */
+/**
+ * Compares what was seen with what is expected, and says why a partner may be
+ * silent. Pure.
+ */
 import { classifyAddress } from '../policy/address-class.ts';
 import type { SourceResult } from '../telemetry/telemetry.ts';
 

@@ -1,4 +1,4 @@
-/** Asks the echo endpoint several times over, and says what that proves: several addresses of a NAT may take turns. */
+/** Asks the echo endpoint several times over, says what that proves, and names likely causes: several addresses of a NAT may take turns. */
 import type { ProbeConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';

@@ -1,4 +1,8 @@
-/** Shows what a client sent inside a sentence of ours, so that it can neither flood nor forge a log line or a header. */
+/**
+ * Text that a client sent: shown inside a sentence of ours so that it can
+ * neither flood nor forge a log line or a header, or kept longer than its
+ * request.
+ */
 
 const LONGEST_QUOTE = 200;
 

@@ -1,7 +1,7 @@
 /**
- * What is known of one exchange or tunnel. The data path fills it in as it
- * goes, plain fields, no objects per phase; when it ends, the record is handed
- * once to `Telemetry.ended`.
+ * What is known of one exchange or tunnel, and how it ended. The data path
+ * fills it in as it goes, plain fields, no objects per phase; when it ends,
+ * the record is handed once to `Telemetry.ended`.
  */
 import type { Form } from '../config/config.ts';
 import { type Fault, type FaultCode, FAULTS } from '../errors.ts';

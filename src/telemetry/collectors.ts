@@ -1,4 +1,4 @@
-/** What the metrics say of a configuration: the names that become labels, its limits, and when its certificates end. */
+/** What the metrics say besides the counters of requests: the configuration in force, NAT ports, the process, the source address. */
 import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';

@@ -1,4 +1,4 @@
-/** JSON lines, or lines for people: those of pino, and those that are put together already. */
+/** The log: JSON lines, or lines for people; notices by pino, and the one line for each exchange or tunnel. */
 import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
 import { type AccessRecord, isTunnel, outcomeOf } from './access-record.ts';

@@ -1,4 +1,4 @@
-/** Reads the trace a request belongs to, so that its log line can be joined to it. */
+/** The names by which log lines are found: the trace that a request belongs to, and its own id. */
 import { randomBytes } from 'node:crypto';
 
 interface TraceContext {
