@@ -65,7 +65,8 @@ class Reader {
         this.open -= 1;
       });
     };
-    this.server = createServer({ insecureHTTPParser: false, keepAliveTimeout: 1000, requestTimeout: 3000, headersTimeout: 3000, connectionsCheckingInterval: 500 }, take);
+    // It answers for want of Host, or for a long request, by closing, though where the next request begins is plain: it takes both, and the proxy may refuse more.
+    this.server = createServer({ insecureHTTPParser: false, requireHostHeader: false, maxHeaderSize: 1024 * 1024, keepAliveTimeout: 1000, requestTimeout: 3000, headersTimeout: 3000, connectionsCheckingInterval: 500 }, take);
     this.server.on('checkContinue', take);
     this.server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       this.gaveUpEarly ||= REQUEST_LINE.test(error.code ?? '');
