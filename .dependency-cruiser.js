@@ -20,7 +20,7 @@ export const MAY_IMPORT = {
   'targets/': ['errors'],
   'policy/': ['config/config', 'errors', 'targets/'],
   'identity/': ['config/config', 'errors', 'http1/fields', 'policy/address-class', 'policy/verdict', 'targets/'],
-  'dial/': ['config/config', 'config/tls-context', 'errors', 'targets/quote'],
+  'dial/': ['config/config', 'config/tls-context', 'errors', 'targets/ip-address', 'targets/quote'],
   'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
   'telemetry/': ['config/config', 'crowd', 'descriptors', 'errors', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'relay/headers', 'targets/'],

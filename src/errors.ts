@@ -158,6 +158,7 @@ export class Fault extends Error {
 
   /** The same with what a caller further out knows; what is known already stays. A copy, because a fault may be another request's too. */
   with(facts: FaultFacts): Fault {
+    if (Object.keys(facts).every((name) => name in this.facts)) return this;
     const { code, detail, subject, remedy, retryAfter, challenges } = this;
     return new Fault(code, detail, {
       ...(subject === null ? {} : { subject }),

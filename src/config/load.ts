@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Config, JwksConfig, WarningKind } from './config.ts';
+import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
 import { draftOf } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
@@ -138,15 +138,10 @@ function readUtf8(path: string): string {
  * The one name of a whole configuration: check, log, metrics, status page and
  * explanations all show it. It changes whenever the configuration means
  * something else, and is the same wherever the files are.
- * @param contents of files that the configuration has by their path, by that path: any digest
+ * @param contents digests of the files that it names, by path: keys of token issuers are read again while the proxy runs, so it has their path alone
  * @returns 16 hexadecimal digits, from which nothing of the configuration can be told
  */
 export function hashConfig(config: Config, contents: ReadonlyMap<string, string>): string {
-  const text = JSON.stringify(config, (_, value: unknown) => (isNamedFile(value) ? (contents.get(value.path) ?? value.path) : value));
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
-}
-
-/** Of all files, keys of token issuers alone are read again while the proxy runs, so that the configuration has their path. */
-function isNamedFile(value: unknown): value is Extract<JwksConfig, { kind: 'file' }> {
-  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'file' && 'path' in value && typeof value.path === 'string';
+  const clients = config.clients.map((client) => ({ ...client, tokens: client.tokens?.map((token) => ({ ...token, jwks: token.jwks.kind === 'file' ? (contents.get(token.jwks.path) ?? token.jwks.path) : token.jwks })) ?? null }));
+  return createHash('sha256').update(JSON.stringify({ ...config, clients })).digest('hex').slice(0, 16);
 }

@@ -4,6 +4,7 @@
  * (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
  */
 import ipaddr from 'ipaddr.js';
+import { parseIp } from '../targets/ip-address.ts';
 
 /** Whom a connection speaks for. */
 export interface ProxiedClient {
@@ -52,13 +53,10 @@ function addressPair(client: string, upstream: string | null): readonly [Address
   return source.kind() === destination.kind() ? [source, destination] : [inIPv6(source), inIPv6(destination)];
 }
 
-/**
- * Without its zone, which says something to its own host alone (RFC 4007 §11.2). An
- * IPv4 address that IPv6 embeds is that IPv4 address, as it is wherever headers are read.
- */
+/** Without its zone, which says something to its own host alone (RFC 4007 §11.2). */
 function readIp(text: string): Address | null {
   const [address = ''] = text.split('%');
-  return ipaddr.isValid(address) ? ipaddr.process(address) : null;
+  return parseIp(address);
 }
 
 function inIPv6(address: Address): ipaddr.IPv6 {

@@ -259,7 +259,7 @@ function findHarm(before: Policy, after: Policy, scopes: readonly Scope[], ask: 
 }
 
 /** Whether the words of the change cover what it permits. */
-export function isMeant(scopes: readonly Scope[], { client, destination }: Allow, ask: Ask): boolean {
+function isMeant(scopes: readonly Scope[], { client, destination }: Allow, ask: Ask): boolean {
   return scopes.some(
     (scope) =>
       (scope.client === null || scope.client === client.name) &&

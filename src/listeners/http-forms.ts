@@ -108,8 +108,8 @@ export class HttpForms {
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
     if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
     const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);
-    record.form = choice.form;
     if (choice.form === 'gateway') {
+      record.form = 'gateway';
       record.path = pathOf(choice.target);
       record.host = choice.authority?.host ?? '-';
       record.port = choice.authority?.port ?? 0;

@@ -7,7 +7,7 @@
 import { isIPv4, isIPv6, type Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import { CR, LF } from '../http1/head-reader.ts';
-import { parseHost } from '../targets/host.ts';
+import { canonicalIp } from '../targets/ip-address.ts';
 import { quote } from '../targets/quote.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 
@@ -87,7 +87,7 @@ function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   if (isAddress === null) return malformedHeader(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
   if (!isAddress(source) || !isAddress(destination)) return malformedHeader(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
   if (ports.length !== 2 || !ports.every(isPort)) return malformedHeader(`the PROXY header ${quote(line)} does not end in two ports`);
-  return { address: canonical(source), port: Number(ports[0]), length };
+  return { address: canonicalIp(source) ?? source, port: Number(ports[0]), length };
 }
 
 /** §2.2. */
@@ -109,9 +109,10 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   if (bytes.length < length) return null;
   if (block === null) return { address: null, port: 0, length };
   if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformedHeader('the TLVs of the PROXY header do not fill it');
-  const source = bytes.subarray(V2_FIXED, V2_FIXED + block.width);
+  const bytesOf = bytes.subarray(V2_FIXED, V2_FIXED + block.width);
+  const source = block === TCP4_BLOCK ? bytesOf.join('.') : groups(bytesOf);
   const port = bytes.readUInt16BE(V2_FIXED + 2 * block.width);
-  return { address: block === TCP4_BLOCK ? source.join('.') : canonical(groups(source)), port, length };
+  return { address: canonicalIp(source) ?? source, port, length };
 }
 
 /** §2.2.7: a type, a length of two bytes, a value; again and again up to the very end. */
@@ -123,16 +124,6 @@ function areTlvs(bytes: Buffer): boolean {
 
 function groups(address: Buffer): string {
   return Array.from({ length: 8 }, (_, i) => address.readUInt16BE(i * 2).toString(16)).join(':');
-}
-
-/** One spelling for each address; an IPv4 client is known by its IPv4 address also where IPv6 embeds it (RFC 4291 §2.5.5.2). */
-function canonical(address: string): string {
-  if (isIPv4(address)) return address;
-  const text = parseHost(`[${address}]`) ?? address;
-  const mapped = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
-  if (mapped === null) return text;
-  const [high, low] = [Number.parseInt(mapped[1] ?? '', 16), Number.parseInt(mapped[2] ?? '', 16)];
-  return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');
 }
 
 /** A zone says something to its own host alone (RFC 4007 §11.2). */

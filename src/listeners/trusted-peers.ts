@@ -10,6 +10,7 @@ import { clientFromForwardedFor, lastOfXfcc } from '../identity/forwarded.ts';
 import { buildCidrTable } from '../policy/cidr-table.ts';
 import type { Peer } from '../policy/verdict.ts';
 import type { RawFields } from '../http1/fields.ts';
+import { canonicalIp } from '../targets/ip-address.ts';
 import { quote } from '../targets/quote.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
@@ -37,9 +38,8 @@ export const NO_ADDRESS = '-';
 
 /** The other end of a TCP connection. */
 export function peerOf({ remoteAddress = NO_ADDRESS, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
-  // An IPv4 client of a dual-stack listener is known by its IPv4 address.
-  const mapped = remoteAddress.startsWith('::ffff:') && remoteAddress.includes('.');
-  return { address: mapped ? remoteAddress.slice(7) : remoteAddress, port: remotePort, sans: NO_SANS };
+  // An IPv4 client of a dual-stack listener is known by its IPv4 address; whatever else the system writes mixed, by its one spelling.
+  return { address: remoteAddress.startsWith('::') ? (canonicalIp(remoteAddress) ?? remoteAddress) : remoteAddress, port: remotePort, sans: NO_SANS };
 }
 
 /** Who a connection is from that began with this header; null where the peer speaks for itself. */

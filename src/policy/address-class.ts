@@ -3,8 +3,8 @@
  * metadata and so on. IPv6 forms that carry an IPv4 address are judged by that
  * address too, since a translator on the way would deliver there.
  */
-import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { parseIp } from '../targets/ip-address.ts';
 
 // The address ranges that are not public unicast: the IANA special-purpose
 // registries for IPv4 and IPv6 (RFC 6890), multicast, and the addresses at
@@ -131,15 +131,6 @@ interface Judged {
 
 const PUBLIC_ADDRESS: Judged = { class: 'public', reference: null };
 
-/** IPv4-mapped addresses come out as IPv4, because the kernel dials them so. */
-function parseAddress(text: string): Parsed | null {
-  // ipaddr.js also takes 127.1 and 0x7f.1, and isIP takes zone ids; an address means one place only without them.
-  if (isIP(text) === 0 || text.includes('%')) return null;
-  // ipaddr.js reads ::10.0.0.1 as the mapped ::ffff:10.0.0.1, the kernel as ::a00:1: spelt out, both read the same.
-  const parsed = ipaddr.parse(text.replace(/^::(?=\d+\.)/, '0:0:0:0:0:0:'));
-  return parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress() ? parsed.toIPv4Address() : parsed;
-}
-
 /** What has been classified before: upstreams are dialled by the same few addresses again and again. */
 const classified = new Map<string, ClassifiedAddress>();
 const MOST_KNOWN = 1000;
@@ -160,7 +151,7 @@ export function classifyAddress(text: string): ClassifiedAddress | null {
 }
 
 function classify(text: string): ClassifiedAddress | null {
-  const address = parseAddress(text);
+  const address = parseIp(text);
   if (address === null) return null;
   if (address instanceof ipaddr.IPv4) {
     return { ...findClass(address, IPV4_TABLE), via: text.includes(':') ? 'mapped' : null, canonical: address.toString() };

@@ -7,7 +7,7 @@ import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 /** What a net.Socket keeps under `_handle`, as far as it is touched here. */
-export interface Handle {
+interface Handle {
   reading?: boolean;
   readStop(): number;
 }

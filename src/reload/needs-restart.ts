@@ -5,18 +5,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config/config.ts';
 
-/** Bound, or read once, at the start: sections, or single keys of one. */
-const NEEDS_RESTART = ['name', 'listeners', 'log', 'limits.headerBytes', 'timeouts.requestHeaders', 'timeouts.keepAlive'] as const satisfies readonly (
+/** Bound, or read once, at the start: whole sections, or single keys of one. */
+export const NEEDS_RESTART = ['name', 'listeners', 'log', 'limits.headerBytes', 'timeouts.requestHeaders', 'timeouts.keepAlive'] as const satisfies readonly (
   | keyof Config
   | `limits.${keyof Config['limits']}`
   | `timeouts.${keyof Config['timeouts']}`
 )[];
-
-/** @param path of a key in a file: `limits.tunnels`, `destinations.<name>.hosts` */
-export function needsRestart(path: string): boolean {
-  const steps = path.replaceAll('[]', '').split('.');
-  return NEEDS_RESTART.some((kept) => steps.slice(0, kept.split('.').length).join('.') === kept);
-}
 
 /** The configuration to take over: `wanted`, but for what only a restart can change; what differs of that is named. */
 export function keepWhatNeedsRestart(present: Config, wanted: Config): { config: Config; needRestart: string[] } {

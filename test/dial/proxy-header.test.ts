@@ -9,6 +9,7 @@ import { holds } from '../support/property.ts';
 
 const PORTS = 'dc0401bb';
 const MAPPED = '00000000000000000000ffffcb007109';
+const COMPATIBLE = '000000000000000000000000cb007109';
 const SIX = '20010db8000000000000000000000007';
 const UPSTREAM = '20010db8000000000000000000000001';
 const NOBODY = { v1: line('UNKNOWN'), v2: binary(LOCAL, 0, Buffer.alloc(0)) };
@@ -23,6 +24,7 @@ const TABLE: readonly (readonly [what: string, client: string, upstream: string 
   ['an IPv4 client inside IPv6, of an IPv4 upstream', '::ffff:203.0.113.9', '10.40.0.1', line('TCP4 203.0.113.9 10.40.0.1 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '10.40.0.1', PORTS))],
   ['an IPv4 client of an IPv4 upstream inside IPv6', '203.0.113.9', '::ffff:a28:1', line('TCP4 203.0.113.9 10.40.0.1 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '10.40.0.1', PORTS))],
   ['an IPv4 client inside IPv6, of an IPv6 upstream', '::ffff:cb00:7109', '2001:db8::1', line('TCP6 ::ffff:cb00:7109 2001:db8::1 56324 443'), binary(PROXY, TCP6, block6(MAPPED, UPSTREAM, PORTS))],
+  ['an IPv4-compatible client, which is another one', '::203.0.113.9', '2001:db8::1', line('TCP6 ::cb00:7109 2001:db8::1 56324 443'), binary(PROXY, TCP6, block6(COMPATIBLE, UPSTREAM, PORTS))],
   ['an IPv4 client, the address known to a parent alone', '203.0.113.9', null, line('TCP4 203.0.113.9 0.0.0.0 56324 443'), binary(PROXY, TCP4, block4('203.0.113.9', '0.0.0.0', PORTS))],
   ['an IPv6 client, the address known to a parent alone', '2001:db8::7', null, line('TCP6 2001:db8::7 :: 56324 443'), binary(PROXY, TCP6, block6(SIX, '0'.repeat(32), PORTS))],
   ['a client that went before its address was read', '-', '10.40.0.1', NOBODY.v1, NOBODY.v2],

@@ -28,7 +28,7 @@ t.test('a strict server takes what the proxy passes on', async (t) => {
   const { done, agreed, findings } = await differ({ seed: 20_261, from: 0, cases: 200, within: 120_000, say: (line) => { t.comment(line); } });
   t.same(findings, []);
   t.equal(done, 200);
-  t.ok(agreed > 5, `${agreed} requests were taken alike: the comparison is of something`);
+  t.ok(agreed > 20, `${agreed} requests were taken alike: the comparison is of something`);
 });
 
 t.test('a request that is refused leaves the next one plain, to both', async (t) => {

@@ -130,8 +130,10 @@ t.test('a client that has reset its connection before it was looked at has no ad
 t.test('an IPv4 address is taken out of the mapped form alone', async (t) => {
   for (const [remoteAddress, address] of [
     ['::ffff:10.8.0.7', '10.8.0.7'],
-    ['::fffe:10.8.0.7', '::fffe:10.8.0.7'],
-    ['::ffff:a08:7', '::ffff:a08:7'],
+    ['::fffe:10.8.0.7', '::fffe:a08:7'],
+    ['::10.8.0.7', '::a08:7'],
+    ['::1', '::1'],
+    ['::ffff:a08:7', '10.8.0.7'],
     ['10.8.0.7', '10.8.0.7'],
     ['2001:db8::7', '2001:db8::7'],
   ] as const) t.strictSame(peerOf({ remoteAddress, remotePort: 7 }), { address, port: 7, sans: [] });
