@@ -13,11 +13,10 @@ import { resetSocket } from '../relay/failed-writes.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
-import { NO_ADDRESS, peerInHeader, type PeerReader } from './trusted-peers.ts';
+import { createPeerReader, NO_ADDRESS, peerInHeader, type PeerReader } from './trusted-peers.ts';
 
 interface ConnectionGateOptions {
-  readonly listener: Pick<ListenerConfig, 'proxyProtocol'>;
-  readonly peers: PeerReader;
+  readonly listener: Pick<ListenerConfig, 'proxyProtocol' | 'trustedPeers' | 'believe'>;
   readonly connections: ConnectionCount;
   /** A PROXY header must be complete within this, ms. */
   readonly timeout: number;
@@ -31,13 +30,16 @@ interface ConnectionGateOptions {
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
   readonly #connections = new Crowd<ClientConnection>();
+  readonly #peers: PeerReader;
+
   constructor(options: ConnectionGateOptions) {
     this.#options = options;
+    this.#peers = createPeerReader(options.listener);
   }
 
   /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
-    const { connections, peers, refuse, own } = this.#options;
+    const { connections, refuse, own } = this.#options;
     const connection = own(socket);
     if (connections.exhausted()) {
       resetSocket(socket);
@@ -48,7 +50,7 @@ export class ConnectionGate {
       connection.destroy();
       return null;
     }
-    const address = peers.trusts(connection.peer) ? null : connection.peer.address;
+    const address = this.#peers.trusts(connection.peer) ? null : connection.peer.address;
     const full = connections.enter(address);
     // Those that linger over their refusal hold a descriptor too.
     const lingers = full !== null && connections.enterRefused();
@@ -66,8 +68,8 @@ export class ConnectionGate {
 
   /** Goes on with `next` at once, or when the PROXY header that has to come first has been read. */
   receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
-    const { listener, peers, timeout, refuse } = this.#options;
-    if (listener.proxyProtocol === 'off' || !peers.trusts(connection.peer)) {
+    const { listener, timeout, refuse } = this.#options;
+    if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
       next(connection);
       return;
     }

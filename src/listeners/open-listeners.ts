@@ -11,7 +11,6 @@ import type { RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { openTlsListener, type TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
-import { createPeerReader } from './trusted-peers.ts';
 
 type OpenTerms = Pick<Config, 'tlsServer' | 'limits' | 'timeouts'>;
 
@@ -101,7 +100,6 @@ function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
   const { listener, config, connections } = options;
   const gate = new ConnectionGate({
     listener,
-    peers: createPeerReader(listener),
     connections,
     timeout: config.timeouts.requestHeaders,
     own: createConnectionOwner(options),

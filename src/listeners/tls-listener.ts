@@ -20,7 +20,6 @@ import type { HttpForms } from './http-forms.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
 import { endUnread, type RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
-import { createPeerReader } from './trusted-peers.ts';
 import { proxyHeaderMistake } from './wrong-protocol.ts';
 
 /** What a reload changes. */
@@ -72,7 +71,6 @@ class TlsFront {
     this.#terms = options;
     this.gate = new ConnectionGate({
       listener,
-      peers: createPeerReader(listener),
       connections,
       timeout: config.timeouts.requestHeaders,
       own: createConnectionOwner(options),
