@@ -19,6 +19,8 @@ export interface ResponseHead {
   readonly keepAlive: boolean;
   /** `timeout` of a Keep-Alive field, ms; null where there is none. */
   readonly idleTimeout: number | null;
+  /** `max` of a Keep-Alive field: exchanges that the connection may carry; null where there is none. */
+  readonly mostExchanges: number | null;
   /** What the upstream switches to, with 101; empty where the field is absent. */
   readonly upgrade: string;
   /** The content itself says that it is authenticated by connection (NTLM, Negotiate). */
@@ -26,7 +28,9 @@ export interface ResponseHead {
 }
 
 const STATUS_LINE = /^HTTP\/(1\.[01]) ([1-9]\d\d)(?: ([^\r\n]*))?$/;
+/** Parameters of a Keep-Alive field (RFC 2068 §19.7.1.1). */
 const KEEP_ALIVE_TIMEOUT = /(?:^|[,;\s])timeout\s{0,8}=\s{0,8}"?(\d{1,6})/i;
+const KEEP_ALIVE_MAX = /(?:^|[,;\s])max\s{0,8}=\s{0,8}"?(\d{1,6})/i;
 
 /**
  * @param text the section without the empty line that ends it
@@ -59,6 +63,7 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
   let asksToClose = false as boolean;
   let asksToKeep = false as boolean;
   let idleTimeout: number | null = null;
+  let mostExchanges: number | null = null;
   let authenticatesConnection = false;
   let upgrade = '';
   const fields = readFields(text, lf === -1 ? text.length : lf + 1, { most, lenient: true }, (name, value) => {
@@ -69,8 +74,11 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
       case 10: {
         const lower = name.toLowerCase();
         if (lower === 'keep-alive') {
-          const [, seconds] = KEEP_ALIVE_TIMEOUT.exec(value.slice(0, 200)) ?? [];
+          const hint = value.slice(0, 200);
+          const [, seconds] = KEEP_ALIVE_TIMEOUT.exec(hint) ?? [];
           if (seconds !== undefined) idleTimeout = Number(seconds) * 1000;
+          const [, most] = KEEP_ALIVE_MAX.exec(hint) ?? [];
+          if (most !== undefined) mostExchanges = Number(most);
         } else if (lower === 'connection') {
           asksToClose ||= listHas(value, 'close');
           asksToKeep ||= listHas(value, 'keep-alive');
@@ -91,7 +99,7 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
   // RFC 9112 §9.3, and §6.1 for HTTP/1.0 with a coding.
   const keepAlive = !asksToClose && (version === '1.1' || (asksToKeep && codings.length === 0));
   const framing = responseFraming(status, method, lengths, codings);
-  return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, upgrade, authenticatesConnection };
+  return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, mostExchanges, upgrade, authenticatesConnection };
 }
 
 /** NTLM, and Negotiate (RFC 4559 §6), authenticate the connection and not the request. */

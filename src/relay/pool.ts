@@ -37,8 +37,9 @@ const CROWD = EAGER / 2;
 const LIMIT_PAUSE_MS = 1000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
-/** So long, ms, a connection rests where closes are likely, so that one that follows the answer is seen. */
+/** Where closes are likely, a connection rests so long, ms, and so many turns, so that one that follows the answer is seen: a busy process has few turns in that time. */
 const REST_MS = 10;
+const REST_TURNS = 8;
 /** A connection that has been idle for so long, ms, stayed open; a later close is for its idle time. */
 const STAYED_MS = 1000;
 
@@ -131,6 +132,8 @@ export class UpstreamPool {
       return;
     }
     this.#waiting.add(waiter, fresh && room);
+    // What rests may have come to rest when fewer turns were enough.
+    if (this.#idle.length > 0) this.#settle();
     this.#growForWaiting();
   }
 
@@ -248,8 +251,8 @@ export class UpstreamPool {
     if (connection.uses === 0) return true;
     if (!careful && !this.#silentCloses.areFrequent) return true;
     if (careful && this.#silentCloses.areFrequent) return false;
-    if (this.#turn - turn < SETTLING_TURNS) return false;
-    return !this.#silentCloses.areDoubtful || performance.now() - since >= REST_MS;
+    const turns = this.#turn - turn;
+    return this.#silentCloses.areDoubtful ? turns >= REST_TURNS && performance.now() - since >= REST_MS : turns >= SETTLING_TURNS;
   }
 
   #dismiss({ connection, since, stayed }: Resting): void {
@@ -261,8 +264,13 @@ export class UpstreamPool {
   #rest(connection: UpstreamConnection, now: number): void {
     this.#idle.push({ connection, turn: this.#turn, since: now, stayed: false, until: now + connection.keepFor });
     this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
+    this.#settle();
+  }
+
+  /** Counts as many turns as an idle connection may have to rest. */
+  #settle(): void {
     if (this.#lastTurn <= this.#turn) setImmediate(this.#countTurn);
-    this.#lastTurn = this.#turn + SETTLING_TURNS;
+    this.#lastTurn = this.#turn + (this.#silentCloses.areDoubtful ? REST_TURNS : SETTLING_TURNS);
   }
 
   readonly #sweep = (): void => {
@@ -292,7 +300,7 @@ export class UpstreamPool {
 
   readonly #onRested = (): void => {
     this.#lookAgain = null;
-    this.#countTurn();
+    this.#settle();
   };
 
   /** Gives idle connections to who waits for one. */

@@ -90,6 +90,8 @@ export class UpstreamConnection {
   readonly #body: BodyReader;
   readonly #writer: MessageWriter;
   readonly #oldAt: number;
+  /** Exchanges that the upstream lets it carry (Keep-Alive: max). */
+  #most = Infinity;
   readonly #onContent: (content: Buffer) => void;
   #handler: ResponseHandler | null = null;
   #method = '';
@@ -294,7 +296,9 @@ export class UpstreamConnection {
     this.#head = head;
     this.#body.begin(head.framing);
     if (head.idleTimeout !== null) this.keepFor = Math.min(this.#options.keepAlive, Math.max(0, head.idleTimeout - HINT_MARGIN));
-    if (!head.keepAlive || this.keepFor === 0) this.#reusable = false;
+    // Some count down (Apache), others say the same each time: what would close sooner counts.
+    if (head.mostExchanges !== null) this.#most = Math.min(this.#most, this.uses === 0 ? head.mostExchanges : this.uses + 1 + head.mostExchanges);
+    if (!head.keepAlive || this.keepFor === 0 || this.uses + 1 >= this.#most) this.#reusable = false;
     handler.onHead(head);
     return 'read';
   }

@@ -192,7 +192,7 @@ const READERS: readonly Reader[] = [
     nominatedBy: fields(nominatedBy),
     forwardRequestHeaders: fields((raw) => forwardRequestHeaders(raw, rewrite)),
     forwardedHost: (text) => forwardRequestHeaders([], { ...rewrite, clientHost: text }),
-    forwardResponseHeaders: fields((raw) => forwardResponseHeaders({ status: 200, reason: '', version: '1.1', fields: raw, framing: CHUNKED, keepAlive: true, idleTimeout: null, upgrade: '', authenticatesConnection: false }, { viaName: 'eco-egress', mapField, trailers: true })),
+    forwardResponseHeaders: fields((raw) => forwardResponseHeaders({ status: 200, reason: '', version: '1.1', fields: raw, framing: CHUNKED, keepAlive: true, idleTimeout: null, mostExchanges: null, upgrade: '', authenticatesConnection: false }, { viaName: 'eco-egress', mapField, trailers: true })),
     forwardTrailers: fields((raw) => forwardTrailers(raw, nominatedBy(raw))),
     forwardRequestTrailers: fields((raw) => forwardRequestTrailers(raw, nominatedBy(raw), rewrite.headers)),
     viaNames: (text) => viaNames([text], 'eco-egress'),

@@ -146,8 +146,21 @@ t.test('how long an idle connection is kept', async (t) => {
     ['xtimeout=5', null],
     ['', null],
   ] as const) t.match(read(ok(`Keep-Alive: ${value}`)), { idleTimeout: expected }, value);
-  t.match(read(ok()), { idleTimeout: null });
+  t.match(read(ok()), { idleTimeout: null, mostExchanges: null });
   t.match(read(ok('Keep-Alivx: timeout=5')), { idleTimeout: null });
+});
+
+t.test('how many exchanges a connection may carry', async (t) => {
+  for (const [value, expected] of [
+    ['max=100', 100],
+    ['timeout=5, max=1', 1],
+    ['max=0;timeout=5', 0],
+    ['Max = "7"', 7],
+    ['max=-1', null],
+    ['xmax=5', null],
+    ['maximum=5', null],
+    ['timeout=5', null],
+  ] as const) t.match(read(ok(`Keep-Alive: ${value}`)), { mostExchanges: expected }, value);
 });
 
 t.test('what authenticates the connection', async (t) => {

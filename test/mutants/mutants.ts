@@ -83,7 +83,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('forwarded-for-of-anybody', 'src/listeners/trusted-peers.ts', 'test/listeners/trusted-peers.test.ts', 'if (believe.length === 0 || !isTrusted(own.address)) return own;', 'if (believe.length === 0) return own;'),
       mutant('forwarded-for-leftmost', 'src/identity/forwarded.ts', 'test/identity/forwarded.test.ts', 'if (address === null || !trusted(address)) return address;', 'if (address === null) return address;'),
       mutant('client-cert-field-first', 'src/identity/forwarded.ts', 'test/identity/forwarded.test.ts', "if (separator.startsWith(',')) pairs = [];", ''),
-      mutant('proxy-header-of-a-stranger', 'src/listeners/connection-gate.ts', 'test/integration/peers.test.ts', "if (listener.proxyProtocol === 'off' || !peers.trusts(connection.peer)) {", "if (listener.proxyProtocol === 'off') {"),
+      mutant('proxy-header-of-a-stranger', 'src/listeners/connection-gate.ts', 'test/integration/peers.test.ts', "if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {", "if (listener.proxyProtocol === 'off') {"),
       mutant('proxy-header-left-out', 'src/listeners/proxy-protocol.ts', 'test/listeners/proxy-protocol.test.ts', "  return malformedHeader(`the connection begins with", "  if (bytes.length > 0) return { address: null, port: 0, length: 0 };\n  return malformedHeader(`the connection begins with"),
       mutant('token-without-expiry', 'src/identity/tokens.ts', 'test/identity/tokens.test.ts', "requiredClaims: ['exp', 'sub'],", "requiredClaims: ['sub'],"),
       mutant('token-long-expired', 'src/identity/tokens.ts', 'test/identity/tokens.test.ts', 'const TOLERANCE = 30;', 'const TOLERANCE = 3600;'),

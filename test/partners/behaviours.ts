@@ -255,7 +255,6 @@ const lifetimes: readonly Behaviour[] = [
       if (count === 2) await side.end();
     }),
     expected: ok,
-    mayFail: 0.01,
   },
 ];
 

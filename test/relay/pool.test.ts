@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
-import t from 'tap';
-import type { Test } from 'tap';
+import t, { type Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
 import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
@@ -178,6 +177,20 @@ t.test('an idle connection that the upstream closes leaves the pool', async (t) 
   await gone;
   t.same(h.counts, { active: 0, idle: 0 });
   t.equal(h.pool.take(NEWCOMER), null);
+});
+
+t.test('what must not be repeated has no connection whose close a busy process reads late', async (t) => {
+  const h = await start(t, { size: 1 });
+  const connection = await wait(h.pool).connection;
+  while (h.accepted.length === 0) await new Promise(setImmediate);
+  h.pool.release(connection);
+  const careful = wait(h.pool, undefined, true);
+  for (let turn = 0; turn < 4; turn += 1) {
+    for (const until = performance.now() + 15; performance.now() < until; ) continue;
+    await new Promise(setImmediate);
+  }
+  h.accepted[0]?.destroy();
+  t.not(await careful.connection, connection);
 });
 
 t.test('destroying refuses who waits and cuts what is under way', async (t) => {

@@ -218,6 +218,28 @@ t.test('how long it lies idle is what the upstream says, less a margin, and neve
   }
 });
 
+t.test('it carries as many exchanges as the upstream lets it', async (t) => {
+  for (const [hints, carried] of [
+    [['max=0'], 1],
+    [['max=1'], 1],
+    [['max=2', 'max=2', 'max=2'], 2],
+    [['max=3', 'max=2', 'max=1', 'max=0'], 3],
+    [['timeout=9', 'max=1', 'max=1', 'max=1'], 3],
+    [['max=5', 'max=1', 'timeout=9', 'timeout=9'], 3],
+    [['max=9', 'max=9', 'max=9'], 3],
+  ] as const) {
+    const bench = await start(t);
+    let count = 0;
+    for (const hint of hints) {
+      bench.connection.uses = count;
+      await exchange(bench, `HTTP/1.1 200 OK\r\nKeep-Alive: ${hint}\r\n${LENGTH}`);
+      count += 1;
+      if (!bench.connection.reusable) break;
+    }
+    t.equal(count, carried, hints.join(', '));
+  }
+});
+
 t.test('what comes when nothing was asked ends the connection', async (t) => {
   const { connection, upstream } = await start(t);
   const closed = once(connection.dialled.socket, 'close');
