@@ -36,7 +36,7 @@ import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, succeed, tellWarnings } from './reload/in-force.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import { IdleClock } from './relay/idle-clock.ts';
-import { SourceProof } from './source-ip/source-proof.ts';
+import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
@@ -133,11 +133,9 @@ class RunningService implements Service {
     this.#config = config;
     const clock = deps.now ?? Date.now;
     this.#clock = clock;
-    const { loadAgain } = deps;
-    this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
     const policy = compilePolicy(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, natPorts: () => this.#ports.inUse(), ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     // What the NAT and the parents remember does not change with a reload.
@@ -147,15 +145,18 @@ class RunningService implements Service {
         this.#telemetry.notice(level, message, fields);
       },
     });
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs: (socket, port) => this.#self.isOurs(socket, port), onStale: () => { this.sourceProof.noteStaleName(); } };
-    this.#ring = new DecisionRing(config.reload.remember);
+    this.#telemetry.watchPorts(() => this.#ports.inUse());
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
-    const isSelf = (address: string, port: number): boolean => this.#self.isSelf(address, port);
-    this.sourceProof = new SourceProof({ config, dialler: () => this.#egress.dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, ...(deps.now === undefined ? {} : { now: deps.now }) });
+    const { isSelf, isOurs } = this.#self;
+    const staleNames = new StaleNames(clock);
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
+    this.#ring = new DecisionRing(config.reload.remember);
+    const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
+    this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
     this.#egress = new Egress({
       config,
       policy,
-      dialler: buildDialler(config, this.#dialParts, this.#telemetry),
+      dialler,
       telemetry: makeTotal(this.sourceProof.listenTo(this.#telemetry), 'partner-watch', this.#telemetry.attempt),
       remember: (ask, permitted) => {
         this.#telemetry.attempt('decisions', () => {
@@ -166,7 +167,8 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
-    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance), onTick: () => { this.#endLapsed(); } });
+    const requests: RequestEnvironment['requests'] = new Crowd();
+    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance), onTick: () => { this.#endLapsed(requests); } });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
@@ -179,13 +181,15 @@ class RunningService implements Service {
       },
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,
-      requests: new Crowd(),
+      requests,
       hellos: new Set(),
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
+    const { loadAgain } = deps;
+    this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
   }
 
   get addresses(): Service['addresses'] {
@@ -286,7 +290,7 @@ class RunningService implements Service {
     this.#forms.adopt({ config, gateway });
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
-    this.sourceProof.adopt(config);
+    this.sourceProof.adopt(config, dialler);
     this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();
@@ -296,9 +300,9 @@ class RunningService implements Service {
   }
 
   /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */
-  #endLapsed(): void {
+  #endLapsed(requests: RequestEnvironment['requests']): void {
     const now = Date.now();
-    for (const request of this.#environment.requests) {
+    for (const request of requests) {
       request.connection.guard(() => {
         request.recheck((permit, address) => (permit.lapse(now) === null ? null : this.#egress.revoked(permit, address, now)));
       });

@@ -10,16 +10,16 @@ import type { ListenAddress } from '../config/config.ts';
 /** Tells our own listeners from other addresses. */
 export interface SelfCheck {
   /** A listener is bound. */
-  add(address: AddressInfo): void;
+  readonly add: (address: AddressInfo) => void;
   /** Whether a canonical address and port is one of them. */
-  isSelf(address: string, port: number): boolean;
+  readonly isSelf: (address: string, port: number) => boolean;
   /**
    * Whether a connection that we opened leads to one of them. The kernel gives
    * what stays on this host the address that it goes to, also where that is no
    * interface's (a local route for a whole range).
    * @param port that it goes to: partners seldom have one of ours, and then the system is not asked
    */
-  isOurs(connected: Pick<Socket, 'localAddress' | 'remoteAddress'>, port: number): boolean;
+  readonly isOurs: (connected: Pick<Socket, 'localAddress' | 'remoteAddress'>, port: number) => boolean;
 }
 
 /** @param planned listeners yet to be bound: known from the start where their port is fixed */

@@ -18,8 +18,9 @@ type Proven = Pick<Config, 'sourceIp' | 'destinations'>;
 
 interface SourceProofOptions {
   readonly config: Proven;
-  /** The one that requests go by at this moment. */
-  readonly dialler: () => Dialler;
+  /** The one that requests go by; `adopt` gives another. */
+  readonly dialler: Dialler;
+  readonly staleNames: StaleNames;
   readonly isSelf: AskOptions['isSelf'];
   readonly ports: Pick<PortBudget, 'inUse'>;
   readonly telemetry: Telemetry;
@@ -27,17 +28,34 @@ interface SourceProofOptions {
   readonly now?: () => number;
 }
 
+/** When the resolver last failed, and an expired answer of it was used. */
+export class StaleNames {
+  readonly #now: () => number;
+  /** Ms since the epoch; -Infinity: never. */
+  latest = -Infinity;
+
+  /** @param now ms since the epoch */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** It happened now. */
+  note(): void {
+    this.latest = this.#now();
+  }
+}
+
 /** Whoever created it starts it and closes it. */
 export class SourceProof {
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
   readonly #watch: PartnerWatch;
-  /** When an expired answer was last dialled, ms since the epoch. */
-  #staleAt = -Infinity;
+  #dialler: Dialler;
 
   constructor(options: SourceProofOptions) {
     const { config, telemetry, now = Date.now } = options;
     this.#options = options;
+    this.#dialler = options.dialler;
     this.#watch = new PartnerWatch({ destinations: watchedOf(config), surroundings: (destination, since) => this.#surroundings(destination, since), telemetry, now });
     this.#probe = new SourceProbe({
       config: config.sourceIp,
@@ -67,19 +85,14 @@ export class SourceProof {
     };
   }
 
-  /** The resolver fails, and an expired answer of it is used. */
-  noteStaleName(): void {
-    const { now = Date.now } = this.#options;
-    this.#staleAt = now();
-  }
-
   /** Begins to probe, if an endpoint is configured. */
   start(): void {
     this.#probe.start();
   }
 
-  /** Another configuration from now on. */
-  adopt(config: Proven): void {
+  /** Another configuration from now on, and what dials by it. */
+  adopt(config: Proven, dialler: Dialler): void {
+    this.#dialler = dialler;
     this.#watch.adopt(watchedOf(config));
     this.#probe.adopt(config.sourceIp);
   }
@@ -123,14 +136,15 @@ export class SourceProof {
   }
 
   #way(signal: AbortSignal): AskOptions {
-    return { dialler: this.#options.dialler(), isSelf: this.#options.isSelf, signal };
+    return { dialler: this.#dialler, isSelf: this.#options.isSelf, signal };
   }
 
   #surroundings(destination: string, since: number): SilenceFacts {
     const { asks, finding } = this.#probe;
     const fresh = finding !== null && finding.at >= since;
-    const { limit, destinations } = this.#options.ports.inUse();
-    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: this.#staleAt >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
+    const { ports, staleNames } = this.#options;
+    const { limit, destinations } = ports.inUse();
+    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: staleNames.latest >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
   }
 }
 

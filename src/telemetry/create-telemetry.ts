@@ -27,8 +27,6 @@ export interface TelemetryOptions {
   readonly output: LogOutput | (Writable & { readonly isTTY?: boolean });
   readonly version: string;
   readonly sink?: LogSinkOptions;
-  /** Asked for at every scrape. */
-  readonly natPorts?: () => NatPorts;
 }
 
 /** Metrics and log of one process. */
@@ -43,6 +41,8 @@ export interface RunningTelemetry extends Telemetry {
   tunnels(most: number): TunnelsView;
   /** By client: tunnels that were over soon, most first. */
   shortTunnels(): (readonly [client: string, tunnels: number])[];
+  /** From now on `natPorts` is asked at every scrape; none are shown before. */
+  watchPorts(natPorts: () => NatPorts): void;
   /** Runs what listens to the data path besides; what it throws is counted, and the first of each part logged. */
   readonly attempt: Attempt;
   /** One sentence for each thing about the log that deserves a look. */
@@ -75,8 +75,8 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   };
   const logger = createLogger(log.level, writeLine);
   const writeAccess = createAccessLog(log.level, writeLine);
-  const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts, ...(options.natPorts === undefined ? {} : { natPorts: options.natPorts }) });
-  const { exposition, openTunnels, healths, tunnels, shortTunnels, ...counted } = metrics;
+  const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
+  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, ...counted } = metrics;
   const tryToLog = (action: () => void): void => {
     if (!attempts.run('log', action)) sink.lose('unwritable');
   };
@@ -108,6 +108,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     healths,
     tunnels,
     shortTunnels,
+    watchPorts,
     attempt: attempts.run,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
     close: () => sink.close(),

@@ -26,8 +26,6 @@ export interface MetricsOptions {
   readonly lostLogLines?: () => LossCounts;
   /** Runs what listens to the data path, and counts what failed of it. */
   readonly attempts?: { readonly run: Attempt; readonly failures: Readonly<Record<Part, number>> };
-  /** Asked for at every scrape. */
-  readonly natPorts?: () => NatPorts;
 }
 
 /** The counting half of the telemetry. */
@@ -39,6 +37,8 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly tunnels: (most: number) => TunnelsView;
   /** By client: tunnels that were over soon, most first. */
   readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
+  /** From now on `natPorts` is asked at every scrape; none are shown before. */
+  readonly watchPorts: (natPorts: () => NatPorts) => void;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -49,7 +49,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   cells.adopt(policy);
   registerRequests(exposition, cells);
   registerUpstreams(exposition, cells);
-  registerPorts(exposition, cells, options.natPorts ?? (() => NO_NAT_PORTS));
+  let readPorts = (): NatPorts => NO_NAT_PORTS;
+  registerPorts(exposition, cells, () => readPorts());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -58,6 +59,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
   return {
     exposition,
+    watchPorts: (natPorts) => {
+      readPorts = natPorts;
+    },
     ...createSourceMetrics(exposition),
     ended: (record) => {
       countEnd(cells, record);

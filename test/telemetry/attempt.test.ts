@@ -21,9 +21,9 @@ function open(format: 'json' | 'text' = 'json'): { telemetry: RunningTelemetry; 
     policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map() },
     version: '1.2.3',
     output,
-    natPorts: () => {
-      throw new Error('no ports today');
-    },
+  });
+  telemetry.watchPorts(() => {
+    throw new Error('no ports today');
   });
   return {
     telemetry,
