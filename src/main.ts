@@ -23,15 +23,15 @@ type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => 
 async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
   let exitCode: number = EXIT.usage;
   program
-    .name('eco-egress')
+    .name('npx eco-egress')
     .description('Egress proxy with one address: forwards what the allowlist permits, and logs what it did.')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
     .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
-    .showHelpAfterError('Run "eco-egress --help" to see the commands.')
-    .addHelpText('after', '\nExamples:\n  eco-egress demo\n  eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n\nIn a clone of the repository: npx eco-egress COMMAND\n');
+    .showHelpAfterError('Run "npx eco-egress --help" to see the commands.')
+    .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
 
   const command = <Options>(name: string, summary: string, example: string, load: () => Promise<Run<Options>>) =>
     program
@@ -49,17 +49,17 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   };
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one', nameOfFile] as const;
 
-  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe).option(...configOption);
-  command('check', 'Validate a configuration file and show what it permits.', 'eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
+  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe).option(...configOption);
+  command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
     .option(...configOption)
     .option('--effective', 'show each value in effect and where it came from')
     .option('--json', 'print one JSON document instead of text');
-  command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
+  command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
     .option(...configOption)
     .option('--admin <address:port>', 'the admin port of the proxy; else listeners.admin of the file')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force, except for what waits for the next start.\n');
-  command('explain', 'Show what would happen to a request, and why, without sending it.', 'eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', async () => (await import('./cli/explain.ts')).runExplain)
+  command('explain', 'Show what would happen to a request, and why, without sending it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', async () => (await import('./cli/explain.ts')).runExplain)
     .argument('<method>', 'CONNECT, GET and so on')
     .argument('<target>', 'host:port for CONNECT, a URL, or a path')
     .option(...configOption)
@@ -70,13 +70,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
-  command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
+  command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')
     .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
     .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
     .option('--json', 'print one JSON document instead of text');
-  command('doctor', 'Test the whole route from here to the partner, and name the broken part.', 'eco-egress doctor --config deploy/config/egress.yaml', async () => (await import('./cli/doctor.ts')).runDoctor)
+  command('doctor', 'Test the whole route from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', async () => (await import('./cli/doctor.ts')).runDoctor)
     .option(...configOption)
     .option('--client', 'test as a client: with its environment instead of a configuration')
     .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
@@ -85,13 +85,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--only <check...>', 'only these checks, and what they need')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
-  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'eco-egress echo --listen 0.0.0.0:8080', async () => (await import('./cli/echo.ts')).runEcho)
+  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'npx eco-egress echo --listen 0.0.0.0:8080', async () => (await import('./cli/echo.ts')).runEcho)
     .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
     .option('--trusted-peer <range...>', 'load balancers that may name the client')
     .option('--proxy-protocol', 'their connections begin with a PROXY header, version 1 or 2')
     .option('--believe <header>', 'x-forwarded-for: trust that header from them');
-  command('hash-password', 'Make the hash of a password for the configuration.', 'eco-egress hash-password < password.txt', async () => (await import('./cli/hash-password.ts')).runHashPassword);
-  command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'eco-egress manifests --overlay sidecar', async () => (await import('./cli/manifests.ts')).runManifests)
+  command('hash-password', 'Make the hash of a password for the configuration.', 'npx eco-egress hash-password < password.txt', async () => (await import('./cli/hash-password.ts')).runHashPassword);
+  command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', async () => (await import('./cli/manifests.ts')).runManifests)
     .option(...configOption)
     .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
@@ -99,7 +99,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
     .option('--out <directory>', 'write files below this directory instead of standard output');
-  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
+  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);
 

@@ -174,7 +174,7 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
       onRefused(refusal.reason, request.ip);
       refuseRequest(reply, refusal.status, refusal.detail);
     } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
-    else if (request.method === 'GET' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run eco-egress reload.');
+    else if (request.method === 'GET' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
     else next();
   });
 }

@@ -131,7 +131,7 @@ const MANIFESTS_WIDTH = 110;
 
 /** A rendered file as YAML text. */
 function writeFileText({ manifests, notes }: RenderedFile): string {
-  const heading = ['Rendered from the policy by "eco-egress manifests". Change the policy, not this file.', ...notes.map((note) => `Note: ${note}`)];
+  const heading = ['Rendered from the policy by "npx eco-egress manifests". Change the policy, not this file.', ...notes.map((note) => `Note: ${note}`)];
   // Quotes where YAML 1.1, which cluster tools read, would see no text; no anchors, which not all of them take; no folded lines.
   const documents = manifests.map((manifest) => stringify(manifest, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0, blockQuote: 'literal' }));
   return `${heading.map(commentOf).join('')}${documents.join('---\n')}`;

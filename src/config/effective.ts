@@ -75,7 +75,7 @@ function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void 
 const EXAMPLES: Readonly<Record<string, string>> = {
   addresses: '["10.8.0.0/14"], or basic, tokens or certificates',
   user: 'dynatrace-sit',
-  hash: '$scrypt$ln=15,r=8,p=1$salt$hash, made with: eco-egress hash-password',
+  hash: '$scrypt$ln=15,r=8,p=1$salt$hash, made with: npx eco-egress hash-password',
   issuer: 'https://kubernetes.default.svc',
   audience: 'eco-egress',
   subjects: '["system:serviceaccount:dynatrace-sit:*"]',

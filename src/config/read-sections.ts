@@ -105,7 +105,7 @@ export function readUser(value: unknown): Read<string> {
 
 /** The text itself is never shown: a password that was written here by mistake would be. */
 export function readPasswordHash(value: unknown): Read<string> {
-  const instead = 'Make one from the password with: eco-egress hash-password. It looks like $scrypt$ln=15,r=8,p=1$salt$hash.';
+  const instead = 'Make one from the password with: npx eco-egress hash-password. It looks like $scrypt$ln=15,r=8,p=1$salt$hash.';
   if (typeof value !== 'string') return invalidValue('This is not a password hash.', instead);
   const read = readPhc(value);
   return typeof read === 'string' ? invalidValue(`This password hash ${read}.`, instead) : { value };

@@ -46,7 +46,7 @@ export function compareInForce(before: InForce, after: InForce): Difference[] {
 /** One sentence each, as `/readyz` and the status page have them. */
 export function tellWarnings({ warnings }: Pick<InForce, 'warnings'>): string[] {
   const told = warnings.slice(0, MOST_WARNINGS).map(formatWarning);
-  return warnings.length > MOST_WARNINGS ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: eco-egress check shows them all.`] : told;
+  return warnings.length > MOST_WARNINGS ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: npx eco-egress check shows them all.`] : told;
 }
 
 /** One log line each. */
@@ -54,7 +54,7 @@ export function logWarnings({ warnings }: Pick<InForce, 'warnings'>, telemetry: 
   for (const { kind, file, line, path, problem, instead } of warnings.slice(0, MOST_WARNINGS)) {
     telemetry.notice('warn', `the configuration: ${problem}`, { kind, key: path, remedy: instead, place: line === null ? file : `${file}:${line}` });
   }
-  if (warnings.length > MOST_WARNINGS) telemetry.notice('warn', 'the configuration has further warnings, which eco-egress check shows', { further: warnings.length - MOST_WARNINGS });
+  if (warnings.length > MOST_WARNINGS) telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', { further: warnings.length - MOST_WARNINGS });
 }
 
 /** Every kind, those without a warning too. */

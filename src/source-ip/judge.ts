@@ -47,7 +47,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   'source-address': {
     level: 'error',
     words: 'our source address is not the expected one',
-    check: 'correct the source address: eco-egress verify-ip names likely causes',
+    check: 'correct the source address: npx eco-egress verify-ip names likely causes',
   },
   'nat-ports': {
     level: 'error',
@@ -67,7 +67,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   unproven: {
     level: 'warn',
     words: 'its whitelist, the NAT or the route; nothing proves the source address',
-    check: 'configure sourceIp.expected and sourceIp.probe, and run eco-egress verify-ip',
+    check: 'configure sourceIp.expected and sourceIp.probe, and run npx eco-egress verify-ip',
   },
 };
 

@@ -166,7 +166,7 @@ const CAUSES: readonly KnownCause[] = [
   {
     fits: failed('connection-refused', 'upstream-cut', 'upstream-silent', 'upstream-malformed', 'tls-certificate', 'tls-failed', 'tls-timeout'),
     cause: 'the endpoint is reached, and does not answer as an echo endpoint does',
-    check: 'ask it with curl; on a VM or at the partner, run: eco-egress echo',
+    check: 'ask it with curl; on a VM or at the partner, run: npx eco-egress echo',
   },
 ];
 

@@ -257,7 +257,7 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', ['file'], (set) => {
     set({ file: cells.config.file }, cells.config.loadedAt / 1000);
   });
-  gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what eco-egress check warns of.', ['kind'], (set) => {
+  gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', ['kind'], (set) => {
     for (const [kind, count] of cells.config.warnings) set({ kind }, count);
   });
   gauge(exposition, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {

@@ -5,17 +5,17 @@ import { MINIMAL } from '../support/load-text.ts';
 
 t.test('help and version', async (t) => {
   const help = await eco(['--help']);
-  t.match(help, { code: 0, err: '', out: /^Usage: eco-egress/ });
+  t.match(help, { code: 0, err: '', out: /^Usage: npx eco-egress/ });
   for (const command of ['serve', 'check', 'reload', 'explain', 'demo', 'hash-password', 'manifests', 'verify-ip', 'echo', 'doctor']) {
     t.match(help.out, new RegExp(`^ {2}${command} `, 'm'));
-    t.match(await eco([command, '--help']), { code: 0, err: '', out: new RegExp(`^Usage: eco-egress ${command}[^]*Example:\\n {2}eco-egress ${command}`) }, command);
+    t.match(await eco([command, '--help']), { code: 0, err: '', out: new RegExp(`^Usage: npx eco-egress ${command}[^]*Example:\\n {2}npx eco-egress ${command}`) }, command);
   }
   t.match(await eco(['--version']), { code: 0, err: '', out: /^\d+\.\d+\.\d+\n$/ });
 });
 
 t.test('wrong arguments end with 2 and a hint', async (t) => {
-  t.match(await eco([]), { code: 2, out: '', err: /^Usage: eco-egress/ });
-  t.match(await eco(['chek']), { code: 2, out: '', err: /unknown command 'chek'\n\(Did you mean check\?\)\nRun "eco-egress --help"/ });
+  t.match(await eco([]), { code: 2, out: '', err: /^Usage: npx eco-egress/ });
+  t.match(await eco(['chek']), { code: 2, out: '', err: /unknown command 'chek'\n\(Did you mean check\?\)\nRun "npx eco-egress --help"/ });
   t.match(await eco(['check', '--conf', 'x']), { code: 2, out: '', err: /unknown option '--conf'\n\(Did you mean --config\?\)/ });
   t.match(await eco(['check', 'x.yaml']), { code: 2, out: '', err: /too many arguments[^]*named with --config FILE/ });
   for (const command of ['serve', 'check', 'doctor', 'reload']) t.match(await eco([command, '--config', '']), { code: 2, out: '', err: /The name of the file is empty/ }, command);

@@ -30,7 +30,7 @@ t.test('one overlay, as a stream of documents', async (t) => {
     ['ConfigMap eco-egress-policy', 'NetworkPolicy eco-egress', 'ServiceEntry eco-external', 'VirtualService eco-through-egress', 'DestinationRule eco-egress'],
   );
   t.match(documents[0]?.toJS(), { data: { 'egress.yaml': POLICY } }, 'the policy as it stands, variables and all');
-  t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "eco-egress manifests"/);
+  t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "npx eco-egress manifests"/);
   t.match(out, /exportTo:\n {4}- "\."\n/, 'quoted, for readers of YAML 1.1');
 });
 

@@ -120,15 +120,15 @@ t.test('what other machines are told to run is there', async (t) => {
   }
 });
 
-t.test('eco-egress in the pages: every command and option exists', async (t) => {
+t.test('npx eco-egress of the pages: every command and option exists', async (t) => {
   const helps = new Map<string, string>();
   let found = 0;
   for (const page of PAGES) {
     const lines = readDocBlocks(page).flatMap(({ text: body }) => body.replaceAll('\\\n', ' ').split('\n'));
-    for (const [, command = '', rest = ''] of lines.flatMap((line) => [...line.matchAll(/^(?:\$ |.* -- )?(?:npx )?eco-egress ([\w-]+)([^|;&#<]*)/g)])) {
+    for (const [, command = '', rest = ''] of lines.flatMap((line) => [...line.matchAll(/npx eco-egress ([\w-]+)([^|;&#<]*)/g)])) {
       const help = helps.get(command) ?? (await eco([command, '--help'])).out;
       helps.set(command, help);
-      t.match(help, `Usage: eco-egress ${command}`, `${page}: ${command}`);
+      t.match(help, `Usage: npx eco-egress ${command}`, `${page}: ${command}`);
       for (const [option] of rest.matchAll(/(?<= )--?[a-z][a-z-]*/g)) t.match(help, new RegExp(`${option}[ ,\\n]`), `${page}: ${command} ${option}`);
       found += 1;
     }
