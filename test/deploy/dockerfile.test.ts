@@ -2,7 +2,7 @@
 import t from 'tap';
 import { Copy, DockerfileParser, From } from 'dockerfile-ast';
 import type { Instruction } from 'dockerfile-ast';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, existsSync, globSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -105,6 +105,15 @@ t.test('runs as a numbered user other than root, from the files it copied', asyn
   const command = JSON.parse(find('CMD')[0] ?? '[]') as string[];
   const child = spawn(process.execPath, [file.replace('/app/', `${ROOT}/`), ...command, '--help'], { stdio: 'ignore' });
   t.strictSame(await once(child, 'exit'), [0, null], `${command.join(' ')} is a command`);
+});
+
+t.test('npx runs the command that is in PATH', async (t) => {
+  const bin = t.testdir({});
+  const made = find('RUN').find((text) => text.includes('printf')) ?? '';
+  const [make = ''] = /printf [^]*\/npx$/.exec(made.replaceAll('\\\n', '')) ?? [];
+  execFileSync('sh', ['-ec', make.replaceAll('/usr/local/bin', bin)]);
+  const npx = (...args: string[]) => spawnSync(join(bin, 'npx'), args, { encoding: 'utf8', env: { PATH: `${join(ROOT, 'bin')}:${dirname(process.execPath)}:/usr/bin:/bin` } });
+  t.match(npx('eco-egress', 'explain', '--no-resolve', 'CONNECT', 'eco-sit.telus.internal:22'), { status: 1, stdout: /port-not-allowed/ }, 'arguments and exit code are handed on');
 });
 
 t.test('the health check tells healthy from unhealthy', async (t) => {
