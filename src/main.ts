@@ -52,6 +52,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe).option(...configOption);
   command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
     .option(...configOption)
+    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--effective', 'show each value in effect and where it came from')
     .option('--json', 'print one JSON document instead of text');
   command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)

@@ -9,9 +9,12 @@ import { formatAuthority } from '../targets/host.ts';
 import { mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
+import { withSettings } from './settings-file.ts';
 
 interface CheckOptions {
   readonly config?: string;
+  /** File with the variables that the Deployment gets. */
+  readonly settings?: string;
   readonly json?: boolean;
   /** Each value in effect and where it came from, besides. */
   readonly effective?: boolean;
@@ -19,7 +22,13 @@ interface CheckOptions {
 
 /** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one. */
 export function runCheck(options: CheckOptions, io: CommandIo): Promise<number> {
-  return Promise.resolve(options.json === true ? checkJson(options, io) : checkText(options, io));
+  const read = withSettings(io.env, options.settings);
+  if ('problem' in read) {
+    io.stderr.write(`${read.problem}\n`);
+    return Promise.resolve(EXIT.usage);
+  }
+  const told: CommandIo = { ...io, env: read.env };
+  return Promise.resolve(options.json === true ? checkJson(options, told) : checkText(options, told));
 }
 
 function checkText(options: CheckOptions, io: CommandIo): number {

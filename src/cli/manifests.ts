@@ -2,12 +2,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
-import { describeReadError } from '../config/named-files.ts';
 import { readCidr } from '../config/read-address.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { type Overlay, OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
+import { withSettings } from './settings-file.ts';
 
 /** Arguments of `manifests`, as written. */
 export interface ManifestsOptions {
@@ -31,18 +31,9 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   const stranger = wanted.find((name) => !isOverlay(name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose one of ${OVERLAYS.join(', ')}.`);
 
-  let settings: Readonly<Record<string, string>> = {};
-  try {
-    if (options.settings !== undefined) {
-      const read = readSettings(readFileSync(options.settings, 'utf8'), options.settings);
-      if ('problem' in read) return complain(`--settings: ${read.problem}`);
-      settings = read.values;
-    }
-  } catch (error) {
-    return complain(`--settings: ${options.settings} cannot be read: ${describeReadError(error)}.`);
-  }
-  // The values that the Deployment gets: they decide, not those of the shell this runs in.
-  const opened = openConfig(options.config, { stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, env: { ...io.env, ...settings } });
+  const env = withSettings(io.env, options.settings);
+  if ('problem' in env) return complain(env.problem);
+  const opened = openConfig(options.config, { stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, env: env.env });
   if (opened === null) return Promise.resolve(EXIT.usage);
   const direct = readRanges(options.direct ?? '');
   if (typeof direct === 'string') return complain(`--direct: ${direct}`);
@@ -91,40 +82,6 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
     writeFileSync(path, writeFileText(file));
     stdout.write(`${path}\n`);
   }
-}
-
-/**
- * Reads settings.env as kustomize does, which makes the ConfigMap of it: a value is all that follows the first `=`. What a
- * shell or dotenv would read otherwise is refused, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
- */
-type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
-
-const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
-
-/** @param file for what is said of it */
-export function readSettings(text: string, file: string): Settings {
-  const values: Record<string, string> = {};
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
-    const written = line.trimStart();
-    if (written === '' || written.startsWith('#')) continue;
-    const equals = written.indexOf('=');
-    const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
-    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : checkSetting(name, value);
-    if (problem !== null) return { problem: `${file}:${index + 1}: ${problem}` };
-    values[name] = value;
-  }
-  return { values };
-}
-
-function checkSetting(name: string, value: string): string | null {
-  const bare = name.replace(/^export\s+/, '').trim();
-  const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
-  const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
-  if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
-  if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
-  if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
-  if (value !== value.trim()) return `The blanks would be part of the value of ${name}. ${instead}`;
-  return null;
 }
 
 const MANIFESTS_WIDTH = 110;

@@ -216,3 +216,15 @@ function permitsOf(out: string): Record<string, string | string[]>[] {
     return lists;
   });
 }
+
+t.test('with the settings of the Deployment, which decide before the environment', async (t) => {
+  const directory = t.testdir({ 'egress.yaml': MINIMAL.replace(/addresses: [^}\n]*/, 'addresses: "${PODS:-10.8.0.0/14}"'), 'settings.env': 'PODS=10.20.0.0/16\n', 'quoted.env': 'PODS="10.20.0.0/16"\n' });
+  const run = async (settings: string, json = false) => {
+    const io = recordIo({ PODS: '10.30.0.0/16' });
+    return { code: await runCheck({ config: `${directory}/egress.yaml`, settings: `${directory}/${settings}`, json }, io), out: io.out(), err: io.err() };
+  };
+  t.match(await run('settings.env'), { code: 0, out: /from +10\.20\.0\.0\/16\n/ });
+  t.match(JSON.parse((await run('settings.env', true)).out), { permits: [{ clientAddresses: ['10.20.0.0/16'] }] });
+  t.match(await run('quoted.env'), { code: 2, out: '', err: /^--settings: .*quoted\.env:1: The quotes would be part of the value of PODS/ });
+  t.match(await run('none.env'), { code: 2, out: '', err: /^--settings: .*none\.env cannot be read/ });
+});

@@ -1,6 +1,6 @@
 /** settings.env means the same here and to kustomize, or the line is refused with what to write. */
 import t from 'tap';
-import { readSettings } from '../../src/cli/manifests.ts';
+import { readSettings } from '../../src/cli/settings-file.ts';
 
 t.test('what both read alike', async (t) => {
   t.strictSame(readSettings('# a comment\n\n  A=1\nB=x=y\r\nC=\nD=10.0.0.0/8,10.1.0.0/16\n', 'settings.env'), { values: { A: '1', B: 'x=y', C: '', D: '10.0.0.0/8,10.1.0.0/16' } });

@@ -73,6 +73,27 @@ t.test('every command is one that its program has', async (t) => {
   }
 });
 
+t.test('a try without the mesh is out of either mesh', async (t) => {
+  const tries = commands.filter((command) => command.includes(' run eco-try '));
+  t.equal(tries.length, 2);
+  const base = buildMine(t, first).find(({ kind }) => kind === 'Deployment') as unknown as { spec: { template: { metadata: { labels: Record<string, string> } } } };
+  const labels = Object.entries(base.spec.template.metadata.labels).filter(([name]) => name.includes('istio.io/')).map(([name, value]) => `${name}=${value}`);
+  t.equal(labels.length, 2);
+  for (const command of tries) for (const label of labels) t.ok(/ --labels=(\S+)/.exec(command)?.[1]?.split(',').includes(label), `${label}: ${command}`);
+});
+
+t.test('step 6 sets what the component sets, and its way back takes all of it away', async (t) => {
+  const [set = '', unset = '', ...more] = commands.filter((command) => command.includes(' set env '));
+  t.strictSame(more, []);
+  const values = new Map([...set.matchAll(/ (\w+)=('[^']*'|\S+)/g)].map(([, name = '', value = '']) => [name, value.replaceAll("'", '')]));
+  t.ok(values.size >= 4);
+  t.strictSame([...unset.matchAll(/ (\w+)-(?= |$)/g)].map(([, name]) => name), [...values.keys()]);
+  const { data } = parse(read('deploy/kubernetes/components/client-environment/variables/environment.yaml')) as { data: Record<string, string> };
+  for (const [name, value] of values) t.equal(value, data[name.toUpperCase()], name);
+  // Pasted as it is: a shell must not replace what the kubelet shall.
+  t.equal(spawnSync('bash', ['-c', set.replace(/^kubectl/, 'printf "%s\\n"')], { encoding: 'utf8' }).stdout.split('\n').find((line) => line.startsWith('NO_PROXY=')), `NO_PROXY=${data['NO_PROXY'] ?? ''}`);
+});
+
 t.test('objects that commands name are in the manifests', async (t) => {
   const objects = buildMine(t, everything);
   const kinds: Record<string, string> = { deployment: 'Deployment', networkpolicy: 'NetworkPolicy', virtualservice: 'VirtualService', serviceentry: 'ServiceEntry', destinationrule: 'DestinationRule' };

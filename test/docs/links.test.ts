@@ -35,9 +35,19 @@ function* brokenLinks(page: string, text: string): Generator<string> {
   }
 }
 
+/** Of the form `[text][name]`, with `[name]: address` further down: each has its address, and each address is used. */
+function* brokenReferences(page: string, text: string): Generator<string> {
+  const bare = withoutCode(text).replaceAll(/`[^`\n]*`/g, 'code');
+  const used = new Set([...bare.matchAll(/\]\[([a-z][\w-]*)\]/g)].map(([, name = '']) => name));
+  const given = new Set([...bare.matchAll(/^\[([\w-]+)\]: https:\/\/\S+$/gm)].map(([, name = '']) => name));
+  for (const name of used) if (!given.has(name)) yield `${page}: [${name}] has no address`;
+  for (const name of given) if (!used.has(name)) yield `${page}: nothing refers to [${name}]`;
+}
+
 t.test('links', async (t) => {
   t.ok(PAGES.length > 50);
   t.strictSame(PAGES.flatMap((page) => [...brokenLinks(page, readFileSync(join(ROOT, page), 'utf8'))]), []);
+  t.strictSame(PAGES.flatMap((page) => [...brokenReferences(page, readFileSync(join(ROOT, page), 'utf8'))]), []);
 });
 
 /** Of a file that is no page: in a comment or a message, from the root of the project. */
@@ -57,4 +67,5 @@ t.test('a broken one is found', async (t) => {
   for (const [text, broken] of [['[a](no.md)', true], ['[a](../README.md)', false], ['[a](policy.md#no)', true], ['[a](#x-and-y)\n## x, and `y`', true], ['[a](../../x.md)', true], ['`[a](no.md)`', false], ['```\n[a](no.md)\n```', false], ['[a](https://x.example/no.md)', false]] as const) {
     t.equal([...brokenLinks('docs/README.md', text)].length > 0, broken, text);
   }
+  for (const [text, broken] of [['[a][b]\n\n[b]: https://x.example/', false], ['[a][b]', true], ['a\n\n[b]: https://x.example/', true], ['`[a][b]`', false]] as const) t.equal([...brokenReferences('x.md', text)].length > 0, broken, text);
 });

@@ -1,12 +1,14 @@
 /**
  * A small API server over HTTPS, for kubectl: discovery, server-side apply, get, list and delete, in memory. It takes
- * strict applies alone, holds objects to the schemas of the tests, and keeps what it was asked.
+ * strict applies alone, holds objects to the schemas of the tests, and keeps what it was asked. Where a test says so, it
+ * also takes what kubectl sends without --server-side: create, merge patch and update.
  */
 import { createServer } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Test } from 'tap';
 import { parse, stringify } from 'yaml';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -27,6 +29,8 @@ export interface ApiServerOptions {
   readonly warn?: (object: KubeObject) => string | null;
   /** Whether an object stays when it is deleted. */
   readonly holds?: (object: KubeObject) => boolean;
+  /** Takes create, merge patch and update as well. */
+  readonly clientSide?: boolean;
 }
 
 export interface ApiServer {
@@ -41,7 +45,7 @@ export interface ApiServer {
 const CLUSTER_WIDE = new Set(['Namespace', 'CustomResourceDefinition', 'PriorityClass']);
 const TOKEN = 'token-of-the-test';
 
-export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (object) => object, refuse = () => null, warn = () => null, holds = () => false }: ApiServerOptions): Promise<ApiServer> {
+export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (object) => object, refuse = () => null, warn = () => null, holds = () => false, clientSide = false }: ApiServerOptions): Promise<ApiServer> {
   const known = new Set(['v1/Namespace', 'apiextensions.k8s.io/v1/CustomResourceDefinition', ...kinds]);
   const objects = new Map<string, KubeObject>(namespaces.map((name) => [`/api/v1/namespaces/${name}`, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } }]));
   const changes: string[] = [];
@@ -63,7 +67,7 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
       kind: 'APIResourceList',
       apiVersion: 'v1',
       groupVersion,
-      resources: [...known].filter((one) => one.slice(0, one.lastIndexOf('/')) === groupVersion).map((one) => one.slice(one.lastIndexOf('/') + 1)).map((kind) => ({ name: pluralOf(kind), singularName: kind.toLowerCase(), namespaced: !CLUSTER_WIDE.has(kind), kind, ...(kind === 'CustomResourceDefinition' ? { shortNames: ['crd'] } : {}), verbs: ['get', 'list', 'patch', 'delete', 'watch'] })),
+      resources: [...known].filter((one) => one.slice(0, one.lastIndexOf('/')) === groupVersion).map((one) => one.slice(one.lastIndexOf('/') + 1)).map((kind) => ({ name: pluralOf(kind), singularName: kind.toLowerCase(), namespaced: !CLUSTER_WIDE.has(kind), kind, ...(kind === 'CustomResourceDefinition' ? { shortNames: ['crd'] } : {}), verbs: ['get', 'list', 'create', 'update', 'patch', 'delete', 'watch'] })),
     });
     if (path === '/version') return { major: '1', minor: '33', gitVersion: 'v1.33.0' };
     if (path === '/api') return { kind: 'APIVersions', versions: ['v1'] };
@@ -94,6 +98,29 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
       fail(response, 400, 'BadRequest', 'not a strict server-side apply by eco-egress');
       return;
     }
+    store(response, pathname, object);
+  };
+
+  const write = async (request: IncomingMessage, response: ServerResponse, path: string): Promise<void> => {
+    const sent = parse(await text(request)) as KubeObject;
+    const pathname = request.method === 'POST' ? `${path}/${sent.metadata.name}` : path;
+    const before = objects.get(pathname);
+    if (request.method === 'POST') {
+      if (before !== undefined) fail(response, 409, 'AlreadyExists', `"${sent.metadata.name}" already exists`);
+      else if (sent.metadata.resourceVersion !== undefined) fail(response, 400, 'BadRequest', 'resourceVersion should not be set on objects to be created');
+      else store(response, pathname, sent);
+    } else if (before === undefined) fail(response, 404, 'NotFound', `${pathname} not found`);
+    else if (request.method === 'PUT') {
+      // Custom resources know no update without the version that it replaces.
+      if (sent.metadata.resourceVersion !== before.metadata.resourceVersion) fail(response, 409, 'Conflict', 'the object has been modified');
+      else store(response, pathname, sent);
+    } else if (request.headers['content-type'] === 'application/merge-patch+json') store(response, pathname, mergePatch(before, sent) as KubeObject);
+    // How lists are merged strategically is not known here; kubectl also sends such a patch where nothing changes.
+    else if (isDeepStrictEqual(mergePatch(before, sent), before)) answer(response, 200, before);
+    else fail(response, 415, 'UnsupportedMediaType', 'neither a server-side apply nor a merge patch');
+  };
+
+  const store = (response: ServerResponse, pathname: string, object: KubeObject): void => {
     const { namespace } = object.metadata;
     if (namespace !== undefined && !objects.has(`/api/v1/namespaces/${namespace}`)) {
       fail(response, 404, 'NotFound', `namespaces "${namespace}" not found`);
@@ -108,7 +135,7 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
     const before = objects.get(pathname);
     const kept = structuredClone(keep(object, before !== undefined));
     version += 1;
-    Object.assign(kept.metadata, { uid: (before?.metadata as { uid?: string } | undefined)?.uid ?? `uid-${version}`, resourceVersion: String(version), creationTimestamp: '2026-03-02T12:00:00Z' });
+    Object.assign(kept.metadata, { uid: before?.metadata.uid ?? `uid-${version}`, resourceVersion: String(version), creationTimestamp: '2026-03-02T12:00:00Z' });
     if (kept.kind === 'CustomResourceDefinition') {
       const { group, names, versions } = kept.spec as { group: string; names: { kind: string }; versions: { name: string; served: boolean }[] };
       for (const { name, served } of versions) if (served) known.add(`${group}/${name}/${names.kind}`);
@@ -128,6 +155,11 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
       fail(response, 401, 'Unauthorized', 'Unauthorized');
       return;
     }
+    // For a List kubectl asks for the former description. Empty, it describes nothing, and nothing is held to it.
+    if (clientSide && pathname === '/openapi/v2') {
+      response.writeHead(200, { 'content-type': 'application/octet-stream' }).end();
+      return;
+    }
     const described = method === 'GET' ? discover(pathname) : null;
     if (described !== null) {
       answer(response, 200, described);
@@ -136,6 +168,7 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
     const [, groupVersion = '', plural = '', name] = /^\/(?:api\/(?=v1)|apis\/(?=[^/]+\/))(v1|[^/]+\/[^/]+)(?:\/namespaces\/[^/]+(?=\/[^/]+))?\/([^/]+)(?:\/([^/]+))?$/.exec(pathname) ?? [];
     const kind = kindOf(groupVersion, plural);
     if (kind === undefined) fail(response, 404, 'NotFound', 'the server could not find the requested resource');
+    else if (clientSide && (method === 'POST' || method === 'PUT' || (method === 'PATCH' && request.headers['content-type'] !== 'application/apply-patch+yaml'))) await write(request, response, pathname);
     else if (method === 'PATCH') await apply(request, response, url);
     else if (name === undefined) {
       const [, wanted] = /metadata\.name=(.*)/.exec(url.searchParams.get('fieldSelector') ?? '') ?? [];
@@ -150,7 +183,7 @@ export async function startApiServer(t: Test, { kinds, namespaces = [], keep = (
           objects.delete(pathname);
           if (found.kind === 'Namespace') for (const path of objects.keys()) if (path.includes(`/namespaces/${name}/`)) objects.delete(path);
         }
-        answer(response, 200, { kind: 'Status', apiVersion: 'v1', status: 'Success', details: { name, kind: plural, uid: (found.metadata as { uid?: string }).uid ?? '' } });
+        answer(response, 200, { kind: 'Status', apiVersion: 'v1', status: 'Success', details: { name, kind: plural, uid: found.metadata.uid ?? '' } });
       } else answer(response, 200, found);
     }
   };
@@ -182,4 +215,15 @@ function pluralOf(kind: string): string {
   const name = kind.toLowerCase();
   if (name.endsWith('y') && !/[aeiou]y$/.test(name)) return `${name.slice(0, -1)}ies`;
   return /(s|x|ch)$/.test(name) ? `${name}es` : `${name}s`;
+}
+
+/** RFC 7386: null takes a member away, a list is replaced as a whole. */
+function mergePatch(target: unknown, patch: unknown): unknown {
+  if (patch === null || typeof patch !== 'object' || Array.isArray(patch)) return patch;
+  const merged = new Map(Object.entries(target !== null && typeof target === 'object' && !Array.isArray(target) ? target : {}));
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(key);
+    else merged.set(key, mergePatch(merged.get(key), value));
+  }
+  return Object.fromEntries(merged);
 }

@@ -6,7 +6,7 @@ import { parseAllDocuments } from 'yaml';
 export interface KubeObject {
   apiVersion: string;
   kind: string;
-  metadata: { name: string; namespace?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
+  metadata: { name: string; namespace?: string; labels?: Record<string, string>; annotations?: Record<string, string>; uid?: string; resourceVersion?: string };
   spec?: unknown;
   data?: Record<string, string>;
   [field: string]: unknown;

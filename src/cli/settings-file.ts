@@ -1,0 +1,52 @@
+/** `--settings`: the variables that the Deployment gets, for the commands that look at a configuration before it is applied. */
+import { readFileSync } from 'node:fs';
+import { describeReadError } from '../config/named-files.ts';
+import type { CommandIo } from './io.ts';
+
+/**
+ * The environment with the variables of a file in it: they decide, not those of the shell this runs in.
+ * @param file undefined: the environment as it is
+ */
+export function withSettings(env: CommandIo['env'], file: string | undefined): { readonly env: CommandIo['env'] } | { readonly problem: string } {
+  if (file === undefined) return { env };
+  try {
+    const read = readSettings(readFileSync(file, 'utf8'), file);
+    return 'problem' in read ? { problem: `--settings: ${read.problem}` } : { env: { ...env, ...read.values } };
+  } catch (error) {
+    return { problem: `--settings: ${file} cannot be read: ${describeReadError(error)}.` };
+  }
+}
+
+/**
+ * Reads settings.env as kustomize does, which makes the ConfigMap of it: a value is all that follows the first `=`. What a
+ * shell or dotenv would read otherwise is refused, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
+ */
+type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
+
+const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
+
+/** @param file for what is said of it */
+export function readSettings(text: string, file: string): Settings {
+  const values: Record<string, string> = {};
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const written = line.trimStart();
+    if (written === '' || written.startsWith('#')) continue;
+    const equals = written.indexOf('=');
+    const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
+    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : checkSetting(name, value);
+    if (problem !== null) return { problem: `${file}:${index + 1}: ${problem}` };
+    values[name] = value;
+  }
+  return { values };
+}
+
+function checkSetting(name: string, value: string): string | null {
+  const bare = name.replace(/^export\s+/, '').trim();
+  const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
+  const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
+  if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
+  if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
+  if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
+  if (value !== value.trim()) return `The blanks would be part of the value of ${name}. ${instead}`;
+  return null;
+}
