@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Both commands of the README, with one npm and one Node after the other, in
-# fresh clones of what is committed: npm run compatibility [-- --quick]
+# Both commands of the README, with one npm and one Node each, in fresh clones
+# of what is committed: npm run compatibility [-- --quick]
 #
 # Linux on x64, with the network: npm and Node come from npm's registry.
 set -euo pipefail
@@ -104,7 +104,7 @@ try_tarball() {
 }
 
 try() {
-  local npm=$1 node=$2 option=${3:-}
+  local npm=$1 node=$2 option=$3 number=$4
   PATH="$(tools "$npm" "$node"):$PATH"
   rm -rf "$scratch/a clone"
   git clone --quiet "$repository" "$scratch/a clone"
@@ -115,20 +115,32 @@ try() {
   (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
   # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
   if [ "$option" = '' ]; then npx tap run --timeout=300 test/policy/decide.test.ts; fi
-  if [ "$option" = '' ] && [ "$tarballs" -gt 0 ]; then try_tarball; fi
+  if [ "$option" = '' ] && [ "$number" -lt "$tarballs" ]; then try_tarball; fi
   git diff --exit-code || fail 'npm changed a file'
 }
 
-for one in "${cases[@]}"; do
-  read -r npm node option <<<"$one"
-  echo "== npm $npm, Node $node ${option}"
-  began=$SECONDS
-  # In a process of its own, whose PATH and folder end with it. What it writes matters only when it fails.
-  try "$npm" "$node" "$option" >"$scratch/log" 2>&1 &
-  if ! wait $!; then
+# One case, in a process and a folder of its own. What it writes matters only when it fails.
+run_case() {
+  local number=$1 npm node option began=$SECONDS
+  read -r npm node option <<<"${cases[number]}"
+  scratch="$scratch/$number"
+  mkdir "$scratch"
+  try "$npm" "$node" "$option" "$number" >"$scratch/log" 2>&1 &
+  if wait $!; then
+    echo "ok, $((SECONDS - began)) s: npm $npm, Node $node ${option}"
+  else
     cat "$scratch/log" >&2
     fail "npm $npm, Node $node ${option}"
   fi
-  tarballs=$((tarballs - 1))
-  echo "   ok, $((SECONDS - began)) s"
+}
+
+# Two at a time: each waits for the disk and the registry as often as it computes.
+running=()
+failed=0
+for number in "${!cases[@]}"; do
+  if [ "$number" -ge 2 ]; then wait "${running[number - 2]}" || failed=1; fi
+  run_case "$number" &
+  running+=($!)
 done
+for pid in "${running[@]: -2}"; do wait "$pid" || failed=1; done
+exit "$failed"
