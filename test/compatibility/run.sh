@@ -136,11 +136,15 @@ run_case() {
 
 # Two at a time: each waits for the disk and the registry as often as it computes.
 running=()
+waited=0
 failed=0
 for number in "${!cases[@]}"; do
-  if [ "$number" -ge 2 ]; then wait "${running[number - 2]}" || failed=1; fi
+  if [ $((number - waited)) -ge 2 ]; then
+    wait "${running[waited]}" || failed=1
+    waited=$((waited + 1))
+  fi
   run_case "$number" &
   running+=($!)
 done
-for pid in "${running[@]: -2}"; do wait "$pid" || failed=1; done
+for pid in "${running[@]:waited}"; do wait "$pid" || failed=1; done
 exit "$failed"
