@@ -1,6 +1,7 @@
 /** Readers of what is on the network: address ranges, listen addresses, DNS servers, hosts, parent proxies, echo endpoints. */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { parseIp } from '../targets/ip-address.ts';
 import { formatAuthority, parseAuthority, parseConfigHost, parseHostPattern } from '../targets/host.ts';
 import type { ListenAddress, ParentConfig, ProbeConfig } from './config.ts';
 import { quoteValue, showValue } from './finding.ts';
@@ -12,16 +13,16 @@ export function readCidr(value: unknown): Read<string> {
   const match = typeof value === 'string' ? /^([^/%]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(value) : null;
   const address = match?.[1] ?? '';
   const version = isIP(address);
-  if (version === 0) return invalidValue(`${showValue(value)} is not an address range.`, example);
+  const parsed = parseIp(address);
+  if (parsed === null) return invalidValue(`${showValue(value)} is not an address range.`, example);
   const most = version === 4 ? 32 : 128;
   const bits = match?.[2] === undefined ? most : Number(match[2]);
   if (bits > most) return invalidValue(`${showValue(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
-  const parsed = ipaddr.parse(address);
-  if (parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress()) {
-    const inside = bits >= 96 ? `${parsed.toIPv4Address().toString()}/${bits - 96}` : 'the IPv4 range itself';
+  if (version === 6 && parsed instanceof ipaddr.IPv4) {
+    const inside = bits >= 96 ? `${parsed.toString()}/${bits - 96}` : 'the IPv4 range itself';
     return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
   }
-  const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${address}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${address}/${bits}`);
+  const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString()}/${bits}`);
   if (network.toString() !== parsed.toString()) {
     return invalidValue(
       `${showValue(value)} is an address inside a range, not the range.`,

@@ -5,8 +5,8 @@
  * what is counted and why.
  */
 import { isIPv4 } from 'node:net';
-import ipaddr from 'ipaddr.js';
 import type { NatConfig } from '../config/config.ts';
+import { canonicalIp } from '../targets/ip-address.ts';
 import { place } from './dial.ts';
 import { type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage } from './ports.ts';
 
@@ -181,7 +181,7 @@ class Budget implements PortBudget {
 
   /** A tuple is an address and port, however the address is spelled: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
   #tuple(address: string, port: number): Tuple {
-    const canonical = isIPv4(address) || !ipaddr.isValid(address) ? address : ipaddr.process(address).toString();
+    const canonical = isIPv4(address) ? address : (canonicalIp(address) ?? address);
     const key = place(canonical, port);
     let tuple = this.#tuples.get(key);
     if (tuple === undefined) {

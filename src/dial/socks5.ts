@@ -2,8 +2,8 @@
  * Asks a SOCKS5 parent for a connection (RFC 1928), with user and password if
  * it wants them (RFC 1929). Pure.
  */
-import { isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { parseIp } from '../targets/ip-address.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import { place } from './dial.ts';
@@ -149,8 +149,8 @@ function connectRequest(host: string, port: number): Buffer {
 
 /** RFC 1928 §5. */
 function addressOf(host: string): Buffer {
-  if (isIPv4(host)) return Buffer.of(IPV4, ...ipaddr.parse(host).toByteArray());
-  if (isIPv6(host)) return Buffer.of(IPV6, ...ipaddr.parse(host).toByteArray());
+  const address = parseIp(host);
+  if (address !== null) return Buffer.of(address instanceof ipaddr.IPv4 ? IPV4 : IPV6, ...address.toByteArray());
   const name = Buffer.from(host, 'latin1');
   return Buffer.concat([Buffer.of(DOMAIN, name.length), name]);
 }

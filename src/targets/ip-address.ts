@@ -1,4 +1,4 @@
-/** The one reading of IP addresses: whoever compares, judges or writes an address gets the same one for every spelling. */
+/** Reads IP addresses, for all that compare, judge or write them: each spelling of an address gives the same one. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 

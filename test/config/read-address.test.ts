@@ -16,6 +16,8 @@ t.test('ranges', async (t) => {
     ['2001:db8:0:0::1', '2001:db8::1/128'],
     ['::/0', '::/0'],
     ['::1', '::1/128'],
+    ['::10.8.0.1', '::a08:1/128'],
+    ['::10.8.0.0/112', '::a08:0/112'],
   ];
   for (const [written, value] of taken) t.strictSame(readCidr(written), { value }, written);
   const refused: [unknown, RegExp][] = [

@@ -38,6 +38,8 @@ t.test('the request, for every kind of host', async (t) => {
     ['eco.test', 443, '05 01 00 03 08 65 63 6f 2e 74 65 73 74 01 bb'],
     ['10.40.1.2', 80, '05 01 00 01 0a 28 01 02 00 50'],
     ['2001:db8::1', 65535, '05 01 00 04 20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 01 ff ff'],
+    ['::10.40.1.2', 80, '05 01 00 04 00 00 00 00 00 00 00 00 00 00 00 00 0a 28 01 02 00 50'],
+    ['::ffff:10.40.1.2', 80, '05 01 00 01 0a 28 01 02 00 50'],
     [`${'a'.repeat(63)}.`.repeat(3) + 'b'.repeat(61), 1, `05 01 00 03 fd ${Buffer.from(`${'a'.repeat(63)}.`.repeat(3) + 'b'.repeat(61)).toString('hex')} 00 01`],
   ];
   for (const [host, port, request] of table) {

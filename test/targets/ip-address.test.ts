@@ -30,7 +30,7 @@ t.test('each spelling', async (t) => {
   }
 });
 
-t.test('whoever reads a client’s address reads the same', async () => {
+t.test('all readers of an address agree', async () => {
   const group = fc.oneof(fc.constant('0'), fc.constant('ffff'), fc.nat(0xffff).map((value) => value.toString(16)));
   const dotted = fc.ipV4();
   const spelled = fc.oneof(dotted, dotted.map((text) => `::${text}`), dotted.map((text) => `::ffff:${text}`), fc.array(group, { minLength: 8, maxLength: 8 }).map((groups) => groups.join(':')));
