@@ -14,11 +14,11 @@ quick=(
   '8.19.4  18'
   '9.2.0   18'
   '10.8.2  system'
+  '10.8.2  22      --ignore-scripts'
   '11.6.0  22'
 )
 more=(
   '8.19.4  18      --ignore-scripts'
-  '10.8.2  22      --ignore-scripts'
   '8.19.4  system'
   '9.9.4   system'
   '10.2.4  18'
