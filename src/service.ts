@@ -38,7 +38,6 @@ import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload
 import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
-import { makeTotal } from './telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
@@ -157,12 +156,10 @@ class RunningService implements Service {
       config,
       policy,
       dialler,
-      telemetry: makeTotal(this.sourceProof.listenTo(this.#telemetry), 'partner-watch', this.#telemetry.attempt),
-      remember: (ask, permitted) => {
-        this.#telemetry.attempt('decisions', () => {
-          this.#ring.remember(ask, permitted);
-        });
-      },
+      telemetry: this.sourceProof.listenTo(this.#telemetry, this.#telemetry.contain),
+      remember: this.#telemetry.contain('decisions', (ask, permitted) => {
+        this.#ring.remember(ask, permitted);
+      }),
       isSelf,
       descriptors: this.#descriptors,
     });
@@ -173,11 +170,9 @@ class RunningService implements Service {
       name: config.name,
       telemetry: this.#telemetry,
       denials: {
-        note: (record, fault, permit) => {
-          this.#telemetry.attempt('denials', () => {
-            this.explainer.memory.note(record, fault, permit);
-          });
-        },
+        note: this.#telemetry.contain('denials', (record, fault, permit) => {
+          this.explainer.memory.note(record, fault, permit);
+        }),
       },
       clientName: (address) => this.#egress.clientName(address),
       idleClock: this.#idleClock,

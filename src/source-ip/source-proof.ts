@@ -7,7 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
 import type { PortBudget } from '../dial/ports.ts';
-import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
+import type { FaultCode } from '../errors.ts';
+import type { Contain, SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
 import { remarkOn, SILENCE, type SilenceFacts } from './judge.ts';
 import { PartnerWatch } from './partner-watch.ts';
@@ -70,17 +71,23 @@ export class SourceProof {
     });
   }
 
-  /** What tells of dials is to be told through this: the watch over partners listens. */
-  listenTo(telemetry: Telemetry): Telemetry {
+  /** What tells of dials is to be told through this: the watch over partners listens, and what it throws ends nothing. */
+  listenTo(telemetry: Telemetry, contain: Contain): Telemetry {
+    const connected = contain('partner-watch', (destination: string) => {
+      this.#watch.connected(destination);
+    });
+    const failed = contain('partner-watch', (destination: string, code: FaultCode) => {
+      this.#watch.failed(destination, code);
+    });
     return {
       ...telemetry,
       upstreamConnected: (destination, ...phases) => {
         telemetry.upstreamConnected(destination, ...phases);
-        this.#watch.connected(destination);
+        connected(destination);
       },
       upstreamFailed: (destination, code, detail) => {
         telemetry.upstreamFailed(destination, code, detail);
-        this.#watch.failed(destination, code);
+        failed(destination, code);
       },
     };
   }

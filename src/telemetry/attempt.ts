@@ -3,12 +3,7 @@
  * fail to be counted or written, and the request goes on all the same. Each
  * failure is counted, and the first of each part is logged.
  */
-import type { Telemetry } from './telemetry.ts';
-
-/** Whoever listens to the data path. */
-export const PARTS = ['metrics', 'log', 'denials', 'decisions', 'partner-watch'] as const;
-/** One of `PARTS`. */
-export type Part = (typeof PARTS)[number];
+import type { Contain, Part, Telemetry } from './telemetry.ts';
 
 /** Runs an action and catches what it throws. @returns whether it threw nothing */
 export type Attempt = (part: Part, action: () => void) => boolean;
@@ -23,18 +18,23 @@ export class Attempts {
     this.#onFirst = onFirst;
   }
 
-  readonly run: Attempt = (part, action) => {
-    try {
-      action();
-      return true;
-    } catch (error) {
-      this.failures[part] += 1;
-      if (this.failures[part] === 1) this.#tell(part, error);
-      return false;
-    }
-  };
+  readonly contain: Contain =
+    (part, action) =>
+    (...args) => {
+      try {
+        action(...args);
+        return true;
+      } catch (error) {
+        this.#count(part, error);
+        return false;
+      }
+    };
 
-  #tell(part: Part, error: unknown): void {
+  readonly run: Attempt = (part, action) => this.contain(part, action)();
+
+  #count(part: Part, error: unknown): void {
+    this.failures[part] += 1;
+    if (this.failures[part] > 1) return;
     try {
       this.#onFirst(part, error);
     } catch {
@@ -43,17 +43,8 @@ export class Attempts {
   }
 }
 
-type Method = (...args: readonly unknown[]) => void;
-
 /** The same telemetry, of which no method throws. */
-export function makeTotal(telemetry: Telemetry, part: Part, attempt: Attempt): Telemetry {
-  const total = Object.entries(telemetry as unknown as Record<string, Method>).map(([name, method]): [string, Method] => [
-    name,
-    (...args) => {
-      attempt(part, () => {
-        method(...args);
-      });
-    },
-  ]);
-  return Object.fromEntries(total) as unknown as Telemetry;
+export function makeTotal(telemetry: Telemetry, part: Part, contain: Contain): Telemetry {
+  const methods = Object.entries(telemetry as unknown as Record<string, (...args: readonly unknown[]) => void>);
+  return Object.fromEntries(methods.map(([name, method]) => [name, contain(part, method)])) as unknown as Telemetry;
 }

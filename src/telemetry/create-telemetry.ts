@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import type { LogConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
-import { Attempts, type Attempt, makeTotal, type Part, PARTS } from './attempt.ts';
+import { Attempts, makeTotal } from './attempt.ts';
 import type { PolicyFacts } from './cells.ts';
 import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
@@ -12,7 +12,7 @@ import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
 import type { NatPorts } from './collectors.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
-import type { Telemetry } from './telemetry.ts';
+import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
 const MAX_FIELD = 4096;
@@ -43,8 +43,8 @@ export interface RunningTelemetry extends Telemetry {
   shortTunnels(): (readonly [client: string, tunnels: number])[];
   /** From now on `natPorts` is asked at every scrape; none are shown before. */
   watchPorts(natPorts: () => NatPorts): void;
-  /** Runs what listens to the data path besides; what it throws is counted, and the first of each part logged. */
-  readonly attempt: Attempt;
+  /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
+  readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
   warnings(): string[];
   /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
@@ -77,31 +77,27 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const writeAccess = createAccessLog(log.level, writeLine);
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
   const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, ...counted } = metrics;
-  const tryToLog = (action: () => void): void => {
-    if (!attempts.run('log', action)) sink.lose('unwritable');
-  };
+  const count = attempts.contain('metrics', metrics.ended);
+  const writeRecord = attempts.contain('log', writeAccess);
+  const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
+    logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));
+  });
   return {
     ...makeTotal(
       {
         ...counted,
         ended: (record) => {
-          attempts.run('metrics', () => {
-            metrics.ended(record);
-          });
-          tryToLog(() => {
-            writeAccess(record);
-          });
+          count(record);
+          if (!writeRecord(record)) sink.lose('unwritable');
         },
         notice: (level, message, fields) => {
-          tryToLog(() => {
-            logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));
-          });
+          if (!writeNotice(level, message, fields)) sink.lose('unwritable');
           // Notices are few, and somebody may be waiting for this one.
           sink.flush();
         },
       },
       'metrics',
-      attempts.run,
+      attempts.contain,
     ),
     exposition,
     openTunnels,
@@ -109,7 +105,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     tunnels,
     shortTunnels,
     watchPorts,
-    attempt: attempts.run,
+    contain: attempts.contain,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
     close: () => sink.close(),
   };

@@ -2,7 +2,7 @@
 import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import { type AccessRecord, asksForTunnel, isTunnel, type Outcome, outcomeOf } from './access-record.ts';
-import { Attempts, type Attempt, PARTS, type Part } from './attempt.ts';
+import { Attempts, type Attempt } from './attempt.ts';
 import type { FormCells, FormName, PolicyFacts } from './cells.ts';
 import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
 import type { DestinationCells } from './cells.ts';
@@ -11,7 +11,7 @@ import { constant, counter, Exposition, gauge, histogram, type Sample } from './
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
 import { createProcessMetrics, createSourceMetrics, isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
-import type { Telemetry } from './telemetry.ts';
+import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 /** Why a dial fails that says nothing of the upstream. */

@@ -10,6 +10,17 @@ import type { AdminRefusal, PolicyFacts, ReloadResult } from './cells.ts';
 /** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
 export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 
+/** Of a line that is no access record. */
+export type NoticeLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/** Whoever listens to the data path. */
+export const PARTS = ['metrics', 'log', 'denials', 'decisions', 'partner-watch'] as const;
+/** One of `PARTS`. */
+export type Part = (typeof PARTS)[number];
+
+/** The same action, which never throws; made once, called often. @returns whether it threw nothing */
+export type Contain = <Args extends readonly unknown[]>(part: Part, action: (...args: Args) => void) => (...args: Args) => boolean;
+
 /** Told of all that happens on the data path. No method blocks or throws. */
 export interface Telemetry {
   /** An exchange or tunnel has ended, well or not: one log line, the counters. */
@@ -21,8 +32,7 @@ export interface Telemetry {
   tunnelOpened(record: AccessRecord): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
-  /** A dial, or an upstream we were talking to, failed. */
-  /** @param detail one sentence */
+  /** A dial, or an upstream we were talking to, failed. @param detail one sentence */
   upstreamFailed(destination: string, code: FaultCode, detail: string): void;
   /** Pooled connections of a destination: changes, +1 or -1, of either state. */
   upstreamPooled(destination: string, active: number, idle: number): void;
@@ -43,5 +53,5 @@ export interface Telemetry {
   /** Whether a partner seems to have us no longer on its whitelist; null: the destination is gone. */
   whitelistSuspected(destination: string, suspected: boolean | null): void;
   /** Something an operator should see: one line, with fields that are safe to print. */
-  notice(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
+  notice(level: NoticeLevel, message: string, fields?: Record<string, unknown>): void;
 }

@@ -128,11 +128,11 @@ t.test('no method of a total telemetry throws, whatever methods it has', async (
   const { telemetry } = open();
   await telemetry.close();
   const fails = new Error('broken');
-  const names = Object.keys(telemetry).filter((name) => !['exposition', 'openTunnels', 'shortTunnels', 'attempt', 'warnings', 'close'].includes(name));
+  const names = Object.keys(telemetry).filter((name) => !['exposition', 'openTunnels', 'shortTunnels', 'contain', 'warnings', 'close'].includes(name));
   const broken = Object.fromEntries(names.map((name) => [name, () => {
     throw fails;
   }])) as unknown as Telemetry;
-  const total = makeTotal(broken, 'partner-watch', attempts.run) as unknown as Record<string, () => void>;
+  const total = makeTotal(broken, 'partner-watch', attempts.contain) as unknown as Record<string, () => void>;
   t.strictSame(Object.keys(total), names);
   for (const name of names) t.doesNotThrow(() => total[name]?.(), name);
   t.ok(names.length > 10);
