@@ -1,6 +1,7 @@
 /** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
-import ipaddr from 'ipaddr.js';
+import type ipaddr from 'ipaddr.js';
 import { formatAuthority } from '../targets/host.ts';
+import { parseIp } from '../targets/ip-address.ts';
 import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
@@ -81,7 +82,8 @@ function checkListeners(draft: Draft, complain: Complain): void {
 /** As the operating system sees it: "any address" takes the port on every address, and `::` on IPv4 too. */
 function collide(one: ListenAddress, other: ListenAddress): boolean {
   if (one.port !== other.port || one.port === 0) return false;
-  const [a, b] = [ipaddr.parse(one.host), ipaddr.parse(other.host)];
+  const [a, b] = [parseIp(one.host), parseIp(other.host)];
+  if (a === null || b === null) return one.host === other.host;
   if (a.toString() === b.toString()) return true;
   return a.kind() === b.kind() ? isAny(a) || isAny(b) : isAny(a.kind() === 'ipv6' ? a : b);
 }

@@ -1,7 +1,7 @@
 /** Turns what the schema library reports into complaints a person can act on. */
 import type * as z from 'zod';
 import { type Complain, formatPath, nearest, type Path, quoteValue, showValue, suggest } from './finding.ts';
-import { placeKey, type Tree, UNREADABLE } from './read-tree.ts';
+import { placeAt, type Tree, UNREADABLE } from './read-tree.ts';
 import { ADVICE_SEPARATOR } from './schema.ts';
 
 /** Words for one issue: problem and advice, one line each; for unknown keys the advice for each key in turn. */
@@ -47,7 +47,7 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
     } else if (value === undefined) {
       if (!isMisspelt(path, issues)) complainAboutMissing(path, tree, complain);
     } else {
-      const emptied = issue.code === 'too_small' ? (tree.places.get(placeKey([...path, 0]))?.variables ?? []) : [];
+      const emptied = issue.code === 'too_small' ? (placeAt(tree.root, [...path, 0])?.variables ?? []) : [];
       if (emptied.length > 0) complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
       else complain(path, lines[0] ?? '', lines.slice(1).join(' '));
     }
@@ -56,14 +56,14 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
 
 /** True when an unknown key beside it is told that this one was meant. */
 function isMisspelt(missing: Path, issues: readonly z.core.$ZodIssue[]): boolean {
-  const parent = placeKey(missing.slice(0, -1));
+  const parent = formatPath(missing.slice(0, -1));
   const name = String(missing.at(-1));
-  return issues.some((issue) => issue.code === 'unrecognized_keys' && placeKey(issue.path as Path) === parent && issue.keys.some((key) => nearest(key, [name]) !== null));
+  return issues.some((issue) => issue.code === 'unrecognized_keys' && formatPath(issue.path as Path) === parent && issue.keys.some((key) => nearest(key, [name]) !== null));
 }
 
 function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void {
   const key = String(path.at(-1));
-  const variables = tree.places.get(placeKey(path))?.variables ?? [];
+  const variables = placeAt(tree.root, path)?.variables ?? [];
   if (variables.length > 0) {
     complain(path, `${key} is needed, but ${areEmpty(variables)}.`, `Set ${variables.join(' or ')}, or write a value here.`);
   } else {

@@ -14,7 +14,7 @@ import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './findin
 import { checkJwksFile, readTlsServer, readWayFiles } from './key-files.ts';
 import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
-import { type Environment, type NodePlace, readTree, type Tree } from './read-tree.ts';
+import { type Environment, readTree, type Tree } from './read-tree.ts';
 import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { listSettings, type Setting } from './settings.ts';
@@ -76,10 +76,10 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
   const reading = { directory: dirname(resolve(file)), readFile: readNamed, now: now(), complain: faults.complain, warn: warnings.warn };
   const config = tree === null ? null : readContent(tree, reading);
 
-  const source = { file, text, lines, places: tree?.places ?? new Map<string, NodePlace>() };
+  const source = { file, text, lines, root: tree?.root ?? null };
   if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
   warnAbout(config, reading.now, warnings.warn);
-  warnAboutVariables(tree.places, env, warnings.warn);
+  warnAboutVariables(tree.variables, env, warnings.warn);
   let settings: readonly Setting[] | null = null;
   return {
     ok: true,

@@ -21,7 +21,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     name,
     hosts: distinct(entry.hosts),
     // A range that is written twice is two objects.
-    ports: [...new Map(entry.ports.map((port) => [String(port), port])).values()],
+    ports: [...new Map(entry.ports.map((port) => [typeof port === 'number' ? port : String(port), port])).values()],
     addresses: orNull(entry.addresses),
     forms: distinct(entry.forms),
     gateway: entry.gateway === undefined ? null : readGateway(entry.gateway),

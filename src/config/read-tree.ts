@@ -76,59 +76,79 @@ export interface NodePlace {
   readonly variables: readonly string[];
   /** Those of them that yielded the default beside them. */
   readonly defaulted: readonly string[];
+  /** By key, or position in the list; null for a scalar. A value that came out empty is not in the document's value, but has its place. */
+  readonly parts: ReadonlyMap<string | number, NodePlace> | null;
 }
 
 /** The plain value of a YAML document, and the place of every part of it. */
 export interface Tree {
   readonly value: unknown;
-  /** By `placeKey(path)`. A value that came out empty is not in `value`, but has its place. */
-  readonly places: ReadonlyMap<string, NodePlace>;
+  readonly root: NodePlace;
+  /** All that are written in it. */
+  readonly variables: ReadonlySet<string>;
 }
 
-/** Key of `Tree.places` for a path. */
-export function placeKey(path: Path): string {
-  return JSON.stringify(path);
+/** The place of the part at `path`; undefined where there is none. */
+export function placeAt(root: NodePlace, path: Path): NodePlace | undefined {
+  let place: NodePlace | undefined = root;
+  for (const step of path) place = place?.parts?.get(step);
+  return place;
 }
+
+const NONE: readonly string[] = [];
 
 /** Reads a document with variables filled in. What cannot be read is complained about, and is `UNREADABLE` in the value. */
 export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
-  const places = new Map<string, NodePlace>();
+  const used = new Set<string>();
+  /** Where the walk is: tens of thousands of parts need no path of their own. */
+  const here: (string | number)[] = [];
+  const say = (problem: string, instead: string, aim?: Range | 'key'): void => {
+    complain([...here], problem, instead, aim);
+  };
 
-  /** Undefined: variables that yielded nothing, which counts as not written. */
-  function read(node: ParsedNode | null, path: Path, key: Range): unknown {
-    const value: Range = node === null ? key : [node.range[0], node.range[1]];
-    const place: NodePlace = { key, value, scalar: isScalar(node) || isAlias(node), variables: [], defaulted: [] };
-    places.set(placeKey(path), place);
-    if (isMap(node)) return readMap(node, path);
-    if (isSeq(node)) {
-      const items: unknown[] = [];
-      for (const item of node.items) {
-        const read_ = read(item, [...path, items.length], [item.range[0], item.range[1]]);
-        if (read_ !== undefined) items.push(read_);
-      }
-      return items;
-    }
-    if (isAlias(node)) {
-      complain(path, `*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
-      return UNREADABLE;
-    }
-    if (isScalar(node) && typeof node.value === 'string') return readText(node, node.value, path, place);
-    if (isScalar(node) && node.value !== null) return node.value;
-    complain(path, 'There is no value here.', 'Write a value, or take the whole line out.', 'key');
-    return UNREADABLE;
+  /** @returns the value, undefined where variables yielded nothing, which counts as not written; and its place */
+  function read(node: ParsedNode | null, key: Range | null): [value: unknown, place: NodePlace] {
+    const value: Range = node === null ? (key ?? [0, 0]) : [node.range[0], node.range[1]];
+    const parts = new Map<string | number, NodePlace>();
+    const place = { key: key ?? value, value, scalar: false, variables: NONE, defaulted: NONE, parts };
+    if (isMap(node)) return [readMap(node, parts), place];
+    if (isSeq(node)) return [readList(node.items, parts), place];
+    return readScalar(node, { ...place, scalar: node !== null, parts: null });
   }
 
-  function readText(node: Scalar, source: string, path: Path, place: NodePlace): unknown {
-    const { text, variables, defaulted, problems } = interpolate(source, env);
-    if (problems.length > 0) {
-      for (const { problem, instead } of problems) complain(path, problem, instead);
-      return UNREADABLE;
+  function readList(nodes: readonly ParsedNode[], parts: Map<string | number, NodePlace>): unknown[] {
+    const items: unknown[] = [];
+    for (const node of nodes) {
+      here.push(items.length);
+      const [item, place] = read(node, null);
+      here.pop();
+      parts.set(items.length, place);
+      if (item !== undefined) items.push(item);
     }
-    if (variables.length === 0) return text;
-    places.set(placeKey(path), { ...place, variables, defaulted });
+    return items;
+  }
+
+  function readScalar(node: ParsedNode | null, place: NodePlace): [value: unknown, place: NodePlace] {
+    if (isAlias(node)) {
+      say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
+      return [UNREADABLE, place];
+    }
+    if (isScalar(node) && typeof node.value === 'string') return readText(node, node.value, place);
+    if (isScalar(node) && node.value !== null) return [node.value, place];
+    say('There is no value here.', 'Write a value, or take the whole line out.', 'key');
+    return [UNREADABLE, place];
+  }
+
+  function readText(node: Scalar, source: string, place: NodePlace): [value: unknown, place: NodePlace] {
+    if (!source.includes('${')) return [source, place];
+    const { text, variables, defaulted, problems } = interpolate(source, env);
+    for (const { problem, instead } of problems) say(problem, instead);
+    if (problems.length > 0) return [UNREADABLE, place];
+    if (variables.length === 0) return [text, place];
+    for (const name of variables) used.add(name);
     const trimmed = text.trim();
-    if (trimmed === '') return undefined;
-    return node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
+    const value = trimmed === '' ? undefined : node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
+    return [value, { ...place, variables, defaulted }];
   }
 
   /** What YAML makes of unquoted text: a number, true or false, or else the text itself. */
@@ -143,30 +163,33 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     return text;
   }
 
-  function readMap(node: YAMLMap.Parsed, path: Path): unknown {
+  function readMap(node: YAMLMap.Parsed, parts: Map<string | number, NodePlace>): unknown {
     let merges = false;
     const result: Record<string, unknown> = {};
-    const lineOf = new Map<string, number>();
     for (const { key, value } of node.items) {
       const range: Range = [key.range[0], key.range[1]];
       const name = isScalar(key) ? key.source : '';
-      const inside = [...path, name];
-      const first = lineOf.get(name);
+      const first = parts.get(name);
       if (name === '' || name === '__proto__') {
-        complain(path, 'A key here is not a plain word.', 'Write key: value, the key one word.', range);
+        say('A key here is not a plain word.', 'Write key: value, the key one word.', range);
       } else if (name === '<<') {
         merges = true;
-        complain(path, '<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
+        say('<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
       } else if (first !== undefined) {
-        complain(inside, `${quoteValue(name)} is written twice; the first one is on line ${first}.`, 'Keep one of the two, or give them different names.', range);
+        here.push(name);
+        say(`${quoteValue(name)} is written twice; the first one is on line ${lines.linePos(first.key[0]).line}.`, 'Keep one of the two, or give them different names.', range);
+        here.pop();
       } else {
-        lineOf.set(name, lines.linePos(range[0]).line);
-        const read_ = read(value, inside, range);
-        if (read_ !== undefined) result[name] = read_;
+        here.push(name);
+        const [item, place] = read(value, range);
+        here.pop();
+        parts.set(name, place);
+        if (item !== undefined) result[name] = item;
       }
     }
     return merges ? UNREADABLE : result;
   }
 
-  return { value: read(document.contents, [], [0, 0]), places };
+  const [value, root] = read(document.contents, [0, 0]);
+  return { value, root, variables: used };
 }

@@ -2,7 +2,7 @@
 import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
 import { type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
-import { type NodePlace, placeKey, type Tree } from './read-tree.ts';
+import type { NodePlace } from './read-tree.ts';
 
 /** The document is null when the text cannot be judged further; `complain` has heard why. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
@@ -70,7 +70,8 @@ interface YamlSource {
   readonly file: string;
   readonly text: string;
   readonly lines: LineCounter;
-  readonly places: Tree['places'];
+  /** Null: the text is no YAML. */
+  readonly root: NodePlace | null;
 }
 
 /** In the order of the file. */
@@ -93,7 +94,7 @@ export function aboutFile(file: string, problem: string, instead: string): Confi
 }
 
 function locate({ path, problem, instead, aim }: Complaint, source: YamlSource): ConfigFinding {
-  const { place, depth } = deepest(path, source.places);
+  const { place, depth } = deepest(path, source.root);
   const range = complaintRange(aim, place, depth);
   // What is said of a part of one text (an entry of a comma-separated list) belongs to that text.
   const shown = place?.scalar === true ? path.slice(0, depth) : path;
@@ -109,12 +110,14 @@ function locate({ path, problem, instead, aim }: Complaint, source: YamlSource):
   return { ...finding, line, column, excerpt: { text, length } };
 }
 
-function deepest(path: Path, places: YamlSource['places']): { place: NodePlace | undefined; depth: number } {
-  for (let depth = path.length; depth > 0; depth -= 1) {
-    const place = places.get(placeKey(path.slice(0, depth)));
-    if (place !== undefined) return { place, depth };
+function deepest(path: Path, root: YamlSource['root']): { place: NodePlace | undefined; depth: number } {
+  let place: NodePlace | undefined;
+  let depth = 0;
+  for (let next = root?.parts?.get(path[0] ?? ''); next !== undefined; next = next.parts?.get(path[depth] ?? '')) {
+    place = next;
+    depth += 1;
   }
-  return { place: undefined, depth: 0 };
+  return { place, depth };
 }
 
 function complaintRange(aim: Complaint['aim'], place: NodePlace | undefined, depth: number): Range | null {

@@ -4,7 +4,7 @@
  */
 import * as z from 'zod';
 import { formatPath, quoteValue, type Path } from './finding.ts';
-import { placeKey, type Tree } from './read-tree.ts';
+import { placeAt, type Tree } from './read-tree.ts';
 import { FILE, SECRETS } from './schema.ts';
 
 /**
@@ -48,7 +48,7 @@ export function listSettings(written: WrittenTree): Setting[] {
       if (value === undefined) visit(schema.def.innerType, schema.def.defaultValue, path, true);
       else visit(schema.def.innerType, value, path, byDefault);
     } else if (schema instanceof z.ZodOptional) {
-      if (value !== undefined || written.places.has(placeKey(path))) visit(schema.def.innerType, value, path, byDefault);
+      if (value !== undefined || placeAt(written.root, path) !== undefined) visit(schema.def.innerType, value, path, byDefault);
     } else if (schema instanceof z.ZodPipe && schema.def.in instanceof z.ZodTransform && typeof value === 'object' && value !== null) {
       visit(schema.def.out, value, path, byDefault);
     } else if (schema instanceof z.ZodObject && isMapping(value)) {
@@ -66,15 +66,11 @@ export function listSettings(written: WrittenTree): Setting[] {
   }
 
   function originOf(path: Path, byDefault: boolean): ValueOrigin {
-    const place = written.places.get(placeKey(path));
+    const place = placeAt(written.root, path);
     if (place === undefined) return { from: byDefault ? 'default' : 'file', line: null, variables: [] };
     const line = written.lineOf(place.key[0]);
     const parts = [place];
-    for (let index = 0; ; index += 1) {
-      const item = written.places.get(placeKey([...path, index]));
-      if (item === undefined) break;
-      parts.push(item);
-    }
+    for (const [step, part] of place.parts ?? []) if (typeof step === 'number') parts.push(part);
     const variables = [...new Set(parts.flatMap((part) => part.variables))];
     const set = parts.some((part) => part.variables.some((name) => !part.defaulted.includes(name)));
     if (variables.length === 0) return { from: byDefault ? 'default' : 'file', line, variables };

@@ -180,9 +180,9 @@ const OF_COMMANDS = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
 /** Letters that may differ where the beginning is none of ours: an environment has many names, and some are near by chance. */
 const MAX_TYPOS = 2;
 
-/** @param places of the file, with the variables that each value names */
-export function warnAboutVariables(places: Tree['places'], env: Environment, warn: Warn): void {
-  const used = [...new Set([...places.values()].flatMap(({ variables }) => variables))].sort();
+/** @param variables that the file names */
+export function warnAboutVariables(variables: Tree['variables'], env: Environment, warn: Warn): void {
+  const used = [...variables].sort();
   const known = [...used, ...OF_COMMANDS];
   const prefixes = new Set(known.map(prefixOf).filter((prefix) => prefix !== null));
   const ofServices = serviceLinks(env);

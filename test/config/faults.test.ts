@@ -52,6 +52,8 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['port of any address', `${MINIMAL}listeners: { http: ["0.0.0.0:81"], admin: "127.0.0.1:81" }\n`, /^11:43 listeners\.admin: 127\.0\.0\.1:81 is taken by listeners\.http\[0\] already \(0\.0\.0\.0:81\)/],
     ['both families', `${MINIMAL}listeners: { http: ["[::]:81"], admin: "127.0.0.1:81" }\n`, /^11:40 listeners\.admin/],
     ['spelt otherwise', `${MINIMAL}listeners: { http: ["[::1]:81", "[0:0:0:0:0:0:0:1]:81"] }\n`, /^11:33 listeners\.http\[1\]/],
+    ['the same port, spelt as IPv6', `${MINIMAL}listeners: { http: ["127.0.0.1:81"], admin: "[::ffff:127.0.0.1]:81" }\n`, /^11:45 listeners\.admin: .* is taken by listeners\.http\[0\] already \(127\.0\.0\.1:81\)/],
+    ['any address, spelt as IPv6', `${MINIMAL}listeners: { http: ["127.0.0.1:81"], admin: "[::ffff:0.0.0.0]:81" }\n`, /^11:45 listeners\.admin: .* is taken by listeners\.http\[0\] already/],
     ['the default of another', `${MINIMAL}listeners: { http: "0.0.0.0:9090" }\n`, /^11:1 listeners\.admin: 0\.0\.0\.0:9090 is taken by listeners\.http\[0\]/],
     ['host and port twice', two('{ hosts: x.example, ports: "80,443" }', '{ hosts: [y.example, X.example.], ports: 443 }'), /^5:27 destinations\.b\.hosts\[1\]: "x\.example" with port 443 belongs to destination a/],
     ['wildcard twice', two('{ hosts: "*.example", ports: 443 }', '{ hosts: "*.example", ports: 443 }'), /^5:15 destinations\.b\.hosts: "\*\.example" with port 443 belongs/],

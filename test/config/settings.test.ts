@@ -70,3 +70,8 @@ t.test('variables that look like ours and are not used', async (t) => {
   const links = { ECO_EGRESS_SERVICE_HOST: '10.0.0.1', ECO_EGRESS_SERVICE_PORT: '8080', ECO_EGRESS_SERVICE_PORT_HTTP: '8080', ECO_EGRESS_PORT: 'tcp://10.0.0.1:8080', ECO_EGRESS_PORT_8080_TCP_ADDR: '10.0.0.1' };
   t.strictSame(warningsFor({ ...innocent, ...links }), []);
 });
+
+t.test('an entry of a list that comes out empty leaves its variable known', async (t) => {
+  const loaded = loadText(`${MINIMAL}name: "\${ECO_SIT_NAME:-x}"\ndns:\n  servers:\n    - "\${ECO_SIT_SERVER:-}"\n    - 10.0.0.10\n`, { ECO_SIT_SERVER: '' });
+  t.strictSame(loaded.ok ? loaded.warnings.filter(({ kind }) => kind === 'variable') : loaded.faults, []);
+});
