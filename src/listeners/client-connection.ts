@@ -21,6 +21,7 @@ import type { Proof } from '../policy/verdict.ts';
 import type { ExchangeClient } from '../relay/exchange.ts';
 import type { UpstreamPool } from '../relay/pool.ts';
 import { noteUnder, resetSocket } from '../relay/failed-writes.ts';
+import { shareReads } from '../relay/node-internals.ts';
 import type { UpstreamConnection } from '../relay/upstream-connection.ts';
 import type { ConnectionClock, Watched } from './connection-clock.ts';
 import { type ClientPeer, peerOf } from './trusted-peers.ts';
@@ -177,6 +178,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     const { limits } = this.#options.terms();
     this.#heads = new HeadReader({ limit: limits.headerBytes, lenient: false, startLine: true });
     this.#enter('silent');
+    shareReads(this.socket);
     this.socket.on('data', onData).on('end', onEnd).on('drain', onDrain);
     if (this.socket.isPaused()) this.socket.resume();
   }

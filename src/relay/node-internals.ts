@@ -68,3 +68,48 @@ export function interceptWrites(socket: Duplex, settle: (error: Error | null | u
     });
   };
 }
+
+/** Node reads at most this much at a time. */
+const READ_SIZE = 65_536;
+/** For all sockets: what is read is copied before the next one reads. */
+const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
+
+type Reading = Socket & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
+/** Where a net.Socket keeps its `onread`: what it reads into, and who is told. */
+let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
+
+/**
+ * Has a plain socket read into the one buffer, as `onread` would from its
+ * beginning on; what it emits is the same. By itself Node 26 reads into 64 KiB
+ * of which TLS sockets take their pieces: each plain read needs them whole, so
+ * it allocates them anew whenever a TLS socket has read since. With plain
+ * clients and a partner over TLS that is once for nearly each request, and the
+ * collector runs without a pause (docs/performance.md).
+ *
+ * Does nothing for TLS, and for what has been given the buffer already.
+ */
+export function shareReads(socket: Duplex): void {
+  if (socket.constructor !== Socket) return;
+  const reading = socket as Reading;
+  const handle = reading._handle;
+  if (handle === null || handle === undefined) return;
+  readKeys ??= findReadKeys(reading);
+  if (readKeys === null || reading[readKeys[0]] === readBuffer) return;
+  const [buffer, callback] = readKeys;
+  reading[buffer] = readBuffer;
+  reading[callback] = pushRead;
+  handle.useUserBuffer(readBuffer);
+}
+
+function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
+  const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
+  const [buffer, callback] = [keyOf('kBuffer'), keyOf('kBufferCb')];
+  return buffer === undefined || callback === undefined ? null : [buffer, callback];
+}
+
+/** In memory of its own, of its own size: however long a few bytes are kept, they keep no others. */
+function pushRead(this: Socket, length: number, buffer: Buffer): boolean {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  buffer.copy(bytes, 0, 0, length);
+  return this.push(bytes);
+}

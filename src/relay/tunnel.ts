@@ -12,6 +12,7 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import type { Clocked, IdleClock } from './idle-clock.ts';
+import { shareReads } from './node-internals.ts';
 import { guard, hear, hearBytes, type Opening, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
@@ -104,6 +105,8 @@ export class Tunnel implements Clocked {
   start(head: Buffer | null): void {
     const { client, upstream } = this;
     readOnAfterFailedWrites(client);
+    shareReads(client);
+    shareReads(upstream);
     hear(this, 'client');
     hear(this, 'upstream');
     this.#clock.add(this);

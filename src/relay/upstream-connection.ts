@@ -16,6 +16,7 @@ import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
+import { shareReads } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
@@ -118,6 +119,7 @@ export class UpstreamConnection {
     socket[kUpstreamConnection] = this;
     keepAlive(socket);
     readOnAfterFailedWrites(socket);
+    shareReads(socket);
     socket.on('data', onServerData).on('end', onServerEnd).on('error', onServerError).on('close', onServerClose).on('drain', onServerDrain);
   }
 

@@ -3,7 +3,9 @@ import t from 'tap';
 import { once } from 'node:events';
 import { createServer, connect, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
-import { interceptWrites, rebuildSocket } from '../../src/relay/node-internals.ts';
+import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
+import { createAuthority } from '../../src/demo/authority.ts';
+import { interceptWrites, rebuildSocket, shareReads } from '../../src/relay/node-internals.ts';
 import { listen } from '../support/listen.ts';
 
 t.test('a socket can be put on the connection of another, and reads into a buffer of ours', async (t) => {
@@ -62,4 +64,80 @@ t.test('every write of a socket ends through the one who asked for it, single an
   await once(socket.resume(), 'close');
   t.strictSame(ended, [null, null], 'one for the first, one for the two that were gathered');
   t.equal(told, 3);
+});
+
+t.test('sockets that share a buffer emit what each has read, and no more memory than that', async (t) => {
+  const server = createServer((accepted) => {
+    shareReads(accepted);
+    shareReads(accepted);
+    accepted.on('data', (chunk: Buffer) => {
+      t.equal(chunk.buffer.byteLength, chunk.length, 'its own size');
+      accepted.write(chunk);
+    });
+    accepted.on('end', () => accepted.end('the end'));
+  });
+  const port = await listen(t, server);
+  const words = ['a', 'b'.repeat(1000), 'c'.repeat(100_000)];
+  const echoes = words.map(async (word) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    let got = '';
+    socket.on('data', (chunk: Buffer) => {
+      got += String(chunk);
+      if (got.length === word.length) socket.end();
+    });
+    socket.write(word);
+    await once(socket, 'close');
+    return got;
+  });
+  t.strictSame(await Promise.all(echoes), words.map((word) => `${word}the end`));
+});
+
+t.test('a socket that shares a buffer stops to read when it is paused', async (t) => {
+  const server = createServer((accepted) => {
+    accepted.write(Buffer.alloc(16 * 1024 * 1024));
+  });
+  const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
+  await once(socket, 'connect');
+  shareReads(socket);
+  await once(socket, 'readable');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.ok(socket.readableLength < 1024 * 1024, `${socket.readableLength} bytes wait`);
+  socket.destroy();
+});
+
+t.test('what plain sockets read takes no memory from TLS', async (t) => {
+  const authority = await createAuthority();
+  const { certPem: cert, keyPem: key } = await authority.issue({ names: ['localhost'] });
+  const secure = createTlsServer({ cert, key }, (socket) => {
+    socket.on('data', () => socket.write(Buffer.alloc(1000)));
+  });
+  const tls = tlsConnect({ host: '127.0.0.1', port: await listen(t, secure), ca: authority.certPem, servername: 'localhost' });
+  await once(tls, 'secureConnect');
+  const server = createServer((accepted) => {
+    shareReads(accepted);
+    accepted.on('data', () => tls.write('ask'));
+    tls.on('data', () => accepted.write('answered'));
+  });
+  const memories = new Set<ArrayBufferLike>();
+  tls.on('data', (chunk: Buffer) => memories.add(chunk.buffer));
+  const client = connect({ host: '127.0.0.1', port: await listen(t, server) });
+  await once(client, 'connect');
+  shareReads(client);
+  for (let i = 0; i < 200; i += 1) {
+    client.write('ask');
+    await once(client, 'data');
+  }
+  t.ok(memories.size < 20, `${memories.size} pieces of memory for 200 reads`);
+  client.destroy();
+  tls.destroy();
+});
+
+t.test('TLS, and what is no socket, reads as before', async (t) => {
+  const stream = new PassThrough();
+  shareReads(stream);
+  stream.end('as before');
+  t.equal(String((await once(stream, 'data'))[0]), 'as before');
+  t.doesNotThrow(() => {
+    shareReads(new Socket());
+  }, 'not connected');
 });
