@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, get } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
+import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -27,6 +27,8 @@ const RATE = 100;
 const MANY = 600;
 /** Those that are not read: what lies in them takes memory of the kernel, which resets everybody's when it has no more. */
 const UNREAD = 50;
+/** Of programs that only the greedy client uses: what they take of the machine's cores must not delay what is measured. */
+const LOWEST_PRIORITY = 19;
 /** After this the polite client gives a request up, ms. */
 const PATIENCE = 10_000;
 
@@ -154,8 +156,7 @@ async function askSteadily({ proxy, partner }: Ports, seconds: number): Promise<
 /** @param only part of the name of what the greedy client does */
 async function measure(seconds: number, only: string): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
-  // Each in a process of its own: what it takes to serve the greedy client must not delay what is measured.
-  const upstreams = [UPSTREAM, UPSTREAM].map((name) => fork(import.meta.filename, ['--do', name]));
+  const upstreams = [0, LOWEST_PRIORITY].map((priority) => fork(import.meta.filename, ['--do', UPSTREAM, '--priority', String(priority)]));
   const [partner = 0, pouring = 0] = await Promise.all(upstreams.map(async (server) => ((await once(server, 'message')) as [number])[0]));
   const ports: Ports = { proxy: await freePort(), admin: await freePort(), partner, pouring };
   const config = join(directory, 'egress.yaml');
@@ -180,7 +181,7 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
     rows.push(['nothing', formatFigure(alone.p50), formatFigure(alone.p99), '', String(alone.failed)]);
     for (const name of Object.keys(WORST).filter((name) => name.includes(only))) {
       process.stderr.write(`${name}\n`);
-      const greedy = fork(import.meta.filename, ['--do', name, '--ports', JSON.stringify(ports)]);
+      const greedy = fork(import.meta.filename, ['--do', name, '--priority', String(LOWEST_PRIORITY), '--ports', JSON.stringify(ports)]);
       await delay(1000);
       const beside = await askSteadily(ports, seconds);
       const ended = once(greedy, 'exit');
@@ -201,7 +202,8 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
   }
 }
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, only: { type: 'string', default: '' }, do: { type: 'string' }, ports: { type: 'string', default: '{}' } } });
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, only: { type: 'string', default: '' }, do: { type: 'string' }, priority: { type: 'string', default: '0' }, ports: { type: 'string', default: '{}' } } });
+setPriority(Number(values.priority));
 if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds), values.only)}\n`);
 else if (values.do === UPSTREAM) await serveUpstream();
 else {
