@@ -4,7 +4,7 @@
  * them fails there.
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { Duplex } from 'node:stream';
 
 /** What a net.Socket keeps under `_handle`, as far as it is touched here. */
 interface Handle {
@@ -98,8 +98,13 @@ export function shareReads(socket: Duplex): void {
   const [buffer, callback] = readKeys;
   reading[buffer] = readBuffer;
   reading[callback] = pushRead;
+  // With a buffer, pausing would end all reading at once, and nobody would learn that the other side has gone.
+  Object.assign(reading, STREAM_METHODS);
   handle.useUserBuffer(readBuffer);
 }
+
+/** Of every stream; net.Socket has its own for the sake of `onread`. */
+const STREAM_METHODS = { pause: Duplex.prototype.pause, resume: Duplex.prototype.resume, read: Duplex.prototype.read };
 
 function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
   const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);

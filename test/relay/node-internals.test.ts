@@ -105,6 +105,26 @@ t.test('a socket that shares a buffer stops to read when it is paused', async (t
   socket.destroy();
 });
 
+t.test('a socket that shares a buffer and is paused learns that the other side has gone', async (t) => {
+  const closed = Promise.withResolvers<unknown>();
+  const server = createServer((accepted) => {
+    shareReads(accepted);
+    accepted.once('data', () => {
+      setImmediate(() => {
+        accepted.pause();
+        accepted.write('paused');
+      });
+    });
+    accepted.on('error', () => {}).on('close', closed.resolve);
+  });
+  const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
+  socket.write('go');
+  await once(socket, 'data');
+  socket.resetAndDestroy();
+  await closed.promise;
+  t.pass('it has closed');
+});
+
 t.test('what plain sockets read takes no memory from TLS', async (t) => {
   const authority = await createAuthority();
   const { certPem: cert, keyPem: key } = await authority.issue({ names: ['localhost'] });
