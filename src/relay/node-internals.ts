@@ -104,7 +104,8 @@ export function shareReads(socket: Duplex): void {
 }
 
 /** Of every stream; net.Socket has its own for the sake of `onread`. */
-const STREAM_METHODS = { pause: Duplex.prototype.pause, resume: Duplex.prototype.resume, read: Duplex.prototype.read };
+const ofStreams: Readonly<Record<'pause' | 'resume' | 'read', unknown>> = Duplex.prototype;
+const STREAM_METHODS = { pause: ofStreams.pause, resume: ofStreams.resume, read: ofStreams.read };
 
 function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
   const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
