@@ -9,7 +9,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { rebuildSocket } from './node-internals.ts';
+import { readBuffer, rebuildSocket } from './node-internals.ts';
 
 /** Of a large buffer, bytes. */
 const LARGE = 1024 * 1024;
@@ -18,10 +18,8 @@ const MOST = 64;
 /** Kept for the next one that wants it. */
 const SPARE = 8;
 /** Who reads less than this at a time has no use for a large one. */
-const SMALL = 64 * 1024;
+const SMALL = readBuffer.length;
 
-/** For all of those together: what is read into it is copied at once. */
-const shared = Buffer.allocUnsafeSlow(SMALL);
 const spare: Buffer[] = [];
 let lent = 0;
 
@@ -79,7 +77,7 @@ class BulkReader {
       if (this.#last < SMALL) this.release();
       else this.#large ??= borrow();
     }
-    return this.#large ?? shared;
+    return this.#large ?? readBuffer;
   }
 }
 

@@ -71,11 +71,11 @@ export function interceptWrites(socket: Duplex, settle: (error: Error | null | u
 
 /** Node reads at most this much at a time. */
 const READ_SIZE = 65_536;
-/** For all sockets: what is read is copied before the next one reads. */
-const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
+/** For all sockets: what is read into it is copied at once, before the next one reads. */
+export const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
 
 type Reading = Socket & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
-/** Where a net.Socket keeps its `onread`: what it reads into, and who is told. */
+/** The keys under which a net.Socket keeps buffer and callback of its `onread`. */
 let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
 
 /**
@@ -86,7 +86,7 @@ let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
  * clients and a partner over TLS that is once for nearly each request, and the
  * collector runs without a pause (docs/performance.md).
  *
- * Does nothing for TLS, and for what has been given the buffer already.
+ * Does nothing for TLS, and for what reads into a buffer already.
  */
 export function shareReads(socket: Duplex): void {
   if (socket.constructor !== Socket) return;
@@ -94,11 +94,11 @@ export function shareReads(socket: Duplex): void {
   const handle = reading._handle;
   if (handle === null || handle === undefined) return;
   readKeys ??= findReadKeys(reading);
-  if (readKeys === null || reading[readKeys[0]] === readBuffer) return;
+  if (readKeys === null || reading[readKeys[0]] !== null) return;
   const [buffer, callback] = readKeys;
   reading[buffer] = readBuffer;
   reading[callback] = pushRead;
-  // With a buffer, pausing would end all reading at once, and nobody would learn that the other side has gone.
+  // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
   Object.assign(reading, STREAM_METHODS);
   handle.useUserBuffer(readBuffer);
 }

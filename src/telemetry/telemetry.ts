@@ -13,7 +13,7 @@ export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 /** Of a line that is no access record. */
 export type NoticeLevel = 'debug' | 'info' | 'warn' | 'error';
 
-/** Whoever listens to the data path. */
+/** The parts that listen to the data path. */
 export const PARTS = ['metrics', 'log', 'denials', 'decisions', 'partner-watch'] as const;
 /** One of `PARTS`. */
 export type Part = (typeof PARTS)[number];
