@@ -35,7 +35,6 @@ import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, succeed, tellWarnings } from './reload/in-force.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
-import { IdleClock } from './relay/idle-clock.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
@@ -107,7 +106,6 @@ class RunningService implements Service {
   #inForce: InForce;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
-  readonly #idleClock: IdleClock;
   readonly #self: SelfCheck;
   readonly #ring: DecisionRing;
   readonly #dialParts: DialParts;
@@ -164,8 +162,6 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
-    const requests: RequestEnvironment['requests'] = new Crowd();
-    this.#idleClock = new IdleClock({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge, now: performance.now.bind(performance), onTick: () => { this.#endLapsed(requests); } });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
@@ -175,8 +171,8 @@ class RunningService implements Service {
         }),
       },
       clientName: (address) => this.#egress.clientName(address),
-      idleClock: this.#idleClock,
-      requests,
+      tunnelTimes: () => this.#config.timeouts,
+      requests: new Crowd(),
       hellos: new Set(),
       draining: false,
     };
@@ -201,7 +197,7 @@ class RunningService implements Service {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
       const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
-      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment });
+      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, onTick: () => { this.#endLapsed(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
       const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
@@ -240,7 +236,9 @@ class RunningService implements Service {
     for (const request of this.#environment.requests) request.closeAfter();
     this.#listeners?.stop();
     this.#egress.retire();
-    await Promise.race([this.#listeners?.closed, delay(drain, undefined, { signal }).catch(ignoreAbort)]);
+    // A tunnel whose client has closed may still be closing its other side.
+    const done = Promise.all([this.#listeners?.closed, this.#environment.requests.emptied()]);
+    await Promise.race([done, delay(drain, undefined, { signal }).catch(ignoreAbort)]);
     await this.close();
   }
 
@@ -278,7 +276,6 @@ class RunningService implements Service {
     this.#inForce = inForce;
     this.#gateway = gateway;
     this.#ring.adopt(config.reload.remember);
-    this.#idleClock.adopt({ idle: config.timeouts.tunnelIdle, age: config.timeouts.tunnelAge });
     this.#connections.adopt(config.limits);
     this.#ports.adopt(config.nat);
     this.#authenticator.update(config.clients);
@@ -295,9 +292,9 @@ class RunningService implements Service {
   }
 
   /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */
-  #endLapsed(requests: RequestEnvironment['requests']): void {
+  #endLapsed(): void {
     const now = Date.now();
-    for (const request of requests) {
+    for (const request of this.#environment.requests) {
       request.connection.guard(() => {
         request.recheck((permit, address) => (permit.lapse(now) === null ? null : this.#egress.revoked(permit, address, now)));
       });
@@ -316,7 +313,6 @@ class RunningService implements Service {
       () => this.#listeners?.destroy(),
       () => this.#listeners?.closed,
       () => this.#lastWords(),
-      () => { this.#idleClock.close(); },
       () => { this.#descriptors.close(); },
       () => { this.#authenticator.close(); },
       () => this.sourceProof.close(),

@@ -31,6 +31,7 @@ import { recogniseMistake } from './wrong-protocol.ts';
 export interface RequestUnderWay {
   readonly stamp: number;
   readonly patience: number;
+  readonly due: number;
   content(content: Buffer): void;
   contentEnd(trailers: RawFields): void;
   /** The client takes content again. */
@@ -42,6 +43,8 @@ export interface RequestUnderWay {
   /** The content breaks the rules: there is no telling where the next request would begin. */
   broke(fault: Fault): void;
   stalled(): void;
+  /** What `due` says has come. */
+  onDue(now: number): void;
   /** This answer is to be the last on its connection. */
   closeAfter(): void;
   /** What the connection was trusted for holds no longer. */
@@ -130,9 +133,10 @@ export class ClientConnection implements ExchangeClient, Watched {
   request: RequestUnderWay | null = null;
   /** Called once, when it has closed. */
   onClosed: () => void = () => {};
+  seen = 0;
+  seenAt = 0;
   readonly #options: ConnectionOptions;
   readonly #raw: Socket;
-  readonly #unwatch: () => void;
   #stage: Stage = 'opening';
   #stamp = 0;
   #heads: HeadReader | null = null;
@@ -158,7 +162,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#writer = new MessageWriter(socket);
     (socket as Connected)[kConnection] = this;
     socket.on('error', onError).on('close', onClose);
-    this.#unwatch = options.clock.watch(this);
+    options.clock.watch(this);
   }
 
   /** Forms of request that its listener takes. */
@@ -232,7 +236,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   closed(): void {
     if (this.#stage === 'closed') return;
     this.#stage = 'closed';
-    this.#unwatch();
+    this.#options.clock.forget(this);
     this.#rest = null;
     this.#heads = null;
     try {
@@ -534,18 +538,31 @@ export class ClientConnection implements ExchangeClient, Watched {
         return LINGER;
       case 'lingering':
         return this.socket.writableLength > 0 ? timeouts.body : LINGER;
-      case 'opening':
       case 'detached':
+        return this.request?.patience ?? Infinity;
+      case 'opening':
       case 'closed':
         return Infinity;
     }
   }
 
+  get due(): number {
+    return this.request?.due ?? Infinity;
+  }
+
   onStalled(): void {
     try {
-      if (this.#stage === 'busy') this.request?.stalled();
+      if (this.#stage === 'busy' || this.#stage === 'detached') this.request?.stalled();
       else if (this.#stage === 'head') this.refuse(new Fault('request-timeout', 'the request headers did not arrive in time'));
       else this.destroy();
+    } catch (error) {
+      this.crash(error);
+    }
+  }
+
+  onDue(now: number): void {
+    try {
+      this.request?.onDue(now);
     } catch (error) {
       this.crash(error);
     }

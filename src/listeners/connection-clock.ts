@@ -1,7 +1,8 @@
 /**
- * One clock for all client connections: nothing is armed or refreshed per
- * request. Each tick it looks which of them have not moved for as long as they
- * may stay in the state that they are in.
+ * One clock for all client connections, and for what is served on them:
+ * nothing is armed or refreshed per request or chunk. Each tick it looks which
+ * of them have not moved for as long as they may stay in the state that they
+ * are in, and which have reached a time that they wait for.
  */
 import { Crowd } from '../crowd.ts';
 
@@ -11,25 +12,37 @@ export interface Watched {
   readonly stamp: number;
   /** Longest time without another stamp, ms. */
   readonly patience: number;
-  /** That time is over. Called again after as long, if the stamp stays the same. Must not throw. */
+  /** When it is to be called whatever happens, by the clock's own time, ms; Infinity: never. */
+  readonly due: number;
+  /** The clock's own: the stamp that it saw last, and when. */
+  seen: number;
+  seenAt: number;
+  /** Its patience is over. Called again after as long, if the stamp stays the same. Must not throw. */
   onStalled(): void;
+  /** The time that it waited for has come. Called at each tick until `due` is later. Must not throw. */
+  onDue(now: number): void;
 }
 
-interface WatchEntry {
-  readonly item: Watched;
-  stamp: number;
-  since: number;
+/** For `ConnectionClock`. */
+export interface ConnectionClockOptions {
+  /** How late it may be, ms. */
+  readonly tick: number;
+  /** Monotonic ms. */
+  readonly now: () => number;
+  /** Called with each tick, before the connections are looked at: for what else ends by the clock. */
+  readonly onTick?: () => void;
 }
 
-/** Tells each watched connection when it has been without a new stamp for longer than its patience, at most a tick late. */
+/** Tells each watched connection when its time is over, at most a tick late. */
 export class ConnectionClock {
-  readonly #entries = new Crowd<WatchEntry>();
+  readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;
+  readonly #onTick: () => void;
   #interval: NodeJS.Timeout;
 
-  /** @param tick how late the clock may be, ms; @param now monotonic ms */
-  constructor(tick: number, now: () => number) {
+  constructor({ tick, now, onTick = () => {} }: ConnectionClockOptions) {
     this.#now = now;
+    this.#onTick = onTick;
     this.#interval = this.#start(tick);
   }
 
@@ -39,26 +52,30 @@ export class ConnectionClock {
     this.#interval = this.#start(tick);
   }
 
-  /** @returns stops watching it */
-  watch(item: Watched): () => void {
-    const entry: WatchEntry = { item, stamp: item.stamp, since: this.#now() };
-    this.#entries.add(entry);
-    return () => {
-      this.#entries.delete(entry);
-    };
+  /** Until `forget`. */
+  watch(item: Watched): void {
+    item.seen = item.stamp;
+    item.seenAt = this.#now();
+    this.#watched.add(item);
+  }
+
+  /** Watches it no more. */
+  forget(item: Watched): void {
+    this.#watched.delete(item);
   }
 
   /** Looks at all of them now; the interval calls it. */
   tick(): void {
+    this.#onTick();
     const now = this.#now();
-    for (const entry of this.#entries) {
-      const { item } = entry;
+    for (const item of this.#watched) {
       const { stamp } = item;
-      if (stamp !== entry.stamp) {
-        entry.stamp = stamp;
-        entry.since = now;
-      } else if (now - entry.since >= item.patience) {
-        entry.since = now;
+      if (now >= item.due) item.onDue(now);
+      if (stamp !== item.seen) {
+        item.seen = stamp;
+        item.seenAt = now;
+      } else if (now - item.seenAt >= item.patience) {
+        item.seenAt = now;
         item.onStalled();
       }
     }

@@ -20,6 +20,8 @@ interface ListenersOptions {
   readonly sni: SniForm;
   readonly connections: ConnectionCount;
   readonly environment: RequestEnvironment;
+  /** Called by the clock of the connections, with each tick. */
+  readonly onTick: () => void;
 }
 
 /** All bound ports for clients. */
@@ -34,12 +36,12 @@ export interface Listeners extends Omit<Listener, 'address'> {
 }
 
 /** Rejects with the first error, and then leaves none open. */
-export async function openListeners({ config, ...rest }: ListenersOptions): Promise<Listeners> {
+export async function openListeners({ config, onTick, ...rest }: ListenersOptions): Promise<Listeners> {
   const http: Listener[] = [];
   const tls: TlsListener[] = [];
   const terminator = createTerminator(config);
   let present: OpenTerms = config;
-  const clock = new ConnectionClock(tickOf(config), performance.now.bind(performance));
+  const clock = new ConnectionClock({ tick: tickOf(config), now: performance.now.bind(performance), onTick });
   const shared = { ...rest, config, clock, terms: () => present };
   try {
     for (const listener of config.listeners.http) http.push(await openHttpListener({ ...shared, listener }));
@@ -76,7 +78,7 @@ export async function openListeners({ config, ...rest }: ListenersOptions): Prom
 }
 
 function tickOf({ timeouts }: Pick<Config, 'timeouts'>): number {
-  return tickFor(timeouts.requestHeaders, timeouts.keepAlive, timeouts.responseHeaders, timeouts.body);
+  return tickFor(timeouts.requestHeaders, timeouts.keepAlive, timeouts.responseHeaders, timeouts.body, timeouts.tunnelIdle, timeouts.tunnelAge);
 }
 
 function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminator | null {

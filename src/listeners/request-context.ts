@@ -6,7 +6,7 @@
  * Longer than 300 lines: it is the one owner of what a request becomes.
  */
 import type { Socket } from 'node:net';
-import type { HeadersConfig } from '../config/config.ts';
+import type { HeadersConfig, TimeoutsConfig } from '../config/config.ts';
 import type { Crowd } from '../crowd.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -16,7 +16,6 @@ import type { RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
 import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
 import { forwardRequestTrailers, nominatedBy } from '../relay/headers.ts';
-import type { IdleClock } from '../relay/idle-clock.ts';
 import type { Opening } from '../relay/tunnel-events.ts';
 import { Tunnel, type TunnelOwner } from '../relay/tunnel.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
@@ -39,7 +38,8 @@ export interface RequestEnvironment {
   readonly denials: DenialMemory;
   /** The configured name of a client address, `-` for none. */
   readonly clientName: (address: string) => string;
-  readonly idleClock: IdleClock;
+  /** In force. */
+  readonly tunnelTimes: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge'>;
   /** Every request under way: what a drain waits for. */
   readonly requests: Crowd<RequestContext>;
   /** The ClientHellos of tunnels under way, by their random. */
@@ -154,6 +154,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const controller = new AbortController();
     this.#state = { kind: 'dialling', controller };
     this.connection.pause();
+    // Raw TLS is no request of HTTP: its connection carries nothing else from here on.
+    if (this.head === null) this.connection.detach();
     dial(controller.signal).then(
       (upstream) => {
         try {
@@ -235,11 +237,33 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   // --- RequestUnderWay
 
   get stamp(): number {
-    return this.#state.kind === 'exchange' ? this.#state.exchange.stamp : 0;
+    switch (this.#state.kind) {
+      case 'exchange':
+        return this.#state.exchange.stamp;
+      case 'tunnel':
+        return this.#state.tunnel.moved;
+      default:
+        return 0;
+    }
   }
 
   get patience(): number {
-    return this.#state.kind === 'exchange' ? this.#state.exchange.patience : NO_CLOCK;
+    switch (this.#state.kind) {
+      case 'exchange':
+        return this.#state.exchange.patience;
+      case 'tunnel':
+        return this.#environment.tunnelTimes().tunnelIdle;
+      default:
+        return NO_CLOCK;
+    }
+  }
+
+  get due(): number {
+    return this.#state.kind === 'tunnel' ? this.#state.tunnel.dueBy(this.#environment.tunnelTimes().tunnelAge) : NO_CLOCK;
+  }
+
+  onDue(now: number): void {
+    if (this.#state.kind === 'tunnel') this.#state.tunnel.onDue(now, this.#environment.tunnelTimes().tunnelAge);
   }
 
   content(content: Buffer): void {
@@ -258,6 +282,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   stalled(): void {
     if (this.#state.kind === 'exchange') this.#state.exchange.stalled();
+    else if (this.#state.kind === 'tunnel') this.#state.tunnel.onIdle();
   }
 
   /** Of a tunnel each direction ends on its own, also before it begins: with early data, for one. */
@@ -362,10 +387,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   #carry(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
-    const { telemetry, idleClock } = this.#environment;
     this.record.became = 'tunnel';
-    telemetry.tunnelOpened(this.record);
-    const tunnel = new Tunnel(this.connection.socket, upstream, this.record, idleClock, this, opening);
+    this.#environment.telemetry.tunnelOpened(this.record);
+    const tunnel = new Tunnel(this.connection.socket, upstream, this.record, this, opening);
     this.#state = { kind: 'tunnel', tunnel };
     tunnel.start(head);
   }

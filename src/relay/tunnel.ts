@@ -11,7 +11,6 @@ import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
-import type { Clocked, IdleClock } from './idle-clock.ts';
 import { shareReads } from './node-internals.ts';
 import { guard, hear, hearBytes, type Opening, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
@@ -51,6 +50,8 @@ const EMPTY_CHUNK = Buffer.alloc(0);
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
 const NESTED_CONNECT = Buffer.from('CONNECT ');
 
+/** What lasts this long, ms, is not over at once like most. */
+const LASTING = 5_000;
 /** After this long, ms, a client that was refused and does not close is closed. */
 const REFUSED_LINGER = 5_000;
 /**
@@ -61,13 +62,15 @@ const REFUSED_LINGER = 5_000;
 const PARTING = 1_000;
 
 /** One tunnel between two sockets, which it owns and closes. */
-export class Tunnel implements Clocked {
+export class Tunnel {
   client: TunnelSocket;
   upstream: TunnelSocket;
   readonly record: AccessRecord;
+  /** Grows with every byte, either way. */
   moved = 0;
   readonly #owner: TunnelOwner;
-  readonly #clock: IdleClock;
+  readonly #since = performance.now();
+  #lasting = false;
   #fault: Fault | null = null;
   #closedBy: ClosedBy = '-';
   #open = 2;
@@ -92,11 +95,10 @@ export class Tunnel implements Clocked {
    * @param upstream already reads on after failed writes
    * @param opening looks at the client's first bytes; null: nobody does
    */
-  constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, clock: IdleClock, owner: TunnelOwner, opening: Opening | null) {
+  constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, owner: TunnelOwner, opening: Opening | null) {
     this.client = client;
     this.upstream = upstream;
     this.record = record;
-    this.#clock = clock;
     this.#owner = owner;
     this.#opening = opening;
   }
@@ -109,7 +111,6 @@ export class Tunnel implements Clocked {
     shareReads(upstream);
     hear(this, 'client');
     hear(this, 'upstream');
-    this.#clock.add(this);
     // A side that was gone before we listened will not say so again.
     for (const side of ['client', 'upstream'] as const) {
       const socket = this[side];
@@ -180,7 +181,6 @@ export class Tunnel implements Clocked {
       this.#partFrom(this.client.destroyed ? 'client' : 'upstream');
       return;
     }
-    this.#clock.delete(this);
     this.#stopTimer();
     for (const connection of this.#bulk) connection.release();
     unhear(this.client);
@@ -195,17 +195,25 @@ export class Tunnel implements Clocked {
     this.#owner.onCrash(error);
   }
 
-  onLasting(): void {
+  /** When the clock is to call `onDue`: once soon after the beginning, and at the age limit, ms. */
+  dueBy(age: number): number {
+    return this.#since + (this.#lasting ? age : Math.min(LASTING, age));
+  }
+
+  /** It has lasted for a while and goes on, or is as old as it may become. */
+  onDue(now: number, age: number): void {
+    if (now - this.#since >= age) {
+      this.end(new Fault('age-limit', 'the tunnel reached the age limit of tunnels'));
+      return;
+    }
+    this.#lasting = true;
     keepAlive(this.client);
     keepAlive(this.upstream);
   }
 
+  /** Silent for the idle time. */
   onIdle(): void {
     this.end(new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
-  }
-
-  onTooOld(): void {
-    this.end(new Fault('age-limit', 'the tunnel reached the age limit of tunnels'));
   }
 
   /** The proxy ends the tunnel: by a reset, because neither side has said that it was done. */

@@ -284,3 +284,15 @@ t.test('reload and drain reach steered tunnels', async (t) => {
   t.notOk(lab.log.some(({ code }) => code === 'client-closed'), 'who closed a handshake was not the client');
   await t.rejects(openSteered(t, lab), /ECONNREFUSED/);
 });
+
+t.test('drain: steered TLS may go on until the deadline, like any tunnel', async (t) => {
+  const lab = await startTlsLab(t, { configure: (draft) => Object.assign(draft.timeouts, { drain: '10s' }) });
+  const socket = await openTls(t, lab.tlsPort, { servername: ECO });
+  const drained = lab.service.drain();
+  await lab.logged(({ msg }) => msg?.startsWith('draining') === true);
+  // The listener has stopped once the turns behind the delay are over.
+  for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  t.match(await speak(socket, `GET /late HTTP/1.1\r\nHost: ${ECO}\r\nConnection: close\r\n\r\n`), /^HTTP\/1\.1 200 /);
+  await drained;
+  t.match(await lab.logged((line) => line['form'] === 'sni'), { code: 'ok', host: ECO });
+});

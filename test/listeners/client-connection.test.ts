@@ -23,6 +23,7 @@ async function until(holds: () => boolean): Promise<void> {
 class Served implements RequestUnderWay {
   stamp = 0;
   patience = 3000;
+  due = Infinity;
   readonly head: RequestHead;
   readonly connection: ClientConnection;
   readonly told: string[] = [];
@@ -59,6 +60,9 @@ class Served implements RequestUnderWay {
   }
   closeAfter(): void {
     this.connection.closeAfter();
+  }
+  onDue(now: number): void {
+    this.told.push(`due ${now}`);
   }
   revoked(fault: Fault): void {
     this.told.push(`revoked ${fault.code}`);
@@ -105,7 +109,7 @@ class Client {
 
 async function start(t: Test): Promise<Bench> {
   const bench: Bench = {
-    clock: new ConnectionClock(3_600_000, () => bench.now),
+    clock: new ConnectionClock({ tick: 3_600_000, now: () => bench.now }),
     connections: [],
     connection: (at) => {
       const connection = bench.connections[at];
@@ -413,6 +417,25 @@ t.test('the clocks', async (t) => {
   t.strictSame(request?.told, ['stalled']);
 });
 
+t.test('a tunnel is watched by the clock of its connection', async (t) => {
+  const bench = await start(t);
+  bench.serve = ({ connection }) => {
+    connection.detach();
+  };
+  const client = await bench.open();
+  client.socket.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n');
+  await until(() => bench.requests.length === 1);
+  const [request] = bench.requests;
+  bench.clock.tick();
+  bench.now += 3000;
+  bench.clock.tick();
+  t.strictSame(request?.told, ['stalled'], 'silent');
+  if (request !== undefined) request.due = bench.now + 1;
+  bench.now += 1;
+  bench.clock.tick();
+  t.strictSame(request?.told, ['stalled', 'due 3001'], 'and due');
+});
+
 t.test('what is thrown ends that connection alone', async (t) => {
   const throwing = (): never => {
     throw new Error('on purpose');
@@ -424,6 +447,7 @@ t.test('what is thrown ends that connection alone', async (t) => {
     ['clientEnded', (bench) => { bench.serve = (request) => { request.clientEnded = throwing; }; }],
     ['clientClosed', (bench, client) => { bench.serve = (request) => { request.clientClosed = throwing; client.socket.resetAndDestroy(); }; }],
     ['stalled', (bench) => { bench.serve = (request) => { request.stalled = throwing; setImmediate(() => { bench.clock.tick(); bench.now += request.patience; bench.clock.tick(); }); }; }],
+    ['onDue', (bench) => { bench.serve = (request) => { request.due = bench.now; request.onDue = throwing; setImmediate(() => { bench.clock.tick(); }); }; }],
     ['broke', (bench, client) => { bench.serve = (request) => { request.broke = throwing; client.socket.write('x\r\n'); }; }],
     ['drained', (bench, client) => {
       bench.serve = (request) => {

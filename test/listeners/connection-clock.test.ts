@@ -5,18 +5,25 @@ import { ConnectionClock, tickFor, type Watched } from '../../src/listeners/conn
 class Item implements Watched {
   stamp = 0;
   patience: number;
+  due = Infinity;
+  seen = 0;
+  seenAt = 0;
   stalls = 0;
+  readonly called: number[] = [];
   constructor(patience: number) {
     this.patience = patience;
   }
   onStalled(): void {
     this.stalls += 1;
   }
+  onDue(now: number): void {
+    this.called.push(now);
+  }
 }
 
 function start(t: { teardown(fn: () => void): unknown }): { clock: ConnectionClock; pass: (ms: number) => void } {
   let now = 1000;
-  const clock = new ConnectionClock(3_600_000, () => now);
+  const clock = new ConnectionClock({ tick: 3_600_000, now: () => now });
   t.teardown(() => {
     clock.close();
   });
@@ -70,41 +77,59 @@ t.test('patience is asked for at each tick', async (t) => {
   t.equal(item.stalls, 1);
 });
 
+t.test('a time that is waited for comes whatever moves, and until another one is waited for', async (t) => {
+  const { clock, pass } = start(t);
+  const item = new Item(Infinity);
+  item.due = 1100;
+  clock.watch(item);
+  for (const ms of [99, 1, 1]) {
+    item.stamp += 1;
+    pass(ms);
+  }
+  t.strictSame(item.called, [1100, 1101]);
+  item.due = Infinity;
+  pass(1000);
+  t.strictSame(item.called, [1100, 1101]);
+});
+
 t.test('each is watched for itself, and not after it has left, also while the others are told', async (t) => {
   const { clock, pass } = start(t);
   const [one, other, third] = [new Item(10), new Item(20), new Item(10)];
-  const leave = [one, other, third].map((item) => clock.watch(item));
+  const all = [one, other, third];
+  for (const item of all) clock.watch(item);
+  const forgetAll = (): void => {
+    for (const item of all) clock.forget(item);
+  };
   one.onStalled = () => {
     one.stalls += 1;
-    for (const stop of leave) stop();
+    forgetAll();
   };
   pass(10);
   pass(10);
   t.equal(one.stalls, 1);
   t.equal(other.stalls, 0);
-  for (const stop of leave) stop();
+  forgetAll();
   t.strictSame([one.stalls, other.stalls], [1, 0]);
 });
 
 t.test('runs by itself, and as another after a reload', async (t) => {
   const stalled = Promise.withResolvers<undefined>();
-  const clock = new ConnectionClock(3_600_000, () => performance.now());
+  let ticks = 0;
+  const clock = new ConnectionClock({ tick: 3_600_000, now: () => performance.now(), onTick: () => { ticks += 1; } });
   t.teardown(() => {
     clock.close();
   });
-  clock.watch({
-    stamp: 0,
-    patience: 0,
-    onStalled: () => {
-      stalled.resolve(undefined);
-    },
-  });
+  const item = new Item(0);
+  item.onStalled = () => {
+    stalled.resolve(undefined);
+  };
+  clock.watch(item);
   clock.adopt(5);
   // It keeps no process alive; something else has to.
   const alive = setInterval(() => {}, 1000);
   await stalled.promise;
   clearInterval(alive);
-  t.pass('ticked');
+  t.ok(ticks > 0, 'who asked is told of each tick');
 });
 
 t.test('how often it looks', async (t) => {

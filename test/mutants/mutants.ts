@@ -182,8 +182,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     [
       mutant('headers-without-a-clock', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "      case 'silent':\n      case 'head':\n        return timeouts.requestHeaders;", "      case 'silent':\n      case 'head':\n        return Infinity;"),
       mutant('last-answer-without-a-clock', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "return this.socket.writableLength > 0 ? timeouts.body : LINGER;", 'return Infinity;'),
-      mutant('silent-tunnel-stays', 'src/relay/idle-clock.ts', 'test/relay/idle-clock.test.ts', 'else if (now - watch.movedAt >= idle) item.onIdle();', ''),
-      mutant('old-tunnel-stays', 'src/relay/idle-clock.ts', 'test/relay/idle-clock.test.ts', 'if (now - watch.since >= age) item.onTooOld();\n    else if', 'if'),
+      mutant('silent-tunnel-stays', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.#stage === 'busy' || this.#stage === 'detached') this.request?.stalled();", "if (this.#stage === 'busy') this.request?.stalled();"),
+      mutant('old-tunnel-stays', 'src/relay/tunnel.ts', 'test/relay/keep-alive.test.ts', 'if (now - this.#since >= age) {', 'if (age < 0) {'),
       mutant('place-not-given-back', 'src/limits.ts', 'test/limits.test.ts', 'this.#total[kind] -= 1;', ''),
       mutant('permit-not-released', 'src/listeners/request-context.ts', 'test/integration/limits.test.ts', 'this.#permit?.release();', ''),
       mutant('connection-counted-for-ever', 'src/listeners/connection-gate.ts', 'test/listeners/connection-gate.test.ts', '    this.#open -= 1;\n', ''),

@@ -324,7 +324,11 @@ const interim: readonly Behaviour[] = [
     name: 'interim responses without end',
     script: async (side) => {
       await side.request();
-      for (;;) await side.send('HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n'.repeat(100));
+      for (;;) {
+        await side.send('HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n'.repeat(100));
+        // Sending alone would leave the others of this process no turn of the event loop.
+        await side.wait(1);
+      }
     },
     routes: exchanges,
     expected: { status: [502], end: 'complete', code: 'upstream-malformed' },

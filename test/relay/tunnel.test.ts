@@ -208,7 +208,7 @@ t.test('only the first end counts', async (t) => {
   const bench = await setUpTunnel(t);
   const tunnel = bench.tunnel();
   tunnel.start(null);
-  tunnel.onTooOld();
+  tunnel.onDue(Infinity, 1000);
   tunnel.onIdle();
   tunnel.end(new Fault('draining', 'later'));
   t.match(await bench.ending, { fault: { code: 'age-limit' }, closedBy: 'proxy' });

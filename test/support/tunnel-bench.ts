@@ -5,7 +5,6 @@ import { mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
-import { IdleClock } from '../../src/relay/idle-clock.ts';
 import type { Opening, TunnelRefusal } from '../../src/relay/tunnel-events.ts';
 import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
 import { makeRecord } from './access-record.ts';
@@ -24,7 +23,6 @@ export interface Bench {
   /** The sockets of the tunnel. */
   readonly inner: { readonly client: Socket; readonly upstream: Socket };
   readonly record: ReturnType<typeof makeRecord>;
-  readonly clock: IdleClock;
   tunnel(opening?: Opening | null, sockets?: { client?: TunnelSocket; upstream?: TunnelSocket }): Tunnel;
   readonly ending: Promise<Ending>;
 }
@@ -42,10 +40,6 @@ async function pair(t: Test): Promise<{ outer: Wire; inner: Socket }> {
 
 export async function setUpTunnel(t: Test): Promise<Bench> {
   const [client, upstream] = await Promise.all([pair(t), pair(t)]);
-  const clock = new IdleClock({ idle: 60_000, age: 60_000, now: () => performance.now() });
-  t.teardown(() => {
-    clock.close();
-  });
   const record = makeRecord({ form: 'connect', bytesSent: 0, bytesReceived: 0 });
   const ending = Promise.withResolvers<Ending>();
   return {
@@ -53,14 +47,12 @@ export async function setUpTunnel(t: Test): Promise<Bench> {
     upstream: upstream.outer,
     inner: { client: client.inner, upstream: upstream.inner },
     record,
-    clock,
     ending: ending.promise,
     tunnel: (opening = null, sockets = {}) =>
       new Tunnel(
         sockets.client ?? client.inner,
         sockets.upstream ?? upstream.inner,
         record,
-        clock,
         {
           lastWords: (fault) => `last words: ${fault.code}`,
           onTunnelEnd: (_tunnel, fault, closedBy) => {
