@@ -22,9 +22,7 @@ export const WRITE_FAILED = 'writeFailed';
  * While it is paused, whoever paused it learns of the failure by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
-  interceptWrites(socket, (error, done) => {
-    settle(socket, error, done);
-  });
+  interceptWrites(socket, settle);
 }
 
 function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone): void {

@@ -46,27 +46,31 @@ function isAtRest(socket: Duplex & { _handle?: unknown }): socket is Socket & { 
 
 /** Tells a stream how its write went. Call it once. */
 export type WriteDone = (error?: Error | null) => void;
+/** Told how a write of `socket` went; the stream learns it when `done` is called, which may be later. */
+export type SettleWrite = (socket: Duplex, error: Error | null | undefined, done: WriteDone) => void;
+
+const kSettle = Symbol('settles writes');
+type Intercepted = Duplex & { [kSettle]?: SettleWrite };
 
 /**
- * Every write of a connected socket, plain or TLS, ends through `settle`: the
- * stream learns how it went when `done` is called, which may be later. Node
+ * Every write of a connected socket, plain or TLS, ends through `settle`. Node
  * documents `_write` and `_writev` for who makes a stream, not for a socket
  * that it made.
  */
-export function interceptWrites(socket: Duplex, settle: (error: Error | null | undefined, done: WriteDone) => void): void {
-  const write = socket._write.bind(socket);
-  const writev = socket._writev?.bind(socket);
-  socket._write = (chunk: unknown, encoding: BufferEncoding, done: WriteDone): void => {
-    write(chunk, encoding, (error) => {
-      settle(error, done);
-    });
-  };
-  if (writev === undefined) return;
-  socket._writev = (chunks: Parameters<NonNullable<Duplex['_writev']>>[0], done: WriteDone): void => {
-    writev(chunks, (error) => {
-      settle(error, done);
-    });
-  };
+export function interceptWrites(socket: Duplex, settle: SettleWrite): void {
+  (socket as Intercepted)[kSettle] = settle;
+  socket._write = writeAndSettle;
+  if (socket._writev !== undefined) socket._writev = writevAndSettle;
+}
+
+// One function each for all sockets: nothing is bound per socket.
+function writeAndSettle(this: Intercepted, chunk: unknown, encoding: BufferEncoding, done: WriteDone): void {
+  const { _write: write } = Object.getPrototypeOf(this) as Duplex;
+  write.call(this, chunk, encoding, (error) => this[kSettle]?.(this, error, done));
+}
+function writevAndSettle(this: Intercepted, chunks: Parameters<NonNullable<Duplex['_writev']>>[0], done: WriteDone): void {
+  const { _writev: writev } = Object.getPrototypeOf(this) as Duplex;
+  writev?.call(this, chunks, (error) => this[kSettle]?.(this, error, done));
 }
 
 /** Node reads at most this much at a time. */
@@ -99,13 +103,14 @@ export function shareReads(socket: Duplex): void {
   reading[buffer] = readBuffer;
   reading[callback] = pushRead;
   // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
-  Object.assign(reading, STREAM_METHODS);
+  reading.pause = pause;
+  reading.resume = resume;
+  reading.read = read;
   handle.useUserBuffer(readBuffer);
 }
 
 /** Of every stream; net.Socket has its own for the sake of `onread`. */
-const ofStreams: Readonly<Record<'pause' | 'resume' | 'read', unknown>> = Duplex.prototype;
-const STREAM_METHODS = { pause: ofStreams.pause, resume: ofStreams.resume, read: ofStreams.read };
+const { pause, resume, read }: Pick<Reading, 'pause' | 'resume' | 'read'> = Duplex.prototype as unknown as Reading;
 
 function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
   const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);

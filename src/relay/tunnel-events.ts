@@ -2,17 +2,21 @@
 import type { Fault } from '../errors.ts';
 import { type Resettable, WRITE_FAILED } from './failed-writes.ts';
 
+/** Which end of a tunnel. */
+export type Side = 'client' | 'upstream';
+
 /** A tunnel, as its sockets know it. */
 interface TunnelEnds {
   readonly client: Resettable;
   readonly upstream: Resettable;
-  fromClient(chunk: Buffer): void;
-  fromUpstream(chunk: Buffer): void;
-  ended(by: 'client' | 'upstream'): void;
-  broke(side: 'client' | 'upstream', error: Error): void;
+  received(side: Side, chunk: Buffer): void;
+  /** This side takes more again. */
+  drained(side: Side): void;
+  ended(side: Side): void;
+  broke(side: Side, error: Error): void;
   closed(): void;
   /** Nothing can be sent to this side any more, and it is not read because the other one does not keep up. */
-  writeFailed(side: 'client' | 'upstream', error: Error): void;
+  writeFailed(side: Side, error: Error): void;
   /** Code of ours threw in one of these. */
   crashed(error: unknown): void;
 }
@@ -20,96 +24,53 @@ interface TunnelEnds {
 const kTunnel = Symbol('tunnel');
 type Tunnelled = Resettable & { [kTunnel]?: TunnelEnds | undefined };
 
-function onClientData(this: Tunnelled, chunk: Buffer): void {
-  const tunnel = this[kTunnel];
-  try {
-    tunnel?.fromClient(chunk);
-  } catch (error) {
-    tunnel?.crashed(error);
-  }
-}
-function onUpstreamData(this: Tunnelled, chunk: Buffer): void {
-  const tunnel = this[kTunnel];
-  try {
-    tunnel?.fromUpstream(chunk);
-  } catch (error) {
-    tunnel?.crashed(error);
-  }
-}
-function onClientDrain(this: Tunnelled): void {
-  this[kTunnel]?.upstream.resume();
-}
-function onUpstreamDrain(this: Tunnelled): void {
-  this[kTunnel]?.client.resume();
-}
-function onClientEnd(this: Tunnelled): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.ended('client');
-  });
-}
-function onUpstreamEnd(this: Tunnelled): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.ended('upstream');
-  });
-}
-function onClientError(this: Tunnelled, error: Error): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.broke('client', error);
-  });
-}
-function onUpstreamError(this: Tunnelled, error: Error): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.broke('upstream', error);
-  });
-}
-function onClientWriteFailed(this: Tunnelled, error: Error): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.writeFailed('client', error);
-  });
-}
-function onUpstreamWriteFailed(this: Tunnelled, error: Error): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.writeFailed('upstream', error);
-  });
-}
-function onTunnelClose(this: Tunnelled): void {
-  guard(this[kTunnel], (tunnel) => {
-    tunnel.closed();
-  });
+/** A listener for either side of any tunnel. What a tunnel's code throws is that tunnel's end, and nobody else's. */
+function listener<T = undefined>(step: (tunnel: TunnelEnds, side: Side, told: T) => void): (this: Tunnelled, told: T) => void {
+  return function (told) {
+    const tunnel = this[kTunnel];
+    if (tunnel === undefined) return;
+    try {
+      step(tunnel, this === tunnel.client ? 'client' : 'upstream', told);
+    } catch (error) {
+      tunnel.crashed(error);
+    }
+  };
 }
 
-/** What one tunnel's code throws is that tunnel's end, and nobody else's. */
-export function guard<T extends Pick<TunnelEnds, 'crashed'>>(tunnel: T | undefined, step: (tunnel: T) => void): void {
-  if (tunnel === undefined) return;
-  try {
-    step(tunnel);
-  } catch (error) {
-    tunnel.crashed(error);
-  }
-}
+const onData = listener<Buffer>((tunnel, side, chunk) => {
+  tunnel.received(side, chunk);
+});
+const onDrain = listener((tunnel, side) => {
+  tunnel.drained(side);
+});
+const onEnd = listener((tunnel, side) => {
+  tunnel.ended(side);
+});
+const onError = listener<Error>((tunnel, side, error) => {
+  tunnel.broke(side, error);
+});
+const onWriteFailed = listener<Error>((tunnel, side, error) => {
+  tunnel.writeFailed(side, error);
+});
+const onClose = listener((tunnel) => {
+  tunnel.closed();
+});
 
-const SOCKET_LISTENERS = {
-  client: { data: onClientData, drain: onClientDrain, end: onClientEnd, error: onClientError, writeFailed: onClientWriteFailed },
-  upstream: { data: onUpstreamData, drain: onUpstreamDrain, end: onUpstreamEnd, error: onUpstreamError, writeFailed: onUpstreamWriteFailed },
-} as const;
-
-/** The tunnel hears from this side from now on, of all but the bytes. */
-export function hear(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
-  const socket: Tunnelled = tunnel[side];
-  const { drain, end, error, writeFailed } = SOCKET_LISTENERS[side];
+/** The tunnel hears from one of its sockets from now on, of all but the bytes. */
+export function hear(tunnel: TunnelEnds, socket: Tunnelled): void {
   socket[kTunnel] = tunnel;
-  socket.on('end', end).on('error', error).on('close', onTunnelClose).on('drain', drain).on(WRITE_FAILED, writeFailed);
+  socket.on('end', onEnd).on('error', onError).on('close', onClose).on('drain', onDrain).on(WRITE_FAILED, onWriteFailed);
 }
 
 /** Of the bytes too: it flows from the next turn on. */
-export function hearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
+export function hearBytes(socket: Tunnelled): void {
   // Whoever had the socket before may have paused it.
-  tunnel[side].on('data', SOCKET_LISTENERS[side].data).resume();
+  socket.on('data', onData).resume();
 }
 
-/** The tunnel wants no more bytes of this side. */
-export function unhearBytes(tunnel: TunnelEnds, side: 'client' | 'upstream'): void {
-  tunnel[side].off('data', SOCKET_LISTENERS[side].data);
+/** The tunnel wants no more bytes of this socket. */
+export function unhearBytes(socket: Tunnelled): void {
+  socket.off('data', onData);
 }
 
 /** Nobody hears from this socket any more. Its errors still have a listener. */

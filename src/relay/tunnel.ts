@@ -12,7 +12,7 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import { shareReads } from './node-internals.ts';
-import { guard, hear, hearBytes, type Opening, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
+import { hear, hearBytes, type Opening, type Side, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
 /** Who is told of a tunnel's end. */
@@ -28,17 +28,8 @@ export interface TunnelOwner {
 /** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
 export type TunnelSocket = Resettable;
 
-type Side = 'client' | 'upstream';
-
-function onHeldTooLong(tunnel: Tunnel): void {
-  guard(tunnel, () => {
-    tunnel.heldTooLong();
-  });
-}
-function onParted(tunnel: Tunnel): void {
-  guard(tunnel, () => {
-    tunnel.parted();
-  });
+function onTimer(tunnel: Tunnel): void {
+  tunnel.onTimer();
 }
 
 /** As much as Node reads at a time. */
@@ -109,25 +100,36 @@ export class Tunnel {
     readOnAfterFailedWrites(client);
     shareReads(client);
     shareReads(upstream);
-    hear(this, 'client');
-    hear(this, 'upstream');
+    hear(this, client);
+    hear(this, upstream);
     // A side that was gone before we listened will not say so again.
     for (const side of ['client', 'upstream'] as const) {
       const socket = this[side];
       if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
       if (socket.closed) this.closed();
     }
-    hearBytes(this, 'client');
-    hearBytes(this, 'upstream');
+    hearBytes(client);
+    hearBytes(upstream);
     // Neither of them flows before the next turn, so this is the first to pass.
-    if (head !== null && head.length > 0) this.fromClient(head);
+    if (head !== null && head.length > 0) this.received('client', head);
     // Nor will it say again that it has ended: a client may, and go, while the upstream is dialled.
     if (client.readableEnded) this.ended('client');
     if (upstream.readableEnded) this.ended('upstream');
   }
 
-  fromClient(chunk: Buffer): void {
+  /** One side has sent some bytes. */
+  received(side: Side, chunk: Buffer): void {
     this.moved += chunk.length;
+    if (side === 'client') this.#fromClient(chunk);
+    else this.#fromUpstream(chunk);
+  }
+
+  /** This side takes more again. */
+  drained(side: Side): void {
+    (side === 'client' ? this.upstream : this.client).resume();
+  }
+
+  #fromClient(chunk: Buffer): void {
     if (this.#looking) this.#look(chunk);
     else {
       this.#send(chunk);
@@ -136,9 +138,8 @@ export class Tunnel {
     }
   }
 
-  fromUpstream(chunk: Buffer): void {
+  #fromUpstream(chunk: Buffer): void {
     if (this.#opening !== null) this.#hear(this.#opening, chunk);
-    this.moved += chunk.length;
     this.record.bytesReceived += chunk.length;
     // What the system has taken at once leaves nothing to wait for, however much it was.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
@@ -227,18 +228,25 @@ export class Tunnel {
     resetSocket(this.upstream);
   }
 
-  /** Bytes were held as long as they may be; or a refused client has had its time to close. */
-  heldTooLong(): void {
+  /** The time of its timer is over. */
+  onTimer(): void {
     this.#timer = null;
+    try {
+      if (this.#parting === null) this.#heldTooLong();
+      else this.#parted(this[this.#parting]);
+    } catch (error) {
+      this.crashed(error);
+    }
+  }
+
+  /** Bytes were held as long as they may be; or a refused client has had its time to close. */
+  #heldTooLong(): void {
     if (this.#fault !== null) this.client.destroy();
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
   }
 
   /** Some time has passed since the other side broke. */
-  parted(): void {
-    this.#timer = null;
-    if (this.#parting === null) return;
-    const socket = this[this.#parting];
+  #parted(socket: TunnelSocket): void {
     const unsent = socket.writableLength;
     if (unsent > 0 && unsent < this.#unsent) this.#waitForParting(unsent);
     else resetSocket(socket);
@@ -262,7 +270,7 @@ export class Tunnel {
       resetSocket(socket);
       return;
     }
-    unhearBytes(this, other);
+    unhearBytes(socket);
     socket.resume();
     this.#waitForParting(socket.writableLength);
   }
@@ -270,7 +278,7 @@ export class Tunnel {
   #waitForParting(unsent: number): void {
     this.#unsent = unsent;
     this.#stopTimer();
-    this.#timer = setTimeout(onParted, PARTING, this);
+    this.#timer = setTimeout(onTimer, PARTING, this);
   }
 
   #send(chunk: Buffer): void {
@@ -298,7 +306,7 @@ export class Tunnel {
     unhear(from);
     this[side] = reader.socket;
     readOnAfterFailedWrites(reader.socket);
-    hear(this, side);
+    hear(this, reader.socket);
     reader.socket.resume();
   }
 
@@ -333,7 +341,7 @@ export class Tunnel {
     }
     const answer = opening.read(chunk);
     if (answer === 'hold') {
-      this.#timer ??= setTimeout(onHeldTooLong, opening.patience, this);
+      this.#timer ??= setTimeout(onTimer, opening.patience, this);
       return;
     }
     if (typeof answer === 'object') {
@@ -374,13 +382,13 @@ export class Tunnel {
     this.#fault = fault;
     this.#closedBy = 'proxy';
     this.#opening = null;
-    unhearBytes(this, 'upstream');
+    unhearBytes(this.upstream);
     this.upstream.destroy();
     if (lastWords === null) this.client.end();
     else this.client.end(lastWords);
     this.client.resume();
     this.#stopTimer();
-    this.#timer = setTimeout(onHeldTooLong, REFUSED_LINGER, this).unref();
+    this.#timer = setTimeout(onTimer, REFUSED_LINGER, this).unref();
   }
 
   #stopTimer(): void {

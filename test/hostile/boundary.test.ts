@@ -19,7 +19,7 @@ const PHASES: readonly [owner: { readonly prototype: object }, method: string][]
   ...['start', 'content', 'contentEnd', 'onHead', 'onContent', 'onEnd', 'onInformational', 'onSwitch', 'clientDrained', 'onDrain'].map((method): [typeof Exchange, string] => [Exchange, method]),
   // Within `onConnection`, which is where the pool's turn ends and the client's begins.
   [UpstreamConnection, 'begin'],
-  ...['start', 'fromClient', 'fromUpstream', 'ended'].map((method): [typeof Tunnel, string] => [Tunnel, method]),
+  ...['start', 'received', 'ended'].map((method): [typeof Tunnel, string] => [Tunnel, method]),
   ...['respond', 'write', 'complete', 'answer', 'inform', 'detach'].map((method): [typeof ClientConnection, string] => [ClientConnection, method]),
 ];
 

@@ -195,7 +195,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     [
       mutant('handler-throws-on', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'else this.#crash(handler, error);', 'else throw error;'),
       mutant('request-throws-on', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', 'if (error instanceof MessageError) this.#onMessageError(error);\n      else this.crash(error);', 'if (error instanceof MessageError) this.#onMessageError(error);\n      else throw error;'),
-      mutant('tunnel-throws-on', 'src/relay/tunnel-events.ts', 'test/hostile/boundary.test.ts', '    step(tunnel);\n  } catch (error) {\n    tunnel.crashed(error);', '    step(tunnel);\n  } catch (error) {\n    throw error;'),
+      mutant('tunnel-throws-on', 'src/relay/tunnel-events.ts', 'test/hostile/boundary.test.ts', '    } catch (error) {\n      tunnel.crashed(error);', '    } catch (error) {\n      throw error;'),
       mutant('dial-of-the-gone-relayed', 'src/listeners/request-context.ts', 'test/listeners/request-context.test.ts', 'if (this.ended) upstream.destroy();\n          else this', 'this'),
       mutant('next-request-read-meanwhile', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "          if (this.#body === null || this.#body.done || this.#paused) {\n            this.#hold(chunk, at);\n            return;\n          }\n", "          if (this.#body === null || this.#body.done || this.#paused) {\n            this.#enter('head');\n            break;\n          }\n"),
     ],

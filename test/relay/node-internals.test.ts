@@ -46,7 +46,7 @@ t.test('every write of a socket ends through the one who asked for it, single an
   const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
   await once(socket, 'connect');
   const ended: unknown[] = [];
-  interceptWrites(socket, (error, done) => {
+  interceptWrites(socket, (_socket, error, done) => {
     ended.push(error ?? null);
     setImmediate(done);
   });

@@ -102,9 +102,9 @@ t.test('bytes are held for so long, from the first of them', async (t) => {
   tunnel.start(null);
   mock.timers.tick(5_000);
   t.same(script.gaveUp, [], 'a client that is silent holds nothing');
-  tunnel.fromClient(Buffer.from('a'));
+  tunnel.received('client', Buffer.from('a'));
   mock.timers.tick(600);
-  tunnel.fromClient(Buffer.from('b'));
+  tunnel.received('client', Buffer.from('b'));
   mock.timers.tick(399);
   t.same(script.gaveUp, []);
   mock.timers.tick(1);
@@ -121,8 +121,8 @@ t.test('a verdict in time ends the wait', async (t) => {
   const script = new Script('hold', 'done', 1000);
   const tunnel = bench.tunnel(script);
   tunnel.start(null);
-  tunnel.fromClient(Buffer.from('a'));
-  tunnel.fromClient(Buffer.from('b!'));
+  tunnel.received('client', Buffer.from('a'));
+  tunnel.received('client', Buffer.from('b!'));
   mock.timers.tick(10_000);
   t.same(script.gaveUp, []);
   t.equal(await bench.upstream.until('ab!'), 'ab!');
@@ -194,7 +194,7 @@ t.test('the idle clock sees both directions, and bytes that are held', async (t)
   const tunnel = bench.tunnel(new Script('hold', 'done'));
   tunnel.start(null);
   const before = tunnel.moved;
-  tunnel.fromClient(Buffer.from('abc'));
+  tunnel.received('client', Buffer.from('abc'));
   t.equal(tunnel.moved, before + 3);
   bench.upstream.send('de');
   await bench.client.until('de');
