@@ -65,12 +65,10 @@ export function interceptWrites(socket: Duplex, settle: SettleWrite): void {
 
 // One function each for all sockets: nothing is bound per socket.
 function writeAndSettle(this: Intercepted, chunk: unknown, encoding: BufferEncoding, done: WriteDone): void {
-  const { _write: write } = Object.getPrototypeOf(this) as Duplex;
-  write.call(this, chunk, encoding, (error) => this[kSettle]?.(this, error, done));
+  (Object.getPrototypeOf(this) as Duplex)._write.call(this, chunk, encoding, (error) => this[kSettle]?.(this, error, done));
 }
 function writevAndSettle(this: Intercepted, chunks: Parameters<NonNullable<Duplex['_writev']>>[0], done: WriteDone): void {
-  const { _writev: writev } = Object.getPrototypeOf(this) as Duplex;
-  writev?.call(this, chunks, (error) => this[kSettle]?.(this, error, done));
+  (Object.getPrototypeOf(this) as Duplex)._writev?.call(this, chunks, (error) => this[kSettle]?.(this, error, done));
 }
 
 /** Node reads at most this much at a time. */
@@ -78,7 +76,12 @@ const READ_SIZE = 65_536;
 /** For all sockets: what is read into it is copied at once, before the next one reads. */
 export const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
 
-type Reading = Socket & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
+interface StreamMethods {
+  pause: () => void;
+  resume: () => void;
+  read: (size?: number) => unknown;
+}
+type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
 /** The keys under which a net.Socket keeps buffer and callback of its `onread`. */
 let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
 
@@ -94,7 +97,7 @@ let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
  */
 export function shareReads(socket: Duplex): void {
   if (socket.constructor !== Socket) return;
-  const reading = socket as Reading;
+  const reading = socket as unknown as Reading;
   const handle = reading._handle;
   if (handle === null || handle === undefined) return;
   readKeys ??= findReadKeys(reading);
@@ -110,7 +113,7 @@ export function shareReads(socket: Duplex): void {
 }
 
 /** Of every stream; net.Socket has its own for the sake of `onread`. */
-const { pause, resume, read }: Pick<Reading, 'pause' | 'resume' | 'read'> = Duplex.prototype as unknown as Reading;
+const { pause, resume, read } = Duplex.prototype as StreamMethods;
 
 function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
   const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
