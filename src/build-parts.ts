@@ -1,7 +1,7 @@
 /** Parts of a proxy that tell the log what befalls them, each made from a configuration. */
-import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
+import type { IsOurs } from './dial/connect.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
 import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
@@ -23,7 +23,7 @@ export interface DialParts {
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
   /** Whether a connection leads back to this very proxy. */
-  readonly isOurs: (socket: Socket, port: number) => boolean;
+  readonly isOurs: IsOurs;
   /** Told, besides the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }

@@ -5,6 +5,9 @@
  * that follows is taken there too, and with it whatever was a member then,
  * dead or not, until a full collection (docs/decisions/0120-buffers-and-sets.md).
  */
+/** By the symbol of a set: the place among its members. */
+type Placed = Record<symbol, number | undefined>;
+
 /** A set of objects. Membership is noted in the member itself, under a symbol of this set, so all operations take constant time. */
 export class Crowd<T extends object> {
   /** Where a member has its place among the members; -1: it has left. */
@@ -18,23 +21,29 @@ export class Crowd<T extends object> {
   }
 
   has(member: T): boolean {
-    return this.#placeOf(member) >= 0;
+    return ((member as Placed)[this.#place] ?? -1) >= 0;
   }
 
   /** Who is in it already stays. */
   add(member: T): void {
-    if (this.has(member)) return;
-    this.#put(member, this.#members.length);
+    const placed = member as Placed;
+    if ((placed[this.#place] ?? -1) >= 0) return;
+    placed[this.#place] = this.#members.length;
+    this.#members.push(member);
   }
 
   /** @returns whether it was in it */
   delete(member: T): boolean {
-    const place = this.#placeOf(member);
-    const last = this.#members.at(-1);
-    if (place < 0 || last === undefined) return false;
-    this.#put(last, place);
-    this.#members.pop();
-    (member as Record<symbol, number>)[this.#place] = -1;
+    const placed = member as Placed;
+    const place = placed[this.#place] ?? -1;
+    if (place < 0) return false;
+    const last = this.#members.pop();
+    // The last one takes the place that is free now, unless it is the one that leaves.
+    if (last !== undefined && last !== member) {
+      this.#members[place] = last;
+      (last as Placed)[this.#place] = place;
+    }
+    placed[this.#place] = -1;
     if (this.#members.length === 0) for (const done of this.#waiting.splice(0)) done();
     return true;
   }
@@ -48,14 +57,5 @@ export class Crowd<T extends object> {
   /** Those that are in it now, in any order. They may leave meanwhile, and others may come. */
   [Symbol.iterator](): ArrayIterator<T> {
     return [...this.#members].values();
-  }
-
-  #placeOf(member: T): number {
-    return (member as Record<symbol, number | undefined>)[this.#place] ?? -1;
-  }
-
-  #put(member: T, place: number): void {
-    this.#members[place] = member;
-    (member as Record<symbol, number>)[this.#place] = place;
   }
 }

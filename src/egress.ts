@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config, DestinationConfig } from './config/config.ts';
-import type { Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
+import type { AddressGuard, Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
 import { Fault } from './errors.ts';
 import { type Kind, Limits, type RequestDescriptors } from './limits.ts';
 import { ANONYMOUS } from './policy/client-table.ts';
@@ -64,16 +64,18 @@ export class Permit {
   readonly destination: DestinationConfig;
   readonly ask: Ask;
   readonly #proofs: readonly Proof[];
-  readonly #release: () => void;
-  #released = false;
+  readonly #kind: Kind;
+  /** Where its place is given back; null: it has been. */
+  #limits: Limits | null;
 
   /** For `Egress.admit` alone. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], release: () => void) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#proofs = proofs;
-    this.#release = release;
+    this.#kind = kind;
+    this.#limits = limits;
   }
 
   /** The first proof of who asks that holds no longer, and why; null while all do. */
@@ -87,9 +89,8 @@ export class Permit {
 
   /** Gives the place back; further calls do nothing. */
   release(): void {
-    if (this.#released) return;
-    this.#released = true;
-    this.#release();
+    this.#limits?.leave(this.#kind, this.ask.peer.address);
+    this.#limits = null;
   }
 }
 
@@ -169,9 +170,7 @@ export class Egress {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
     this.#limits.enter(kind, ask.peer.address);
-    return new Permit(verdict, ask, proofs, () => {
-      this.#limits.leave(kind, ask.peer.address);
-    });
+    return new Permit(verdict, ask, proofs, kind, this.#limits);
   }
 
   /** The denial of what is asked, noted in the record; null when it would be admitted. Takes no place. */
@@ -294,9 +293,11 @@ export class Egress {
   }
 
   async #dial(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
-    const { telemetry } = this.#options;
+    const { telemetry, dialler } = this.#options;
     try {
-      const dialled = await this.#dialJudged(destination, target, signal);
+      const { enforcing, lenient, way } = this.#guard(destination);
+      const wanted = { ...target, ...way };
+      const dialled = lenient === null ? await dialler.dial(wanted, enforcing, signal) : await dialLeniently(dialler, wanted, enforcing, lenient, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
       return dialled;
     } catch (error) {
@@ -304,19 +305,6 @@ export class Egress {
       if (!signal.aborted) telemetry.upstreamFailed(destination.name, fault.code, fault.message);
       throw fault;
     }
-  }
-
-  /** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
-  #dialJudged(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
-    const { dialler } = this.#options;
-    const { enforcing, lenient, way } = this.#guard(destination);
-    const wanted = { ...target, ...way };
-    const dialled = dialler.dial(wanted, enforcing, signal);
-    if (lenient === null) return dialled;
-    return dialled.catch(async (error: unknown) => {
-      if (!(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
-      return { ...(await dialler.dial(wanted, lenient, signal)), reported: error };
-    });
   }
 
   #guard(destination: DestinationConfig): WayGuards {
@@ -328,6 +316,16 @@ export class Egress {
       this.#guards.set(destination, guard);
     }
     return guard;
+  }
+}
+
+/** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
+async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: AddressGuard, lenient: AddressGuard, signal: AbortSignal): Promise<Dialled> {
+  try {
+    return await dialler.dial(target, enforcing, signal);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'address-not-allowed') throw error;
+    return { ...(await dialler.dial(target, lenient, signal)), reported: error };
   }
 }
 

@@ -1,21 +1,9 @@
 import t from 'tap';
 import { Limits } from '../src/limits.ts';
-
-const CONFIG = {
-  connections: 1,
-  connectionsPerClient: 1,
-  tunnels: 3,
-  tunnelsPerClient: 2,
-  exchanges: 1,
-  exchangesPerClient: 1,
-  headerBytes: 1,
-  headerFields: 1,
-  upstreamConnections: 1,
-  upstreamQueue: 1,
-};
+import { FEW } from './support/policy.ts';
 
 t.test('per client and in all, and a place given back can be taken again', async (t) => {
-  const limits = new Limits(CONFIG);
+  const limits = new Limits(FEW);
   limits.enter('tunnels', 'a');
   limits.enter('tunnels', 'a');
   t.throws(() => {
@@ -32,7 +20,7 @@ t.test('per client and in all, and a place given back can be taken again', async
 });
 
 t.test('exchanges and tunnels are counted apart', async (t) => {
-  const limits = new Limits(CONFIG);
+  const limits = new Limits(FEW);
   limits.enter('exchanges', 'a');
   limits.enter('tunnels', 'a');
   t.equal(limits.count('exchanges'), 1);

@@ -12,6 +12,9 @@ import { abortFault, place } from './dial.ts';
 import { errorCode } from './lookup.ts';
 import type { Ending, PortBudget, PortLease } from './ports.ts';
 
+/** Whether an open connection to this port leads back to this very proxy. */
+export type IsOurs = (connected: Socket, port: number) => boolean;
+
 /** One connection to whichever of some addresses answers first. */
 export interface ConnectRequest {
   /** What is dialled, for messages only: addresses are dialled, names never. */
@@ -28,8 +31,8 @@ export interface ConnectRequest {
   readonly destination?: string | undefined;
   /** Whose share of the ports it comes from; absent: the connection serves all clients. */
   readonly client?: string | undefined;
-  /** Whether a connection leads back to this very proxy, which only shows once it is open; absent: none does. */
-  readonly isOurs?: ((socket: Socket, port: number) => boolean) | undefined;
+  /** Asked once a connection is open; absent: none leads back to us. */
+  readonly isOurs?: IsOurs | undefined;
 }
 
 /** An open TCP connection. */
@@ -49,123 +52,178 @@ const ATTEMPT_DELAY_MS = 250;
  * code is that of the most telling failure. By then all sockets are destroyed.
  */
 export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> {
-  const { host, port, timeout, signal, ports, destination = '-', client, isOurs } = request;
-  const queue = interleaveFamilies(request.addresses);
-  const noPort = client === undefined ? NO_PORT : NO_PORT_FOR_CLIENT;
-
   return new Promise((resolve, reject) => {
-    if (signal.aborted) {
-      reject(abortFault(signal));
+    if (request.signal.aborted) reject(abortFault(request.signal));
+    else new ConnectionRace(request, resolve, reject).attempt();
+  });
+}
+
+/** One attempt to connect, as its socket knows it. */
+interface Attempt {
+  readonly race: ConnectionRace;
+  readonly address: string;
+  readonly lease: PortLease | undefined;
+  ending: Ending;
+}
+const kAttempt = Symbol('attempt to connect');
+type Attempted = Socket & { [kAttempt]?: Attempt };
+
+// One function each for all attempts.
+function onConnect(this: Attempted): void {
+  this[kAttempt]?.race.connected(this, this[kAttempt]);
+}
+/** Stays on the losers: what happens to them after their end concerns nobody. */
+function onError(this: Attempted, error: Error): void {
+  this[kAttempt]?.race.failed(this, this[kAttempt], error);
+}
+function onClose(this: Attempted): void {
+  this[kAttempt]?.lease?.end(this[kAttempt].ending);
+}
+function onLate(race: ConnectionRace): void {
+  race.tooLate();
+}
+function onDelayOver(race: ConnectionRace): void {
+  race.attempt();
+}
+
+/** The attempts of one request, until one of them connects or all have failed. */
+class ConnectionRace {
+  readonly #request: ConnectRequest;
+  readonly #resolve: (connected: ConnectedSocket) => void;
+  readonly #reject: (fault: Fault) => void;
+  readonly #queue: readonly string[];
+  #next = 0;
+  #attempts = 0;
+  readonly #pending: Attempted[] = [];
+  readonly #failures: Failure[] = [];
+  /** Addresses that had no port left when their turn came. */
+  #exhausted: string[] = [];
+  #deadline: NodeJS.Timeout;
+  #delay: NodeJS.Timeout | undefined;
+  #ended = false;
+
+  constructor(request: ConnectRequest, resolve: (connected: ConnectedSocket) => void, reject: (fault: Fault) => void) {
+    this.#request = request;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#queue = interleaveFamilies(request.addresses);
+    this.#deadline = setTimeout(onLate, request.timeout, this);
+    request.signal.addEventListener('abort', this);
+  }
+
+  /** Of its signal. */
+  handleEvent(): void {
+    this.#fail(abortFault(this.#request.signal));
+  }
+
+  /** Begins with the next address, or fails where none is left. */
+  attempt(): void {
+    clearTimeout(this.#delay);
+    const { port, ports, destination = '-', client } = this.#request;
+    for (let address = this.#queue[this.#next]; address !== undefined; address = this.#queue[this.#next]) {
+      this.#next += 1;
+      const lease = ports?.take(address, port, destination, client);
+      if (lease !== null) {
+        this.#start(address, lease);
+        return;
+      }
+      this.#exhausted.push(address);
+    }
+    if (this.#pending.length > 0) return;
+    if (ports === undefined || this.#exhausted.length === 0) this.#failByAll(null);
+    else void this.#waitForPort(ports);
+  }
+
+  /** The first that is open wins, unless it leads back to us. */
+  connected(socket: Attempted, attempt: Attempt): void {
+    attempt.ending = 'closed';
+    if (this.#ended) return;
+    const { address } = attempt;
+    this.#forget(socket);
+    const { isOurs, port } = this.#request;
+    if (isOurs?.(socket, port) === true) {
+      socket.destroy();
+      this.#failures.push({ address, code: 'loop', text: 'this is the proxy itself' });
+      this.attempt();
       return;
     }
-    const pending = new Map<Socket, string>();
-    const failures: Failure[] = [];
-    /** Addresses that had no port left when their turn came. */
-    const exhausted: string[] = [];
-    let next = 0;
-    let attempts = 0;
-    let nextAttempt: NodeJS.Timeout | undefined;
-    let ended = false;
+    socket.off('error', onError);
+    this.#end();
+    this.#resolve({ socket, address, attempts: this.#attempts });
+  }
 
-    let deadline = setTimeout(tooLate, timeout);
-    const abort = (): void => {
-      fail(abortFault(signal));
-    };
-    signal.addEventListener('abort', abort);
+  /** One has failed: the next one need not wait. */
+  failed(socket: Attempted, attempt: Attempt, error: Error): void {
+    if (UNSENT.has(errorCode(error))) attempt.ending = 'unsent';
+    if (this.#ended) return;
+    this.#forget(socket);
+    this.#failures.push({ address: attempt.address, ...explainConnectError(error) });
+    this.attempt();
+  }
 
-    attempt();
+  /** The time for all of them is over. */
+  tooLate(): void {
+    const { timeout } = this.#request;
+    for (const socket of this.#pending) this.#failures.push({ address: socket[kAttempt]?.address ?? '', code: 'connect-timeout', text: `no answer in ${timeout} ms` });
+    for (const address of this.#queue.slice(this.#next)) this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
+    for (const address of this.#exhausted) this.#failures.push({ address, code: 'connect-timeout', text: this.#noPort() });
+    this.#failByAll(null);
+  }
 
-    function attempt(): void {
-      clearTimeout(nextAttempt);
-      const address = queue[next++];
-      if (address !== undefined) {
-        const lease = ports?.take(address, port, destination, client);
-        if (lease === null) {
-          exhausted.push(address);
-          attempt();
-        } else start(address, lease);
-      } else if (pending.size === 0) {
-        if (ports === undefined || exhausted.length === 0) fail(connectFault(host, port, failures));
-        else void waitForPort(ports, exhausted.splice(0));
-      }
+  #start(address: string, lease: PortLease | undefined): void {
+    this.#attempts += 1;
+    const { port } = this.#request;
+    const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
+    socket[kAttempt] = { race: this, address, lease, ending: 'unanswered' };
+    socket.on('error', onError).on('connect', onConnect).on('close', onClose);
+    this.#pending.push(socket);
+    if (this.#next < this.#queue.length) this.#delay = setTimeout(onDelayOver, ATTEMPT_DELAY_MS, this);
+  }
+
+  /** Nothing else is left to try. The wait has a limit of its own, so the clock of connecting stands still. */
+  async #waitForPort(budget: PortBudget): Promise<void> {
+    const { port, destination = '-', client, signal, timeout } = this.#request;
+    const addresses = this.#exhausted;
+    this.#exhausted = [];
+    clearTimeout(this.#deadline);
+    const granted = await budget.wait(addresses, port, destination, signal, client);
+    if (this.#ended) {
+      granted?.lease.end('unsent');
+    } else if (granted === null) {
+      for (const address of addresses) this.#failures.push({ address, code: 'limit-reached', text: this.#noPort() });
+      this.#failByAll(budget.retryAfter(addresses, port));
+    } else {
+      this.#deadline = setTimeout(onLate, timeout, this);
+      this.#start(granted.address, granted.lease);
     }
+  }
 
-    /** Nothing else is left to try. The wait has a limit of its own, so the clock of connecting stands still. */
-    async function waitForPort(budget: PortBudget, addresses: readonly string[]): Promise<void> {
-      clearTimeout(deadline);
-      const granted = await budget.wait(addresses, port, destination, signal, client);
-      if (ended) {
-        granted?.lease.end('unsent');
-      } else if (granted === null) {
-        for (const address of addresses) failures.push({ address, code: 'limit-reached', text: noPort });
-        fail(connectFault(host, port, failures, budget.retryAfter(addresses, port)));
-      } else {
-        deadline = setTimeout(tooLate, timeout);
-        start(granted.address, granted.lease);
-      }
-    }
+  #noPort(): string {
+    return this.#request.client === undefined ? NO_PORT : NO_PORT_FOR_CLIENT;
+  }
 
-    function start(address: string, lease: PortLease | undefined): void {
-      attempts += 1;
-      const socket = netConnect({
-        host: address,
-        port,
-        autoSelectFamily: false,
-        allowHalfOpen: true,
-        noDelay: true,
-      });
-      pending.set(socket, address);
-      let ending: Ending = 'unanswered';
-      if (lease !== undefined) socket.once('close', () => {
-        lease.end(ending);
-      });
-      // Stays on the losers: what happens to them after their end concerns nobody.
-      const onError = (error: Error): void => {
-        if (UNSENT.has(errorCode(error))) ending = 'unsent';
-        if (ended) return;
-        pending.delete(socket);
-        failures.push({ address, ...explainConnectError(error) });
-        attempt();
-      };
-      socket.on('error', onError);
-      socket.once('connect', () => {
-        ending = 'closed';
-        if (ended) return;
-        pending.delete(socket);
-        if (isOurs?.(socket, port) === true) {
-          socket.destroy();
-          failures.push({ address, code: 'loop', text: 'this is the proxy itself' });
-          attempt();
-          return;
-        }
-        socket.off('error', onError);
-        end();
-        resolve({ socket, address, attempts });
-      });
-      if (next < queue.length) nextAttempt = setTimeout(attempt, ATTEMPT_DELAY_MS);
-    }
+  #failByAll(retryAfter: number | null): void {
+    const { host, port } = this.#request;
+    this.#fail(connectFault(host, port, this.#failures, retryAfter));
+  }
 
-    function tooLate(): void {
-      for (const address of pending.values()) failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
-      for (const address of queue.slice(next)) failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
-      for (const address of exhausted) failures.push({ address, code: 'connect-timeout', text: noPort });
-      fail(connectFault(host, port, failures));
-    }
+  #fail(fault: Fault): void {
+    if (this.#ended) return;
+    this.#end();
+    this.#reject(fault);
+  }
 
-    function fail(fault: Fault): void {
-      if (ended) return;
-      end();
-      reject(fault);
-    }
+  #forget(socket: Attempted): void {
+    this.#pending.splice(this.#pending.indexOf(socket), 1);
+  }
 
-    function end(): void {
-      ended = true;
-      clearTimeout(deadline);
-      clearTimeout(nextAttempt);
-      signal.removeEventListener('abort', abort);
-      for (const socket of pending.keys()) socket.destroy();
-    }
-  });
+  #end(): void {
+    this.#ended = true;
+    clearTimeout(this.#deadline);
+    clearTimeout(this.#delay);
+    this.#request.signal.removeEventListener('abort', this);
+    for (const socket of this.#pending) socket.destroy();
+  }
 }
 
 /** RFC 8305 §4: the families take turns, beginning with that of the first address. */
@@ -228,7 +286,7 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
 };
 
 /** @param retryAfter seconds, where only the want of a NAT port is in the way; null elsewhere */
-function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null = null): Fault {
+function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
   const facts = { addresses: failures.map(({ address }) => address) };

@@ -6,14 +6,14 @@
 import type { Socket } from 'node:net';
 import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { connectFirst } from './connect.ts';
+import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, checkAddresses, place } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
 import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
-import { encodeProxyHeader } from './proxy-header.ts';
+import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
 import { createResolver, type Resolver } from './resolver.ts';
 import { HandshakeCut } from './tls-fault.ts';
 import { secure } from './tls.ts';
@@ -28,7 +28,7 @@ interface DiallerOptions {
   /** Gives every TCP connection its NAT port; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
   /** Whether a connection leads back to this very proxy; absent: none does. */
-  readonly isOurs?: (socket: Socket, port: number) => boolean;
+  readonly isOurs?: IsOurs;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
@@ -56,13 +56,14 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination, client }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
     const permitted = without(checkAddresses(addresses, port, guard), avoid);
     const dialled = now();
     const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs });
+    if (proxied !== undefined) nameClient(socket, proxied, address, port);
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
 
@@ -83,21 +84,20 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
-    if (by === 'parent') return { ...(await openByHops(steps, [host], port, dial)), address: null };
-    const { addresses, dnsMs } = await resolve(host, signal);
-    const opened = await openByHops(steps, without(checkAddresses(addresses, port, guard), avoid), port, dial);
-    return { ...opened, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
+    const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
+    const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
+    const opened = await openByHops(steps, asked, port, dial);
+    const address = by === 'parent' ? null : opened.address;
+    if (proxied !== undefined) nameClient(opened.socket, proxied, address, port);
+    return { ...opened, address, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 
   /** Connected, with the header that names the client, TLS yet to come. */
-  async function open(target: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
-    const { port, via: steps = [] } = target;
-    const opened = steps.length === 0 ? await openDirectly(target, guard, signal, avoid) : await openByWay(steps, target, guard, signal, avoid);
-    // Stands in the socket's queue before whatever follows: TLS, or the client's bytes.
-    if (target.proxied !== undefined) opened.socket.write(encodeProxyHeader(target.proxied, { address: opened.address, port }));
-    return opened;
+  function open(target: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+    const { via: steps = [] } = target;
+    return steps.length === 0 ? openDirectly(target, guard, signal, avoid) : openByWay(steps, target, guard, signal, avoid);
   }
 
   /**
@@ -127,19 +127,24 @@ export function createDialler(options: DiallerOptions): Dialler {
 
   return {
     resolve: (host, signal) => resolver.resolve(host, signal),
-    dial: async (target, guard, signal) => {
-      if (signal.aborted) throw abortFault(signal);
-      try {
-        return target.tls === null ? await open(target, guard, signal, null) : await openSecurely(target, target.tls, guard, signal);
-      } catch (error) {
+    dial: (target, guard, signal) => {
+      if (signal.aborted) return Promise.reject(abortFault(signal));
+      const dialled = target.tls === null ? open(target, guard, signal, null) : openSecurely(target, target.tls, guard, signal);
+      return dialled.catch((error: unknown) => {
         throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: place(target.host, target.port) }) : error;
-      }
+      });
     },
   };
 }
 
+/** The header stands in the socket's queue before whatever follows: TLS, or the client's bytes. */
+function nameClient(socket: Socket, proxied: ProxiedClient, address: string | null, port: number): void {
+  socket.write(encodeProxyHeader(proxied, { address, port }));
+}
+
 /** Another address than that one, if there is one. */
 function without(addresses: readonly string[], avoid: string | null): readonly string[] {
+  if (avoid === null) return addresses;
   const others = addresses.filter((address) => address !== avoid);
   return others.length === 0 ? addresses : others;
 }
@@ -167,7 +172,7 @@ interface NamedDiallerOptions {
   /** Outlives this dialler, too. */
   readonly ports: PortBudget;
   /** Whether a connection leads back to this very proxy. */
-  readonly isOurs: (socket: Socket, port: number) => boolean;
+  readonly isOurs: IsOurs;
 }
 
 /** All that a dialler knows of a configuration: equal terms make an equal dialler. */

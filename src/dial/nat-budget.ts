@@ -8,7 +8,7 @@ import { isIPv4 } from 'node:net';
 import type { NatConfig } from '../config/config.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
 import { place } from './dial.ts';
-import { type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage } from './ports.ts';
+import { type Ending, type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage, TupleLease } from './ports.ts';
 
 /** For `createPortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
@@ -66,6 +66,8 @@ export function createPortBudget(options: PortBudgetOptions): PortBudget {
 
 class Budget implements PortBudget {
   #nat: NatConfig;
+  #limit: number | null;
+  #keeping: Keeping;
   readonly #notice: PortBudgetOptions['notice'];
   readonly #clock: BudgetClock;
   readonly #tuples = new Map<string, Tuple>();
@@ -75,6 +77,8 @@ class Budget implements PortBudget {
 
   constructor({ nat, notice, clock = SYSTEM_CLOCK }: PortBudgetOptions) {
     this.#nat = nat;
+    this.#limit = limitOf(nat);
+    this.#keeping = keepingOf(nat);
     this.#notice = notice;
     this.#clock = clock;
   }
@@ -85,11 +89,13 @@ class Budget implements PortBudget {
       this.#sweepAt = Math.max(SWEEP_AT, this.#tuples.size * 2);
     }
     const tuple = this.#tuple(address, port);
-    tuple.destinations.add(destination);
+    this.#noteDestination(tuple, destination);
     // Who waits comes first; who is still waiting then has its share.
     if (tuple.waiters.size > 0) this.#serve(tuple);
-    if (this.#isFree(tuple, client)) return this.#lease(tuple, client);
-    if (this.#free(tuple) === 0) this.#tellExhausted(tuple);
+    const now = this.#clock.now();
+    const free = this.#free(tuple, now);
+    if (this.#hasShare(tuple, client, free, now)) return this.#lease(tuple, client, now);
+    if (free === 0) this.#tellExhausted(tuple, now);
     return null;
   }
 
@@ -117,7 +123,7 @@ class Budget implements PortBudget {
       };
       signal.addEventListener('abort', leave);
       for (const tuple of tuples.keys()) {
-        tuple.destinations.add(destination);
+        this.#noteDestination(tuple, destination);
         tuple.waiters.add(waiter);
       }
       for (const tuple of tuples.keys()) this.#serve(tuple);
@@ -126,11 +132,11 @@ class Budget implements PortBudget {
 
   retryAfter(addresses: readonly string[], port: number): number {
     const now = this.#clock.now();
-    const keeping = this.#keeping();
-    const { limit } = this;
+    const keeping = this.#keeping;
+    const limit = this.#limit ?? Infinity;
     const free = addresses.map((address) => {
       const tuple = this.#tuple(address, port);
-      return tuple.expiryAfter(Math.max(0, tuple.used(now, keeping) - (limit ?? Infinity)), keeping);
+      return tuple.expiryAfter(Math.max(0, tuple.used(now, keeping) - limit), keeping);
     });
     // While all are open, whichever ends first is kept for that long by the NAT.
     const soonest = Math.min(now + keeping.closed, ...free);
@@ -141,15 +147,12 @@ class Budget implements PortBudget {
     // What was kept long enough until now is free, whatever the new terms are.
     this.#sweep();
     this.#nat = nat;
+    this.#limit = limitOf(nat);
+    this.#keeping = keepingOf(nat);
     for (const tuple of this.#tuples.values()) {
-      this.#used(tuple);
+      this.#used(tuple, this.#clock.now());
       this.#serve(tuple);
     }
-  }
-
-  get limit(): number | null {
-    const { ports, replicasPerNode } = this.#nat;
-    return ports === null ? null : Math.floor(ports / replicasPerNode);
   }
 
   inUse(): PortsInUse {
@@ -158,23 +161,25 @@ class Budget implements PortBudget {
       destinations.set(name, { used: 0, highWater: this.#highWater.get(name) ?? 0, refused: this.#refused.get(name) ?? 0 });
     }
     this.#sweep();
+    const now = this.#clock.now();
     for (const tuple of this.#tuples.values()) {
-      const used = this.#used(tuple);
+      const used = this.#used(tuple, now);
       for (const name of tuple.destinations) {
         const usage = destinations.get(name);
         if (usage !== undefined && used > usage.used) destinations.set(name, { ...usage, used });
       }
     }
-    return { limit: this.limit, destinations };
+    return { limit: this.#limit, destinations };
   }
 
   warnings(): string[] {
     const warnings: string[] = [];
+    const now = this.#clock.now();
     for (const tuple of this.#tuples.values()) {
-      const used = this.#used(tuple);
+      const used = this.#used(tuple, now);
       if (tuple.level === 'ample') continue;
       const names = [...tuple.destinations].join(', ');
-      warnings.push(`NAT ports towards ${tuple.place} (${names}): ${used} of ${String(this.limit)} in use${tuple.level === 'exhausted' ? ', and new connections were refused or had to wait' : ''}.`);
+      warnings.push(`NAT ports towards ${tuple.place} (${names}): ${used} of ${String(this.#limit)} in use${tuple.level === 'exhausted' ? ', and new connections were refused or had to wait' : ''}.`);
     }
     return warnings;
   }
@@ -191,34 +196,40 @@ class Budget implements PortBudget {
     return tuple;
   }
 
-  #sweep(): void {
-    for (const [key, tuple] of this.#tuples) if (this.#used(tuple) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
+  #noteDestination(tuple: Tuple, name: string): void {
+    if (tuple.destinations.has(name)) return;
+    tuple.destinations.add(name);
+    tuple.highWater = 0;
   }
 
-  #lease(tuple: Tuple, client: string | null): PortLease {
+  #sweep(): void {
+    const now = this.#clock.now();
+    for (const [key, tuple] of this.#tuples) if (this.#used(tuple, now) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
+  }
+
+  #lease(tuple: Tuple, client: string | null, now: number): PortLease {
     tuple.take(client);
-    const used = this.#used(tuple);
-    for (const name of tuple.destinations) this.#highWater.set(name, Math.max(used, this.#highWater.get(name) ?? 0));
-    const { limit } = this;
+    const used = this.#used(tuple, now);
+    if (used > tuple.highWater) {
+      tuple.highWater = used;
+      for (const name of tuple.destinations) this.#highWater.set(name, Math.max(used, this.#highWater.get(name) ?? 0));
+    }
+    const limit = this.#limit;
     if (limit !== null && tuple.level === 'ample' && used >= limit * SCARCE) {
       tuple.level = 'scarce';
       this.#notice('warn', 'NAT ports are running out', this.#describe(tuple, used));
     }
-    let ended = false;
-    return {
-      end: (ending) => {
-        if (ended) return;
-        ended = true;
-        tuple.end(client, ending, this.#clock.now());
-        if (tuple.waiters.size > 0) this.#serve(tuple);
-      },
-    };
+    return new TupleLease(tuple, client, this.#onEnd);
   }
 
-  #used(tuple: Tuple): number {
-    const used = tuple.used(this.#clock.now(), this.#keeping());
-    const { limit } = this;
-    if (tuple.level !== 'ample' && (limit === null || used < limit * AMPLE)) {
+  readonly #onEnd = (tuple: Tuple, client: string | null, ending: Ending): void => {
+    tuple.end(client, ending, this.#clock.now());
+    if (tuple.waiters.size > 0) this.#serve(tuple);
+  };
+
+  #used(tuple: Tuple, now: number): number {
+    const used = tuple.used(now, this.#keeping);
+    if (tuple.level !== 'ample' && (this.#limit === null || used < this.#limit * AMPLE)) {
       tuple.level = 'ample';
       this.#notice('info', 'enough NAT ports are free again', this.#describe(tuple, used));
     }
@@ -226,21 +237,23 @@ class Budget implements PortBudget {
   }
 
   /** Ports that nobody holds; Infinity without a limit. */
-  #free(tuple: Tuple): number {
-    return Math.max(0, (this.limit ?? Infinity) - this.#used(tuple));
+  #free(tuple: Tuple, now: number): number {
+    return Math.max(0, (this.#limit ?? Infinity) - this.#used(tuple, now));
   }
 
-  #isFree(tuple: Tuple, client: string | null): boolean {
-    const free = this.#free(tuple);
-    return free > 0 && (client === null || tuple.usedBy(client, this.#clock.now(), this.#keeping()) < CLIENT_SHARE * free);
+  /** Whether one of the free ports is for this client. */
+  #hasShare(tuple: Tuple, client: string | null, free: number, now: number): boolean {
+    return free > 0 && (client === null || tuple.usedBy(client, now, this.#keeping) < CLIENT_SHARE * free);
   }
 
   /** Hands ports to who waits longest and may have one, refuses who has waited too long, and comes back for the rest. */
   #serve(tuple: Tuple): void {
+    const now = this.#clock.now();
     for (const waiter of tuple.waiters) {
-      if (this.#isFree(tuple, waiter.client)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client) });
-      else if (this.#clock.now() >= waiter.since + this.#nat.queueFor) waiter.settle(null);
-      else if (this.#free(tuple) === 0) break;
+      const free = this.#free(tuple, now);
+      if (this.#hasShare(tuple, waiter.client, free, now)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, now) });
+      else if (now >= waiter.since + this.#nat.queueFor) waiter.settle(null);
+      else if (free === 0) break;
     }
     this.#setAlarm(tuple);
   }
@@ -250,28 +263,32 @@ class Budget implements PortBudget {
     tuple.stopAlarm = null;
     const [first] = tuple.waiters;
     if (first === undefined) return;
-    const at = Math.min(first.since + this.#nat.queueFor, tuple.nextExpiry(this.#keeping()));
+    const at = Math.min(first.since + this.#nat.queueFor, tuple.nextExpiry(this.#keeping));
     tuple.stopAlarm = this.#clock.after(Math.max(1, Math.ceil(at - this.#clock.now())), () => {
       this.#serve(tuple);
     });
-  }
-
-  #keeping(): Keeping {
-    const { timeWait } = this.#nat;
-    return { closed: timeWait, unanswered: Math.min(timeWait, TRANSITORY_MS) };
   }
 
   #countRefused(destination: string): void {
     this.#refused.set(destination, (this.#refused.get(destination) ?? 0) + 1);
   }
 
-  #tellExhausted(tuple: Tuple): void {
+  #tellExhausted(tuple: Tuple, now: number): void {
     if (tuple.level === 'exhausted') return;
     tuple.level = 'exhausted';
-    this.#notice('error', 'NAT ports are exhausted: new connections are refused or have to wait', this.#describe(tuple, this.#used(tuple)));
+    this.#notice('error', 'NAT ports are exhausted: new connections are refused or have to wait', this.#describe(tuple, this.#used(tuple, now)));
   }
 
   #describe(tuple: Tuple, used: number): Record<string, unknown> {
-    return { upstream: tuple.place, destinations: [...tuple.destinations], used, limit: this.limit };
+    return { upstream: tuple.place, destinations: [...tuple.destinations], used, limit: this.#limit };
   }
+}
+
+/** Ports towards each address and port for this replica; null: not limited. */
+function limitOf({ ports, replicasPerNode }: NatConfig): number | null {
+  return ports === null ? null : Math.floor(ports / replicasPerNode);
+}
+
+function keepingOf({ timeWait }: NatConfig): Keeping {
+  return { closed: timeWait, unanswered: Math.min(timeWait, TRANSITORY_MS) };
 }

@@ -82,9 +82,7 @@ class PortUse {
   readonly #unanswered = new EndTimes();
 
   at(now: number, keeping: Keeping): number {
-    this.#closed.forgetUntil(now - keeping.closed);
-    this.#unanswered.forgetUntil(now - keeping.unanswered);
-    return this.#open + this.#closed.length + this.#unanswered.length;
+    return this.#open + this.#closed.since(now - keeping.closed) + this.#unanswered.since(now - keeping.unanswered);
   }
 
   take(): void {
@@ -114,6 +112,8 @@ export class PortTuple<Waiter> {
   readonly place: string;
   /** Names of the destinations that went there. */
   readonly destinations = new Set<string>();
+  /** The most ports in use since the latest of them came. */
+  highWater = 0;
   /** Who waits for a port, longest first. */
   readonly waiters = new Set<Waiter>();
   /** What was last told about it. */
@@ -170,6 +170,27 @@ export class PortTuple<Waiter> {
   }
 }
 
+/** One port of a tuple that was given out. */
+export class TupleLease<Waiter> implements PortLease {
+  /** Null: it has ended. */
+  #tuple: PortTuple<Waiter> | null;
+  readonly #client: string | null;
+  readonly #onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void;
+
+  /** @param onEnd called once */
+  constructor(tuple: PortTuple<Waiter>, client: string | null, onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void) {
+    this.#tuple = tuple;
+    this.#client = client;
+    this.#onEnd = onEnd;
+  }
+
+  end(ending: Ending): void {
+    const tuple = this.#tuple;
+    this.#tuple = null;
+    if (tuple !== null) this.#onEnd(tuple, this.#client, ending);
+  }
+}
+
 /** Below this many forgotten entries the array is left as it is. */
 const COMPACT_AT = 1024;
 
@@ -177,10 +198,6 @@ const COMPACT_AT = 1024;
 class EndTimes {
   #times: number[] = [];
   #head = 0;
-
-  get length(): number {
-    return this.#times.length - this.#head;
-  }
 
   /** The one that `index` others precede; undefined past the end. */
   at(index: number): number | undefined {
@@ -192,15 +209,17 @@ class EndTimes {
     this.#times.push(time);
   }
 
-  /** Forgets what ended at `time` or before. */
-  forgetUntil(time: number): void {
-    for (let first = this.at(0); first !== undefined && first <= time; first = this.at(0)) this.#head += 1;
-    if (this.#head === this.#times.length) {
-      this.#times = [];
+  /** How many ended after `time`; forgets the others. */
+  since(time: number): number {
+    const { length } = this.#times;
+    while (this.#head < length && (this.#times[this.#head] ?? 0) <= time) this.#head += 1;
+    if (this.#head === length) {
+      if (length > 0) this.#times = [];
       this.#head = 0;
-    } else if (this.#head > COMPACT_AT && this.#head * 2 > this.#times.length) {
+    } else if (this.#head > COMPACT_AT && this.#head * 2 > length) {
       this.#times = this.#times.slice(this.#head);
       this.#head = 0;
     }
+    return this.#times.length - this.#head;
   }
 }

@@ -89,6 +89,7 @@ type Stage = 'opening' | 'silent' | 'head' | 'busy' | 'discarding' | 'flushing' 
 export const LINGER = 5_000;
 /** Of what a client said first, bytes: enough to tell what it speaks. */
 const FIRST_BYTES = 16;
+const NO_BYTES = Buffer.alloc(0);
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
@@ -146,7 +147,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** What has been read beyond the request that is being served. */
   #rest: Buffer | null = null;
   /** The first bytes of all, as long as they may tell what is spoken. */
-  #first: Buffer | null = Buffer.alloc(0);
+  #first: Buffer | null = NO_BYTES;
   #last = false;
   /** Whoever serves the request wants no content for now. */
   #paused = false;
@@ -305,12 +306,12 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   /** What speaks another protocol is told so at its first bytes. */
   #look(chunk: Buffer): void {
-    const first = this.#first;
-    if (first === null) return;
-    this.#first = first.length === 0 ? chunk.subarray(0, FIRST_BYTES) : Buffer.concat([first, chunk]).subarray(0, FIRST_BYTES);
-    const mistake = recogniseMistake(this.#first, this, this.#options.listener.proxyProtocol);
+    const before = this.#first;
+    if (before === null) return;
+    const first = before.length === 0 ? chunk : Buffer.concat([before, chunk]);
+    this.#first = first.length >= FIRST_BYTES ? null : Buffer.from(first);
+    const mistake = recogniseMistake(first, this, this.#options.listener.proxyProtocol);
     if (mistake !== null) this.refuse(mistake);
-    else if (this.#first.length >= FIRST_BYTES) this.#first = null;
   }
 
   #begin(text: string, chunk: Buffer, at: number): 'held' | 'begun' {

@@ -1,7 +1,7 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
-import type { ConnectionTerms } from './client-connection.ts';
+import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
 import { type ConnectionCount, ConnectionGate } from './connection-gate.ts';
 import { createConnectionOwner } from './connection-owner.ts';
@@ -97,6 +97,10 @@ interface HttpListenerOptions {
   readonly environment: RequestEnvironment;
 }
 
+function serve(connection: ClientConnection): void {
+  connection.serve();
+}
+
 /** @throws when the address cannot be bound, with the system's error */
 function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
   const { listener, config, connections } = options;
@@ -111,10 +115,7 @@ function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
   });
   const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
     const connection = gate.enter(socket);
-    if (connection === null) return;
-    gate.receive(connection, (received) => {
-      received.serve();
-    });
+    if (connection !== null) gate.receive(connection, serve);
   });
   return bindListener(server, gate, listener);
 }

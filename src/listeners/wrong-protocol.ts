@@ -2,6 +2,7 @@
 import type { ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { isToken } from '../http1/fields.ts';
+import { CR, LF } from '../http1/head-reader.ts';
 import { isProxyHeader } from './proxy-protocol.ts';
 
 /** What is known of the connection that the bytes came on. */
@@ -11,6 +12,7 @@ export interface Spoken {
   readonly proxyHeaderLength: number;
 }
 
+const LETTER_P = 0x50;
 const H2_PREFACE = Buffer.from('PRI * HTTP/2.0');
 
 /**
@@ -32,18 +34,25 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
       return new Fault('socks-on-http-port', `this port speaks HTTP, the client began SOCKS ${first}`, {
         remedy: 'set the client to an HTTP proxy: http://, not socks://',
       });
+    // Of HTTP/2, and of a PROXY header as text.
+    case LETTER_P:
+      return isHttp2(bytes)
+        ? new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', { remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel' })
+        : proxyHeaderMistake(bytes, spoken, proxyProtocol);
+    // Of a binary PROXY header; but RFC 9112 §2.2 lets empty lines come first.
+    case CR:
+      return proxyHeaderMistake(bytes, spoken, proxyProtocol);
+    case LF:
+      return null;
+    default:
+      return isToken(String.fromCharCode(first)) ? null : new Fault('request-malformed', 'the request does not begin with a method');
   }
-  // RFC 9113 §3.4. With the space behind it, PRI is a method that HTTP/1.1 will never have (§11.6 of RFC 7540).
+}
+
+/** RFC 9113 §3.4. With the space behind it, PRI is a method that HTTP/1.1 will never have (§11.6 of RFC 7540). */
+function isHttp2(bytes: Buffer): boolean {
   const length = Math.min(bytes.length, H2_PREFACE.length);
-  if (length >= 4 && bytes.subarray(0, length).equals(H2_PREFACE.subarray(0, length))) {
-    return new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', {
-      remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel',
-    });
-  }
-  const proxyHeader = proxyHeaderMistake(bytes, spoken, proxyProtocol);
-  if (proxyHeader !== null) return proxyHeader;
-  // RFC 9112 §2.2 lets empty lines come first.
-  return first === 0x0d || first === 0x0a || isToken(String.fromCharCode(first)) ? null : new Fault('request-malformed', 'the request does not begin with a method');
+  return length >= 4 && bytes.compare(H2_PREFACE, 0, length, 0, length) === 0;
 }
 
 /** A PROXY header where none is taken; null where there is none. */

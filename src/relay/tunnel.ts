@@ -328,7 +328,7 @@ export class Tunnel {
     if (this.#fault !== null) return;
     if (!this.#begun) {
       this.#begun = true;
-      if (chunk.length >= NESTED_CONNECT.length && chunk.subarray(0, NESTED_CONNECT.length).equals(NESTED_CONNECT)) {
+      if (chunk.length >= NESTED_CONNECT.length && chunk.compare(NESTED_CONNECT, 0, NESTED_CONNECT.length, 0, NESTED_CONNECT.length) === 0) {
         this.#refuseNestedConnect();
         return;
       }

@@ -84,7 +84,7 @@ export class ClientHelloReader {
 
   /** All the bytes of the chunks before the last one, in order. Not to be changed. */
   get earlier(): Buffer {
-    return this.#store.subarray(0, this.#earlier);
+    return this.#earlier === 0 ? NO_BYTES : this.#store.subarray(0, this.#earlier);
   }
 
   /** How many bytes it occupies. */

@@ -90,7 +90,7 @@ function parseConnect(url: string, hostHeader: string | null): ConnectTarget {
   if (typeof authority === 'string') throw connectMalformed(url, authority);
   // Host must be well-formed but is not compared: it decides nothing in a tunnel, and clients in wide use
   // (Node's http.request among them) put the proxy's own name there.
-  readHost(hostHeader, HTTPS_PORT);
+  if (hostHeader !== url) readHost(hostHeader, HTTPS_PORT);
   return { kind: 'connect', host: authority.host, port: authority.port };
 }
 

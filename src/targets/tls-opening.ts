@@ -21,10 +21,10 @@ export class TlsOpening {
   #earlier = NO_BYTES;
   #hellos = 0;
   /** The client's record between two hellos: its header as far as it came, and the bytes that are still to come of it. */
-  readonly #header = Buffer.alloc(RECORD_HEADER);
+  #header = NO_BYTES;
   #headerBytes = 0;
   #left = 0;
-  readonly #server = new ServerAnswerReader();
+  #server: ServerAnswerReader | null = null;
   #answer: ServerAnswer = 'more';
 
   /** How many hellos have been read. */
@@ -80,6 +80,7 @@ export class TlsOpening {
   /** The server's next bytes. */
   fromServer(chunk: Buffer): ServerAnswer {
     const before = this.#answer;
+    this.#server ??= new ServerAnswerReader();
     this.#answer = this.#server.push(chunk);
     if (this.#answer === 'retry' && before !== 'retry') this.#reader ??= new ClientHelloReader();
     return this.#answer;
@@ -98,6 +99,7 @@ export class TlsOpening {
       const type = this.#headerBytes === 0 ? chunk[at] : this.#header[0];
       if (this.#headerBytes === 0 && type === HANDSHAKE) return at;
       if (type === undefined || !OTHER_RECORDS.has(type)) return 'what follows the ClientHello is not a TLS record';
+      if (this.#header.length === 0) this.#header = Buffer.allocUnsafe(RECORD_HEADER);
       const copied = chunk.copy(this.#header, this.#headerBytes, at, at + RECORD_HEADER - this.#headerBytes);
       this.#headerBytes += copied;
       at += copied;
@@ -135,12 +137,12 @@ const RETRY_RANDOM = Buffer.from('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c
  * beginning of one message.
  */
 export class ServerAnswerReader {
-  readonly #header = Buffer.alloc(RECORD_HEADER);
+  readonly #header = Buffer.allocUnsafe(RECORD_HEADER);
   #headerBytes = 0;
   /** Bytes that the record under way still has. */
   #left = 0;
   /** Beginning of the handshake message under way; it may lie in several records, and a record may hold several. */
-  readonly #message = Buffer.alloc(RANDOM_END);
+  readonly #message = Buffer.allocUnsafe(RANDOM_END);
   #messageBytes = 0;
   #answer: ServerAnswer = 'more';
 

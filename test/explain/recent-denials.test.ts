@@ -3,12 +3,13 @@ import t from 'tap';
 import { Permit } from '../../src/egress.ts';
 import { Fault } from '../../src/errors.ts';
 import { RecentDenials } from '../../src/explain/recent-denials.ts';
+import { Limits } from '../../src/limits.ts';
 import { Denial } from '../../src/policy/deny.ts';
 import type { Deny, Verdict } from '../../src/policy/verdict.ts';
 import type { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { makeRecord } from '../support/access-record.ts';
 import { bytesInUse } from '../support/memory.ts';
-import { makeAsk, makePeer } from '../support/policy.ts';
+import { FEW, makeAsk, makePeer } from '../support/policy.ts';
 
 const DENY: Deny = { verdict: 'deny', code: 'host-not-allowed', client: null, destination: null, detail: 'The host evil.example is in no destination', remedy: 'add evil.example', challenges: [] };
 
@@ -24,7 +25,7 @@ function denied(more: Partial<AccessRecord> = {}): AccessRecord {
 }
 
 function permit(verdict: Exclude<Verdict, Deny>, ask = makeAsk()): Permit {
-  return new Permit(verdict, ask, [], () => {});
+  return new Permit(verdict, ask, [], 'exchanges', new Limits(FEW));
 }
 
 t.test('a denial is found by its request id, with what the policy was asked', (t) => {

@@ -22,6 +22,7 @@ t.test('a connection that comes after the client has gone is closed, and carries
   const connection = {
     request: null,
     pause: () => {},
+    detach: () => null,
     crash: (error: unknown) => crashes.push(error),
     socket: { write: (bytes: unknown) => written.push(bytes) },
   } as unknown as ClientConnection;

@@ -25,3 +25,17 @@ export function makePeer(address: string, more: Partial<Peer> = {}): Peer {
 export function makeAsk(more: Partial<Ask> = {}): Ask {
   return { form: 'connect', peer: makePeer('10.8.1.4'), now: 0, host: 'eco-sit.telus.internal', port: 443, method: null, path: null, ...more };
 }
+
+/** Limits that are reached at once. */
+export const FEW = {
+  connections: 1,
+  connectionsPerClient: 1,
+  tunnels: 3,
+  tunnelsPerClient: 2,
+  exchanges: 1,
+  exchangesPerClient: 1,
+  headerBytes: 1,
+  headerFields: 1,
+  upstreamConnections: 1,
+  upstreamQueue: 1,
+};
