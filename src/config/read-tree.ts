@@ -137,7 +137,7 @@ class LazyPlace implements NodePlace {
   #entries({ items }: YAMLMap.Parsed): Map<string, NodePlace> {
     const parts = new Map<string, NodePlace>();
     for (const { key, value } of items) {
-      const name = nameOf(key);
+      const name = keyName(key);
       if (!NO_KEYS.has(name) && !parts.has(name)) parts.set(name, new LazyPlace(value, rangeOf(key), this.#fillings));
     }
     return parts;
@@ -167,7 +167,7 @@ function rangeOf({ range: [start, end] }: ParsedNode): Range {
 const NO_KEYS: ReadonlySet<string> = new Set(['', '__proto__', '<<']);
 
 /** Empty for a key that is a list or mapping. */
-function nameOf(key: ParsedNode): string {
+function keyName(key: ParsedNode): string {
   return isScalar(key) ? key.source : '';
 }
 
@@ -235,7 +235,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     const result: Record<string, unknown> = {};
     const starts = new Map<string, number>();
     for (const { key, value } of node.items) {
-      const name = nameOf(key);
+      const name = keyName(key);
       const first = starts.get(name);
       if (name === '' || name === '__proto__') {
         say('A key here is not a plain word.', 'Write key: value, the key one word.', rangeOf(key));

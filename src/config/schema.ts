@@ -17,11 +17,11 @@ export const ADVICE_SEPARATOR = '\n';
 function scalar<T>(read: (value: unknown) => Read<T>) {
   return z.unknown().transform((value, context): T => {
     const result = read(value);
-    return 'value' in result ? result.value : complain(context, value, result, []);
+    return 'value' in result ? result.value : raise(context, value, result, []);
   });
 }
 
-function complain(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
+function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
   context.issues.push({ code: 'custom', input, path, message: `${problem}${ADVICE_SEPARATOR}${instead}` });
   return z.NEVER;
 }
@@ -43,7 +43,7 @@ function valuesOf<T>(read: (value: unknown) => Read<T>) {
     z.array(z.unknown()).min(1).transform((items, context): T[] =>
       items.map((item, index) => {
         const result = read(item);
-        return 'value' in result ? result.value : complain(context, item, result, [index]);
+        return 'value' in result ? result.value : raise(context, item, result, [index]);
       }),
     ),
   );
