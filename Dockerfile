@@ -28,6 +28,7 @@ LABEL org.opencontainers.image.title="eco-egress" \
       org.opencontainers.image.base.name="docker.io/library/node:26.10.0-trixie-slim"
 
 ENV NODE_ENV=production
+ENV NODE_COMPILE_CACHE=/app/node_modules/.cache/eco-egress
 
 # npm is not needed to run, and what is not there needs no patches. The
 # directory is where docker-compose.yml shares the stand-in's CA.

@@ -12,7 +12,8 @@ import { VERSION } from './version.ts';
 endOnEarlySignals();
 
 // Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first.
-// Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another.
+// Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another. bin/eco-egress sets it, so
+// that this file and what it imports above are kept too.
 enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
 
 const { CommanderError, InvalidArgumentError, program } = await import('commander');
@@ -143,6 +144,8 @@ function endWith(code: number): void {
 
 try {
   await fillEnvironment();
+  // Each look at Node's own object asks the operating system, and the YAML parser looks for each token of a file.
+  process.env = { ...process.env };
   endWith(await runCommand(process.argv.slice(2), { stdin: process.stdin, stdout, stderr: process.stderr, env: process.env }));
 } catch (error) {
   if (error instanceof CommanderError) {

@@ -3,7 +3,7 @@
  * the checks across parts still run and every fault is told at once.
  */
 import * as z from 'zod';
-import { CLIENT, CLUSTER, DESTINATION, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
+import { CLIENT, CLUSTER, DESTINATION, type FileContent, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
 
 /** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -39,6 +39,21 @@ export function draftOf(value: unknown): Draft {
     sourceIp: loosely(SOURCE_IP, file['sourceIp']),
     probe: loosely(PROBE, asRecord(file['sourceIp'])['probe']),
     cluster: loosely(CLUSTER, file['cluster']),
+  };
+}
+
+/** The same of a file in which nothing is wrong. */
+export function draftOfContent({ listeners, tlsServer, clients, destinations, rules, hops, sourceIp, cluster }: FileContent): Draft {
+  return {
+    listeners,
+    tlsServer,
+    clients: new Map(Object.entries(clients)),
+    destinations: new Map(Object.entries(destinations)),
+    rules,
+    hops: new Map(Object.entries(hops)),
+    sourceIp,
+    probe: sourceIp.probe,
+    cluster,
   };
 }
 

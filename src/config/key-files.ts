@@ -1,7 +1,7 @@
 /** Reads the certificates, keys and credentials that the configuration names, and makes sure now that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
-import { parseKeys } from '../identity/keys.ts';
+import { parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';

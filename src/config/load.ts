@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
-import { draftOf } from './draft.ts';
+import { draftOf, draftOfContent } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
 import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './finding.ts';
 import { checkJwksFile, readTlsServer, readWayFiles } from './key-files.ts';
@@ -97,7 +97,7 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
   const content = FILE.safeParse(tree.value, { error: explainIssue });
   if (!content.success) complainAbout(content.error.issues, tree, complain);
 
-  const draft = draftOf(tree.value);
+  const draft = content.success ? draftOfContent(content.data) : draftOf(tree.value);
   crossCheck(draft, complain);
   const files = readWayFiles(draft, reading);
   const tlsServer = readTlsServer(draft.tlsServer, ['tlsServer'], reading);

@@ -1,11 +1,12 @@
 /**
  * One walk over a parsed YAML document: gives its plain value with variables
- * filled in, and remembers where in the file every part of it stands.
+ * filled in. Where in the file a part of it stands is found again when
+ * something is to be told of it.
  *
  * Variables are filled into scalars after parsing, so a value from the
  * environment is always one scalar, whatever characters it holds.
  */
-import { type Document, isAlias, isMap, isScalar, isSeq, type LineCounter, type ParsedNode, Scalar, type YAMLMap } from 'yaml';
+import { type Document, isAlias, isCollection, isMap, isScalar, isSeq, type LineCounter, type ParsedNode, Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
 import { type Complain, type Path, quoteValue, type Range } from './finding.ts';
 
 // Puts environment variables into one scalar: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
@@ -95,60 +96,126 @@ export function placeAt(root: NodePlace, path: Path): NodePlace | undefined {
   return place;
 }
 
-const NONE: readonly string[] = [];
+/** What variables made of a scalar. */
+interface Filling extends Pick<NodePlace, 'variables' | 'defaulted'> {
+  readonly empty: boolean;
+}
+
+const NO_FILLING: Filling = { variables: [], defaulted: [], empty: false };
+
+/** A place that finds its parts when it is asked for them: a file may have tens of thousands, and of few is anything told. */
+class LazyPlace implements NodePlace {
+  readonly key: Range;
+  readonly value: Range;
+  readonly #node: ParsedNode | null;
+  readonly #fillings: ReadonlyMap<ParsedNode, Filling>;
+  #parts: ReadonlyMap<string | number, NodePlace> | null = null;
+
+  constructor(node: ParsedNode | null, key: Range | null, fillings: ReadonlyMap<ParsedNode, Filling>) {
+    this.value = node === null ? (key ?? [0, 0]) : rangeOf(node);
+    this.key = key ?? this.value;
+    this.#node = node;
+    this.#fillings = fillings;
+  }
+
+  get scalar(): boolean {
+    return this.#node !== null && !isCollection(this.#node);
+  }
+
+  get variables(): readonly string[] {
+    return this.#filling(this.#node).variables;
+  }
+
+  get defaulted(): readonly string[] {
+    return this.#filling(this.#node).defaulted;
+  }
+
+  get parts(): ReadonlyMap<string | number, NodePlace> | null {
+    return isCollection(this.#node) ? (this.#parts ??= isMap(this.#node) ? this.#entries(this.#node) : this.#items(this.#node)) : null;
+  }
+
+  #entries({ items }: YAMLMap.Parsed): Map<string, NodePlace> {
+    const parts = new Map<string, NodePlace>();
+    for (const { key, value } of items) {
+      const name = keyName(key);
+      if (!NO_KEYS.has(name) && !parts.has(name)) parts.set(name, new LazyPlace(value, rangeOf(key), this.#fillings));
+    }
+    return parts;
+  }
+
+  /** The next item takes the position of one that came out empty. */
+  #items({ items }: YAMLSeq.Parsed): Map<number, NodePlace> {
+    const parts = new Map<number, NodePlace>();
+    let position = 0;
+    for (const item of items) {
+      parts.set(position, new LazyPlace(item, null, this.#fillings));
+      if (!this.#filling(item).empty) position += 1;
+    }
+    return parts;
+  }
+
+  #filling(node: ParsedNode | null): Filling {
+    return (node === null ? undefined : this.#fillings.get(node)) ?? NO_FILLING;
+  }
+}
+
+function rangeOf({ range: [start, end] }: ParsedNode): Range {
+  return [start, end];
+}
+
+/** Names that no key may have: what they lead to is not read. */
+const NO_KEYS: ReadonlySet<string> = new Set(['', '__proto__', '<<']);
+
+/** Empty for a key that is a list or mapping. */
+function keyName(key: ParsedNode): string {
+  return isScalar(key) ? key.source : '';
+}
 
 /** Reads a document with variables filled in. What cannot be read is complained about, and is `UNREADABLE` in the value. */
 export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
   const used = new Set<string>();
+  const fillings = new Map<ParsedNode, Filling>();
   /** Where the walk is: tens of thousands of parts need no path of their own. */
   const here: (string | number)[] = [];
   const say = (problem: string, instead: string, aim?: Range | 'key'): void => {
     complain([...here], problem, instead, aim);
   };
 
-  /** @returns the value, undefined where variables yielded nothing, which counts as not written; and its place */
-  function read(node: ParsedNode | null, key: Range | null): [value: unknown, place: NodePlace] {
-    const value: Range = node === null ? (key ?? [0, 0]) : [node.range[0], node.range[1]];
-    const parts = new Map<string | number, NodePlace>();
-    const place = { key: key ?? value, value, scalar: false, variables: NONE, defaulted: NONE, parts };
-    if (isMap(node)) return [readMap(node, parts), place];
-    if (isSeq(node)) return [readList(node.items, parts), place];
-    return readScalar(node, { ...place, scalar: node !== null, parts: null });
+  /** Undefined where variables yielded nothing, which counts as not written. */
+  function read(node: ParsedNode | null): unknown {
+    if (isMap(node)) return readMap(node);
+    if (isSeq(node)) return readList(node.items);
+    if (isAlias(node)) {
+      say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
+      return UNREADABLE;
+    }
+    if (isScalar(node) && typeof node.value === 'string') return node.value.includes('${') ? fillIn(node, node.value) : node.value;
+    if (isScalar(node) && node.value !== null) return node.value;
+    say('There is no value here.', 'Write a value, or take the whole line out.', 'key');
+    return UNREADABLE;
   }
 
-  function readList(nodes: readonly ParsedNode[], parts: Map<string | number, NodePlace>): unknown[] {
+  function readList(nodes: readonly ParsedNode[]): unknown[] {
     const items: unknown[] = [];
     for (const node of nodes) {
       here.push(items.length);
-      const [item, place] = read(node, null);
+      const item = read(node);
       here.pop();
-      parts.set(items.length, place);
       if (item !== undefined) items.push(item);
     }
     return items;
   }
 
-  function readScalar(node: ParsedNode | null, place: NodePlace): [value: unknown, place: NodePlace] {
-    if (isAlias(node)) {
-      say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
-      return [UNREADABLE, place];
-    }
-    if (isScalar(node) && typeof node.value === 'string') return readText(node, node.value, place);
-    if (isScalar(node) && node.value !== null) return [node.value, place];
-    say('There is no value here.', 'Write a value, or take the whole line out.', 'key');
-    return [UNREADABLE, place];
-  }
-
-  function readText(node: Scalar, source: string, place: NodePlace): [value: unknown, place: NodePlace] {
-    if (!source.includes('${')) return [source, place];
+  function fillIn(node: Scalar.Parsed, source: string): unknown {
     const { text, variables, defaulted, problems } = interpolate(source, env);
     for (const { problem, instead } of problems) say(problem, instead);
-    if (problems.length > 0) return [UNREADABLE, place];
-    if (variables.length === 0) return [text, place];
+    if (problems.length > 0) return UNREADABLE;
+    if (variables.length === 0) return text;
     for (const name of variables) used.add(name);
     const trimmed = text.trim();
-    const value = trimmed === '' ? undefined : node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
-    return [value, { ...place, variables, defaulted }];
+    fillings.set(node, { variables, defaulted, empty: trimmed === '' });
+    if (trimmed === '') return undefined;
+    return node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
   }
 
   /** What YAML makes of unquoted text: a number, true or false, or else the text itself. */
@@ -163,33 +230,32 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     return text;
   }
 
-  function readMap(node: YAMLMap.Parsed, parts: Map<string | number, NodePlace>): unknown {
+  function readMap(node: YAMLMap.Parsed): unknown {
     let merges = false;
     const result: Record<string, unknown> = {};
+    const starts = new Map<string, number>();
     for (const { key, value } of node.items) {
-      const range: Range = [key.range[0], key.range[1]];
-      const name = isScalar(key) ? key.source : '';
-      const first = parts.get(name);
+      const name = keyName(key);
+      const first = starts.get(name);
       if (name === '' || name === '__proto__') {
-        say('A key here is not a plain word.', 'Write key: value, the key one word.', range);
+        say('A key here is not a plain word.', 'Write key: value, the key one word.', rangeOf(key));
       } else if (name === '<<') {
         merges = true;
-        say('<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', range);
+        say('<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', rangeOf(key));
       } else if (first !== undefined) {
         here.push(name);
-        say(`${quoteValue(name)} is written twice; the first one is on line ${lines.linePos(first.key[0]).line}.`, 'Keep one of the two, or give them different names.', range);
+        say(`${quoteValue(name)} is written twice; the first one is on line ${lines.linePos(first).line}.`, 'Keep one of the two, or give them different names.', rangeOf(key));
         here.pop();
       } else {
+        starts.set(name, key.range[0]);
         here.push(name);
-        const [item, place] = read(value, range);
+        const item = read(value);
         here.pop();
-        parts.set(name, place);
         if (item !== undefined) result[name] = item;
       }
     }
     return merges ? UNREADABLE : result;
   }
 
-  const [value, root] = read(document.contents, [0, 0]);
-  return { value, root, variables: used };
+  return { value: read(document.contents), root: new LazyPlace(document.contents, [0, 0], fillings), variables: used };
 }

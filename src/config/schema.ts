@@ -17,10 +17,13 @@ export const ADVICE_SEPARATOR = '\n';
 function scalar<T>(read: (value: unknown) => Read<T>) {
   return z.unknown().transform((value, context): T => {
     const result = read(value);
-    if ('value' in result) return result.value;
-    context.issues.push({ code: 'custom', input: value, message: `${result.problem}${ADVICE_SEPARATOR}${result.instead}` });
-    return z.NEVER;
+    return 'value' in result ? result.value : raise(context, value, result, []);
   });
+}
+
+function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
+  context.issues.push({ code: 'custom', input, path, message: `${problem}${ADVICE_SEPARATOR}${instead}` });
+  return z.NEVER;
 }
 
 /** For a list schema, the one that reads undefined where an item is faulty. */
@@ -30,6 +33,25 @@ export const LENIENT = new WeakMap<z.ZodType, z.ZodType>();
 function listOf<T extends z.ZodType>(item: T) {
   const list = z.preprocess(splitText, z.array(item).min(1));
   LENIENT.set(list, z.preprocess(splitText, z.array(item.optional().catch(undefined))));
+  return list;
+}
+
+/** Such a list of single values. It may have tens of thousands, so they are read in one step: a schema that is asked for each costs five times as much. */
+function valuesOf<T>(read: (value: unknown) => Read<T>) {
+  const list = z.preprocess(
+    splitText,
+    z.array(z.unknown()).min(1).transform((items, context): T[] =>
+      items.map((item, index) => {
+        const result = read(item);
+        return 'value' in result ? result.value : raise(context, item, result, [index]);
+      }),
+    ),
+  );
+  const orUndefined = (item: unknown): T | undefined => {
+    const result = read(item);
+    return 'value' in result ? result.value : undefined;
+  };
+  LENIENT.set(list, z.preprocess(splitText, z.array(z.unknown()).transform((items) => items.map(orUndefined))));
   return list;
 }
 
@@ -84,7 +106,7 @@ function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
       z.strictObject({
         address: scalar(readListenAddress),
         forms: formsOf(forms),
-        trustedPeers: listOf(scalar(readCidr)).optional(),
+        trustedPeers: valuesOf(readCidr).optional(),
         proxyProtocol: z.enum(['off', 'from-trusted']).prefault('off'),
         believe: listOf(z.enum(PEER_HEADERS)).optional(),
       }),
@@ -97,7 +119,7 @@ function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
 /** Likewise. */
 const adminListener = z.preprocess(
   (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
-  z.strictObject({ address: scalar(readListenAddress), hosts: listOf(scalar(readServerName)).optional() }),
+  z.strictObject({ address: scalar(readListenAddress), hosts: valuesOf(readServerName).optional() }),
 );
 
 /** Keys of `listeners`. */
@@ -109,7 +131,7 @@ export const LISTENERS = {
 
 /** Keys of `tlsServer`. */
 export const TLS_SERVER = {
-  names: listOf(scalar(readServerName)).optional(),
+  names: valuesOf(readServerName).optional(),
   certFile: scalar(readText).optional(),
   keyFile: scalar(readText).optional(),
   clientCaFile: scalar(readText).optional(),
@@ -129,7 +151,7 @@ const token = needs(
   z.strictObject({
     issuer: scalar(readClaim),
     audience: scalar(readClaim),
-    subjects: listOf(scalar(readSubject)),
+    subjects: valuesOf(readSubject),
     jwksFile: scalar(readText).optional(),
     jwksUrl: scalar(readJwksUrl).optional(),
   }),
@@ -138,10 +160,10 @@ const token = needs(
 
 /** Keys of an entry of `clients`. */
 export const CLIENT = {
-  addresses: listOf(scalar(readCidr)).optional(),
+  addresses: valuesOf(readCidr).optional(),
   basic: entriesOf(z.strictObject({ user: scalar(readUser), hash: secret(scalar(readPasswordHash)) })).optional(),
   tokens: entriesOf(token).optional(),
-  certificates: listOf(scalar(readCertificateName)).optional(),
+  certificates: valuesOf(readCertificateName).optional(),
 };
 
 const client = needs(z.strictObject(CLIENT), (kinds) => (Object.values(kinds).every((kind) => kind === undefined) ? 'addresses' : null));
@@ -156,13 +178,13 @@ const upstreamTls = z
   .prefault({});
 
 /** What the names mean, cross-check.ts finds out. */
-const via = listOf(scalar(readText)).optional();
+const via = valuesOf(readText).optional();
 
 /** Keys of an entry of `destinations`. */
 export const DESTINATION = {
-  hosts: listOf(scalar(readHostPattern)),
-  ports: listOf(scalar(readPorts)),
-  addresses: listOf(scalar(readCidr)).optional(),
+  hosts: valuesOf(readHostPattern),
+  ports: valuesOf(readPorts),
+  addresses: valuesOf(readCidr).optional(),
   forms: formsOf(FORMS),
   gateway: z
     .strictObject({
@@ -173,7 +195,7 @@ export const DESTINATION = {
     })
     .optional(),
   http: z
-    .strictObject({ methods: listOf(scalar(readMethod)).optional(), paths: listOf(scalar(readPathPattern)).optional() })
+    .strictObject({ methods: valuesOf(readMethod).optional(), paths: valuesOf(readPathPattern).optional() })
     .prefault({}),
   tls: upstreamTls,
   report: z.boolean().prefault(false),
@@ -186,8 +208,8 @@ export const DESTINATION = {
 
 /** Keys of an entry of `hops`. */
 export const HOP = {
-  url: listOf(scalar(readParentUrl)),
-  addresses: listOf(scalar(readCidr)).optional(),
+  url: valuesOf(readParentUrl),
+  addresses: valuesOf(readCidr).optional(),
   credentialsFile: scalar(readText).optional(),
   tls: upstreamTls,
   connect: duration.prefault('5s'),
@@ -201,13 +223,13 @@ export const PROBE = {
   timeout: duration.prefault('10s'),
   field: scalar(readField).optional(),
   via,
-  addresses: listOf(scalar(readCidr)).optional(),
+  addresses: valuesOf(readCidr).optional(),
   tls: upstreamTls,
 };
 
 /** Keys of `sourceIp`. */
 export const SOURCE_IP = {
-  expected: listOf(scalar(readAddress)).optional(),
+  expected: valuesOf(readAddress).optional(),
   probe: z.strictObject(PROBE).prefault({}),
   gateReadiness: z.boolean().prefault(false),
 };
@@ -222,10 +244,10 @@ const nat = z.strictObject({
 
 /** What the names mean, cross-check.ts finds out. */
 export const RULE = {
-  clients: listOf(scalar(readText)),
-  destinations: listOf(scalar(readText)),
-  methods: listOf(scalar(readMethod)).optional(),
-  paths: listOf(scalar(readPathPattern)).optional(),
+  clients: valuesOf(readText),
+  destinations: valuesOf(readText),
+  methods: valuesOf(readMethod).optional(),
+  paths: valuesOf(readPathPattern).optional(),
   from: scalar(readMoment).optional(),
   until: scalar(readMoment).optional(),
   report: z.boolean().prefault(false),
@@ -238,7 +260,7 @@ const reload = z.strictObject({
 });
 
 const dns = z.strictObject({
-  servers: listOf(scalar(readDnsServer)).optional(),
+  servers: valuesOf(readDnsServer).optional(),
   ttl: durationOrZero.prefault('30s'),
   staleFor: durationOrZero.prefault('1h'),
 });
@@ -247,8 +269,8 @@ const headers = z.strictObject({
   via: z.boolean().prefault(true),
   forwarded: headerMode,
   xForwarded: headerMode,
-  drop: listOf(scalar(readDroppedField)).optional(),
-  keep: listOf(scalar(readKeptField)).optional(),
+  drop: valuesOf(readDroppedField).optional(),
+  keep: valuesOf(readKeptField).optional(),
 });
 
 const limits = z.strictObject({
@@ -281,7 +303,7 @@ const timeouts = z.strictObject({
 });
 
 /** Which pods stand behind the names: a NetworkPolicy knows pods by namespace and labels, and on most dataplanes by nothing else. */
-const pods = { namespace: scalar(readNamespace), labels: listOf(scalar(readLabel)).optional() };
+const pods = { namespace: scalar(readNamespace), labels: valuesOf(readLabel).optional() };
 
 /** What the names mean, cross-check.ts finds out. */
 export const CLUSTER = {

@@ -2,7 +2,8 @@
 import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
 import type { ClientConfig, JwksConfig } from '../config/config.ts';
 import type { Gate } from './gate.ts';
-import { createKeySet, fetchKeys, type KeySet, KeysUnavailable, readKeyFile } from './keys.ts';
+import { fetchKeys, readKeyFile } from './key-sources.ts';
+import { createKeySet, type KeySet, KeysUnavailable } from './keys.ts';
 
 /** For `createTokenVerifier`; `now` is in ms since the epoch. */
 export interface TokenOptions {

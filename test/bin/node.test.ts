@@ -18,8 +18,8 @@ interface Outcome {
   readonly err: string;
 }
 
-async function run(file: string, args: readonly string[], { path = '', cwd = '/' } = {}): Promise<Outcome> {
-  const child = spawn(file, args, { cwd, env: { PATH: path }, stdio: ['ignore', 'pipe', 'pipe'] });
+async function run(file: string, args: readonly string[], { path = '', cwd = '/', env = {} } = {}): Promise<Outcome> {
+  const child = spawn(file, args, { cwd, env: { PATH: path, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number | null]>]);
   return { pid: child.pid, code, out, err };
 }
@@ -112,6 +112,15 @@ t.test('eco-egress from another directory, through links', async (t) => {
   for (const name of ['links/package/eco-egress', 'links/relative', 'absolute']) {
     t.match(await run(join(cwd, name), ['--version'], { cwd, path: TOOLS }), { code: 0, err: '', out: /^\d+\.\d+\.\d+\n$/ }, name);
   }
+});
+
+t.test('at a second start, of no file are the types stripped again', async (t) => {
+  const start = () => run(join(ROOT, 'bin/eco-egress'), ['--version'], { path: TOOLS, env: { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' } });
+  await start();
+  const { err } = await start();
+  const looked = err.split('\n').filter((line) => line.startsWith('[compile cache] retrieving transpile cache for StrippedTypeScript'));
+  t.ok(looked.some((line) => line.includes('/src/main.ts...')), 'not even of the first one');
+  t.strictSame(looked.filter((line) => !line.endsWith('...success')), []);
 });
 
 t.test('the version it asks for is that of the packages', async (t) => {

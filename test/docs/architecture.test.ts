@@ -90,7 +90,7 @@ const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly p
 };
 
 /** `fetch` handed in as an argument, and what for. */
-const FETCHING = new Map([['src/identity/keys.ts', 'keys of token issuers, from URLs that the configuration names']]);
+const FETCHING = new Map([['src/identity/key-sources.ts', 'keys of token issuers, from URLs that the configuration names']]);
 
 function dialledBy(file: string, text: string): string[] {
   const imported = listValueImports(text).flatMap(({ module, names }) => {

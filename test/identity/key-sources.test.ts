@@ -2,7 +2,7 @@
 import t from 'tap';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fetchKeys, readKeyFile } from '../../src/identity/keys.ts';
+import { fetchKeys, readKeyFile } from '../../src/identity/key-sources.ts';
 import { createIssuer, startKeyServer } from '../support/issuer.ts';
 
 const issuer = await createIssuer('https://issuer.example');
