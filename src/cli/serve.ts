@@ -24,6 +24,14 @@ const SAME_PRESS = 500;
  * nobody caught cuts everything, is told, and ends the process with 1.
  */
 export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
+  // From here on: without a handler, SIGHUP would end the process.
+  let asked = false;
+  let reload = (): void => {
+    asked = true;
+  };
+  process.on('SIGHUP', () => {
+    reload();
+  });
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
@@ -38,8 +46,9 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
-  const reload = (): void => void service.reload(loadAgain());
-  process.on('SIGHUP', reload);
+  reload = () => void service.reload(loadAgain());
+  // During the start: the file may have changed since it was read.
+  if (asked) reload();
   setInterval(() => {
     if (service.watches && files.changed()) reload();
   }, LOOK_EVERY).unref();
