@@ -25,9 +25,9 @@ const SAME_PRESS = 500;
  */
 export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
   // From here on: without a handler, SIGHUP would end the process.
-  let asked = false;
+  let early = 0;
   let reload = (): void => {
-    asked = true;
+    early += 1;
   };
   process.on('SIGHUP', () => {
     reload();
@@ -48,7 +48,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   }
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.
-  if (asked) reload();
+  if (early > 0) reload();
   setInterval(() => {
     if (service.watches && files.changed()) reload();
   }, LOOK_EVERY).unref();
