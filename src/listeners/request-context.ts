@@ -380,7 +380,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   #relay(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
     const { connection, record } = this;
     if (this.head !== null) {
-      connection.socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${record.requestId}\r\n\r\n`);
+      connection.socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${record.requestId}\r\n\r\n`, 'latin1');
       record.status = 200;
     }
     this.#carry(upstream, opening, head ?? connection.detach());

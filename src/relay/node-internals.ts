@@ -121,9 +121,25 @@ function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
   return buffer === undefined || callback === undefined ? null : [buffer, callback];
 }
 
-/** In memory of its own, of its own size: however long a few bytes are kept, they keep no others. */
+/** Reads up to this length, bytes, get their memory from a piece that they share: an allocation for each would cost more than the copy. */
+const SMALL_READ = 1024;
+/** However long a few bytes are kept, they keep no more than this, bytes. */
+const PIECE = 8192;
+let piece = Buffer.allocUnsafeSlow(PIECE);
+let taken = 0;
+
+function takeMemory(length: number): Buffer {
+  if (length > SMALL_READ) return Buffer.allocUnsafeSlow(length);
+  if (taken + length > PIECE) {
+    piece = Buffer.allocUnsafeSlow(PIECE);
+    taken = 0;
+  }
+  taken += length;
+  return piece.subarray(taken - length, taken);
+}
+
 function pushRead(this: Socket, length: number, buffer: Buffer): boolean {
-  const bytes = Buffer.allocUnsafeSlow(length);
+  const bytes = takeMemory(length);
   buffer.copy(bytes, 0, 0, length);
   return this.push(bytes);
 }
