@@ -59,24 +59,24 @@ export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> 
 }
 
 /** One attempt to connect, as its socket knows it. */
-interface Attempt {
+interface ConnectAttempt {
   readonly race: ConnectionRace;
   readonly address: string;
   readonly lease: PortLease | undefined;
   ending: Ending;
 }
 const kAttempt = Symbol('attempt to connect');
-type Attempted = Socket & { [kAttempt]?: Attempt };
+type Attempted = Socket & { [kAttempt]?: ConnectAttempt };
 
 // One function each for all attempts.
-function onConnect(this: Attempted): void {
+function onAttemptConnected(this: Attempted): void {
   this[kAttempt]?.race.connected(this, this[kAttempt]);
 }
 /** Stays on the losers: what happens to them after their end concerns nobody. */
-function onError(this: Attempted, error: Error): void {
+function onAttemptFailed(this: Attempted, error: Error): void {
   this[kAttempt]?.race.failed(this, this[kAttempt], error);
 }
-function onClose(this: Attempted): void {
+function onAttemptClosed(this: Attempted): void {
   this[kAttempt]?.lease?.end(this[kAttempt].ending);
 }
 function onLate(race: ConnectionRace): void {
@@ -135,7 +135,7 @@ class ConnectionRace {
   }
 
   /** The first that is open wins, unless it leads back to us. */
-  connected(socket: Attempted, attempt: Attempt): void {
+  connected(socket: Attempted, attempt: ConnectAttempt): void {
     attempt.ending = 'closed';
     if (this.#ended) return;
     const { address } = attempt;
@@ -147,13 +147,13 @@ class ConnectionRace {
       this.attempt();
       return;
     }
-    socket.off('error', onError);
+    socket.off('error', onAttemptFailed);
     this.#end();
     this.#resolve({ socket, address, attempts: this.#attempts });
   }
 
   /** One has failed: the next one need not wait. */
-  failed(socket: Attempted, attempt: Attempt, error: Error): void {
+  failed(socket: Attempted, attempt: ConnectAttempt, error: Error): void {
     if (UNSENT.has(errorCode(error))) attempt.ending = 'unsent';
     if (this.#ended) return;
     this.#forget(socket);
@@ -175,7 +175,7 @@ class ConnectionRace {
     const { port } = this.#request;
     const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
     socket[kAttempt] = { race: this, address, lease, ending: 'unanswered' };
-    socket.on('error', onError).on('connect', onConnect).on('close', onClose);
+    socket.on('error', onAttemptFailed).on('connect', onAttemptConnected).on('close', onAttemptClosed);
     this.#pending.push(socket);
     if (this.#next < this.#queue.length) this.#delay = setTimeout(onDelayOver, ATTEMPT_DELAY_MS, this);
   }

@@ -143,9 +143,10 @@ export function createResolver(options: ResolverOptions): Resolver {
   }
 
   function cached(host: string): readonly string[] | null {
-    if (isIP(host) !== 0) return [host];
     const entry = entries.get(host);
-    if (entry === undefined || 'fault' in entry) return null;
+    // Nothing is kept of an address: it is one.
+    if (entry === undefined) return isIP(host) === 0 ? null : [host];
+    if ('fault' in entry) return null;
     const time = now();
     if (time >= entry.expiresAt && time >= entry.holdUntil) return null;
     if (time >= entry.refreshAt) ask(host);

@@ -50,7 +50,7 @@ export function peerInHeader({ address, port }: ProxyHeader): ClientPeer | null 
 /** Compiles the CIDRs once; reading a request takes time in proportion to its headers. */
 export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
   const table = buildCidrTable([trustedPeers]);
-  const isTrusted = (address: string): boolean => table.find(address) !== -1;
+  const isTrusted = trustedPeers.length === 0 ? () => false : (address: string): boolean => table.find(address) !== -1;
   const forwardedFor = believe.includes(FORWARDED_FOR);
   const clientCert = believe.includes(CLIENT_CERT);
   return {

@@ -37,40 +37,40 @@ function listener<T = undefined>(step: (tunnel: TunnelEnds, side: Side, told: T)
   };
 }
 
-const onData = listener<Buffer>((tunnel, side, chunk) => {
+const onTunnelData = listener<Buffer>((tunnel, side, chunk) => {
   tunnel.received(side, chunk);
 });
-const onDrain = listener((tunnel, side) => {
+const onTunnelDrain = listener((tunnel, side) => {
   tunnel.drained(side);
 });
-const onEnd = listener((tunnel, side) => {
+const onTunnelEnd = listener((tunnel, side) => {
   tunnel.ended(side);
 });
-const onError = listener<Error>((tunnel, side, error) => {
+const onTunnelError = listener<Error>((tunnel, side, error) => {
   tunnel.broke(side, error);
 });
 const onWriteFailed = listener<Error>((tunnel, side, error) => {
   tunnel.writeFailed(side, error);
 });
-const onClose = listener((tunnel) => {
+const onTunnelClose = listener((tunnel) => {
   tunnel.closed();
 });
 
 /** The tunnel hears from one of its sockets from now on, of all but the bytes. */
 export function hear(tunnel: TunnelEnds, socket: Tunnelled): void {
   socket[kTunnel] = tunnel;
-  socket.on('end', onEnd).on('error', onError).on('close', onClose).on('drain', onDrain).on(WRITE_FAILED, onWriteFailed);
+  socket.on('end', onTunnelEnd).on('error', onTunnelError).on('close', onTunnelClose).on('drain', onTunnelDrain).on(WRITE_FAILED, onWriteFailed);
 }
 
 /** Of the bytes too: it flows from the next turn on. */
 export function hearBytes(socket: Tunnelled): void {
   // Whoever had the socket before may have paused it.
-  socket.on('data', onData).resume();
+  socket.on('data', onTunnelData).resume();
 }
 
 /** The tunnel wants no more bytes of this socket. */
 export function unhearBytes(socket: Tunnelled): void {
-  socket.off('data', onData);
+  socket.off('data', onTunnelData);
 }
 
 /** Nobody hears from this socket any more. Its errors still have a listener. */
