@@ -89,7 +89,7 @@ type Stage = 'opening' | 'silent' | 'head' | 'busy' | 'discarding' | 'flushing' 
 export const LINGER = 5_000;
 /** Of what a client said first, bytes: enough to tell what it speaks. */
 const FIRST_BYTES = 16;
-const NO_BYTES = Buffer.alloc(0);
+const NONE_YET = Buffer.alloc(0);
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
@@ -147,7 +147,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** What has been read beyond the request that is being served. */
   #rest: Buffer | null = null;
   /** The first bytes of all, as long as they may tell what is spoken. */
-  #first: Buffer | null = NO_BYTES;
+  #first: Buffer | null = NONE_YET;
   #last = false;
   /** Whoever serves the request wants no content for now. */
   #paused = false;
