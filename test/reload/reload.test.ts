@@ -40,7 +40,7 @@ t.test('a good file takes over at once, and back', async (t) => {
   const refused = await fetch(`${lab.url}/eco/x`);
   t.equal(refused.status, 403);
   t.match(await refused.json(), { code: 'no-rule' });
-  t.match(await lab.reload(() => {}), { result: 'applied', changes: { newlyDenied: [], newlyAllowed: [{ form: 'gateway' }] } });
+  t.match(await lab.reload(() => {}), { result: 'applied', changes: { newlyDenied: { length: 0 }, newlyAllowed: [{ form: 'gateway' }] } });
   t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
   t.match(await lab.logged((line) => line.msg === 'newly denied by this configuration'), { code: 'no-rule', client: 'pods' });
   t.equal((await lab.scrape()).samples.get('eco_egress_policy_reloads_total{result="applied"}'), 2);
