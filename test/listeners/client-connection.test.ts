@@ -413,6 +413,21 @@ t.test('the clocks', async (t) => {
   t.strictSame(request?.told, ['stalled']);
 });
 
+t.test('what is thrown on behalf of a connection, by whomever, ends that connection alone', async (t) => {
+  const bench = await start(t);
+  const [one, other] = [await bench.open(), await bench.open()];
+  t.doesNotThrow(() => {
+    bench.connection(0).guard(() => {
+      throw new Error('on purpose');
+    });
+  });
+  t.match(bench.crashes, [{ message: 'on purpose' }]);
+  await until(() => one.ended || one.socket.destroyed);
+  bench.serve = (request) => { request.answer(200); };
+  other.socket.write(get('/after'));
+  await until(() => other.statuses().length === 1);
+});
+
 t.test('what is thrown ends that connection alone', async (t) => {
   const throwing = (): never => {
     throw new Error('on purpose');
