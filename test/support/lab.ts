@@ -211,7 +211,9 @@ class LogReader extends Writable {
         const line = this.lines[next];
         if (line !== undefined && fits(line)) return line;
       }
-      await once(this.#events, 'line', { signal });
+      await once(this.#events, 'line', { signal }).catch((error: unknown) => {
+        throw new Error('that line is not in the log', { cause: error });
+      });
     }
   }
 }
