@@ -58,6 +58,13 @@ export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
   return { name, gateway };
 }
 
+/**
+ * Prefixes in one plugin. Fastify calls itself for one after the other when it
+ * gets ready: some thousands are too many for the stack. A hook of its own
+ * makes it begin anew behind each group.
+ */
+const GROUP = 256;
+
 /** Resolves when the routes are ready; `close` ends the application, which never listens itself. */
 export async function createGatewayRouter(destinations: readonly RouteTerms[]): Promise<GatewayRouter> {
   const app = fastify({
@@ -78,13 +85,15 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
     }
   });
   app.setErrorHandler(failRoute);
-  const prefixes: string[] = [];
-  for (const { name, gateway } of destinations) {
-    if (gateway === null) continue;
-    prefixes.push(gateway.prefix);
-    await registerPrefix(app, name, gateway);
+  const served = destinations.flatMap(({ name, gateway }) => (gateway === null ? [] : [{ name, gateway }]));
+  for (let at = 0; at < served.length; at += GROUP) {
+    await app.register(async (group) => {
+      group.addHook('onReady', async () => {});
+      for (const { name, gateway } of served.slice(at, at + GROUP)) await registerPrefix(group, name, gateway);
+    });
   }
   await app.ready();
+  const prefixes = served.map(({ gateway }) => gateway.prefix);
   const route = (target: string, callbacks: RouteCallbacks): void => {
     const req: Routed = new IncomingMessage(unconnectedSocket);
     // A prefix owns its paths whatever the method; methods are the policy's business.
