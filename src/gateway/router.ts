@@ -59,9 +59,9 @@ export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
 }
 
 /**
- * Prefixes in one plugin. Fastify calls itself for one after the other when it
- * gets ready: some thousands are too many for the stack. A hook of its own
- * makes it begin anew behind each group.
+ * Prefixes in one plugin. When it gets ready, Fastify calls itself for one
+ * after the other, and some thousands are too many for the stack; it begins
+ * anew behind a plugin that has others in it.
  */
 const GROUP = 256;
 
@@ -88,7 +88,6 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
   const served = destinations.flatMap(({ name, gateway }) => (gateway === null ? [] : [{ name, gateway }]));
   for (let at = 0; at < served.length; at += GROUP) {
     await app.register(async (group) => {
-      group.addHook('onReady', async () => {});
       for (const { name, gateway } of served.slice(at, at + GROUP)) await registerPrefix(group, name, gateway);
     });
   }
