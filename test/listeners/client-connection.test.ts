@@ -15,8 +15,15 @@ import { listen } from '../support/listen.ts';
 const TERMS: ConnectionTerms = { limits: { headerBytes: 2048, headerFields: 10 }, timeouts: { requestHeaders: 1000, keepAlive: 4000, body: 2000 } };
 const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
 
+/** Of a busy machine, ms. */
+const LONGEST = 60_000;
+
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn();
+  const began = performance.now();
+  while (!holds()) {
+    if (performance.now() - began > LONGEST) throw new Error(`never so: ${String(holds)}`);
+    await turn();
+  }
 }
 
 /** A request that is served by the test. */
