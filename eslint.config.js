@@ -24,6 +24,8 @@ export default defineConfig(
       // A tap test takes an async function whether or not it awaits, and tap watches the promise of t.test itself.
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/no-floating-promises': 'off',
+      // To t.match a list is the beginning of any longer one, and an empty one that of all.
+      'no-restricted-syntax': ['error', { selector: "CallExpression[callee.property.name='match'] > ObjectExpression.arguments ArrayExpression[elements.length=0], CallExpression[callee.property.name='match'] > ArrayExpression.arguments[elements.length=0], CallExpression[callee.property.name='match'] > ArrayExpression.arguments ArrayExpression[elements.length=0]", message: 't.match takes any list for an empty one: write { length: 0 }, or use t.strictSame.' }],
     },
   },
 );

@@ -87,6 +87,11 @@ export class Permit {
     return null;
   }
 
+  /** Whether the rule and the proofs that it rests on are valid; where they are not, others may still permit the same. */
+  holds(now: number): boolean {
+    return (this.verdict.verdict !== 'allow' || now < this.verdict.until) && this.lapse(now) === null;
+  }
+
   /** Gives the place back; further calls do nothing. */
   release(): void {
     this.#limits?.leave(this.#kind, this.ask.peer.address);
@@ -145,7 +150,7 @@ export class Egress {
     // Without what it showed, it may still be a client by its address.
     const { peer } = permit.ask;
     const verdict = decide(this.policy, { ...permit.ask, now, peer: lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason } });
-    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), lapse === null ? undefined : 'what permitted it is no longer valid');
+    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), permit.holds(now) ? undefined : 'what permitted it is no longer valid');
     const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
     return why === null ? null : revocation(why);
   }

@@ -43,9 +43,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
         const run = await load();
         exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2) as string[]));
       });
-  // An empty variable in a script must not have the shipped policy served.
+  // An empty variable in a script must not have the shipped policy served, or files written to where the script runs.
   const nameOfFile = (value: string): string => {
     if (value === '') throw new InvalidArgumentError('The name of the file is empty.');
+    return value;
+  };
+  const nameOfDirectory = (value: string): string => {
+    if (value === '') throw new InvalidArgumentError('The name of the directory is empty.');
     return value;
   };
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one', nameOfFile] as const;
@@ -53,7 +57,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe).option(...configOption);
   command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
     .option(...configOption)
-    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
+    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
     .option('--effective', 'show each value in effect and where it came from')
     .option('--json', 'print one JSON document instead of text');
   command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
@@ -83,7 +87,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client', 'test as a client: with its environment instead of a configuration')
     .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
     .option('--proxy <url>', 'the proxy to test, or the one that a client uses; else the one of the file, or of HTTPS_PROXY')
-    .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM")
+    .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM", nameOfFile)
     .option('--only <check...>', 'only these checks, and what they need')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
@@ -96,11 +100,11 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', async () => (await import('./cli/manifests.ts')).runManifests)
     .option(...configOption)
     .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
-    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
+    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
     .option('--namespace <name>', 'where the proxy runs; else eco-egress')
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
-    .option('--out <directory>', 'write files below this directory instead of standard output');
+    .option('--out <directory>', 'write files below this directory instead of standard output', nameOfDirectory);
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);

@@ -291,12 +291,12 @@ class RunningService implements Service {
     return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
-  /** A token expires, its key is withdrawn, a certificate ends: so do the tunnels that were opened with it. */
+  /** A token expires, its key is withdrawn, a certificate or a rule ends: so do the tunnels that were opened with it. */
   #endLapsed(): void {
     const now = Date.now();
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
-        request.recheck((permit, address) => (permit.lapse(now) === null ? null : this.#egress.revoked(permit, address, now)));
+        request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
       });
     }
   }

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { Socket } from 'node:net';
 import type { Dialler } from '../src/dial/dial.ts';
-import { Egress } from '../src/egress.ts';
+import { Egress, type Permit } from '../src/egress.ts';
 import { Fault } from '../src/errors.ts';
 import { compilePolicy, type PolicyConfig } from '../src/policy/compile.ts';
 import { AccessRecord } from '../src/telemetry/access-record.ts';
@@ -118,4 +118,15 @@ t.test('two destinations of one host never share connections', async (t) => {
   t.equal(poolOf('a'), poolOf('a'), 'one of its own');
   t.not(poolOf('a'), poolOf('b'), 'though the origin is the same');
   t.not(poolOf('a'), poolOf('a', 80), 'nor do two origins of a destination');
+});
+
+t.test('a permit that is released twice gives its place back once', async (t) => {
+  const door = openDoor({}, ['10.40.0.1']);
+  const admit = (): Permit => door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4'));
+  const [first, second] = [admit(), admit()];
+  first.release();
+  first.release();
+  t.equal(door.count('tunnels'), 1, 'the other one is under way');
+  second.release();
+  t.equal(door.count('tunnels'), 0);
 });

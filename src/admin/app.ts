@@ -214,7 +214,12 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   app.setNotFoundHandler((_request, reply) => {
     refuseRequest(reply, 404, ELSEWHERE);
   });
-  app.setErrorHandler((error: Error, _request, reply) => {
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    // Content that is too large, or of no kind that is read.
+    if (error.statusCode !== undefined && error.statusCode < 500) {
+      refuseRequest(reply, 400, 'The content of the request is not read here. Send it without content.');
+      return;
+    }
     onFailed(error);
     refuseRequest(reply, 500, 'The answer could not be made; the process itself goes on.');
   });

@@ -9,6 +9,7 @@ import { formatAddress, startDemo } from '../demo/demo.ts';
 import type { Demo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
 import { HeldOutput, openLogOutput } from '../telemetry/log-output.ts';
+import { explainStart } from './explain.ts';
 import { type CommandIo, EXIT, untilSignal } from './io.ts';
 
 /** Arguments of `demo`, as `addDemoOptions` parses them. */
@@ -46,8 +47,8 @@ export function addDemoOptions(command: Command): Command {
 /** Resolves to the exit code once a signal has ended it; rejects when it cannot start. */
 export async function runDemo(options: DemoOptions, io: CommandIo): Promise<number> {
   const stopped = untilSignal();
-  if (options.standInOnly === true) await serveStandIn(options, io, stopped);
-  else await serveDemo(options, io, stopped);
+  if (options.standInOnly === true) return serveStandIn(options, io, stopped);
+  await serveDemo(options, io, stopped);
   return EXIT.ok;
 }
 
@@ -63,17 +64,24 @@ async function serveDemo(options: DemoOptions, io: CommandIo, stopped: Promise<v
   await demo.close();
 }
 
-async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<void> {
+async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promise<void>): Promise<number> {
   const { certificates, name, listenHttps: https, listenHttp: http } = options;
   const authority = await createAuthority('eco-egress demo authority');
   const partner = createPartner({ authority, name, https, http });
   const caFile = await writeCa(certificates, authority.certPem);
-  const addresses = await partner.start();
+  let addresses: Awaited<ReturnType<typeof partner.start>>;
+  try {
+    addresses = await partner.start();
+  } catch (error) {
+    io.stderr.write(`eco-egress demo could not start: ${explainStart(error)}\n`);
+    return EXIT.failed;
+  }
   io.stdout.write(
     `Stand-in ${name} at https ${formatAddress(addresses.https)} and http ${formatAddress(addresses.http)}; its CA is ${caFile}\n`,
   );
   await stopped;
   await partner.close();
+  return EXIT.ok;
 }
 
 function formatJson(demo: Demo, env: ProxyEnvironment): string {

@@ -19,7 +19,7 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
 
 /**
  * Reads settings.env as kustomize does, which makes the ConfigMap of it: a value is all that follows the first `=`. What a
- * shell or dotenv would read otherwise is refused, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
+ * shell or dotenv would read otherwise is refused, and so is what kustomize refuses, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
  */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
@@ -28,14 +28,18 @@ const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 /** @param file for what is said of it */
 export function readSettings(text: string, file: string): Settings {
   const values: Record<string, string> = {};
+  const lines = new Map<string, number>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     const written = line.trimStart();
     if (written === '' || written.startsWith('#')) continue;
     const equals = written.indexOf('=');
     const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
-    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : checkSetting(name, value);
+    const before = lines.get(name);
+    const repeated = before === undefined ? null : `${name} has a value already, in line ${before}. Keep one of the two lines.`;
+    const problem = equals === -1 ? `${JSON.stringify(name)} has no value. Write NAME=value.` : (checkSetting(name, value) ?? repeated);
     if (problem !== null) return { problem: `${file}:${index + 1}: ${problem}` };
     values[name] = value;
+    lines.set(name, index + 1);
   }
   return { values };
 }
@@ -45,6 +49,8 @@ function checkSetting(name: string, value: string): string | null {
   const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
+  // What is no UTF-8 was read as this.
+  if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
   if (value !== value.trim()) return `The blanks would be part of the value of ${name}. ${instead}`;

@@ -121,25 +121,57 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
 
 /** The first client that matches wins, so a range inside an earlier one is never reached. */
 function warnAboutClients({ clients }: Config, warn: Warn): void {
-  const earlier: { name: string; cidr: string }[] = [];
+  const earlier = new EarlierRanges();
   for (const { name, addresses, basic, tokens, certificates } of clients) {
     const byAddressAlone = basic === null && tokens === null && certificates === null;
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
       if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes every address the client ${name}.`, 'Write the ranges of the pods that should call.');
-      const cover = earlier.find((other) => other.name !== name && coversRange(other.cidr, cidr));
+      const cover = earlier.firstCover(cidr);
       if (cover !== undefined) {
         warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which comes first: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
       }
     });
-    if (byAddressAlone) earlier.push(...(addresses ?? []).map((cidr) => ({ name, cidr })));
+    if (byAddressAlone) for (const cidr of addresses ?? []) earlier.add(name, cidr);
   }
 }
 
-function coversRange(wide: string, narrow: string): boolean {
-  const [network, bits] = ipaddr.parseCIDR(wide);
-  const [address, length] = ipaddr.parseCIDR(narrow);
-  return network.kind() === address.kind() && length >= bits && address.match(network, bits);
+interface EarlierRange {
+  readonly name: string;
+  readonly cidr: string;
+  readonly order: number;
+}
+
+/** Ranges of clients, found by those inside them: a look takes one step for each length there is, however many there are. */
+class EarlierRanges {
+  /** By the bits that all of its addresses begin with. */
+  readonly #byBits = new Map<string, EarlierRange>();
+  readonly #lengths = new Set<number>();
+
+  add(name: string, cidr: string): void {
+    const bits = bitsOf(cidr);
+    if (this.#byBits.has(bits)) return;
+    this.#lengths.add(bits.length);
+    this.#byBits.set(bits, { name, cidr, order: this.#byBits.size });
+  }
+
+  /** The first of those that have the whole of this range; undefined: none has. */
+  firstCover(cidr: string): EarlierRange | undefined {
+    const bits = bitsOf(cidr);
+    let first: EarlierRange | undefined;
+    for (const length of this.#lengths) {
+      const found = length > bits.length ? undefined : this.#byBits.get(bits.slice(0, length));
+      if (found !== undefined && (first === undefined || found.order < first.order)) first = found;
+    }
+    return first;
+  }
+}
+
+/** The family, and the bits of the prefix. */
+function bitsOf(cidr: string): string {
+  const [network, length] = ipaddr.parseCIDR(cidr);
+  const bits = network.toByteArray().map((byte) => byte.toString(2).padStart(8, '0')).join('');
+  return `${network.kind() === 'ipv4' ? '4' : '6'}${bits.slice(0, length)}`;
 }
 
 function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Warn): void {

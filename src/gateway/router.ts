@@ -58,6 +58,13 @@ export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
   return { name, gateway };
 }
 
+/**
+ * Prefixes in one plugin. When it gets ready, Fastify calls itself for one
+ * after the other, and some thousands are too many for the stack; it begins
+ * anew behind a plugin that has others in it.
+ */
+const GROUP = 256;
+
 /** Resolves when the routes are ready; `close` ends the application, which never listens itself. */
 export async function createGatewayRouter(destinations: readonly RouteTerms[]): Promise<GatewayRouter> {
   const app = fastify({
@@ -78,13 +85,14 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
     }
   });
   app.setErrorHandler(failRoute);
-  const prefixes: string[] = [];
-  for (const { name, gateway } of destinations) {
-    if (gateway === null) continue;
-    prefixes.push(gateway.prefix);
-    await registerPrefix(app, name, gateway);
+  const served = destinations.flatMap(({ name, gateway }) => (gateway === null ? [] : [{ name, gateway }]));
+  for (let at = 0; at < served.length; at += GROUP) {
+    await app.register(async (group) => {
+      for (const { name, gateway } of served.slice(at, at + GROUP)) await registerPrefix(group, name, gateway);
+    });
   }
   await app.ready();
+  const prefixes = served.map(({ gateway }) => gateway.prefix);
   const route = (target: string, callbacks: RouteCallbacks): void => {
     const req: Routed = new IncomingMessage(unconnectedSocket);
     // A prefix owns its paths whatever the method; methods are the policy's business.

@@ -51,6 +51,8 @@ export interface Allow {
   readonly destination: DestinationConfig;
   /** `rules[0]`: the rule's place in the file. */
   readonly rule: string;
+  /** When the rule ends, ms since the epoch; Infinity: never. */
+  readonly until: number;
   /** Report mode is on here, so what is found against the request later passes too. */
   readonly lenient: boolean;
 }

@@ -180,6 +180,17 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
   t.notMatch(await response.text(), 'secret');
 });
 
+t.test('content that no request here has is the fault of who sends it', async (t) => {
+  const failed: string[] = [];
+  const { url } = await openAdmin(t, { onFailed: ({ message }) => failed.push(message) });
+  for (const [type, body] of [['text/x', 'x'], ['application/json', '{'], ['text/plain', 'x'.repeat(10_000)]] as const) {
+    const response = await fetch(`${url}/reload`, { method: 'POST', headers: { 'content-type': type }, body });
+    t.equal(response.status, 400, type);
+    t.match(await response.text(), 'Send it without content');
+  }
+  t.strictSame(failed, [], 'and no error of ours');
+});
+
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
   const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource });

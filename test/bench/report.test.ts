@@ -123,7 +123,7 @@ t.test('a profile is summed by function, idle time left out, recursion counted o
 });
 
 t.test('options', async (t) => {
-  t.match(parseOptions([]), { runs: 5, scale: 1, only: [], long: true });
+  t.match(parseOptions([]), { runs: 5, scale: 1, only: { length: 0 }, long: true });
   t.match(parseOptions(['--quick', '--only', 'setup,ping']), { runs: 2, scale: 0.1, warmUp: 0.5, long: false, only: ['setup', 'ping'] });
   t.match(parseOptions(['--quick', '--runs', '7', '--scale', '0.2']), { runs: 7, scale: 0.2, warmUp: 0.2 });
   for (const wrong of [['--runs', '0'], ['--runs', '1.5'], ['--scale', '0'], ['--scale', '1.1'], ['--scale', 'x'], ['--nonsense']]) t.throws(() => parseOptions(wrong), wrong.join(' '));

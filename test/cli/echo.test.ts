@@ -1,11 +1,13 @@
 /** `eco-egress echo` as a process: its arguments, its log, and its end. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import { runEcho } from '../../src/cli/echo.ts';
 import { recordIo } from '../support/command-io.ts';
 import { MAIN } from '../support/eco.ts';
+import { listen } from '../support/listen.ts';
 import { line } from '../support/proxy-header.ts';
 import { askRaw } from '../support/wire.ts';
 
@@ -52,4 +54,8 @@ t.test('an address that cannot be bound ends with 1', async (t) => {
   const io = recordIo();
   t.equal(await runEcho({ listen: '192.0.2.1:0' }, io), 1);
   t.match(io.err(), /^eco-egress echo could not start: 192\.0\.2\.1 is not an address of this host\. [^\n]*\n$/);
+  const port = await listen(t, createServer());
+  const taken = recordIo();
+  t.equal(await runEcho({ listen: `127.0.0.1:${port}` }, taken), 1);
+  t.equal(taken.err(), `eco-egress echo could not start: 127.0.0.1:${port} is in use. End the program that listens there, or change the listener's address.\n`);
 });

@@ -14,6 +14,9 @@ t.test('what they would read otherwise is refused', async (t) => {
     ['A=10.40.0.0/16 ', /blanks.* Write A=10\.40\.0\.0\/16$/],
     ['A = v', /"A " is not the name of a variable\. Write A=v$/],
     ['export A=v', /"export A" is not the name of a variable\. Write A=v$/],
+    ['B=2', /settings\.env:2: B has a value already, in line 1\. Keep one of the two lines\.$/],
+    ['B=1', /settings\.env:2: B has a value already, in line 1/],
+    ['A=\ufffd', /settings\.env:2: The value of A is not UTF-8 text\. Save the file as UTF-8\.$/],
     ['A', /"A" has no value\. Write NAME=value\.$/],
   ];
   for (const [line, problem] of table) t.match(readSettings(`B=1\n${line}\n`, 'settings.env'), { problem }, line);

@@ -1,5 +1,6 @@
 /** A running `serve` takes over what its file says: on SIGHUP always, and by itself while the file asks for that. */
 import { renameSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { stringify } from 'yaml';
 import { serve, type Served } from '../support/serve.ts';
@@ -34,6 +35,10 @@ t.test('reload.watch takes effect with a reload, too', async (t) => {
   served.child.kill('SIGHUP');
   await served.logged(() => applied(served) === 3);
   t.same(served.log.filter(({ msg }) => msg === 'reload applied').map(({ needRestart }) => needRestart), [undefined, undefined, undefined]);
+  write(served, config(false, 14));
+  // A file is taken over at the second look, and it looks once a second.
+  await delay(3_500);
+  t.equal(applied(served), 3, 'it looks no more');
   served.child.kill('SIGTERM');
   t.match(await served.ended, { code: 0 });
 });

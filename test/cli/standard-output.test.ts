@@ -31,6 +31,7 @@ t.test('a command whose output has not arrived fails, and says so', async (t) =>
 
 t.test('a reader that has enough is no failure, and standard error that is full changes nothing', async (t) => {
   t.strictSame(runCommand(t, 'set -o pipefail; "$NODE" "$MAIN" check | head -c 1 >/dev/null'), { status: 0, stderr: '' });
+  t.strictSame(runCommand(t, 'set -o pipefail; "$NODE" "$MAIN" check | { exec <&-; wait; sleep 2; }'), { status: 0, stderr: '' }, 'gone before the first byte');
   t.equal(runCommand(t, '"$NODE" "$MAIN" check --config nowhere.yaml 2>/dev/full').status, 2);
   t.equal(runCommand(t, '"$NODE" "$MAIN" check --nonsense 2>/dev/full').status, 2);
   t.equal(runCommand(t, '"$NODE" "$MAIN" check >/dev/full 2>/dev/full').status, 1);

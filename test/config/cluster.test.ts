@@ -21,7 +21,7 @@ t.test('what it says', async (t) => {
       },
     },
   });
-  t.match(loadConfig({ file: 'x.yaml', env: {}, readFile: () => BASE }), { ok: true, config: { cluster: { clients: [], hops: [], destinations: [] } } });
+  t.match(loadConfig({ file: 'x.yaml', env: {}, readFile: () => BASE }), { ok: true, config: { cluster: { clients: { length: 0 }, hops: { length: 0 }, destinations: { length: 0 } } } });
 });
 
 t.test('what is wrong with it', async (t) => {

@@ -16,7 +16,7 @@ const PROGRAM = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
 t.test('with nothing set', async (t) => {
   t.match(loadConfig({ file: FILE, env: {} }), {
     ok: true,
-    warnings: [],
+    warnings: { length: 0 },
     config: {
       name: 'eco-egress',
       listeners: { http: [{ host: '0.0.0.0', port: 8080 }, { host: '0.0.0.0', port: 3128 }], tls: [{ host: '0.0.0.0', port: 8443 }], admin: { host: '0.0.0.0', port: 9090 } },
@@ -30,7 +30,7 @@ t.test('with nothing set', async (t) => {
           addresses: null,
           gateway: { prefix: '/eco', scheme: 'https', host: 'eco-sit.telus.internal', port: 443, basePath: '', rewrite: ['locations', 'cookies', 'cookie-security'], encodedSlashes: 'refuse' },
           tls: { ca: null, cert: null, key: null, serverName: null },
-          via: [],
+          via: { length: 0 },
           resolve: 'here',
         },
       ],

@@ -46,16 +46,16 @@ t.test('a way is read with its defaults, and a hop of one name is one object', a
 });
 
 t.test('the proof and the NAT', async (t) => {
-  t.match(load(''), { ok: true, config: { sourceIp: null, hops: [], nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 } } });
+  t.match(load(''), { ok: true, config: { sourceIp: null, hops: { length: 0 }, nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 } } });
   t.match(load('sourceIp: { gateReadiness: false, probe: { every: 5s } }\n'), { ok: true, config: { sourceIp: null } });
   const full = load('sourceIp: { expected: "34.123.45.67, 2001:DB8::1", probe: { url: "https://echo.example/ip?x=1", field: client.ip }, gateReadiness: true }\nnat: { ports: 8192, replicasPerNode: 2 }\n');
   t.match(full, {
     ok: true,
-    warnings: [],
+    warnings: { length: 0 },
     config: {
       sourceIp: {
         expected: ['34.123.45.67', '2001:db8::1'],
-        probe: { scheme: 'https', host: 'echo.example', port: 443, path: '/ip?x=1', every: 60_000, timeout: 10_000, field: 'client.ip', via: [], addresses: null },
+        probe: { scheme: 'https', host: 'echo.example', port: 443, path: '/ip?x=1', every: 60_000, timeout: 10_000, field: 'client.ip', via: { length: 0 }, addresses: null },
         gateReadiness: true,
       },
       nat: { ports: 8192, replicasPerNode: 2 },

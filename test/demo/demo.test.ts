@@ -11,6 +11,8 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { eco } from '../support/eco.ts';
+import { listen } from '../support/listen.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/main.ts');
 /** The shell's own proxy settings have no part in this test. */
@@ -203,6 +205,14 @@ t.test('no place for the CA: says what to change, and leaves nothing', async (t)
   await once(demo.child, 'close');
   t.equal(demo.child.exitCode, 1);
   t.match(demo.output(), /set TMPDIR to a directory it can write to/);
+});
+
+t.test('the stand-in alone, on a port that is taken', async (t) => {
+  const directory = t.testdir();
+  const port = await listen(t, createServer());
+  const { code, err } = await eco(['demo', '--stand-in-only', `--certificates=${directory}`, `--listen-https=127.0.0.1:${port}`, '--listen-http=127.0.0.1:0']);
+  t.equal(code, 1);
+  t.equal(err, `eco-egress demo could not start: 127.0.0.1:${port} is in use. End the program that listens there, or change the listener's address.\n`);
 });
 
 t.test('the stand-in alone, as docker-compose.yml starts it', async (t) => {

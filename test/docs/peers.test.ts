@@ -12,8 +12,8 @@ t.test('the example', async (t) => {
   const [block] = readDocBlocks(PAGE).filter(({ language }) => language === 'yaml');
   const { listeners } = configOf(`${MINIMAL}${block?.text ?? ''}`);
   t.match(listeners.http, [
-    { trustedPeers: ['10.9.0.0/24'], proxyProtocol: 'from-trusted', believe: [] },
-    { trustedPeers: ['127.0.0.6/32'], proxyProtocol: 'off', believe: ['x-forwarded-client-cert'] },
+    { trustedPeers: ['10.9.0.0/24'], proxyProtocol: 'from-trusted', believe: { length: 0 } },
+    { trustedPeers: ['127.0.0.6/32'], proxyProtocol: 'off', believe: { length: 1, 0: 'x-forwarded-client-cert' } },
   ]);
 });
 

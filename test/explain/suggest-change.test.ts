@@ -139,4 +139,12 @@ t.test('a change is not proposed where it would hurt, and it says why', async (t
   const config: PolicyConfig = { mode: 'enforce', clients: [strong], destinations: [makeDestination('eco', ['eco.example'])], rules: [makeRule(['strong'], ['eco'])] };
   const found = proposeChange(compilePolicy(config), makeAsk({ peer: makePeer('10.7.0.5'), host: 'eco.example' }));
   t.match(found, { instead: /^show the certificate of client strong, whose addresses include 10\.7\.0\.5: an entry for the address alone would go round that$/ });
+  const none = (peer: Peer): string => {
+    const proposal = proposeChange(compilePolicy(config), makeAsk({ peer, host: 'eco.example' }));
+    return 'instead' in proposal ? proposal.instead : proposal.change.text;
+  };
+  t.match(none(makePeer('10.9.0.1', { rejected: 'the password is wrong' })), /^show credentials that are accepted: an entry for the address would let the peer in without them$/);
+  for (const [shown, what] of [[{ user: 'anna' }, 'a user'], [{ sans: ['DNS:other.example'] }, 'a certificate'], [{ token: { issuer: 'https://issuer.example', audiences: ['x'], subject: 'pod' } }, 'a token']] as const) {
+    t.match(none(makePeer('10.9.0.1', shown)), `add a client that has ${what} as well as the address 10.9.0.1: the address alone would identify less than what was shown`);
+  }
 });

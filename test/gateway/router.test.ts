@@ -110,6 +110,11 @@ t.test('as a promise: the route, null, or the Fault', async (t) => {
   t.strictSame(router.prefixes, ['/eco']);
 });
 
+t.test('thousands of prefixes', async (t) => {
+  const { ask } = await startRouter(t, Array.from({ length: 5_000 }, (_, index) => destination(`d${index}`, { prefix: `/p${index}` })));
+  for (const index of [0, 255, 256, 4_999]) t.equal(await ask(`/p${index}/x`), `d${index} /x`);
+});
+
 t.test('a request for the whole server is below no prefix', async (t) => {
   const { ask } = await startRouter(t, [destination('eco', { prefix: '/eco' })]);
   t.equal(await ask('*'), 'none');

@@ -7,6 +7,7 @@ import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
 import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -15,7 +16,7 @@ import { openWire, type Wire } from '../support/wire.ts';
 
 /** Where code runs for a client, by the object that it runs on. */
 const PHASES: readonly [owner: { readonly prototype: object }, method: string][] = [
-  ...['startExchange', 'startTunnel', 'onDone', 'onUpgrade', 'content', 'contentEnd', 'drained', 'clientClosed', 'refuse'].map((method): [typeof RequestContext, string] => [RequestContext, method]),
+  ...['startExchange', 'startTunnel', 'onDone', 'onUpgrade', 'content', 'contentEnd', 'drained', 'clientClosed', 'onFault', 'refuse'].map((method): [typeof RequestContext, string] => [RequestContext, method]),
   ...['start', 'content', 'contentEnd', 'onHead', 'onContent', 'onEnd', 'onInformational', 'onSwitch', 'clientDrained', 'onDrain'].map((method): [typeof Exchange, string] => [Exchange, method]),
   // Within `onConnection`, which is where the pool's turn ends and the client's begins.
   [UpstreamConnection, 'begin'],
@@ -47,10 +48,17 @@ const REQUESTS: readonly ((lab: Lab) => string)[] = [
   (lab) => `GET /x HTTP/1.1\r\nHost: ${httpAuthority(lab)}\r\nConnection: close\r\n\r\n`,
   (lab) => `GET http://${httpAuthority(lab)}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
   () => 'GET http://evil.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+  // Nobody is there.
+  () => 'GET /nobody/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
 ];
 
 t.test('what our own code throws ends one connection, in every form and phase', async (t) => {
+  const nobody = await findNobody();
   const lab = await startLab(t, {
+    configure: ({ destinations, rules }) => {
+      destinations['nobody'] = { hosts: ['nobody.example'], ports: [nobody], addresses: ['127.0.0.0/8'], gateway: { prefix: '/nobody', url: `http://nobody.example:${nobody}` } };
+      rules.push({ clients: ['pods'], destinations: ['nobody'] });
+    },
     onRequest: (req, res) => {
       if (req.url === '/alive') {
         res.end('alive');

@@ -100,7 +100,7 @@ t.test('a chunk as long as can be is a body: nothing in it becomes a request', a
   for (const [size, status] of [['fffffffffffff', 408], ['7fffffffffffffff', 400]] as const) {
     for (const [, begin] of EACH) {
       const { answers, inStep, reached } = await attack(t, lab, `${begin(lab, 'POST')}Transfer-Encoding: chunked\r\n\r\n${size}\r\nabc\r\n0\r\n\r\n`);
-      t.match({ status: answers[0]?.status, answers: answers.length, inStep, reached: reached.filter((request) => !request.startsWith('POST ')) }, { status, answers: 1, inStep: false, reached: [] });
+      t.match({ status: answers[0]?.status, answers: answers.length, inStep, reached: reached.filter((request) => !request.startsWith('POST ')) }, { status, answers: 1, inStep: false, reached: { length: 0 } });
     }
   }
 });
@@ -111,7 +111,7 @@ t.test('versions that are not HTTP/1.x', async (t) => {
     for (const target of [`http://${httpAuthority(lab)}/`, '/eco/x', '/']) {
       const bytes = `GET ${target} ${version}\r\nHost: ${httpAuthority(lab)}\r\n\r\n`;
       const { answers, reached, lines } = await attack(t, lab, bytes);
-      t.match({ status: answers[0]?.status, reached, codes: lines.map((line) => line.code) }, { status: 400, reached: [], codes: ['request-malformed'] }, `${version} ${target}`);
+      t.match({ status: answers[0]?.status, reached, codes: lines.map((line) => line.code) }, { status: 400, reached: { length: 0 }, codes: { length: 1, 0: 'request-malformed' } }, `${version} ${target}`);
     }
   }
   for (const version of ['HTTP/1.2', 'HTTP/3.0', 'HTTP/1.10', 'HTTP/11', 'HTTP/1.1 ', 'http/1.1', 'HTTP/1', 'XTTP/1.1', '']) {

@@ -3,7 +3,9 @@
  * what still refuses is the one guard under test.
  */
 import { createServer as createHttpServer } from 'node:http';
+import { syncBuiltinESMExports } from 'node:module';
 import { createServer, type Server } from 'node:net';
+import os from 'node:os';
 import t, { type Test } from 'tap';
 import { dnsLookup } from '../../src/dial/lookup.ts';
 import { findNobody } from '../support/find-nobody.ts';
@@ -107,6 +109,29 @@ t.test('the address guard alone: never ourselves, whatever the destination lists
     }
   }
   await refuses(t, lab, 'gateway', 'GET /self/x HTTP/1.1\r\nHost: x\r\n\r\n', { code: 'loop', then: 'in step' });
+  await stillServes(t, lab);
+});
+
+const OWN_ADDRESS = Object.values(os.networkInterfaces()).flatMap((entries) => entries ?? []).find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+
+t.test('an address of ours that no interface shows: both ends of the connection have it', { skip: OWN_ADDRESS === undefined ? 'this host has no address but its loopback ones' : false }, async (t) => {
+  const own = await findNobody();
+  const lab = await startLab(t, {
+    configure: (draft: Draft, { http }) => {
+      Object.assign(draft.listeners, { http: [`0.0.0.0:${own}`] });
+      Object.assign(draft.destinations.eco, { hosts: [ECO, '*.example'], ports: [own, http], addresses: ['0.0.0.0/0'], gateway: { prefix: '/self', url: `http://me.example:${own}/` } });
+    },
+    lookup: async (host) => ({ addresses: [host === ECO ? '127.0.0.1' : (OWN_ADDRESS ?? '')], ttl: null }),
+  });
+  // As with a local route for a whole range, or an address that comes between the check and the dial.
+  t.capture(os, 'networkInterfaces', () => ({}));
+  syncBuiltinESMExports();
+  t.teardown(syncBuiltinESMExports);
+  for (const [form, request] of Object.entries(FORMS)) {
+    const { answers, lines } = await attack(t, lab, request('me.example', own));
+    t.match(answers[0], { status: 508 }, form);
+    t.strictSame(lines.map(({ code }) => code), ['loop'], `${form}: and nothing came back to us`);
+  }
   await stillServes(t, lab);
 });
 

@@ -18,6 +18,7 @@ const seenIn = (text: string): Seen => JSON.parse(text) as Seen;
 t.test('every form carries a request and its body, and is logged as what it is', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req, res) => {
+      res.setHeader('x-port', String(req.socket.remotePort));
       res.setHeader('x-saw', `${req.method ?? ''} ${req.url ?? ''} ${req.headers.host ?? ''}`);
       req.pipe(res);
     },
@@ -30,7 +31,7 @@ t.test('every form carries a request and its body, and is logged as what it is',
     t.equal(answer.headers['x-saw'], `POST /in/${form}?q=a%2Fb&&x=1 ${ECO}:${port}`, 'path and query byte for byte, Host is the upstream');
     t.ok(answer.body.equals(body), 'the body came back whole');
     const line = await lab.logged((line) => line['form'] === form);
-    t.match(line, { code: 'ok', status: 200, client: 'pods', destination: 'eco', rule: 'rules[0]', verdict: 'allow', host: ECO, port, upstreamAddress: '127.0.0.1' });
+    t.match(line, { code: 'ok', status: 200, client: 'pods', destination: 'eco', rule: 'rules[0]', verdict: 'allow', host: ECO, port, upstreamAddress: '127.0.0.1', localAddress: '127.0.0.1', localPort: Number(answer.headers['x-port']) });
     if (form !== 'connect') t.match(line, { method: 'POST', path: `/in/${form}`, bytesSent: body.length, bytesReceived: body.length, closedBy: 'upstream', msg: 'exchange ok' });
   }
 });

@@ -45,7 +45,7 @@ for (const [what, change] of Object.entries(inReport)) {
     t.strictSame(seen.gauges, { ...none, 'report-mode': 1 });
 
     await lab.reload(() => {});
-    t.match(await look(lab), { readyz: [], gauges: none });
+    t.match(await look(lab), { readyz: { length: 0 }, gauges: none });
     await lab.reload(change);
     t.strictSame((await look(lab)).gauges, { ...none, 'report-mode': 1 });
     t.equal(lab.log.filter(({ kind }) => kind === 'report-mode').length, 2, 'at the start and at the reload');

@@ -202,6 +202,10 @@ t.test('101 is the only way out of HTTP: other upgrades are served plain, withou
       t.equal((await wire.ended).heard.match(/HTTP\/1\.1 200 /g)?.length, 2);
     }
     const { target, host } = addressOf(lab, form, '/u');
+    const old = await openWire(t, lab.port);
+    old.send(`GET ${target} HTTP/1.0\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`);
+    t.match((await old.ended).heard, /^HTTP\/1\.1 200 [^]*"method":"GET"/, 'RFC 9110 §7.8: Upgrade of an HTTP/1.0 request is ignored');
+    t.same(valuesOf(lab.upstream.requests.at(-1)?.rawHeaders ?? [], 'upgrade'), []);
     const post = await openWire(t, lab.port);
     post.send(`POST ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nok`);
     t.match((await post.ended).heard, /^HTTP\/1\.1 200 [^]*"method":"POST"/, 'WebSocket begins with GET (RFC 6455 §4.1)');

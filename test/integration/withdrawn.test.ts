@@ -1,6 +1,7 @@
 /** What a tunnel was permitted by is changed, expires or is withdrawn: the tunnel ends, and others go on. */
 import { writeFile } from 'node:fs/promises';
 import { mock } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { createIssuer } from '../support/issuer.ts';
@@ -118,4 +119,24 @@ t.test('a client certificate that expires', async (t) => {
   t.ok(isOpen(long));
   idle.send(`GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n`);
   t.match(await idle.until('client-certificate'), /^HTTP\/1\.1 403 /, 'nor is another request served');
+});
+
+t.test('a rule that ends', async (t) => {
+  const ends = Math.ceil(Date.now() / 1000) * 1000 + MINUTE;
+  const limited = (draft: Draft, further: boolean): void => {
+    const [rule] = draft.rules;
+    if (rule === undefined) throw new Error('no rule');
+    const ending = { ...structuredClone(rule), until: new Date(ends).toISOString().replace('.000Z', 'Z') };
+    draft.rules.splice(0, 1, ...(further ? [ending, rule] : [ending]));
+  };
+  const [lab, other] = [await startLab(t, { configure: (draft) => { limited(draft, false); } }), await startLab(t, { configure: (draft) => { limited(draft, true); } })];
+  const [wire, permitted] = [await tunnelOf(t, lab, null), await tunnelOf(t, other, null)];
+  const pass = holdDate(t);
+  pass(30_000);
+  t.equal(await lab.reload((draft) => { limited(draft, false); }).then((outcome) => outcome.result === 'applied' && outcome.tunnelsCut), 0, 'not before');
+  t.ok(isOpen(wire));
+  pass(MINUTE);
+  t.equal(await Promise.race([wire.ended.then(() => 'closed'), delay(10_000).then(() => 'open')]), 'closed');
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /^what permitted it is no longer valid: .* only until / });
+  t.ok(isOpen(permitted), 'where another rule permits it, it stays');
 });

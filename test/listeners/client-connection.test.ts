@@ -15,8 +15,15 @@ import { listen } from '../support/listen.ts';
 const TERMS: ConnectionTerms = { limits: { headerBytes: 2048, headerFields: 10 }, timeouts: { requestHeaders: 1000, keepAlive: 4000, body: 2000 } };
 const turn = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
 
+/** Of a busy machine, ms. */
+const LONGEST = 60_000;
+
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn();
+  const began = performance.now();
+  while (!holds()) {
+    if (performance.now() - began > LONGEST) throw new Error(`never so: ${String(holds)}`);
+    await turn();
+  }
 }
 
 /** A request that is served by the test. */
@@ -434,6 +441,21 @@ t.test('a tunnel is watched by the clock of its connection', async (t) => {
   bench.now += 1;
   bench.clock.tick();
   t.strictSame(request?.told, ['stalled', 'due 3001'], 'and due');
+});
+
+t.test('what is thrown on behalf of a connection, by whomever, ends that connection alone', async (t) => {
+  const bench = await start(t);
+  const [one, other] = [await bench.open(), await bench.open()];
+  t.doesNotThrow(() => {
+    bench.connection(0).guard(() => {
+      throw new Error('on purpose');
+    });
+  });
+  t.match(bench.crashes, [{ message: 'on purpose' }]);
+  await until(() => one.ended || one.socket.destroyed);
+  bench.serve = (request) => { request.answer(200); };
+  other.socket.write(get('/after'));
+  await until(() => other.statuses().length === 1);
 });
 
 t.test('what is thrown ends that connection alone', async (t) => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { syncBuiltinESMExports } from 'node:module';
+import os, { networkInterfaces } from 'node:os';
 import t from 'tap';
 import { createSelfCheck } from '../../src/listeners/self.ts';
 import { listen } from '../support/listen.ts';
@@ -28,6 +29,18 @@ t.test('a listener on every address is this host by all its names', async (t) =>
     }
     for (const other of ['128.0.0.1', '192.0.2.1', '2001:db8::1', '::2']) t.notOk(self.isSelf(other, 8080), other);
   }
+});
+
+t.test('addresses that this host gets and loses later', async (t) => {
+  const self = createSelfCheck();
+  self.add({ address: '0.0.0.0', family: 'IPv4', port: 8080 });
+  t.notOk(self.isSelf('192.0.2.7', 8080));
+  const restore = t.capture(os, 'networkInterfaces', () => ({ eth9: [{ address: '192.0.2.7', netmask: '255.255.255.0', family: 'IPv4' as const, mac: '00:00:00:00:00:00', internal: false, cidr: '192.0.2.7/24' }] })).restore;
+  syncBuiltinESMExports();
+  t.ok(self.isSelf('192.0.2.7', 8080), 'it has come');
+  restore();
+  syncBuiltinESMExports();
+  t.notOk(self.isSelf('192.0.2.7', 8080), 'it has gone');
 });
 
 t.test('a connection with the same address at both ends, on a port that every address has, is ours', async (t) => {

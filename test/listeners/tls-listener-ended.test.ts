@@ -259,7 +259,7 @@ t.test('a reload brings another certificate, and connections keep theirs', async
   t.match(await reload(), { result: 'refused', reasons: [/key does not belong/] }, 'half of it is not taken');
   t.equal(serial(await openOwn(t, lab)), serial(old));
   Object.assign(lab.files, { '/lab/tls.key': next.keyPem });
-  t.match(await reload(), { result: 'applied', needRestart: [] });
+  t.match(await reload(), { result: 'applied', needRestart: { length: 0 } });
   const fresh = await openOwn(t, lab);
   t.not(serial(fresh), serial(old));
   t.equal(status(await speak(old, get(lab))), 200, 'the old connection is served');

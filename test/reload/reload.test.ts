@@ -40,7 +40,7 @@ t.test('a good file takes over at once, and back', async (t) => {
   const refused = await fetch(`${lab.url}/eco/x`);
   t.equal(refused.status, 403);
   t.match(await refused.json(), { code: 'no-rule' });
-  t.match(await lab.reload(() => {}), { result: 'applied', changes: { newlyDenied: [], newlyAllowed: [{ form: 'gateway' }] } });
+  t.match(await lab.reload(() => {}), { result: 'applied', changes: { newlyDenied: { length: 0 }, newlyAllowed: [{ form: 'gateway' }] } });
   t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
   t.match(await lab.logged((line) => line.msg === 'newly denied by this configuration'), { code: 'no-rule', client: 'pods' });
   t.equal((await lab.scrape()).samples.get('eco_egress_policy_reloads_total{result="applied"}'), 2);
@@ -105,6 +105,14 @@ t.test('certificate files that change under the symlink are tried before they re
   Object.assign(files, { '/lab/tls.crt': client.certPem, '/lab/tls.key': client.keyPem });
   t.match(await lab.reload(withCertificate), { result: 'applied' });
   t.same((await readiness(lab)).warnings, []);
+
+  const served = (draft: Draft): void => {
+    withCertificate(draft);
+    Object.assign(files, { '/lab/server.crt': weak.certPem, '/lab/server.key': weak.keyPem });
+    draft.listeners['tls'] = ['127.0.0.1:0'];
+    draft.tlsServer = { names: ['proxy.example'], certFile: 'server.crt', keyFile: 'server.key' };
+  };
+  t.match(await lab.reload(served), { result: 'refused', reasons: { length: 1, 0: /TLS cannot use the certificate/ } }, 'too weak for TLS towards clients');
 });
 
 t.test('tunnels that are no longer permitted are closed, others stay', async (t) => {

@@ -109,7 +109,7 @@ if (process.env[INSIDE] === undefined && spawnSync('unshare', [...OWN_NETWORK, '
   const gauge = async (name: string): Promise<number> => sumOf(await proxy.scrape(), `eco_egress_${name}`);
   await open(limits.exchanges, client(limits.exchangesPerClient), `POST http://${ECO}:${port}/ HTTP/1.1\r\nHost: ${ECO}:${port}\r\nContent-Length: 999999999999\r\n\r\n`);
   await open(limits.tunnels, client(limits.tunnelsPerClient), `CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: x\r\n\r\n x`);
-  await open(limits.connections - limits.exchanges - limits.tunnels, (i) => `127.0.2.${1 + Math.floor(i / limits.connectionsPerClient)}`, `GET / HTTP/1.1\r\nHost: x\r\n${`X: ${'a'.repeat(1000)}\r\n`.repeat(62)}`);
+  await open(limits.connections - limits.exchanges - limits.tunnels, (i) => `127.0.2.${1 + Math.floor(i / limits.connectionsPerClient)}`, `GET / HTTP/1.1\r\nHost: x\r\n${`X: ${'a'.repeat(1000)}\r\n`.repeat(Math.floor(limits.headerBytes / 1005) - 1)}`);
   for (let i = 0; i < 20 && proxy.death === null; i += 1) {
     await delay(250);
     most = Math.max(most, residentMemory(proxy));

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import { type ChildProxy, startChildProxy } from '../support/child-proxy.ts';
 import { type Draft, ECO, labCertificates, startUpstream, type Upstream } from '../support/lab.ts';
 import { OWN } from '../support/tls-lab.ts';
+import { sumOf } from '../support/prometheus.ts';
 import { openWire } from '../support/wire.ts';
 
 t.setTimeout(300_000);
@@ -188,12 +189,14 @@ t.test('something slow, something large, then CONNECT, and cut: no connection to
         tcp.write(`${ask('/slow')}${ask('/large')}CONNECT ${place.authority} HTTP/1.1\r\nHost: x\r\n\r\n`, 'latin1');
         await once(tcp, 'connect').catch(() => {});
         tcp.pause();
-        await delay(20 + i * 60);
+        // The half of them when the large one has begun, and waits for its reader.
+        await delay(20 + i * 120);
         tcp.resetAndDestroy();
       }),
     );
   }
   await delay(1000);
+  t.equal(sumOf(await place.proxy.scrape(), 'eco_egress_upstream_connections', { state: 'active' }), 0, 'none is in use');
   // All eight at once: each gets a connection, or one is held.
   const answers = await Promise.all(Array.from({ length: 8 }, () => send(place.proxy.port, [ask('/slow').replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')], { patience: 15_000 }).catch(() => 'nothing')));
   t.same(answers.map((heard) => heard.slice(0, 12)), Array(8).fill('HTTP/1.1 200'));

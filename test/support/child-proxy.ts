@@ -9,7 +9,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { startDnsServer } from './dns-server.ts';
-import { baseDraft, type Draft, labCertificates, type LogLine } from './lab.ts';
+import { baseDraft, type Draft, labCertificates, type LogLine, LONGEST_WAIT_FOR_LINE } from './lab.ts';
 import { readScrape, type Scrape } from './prometheus.ts';
 import { OWN, ownCertificate } from './tls-lab.ts';
 
@@ -126,6 +126,7 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
           reject(new Error(`the process ended without that line; ${death}`));
         };
         changed.addEventListener('change', look);
+        setTimeout(() => { reject(new Error('that line is not in the log')); }, LONGEST_WAIT_FOR_LINE).unref();
         look();
       }),
     descriptors: () => readdirSync(`/proc/${String(child.pid)}/fd`).length,

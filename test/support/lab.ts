@@ -183,6 +183,9 @@ function tellWhatWasSeen(req: IncomingMessage, res: Parameters<RequestListener>[
   });
 }
 
+/** Of a busy machine, ms. */
+export const LONGEST_WAIT_FOR_LINE = 60_000;
+
 class LogReader extends Writable {
   readonly lines: LogLine[] = [];
   readonly #events = new EventEmitter().setMaxListeners(0);
@@ -199,14 +202,18 @@ class LogReader extends Writable {
     done();
   }
 
+  /** Rejects where none comes in time, so that a test fails there and does not hang. */
   async find(fits: (line: LogLine) => boolean): Promise<LogLine> {
+    const signal = AbortSignal.timeout(LONGEST_WAIT_FOR_LINE);
     // Several lines may come at once: each is looked at, however many were told meanwhile.
     for (let next = 0; ; ) {
       for (; next < this.lines.length; next += 1) {
         const line = this.lines[next];
         if (line !== undefined && fits(line)) return line;
       }
-      await once(this.#events, 'line');
+      await once(this.#events, 'line', { signal }).catch((error: unknown) => {
+        throw new Error('that line is not in the log', { cause: error });
+      });
     }
   }
 }

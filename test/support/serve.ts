@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
-import type { LogLine } from './lab.ts';
+import { LONGEST_WAIT_FOR_LINE, type LogLine } from './lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -74,6 +74,7 @@ export function serve(t: Test, { config, files = {}, shell }: ServeOptions): Ser
           changed.removeEventListener('change', look);
         };
         changed.addEventListener('change', look);
+        setTimeout(() => { reject(new Error('that line is not in the log')); }, LONGEST_WAIT_FOR_LINE).unref();
         look();
       }),
   };

@@ -200,6 +200,7 @@ t.test('lines for people', async (t) => {
   telemetry.ended(makeRecord({ form: 'forward', host: '2001:db8::1', port: 80, code: 'no-rule', verdict: 'deny', status: 403, upstreamAddress: '-', detail: 'why' }));
   telemetry.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule', detail: 'why', user: 'anna' }));
   telemetry.ended(makeRecord({ form: '-', method: '-', host: '-', port: 0, path: '', code: 'request-timeout', status: 408, upstreamAddress: '-' }));
+  telemetry.ended(makeRecord({ form: 'connect', method: 'CONNECT', host: '-', port: 0, path: '', code: 'target-malformed', status: 400, upstreamAddress: '-' }));
   telemetry.notice('info', 'listening', { address: '0.0.0.0:3128', forms: ['connect'], reason: 'two words' });
   telemetry.notice('error', 'resolver fails', { err: new Error('no answer') });
   const lines = (await text()).split('\n').map((line) => line.replace(/^\d\d:\d\d:\d\d\.\d{3} /, ''));
@@ -209,6 +210,7 @@ t.test('lines for people', async (t) => {
     'WARN  forward GET [2001:db8::1]:80/api/x → - 403 no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1 (why)',
     'WARN  gateway GET eco-sit.telus.internal:443/api/x → 10.40.1.9 200 ok would be denied: no-rule 12 ms ↑120 ↓4096 client=dynatrace-sit user=anna from=10.8.3.17 id=id-1 (why)',
     'WARN  no request → - 408 request-timeout 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
+    'WARN  connect no host → - 400 target-malformed 12 ms ↑120 ↓4096 client=dynatrace-sit from=10.8.3.17 id=id-1',
     'INFO  listening address=0.0.0.0:3128 forms=["connect"] reason="two words"',
     'ERROR resolver fails err="no answer"',
     '',

@@ -1,0 +1,32 @@
+/** Parts that a reload builds anew only where what they depend on has changed: then it does. */
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import { sharesDialler } from '../../src/build-parts.ts';
+import { startLab } from '../support/lab.ts';
+
+t.test('another gateway prefix is served at once, and the one before no longer', async (t) => {
+  const lab = await startLab(t);
+  const status = async (path: string): Promise<number> => (await fetch(`${lab.url}${path}`)).status;
+  t.same([await status('/eco/x'), await status('/other/x')], [200, 403]);
+  t.match(
+    await lab.reload(({ destinations: { eco } }) => {
+      eco['gateway'] = { ...(eco['gateway'] as object), prefix: '/other' };
+    }),
+    { result: 'applied' },
+  );
+  t.same([await status('/eco/x'), await status('/other/x')], [403, 200]);
+});
+
+t.test('names are looked up by the terms of the present configuration', async (t) => {
+  const lab = await startLab(t, { lookup: () => new Promise(() => {}), configure: (draft) => Object.assign(draft.timeouts, { resolve: '1h' }) });
+  t.match(await lab.reload((draft) => Object.assign(draft.timeouts, { resolve: '50ms' })), { result: 'applied' });
+  const answer = fetch(`${lab.url}/eco/x`).then(({ status }) => status);
+  t.equal(await Promise.race([answer, delay(10_000).then(() => 'none')]), 504, 'it waits for 50 ms, and not for an hour');
+  const loaded = lab.load(() => {});
+  if (!loaded.ok) throw new Error('faulty');
+  const { config } = loaded;
+  t.ok(sharesDialler(config, { ...config, clients: [] }), 'what no dial depends on');
+  for (const [key, changed] of Object.entries({ 'dns.servers': { dns: { ...config.dns, servers: ['192.0.2.53:53'] } }, 'dns.ttl': { dns: { ...config.dns, ttl: 1 } }, 'a new key of dns': { dns: { ...config.dns, novel: 1 } }, 'a new key of timeouts': { timeouts: { ...config.timeouts, novel: 1 } }, name: { name: 'another' } })) {
+    t.notOk(sharesDialler(config, { ...config, ...changed }), key);
+  }
+});
