@@ -136,6 +136,15 @@ t.test('npx eco-egress of the pages: every command and option exists', async (t)
   t.ok(found > 10);
 });
 
+t.test('the pages spell each command in one way', async (t) => {
+  for (const page of PAGES) {
+    for (const line of readDocBlocks(page).flatMap(({ text: body }) => body.split('\n'))) {
+      t.notMatch(line, /(?<!npx )(?<![\w./-])eco-egress (?:serve|check|explain|reload|doctor|echo|verify-ip|hash-password|manifests) /, `${page}: npx eco-egress`);
+      t.notMatch(line, /npm run check/, `${page}: npx eco-egress check`);
+    }
+  }
+});
+
 t.test('those of the README that dial nothing are run as they are written', async (t) => {
   const lines = readDocBlocks('README.md').flatMap(({ text: body }) => body.split('\n'));
   const commands = lines.filter((line) => /^(?:npx eco-egress|npm run) (?:check|explain|manifests)\b/.test(line));

@@ -2,7 +2,7 @@
  * docs/operations-day.md, replayed: its configuration file, a proxy of its own
  * process, a stand-in partner that stops and comes back where the page says so.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -60,7 +60,10 @@ export async function replayDay(directory: string): Promise<{ readonly page: str
   opened.defer(() => partner.close());
   await partner.start();
 
-  const shell = openShell(directory, { PATH: `${ROOT}bin:${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`, HOME: directory, LC_ALL: 'C.UTF-8' });
+  // As in the image: the command is in PATH, and needs no npm.
+  mkdirSync(join(directory, 'tools'));
+  writeFileSync(join(directory, 'tools/npx'), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
+  const shell = openShell(directory, { PATH: `${join(directory, 'tools')}:${ROOT}bin:${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`, HOME: directory, LC_ALL: 'C.UTF-8' });
   opened.defer(() => shell.close());
   // Doctor says how many files may be open.
   await shell.run('ulimit -n 8192');
