@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
+import type { CancelSignal } from './cancel.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
 import type { AddressGuard, Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
 import { Fault } from './errors.ts';
@@ -189,7 +190,7 @@ export class Egress {
    * @param clientPort 0 where it is not known
    * @throws {Fault} of the dial
    */
-  async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: AbortSignal): Promise<Socket> {
+  async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: CancelSignal): Promise<Socket> {
     const { destination, ask } = permit;
     const terms = this.#options;
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort) }, signal);
@@ -213,7 +214,7 @@ export class Egress {
   }
 
   /** What a dial would find, address by address; dials nothing. @throws {Fault} of the look-up */
-  async survey(destination: DestinationConfig, host: string, port: number, signal: AbortSignal): Promise<SurveyedAddress[]> {
+  async survey(destination: DestinationConfig, host: string, port: number, signal: CancelSignal): Promise<SurveyedAddress[]> {
     return surveyAddresses(this.#guard(destination), await this.dialler.resolve(host, signal), port);
   }
 
@@ -286,7 +287,7 @@ export class Egress {
   }
 
   /** Whose exchanges it is for is judged again by the reload itself; the address is known only now. */
-  async #openPooled(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+  async #openPooled(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
     const terms = this.#options;
     const dialled = await this.#dial(destination, target, signal);
     if (terms === this.#options) return dialled;
@@ -297,7 +298,7 @@ export class Egress {
     throw revocation(why);
   }
 
-  async #dial(destination: DestinationConfig, target: DialTarget, signal: AbortSignal): Promise<Dialled> {
+  async #dial(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
     const { telemetry, dialler } = this.#options;
     try {
       const { enforcing, lenient, way } = this.#guard(destination);
@@ -325,7 +326,7 @@ export class Egress {
 }
 
 /** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
-async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: AddressGuard, lenient: AddressGuard, signal: AbortSignal): Promise<Dialled> {
+async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: AddressGuard, lenient: AddressGuard, signal: CancelSignal): Promise<Dialled> {
   try {
     return await dialler.dial(target, enforcing, signal);
   } catch (error) {

@@ -6,6 +6,7 @@
  */
 import { connect as netConnect, isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
 import { abortFault, place } from './dial.ts';
@@ -24,7 +25,7 @@ export interface ConnectRequest {
   readonly addresses: readonly string[];
   /** For all attempts together, ms. */
   readonly timeout: number;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   /** Gives each attempt its port; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */

@@ -1,5 +1,6 @@
 /** The contract of dialling: who is dialled, what comes back, and who may object; and the words for it. */
 import type { Socket } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import type { HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import type { ProxiedClient } from './proxy-header.ts';
@@ -70,15 +71,15 @@ export interface Dialler {
    * asks the parents on the way for them, and finishes TLS. Rejects with a
    * Fault; leaves no socket behind when it does, or when `signal` aborts.
    */
-  dial(target: DialTarget, guard: AddressGuard, signal: AbortSignal): Promise<Dialled>;
+  dial(target: DialTarget, guard: AddressGuard, signal: CancelSignal): Promise<Dialled>;
   /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */
-  resolve(host: string, signal: AbortSignal): Promise<readonly string[]>;
+  resolve(host: string, signal: CancelSignal): Promise<readonly string[]>;
 }
 
 // What a dial that was called off rejects with.
 
 /** The Fault the signal was aborted with; without one, the client is taken to have left. */
-export function abortFault(signal: AbortSignal): Fault {
+export function abortFault(signal: CancelSignal): Fault {
   const reason: unknown = signal.reason;
   return reason instanceof Fault ? reason : new Fault('client-closed', 'no request is waiting for this connection', { cause: reason });
 }

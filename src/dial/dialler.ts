@@ -4,6 +4,7 @@
  * its socket until the next has taken it.
  */
 import type { Socket } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { connectFirst, type IsOurs } from './connect.ts';
@@ -49,14 +50,14 @@ export function createDialler(options: DiallerOptions): Dialler {
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const hops = createHops({ resolver, coolDowns, via, now });
 
-  async function resolve(host: string, signal: AbortSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
+  async function resolve(host: string, signal: CancelSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
     const known = resolver.cached(host);
     if (known !== null) return { addresses: known, dnsMs: -1 };
     const asked = now();
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
@@ -84,7 +85,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
     const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
@@ -95,7 +96,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   /** Connected, with the header that names the client, TLS yet to come. */
-  function open(target: DialTarget, guard: AddressGuard, signal: AbortSignal, avoid: string | null): Promise<Opened> {
+  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
     const { via: steps = [] } = target;
     return steps.length === 0 ? openDirectly(target, guard, signal, avoid) : openByWay(steps, target, guard, signal, avoid);
   }
@@ -105,7 +106,7 @@ export function createDialler(options: DiallerOptions): Dialler {
    * tried, or the only one again. What the upstream says of us, or we of its
    * certificate, would be said again.
    */
-  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: AbortSignal): Promise<Opened> {
+  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal): Promise<Opened> {
     const { host, port } = target;
     let avoid: string | null = null;
     let attempts = 0;

@@ -3,6 +3,7 @@
  * bytes out, bytes in, and not one byte of the tunnel lost. The protocols are
  * pure (connect-request.ts, socks5.ts); here is the socket they speak over.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { Socket } from 'node:net';
 import { abortFault } from './dial.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
@@ -30,7 +31,7 @@ export interface ConverseOptions {
   readonly handshake: HopHandshake;
   /** From the opening to the end, ms. */
   readonly timeout: number;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
   /** What the parent was asked for: `CONNECT 10.40.1.2:443`. */
   readonly asked: string;
 }

@@ -4,6 +4,7 @@
  * an https parent, then CONNECT or SOCKS5. So a chain is nothing but depth.
  */
 import type { Socket } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
 import { abortFault, type HopStep, checkAddresses, type RemoteEndpoint, place } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
@@ -29,7 +30,7 @@ export interface HopsOptions {
 export interface HopsDial {
   /** Opens TCP, to addresses that were judged. */
   readonly connect: (request: Pick<ConnectRequest, 'host' | 'port' | 'addresses' | 'timeout'>) => Promise<ConnectedSocket>;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
 }
 
 /** A connection through parents, with what the log says of it. */
@@ -139,7 +140,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled };
   }
 
-  async function encrypt(socket: Socket, at: HopParent, signal: AbortSignal): Promise<Socket> {
+  async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal): Promise<Socket> {
     const { hop, parent } = at;
     try {
       return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: `hops.${hop.name}.tls`, timeout: hop.connect, signal });

@@ -5,6 +5,7 @@
  * what is counted and why.
  */
 import { isIPv4 } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
 import { place } from './dial.ts';
@@ -99,7 +100,7 @@ class Budget implements PortBudget {
     return null;
   }
 
-  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal, client: string | null = null): Promise<GrantedPort | null> {
+  wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client: string | null = null): Promise<GrantedPort | null> {
     const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address]));
     const hasPlace = [...tuples.keys()].some(({ waiters }) => waiters.size < MAX_WAITING);
     if (this.#nat.whenExhausted === 'refuse' || !hasPlace || signal.aborted) {

@@ -3,6 +3,7 @@
  * whoever tells of it; and the ports of one destination that the NAT
  * remembers.
  */
+import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
 
 /** A port that is in use until `end` says how that ended; further calls do nothing. */
@@ -48,7 +49,7 @@ export interface PortBudget {
    * it, in the order of asking.
    * @returns null when none came in time, too many wait, or `signal` aborts
    */
-  wait(addresses: readonly string[], port: number, destination: string, signal: AbortSignal, client?: string | null): Promise<GrantedPort | null>;
+  wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client?: string | null): Promise<GrantedPort | null>;
   /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
   retryAfter(addresses: readonly string[], port: number): number;
   /** Other terms from now on. What is in use stays counted; fewer ports than that refuse new connections only. */

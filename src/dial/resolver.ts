@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
+import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultOptions } from '../errors.ts';
 import { abortFault } from './dial.ts';
@@ -21,7 +22,7 @@ export interface Resolver {
    * Never empty. Rejects with a Fault: `name-not-found`, `resolver-timeout`,
    * `resolver-failed`, or what `signal` was aborted with.
    */
-  resolve(host: string, signal?: AbortSignal): Promise<readonly string[]>;
+  resolve(host: string, signal?: CancelSignal): Promise<readonly string[]>;
 }
 
 /** For `createResolver`. */
@@ -209,7 +210,7 @@ function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
 }
 
 /** What the promise comes to; null after `ms`. Rejects when the signal aborts. */
-function waitWithin<T>(promise: Promise<T>, ms: number, signal: AbortSignal | undefined): Promise<T | null> {
+function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | undefined): Promise<T | null> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
       clearTimeout(timer);

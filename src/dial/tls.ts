@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { LRUCache } from 'lru-cache';
+import type { CancelSignal } from '../cancel.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { clientContext } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
@@ -27,7 +28,7 @@ export interface SecureRequest {
   readonly keys?: string;
   /** For the handshake, ms. */
   readonly timeout: number;
-  readonly signal: AbortSignal;
+  readonly signal: CancelSignal;
 }
 
 interface Context {

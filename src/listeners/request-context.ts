@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import type { HeadersConfig, TimeoutsConfig } from '../config/config.ts';
+import { Cancellation, type CancelSignal } from '../cancel.ts';
 import type { Crowd } from '../crowd.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -52,7 +53,7 @@ export interface RequestEnvironment {
 type State =
   | { readonly kind: 'deciding' }
   | { readonly kind: 'exchange'; readonly exchange: Exchange }
-  | { readonly kind: 'dialling'; readonly controller: AbortController }
+  | { readonly kind: 'dialling'; readonly cancellation: Cancellation }
   | { readonly kind: 'tunnel'; readonly tunnel: Tunnel }
   | { readonly kind: 'ended' };
 
@@ -150,13 +151,13 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
    * @param head what has been read of the client's bytes, for raw TLS
    * @param opening looks at what the client sends first; null: nobody does
    */
-  startTunnel(dial: (signal: AbortSignal) => Promise<Socket>, opening: Opening | null, head: Buffer | null = null): void {
-    const controller = new AbortController();
-    this.#state = { kind: 'dialling', controller };
+  startTunnel(dial: (signal: CancelSignal) => Promise<Socket>, opening: Opening | null, head: Buffer | null = null): void {
+    const cancellation = new Cancellation();
+    this.#state = { kind: 'dialling', cancellation };
     this.connection.pause();
     // Raw TLS is no request of HTTP: its connection carries nothing else from here on.
     if (this.head === null) this.connection.detach();
-    dial(controller.signal).then(
+    dial(cancellation).then(
       (upstream) => {
         try {
           if (this.ended) upstream.destroy();
@@ -223,7 +224,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
         this.#state.exchange.abort(fault);
         break;
       case 'dialling':
-        this.#state.controller.abort();
+        this.#state.cancellation.abort();
         this.refuse(fault);
         break;
       case 'deciding':
@@ -298,7 +299,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
         this.#state.exchange.clientClosed();
         break;
       case 'dialling':
-        this.#state.controller.abort();
+        this.#state.cancellation.abort();
         this.#end(new Fault('client-closed', 'the client closed its connection while the upstream was dialled'), 'client');
         break;
       case 'deciding':

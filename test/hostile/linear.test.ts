@@ -268,8 +268,9 @@ function compare(read: (text: string) => void, short: string, long: string): num
   if (cpu(readLong) < NOTHING) return 0;
   const [ofShort, ofLong] = measure(readShort, readLong, 1, FEW);
   if (ofLong < MOST * ofShort) return 0;
-  // Looks slow: once more, for so long that neither the compiler nor the garbage of one of them decides.
-  const [ofMany, ofManyLong] = measure(readShort, readLong, Math.ceil(LONG_ENOUGH / ofShort), MANY);
+  // Looks slow: once more, for so long that neither the compiler nor the garbage of one of them decides. Where the system
+  // counts CPU time coarsely, the short ones may seem to have taken none.
+  const [ofMany, ofManyLong] = measure(readShort, readLong, Math.ceil(LONG_ENOUGH / Math.max(ofShort, NOTHING / TIMES)), MANY);
   return ofManyLong / ofMany;
 }
 

@@ -1,6 +1,7 @@
 /** A request that ends while it is dialled for. What a whole proxy does then is in test/integration/tunnel.test.ts. */
 import { Socket } from 'node:net';
 import t from 'tap';
+import type { CancelSignal } from '../../src/cancel.ts';
 import { Crowd } from '../../src/crowd.ts';
 import type { ClientConnection } from '../../src/listeners/client-connection.ts';
 import { RequestContext, type RequestEnvironment } from '../../src/listeners/request-context.ts';
@@ -29,13 +30,13 @@ t.test('a connection that comes after the client has gone is closed, and carries
   const request = new RequestContext(environment, new AccessRecord('id', 0, '10.8.1.4'), connection, null);
 
   const dial = Promise.withResolvers<Socket>();
-  let signal: AbortSignal | null = null;
+  let signal: CancelSignal | null = null;
   request.startTunnel((given) => {
     signal = given;
     return dial.promise;
   }, null);
   request.clientClosed();
-  t.equal((signal as AbortSignal | null)?.aborted, true, 'the dial is called off');
+  t.equal((signal as CancelSignal | null)?.aborted, true, 'the dial is called off');
   t.strictSame(ended, ['client-closed']);
 
   // It had succeeded in the very same turn.
