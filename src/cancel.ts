@@ -41,7 +41,8 @@ export class Cancellation implements CancelSignal {
     this.aborted = true;
     this.reason = reason;
     const failures: unknown[] = [];
-    for (const listener of this.#listeners.splice(0)) {
+    // One after the other: a listener may take off others.
+    for (let listener = this.#listeners.shift(); listener !== undefined; listener = this.#listeners.shift()) {
       try {
         if (typeof listener === 'function') listener();
         else listener.handleEvent();

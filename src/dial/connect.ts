@@ -61,7 +61,8 @@ export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> 
 
 /** One attempt to connect, as its socket knows it. */
 interface ConnectAttempt {
-  readonly race: ConnectionRace;
+  /** Null for the one that won: its socket may live for long, and need not keep the others. */
+  race: ConnectionRace | null;
   readonly address: string;
   readonly lease: PortLease | undefined;
   ending: Ending;
@@ -71,11 +72,11 @@ type Attempted = Socket & { [kAttempt]?: ConnectAttempt };
 
 // One function each for all attempts.
 function onAttemptConnected(this: Attempted): void {
-  this[kAttempt]?.race.connected(this, this[kAttempt]);
+  this[kAttempt]?.race?.connected(this, this[kAttempt]);
 }
 /** Stays on the losers: what happens to them after their end concerns nobody. */
 function onAttemptFailed(this: Attempted, error: Error): void {
-  this[kAttempt]?.race.failed(this, this[kAttempt], error);
+  this[kAttempt]?.race?.failed(this, this[kAttempt], error);
 }
 function onAttemptClosed(this: Attempted): void {
   this[kAttempt]?.lease?.end(this[kAttempt].ending);
@@ -149,6 +150,7 @@ class ConnectionRace {
       return;
     }
     socket.off('error', onAttemptFailed);
+    attempt.race = null;
     this.#end();
     this.#resolve({ socket, address, attempts: this.#attempts });
   }
