@@ -32,7 +32,7 @@ const config: PolicyConfig = {
     upgradePlainHttp: null, tunnelSni: 'report',
     via: [],
     resolve: 'here',
-    proxyProtocol: 'off',
+    proxyProtocol: 'off', gateReadiness: false,
   })),
   rules: indexes.map((index) => ({
     ...rule,

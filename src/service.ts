@@ -38,7 +38,7 @@ import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
-import { type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
+import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
@@ -370,7 +370,9 @@ class RunningService implements Service {
     if (this.#environment.draining) reasons.push('The proxy is draining.');
     const source = this.sourceProof.readiness();
     const files = this.#descriptors.warning();
-    reasons.push(...source.reasons);
+    const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
+    const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
+    reasons.push(...source.reasons, ...unreachable);
     return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 

@@ -194,6 +194,8 @@ export interface DestinationConfig {
   readonly upgradePlainHttp: number | null;
   /** Header by which each connection tells the upstream whom it is for. */
   readonly proxyProtocol: 'off' | 'v1' | 'v2';
+  /** The proxy is not ready while its requests fail. */
+  readonly gateReadiness: boolean;
 }
 
 /** An entry of `rules`: which clients may use which destinations, and for what. */

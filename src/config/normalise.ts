@@ -34,6 +34,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     via: way(entry.via),
     resolve: entry.resolve,
     proxyProtocol: entry.proxyProtocol,
+    gateReadiness: entry.gateReadiness,
   }));
 
   return freeze<Config>({

@@ -204,6 +204,7 @@ export const DESTINATION = {
   via,
   resolve: z.enum(['here', 'parent']).prefault('here'),
   proxyProtocol: z.enum(['off', 'v1', 'v2']).prefault('off'),
+  gateReadiness: z.boolean().prefault(false),
 };
 
 /** Keys of an entry of `hops`. */

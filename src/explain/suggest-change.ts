@@ -180,6 +180,7 @@ const BARE: Omit<DestinationConfig, 'name' | 'hosts' | 'ports' | 'addresses'> = 
   via: [],
   resolve: 'here',
   proxyProtocol: 'off',
+  gateReadiness: false,
 };
 
 function addPort(config: PolicyConfig, destination: DestinationConfig, { port }: Ask): Step | NoProposal {

@@ -158,6 +158,7 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   via: [],
   resolve: 'here',
   proxyProtocol: 'off',
+  gateReadiness: false,
 });
 
 // Finds the lists of certificate names that a subject alternative name fits: DNS names like hosts, URIs as text with stars.

@@ -95,7 +95,7 @@ export function poolTerms(destination: DestinationConfig, { limits, timeouts }: 
   return [{ ...destination, ...DECIDED_PER_REQUEST }, { ...limits, ...COUNTED_ELSEWHERE }, timeouts];
 }
 
-const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null } satisfies { [Key in keyof DestinationConfig]?: null };
+const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null, gateReadiness: null } satisfies { [Key in keyof DestinationConfig]?: null };
 const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, headerFields: null } satisfies { [Key in keyof Terms['limits']]?: null };
 
 /** The longest that a dial to one address may take, ms: whoever waits for it should hear why it failed. */

@@ -99,3 +99,14 @@ export function warnOfHealth({ destination, last, inRow, lastOk, lastError, last
   const detail = lastFailure?.detail ?? '';
   return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST_FAILURE_QUOTE ? `${detail.slice(0, LONGEST_FAILURE_QUOTE)}…` : detail}); ${since}.`;
 }
+
+/** So many failures in a row make a gating destination one that cannot be reached. */
+const GATING_FAILURES = 3;
+/** So long, ms, after the last of them. Then requests have to try again: who is never ready is never asked. */
+const GATING_MS = 60_000;
+
+/** Why the proxy is not ready where this destination gates its readiness; null: it is. An answer with 5xx is an answer. */
+export function gateByHealth({ destination, last, inRow, lastFailure }: HealthView, now: number): string | null {
+  if (last !== 'failed' || lastFailure === null || inRow < GATING_FAILURES || now - Date.parse(lastFailure.at) >= GATING_MS) return null;
+  return `The latest ${inRow} requests to ${destination} failed (${lastFailure.code} at ${lastFailure.at}).`;
+}

@@ -37,6 +37,7 @@ t.test('a minimal file has every default', async (t) => {
         via: [],
         resolve: 'here',
         proxyProtocol: 'off',
+        gateReadiness: false,
       },
     ],
     rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, report: false }],
@@ -118,6 +119,7 @@ timeouts: { drainDelay: 0s }
     via: [],
     resolve: 'here',
     proxyProtocol: 'off',
+    gateReadiness: false,
   });
 });
 

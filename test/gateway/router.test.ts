@@ -20,6 +20,7 @@ function destination(name: string, gateway: Partial<GatewayConfig> & { prefix: s
     via: [],
     resolve: 'here',
     proxyProtocol: 'off',
+    gateReadiness: false,
     tls: { ca: null, cert: null, key: null, serverName: null },
   };
 }
