@@ -79,8 +79,15 @@ export function showValue(value: unknown): string {
   return typeof value === 'object' && value !== null ? 'A mapping (key: value)' : 'This value';
 }
 
+/** Of more words than this none is looked for that is near. */
+const MOST_COMPARED = 1_000;
+/** So many are named where none is near. */
+const MOST_LISTED = 60;
+
 /** The known word that was probably meant, or null when none is near. */
 export function nearest(word: string, known: readonly string[]): string | null {
+  // A file may have thousands of names, and as many faults.
+  if (known.length > MOST_COMPARED) return null;
   const maxDistance = Math.max(1, Math.floor(word.length / 3));
   return closestMatch(word, known, { maxDistance }) ?? null;
 }
@@ -89,7 +96,9 @@ export function nearest(word: string, known: readonly string[]): string | null {
 export function suggest(word: string, known: readonly string[]): string {
   const match = nearest(word, known);
   if (match !== null) return `Did you mean ${match}?`;
-  return known.length === 0 ? '' : `Valid here: ${known.join(', ')}.`;
+  if (known.length === 0) return '';
+  const more = known.length - MOST_LISTED;
+  return `Valid here: ${known.slice(0, MOST_LISTED).join(', ')}${more > 0 ? `, and ${more} more` : ''}.`;
 }
 
 function escapeUnicode(character: string): string {
