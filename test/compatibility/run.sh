@@ -48,6 +48,7 @@ PATH=$(tr : '\n' <<<"$PATH" | grep -v node_modules | paste -sd :)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+lock=$scratch/lock
 
 fail() {
   echo "FAILED: $*" >&2
@@ -73,7 +74,7 @@ tools() {
 # Starts the demo, runs the first command that it prints, and ends it as a process manager would.
 try_demo() {
   local log="$scratch/demo.log" command
-  setsid npm run demo >"$log" 2>&1 &
+  setsid npm run demo >"$log" 2>&1 9>&- &
   demo=$!
   trap 'kill -KILL -- "-$demo" 2>/dev/null || true' EXIT
   until grep -q 'Ctrl-C ends the demo' "$log"; do
@@ -110,7 +111,11 @@ try() {
   git clone --quiet "$repository" "$scratch/a clone"
   cd "$scratch/a clone"
   npm ci ${option:+"$option"}
-  try_demo
+  # Its ports are fixed: one demo at a time.
+  (
+    flock 9
+    try_demo
+  ) 9>"$lock"
   npm test -- --timeout=300 test/policy/decide.test.ts test/integration/tunnel.test.ts
   (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
   # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
