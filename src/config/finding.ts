@@ -82,7 +82,7 @@ export function showValue(value: unknown): string {
 /** Of more words than this none is looked for that is near. */
 const MOST_COMPARED = 1_000;
 /** So many are named where none is near. */
-const MOST_LISTED = 60;
+const MOST_NAMED = 60;
 
 /** The known word that was probably meant, or null when none is near. */
 export function nearest(word: string, known: readonly string[]): string | null {
@@ -97,8 +97,8 @@ export function suggest(word: string, known: readonly string[]): string {
   const match = nearest(word, known);
   if (match !== null) return `Did you mean ${match}?`;
   if (known.length === 0) return '';
-  const more = known.length - MOST_LISTED;
-  return `Valid here: ${known.slice(0, MOST_LISTED).join(', ')}${more > 0 ? `, and ${more} more` : ''}.`;
+  const more = known.length - MOST_NAMED;
+  return `Valid here: ${known.slice(0, MOST_NAMED).join(', ')}${more > 0 ? `, and ${more} more` : ''}.`;
 }
 
 function escapeUnicode(character: string): string {
