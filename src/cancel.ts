@@ -1,14 +1,14 @@
 /**
- * Calls off what is under way, a dial for one. AbortController does the same
- * at 4 % of what a tunnel's set-up costs: its signal is an event target that
- * the garbage collector has to watch (docs/performance.md). An AbortSignal is
- * taken wherever a CancelSignal is.
+ * Cancels a dial. AbortController does the same, but costs 4 % of a tunnel's
+ * set-up, because its signal is an event target that the garbage collector has
+ * to watch (docs/performance.md). An AbortSignal can be passed wherever a
+ * CancelSignal is expected.
  */
 
 /** Called once, when it is called off; as an object, by its method. */
 export type CancelListener = (() => void) | { handleEvent(): void };
 
-/** As much of an AbortSignal as who waits for something needs. */
+/** The part of AbortSignal that a wait needs. */
 export interface CancelSignal {
   /** It has been called off. */
   readonly aborted: boolean;
@@ -20,7 +20,7 @@ export interface CancelSignal {
   removeEventListener(type: 'abort', listener: CancelListener): void;
 }
 
-/** Whoever has it may call off, whoever has it as a CancelSignal may listen. */
+/** Its owner calls `abort`; those that get it as a CancelSignal can only listen. */
 export class Cancellation implements CancelSignal {
   aborted = false;
   reason: unknown = undefined;

@@ -61,7 +61,7 @@ export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> 
 
 /** One attempt to connect, as its socket knows it. */
 interface ConnectAttempt {
-  /** Null for the one that won: its socket may live for long, and need not keep the others. */
+  /** Null for the one that won: its socket may stay open for long, and must not keep the others in memory. */
   race: ConnectionRace | null;
   readonly address: string;
   readonly lease: PortLease | undefined;
@@ -74,7 +74,7 @@ type Attempted = Socket & { [kAttempt]?: ConnectAttempt };
 function onAttemptConnected(this: Attempted): void {
   this[kAttempt]?.race?.connected(this, this[kAttempt]);
 }
-/** Stays on the losers: what happens to them after their end concerns nobody. */
+/** Stays on the attempts that lost: their later errors are ignored. */
 function onAttemptFailed(this: Attempted, error: Error): void {
   this[kAttempt]?.race?.failed(this, this[kAttempt], error);
 }

@@ -138,7 +138,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   };
 }
 
-/** The header stands in the socket's queue before whatever follows: TLS, or the client's bytes. */
+/** Writes the PROXY header first, before TLS or the client's bytes. */
 function nameClient(socket: Socket, proxied: ProxiedClient, address: string | null, port: number): void {
   socket.write(encodeProxyHeader(proxied, { address, port }));
 }

@@ -155,7 +155,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const cancellation = new Cancellation();
     this.#state = { kind: 'dialling', cancellation };
     this.connection.pause();
-    // Raw TLS is no request of HTTP: its connection carries nothing else from here on.
+    // Raw TLS is not an HTTP request: from here on, the connection belongs to the tunnel.
     if (this.head === null) this.connection.detach();
     dial(cancellation).then(
       (upstream) => {

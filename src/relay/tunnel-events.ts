@@ -24,7 +24,7 @@ interface TunnelEnds {
 const kTunnel = Symbol('tunnel');
 type Tunnelled = Resettable & { [kTunnel]?: TunnelEnds | undefined };
 
-/** A listener for either side of any tunnel. What a tunnel's code throws is that tunnel's end, and nobody else's. */
+/** A listener for either side of any tunnel. An error that a tunnel's code throws ends that tunnel alone. */
 function listener<T = undefined>(step: (tunnel: TunnelEnds, side: Side, told: T) => void): (this: Tunnelled, told: T) => void {
   return function (told) {
     const tunnel = this[kTunnel];

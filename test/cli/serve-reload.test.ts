@@ -44,7 +44,7 @@ t.test('reload.watch takes effect with a reload, too', async (t) => {
 });
 
 t.test('a SIGHUP during the start is a reload behind it', async (t) => {
-  // The file is read from a pipe, which whoever sends the signal finds open once the process is about to read it.
+  // The file is a pipe: the writer can open it, and then sends the signal, once the process is about to read it.
   const shell = 'mv "$5" "$5.real"; mkfifo "$5"; (exec 3>"$5"; kill -HUP $$; cat "$5.real" >&3; mv "$5.real" "$5") & exec "$@"';
   const served = serve(t, { config: config(false, 10), shell });
   await served.logged(({ msg }) => msg === 'eco-egress is listening');
