@@ -9,7 +9,7 @@ import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
 import { place } from './dial.ts';
-import { type Ending, type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage, TupleLease } from './ports.ts';
+import { type Ending, type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage, SWEEP_AT, TupleLease } from './ports.ts';
 
 /** For `createPortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
@@ -38,8 +38,6 @@ const AMPLE = 0.6;
 const CLIENT_SHARE = 4;
 /** Dials that may wait for a port towards one address and port. */
 const MAX_WAITING = 1000;
-/** With fewer tuples than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
-const SWEEP_AT = 64;
 
 const SYSTEM_CLOCK: BudgetClock = {
   now: () => performance.now(),
@@ -94,9 +92,9 @@ class Budget implements PortBudget {
     // Who waits comes first; who is still waiting then has its share.
     if (tuple.waiters.size > 0) this.#serve(tuple);
     const now = this.#clock.now();
-    const free = this.#free(tuple, now);
-    if (this.#hasShare(tuple, client, free, now)) return this.#lease(tuple, client, now);
-    if (free === 0) this.#tellExhausted(tuple, now);
+    const used = this.#used(tuple, now);
+    if (this.#hasShare(tuple, client, used, now)) return this.#lease(tuple, client, used + 1);
+    if (this.#free(used) === 0) this.#tellExhausted(tuple, now);
     return null;
   }
 
@@ -208,9 +206,9 @@ class Budget implements PortBudget {
     for (const [key, tuple] of this.#tuples) if (this.#used(tuple, now) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
   }
 
-  #lease(tuple: Tuple, client: string | null, now: number): PortLease {
+  /** @param used with this one */
+  #lease(tuple: Tuple, client: string | null, used: number): PortLease {
     tuple.take(client);
-    const used = this.#used(tuple, now);
     if (used > tuple.highWater) {
       tuple.highWater = used;
       for (const name of tuple.destinations) this.#highWater.set(name, Math.max(used, this.#highWater.get(name) ?? 0));
@@ -237,13 +235,14 @@ class Budget implements PortBudget {
     return used;
   }
 
-  /** Ports that nobody holds; Infinity without a limit. */
-  #free(tuple: Tuple, now: number): number {
-    return Math.max(0, (this.#limit ?? Infinity) - this.#used(tuple, now));
+  /** Ports that nobody holds where so many are used; Infinity without a limit. */
+  #free(used: number): number {
+    return this.#limit === null ? Infinity : Math.max(0, this.#limit - used);
   }
 
-  /** Whether one of the free ports is for this client. */
-  #hasShare(tuple: Tuple, client: string | null, free: number, now: number): boolean {
+  /** Whether one of the ports that are not used is for this client. */
+  #hasShare(tuple: Tuple, client: string | null, used: number, now: number): boolean {
+    const free = this.#free(used);
     return free > 0 && (client === null || tuple.usedBy(client, now, this.#keeping) < CLIENT_SHARE * free);
   }
 
@@ -251,10 +250,10 @@ class Budget implements PortBudget {
   #serve(tuple: Tuple): void {
     const now = this.#clock.now();
     for (const waiter of tuple.waiters) {
-      const free = this.#free(tuple, now);
-      if (this.#hasShare(tuple, waiter.client, free, now)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, now) });
+      const used = this.#used(tuple, now);
+      if (this.#hasShare(tuple, waiter.client, used, now)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, used + 1) });
       else if (now >= waiter.since + this.#nat.queueFor) waiter.settle(null);
-      else if (free === 0) break;
+      else if (this.#free(used) === 0) break;
     }
     this.#setAlarm(tuple);
   }

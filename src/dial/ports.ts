@@ -74,6 +74,9 @@ export interface Keeping {
   readonly unanswered: number;
 }
 
+/** With fewer entries than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
+export const SWEEP_AT = 64;
+
 type PortLevel = 'ample' | 'scarce' | 'exhausted';
 
 /** Ports of one holder, or of all. */
@@ -123,6 +126,7 @@ export class PortTuple<Waiter> {
   stopAlarm: (() => void) | null = null;
   readonly #all = new PortUse();
   readonly #byClient = new Map<string, PortUse>();
+  #sweepAt = SWEEP_AT;
 
   constructor(place: string) {
     this.place = place;
@@ -133,13 +137,13 @@ export class PortTuple<Waiter> {
     return this.#all.at(now, keeping);
   }
 
-  /** Of those, the ones that this client holds. */
+  /** Of those, the ones that this client holds. Forgets clients that hold none, from time to time. */
   usedBy(client: string, now: number, keeping: Keeping): number {
-    const use = this.#byClient.get(client);
-    if (use === undefined) return 0;
-    const used = use.at(now, keeping);
-    if (used === 0) this.#byClient.delete(client);
-    return used;
+    if (this.#byClient.size >= this.#sweepAt) {
+      for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0) this.#byClient.delete(name);
+      this.#sweepAt = Math.max(SWEEP_AT, this.#byClient.size * 2);
+    }
+    return this.#byClient.get(client)?.at(now, keeping) ?? 0;
   }
 
   /** @param client null: it is shared by all */

@@ -1,7 +1,7 @@
 /**
- * The connections of one listener from their first moment: counted, turned
- * away beyond the limit, held while a PROXY header is still to come, and
- * closed at the end.
+ * The connections of one listener from their first moment: owned, counted,
+ * turned away beyond the limit, held while a PROXY header is still to come,
+ * and closed at the end. Tells log and counters what ends without a request.
  */
 import type { Socket } from 'node:net';
 import type { LimitsConfig, ListenerConfig } from '../config/config.ts';
@@ -11,17 +11,27 @@ import { Fault } from '../errors.ts';
 import { outOfDescriptors } from '../limits.ts';
 import { resetSocket } from '../relay/failed-writes.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
-import type { ClientConnection } from './client-connection.ts';
+import { ClientConnection, type ConnectionOptions, type ConnectionTerms } from './client-connection.ts';
+import type { ConnectionClock } from './connection-clock.ts';
+import type { HttpForms } from './http-forms.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
+import { refusalText } from './refuse.ts';
+import { endUnread, type RequestEnvironment } from './request-context.ts';
 import { createPeerReader, NO_ADDRESS, peerInHeader, type PeerReader } from './trusted-peers.ts';
 
-interface ConnectionGateOptions {
-  readonly listener: Pick<ListenerConfig, 'proxyProtocol' | 'trustedPeers' | 'believe'>;
+/** What the connections of one listener have in common. */
+export interface ListenerOptions {
+  readonly listener: ListenerConfig;
   readonly connections: ConnectionCount;
+  readonly terms: () => ConnectionTerms;
+  readonly clock: ConnectionClock;
+  readonly forms: HttpForms;
+  readonly environment: RequestEnvironment;
+}
+
+interface ConnectionGateOptions extends ListenerOptions {
   /** A PROXY header must be complete within this, ms. */
   readonly timeout: number;
-  /** Makes the owner of a new socket. */
-  readonly own: (socket: Socket) => ClientConnection;
   /** Answers and closes a connection that is not let in. */
   readonly refuse: (connection: ClientConnection, fault: Fault) => void;
 }
@@ -31,16 +41,18 @@ export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
   readonly #connections = new Crowd<ClientConnection>();
   readonly #peers: PeerReader;
+  readonly #connectionOptions: ConnectionOptions;
 
   constructor(options: ConnectionGateOptions) {
     this.#options = options;
     this.#peers = createPeerReader(options.listener);
+    this.#connectionOptions = describeConnections(options, this.#peers);
   }
 
   /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
-    const { connections, refuse, own } = this.#options;
-    const connection = own(socket);
+    const { connections, refuse } = this.#options;
+    const connection = new ClientConnection(socket, this.#connectionOptions);
     if (connections.exhausted()) {
       resetSocket(socket);
       return null;
@@ -108,6 +120,29 @@ export class ConnectionGate {
   get connections(): Iterable<ClientConnection> {
     return this.#connections;
   }
+}
+
+/** What is done with what a connection brings, and with what goes wrong on it. */
+function describeConnections({ listener, terms, clock, forms, environment }: ListenerOptions, peers: PeerReader): ConnectionOptions {
+  return {
+    listener,
+    terms,
+    clock,
+    onRequest: (connection, head) => {
+      forms.onRequest(connection, head, peers);
+    },
+    refusalFor: ({ peer }, fault) => {
+      const record = forms.record(peer.address);
+      endUnread(environment, record, fault, fault.kind.status);
+      return refusalText(fault, record.requestId, environment.name);
+    },
+    onCrash: ({ peer }, error, request) => {
+      const { message, stack } = error instanceof Error ? error : new Error(String(error));
+      environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message, stack: stack ?? message });
+      // A request has a line of its own; what has none is counted here.
+      if (request === null) endUnread(environment, forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
+    },
+  };
 }
 
 type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;

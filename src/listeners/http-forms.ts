@@ -95,16 +95,12 @@ export class HttpForms {
 
   #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: VerifiedCredentials): void {
     const { address, sans } = asker;
-    const shown = request.connection.proof;
+    const { record, connection } = request;
+    const shown = connection.proof;
     // Nearly every request rests on its address alone.
     const proofs = proof === null && shown === null ? NO_PROOFS : [proof, shown].filter((each) => each !== null);
-    this.#serve({ request, head, asker, peer: { address, sans, user, token, rejected }, proofs });
-  }
-
-  #serve(identified: IdentifiedRequest): void {
-    const { request, head } = identified;
+    const identified = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
     const { egress, gateway } = this.#options;
-    const { record, connection } = request;
     // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
     if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
     const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);

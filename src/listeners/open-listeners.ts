@@ -1,10 +1,9 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
-import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
+import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import { type ConnectionCount, ConnectionGate } from './connection-gate.ts';
-import { createConnectionOwner } from './connection-owner.ts';
+import { type ConnectionCount, ConnectionGate, type ListenerOptions } from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
 import type { RequestEnvironment } from './request-context.ts';
@@ -87,14 +86,9 @@ function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminat
 
 // A port for plain HTTP: whoever is let in is served, behind a PROXY header where one comes first.
 
-interface HttpListenerOptions {
+interface HttpListenerOptions extends ListenerOptions {
   readonly listener: HttpListenerConfig;
-  readonly config: Pick<Config, 'limits' | 'timeouts'>;
-  readonly terms: () => ConnectionTerms;
-  readonly clock: ConnectionClock;
-  readonly forms: HttpForms;
-  readonly connections: ConnectionCount;
-  readonly environment: RequestEnvironment;
+  readonly config: Pick<Config, 'timeouts'>;
 }
 
 function serve(connection: ClientConnection): void {
@@ -103,12 +97,10 @@ function serve(connection: ClientConnection): void {
 
 /** @throws when the address cannot be bound, with the system's error */
 function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
-  const { listener, config, connections } = options;
+  const { listener, config } = options;
   const gate = new ConnectionGate({
-    listener,
-    connections,
+    ...options,
     timeout: config.timeouts.requestHeaders,
-    own: createConnectionOwner(options),
     refuse: (connection, fault) => {
       connection.refuse(fault);
     },

@@ -5,20 +5,17 @@
  */
 import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Config, ListenerConfig } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
-import type { ClientConnection, ConnectionTerms } from './client-connection.ts';
+import type { ClientConnection } from './client-connection.ts';
 import { expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
-import type { ConnectionClock } from './connection-clock.ts';
-import { type ConnectionCount, ConnectionGate } from './connection-gate.ts';
-import { createConnectionOwner } from './connection-owner.ts';
+import { ConnectionGate, type ListenerOptions } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
-import type { HttpForms } from './http-forms.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
-import { endUnread, type RequestEnvironment } from './request-context.ts';
+import { endUnread } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { proxyHeaderMistake } from './wrong-protocol.ts';
 
@@ -30,15 +27,8 @@ export interface TlsTerms {
 }
 
 /** For a TLS listener. */
-export interface TlsListenerOptions extends TlsTerms {
-  readonly listener: ListenerConfig;
-  readonly config: Pick<Config, 'limits' | 'timeouts' | 'tlsServer'>;
-  readonly terms: () => ConnectionTerms;
-  readonly clock: ConnectionClock;
-  readonly forms: HttpForms;
+export interface TlsListenerOptions extends TlsTerms, ListenerOptions {
   readonly sni: SniForm;
-  readonly connections: ConnectionCount;
-  readonly environment: RequestEnvironment;
 }
 
 /** A listener that takes raw TLS, and TLS for the names of the proxy. */
@@ -66,14 +56,11 @@ class TlsFront {
   #terms: TlsTerms;
 
   constructor(options: TlsListenerOptions) {
-    const { listener, config, connections } = options;
     this.#options = options;
     this.#terms = options;
     this.gate = new ConnectionGate({
-      listener,
-      connections,
-      timeout: config.timeouts.requestHeaders,
-      own: createConnectionOwner(options),
+      ...options,
+      timeout: options.config.timeouts.requestHeaders,
       refuse: (connection, fault) => {
         this.#refuse(connection, fault);
       },

@@ -57,7 +57,7 @@ export class AccessRecord {
   dials = 0;
   /** It was given a connection to the upstream. */
   dialled = false;
-  /** What the request became; null: nothing, it was refused or failed before. */
+  /** What the request became: a tunnel is a CONNECT that was answered, raw TLS that was dialled for, or an exchange that was upgraded. Null: nothing, it was refused or failed before. */
   became: 'exchange' | 'tunnel' | null = null;
   /** Milliseconds; -1: the phase did not happen. */
   dnsMs = -1;
@@ -148,12 +148,19 @@ export function outcomeOf(record: AccessRecord): Outcome {
   return REFUSED_UNLESS_DIALLED.has(code) && !record.dialled ? 'denied' : 'failed';
 }
 
-/** Whether the request became a tunnel: a CONNECT we answered, raw TLS that was dialled for, or an exchange that was upgraded. */
-export function isTunnel({ became }: AccessRecord): boolean {
-  return became === 'tunnel';
-}
-
 /** Whether it could have become nothing else. */
 export function asksForTunnel({ form }: AccessRecord): boolean {
   return form === 'connect' || form === 'sni';
+}
+
+/**
+ * A tunnel that is over sooner than this, ms, has held its NAT port longer
+ * closed than open: Cloud NAT keeps it for 30 s or more. How many requests
+ * were in it nobody sees; it is what a client makes that opens one for each.
+ */
+const SHORT_MS = 30_000;
+
+/** Whether a tunnel carried something and was over soon, without being cut. */
+export function isShortTunnel(record: AccessRecord): boolean {
+  return record.code === 'ok' && asksForTunnel(record) && record.became === 'tunnel' && record.durationMs < SHORT_MS && record.bytesSent > 0 && record.bytesReceived > 0;
 }

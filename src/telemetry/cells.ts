@@ -7,7 +7,7 @@ import type { Form, LimitsConfig, WarningKind } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
-import { type AccessRecord, DENIAL_CODES, type Outcome, UPSTREAM_CODES } from './access-record.ts';
+import { type AccessRecord, asksForTunnel, DENIAL_CODES, isShortTunnel, type Outcome, outcomeOf, UPSTREAM_CODES } from './access-record.ts';
 import { DestinationHealth } from './destination-health.ts';
 
 /** Bounds in seconds. */
@@ -147,37 +147,48 @@ export class Cells {
     return this.destinations.get(name) ?? this.#unknown;
   }
 
-  /** One more request has ended. */
-  countRequest({ destination, form, client, code }: AccessRecord, outcome: Outcome): void {
-    const cells = this.destination(destination);
-    cells.outcomes[outcome] += 1;
+  /** A request has ended, well or not. */
+  countEnd(record: AccessRecord): void {
+    const { code, upstreamStatus } = record;
+    const destination = this.destination(record.destination);
+    const form = destination.form(record.form);
+    const client = this.denials.has(record.client) ? record.client : '-';
+    const outcome = outcomeOf(record);
+    destination.outcomes[outcome] += 1;
     if (code === 'internal') this.internalErrors += 1;
-    if (outcome === 'denied' && code !== 'ok') increment(this.denials.get(this.#clientLabel(client)), code);
-    this.#outcomes(cells, form, client, code)[outcome] += 1;
+    if (outcome === 'denied' && code !== 'ok') increment(this.denials.get(client), code);
+    this.#outcomes(form, record.form, client, code)[outcome] += 1;
+    if (record.wouldDeny !== '') this.#countReported(form, record.form, client, record.wouldDeny);
+    form.bytesSent += record.bytesSent;
+    form.bytesReceived += record.bytesReceived;
+    if (record.became === 'tunnel') {
+      form.open.delete(record);
+      form.tunnelTimes.observe(record.durationMs / 1000);
+      if (isShortTunnel(record)) increment(this.shortTunnels, client);
+      return;
+    }
+    // What broke off after its head has failed, and was told as such.
+    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now());
+    // Refusals take no time; among the exchanges they would only hide how long a partner takes.
+    if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
   }
 
   /** One more request that report mode let pass. */
-  countReported({ destination, form, client }: AccessRecord, code: FaultCode): void {
-    const name = this.#clientLabel(client);
-    const reported = codesOf(this.destination(destination).form(form).reported, name);
+  #countReported(cells: FormCells, form: FormName, client: string, code: FaultCode): void {
+    const reported = codesOf(cells.reported, client);
     if (reported.has(code) || this.#takeSet()) increment(reported, code);
     else increment(codesOf(this.#unknown.form(form).reported, '-'), code);
   }
 
-  /** One more tunnel that was over soon. */
-  countShortTunnel(client: string): void {
-    increment(this.shortTunnels, this.#clientLabel(client));
-  }
-
-  #outcomes(cells: DestinationCells, form: FormName, client: string, code: CodeName): OutcomeCounts {
-    const name = this.#clientLabel(client);
-    const codes = codesOf(cells.form(form).requests, name);
+  #outcomes(cells: FormCells, form: FormName, client: string, code: CodeName): OutcomeCounts {
+    const codes = codesOf(cells.requests, client);
     const known = codes.get(code);
     if (known !== undefined) return known;
-    const folds = (cells !== this.#unknown || name !== '-') && !this.#takeSet();
+    const unknown = this.#unknown.form(form);
+    const folds = (cells !== unknown || client !== '-') && !this.#takeSet();
     if (folds) {
       this.folded += 1;
-      return this.#outcomes(this.#unknown, form, '-', code);
+      return this.#outcomes(unknown, form, '-', code);
     }
     const counts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
     codes.set(code, counts);
@@ -189,10 +200,6 @@ export class Cells {
     if (this.#requestSets >= MAX_REQUEST_SETS) return false;
     this.#requestSets += 1;
     return true;
-  }
-
-  #clientLabel(client: string): string {
-    return this.denials.has(client) ? client : '-';
   }
 }
 

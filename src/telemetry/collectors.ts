@@ -3,7 +3,6 @@ import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
 import { countOpen } from '../descriptors.ts';
-import { type AccessRecord, asksForTunnel, isTunnel } from './access-record.ts';
 import type { Cells, PolicyFacts } from './cells.ts';
 import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
 import type { SourceResult, Telemetry } from './telemetry.ts';
@@ -60,18 +59,6 @@ export interface NatPorts {
 
 /** Where ports are not counted. */
 export const NO_NAT_PORTS: NatPorts = { limit: null, destinations: new Map() };
-
-/**
- * A tunnel that is over sooner than this, ms, has held its NAT port longer
- * closed than open: Cloud NAT keeps it for 30 s or more. How many requests
- * were in it nobody sees; it is what a client makes that opens one for each.
- */
-const SHORT_MS = 30_000;
-
-/** Whether a tunnel carried something and was over soon, without being cut. */
-export function isShortTunnel(record: AccessRecord): boolean {
-  return record.code === 'ok' && asksForTunnel(record) && isTunnel(record) && record.durationMs < SHORT_MS && record.bytesSent > 0 && record.bytesReceived > 0;
-}
 
 /** @param natPorts asked at every scrape */
 export function registerPorts(exposition: Exposition, cells: Cells, natPorts: () => NatPorts): void {

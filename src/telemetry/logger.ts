@@ -1,7 +1,7 @@
 /** The log: JSON lines, or lines for people; notices by pino, and the one line for each exchange or tunnel. */
 import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
-import { type AccessRecord, isTunnel, outcomeOf } from './access-record.ts';
+import { type AccessRecord, outcomeOf } from './access-record.ts';
 import { bound, escapeText, escapeUnsafe, jsonText } from './safe-text.ts';
 
 /**
@@ -134,7 +134,7 @@ export function createAccessLog(least: LogLevel, write: (line: string) => void):
       case 'allowed':
         if (record.wouldDeny !== '') {
           if (warn) write(formatAccess(record, 'warn', `reported: ${record.wouldDeny}`));
-        } else if (info) write(formatAccess(record, 'info', isTunnel(record) ? 'tunnel ok' : 'exchange ok'));
+        } else if (info) write(formatAccess(record, 'info', record.became === 'tunnel' ? 'tunnel ok' : 'exchange ok'));
         return;
       case 'aborted':
         if (info) write(formatAccess(record, 'info', `aborted: ${code}`));

@@ -1,7 +1,7 @@
 /** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
 import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
-import { type AccessRecord, asksForTunnel, isTunnel, type Outcome, outcomeOf } from './access-record.ts';
+import { asksForTunnel, type Outcome } from './access-record.ts';
 import { Attempts, type Attempt } from './attempt.ts';
 import type { FormCells, FormName, PolicyFacts } from './cells.ts';
 import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createProcessMetrics, createSourceMetrics, isShortTunnel, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
+import { createProcessMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -64,7 +64,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     ...createSourceMetrics(exposition),
     ended: (record) => {
-      countEnd(cells, record);
+      cells.countEnd(record);
     },
     tunnelOpened: (record) => {
       const destination = cells.destination(record.destination);
@@ -115,24 +115,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     shortTunnels: () => [...cells.shortTunnels].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]),
   };
-}
-
-function countEnd(cells: Cells, record: AccessRecord): void {
-  const form = cells.destination(record.destination).form(record.form);
-  const outcome = outcomeOf(record);
-  cells.countRequest(record, outcome);
-  if (record.wouldDeny !== '') cells.countReported(record, record.wouldDeny);
-  // What broke off after its head has failed, and was told as such.
-  if (record.upstreamStatus !== 0 && !isTunnel(record) && outcome !== 'failed') cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
-  form.bytesSent += record.bytesSent;
-  form.bytesReceived += record.bytesReceived;
-  if (isTunnel(record)) {
-    form.open.delete(record);
-    form.tunnelTimes.observe(record.durationMs / 1000);
-    if (isShortTunnel(record)) cells.countShortTunnel(record.client);
-  }
-  // Refusals take no time; among the exchanges they would only hide how long a partner takes.
-  else if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
 }
 
 interface FormLabels extends Readonly<Record<string, string>> {

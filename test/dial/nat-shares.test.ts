@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { PortBudget, PortLease } from '../../src/dial/ports.ts';
 import { budgetLab } from '../support/budget.ts';
+import { bytesInUse } from '../support/memory.ts';
 
 const ECO = '203.0.113.10';
 const NEVER = new AbortController().signal;
@@ -36,4 +37,18 @@ t.test('shares, while others wait', async (t) => {
   t.equal((await other)?.address, ECO, 'the last one free is for who holds none');
   clock.pass(5000);
   t.equal(await own, null);
+});
+
+t.test('shares: clients that hold no port any more are forgotten', async (t) => {
+  const { budget, clock } = budgetLab({ ports: 100, timeWait: 2000 });
+  // Of all clients, so the place itself is never unused.
+  t.ok(budget.take(ECO, 443, 'eco', null));
+  const before = bytesInUse();
+  for (let i = 0; i < 50_000; i += 1) {
+    budget.take(ECO, 443, 'eco', `2001:db8::${i.toString(16)}`)?.end('closed');
+    clock.pass(100);
+  }
+  const grown = bytesInUse() - before;
+  t.ok(grown < 2_000_000, `${grown} bytes`);
+  t.equal(budget.inUse().destinations.get('eco')?.used, 20, 'the last ones are still kept');
 });

@@ -112,7 +112,7 @@ t.test('what other machines are told to run is there', async (t) => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
   for (const page of [...RUN_PAGES, 'CONTRIBUTING.md']) {
     for (const { text: body } of readDocBlocks(page).filter(({ language }) => language === 'shell')) {
-      for (const [, script = ''] of body.matchAll(/npm run (\w+)/g)) t.ok(scripts[script], `${page}: npm run ${script}`);
+      for (const [, script = ''] of body.matchAll(/npm run ([\w:-]+)/g)) t.ok(scripts[script], `${page}: npm run ${script}`);
       for (const script of ['start', 'test']) if (new RegExp(`npm ${script}\\b`).test(body)) t.ok(scripts[script], `${page}: npm ${script}`);
       for (const [path] of body.matchAll(/(?<=\s|^)(?:deploy|docs|\.ci|test|bench)\/[\w./-]+/gm)) t.ok(existsSync(join(ROOT, path)), `${page}: ${path}`);
       if (body.includes('docker build')) t.ok(existsSync(join(ROOT, 'Dockerfile')));

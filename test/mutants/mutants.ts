@@ -119,7 +119,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('terminal-controls-pass', 'src/telemetry/safe-text.ts', 'test/telemetry/safe-text.test.ts', 'return UNSAFE.test(json) ? json.replace(ALL_UNSAFE, escape) : json;', 'return json;'),
       mutant('path-not-bounded', 'src/telemetry/logger.ts', 'test/telemetry/create-telemetry.test.ts', 'jsonText(bound(record.path, MAX_LOGGED_PATH))', 'jsonText(record.path)'),
       mutant('line-break-in-status-line', 'src/listeners/refuse.ts', 'test/listeners/refuse.test.ts', "return text.replace(/[^\\x20-\\x7e]/g, '?');", 'return text;'),
-      mutant('any-client-as-label', 'src/telemetry/cells.ts', 'test/telemetry/metrics.test.ts', "return this.denials.has(client) ? client : '-';", 'return client;'),
+      mutant('any-client-as-label', 'src/telemetry/cells.ts', 'test/telemetry/metrics.test.ts', "this.denials.has(record.client) ? record.client : '-'", 'record.client'),
       mutant('any-destination-as-label', 'src/telemetry/cells.ts', 'test/telemetry/metrics.test.ts', 'return this.destinations.get(name) ?? this.#unknown;', 'const known = this.destinations.get(name) ?? new DestinationCells([]);\n    this.destinations.set(name, known);\n    return known;'),
     ],
   ],

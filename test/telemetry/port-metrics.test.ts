@@ -1,6 +1,7 @@
 import t from 'tap';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { isShortTunnel, type NatPorts } from '../../src/telemetry/collectors.ts';
+import { isShortTunnel } from '../../src/telemetry/access-record.ts';
+import type { NatPorts } from '../../src/telemetry/collectors.ts';
 import { makeRecord } from '../support/access-record.ts';
 import { readScrape } from '../support/prometheus.ts';
 
