@@ -8,6 +8,8 @@ import type { Sample, Stage } from './stage.ts';
 export interface Work {
   /** For `--only`. */
   readonly name: string;
+  /** The work of which this is one shape; its own name where it is the usual one. Targets hold for every shape. */
+  readonly of: string;
   readonly title: string;
   readonly unit: string;
   readonly way: Way;
@@ -24,6 +26,8 @@ export interface Work {
 
 const MIB_PER_GIB = 1024;
 const STREAMS = 4;
+const SETUP: Load = { each: 1, connections: 16 };
+const FORWARD_GET: Load = { target: '/api/v1/problems?state=open', connections: 16 };
 const GATEWAY_GET: Load = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
 const USUAL = { fresh: false, direct: false, long: false, oursOnly: false };
@@ -32,40 +36,66 @@ const SETTLED = 500;
 /** How long idle tunnels are left alone before memory is read. */
 const IDLE_MS = 2_000;
 
+/**
+ * What users do differs: in how many connections they have, in how much is
+ * written at a time, in how fast they read. So most works come in several
+ * shapes, and the worst of them counts.
+ */
 export const WORKS: readonly Work[] = [
   // Nothing is asked twice: a tunnel for one small request, as clients without keep-alive do.
-  requests('setup', 'tunnel set-up', 'tunnel', 20_000, { each: 1, connections: 16 }),
-  stream('download', 1024),
-  stream('upload', 512),
+  requests('setup', 'tunnel set-up', 'tunnel', 20_000, SETUP),
+  ...connectionShapes('setup', 'tunnel set-up', 'tunnel', 10_000, SETUP, [1, 64, 512]),
+  stream('download', 1024, { chunk: 1_048_576 }),
+  // A segment of Ethernet, a record of TLS, what Go writes at a time.
+  ...[[1_400, 64], [16_384, 256], [32_768, 512], [65_536, 512]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
+  stream('download', 128, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
+  stream('upload', 512, { chunk: 1_048_576 }),
+  ...[[1_400, 64], [16_384, 256]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
-  { ...USUAL, name: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
-  requests('forward', 'forward GET', 'forward', 40_000, { target: '/api/v1/problems?state=open', connections: 16 }),
+  ...connectionShapes('ping', 'ping-pong', 'tunnel', 100_000, PING, [1, 512], 'tunnels'),
+  { ...USUAL, name: 'idle', of: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
+  requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET),
+  ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
+  ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
   requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
+  ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
+  ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
   requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
-  { ...USUAL, name: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
+  { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
-  { ...USUAL, name: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
-  { ...USUAL, name: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
+  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
+  { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
 ];
 
-function requests(name: string, title: string, way: Way, operations: number, load: Load): Work {
+/** @param of the work of which it is a shape; absent: it is the usual one */
+function requests(name: string, title: string, way: Way, operations: number, load: Load, of = name): Work {
   const run = async (stage: Stage): Promise<Sample> => {
     const count = stage.count(operations);
     const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, operations: count }));
     return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, ...latency(seen), ...memory(stage) };
   };
-  return { ...USUAL, name, title, unit: 'µs CPU', way, direct: true, run };
+  return { ...USUAL, name, of, title, unit: 'µs CPU', way, direct: true, run };
 }
 
-function stream(mode: 'download' | 'upload', mebibytes: number): Work {
+function connectionShapes(of: string, title: string, way: Way, operations: number, load: Load, counts: readonly number[], what = 'connections'): Work[] {
+  return counts.map((connections) => requests(`${of}-${connections}`, `${title}, ${connections} ${connections === 1 ? what.slice(0, -1) : what}`, way, operations, { ...load, connections }, of));
+}
+
+function answerShapes(of: string, title: string, way: Way, load: Load, prefix: string): Work[] {
+  const answer = (name: string, words: string, operations: number, bytes: number): Work => requests(`${of}-${name}`, `${title}, answers of ${words}`, way, operations, { ...load, target: `${prefix}/bytes/${bytes}` }, of);
+  return [answer('100b', '100 bytes', 20_000, 100), answer('10k', '10 KB', 10_000, 10_000), answer('1m', '1 MB', 500, 1_000_000)];
+}
+
+/** @param shape of its name and title; absent: it is the usual one */
+function stream(mode: 'download' | 'upload', mebibytes: number, load: Load, shape?: string, words?: string): Work {
   const run = async (stage: Stage): Promise<Sample> => {
     const operations = stage.count(mebibytes);
-    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ mode, operations, connections: STREAMS }));
+    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, mode, operations, connections: STREAMS }));
     const moved = operations * STREAMS;
     return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, ...memory(stage) };
   };
-  return { ...USUAL, name: mode, title: `tunnel ${mode}, ${STREAMS} streams`, unit: 's CPU per GiB', way: 'tunnel', run };
+  return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${STREAMS} streams${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }
 
 /** Half of what this contender has just carried, sent at even intervals; the same at the upstream itself. */
@@ -78,7 +108,7 @@ function halfLoad(name: string, title: string, way: Way, operations: number, loa
     const direct = await stage.driveDirect({ ...load, operations: count, rate });
     return { cost: ((paced.p99 ?? NaN) - (direct.p99 ?? NaN)) / 1_000, rate, ...latency(paced) };
   };
-  return { ...USUAL, name, title, unit: 'ms', way, run };
+  return { ...USUAL, name, of: name, title, unit: 'ms', way, run };
 }
 
 async function measureIdle(stage: Stage): Promise<Sample> {

@@ -9,6 +9,8 @@
  *   each         requests on one connection before it is replaced; 0: it is kept
  *   rate         requests a second; 0: as fast as they come. A paced request's clock starts when
  *                it was due, also if it had to wait for a connection
+ *   chunk        download, upload: bytes in each write of whoever sends
+ *   wait         download: microseconds that the reader waits between two reads of 64 KiB; 0: it reads as fast as it can
  *   echo         BYTES of an echo instead of HTTP
  *   target host  of the HTTP request, and `body`: bytes of a POST
  *   upstream     plain or tls: which port of the upstream has to have answered
@@ -16,7 +18,7 @@
 #include "common.h"
 
 static int port, connections = 1, each;
-static long operations = 1, echo_bytes, body_bytes;
+static long operations = 1, echo_bytes, body_bytes, chunk = MEBIBYTE, wait_time;
 static double rate;
 static const char *mode = "requests", *connect_to = "", *target = "/", *host = "localhost", *upstream = "plain";
 
@@ -71,11 +73,13 @@ static int open_tunnel(void) {
 
 static void download(void) {
   int fd = open_tunnel();
-  char order[16];
-  send_all(fd, order, (size_t)snprintf(order, sizeof order, "D%08ld", operations));
+  char order[32];
+  send_all(fd, order, (size_t)snprintf(order, sizeof order, "D%08ld%08ld", operations, chunk));
   long long total = 0;
-  for (ssize_t got; (got = discard(fd)) != 0; total += got)
+  for (ssize_t got; (got = recv(fd, block, wait_time ? 65536 : sizeof block, MSG_TRUNC)) != 0; total += got) {
     if (got < 0) die("load: download: %s", strerror(errno));
+    if (wait_time) usleep((useconds_t)wait_time);
+  }
   if (total != operations * (long long)MEBIBYTE) die("load: %lld bytes of %ld MiB arrived", total, operations);
 }
 
@@ -83,7 +87,7 @@ static void upload(void) {
   int fd = open_tunnel();
   char order[16], answer[16] = "";
   send_all(fd, order, (size_t)snprintf(order, sizeof order, "U%08ld", operations));
-  for (long left = operations; left > 0; left--) send_all(fd, block, MEBIBYTE);
+  for (long long left = operations * (long long)MEBIBYTE; left > 0; left -= chunk) send_all(fd, block, (size_t)(left < chunk ? left : chunk));
   if (recv(fd, answer, 8, MSG_WAITALL) != 8 || strcmp(answer, "received") != 0) die("load: the upload was not received whole");
   if (recv(fd, answer, 1, 0) != 0) die("load: the upload was not ended");
 }
@@ -320,6 +324,8 @@ int main(int count, char **arguments) {
     else if (!strcmp(key, "operations")) operations = atol(value);
     else if (!strcmp(key, "each")) each = atoi(value);
     else if (!strcmp(key, "rate")) rate = atof(value);
+    else if (!strcmp(key, "chunk")) chunk = atol(value);
+    else if (!strcmp(key, "wait")) wait_time = atol(value);
     else if (!strcmp(key, "echo")) echo_bytes = atol(value);
     else if (!strcmp(key, "target")) target = value;
     else if (!strcmp(key, "host")) host = value;

@@ -2,11 +2,12 @@
  * What stands behind the proxies: a plain port and a TLS port, each on
  * 127.0.0.1 and ::1. On the plain port the first byte of a connection says
  * what it is for; on the TLS port it is always HTTP.
- *   D  `D` and 8 digits: so many MiB are sent, then the end
+ *   D  `D` and twice 8 digits: so many MiB are sent, at most so many bytes in each write, then the end
  *   U  `U` and 8 digits: so many MiB are read, then answered with `received` and the end
  *   E  an echo
- *   other: HTTP. A request is read with its body (Content-Length), then answered with 1 KiB;
- *      `GET /opened` with the number of connections the TLS port has taken. X-Upstream says which port it was
+ *   other: HTTP. A request is read with its body (Content-Length), then answered with 1 KiB, or with as many
+ *      bytes as `/bytes/N` in its path says; `GET /opened` with the number of connections the TLS port has taken.
+ *      X-Upstream says which port it was
  * Arguments: the file of its certificate and key. Prints both ports, and ends
  * when its standard input does.
  */
@@ -20,6 +21,8 @@ struct connection {
   enum role role;
   SSL *ssl;        /* NULL: plain */
   long long bytes; /* SOURCE: still to send. SINK: still to come. HTTP: of the body, still to come. */
+  size_t most;     /* SOURCE: in one write */
+  long long left;  /* HTTP: of the answer, still to send */
   int last;        /* HTTP: the connection ends with this answer */
   size_t head_length;
   char head[4096];
@@ -43,7 +46,7 @@ static void end(struct connection *c) {
 
 static void feed(struct connection *c) {
   while (c->bytes > 0) {
-    ssize_t sent = send(c->fd, block, c->bytes < MEBIBYTE ? (size_t)c->bytes : MEBIBYTE, 0);
+    ssize_t sent = send(c->fd, block, c->bytes < (long long)c->most ? (size_t)c->bytes : c->most, 0);
     if (sent < 0) {
       if (errno != EAGAIN) end(c);
       return;
@@ -54,21 +57,43 @@ static void feed(struct connection *c) {
   watch(c, EPOLLIN, EPOLL_CTL_MOD);
 }
 
-/* Requests come one after the other: nobody pipelines here, so an answer always fits the socket's buffer. */
+/* What is left of an answer, as far as the socket takes it. */
+static void send_on(struct connection *c) {
+  while (c->left > 0) {
+    size_t length = c->left < MEBIBYTE ? (size_t)c->left : MEBIBYTE;
+    ssize_t sent = c->ssl ? SSL_write(c->ssl, block, (int)length) : send(c->fd, block, length, 0);
+    if (sent > 0) c->left -= sent;
+    else if (c->ssl ? SSL_get_error(c->ssl, (int)sent) == SSL_ERROR_WANT_WRITE : errno == EAGAIN) return watch(c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+    else c->left = 0; /* broken: the next read ends it */
+  }
+  watch(c, EPOLLIN, EPOLL_CTL_MOD);
+  if (!c->last) return;
+  if (c->ssl) SSL_shutdown(c->ssl);
+  shutdown(c->fd, SHUT_WR);
+}
+
+/* Requests come one after the other: nobody pipelines here, so the head of an answer always fits the socket's buffer. */
 static void answer(struct connection *c) {
   char text[2048], number[32];
-  const char *content = body;
+  const char *content = body, *asked = strstr(c->head, "/bytes/");
+  long long bytes = asked ? atoll(asked + 7) : 0;
   if (!strncmp(c->head, "GET /opened ", 12)) {
     snprintf(number, sizeof number, "%ld", opened);
     content = number;
   }
-  int length = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Upstream: %s\r\nContent-Length: %zu\r\n%s\r\n%s", c->ssl ? "tls" : "plain", strlen(content), c->last ? "Connection: close\r\n" : "", content);
+  if (asked) content = "";
+  int length = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Upstream: %s\r\nContent-Length: %lld\r\n%s\r\n%s", c->ssl ? "tls" : "plain", asked ? bytes : (long long)strlen(content), c->last ? "Connection: close\r\n" : "", content);
+  if (bytes > 0 && bytes < (long long)sizeof text - length) {
+    /* What fits goes with the head, in one write as a server would do it. */
+    memset(text + length, 'd', (size_t)bytes);
+    length += (int)bytes;
+    bytes = 0;
+  }
   if (c->ssl) SSL_write(c->ssl, text, length);
   else send(c->fd, text, (size_t)length, 0);
   c->head_length = 0;
-  if (!c->last) return;
-  if (c->ssl) SSL_shutdown(c->ssl);
-  shutdown(c->fd, SHUT_WR);
+  c->left = bytes;
+  if (bytes > 0 || c->last) send_on(c);
 }
 
 static void serve(struct connection *c, const char *data, size_t length) {
@@ -138,6 +163,8 @@ static void readable(struct connection *c) {
   if (c->role == NEW) {
     c->role = data[0] == 'E' ? ECHO : data[0] == 'D' ? SOURCE : data[0] == 'U' ? SINK : HTTP;
     if (c->role == SOURCE) {
+      data[17] = 0;
+      c->most = (size_t)atol(data + 9);
       data[9] = 0;
       c->bytes = atoll(data + 1) * MEBIBYTE;
       watch(c, EPOLLOUT, EPOLL_CTL_MOD);
@@ -196,6 +223,7 @@ int main(int count, char **arguments) {
   memset(block, 'd', sizeof block);
   memset(body, 'x', sizeof body - 1);
   tls = SSL_CTX_new(TLS_server_method());
+  SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_use_certificate_chain_file(tls, arguments[1]) != 1 || SSL_CTX_use_PrivateKey_file(tls, arguments[2], SSL_FILETYPE_PEM) != 1) die("upstream: no certificate in %s or no key in %s", arguments[1], arguments[2]);
   loop = epoll_create1(0);
   for (int i = 0; i < 4; i++) {
@@ -214,7 +242,8 @@ int main(int count, char **arguments) {
       struct connection *c = events[i].data.ptr;
       if (c == &input) return 0;
       if (c >= listeners && c < listeners + 4) accept_all(c->fd, c >= listeners + 2);
-      else if (events[i].events & EPOLLOUT) feed(c);
+      else if (c->role == SOURCE && events[i].events & EPOLLOUT) feed(c);
+      else if (c->left > 0) send_on(c);
       else readable(c);
     }
   }

@@ -15,13 +15,14 @@ export function formatReport(results: Results): string {
   const measured = new Set(results.comparisons.map(({ contender }) => contender));
   const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
   const run = new Set(results.comparisons.map(({ work }) => work));
-  const missing = WORKS.map(({ name }) => name).filter((name) => !run.has(name));
+  const measuredWorks = new Set(WORKS.filter(({ name }) => run.has(name)).map(({ of }) => of));
+  const missing = [...new Set(WORKS.map(({ of }) => of))].filter((of) => !measuredWorks.has(of));
   const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
   return [
     describeRun(results),
     `Medians, with their ratio to ours: above 1 costs more than ours. CPU is of the proxy's process, all its threads and children. haproxy and nginx pass tunnels on as bytes (L4): no CONNECT, no name, no choice of destination.`,
     formatCosts(WORKS, contenders, summaries),
-    `Targets, all with policy, metrics and access log on${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
+    `Targets, all with policy, metrics and access log on, each in the shape of the work that is furthest from it${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
     formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),

@@ -1,7 +1,9 @@
 /** What ours is to reach, with policy, metrics and access log on: as data, and judged by the results. */
+import { type Work, WORKS } from '../works.ts';
 import type { Summaries } from './statistics.ts';
 
 export interface Target {
+  /** In all its shapes. */
   readonly work: string;
   readonly text: string;
   /** The largest figure that is still good; NaN where what it is compared with was not measured. */
@@ -9,6 +11,7 @@ export interface Target {
 }
 
 export interface Judgement {
+  /** The shape that is furthest from what is wanted. */
   readonly work: string;
   readonly text: string;
   readonly figure: number;
@@ -43,13 +46,22 @@ export const TARGETS: readonly Target[] = [
   { work: 'startup', text: 'at most 400 ms', limit: fixed(400) },
 ];
 
-export function judge(summaries: Summaries, targets: readonly Target[] = TARGETS): Judgement[] {
-  return targets.map((target) => {
-    const { work, text } = target;
-    const costOf = (contender: string): number => summaries.of(work, contender)?.cost ?? NaN;
-    const figure = costOf('ours');
-    const limit = target.limit(costOf);
-    const known = Number.isFinite(figure) && Number.isFinite(limit);
-    return { work, text, figure, limit, met: known ? figure <= limit : null };
+/** One for each target: in the shape that is furthest from it. */
+export function judge(summaries: Summaries, works: readonly Pick<Work, 'name' | 'of'>[] = WORKS, targets: readonly Target[] = TARGETS): Judgement[] {
+  return targets.flatMap((target) => {
+    const inShapes = works.filter(({ of }) => of === target.work).map(({ name }) => judgeShape(summaries, name, target));
+    const [first] = inShapes;
+    const measured = inShapes.filter(({ met }) => met !== null).toSorted((one, other) => other.figure / other.limit - one.figure / one.limit);
+    const worst = measured[0] ?? first;
+    return worst === undefined ? [] : [worst];
   });
+}
+
+function judgeShape(summaries: Summaries, work: string, target: Target): Judgement {
+  const { text } = target;
+  const costOf = (contender: string): number => summaries.of(work, contender)?.cost ?? NaN;
+  const figure = costOf('ours');
+  const limit = target.limit(costOf);
+  const known = Number.isFinite(figure) && Number.isFinite(limit);
+  return { work, text, figure, limit, met: known ? figure <= limit : null };
 }

@@ -11,17 +11,41 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { readBuffer, rebuildSocket } from './node-internals.ts';
 
-/** Of a large buffer, bytes. */
-const LARGE = 1024 * 1024;
-/** Lent at once to all tunnels together: this bounds their memory. The others share a small one. */
-const MOST = 64;
-/** Kept for the next one that wants it. */
-const SPARE = 8;
-/** Who reads less than this at a time has no use for a large one. */
-const SMALL = readBuffer.length;
+/** Buffers of one size, lent to the tunnels that move much. */
+class BufferPool {
+  readonly size: number;
+  /** Lent at once to all tunnels together: this bounds their memory. */
+  readonly #most: number;
+  /** Kept for the next one that wants it. */
+  readonly #spares: number;
+  readonly #spare: Buffer[] = [];
+  #lent = 0;
 
-const spare: Buffer[] = [];
-let lent = 0;
+  constructor(size: number, most: number, spares: number) {
+    this.size = size;
+    this.#most = most;
+    this.#spares = spares;
+  }
+
+  /** @returns null: all are lent */
+  borrow(): Buffer | null {
+    if (this.#lent >= this.#most) return null;
+    this.#lent += 1;
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.size);
+  }
+
+  giveBack(buffer: Buffer): void {
+    this.#lent -= 1;
+    if (this.#spare.length < this.#spares) this.#spare.push(buffer);
+  }
+}
+
+/** For who fills a medium one: 64 MiB at most. */
+const LARGE = new BufferPool(1024 * 1024, 64, 8);
+/** For most that move much: a partner writes records of TLS, or what a link gives, 32 MiB at most. */
+const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
+/** Who reads less than this at a time, bytes, has no use for a buffer of its own: to copy is cheaper. */
+const SMALL = 2048;
 
 /**
  * Takes what was read, and says whether to go on: if not, it needs the bytes
@@ -37,11 +61,13 @@ export interface BulkConnection {
   release(): void;
 }
 
-/** Reads into a large buffer that is used again: bytes are valid only during `onBytes`. */
+/** Reads into a buffer of its own that is used again, or, a little at a time, into the one that all share: bytes are valid only during `onBytes`. */
 class BulkReader {
   readonly #onBytes: OnBulk;
-  #large: Buffer | null = null;
-  /** Bytes in the large buffer are still needed. */
+  #pool: BufferPool = MEDIUM;
+  /** From that pool; null: it reads into the shared one. */
+  #own: Buffer | null = null;
+  /** Bytes in its own buffer are still needed. */
   #held = false;
   /** How much the last read gave. */
   #last = 0;
@@ -51,40 +77,41 @@ class BulkReader {
   }
 
   release(): void {
-    if (this.#large === null) return;
-    lent -= 1;
-    if (spare.length < SPARE) spare.push(this.#large);
-    this.#large = null;
+    if (this.#own !== null) this.#pool.giveBack(this.#own);
+    this.#own = null;
   }
 
   /** @returns whether to go on reading */
   read(length: number, buffer: Buffer): boolean {
     this.#last = length;
-    // A little is copied: it must not keep the shared buffer from all, nor a large one from those that move much.
-    if (length <= SMALL) {
+    if (buffer === readBuffer) {
       this.#held = false;
       const bytes = Buffer.allocUnsafe(length);
       buffer.copy(bytes, 0, 0, length);
       return this.#onBytes(bytes);
     }
-    this.#held = !this.#onBytes(length === LARGE ? buffer : buffer.subarray(0, length));
+    this.#held = !this.#onBytes(length === buffer.length ? buffer : buffer.subarray(0, length));
     return !this.#held;
   }
 
   /** Node asks before the first read, and after each. */
   next(): Buffer {
-    if (!this.#held) {
-      if (this.#last < SMALL) this.release();
-      else this.#large ??= borrow();
-    }
-    return this.#large ?? readBuffer;
+    if (!this.#held) this.#fit();
+    return this.#own ?? readBuffer;
   }
-}
 
-function borrow(): Buffer | null {
-  if (lent >= MOST) return null;
-  lent += 1;
-  return spare.pop() ?? Buffer.allocUnsafeSlow(LARGE);
+  /** Its own buffer becomes one for as much as it reads at a time. */
+  #fit(): void {
+    const pool = this.#last < SMALL ? null : this.#last < MEDIUM.size ? MEDIUM : LARGE;
+    if (this.#own !== null && pool === this.#pool) return;
+    this.release();
+    if (pool === null) return;
+    this.#own = pool.borrow();
+    this.#pool = pool;
+    if (this.#own !== null || pool === MEDIUM) return;
+    this.#own = MEDIUM.borrow();
+    this.#pool = MEDIUM;
+  }
 }
 
 /** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */

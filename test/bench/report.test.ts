@@ -55,6 +55,8 @@ t.test('a target is met at its limit, not above it, and unknown without what it 
   t.strictSame(judge(withOurs(2)).filter(({ met }) => met !== false), []);
   t.strictSame(judge(summarise([])).filter(({ met }) => met !== null), []);
   t.match(judge(summarise([costs('setup', 'ours', 50)])).find(({ work }) => work === 'setup'), { met: null, figure: 50 }, 'nothing to compare with');
+  const shapes = summarise([costs('upload', 'ours', 1), costs('upload', 'squid', 1), costs('upload-1400', 'ours', 3), costs('upload-1400', 'squid', 2), costs('upload-16384', 'ours', 4), costs('upload-16384', 'squid', 4)]);
+  t.match(judge(shapes).find(({ text }) => text === 'at most Squid'), { work: 'upload-1400', met: false, figure: 3, limit: 2 }, 'the worst shape counts');
 });
 
 t.test('tables', async (t) => {
@@ -127,7 +129,7 @@ t.test('options', async (t) => {
   t.match(parseOptions(['--quick', '--only', 'setup,ping']), { runs: 2, scale: 0.1, warmUp: 0.5, long: false, only: ['setup', 'ping'] });
   t.match(parseOptions(['--quick', '--runs', '7', '--scale', '0.2']), { runs: 7, scale: 0.2, warmUp: 0.2 });
   for (const wrong of [['--runs', '0'], ['--runs', '1.5'], ['--scale', '0'], ['--scale', '1.1'], ['--scale', 'x'], ['--nonsense']]) t.throws(() => parseOptions(wrong), wrong.join(' '));
-  t.strictSame(choose(WORKS, ['ping', 'setup'], 'work').map(({ name }) => name), ['setup', 'ping'], 'in the order of the table');
+  t.strictSame(choose(WORKS, ['ping', 'upload-1400', 'setup-64'], 'work').map(({ name }) => name), ['setup-64', 'upload-1400', 'ping', 'ping-1', 'ping-512'], 'in the order of the table; a work with all its shapes');
   t.throws(() => choose(WORKS, ['pong'], 'work'), /There is no work pong; there are setup, /);
 });
 

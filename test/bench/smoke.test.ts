@@ -27,8 +27,14 @@ t.test('every kind of load, and what it does not take for an answer', { skip }, 
   await drive(load, door, { operations: 20, connections: 4, each: 1 });
   await drive(load, door, { operations: 20, connections: 4, echo: 64 });
   await drive(load, door, { operations: 4, connections: 2, body: 200_000 });
-  await drive(load, door, { mode: 'download', operations: 2, connections: 2 });
-  await drive(load, door, { mode: 'upload', operations: 2, connections: 2 });
+  for (const bytes of [0, 100, 10_000, 3_000_000]) await drive(load, door, { operations: 6, connections: 2, target: `/bytes/${bytes}` });
+  await drive(load, door, { operations: 4, connections: 2, each: 1, target: '/bytes/3000000' });
+  for (const chunk of [1_400, 1_048_576]) {
+    await drive(load, door, { mode: 'download', operations: 2, connections: 2, chunk });
+    await drive(load, door, { mode: 'upload', operations: 2, connections: 2, chunk });
+  }
+  const slow = await drive(load, door, { mode: 'download', operations: 1, connections: 2, wait: 10_000 });
+  t.ok(slow.seconds >= 0.15, `16 reads of 64 KiB with 10 ms between took ${slow.seconds} s`);
   const paced = await drive(load, door, { operations: 21, connections: 2, rate: 200 });
   t.ok(paced.seconds >= 0.1, `20 intervals of 5 ms took ${paced.seconds} s`);
   await (await holdTunnels(load, door, 5)).close();
@@ -44,12 +50,12 @@ t.test('every kind of load, and what it does not take for an answer', { skip }, 
 
 t.test('one contender, one work', { skip }, async (t) => {
   const out = t.testdir({});
-  const { stdout } = await start(process.execPath, [MAIN, '--quick', '--contenders', 'ours', '--only', 'setup', '--scale', '0.001', '--out', out]);
-  t.match(stdout, /\| tunnel set-up, µs CPU +\| /);
+  const { stdout } = await start(process.execPath, [MAIN, '--quick', '--contenders', 'ours', '--only', 'setup-64', '--scale', '0.001', '--out', out]);
+  t.match(stdout, /\| tunnel set-up, 64 connections, µs CPU +\| /);
   const [file = ''] = globSync(join(out, '*.json'));
   const text = readFileSync(file, 'utf8');
   const { comparisons, versions } = JSON.parse(text) as Results;
-  t.strictSame(comparisons.map(({ work, contender, samples, failure }) => [work, contender, samples.length, failure]), [['setup', 'ours', 2, undefined], ['setup', 'direct', 2, undefined]]);
+  t.strictSame(comparisons.map(({ work, contender, samples, failure }) => [work, contender, samples.length, failure]), [['setup-64', 'ours', 2, undefined], ['setup-64', 'direct', 2, undefined]]);
   t.equal(versions['node'], process.version);
   t.notMatch(text, process.cwd(), 'no paths in what is published');
 });
