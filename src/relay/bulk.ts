@@ -1,15 +1,14 @@
 /**
  * Reading for tunnels that move much. Node reads into a new buffer each time,
- * 64 KiB at most; a large one that is used again and again costs less than half
- * (docs/decisions/0120-buffers-and-sets.md has the figures). Node offers that for
- * sockets it connects (`onread`), not for those it accepts, and only from
- * their beginning on. So a connection that turns out to move much gets a new
- * socket, with such a buffer, on the handle it has (node-internals.ts); where
- * that is not possible everything works as before, slower.
+ * 64 KiB at most; one that is used again and again costs less than half
+ * (docs/decisions/0120-buffers-and-sets.md has the figures). Node offers that
+ * for sockets that it connects (`onread`), and only from their beginning on.
+ * So a connection that turns out to move much is given it later
+ * (node-internals.ts); where that is not possible everything works as before,
+ * slower.
  */
-import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { readBuffer, rebuildSocket } from './node-internals.ts';
+import { readBuffer, takeReads } from './node-internals.ts';
 
 /** Buffers of one size, lent to the tunnels that move much. */
 class BufferPool {
@@ -53,16 +52,14 @@ const SMALL = 2048;
  */
 export type OnBulk = (bytes: Buffer) => boolean;
 
-/** A connection that is read in bulk. */
+/** A connection that is read in bulk: by its own socket, which emits no bytes any more. */
 export interface BulkConnection {
-  /** Stands in for the socket that was given. That one can no longer be used; the two close together. */
-  readonly socket: Socket;
   /** Call it once the connection is closed: nothing is written from its buffer any more. */
   release(): void;
 }
 
 /** Reads into a buffer of its own that is used again, or, a little at a time, into the one that all share: bytes are valid only during `onBytes`. */
-class BulkReader {
+class BulkReader implements BulkConnection {
   readonly #onBytes: OnBulk;
   #pool: BufferPool = MEDIUM;
   /** From that pool; null: it reads into the shared one. */
@@ -117,14 +114,5 @@ class BulkReader {
 /** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */
 export function readInBulk(socket: Duplex, onBytes: OnBulk): BulkConnection | null {
   const reader = new BulkReader(onBytes);
-  const replacement = rebuildSocket(socket, { buffer: () => reader.next(), callback: (length, buffer) => reader.read(length, buffer) });
-  if (replacement === null) return null;
-  replacement.once('close', () => socket.destroy());
-  socket.once('close', () => replacement.destroy());
-  return {
-    socket: replacement,
-    release: () => {
-      reader.release();
-    },
-  };
+  return takeReads(socket, { buffer: () => reader.next(), callback: (length, buffer) => reader.read(length, buffer) }) ? reader : null;
 }

@@ -3,46 +3,8 @@
  * of its own (test/relay/node-internals.test.ts): a Node that changes one of
  * them fails there.
  */
-import { Socket, type SocketConstructorOpts } from 'node:net';
+import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-
-/** What a net.Socket keeps under `_handle`, as far as it is touched here. */
-interface Handle {
-  reading?: boolean;
-  readStop(): number;
-}
-
-/** As `onread` of `net.connect`, which Node offers for sockets that it connects. */
-export interface OnRead {
-  /** Asked for the buffer to read into: before the first read, and after each. */
-  readonly buffer: () => Buffer;
-  /** Takes what was read. @returns false to read no more until `resume` */
-  readonly callback: (length: number, buffer: Buffer) => boolean;
-}
-
-/**
- * Puts a new socket, which reads with `onRead`, on the connection of `socket`.
- * That one can no longer be used, and neither closes the other: the caller
- * sees to both.
- * @returns null, and nothing has changed, where that is not possible: TLS, a side that has ended, bytes on their way
- */
-export function rebuildSocket(socket: Duplex & { _handle?: unknown }, onRead: OnRead): Socket | null {
-  if (!isAtRest(socket)) return null;
-  const handle = socket._handle;
-  if (handle === null) return null;
-  handle.readStop();
-  handle.reading = false;
-  socket.setTimeout(0);
-  socket._handle = null;
-  // `handle` is an option that the type does not have.
-  return new Socket({ handle, allowHalfOpen: true, onread: onRead } as unknown as SocketConstructorOpts);
-}
-
-function isAtRest(socket: Duplex & { _handle?: unknown }): socket is Socket & { _handle: Handle | null } {
-  const { destroyed, readableEnded, readableLength, writableEnded, writableLength, _handle: handle } = socket;
-  const open = !destroyed && !readableEnded && !writableEnded;
-  return open && readableLength === 0 && writableLength === 0 && socket.constructor === Socket && typeof handle === 'object';
-}
 
 /** Tells a stream how its write went. Call it once. */
 export type WriteDone = (error?: Error | null) => void;
@@ -76,14 +38,28 @@ const READ_SIZE = 65_536;
 /** For all sockets: what is read into it is copied at once, before the next one reads. */
 export const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
 
+/** What takes what a socket reads, as `onread` of `net.connect` has it. */
+export interface OnRead {
+  /** Asked for the next buffer to read into, after each read. */
+  readonly buffer: () => Buffer;
+  /** Takes what was read. @returns false to read no more until `resume` */
+  readonly callback: (length: number, buffer: Buffer) => boolean;
+}
+
 interface StreamMethods {
   pause: () => void;
   resume: () => void;
   read: (size?: number) => unknown;
 }
 type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
-/** The keys under which a net.Socket keeps buffer and callback of its `onread`. */
-let readKeys: readonly [buffer: symbol, callback: symbol] | null = null;
+/** The keys under which a net.Socket keeps its `onread`. */
+interface ReadKeys {
+  readonly buffer: symbol;
+  readonly callback: symbol;
+  /** Of the function that gives the next buffer. */
+  readonly generator: symbol;
+}
+let readKeys: ReadKeys | null = null;
 
 /**
  * Has a plain socket read into the one buffer, as `onread` would from its
@@ -101,24 +77,43 @@ export function shareReads(socket: Duplex): void {
   const handle = reading._handle;
   if (handle === null || handle === undefined) return;
   readKeys ??= findReadKeys(reading);
-  if (readKeys === null || reading[readKeys[0]] !== null) return;
-  const [buffer, callback] = readKeys;
-  reading[buffer] = readBuffer;
-  reading[callback] = pushRead;
+  if (readKeys === null || reading[readKeys.buffer] !== null) return;
+  reading[readKeys.buffer] = readBuffer;
+  reading[readKeys.callback] = pushRead;
   // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
-  reading.pause = pause;
-  reading.resume = resume;
-  reading.read = read;
+  setMethods(reading, Duplex.prototype);
   handle.useUserBuffer(readBuffer);
 }
 
-/** Of every stream; net.Socket has its own for the sake of `onread`. */
-const { pause, resume, read } = Duplex.prototype as StreamMethods;
+/**
+ * Has a plain socket give what it reads to `onRead` from here on, as `onread`
+ * would from its beginning on: it emits no bytes any more, only its end. The
+ * first read may still be in `readBuffer`. While it waits for `resume` it does
+ * not notice a reset by the other side.
+ * @returns false, and nothing has changed, where that is not possible: TLS, a side that has ended, bytes that have been read and not emitted
+ */
+export function takeReads(socket: Duplex, { buffer, callback }: OnRead): boolean {
+  if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return false;
+  shareReads(socket);
+  const reading = socket as unknown as Reading;
+  if (readKeys === null || reading[readKeys.buffer] !== readBuffer) return false;
+  reading[readKeys.callback] = callback;
+  reading[readKeys.generator] = buffer;
+  setMethods(reading, Socket.prototype);
+  return true;
+}
 
-function findReadKeys(socket: Reading): readonly [symbol, symbol] | null {
+/** net.Socket has its own for the sake of `onread`. Assigned, because to delete them would make the socket slow. */
+function setMethods(reading: Reading, { pause, resume, read }: StreamMethods): void {
+  reading.pause = pause;
+  reading.resume = resume;
+  reading.read = read;
+}
+
+function findReadKeys(socket: Reading): ReadKeys | null {
   const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
-  const [buffer, callback] = [keyOf('kBuffer'), keyOf('kBufferCb')];
-  return buffer === undefined || callback === undefined ? null : [buffer, callback];
+  const [buffer, callback, generator] = [keyOf('kBuffer'), keyOf('kBufferCb'), keyOf('kBufferGen')];
+  return buffer === undefined || callback === undefined || generator === undefined ? null : { buffer, callback, generator };
 }
 
 /** Reads up to this length, bytes, get their memory from a piece that they share: an allocation for each would cost more than the copy. */

@@ -54,8 +54,8 @@ const PARTING = 1_000;
 
 /** One tunnel between two sockets, which it owns and closes. */
 export class Tunnel {
-  client: TunnelSocket;
-  upstream: TunnelSocket;
+  readonly client: TunnelSocket;
+  readonly upstream: TunnelSocket;
   readonly record: AccessRecord;
   /** Grows with every byte, either way. */
   moved = 0;
@@ -301,13 +301,7 @@ export class Tunnel {
         return true;
       }
     });
-    if (reader === null) return;
-    this.#bulk.push(reader);
-    unhear(from);
-    this[side] = reader.socket;
-    readOnAfterFailedWrites(reader.socket);
-    hear(this, reader.socket);
-    reader.socket.resume();
+    if (reader !== null) this.#bulk.push(reader);
   }
 
   /** @returns whether the bytes are with the system already, so that their buffer may be read into again */

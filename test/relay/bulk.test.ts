@@ -1,10 +1,12 @@
 /** Tunnels that move much are read in bulk: nothing of what a tunnel does may change by it, and no buffer may be used twice at once. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { Socket } from 'node:net';
+import { connect, createServer, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import t from 'tap';
-import { readInBulk } from '../../src/relay/bulk.ts';
+import { type BulkConnection, readInBulk } from '../../src/relay/bulk.ts';
+import { readBuffer } from '../../src/relay/node-internals.ts';
+import { listen } from '../support/listen.ts';
 import { openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
 
 const MIB = 1024 * 1024;
@@ -127,4 +129,32 @@ t.test('what cannot be read in bulk stays as it is', async (t) => {
   };
   t.equal(readInBulk(new PassThrough(), never), null, 'no socket');
   t.equal(readInBulk(new Socket(), never), null, 'not connected');
+});
+
+t.test('who sends 2 to 64 KiB at a time is read without memory for each', async (t) => {
+  for (const [size, pieces] of [[1_000, null], [16_384, 3], [65_536, 3]] as const) {
+    const memory = new Set<ArrayBufferLike>();
+    let got = 0;
+    const accepted = Promise.withResolvers<BulkConnection | null>();
+    const server = createServer((socket) => {
+      const reader = readInBulk(socket, (bytes) => {
+        memory.add(bytes.buffer);
+        got += bytes.length;
+        socket.write('more');
+        return true;
+      });
+      accepted.resolve(reader);
+      socket.resume().on('end', () => socket.end());
+    });
+    const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
+    for (let i = 0; i < 40; i += 1) {
+      socket.write(Buffer.alloc(size));
+      while (got < (i + 1) * size) await once(socket, 'data');
+    }
+    socket.end();
+    await once(socket, 'close');
+    (await accepted.promise)?.release();
+    if (pieces !== null) t.ok(memory.size <= pieces, `${size} bytes at a time: ${memory.size} pieces of memory`);
+    t.notOk(memory.has(readBuffer.buffer), 'nothing is handed out of the shared one');
+  }
 });

@@ -5,40 +5,79 @@ import { createServer, connect, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { interceptWrites, rebuildSocket, shareReads } from '../../src/relay/node-internals.ts';
+import { interceptWrites, readBuffer, shareReads, takeReads } from '../../src/relay/node-internals.ts';
 import { listen } from '../support/listen.ts';
 
-t.test('a socket can be put on the connection of another, and reads into a buffer of ours', async (t) => {
-  const buffer = Buffer.alloc(64);
+t.test('a socket gives what it reads to us, into buffers of ours, from any time on', async (t) => {
+  const own = [Buffer.alloc(64), Buffer.alloc(64)];
   let asked = 0;
+  const read: Buffer[] = [];
   const server = createServer((accepted) => {
-    const rebuilt = rebuildSocket(accepted, {
-      buffer: () => {
-        asked += 1;
-        return buffer;
-      },
-      callback: (length, read) => {
-        t.equal(read, buffer, 'the very buffer');
-        rebuilt?.end(Buffer.from(read.subarray(0, length)));
-        return true;
-      },
+    accepted.once('data', (first) => {
+      accepted.write(first);
+      t.equal(
+        takeReads(accepted, {
+          buffer: () => {
+            asked += 1;
+            return own[asked % 2] ?? readBuffer;
+          },
+          callback: (length, buffer) => {
+            read.push(buffer);
+            accepted.write(Buffer.from(buffer.subarray(0, length)));
+            return true;
+          },
+        }),
+        true,
+      );
+      accepted.on('data', () => t.fail('nothing is emitted any more'));
+      accepted.on('end', () => accepted.end('the end'));
     });
-    t.not(rebuilt, null);
-    t.equal((accepted as unknown as { _handle: unknown })._handle, null, 'the first one has nothing any more');
-    rebuilt?.resume();
-    rebuilt?.once('close', () => accepted.destroy());
   });
   const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
-  socket.write('as it came');
-  t.equal(String((await once(socket, 'data'))[0]), 'as it came');
+  for (const word of ['as', 'it', 'came']) {
+    socket.write(word);
+    t.equal(String((await once(socket, 'data'))[0]), word);
+  }
+  t.ok(read[0] === readBuffer, 'it was told of the shared one before');
+  t.ok(read[1] === own[asked % 2 === 0 ? 1 : 0], 'then the one that was given');
+  socket.end();
+  t.equal(String((await once(socket, 'data'))[0]), 'the end');
   await once(socket, 'close');
-  t.ok(asked >= 1);
 });
 
-t.test('what is not at rest is left as it is', async (t) => {
+t.test('a socket whose reads are taken stops when it is told to, and goes on by resume', async (t) => {
+  const buffer = Buffer.alloc(1000);
+  let got = 0;
+  let resumed = 0;
+  const server = createServer((accepted) => {
+    const taken = takeReads(accepted, {
+      buffer: () => buffer,
+      callback: (length) => {
+        got += length;
+        setTimeout(() => {
+          resumed += 1;
+          accepted.resume();
+        }, 1);
+        return false;
+      },
+    });
+    t.ok(taken);
+    accepted.resume().on('end', () => accepted.end());
+  });
+  const socket = connect({ host: '127.0.0.1', port: await listen(t, server) });
+  socket.end(Buffer.alloc(70_000));
+  await once(socket.resume(), 'close');
+  t.equal(got, 70_000);
+  t.ok(resumed > 2);
+});
+
+t.test('reads that cannot be taken stay as they are', async (t) => {
   const never = { buffer: () => Buffer.alloc(1), callback: () => true };
-  t.equal(rebuildSocket(new PassThrough(), never), null, 'no socket');
-  t.equal(rebuildSocket(new Socket(), never), null, 'not connected');
+  t.equal(takeReads(new PassThrough(), never), false, 'no socket');
+  t.equal(takeReads(new Socket(), never), false, 'not connected');
+  const waiting = new Socket();
+  waiting.push('read, and not emitted');
+  t.equal(takeReads(waiting, never), false);
 });
 
 t.test('every write of a socket ends through the one who asked for it, single and gathered', async (t) => {
