@@ -95,7 +95,8 @@ export class MessageWriter {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    process.nextTick(flush, this);
+    // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
+    setImmediate(flush, this);
   }
 }
 
