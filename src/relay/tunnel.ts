@@ -34,9 +34,8 @@ function onTimer(tunnel: Tunnel): void {
 
 /** As much as Node reads at a time. */
 const FULL_CHUNK = 65_536;
-/** After so many chunks a direction is read in bulk; a full one counts for several. */
-const BULK_AFTER = 64;
-const FULL_COUNTS = 8;
+/** After so many chunks a direction is read in bulk, or after a full one. */
+const BULK_AFTER = 8;
 const EMPTY_CHUNK = Buffer.alloc(0);
 /** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
 const NESTED_CONNECT = Buffer.from('CONNECT ');
@@ -133,7 +132,7 @@ export class Tunnel {
     if (this.#looking) this.#look(chunk);
     else {
       this.#send(chunk);
-      this.#chunksFromClient += chunk.length < FULL_CHUNK ? 1 : FULL_COUNTS;
+      this.#chunksFromClient += chunk.length < FULL_CHUNK ? 1 : BULK_AFTER;
       if (this.#chunksFromClient >= BULK_AFTER) this.#readInBulk('client');
     }
   }
@@ -143,7 +142,7 @@ export class Tunnel {
     this.record.bytesReceived += chunk.length;
     // What the system has taken at once leaves nothing to wait for, however much it was.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
-    this.#chunksFromUpstream += chunk.length < FULL_CHUNK ? 1 : FULL_COUNTS;
+    this.#chunksFromUpstream += chunk.length < FULL_CHUNK ? 1 : BULK_AFTER;
     // What is read in bulk is shown to nobody.
     if (this.#chunksFromUpstream >= BULK_AFTER && this.#opening === null) this.#readInBulk('upstream');
   }
