@@ -31,12 +31,13 @@ export const MAY_IMPORT = {
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'targets/', 'telemetry/telemetry'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'listeners/choose-form', 'policy/', 'targets/', 'telemetry/'],
+  'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
   egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
   service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'targets/', 'telemetry/', 'version'],
   'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-tests/', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

@@ -213,9 +213,13 @@ export class Egress {
     return dialled.socket;
   }
 
-  /** What a dial would find, address by address; dials nothing. @throws {Fault} of the look-up */
-  async survey(destination: DestinationConfig, host: string, port: number, signal: CancelSignal): Promise<SurveyedAddress[]> {
-    return surveyAddresses(this.#guard(destination), await this.dialler.resolve(host, signal), port);
+  /**
+   * What a dial would find, address by address; dials nothing.
+   * @param assumed addresses of the host; null: it is looked up
+   * @throws {Fault} of the look-up
+   */
+  async survey(destination: DestinationConfig, host: string, port: number, assumed: readonly string[] | null, signal: CancelSignal): Promise<SurveyedAddress[]> {
+    return surveyAddresses(this.#guard(destination), assumed ?? (await this.dialler.resolve(host, signal)), port);
   }
 
   /** The hop that we dial ourselves, and who judges its addresses; null: the way is direct. */

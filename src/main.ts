@@ -41,7 +41,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
       .addHelpText('after', `\nExample:\n  ${example}\n`)
       .action(async (...given: [...operands: string[], options: Options, command: Command]) => {
         const run = await load();
-        exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2) as string[]));
+        exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2).flat() as string[]));
       });
   // An empty variable in a script must not have the shipped policy served, or files written to where the script runs.
   const nameOfFile = (value: string): string => {
@@ -76,6 +76,14 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
+  command('test', 'Run the tests of a policy: what would become of requests, and what was expected.', 'npx eco-egress test deploy/config', async () => (await import('./cli/test.ts')).runTest)
+    .argument('[path...]', 'files of tests, or directories with files *.test.yaml; else the working directory')
+    .option('--coverage', 'show which rules, clients, destinations and hosts no test touches')
+    .option('--min-coverage <percent>', 'fail if tests touch less than this')
+    .option('--junit <file>', 'write the results as JUnit XML too', nameOfFile)
+    .option('--tap', 'print TAP instead of text')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText('after', '\nExit codes: 0 all tests pass, 1 a test fails or too little is covered, 2 a file or an argument is wrong.\n');
   command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')

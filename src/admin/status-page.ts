@@ -5,9 +5,9 @@ import type { DenialsView } from '../explain/recent-denials.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
-import { escapeText } from '../telemetry/safe-text.ts';
+import { escapeMarkup, escapeText } from '../telemetry/safe-text.ts';
 import { ADMIN_PATHS } from './problem.ts';
-import { escapeHtml, renderDestinations, renderTunnels } from './traffic-routes.ts';
+import { renderDestinations, renderTunnels } from './traffic-routes.ts';
 
 /** What the status page shows of the process and its configuration. */
 export interface AdminInfo {
@@ -64,8 +64,8 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     ['Open tunnels', String(info.tunnels)],
     ['Exchanges under way', String(info.exchanges)],
     ['Source address', describeSource(source)],
-  ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`);
-  const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeHtml(what)}</li>`);
+  ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeMarkup(name)}</th><td>${escapeMarkup(value)}</td></tr>`);
+  const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeMarkup(what)}</li>`);
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
@@ -81,8 +81,8 @@ function denialsTable({ total, frequent }: DenialsView): string {
     const { code, requestId, clientAddress } = latest;
     const who = client === '-' ? clientAddress : client;
     const often = overcount === 0 ? String(count) : `${count - overcount} to ${count}`;
-    const link = `<a href="/explain/${encodeURIComponent(requestId)}">${escapeHtml(code)}</a>`;
-    return `<tr><td>${escapeHtml(escapeText(who))}</td><td>${escapeHtml(escapeText(host))}</td><td>${often}</td><td>${link}</td></tr>`;
+    const link = `<a href="/explain/${encodeURIComponent(requestId)}">${escapeMarkup(code)}</a>`;
+    return `<tr><td>${escapeMarkup(escapeText(who))}</td><td>${escapeMarkup(escapeText(host))}</td><td>${often}</td><td>${link}</td></tr>`;
   });
   return (
     `<h2>Denials</h2><p>${total} since the start. The most frequent:</p>` +
@@ -97,7 +97,7 @@ function describeSource({ result, seen, expected, since }: SourceView): string {
   return `${seen ?? 'not known'}: ${result}, ${should}, since ${since ?? '-'}`;
 }
 
-const list = (items: readonly string[]): string => `<ul>${items.map((item) => `<li>${escapeHtml(item)}</li>`).join('')}</ul>`;
+const list = (items: readonly string[]): string => `<ul>${items.map((item) => `<li>${escapeMarkup(item)}</li>`).join('')}</ul>`;
 
 const authority = ({ host, port }: ListenAddress): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
 
@@ -137,5 +137,5 @@ function clients(shortTunnels: PortsInfo['shortTunnels']): string {
 }
 
 function row(name: string, ...numbers: number[]): string {
-  return `<tr><td>${escapeHtml(name)}</td>${numbers.map((number) => `<td>${number}</td>`).join('')}</tr>`;
+  return `<tr><td>${escapeMarkup(name)}</td>${numbers.map((number) => `<td>${number}</td>`).join('')}</tr>`;
 }

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
-import { escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import { escapeMarkup, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
 
 /** Health of the destinations and open tunnels, asked for at each request. */
@@ -50,11 +50,4 @@ export function renderTunnels({ open, byClient }: TunnelsView): string {
   return `<h2>Tunnels by client</h2><table><tr><th>Client</th><th>Open</th></tr>${byClient.map(({ client, tunnels }) => cells([client, String(tunnels)])).join('')}</table>`;
 }
 
-const cells = (texts: readonly string[]): string => `<tr>${texts.map((text) => `<td>${escapeHtml(text)}</td>`).join('')}</tr>`;
-
-const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-
-/** Text in HTML. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
-}
+const cells = (texts: readonly string[]): string => `<tr>${texts.map((text) => `<td>${escapeMarkup(text)}</td>`).join('')}</tr>`;

@@ -92,6 +92,10 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   address: '"0.0.0.0:8080"',
   clients: '[name of a client]',
   destinations: '[name of a destination]',
+  config: 'egress.yaml, the file that is tested',
+  tests: 'and below it a list of tests',
+  request: 'GET https://eco-sit.telus.internal/api/status',
+  expect: 'allow, deny or report',
 };
 
 function areEmpty(variables: readonly string[]): string {

@@ -53,17 +53,10 @@ export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonl
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
 export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: LoadOptions): LoadResult {
-  let text: string;
-  try {
-    text = readFile(file);
-  } catch (error) {
-    return { ok: false, faults: [aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, 'Name another with --config or ECO_EGRESS_CONFIG.')] };
-  }
+  const text = readSource(file, readFile, 'Name another with --config or ECO_EGRESS_CONFIG.');
+  if (typeof text !== 'string') return { ok: false, faults: [text] };
 
-  // Read as UTF-8, each second byte of plain text in UTF-16 is a NUL.
-  if (text.includes('\0')) return { ok: false, faults: [aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.')] };
-
-  const faults = collect();
+  const faults = collectFaults();
   const warnings = collectWarnings();
   const contents = new Map<string, string>();
   const { document, lines } = readYaml(text, faults.complain);
@@ -110,7 +103,20 @@ function readContent(tree: Tree, reading: TlsReading): Config | null {
   return normalise(content.data, { files, tlsServer, locateFile: (path) => resolve(reading.directory, path) });
 }
 
-function collect(): { found: Complaint[]; complain: Complain } {
+/** The text of a file, or why it cannot be read. @param instead what to do where it is not there */
+export function readSource(file: string, readFile: ReadFile, instead: string): string | ConfigFinding {
+  let text: string;
+  try {
+    text = readFile(file);
+  } catch (error) {
+    return aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, instead);
+  }
+  // Read as UTF-8, each second byte of plain text in UTF-16 is a NUL.
+  return text.includes('\0') ? aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.') : text;
+}
+
+/** A list of faults that grows as they are told. */
+export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {
   const found: Complaint[] = [];
   return {
     found,
@@ -130,7 +136,8 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
   };
 }
 
-function readUtf8(path: string): string {
+/** Throws what node:fs throws. */
+export function readUtf8(path: string): string {
   return readFileSync(path, 'utf8');
 }
 

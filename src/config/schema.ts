@@ -14,7 +14,8 @@ import { type Read, readDuration, readInteger, readLabel, readMoment, readName, 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
 
-function scalar<T>(read: (value: unknown) => Read<T>) {
+/** One value, by a reader of single values. */
+export function scalar<T>(read: (value: unknown) => Read<T>) {
   return z.unknown().transform((value, context): T => {
     const result = read(value);
     return 'value' in result ? result.value : raise(context, value, result, []);
@@ -37,7 +38,7 @@ function listOf<T extends z.ZodType>(item: T) {
 }
 
 /** Such a list of single values. It may have tens of thousands, so they are read in one step: a schema that is asked for each costs five times as much. */
-function valuesOf<T>(read: (value: unknown) => Read<T>) {
+export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   const list = z.preprocess(
     splitText,
     z.array(z.unknown()).min(1).transform((items, context): T[] =>
@@ -64,7 +65,7 @@ function listOrOff<T extends z.ZodType>(item: T) {
 }
 
 /** A list of mappings, which no text with commas can stand for. */
-function entriesOf<T extends z.ZodType>(item: T) {
+export function entriesOf<T extends z.ZodType>(item: T) {
   const list = z.array(item).min(1);
   LENIENT.set(list, z.array(item.optional().catch(undefined)));
   return list;

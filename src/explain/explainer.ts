@@ -4,6 +4,7 @@
  * guard. Dials nothing.
  */
 import { METHODS } from 'node:http';
+import { isIP } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -14,7 +15,7 @@ import { explainDecision } from './explain-decision.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
 import { formatAuthority, parseHost } from '../targets/host.ts';
 import { show, showTarget } from '../targets/quote.ts';
-import type { ExplainedRequest, ExplainAnswer } from './answer.ts';
+import type { ExplainAnswer } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
@@ -26,6 +27,10 @@ const ASKABLE = new Set([...METHODS, 'TLS']);
 export interface ExplainRequest extends AssumedClient, WrittenRequest {
   /** Whether to look the name up, where it would come to that. */
   readonly resolve: boolean;
+  /** Addresses to judge instead of a look-up; absent: none are assumed. */
+  readonly resolves?: readonly string[];
+  /** Ms since the epoch; absent: now. */
+  readonly at?: number;
 }
 
 /** What was denied, and what the policy in force says to the same question. */
@@ -70,8 +75,9 @@ export class Explainer {
     const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
     try {
       const wanted = await readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
-      const peer = shownBy(wanted, this.#choosePeer(assumed, wanted));
-      return await this.#judge({ ...wanted, now: Date.now(), peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve: request.resolve });
+      const { resolve, resolves = null, at: now = Date.now() } = request;
+      const peer = shownBy(wanted, this.#choosePeer(assumed, wanted, now));
+      return await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves });
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
@@ -87,7 +93,7 @@ export class Explainer {
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
     const asked = { method: denial.method, target: `${show(formatAuthority(ask.host, ask.port))}${ask.path === null ? '' : showTarget(ask.path)}`, host: null };
-    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve }) };
+    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null }) };
   }
 
   /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
@@ -96,9 +102,8 @@ export class Explainer {
   }
 
   /** The first that is taken for the client that was meant; where none is, the first, and the answer says so. */
-  #choosePeer({ peers, name }: AssumedPeer, wanted: Wanted): Peer {
+  #choosePeer({ peers, name }: AssumedPeer, wanted: Wanted, now: number): Peer {
     const { policy } = this.#options.egress;
-    const now = Date.now();
     const [first] = peers;
     const fits = peers.find((peer) => decide(policy, { ...wanted, peer: shownBy(wanted, peer), now }).client?.name === name);
     if (fits !== undefined) return fits;
@@ -106,21 +111,24 @@ export class Explainer {
     return first;
   }
 
-  async #judge(ask: Ask, { asked, notes, meant, resolve }: { asked: ExplainedRequest; notes: readonly string[]; meant: string | null; resolve: boolean }): Promise<ExplainAnswer> {
+  async #judge(ask: Ask, { asked, notes, meant, resolve, resolves }: Pick<Circumstances, 'asked' | 'notes' | 'meant' | 'resolve'> & { readonly resolves: readonly string[] | null }): Promise<ExplainAnswer> {
     const { egress, config, configHash } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);
     const permitted = explanation.verdict.verdict !== 'deny';
     const destination = explanation.verdict.destination ?? ANONYMOUS;
-    const survey = permitted && resolve && !isParents(destination) ? await this.#survey(destination, ask) : null;
+    // An address is its own: nothing has to be looked up.
+    const assumed = resolves ?? (isIP(ask.host) === 0 ? null : [ask.host]);
+    const looks = resolve || assumed !== null;
+    const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
-    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve, way };
+    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve: looks, way };
     return composeAnswer(explanation, survey, circumstances);
   }
 
-  async #survey(destination: Parameters<Egress['survey']>[0], { host, port }: Ask): Promise<Survey> {
+  async #survey(destination: Parameters<Egress['survey']>[0], { host, port }: Ask, assumed: readonly string[] | null): Promise<Survey> {
     try {
-      return await this.#options.egress.survey(destination, host, port, new AbortController().signal);
+      return await this.#options.egress.survey(destination, host, port, assumed, new AbortController().signal);
     } catch (error) {
       return Fault.from(error);
     }

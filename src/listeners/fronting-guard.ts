@@ -12,7 +12,6 @@ import type { Opening, TunnelRefusal } from '../relay/tunnel-events.ts';
 import type { HelloResult } from '../targets/client-hello.ts';
 import { show } from '../targets/quote.ts';
 import { TlsOpening } from '../targets/tls-opening.ts';
-import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { RequestContext } from './request-context.ts';
 import { alertFor } from './tls-terminator.ts';
 
@@ -34,43 +33,34 @@ const NONE_HELD: Buffer = Buffer.alloc(0);
  */
 export function createFrontingGuard(request: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening | null {
   const { tunnelSni } = permit.destination;
-  if (tunnelSni === 'off' || isIP(request.record.host) !== 0) return null;
-  return new FrontingGuard(request.record, { tunnelSni, enforced: isEnforced(permit), patience: timeouts.tls, onHello: (random) => request.enterHello(random) });
+  return tunnelSni === 'off' || isIP(request.record.host) !== 0 ? null : new FrontingGuard(request, permit, tunnelSni, false, timeouts.tls);
 }
 
 /** The guard of raw TLS that was steered here: its first hello has been judged, and the tunnel is for that name alone. */
-export function createSteeringGuard({ record }: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening {
-  return new FrontingGuard(record, { tunnelSni: 'require', enforced: isEnforced(permit), patience: timeouts.tls, onHello: () => null });
-}
-
-function isEnforced({ verdict }: Permit): boolean {
-  return verdict.verdict === 'allow' && !verdict.lenient;
-}
-
-interface GuardOptions {
-  readonly tunnelSni: 'require' | 'report';
-  readonly enforced: boolean;
-  readonly patience: number;
-  /** The first hello was read. @returns why the tunnel must not go on */
-  readonly onHello: (random: string) => Fault | null;
+export function createSteeringGuard(request: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening {
+  return new FrontingGuard(request, permit, 'require', true, timeouts.tls);
 }
 
 class FrontingGuard implements Opening {
   readonly patience: number;
   held = NONE_HELD;
-  readonly #record: AccessRecord;
-  readonly #options: GuardOptions;
+  readonly #request: GuardedRequest;
+  readonly #tunnelSni: 'require' | 'report';
+  /** The first hello is known to the request already. */
+  readonly #entered: boolean;
   /** Nothing passes before the verdict. */
   readonly #holds: boolean;
   readonly #tls = new TlsOpening();
   /** A tunnel that goes on although something is wrong with it is looked at no longer. */
   #over = false;
 
-  constructor(record: AccessRecord, options: GuardOptions) {
-    this.#record = record;
-    this.#options = options;
-    this.#holds = options.tunnelSni === 'require' && options.enforced;
-    this.patience = options.patience;
+  constructor(request: GuardedRequest, { verdict }: Permit, tunnelSni: 'require' | 'report', entered: boolean, patience: number) {
+    this.#request = request;
+    this.#tunnelSni = tunnelSni;
+    this.#entered = entered;
+    // What report mode lets pass is reported, and not held up.
+    this.#holds = tunnelSni === 'require' && verdict.verdict === 'allow' && !verdict.lenient;
+    this.patience = patience;
   }
 
   get done(): boolean {
@@ -82,9 +72,9 @@ class FrontingGuard implements Opening {
     this.held = this.#holds ? this.#tls.earlier : NONE_HELD;
     if (result === 'none') return 'pass';
     if (result === 'more') return this.#holds ? 'hold' : 'pass';
-    const complaint = complain(result, this.#record.host, this.#tls.hellos);
+    const complaint = complain(result, this.#request.record.host, this.#tls.hellos);
     if (complaint !== null) return this.#complain(complaint, result.kind !== 'not-tls');
-    const fault = result.kind === 'hello' && this.#tls.hellos === 1 ? this.#options.onHello(result.random) : null;
+    const fault = result.kind === 'hello' && this.#tls.hellos === 1 && !this.#entered ? this.#request.enterHello(result.random) : null;
     return fault === null ? 'pass' : { fault, lastWords: alertFor(fault) };
   }
 
@@ -101,13 +91,14 @@ class FrontingGuard implements Opening {
     if (this.#holds) return this.#refuse(complaint, isTls);
     this.#over = true;
     // Plain text is no fronting, and usual enough in some tunnels: only who wants TLS is told.
-    if (isTls || this.#options.tunnelSni === 'require') this.#record.noteReported('sni-mismatch', complaint);
+    if (isTls || this.#tunnelSni === 'require') this.#request.record.noteReported('sni-mismatch', complaint);
     return 'pass';
   }
 
   #refuse(complaint: string, isTls: boolean): TunnelRefusal {
-    const { host, destination, form } = this.#record;
-    this.#record.verdict = 'deny';
+    const { record } = this.#request;
+    const { host, destination, form } = record;
+    record.verdict = 'deny';
     const remedy = form === 'sni' ? `let the client ask for ${host} in every ClientHello` : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
     const fault = new Fault('sni-mismatch', complaint, { remedy });
     // What is no TLS would take an alert for garbage.

@@ -1,0 +1,137 @@
+/** `eco-egress test`: runs the tests of a policy, by the code that decides on requests. Starts nothing, and looks nothing up. */
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, isAbsolute, join } from 'node:path';
+import { Writable } from 'node:stream';
+import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
+import { loadConfig, type Loaded, readUtf8 } from '../config/load.ts';
+import { describeReadError } from '../config/named-files.ts';
+import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
+import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
+import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
+import { createService } from '../service.ts';
+import { type CommandIo, EXIT } from './io.ts';
+
+/** Arguments of `test`, as written. */
+export interface TestOptions {
+  readonly json?: boolean;
+  readonly tap?: boolean;
+  /** File for the results in JUnit's XML, besides. */
+  readonly junit?: string;
+  readonly coverage?: boolean;
+  /** Percent. */
+  readonly minCoverage?: string;
+}
+
+const TESTS_FILE = /\.test\.ya?ml$/;
+
+/** Resolves to 0 when all tests pass, to 1 when one fails or too little is covered, to 2 for a faulty file or argument. */
+export async function runTest(options: TestOptions, io: CommandIo, ...paths: string[]): Promise<number> {
+  const refuse = (problem: string): number => {
+    io.stderr.write(`${problem}\n`);
+    return EXIT.usage;
+  };
+  const least = options.minCoverage === undefined ? null : Number(options.minCoverage);
+  if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100)) return refuse(`--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
+  if (options.json === true && options.tap === true) return refuse('--json and --tap exclude each other: choose one.');
+  const files = findFiles(paths.length === 0 ? ['.'] : paths);
+  if (typeof files === 'string') return refuse(files);
+
+  const opened = files.map((file) => open(file, io));
+  const faults = opened.flatMap((one) => ('faults' in one ? one.faults : []));
+  const ready = opened.flatMap((one) => ('faults' in one ? [] : [one]));
+  const all: FileResults[] = [];
+  for (const { tests, loaded } of faults.length > 0 ? [] : ready) {
+    const { results, asked } = await run(tests, loaded);
+    faults.push(...asked);
+    all.push({ file: tests.file, config: loaded.file, hash: loaded.hash, results });
+  }
+  if (faults.length > 0) return refuse(`${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`);
+
+  const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
+  if (options.junit !== undefined) {
+    try {
+      writeFileSync(options.junit, formatJunit(all));
+    } catch (error) {
+      return refuse(`${options.junit} cannot be written: ${describeReadError(error)}. Name another file with --junit.`);
+    }
+  }
+  io.stdout.write(options.json === true ? formatTestJson(all, coverages) : options.tap === true ? formatTap(all) : formatTestResults(all, coverages, io.stdout));
+  const short = coverages.filter(({ total, touched }) => least !== null && touched * 100 < least * total);
+  for (const coverage of short) io.stderr.write(`${coverage.config}: ${formatPercent(coverage)} % is less than --min-coverage ${String(least)}.\n`);
+  return short.length > 0 || all.some(({ results }) => results.some(({ differences }) => differences.length > 0)) ? EXIT.failed : EXIT.ok;
+}
+
+/** Files as they are named, and of a directory those below it that are called `*.test.yaml`; else what is wrong. */
+function findFiles(paths: readonly string[]): string[] | string {
+  const files: string[] = [];
+  for (const path of paths) {
+    try {
+      const found = statSync(path).isDirectory() ? findTestFiles(path) : [path];
+      if (found.length === 0) return `There is no file *.test.yaml in ${path} or below: name a file, or another directory.`;
+      files.push(...found);
+    } catch (error) {
+      return `${path} cannot be read: ${describeReadError(error)}. Name a file of tests, or a directory with files *.test.yaml.`;
+    }
+  }
+  return files;
+}
+
+/** Packages and hidden directories are left out. */
+function findTestFiles(directory: string): string[] {
+  const entries = readdirSync(directory, { withFileTypes: true }).toSorted((one, other) => (one.name < other.name ? -1 : 1));
+  return entries.flatMap((entry) => {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return entry.name === 'node_modules' || entry.name.startsWith('.') ? [] : findTestFiles(path);
+    return TESTS_FILE.test(entry.name) ? [path] : [];
+  });
+}
+
+interface OpenedTests {
+  readonly tests: PolicyTests;
+  readonly loaded: Loaded;
+}
+
+function open(file: string, { env }: CommandIo): OpenedTests | { readonly faults: readonly ConfigFinding[] } {
+  const reading = readPolicyTests(file, env, readUtf8);
+  if (!reading.ok) return reading;
+  const { tests } = reading;
+  const config = isAbsolute(tests.config) ? tests.config : join(dirname(file), tests.config);
+  const unreadable = tests.locate((complain) => {
+    const why = whyUnreadable(config);
+    if (why !== null) complain(['config'], `${config} cannot be read: ${why}.`, 'Name a configuration file by its path from the directory of this file.');
+  });
+  if (unreadable.length > 0) return { faults: unreadable };
+  const loaded = loadConfig({ file: config, env: { ...env, ...tests.env } });
+  if (!loaded.ok) return loaded;
+  const faults = tests.locate((complain) => {
+    complainOfNames(tests, loaded.config, complain);
+  });
+  return faults.length > 0 ? { faults } : { tests, loaded };
+}
+
+function whyUnreadable(file: string): string | null {
+  try {
+    readUtf8(file);
+    return null;
+  } catch (error) {
+    return describeReadError(error);
+  }
+}
+
+async function run(tests: PolicyTests, { config }: Loaded): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  const service = createService(config, { logDestination: nowhere });
+  try {
+    const complaints: Parameters<Complain>[] = [];
+    const results = await runPolicyTests(tests, (request) => service.explainer.explain(request), (...complaint) => complaints.push(complaint));
+    return { results, asked: tests.locate((complain) => { for (const complaint of complaints) complain(...complaint); }) };
+  } finally {
+    await service.close();
+  }
+}
+
+/** Of each configuration, by all tests of it. */
+function coverAll(opened: readonly OpenedTests[], all: readonly FileResults[]): ConfigCoverage[] {
+  const configs = new Map(opened.map(({ loaded }) => [loaded.file, loaded.config]));
+  return [...configs].map(([file, config]) => ({ config: file, ...measureCoverage(config, all.filter((one) => one.config === file).flatMap(({ results }) => results)) }));
+}
