@@ -43,7 +43,7 @@ export async function runTest(options: TestOptions, io: CommandIo, ...paths: str
   for (const { tests, loaded } of faults.length > 0 ? [] : ready) {
     const { results, asked } = await run(tests, loaded);
     faults.push(...asked);
-    all.push({ file: tests.file, config: loaded.file, hash: loaded.hash, results });
+    all.push({ file: tests.file, config: loaded.file, results });
   }
   if (faults.length > 0) return refuse(`${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`);
 
@@ -101,7 +101,7 @@ function open(file: string, { env }: CommandIo): OpenedTests | { readonly faults
     if (why !== null) complain(['config'], `${config} cannot be read: ${why}.`, 'Name a configuration file by its path from the directory of this file.');
   });
   if (unreadable.length > 0) return { faults: unreadable };
-  const loaded = loadConfig({ file: config, env: { ...env, ...tests.env } });
+  const loaded = loadConfig({ file: config, env: { ...env, ...tests.env }, policyOnly: true });
   if (!loaded.ok) return loaded;
   const faults = tests.locate((complain) => {
     complainOfNames(tests, loaded.config, complain);

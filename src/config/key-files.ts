@@ -7,6 +7,7 @@ import type { HopCredentials, TlsServerConfig, UpstreamTlsConfig } from './confi
 import type { Draft } from './draft.ts';
 import { type Path, quoteValue } from './finding.ts';
 import { readHopCredentials, readNamedFile } from './named-files.ts';
+import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
 import { messageOf, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
@@ -100,6 +101,14 @@ export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsR
   return {
     tls: (section, name) => tls.get(`${section} ${name}`) ?? NO_TLS,
     credentials: (hop) => credentials.get(hop) ?? null,
+  };
+}
+
+/** What stands for files that are not read: the names for which TLS would end here, and nothing that could be used. */
+export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): { readonly files: WayFiles; readonly tlsServer: TlsServerConfig | null } {
+  return {
+    files: { tls: () => NO_TLS, credentials: () => null },
+    tlsServer: names === undefined ? null : { names, cert: '', key: '', clientCa: null, crl: null, clientCertificate },
   };
 }
 

@@ -11,7 +11,7 @@ import { crossCheck } from './cross-check.ts';
 import { draftOf, draftOfContent } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
 import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './finding.ts';
-import { checkJwksFile, readTlsServer, readWayFiles } from './key-files.ts';
+import { checkJwksFile, nameFiles, readTlsServer, readWayFiles } from './key-files.ts';
 import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
 import { type Environment, readTree, type Tree } from './read-tree.ts';
@@ -31,6 +31,8 @@ export interface LoadOptions {
   readonly readFile?: ReadFile;
   /** For the expiry of certificates; ms since the epoch. */
   readonly now?: () => number;
+  /** Certificates, keys and credentials are not read: for who only asks the policy, where they may be secrets of another machine. Such a configuration cannot be served. */
+  readonly policyOnly?: boolean;
 }
 
 /** A configuration that can be served. */
@@ -52,7 +54,7 @@ export interface Loaded {
 export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
-export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: LoadOptions): LoadResult {
+export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false }: LoadOptions): LoadResult {
   const text = readSource(file, readFile, 'Name another with --config or ECO_EGRESS_CONFIG.');
   if (typeof text !== 'string') return { ok: false, faults: [text] };
 
@@ -67,7 +69,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
     return content;
   };
   const reading = { directory: dirname(resolve(file)), readFile: readNamed, now: now(), complain: faults.complain, warn: warnings.warn };
-  const config = tree === null ? null : readContent(tree, reading);
+  const config = tree === null ? null : readContent(tree, reading, policyOnly);
 
   const source = { file, text, lines, root: tree?.root ?? null };
   if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
@@ -85,13 +87,14 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now }: L
   };
 }
 
-function readContent(tree: Tree, reading: TlsReading): Config | null {
+function readContent(tree: Tree, reading: TlsReading, policyOnly: boolean): Config | null {
   const { complain } = reading;
   const content = FILE.safeParse(tree.value, { error: explainIssue });
   if (!content.success) complainAbout(content.error.issues, tree, complain);
 
   const draft = content.success ? draftOfContent(content.data) : draftOf(tree.value);
   crossCheck(draft, complain);
+  if (policyOnly) return content.success ? normalise(content.data, { ...nameFiles(content.data), locateFile: (path) => resolve(reading.directory, path) }) : null;
   const files = readWayFiles(draft, reading);
   const tlsServer = readTlsServer(draft.tlsServer, ['tlsServer'], reading);
   for (const [name, { tokens }] of draft.clients) {

@@ -8,7 +8,6 @@ export interface FileResults {
   readonly file: string;
   /** The configuration, as it was found from there. */
   readonly config: string;
-  readonly hash: string;
   readonly results: readonly TestResult[];
 }
 
@@ -29,8 +28,8 @@ function explain({ differences }: TestResult): string[] {
 export function formatTestResults(files: readonly FileResults[], coverages: readonly ConfigCoverage[], stream: NodeJS.WritableStream): string {
   const paint = (style: 'green' | 'red', text: string): string => styleText(style, text, { stream });
   let text = '';
-  for (const { file, config, hash, results } of files) {
-    text += `${file}: ${plural(results.length, 'test')} of ${config} (${hash})\n`;
+  for (const { file, config, results } of files) {
+    text += `${file}: ${plural(results.length, 'test')} of ${config}\n`;
     for (const result of results) {
       const { test, answer } = result;
       text += `  ${passed(result) ? paint('green', 'ok  ') : paint('red', 'FAIL')}  ${escapeText(test.name)}\n`;
@@ -63,10 +62,9 @@ export function formatPercent({ total, touched }: Pick<Coverage, 'total' | 'touc
 export function formatTestJson(files: readonly FileResults[], coverages: readonly ConfigCoverage[]): string {
   const report = {
     ok: files.every(({ results }) => results.every(passed)),
-    files: files.map(({ file, config, hash, results }) => ({
+    files: files.map(({ file, config, results }) => ({
       file,
       config,
-      hash,
       tests: results.map((result) => ({ name: result.test.name, line: result.test.line, ok: passed(result), differences: result.differences, verdict: result.answer.verdict, code: result.answer.code, client: result.answer.client, destination: result.answer.destination, rule: result.answer.rule, why: result.answer.why })),
     })),
     ...(coverages.length === 0 ? {} : { coverage: coverages }),

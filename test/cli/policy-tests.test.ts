@@ -142,7 +142,29 @@ t.test('what cannot be run', async (t) => {
   t.match((await run({}, {}, faulty)).err, /egress\.yaml:1:10 {2}version/);
 });
 
-t.test('the shipped policy passes its tests, which touch all of it', async (t) => {
-  const { code, out, err } = await run({ minCoverage: '100' }, {}, fileURLToPath(new URL('../../deploy/config', import.meta.url)));
+t.test('files that only serving needs may be missing', async (t) => {
+  const place = t.testdir({
+    'egress.yaml': `version: 1
+listeners: { http: [{ address: "127.0.0.1:3128", forms: [connect] }], tls: ["127.0.0.1:8443"] }
+tlsServer: { names: [proxy.example], certFile: nowhere.crt, keyFile: nowhere.key, clientCaFile: nowhere.pem, clientCertificate: request }
+clients:
+  pods: { addresses: [10.8.0.0/14], tokens: [{ issuer: "https://issuer.example", audience: a, subjects: [s], jwksFile: nowhere.json }] }
+hops:
+  parent: { url: ["http://parent.example:3128"], credentialsFile: nowhere.txt }
+destinations:
+  eco: { hosts: [eco.example], ports: [443], gateway: { prefix: /eco, url: "https://eco.example" }, via: [parent], tls: { caFile: nowhere.pem } }
+rules:
+  - { clients: [pods], destinations: [eco] }
+`,
+    'a.test.yaml': 'config: egress.yaml\ntests: [{ client: pods, request: "GET /eco/a", expect: allow }, { client: 10.8.0.1, request: "CONNECT eco.example:443", expect: deny }]\n',
+  });
+  const { code, out, err } = await run({}, {}, place);
   t.equal(code, 0, out + err);
+});
+
+t.test('the shipped policy and the examples pass their tests, which touch all of each', async (t) => {
+  for (const directory of ['deploy/config', 'examples']) {
+    const { code, out, err } = await run({ minCoverage: '100' }, {}, fileURLToPath(new URL(`../../${directory}`, import.meta.url)));
+    t.equal(code, 0, out + err);
+  }
 });

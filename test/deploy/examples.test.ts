@@ -34,7 +34,7 @@ const ingress = (text: string): NetworkPolicySpec[] => [renderText('base', text.
 
 t.test('every example is in the table, and no other', async (t) => {
   const listed = [...readFileSync(new URL('README.md', FOLDER), 'utf8').matchAll(/\]\(([\w-]+\.yaml)\)/g)].map(([, name]) => name);
-  t.strictSame(listed.toSorted(), readdirSync(FOLDER).filter((name) => name.endsWith('.yaml')).toSorted());
+  t.strictSame(listed.toSorted(), readdirSync(FOLDER).filter((name) => /^[\w-]+\.yaml$/.test(name)).toSorted());
 });
 
 t.test('two namespaces: a token decides, whatever the address', async (t) => {
