@@ -27,7 +27,7 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [OPTIONS]
 
-  --only WORK,…        these works; the default is all, with --quick all but memory
+  --only WORK,…        these works with all their shapes, or single shapes; the default is all, with --quick all but memory
   --contenders NAME,…  these proxies, as far as they are installed; the default is all
   --runs N             of each contender in each work, interleaved (default 5)
   --quick              2 runs and a tenth of the operations: to see that it works

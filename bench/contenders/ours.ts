@@ -29,7 +29,7 @@ destinations:
     gateway: { prefix: "/eco", url: "https://${place.upstreamHost}:${place.securePort}" }
     tls: { caFile: "${place.caFile}" }
 rules: [{ clients: [bench], destinations: [upstream] }]
-limits: { tunnels: 20000, tunnelsPerClient: 20000, connections: 30000, connectionsPerClient: 30000 }
+limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPerClient: 20000, connections: 30000, connectionsPerClient: 30000 }
 timeouts: { drainDelay: "0s", drain: "2s" }
 `,
       );
