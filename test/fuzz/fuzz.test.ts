@@ -39,6 +39,8 @@ t.test('a request that is refused leaves the next one plain, to both', async (t)
     // It closes, and the proxy goes on: a CONNECT without a port right behind a body, and a target with a space.
     [1_399_232_155, 8618],
     [1_399_232_155, 9817],
+    // Likewise, behind content with an Upgrade that it ignores.
+    [22_658_756, 9755],
   ] as const;
   for (const [seed, from] of cases) {
     const { findings, done } = await differ({ seed, from, cases: 1, within: 60_000, say: (line) => { t.comment(line); } });
