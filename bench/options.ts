@@ -69,7 +69,7 @@ export function parseOptions(args: readonly string[]): Options {
   return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, allocations: values.allocations, partners: values.partners, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
 }
 
-/** Those of `all` that are named, in their own order; the name of a work stands for all its shapes. Throws at a name that is none of theirs. */
+/** The entries of `all` with these names, in the order of `all`; the name of a work selects all its shapes. Throws for an unknown name. */
 export function choose<T extends { readonly name: string; readonly of?: string }>(all: readonly T[], names: readonly string[], kind: string): T[] {
   const unknown = names.find((name) => !all.some((one) => one.name === name));
   if (unknown !== undefined) throw new Error(`There is no ${kind} ${unknown}; there are ${all.map(({ name }) => name).join(', ')}`);

@@ -1,7 +1,8 @@
 /** `eco-egress explain`: what would become of a request, and why, by the code that serves requests. Dials nothing. */
 import { Writable } from 'node:stream';
+import type { Config } from '../config/config.ts';
 import { formatAnswer } from '../explain/answer.ts';
-import { createService } from '../service.ts';
+import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -22,10 +23,8 @@ export interface ExplainOptions {
 export async function runExplain(options: ExplainOptions, io: CommandIo, method: string, target: string): Promise<number> {
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
-  const service = createService(opened.config, { logDestination: nowhere });
-  try {
-    const answer = await service.explainer.explain({
+  return withExplainer(opened.config, async (explainer) => {
+    const answer = await explainer.explain({
       client: options.client ?? null,
       user: options.user ?? null,
       subject: options.subject ?? null,
@@ -41,6 +40,15 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
     }
     io.stdout.write(options.json === true ? `${JSON.stringify(answer, null, 2)}\n` : formatAnswer(answer));
     return answer.verdict === 'deny' ? EXIT.failed : EXIT.ok;
+  });
+}
+
+/** Answers questions by a service that never starts: nothing listens, and nothing is dialled. */
+export async function withExplainer<T>(config: Config, use: (explainer: Service['explainer']) => Promise<T>): Promise<T> {
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  const service = createService(config, { logDestination: nowhere });
+  try {
+    return await use(service.explainer);
   } finally {
     await service.close();
   }

@@ -1,14 +1,13 @@
 /** `eco-egress test`: runs the tests of a policy, by the code that decides on requests. Starts nothing, and looks nothing up. */
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
-import { Writable } from 'node:stream';
 import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded, readUtf8 } from '../config/load.ts';
 import { describeReadError } from '../config/named-files.ts';
 import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
-import { createService } from '../service.ts';
+import { withExplainer } from './explain.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
 /** Arguments of `test`, as written. */
@@ -119,15 +118,9 @@ function whyUnreadable(file: string): string | null {
 }
 
 async function run(tests: PolicyTests, { config }: Loaded): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
-  const service = createService(config, { logDestination: nowhere });
-  try {
-    const complaints: Parameters<Complain>[] = [];
-    const results = await runPolicyTests(tests, (request) => service.explainer.explain(request), (...complaint) => complaints.push(complaint));
-    return { results, asked: tests.locate((complain) => { for (const complaint of complaints) complain(...complaint); }) };
-  } finally {
-    await service.close();
-  }
+  const complaints: Parameters<Complain>[] = [];
+  const results = await withExplainer(config, (explainer) => runPolicyTests(tests, (request) => explainer.explain(request), (...complaint) => complaints.push(complaint)));
+  return { results, asked: tests.locate((complain) => { for (const complaint of complaints) complain(...complaint); }) };
 }
 
 /** Of each configuration, by all tests of it. */

@@ -104,7 +104,7 @@ export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsR
   };
 }
 
-/** What stands for files that are not read: the names for which TLS would end here, and nothing that could be used. */
+/** In place of files that are not read: the names for which TLS ends here, without certificates, keys and credentials. */
 export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): { readonly files: WayFiles; readonly tlsServer: TlsServerConfig | null } {
   return {
     files: { tls: () => NO_TLS, credentials: () => null },

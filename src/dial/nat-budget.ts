@@ -235,7 +235,7 @@ class Budget implements PortBudget {
     return used;
   }
 
-  /** Ports that nobody holds where so many are used; Infinity without a limit. */
+  /** Free ports when `used` are in use; Infinity without a limit. */
   #free(used: number): number {
     return this.#limit === null ? Infinity : Math.max(0, this.#limit - used);
   }

@@ -104,7 +104,7 @@ export const POLICY_TESTS = {
 
 const FILE_OF_TESTS = z.strictObject(POLICY_TESTS);
 
-/** Never throws for what stands in the file. @param env where `${NAME}` in it is taken from */
+/** Never throws for the content of the file. @param env where `${NAME}` in it is taken from */
 export function readPolicyTests(file: string, env: Environment, readFile: ReadFile): TestsReading {
   const source = readSource(file, readFile, 'Name another file, or a directory with files *.test.yaml.');
   if (typeof source !== 'string') return { ok: false, faults: [source] };

@@ -156,7 +156,8 @@ export function asksForTunnel({ form }: AccessRecord): boolean {
 /**
  * A tunnel that is over sooner than this, ms, has held its NAT port longer
  * closed than open: Cloud NAT keeps it for 30 s or more. How many requests
- * were in it nobody sees; it is what a client makes that opens one for each.
+ * were in it cannot be seen; a client that opens a tunnel for each request
+ * makes such tunnels.
  */
 const SHORT_MS = 30_000;
 

@@ -17,7 +17,7 @@ import { parseArgs } from 'node:util';
 import { type Demo, startDemo } from '../../src/demo/demo.ts';
 
 const SOURCE = new URL('../../src/', import.meta.url).href;
-/** The stand-in for the partner is no part of the proxy. */
+/** The stand-in for the partner is not part of the proxy. */
 const STAND_IN = new URL('demo/', SOURCE).href;
 /** Requests before the one that is watched: the first does more, such as resolving the name. */
 const WARM_UP = 3;
@@ -108,7 +108,7 @@ const { values, positionals } = parseArgs({ options: { summary: { type: 'boolean
 const [name = 'connect'] = positionals;
 const way = WAYS[name];
 if (way === undefined) {
-  process.stderr.write(`${name} is no request that this knows. Valid names: ${Object.keys(WAYS).join(', ')}.\n`);
+  process.stderr.write(`There is no request called ${name}. Valid names: ${Object.keys(WAYS).join(', ')}.\n`);
   process.exit(2);
 }
 const demo = await startDemo({ http: 0, proxy: 0, tls: 0, admin: 0 }, new PassThrough().resume());
