@@ -1,10 +1,12 @@
 /**
- * A set whose members come and go by the thousands a second. A `Set` does the
- * same, but whenever it is full of holes it moves to another table, which the
- * table it left points to: once one of those is in the old generation, each
- * that follows is taken there too, and with it whatever was a member then,
- * dead or not, until a full collection (docs/decisions/0120-buffers-and-sets.md).
+ * A set, and counts by name, whose members come and go by the thousands a
+ * second. `Set` and `Map` do the same, but whenever one is full of holes it
+ * moves to another table, which the table it left points to: once one of those
+ * is in the old generation, each that follows is taken there too, and with it
+ * whatever was a member then, dead or not, until a full collection
+ * (docs/decisions/0120-buffers-and-sets.md).
  */
+
 /** By the symbol of a set: the place among its members. */
 type Placed = Record<symbol, number | undefined>;
 
@@ -57,5 +59,56 @@ export class Crowd<T extends object> {
   /** Those that are in it now, in any order. They may leave meanwhile, and others may come. */
   [Symbol.iterator](): ArrayIterator<T> {
     return [...this.#members].values();
+  }
+}
+
+/** Names that count nothing are kept up to this many, or as many as there are others. */
+const KEPT_ZEROS = 64;
+
+/**
+ * How many of something each name has now. A name whose count is zero again
+ * stays for a while: it mostly comes back, and leaving would make a hole. All
+ * operations take constant time, some of them on average.
+ */
+export class Tally {
+  readonly #counts = new Map<string, number>();
+  /** Names whose count is zero. */
+  #zeros = 0;
+
+  /** Zero for a name that was never counted. */
+  of(name: string): number {
+    return this.#counts.get(name) ?? 0;
+  }
+
+  /** The largest count of all. */
+  get most(): number {
+    return Math.max(0, ...this.#counts.values());
+  }
+
+  /** Names that are remembered, with or without a count: at most twice as many as have one, and 64. */
+  get size(): number {
+    return this.#counts.size;
+  }
+
+  /** One more. */
+  add(name: string): void {
+    const before = this.#counts.get(name);
+    this.#counts.set(name, (before ?? 0) + 1);
+    if (before === 0) this.#zeros -= 1;
+  }
+
+  /** One less; each answers one `add`. */
+  remove(name: string): void {
+    const rest = this.of(name) - 1;
+    if (rest < 0) throw new Error(`the count of ${name} would be negative`);
+    this.#counts.set(name, rest);
+    if (rest > 0) return;
+    this.#zeros += 1;
+    if (this.#zeros > KEPT_ZEROS && this.#zeros * 2 > this.#counts.size) this.#forgetZeros();
+  }
+
+  #forgetZeros(): void {
+    for (const [name, count] of this.#counts) if (count === 0) this.#counts.delete(name);
+    this.#zeros = 0;
   }
 }

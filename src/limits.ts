@@ -1,6 +1,7 @@
 /** How many tunnels and exchanges may be under way, in all and for one client address. */
 import type { LimitsConfig } from './config/config.ts';
 import type { Descriptors } from './descriptors.ts';
+import { Tally } from './crowd.ts';
 import { Fault } from './errors.ts';
 
 /** What is counted; each has a limit in all and one for each client address. */
@@ -16,8 +17,8 @@ export class Limits {
   #config: LimitsConfig;
   readonly #descriptors: RequestDescriptors | null;
   readonly #total = { tunnels: 0, exchanges: 0 };
-  /** Only addresses with something under way: cannot grow past the limit in all. */
-  readonly #byAddress = { tunnels: new Map<string, number>(), exchanges: new Map<string, number>() };
+  /** Cannot grow far past the limit in all. */
+  readonly #byAddress = { tunnels: new Tally(), exchanges: new Tally() };
 
   /** @param descriptors null: not counted */
   constructor(config: LimitsConfig, descriptors: RequestDescriptors | null = null) {
@@ -37,21 +38,18 @@ export class Limits {
 
   /** Takes a place. Each success is answered by one `leave`. @throws {Fault} limit-reached */
   enter(kind: Kind, address: string): void {
-    const mine = this.#byAddress[kind].get(address) ?? 0;
     if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
     const perClient = PER_CLIENT[kind];
-    if (mine >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
+    if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
     if (this.#descriptors?.take('request') === false) throw outOfDescriptors();
     this.#total[kind] += 1;
-    this.#byAddress[kind].set(address, mine + 1);
+    this.#byAddress[kind].add(address);
   }
 
   /** Gives back the place that `enter` took for this address. */
   leave(kind: Kind, address: string): void {
-    const rest = (this.#byAddress[kind].get(address) ?? 1) - 1;
     this.#total[kind] -= 1;
-    if (rest === 0) this.#byAddress[kind].delete(address);
-    else this.#byAddress[kind].set(address, rest);
+    this.#byAddress[kind].remove(address);
   }
 
   #reached(key: keyof LimitsConfig, limit: number, whose: string): Fault {

@@ -6,6 +6,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
+import { Tally } from '../crowd.ts';
 
 interface CallerRefusal {
   readonly reason: 'host' | 'cross-site';
@@ -66,7 +67,7 @@ interface QueueLimits {
 /** Work that takes its time: so much of it at once, the rest in order, and of one caller only a little. */
 export class Queue {
   readonly #limits: QueueLimits;
-  readonly #byCaller = new Map<string, number>();
+  readonly #byCaller = new Tally();
   readonly #waiting: (() => void)[] = [];
   #running = 0;
 
@@ -77,9 +78,8 @@ export class Queue {
   /** Resolves to what `work` does, when its time has come; rejects with what it rejects with. `busy`: it was not begun. */
   async run<T>(caller: string, work: () => Promise<T>): Promise<T | 'busy'> {
     const { atOnce, most, mostOfOne } = this.#limits;
-    const mine = this.#byCaller.get(caller) ?? 0;
-    if (mine >= mostOfOne || this.#running + this.#waiting.length >= most) return 'busy';
-    this.#byCaller.set(caller, mine + 1);
+    if (this.#byCaller.of(caller) >= mostOfOne || this.#running + this.#waiting.length >= most) return 'busy';
+    this.#byCaller.add(caller);
     if (this.#running < atOnce) this.#running += 1;
     // Whoever ends hands its place over.
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -89,9 +89,7 @@ export class Queue {
       const next = this.#waiting.shift();
       if (next === undefined) this.#running -= 1;
       else next();
-      const rest = (this.#byCaller.get(caller) ?? 1) - 1;
-      if (rest === 0) this.#byCaller.delete(caller);
-      else this.#byCaller.set(caller, rest);
+      this.#byCaller.remove(caller);
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type { LimitsConfig, ListenerConfig } from '../config/config.ts';
-import { Crowd } from '../crowd.ts';
+import { Crowd, Tally } from '../crowd.ts';
 import type { Descriptors } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
 import { outOfDescriptors } from '../limits.ts';
@@ -158,8 +158,8 @@ export class ConnectionCount {
   #open = 0;
   /** Turned away, and not closed yet. */
   #refused = 0;
-  /** Only addresses with something open: cannot grow past the limit in all. */
-  readonly #byAddress = new Map<string, number>();
+  /** Cannot grow far past the limit in all. */
+  readonly #byAddress = new Tally();
 
   constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
     this.#limits = limits;
@@ -187,9 +187,8 @@ export class ConnectionCount {
     if (this.#open >= connections) return reached(`${connections} client connections are open`, 'raise limits.connections');
     if (!this.#descriptors.take('connection')) return outOfDescriptors();
     if (address !== null) {
-      const mine = this.#byAddress.get(address) ?? 0;
-      if (mine >= connectionsPerClient) return reached(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
-      this.#byAddress.set(address, mine + 1);
+      if (this.#byAddress.of(address) >= connectionsPerClient) return reached(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+      this.#byAddress.add(address);
     }
     this.#open += 1;
     this.#telemetry.clientConnections(1);
@@ -212,10 +211,7 @@ export class ConnectionCount {
   leave(address: string | null): void {
     this.#open -= 1;
     this.#telemetry.clientConnections(-1);
-    if (address === null) return;
-    const mine = this.#byAddress.get(address) ?? 0;
-    if (mine > 1) this.#byAddress.set(address, mine - 1);
-    else this.#byAddress.delete(address);
+    if (address !== null) this.#byAddress.remove(address);
   }
 }
 

@@ -7,6 +7,7 @@
  * Longer than 300 lines: a connection is idle, active or being opened, and
  * each change of one concerns who waits for the others.
  */
+import { Crowd } from '../crowd.ts';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { FairShare, type Offer, type ConnectionWaiter, WaitingLine } from './waiting-line.ts';
@@ -59,8 +60,7 @@ interface Resting {
 export class UpstreamPool {
   readonly #options: PoolOptions;
   readonly #idle: Resting[] = [];
-  /** By connection, whose it is. */
-  readonly #active = new Map<UpstreamConnection, string>();
+  readonly #active = new Crowd<UpstreamConnection>();
   readonly #opening = new Set<AbortController>();
   readonly #waiting: WaitingLine;
   readonly #share: FairShare;
@@ -148,10 +148,8 @@ export class UpstreamPool {
 
   /** The exchange on this connection has ended. */
   release(connection: UpstreamConnection): void {
-    const client = this.#active.get(connection);
-    if (client === undefined) return;
-    this.#active.delete(connection);
-    this.#share.giveBack(client);
+    if (!this.#active.delete(connection)) return;
+    this.#share.giveBack(connection.client);
     const now = performance.now();
     this.#pace.note(now - connection.activeSince);
     if (connection.uses > 0 && connection.reusable) this.#silentCloses.noteKept();
@@ -176,10 +174,8 @@ export class UpstreamPool {
 
   /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
   detach(connection: UpstreamConnection): void {
-    const client = this.#active.get(connection);
-    if (client === undefined) return;
-    this.#active.delete(connection);
-    this.#share.giveBack(client);
+    if (!this.#active.delete(connection)) return;
+    this.#share.giveBack(connection.client);
     this.#options.onChange(-1, 0);
     this.#growForWaiting();
   }
@@ -198,7 +194,7 @@ export class UpstreamPool {
     this.#closed = true;
     for (const opening of this.#opening) opening.abort();
     for (let waiter = this.#waiting.first(); waiter !== null; waiter = this.#waiting.first()) waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
-    for (const connection of this.#active.keys()) connection.destroy();
+    for (const connection of this.#active) connection.destroy();
   }
 
   get #size(): number {
@@ -227,7 +223,8 @@ export class UpstreamPool {
 
   #activate(connection: UpstreamConnection, client: string): void {
     connection.activeSince = performance.now();
-    this.#active.set(connection, client);
+    connection.client = client;
+    this.#active.add(connection);
     this.#share.take(client);
   }
 

@@ -77,6 +77,8 @@ export class UpstreamConnection {
   readonly dialled: Dialled;
   /** Exchanges carried before the present one. */
   uses = 0;
+  /** Whose share of the pool it counts as, while it is active. */
+  client = '';
   /** How long it may lie idle, ms: as configured, or less where the upstream says that it closes sooner (Keep-Alive: timeout). */
   keepFor: number;
   /** When the present exchange got it, or the last one gave it back; monotonic ms. */

@@ -5,6 +5,7 @@
  * the proxy itself had no CPU to spare: another connection would not have been
  * served sooner.
  */
+import { Tally } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
@@ -167,7 +168,7 @@ export class WaitingLine {
  * length thresholds for shared-memory packet switches", 1998, with α = 1.)
  */
 export class FairShare {
-  readonly #held = new Map<string, number>();
+  readonly #held = new Tally();
   #size: number;
   #total = 0;
 
@@ -186,12 +187,12 @@ export class FairShare {
 
   /** How many this client holds. */
   heldBy(client: string): number {
-    return this.#held.get(client) ?? 0;
+    return this.#held.of(client);
   }
 
   /** How many the one holds that holds the most. */
   get most(): number {
-    return Math.max(0, ...this.#held.values());
+    return this.#held.most;
   }
 
   /** Whether this client may take another. */
@@ -202,15 +203,13 @@ export class FairShare {
 
   /** Takes a place, whether or not `admits` would have it. */
   take(client: string): void {
-    this.#held.set(client, this.heldBy(client) + 1);
+    this.#held.add(client);
     this.#total += 1;
   }
 
   /** Answers one `take`. */
   giveBack(client: string): void {
-    const rest = this.heldBy(client) - 1;
+    this.#held.remove(client);
     this.#total -= 1;
-    if (rest > 0) this.#held.set(client, rest);
-    else this.#held.delete(client);
   }
 }
