@@ -4,12 +4,13 @@
  * request at a time for each connection and in slices, so that whoever asks
  * here costs the requests on the other ports next to nothing.
  */
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { type Duplex, Readable } from 'node:stream';
 import fastify from 'fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AdminListenerConfig, ListenAddress } from '../config/config.ts';
+import { createServer, NO_SCHEMAS } from '../lean-imports.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { AdminRefusal } from '../telemetry/cells.ts';
 import { Turns } from '../turns.ts';
@@ -102,6 +103,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
   const app = fastify({
     logger: false,
     bodyLimit: 1024,
+    schemaController: NO_SCHEMAS,
     forceCloseConnections: true,
     serverFactory: (handle) => openServer(handle, requestTimeout, { tight, onRefused }),
     clientErrorHandler: answerUnreadable,

@@ -3,12 +3,12 @@
  * enforces: its parsers, its router, its policy, its resolver and its address
  * guard. Dials nothing.
  */
-import { METHODS } from 'node:http';
 import { isIP } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
+import { METHODS } from '../lean-imports.ts';
 import { ANONYMOUS } from '../policy/client-table.ts';
 import { decide } from '../policy/decide.ts';
 import { explainDecision } from './explain-decision.ts';

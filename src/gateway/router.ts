@@ -4,13 +4,14 @@
  * itself is the one all forms share, given to http-proxy as its `handler`
  * (docs/decisions/0003-gateway.md has the reasons and the figures).
  */
-import { IncomingMessage, ServerResponse } from 'node:http';
+import type http from 'node:http';
 import { Socket } from 'node:net';
 import httpProxy from '@fastify/http-proxy';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { DestinationConfig, GatewayConfig } from '../config/config.ts';
 import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
+import { IncomingMessage, NO_SCHEMAS, ServerResponse } from '../lean-imports.ts';
 import type { MapField } from '../relay/headers.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { findAmbiguity, pathOf } from '../targets/path.ts';
@@ -45,7 +46,7 @@ export interface GatewayRouter {
 }
 
 const kCallbacks = Symbol('callbacks');
-type Routed = IncomingMessage & { [kCallbacks]?: RouteCallbacks };
+type Routed = http.IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 
 /** Fastify finds the route, and answers nothing: the connection of the request is never its business. */
 const unconnectedSocket = new Socket();
@@ -70,6 +71,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
   const app = fastify({
     logger: false,
     exposeHeadRoutes: false,
+    schemaController: NO_SCHEMAS,
     routerOptions: { maxParamLength: 65_536 },
     frameworkErrors: (error, request, reply) => {
       failRoute(error, request, reply);

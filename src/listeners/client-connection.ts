@@ -7,7 +7,6 @@
  * Longer than 300 lines: what a connection is doing is one state, and reading,
  * answering and closing are its transitions.
  */
-import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
@@ -17,6 +16,7 @@ import { HeadReader, MessageError, type MessageFlaw } from '../http1/head-reader
 import { headText, MessageWriter } from '../http1/message-writer.ts';
 import { readRequestHead, type RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
+import { STATUS_CODES } from '../lean-imports.ts';
 import type { Proof } from '../policy/verdict.ts';
 import type { ExchangeClient } from '../relay/exchange.ts';
 import type { UpstreamPool } from '../relay/pool.ts';

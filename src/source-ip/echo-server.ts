@@ -3,10 +3,11 @@
  * the partner's side or a VM of one's own. Holds nothing, knows nothing, and
  * is bounded in all a caller can make it hold.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { ListenAddress, PeerHeader } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { createServer } from '../lean-imports.ts';
 import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
 import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 

@@ -1,0 +1,19 @@
+/**
+ * What would load more than is used, taken so that it does not: a tenth of a
+ * start, and some megabytes (docs/performance.md; test/integration/start.test.ts
+ * holds what serving loads).
+ */
+import type { FastifyServerOptions } from 'fastify';
+
+/**
+ * `node:http` as `require` gives it. `import` also asks for what Node defines
+ * by getters, WebSocket among them, and so loads all of Node's own fetch.
+ */
+export const { createServer, IncomingMessage, ServerResponse, METHODS, STATUS_CODES } = process.getBuiltinModule('node:http');
+
+const none = () => () => {
+  throw new Error('no route has a schema');
+};
+
+/** For an application without schemas: Fastify loads ajv and fast-json-stringify only where these two are missing. */
+export const NO_SCHEMAS: NonNullable<FastifyServerOptions['schemaController']> = { compilersFactory: { buildValidator: none, buildSerializer: none } };
