@@ -1,5 +1,5 @@
 /** One question on a connection of its own, which ends with it: for answers that a pooled connection would have from before. */
-import type { errors as UndiciErrors } from 'undici';
+import { Client, errors } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 
@@ -36,8 +36,6 @@ const HEADER_BYTES = 16_384;
 export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
   // What happens to it after its end concerns nobody; before it, undici says so.
   socket.on('error', () => {});
-  // With the first question: most starts ask none, or not before they are ready.
-  const { Client, errors } = await import('undici');
   const client = new Client(origin, {
     pipelining: 1,
     allowH2: false,
@@ -64,7 +62,7 @@ export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'G
     return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
   } catch (error) {
     if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
-    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded, errors);
+    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded);
   } finally {
     socket.destroy();
     await client.destroy();
@@ -83,7 +81,7 @@ async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<s
 }
 
 /** What undici reports of a failed exchange, in our own codes. */
-function explainExchangeError(error: Error, responded: boolean, errors: typeof UndiciErrors): Fault {
+function explainExchangeError(error: Error, responded: boolean): Fault {
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   const { code } = error as NodeJS.ErrnoException;
