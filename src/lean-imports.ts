@@ -11,9 +11,9 @@ import type { FastifyServerOptions } from 'fastify';
  */
 export const { createServer, IncomingMessage, ServerResponse, METHODS, STATUS_CODES } = process.getBuiltinModule('node:http');
 
-const none = () => () => {
+const buildNoCompiler = () => () => {
   throw new Error('no route has a schema');
 };
 
-/** For an application without schemas: Fastify loads ajv and fast-json-stringify only where these two are missing. */
-export const NO_SCHEMAS: NonNullable<FastifyServerOptions['schemaController']> = { compilersFactory: { buildValidator: none, buildSerializer: none } };
+/** For an application without schemas: Fastify loads its compilers of schemas only where these two are missing. */
+export const NO_SCHEMAS: NonNullable<FastifyServerOptions['schemaController']> = { compilersFactory: { buildValidator: buildNoCompiler, buildSerializer: buildNoCompiler } };

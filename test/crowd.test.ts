@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { Crowd } from '../src/crowd.ts';
+import { Crowd, Tally } from '../src/crowd.ts';
 
 t.test('as a set', async (t) => {
   const members = Array.from({ length: 8 }, (_, id) => ({ id }));
@@ -62,4 +62,37 @@ t.test('who waits until it is empty is told once the last has left', async (t) =
   crowd.delete(other);
   await Promise.all(waiting);
   t.equal(told, 2);
+});
+
+t.test('counts by name, as a Map would have them', async (t) => {
+  const step = fc.record({ name: fc.constantFrom('a', 'b', 'c'), add: fc.boolean() });
+  const difference = fc.check(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const tally = new Tally();
+      const counts = new Map<string, number>();
+      for (const { name, add } of steps) {
+        const count = counts.get(name) ?? 0;
+        if (add) tally.add(name);
+        else if (count > 0) tally.remove(name);
+        counts.set(name, Math.max(0, count + (add ? 1 : -1)));
+        if (tally.of(name) !== counts.get(name) || tally.most !== Math.max(0, ...counts.values())) return false;
+      }
+      return true;
+    }),
+  );
+  t.equal(difference.failed, false, JSON.stringify(difference.counterexample));
+  t.throws(() => { new Tally().remove('nobody'); }, /negative/);
+});
+
+t.test('names that count nothing are forgotten before they are many', async (t) => {
+  const tally = new Tally();
+  for (let at = 0; at < 10; at += 1) tally.add(`stays ${at}`);
+  let most = 0;
+  for (let at = 0; at < 5_000; at += 1) {
+    tally.add(`goes ${at}`);
+    tally.remove(`goes ${at}`);
+    most = Math.max(most, tally.size);
+  }
+  t.ok(most <= 10 + 65, `${most} names`);
+  for (let at = 0; at < 10; at += 1) t.equal(tally.of(`stays ${at}`), 1);
 });

@@ -1,4 +1,5 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
+import { setFlagsFromString } from 'node:v8';
 import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ReadFiles } from '../config/read-files.ts';
@@ -46,6 +47,10 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
+  // V8 makes the objects of a place in the code in its old generation at once, when most of its earlier ones grew old.
+  // Those of sockets look so, and each then keeps its dead tunnel until the whole heap is collected
+  // (docs/decisions/0120-buffers-and-sets.md). Said after the start: code that was compiled before it is kept as it is.
+  setFlagsFromString('--no-allocation-site-pretenuring');
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.
   if (early > 0) reload();

@@ -55,28 +55,39 @@ export function compareDecisions(asks: readonly Ask[], present: Policy, candidat
 /** A path longer than this is not remembered with its ask: a few clients with huge URLs must not cost megabytes. */
 const LONGEST_KEPT_PATH = 2048;
 
+/** Of what is permitted, so many a second are remembered once a ring's worth has been. */
+const PERMITTED_PER_SECOND = 10;
+
 /** What was asked of late, so that a new policy can be asked about real traffic before it takes over. */
 export class DecisionRing {
   readonly #entries: Ask[] = [];
   #size: number;
   #next = 0;
-  /** When the last one was asked that was permitted, ms since the epoch. */
-  #permittedAt = 0;
+  /** How many may be remembered of those that are permitted now, and as of when, ms since the epoch. */
+  #allowance: number;
+  #allowedAt = 0;
 
   /** @param size how many are kept; 0 for none */
   constructor(size: number) {
     this.#size = size;
+    this.#allowance = size;
   }
 
   /**
-   * Of what is permitted within one millisecond the first is enough: of
-   * thousands of requests a second, each would otherwise outlive its time in
-   * the young generation, and cost the collector more than all the rest of it.
+   * All denials, and what is permitted as long as it does not come by the
+   * thousands: then a sample of it, which also reaches further back. Each that
+   * is kept outlives its time in the young generation, and costs the collector
+   * more than all the rest of its request.
    */
   remember(ask: Ask, permitted: boolean): void {
-    if (permitted && ask.now === this.#permittedAt) return;
-    if (permitted) this.#permittedAt = ask.now;
     if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_KEPT_PATH)) return;
+    if (permitted) {
+      const gained = (Math.max(0, ask.now - this.#allowedAt) / 1_000) * PERMITTED_PER_SECOND;
+      this.#allowance = Math.min(this.#size, this.#allowance + gained);
+      this.#allowedAt = ask.now;
+      if (this.#allowance < 1) return;
+      this.#allowance -= 1;
+    }
     this.#entries[this.#next] = { ...ask, host: detach(ask.host), path: ask.path === null ? null : detach(ask.path) };
     this.#next = (this.#next + 1) % this.#size;
   }
@@ -90,6 +101,7 @@ export class DecisionRing {
   adopt(size: number): void {
     if (size === this.#size) return;
     this.#size = size;
+    this.#allowance = size;
     this.#entries.length = 0;
     this.#next = 0;
   }

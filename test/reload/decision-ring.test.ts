@@ -15,7 +15,7 @@ const hosts = (ring: DecisionRing): string[] => ring.entries().map(({ host }) =>
 
 t.test('the latest are kept, and no more than that', async (t) => {
   const ring = new DecisionRing(2);
-  for (const [at, host] of ['a', 'b', 'c'].entries()) ring.remember(ask(host, at + 1), true);
+  for (const [at, host] of ['a', 'b', 'c'].entries()) ring.remember(ask(host, (at + 1) * 100), true);
   t.strictSame(hosts(ring), ['b', 'c']);
   ring.adopt(2);
   t.strictSame(hosts(ring), ['b', 'c'], 'the same size changes nothing');
@@ -23,14 +23,20 @@ t.test('the latest are kept, and no more than that', async (t) => {
   t.strictSame(hosts(ring), []);
 });
 
-t.test('of what is permitted, one for each millisecond; every denial', async (t) => {
-  const ring = new DecisionRing(10);
-  ring.remember(ask('first', 1), true);
-  ring.remember(ask('same-moment', 1), true);
-  ring.remember(ask('denied', 1), false);
-  ring.remember(ask('denied-too', 1), false);
-  ring.remember(ask('next', 2), true);
-  t.strictSame(hosts(ring), ['denied', 'denied-too', 'first', 'next']);
+t.test('of what is permitted, as many at once as are kept, then ten a second; every denial', async (t) => {
+  const ring = new DecisionRing(3);
+  for (const host of ['a', 'b', 'c', 'one-too-many']) ring.remember(ask(host, 1), true);
+  t.strictSame(hosts(ring), ['a', 'b', 'c']);
+  ring.remember(ask('too-soon', 100), true);
+  t.strictSame(hosts(ring), ['a', 'b', 'c']);
+  ring.remember(ask('denied', 100), false);
+  t.strictSame(hosts(ring), ['b', 'c', 'denied'], 'a denial is kept whatever else has come');
+  ring.remember(ask('a-tenth-later', 101), true);
+  ring.remember(ask('again-too-soon', 102), true);
+  t.strictSame(hosts(ring), ['a-tenth-later', 'c', 'denied']);
+  ring.remember(ask('after-a-clock-that-went-back', 50), true);
+  ring.remember(ask('after-a-pause', 1_000), true);
+  t.strictSame(hosts(ring), ['a-tenth-later', 'after-a-pause', 'denied']);
 });
 
 t.test('none, where none are wanted; nor what would be too large', async (t) => {

@@ -14,8 +14,16 @@ import { readScrape, type Scrape } from './prometheus.ts';
 import { OWN, ownCertificate } from './tls-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-/** Answers each message with how many timers there are. */
-const COUNT_TIMERS = "process.on('message', () => { process.send(process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length); }); process.channel.unref();";
+/** Answers a message with how many timers there are, or how many bytes V8 has in its old generation. */
+const TELL = `
+  import { getHeapSpaceStatistics } from 'node:v8';
+  const figures = {
+    timers: () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length,
+    old: () => getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space').space_used_size,
+  };
+  process.on('message', (name) => { process.send(figures[name]()); });
+  process.channel.unref();
+`;
 
 export interface ChildOptions {
   /** Empty, and the caller's: configuration and certificates go here. */
@@ -25,6 +33,8 @@ export interface ChildOptions {
   readonly configure?: (draft: Draft) => void;
   /** Of its heap; by default Node's own. */
   readonly heapMegabytes?: number;
+  /** Further options of Node. */
+  readonly flags?: readonly string[];
   /** Called for every line of its log; by default they are kept in `log`. */
   readonly onLine?: (line: LogLine) => void;
   /** Besides A records of 127.0.0.1 for every name. */
@@ -44,6 +54,8 @@ export interface ChildProxy {
   descriptors(): number;
   /** Timers that would keep it alive. */
   timers(): Promise<number>;
+  /** Bytes that V8 has in the old generation, those that nobody needs any more among them. */
+  oldBytes(): Promise<number>;
   /** Its metrics. */
   scrape(): Promise<Scrape>;
   close(): Promise<void>;
@@ -57,7 +69,7 @@ async function scrape(port: number): Promise<Scrape> {
 }
 
 /** Starts it. Rejects with what it wrote when it does not come up. */
-export async function startChildProxy({ directory, ports, configure, heapMegabytes, onLine, dns = () => ({ addresses: ['127.0.0.1'], ttl: 60 }) }: ChildOptions): Promise<ChildProxy> {
+export async function startChildProxy({ directory, ports, configure, heapMegabytes, flags = [], onLine, dns = () => ({ addresses: ['127.0.0.1'], ttl: 60 }) }: ChildOptions): Promise<ChildProxy> {
   const [{ authority }, own, names] = await Promise.all([labCertificates(), ownCertificate(), startDnsServer(dns)]);
   writeFileSync(join(directory, 'ca.pem'), authority.certPem);
   writeFileSync(join(directory, 'tls.crt'), own.certPem);
@@ -70,8 +82,8 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
   configure?.(draft);
   const file = join(directory, 'egress.yaml');
   writeFileSync(file, stringify(draft));
-  const flags = [`--import=data:text/javascript,${encodeURIComponent(COUNT_TIMERS)}`, ...(heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`])];
-  const child: ChildProcess = spawn(process.execPath, [...flags, MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const options = [`--import=data:text/javascript,${encodeURIComponent(TELL)}`, ...flags, ...(heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`])];
+  const child: ChildProcess = spawn(process.execPath, [...options, MAIN, 'serve', '--config', file], { cwd: directory, env: { PATH: process.env['PATH'] }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   const { stdout, stderr: errors } = child;
   if (stdout === null || errors === null) throw new Error('no pipes');
   const log: LogLine[] = [];
@@ -104,6 +116,12 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
     death = `code ${String(code)}, signal ${String(signal)}: ${stderr}`;
     told();
   });
+  const figure = async (name: string): Promise<number> => {
+    const answer = once(child, 'message');
+    child.send(name);
+    const [value] = (await answer) as [number];
+    return value;
+  };
   const proxy = {
     child,
     log,
@@ -130,12 +148,8 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
         look();
       }),
     descriptors: () => readdirSync(`/proc/${String(child.pid)}/fd`).length,
-    timers: async () => {
-      const answer = once(child, 'message');
-      child.send('timers');
-      const [count] = (await answer) as [number];
-      return count;
-    },
+    timers: () => figure('timers'),
+    oldBytes: () => figure('old'),
     close: async () => {
       closing = true;
       if (death === null) child.kill('SIGKILL');
