@@ -56,7 +56,13 @@ export class MessageWriter {
     this.#head = '';
     if (head !== '' || line !== '') this.#socket.write(head + line, 'latin1');
     const more = this.#socket.write(content);
-    return this.#chunked ? this.#socket.write('\r\n', 'latin1') : more;
+    return (this.#chunked ? this.#socket.write('\r\n', 'latin1') : more) || this.#leaves();
+  }
+
+  /** As much waits as the socket wants to hold. @returns whether the system takes it at once: then there is nothing to wait for */
+  #leaves(): boolean {
+    this.flush();
+    return this.#socket.writableLength === 0;
   }
 
   /** The content is complete. Trailers are written where there are chunks. */
