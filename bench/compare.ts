@@ -7,10 +7,13 @@ import type { Built } from './load/build.ts';
 import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
 import { freePort } from './machine/free-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
-import type { Sample, Stage } from './stage.ts';
+import { countSystemCalls } from './machine/system-calls.ts';
+import type { Observed, Sample, Stage } from './stage.ts';
 import type { Work } from './works.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+/** The part of a work's operations that runs under strace. */
+const UNDER_STRACE = 0.1;
 /** What clients of the gateway know the proxy by. */
 const OWN_NAME = 'proxy.internal';
 
@@ -21,6 +24,8 @@ export interface Comparison {
   readonly samples: Sample[];
   /** Why there are no samples, or fewer than asked for. */
   failure?: string;
+  /** Of works that count operations. */
+  observed?: Observed;
 }
 
 export interface Means {
@@ -74,8 +79,35 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
       });
     }
   }
-  for (const stage of kept.values()) await stage.program?.stop();
+  for (const [entry, stage] of kept) {
+    const { result } = entry;
+    const { program } = stage;
+    if (program === null) continue;
+    if (result.failure === undefined && result.samples[0]?.operations !== undefined) {
+      means.say(`${work.name} observed ${result.contender}`);
+      await attempt(entry, means.directory, async () => {
+        result.observed = await observe(stage, program, work, means);
+      });
+    }
+    await program.stop();
+  }
   return entries.map(({ result }) => result);
+}
+
+/** Two runs more, after those that are measured for CPU: both ways of looking cost some. */
+async function observe(stage: Stage, program: Program, work: Work, { directory, scale }: Means): Promise<Observed> {
+  await program.tell();
+  const { operations = NaN } = await runOn(stage, work);
+  const told = await program.tell();
+  const short = { ...stage, count: counter(scale * UNDER_STRACE) };
+  let few = NaN;
+  const systemCalls = await countSystemCalls(program.pids(), join(directory, 'strace'), async () => {
+    few = (await runOn(short, work)).operations ?? NaN;
+  }).then((counts) => Object.fromEntries([...counts].map(([name, calls]) => [name, calls / few])), (error: unknown) => `not measured: ${String(error instanceof Error ? error.message : error)}`);
+  return {
+    told: told && { allocatedBytes: told.allocatedBytes / operations, gcShare: told.gcSeconds / told.seconds, longestGcMs: told.longestGcMs, loopP99Ms: told.loopP99Ms, loopMaxMs: told.loopMaxMs },
+    systemCalls,
+  };
 }
 
 async function attempt(entry: Entry, directory: string, act: () => Promise<void>): Promise<void> {

@@ -7,7 +7,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { measureAllocations } from './allocations.ts';
 import { compare, type Comparison, type Means } from './compare.ts';
 import type { Contender } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
@@ -42,7 +41,6 @@ async function run(options: Options): Promise<void> {
   const works = choose(WORKS, options.only, 'work').filter(({ long, name }) => !long || options.long || options.only.includes(name));
   if (options.from.length > 0) report(loadResults(options.from), options);
   else if (options.profile) await withMeans(options, async (means) => { process.stdout.write(await profileWorks(works, means)); });
-  else if (options.allocations) await withMeans(options, async (means) => { process.stdout.write(await measureAllocations(works, means)); });
   else await withMeans(options, (means) => measure(works, options, means));
 }
 

@@ -8,11 +8,21 @@ export interface Sample {
   readonly cost: number | null;
   /** Operations, or MiB, a second. */
   readonly rate?: number;
+  /** How many there were; absent where the work is not about operations. */
+  readonly operations?: number;
   /** Latency in microseconds. */
   readonly p50?: number;
   readonly p99?: number;
   /** Resident memory of the contender at the end of the run. */
   readonly rssBytes?: number;
+}
+
+/** What a run more told, whose CPU time is not measured because observing takes some. The figures are of a single operation where they can be. */
+export interface Observed {
+  /** Null of programs that are none of Node's. */
+  readonly told: { readonly allocatedBytes: number; readonly gcShare: number; readonly longestGcMs: number; readonly loopP99Ms: number; readonly loopMaxMs: number } | null;
+  /** System calls by name; of a shorter run under strace, or why there was none. */
+  readonly systemCalls: Readonly<Record<string, number>> | string;
 }
 
 export interface Stage {
@@ -27,4 +37,3 @@ export interface Stage {
   /** TLS connections the upstream has taken so far. */
   opened(): Promise<number>;
 }
-

@@ -73,7 +73,7 @@ function requests(name: string, title: string, way: Way, operations: number, loa
   const run = async (stage: Stage): Promise<Sample> => {
     const count = stage.count(operations);
     const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, operations: count }));
-    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, ...latency(seen), ...memory(stage) };
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, operations: count, ...latency(seen), ...memory(stage) };
   };
   return { ...USUAL, name, of, title, unit: 'µs CPU', way, direct: true, run };
 }
@@ -93,7 +93,7 @@ function stream(mode: 'download' | 'upload', mebibytes: number, load: Load, shap
     const operations = stage.count(mebibytes);
     const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, mode, operations, connections: STREAMS }));
     const moved = operations * STREAMS;
-    return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, ...memory(stage) };
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, operations: moved, ...memory(stage) };
   };
   return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${STREAMS} streams${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }

@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pin } from './cores.ts';
 import { usageOf } from './processes.ts';
+import { ask, telling, type Told } from './told.ts';
 
 const READY_WITHIN_MS = 20_000;
 const STOP_WITHIN_MS = 3_000;
@@ -17,6 +18,10 @@ export interface Program {
   /** User and system time so far, of all threads and child processes. */
   cpuSeconds(): number;
   rssBytes(): number;
+  /** It and what it started. */
+  pids(): number[];
+  /** What it did since it was last asked, and from then on it is observed; null of a program that is none of Node's. */
+  tell(): Promise<Told | null>;
   /** The end of what it wrote to standard error. */
   complaints(): string;
   /** SIGTERM, and SIGKILL after 3 s. Resolves when it has ended. */
@@ -37,7 +42,9 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   const output = openSync(join(directory, 'stdout.log'), 'a');
   const errors = openSync(join(directory, 'errors.log'), 'a');
   const started = performance.now();
-  const child = spawn(...pin('contender', launch.command, launch.args), { cwd: directory, stdio: ['ignore', output, errors] });
+  const tells = telling(launch, directory);
+  const { command, args } = tells ?? launch;
+  const child = spawn(...pin('contender', command, args), { cwd: directory, stdio: ['ignore', output, errors] });
   closeSync(output);
   closeSync(errors);
   const ended = once(child, 'exit');
@@ -63,7 +70,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   }
   const startMs = performance.now() - started;
   const complaints = (): string => readFileSync(join(directory, 'errors.log'), 'utf8').slice(-500);
-  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, stop };
+  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, pids: () => usageOf(pid).pids, tell: async () => (tells === null ? null : ask(pid, directory)), stop };
 }
 
 /** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */

@@ -4,7 +4,7 @@ import { WORKS } from '../works.ts';
 import type { Results } from './results.ts';
 import { formatCapacity } from './capacity.ts';
 import { summarise } from './statistics.ts';
-import { formatCosts, formatSpeeds, formatTargets } from './table.ts';
+import { formatCosts, formatObserved, formatSpeeds, formatTargets } from './table.ts';
 import { judge } from './targets.ts';
 
 const BEGIN = '<!-- measured: written by npm run bench -- --write-docs -->';
@@ -26,10 +26,16 @@ export function formatReport(results: Results): string {
     formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
+    ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
     ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
   ].join('\n\n');
+}
+
+/** Nothing where nothing was measured. */
+function section(words: string, table: string): string[] {
+  return table === '' ? [] : [words, table];
 }
 
 /** The page with a new report between its markers. Throws if they are not there. */

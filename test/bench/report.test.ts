@@ -2,14 +2,15 @@
 import t from 'tap';
 import type { Comparison } from '../../bench/compare.ts';
 import { coresOf } from '../../bench/machine/cores.ts';
-import { parseStat } from '../../bench/machine/processes.ts';
+import { parseStat, parseStolen, parseWait } from '../../bench/machine/processes.ts';
+import { parseCounts } from '../../bench/machine/system-calls.ts';
 import { choose, parseOptions } from '../../bench/options.ts';
 import { formatCapacity } from '../../bench/report/capacity.ts';
 import { heaviest } from '../../bench/report/profile.ts';
 import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
 import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
 import { median, spread, summarise } from '../../bench/report/statistics.ts';
-import { formatCosts, formatFigure, formatTargets, renderTable } from '../../bench/report/table.ts';
+import { formatCosts, formatFigure, formatObserved, formatTargets, renderTable } from '../../bench/report/table.ts';
 import { judge, TARGETS } from '../../bench/report/targets.ts';
 import { WORKS } from '../../bench/works.ts';
 
@@ -140,4 +141,32 @@ t.test('a name in /proc/PID/stat may look like its fields', async (t) => {
 
 t.test('load and contender are on different cores where there are two', async (t) => {
   t.strictSame([2, 3, 4, 8].map((cores) => [coresOf('contender', cores), coresOf('upstream', cores), coresOf('load', cores)]), [['0', '1', '1'], ['0', '1', '2'], ['0-1', '2', '3'], ['0-5', '6', '7']]);
+});
+
+t.test('what was observed has its own table, and only where something was', async (t) => {
+  t.equal(formatObserved(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
+  const told = { allocatedBytes: 17_900, gcShare: 0.058, longestGcMs: 2.5, loopP99Ms: 3.25, loopMaxMs: 30 };
+  const table = formatObserved(WORKS, ['ours', 'squid'], [
+    { ...costs('setup', 'ours', 50), observed: { told, systemCalls: { read: 5, write: 3, epoll_ctl: 2, close: 1 } } },
+    { ...costs('setup', 'squid', 50), observed: { told: null, systemCalls: 'not measured: strace not found' } },
+  ]);
+  t.match(table, /setup, ours +\| +17\.9 \| +5\.80 \| +2\.50 \| +3\.25 \| +30\.0 \| +11\.0 \| +read 5\.00, write 3\.00, epoll_ctl 2\.00 \|/);
+  t.match(table, /setup, squid( +\| +)+\| not measured: strace not found \|/);
+});
+
+t.test('the counts of strace: rows with errors and without, and not the sum', async (t) => {
+  const table = `% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 41.53    0.000255         255         1           accept4
+ 15.96    0.000098          32         3           epoll_pwait
+  0.00    0.000000           0       112        17 ioctl
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000614          40       116        17 total
+`;
+  t.strictSame([...parseCounts(table)], [['accept4', 1], ['epoll_pwait', 3], ['ioctl', 112]]);
+});
+
+t.test('what kept a program from its core', async (t) => {
+  t.equal(parseWait('1502000000 2044645000 137\n'), 2.044645);
+  t.equal(parseStolen('cpu  1966586 2026 503927 2292841 25885 0 171617 738 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n'), 7.38);
 });

@@ -56,6 +56,11 @@ t.test('one contender, one work', { skip }, async (t) => {
   const text = readFileSync(file, 'utf8');
   const { comparisons, versions } = JSON.parse(text) as Results;
   t.strictSame(comparisons.map(({ work, contender, samples, failure }) => [work, contender, samples.length, failure]), [['setup-64', 'ours', 2, undefined], ['setup-64', 'direct', 2, undefined]]);
+  const { told, systemCalls } = comparisons[0]?.observed ?? {};
+  t.ok(told && told.allocatedBytes > 0 && told.gcShare >= 0 && told.loopMaxMs >= told.loopP99Ms, JSON.stringify(told));
+  // Whether strace is there and may look is the machine's affair.
+  if (typeof systemCalls === 'string') t.match(systemCalls, /^not measured: /);
+  else t.ok((systemCalls?.['read'] ?? 0) > 0, JSON.stringify(systemCalls));
   t.equal(versions['node'], process.version);
   t.notMatch(text, process.cwd(), 'no paths in what is published');
 });
