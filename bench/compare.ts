@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Contender, Place, Way } from './contenders/contender.ts';
-import { drive, holdTunnels, type Door } from './load/drive.ts';
+import { drive, driveWrk, holdTunnels, type Door } from './load/drive.ts';
 import type { Built } from './load/build.ts';
 import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
 import { freePort } from './machine/free-port.ts';
@@ -137,6 +137,7 @@ export async function openStage(open: () => Promise<Opened>, { built, upstream, 
     program,
     count: counter(scale),
     drive: (load) => drive(built.load, door, load),
+    driveWrk: (load, seconds) => driveWrk(door, load, seconds),
     driveDirect: (load) => drive(built.load, direct, load),
     hold: (tunnels) => holdTunnels(built.load, door, tunnels),
     opened: () => upstream.opened(),

@@ -17,6 +17,8 @@ export interface Work {
   readonly fresh: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
+  /** The work that this one is again, with another generator. */
+  readonly repeats?: string;
   /** Takes minutes: left out with `--quick`. */
   readonly long: boolean;
   /** Only ours has a target here, and the others would take hours. */
@@ -27,12 +29,14 @@ export interface Work {
 const MIB_PER_GIB = 1024;
 const STREAMS = 4;
 const SETUP: Load = { each: 1, connections: 16 };
-const FORWARD_GET: Load = { target: '/api/v1/problems?state=open', connections: 16 };
-const GATEWAY_GET: Load = { target: '/eco/api/v1/problems?state=open', connections: 16 };
+const FORWARD_GET = { target: '/api/v1/problems?state=open', connections: 16 };
+const GATEWAY_GET = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
 const USUAL = { fresh: false, direct: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
+/** wrk runs for a time: seconds, in whole numbers. */
+const WRK_MS = 5_000;
 /** How long idle tunnels are left alone before memory is read. */
 const IDLE_MS = 2_000;
 
@@ -57,9 +61,11 @@ export const WORKS: readonly Work[] = [
   requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET),
   ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
   ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
+  withWrk('forward', 'forward GET', 'forward', FORWARD_GET),
   requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
   ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
   ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
+  withWrk('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET),
   requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
@@ -85,6 +91,15 @@ function connectionShapes(of: string, title: string, way: Way, operations: numbe
 function answerShapes(of: string, title: string, way: Way, load: Load, prefix: string): Work[] {
   const answer = (name: string, words: string, operations: number, bytes: number): Work => requests(`${of}-${name}`, `${title}, answers of ${words}`, way, operations, { ...load, target: `${prefix}/bytes/${bytes}` }, of);
   return [answer('100b', '100 bytes', 20_000, 100), answer('10k', '10 KB', 10_000, 10_000), answer('1m', '1 MB', 500, 1_000_000)];
+}
+
+/** What holds with one generator only is a figure about the generator. */
+function withWrk(of: string, title: string, way: Way, load: { target: string; connections: number }): Work {
+  const run = async (stage: Stage): Promise<Sample> => {
+    const { seen, cpuSeconds } = await measure(stage, () => stage.driveWrk(load, Math.ceil(stage.count(WRK_MS) / 1_000)));
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / seen.operations, rate: seen.operations / seen.seconds, ...latency(seen), ...memory(stage) };
+  };
+  return { ...USUAL, name: `${of}-wrk`, of, repeats: of, title: `${title}, from wrk`, unit: 'µs CPU', way, run };
 }
 
 /** @param shape of its name and title; absent: it is the usual one */
@@ -146,7 +161,7 @@ async function measureMemory(stage: Stage): Promise<Sample> {
   return { cost: (late / early - 1) * 100, rssBytes: late };
 }
 
-async function measure(stage: Stage, act: () => Promise<Seen>): Promise<{ seen: Seen; cpuSeconds: number | null }> {
+async function measure<T extends Seen>(stage: Stage, act: () => Promise<T>): Promise<{ seen: T; cpuSeconds: number | null }> {
   const before = stage.program?.cpuSeconds() ?? 0;
   const seen = await act();
   return { seen, cpuSeconds: stage.program === null ? null : stage.program.cpuSeconds() - before };

@@ -2,6 +2,7 @@
 import { CONTENDERS } from '../contenders/list.ts';
 import { WORKS } from '../works.ts';
 import type { Results } from './results.ts';
+import { formatAgreement } from './agreement.ts';
 import { formatCapacity } from './capacity.ts';
 import { summarise } from './statistics.ts';
 import { formatCosts, formatObserved, formatSpeeds, formatTargets } from './table.ts';
@@ -26,6 +27,7 @@ export function formatReport(results: Results): string {
     formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
+    ...section('The same requests from two generators. What one proxy costs to another agrees where both ratios lie within 15 %:', formatAgreement(WORKS, contenders, summaries)),
     ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
