@@ -31,6 +31,8 @@ export interface Comparison {
 export interface Means {
   readonly built: Built;
   readonly upstream: Upstream;
+  /** The same upstream, far away. */
+  readonly distant: Upstream;
   /** Files of the contenders; the caller removes it. */
   readonly directory: string;
   readonly runs: number;
@@ -53,7 +55,8 @@ interface Entry {
 }
 
 /** One comparison per contender that can do the work, in the order of the contenders. A contender that fails has its failure as its result. */
-export async function compare(work: Work, contenders: readonly Contender[], means: Means): Promise<Comparison[]> {
+export async function compare(work: Work, contenders: readonly Contender[], given: Means): Promise<Comparison[]> {
+  const means = meansFor(work, given);
   const entry = (contender: string, open: () => Promise<Opened>): Entry => ({ result: { work: work.name, contender, samples: [] }, open });
   const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work.way, means)));
   if (work.direct) entries.push(entry('direct', () => Promise.resolve({ program: null, door: directDoor(means.upstream) })));
@@ -127,6 +130,11 @@ async function runOn(stage: Stage, work: Work): Promise<Sample> {
     const complaints = stage.program?.complaints() ?? '';
     throw new Error(`${error instanceof Error ? error.message : String(error)}${complaints === '' ? '' : `; the proxy: ${complaints}`}`, { cause: error });
   }
+}
+
+/** With the upstream where the work wants it. */
+export function meansFor({ distant }: Work, means: Means): Means {
+  return distant ? { ...means, upstream: means.distant } : means;
 }
 
 /** `open` starts the contender, or nothing for a run without one; the caller stops it. */

@@ -11,7 +11,7 @@ import { compare, type Comparison, type Means } from './compare.ts';
 import type { Contender } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
 import { buildLoad } from './load/build.ts';
-import { startUpstream } from './load/upstream.ts';
+import { startDistant, startUpstream } from './load/upstream.ts';
 import { choose, parseOptions, USAGE, type Options } from './options.ts';
 import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
@@ -19,6 +19,8 @@ import { formatReport, replaceMeasured } from './report/report.ts';
 import { describe, loadResults, saveResults, type Results } from './report/results.ts';
 import { WORKS, type Work } from './works.ts';
 
+/** One way to the distant upstream: 20 ms there and back, a partner in the same part of the world. */
+const DISTANCE_MS = 10;
 const PAGE = join(import.meta.dirname, '../docs/performance.md');
 const RESULTS = join(import.meta.dirname, 'results');
 
@@ -76,9 +78,11 @@ async function withMeans({ runs, scale, warmUp }: Options, use: (means: Means) =
   try {
     const built = buildLoad(directory);
     const upstream = await startUpstream(built.upstream, directory);
+    const distant = await startDistant(built.relay, upstream, DISTANCE_MS);
     try {
-      await use({ built, upstream, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
+      await use({ built, upstream, distant, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
     } finally {
+      await distant.close();
       await upstream.close();
     }
   } finally {

@@ -17,6 +17,8 @@ export interface Work {
   readonly fresh: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
+  /** The upstream is 20 ms away, there and back. */
+  readonly distant: boolean;
   /** The work that this one is again, with another generator. */
   readonly repeats?: string;
   /** Takes minutes: left out with `--quick`. */
@@ -32,7 +34,7 @@ const SETUP: Load = { each: 1, connections: 16 };
 const FORWARD_GET = { target: '/api/v1/problems?state=open', connections: 16 };
 const GATEWAY_GET = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
-const USUAL = { fresh: false, direct: false, long: false, oursOnly: false };
+const USUAL = { fresh: false, direct: false, distant: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
 /** wrk runs for a time: seconds, in whole numbers. */
@@ -49,10 +51,15 @@ export const WORKS: readonly Work[] = [
   // Nothing is asked twice: a tunnel for one small request, as clients without keep-alive do.
   requests('setup', 'tunnel set-up', 'tunnel', 20_000, SETUP),
   ...connectionShapes('setup', 'tunnel set-up', 'tunnel', 10_000, SETUP, [1, 64, 512]),
+  requests('setup-client', 'tunnel set-up, the client closes first', 'tunnel', 10_000, { ...SETUP, close: 'client' }, 'setup'),
+  farAway(requests('setup', 'tunnel set-up, 64 connections', 'tunnel', 10_000, { ...SETUP, connections: 64 })),
   stream('download', 1024, { chunk: 1_048_576 }),
   // A segment of Ethernet, a record of TLS, what Go writes at a time.
   ...[[1_400, 64], [16_384, 256], [32_768, 512], [65_536, 512]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   stream('download', 128, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
+  stream('download', 256, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
+  stream('download', 256, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),
+  farAway(stream('download', 512, { chunk: 1_048_576 })),
   stream('upload', 512, { chunk: 1_048_576 }),
   ...[[1_400, 64], [16_384, 256]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
@@ -61,10 +68,12 @@ export const WORKS: readonly Work[] = [
   requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET),
   ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
   ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
+  farAway(requests('forward', 'forward GET, 64 connections', 'forward', 10_000, { ...FORWARD_GET, connections: 64 })),
   withWrk('forward', 'forward GET', 'forward', FORWARD_GET),
   requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
   ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
   ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
+  farAway(requests('gateway', 'gateway GET over TLS, 64 connections', 'gateway', 10_000, { ...GATEWAY_GET, connections: 64 })),
   withWrk('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET),
   requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
@@ -91,6 +100,11 @@ function connectionShapes(of: string, title: string, way: Way, operations: numbe
 function answerShapes(of: string, title: string, way: Way, load: Load, prefix: string): Work[] {
   const answer = (name: string, words: string, operations: number, bytes: number): Work => requests(`${of}-${name}`, `${title}, answers of ${words}`, way, operations, { ...load, target: `${prefix}/bytes/${bytes}` }, of);
   return [answer('100b', '100 bytes', 20_000, 100), answer('10k', '10 KB', 10_000, 10_000), answer('1m', '1 MB', 500, 1_000_000)];
+}
+
+/** With the upstream where a partner is: of more requests at once than usual, since each takes 20 ms. */
+function farAway(work: Work): Work {
+  return { ...work, name: `${work.name}-20ms`, title: `${work.title}, 20 ms away`, distant: true };
 }
 
 /** What holds with one generator only is a figure about the generator. */
