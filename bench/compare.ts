@@ -8,6 +8,7 @@ import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
 import { freePort } from './machine/free-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
 import { countSystemCalls } from './machine/system-calls.ts';
+import { mergeLatencies, type Latencies } from './report/histogram.ts';
 import type { Observed, Sample, Stage } from './stage.ts';
 import type { Work } from './works.ts';
 
@@ -24,6 +25,8 @@ export interface Comparison {
   readonly samples: Sample[];
   /** Why there are no samples, or fewer than asked for. */
   failure?: string;
+  /** Of all runs, where the work is about latency. */
+  latencies?: Latencies;
   /** Of works that count operations. */
   observed?: Observed;
 }
@@ -69,13 +72,16 @@ export async function compare(work: Work, contenders: readonly Contender[], give
       await runOn(warming(stage, means), work);
     });
   }
-  for (let run = 1; run <= means.runs; run += 1) {
+  const runs = work.slices === undefined ? means.runs : counter(means.scale)(work.slices);
+  for (let run = 1; run <= runs; run += 1) {
     for (const entry of entries.filter(({ result }) => result.failure === undefined)) {
-      means.say(`${work.name} ${run}/${means.runs} ${entry.result.contender}`);
+      means.say(`${work.name} ${run}/${runs} ${entry.result.contender}`);
       await attempt(entry, means.directory, async () => {
         const stage = kept.get(entry) ?? (await openStage(entry.open, means));
         try {
-          entry.result.samples.push(await runOn(stage, work));
+          const { latencies, ...sample } = await runOn(stage, work);
+          entry.result.samples.push(sample);
+          if (latencies !== undefined) entry.result.latencies = mergeLatencies(entry.result.latencies, latencies);
         } finally {
           if (work.fresh) await stage.program?.stop();
         }

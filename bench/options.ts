@@ -25,12 +25,12 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [OPTIONS]
 
-  --only WORK,…        these works with all their shapes, or single shapes; the default is all, with --quick all but memory
+  --only WORK,…        these works with all their shapes, or single shapes; the default is all, with --quick all but the long ones
   --contenders NAME,…  these proxies, as far as they are installed; the default is all
-  --runs N             of each contender in each work, interleaved (default 5)
+  --runs N             of each contender in each work, interleaved (default 5); works about latency have 20 short ones
   --quick              2 runs and a tenth of the operations: to see that it works
   --scale X            this part of the operations, above 0 and up to 1
-  --long               with --quick: memory too
+  --long               with --quick: memory and first-second too
   --profile            ours alone, once per work, and where its CPU time went
   --partners           instead: what impolite partners do to ours, squid, haproxy and nginx, as a table
   --write-docs         put the report into docs/performance.md

@@ -1,6 +1,7 @@
 /** A contender at work: what a work may do with it, and what it brings back. */
 import type { Load, Seen } from './load/drive.ts';
 import type { Program } from './machine/program.ts';
+import type { Latencies } from './report/histogram.ts';
 
 /** What one run of a work measured. */
 export interface Sample {
@@ -15,6 +16,19 @@ export interface Sample {
   readonly p99?: number;
   /** Resident memory of the contender at the end of the run. */
   readonly rssBytes?: number;
+  /** Of works about latency: put together for all runs, and not kept with each. */
+  readonly latencies?: Latencies;
+  readonly stalls?: Stalls;
+}
+
+/** What else can have made a request late, in one run. */
+export interface Stalls {
+  /** Parts of the time: the machine's host had a core for others; the proxy could have run, but other programs had its core. */
+  readonly stolen: number;
+  readonly waited: number;
+  /** Null of programs that are none of Node's. */
+  readonly longestGcMs: number | null;
+  readonly loopMaxMs: number | null;
 }
 
 /** What a run more told, whose CPU time is not measured because observing takes some. The figures are of a single operation where they can be. */

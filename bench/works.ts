@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Way } from './contenders/contender.ts';
 import type { Load, Seen } from './load/drive.ts';
 import type { Program } from './machine/program.ts';
-import type { Sample, Stage } from './stage.ts';
+import { stolenSeconds } from './machine/processes.ts';
+import type { Sample, Stage, Stalls } from './stage.ts';
 
 export interface Work {
   /** For `--only`. */
@@ -17,6 +18,8 @@ export interface Work {
   readonly fresh: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
+  /** So many short runs, as far as the scale goes, whatever `--runs` says: contenders take turns of seconds, so that a bad minute of the machine meets them all. */
+  readonly slices?: number;
   /** The upstream is 20 ms away, there and back. */
   readonly distant: boolean;
   /** The work that this one is again, with another generator. */
@@ -37,6 +40,11 @@ const PING: Load = { echo: 64, connections: 64 };
 const USUAL = { fresh: false, direct: false, distant: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
+/** Of works about latency: a minute for each contender, in turns of three seconds. */
+const SLICES = 20;
+const SLICE_SECONDS = 3;
+/** Requests in the first second of a process. */
+const MODEST = 200;
 /** wrk runs for a time: seconds, in whole numbers. */
 const WRK_MS = 5_000;
 /** How long idle tunnels are left alone before memory is read. */
@@ -80,6 +88,7 @@ export const WORKS: readonly Work[] = [
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
   { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
+  { ...USUAL, name: 'first-second', of: 'first-second', title: `p99 of the first second after readiness above that of the tenth, ${MODEST} gateway GET/s`, unit: 'ms', way: 'gateway', fresh: true, long: true, oursOnly: true, slices: SLICES, run: measureFirstSecond },
   { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
 ];
 
@@ -127,17 +136,44 @@ function stream(mode: 'download' | 'upload', mebibytes: number, load: Load, shap
   return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${STREAMS} streams${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }
 
-/** Half of what this contender has just carried, sent at even intervals; the same at the upstream itself. */
+/** Half of what this contender carries, sent at even intervals; the same at the upstream itself. The first run, which warms up, finds out how much that is. */
 function halfLoad(name: string, title: string, way: Way, operations: number, load: Load): Work {
+  const halves = new WeakMap<Program, number>();
   const run = async (stage: Stage): Promise<Sample> => {
+    const program = started(stage);
     const count = stage.count(operations);
-    const full = await stage.drive({ ...load, operations: count });
-    const rate = count / full.seconds / 2;
-    const paced = await stage.drive({ ...load, operations: count, rate });
-    const direct = await stage.driveDirect({ ...load, operations: count, rate });
-    return { cost: ((paced.p99 ?? NaN) - (direct.p99 ?? NaN)) / 1_000, rate, ...latency(paced) };
+    if (!halves.has(program)) {
+      await stage.drive({ ...load, operations: count });
+      halves.set(program, count / (await stage.drive({ ...load, operations: count })).seconds / 2);
+    }
+    const rate = halves.get(program) ?? NaN;
+    const paced = Math.ceil(rate * SLICE_SECONDS);
+    const { seen, stalls } = await watchStalls(program, () => stage.drive({ ...load, operations: paced, rate }));
+    return { rate, stalls, ...comparedWith(seen, await stage.driveDirect({ ...load, operations: Math.ceil(paced / 3), rate })) };
   };
-  return { ...USUAL, name, of: name, title, unit: 'ms', way, run };
+  return { ...USUAL, name, of: name, title, unit: 'ms', way, slices: SLICES, run };
+}
+
+/** Nothing is compiled yet, and no connection open, when the first requests come. */
+async function measureFirstSecond(stage: Stage): Promise<Sample> {
+  const second = { ...GATEWAY_GET, rate: MODEST, operations: MODEST, opening: 1 };
+  const { seen, stalls } = await watchStalls(started(stage), () => stage.drive(second));
+  await stage.drive({ ...second, operations: 8 * MODEST });
+  return { rate: MODEST, stalls, ...comparedWith(seen, await stage.drive(second)) };
+}
+
+function comparedWith(seen: Seen, baseline: Seen): Pick<Sample, 'cost' | 'p50' | 'p99' | 'latencies'> {
+  return { cost: ((seen.p99 ?? NaN) - (baseline.p99 ?? NaN)) / 1_000, ...latency(seen), latencies: { own: seen.histogram ?? {}, baseline: baseline.histogram ?? {} } };
+}
+
+async function watchStalls(program: Program, act: () => Promise<Seen>): Promise<{ seen: Seen; stalls: Stalls }> {
+  await program.tell();
+  const before = { at: performance.now(), stolen: stolenSeconds(), waited: program.waitedSeconds() };
+  const seen = await act();
+  const seconds = (performance.now() - before.at) / 1e3;
+  const stalls = { stolen: (stolenSeconds() - before.stolen) / seconds, waited: (program.waitedSeconds() - before.waited) / seconds };
+  const { longestGcMs = null, loopMaxMs = null } = (await program.tell()) ?? {};
+  return { seen, stalls: { ...stalls, longestGcMs, loopMaxMs } };
 }
 
 async function measureIdle(stage: Stage): Promise<Sample> {

@@ -11,7 +11,7 @@ export interface Built {
 /** Compiles them into `directory`. Throws with the compiler's words, and what to install. */
 export function buildLoad(directory: string): Built {
   const tls = ['-lssl', '-lcrypto'];
-  return { load: compile('load', directory, tls), upstream: compile('upstream', directory, tls), relay: compile('relay', directory, []) };
+  return { load: compile('load', directory, [...tls, '-lm']), upstream: compile('upstream', directory, tls), relay: compile('relay', directory, []) };
 }
 
 /** Whether this machine has a C compiler and OpenSSL's headers. */

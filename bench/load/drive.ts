@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pin } from '../machine/cores.ts';
+import type { Histogram } from '../report/histogram.ts';
 
 const WRK_IS_THERE = spawnSync('wrk', ['-v']).error === undefined;
 const WRK_SCRIPT = join(import.meta.dirname, 'wrk.lua');
@@ -29,6 +30,7 @@ export interface Seen {
   /** Microseconds; of modes that have requests. */
   readonly p50?: number;
   readonly p99?: number;
+  readonly histogram?: Histogram;
 }
 
 /** Rejects with the generator's words if an answer was wrong or a connection broke: then there is no result. */

@@ -14,14 +14,16 @@
  *   burst        download: bytes that it reads between two waits
  *   tls          download: 1: inside the tunnel is TLS, in records of 16 KiB
  *   close        requests: client: it closes a connection at the end of its last answer, and does not wait for the upstream to do it
+ *   opening      requests: 1: the first request of a connection that is kept counts too, with the time to open it
  *   echo         BYTES of an echo instead of HTTP
  *   target host  of the HTTP request, and `body`: bytes of a POST
  *   upstream     plain or tls: which port of the upstream has to have answered
  */
 #include "common.h"
+#include <math.h>
 #include <openssl/ssl.h>
 
-static int port, connections = 1, each, in_tls, client_closes;
+static int port, connections = 1, each, in_tls, client_closes, opening;
 static long operations = 1, echo_bytes, body_bytes, chunk = MEBIBYTE, wait_time, burst = 65536;
 static double rate;
 static const char *mode = "requests", *connect_to = "", *target = "/", *host = "localhost", *upstream = "plain";
@@ -225,7 +227,7 @@ static void begin(struct connection *c, double started) {
 static void done(struct connection *c) {
   finished++;
   /* Connections that are kept are opened once, and what that took is not what a request takes. */
-  if (each || c->served > 0) latencies[measured++] = now() - c->started;
+  if (each || opening || c->served > 0) latencies[measured++] = now() - c->started;
   c->state = FREE;
   c->served++;
   if (rate == 0 && begun < operations) begin(c, now());
@@ -291,6 +293,18 @@ static int by_size(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
+/* Of microseconds, sorted: how many there are in each bucket, of which bucket N is about 1.02^N. Those of several runs can be added. */
+static void print_histogram(void) {
+  char separator = '{';
+  for (long i = 0, next; i < measured; i = next) {
+    long bucket = lround(log(latencies[i] * 1e6) / log(1.02));
+    for (next = i + 1; next < measured && lround(log(latencies[next] * 1e6) / log(1.02)) == bucket;) next++;
+    printf("%c\"%ld\":%ld", separator, bucket, next - i);
+    separator = ',';
+  }
+  printf(measured ? "}" : "{}");
+}
+
 static void requests(void) {
   struct connection *all = calloc((size_t)connections, sizeof *all);
   latencies = calloc((size_t)operations, sizeof *latencies);
@@ -325,7 +339,9 @@ static void requests(void) {
   }
   double seconds = now() - first;
   qsort(latencies, (size_t)measured, sizeof *latencies, by_size);
-  printf("{\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f}\n", seconds, latencies[measured / 2] * 1e6, latencies[measured * 99 / 100] * 1e6);
+  printf("{\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f,\"histogram\":", seconds, latencies[measured / 2] * 1e6, latencies[measured * 99 / 100] * 1e6);
+  print_histogram();
+  printf("}\n");
 }
 
 int main(int count, char **arguments) {
@@ -346,6 +362,7 @@ int main(int count, char **arguments) {
     else if (!strcmp(key, "burst")) burst = atol(value);
     else if (!strcmp(key, "tls")) in_tls = atoi(value);
     else if (!strcmp(key, "close")) client_closes = !strcmp(value, "client");
+    else if (!strcmp(key, "opening")) opening = atoi(value);
     else if (!strcmp(key, "echo")) echo_bytes = atol(value);
     else if (!strcmp(key, "target")) target = value;
     else if (!strcmp(key, "host")) host = value;

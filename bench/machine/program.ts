@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pin } from './cores.ts';
-import { usageOf } from './processes.ts';
+import { usageOf, waitedSeconds } from './processes.ts';
 import { ask, telling, type Told } from './told.ts';
 
 const READY_WITHIN_MS = 20_000;
@@ -20,6 +20,8 @@ export interface Program {
   rssBytes(): number;
   /** It and what it started. */
   pids(): number[];
+  /** So long it could have run, but another program had its core. */
+  waitedSeconds(): number;
   /** What it did since it was last asked, and from then on it is observed; null of a program that is none of Node's. */
   tell(): Promise<Told | null>;
   /** The end of what it wrote to standard error. */
@@ -31,6 +33,8 @@ export interface Program {
 export interface Launch {
   readonly command: string;
   readonly args: readonly string[];
+  /** A URL that answers with a success when it may have traffic, where it has one. */
+  readonly readyz?: string;
 }
 
 /**
@@ -61,16 +65,21 @@ export async function startProgram(launch: Launch, directory: string, port: numb
       clearTimeout(patience);
     }
   };
-  while (!(await answers(port))) {
-    if (child.exitCode === null && performance.now() - started < READY_WITHIN_MS) await delay(2);
-    else {
-      await stop();
-      throw new Error(`${basename(launch.command)} does not answer: ${['errors.log', 'stdout.log'].map((name) => readFileSync(join(directory, name), 'utf8')).join(' ').trim()}`);
+  const waitUntil = async (isSo: () => Promise<boolean>): Promise<void> => {
+    while (!(await isSo())) {
+      if (child.exitCode === null && performance.now() - started < READY_WITHIN_MS) await delay(2);
+      else {
+        await stop();
+        throw new Error(`${basename(launch.command)} does not answer: ${['errors.log', 'stdout.log'].map((name) => readFileSync(join(directory, name), 'utf8')).join(' ').trim()}`);
+      }
     }
-  }
+  };
+  await waitUntil(() => answers(port));
   const startMs = performance.now() - started;
+  const { readyz } = launch;
+  if (readyz !== undefined) await waitUntil(() => isReady(readyz));
   const complaints = (): string => readFileSync(join(directory, 'errors.log'), 'utf8').slice(-500);
-  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, pids: () => usageOf(pid).pids, tell: async () => (tells === null ? null : ask(pid, directory)), stop };
+  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, pids: () => usageOf(pid).pids, waitedSeconds: () => waitedSeconds(usageOf(pid).pids), tell: async () => (tells === null ? null : ask(pid, directory)), stop };
 }
 
 /** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */
@@ -86,5 +95,13 @@ async function answers(port: number): Promise<boolean> {
     return false;
   } finally {
     socket.destroy();
+  }
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    return (await fetch(url)).ok;
+  } catch {
+    return false;
   }
 }

@@ -1,8 +1,9 @@
 /** Medians and ratios of samples. */
 import type { Comparison } from '../compare.ts';
 import type { Sample } from '../stage.ts';
+import { percentile } from './histogram.ts';
 
-type Figure = keyof Sample;
+type Figure = 'cost' | 'rate' | 'p50' | 'p99' | 'rssBytes';
 
 /** NaN of nothing; the mean of the middle two of an even number. */
 export function median(values: readonly number[]): number {
@@ -40,13 +41,13 @@ export function summarise(comparisons: readonly Comparison[]): Summaries {
     of: (work, contender) => {
       const comparison = find(work, contender);
       if (comparison === undefined) return null;
-      const { samples, failure = null } = comparison;
+      const { samples, latencies, failure = null } = comparison;
       const direct = find(work, 'direct')?.samples ?? [];
       const added = (figure: 'p50' | 'p99'): number => median(valuesOf(samples, figure)) - median(valuesOf(direct, figure));
       const costs = valuesOf(samples, 'cost');
       return {
         runs: samples.length,
-        cost: median(costs),
+        cost: latencies === undefined ? median(costs) : (percentile(latencies.own, 0.99) - percentile(latencies.baseline, 0.99)) / 1_000,
         spread: spread(costs),
         rate: median(valuesOf(samples, 'rate')),
         addedP50: added('p50'),

@@ -8,6 +8,8 @@ import { parseWrk } from '../../bench/load/drive.ts';
 import { choose, parseOptions } from '../../bench/options.ts';
 import { formatAgreement } from '../../bench/report/agreement.ts';
 import { formatCapacity } from '../../bench/report/capacity.ts';
+import { mergeLatencies, percentile } from '../../bench/report/histogram.ts';
+import { formatLatencies } from '../../bench/report/latency.ts';
 import { heaviest } from '../../bench/report/profile.ts';
 import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
 import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
@@ -203,4 +205,25 @@ t.test('two generators agree, or the report says that they do not', async (t) =>
   t.match(table(both(26, 40)), /\*\*do not agree\*\*: 15\.4 % apart/, 'in both directions');
   t.match(table([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40), { work: 'gateway-wrk', contender: 'stock', samples: [], failure: 'not measured: wrk not found' }]), /not measured/);
   t.equal(table([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40)]), '');
+});
+
+t.test('latencies of several runs: the p99 of all, which no median of theirs is', async (t) => {
+  // 1.02^233 is 101 µs, 1.02^465 is 9,979 µs.
+  const quiet = { own: { 233: 1_000 }, baseline: { 233: 300 } };
+  const paused = { own: { 233: 950, 465: 50 }, baseline: { 233: 300 } };
+  const latencies = mergeLatencies(mergeLatencies(mergeLatencies(undefined, quiet), quiet), paused);
+  t.strictSame(latencies, { own: { 233: 2_950, 465: 50 }, baseline: { 233: 900 } });
+  t.equal(Math.round(percentile(latencies.own, 0.5)), 101);
+  t.equal(Math.round(percentile(latencies.own, 0.98)), 101);
+  t.equal(Math.round(percentile(latencies.own, 0.99)), 9_979);
+  t.ok(Number.isNaN(percentile({}, 0.99)));
+  const stalls = (stolen: number, longestGcMs: number | null) => ({ stolen, waited: 0.1, longestGcMs, loopMaxMs: longestGcMs });
+  const ours: Comparison = { work: 'gateway-half', contender: 'ours', latencies, samples: [1, 1, 40].map((cost) => ({ cost, stalls: stalls(cost / 100, cost) })) };
+  t.match(summarise([ours]).of('gateway-half', 'ours'), { runs: 3 });
+  t.equal(Math.round((summarise([ours]).of('gateway-half', 'ours')?.cost ?? NaN) * 1_000), 9_979 - 101, 'not the median of the runs');
+  const stock: Comparison = { work: 'gateway-half', contender: 'stock', latencies: { own: { 430: 100 }, baseline: { 233: 1 } }, samples: [{ cost: 5, stalls: stalls(0, null) }] };
+  const table = formatLatencies(WORKS, ['ours', 'stock'], [ours, stock]);
+  t.match(table, /gateway-half, ours +\| +0\.10 \| +9\.98 \| +9\.98 \| +0\.10 \| +98\.9 \| +2\.00 \| +14\.0 \| +10\.0 \| +40\.0 \| +40\.0 \|/);
+  t.match(table, /gateway-half, stock +\| +4\.99 .*\| +0\.00 \| +10\.0 \| +\| +\|/);
+  t.equal(formatLatencies(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
 });
