@@ -8,6 +8,7 @@ import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
 import { freePort } from './machine/free-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
 import { countSystemCalls } from './machine/system-calls.ts';
+import { startReplicas } from './replicas.ts';
 import { mergeLatencies, type Latencies } from './report/histogram.ts';
 import type { Observed, Sample, Stage } from './stage.ts';
 import type { Work } from './works.ts';
@@ -144,7 +145,7 @@ export function meansFor({ distant }: Work, means: Means): Means {
 }
 
 /** `open` starts the contender, or nothing for a run without one; the caller stops it. */
-export async function openStage(open: () => Promise<Opened>, { built, upstream, scale }: Means): Promise<Stage> {
+export async function openStage(open: () => Promise<Opened>, { built, upstream, directory, scale }: Means): Promise<Stage> {
   const { program, door } = await open();
   const direct = directDoor(upstream);
   return {
@@ -153,6 +154,7 @@ export async function openStage(open: () => Promise<Opened>, { built, upstream, 
     drive: (load) => drive(built.load, door, load),
     driveWrk: (load, seconds) => driveWrk(door, load, seconds),
     driveDirect: (load) => drive(built.load, direct, load),
+    replicas: (count) => startReplicas(count, open, built.load, directory),
     hold: (tunnels) => holdTunnels(built.load, door, tunnels),
     opened: () => upstream.opened(),
   };

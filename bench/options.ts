@@ -30,7 +30,7 @@ export const USAGE = `npm run bench -- [OPTIONS]
   --runs N             of each contender in each work, interleaved (default 5); works about latency have 20 short ones
   --quick              2 runs and a tenth of the operations: to see that it works
   --scale X            this part of the operations, above 0 and up to 1
-  --long               with --quick: memory and first-second too
+  --long               with --quick: first-second, cores and memory too
   --profile            ours alone, once per work, and where its CPU time went
   --partners           instead: what impolite partners do to ours, squid, haproxy and nginx, as a table
   --write-docs         put the report into docs/performance.md

@@ -1,6 +1,7 @@
 /** A contender at work: what a work may do with it, and what it brings back. */
 import type { Load, Seen } from './load/drive.ts';
 import type { Program } from './machine/program.ts';
+import type { Replicas } from './replicas.ts';
 import type { Latencies } from './report/histogram.ts';
 
 /** What one run of a work measured. */
@@ -19,6 +20,8 @@ export interface Sample {
   /** Of works about latency: put together for all runs, and not kept with each. */
   readonly latencies?: Latencies;
   readonly stalls?: Stalls;
+  /** What one replica carried, and what several did. */
+  readonly replicas?: readonly { readonly count: number; readonly rate: number; readonly cpuMicroseconds: number; readonly opened: number }[];
 }
 
 /** What else can have made a request late, in one run. */
@@ -49,6 +52,8 @@ export interface Stage {
   driveWrk(load: { connections: number; target: string }, seconds: number): Promise<Seen & { operations: number }>;
   /** The same load past the contender, to the upstream. */
   driveDirect(load: Load): Promise<Seen>;
+  /** So many more of the contender, behind a balancer of connections; the caller stops them. */
+  replicas(count: number): Promise<Replicas>;
   hold(tunnels: number): Promise<{ close(): Promise<void> }>;
   /** TLS connections the upstream has taken so far. */
   opened(): Promise<number>;

@@ -43,6 +43,8 @@ const SETTLED = 500;
 /** Of works about latency: a minute for each contender, in turns of three seconds. */
 const SLICES = 20;
 const SLICE_SECONDS = 3;
+/** Of each of several replicas. */
+const PART_OF_CORE = 0.3;
 /** Requests in the first second of a process. */
 const MODEST = 200;
 /** wrk runs for a time: seconds, in whole numbers. */
@@ -89,6 +91,7 @@ export const WORKS: readonly Work[] = [
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
   { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
   { ...USUAL, name: 'first-second', of: 'first-second', title: `p99 of the first second after readiness above that of the tenth, ${MODEST} gateway GET/s`, unit: 'ms', way: 'gateway', fresh: true, long: true, oursOnly: true, slices: SLICES, run: measureFirstSecond },
+  { ...USUAL, name: 'cores', of: 'cores', title: `throughput of two replicas with ${PART_OF_CORE * 100} % of a core each, against one`, unit: '×', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureCores },
   { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
 ];
 
@@ -174,6 +177,28 @@ async function watchStalls(program: Program, act: () => Promise<Seen>): Promise<
   const stalls = { stolen: (stolenSeconds() - before.stolen) / seconds, waited: (program.waitedSeconds() - before.waited) / seconds };
   const { longestGcMs = null, loopMaxMs = null } = (await program.tell()) ?? {};
   return { seen, stalls: { ...stalls, longestGcMs, loopMaxMs } };
+}
+
+/** Each with a part of a core, so that generator, balancer and upstream have enough left for both, and what is measured is not theirs. */
+async function measureCores(stage: Stage): Promise<Sample> {
+  const [one, two] = [await measureReplicas(stage, 1), await measureReplicas(stage, 2)];
+  return { cost: two.rate / one.rate, replicas: [one, two] };
+}
+
+async function measureReplicas(stage: Stage, count: number): Promise<NonNullable<Sample['replicas']>[number]> {
+  const replicas = await stage.replicas(count);
+  try {
+    const openedBefore = await stage.opened();
+    const work = { ...GATEWAY_GET, connections: 32 * count, operations: stage.count(20_000) * count };
+    // At full speed, so that code is compiled when they are kept short.
+    await replicas.drive(work);
+    replicas.limit(PART_OF_CORE);
+    const before = replicas.cpuSeconds();
+    const { seconds } = await replicas.drive(work);
+    return { count, rate: work.operations / seconds, cpuMicroseconds: ((replicas.cpuSeconds() - before) * 1e6) / work.operations, opened: (await stage.opened()) - openedBefore };
+  } finally {
+    await replicas.stop();
+  }
 }
 
 async function measureIdle(stage: Stage): Promise<Sample> {

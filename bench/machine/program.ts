@@ -5,7 +5,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { pin } from './cores.ts';
+import { pin, type Role } from './cores.ts';
 import { usageOf, waitedSeconds } from './processes.ts';
 import { ask, telling, type Told } from './told.ts';
 
@@ -13,6 +13,7 @@ const READY_WITHIN_MS = 20_000;
 const STOP_WITHIN_MS = 3_000;
 
 export interface Program {
+  readonly pid: number;
   /** From the start of the process to the first byte of an answer. */
   readonly startMs: number;
   /** User and system time so far, of all threads and child processes. */
@@ -35,6 +36,8 @@ export interface Launch {
   readonly args: readonly string[];
   /** A URL that answers with a success when it may have traffic, where it has one. */
   readonly readyz?: string;
+  /** Whose core it runs on; a contender's unless said otherwise. */
+  readonly role?: Role;
 }
 
 /**
@@ -48,7 +51,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   const started = performance.now();
   const tells = telling(launch, directory);
   const { command, args } = tells ?? launch;
-  const child = spawn(...pin('contender', command, args), { cwd: directory, stdio: ['ignore', output, errors] });
+  const child = spawn(...pin(launch.role ?? 'contender', command, args), { cwd: directory, stdio: ['ignore', output, errors] });
   closeSync(output);
   closeSync(errors);
   const ended = once(child, 'exit');
@@ -79,7 +82,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   const { readyz } = launch;
   if (readyz !== undefined) await waitUntil(() => isReady(readyz));
   const complaints = (): string => readFileSync(join(directory, 'errors.log'), 'utf8').slice(-500);
-  return { startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, pids: () => usageOf(pid).pids, waitedSeconds: () => waitedSeconds(usageOf(pid).pids), tell: async () => (tells === null ? null : ask(pid, directory)), stop };
+  return { pid, startMs, complaints, cpuSeconds: () => usageOf(pid).cpuSeconds, rssBytes: () => usageOf(pid).rssBytes, pids: () => usageOf(pid).pids, waitedSeconds: () => waitedSeconds(usageOf(pid).pids), tell: async () => (tells === null ? null : ask(pid, directory)), stop };
 }
 
 /** Any byte will do: a refusal is an answer too, and layer 4 proxies let the upstream speak. */

@@ -7,6 +7,7 @@ import { formatLatencies } from './latency.ts';
 import { formatCapacity } from './capacity.ts';
 import { summarise } from './statistics.ts';
 import { formatCosts, formatObserved, formatSpeeds, formatTargets } from './table.ts';
+import { formatReplicas } from './replicas.ts';
 import { judge, TARGETS } from './targets.ts';
 
 const BEGIN = '<!-- measured: written by npm run bench -- --write-docs -->';
@@ -31,6 +32,7 @@ export function formatReport(results: Results): string {
     ...section('Latency, of all runs together. The baseline is the same requests to the upstream directly, in the same minute; in first-second, those of the tenth second. In the way of a request may have been the host of the machine (stolen), other programs on the core of the proxy (waited), collections, or a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),
     ...section('The same requests from two generators. What one proxy costs to another agrees where both ratios lie within 15 %:', formatAgreement(WORKS, contenders, summaries)),
     ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
+    ...section('Replicas behind a balancer of connections, each kept to the same part of a core of its own, with 32 connections for each. It shows whether they get into the way of each other, by what a request costs and what they carry together; not what two cores at their limit carry, whose caches and memory are shared, nor what an uneven balancer makes of it:', formatReplicas(results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
     ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),

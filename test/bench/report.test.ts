@@ -12,6 +12,7 @@ import { mergeLatencies, percentile } from '../../bench/report/histogram.ts';
 import { formatLatencies } from '../../bench/report/latency.ts';
 import { heaviest } from '../../bench/report/profile.ts';
 import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { formatReplicas } from '../../bench/report/replicas.ts';
 import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
 import { median, spread, summarise } from '../../bench/report/statistics.ts';
 import { formatCosts, formatFigure, formatObserved, formatTargets, renderTable } from '../../bench/report/table.ts';
@@ -226,4 +227,11 @@ t.test('latencies of several runs: the p99 of all, which no median of theirs is'
   t.match(table, /gateway-half, ours +\| +0\.10 \| +9\.98 \| +9\.98 \| +0\.10 \| +98\.9 \| +2\.00 \| +14\.0 \| +10\.0 \| +40\.0 \| +40\.0 \|/);
   t.match(table, /gateway-half, stock +\| +4\.99 .*\| +0\.00 \| +10\.0 \| +\| +\|/);
   t.equal(formatLatencies(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
+});
+
+t.test('replicas: medians by their number', async (t) => {
+  const group = (count: number, rate: number) => ({ count, rate, cpuMicroseconds: 118, opened: 16 * count });
+  const comparison: Comparison = { work: 'cores', contender: 'ours', samples: [2_000, 2_500, 9_000].map((rate) => ({ cost: 2, replicas: [group(1, rate), group(2, 2 * rate)] })) };
+  t.match(formatReplicas([costs('setup', 'ours', 50), comparison]), /\| 1 +\| +2,500 \| +1\.00× \| +118 \| +16\.0 \|\n\| 2 +\| +5,000 \| +2\.00× \| +118 \| +32\.0 \|$/);
+  t.equal(formatReplicas([costs('setup', 'ours', 50)]), '');
 });
