@@ -1,7 +1,7 @@
 /** Runs the works: all contenders of a work interleaved (A B C, A B C, …), so that whatever else the machine does meets each of them. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Contender, Place, Way } from './contenders/contender.ts';
+import type { Contender, Place } from './contenders/contender.ts';
 import { drive, driveWrk, holdTunnels, type Door } from './load/drive.ts';
 import type { Built } from './load/build.ts';
 import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
@@ -62,7 +62,7 @@ interface Entry {
 export async function compare(work: Work, contenders: readonly Contender[], given: Means): Promise<Comparison[]> {
   const means = meansFor(work, given);
   const entry = (contender: string, open: () => Promise<Opened>): Entry => ({ result: { work: work.name, contender, samples: [] }, open });
-  const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work.way, means)));
+  const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work, means)));
   if (work.direct) entries.push(entry('direct', () => Promise.resolve({ program: null, door: directDoor(means.upstream) })));
   const kept = new Map<Entry, Stage>();
   for (const entry of work.fresh ? [] : entries) {
@@ -170,11 +170,11 @@ export function warming(stage: Stage, { warmUp }: Means): Stage {
 }
 
 /** Starts a contender in a directory of its own. The caller stops it. */
-export async function start(contender: Contender, way: Way, { directory, upstream }: Means): Promise<Opened> {
+export async function start(contender: Contender, { way, plain }: Pick<Work, 'way' | 'plain'>, { directory, upstream }: Means): Promise<Opened> {
   const home = mkdtempSync(join(directory, `${contender.name}-`));
   const place: Place = { directory: home, port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
   const port = way === 'gateway' ? place[contender.gatewayOn] : place.port;
-  const program = await startProgram(contender.launch(place), home, port);
+  const program = await startProgram(contender.launch(place), home, port, plain);
   const host = `${UPSTREAM_HOST}:${upstream.plainPort}`;
   if (way === 'gateway') return { program, door: { port, connect: null, base: '', host: OWN_NAME, upstream: 'tls' } };
   return { program, door: { port, connect: contender.ways[way] === 'connect' ? host : null, base: way === 'forward' ? `http://${host}` : '', host, upstream: 'plain' } };

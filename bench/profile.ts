@@ -25,7 +25,7 @@ export async function profileWorks(works: readonly Work[], means: Means): Promis
 /** Leaves the profile in `directory`, and says how many milliseconds of its beginning are not the work. */
 async function runProfiled(work: Work, directory: string, means: Means): Promise<number> {
   const ours = createOurs(['--cpu-prof', `--cpu-prof-dir=${directory}`]);
-  const stage = await openStage(() => start(ours, work.way, means), means);
+  const stage = await openStage(() => start(ours, work, means), means);
   const began = performance.now();
   try {
     if (!work.fresh) await work.run(warming(stage, means));

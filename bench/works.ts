@@ -16,6 +16,8 @@ export interface Work {
   readonly way: Way;
   /** Every run in a process of its own; otherwise all runs of the work share one, warmed up. */
   readonly fresh: boolean;
+  /** Nothing is loaded before the program that would tell what it does: it would take a part of its start. */
+  readonly plain: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
   /** So many short runs, as far as the scale goes, whatever `--runs` says: contenders take turns of seconds, so that a bad minute of the machine meets them all. */
@@ -37,7 +39,7 @@ const SETUP: Load = { each: 1, connections: 16 };
 const FORWARD_GET = { target: '/api/v1/problems?state=open', connections: 16 };
 const GATEWAY_GET = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
-const USUAL = { fresh: false, direct: false, distant: false, long: false, oursOnly: false };
+const USUAL = { fresh: false, plain: false, direct: false, distant: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
 /** Of works about latency: a minute for each contender, in turns of three seconds. */
@@ -89,7 +91,7 @@ export const WORKS: readonly Work[] = [
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
-  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
+  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, plain: true, run: measureStartup },
   { ...USUAL, name: 'first-second', of: 'first-second', title: `p99 of the first second after readiness above that of the tenth, ${MODEST} gateway GET/s`, unit: 'ms', way: 'gateway', fresh: true, long: true, oursOnly: true, slices: SLICES, run: measureFirstSecond },
   { ...USUAL, name: 'cores', of: 'cores', title: `throughput of two replicas with ${PART_OF_CORE * 100} % of a core each, against one`, unit: '×', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureCores },
   { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
@@ -151,6 +153,8 @@ function halfLoad(name: string, title: string, way: Way, operations: number, loa
     }
     const rate = halves.get(program) ?? NaN;
     const paced = Math.ceil(rate * SLICE_SECONDS);
+    // What idled out while others had their turn is opened again.
+    await stage.drive({ ...load, operations: Math.ceil(paced / 10), rate });
     const { seen, stalls } = await watchStalls(program, () => stage.drive({ ...load, operations: paced, rate }));
     return { rate, stalls, ...comparedWith(seen, await stage.driveDirect({ ...load, operations: Math.ceil(paced / 3), rate })) };
   };

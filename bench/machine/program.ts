@@ -23,7 +23,7 @@ export interface Program {
   pids(): number[];
   /** So long it could have run, but another program had its core. */
   waitedSeconds(): number;
-  /** What it did since it was last asked, and from then on it is observed; null of a program that is none of Node's. */
+  /** What it did since it was last asked, and from then on it is observed; null of a plain program, and of one that is none of Node's. */
   tell(): Promise<Told | null>;
   /** The end of what it wrote to standard error. */
   complaints(): string;
@@ -43,13 +43,14 @@ export interface Launch {
 /**
  * Starts a program with `directory` as its working directory and its standard
  * output, the access log of some, in `stdout.log` there. Rejects with what it
- * wrote if it does not answer within 20 s.
+ * wrote if it does not answer within 20 s. A program of Node is started so that
+ * it can tell what it does; a `plain` one is not.
  */
-export async function startProgram(launch: Launch, directory: string, port: number): Promise<Program> {
+export async function startProgram(launch: Launch, directory: string, port: number, plain = false): Promise<Program> {
   const output = openSync(join(directory, 'stdout.log'), 'a');
   const errors = openSync(join(directory, 'errors.log'), 'a');
   const started = performance.now();
-  const tells = telling(launch, directory);
+  const tells = plain ? null : telling(launch, directory);
   const { command, args } = tells ?? launch;
   const child = spawn(...pin(launch.role ?? 'contender', command, args), { cwd: directory, stdio: ['ignore', output, errors] });
   closeSync(output);
