@@ -26,6 +26,8 @@ export interface Comparison {
   readonly samples: Sample[];
   /** Why there are no samples, or fewer than asked for. */
   failure?: string;
+  /** Costs with another generator; empty where it is not installed. */
+  again?: number[];
   /** Of all runs, where the work is about latency. */
   latencies?: Latencies;
   /** Of works that count operations. */
@@ -82,6 +84,7 @@ export async function compare(work: Work, contenders: readonly Contender[], give
         try {
           const { latencies, ...sample } = await runOn(stage, work);
           entry.result.samples.push(sample);
+          if (work.again !== undefined && stage.program !== null) (entry.result.again ??= []).push(...[await work.again(stage)].filter((cost) => cost !== null));
           if (latencies !== undefined) entry.result.latencies = mergeLatencies(entry.result.latencies, latencies);
         } finally {
           if (work.fresh) await stage.program?.stop();

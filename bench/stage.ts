@@ -48,8 +48,8 @@ export interface Stage {
   /** A part of the full number of operations, at least 1. */
   count(operations: number): number;
   drive(load: Load): Promise<Seen>;
-  /** The same requests from another generator. */
-  driveWrk(load: { connections: number; target: string }, seconds: number): Promise<Seen & { operations: number }>;
+  /** The same requests from another generator; null where it is not installed. */
+  driveWrk(load: { connections: number; target: string }, seconds: number): Promise<{ operations: number } | null>;
   /** The same load past the contender, to the upstream. */
   driveDirect(load: Load): Promise<Seen>;
   /** So many more of the contender, behind a balancer of connections; the caller stops them. */

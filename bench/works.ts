@@ -24,8 +24,8 @@ export interface Work {
   readonly slices?: number;
   /** The upstream is 20 ms away, there and back. */
   readonly distant: boolean;
-  /** The work that this one is again, with another generator. */
-  readonly repeats?: string;
+  /** The same with another generator, right behind each run and in the same process; its cost, or null where that generator is not installed. */
+  readonly again?: (stage: Stage) => Promise<number | null>;
   /** Takes minutes: left out with `--quick`. */
   readonly long: boolean;
   /** Only ours has a target here, and the others would take hours. */
@@ -77,16 +77,14 @@ export const WORKS: readonly Work[] = [
   requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
   ...connectionShapes('ping', 'ping-pong', 'tunnel', 100_000, PING, [1, 512], 'tunnels'),
   { ...USUAL, name: 'idle', of: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
-  requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET),
+  withWrk(requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET), FORWARD_GET),
   ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
   ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
   farAway(requests('forward', 'forward GET, 64 connections', 'forward', 10_000, { ...FORWARD_GET, connections: 64 })),
-  withWrk('forward', 'forward GET', 'forward', FORWARD_GET),
-  requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
+  withWrk(requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET), GATEWAY_GET),
   ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
   ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
   farAway(requests('gateway', 'gateway GET over TLS, 64 connections', 'gateway', 10_000, { ...GATEWAY_GET, connections: 64 })),
-  withWrk('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET),
   requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
@@ -122,12 +120,14 @@ function farAway(work: Work): Work {
 }
 
 /** What holds with one generator only is a figure about the generator. */
-function withWrk(of: string, title: string, way: Way, load: { target: string; connections: number }): Work {
-  const run = async (stage: Stage): Promise<Sample> => {
-    const { seen, cpuSeconds } = await measure(stage, () => stage.driveWrk(load, Math.ceil(stage.count(WRK_MS) / 1_000)));
-    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / seen.operations, rate: seen.operations / seen.seconds, ...latency(seen), ...memory(stage) };
+function withWrk(work: Work, load: { target: string; connections: number }): Work {
+  const again = async (stage: Stage): Promise<number | null> => {
+    const program = started(stage);
+    const before = program.cpuSeconds();
+    const seen = await stage.driveWrk(load, Math.ceil(stage.count(WRK_MS) / 1_000));
+    return seen === null ? null : ((program.cpuSeconds() - before) * 1e6) / seen.operations;
   };
-  return { ...USUAL, name: `${of}-wrk`, of, repeats: of, title: `${title}, from wrk`, unit: 'µs CPU', way, run };
+  return { ...work, again };
 }
 
 /** @param shape of its name and title; absent: it is the usual one */
@@ -240,7 +240,7 @@ async function measureMemory(stage: Stage): Promise<Sample> {
   return { cost: (late / early - 1) * 100, rssBytes: late };
 }
 
-async function measure<T extends Seen>(stage: Stage, act: () => Promise<T>): Promise<{ seen: T; cpuSeconds: number | null }> {
+async function measure(stage: Stage, act: () => Promise<Seen>): Promise<{ seen: Seen; cpuSeconds: number | null }> {
   const before = stage.program?.cpuSeconds() ?? 0;
   const seen = await act();
   return { seen, cpuSeconds: stage.program === null ? null : stage.program.cpuSeconds() - before };

@@ -176,36 +176,30 @@ t.test('what kept a program from its core', async (t) => {
   t.equal(parseStolen('cpu  1966586 2026 503927 2292841 25885 0 171617 738 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n'), 7.38);
 });
 
-const WRK = `Running 5s test @ http://127.0.0.1:37889
+const WRK = `Running 1s test @ http://127.0.0.1:37889
   1 threads and 16 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev
-    Latency     2.38ms  212.76us   5.63ms   99.22%
+    Latency    76.38us  212.76us   5.63ms   99.22%
     Req/Sec   170.40k     4.59k  174.44k    90.91%
-  Latency Distribution
-     50%  963.00us
-     75%    2.08ms
-     90%    2.75ms
-     99%    1.10s
-  186076 requests in 5.10s, 198.04MB read
+  186076 requests in 1.10s, 198.04MB read
 Requests/sec: 169150.31
 Transfer/sec:    180.03MB
 `;
 
-t.test('what wrk prints, with a unit for each time', async (t) => {
-  t.strictSame(parseWrk(WRK), { operations: 186_076, seconds: 5.1, p50: 963, p99: 1.1e6 });
+t.test('what wrk prints', async (t) => {
+  t.equal(parseWrk(WRK), 186_076);
   t.throws(() => parseWrk(`${WRK}  Socket errors: connect 0, read 33296, write 0, timeout 0\n`), /wrk: Socket errors: .*33296/);
   t.throws(() => parseWrk(`${WRK}  Non-2xx or 3xx responses: 12\n`), /wrk: Non-2xx or 3xx responses: 12/);
   t.throws(() => parseWrk(WRK.replace('186076', '0')), /no answers/);
 });
 
 t.test('two generators agree, or the report says that they do not', async (t) => {
-  const both = (ours: number, stock: number): Comparison[] => [costs('gateway', 'ours', 30), costs('gateway', 'stock', 40), costs('gateway-wrk', 'ours', ours), costs('gateway-wrk', 'stock', stock)];
-  const table = (comparisons: Comparison[]): string => formatAgreement(WORKS, ['ours', 'stock', 'nginx'], summarise(comparisons));
-  t.match(table(both(34.49, 40)), /gateway, ours to stock +\| +0\.75 \| +0\.86 \| agree: 15\.0 % apart/);
-  t.match(table(both(34.6, 40)), /\*\*do not agree\*\*: 15\.3 % apart/);
-  t.match(table(both(26, 40)), /\*\*do not agree\*\*: 15\.4 % apart/, 'in both directions');
-  t.match(table([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40), { work: 'gateway-wrk', contender: 'stock', samples: [], failure: 'not measured: wrk not found' }]), /not measured/);
-  t.equal(table([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40)]), '');
+  const table = (ours: number[], stock: number[]): string => formatAgreement(WORKS, ['ours', 'stock', 'nginx'], summarise([{ ...costs('gateway', 'ours', 30), again: ours }, { ...costs('gateway', 'stock', 40), again: stock }]));
+  t.match(table([34.49, 34.49, 90], [40]), /gateway, ours to stock +\| +0\.75 \| +0\.86 \| +agree: 15\.0 % apart/);
+  t.match(table([34.6], [40]), /\*\*do not agree\*\*: 15\.3 % apart/);
+  t.match(table([26], [40]), /\*\*do not agree\*\*: 15\.4 % apart/, 'in both directions');
+  t.match(table([], []), /\| +0\.75 \| +\| not measured: wrk not found/);
+  t.equal(formatAgreement(WORKS, ['ours', 'stock'], summarise([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40)])), '');
 });
 
 t.test('latencies of several runs: the p99 of all, which no median of theirs is', async (t) => {

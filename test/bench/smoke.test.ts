@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { compare, type Means } from '../../bench/compare.ts';
 import type { Contender } from '../../bench/contenders/contender.ts';
 import { buildLoad, canBuildLoad } from '../../bench/load/build.ts';
-import { drive, holdTunnels, type Door } from '../../bench/load/drive.ts';
+import { drive, driveWrk, holdTunnels, type Door } from '../../bench/load/drive.ts';
 import { startDistant, startUpstream } from '../../bench/load/upstream.ts';
 import type { Results } from '../../bench/report/results.ts';
 import { WORKS } from '../../bench/works.ts';
@@ -46,6 +46,8 @@ t.test('every kind of load, and what it does not take for an answer', { skip }, 
   const opening = await drive(load, door, { operations: 21, connections: 2, rate: 200, opening: 1 });
   t.equal(counted(opening), 21);
   t.ok(paced.seconds >= 0.1, `20 intervals of 5 ms took ${paced.seconds} s`);
+  const wrk = await driveWrk({ ...door, base: 'http://localhost' }, { connections: 2, target: '/x' }, 1);
+  t.ok(wrk === null || wrk.operations > 0, 'wrk, where it is installed');
   await (await holdTunnels(load, door, 5)).close();
   const broken: Contender = { name: 'broken', fromNpm: false, ways: { tunnel: 'connect' }, gatewayOn: 'port', version: () => '1', launch: (place) => ({ command: 'ls', args: [join(place.directory, 'nothing')] }) };
   const work = WORKS.find(({ name }) => name === 'startup');
