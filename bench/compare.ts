@@ -1,16 +1,21 @@
 /** Runs the works: all contenders of a work interleaved (A B C, A B C, …), so that whatever else the machine does meets each of them. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Contender, Place, Way } from './contenders/contender.ts';
-import { drive, holdTunnels, type Door } from './load/drive.ts';
+import type { Contender, Place } from './contenders/contender.ts';
+import { drive, driveWrk, holdTunnels, type Door } from './load/drive.ts';
 import type { Built } from './load/build.ts';
 import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
 import { freePort } from './machine/free-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
-import type { Sample, Stage } from './stage.ts';
+import { countSystemCalls } from './machine/system-calls.ts';
+import { startReplicas } from './replicas.ts';
+import { mergeLatencies, type Latencies } from './report/histogram.ts';
+import type { Observed, Sample, Stage } from './stage.ts';
 import type { Work } from './works.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+/** The part of a work's operations that runs under strace. */
+const UNDER_STRACE = 0.1;
 /** What clients of the gateway know the proxy by. */
 const OWN_NAME = 'proxy.internal';
 
@@ -21,11 +26,19 @@ export interface Comparison {
   readonly samples: Sample[];
   /** Why there are no samples, or fewer than asked for. */
   failure?: string;
+  /** Costs with another generator; empty where it is not installed. */
+  again?: number[];
+  /** Of all runs, where the work is about latency. */
+  latencies?: Latencies;
+  /** Of works that count operations. */
+  observed?: Observed;
 }
 
 export interface Means {
   readonly built: Built;
   readonly upstream: Upstream;
+  /** The same upstream, far away. */
+  readonly distant: Upstream;
   /** Files of the contenders; the caller removes it. */
   readonly directory: string;
   readonly runs: number;
@@ -48,9 +61,10 @@ interface Entry {
 }
 
 /** One comparison per contender that can do the work, in the order of the contenders. A contender that fails has its failure as its result. */
-export async function compare(work: Work, contenders: readonly Contender[], means: Means): Promise<Comparison[]> {
+export async function compare(work: Work, contenders: readonly Contender[], given: Means): Promise<Comparison[]> {
+  const means = meansFor(work, given);
   const entry = (contender: string, open: () => Promise<Opened>): Entry => ({ result: { work: work.name, contender, samples: [] }, open });
-  const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work.way, means)));
+  const entries = contenders.filter(({ ways }) => ways[work.way] !== undefined).map((contender) => entry(contender.name, () => start(contender, work, means)));
   if (work.direct) entries.push(entry('direct', () => Promise.resolve({ program: null, door: directDoor(means.upstream) })));
   const kept = new Map<Entry, Stage>();
   for (const entry of work.fresh ? [] : entries) {
@@ -61,21 +75,52 @@ export async function compare(work: Work, contenders: readonly Contender[], mean
       await runOn(warming(stage, means), work);
     });
   }
-  for (let run = 1; run <= means.runs; run += 1) {
+  const runs = work.slices === undefined ? means.runs : counter(means.scale)(work.slices);
+  for (let run = 1; run <= runs; run += 1) {
     for (const entry of entries.filter(({ result }) => result.failure === undefined)) {
-      means.say(`${work.name} ${run}/${means.runs} ${entry.result.contender}`);
+      means.say(`${work.name} ${run}/${runs} ${entry.result.contender}`);
       await attempt(entry, means.directory, async () => {
         const stage = kept.get(entry) ?? (await openStage(entry.open, means));
         try {
-          entry.result.samples.push(await runOn(stage, work));
+          const { latencies, ...sample } = await runOn(stage, work);
+          entry.result.samples.push(sample);
+          if (work.again !== undefined && stage.program !== null) (entry.result.again ??= []).push(...[await work.again(stage)].filter((cost) => cost !== null));
+          if (latencies !== undefined) entry.result.latencies = mergeLatencies(entry.result.latencies, latencies);
         } finally {
           if (work.fresh) await stage.program?.stop();
         }
       });
     }
   }
-  for (const stage of kept.values()) await stage.program?.stop();
+  for (const [entry, stage] of kept) {
+    const { result } = entry;
+    const { program } = stage;
+    if (program === null) continue;
+    if (result.failure === undefined && result.samples[0]?.operations !== undefined) {
+      means.say(`${work.name} observed ${result.contender}`);
+      await attempt(entry, means.directory, async () => {
+        result.observed = await observe(stage, program, work, means);
+      });
+    }
+    await program.stop();
+  }
   return entries.map(({ result }) => result);
+}
+
+/** Two runs more, after those that are measured for CPU: both ways of looking cost some. */
+async function observe(stage: Stage, program: Program, work: Work, { directory, scale }: Means): Promise<Observed> {
+  await program.tell();
+  const { operations = NaN } = await runOn(stage, work);
+  const told = await program.tell();
+  const short = { ...stage, count: counter(scale * UNDER_STRACE) };
+  let few = NaN;
+  const systemCalls = await countSystemCalls(program.pids(), join(directory, 'strace'), async () => {
+    few = (await runOn(short, work)).operations ?? NaN;
+  }).then((counts) => Object.fromEntries([...counts].map(([name, calls]) => [name, calls / few])), (error: unknown) => `not measured: ${String(error instanceof Error ? error.message : error)}`);
+  return {
+    told: told && { allocatedBytes: told.allocatedBytes / operations, gcShare: told.gcSeconds / told.seconds, longestGcMs: told.longestGcMs, loopP99Ms: told.loopP99Ms, loopMaxMs: told.loopMaxMs },
+    systemCalls,
+  };
 }
 
 async function attempt(entry: Entry, directory: string, act: () => Promise<void>): Promise<void> {
@@ -97,15 +142,22 @@ async function runOn(stage: Stage, work: Work): Promise<Sample> {
   }
 }
 
+/** With the upstream where the work wants it. */
+export function meansFor({ distant }: Work, means: Means): Means {
+  return distant ? { ...means, upstream: means.distant } : means;
+}
+
 /** `open` starts the contender, or nothing for a run without one; the caller stops it. */
-export async function openStage(open: () => Promise<Opened>, { built, upstream, scale }: Means): Promise<Stage> {
+export async function openStage(open: () => Promise<Opened>, { built, upstream, directory, scale }: Means): Promise<Stage> {
   const { program, door } = await open();
   const direct = directDoor(upstream);
   return {
     program,
     count: counter(scale),
     drive: (load) => drive(built.load, door, load),
+    driveWrk: (load, seconds) => driveWrk(door, load, seconds),
     driveDirect: (load) => drive(built.load, direct, load),
+    replicas: (count) => startReplicas(count, open, built.load, directory),
     hold: (tunnels) => holdTunnels(built.load, door, tunnels),
     opened: () => upstream.opened(),
   };
@@ -121,11 +173,11 @@ export function warming(stage: Stage, { warmUp }: Means): Stage {
 }
 
 /** Starts a contender in a directory of its own. The caller stops it. */
-export async function start(contender: Contender, way: Way, { directory, upstream }: Means): Promise<Opened> {
+export async function start(contender: Contender, { way, plain }: Pick<Work, 'way' | 'plain'>, { directory, upstream }: Means): Promise<Opened> {
   const home = mkdtempSync(join(directory, `${contender.name}-`));
   const place: Place = { directory: home, port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
   const port = way === 'gateway' ? place[contender.gatewayOn] : place.port;
-  const program = await startProgram(contender.launch(place), home, port);
+  const program = await startProgram(contender.launch(place), home, port, plain);
   const host = `${UPSTREAM_HOST}:${upstream.plainPort}`;
   if (way === 'gateway') return { program, door: { port, connect: null, base: '', host: OWN_NAME, upstream: 'tls' } };
   return { program, door: { port, connect: contender.ways[way] === 'connect' ? host : null, base: way === 'forward' ? `http://${host}` : '', host, upstream: 'plain' } };

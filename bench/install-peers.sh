@@ -8,4 +8,4 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
   chmod +x /usr/sbin/policy-rc.d
 fi
 apt-get update
-apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev squid tinyproxy haproxy nginx-light libnginx-mod-stream
+apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev strace wrk squid tinyproxy haproxy nginx-light libnginx-mod-stream

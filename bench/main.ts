@@ -7,12 +7,11 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { measureAllocations } from './allocations.ts';
 import { compare, type Comparison, type Means } from './compare.ts';
 import type { Contender } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
 import { buildLoad } from './load/build.ts';
-import { startUpstream } from './load/upstream.ts';
+import { startDistant, startUpstream } from './load/upstream.ts';
 import { choose, parseOptions, USAGE, type Options } from './options.ts';
 import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
@@ -20,6 +19,8 @@ import { formatReport, replaceMeasured } from './report/report.ts';
 import { describe, loadResults, saveResults, type Results } from './report/results.ts';
 import { WORKS, type Work } from './works.ts';
 
+/** One way to the distant upstream: 20 ms there and back, a partner in the same part of the world. */
+const DISTANCE_MS = 10;
 const PAGE = join(import.meta.dirname, '../docs/performance.md');
 const RESULTS = join(import.meta.dirname, 'results');
 
@@ -42,7 +43,6 @@ async function run(options: Options): Promise<void> {
   const works = choose(WORKS, options.only, 'work').filter(({ long, name }) => !long || options.long || options.only.includes(name));
   if (options.from.length > 0) report(loadResults(options.from), options);
   else if (options.profile) await withMeans(options, async (means) => { process.stdout.write(await profileWorks(works, means)); });
-  else if (options.allocations) await withMeans(options, async (means) => { process.stdout.write(await measureAllocations(works, means)); });
   else await withMeans(options, (means) => measure(works, options, means));
 }
 
@@ -78,9 +78,11 @@ async function withMeans({ runs, scale, warmUp }: Options, use: (means: Means) =
   try {
     const built = buildLoad(directory);
     const upstream = await startUpstream(built.upstream, directory);
+    const distant = await startDistant(built.relay, upstream, DISTANCE_MS);
     try {
-      await use({ built, upstream, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
+      await use({ built, upstream, distant, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
     } finally {
+      await distant.close();
       await upstream.close();
     }
   } finally {

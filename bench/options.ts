@@ -13,8 +13,6 @@ export interface Options {
   /** Whether works that take minutes are run without being named. */
   readonly long: boolean;
   readonly profile: boolean;
-  /** Instead of the CPU time: what ours allocates. */
-  readonly allocations: boolean;
   /** Instead of the works: what impolite partners do to each contender. */
   readonly partners: boolean;
   readonly writeDocs: boolean;
@@ -27,14 +25,13 @@ export interface Options {
 
 export const USAGE = `npm run bench -- [OPTIONS]
 
-  --only WORK,…        these works with all their shapes, or single shapes; the default is all, with --quick all but memory
+  --only WORK,…        these works with all their shapes, or single shapes; the default is all, with --quick all but the long ones
   --contenders NAME,…  these proxies, as far as they are installed; the default is all
-  --runs N             of each contender in each work, interleaved (default 5)
+  --runs N             of each contender in each work, interleaved (default 5); works about latency have 20 short ones
   --quick              2 runs and a tenth of the operations: to see that it works
   --scale X            this part of the operations, above 0 and up to 1
-  --long               with --quick: memory too
+  --long               with --quick: first-second, cores and memory too
   --profile            ours alone, once per work, and where its CPU time went
-  --allocations        ours alone, and what it allocates for each operation
   --partners           instead: what impolite partners do to ours, squid, haproxy and nginx, as a table
   --write-docs         put the report into docs/performance.md
   --from FILE,…        report these results again; later ones replace earlier ones
@@ -53,7 +50,6 @@ export function parseOptions(args: readonly string[]): Options {
       scale: { type: 'string' },
       long: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
-      allocations: { type: 'boolean', default: false },
       partners: { type: 'boolean', default: false },
       'write-docs': { type: 'boolean', default: false },
       from: { type: 'string', default: '' },
@@ -66,7 +62,7 @@ export function parseOptions(args: readonly string[]): Options {
   const warmUp = values.scale === undefined && values.quick ? 0.5 : scale;
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a whole number of 1 or more`);
   if (!(scale > 0 && scale <= 1)) throw new Error(`--scale ${values.scale}: a number above 0 and up to 1`);
-  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, allocations: values.allocations, partners: values.partners, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
+  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, partners: values.partners, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
 }
 
 /** The entries of `all` with these names, in the order of `all`; the name of a work selects all its shapes. Throws for an unknown name. */

@@ -1,7 +1,7 @@
 /** Where the time goes: ours under each work with V8's profiler on, and the functions that took most. */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openStage, start, warming, type Means } from './compare.ts';
+import { meansFor, openStage, start, warming, type Means } from './compare.ts';
 import { createOurs } from './contenders/ours.ts';
 import { heaviest, type Profile } from './report/profile.ts';
 import type { Work } from './works.ts';
@@ -14,7 +14,7 @@ export async function profileWorks(works: readonly Work[], means: Means): Promis
   for (const work of works) {
     means.say(work.name);
     const directory = join(means.directory, `profile-${work.name}`);
-    const skippedMs = await runProfiled(work, directory, means);
+    const skippedMs = await runProfiled(work, directory, meansFor(work, means));
     const [file] = globSync(join(directory, '*.cpuprofile'));
     if (file === undefined) throw new Error(`${work.name}: the profiler left no file`);
     sections.push(`## ${work.title}\n\n${heaviest(JSON.parse(readFileSync(file, 'utf8')) as Profile, SHOWN, skippedMs)}\n`);
@@ -25,7 +25,7 @@ export async function profileWorks(works: readonly Work[], means: Means): Promis
 /** Leaves the profile in `directory`, and says how many milliseconds of its beginning are not the work. */
 async function runProfiled(work: Work, directory: string, means: Means): Promise<number> {
   const ours = createOurs(['--cpu-prof', `--cpu-prof-dir=${directory}`]);
-  const stage = await openStage(() => start(ours, work.way, means), means);
+  const stage = await openStage(() => start(ours, work, means), means);
   const began = performance.now();
   try {
     if (!work.fresh) await work.run(warming(stage, means));

@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Way } from './contenders/contender.ts';
 import type { Load, Seen } from './load/drive.ts';
 import type { Program } from './machine/program.ts';
-import type { Sample, Stage } from './stage.ts';
+import { stolenSeconds } from './machine/processes.ts';
+import type { Sample, Stage, Stalls } from './stage.ts';
 
 export interface Work {
   /** For `--only`. */
@@ -15,8 +16,16 @@ export interface Work {
   readonly way: Way;
   /** Every run in a process of its own; otherwise all runs of the work share one, warmed up. */
   readonly fresh: boolean;
+  /** Nothing is loaded before the program that would tell what it does: it would take a part of its start. */
+  readonly plain: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
+  /** So many short runs, as far as the scale goes, whatever `--runs` says: contenders take turns of seconds, so that a bad minute of the machine meets them all. */
+  readonly slices?: number;
+  /** The upstream is 20 ms away, there and back. */
+  readonly distant: boolean;
+  /** The same with another generator, right behind each run and in the same process; its cost, or null where that generator is not installed. */
+  readonly again?: (stage: Stage) => Promise<number | null>;
   /** Takes minutes: left out with `--quick`. */
   readonly long: boolean;
   /** Only ours has a target here, and the others would take hours. */
@@ -27,12 +36,21 @@ export interface Work {
 const MIB_PER_GIB = 1024;
 const STREAMS = 4;
 const SETUP: Load = { each: 1, connections: 16 };
-const FORWARD_GET: Load = { target: '/api/v1/problems?state=open', connections: 16 };
-const GATEWAY_GET: Load = { target: '/eco/api/v1/problems?state=open', connections: 16 };
+const FORWARD_GET = { target: '/api/v1/problems?state=open', connections: 16 };
+const GATEWAY_GET = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
-const USUAL = { fresh: false, direct: false, long: false, oursOnly: false };
+const USUAL = { fresh: false, plain: false, direct: false, distant: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
+/** Of works about latency: a minute for each contender, in turns of three seconds. */
+const SLICES = 20;
+const SLICE_SECONDS = 3;
+/** Of each of several replicas. */
+const PART_OF_CORE = 0.3;
+/** Requests in the first second of a process. */
+const MODEST = 200;
+/** wrk runs for a time: seconds, in whole numbers. */
+const WRK_MS = 5_000;
 /** How long idle tunnels are left alone before memory is read. */
 const IDLE_MS = 2_000;
 
@@ -45,26 +63,35 @@ export const WORKS: readonly Work[] = [
   // Nothing is asked twice: a tunnel for one small request, as clients without keep-alive do.
   requests('setup', 'tunnel set-up', 'tunnel', 20_000, SETUP),
   ...connectionShapes('setup', 'tunnel set-up', 'tunnel', 10_000, SETUP, [1, 64, 512]),
+  requests('setup-client', 'tunnel set-up, the client closes first', 'tunnel', 10_000, { ...SETUP, close: 'client' }, 'setup'),
+  farAway(requests('setup', 'tunnel set-up, 64 connections', 'tunnel', 10_000, { ...SETUP, connections: 64 })),
   stream('download', 1024, { chunk: 1_048_576 }),
   // A segment of Ethernet, a record of TLS, what Go writes at a time.
   ...[[1_400, 64], [16_384, 256], [32_768, 512], [65_536, 512]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   stream('download', 128, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
+  stream('download', 256, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
+  stream('download', 256, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),
+  farAway(stream('download', 512, { chunk: 1_048_576 })),
   stream('upload', 512, { chunk: 1_048_576 }),
   ...[[1_400, 64], [16_384, 256]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
   ...connectionShapes('ping', 'ping-pong', 'tunnel', 100_000, PING, [1, 512], 'tunnels'),
   { ...USUAL, name: 'idle', of: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
-  requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET),
+  withWrk(requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET), FORWARD_GET),
   ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
   ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
-  requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET),
+  farAway(requests('forward', 'forward GET, 64 connections', 'forward', 10_000, { ...FORWARD_GET, connections: 64 })),
+  withWrk(requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET), GATEWAY_GET),
   ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
   ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
+  farAway(requests('gateway', 'gateway GET over TLS, 64 connections', 'gateway', 10_000, { ...GATEWAY_GET, connections: 64 })),
   requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
-  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, run: measureStartup },
+  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, plain: true, run: measureStartup },
+  { ...USUAL, name: 'first-second', of: 'first-second', title: `p99 of the first second after readiness above that of the tenth, ${MODEST} gateway GET/s`, unit: 'ms', way: 'gateway', fresh: true, long: true, oursOnly: true, slices: SLICES, run: measureFirstSecond },
+  { ...USUAL, name: 'cores', of: 'cores', title: `throughput of two replicas with ${PART_OF_CORE * 100} % of a core each, against one`, unit: '×', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureCores },
   { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },
 ];
 
@@ -73,7 +100,7 @@ function requests(name: string, title: string, way: Way, operations: number, loa
   const run = async (stage: Stage): Promise<Sample> => {
     const count = stage.count(operations);
     const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, operations: count }));
-    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, ...latency(seen), ...memory(stage) };
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * 1e6) / count, rate: count / seen.seconds, operations: count, ...latency(seen), ...memory(stage) };
   };
   return { ...USUAL, name, of, title, unit: 'µs CPU', way, direct: true, run };
 }
@@ -87,28 +114,95 @@ function answerShapes(of: string, title: string, way: Way, load: Load, prefix: s
   return [answer('100b', '100 bytes', 20_000, 100), answer('10k', '10 KB', 10_000, 10_000), answer('1m', '1 MB', 500, 1_000_000)];
 }
 
+/** With the upstream where a partner is: of more requests at once than usual, since each takes 20 ms. */
+function farAway(work: Work): Work {
+  return { ...work, name: `${work.name}-20ms`, title: `${work.title}, 20 ms away`, distant: true };
+}
+
+/** What holds with one generator only is a figure about the generator. */
+function withWrk(work: Work, load: { target: string; connections: number }): Work {
+  const again = async (stage: Stage): Promise<number | null> => {
+    const program = started(stage);
+    const before = program.cpuSeconds();
+    const seen = await stage.driveWrk(load, Math.ceil(stage.count(WRK_MS) / 1_000));
+    return seen === null ? null : ((program.cpuSeconds() - before) * 1e6) / seen.operations;
+  };
+  return { ...work, again };
+}
+
 /** @param shape of its name and title; absent: it is the usual one */
 function stream(mode: 'download' | 'upload', mebibytes: number, load: Load, shape?: string, words?: string): Work {
   const run = async (stage: Stage): Promise<Sample> => {
     const operations = stage.count(mebibytes);
     const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, mode, operations, connections: STREAMS }));
     const moved = operations * STREAMS;
-    return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, ...memory(stage) };
+    return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, operations: moved, ...memory(stage) };
   };
   return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${STREAMS} streams${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }
 
-/** Half of what this contender has just carried, sent at even intervals; the same at the upstream itself. */
+/** Half of what this contender carries, sent at even intervals; the same at the upstream itself. The first run, which warms up, finds out how much that is. */
 function halfLoad(name: string, title: string, way: Way, operations: number, load: Load): Work {
+  const halves = new WeakMap<Program, number>();
   const run = async (stage: Stage): Promise<Sample> => {
+    const program = started(stage);
     const count = stage.count(operations);
-    const full = await stage.drive({ ...load, operations: count });
-    const rate = count / full.seconds / 2;
-    const paced = await stage.drive({ ...load, operations: count, rate });
-    const direct = await stage.driveDirect({ ...load, operations: count, rate });
-    return { cost: ((paced.p99 ?? NaN) - (direct.p99 ?? NaN)) / 1_000, rate, ...latency(paced) };
+    if (!halves.has(program)) {
+      await stage.drive({ ...load, operations: count });
+      halves.set(program, count / (await stage.drive({ ...load, operations: count })).seconds / 2);
+    }
+    const rate = halves.get(program) ?? NaN;
+    const paced = Math.ceil(rate * SLICE_SECONDS);
+    // What idled out while others had their turn is opened again.
+    await stage.drive({ ...load, operations: Math.ceil(paced / 10), rate });
+    const { seen, stalls } = await watchStalls(program, () => stage.drive({ ...load, operations: paced, rate }));
+    return { rate, stalls, ...comparedWith(seen, await stage.driveDirect({ ...load, operations: Math.ceil(paced / 3), rate })) };
   };
-  return { ...USUAL, name, of: name, title, unit: 'ms', way, run };
+  return { ...USUAL, name, of: name, title, unit: 'ms', way, slices: SLICES, run };
+}
+
+/** Nothing is compiled yet, and no connection open, when the first requests come. */
+async function measureFirstSecond(stage: Stage): Promise<Sample> {
+  const second = { ...GATEWAY_GET, rate: MODEST, operations: MODEST, opening: 1 };
+  const { seen, stalls } = await watchStalls(started(stage), () => stage.drive(second));
+  await stage.drive({ ...second, operations: 8 * MODEST });
+  return { rate: MODEST, stalls, ...comparedWith(seen, await stage.drive(second)) };
+}
+
+function comparedWith(seen: Seen, baseline: Seen): Pick<Sample, 'cost' | 'p50' | 'p99' | 'latencies'> {
+  return { cost: ((seen.p99 ?? NaN) - (baseline.p99 ?? NaN)) / 1_000, ...latency(seen), latencies: { own: seen.histogram ?? {}, baseline: baseline.histogram ?? {} } };
+}
+
+async function watchStalls(program: Program, act: () => Promise<Seen>): Promise<{ seen: Seen; stalls: Stalls }> {
+  await program.tell();
+  const before = { at: performance.now(), stolen: stolenSeconds(), waited: program.waitedSeconds() };
+  const seen = await act();
+  const seconds = (performance.now() - before.at) / 1e3;
+  const stalls = { stolen: (stolenSeconds() - before.stolen) / seconds, waited: (program.waitedSeconds() - before.waited) / seconds };
+  const { longestGcMs = null, loopMaxMs = null } = (await program.tell()) ?? {};
+  return { seen, stalls: { ...stalls, longestGcMs, loopMaxMs } };
+}
+
+/** Each with a part of a core, so that generator, balancer and upstream have enough left for both, and what is measured is not theirs. */
+async function measureCores(stage: Stage): Promise<Sample> {
+  const [one, two] = [await measureReplicas(stage, 1), await measureReplicas(stage, 2)];
+  return { cost: two.rate / one.rate, replicas: [one, two] };
+}
+
+async function measureReplicas(stage: Stage, count: number): Promise<NonNullable<Sample['replicas']>[number]> {
+  const replicas = await stage.replicas(count);
+  try {
+    const openedBefore = await stage.opened();
+    const work = { ...GATEWAY_GET, connections: 32 * count, operations: stage.count(20_000) * count };
+    // At full speed, so that code is compiled when they are kept short.
+    await replicas.drive(work);
+    replicas.limit(PART_OF_CORE);
+    const before = replicas.cpuSeconds();
+    const { seconds } = await replicas.drive(work);
+    return { count, rate: work.operations / seconds, cpuMicroseconds: ((replicas.cpuSeconds() - before) * 1e6) / work.operations, opened: (await stage.opened()) - openedBefore };
+  } finally {
+    await replicas.stop();
+  }
 }
 
 async function measureIdle(stage: Stage): Promise<Sample> {

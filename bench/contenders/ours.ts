@@ -33,7 +33,7 @@ limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPe
 timeouts: { drainDelay: "0s", drain: "2s" }
 `,
       );
-      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file] };
+      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file], readyz: `http://127.0.0.1:${place.gatewayPort}/readyz` };
     },
   };
 }

@@ -1,15 +1,17 @@
-/** The load generator and the upstream are C, compiled when they are needed: in a language with a runtime they would cost more than what they measure. */
+/** The load generator, the upstream and the relay before it are C, compiled when they are needed: in a language with a runtime they would cost more than what they measure. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
 export interface Built {
   readonly load: string;
   readonly upstream: string;
+  readonly relay: string;
 }
 
-/** Compiles both into `directory`. Throws with the compiler's words, and what to install. */
+/** Compiles them into `directory`. Throws with the compiler's words, and what to install. */
 export function buildLoad(directory: string): Built {
-  return { load: compile('load', directory, []), upstream: compile('upstream', directory, ['-lssl', '-lcrypto']) };
+  const tls = ['-lssl', '-lcrypto'];
+  return { load: compile('load', directory, [...tls, '-lm']), upstream: compile('upstream', directory, tls), relay: compile('relay', directory, []) };
 }
 
 /** Whether this machine has a C compiler and OpenSSL's headers. */

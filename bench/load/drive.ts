@@ -1,8 +1,13 @@
-/** Runs the load generator, whose arguments are those of load.c. */
-import { spawn } from 'node:child_process';
+/** Runs the load generator, whose arguments are those of load.c, and wrk. */
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pin } from '../machine/cores.ts';
+import type { Histogram } from '../report/histogram.ts';
+
+const WRK_IS_THERE = spawnSync('wrk', ['-v']).error === undefined;
+const WRK_SCRIPT = join(import.meta.dirname, 'wrk.lua');
 
 /** Where the load goes in, and how it asks there. */
 export interface Door {
@@ -23,6 +28,7 @@ export interface Seen {
   /** Microseconds; of modes that have requests. */
   readonly p50?: number;
   readonly p99?: number;
+  readonly histogram?: Histogram;
 }
 
 /** Rejects with the generator's words if an answer was wrong or a connection broke: then there is no result. */
@@ -31,6 +37,25 @@ export async function drive(program: string, door: Door, load: Load): Promise<Se
   const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit') as Promise<[number | null]>]);
   if (code !== 0) throw new Error(errors.trim() || `load ended with ${code}`);
   return JSON.parse(output) as Seen;
+}
+
+/** The same requests from wrk, which runs for a time, not for a number: `operations` are those it counted. Null where it is not installed; rejects if an answer was wrong. */
+export async function driveWrk(door: Door, { connections, target }: { connections: number; target: string }, seconds: number): Promise<{ operations: number } | null> {
+  if (!WRK_IS_THERE) return null;
+  const args = ['-t', '1', '-c', String(connections), '-d', `${seconds}s`, '-s', WRK_SCRIPT, '-H', `Host: ${door.host}`, `http://127.0.0.1:${door.port}`, '--', `${door.base}${target}`];
+  const child = spawn(...pin('load', 'wrk', args), { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit') as Promise<[number | null]>]);
+  if (code !== 0) throw new Error(errors.trim() || `wrk ended with ${code}`);
+  return { operations: parseWrk(output) };
+}
+
+/** How many requests wrk says it made. Throws if an answer was not a success, or a connection broke: then there is no result. */
+export function parseWrk(output: string): number {
+  const [wrong] = /Socket errors: .*|Non-2xx or 3xx responses: .*/.exec(output) ?? [];
+  if (wrong !== undefined) throw new Error(`wrk: ${wrong}`);
+  const operations = Number(/(\d+) requests in /.exec(output)?.[1]);
+  if (!(operations > 0)) throw new Error('wrk: no answers');
+  return operations;
 }
 
 /** Opens `operations` tunnels, used once each, and resolves when they are up. `close` closes them. */

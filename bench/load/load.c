@@ -10,23 +10,23 @@
  *   rate         requests a second; 0: as fast as they come. A paced request's clock starts when
  *                it was due, also if it had to wait for a connection
  *   chunk        download, upload: bytes in each write of whoever sends
- *   wait         download: microseconds that the reader waits between two reads of 64 KiB; 0: it reads as fast as it can
+ *   wait         download: microseconds that the reader waits between two bursts; 0: it reads as fast as it can
+ *   burst        download: bytes that it reads between two waits
+ *   tls          download: 1: inside the tunnel is TLS, in records of 16 KiB
+ *   close        requests: client: it closes a connection at the end of its last answer, and does not wait for the upstream to do it
+ *   opening      requests: 1: the first request of a connection that is kept counts too, with the time to open it
  *   echo         BYTES of an echo instead of HTTP
  *   target host  of the HTTP request, and `body`: bytes of a POST
  *   upstream     plain or tls: which port of the upstream has to have answered
  */
 #include "common.h"
+#include <math.h>
+#include <openssl/ssl.h>
 
-static int port, connections = 1, each;
-static long operations = 1, echo_bytes, body_bytes, chunk = MEBIBYTE, wait_time;
+static int port, connections = 1, each, in_tls, client_closes, opening;
+static long operations = 1, echo_bytes, body_bytes, chunk = MEBIBYTE, wait_time, burst = 65536;
 static double rate;
 static const char *mode = "requests", *connect_to = "", *target = "/", *host = "localhost", *upstream = "plain";
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 /* A connected socket, blocking; with `connect`, already through the proxy. */
 static int open_socket(void) {
@@ -75,12 +75,31 @@ static void download(void) {
   int fd = open_tunnel();
   char order[32];
   send_all(fd, order, (size_t)snprintf(order, sizeof order, "D%08ld%08ld", operations, chunk));
-  long long total = 0;
-  for (ssize_t got; (got = recv(fd, block, wait_time ? 65536 : sizeof block, MSG_TRUNC)) != 0; total += got) {
+  long long total = 0, next_wait = burst;
+  for (ssize_t got; (got = recv(fd, block, wait_time ? 65536 : sizeof block, MSG_TRUNC)) != 0;) {
     if (got < 0) die("load: download: %s", strerror(errno));
-    if (wait_time) usleep((useconds_t)wait_time);
+    total += got;
+    if (!wait_time || total < next_wait) continue;
+    next_wait += burst;
+    usleep((useconds_t)wait_time);
   }
   if (total != operations * (long long)MEBIBYTE) die("load: %lld bytes of %ld MiB arrived", total, operations);
+}
+
+/* As most tunnels have it. Who the upstream is does not matter here, so its certificate is not looked at. */
+static void download_tls(void) {
+  SSL *ssl = SSL_new(SSL_CTX_new(TLS_client_method()));
+  SSL_set_fd(ssl, open_tunnel());
+  if (SSL_connect(ssl) != 1) die("load: no TLS inside the tunnel");
+  long long bytes = operations * (long long)MEBIBYTE, total = 0;
+  int got = SSL_write(ssl, block, snprintf(block, sizeof block, "GET /bytes/%lld HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", bytes, host));
+  /* The head is a record of its own. */
+  if (got > 0) got = SSL_read(ssl, block, sizeof block - 1);
+  if (got <= 0) die("load: no answer inside TLS");
+  block[got] = 0;
+  check_status(block);
+  while ((got = SSL_read(ssl, block, sizeof block)) > 0) total += got;
+  if (total != bytes) die("load: %lld bytes of %ld MiB arrived in TLS", total, operations);
 }
 
 static void upload(void) {
@@ -208,16 +227,10 @@ static void begin(struct connection *c, double started) {
 static void done(struct connection *c) {
   finished++;
   /* Connections that are kept are opened once, and what that took is not what a request takes. */
-  if (each || c->served > 0) latencies[measured++] = now() - c->started;
+  if (each || opening || c->served > 0) latencies[measured++] = now() - c->started;
   c->state = FREE;
   c->served++;
   if (rate == 0 && begun < operations) begin(c, now());
-}
-
-/* The answer is whole. On a connection's last request the end of the stream belongs to it. */
-static void answered(struct connection *c) {
-  if (each && c->served == each - 1) c->state = LAST_BYTES;
-  else done(c);
 }
 
 static void closed(struct connection *c) {
@@ -225,6 +238,13 @@ static void closed(struct connection *c) {
   close(c->fd);
   c->fd = -1;
   done(c);
+}
+
+/* The answer is whole. On a connection's last request the end of the stream belongs to it. */
+static void answered(struct connection *c) {
+  if (!each || c->served < each - 1) return done(c);
+  c->state = LAST_BYTES;
+  if (client_closes) closed(c);
 }
 
 static void head_received(struct connection *c) {
@@ -265,8 +285,7 @@ static void pace(struct connection *all) {
   if (begun >= operations) return;
   double due = first + begun / rate;
   if (due <= time) return; /* no connection is free: the next answer comes back here */
-  struct itimerspec alarm = {.it_value = {.tv_sec = (time_t)due, .tv_nsec = (long)((due - (time_t)due) * 1e9)}};
-  timerfd_settime(timer, TFD_TIMER_ABSTIME, &alarm, NULL);
+  set_alarm(timer, due);
 }
 
 static int by_size(const void *a, const void *b) {
@@ -274,11 +293,23 @@ static int by_size(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
+/* Of microseconds, sorted: how many there are in each bucket, of which bucket N is about 1.02^N. Those of several runs can be added. */
+static void print_histogram(void) {
+  char separator = '{';
+  for (long i = 0, next; i < measured; i = next) {
+    long bucket = lround(log(latencies[i] * 1e6) / log(1.02));
+    for (next = i + 1; next < measured && lround(log(latencies[next] * 1e6) / log(1.02)) == bucket;) next++;
+    printf("%c\"%ld\":%ld", separator, bucket, next - i);
+    separator = ',';
+  }
+  printf(measured ? "}" : "{}");
+}
+
 static void requests(void) {
   struct connection *all = calloc((size_t)connections, sizeof *all);
   latencies = calloc((size_t)operations, sizeof *latencies);
   keep_length = make_request(&request_keep, 0);
-  last_length = make_request(&request_last, 1);
+  last_length = make_request(&request_last, !client_closes);
   connect_request(tunnel_request, sizeof tunnel_request);
   loop = epoll_create1(0);
   timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
@@ -308,7 +339,9 @@ static void requests(void) {
   }
   double seconds = now() - first;
   qsort(latencies, (size_t)measured, sizeof *latencies, by_size);
-  printf("{\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f}\n", seconds, latencies[measured / 2] * 1e6, latencies[measured * 99 / 100] * 1e6);
+  printf("{\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f,\"histogram\":", seconds, latencies[measured / 2] * 1e6, latencies[measured * 99 / 100] * 1e6);
+  print_histogram();
+  printf("}\n");
 }
 
 int main(int count, char **arguments) {
@@ -326,6 +359,10 @@ int main(int count, char **arguments) {
     else if (!strcmp(key, "rate")) rate = atof(value);
     else if (!strcmp(key, "chunk")) chunk = atol(value);
     else if (!strcmp(key, "wait")) wait_time = atol(value);
+    else if (!strcmp(key, "burst")) burst = atol(value);
+    else if (!strcmp(key, "tls")) in_tls = atoi(value);
+    else if (!strcmp(key, "close")) client_closes = !strcmp(value, "client");
+    else if (!strcmp(key, "opening")) opening = atoi(value);
     else if (!strcmp(key, "echo")) echo_bytes = atol(value);
     else if (!strcmp(key, "target")) target = value;
     else if (!strcmp(key, "host")) host = value;
@@ -335,7 +372,7 @@ int main(int count, char **arguments) {
   }
   allow_many_files();
   memset(block, 'U', sizeof block);
-  if (!strcmp(mode, "download")) streams(download);
+  if (!strcmp(mode, "download")) streams(in_tls ? download_tls : download);
   else if (!strcmp(mode, "upload")) streams(upload);
   else if (!strcmp(mode, "idle")) idle();
   else if (!strcmp(mode, "requests")) requests();

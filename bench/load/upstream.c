@@ -5,6 +5,7 @@
  *   D  `D` and twice 8 digits: so many MiB are sent, at most so many bytes in each write, then the end
  *   U  `U` and 8 digits: so many MiB are read, then answered with `received` and the end
  *   E  an echo
+ *   TLS  a ClientHello: HTTP in TLS, as on the TLS port, so that what passes bytes on to one port can carry it too
  *   other: HTTP. A request is read with its body (Content-Length), then answered with 1 KiB, or with as many
  *      bytes as `/bytes/N` in its path says; `GET /opened` with the number of connections the TLS port has taken.
  *      X-Upstream says which port it was
@@ -12,7 +13,11 @@
  * when its standard input does.
  */
 #include "common.h"
+#include <openssl/err.h>
 #include <openssl/ssl.h>
+
+/* What a TLS record with a ClientHello begins with (RFC 8446, 5.1). */
+#define TLS_HANDSHAKE 22
 
 enum role { NEW, HTTP, SOURCE, SINK, ECHO };
 
@@ -60,6 +65,7 @@ static void feed(struct connection *c) {
 /* What is left of an answer, as far as the socket takes it. */
 static void send_on(struct connection *c) {
   while (c->left > 0) {
+    ERR_clear_error(); /* what went wrong on another connection */
     size_t length = c->left < MEBIBYTE ? (size_t)c->left : MEBIBYTE;
     ssize_t sent = c->ssl ? SSL_write(c->ssl, block, (int)length) : send(c->fd, block, length, 0);
     if (sent > 0) c->left -= sent;
@@ -124,6 +130,7 @@ static void serve(struct connection *c, const char *data, size_t length) {
 static void readable_tls(struct connection *c) {
   static char data[65536];
   for (;;) {
+    ERR_clear_error();
     int got = SSL_read(c->ssl, data, sizeof data);
     if (got > 0) {
       serve(c, data, (size_t)got);
@@ -151,8 +158,16 @@ static void sink(struct connection *c) {
   }
 }
 
+static void begin_tls(struct connection *c) {
+  c->ssl = SSL_new(tls);
+  SSL_set_fd(c->ssl, c->fd);
+  SSL_set_accept_state(c->ssl);
+}
+
 static void readable(struct connection *c) {
   static char data[65536];
+  char first = 0;
+  if (c->role == NEW && !c->ssl && recv(c->fd, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE) begin_tls(c);
   if (c->ssl) return readable_tls(c);
   if (c->role == SINK) return sink(c);
   ssize_t got = recv(c->fd, data, sizeof data, 0);
@@ -180,25 +195,6 @@ static void readable(struct connection *c) {
   if (c->role == HTTP) serve(c, data, (size_t)got);
 }
 
-static int listen_on(int family, int *port) {
-  struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(*port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-  struct sockaddr *address = family == AF_INET ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
-  socklen_t length = family == AF_INET ? sizeof v4 : sizeof v6;
-  int on = 1, fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, address, length) < 0 || listen(fd, 4096) < 0) {
-    close(fd);
-    return -1;
-  }
-  if (family == AF_INET) {
-    getsockname(fd, (struct sockaddr *)&v4, &length);
-    *port = ntohs(v4.sin_port);
-  }
-  return fd;
-}
-
 static void accept_all(int listener, int secure) {
   for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
     struct connection *c = calloc(1, sizeof *c);
@@ -207,9 +203,7 @@ static void accept_all(int listener, int secure) {
     never_delay(fd);
     if (secure) {
       opened++;
-      c->ssl = SSL_new(tls);
-      SSL_set_fd(c->ssl, fd);
-      SSL_set_accept_state(c->ssl);
+      begin_tls(c);
     }
     watch(c, EPOLLIN, EPOLL_CTL_ADD);
   }

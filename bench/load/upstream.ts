@@ -1,4 +1,4 @@
-/** The upstream behind all contenders: upstream.c with a certificate of its own authority. */
+/** The upstream behind all contenders: upstream.c with a certificate of its own authority, and relay.c before it where it is far away. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
@@ -25,14 +25,29 @@ export async function startUpstream(program: string, directory: string): Promise
   const { certPem, keyPem } = await authority.issue({ names: [UPSTREAM_HOST], addresses: ['127.0.0.1'] });
   const [caFile, certFile, keyFile] = ['ca.pem', 'cert.pem', 'key.pem'].map((name) => join(directory, name)) as [string, string, string];
   await Promise.all([writeFile(caFile, authority.certPem), writeFile(certFile, certPem), writeFile(keyFile, keyPem)]);
-  const child = spawn(...pin('upstream', program, [certFile, keyFile]), { stdio: ['pipe', 'pipe', 'inherit'] });
-  const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  const [plainPort = 0, securePort = 0] = String(line).trim().split(' ').map(Number);
+  const { ports: [plainPort, securePort], close } = await startPorts(program, [certFile, keyFile]);
   return {
     plainPort,
     securePort,
     caFile,
     opened: async () => Number(await (await fetch(`http://127.0.0.1:${plainPort}/opened`)).text()),
+    close,
+  };
+}
+
+/** The same upstream, behind the compiled relay: every byte arrives so much later, each way. The caller closes the relay, then the upstream. */
+export async function startDistant(program: string, upstream: Upstream, milliseconds: number): Promise<Upstream> {
+  const { ports: [plainPort, securePort], close } = await startPorts(program, [milliseconds, upstream.plainPort, upstream.securePort].map(String));
+  return { ...upstream, plainPort, securePort, close };
+}
+
+/** A program that prints its two ports, and ends when its standard input does. */
+async function startPorts(program: string, args: readonly string[]): Promise<{ ports: [plain: number, secure: number]; close: () => Promise<void> }> {
+  const child = spawn(...pin('upstream', program, args), { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const [plain = 0, secure = 0] = String(line).trim().split(' ').map(Number);
+  return {
+    ports: [plain, secure],
     close: async () => {
       const ended = once(child, 'exit');
       child.stdin.end();

@@ -19,3 +19,8 @@ export function coresOf(role: Role, cores: number): string {
 export function pin(role: Role, command: string, args: readonly string[]): [string, string[]] {
   return PINS ? ['taskset', ['-c', coresOf(role, CORES), command, ...args]] : [command, [...args]];
 }
+
+/** Moves a process that runs, with all its threads, to a core of its own; where nothing is pinned, or there are not so many, it stays. */
+export function moveToCore(pid: number, core: number): void {
+  if (PINS && core < CORES) spawnSync('taskset', ['-a', '-p', '-c', String(core), String(pid)]);
+}

@@ -22,10 +22,10 @@ export function parseStat(line: string): Stat {
 }
 
 /** The process and everything it started, summed. Throws if it is gone: a contender that died has no result. */
-export function usageOf(pid: number): { cpuSeconds: number; rssBytes: number } {
+export function usageOf(pid: number): { pids: number[]; cpuSeconds: number; rssBytes: number } {
   const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap(readStat);
   const family = new Set([pid]);
-  const sum = { cpuSeconds: 0, rssBytes: 0 };
+  const sum = { pids: [pid], cpuSeconds: 0, rssBytes: 0 };
   for (let before = 0; before !== family.size;) {
     before = family.size;
     for (const stat of all) if (family.has(stat.parent)) family.add(stat.pid);
@@ -36,7 +36,27 @@ export function usageOf(pid: number): { cpuSeconds: number; rssBytes: number } {
     sum.cpuSeconds += stat.cpuSeconds;
     sum.rssBytes += stat.rssBytes;
   }
-  return sum;
+  return { ...sum, pids: [...family] };
+}
+
+/** Seconds in which the main threads of these processes could have run, but another program had the core. */
+export function waitedSeconds(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + parseWait(readFileSync(`/proc/${pid}/schedstat`, 'utf8')), 0);
+}
+
+/** /proc/PID/schedstat: nanoseconds on a core, nanoseconds of waiting for one, how often it got one. */
+export function parseWait(line: string): number {
+  return Number(line.split(' ')[1]) / 1e9;
+}
+
+/** Seconds of this machine's cores, all together, that its host gave to others. */
+export function stolenSeconds(): number {
+  return parseStolen(readFileSync('/proc/stat', 'utf8'));
+}
+
+/** The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)). */
+export function parseStolen(text: string): number {
+  return Number(/^cpu +(?:\d+ ){7}(\d+)/.exec(text)?.[1]) / TICKS_PER_SECOND;
 }
 
 function readStat(name: string): Stat[] {

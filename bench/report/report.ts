@@ -2,10 +2,13 @@
 import { CONTENDERS } from '../contenders/list.ts';
 import { WORKS } from '../works.ts';
 import type { Results } from './results.ts';
+import { formatAgreement } from './agreement.ts';
+import { formatLatencies } from './latency.ts';
 import { formatCapacity } from './capacity.ts';
 import { summarise } from './statistics.ts';
-import { formatCosts, formatSpeeds, formatTargets } from './table.ts';
-import { judge } from './targets.ts';
+import { formatCosts, formatObserved, formatSpeeds, formatTargets } from './table.ts';
+import { formatReplicas } from './replicas.ts';
+import { judge, TARGETS } from './targets.ts';
 
 const BEGIN = '<!-- measured: written by npm run bench -- --write-docs -->';
 const END = '<!-- /measured -->';
@@ -16,7 +19,7 @@ export function formatReport(results: Results): string {
   const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
   const run = new Set(results.comparisons.map(({ work }) => work));
   const measuredWorks = new Set(WORKS.filter(({ name }) => run.has(name)).map(({ of }) => of));
-  const missing = [...new Set(WORKS.map(({ of }) => of))].filter((of) => !measuredWorks.has(of));
+  const missing = [...new Set(TARGETS.map(({ work }) => work))].filter((of) => !measuredWorks.has(of));
   const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
   return [
     describeRun(results),
@@ -26,10 +29,19 @@ export function formatReport(results: Results): string {
     formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
+    ...section('Latency, of all runs together. The baseline is the same requests to the upstream directly, in the same minute; in first-second, those of the tenth second. In the way of a request may have been the host of the machine (stolen), other programs on the core of the proxy (waited), collections, or a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),
+    ...section('The same requests from two generators. What one proxy costs to another agrees where both ratios lie within 15 %:', formatAgreement(WORKS, contenders, summaries)),
+    ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
+    ...section('Replicas behind a balancer of connections, each kept to the same part of a core of its own, with 32 connections for each. It shows whether they get into the way of each other, by what a request costs and what they carry together; not what two cores at their limit carry, whose caches and memory are shared, nor what an uneven balancer makes of it:', formatReplicas(results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
     ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
   ].join('\n\n');
+}
+
+/** Nothing where nothing was measured. */
+function section(words: string, table: string): string[] {
+  return table === '' ? [] : [words, table];
 }
 
 /** The page with a new report between its markers. Throws if they are not there. */

@@ -1,8 +1,9 @@
 /** Medians and ratios of samples. */
 import type { Comparison } from '../compare.ts';
 import type { Sample } from '../stage.ts';
+import { percentile } from './histogram.ts';
 
-type Figure = keyof Sample;
+type Figure = 'cost' | 'rate' | 'p50' | 'p99' | 'rssBytes';
 
 /** NaN of nothing; the mean of the middle two of an even number. */
 export function median(values: readonly number[]): number {
@@ -21,6 +22,8 @@ export interface Summary {
   readonly runs: number;
   readonly cost: number;
   readonly spread: number;
+  /** With another generator: null where the work has none, NaN where it is not installed. */
+  readonly costAgain: number | null;
   readonly rate: number;
   /** Added by the proxy, in microseconds: less than direct is possible where the machine is noisy. */
   readonly addedP50: number;
@@ -40,14 +43,15 @@ export function summarise(comparisons: readonly Comparison[]): Summaries {
     of: (work, contender) => {
       const comparison = find(work, contender);
       if (comparison === undefined) return null;
-      const { samples, failure = null } = comparison;
+      const { samples, latencies, again, failure = null } = comparison;
       const direct = find(work, 'direct')?.samples ?? [];
       const added = (figure: 'p50' | 'p99'): number => median(valuesOf(samples, figure)) - median(valuesOf(direct, figure));
       const costs = valuesOf(samples, 'cost');
       return {
         runs: samples.length,
-        cost: median(costs),
+        cost: latencies === undefined ? median(costs) : (percentile(latencies.own, 0.99) - percentile(latencies.baseline, 0.99)) / 1_000,
         spread: spread(costs),
+        costAgain: again === undefined ? null : median(again),
         rate: median(valuesOf(samples, 'rate')),
         addedP50: added('p50'),
         addedP99: added('p99'),

@@ -1,4 +1,6 @@
 /** Results as Markdown tables, aligned so that they read as well in a terminal. */
+import type { Comparison } from '../compare.ts';
+import type { Observed } from '../stage.ts';
 import type { Work } from '../works.ts';
 import type { Judgement } from './targets.ts';
 import type { Summaries, Summary } from './statistics.ts';
@@ -42,6 +44,26 @@ export function formatSpeeds(works: readonly Work[], contenders: readonly string
     }),
   );
   return renderTable(['work, contender', 'cost', 'spread %', 'operations/s', 'of ours', 'p50 added µs', 'p99 added µs', 'memory MB'], rows);
+}
+
+/** One row per work and contender that was observed; empty if none was. */
+export function formatObserved(works: readonly Work[], contenders: readonly string[], comparisons: readonly Comparison[]): string {
+  const rows = works.flatMap((work) =>
+    contenders.flatMap((contender) => {
+      const observed = comparisons.find((one) => one.work === work.name && one.contender === contender)?.observed;
+      if (observed === undefined) return [];
+      const { told, systemCalls } = observed;
+      const { allocatedBytes, gcShare, longestGcMs, loopP99Ms, loopMaxMs } = told ?? { allocatedBytes: NaN, gcShare: NaN, longestGcMs: NaN, loopP99Ms: NaN, loopMaxMs: NaN };
+      return [[`${work.name}, ${contender}`, ...[allocatedBytes / 1e3, gcShare * 100, longestGcMs, loopP99Ms, loopMaxMs].map(formatFigure), ...formatCalls(systemCalls)]];
+    }),
+  );
+  return rows.length === 0 ? '' : renderTable(['work, contender', 'allocated KB', 'GC %', 'longest GC ms', 'loop p99 ms', 'loop max ms', 'system calls', 'the most frequent'], rows);
+}
+
+function formatCalls(calls: Observed['systemCalls']): [sum: string, most: string] {
+  if (typeof calls === 'string') return ['', calls];
+  const sorted = Object.entries(calls).toSorted(([, a], [, b]) => b - a);
+  return [formatFigure(sorted.reduce((sum, [, count]) => sum + count, 0)), sorted.slice(0, 3).map(([name, count]) => `${name} ${formatFigure(count)}`).join(', ')];
 }
 
 export function formatTargets(works: readonly Work[], judgements: readonly Judgement[]): string {

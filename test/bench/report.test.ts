@@ -2,14 +2,20 @@
 import t from 'tap';
 import type { Comparison } from '../../bench/compare.ts';
 import { coresOf } from '../../bench/machine/cores.ts';
-import { parseStat } from '../../bench/machine/processes.ts';
+import { parseStat, parseStolen, parseWait } from '../../bench/machine/processes.ts';
+import { parseCounts } from '../../bench/machine/system-calls.ts';
+import { parseWrk } from '../../bench/load/drive.ts';
 import { choose, parseOptions } from '../../bench/options.ts';
+import { formatAgreement } from '../../bench/report/agreement.ts';
 import { formatCapacity } from '../../bench/report/capacity.ts';
+import { mergeLatencies, percentile } from '../../bench/report/histogram.ts';
+import { formatLatencies } from '../../bench/report/latency.ts';
 import { heaviest } from '../../bench/report/profile.ts';
 import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { formatReplicas } from '../../bench/report/replicas.ts';
 import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
 import { median, spread, summarise } from '../../bench/report/statistics.ts';
-import { formatCosts, formatFigure, formatTargets, renderTable } from '../../bench/report/table.ts';
+import { formatCosts, formatFigure, formatObserved, formatTargets, renderTable } from '../../bench/report/table.ts';
 import { judge, TARGETS } from '../../bench/report/targets.ts';
 import { WORKS } from '../../bench/works.ts';
 
@@ -140,4 +146,86 @@ t.test('a name in /proc/PID/stat may look like its fields', async (t) => {
 
 t.test('load and contender are on different cores where there are two', async (t) => {
   t.strictSame([2, 3, 4, 8].map((cores) => [coresOf('contender', cores), coresOf('upstream', cores), coresOf('load', cores)]), [['0', '1', '1'], ['0', '1', '2'], ['0-1', '2', '3'], ['0-5', '6', '7']]);
+});
+
+t.test('what was observed has its own table, and only where something was', async (t) => {
+  t.equal(formatObserved(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
+  const told = { allocatedBytes: 17_900, gcShare: 0.058, longestGcMs: 2.5, loopP99Ms: 3.25, loopMaxMs: 30 };
+  const table = formatObserved(WORKS, ['ours', 'squid'], [
+    { ...costs('setup', 'ours', 50), observed: { told, systemCalls: { read: 5, write: 3, epoll_ctl: 2, close: 1 } } },
+    { ...costs('setup', 'squid', 50), observed: { told: null, systemCalls: 'not measured: strace not found' } },
+  ]);
+  t.match(table, /setup, ours +\| +17\.9 \| +5\.80 \| +2\.50 \| +3\.25 \| +30\.0 \| +11\.0 \| +read 5\.00, write 3\.00, epoll_ctl 2\.00 \|/);
+  t.match(table, /setup, squid( +\|)+ +not measured: strace not found \|/);
+});
+
+t.test('the counts of strace: rows with errors and without, and not the sum', async (t) => {
+  const table = `% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 41.53    0.000255         255         1           accept4
+ 15.96    0.000098          32         3           epoll_pwait
+  0.00    0.000000           0       112        17 ioctl
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000614          40       116        17 total
+`;
+  t.strictSame([...parseCounts(table)], [['accept4', 1], ['epoll_pwait', 3], ['ioctl', 112]]);
+});
+
+t.test('what kept a program from its core', async (t) => {
+  t.equal(parseWait('1502000000 2044645000 137\n'), 2.044645);
+  t.equal(parseStolen('cpu  1966586 2026 503927 2292841 25885 0 171617 738 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n'), 7.38);
+});
+
+const WRK = `Running 1s test @ http://127.0.0.1:37889
+  1 threads and 16 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency    76.38us  212.76us   5.63ms   99.22%
+    Req/Sec   170.40k     4.59k  174.44k    90.91%
+  186076 requests in 1.10s, 198.04MB read
+Requests/sec: 169150.31
+Transfer/sec:    180.03MB
+`;
+
+t.test('what wrk prints', async (t) => {
+  t.equal(parseWrk(WRK), 186_076);
+  t.throws(() => parseWrk(`${WRK}  Socket errors: connect 0, read 33296, write 0, timeout 0\n`), /wrk: Socket errors: .*33296/);
+  t.throws(() => parseWrk(`${WRK}  Non-2xx or 3xx responses: 12\n`), /wrk: Non-2xx or 3xx responses: 12/);
+  t.throws(() => parseWrk(WRK.replace('186076', '0')), /no answers/);
+});
+
+t.test('two generators agree, or the report says that they do not', async (t) => {
+  const table = (ours: number[], stock: number[]): string => formatAgreement(WORKS, ['ours', 'stock', 'nginx'], summarise([{ ...costs('gateway', 'ours', 30), again: ours }, { ...costs('gateway', 'stock', 40), again: stock }]));
+  t.match(table([34.49, 34.49, 90], [40]), /gateway, ours to stock +\| +0\.75 \| +0\.86 \| +agree: 15\.0 % apart/);
+  t.match(table([34.6], [40]), /\*\*do not agree\*\*: 15\.3 % apart/);
+  t.match(table([26], [40]), /\*\*do not agree\*\*: 15\.4 % apart/, 'in both directions');
+  t.match(table([], []), /\| +0\.75 \| +\| not measured: wrk not found/);
+  t.equal(formatAgreement(WORKS, ['ours', 'stock'], summarise([costs('gateway', 'ours', 30), costs('gateway', 'stock', 40)])), '');
+});
+
+t.test('latencies of several runs: the p99 of all, which no median of theirs is', async (t) => {
+  // 1.02^233 is 101 µs, 1.02^465 is 9,979 µs.
+  const quiet = { own: { 233: 1_000 }, baseline: { 233: 300 } };
+  const paused = { own: { 233: 950, 465: 50 }, baseline: { 233: 300 } };
+  const latencies = mergeLatencies(mergeLatencies(mergeLatencies(undefined, quiet), quiet), paused);
+  t.strictSame(latencies, { own: { 233: 2_950, 465: 50 }, baseline: { 233: 900 } });
+  t.equal(Math.round(percentile(latencies.own, 0.5)), 101);
+  t.equal(Math.round(percentile(latencies.own, 0.98)), 101);
+  t.equal(Math.round(percentile(latencies.own, 0.99)), 9_979);
+  t.ok(Number.isNaN(percentile({}, 0.99)));
+  const stalls = (stolen: number, longestGcMs: number | null) => ({ stolen, waited: 0.1, longestGcMs, loopMaxMs: longestGcMs });
+  const ours: Comparison = { work: 'gateway-half', contender: 'ours', latencies, samples: [1, 1, 40].map((cost) => ({ cost, stalls: stalls(cost / 100, cost) })) };
+  t.match(summarise([ours]).of('gateway-half', 'ours'), { runs: 3 });
+  t.equal(Math.round((summarise([ours]).of('gateway-half', 'ours')?.cost ?? NaN) * 1_000), 9_979 - 101, 'not the median of the runs');
+  const stock: Comparison = { work: 'gateway-half', contender: 'stock', latencies: { own: { 430: 100 }, baseline: { 233: 1 } }, samples: [{ cost: 5, stalls: stalls(0, null) }] };
+  const table = formatLatencies(WORKS, ['ours', 'stock'], [ours, stock]);
+  t.match(table, /gateway-half, ours +\| +0\.10 \| +9\.98 \| +9\.98 \| +0\.10 \| +98\.9 \| +2\.00 \| +14\.0 \| +10\.0 \| +40\.0 \| +40\.0 \|/);
+  t.match(table, /gateway-half, stock +\| +4\.99 .*\| +0\.00 \| +10\.0 \| +\| +\|/);
+  t.equal(formatLatencies(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
+});
+
+t.test('replicas: medians by their number', async (t) => {
+  const group = (count: number, rate: number) => ({ count, rate, cpuMicroseconds: 118, opened: 16 * count });
+  const comparison: Comparison = { work: 'cores', contender: 'ours', samples: [2_000, 2_500, 9_000].map((rate) => ({ cost: 2, replicas: [group(1, rate), group(2, 2 * rate)] })) };
+  t.match(formatReplicas([costs('setup', 'ours', 50), comparison]), /\| 1 +\| +2,500 \| +1\.00× \| +118 \| +16\.0 \|\n\| 2 +\| +5,000 \| +2\.00× \| +118 \| +32\.0 \|$/);
+  t.equal(formatReplicas([costs('setup', 'ours', 50)]), '');
 });
