@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { VERSION } from '../../src/version.ts';
 import type { Contender } from './contender.ts';
 
-const MAIN = join(import.meta.dirname, '../../src/main.ts');
+const ROOT = join(import.meta.dirname, '../..');
+const MAIN = join(ROOT, 'src/main.ts');
+/** As bin/eco-egress and the image set it. */
+const COMPILED = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/eco-egress') };
 
 /** `nodeOptions` are for the process, such as those of the profiler. */
 export function createOurs(nodeOptions: readonly string[] = []): Contender {
@@ -33,7 +36,7 @@ limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPe
 timeouts: { drainDelay: "0s", drain: "2s" }
 `,
       );
-      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file], readyz: `http://127.0.0.1:${place.gatewayPort}/readyz` };
+      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file], readyz: `http://127.0.0.1:${place.gatewayPort}/readyz`, env: COMPILED };
     },
   };
 }

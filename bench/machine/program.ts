@@ -34,6 +34,8 @@ export interface Program {
 export interface Launch {
   readonly command: string;
   readonly args: readonly string[];
+  /** Besides the environment of the bench. */
+  readonly env?: Readonly<Record<string, string>>;
   /** A URL that answers with a success when it may have traffic, where it has one. */
   readonly readyz?: string;
   /** Whose core it runs on; a contender's unless said otherwise. */
@@ -52,7 +54,7 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   const started = performance.now();
   const tells = plain ? null : telling(launch, directory);
   const { command, args } = tells ?? launch;
-  const child = spawn(...pin(launch.role ?? 'contender', command, args), { cwd: directory, stdio: ['ignore', output, errors] });
+  const child = spawn(...pin(launch.role ?? 'contender', command, args), { cwd: directory, env: { ...process.env, ...launch.env }, stdio: ['ignore', output, errors] });
   closeSync(output);
   closeSync(errors);
   const ended = once(child, 'exit');

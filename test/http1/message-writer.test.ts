@@ -161,3 +161,17 @@ t.test('a header section', async (t) => {
   t.equal(headText('GET / HTTP/1.1', ['Host', 'a', 'x', '']), 'GET / HTTP/1.1\r\nHost: a\r\nx: \r\n\r\n');
   t.equal(headText('HTTP/1.1 200 OK', ['A', '1'], 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\n');
 });
+
+t.test('nobody waits for what the system takes at once, however much comes in one turn', async (t) => {
+  for (const chunked of [false, true]) {
+    const wire = new Wire();
+    const writer = new MessageWriter(wire);
+    writer.begin(HEAD, chunked);
+    for (let piece = 0; piece < 10; piece += 1) t.equal(writer.write(Buffer.alloc(8_000, 'x')), true);
+    t.ok(wire.sent.length > 1 && wire.sent.length <= 5, `${wire.sent.length} writes of 80,000 bytes`);
+    const slow = new MessageWriter(new Wire(true));
+    slow.begin(HEAD, chunked);
+    t.equal(slow.write(Buffer.alloc(8_000, 'x')), true);
+    t.equal(slow.write(Buffer.alloc(16_384, 'x')), false, 'it has not taken the first yet');
+  }
+});
