@@ -59,6 +59,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option(...configOption)
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
     .option('--effective', 'show each value in effect and where it came from')
+    .option('--expired', 'show the rules that have ended, and those that soon will; 1 if one has ended')
     .option('--json', 'print one JSON document instead of text');
   command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
     .option(...configOption)

@@ -113,6 +113,17 @@ export function readText(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
 }
 
+/** A line of text for people, such as a reason or the number of a ticket. Nothing in it acts on a terminal, or reorders or hides what stands there. */
+export function readOneLine(longest: number): (value: unknown) => Read<string> {
+  return (value) => {
+    if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
+    const text = value.trim();
+    if (text.length > longest) return invalidValue(`${showValue(text)} has ${text.length} characters.`, `Write at most ${longest}.`);
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(text)) return invalidValue(`${showValue(text)} is more than one line, or has characters that cannot be seen.`, 'Write one line of plain text.');
+    return { value: text };
+  };
+}
+
 // Reader of moments: the start and end of a rule.
 
 /** RFC 3339: what another reader could put into another hour is not taken. */

@@ -9,7 +9,7 @@ import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
-import { type Read, readDuration, readInteger, readLabel, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
+import { type Read, readDuration, readInteger, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -252,6 +252,9 @@ export const RULE = {
   paths: valuesOf(readPathPattern).optional(),
   from: scalar(readMoment).optional(),
   until: scalar(readMoment).optional(),
+  owner: scalar(readOneLine(64)).optional(),
+  reason: scalar(readOneLine(300)).optional(),
+  ticket: scalar(readOneLine(64)).optional(),
   report: z.boolean().prefault(false),
 };
 
