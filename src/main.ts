@@ -114,6 +114,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
     .option('--out <directory>', 'write files below this directory instead of standard output', nameOfDirectory);
+  command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
+    .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);

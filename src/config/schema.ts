@@ -14,12 +14,17 @@ import { type Read, readDuration, readInteger, readLabel, readOneLine, readMomen
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
 
+/** By what a value is read, and each of a list of values: from it the JSON Schema of the file knows what can be written there. */
+export const READERS = new WeakMap<z.core.$ZodType, (value: unknown) => Read<unknown>>();
+
 /** One value, by a reader of single values. */
 export function scalar<T>(read: (value: unknown) => Read<T>) {
-  return z.unknown().transform((value, context): T => {
+  const schema = z.unknown().transform((value, context): T => {
     const result = read(value);
     return 'value' in result ? result.value : raise(context, value, result, []);
   });
+  READERS.set(schema, read);
+  return schema;
 }
 
 function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
@@ -53,6 +58,7 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
     return 'value' in result ? result.value : undefined;
   };
   LENIENT.set(list, z.preprocess(splitText, z.array(z.unknown()).transform((items) => items.map(orUndefined))));
+  READERS.set(list, read);
   return list;
 }
 
