@@ -82,6 +82,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--coverage', 'show which rules, clients, destinations and hosts no test touches')
     .option('--min-coverage <percent>', 'fail if tests touch less than this')
     .option('--junit <file>', 'write the results as JUnit XML too', nameOfFile)
+    .option('--watch', 'run again whenever a file of tests or its configuration changes; Ctrl-C ends')
     .option('--tap', 'print TAP instead of text')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 all tests pass, 1 a test fails or too little is covered, 2 a file or an argument is wrong.\n');
