@@ -41,6 +41,7 @@ COPY LICENSE package.json ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY bin ./bin
 COPY deploy/config ./deploy/config
+COPY schemas ./schemas
 COPY src ./src
 
 # The image's own `node` user, by number so that runAsNonRoot can check it. What

@@ -10,7 +10,7 @@ import { createRequestIds } from '../src/telemetry/trace-context.ts';
 
 const ROUNDS = 300_000;
 const SLICE = 100;
-const policy = { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() };
+const policy = { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] };
 const nextId = createRequestIds();
 
 function sample(): AccessRecord {

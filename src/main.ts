@@ -59,6 +59,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option(...configOption)
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
     .option('--effective', 'show each value in effect and where it came from')
+    .option('--expired', 'show the rules that have ended, and those that soon will; 1 if one has ended')
     .option('--json', 'print one JSON document instead of text');
   command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
     .option(...configOption)
@@ -81,6 +82,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--coverage', 'show which rules, clients, destinations and hosts no test touches')
     .option('--min-coverage <percent>', 'fail if tests touch less than this')
     .option('--junit <file>', 'write the results as JUnit XML too', nameOfFile)
+    .option('--watch', 'run again whenever a file of tests or its configuration changes; Ctrl-C ends')
     .option('--tap', 'print TAP instead of text')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 all tests pass, 1 a test fails or too little is covered, 2 a file or an argument is wrong.\n');
@@ -113,6 +115,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
     .option('--out <directory>', 'write files below this directory instead of standard output', nameOfDirectory);
+  command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
+    .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
   // Its options come with its module, which is too heavy for the other commands to wait for.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);

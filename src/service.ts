@@ -14,6 +14,7 @@ import type { AdminInfo, Readiness } from './admin/status-page.ts';
 import { buildAdminNotices, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
+import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
@@ -33,7 +34,7 @@ import type { RequestEnvironment } from './listeners/request-context.ts';
 import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
-import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, succeed, tellWarnings } from './reload/in-force.ts';
+import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, renewWarnings, succeed, tellWarnings } from './reload/in-force.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
@@ -104,6 +105,8 @@ class RunningService implements Service {
   readonly sourceProof: SourceProof;
   #config: Config;
   #inForce: InForce;
+  /** When a rule ends next, or soon will: the warnings are others then. */
+  #nextEnd: number;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
   readonly #self: SelfCheck;
@@ -128,9 +131,10 @@ class RunningService implements Service {
 
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
-    const clock = deps.now ?? Date.now;
+    const clock = deps.now ?? ((): number => Date.now());
     this.#clock = clock;
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
+    this.#nextEnd = nextRuleEnd(config.rules, clock());
     const policy = compilePolicy(config);
     this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
@@ -197,7 +201,7 @@ class RunningService implements Service {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
       const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
-      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, onTick: () => { this.#endLapsed(); } });
+      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
       const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
@@ -274,6 +278,7 @@ class RunningService implements Service {
     const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
     this.#inForce = inForce;
+    this.#nextEnd = nextRuleEnd(config.rules, this.#clock());
     this.#gateway = gateway;
     this.#ring.adopt(config.reload.remember);
     this.#connections.adopt(config.limits);
@@ -299,6 +304,17 @@ class RunningService implements Service {
         request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
       });
     }
+  }
+
+  /** At each tick, so that no timer has to wait for months, and a clock that is set is no matter. */
+  #tellEnds(): void {
+    const now = this.#clock();
+    if (now < this.#nextEnd) return;
+    const { inForce, fresh } = renewWarnings(this.#inForce, now);
+    this.#inForce = inForce;
+    this.#nextEnd = nextRuleEnd(this.#config.rules, now);
+    logWarnings({ warnings: fresh }, this.#telemetry);
+    this.#telemetry.policyChanged(this.#describe(this.#config));
   }
 
   async #end(): Promise<void> {
@@ -357,7 +373,7 @@ class RunningService implements Service {
   /** What the metrics say of the configuration in force. */
   #describe(config: Config): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
-    return describePolicy(config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce) });
+    return describePolicy(config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), ruleEnds: listRuleEnds(config.rules, this.#clock()) });
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
@@ -383,6 +399,7 @@ class RunningService implements Service {
       configHash: this.#inForce.hash,
       loadedAt: this.#inForce.loadedAt,
       config: this.#config,
+      ruleEnds: listRuleEnds(this.#config.rules, this.#clock()),
       tunnels: this.#egress.count('tunnels'),
       exchanges: this.#egress.count('exchanges'),
       ports: { ...this.#ports.inUse(), shortTunnels: this.#telemetry.shortTunnels() },

@@ -21,11 +21,26 @@ export interface AdminInfo {
     readonly listeners: Config['listeners'];
     readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
   };
+  /** Rules that have an end, the next first. */
+  readonly ruleEnds: readonly RuleEndInfo[];
   /** Open now. */
   readonly tunnels: number;
   /** Under way now. */
   readonly exchanges: number;
   readonly ports: PortsInfo;
+}
+
+/** A rule that ends, as the page shows it. */
+export interface RuleEndInfo {
+  readonly rule: string;
+  readonly clients: readonly string[];
+  readonly destinations: readonly string[];
+  readonly owner: string | null;
+  readonly reason: string | null;
+  readonly ticket: string | null;
+  /** Ms since the epoch. */
+  readonly until: number;
+  readonly state: 'ended' | 'soon' | 'later';
 }
 
 /** The answer of `/readyz`. */
@@ -70,9 +85,25 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
-    `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderPorts(info.ports)}${denialsTable(denials)}` +
+    `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderRuleEnds(info.ruleEnds)}${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
   );
+}
+
+const MOST_RULE_ENDS = 50;
+const MOST_NAMES = 5;
+const STATES = { ended: 'has ended', soon: 'ends soon', later: '' } as const;
+
+/** Empty where no rule has an end. */
+function renderRuleEnds(ends: readonly RuleEndInfo[]): string {
+  if (ends.length === 0) return '';
+  const some = (names: readonly string[]): string => (names.length > MOST_NAMES ? `${names.slice(0, MOST_NAMES).join(', ')} and ${names.length - MOST_NAMES} more` : names.join(', '));
+  const rows = ends.slice(0, MOST_RULE_ENDS).map(({ rule, clients, destinations, owner, reason, ticket, until, state }) => {
+    const texts = [rule, some(clients), some(destinations), new Date(until).toISOString(), STATES[state], owner ?? '-', ticket ?? '-', reason ?? '-'];
+    return `<tr>${texts.map((text) => `<td>${escapeMarkup(escapeText(text))}</td>`).join('')}</tr>`;
+  });
+  const more = ends.length > MOST_RULE_ENDS ? `<p>And ${ends.length - MOST_RULE_ENDS} more, which npx eco-egress check --expired shows.</p>` : '';
+  return `<h2>Rules that end</h2><table><tr><th>Rule</th><th>Clients</th><th>Destinations</th><th>Until</th><th></th><th>Owner</th><th>Ticket</th><th>Reason</th></tr>${rows.join('')}</table>${more}`;
 }
 
 function denialsTable({ total, frequent }: DenialsView): string {

@@ -3,6 +3,7 @@ import { styleText } from 'node:util';
 import type { ClientConfig, Config, DestinationConfig, Form, ListenAddress, RuleConfig } from '../config/config.ts';
 import { type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
+import { ENDS_SOON, listRuleEnds, type RuleEnd } from '../config/rule-ends.ts';
 import { formatSettings } from '../config/settings.ts';
 import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -18,16 +19,20 @@ interface CheckOptions {
   readonly json?: boolean;
   /** Each value in effect and where it came from, besides. */
   readonly effective?: boolean;
+  /** Rules that have ended or soon will, instead. */
+  readonly expired?: boolean;
 }
 
-/** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one. */
+/** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one; with `expired` to 1 where a rule has ended. */
 export function runCheck(options: CheckOptions, io: CommandIo): Promise<number> {
-  const read = withSettings(io.env, options.settings);
-  if ('problem' in read) {
-    io.stderr.write(`${read.problem}\n`);
+  const refuse = (problem: string): Promise<number> => {
+    io.stderr.write(`${problem}\n`);
     return Promise.resolve(EXIT.usage);
-  }
+  };
+  const read = withSettings(io.env, options.settings);
+  if ('problem' in read) return refuse(read.problem);
   const told: CommandIo = { ...io, env: read.env };
+  if (options.expired === true) return options.effective === true ? refuse('--expired and --effective exclude each other: choose one.') : Promise.resolve(checkRuleEnds(options, told));
   return Promise.resolve(options.json === true ? checkJson(options, told) : checkText(options, told));
 }
 
@@ -110,6 +115,10 @@ interface PermitRow {
   /** ISO 8601; null: without that bound. */
   readonly from: string | null;
   readonly until: string | null;
+  /** For people; null: not said. */
+  readonly owner: string | null;
+  readonly reason: string | null;
+  readonly ticket: string | null;
   /** Null: public addresses only. */
   readonly addresses: readonly string[] | null;
   /** Hops on the way, nearest to us first. */
@@ -165,6 +174,9 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     pathsWithin: rule.paths === null ? null : destination.paths,
     from: isoMoment(rule.from),
     until: isoMoment(rule.until),
+    owner: rule.owner,
+    reason: rule.reason,
+    ticket: rule.ticket,
     addresses,
     via: via.map((hop) => hop.name),
     resolve,
@@ -210,19 +222,22 @@ function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string 
     ['resolving', resolving(permit)],
     ['by way of', permit.via],
     ['when', when(permit)],
+    ['owner', permit.owner === null ? [] : [permit.owner]],
+    ['ticket', permit.ticket === null ? [] : [permit.ticket]],
     ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],
     ['report mode', report ? ['whatever else is asked of it passes too, and is reported'] : []],
   ];
   const head = styleText('bold', `${client} may reach ${destination}`, { stream });
-  return `${head} (${rule})\n${lines.filter(([, entries]) => entries.length > 0).map(([label, entries]) => formatList(label, entries)).join('')}`;
+  const reason = permit.reason === null ? '' : formatList('reason', permit.reason.split(' '), ' ');
+  return `${head} (${rule})\n${lines.filter(([, entries]) => entries.length > 0).map(([label, entries]) => formatList(label, entries)).join('')}${reason}`;
 }
 
-function formatList(label: string, entries: readonly string[]): string {
+function formatList(label: string, entries: readonly string[], separator = ', '): string {
   const lines: string[] = [];
   let line = '';
   let told = 0;
   for (const [index, entry] of entries.entries()) {
-    const text = index === entries.length - 1 ? entry : `${entry}, `;
+    const text = index === entries.length - 1 ? entry : `${entry}${separator}`;
     if (line !== '' && 4 + CHECK_LABEL_WIDTH + line.length + text.trimEnd().length > CHECK_WIDTH) {
       if (lines.length === MOST_LINES - 1) break;
       lines.push(line);
@@ -243,4 +258,40 @@ function resolving({ addresses, via, resolve }: PermitRow): readonly string[] {
 
 function when({ from, until }: PermitRow): string[] {
   return [...(from === null ? [] : [`from ${from.slice(0, 16)}Z`]), ...(until === null ? [] : [`until ${until.slice(0, 16)}Z`])];
+}
+
+// `--expired`: rules that have ended, and those that soon will.
+
+function checkRuleEnds(options: CheckOptions, io: CommandIo): number {
+  if (options.json === true) {
+    const file = chooseConfigFile(options.config, io.env);
+    const result = loadConfig({ file, env: io.env });
+    const ends = result.ok ? listRuleEnds(result.config.rules, Date.now()) : [];
+    const of = (wanted: RuleEnd['state']): unknown[] => ends.filter(({ state }) => state === wanted).map(({ rule, clients, destinations, owner, reason, ticket, until }) => ({ rule, clients, destinations, owner, reason, ticket, until: isoMoment(until) }));
+    const report = result.ok ? { ok: !hasEnded(ends), file, hash: result.hash, ended: of('ended'), soon: of('soon') } : reportOf(file, result, false);
+    io.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+    return !result.ok ? EXIT.usage : hasEnded(ends) ? EXIT.failed : EXIT.ok;
+  }
+  const opened = openConfig(options.config, io);
+  if (opened === null) return EXIT.usage;
+  const ends = listRuleEnds(opened.config.rules, Date.now()).filter(({ state }) => state !== 'later');
+  const count = (state: RuleEnd['state']): number => ends.filter((end) => end.state === state).length;
+  const rules = (number: number): string => (number === 0 ? 'No rule' : number === 1 ? 'One rule' : `${number} rules`);
+  const [ended, soon] = [count('ended'), count('soon')];
+  const days = ENDS_SOON / 86_400_000;
+  const summary = `${opened.file}: ${rules(ended).toLowerCase()} ${ended > 1 ? 'have' : 'has'} ended, and ${rules(soon).toLowerCase()} ${soon > 1 ? 'end' : 'ends'} within ${days} days.\n`;
+  io.stdout.write([summary, ...ends.map((end) => formatRuleEnd(end, io.stdout))].join('\n'));
+  return ended > 0 ? EXIT.failed : EXIT.ok;
+}
+
+function hasEnded(ends: readonly RuleEnd[]): boolean {
+  return ends.some(({ state }) => state === 'ended');
+}
+
+function formatRuleEnd({ rule, clients, destinations, owner, reason, ticket, until, state }: RuleEnd, stream: NodeJS.WritableStream): string {
+  const at = `${isoMoment(until)?.slice(0, 19) ?? ''}Z`;
+  const head = styleText(state === 'ended' ? 'red' : 'yellow', state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`, { stream });
+  const lines: [label: string, text: string | null][] = [['owner', owner], ['ticket', ticket]];
+  const lists = [formatList('clients', clients), formatList('to', destinations), ...lines.map(([label, text]) => (text === null ? '' : formatList(label, [text]))), reason === null ? '' : formatList('reason', reason.split(' '), ' ')];
+  return `${head}\n${lists.join('')}`;
 }

@@ -1,14 +1,16 @@
 /** `eco-egress test`: runs the tests of a policy, by the code that decides on requests. Starts nothing, and looks nothing up. */
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
-import { loadConfig, type Loaded, readUtf8 } from '../config/load.ts';
-import { describeReadError } from '../config/named-files.ts';
+import { loadConfig, type Loaded } from '../config/load.ts';
+import { describeReadError, type ReadFile } from '../config/named-files.ts';
+import { ReadFiles } from '../config/read-files.ts';
 import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
 import { withExplainer } from './explain.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, untilSignal } from './io.ts';
 
 /** Arguments of `test`, as written. */
 export interface TestOptions {
@@ -19,11 +21,16 @@ export interface TestOptions {
   readonly coverage?: boolean;
   /** Percent. */
   readonly minCoverage?: string;
+  /** Again whenever a file changes, until a signal. */
+  readonly watch?: boolean;
 }
 
 const TESTS_FILE = /\.test\.ya?ml$/;
 
-/** Resolves to 0 when all tests pass, to 1 when one fails or too little is covered, to 2 for a faulty file or argument. */
+/** Between two looks at the files, ms; a change counts once it is the same in two. */
+const BETWEEN_LOOKS = 200;
+
+/** Resolves to 0 when all tests pass, to 1 when one fails or too little is covered, to 2 for a faulty file or argument; with `watch` to that of the last run, once a signal ends it. */
 export async function runTest(options: TestOptions, io: CommandIo, ...paths: string[]): Promise<number> {
   const refuse = (problem: string): number => {
     io.stderr.write(`${problem}\n`);
@@ -32,10 +39,54 @@ export async function runTest(options: TestOptions, io: CommandIo, ...paths: str
   const least = options.minCoverage === undefined ? null : Number(options.minCoverage);
   if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100)) return refuse(`--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
   if (options.json === true && options.tap === true) return refuse('--json and --tap exclude each other: choose one.');
-  const files = findFiles(paths.length === 0 ? ['.'] : paths);
-  if (typeof files === 'string') return refuse(files);
+  const places = paths.length === 0 ? ['.'] : paths;
+  const first = findFiles(places);
+  if (typeof first === 'string') return refuse(first);
+  const reads = new ReadFiles();
+  const runFound = (files: string[] | string): Promise<number> => (typeof files === 'string' ? Promise.resolve(refuse(files)) : runFiles(files, { options, least, readFile: reads.read, io, refuse }));
+  return options.watch === true ? runWhenChanged(first, () => findFiles(places), reads, runFound, io) : runFound(first);
+}
 
-  const opened = files.map((file) => open(file, io));
+/** The first run, and another one whenever one of its files has changed, or there are others. */
+async function runWhenChanged(first: string[], find: () => string[] | string, reads: ReadFiles, run: (files: string[] | string) => Promise<number>, io: CommandIo): Promise<number> {
+  const stop = new AbortController();
+  void untilSignal().then(() => {
+    stop.abort();
+  });
+  let files: string[] | string = first;
+  let lastLook = '';
+  for (;;) {
+    reads.begin();
+    const code = await run(files);
+    io.stderr.write(`\nWaiting for a change of ${reads.count === 1 ? 'one file' : `${reads.count} files`}; Ctrl-C ends.\n`);
+    for (;;) {
+      await delay(BETWEEN_LOOKS, undefined, { signal: stop.signal }).catch(() => {});
+      if (stop.signal.aborted) return code;
+      const found = find();
+      const look = JSON.stringify(found);
+      const others = look === lastLook && look !== JSON.stringify(files);
+      lastLook = look;
+      // Asked in any case: it compares this look with the one before.
+      if (reads.changed() || others) {
+        files = found;
+        break;
+      }
+    }
+    io.stderr.write('\n');
+  }
+}
+
+interface TestRun {
+  readonly options: TestOptions;
+  /** Percent that has to be covered; null: any. */
+  readonly least: number | null;
+  readonly readFile: ReadFile;
+  readonly io: CommandIo;
+  readonly refuse: (problem: string) => number;
+}
+
+async function runFiles(files: readonly string[], { options, least, readFile, io, refuse }: TestRun): Promise<number> {
+  const opened = files.map((file) => open(file, io, readFile));
   const faults = opened.flatMap((one) => ('faults' in one ? one.faults : []));
   const ready = opened.flatMap((one) => ('faults' in one ? [] : [one]));
   const all: FileResults[] = [];
@@ -90,17 +141,17 @@ interface OpenedTests {
   readonly loaded: Loaded;
 }
 
-function open(file: string, { env }: CommandIo): OpenedTests | { readonly faults: readonly ConfigFinding[] } {
-  const reading = readPolicyTests(file, env, readUtf8);
+function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests | { readonly faults: readonly ConfigFinding[] } {
+  const reading = readPolicyTests(file, env, readFile);
   if (!reading.ok) return reading;
   const { tests } = reading;
   const config = isAbsolute(tests.config) ? tests.config : join(dirname(file), tests.config);
   const unreadable = tests.locate((complain) => {
-    const why = whyUnreadable(config);
+    const why = whyUnreadable(config, readFile);
     if (why !== null) complain(['config'], `${config} cannot be read: ${why}.`, 'Name a configuration file by its path from the directory of this file.');
   });
   if (unreadable.length > 0) return { faults: unreadable };
-  const loaded = loadConfig({ file: config, env: { ...env, ...tests.env }, policyOnly: true });
+  const loaded = loadConfig({ file: config, env: { ...env, ...tests.env }, policyOnly: true, readFile });
   if (!loaded.ok) return loaded;
   const faults = tests.locate((complain) => {
     complainOfNames(tests, loaded.config, complain);
@@ -108,9 +159,9 @@ function open(file: string, { env }: CommandIo): OpenedTests | { readonly faults
   return faults.length > 0 ? { faults } : { tests, loaded };
 }
 
-function whyUnreadable(file: string): string | null {
+function whyUnreadable(file: string, readFile: ReadFile): string | null {
   try {
-    readUtf8(file);
+    readFile(file);
     return null;
   } catch (error) {
     return describeReadError(error);

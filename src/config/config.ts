@@ -21,12 +21,13 @@ export type Form = (typeof FORMS)[number];
  * - `open`: everybody is let in, or believed
  * - `no-effect`: something is written that nothing uses, or can use
  * - `expired`: it was in effect, and is not any more
+ * - `expires-soon`: it is in effect, and soon is not any more
  * - `files`: a certificate or key that peers may refuse, or that others may read
  * - `capacity`: limits that exceed what there is
  * - `source-ip`: the source address is not proven
  * - `variable`: an environment variable that looks like ours and is not used
  */
-export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'files', 'capacity', 'source-ip', 'variable'] as const;
+export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'expires-soon', 'files', 'capacity', 'source-ip', 'variable'] as const;
 /** One of `WARNING_KINDS`. */
 export type WarningKind = (typeof WARNING_KINDS)[number];
 
@@ -208,6 +209,10 @@ export interface RuleConfig {
   /** The rule holds while from <= now < until, ms since the epoch; null: without that bound. */
   readonly from: number | null;
   readonly until: number | null;
+  /** For people: whose rule it is, why there is one, and where that was agreed. One line each; decides nothing. */
+  readonly owner: string | null;
+  readonly reason: string | null;
+  readonly ticket: string | null;
   /** What this rule would refuse of its clients and destinations passes, and is reported. */
   readonly report: boolean;
 }

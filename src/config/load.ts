@@ -19,7 +19,7 @@ import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { listSettings, type Setting } from './settings.ts';
 import type { TlsReading } from './tls-files.ts';
-import { warnAbout, warnAboutVariables } from './warnings.ts';
+import { warnAbout, warnAboutRuleEnds, warnAboutVariables } from './warnings.ts';
 
 /** What to load; all but `file` and `env` is for tests and for watching files. */
 export interface LoadOptions {
@@ -44,6 +44,8 @@ export interface Loaded {
   readonly hash: string;
   /** All that was allowed to write and probably not meant; every place that tells warnings tells these. */
   readonly warnings: readonly Warning[];
+  /** Those that there will be at another time, ms since the epoch, if no file changes: rules end. */
+  readonly warningsAt: (now: number) => readonly Warning[];
   /** Every value in effect, and where it came from; made when asked for. */
   readonly settings: () => readonly Setting[];
   /** Files that the configuration names, with a hash of what was in each. */
@@ -73,15 +75,21 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, pol
 
   const source = { file, text, lines, root: tree?.root ?? null };
   if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
-  warnAbout(config, reading.now, warnings.warn);
+  warnAbout(config, warnings.warn);
   warnAboutVariables(tree.variables, env, warnings.warn);
+  const warningsAt = (moment: number): readonly Warning[] => {
+    const ends = collectWarnings();
+    warnAboutRuleEnds(config, moment, ends.warn);
+    return locateWarnings([...warnings.found, ...ends.found], source);
+  };
   let settings: readonly Setting[] | null = null;
   return {
     ok: true,
     config,
     file,
     hash: hashConfig(config, contents),
-    warnings: locateWarnings(warnings.found, source),
+    warnings: warningsAt(reading.now),
+    warningsAt,
     settings: () => (settings ??= listSettings({ ...tree, lineOf: (offset) => lines.linePos(offset).line })),
     contents,
   };

@@ -24,6 +24,11 @@ export class ReadFiles {
     return readFileSync(path, 'utf8');
   };
 
+  /** Files that have been read since. */
+  get count(): number {
+    return this.#read.size;
+  }
+
   /**
    * Whether any file differs from when it was read, and has been the same for
    * two looks: what is still being written is left alone.

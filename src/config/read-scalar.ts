@@ -13,6 +13,17 @@ export function invalidValue(problem: string, instead: string): { problem: strin
   return { problem, instead };
 }
 
+/** What the readers that are made with bounds take, for the JSON Schema of the file: numbers, characters of a line, or a text with a unit. */
+export type ReaderBounds = { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number } | { readonly takes: 'duration' | 'size' };
+
+/** Of each reader that was made with bounds. */
+export const READER_BOUNDS = new WeakMap<(value: unknown) => Read<unknown>, ReaderBounds>();
+
+function bounded<T>(bounds: ReaderBounds, read: (value: unknown) => Read<T>): (value: unknown) => Read<T> {
+  READER_BOUNDS.set(read, bounds);
+  return read;
+}
+
 /** Names become metric labels. A letter is asked for, since keys of digits alone would lose their place in the order. */
 const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 
@@ -38,13 +49,13 @@ export function readLabel(value: unknown): Read<readonly [key: string, value: st
 
 /** A whole number within bounds, both included. */
 export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
-  return (value) => {
+  return bounded({ takes: 'integer', least, most }, (value) => {
     if (typeof value === 'string' && /^\d+$/.test(value)) {
       return invalidValue(`${showValue(value)} is text, not a number.`, `Write it without quotes: ${value}. A variable too: \${NAME}, on a line of its own.`);
     }
     if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return { value };
     return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
-  };
+  });
 }
 
 /** 1 to 65535; digits in quotes too, because a variable inside brackets has to stand in quotes. */
@@ -75,7 +86,7 @@ const MORE_THAN_ZERO = 'Write more than zero. A long time such as 24h comes clos
 
 /** `500ms`, `30s`, `5m` or `2h`, as milliseconds. */
 export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Read<number> {
-  return (value) => {
+  return bounded({ takes: 'duration' }, (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
       if (Number(value) === 0 && least === 'positive') return invalidValue(`${value} would end everything at once.`, MORE_THAN_ZERO);
       return invalidValue(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
@@ -87,14 +98,14 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
     if (ms > LONGEST_HOURS * 3_600_000) return invalidValue(`${showValue(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
     if (ms === 0 && least === 'positive') return invalidValue(`${showValue(value)} would end everything at once.`, MORE_THAN_ZERO);
     return { value: ms };
-  };
+  });
 }
 
 const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
 
 /** `512B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */
 export function readSize(leastKiB: number, mostKiB: number): (value: unknown) => Read<number> {
-  return (value) => {
+  return bounded({ takes: 'size' }, (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
       return invalidValue(`${value} has no unit.`, 'Write a size with its unit: 512B, 64KiB or 1MiB.');
     }
@@ -104,13 +115,23 @@ export function readSize(leastKiB: number, mostKiB: number): (value: unknown) =>
     const bytes = Number(match?.[1]) * unit;
     if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
     return invalidValue(`${showValue(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
-  };
+  });
 }
 
 /** Any text that is not empty. */
 export function readText(value: unknown): Read<string> {
   if (typeof value === 'string' && value !== '') return { value };
   return invalidValue(`${showValue(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
+}
+
+/** A line of text for people, such as a reason or the number of a ticket. Nothing in it acts on a terminal, or reorders or hides what stands there. */
+export function readOneLine(longest: number): (value: unknown) => Read<string> {
+  return bounded({ takes: 'line', least: 1, most: longest }, (value) => {
+    if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
+    if (value.length > longest) return invalidValue(`${showValue(value)} has ${value.length} characters.`, `Write at most ${longest}.`);
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value)) return invalidValue(`${showValue(value)} is more than one line, or has characters that cannot be seen.`, 'Write one line of plain text.');
+    return { value: value.trim() };
+  });
 }
 
 // Reader of moments: the start and end of a rule.

@@ -9,17 +9,22 @@ import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
-import { type Read, readDuration, readInteger, readLabel, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
+import { type Read, readDuration, readInteger, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
 
+/** By what a value is read, and each of a list of values: from it the JSON Schema of the file knows what can be written there. */
+export const READERS = new WeakMap<z.core.$ZodType, (value: unknown) => Read<unknown>>();
+
 /** One value, by a reader of single values. */
 export function scalar<T>(read: (value: unknown) => Read<T>) {
-  return z.unknown().transform((value, context): T => {
+  const schema = z.unknown().transform((value, context): T => {
     const result = read(value);
     return 'value' in result ? result.value : raise(context, value, result, []);
   });
+  READERS.set(schema, read);
+  return schema;
 }
 
 function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
@@ -53,6 +58,7 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
     return 'value' in result ? result.value : undefined;
   };
   LENIENT.set(list, z.preprocess(splitText, z.array(z.unknown()).transform((items) => items.map(orUndefined))));
+  READERS.set(list, read);
   return list;
 }
 
@@ -252,6 +258,9 @@ export const RULE = {
   paths: valuesOf(readPathPattern).optional(),
   from: scalar(readMoment).optional(),
   until: scalar(readMoment).optional(),
+  owner: scalar(readOneLine(64)).optional(),
+  reason: scalar(readOneLine(300)).optional(),
+  ticket: scalar(readOneLine(64)).optional(),
   report: z.boolean().prefault(false),
 };
 

@@ -4,15 +4,16 @@ import { closestMatch } from 'leven';
 import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
 import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
+import { ENDS_SOON, tellPurpose } from './rule-ends.ts';
 
 /** What passes in them cannot be judged. */
 export const TUNNEL_FORMS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
-/** @param now ms since the epoch: what has ended permits nothing */
-export function warnAbout(config: Config, now: number, warn: Warn): void {
+/** All but what the clock alone changes. */
+export function warnAbout(config: Config, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
-  warnAboutRules(config, now, warn);
+  warnAboutRules(config, warn);
   warnAboutPeers(config, warn);
   warnAboutTlsServer(config, warn);
   warnAboutUnused(config, warn);
@@ -53,10 +54,21 @@ function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): voi
   });
 }
 
-function warnAboutRules({ rules, destinations }: Config, now: number, warn: Warn): void {
+/** Rules that have ended, or soon will: without a change of the file there are others tomorrow. @param now ms since the epoch */
+export function warnAboutRuleEnds({ rules }: Pick<Config, 'rules'>, now: number, warn: Warn): void {
+  rules.forEach((rule, index) => {
+    const { until } = rule;
+    if (until === null || until - now > ENDS_SOON) return;
+    const at = new Date(until).toISOString();
+    const path = ['rules', index, 'until'];
+    if (until <= now) warn('expired', path, `The rule has ended: it permits nothing since ${at}.${tellPurpose(rule)}`, 'Write a later moment, or take the rule out.');
+    else warn('expires-soon', path, `The rule ends at ${at}: from then on it permits nothing, and its tunnels are closed.${tellPurpose(rule)}`, 'Write a later moment if it is still needed.');
+  });
+}
+
+function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
   const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNEL_FORMS.has(form))).map(({ name }) => name));
-  rules.forEach(({ until, methods, paths, destinations: named }, index) => {
-    if (until !== null && until <= now) warn('expired', ['rules', index, 'until'], `The rule has ended: it permits nothing since ${new Date(until).toISOString()}.`, 'Write a later moment, or take the rule out.');
+  rules.forEach(({ methods, paths, destinations: named }, index) => {
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
     const never = limits.length === 0 ? undefined : named.find((name) => tunnelsOnly.has(name));
     if (never !== undefined) {

@@ -164,6 +164,11 @@ export interface ExplainedRule {
   readonly applies: boolean;
   /** Why it applies, or why not. */
   readonly detail: string;
+  /** Whose rule it is, why there is one, where that was agreed, and when it ends (ISO 8601); null where the rule does not say. */
+  readonly owner: string | null;
+  readonly reason: string | null;
+  readonly ticket: string | null;
+  readonly until: string | null;
 }
 
 /** A change of the file that would permit the request. */
@@ -189,7 +194,7 @@ export function formatAnswer(answer: ExplainAnswer): string {
   add('target', targetLines(answer));
   add('client', clientLines(answer));
   add('destination', destinationLines(answer));
-  add('rule', answer.rules.map(({ rule, applies, detail }) => `${applies ? '✓' : '✗'} ${rule}  ${detail}`));
+  add('rule', answer.rules.flatMap(ruleLines));
   add('addresses', addressLines(answer.addresses ?? []));
   add('by way of', answer.way.flatMap(wayLines));
   add('verdict', verdictLines(answer));
@@ -226,6 +231,11 @@ function destinationLines({ destinations }: ExplainAnswer): string[] {
     `${checks.every(({ passes }) => passes) ? '✓' : '✗'} ${name}  has ${pattern}`,
     ...checks.map(({ check, passes, detail }) => `  ${passes ? '✓' : '✗'} ${check.padEnd(6)} ${detail}`),
   ]);
+}
+
+function ruleLines({ rule, applies, detail, owner, reason, ticket }: ExplainedRule): string[] {
+  const purpose = [owner === null ? '' : `owner ${owner}`, ticket === null ? '' : `ticket ${ticket}`, reason === null ? '' : `reason: ${reason}`].filter((part) => part !== '');
+  return [`${applies ? '✓' : '✗'} ${rule}  ${detail}`, ...(purpose.length === 0 ? [] : [`  ${purpose.join(', ')}`])];
 }
 
 function addressLines(addresses: readonly JudgedAddress[]): string[] {

@@ -91,7 +91,9 @@ function explainRules(client: CompiledClient, candidates: readonly CompiledDesti
     .toSorted((a, b) => a.rule.index - b.rule.index)
     .map(({ rule, destination }) => {
       const miss = missOf(rule, ask, destination);
-      return { rule: rule.name, destination: destination.name, applies: miss === null, detail: miss === null ? describeRule(rule) : describeMiss(rule, ask, miss, destination) };
+      const { owner, reason, ticket, until } = rule.config;
+      const detail = miss === null ? describeRule(rule) : describeMiss(rule, ask, miss, destination);
+      return { rule: rule.name, destination: destination.name, applies: miss === null, detail, owner, reason, ticket, until: until === null ? null : formatMoment(until) };
     });
 }
 

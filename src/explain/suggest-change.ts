@@ -213,7 +213,7 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
 function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Partial<RuleConfig>, ask: Ask): Step {
   const method = (like.methods ?? null) === null ? null : ask.method;
   const path = (like.paths ?? null) === null || ask.path === null ? null : canonicalPath(ask.path);
-  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: method === null ? null : [method], paths: path === null ? null : [path], from: null, until: null, report: false };
+  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: method === null ? null : [method], paths: path === null ? null : [path], from: null, until: null, owner: null, reason: null, ticket: null, report: false };
   const limits = [method === null ? '' : `the method ${show(method)}`, path === null ? '' : `the path ${show(path)}`].filter((limit) => limit !== '');
   const what = limits.length === 0 ? '' : ` and ${limits.join(' and ')}`;
   return {

@@ -102,7 +102,8 @@ export const POLICY_TESTS = {
   tests: entriesOf(z.strictObject(POLICY_TEST)),
 };
 
-const FILE_OF_TESTS = z.strictObject(POLICY_TESTS);
+/** The whole file of tests. */
+export const FILE_OF_TESTS = z.strictObject(POLICY_TESTS);
 
 /** Never throws for the content of the file. @param env where `${NAME}` in it is taken from */
 export function readPolicyTests(file: string, env: Environment, readFile: ReadFile): TestsReading {

@@ -14,6 +14,8 @@ export interface InForce {
   /** When it was taken over, ms since the epoch. */
   readonly loadedAt: number;
   readonly warnings: readonly Warning[];
+  /** As of another time, ms since the epoch. */
+  readonly warningsAt: (now: number) => readonly Warning[];
   readonly settings: () => readonly Setting[];
   readonly contents: ReadonlyMap<string, string>;
 }
@@ -24,9 +26,9 @@ const MOST_WARNINGS = 20;
 /** @param loaded null: the configuration came from no file */
 export function describeInForce(config: Config, loaded: Loaded | null, loadedAt: number): InForce {
   const hash = loaded?.config === config ? loaded.hash : hashConfig(config, loaded?.contents ?? new Map());
-  if (loaded === null) return { file: null, hash, loadedAt, warnings: [], settings: () => [], contents: new Map() };
-  const { file, warnings, settings, contents } = loaded;
-  return { file, hash, loadedAt, warnings, settings, contents };
+  if (loaded === null) return { file: null, hash, loadedAt, warnings: [], warningsAt: () => [], settings: () => [], contents: new Map() };
+  const { file, warnings, warningsAt, settings, contents } = loaded;
+  return { file, hash, loadedAt, warnings, warningsAt, settings, contents };
 }
 
 /** What follows `before` when `loaded` is taken over, but for the keys that wait for the next start. */
@@ -35,6 +37,13 @@ export function succeed(before: InForce, config: Config, loaded: Loaded, needRes
   if (needRestart.length === 0) return next;
   const waits = ({ path }: Setting): boolean => needRestart.some((key) => path === key || path.startsWith(`${key}.`) || path.startsWith(`${key}[`));
   return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };
+}
+
+/** The same configuration at a later time, and the warnings that are new. */
+export function renewWarnings(before: InForce, now: number): { readonly inForce: InForce; readonly fresh: readonly Warning[] } {
+  const warnings = before.warningsAt(now);
+  const known = new Set(before.warnings.map(({ path, problem }) => `${path} ${problem}`));
+  return { inForce: { ...before, warnings }, fresh: warnings.filter(({ path, problem }) => !known.has(`${path} ${problem}`)) };
 }
 
 /** Values that differ, and files whose content does. */

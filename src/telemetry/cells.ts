@@ -29,7 +29,23 @@ export interface PolicyFacts {
   readonly limits: Pick<LimitsConfig, 'connections' | 'tunnels'>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
+  /** Rules that end, each with who has to know. */
+  readonly ruleEnds: readonly RuleExpiry[];
 }
+
+/** When a rule ends, and whose it is. */
+export interface RuleExpiry {
+  /** `rules[0]`. */
+  readonly rule: string;
+  readonly owner: string | null;
+  readonly ticket: string | null;
+  /** Ms since the epoch. */
+  readonly until: number;
+  readonly state: 'ended' | 'soon' | 'later';
+}
+
+/** Series of rules that end at most: a file may have thousands, and somebody pays for each. */
+export const MAX_RULE_ENDS = 100;
 
 /** A form, or `-` for a request whose form was not known. */
 export type FormName = Form | '-';
@@ -111,6 +127,8 @@ export class Cells {
   config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
   limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
   certificates: ReadonlyMap<string, number> = new Map();
+  /** Those that end next, then the latest that have. */
+  ruleEnds: PolicyFacts['ruleEnds'] = [];
   readonly destinations = new Map<string, DestinationCells>();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
@@ -125,10 +143,13 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
-  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates }: PolicyFacts): void {
+  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates, ruleEnds }: PolicyFacts): void {
     this.config = { hash, file, loadedAt, warnings };
     this.limits = limits;
     this.certificates = certificates;
+    const ahead = ruleEnds.filter(({ state }) => state !== 'ended').toSorted((one, other) => one.until - other.until);
+    const behind = ruleEnds.filter(({ state }) => state === 'ended').toSorted((one, other) => other.until - one.until);
+    this.ruleEnds = [...ahead, ...behind].slice(0, MAX_RULE_ENDS);
     // From the start and with 0: whoever looks for an increase sees none in a counter that begins with 1.
     for (const name of clients) {
       if (this.denials.has(name)) continue;

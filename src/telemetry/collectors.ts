@@ -10,7 +10,7 @@ import type { SourceResult, Telemetry } from './telemetry.ts';
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
 
 /** Facts of a configuration for the metrics. Parses its certificates for their expiry. */
-export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'>): PolicyFacts {
+export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'ruleEnds'>): PolicyFacts {
   const { clients, destinations, limits } = config;
   return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
 }

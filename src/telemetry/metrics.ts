@@ -250,6 +250,9 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
   });
+  gauge(exposition, 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], (set) => {
+    for (const { rule, owner, ticket, until } of cells.ruleEnds) set({ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000);
+  });
   counter(exposition, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
     for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
   });

@@ -20,6 +20,10 @@ const INFO: AdminInfo = {
     listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090, hosts: [] } },
     destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
   },
+  ruleEnds: [
+    { rule: 'rules[0]', clients: ['pods', 'b', 'c', 'd', 'e', 'f'], destinations: ['eco-sit'], owner: '<b>payments', reason: '"old" & gone', ticket: "CHG-'1'", until: 0, state: 'ended' },
+    { rule: 'rules[1]', clients: ['pods'], destinations: ['eco-sit'], owner: null, reason: null, ticket: null, until: 1_000, state: 'soon' },
+  ],
   tunnels: 7,
   exchanges: 8,
   ports: { limit: 8192, destinations: new Map([['eco-sit', { used: 6000, highWater: 6100, refused: 3 }]]), shortTunnels: [['<pods>', 77]] },
@@ -45,7 +49,7 @@ async function speak(port: number, bytes: string | Buffer): Promise<string> {
 }
 
 t.test('metrics come from the registry with the type scrapers expect', async (t) => {
-  const metrics = createMetrics({ policy: { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 1_000, warnings: new Map(), clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map() }, version: '1.2.3' });
+  const metrics = createMetrics({ policy: { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 1_000, warnings: new Map(), clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] }, version: '1.2.3' });
   const { url } = await openAdmin(t, { exposition: metrics.exposition });
   const response = await fetch(`${url}/metrics`);
   t.equal(response.status, 200);

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { relative } from 'node:path';
 import { runCheck } from '../../src/cli/check.ts';
 import { SHIPPED_CONFIG } from '../../src/cli/open-config.ts';
+import { eco } from '../support/eco.ts';
 import { recordIo } from '../support/command-io.ts';
 import { MINIMAL } from '../support/load-text.ts';
 
@@ -233,4 +234,36 @@ t.test('with the settings of the Deployment, which decide before the environment
   t.match(JSON.parse((await run('settings.env', true)).out), { permits: [{ clientAddresses: ['10.20.0.0/16'] }] });
   t.match(await run('quoted.env'), { code: 2, out: '', err: /^--settings: .*quoted\.env:1: The quotes would be part of the value of PODS/ });
   t.match(await run('none.env'), { code: 2, out: '', err: /^--settings: .*none\.env cannot be read/ });
+});
+
+t.test('whose a rule is, and why it is there', async (t) => {
+  const text = MINIMAL.replace('[eco] }', `[eco], until: "2999-01-01T00:00Z", owner: "team <a> & b", ticket: CHG-1, reason: "${'many words '.repeat(25).trim()}" }`);
+  const { out } = await check(t, text);
+  t.match(out, / {2}owner {8}team <a> & b\n {2}ticket {7}CHG-1\n {2}reason {7}many words many /);
+  t.strictSame(out.split('\n').slice(1).filter((line) => line.length > 100), [], 'a long reason is wrapped');
+  t.match(JSON.parse((await check(t, text, true)).out), { permits: [{ owner: 'team <a> & b', ticket: 'CHG-1', reason: /^many words .* words$/, until: '2999-01-01T00:00:00.000Z' }] });
+  t.match(JSON.parse((await check(t, MINIMAL, true)).out), { permits: [{ owner: null, ticket: null, reason: null }] });
+});
+
+t.test('--expired: rules that have ended, and those that soon will', async (t) => {
+  const at = (days: number): string => `${new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 19)}Z`;
+  const file = (...rules: string[]): string => MINIMAL.replace(/rules:.*/s, `rules:\n  - { clients: [pods], destinations: [eco] }\n${rules.map((rule) => `  - { clients: [pods], destinations: [eco], ${rule} }\n`).join('')}`);
+  const run = async (text: string, ...more: string[]) => eco(['check', '--config', 'egress.yaml', '--expired', ...more], { cwd: t.testdir({ 'egress.yaml': text }) });
+  const [ended, soon, later] = [`until: "${at(-1)}", owner: payments, ticket: CHG-1042, reason: The old way`, `until: "${at(13)}", owner: ops`, `until: "${at(15)}"`];
+  t.match(await run(file(later)), { code: 0, err: '', out: 'egress.yaml: no rule has ended, and no rule ends within 14 days.\n' });
+  t.match(await run(file(soon, later)), { code: 0, err: '', out: /^egress\.yaml: no rule has ended, and one rule ends within 14 days\.\n\nrules\[1\] ends soon, at [^\n]*Z\n {2}clients {6}pods\n {2}to {11}eco\n {2}owner {8}ops\n$/ });
+  t.match(await run(file(ended, soon, later, ended)), {
+    code: 1,
+    err: '',
+    out: /^egress\.yaml: 2 rules have ended, and one rule ends within 14 days\.\n\nrules\[1\] has ended, at .*Z\n.*\n.*\n {2}owner {8}payments\n {2}ticket {7}CHG-1042\n {2}reason {7}The old way\n\nrules\[4\] has ended[^]*rules\[2\] ends soon/,
+  });
+  const json = await run(file(ended, soon, later), '--json');
+  t.equal(json.code, 1);
+  t.match(JSON.parse(json.out), { ok: false, file: 'egress.yaml', hash: /^[0-9a-f]{16}$/, ended: [{ rule: 'rules[1]', owner: 'payments', ticket: 'CHG-1042', reason: 'The old way', clients: ['pods'], destinations: ['eco'], until: /Z$/ }], soon: [{ rule: 'rules[2]', owner: 'ops', ticket: null }] });
+  const fine = await run(file(later), '--json');
+  t.match([fine.code, JSON.parse(fine.out)], [0, { ok: true, ended: { length: 0 }, soon: { length: 0 } }]);
+  t.match(await run('version: 2\n'), { code: 2, out: '', err: /^One fault/ });
+  const faulty = await run('version: 2\n', '--json');
+  t.match([faulty.code, JSON.parse(faulty.out)], [2, { ok: false, faults: [{ path: 'version' }] }]);
+  t.match(await run(file(), '--effective'), { code: 2, out: '', err: /--expired and --effective exclude each other/ });
 });

@@ -103,3 +103,15 @@ t.test('the command', async (t) => {
   t.match(await command('--config', 'faulty.yaml', 'GET', '/x'), { code: 2, out: '', err: /^One fault in faulty\.yaml/ });
   t.equal(connections(), 0, 'nothing was dialled');
 });
+
+t.test('whose rule permits it, why, and until when', async (t) => {
+  const rule = (more: string): string => `  - { clients: [pods], destinations: [eco], ${more} }\n`;
+  const file = `${t.testdir({ 'egress.yaml': `version: 1\nclients: { pods: { addresses: ["10.8.0.0/14"] } }\ndestinations: { eco: { hosts: [eco.example], ports: [443] } }\nrules:\n${rule('until: "2020-01-01T00:00:00Z", owner: ops')}${rule('until: "2999-01-01T00:00:00Z", owner: payments, ticket: CHG-1042, reason: The old way')}` })}/egress.yaml`;
+  const ask = async (json: boolean): Promise<string> => {
+    const io = recordIo();
+    t.equal(await runExplain({ config: file, resolve: false, json }, io, 'CONNECT', 'eco.example:443'), 0, io.err());
+    return io.out();
+  };
+  t.match(await ask(false), /✗ rules\[0\] {2}ended at 2020-01-01T00:00:00Z[^\n]*\n +owner ops\n +✓ rules\[1\] {2}permits it within until 2999-01-01T00:00:00Z\n +owner payments, ticket CHG-1042, reason: The old way\n/);
+  t.match(JSON.parse(await ask(true)), { rule: 'rules[1]', rules: [{ applies: false, owner: 'ops', ticket: null, reason: null, until: '2020-01-01T00:00:00Z' }, { applies: true, owner: 'payments', ticket: 'CHG-1042', reason: 'The old way', until: '2999-01-01T00:00:00Z' }] });
+});

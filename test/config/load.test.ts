@@ -40,7 +40,7 @@ t.test('a minimal file has every default', async (t) => {
         gateReadiness: false,
       },
     ],
-    rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, report: false }],
+    rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false }],
     hops: [],
     sourceIp: null,
     cluster: { clients: [], destinations: [], hops: [] },
@@ -139,7 +139,7 @@ clients:
 destinations:
   eco: { hosts: eco.example, ports: 443, report: true, tunnelSni: require }
 rules:
-  - { clients: [pods, mesh, people], destinations: eco, methods: "GET,GET", paths: /a/**/b, from: 2027-01-01T00:00Z, until: 2028-01-01T00:00Z, report: true }
+  - { clients: [pods, mesh, people], destinations: eco, methods: "GET,GET", paths: /a/**/b, from: 2027-01-01T00:00Z, until: 2028-01-01T00:00Z, owner: ' payments ', reason: Ünïcode & <b>, ticket: "CHG-1, CHG-2", report: true }
 `);
   const issuer = { issuer: 'https://issuer.example', audience: 'eco-egress', subjects: ['a:b', 'a:*'], jwks: { kind: 'url', url: 'https://issuer.example/keys' } };
   t.match(config, {
@@ -154,7 +154,7 @@ rules:
     { name: 'mesh', addresses: null, basic: null, tokens: null, certificates: ['URI:spiffe://cluster.local/ns/x/*', 'DNS:*.pods.example'] },
   ]);
   t.strictSame(config.rules, [
-    { clients: ['pods', 'mesh', 'people'], destinations: ['eco'], methods: ['GET'], paths: ['/a/**/b'], from: Date.UTC(2027, 0), until: Date.UTC(2028, 0), report: true },
+    { clients: ['pods', 'mesh', 'people'], destinations: ['eco'], methods: ['GET'], paths: ['/a/**/b'], from: Date.UTC(2027, 0), until: Date.UTC(2028, 0), owner: 'payments', reason: 'Ünïcode & <b>', ticket: 'CHG-1, CHG-2', report: true },
   ]);
 });
 

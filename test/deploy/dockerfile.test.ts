@@ -56,17 +56,18 @@ t.test('what it copies exists and is not ignored', async (t) => {
   const sources = copies
     .filter((copy) => copy.getFromFlag() === null)
     .flatMap((copy) => copy.getArguments().slice(0, -1).map((argument) => argument.getValue()));
-  t.strictSame([...new Set(sources)].sort(), ['LICENSE', 'bin', 'deploy/config', 'package-lock.json', 'package.json', 'src']);
+  t.strictSame([...new Set(sources)].sort(), ['LICENSE', 'bin', 'deploy/config', 'package-lock.json', 'package.json', 'schemas', 'src']);
   for (const source of sources) {
     t.ok(existsSync(join(ROOT, source)), `${source} exists`);
     t.notOk(isIgnored(source), `${source} is in the build context`);
   }
   t.notOk(isIgnored('src/main.ts'));
   t.notOk(isIgnored('deploy/config/egress.yaml'));
+  t.notOk(isIgnored('schemas/config.v1.json'));
 });
 
 t.test('what has no business in an image is not even sent to the builder', async (t) => {
-  for (const path of ['.git/config', '.env', '.npmrc', 'node_modules/tap/package.json', 'test/demo/x.ts', 'docs/x.md', 'deploy/compose/client.mjs', 'ca.pem']) {
+  for (const path of ['.git/config', '.env', '.npmrc', 'node_modules/tap/package.json', 'test/demo/x.ts', 'docs/x.md', 'schemas/render.ts', 'deploy/compose/client.mjs', 'ca.pem']) {
     t.ok(isIgnored(path), path);
   }
 });

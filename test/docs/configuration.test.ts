@@ -39,7 +39,7 @@ t.test('every row has the default and the choices of its key', async (t) => {
 t.test('the examples load', async (t) => {
   const text = readFileSync(new URL(`../../${PAGE}`, import.meta.url), 'utf8');
   const blocks = [...text.matchAll(/```yaml\n(.*?)```/gs)].map((match) => match[1] ?? '');
-  t.equal(blocks.length, 3);
+  t.equal(blocks.length, 4);
   for (const block of blocks) {
     const yaml = block.startsWith('version') ? block : `version: 1\n${block.replace(/^ *tls:.*$/m, '')}`;
     t.match(loadConfig({ file: 'example.yaml', env: {}, readFile: () => yaml }), { ok: true });

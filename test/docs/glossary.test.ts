@@ -50,7 +50,7 @@ const KINDS: Record<string, readonly string[]> = {
   label: [...wordsOf('LOSS_REASONS'), ...wordsOf('PARTS'), ...wordsOf('ADMIN_REFUSALS')],
 };
 /** Labels whose values come from the configuration or the machine. */
-const NAMES = new Set(['client', 'destination', 'certificate', 'hash', 'file', 'ip', 'version', 'node']);
+const NAMES = new Set(['client', 'destination', 'certificate', 'hash', 'file', 'ip', 'version', 'node', 'rule', 'owner', 'ticket']);
 /** The term for what other labels hold. Where there is none, the words are of the label itself. */
 const TERMS: Record<string, string> = { form: 'form', outcome: 'outcome', code: 'code', error: 'code', phase: 'phase', kind: 'warning' };
 
@@ -83,7 +83,7 @@ t.test('every form is a term, and every kind of listener is named', async (t) =>
 });
 
 t.test('labels of the metrics', async (t) => {
-  const policy = { hash: 'abc123', file: '/e.yaml', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map() };
+  const policy = { hash: 'abc123', file: '/e.yaml', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] };
   const { samples } = readScrape(await createMetrics({ policy, version: '1.0.0' }).exposition.text());
   let seen = 0;
   for (const series of samples.keys()) {

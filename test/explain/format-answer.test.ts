@@ -23,7 +23,7 @@ const ALLOWED: ExplainAnswer = {
   clients: [{ name: 'pods', matches: true, chosen: true, kinds: [{ kind: 'addresses', matches: true, detail: '10.8.0.1 is in 10.8.0.0/14' }] }],
   clientsLeftOut: 0,
   destinations: [{ name: 'eco', pattern: '*.example', chosen: true, checks: [{ check: 'port', passes: true, detail: '80 is among 80' }] }],
-  rules: [{ rule: 'rules[0]', destination: 'eco', applies: true, detail: 'permits it without limits' }],
+  rules: [{ rule: 'rules[0]', destination: 'eco', applies: true, detail: 'permits it without limits', owner: 'payments', reason: 'The old gateway.', ticket: 'CHG-1042', until: '2027-01-01T00:00:00Z' }],
   addresses: [
     { address: '192.0.43.8', class: 'public', via: null, reference: null, verdict: 'allow', code: null, detail: null, remedy: null },
     { address: '64:ff9b::a00:1', class: 'private', via: 'nat64', reference: 'RFC 1918', verdict: 'deny', code: 'address-not-allowed', detail: 'no', remedy: null },
@@ -42,6 +42,7 @@ t.test('whole', async (t) => {
   destination   ✓ eco  has *.example
                   ✓ port   80 is among 80
   rule          ✓ rules[0]  permits it without limits
+                  owner payments, ticket CHG-1042, reason: The old gateway.
   addresses     ✓ 192.0.43.8      public
                 ✗ 64:ff9b::a00:1  private, through nat64, RFC 1918
                   no

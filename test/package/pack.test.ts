@@ -43,10 +43,10 @@ function list(directory: string): string[] {
 
 t.test('it holds what runs and what is read, and nothing of the tests', async (t) => {
   const files = list(PACKAGE);
-  for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'bin/eco-egress', 'bin/node', 'dist/main.js', 'dist/demo/egress.yaml', 'deploy/config/egress.yaml', 'deploy/kubernetes/base/deployment.yaml', 'docs/errors.md', 'examples/README.md']) t.ok(files.includes(file), file);
+  for (const file of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'bin/eco-egress', 'bin/node', 'dist/main.js', 'dist/demo/egress.yaml', 'deploy/config/egress.yaml', 'deploy/kubernetes/base/deployment.yaml', 'docs/errors.md', 'examples/README.md', 'schemas/config.v1.json']) t.ok(files.includes(file), file);
   t.strictSame(files.filter((file) => /\.ts$|\.test\.[jt]s|^test\/|^src\/|^bench\/|node_modules|\.tfstate|(^|\/)\.env$/.test(file)), []);
   const folders = new Set(files.map((file) => file.split('/')[0] ?? ''));
-  t.strictSame([...folders].toSorted(), ['.env.example', 'CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'bin', 'deploy', 'dist', 'docs', 'examples', 'package.json']);
+  t.strictSame([...folders].toSorted(), ['.env.example', 'CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'bin', 'deploy', 'dist', 'docs', 'examples', 'package.json', 'schemas']);
   t.ok(statSync(tarball).size < 1_000_000, `${statSync(tarball).size} bytes`);
 });
 
@@ -68,6 +68,7 @@ t.test('its command: version, check, explain, manifests', async (t) => {
   t.equal(run('--version'), `${manifest.version}\n`);
   t.match(run('check'), /eco-egress-proxy\/deploy\/config\/egress\.yaml is valid/);
   t.match(run('explain', '--no-resolve', 'CONNECT', 'eco-sit.telus.internal:443'), /allow/);
+  t.match(JSON.parse(run('schema', 'config')), { $id: 'urn:eco-egress:schema:config.v1' });
   t.match(run('manifests', '--overlay', 'sidecar'), /kind: VirtualService/);
 });
 

@@ -1,6 +1,8 @@
-/** Loads a configuration from text, with a minimal valid frame around what a test is about. */
+/** Loads a configuration from text, with a minimal valid frame around what a test is about. Whatever loads is valid by schemas/config.v1.json, too. */
+import { parse } from 'yaml';
 import { loadConfig, type LoadOptions, type LoadResult } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/config.ts';
+import { schemaFaults } from './schemas.ts';
 
 /** Valid, and without warnings. Line 1 is `version`. */
 export const MINIMAL = `version: 1
@@ -15,10 +17,16 @@ rules:
   - { clients: [pods], destinations: [eco] }
 `;
 
+/** Texts of thousands of entries say nothing that a short one does not. */
+const LONGEST_VALIDATED = 100_000;
+
 type Options = Omit<Partial<LoadOptions>, 'file' | 'readFile'>;
 
 export function loadText(text: string, env: LoadOptions['env'] = {}, options: Options = {}): LoadResult {
-  return loadConfig({ file: 'test.yaml', env, readFile: () => text, ...options });
+  const result = loadConfig({ file: 'test.yaml', env, readFile: () => text, ...options });
+  const faults = result.ok && text.length < LONGEST_VALIDATED ? schemaFaults('config', parse(text)) : [];
+  if (faults.length > 0) throw new Error(`It loads, and the JSON Schema refuses it: ${faults.join('; ')}\n${text}`);
+  return result;
 }
 
 /** @throws {Error} naming the faults when there are any */

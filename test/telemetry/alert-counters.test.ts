@@ -14,7 +14,7 @@ const CODES = Object.keys(FAULTS) as FaultCode[];
 const names = (name: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${name}-${index}`);
 
 function create(clients: number, destinations: number): Metrics {
-  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: { connections: 1, tunnels: 1 }, certificates: new Map() }, version: '1' });
+  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] }, version: '1' });
 }
 
 const seriesOf = async (metrics: Metrics): Promise<string[]> => [...readScrape(await metrics.exposition.text()).samples.keys()];

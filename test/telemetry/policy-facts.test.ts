@@ -30,7 +30,7 @@ t.test('every configured file with certificates tells when the first of them exp
     limits: {},
     tlsServer: { cert: soon.certPem, clientCa: null },
   } as unknown as Parameters<typeof describePolicy>[0];
-  t.strictSame(Object.fromEntries(describePolicy(described, { hash: 'hash', file: '-', loadedAt: 0, warnings: new Map() }).certificates), {
+  t.strictSame(Object.fromEntries(describePolicy(described, { hash: 'hash', file: '-', loadedAt: 0, warnings: new Map(), ruleEnds: [] }).certificates), {
     'tlsServer.certFile': seconds(SOON),
     'destinations.chain.tls.certFile': seconds(SOON),
     'destinations.chain.tls.caFile': seconds(LATER),

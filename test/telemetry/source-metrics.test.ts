@@ -6,7 +6,7 @@ import { configOf, MINIMAL } from '../support/load-text.ts';
 import { describePolicy } from '../../src/telemetry/collectors.ts';
 
 t.test('only what is known now has a value', async (t) => {
-  const metrics = createMetrics({ policy: describePolicy(configOf(MINIMAL), { hash: 'abc', file: '-', loadedAt: 0, warnings: new Map() }), version: '1.2.3' });
+  const metrics = createMetrics({ policy: describePolicy(configOf(MINIMAL), { hash: 'abc', file: '-', loadedAt: 0, warnings: new Map(), ruleEnds: [] }), version: '1.2.3' });
   const show = async (): Promise<string[]> => {
     const { samples } = readScrape(await metrics.exposition.text());
     return [...samples].filter(([name]) => /source_ip|whitelist/.test(name)).map(([name, value]) => `${name.replace('eco_egress_', '')} ${value}`);

@@ -1,0 +1,235 @@
+/**
+ * What the program prints for other programs, as zod schemas that the types of
+ * the source are held to: a field that is missing here, or is of another type,
+ * fails `npm run types`, and one that is new fails the tests that validate real
+ * outputs, since no object may have others than these.
+ */
+import * as z from 'zod';
+import { FORMS, PEER_HEADERS, WARNING_KINDS } from '../src/config/config.ts';
+import { DOCTOR_CODES, type DoctorReport } from '../src/doctor/finding.ts';
+import { type FaultCode, FAULTS } from '../src/errors.ts';
+import type { ExplainAnswer } from '../src/explain/answer.ts';
+
+const CODES = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]];
+const code = z.enum(CODES);
+const form = z.enum(FORMS);
+const verdict = z.enum(['allow', 'deny', 'report']);
+const text = z.string();
+const texts = z.array(text);
+const orNull = text.nullable();
+const count = z.int().min(0);
+const moment = z.iso.datetime();
+const hash = z.string().regex(/^[0-9a-f]{16}$/).describe('Of the whole configuration.');
+/** A word of a type of the source that has no list of its own. */
+const word = <T extends string>(): z.ZodType<T> => z.string() as unknown as z.ZodType<T>;
+
+// explain
+
+const address = z.strictObject({ address: text, class: word<NonNullable<NonNullable<ExplainAnswer['addresses']>[number]['class']>>().nullable(), via: word<NonNullable<NonNullable<ExplainAnswer['addresses']>[number]['via']>>().nullable(), reference: orNull, verdict, code: code.nullable(), detail: orNull, remedy: orNull });
+
+const change = z.strictObject({ text: text.describe('In words.'), yaml: orNull.describe('The parts of the file as they would then be; null where no change is safe.') });
+
+const explain = z.strictObject({
+  verdict,
+  code: z.enum(['ok', ...CODES]).describe('ok, or what stands against it.'),
+  status: z.int().nullable().describe('What the client gets instead of an answer of the upstream; null when it gets that.'),
+  why: text.describe('The rule that lets it pass, or the reason why not: one sentence.'),
+  remedy: orNull.describe('What would have to change; null when nothing has to, or nothing in the file could.'),
+  change: change.nullable().describe('The same as an edit of the file.'),
+  report: orNull.describe('What report mode does about it.'),
+  mode: z.enum(['enforce', 'report']),
+  configHash: hash,
+  asked: z.strictObject({ method: text, target: text, host: orNull }),
+  peer: z.strictObject({ address: text, user: orNull, token: z.strictObject({ issuer: text, audiences: texts, subject: text }).nullable(), sans: texts, rejected: orNull }),
+  target: z.strictObject({ form, method: orNull, host: text, kind: z.enum(['name', 'ipv4', 'ipv6']), port: z.int(), path: orNull, ambiguity: orNull }).nullable(),
+  client: orNull,
+  destination: orNull,
+  rule: orNull.describe('The rule that lets it pass, by its place in the file: rules[0].'),
+  clients: z.array(z.strictObject({ name: text, matches: z.boolean(), chosen: z.boolean(), kinds: z.array(z.strictObject({ kind: z.enum(['addresses', 'basic', 'tokens', 'certificates']), matches: z.boolean(), detail: text })) })),
+  clientsLeftOut: count,
+  destinations: z.array(z.strictObject({ name: text, pattern: text, chosen: z.boolean(), checks: z.array(z.strictObject({ check: z.enum(['port', 'form', 'rule', 'method', 'path']), passes: z.boolean(), detail: text })) })),
+  rules: z.array(z.strictObject({ rule: text, destination: text, applies: z.boolean(), detail: text, owner: orNull, reason: orNull, ticket: orNull, until: orNull })),
+  addresses: z.array(address).nullable().describe('Null where the name was not looked up.'),
+  way: z.array(z.strictObject({ hop: text, parents: z.array(z.strictObject({ url: text, addresses: z.array(address).nullable(), detail: orNull })) })),
+  notes: texts,
+}) satisfies z.ZodType<ExplainAnswer>;
+
+// doctor
+
+const doctor = z.strictObject({
+  ok: z.boolean().describe('No finding is a failure.'),
+  mode: z.enum(['proxy', 'client']),
+  about: text,
+  checks: z.array(
+    z.strictObject({
+      name: text,
+      title: text,
+      findings: z.array(z.strictObject({ state: z.enum(['ok', 'warn', 'fail', 'skipped']), subject: text, code: z.enum([...DOCTOR_CODES, ...CODES]).nullable(), seen: text, advice: orNull })),
+    }),
+  ),
+}) satisfies z.ZodType<DoctorReport>;
+
+// check
+
+const finding = { file: text, line: z.int().nullable(), column: z.int().nullable(), path: text.describe('Of the key: destinations.eco-sit.ports[1].'), problem: text, instead: text };
+
+const listenAddress = { host: text, port: z.int().min(0).max(65_535) };
+
+const listener = z.strictObject({ ...listenAddress, forms: z.array(form), trustedPeers: texts, proxyProtocol: z.enum(['off', 'from-trusted']), believe: z.array(z.enum(PEER_HEADERS)) });
+
+const permit = z.strictObject({
+  client: text,
+  clientAddresses: texts.nullable(),
+  clientUsers: texts.nullable(),
+  clientTokenSubjects: texts.nullable(),
+  clientCertificates: texts.nullable(),
+  destination: text,
+  hosts: texts,
+  ports: z.array(z.union([z.int(), text])).describe('Ports, and ranges such as 8000-8100.'),
+  forms: z.array(form),
+  gateway: orNull,
+  methods: texts.nullable().describe('Null: any.'),
+  paths: texts.nullable().describe('Null: any.'),
+  pathsWithin: texts.nullable(),
+  from: moment.nullable(),
+  until: moment.nullable(),
+  owner: orNull,
+  reason: orNull,
+  ticket: orNull,
+  addresses: texts.nullable().describe('Null: public addresses only.'),
+  via: texts,
+  resolve: z.enum(['here', 'parent']),
+  proxyProtocol: z.enum(['v1', 'v2']).nullable(),
+  rule: text,
+  report: z.boolean(),
+});
+
+const setting = z.strictObject({ path: text, value: z.unknown(), origin: z.strictObject({ from: z.enum(['file', 'variable', 'default']), line: z.int().nullable(), variables: texts }) });
+
+const ending = z.strictObject({ rule: text, clients: texts, destinations: texts, owner: orNull, reason: orNull, ticket: orNull, until: moment });
+
+const check = z.union([
+  z
+    .strictObject({
+      ok: z.literal(true),
+      file: text,
+      hash,
+      permits: z.array(permit),
+      listeners: z.strictObject({ http: z.array(listener), tls: z.array(listener), admin: z.strictObject({ ...listenAddress, hosts: texts }) }),
+      warnings: z.array(z.strictObject({ ...finding, kind: z.enum(WARNING_KINDS) })),
+      settings: z.array(setting).optional().describe('With --effective.'),
+    })
+    .describe('A file that can be served.'),
+  z.strictObject({ ok: z.literal(false), file: text, faults: z.array(z.strictObject(finding)).min(1) }).describe('A faulty file.'),
+  z.strictObject({ ok: z.boolean().describe('No rule has ended.'), file: text, hash, ended: z.array(ending), soon: z.array(ending).describe('Within 14 days.') }).describe('With --expired.'),
+]);
+
+// test
+
+const test = z.strictObject({
+  ok: z.boolean(),
+  files: z.array(
+    z.strictObject({
+      file: text,
+      config: text,
+      tests: z.array(
+        z.strictObject({
+          name: text,
+          line: z.int().min(1),
+          ok: z.boolean(),
+          differences: z.array(z.strictObject({ what: z.enum(['verdict', 'code', 'client', 'destination', 'rule']), expected: text, actual: text })),
+          verdict,
+          code: z.enum(['ok', ...CODES]),
+          client: orNull,
+          destination: orNull,
+          rule: orNull,
+          why: text,
+        }),
+      ),
+    }),
+  ),
+  coverage: z
+    .array(z.strictObject({ config: text, total: count, touched: count, untouched: z.array(z.strictObject({ kind: z.enum(['rule', 'client', 'destination', 'host']), name: text })) }))
+    .optional()
+    .describe('With --coverage or --min-coverage.'),
+});
+
+// The body of a refusal, and of one by the admin port.
+
+const problem = z.union([
+  z
+    .strictObject({
+      type: z.enum(CODES.map((each) => `urn:eco-egress:error:${each}`) as [string, ...string[]]),
+      title: text,
+      status: z.int().min(400).max(599),
+      detail: text,
+      code,
+      requestId: text,
+      remedy: text.optional(),
+    })
+    .describe('To a client.'),
+  z.strictObject({ type: z.literal('about:blank'), title: text, status: z.int().min(400).max(599), detail: text, paths: z.record(text, text).describe('What the admin port serves.') }).describe('By the admin port.'),
+]);
+
+// A line of the log. docs/log.md describes each field.
+
+const level = z.enum(['debug', 'info', 'warn', 'error']);
+const google = { severity: z.enum(['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL']).optional(), message: text.optional() };
+const ms = z.number().min(0);
+
+/** Fields of the access line; the tests compare them with docs/log.md. */
+export const ACCESS_LINE = {
+  level: z.enum(['info', 'warn', 'error']),
+  time: moment,
+  requestId: text,
+  form: z.enum([...FORMS, '-']),
+  client: text,
+  clientAddress: text,
+  method: text,
+  host: text,
+  port: z.int().min(0).max(65_535),
+  path: text,
+  user: text.optional(),
+  subject: text.optional(),
+  san: text.optional(),
+  destination: text,
+  rule: text,
+  verdict: z.enum(['allow', 'deny', 'report', '-']),
+  wouldDeny: code.optional(),
+  code: z.enum(['ok', ...CODES]),
+  status: z.int().min(0).max(599),
+  upstreamAddress: text,
+  upstreamStatus: z.int().optional(),
+  localAddress: text.optional(),
+  localPort: z.int().optional(),
+  via: text.optional(),
+  attempts: z.int().min(2).optional(),
+  dials: z.int().min(2).optional(),
+  reusedConnection: z.boolean(),
+  phases: z.strictObject({ dns: ms.optional(), tcp: ms.optional(), hop: ms.optional(), tls: ms.optional(), firstByte: ms.optional() }),
+  durationMs: ms,
+  bytesSent: count,
+  bytesReceived: count,
+  closedBy: z.enum(['client', 'upstream', 'proxy', '-']),
+  'dt.trace_id': text.optional(),
+  'dt.span_id': text.optional(),
+  detail: text.optional(),
+  msg: text,
+};
+
+const accessLine = z.strictObject({ ...ACCESS_LINE, ...google }).describe('Written when an exchange or tunnel has ended.');
+
+/** A notice has fields of its own, but none by which an access line is known. */
+const notice = z.looseObject({ level, time: moment, msg: text, ...google, durationMs: z.never().optional() }).describe('A notice for operators: further fields depend on what it tells.');
+
+const logLine = z.union([accessLine, notice]);
+
+/** By the name under which `eco-egress schema` prints it, without the version. */
+export const OUTPUTS = {
+  check: { title: 'npx eco-egress check --json', page: 'docs/configuration.md', schema: check },
+  doctor: { title: 'npx eco-egress doctor --json', page: 'docs/doctor.md', schema: doctor },
+  explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
+  'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },
+  problem: { title: 'The body of a refusal by eco-egress (RFC 9457)', page: 'docs/errors.md', schema: problem },
+  test: { title: 'npx eco-egress test --json', page: 'docs/policy-tests.md', schema: test },
+} as const satisfies Readonly<Record<string, { title: string; page: string; schema: z.ZodType }>>;

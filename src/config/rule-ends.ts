@@ -1,0 +1,45 @@
+/** Rules that end: when, whose they are, and whether that is soon. The same for warnings, metrics, `check` and the status page. */
+import type { RuleConfig } from './config.ts';
+
+/** So long before a rule ends it is told, ms: as long as before a certificate expires. */
+export const ENDS_SOON = 14 * 86_400_000;
+
+/** A rule that has an end. */
+export interface RuleEnd {
+  /** `rules[0]`. */
+  readonly rule: string;
+  readonly clients: readonly string[];
+  readonly destinations: readonly string[];
+  readonly owner: string | null;
+  readonly reason: string | null;
+  readonly ticket: string | null;
+  /** Ms since the epoch. */
+  readonly until: number;
+  /** `soon`: within `ENDS_SOON`. */
+  readonly state: 'ended' | 'soon' | 'later';
+}
+
+/** In the order of their ends; those without one are left out. @param now ms since the epoch */
+export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd[] {
+  return rules
+    .flatMap(({ clients, destinations, owner, reason, ticket, until }, index): RuleEnd[] =>
+      until === null ? [] : [{ rule: `rules[${index}]`, clients, destinations, owner, reason, ticket, until, state: until <= now ? 'ended' : until - now <= ENDS_SOON ? 'soon' : 'later' }],
+    )
+    .toSorted((one, other) => one.until - other.until);
+}
+
+/** When the state of one of them is another next, ms since the epoch; Infinity: never again. */
+export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
+  let next = Infinity;
+  for (const { until } of rules) {
+    if (until === null) continue;
+    for (const moment of [until - ENDS_SOON, until]) if (moment > now && moment < next) next = moment;
+  }
+  return next;
+}
+
+/** Whose rule it is and why there is one: ` Owner: payments. Ticket: CHG-1042. Reason: the old gateway.`; empty where nothing is said. */
+export function tellPurpose({ owner, reason, ticket }: Pick<RuleConfig, 'owner' | 'reason' | 'ticket'>): string {
+  const who = [owner === null ? '' : `Owner: ${owner}.`, ticket === null ? '' : `Ticket: ${ticket}.`, reason === null ? '' : `Reason: ${reason}${/[.!?]$/.test(reason) ? '' : '.'}`].filter((part) => part !== '');
+  return who.length === 0 ? '' : ` ${who.join(' ')}`;
+}

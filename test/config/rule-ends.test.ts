@@ -1,0 +1,39 @@
+/** When a rule ends, when that is soon, and when the next of these moments comes. */
+import t from 'tap';
+import { ENDS_SOON, listRuleEnds, nextRuleEnd } from '../../src/config/rule-ends.ts';
+import { loadText, MINIMAL } from '../support/load-text.ts';
+import { makeRule } from '../support/policy.ts';
+
+const NOW = Date.UTC(2026, 0);
+const ending = (...ends: (number | null)[]) => ends.map((until) => makeRule(['pods'], ['eco'], { until, owner: 'payments', ticket: null, reason: 'why' }));
+
+t.test('in the order of their ends, each with its state', async (t) => {
+  const rules = ending(NOW + ENDS_SOON + 1, null, NOW + 1, NOW + ENDS_SOON, NOW, NOW - 1);
+  t.strictSame(listRuleEnds(rules, NOW).map(({ rule, state }) => `${rule} ${state}`), ['rules[5] ended', 'rules[4] ended', 'rules[2] soon', 'rules[3] soon', 'rules[0] later']);
+  t.match(listRuleEnds(rules, NOW)[0], { clients: ['pods'], destinations: ['eco'], owner: 'payments', ticket: null, reason: 'why', until: NOW - 1 });
+});
+
+t.test('the next moment at which one is in another state', async (t) => {
+  const table: [ends: (number | null)[], next: number][] = [
+    [[], Infinity],
+    [[null, NOW, NOW - 1], Infinity],
+    [[NOW + 1], NOW + 1],
+    [[NOW + ENDS_SOON], NOW + ENDS_SOON],
+    [[NOW + ENDS_SOON + 1], NOW + 1],
+    [[NOW + 2 * ENDS_SOON, NOW + 1000], NOW + 1000],
+    [[NOW + 100 * 365 * 86_400_000], NOW + 100 * 365 * 86_400_000 - ENDS_SOON],
+  ];
+  for (const [ends, next] of table) t.equal(nextRuleEnd(ending(...ends), NOW), next, String(ends));
+});
+
+t.test('warnings as of another time, of the same file', async (t) => {
+  const end = NOW + 2 * ENDS_SOON;
+  const loaded = loadText(MINIMAL.replace('[eco] }', `[eco], until: "${new Date(end).toISOString().slice(0, 19)}Z", owner: payments }`).replace('10.8.0.0/14', '0.0.0.0/0'), {}, { now: () => NOW });
+  if (!loaded.ok) throw new Error('the file is faulty');
+  const kinds = (now: number): string[] => loaded.warningsAt(now).map(({ kind }) => kind);
+  t.strictSame(loaded.warnings, loaded.warningsAt(NOW));
+  t.strictSame(kinds(end - ENDS_SOON - 1), ['open']);
+  t.strictSame(kinds(end - ENDS_SOON), ['open', 'expires-soon']);
+  t.strictSame(kinds(end - 1), ['open', 'expires-soon']);
+  t.strictSame(kinds(end), ['open', 'expired']);
+});
