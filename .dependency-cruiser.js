@@ -29,7 +29,8 @@ export const MAY_IMPORT = {
   'admin/': ['config/config', 'explain/', 'reload/in-force', 'reload/outcome', 'source-ip/source-proof', 'telemetry/', 'turns'],
   'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'targets/', 'telemetry/telemetry'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
-  'reload/': ['config/', 'policy/', 'targets/', 'telemetry/telemetry'],
+  'reload/': ['config/', 'policy/', 'policy-diff/', 'targets/', 'telemetry/telemetry'],
+  'policy-diff/': ['config/config', 'errors', 'policy/', 'targets/', 'telemetry/safe-text'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'listeners/choose-form', 'policy/', 'targets/', 'telemetry/'],
   'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
   egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
@@ -37,7 +38,7 @@ export const MAY_IMPORT = {
   'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-tests/', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/deny', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

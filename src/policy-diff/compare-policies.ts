@@ -1,0 +1,292 @@
+/**
+ * Compares two policies: which requests they decide differently, all of them
+ * and no others. Hosts first: a host, or "all others below a suffix", meets a
+ * few destinations, and where these and their rules are the same in both
+ * policies nothing is looked at. What is left is cut into pieces that both
+ * policies treat as one, and each piece is decided by the code that enforces.
+ */
+import { isIP } from 'node:net';
+import { type CompiledDestination, compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
+import { mergePorts } from '../targets/port-range.ts';
+import { AddressFates, FateSplitter, guardText } from './address-fates.ts';
+import { type CellChange, type CellTarget, chainsOf, changeText, compareCell, type Comparison, joinCodes } from './compare-cell.ts';
+import { PathCutter } from './cut-requests.ts';
+import { DIFF_CHANGES, type DiffChange, type DiffClass, type HostAtom, type PathSet, type PolicyDiff, type ResolvedSet } from './diff-class.ts';
+import { decisiveOf, type DiffVerdict, makeSide, nameRules, type PolicySide } from './judge-request.ts';
+import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
+import { type Meter, NO_BOUND, runSteps } from './work.ts';
+
+/** Every host that no pattern covers. */
+const OTHER_HOSTS = '*';
+
+/** Hosts, or a prefix, that meet the same destinations. */
+interface TargetGroup extends CellTarget {
+  readonly hosts: readonly HostAtom[];
+  readonly indexes: readonly [before: readonly number[], after: readonly number[]];
+}
+
+/** Clients that meet the same rules. */
+interface PeerBucket {
+  readonly pairs: readonly PeerPair[];
+  /** The same for those that no rule joins with a destination. */
+  readonly stranger: string;
+}
+
+/**
+ * Yields from time to time, so that it can be done in slices.
+ * @param start requests before this moment, ms since the epoch, are nobody's concern
+ * @throws {TooMuchWork} when the meter says so
+ */
+export function* comparePolicies(before: Policy, after: Policy, start: number, meter: Meter): Generator<undefined, PolicyDiff> {
+  const names = nameRules(before.rules.map(({ config }) => config), after.rules.map(({ config }) => config));
+  const sides = [makeSide(before, names[0]), makeSide(after, names[1])] as const;
+  const comparison: Comparison = { sides, start, meter, paths: new PathCutter(meter), fates: new AddressFates() };
+  const pairs = yield* pairPeers([before, after], meter);
+  const contents = new Contents(sides);
+  const buckets = sortPeers(sides, pairs, contents);
+  const fates = new FateSplitter([before.mode, after.mode], comparison.fates);
+  const found = new ClassCollector();
+  for (const group of [...groupHosts(sides), ...groupPrefixes(sides)]) {
+    for (const bucket of bucketsFor(group, buckets, contents)) {
+      meter.spend(1);
+      const [pair] = bucket.pairs;
+      if (pair === undefined || !contents.mayDiffer(group, pair)) continue;
+      for (const change of yield* compareCell(comparison, group, pair)) {
+        const parts = group.host === null || isIP(group.host) === 0 ? fates.split(change.before, change.after) : [{ before: change.before, after: change.after, resolved: null }];
+        for (const part of parts) found.add(group, bucket.pairs, { ...change, ...part, codes: [part.before.code === change.before.code ? change.codes[0] : [part.before.code], part.after.code === change.after.code ? change.codes[1] : [part.after.code]] });
+      }
+      yield;
+    }
+  }
+  const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
+  return { classes: found.classes(pairs.length), pairs, patterns, start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
+}
+
+/** At once. @throws {TooMuchWork} */
+export function comparePolicyConfigs(before: PolicyConfig, after: PolicyConfig, start: number, meter: Meter = NO_BOUND): PolicyDiff {
+  return runSteps(comparePolicies(compilePolicy(before), compilePolicy(after), start, meter));
+}
+
+// Hosts and prefixes, grouped by the destinations that they meet.
+
+function groupHosts(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
+  const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
+  const atoms: HostAtom[] = [];
+  for (const pattern of patterns) {
+    const witness = pattern.startsWith('*.') ? findNameBelow(pattern.slice(2), patterns) : pattern;
+    if (witness !== null) atoms.push({ pattern, witness });
+  }
+  let other = 'other.example';
+  while (sides.some(({ policy }) => policy.hosts.find(other).length > 0)) other = `${other.replace(/\.[a-z]+$/, '')}.x${other.length}z`;
+  atoms.push({ pattern: OTHER_HOSTS, witness: other });
+  const groups = new Map<string, TargetGroup & { readonly hosts: HostAtom[] }>();
+  for (const atom of atoms) {
+    const [one, later] = sides.map(({ policy }) => policy.hosts.find(atom.witness)) as [readonly number[], readonly number[]];
+    const key = `${one.join()} ${later.join()} ${isIP(atom.witness) === 0 ? '' : atom.witness}`;
+    const known = groups.get(key);
+    if (known !== undefined) known.hosts.push(atom);
+    else groups.set(key, { host: atom.witness, prefix: null, deeper: [], hosts: [atom], indexes: [one, later], destinations: [pick(sides[0], one), pick(sides[1], later)] });
+  }
+  return [...groups.values()];
+}
+
+function groupPrefixes(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
+  const prefixes = [...new Set(sides.flatMap(({ gateways }) => [...gateways.keys()]))];
+  const sorted = prefixes.toSorted();
+  return prefixes.map((prefix) => {
+    const indexes = sides.map(({ gateways }) => {
+      for (let end = prefix.length; end > 0; end = prefix.lastIndexOf('/', end - 1)) {
+        const destination = gateways.get(prefix.slice(0, end));
+        if (destination !== undefined) return [destination.index];
+      }
+      return [];
+    }) as unknown as [readonly number[], readonly number[]];
+    const below = `${prefix}/`;
+    let at = lowerBound(sorted, below);
+    const deeper: string[] = [];
+    for (let text = sorted[at]; text?.startsWith(below) === true; text = sorted[(at += 1)]) deeper.push(text.slice(prefix.length));
+    return { host: null, prefix, deeper, hosts: [], indexes, destinations: [pick(sides[0], indexes[0]), pick(sides[1], indexes[1])] };
+  });
+}
+
+function lowerBound(sorted: readonly string[], text: string): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((sorted[middle] ?? '') < text) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function pick({ policy }: PolicySide, indexes: readonly number[]): CompiledDestination[] {
+  return indexes.flatMap((index) => policy.destinations[index] ?? []);
+}
+
+// Peers, grouped by the rules that they meet.
+
+interface Buckets {
+  /** By the rows of both clients, or the codes. */
+  readonly all: readonly PeerBucket[];
+  /** Of each side and destination, the buckets that some rule joins with it. */
+  readonly joined: readonly [ReadonlyMap<number, readonly number[]>, ReadonlyMap<number, readonly number[]>];
+}
+
+function sortPeers(sides: readonly [PolicySide, PolicySide], pairs: readonly PeerPair[], contents: Contents): Buckets {
+  const ids = new Map<unknown, number>();
+  const rowOf = ({ policy }: PolicySide, who: WhoAsks): string => {
+    if (typeof who !== 'number') return who;
+    const row = policy.clients[who]?.rules;
+    const id = ids.get(row) ?? ids.size;
+    ids.set(row, id);
+    return String(id);
+  };
+  const groups = Map.groupBy(pairs, ({ before, after, bare }) => `${rowOf(sides[0], before)} ${rowOf(sides[1], after)} ${clientNameOf(sides[0], before) === clientNameOf(sides[1], after) ? '' : `${clientNameOf(sides[0], before)} ${clientNameOf(sides[1], after)}`} ${bare !== null}`);
+  const all = [...groups.values()].map((own): PeerBucket => ({ pairs: own, stranger: own[0] === undefined ? '' : contents.strangerText(own[0]) }));
+  const joined = ([0, 1] as const).map((side) => {
+    const map = new Map<number, number[]>();
+    for (const [index, { pairs: [pair] }] of all.entries()) {
+      const who = side === 0 ? pair?.before : pair?.after;
+      const client = typeof who === 'number' ? sides[side].policy.clients[who] : undefined;
+      for (const [destination, chain] of client?.rules.entries() ?? []) if (chain.length > 0) map.set(destination, [...(map.get(destination) ?? []), index]);
+    }
+    return map;
+  });
+  return { all, joined: [joined[0] ?? new Map<number, number[]>(), joined[1] ?? new Map<number, number[]>()] };
+}
+
+function clientNameOf({ policy }: PolicySide, who: WhoAsks): string {
+  return typeof who === 'number' ? (policy.clients[who]?.config.name ?? '') : '';
+}
+
+/** Those that some rule joins with a destination of the group one by one, and the others by what they are. */
+function bucketsFor(group: TargetGroup, { all, joined }: Buckets, contents: Contents): { readonly pairs: readonly PeerPair[] }[] {
+  const special = new Set(([0, 1] as const).flatMap((side) => group.indexes[side].flatMap((index) => joined[side].get(index) ?? [])));
+  const merged = new Map<string, { pairs: PeerPair[] }>();
+  for (const [index, bucket] of all.entries()) {
+    const [pair] = bucket.pairs;
+    if (pair === undefined) continue;
+    const key = special.has(index) ? contents.rulesText(group, pair) : bucket.stranger;
+    const known = merged.get(key);
+    if (known === undefined) merged.set(key, { pairs: [...bucket.pairs] });
+    else known.pairs.push(...bucket.pairs);
+  }
+  return [...merged.values()];
+}
+
+/** What decisions depend on, as text: equal texts decide alike. */
+class Contents {
+  readonly #sides: readonly [PolicySide, PolicySide];
+  readonly #destinations: readonly (readonly string[])[];
+  readonly #rules: readonly (readonly string[])[];
+
+  constructor(sides: readonly [PolicySide, PolicySide]) {
+    this.#sides = sides;
+    this.#destinations = sides.map(({ policy }) => policy.destinations.map(({ config }) => destinationText(policy, config)));
+    this.#rules = sides.map(({ policy, ruleNames }) => policy.rules.map(({ config, index }) => { const { methods, paths, from, until, report } = decisiveOf(config); return JSON.stringify([ruleNames[index], methods, paths, from, until, report]); }));
+  }
+
+  mayDiffer({ destinations, prefix }: TargetGroup, pair: PeerPair): boolean {
+    const text = (side: 0 | 1): string => {
+      const who = side === 0 ? pair.before : pair.after;
+      const chains = chainsOf(this.#sides[side], who, destinations[side]);
+      return JSON.stringify([
+        this.#sides[side].policy.mode,
+        typeof who === 'number' ? clientNameOf(this.#sides[side], who) : [who],
+        destinations[side].map(({ index, config }) => [this.#destinations[side]?.[index], prefix === null ? null : config.gateway]),
+        chains.map((chain) => chain.map(({ index }) => this.#rules[side]?.[index])),
+      ]);
+    };
+    return text(0) !== text(1);
+  }
+
+  /** Of who is joined with a destination of the group. */
+  rulesText({ destinations }: TargetGroup, pair: PeerPair): string {
+    return ([0, 1] as const).map((side) => `${this.#who(side, pair)} ${chainsOf(this.#sides[side], side === 0 ? pair.before : pair.after, destinations[side]).map((chain) => chain.map(({ index }) => index).join()).join(';')}`).join(' ') + this.#names(pair);
+  }
+
+  /** Of who is joined with none: being no client has its code. */
+  strangerText(pair: PeerPair): string {
+    const named = this.#sides.every(({ policy }) => policy.mode === 'report' || policy.reportsSome);
+    return `${this.#who(0, pair)} ${this.#who(1, pair)}${named ? this.#names(pair) : ` ${pair.bare !== null}`}`;
+  }
+
+  #who(side: 0 | 1, { before, after }: PeerPair): string {
+    const who = side === 0 ? before : after;
+    return typeof who === 'number' ? 'client' : who;
+  }
+
+  /** Names show where both let through and they differ; which form a peer can use, always. */
+  #names({ before, after, bare }: PeerPair): string {
+    const [one, other] = [clientNameOf(this.#sides[0], before), clientNameOf(this.#sides[1], after)];
+    return ` ${one === other ? '' : `${one} ${other}`} ${bare !== null}`;
+  }
+}
+
+function destinationText({ mode }: Policy, config: CompiledDestination['config']): string {
+  const { name, ports, forms, methods, paths, report, gateway, upgradePlainHttp } = config;
+  return JSON.stringify([name, mergePorts(ports).map(String), ports[0] === undefined ? '' : String(ports[0]), forms.toSorted(), methods, paths, report, gateway?.encodedSlashes, upgradePlainHttp, guardText(mode, config)]);
+}
+
+// Classes, joined over peers and hosts.
+
+type FoundChange = Omit<CellChange, 'before' | 'after'> & { readonly before: DiffVerdict; readonly after: DiffVerdict; readonly resolved: ResolvedSet | null };
+
+interface OpenClass {
+  readonly change: FoundChange;
+  readonly group: TargetGroup;
+  readonly pairs: PeerPair[];
+  codes: FoundChange['codes'];
+}
+
+class ClassCollector {
+  readonly #ids = new Map<unknown, number>();
+  readonly #open = new Map<string, OpenClass>();
+
+  add(group: TargetGroup, pairs: readonly PeerPair[], change: FoundChange): void {
+    const key = `${this.#id(group)} ${this.#keyOf(change)}`;
+    const known = this.#open.get(key);
+    if (known === undefined) this.#open.set(key, { change, group, pairs: [...pairs], codes: change.codes });
+    else {
+      known.pairs.push(...pairs);
+      known.codes = joinCodes([known.codes, change.codes]);
+    }
+  }
+
+  classes(allPairs: number): DiffClass[] {
+    const joined = new Map<string, Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }>();
+    for (const { change, group, pairs, codes } of this.#open.values()) {
+      const who = pairs.length === allPairs ? 'all' : pairs.map((pair) => this.#id(pair)).sort((a, b) => a - b).join();
+      const key = `${group.prefix === null} ${who} ${this.#keyOf(change)}`;
+      const known = joined.get(key);
+      const prefixes = group.prefix === null ? [] : [group.prefix];
+      if (known === undefined) joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs });
+      else {
+        known.hosts.push(...group.hosts);
+        known.prefixes.push(...prefixes);
+        known.codes = joinCodes([known.codes, codes]);
+      }
+    }
+    return [...joined.values()].sort((one, other) => DIFF_CHANGES.indexOf(one.change) - DIFF_CHANGES.indexOf(other.change));
+  }
+
+  #keyOf(change: FoundChange): string {
+    const { forms, schemes, ports, methods, paths, times, resolved } = change;
+    return JSON.stringify([changeText(change), forms, schemes, ports, methods, this.#pathsText(paths), times.map(String), resolved?.text]);
+  }
+
+  #pathsText({ cut, atoms }: PathSet): unknown {
+    return cut.lists.length === 0 && atoms.length === cut.atoms.length ? 'any' : [this.#id(cut), atoms];
+  }
+
+  #id(thing: unknown): number {
+    const id = this.#ids.get(thing) ?? this.#ids.size;
+    this.#ids.set(thing, id);
+    return id;
+  }
+}
+
+function kindOf({ before, after }: Pick<FoundChange, 'before' | 'after'>): DiffChange {
+  if (before.verdict === 'deny') return after.verdict === 'deny' ? 'refused' : 'allowed';
+  return after.verdict === 'deny' ? 'denied' : 'otherwise';
+}
