@@ -95,10 +95,10 @@ export class FateSplitter {
     for (const atom of cutIntervals([...ranges.map((cidrs) => cidrs.map(readInterval)), ...SPECIAL])) {
       const listed = atom.lists.some((list) => list < ranges.length);
       const isPublic = classifyAddress(atom.witness)?.class === 'public';
-      const fates = [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)] as const;
-      const key = `${listed ? atom.lists.filter((list) => list < ranges.length).join() : 'free'} ${isPublic} ${fates.join()}`;
+      // A guard looks at nothing else.
+      const key = `${listed ? atom.lists.filter((list) => list < ranges.length).join() : ''} ${isPublic}`;
       const known = groups.get(key);
-      if (known === undefined) groups.set(key, { fates, listed, isPublic, atoms: [atom] });
+      if (known === undefined) groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], listed, isPublic, atoms: [atom] });
       else known.atoms.push(atom);
     }
     return [...groups.values()];

@@ -145,3 +145,18 @@ export function joinIntervals(intervals: readonly AddressInterval[]): AddressInt
   }
   return joined;
 }
+
+/** All other addresses. @param intervals in ascending order, joined */
+export function invertIntervals(intervals: readonly AddressInterval[]): AddressInterval[] {
+  return ADDRESS_BITS.flatMap((bits) => {
+    const left: AddressInterval[] = [];
+    let next = 0n;
+    for (const interval of intervals) {
+      if (interval.bits !== bits) continue;
+      if (interval.first > next) left.push(...withoutMapped({ bits, first: next, last: interval.first - 1n }));
+      next = interval.last + 1n;
+    }
+    const end = 1n << BigInt(bits);
+    return next < end ? [...left, ...withoutMapped({ bits, first: next, last: end - 1n })] : left;
+  });
+}

@@ -55,6 +55,8 @@ interface Piece {
 
 /** Of no meaning to a form. */
 const NO_DIMENSION = -1;
+const NO_PORTS = [[NO_DIMENSION, null]] as const;
+const NO_CONTENT = [[NO_DIMENSION, null]] as const;
 const EVERY_PORT: readonly Span[] = [[1, 65_535]];
 const EVERY_METHOD: MethodSet = { listed: [], others: true };
 const EVERY_PATH: PathCut = { lists: [], atoms: [{ kind: 'plain', vector: '', text: '/' }] };
@@ -82,17 +84,22 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
   const ports = prefix === null ? cutPorts(destinations.flat()) : [];
   const address = host !== null && isIP(host) !== 0 ? host : null;
 
+  // Where nobody gets through, by a rule or by report mode, only what comes before the rules decides.
+  const reports = sides.some(({ policy }) => policy.mode === 'report' || policy.reportsSome);
+  const nobody = !reports && typeof pair.before === 'string' && typeof pair.after === 'string';
   const changes: CellChange[] = [];
   for (const { form, scheme, schemes } of formsToTry(target, pair, address)) {
     const tunnel = form === 'connect' || form === 'sni';
+    const blind = tunnel || (!reports && (chains.flat().length === 0 || !destinations.flat().some(({ forms }) => forms.has(form))));
     const peer = form === 'sni' ? (pair.bare ?? pair.peer) : pair.peer;
     const pieces: Piece[] = [];
     for (const [time, [from]] of times.entries()) {
-      for (const [port, portAtom] of form === 'sni' || form === 'gateway' ? ([[NO_DIMENSION, null]] as const) : ports.entries()) {
-        for (const [method, methodAtom] of tunnel ? ([[NO_DIMENSION, null]] as const) : methods.entries()) {
-          for (const [path, pathAtom] of tunnel ? ([[NO_DIMENSION, null]] as const) : cut.atoms.entries()) {
+      for (const [port, portAtom] of form === 'sni' || form === 'gateway' ? NO_PORTS : nobody ? [[NO_DIMENSION, { witness: 443 }] as const] : ports.entries()) {
+        for (const [method, methodAtom] of blind ? NO_CONTENT : methods.entries()) {
+          for (const [path, pathAtom] of blind ? NO_CONTENT : cut.atoms.entries()) {
             meter.spend(4);
-            const witness: DiffRequest = { form, scheme, peer, now: from, host: host ?? '', port: portAtom?.witness ?? 0, method: methodAtom?.witness ?? null, path: pathAtom === null ? null : `${prefix ?? ''}${pathAtom.text}` };
+            const shown = tunnel ? null : { method: methodAtom?.witness ?? 'GET', path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
+            const witness: DiffRequest = { form, scheme, peer, now: from, host: host ?? '', port: portAtom?.witness ?? 0, method: shown?.method ?? null, path: shown?.path ?? null };
             const before = judge(comparison, 0, witness, address);
             const after = judge(comparison, 1, witness, address);
             if (differ(comparison, before, after, address)) pieces.push({ time, port, method, path, before, after, witness });
@@ -169,7 +176,6 @@ function joinPieces(pieces: readonly Piece[], form: Form, schemes: DiffBox['sche
     }
     joined = [...groups.values()];
   }
-  const tunnel = form === 'connect' || form === 'sni';
   return joined.map(({ before, after, witness, codes, sets }) => ({
     before,
     after,
@@ -178,8 +184,8 @@ function joinPieces(pieces: readonly Piece[], form: Form, schemes: DiffBox['sche
     forms: [form],
     schemes,
     ports: sets.port.includes(NO_DIMENSION) ? EVERY_PORT : joinSpans(sets.port.flatMap((index) => ports[index]?.spans ?? [])),
-    methods: tunnel ? EVERY_METHOD : joinMethods(sets.method, methods),
-    paths: tunnel || sets.path.length === cut.atoms.length ? { cut: EVERY_PATH, atoms: [0] } : { cut, atoms: sets.path.toSorted((a, b) => a - b) },
+    methods: sets.method.includes(NO_DIMENSION) ? EVERY_METHOD : joinMethods(sets.method, methods),
+    paths: sets.path.includes(NO_DIMENSION) || sets.path.length === cut.atoms.length ? { cut: EVERY_PATH, atoms: [0] } : { cut, atoms: sets.path.toSorted((a, b) => a - b) },
     times: joinSpans(sets.time.flatMap((index) => { const span = times[index]; return span === undefined ? [] : [[span[0], span[1] - 1] as const]; })).map(([from, to]) => [from, to + 1] as const),
   }));
 }

@@ -47,6 +47,7 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
   const fates = new FateSplitter([before.mode, after.mode], comparison.fates);
   const found = new ClassCollector();
   for (const group of [...groupHosts(sides), ...groupPrefixes(sides)]) {
+    yield;
     for (const bucket of bucketsFor(group, buckets, contents)) {
       meter.spend(1);
       const [pair] = bucket.pairs;
@@ -233,7 +234,9 @@ function destinationText({ mode }: Policy, config: CompiledDestination['config']
 type FoundChange = Omit<CellChange, 'before' | 'after'> & { readonly before: DiffVerdict; readonly after: DiffVerdict; readonly resolved: ResolvedSet | null };
 
 interface OpenClass {
-  readonly change: FoundChange;
+  change: FoundChange;
+  /** Some of its peers can use TLS by its server name. */
+  bare: boolean;
   readonly group: TargetGroup;
   readonly pairs: PeerPair[];
   codes: FoundChange['codes'];
@@ -241,26 +244,33 @@ interface OpenClass {
 
 class ClassCollector {
   readonly #ids = new Map<unknown, number>();
-  readonly #open = new Map<string, OpenClass>();
+  readonly #open = new Map<string, OpenClass[]>();
 
+  /** Peers of which none can use TLS by its server name join a class with it: there is no such request of theirs. */
   add(group: TargetGroup, pairs: readonly PeerPair[], change: FoundChange): void {
-    const key = `${this.#id(group)} ${this.#keyOf(change)}`;
-    const known = this.#open.get(key);
-    if (known === undefined) this.#open.set(key, { change, group, pairs: [...pairs], codes: change.codes });
-    else {
-      known.pairs.push(...pairs);
-      known.codes = joinCodes([known.codes, change.codes]);
+    const bare = pairs.every((pair) => pair.bare !== null);
+    const shared = change.forms.filter((form) => form !== 'sni');
+    const key = `${this.#id(group)} ${this.#keyOf(shared.length === 0 ? change : { ...change, forms: shared })}`;
+    const open = this.#open.get(key) ?? [];
+    this.#open.set(key, open);
+    const known = open.find((one) => !bare || !one.bare || one.change.forms.length === change.forms.length);
+    if (known === undefined) {
+      open.push({ change, group, pairs: [...pairs], codes: change.codes, bare });
+      return;
     }
+    known.pairs.push(...pairs);
+    known.codes = joinCodes([known.codes, change.codes]);
+    if (bare && !known.bare) [known.change, known.bare] = [change, true];
   }
 
   classes(allPairs: number): DiffClass[] {
     const joined = new Map<string, Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }>();
-    for (const { change, group, pairs, codes } of this.#open.values()) {
+    for (const { change, group, pairs, codes } of [...this.#open.values()].flat()) {
       const who = pairs.length === allPairs ? 'all' : pairs.map((pair) => this.#id(pair)).sort((a, b) => a - b).join();
       const key = `${group.prefix === null} ${who} ${this.#keyOf(change)}`;
       const known = joined.get(key);
       const prefixes = group.prefix === null ? [] : [group.prefix];
-      if (known === undefined) joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs });
+      if (known === undefined) joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs.toSorted(byClient) });
       else {
         known.hosts.push(...group.hosts);
         known.prefixes.push(...prefixes);
@@ -284,6 +294,12 @@ class ClassCollector {
     this.#ids.set(thing, id);
     return id;
   }
+}
+
+/** In the order of the files; who is no client comes last. */
+function byClient(one: PeerPair, other: PeerPair): number {
+  const place = ({ before, after }: PeerPair): number => (typeof before === 'number' ? before : typeof after === 'number' ? after : Infinity);
+  return place(one) === place(other) ? 0 : place(one) - place(other);
 }
 
 function kindOf({ before, after }: Pick<FoundChange, 'before' | 'after'>): DiffChange {

@@ -2,11 +2,11 @@
 import { FORMS, HTTP_FORMS } from '../config/config.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
-import { describeIntervals, joinIntervals } from './address-sets.ts';
+import { type AddressInterval, describeIntervals, invertIntervals, joinIntervals } from './address-sets.ts';
 import { describePaths } from './describe-paths.ts';
 import type { DiffClass, MethodSet, PolicyDiff, Span } from './diff-class.ts';
 import type { DiffVerdict } from './judge-request.ts';
-import type { PeerPair } from './peer-pairs.ts';
+import type { PeerEvidence, PeerPair } from './peer-pairs.ts';
 
 /** Entries of one list; a line is for reading. */
 const MOST_IN_LIST = 5;
@@ -116,13 +116,14 @@ function describePeers({ pairs, clients }: PolicyDiff, peers: readonly PeerPair[
   if (peers.length > others.length && others.every(isClient) && !peers.every(isClient)) return `anyone but ${joinTexts(namesOf(others, nameOf), 'and')}`;
   const same = namesOf(peers.filter(isClient), nameOf);
   const strangers = peers.filter((pair) => nameOf(pair, 0) === null && nameOf(pair, 1) === null);
-  const texts = peers
-    .filter((pair) => !isClient(pair) && !strangers.includes(pair))
-    .map((pair) => {
+  const groups = Map.groupBy(
+    peers.filter((pair) => !isClient(pair) && !strangers.includes(pair)),
+    (pair) => {
       const [was, is] = [nameOf(pair, 0), nameOf(pair, 1)];
-      const how = was === null ? `${is ?? ''} only after` : is === null ? `${was} only before` : `${was} before and ${is} after`;
-      return `${describeEvidence(pair)} (${how})`;
-    });
+      return was === null ? `${is ?? ''} only after` : is === null ? `${was} only before` : `${was} before and ${is} after`;
+    },
+  );
+  const texts = [...groups].map(([how, pairs]) => `${describeEvidence(pairs.flatMap(({ evidence }) => evidence))} (${how})`);
   return joinTexts([...same, ...texts, ...(strangers.length === 0 ? [] : ['anyone who is no client'])], 'and');
 }
 
@@ -130,15 +131,40 @@ function namesOf(pairs: readonly PeerPair[], nameOf: (pair: PeerPair, side: 0 | 
   return [...new Set(pairs.map((pair) => nameOf(pair, 0) ?? ''))];
 }
 
-function describeEvidence({ evidence }: PeerPair): string {
-  const [first, ...rest] = evidence;
-  if (first === undefined) return '';
-  const { shown, others, intervals } = first;
-  const sorted = joinIntervals(intervals);
-  const everywhere = sorted.some(({ bits, first: from, last }) => bits === 32 && from === 0n && last === 0xffff_ffffn);
-  const who = shown === null ? '' : `${shown}${others > 0 ? ` or ${others} others` : ''}`;
-  const where = everywhere ? (who === '' ? 'any address' : '') : describeIntervals(sorted, MOST_RANGES_SHOWN);
-  return [who, where].filter((text) => text !== '').join(' from ') + (rest.length === 0 ? '' : ' and others');
+/** What a certificate or password adds is told where it is needed, and not where the address is enough. */
+function describeEvidence(evidence: readonly PeerEvidence[]): string {
+  const known: AddressInterval[] = [];
+  const needed: PeerEvidence[] = [];
+  for (const one of evidence.toSorted((a, b) => Number(a.shown !== null) - Number(b.shown !== null))) {
+    if (one.shown !== null && covers(known, one.intervals)) continue;
+    if (one.shown === null) known.push(...one.intervals);
+    else if (needed.some(({ shown, intervals }) => shown !== null && one.shown?.includes(shown) === true && covers(intervals, one.intervals))) continue;
+    needed.push(one);
+  }
+  const texts = needed.filter(({ shown }) => shown !== null).map(describeShownEvidence);
+  const where = known.length === 0 ? [] : [describeWhere(known)];
+  return joinTexts([...where, ...texts], 'and', MOST_RANGES_SHOWN);
+}
+
+function describeShownEvidence({ shown, others, intervals }: PeerEvidence): string {
+  const where = describeWhere(intervals);
+  return `${shown ?? ''}${others > 0 ? ` or ${others} others` : ''}${where === ANY_ADDRESS ? '' : ` from ${where}`}`;
+}
+
+const ANY_ADDRESS = 'any address';
+
+/** Most addresses by those that are left out. */
+function describeWhere(intervals: readonly AddressInterval[]): string {
+  const joined = joinIntervals(intervals);
+  const left = invertIntervals(joined);
+  const sum = joined.reduce((total, { bits, first, last }) => (bits === 32 ? total + last - first + 1n : total), 0n);
+  if (sum < 1n << 31n) return describeIntervals(joined, MOST_RANGES_SHOWN);
+  return left.length === 0 ? ANY_ADDRESS : `${ANY_ADDRESS} but ${describeIntervals(left, MOST_RANGES_SHOWN)}`;
+}
+
+function covers(intervals: readonly AddressInterval[], others: readonly AddressInterval[]): boolean {
+  const joined = joinIntervals(intervals);
+  return others.every(({ bits, first, last }) => joined.some((one) => one.bits === bits && one.first <= first && last <= one.last));
 }
 
 /** The arguments of `explain` for the request that stands for a class. */

@@ -11,6 +11,7 @@ const HEADINGS: Readonly<Record<DiffChange, string>> = {
   otherwise: 'Allowed as before, but decided otherwise',
   refused: 'Denied as before, with another code',
 };
+const MOST_REFUSED = 5;
 const SIGNS = { allowed: '+', denied: '-', otherwise: '~', refused: '~' } as const;
 
 const countClasses = (number: number): string => `${number} ${number === 1 ? 'class' : 'classes'} of requests`;
@@ -25,6 +26,7 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
   return DIFF_CHANGES.map((change) => {
     const classes = diff.classes.filter((one) => one.change === change);
     if (classes.length === 0) return '';
+    if (change === 'refused') return formatRefused(diff, classes);
     const lines = classes.flatMap((one) => [
       `  ${paint(change, SIGNS[change])} ${escapeText(describeClass(diff, one))}`,
       `      ${escapeText(describeOutcome(one))}`,
@@ -34,6 +36,12 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
   })
     .filter((text) => text !== '')
     .join('\n');
+}
+
+/** Nobody's access changes: a few of them will do. */
+function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string {
+  const lines = classes.slice(0, MOST_REFUSED).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
+  return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED ? `  and ${classes.length - MOST_REFUSED} more, which --json shows\n` : ''}`;
 }
 
 /** Quotes stay as they are: it is to be pasted. */
