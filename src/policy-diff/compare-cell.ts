@@ -56,7 +56,7 @@ interface Piece {
 /** Of no meaning to a form. */
 const NO_DIMENSION = -1;
 const NO_PORTS = [[NO_DIMENSION, null]] as const;
-const NO_CONTENT = [[NO_DIMENSION, null]] as const;
+const UNSEEN_CONTENT = [[NO_DIMENSION, null]] as const;
 const EVERY_PORT: readonly Span[] = [[1, 65_535]];
 const EVERY_METHOD: MethodSet = { listed: [], others: true };
 const EVERY_PATH: PathCut = { lists: [], atoms: [{ kind: 'plain', vector: '', text: '/' }] };
@@ -95,8 +95,8 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
     const pieces: Piece[] = [];
     for (const [time, [from]] of times.entries()) {
       for (const [port, portAtom] of form === 'sni' || form === 'gateway' ? NO_PORTS : nobody ? [[NO_DIMENSION, { witness: 443 }] as const] : ports.entries()) {
-        for (const [method, methodAtom] of blind ? NO_CONTENT : methods.entries()) {
-          for (const [path, pathAtom] of blind ? NO_CONTENT : cut.atoms.entries()) {
+        for (const [method, methodAtom] of blind ? UNSEEN_CONTENT : methods.entries()) {
+          for (const [path, pathAtom] of blind ? UNSEEN_CONTENT : cut.atoms.entries()) {
             meter.spend(4);
             const shown = tunnel ? null : { method: methodAtom?.witness ?? 'GET', path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
             const witness: DiffRequest = { form, scheme, peer, now: from, host: host ?? '', port: portAtom?.witness ?? 0, method: shown?.method ?? null, path: shown?.path ?? null };

@@ -9,19 +9,16 @@ import { isIP } from 'node:net';
 import { type CompiledDestination, compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { mergePorts } from '../targets/port-range.ts';
 import { AddressFates, FateSplitter, guardText } from './address-fates.ts';
-import { type CellChange, type CellTarget, chainsOf, changeText, compareCell, type Comparison, joinCodes } from './compare-cell.ts';
+import { ClassCollector, type TargetGroup } from './collect-classes.ts';
+import { chainsOf, compareCell, type Comparison } from './compare-cell.ts';
 import { PathCutter } from './cut-requests.ts';
-import { DIFF_CHANGES, type DiffChange, type DiffClass, type HostAtom, type PathSet, type PolicyDiff, type ResolvedSet } from './diff-class.ts';
-import { decisiveOf, type DiffVerdict, makeSide, nameRules, type PolicySide } from './judge-request.ts';
+import { type HostAtom, OTHER_HOSTS, type PolicyDiff } from './diff-class.ts';
+import { decisiveOf, makeSide, nameRules, type PolicySide } from './judge-request.ts';
 import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
 import { type Meter, NO_BOUND, runSteps } from './work.ts';
 
-/** Every host that no pattern covers. */
-const OTHER_HOSTS = '*';
-
-/** Hosts, or a prefix, that meet the same destinations. */
-interface TargetGroup extends CellTarget {
-  readonly hosts: readonly HostAtom[];
+/** With the places of its destinations. */
+interface IndexedTarget extends TargetGroup {
   readonly indexes: readonly [before: readonly number[], after: readonly number[]];
 }
 
@@ -70,7 +67,7 @@ export function comparePolicyConfigs(before: PolicyConfig, after: PolicyConfig, 
 
 // Hosts and prefixes, grouped by the destinations that they meet.
 
-function groupHosts(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
+function groupHosts(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
   const atoms: HostAtom[] = [];
   for (const pattern of patterns) {
@@ -80,7 +77,7 @@ function groupHosts(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
   let other = 'other.example';
   while (sides.some(({ policy }) => policy.hosts.find(other).length > 0)) other = `${other.replace(/\.[a-z]+$/, '')}.x${other.length}z`;
   atoms.push({ pattern: OTHER_HOSTS, witness: other });
-  const groups = new Map<string, TargetGroup & { readonly hosts: HostAtom[] }>();
+  const groups = new Map<string, IndexedTarget & { readonly hosts: HostAtom[] }>();
   for (const atom of atoms) {
     const [one, later] = sides.map(({ policy }) => policy.hosts.find(atom.witness)) as [readonly number[], readonly number[]];
     const key = `${one.join()} ${later.join()} ${isIP(atom.witness) === 0 ? '' : atom.witness}`;
@@ -91,7 +88,7 @@ function groupHosts(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
   return [...groups.values()];
 }
 
-function groupPrefixes(sides: readonly [PolicySide, PolicySide]): TargetGroup[] {
+function groupPrefixes(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
   const prefixes = [...new Set(sides.flatMap(({ gateways }) => [...gateways.keys()]))];
   const sorted = prefixes.toSorted();
   return prefixes.map((prefix) => {
@@ -161,7 +158,7 @@ function clientNameOf({ policy }: PolicySide, who: WhoAsks): string {
 }
 
 /** Those that some rule joins with a destination of the group one by one, and the others by what they are. */
-function bucketsFor(group: TargetGroup, { all, joined }: Buckets, contents: Contents): { readonly pairs: readonly PeerPair[] }[] {
+function bucketsFor(group: IndexedTarget, { all, joined }: Buckets, contents: Contents): { readonly pairs: readonly PeerPair[] }[] {
   const special = new Set(([0, 1] as const).flatMap((side) => group.indexes[side].flatMap((index) => joined[side].get(index) ?? [])));
   const merged = new Map<string, { pairs: PeerPair[] }>();
   for (const [index, bucket] of all.entries()) {
@@ -187,7 +184,7 @@ class Contents {
     this.#rules = sides.map(({ policy, ruleNames }) => policy.rules.map(({ config, index }) => { const { methods, paths, from, until, report } = decisiveOf(config); return JSON.stringify([ruleNames[index], methods, paths, from, until, report]); }));
   }
 
-  mayDiffer({ destinations, prefix }: TargetGroup, pair: PeerPair): boolean {
+  mayDiffer({ destinations, prefix }: IndexedTarget, pair: PeerPair): boolean {
     const text = (side: 0 | 1): string => {
       const who = side === 0 ? pair.before : pair.after;
       const chains = chainsOf(this.#sides[side], who, destinations[side]);
@@ -202,7 +199,7 @@ class Contents {
   }
 
   /** Of who is joined with a destination of the group. */
-  rulesText({ destinations }: TargetGroup, pair: PeerPair): string {
+  rulesText({ destinations }: IndexedTarget, pair: PeerPair): string {
     return ([0, 1] as const).map((side) => `${this.#who(side, pair)} ${chainsOf(this.#sides[side], side === 0 ? pair.before : pair.after, destinations[side]).map((chain) => chain.map(({ index }) => index).join()).join(';')}`).join(' ') + this.#names(pair);
   }
 
@@ -227,82 +224,4 @@ class Contents {
 function destinationText({ mode }: Policy, config: CompiledDestination['config']): string {
   const { name, ports, forms, methods, paths, report, gateway, upgradePlainHttp } = config;
   return JSON.stringify([name, mergePorts(ports).map(String), ports[0] === undefined ? '' : String(ports[0]), forms.toSorted(), methods, paths, report, gateway?.encodedSlashes, upgradePlainHttp, guardText(mode, config)]);
-}
-
-// Classes, joined over peers and hosts.
-
-type FoundChange = Omit<CellChange, 'before' | 'after'> & { readonly before: DiffVerdict; readonly after: DiffVerdict; readonly resolved: ResolvedSet | null };
-
-interface OpenClass {
-  change: FoundChange;
-  /** Some of its peers can use TLS by its server name. */
-  bare: boolean;
-  readonly group: TargetGroup;
-  readonly pairs: PeerPair[];
-  codes: FoundChange['codes'];
-}
-
-class ClassCollector {
-  readonly #ids = new Map<unknown, number>();
-  readonly #open = new Map<string, OpenClass[]>();
-
-  /** Peers of which none can use TLS by its server name join a class with it: there is no such request of theirs. */
-  add(group: TargetGroup, pairs: readonly PeerPair[], change: FoundChange): void {
-    const bare = pairs.every((pair) => pair.bare !== null);
-    const shared = change.forms.filter((form) => form !== 'sni');
-    const key = `${this.#id(group)} ${this.#keyOf(shared.length === 0 ? change : { ...change, forms: shared })}`;
-    const open = this.#open.get(key) ?? [];
-    this.#open.set(key, open);
-    const known = open.find((one) => !bare || !one.bare || one.change.forms.length === change.forms.length);
-    if (known === undefined) {
-      open.push({ change, group, pairs: [...pairs], codes: change.codes, bare });
-      return;
-    }
-    known.pairs.push(...pairs);
-    known.codes = joinCodes([known.codes, change.codes]);
-    if (bare && !known.bare) [known.change, known.bare] = [change, true];
-  }
-
-  classes(allPairs: number): DiffClass[] {
-    const joined = new Map<string, Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }>();
-    for (const { change, group, pairs, codes } of [...this.#open.values()].flat()) {
-      const who = pairs.length === allPairs ? 'all' : pairs.map((pair) => this.#id(pair)).sort((a, b) => a - b).join();
-      const key = `${group.prefix === null} ${who} ${this.#keyOf(change)}`;
-      const known = joined.get(key);
-      const prefixes = group.prefix === null ? [] : [group.prefix];
-      if (known === undefined) joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs.toSorted(byClient) });
-      else {
-        known.hosts.push(...group.hosts);
-        known.prefixes.push(...prefixes);
-        known.codes = joinCodes([known.codes, codes]);
-      }
-    }
-    return [...joined.values()].sort((one, other) => DIFF_CHANGES.indexOf(one.change) - DIFF_CHANGES.indexOf(other.change));
-  }
-
-  #keyOf(change: FoundChange): string {
-    const { forms, schemes, ports, methods, paths, times, resolved } = change;
-    return JSON.stringify([changeText(change), forms, schemes, ports, methods, this.#pathsText(paths), times.map(String), resolved?.text]);
-  }
-
-  #pathsText({ cut, atoms }: PathSet): unknown {
-    return cut.lists.length === 0 && atoms.length === cut.atoms.length ? 'any' : [this.#id(cut), atoms];
-  }
-
-  #id(thing: unknown): number {
-    const id = this.#ids.get(thing) ?? this.#ids.size;
-    this.#ids.set(thing, id);
-    return id;
-  }
-}
-
-/** In the order of the files; who is no client comes last. */
-function byClient(one: PeerPair, other: PeerPair): number {
-  const place = ({ before, after }: PeerPair): number => (typeof before === 'number' ? before : typeof after === 'number' ? after : Infinity);
-  return place(one) === place(other) ? 0 : place(one) - place(other);
-}
-
-function kindOf({ before, after }: Pick<FoundChange, 'before' | 'after'>): DiffChange {
-  if (before.verdict === 'deny') return after.verdict === 'deny' ? 'refused' : 'allowed';
-  return after.verdict === 'deny' ? 'denied' : 'otherwise';
 }

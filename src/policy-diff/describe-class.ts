@@ -4,7 +4,7 @@ import { formatMoment } from '../policy/deny.ts';
 import { DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { type AddressInterval, describeIntervals, invertIntervals, joinIntervals } from './address-sets.ts';
 import { describePaths } from './describe-paths.ts';
-import type { DiffClass, MethodSet, PolicyDiff, Span } from './diff-class.ts';
+import { type DiffClass, type MethodSet, OTHER_HOSTS, type PolicyDiff, type Span } from './diff-class.ts';
 import type { DiffVerdict } from './judge-request.ts';
 import type { PeerEvidence, PeerPair } from './peer-pairs.ts';
 
@@ -53,7 +53,7 @@ function describeHosts({ patterns }: PolicyDiff, hosts: readonly string[]): stri
   if (hosts.length === patterns.size + 1) return 'any host';
   const named = new Set(hosts);
   const texts = hosts.flatMap((host) => {
-    if (host === '*') return ['any host that neither file names'];
+    if (host === OTHER_HOSTS) return ['any host that neither file names'];
     if (!host.startsWith('*.')) return [host];
     const within = [...patterns].filter((pattern) => pattern !== host && pattern.endsWith(host.slice(1)) && (!pattern.startsWith('*.') || pattern.length > host.length));
     return [`any ${within.every((pattern) => named.has(pattern)) ? '' : 'other '}host below ${host}`];
@@ -124,7 +124,7 @@ function describePeers({ pairs, clients }: PolicyDiff, peers: readonly PeerPair[
     },
   );
   const texts = [...groups].map(([how, pairs]) => `${describeEvidence(pairs.flatMap(({ evidence }) => evidence))} (${how})`);
-  return joinTexts([...same, ...texts, ...(strangers.length === 0 ? [] : ['anyone who is no client'])], 'and');
+  return joinTexts([...same, ...texts, ...(strangers.length === 0 ? [] : ['anyone that is not a client'])], 'and');
 }
 
 function namesOf(pairs: readonly PeerPair[], nameOf: (pair: PeerPair, side: 0 | 1) => string | null): string[] {

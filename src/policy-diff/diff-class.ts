@@ -55,9 +55,12 @@ export interface PathSet {
   readonly atoms: readonly number[];
 }
 
+/** Every host that no pattern covers. */
+export const OTHER_HOSTS = '*';
+
 /** A host, or all other hosts that a pattern covers, or that none does. */
 export interface HostAtom {
-  /** `eco.example`, `*.example`, or `*` for every host that no pattern covers. */
+  /** `eco.example`, `*.example`, or `OTHER_HOSTS`. */
   readonly pattern: string;
   /** One of them. */
   readonly witness: string;

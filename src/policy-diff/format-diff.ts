@@ -11,7 +11,7 @@ const HEADINGS: Readonly<Record<DiffChange, string>> = {
   otherwise: 'Allowed as before, but decided otherwise',
   refused: 'Denied as before, with another code',
 };
-const MOST_REFUSED = 5;
+const MOST_REFUSED_SHOWN = 5;
 const SIGNS = { allowed: '+', denied: '-', otherwise: '~', refused: '~' } as const;
 
 const countClasses = (number: number): string => `${number} ${number === 1 ? 'class' : 'classes'} of requests`;
@@ -40,8 +40,8 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
 
 /** Nobody's access changes: a few of them will do. */
 function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string {
-  const lines = classes.slice(0, MOST_REFUSED).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
-  return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED ? `  and ${classes.length - MOST_REFUSED} more, which --json shows\n` : ''}`;
+  const lines = classes.slice(0, MOST_REFUSED_SHOWN).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
+  return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED_SHOWN ? `  and ${classes.length - MOST_REFUSED_SHOWN} more, which --json shows\n` : ''}`;
 }
 
 /** Quotes stay as they are: it is to be pasted. */
