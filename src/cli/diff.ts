@@ -20,8 +20,8 @@ export interface DiffOptions {
   readonly at?: string;
 }
 
-/** Some minutes; files that people write take a second. */
-const MOST_STEPS_OF_DIFF = 200_000_000;
+/** A minute or two; files that people write take a second. */
+const MOST_STEPS_OF_DIFF = 30_000_000;
 const LONGEST_VALUE = 80;
 
 /** Resolves to 0 when both files mean the same, to 1 when not (with `--fail-on widening`, only where something is newly allowed), to 2 for a faulty file or argument. */

@@ -3,6 +3,7 @@ import { type CellChange, type CellTarget, changeText, joinCodes } from './compa
 import { DIFF_CHANGES, type DiffChange, type DiffClass, type HostAtom, type PathSet, type ResolvedSet } from './diff-class.ts';
 import type { DiffVerdict } from './judge-request.ts';
 import type { PeerPair } from './peer-pairs.ts';
+import type { Meter } from './work.ts';
 
 /** Hosts, or a prefix, that meet the same destinations. */
 export interface TargetGroup extends CellTarget {
@@ -44,9 +45,11 @@ export class ClassCollector {
   }
 
   /** In the order of `DIFF_CHANGES`. @param allPairs how many kinds of peers there are */
-  classes(allPairs: number): DiffClass[] {
+  *classes(allPairs: number, meter: Meter): Generator<undefined, DiffClass[]> {
     const joined = new Map<string, Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }>();
     for (const { change, group, pairs, codes } of [...this.#open.values()].flat()) {
+      meter.spend(2 + (pairs.length >> 3));
+      yield;
       const who = pairs.length === allPairs ? 'all' : pairs.map((pair) => this.#id(pair)).sort((a, b) => a - b).join();
       const key = `${group.prefix === null} ${who} ${this.#keyOf(change)}`;
       const known = joined.get(key);

@@ -38,12 +38,25 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
   const names = nameRules(before.rules.map(({ config }) => config), after.rules.map(({ config }) => config));
   const sides = [makeSide(before, names[0]), makeSide(after, names[1])] as const;
   const comparison: Comparison = { sides, start, meter, paths: new PathCutter(meter), fates: new AddressFates() };
+  // Each of these goes through a whole file, and has a slice of its own.
+  const size = before.rules.length + before.destinations.length + after.rules.length + after.destinations.length;
+  const pause = function* (): Generator<undefined, void> {
+    meter.spend(size);
+    yield;
+  };
+  yield* pause();
   const pairs = yield* pairPeers([before, after], meter);
+  yield* pause();
   const contents = new Contents(sides);
+  yield* pause();
   const buckets = sortPeers(sides, pairs, contents);
+  yield* pause();
   const fates = new FateSplitter([before.mode, after.mode], comparison.fates);
   const found = new ClassCollector();
-  for (const group of [...groupHosts(sides), ...groupPrefixes(sides)]) {
+  const groups = [...groupHosts(sides), ...groupPrefixes(sides)];
+  yield* pause();
+  for (const group of groups) {
+    meter.spend(1 + (buckets.all.length >> 5));
     yield;
     for (const bucket of bucketsFor(group, buckets, contents)) {
       meter.spend(1);
@@ -57,7 +70,7 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
     }
   }
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
-  return { classes: found.classes(pairs.length), pairs, patterns, start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
+  return { classes: yield* found.classes(pairs.length, meter), pairs, patterns, start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
 }
 
 /** At once. @throws {TooMuchWork} */
@@ -141,16 +154,33 @@ function sortPeers(sides: readonly [PolicySide, PolicySide], pairs: readonly Pee
   };
   const groups = Map.groupBy(pairs, ({ before, after, bare }) => `${rowOf(sides[0], before)} ${rowOf(sides[1], after)} ${clientNameOf(sides[0], before) === clientNameOf(sides[1], after) ? '' : `${clientNameOf(sides[0], before)} ${clientNameOf(sides[1], after)}`} ${bare !== null}`);
   const all = [...groups.values()].map((own): PeerBucket => ({ pairs: own, stranger: own[0] === undefined ? '' : contents.strangerText(own[0]) }));
-  const joined = ([0, 1] as const).map((side) => {
-    const map = new Map<number, number[]>();
-    for (const [index, { pairs: [pair] }] of all.entries()) {
-      const who = side === 0 ? pair?.before : pair?.after;
-      const client = typeof who === 'number' ? sides[side].policy.clients[who] : undefined;
-      for (const [destination, chain] of client?.rules.entries() ?? []) if (chain.length > 0) map.set(destination, [...(map.get(destination) ?? []), index]);
-    }
-    return map;
-  });
+  const joined = ([0, 1] as const).map((side) => joinBuckets(sides[side].policy, all.map(({ pairs: [pair] }) => (side === 0 ? pair?.before : pair?.after))));
   return { all, joined: [joined[0] ?? new Map<number, number[]>(), joined[1] ?? new Map<number, number[]>()] };
+}
+
+/** For each destination the buckets that a rule joins with it. @param who a client of each bucket */
+function joinBuckets(policy: Policy, who: readonly (WhoAsks | undefined)[]): Map<number, number[]> {
+  const byRow = new Map<unknown, number[]>();
+  for (const [bucket, client] of who.entries()) {
+    const row = typeof client === 'number' ? policy.clients[client]?.rules : undefined;
+    if (row === undefined) continue;
+    const known = byRow.get(row) ?? [];
+    byRow.set(row, known);
+    known.push(bucket);
+  }
+  const rows = new Map(policy.clients.map(({ config, rules }) => [config.name, rules]));
+  const places = new Map(policy.destinations.map(({ config, index }) => [config.name, index]));
+  const joined = new Map<number, Set<number>>();
+  for (const { config } of policy.rules) {
+    const buckets = [...new Set(config.clients.map((name) => rows.get(name)))].flatMap((row) => byRow.get(row) ?? []);
+    for (const name of config.destinations) {
+      const place = places.get(name) ?? -1;
+      const known = joined.get(place) ?? new Set();
+      joined.set(place, known);
+      for (const bucket of buckets) known.add(bucket);
+    }
+  }
+  return new Map([...joined].map(([place, buckets]) => [place, [...buckets]]));
 }
 
 function clientNameOf({ policy }: PolicySide, who: WhoAsks): string {

@@ -88,13 +88,13 @@ export function* pairPeers(policies: readonly [before: Policy, after: Policy], m
       const where = general ? atoms : [...new Set(affected.flatMap(({ index }) => byClient[index] ?? []))];
       const found = new Map<string, PeerEvidence>();
       for (const { witness, intervals } of where) {
-        meter.spend(1);
+        meter.spend(2);
+        yield;
         const peer: Peer = { address: witness, user: shown.user, token: shown.token, sans: certificate.sans, rejected: null };
         const [before, after] = [identifyPeer(policies[0], peer), identifyPeer(policies[1], peer)];
         note(pairs, found, { before, after, peer, shown: describeShown(shown, certificate), intervals });
       }
       seen.set(key, [...found.values()]);
-      yield;
     }
   }
   return [...pairs.values()];

@@ -116,6 +116,7 @@ export function* cutTexts(lists: readonly TextList[], kind: TextKind, meter: Met
       if (seen.has(key)) continue;
       seen.add(key);
       queue.push(next);
+      meter.spend(STEPS_OF_STATE);
     }
   }
   return [...atoms.values()];
@@ -127,6 +128,8 @@ export function* intersects(one: TokenPattern, other: TokenPattern, kind: TextKi
   return atoms.some(({ vector }) => vector === '11');
 }
 
+/** A state is kept until the end: many stars side by side can make any number of them. */
+const STEPS_OF_STATE = 20;
 const ENCODED_SLASH = '%2F';
 /** What findAmbiguity refuses about a sequence of escapes, at the end of a text. */
 const TWICE_ENCODED = /%25(?:25)*(?:2e|2f|5c|[01][0-9a-f]|7f)$|%c[01]$|%e0%[89][0-9a-f]$|%f0%8[0-9a-f]$/i;
