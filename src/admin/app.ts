@@ -197,7 +197,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     const { ready, reasons, warnings, policyChange = null } = readiness();
     const status = ready ? 'ready' : 'not ready';
     // Why it is so may name what is configured: a probe needs the status alone.
-    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings, ...(policyChange === null ? {} : { policyChange }) } : { status };
+    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings, ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
     reply.code(ready ? 200 : 503).send(answer);
   });
   app.get('/source-ip', (_request, reply) => {

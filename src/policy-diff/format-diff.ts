@@ -80,6 +80,8 @@ function moment(ms: number): string | null {
 
 /** One sentence, and the first classes, each bounded: for a log line and a status page. */
 export interface DiffSummary {
+  /** Whether anything is decided in another way, or may be. */
+  readonly different: boolean;
   readonly sentence: string;
   readonly classes: readonly string[];
 }
@@ -93,5 +95,5 @@ export function summariseDiff(diff: PolicyDiff): DiffSummary {
   const told = ([['allowed', 'newly allowed'], ['denied', 'newly denied'], ['otherwise', 'decided otherwise'], ['refused', 'denied with another code']] as const).flatMap(([change, text]) => (count(change) === 0 ? [] : [`${count(change)} ${text}`]));
   const sentence = told.length === 0 ? 'It decides every request as before.' : `Classes of requests: ${told.join(', ')}.`;
   const classes = diff.classes.slice(0, MOST_SUMMARISED).map((one: DiffClass) => escapeUnsafe(bound(`${HEADINGS[one.change]}: ${describeClass(diff, one)}`, LONGEST_SUMMARISED)));
-  return { sentence, classes };
+  return { different: told.length > 0, sentence, classes };
 }

@@ -21,7 +21,7 @@ export interface PolicyChange extends DiffSummary {
 const MOST_STEPS_OF_RELOAD = 1_000_000;
 /** About a millisecond. */
 const STEPS_A_TURN = 500;
-const NOT_COMPUTED: DiffSummary = { sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
+const NOT_COMPUTED: DiffSummary = { different: true, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
 
 /** Compares policies as they take effect, one comparison at a time: a later reload ends the one before. */
 export class PolicyChanges {
@@ -50,7 +50,7 @@ export class PolicyChanges {
     const found = await this.#work(own, before, after, now);
     if (found === null || own !== this.#current) return;
     const { sentence, classes } = found;
-    this.#latest = { at: new Date(now).toISOString(), sentence, classes };
+    this.#latest = { at: new Date(now).toISOString(), ...found };
     this.#telemetry.notice('info', 'what the new configuration decides differently', { policyChange: sentence, ...(classes.length === 0 ? {} : { classes }) });
   }
 
@@ -76,7 +76,7 @@ export class PolicyChanges {
       if (error instanceof TooMuchWork) return NOT_COMPUTED;
       // A bug; the reload has taken effect all the same.
       this.#telemetry.notice('error', 'the new configuration could not be compared with the previous one', { reason: String(error) });
-      return { sentence: 'Not computed, because of an internal error.', classes: [] };
+      return { different: true, sentence: 'Not computed, because of an internal error.', classes: [] };
     }
   }
 }

@@ -1,5 +1,5 @@
 /** Random policies that differ in little, and requests at the edges of what they tell apart. */
-import type { ClientConfig, DestinationConfig, Form, GatewayConfig, RuleConfig } from '../../src/config/config.ts';
+import type { ClientConfig, DestinationConfig, Form, GatewayConfig, HopConfig, RuleConfig } from '../../src/config/config.ts';
 import { FORMS } from '../../src/config/config.ts';
 import type { PolicyConfig } from '../../src/policy/compile.ts';
 import type { Peer } from '../../src/policy/verdict.ts';
@@ -13,6 +13,7 @@ type Random = () => number;
 
 export const START = 1000;
 
+const PARENT: HopConfig = { name: 'parent', parents: [{ scheme: 'http', host: 'parent.example', port: 3128 }], addresses: null, credentials: null, tls: { ca: null, cert: null, key: null, serverName: null }, connect: 1, coolDown: 1 };
 const RANGES = ['10.0.0.0/8', '10.8.0.0/14', '10.8.0.0/16', '10.8.1.4', '192.168.0.0/16', '2001:db8::/32', 'fd00::/8', '0.0.0.0/0', '::ffff:10.9.0.0/112', '10.8.1.4/31', '::/0'];
 const ADDRESSES = ['10.8.1.4', '10.8.1.5', '10.8.1.6', '10.8.255.255', '10.9.0.0', '10.9.0.1', '10.9.1.0', '10.11.255.255', '10.12.0.0', '9.255.255.255', '11.0.0.0', '192.168.3.4', '8.8.8.8', '2001:db8::1', '2001:db9::1', 'fd00::1', '::1', '127.0.0.1', '0.0.0.0', '255.255.255.255'];
 const RESOLVED = ['8.8.8.8', '10.8.1.4', '10.9.0.1', '10.12.0.1', '192.168.3.4', '127.0.0.1', '169.254.169.254', '2001:4860::1', 'fd00::1', '2001:db8::1', '64:ff9b::808:808', '64:ff9b::a08:104', '11.0.0.1', '203.0.113.9'];
@@ -66,6 +67,7 @@ function randomDestination(random: Random, name: string, prefixes: string[]): De
     paths: maybe(random, 0.25, () => some(random, PATHS, 2)),
     report: random() < 0.1,
     upgradePlainHttp: random() < 0.15 && typeof port === 'number' ? port : null,
+    ...(random() < 0.07 ? { via: [PARENT], resolve: pick(random, ['here', 'parent']), addresses: null } : {}),
   });
 }
 
