@@ -71,7 +71,7 @@ function formatOther({ path, before, after }: OtherChange): string {
 }
 
 function showOther(value: unknown): string {
-  return value === null ? 'not set' : escapeText(bound(typeof value === 'string' ? value : JSON.stringify(value), LONGEST_VALUE));
+  return value === null ? 'not set' : escapeText(bound(Array.isArray(value) ? value.join(', ') : typeof value === 'string' ? value : JSON.stringify(value), LONGEST_VALUE));
 }
 
 function toJson(before: Loaded, after: Loaded, diff: PolicyDiff, { changes, policyKeys }: OtherChanges): string {

@@ -1,4 +1,5 @@
 /** What differs between two configurations besides what the policies decide, and what of it waits for a restart. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Config, RuleConfig } from '../config/config.ts';
 import type { Loaded } from '../config/load.ts';
 import { compareSettings, type Difference, HIDDEN } from '../config/settings.ts';
@@ -34,10 +35,27 @@ export function compareOthers(before: Compared, after: Compared): OtherChanges {
     const { path } = difference;
     if (isDecisive(path, before.config, after.config)) policyKeys.push(path);
     // Rules have no name: which is which is said by their content.
-    else if (!path.startsWith('rules[') && path !== 'rules') changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
+    else if (!path.startsWith('rules[') && meansAnother(difference, before.config, after.config)) changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
   }
   changes.push(...compareSecrets(before.config, after.config), ...compareRuleNotes(before.config.rules, after.config.rules));
   return { changes, policyKeys };
+}
+
+/** Files may not have been read: their names are compared as they are written. */
+function meansAnother({ path, before, after }: Difference, present: Config, wanted: Config): boolean {
+  if (before === null && after === null) return false;
+  return path.endsWith('File') || !isDeepStrictEqual(valueAt(present, path), valueAt(wanted, path));
+}
+
+/** What a setting has become, or the smallest part of the configuration that it has gone into: files write one thing in many ways. */
+function valueAt(config: Config, path: string): unknown {
+  let value: unknown = config;
+  for (const key of path.split(/\.|(?=\[)/)) {
+    const inner: unknown = Array.isArray(value) ? (key.startsWith('[') ? value[Number(key.slice(1, -1))] : value.find((entry: unknown) => (entry as { readonly name?: unknown } | null)?.name === key)) : (value as Readonly<Record<string, unknown>> | null)?.[key];
+    if (inner === undefined) return value;
+    value = inner;
+  }
+  return value;
 }
 
 function isDecisive(path: string, before: Config, after: Config): boolean {

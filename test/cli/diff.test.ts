@@ -144,6 +144,8 @@ t.test('what else has changed, and what of it needs a restart', async (t) => {
   const { code, out } = await diff(t, CONFIG, `${CONFIG.replace(HASHES[0] ?? '', HASHES[1] ?? '')}timeouts: { connect: 3s, keepAlive: 3s }\nlisteners: { http: ["127.0.0.1:8080"] }\n`);
   t.equal(code, 1);
   t.match(out, /^Equivalent: .*\n\nChanged besides:\n {2}timeouts\.connect: 10s -> 3s\n {2}clients\.people\.basic\[0\]\.hash: \(hidden\) -> another \(hidden\)\n\nChanged, and in effect after a restart only:\n {2}listeners\.http: .*\n(?: {2}listeners\.http.*\n)* {2}timeouts\.keepAlive: 75s -> 3s\n$/);
+  const written = await diff(t, `${CONFIG}timeouts: { connect: 3s }\nlisteners: { http: "127.0.0.1:8080,127.0.0.1:8081" }\n`, `${CONFIG}timeouts: { connect: 3000ms }\nlisteners: { http: ["127.0.0.1:8080", { address: "127.0.0.1:8081" }] }\nnat: { timeWait: 120s }\n`);
+  t.strictSame([written.code, written.out.split('\n').length], [0, 2], written.out);
   const narrow = await diff(t, CONFIG, `${CONFIG}timeouts: { connect: 3s }\n`, { failOn: 'widening' });
   t.equal(narrow.code, 0);
 });
