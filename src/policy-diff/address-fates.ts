@@ -93,12 +93,12 @@ export class FateSplitter {
     const fateOf = ({ verdict, destination }: DiffVerdict, side: 0 | 1, address: string): AddressFate => (verdict === 'deny' ? 'pass' : this.#fates.of(this.#modes[side], destination, address));
     const groups = new Map<string, FateGroup>();
     for (const atom of cutIntervals([...ranges.map((cidrs) => cidrs.map(readInterval)), ...SPECIAL])) {
-      const listed = atom.lists.some((list) => list < ranges.length);
+      const vector = atom.lists.filter((list) => list < ranges.length).join();
       const isPublic = classifyAddress(atom.witness)?.class === 'public';
       // A guard looks at nothing else.
-      const key = `${listed ? atom.lists.filter((list) => list < ranges.length).join() : ''} ${isPublic}`;
+      const key = `${vector} ${isPublic}`;
       const known = groups.get(key);
-      if (known === undefined) groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], listed, isPublic, atoms: [atom] });
+      if (known === undefined) groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], vector, isPublic, atoms: [atom] });
       else known.atoms.push(atom);
     }
     return [...groups.values()];
@@ -107,8 +107,8 @@ export class FateSplitter {
 
 interface FateGroup {
   readonly fates: readonly [before: AddressFate, after: AddressFate];
-  /** In the ranges of a destination. */
-  readonly listed: boolean;
+  /** Which lists of ranges have them; empty: none. */
+  readonly vector: string;
   readonly isPublic: boolean;
   readonly atoms: AddressAtom[];
 }
@@ -122,20 +122,24 @@ const SPECIAL: readonly (readonly AddressInterval[])[] = [...IPV4_RANGES, ...IPV
 );
 
 function describeGroups(groups: readonly FateGroup[], all: readonly FateGroup[], usual: boolean): ResolvedSet {
-  const [first] = groups.flatMap(({ listed, atoms }) => (listed ? atoms : [])).concat(groups.flatMap(({ atoms }) => atoms));
-  const witness = first?.witness ?? '';
-  const intervals = intervalsOf(groups);
-  if (groups.length === all.length) return { text: 'any addresses', usual: false, intervals, witness };
+  const [first] = groups.flatMap(({ vector, atoms }) => (vector === '' ? [] : atoms)).concat(groups.flatMap(({ atoms }) => atoms));
+  const set = { usual, intervals: intervalsOf(groups), witness: first?.witness ?? '' };
+  if (groups.length === all.length) return { ...set, text: 'any addresses', usual: false };
   const parts: string[] = [];
-  const free = groups.some(({ listed, isPublic }) => !listed && isPublic);
+  const free = groups.some(({ vector, isPublic }) => vector === '' && isPublic);
   if (free) {
-    const left = all.filter((group) => group.listed && group.isPublic && !groups.includes(group));
-    parts.push(`public addresses${left.length === 0 ? '' : ` outside ${describeIntervals(intervalsOf(left), MOST_RANGES)}`}`);
+    const listed = all.filter(({ vector }) => vector !== '');
+    const none = !listed.some((group) => groups.includes(group));
+    const left = none ? listed : listed.filter((group) => group.isPublic && !groups.includes(group));
+    parts.push(`public addresses${left.some(({ isPublic }) => isPublic) ? ` outside ${describeIntervals(intervalsOf(left), MOST_RANGES)}` : ''}`);
   }
-  if (groups.some(({ listed, isPublic }) => !listed && !isPublic)) parts.push('other addresses that are not public');
-  const named = groups.filter(({ listed, isPublic }) => listed && !(free && isPublic));
-  if (named.length > 0) parts.push(describeIntervals(intervalsOf(named), MOST_RANGES));
-  return { text: parts.join(' or '), usual, intervals, witness };
+  if (groups.some(({ vector, isPublic }) => vector === '' && !isPublic)) parts.push('other addresses that are not public');
+  for (const [vector, own] of Map.groupBy(groups.filter((group) => group.vector !== '' && !(free && group.isPublic)), (group) => group.vector)) {
+    const whole = all.filter((group) => group.vector === vector);
+    const ranges = describeIntervals(intervalsOf(whole), MOST_RANGES);
+    parts.push(own.length === whole.length ? ranges : own.some(({ isPublic }) => isPublic) ? `public addresses in ${ranges}` : `addresses in ${ranges} that are not public`);
+  }
+  return { ...set, text: parts.join(' or ') };
 }
 
 function intervalsOf(groups: readonly FateGroup[]): AddressInterval[] {

@@ -135,12 +135,13 @@ export function describeIntervals(intervals: readonly AddressInterval[], most: n
   return cidrs.length > most ? `${cidrs.slice(0, most).join(', ')} and others` : cidrs.join(', ');
 }
 
-/** In ascending order, those that touch as one. */
+/** In ascending order, those that touch as one; what is IPv4 in IPv6 keeps nothing apart. */
 export function joinIntervals(intervals: readonly AddressInterval[]): AddressInterval[] {
   const joined: AddressInterval[] = [];
   for (const interval of intervals.toSorted((one, other) => one.bits - other.bits || (one.first < other.first ? -1 : one.first > other.first ? 1 : 0))) {
     const before = joined.at(-1);
-    if (before?.bits === interval.bits && before.last + 1n >= interval.first) joined[joined.length - 1] = { ...before, last: before.last > interval.last ? before.last : interval.last };
+    const next = before?.bits === 128 && before.last + 1n === MAPPED.first ? MAPPED.last + 1n : (before?.last ?? 0n) + 1n;
+    if (before?.bits === interval.bits && next >= interval.first) joined[joined.length - 1] = { ...before, last: before.last > interval.last ? before.last : interval.last };
     else joined.push(interval);
   }
   return joined;

@@ -66,11 +66,16 @@ export class ClassCollector {
 
   #keyOf(change: FoundChange): string {
     const { forms, schemes, ports, methods, paths, times, resolved } = change;
-    return JSON.stringify([changeText(change), forms, schemes, ports, methods, this.#pathsText(paths), times.map(String), resolved?.text]);
+    return JSON.stringify([changeText(change), forms, schemes, ports, methods, this.#pathsText(paths), times.map(String), resolved === null ? '' : this.#resolvedText(resolved)]);
   }
 
   #pathsText({ cut, atoms }: PathSet): unknown {
     return cut.lists.length === 0 && atoms.length === cut.atoms.length ? 'any' : [this.#id(cut), atoms];
+  }
+
+  /** Its words leave out what is too long to be read. */
+  #resolvedText({ text, intervals }: ResolvedSet): string {
+    return `${text} ${intervals.map(({ bits, first, last }) => `${bits} ${first} ${last}`).join()}`;
   }
 
   #id(thing: unknown): number {

@@ -103,3 +103,17 @@ t.test('the command', async (t) => {
   t.match(await command('--config', 'faulty.yaml', 'GET', '/x'), { code: 2, out: '', err: /^One fault in faulty\.yaml/ });
   t.equal(connections(), 0, 'nothing was dialled');
 });
+
+t.test('at another moment', async (t) => {
+  const directory = t.testdir({
+    'egress.yaml': 'version: 1\nclients: { pods: { addresses: 10.8.0.0/14 } }\ndestinations: { eco: { hosts: eco.example, ports: 443 } }\nrules: [{ clients: pods, destinations: eco, from: "2027-01-01T00:00:00Z", until: "2027-02-01T00:00:00Z" }]\n',
+  });
+  const ask = async (at: string): Promise<Ended> => {
+    const io = recordIo();
+    const code = await runExplain({ config: `${directory}/egress.yaml`, resolve: false, at }, io, 'CONNECT', 'eco.example:443');
+    return { code, out: io.out(), err: io.err() };
+  };
+  t.match(await ask('2027-01-01T00:00:00Z'), { code: 0 });
+  t.match(await ask('2027-02-01T00:00:00Z'), { code: 1, out: /denied: rule-expired[^]*it is 2027-02-01T00:00:00Z/ });
+  t.match(await ask('tomorrow'), { code: 2, out: '', err: /^--at: "tomorrow"/ });
+});

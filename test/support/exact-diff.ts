@@ -14,7 +14,7 @@ const ASKS = 25;
 /** Where a class is about every address, some of each kind: one of them has to be decided as it says. */
 const ADDRESSES = ['8.8.8.8', '10.8.1.4', '192.168.3.4', '169.254.0.1', '11.0.0.1', '2001:db8::1', 'fd00::1'];
 
-/** @param from the seed of the first pair; a failure names its own */
+/** @param from the seed of the first pair; a failure names its own: ECO_DIFF_SEED=… ECO_DIFF_PAIRS=1 is that pair again */
 export function proveExact(t: Test, from: number, pairs: number): void {
   const counts = { classes: 0, equal: 0, asked: 0, different: 0 };
   for (let seed = from; seed < from + pairs; seed += 1) {
@@ -44,7 +44,7 @@ export function proveExact(t: Test, from: number, pairs: number): void {
     }
   }
   t.comment(JSON.stringify(counts));
-  t.ok(counts.different > pairs && counts.equal > pairs / 20, 'pairs of both kinds occur', { counts });
+  t.ok(pairs < 1000 || (counts.different > pairs && counts.equal > pairs / 20), 'pairs of both kinds occur', { counts });
 }
 
 function checkWitness(sides: Sides, one: DiffClass, fail: (what: string, more: unknown) => never): void {
