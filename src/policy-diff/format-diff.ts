@@ -30,7 +30,7 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
     const lines = classes.flatMap((one) => [
       `  ${paint(change, SIGNS[change])} ${escapeText(describeClass(diff, one))}`,
       `      ${escapeText(describeOutcome(one))}`,
-      `      ${escapeLine(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}${one.resolved === null || one.resolved.usual ? '' : `  # resolving to ${one.resolved.witness}`}`,
+      `      ${escapeLine(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}${describeCircumstances(one)}`,
     ]);
     return `${HEADINGS[change]}, ${countClasses(classes.length)}:\n${lines.join('\n')}\n`;
   })
@@ -42,6 +42,12 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
 function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string {
   const lines = classes.slice(0, MOST_REFUSED_SHOWN).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
   return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED_SHOWN ? `  and ${classes.length - MOST_REFUSED_SHOWN} more, which --json shows\n` : ''}`;
+}
+
+/** What `explain` is not told by its arguments. */
+function describeCircumstances({ resolved, forms, schemes }: DiffClass): string {
+  const notes = [...(resolved === null || resolved.usual ? [] : [`resolving to ${resolved.witness}`]), ...(forms.includes('host-routed') && schemes.join() === 'https' ? ['over TLS, for which explain takes no steered request'] : [])];
+  return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
 }
 
 /** Quotes stay as they are: it is to be pasted. */

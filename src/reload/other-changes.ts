@@ -44,11 +44,11 @@ export function compareOthers(before: Compared, after: Compared): OtherChanges {
 /** Files may not have been read: their names are compared as they are written. */
 function meansAnother({ path, before, after }: Difference, present: Config, wanted: Config): boolean {
   if (before === null && after === null) return false;
-  return path.endsWith('File') || !isDeepStrictEqual(valueAt(present, path), valueAt(wanted, path));
+  return path.endsWith('File') || !isDeepStrictEqual(configAt(present, path), configAt(wanted, path));
 }
 
 /** What a setting has become, or the smallest part of the configuration that it has gone into: files write one thing in many ways. */
-function valueAt(config: Config, path: string): unknown {
+function configAt(config: Config, path: string): unknown {
   let value: unknown = config;
   for (const key of path.split(/\.|(?=\[)/)) {
     const inner: unknown = Array.isArray(value) ? (key.startsWith('[') ? value[Number(key.slice(1, -1))] : value.find((entry: unknown) => (entry as { readonly name?: unknown } | null)?.name === key)) : (value as Readonly<Record<string, unknown>> | null)?.[key];
