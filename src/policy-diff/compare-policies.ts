@@ -13,7 +13,7 @@ import { ClassCollector, type TargetGroup } from './collect-classes.ts';
 import { chainsOf, compareCell, type Comparison } from './compare-cell.ts';
 import { PathCutter } from './cut-requests.ts';
 import { type HostAtom, OTHER_HOSTS, type PolicyDiff } from './diff-class.ts';
-import { decisiveOf, makeSide, nameRules, type PolicySide } from './judge-request.ts';
+import { decisiveOf, makeSides, type PolicySide } from './judge-request.ts';
 import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
 import { type Meter, NO_BOUND, runSteps } from './work.ts';
 
@@ -35,8 +35,7 @@ interface PeerBucket {
  * @throws {TooMuchWork} when the meter says so
  */
 export function* comparePolicies(before: Policy, after: Policy, start: number, meter: Meter): Generator<undefined, PolicyDiff> {
-  const names = nameRules(before.rules.map(({ config }) => config), after.rules.map(({ config }) => config));
-  const sides = [makeSide(before, names[0]), makeSide(after, names[1])] as const;
+  const sides = makeSides(before, after);
   const comparison: Comparison = { sides, start, meter, paths: new PathCutter(meter), fates: new AddressFates() };
   // Each of these goes through a whole file, and has a slice of its own.
   const size = before.rules.length + before.destinations.length + after.rules.length + after.destinations.length;
@@ -70,7 +69,7 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
     }
   }
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
-  return { classes: yield* found.classes(pairs.length, meter), pairs, patterns, start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
+  return { classes: yield* found.classes(pairs.length, meter), pairs, patterns, prefixes: [...sides[0].prefixes], start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
 }
 
 /** At once. @throws {TooMuchWork} */
@@ -102,7 +101,7 @@ function groupHosts(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
 }
 
 function groupPrefixes(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
-  const prefixes = [...new Set(sides.flatMap(({ gateways }) => [...gateways.keys()]))];
+  const prefixes = [...sides[0].prefixes];
   const sorted = prefixes.toSorted();
   return prefixes.map((prefix) => {
     const indexes = sides.map(({ gateways }) => {

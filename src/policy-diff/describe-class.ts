@@ -17,7 +17,7 @@ const LAST_OF_PORTS = 65_535;
 export function describeClass(diff: PolicyDiff, one: DiffClass): string {
   const { hosts, prefixes, methods, paths, times, resolved } = one;
   const parts = [
-    prefixes.length > 0 ? `paths below ${joinTexts(prefixes, 'and')}` : describeHosts(diff, hosts.map(({ pattern }) => pattern)),
+    prefixes.length > 0 ? describePrefixes(diff, prefixes) : describeHosts(diff, hosts.map(({ pattern }) => pattern)),
     describePorts(one),
     describeForms(one),
     describeMethods(methods),
@@ -47,6 +47,11 @@ export function describeOutcome({ before, after, codes }: Pick<DiffClass, 'befor
 function joinTexts(texts: readonly string[], last: 'and' | 'or', most = MOST_IN_LIST): string {
   if (texts.length > most) return `${texts.slice(0, most).join(', ')} ${last} ${texts.length - most} others`;
   return texts.length < 2 ? texts.join('') : `${texts.slice(0, -1).join(', ')} ${last} ${texts.at(-1) ?? ''}`;
+}
+
+function describePrefixes(diff: PolicyDiff, prefixes: readonly string[]): string {
+  const longer = diff.prefixes.some((other) => !prefixes.includes(other) && prefixes.some((prefix) => other.startsWith(`${prefix}/`)));
+  return `${longer ? 'other ' : ''}paths below ${joinTexts(prefixes, 'and')}`;
 }
 
 function describeHosts({ patterns }: PolicyDiff, hosts: readonly string[]): string {

@@ -117,6 +117,8 @@ export interface PolicyDiff {
   readonly pairs: readonly PeerPair[];
   /** Hosts of both. */
   readonly patterns: ReadonlySet<string>;
+  /** Gateway prefixes of both. */
+  readonly prefixes: readonly string[];
   /** From when on, ms since the epoch. */
   readonly start: number;
   /** Names of both, in order. */

@@ -36,6 +36,8 @@ export interface PolicySide {
   readonly policy: Policy;
   /** Destinations by their gateway prefix. */
   readonly gateways: ReadonlyMap<string, CompiledDestination>;
+  /** Gateway prefixes of both policies. */
+  readonly prefixes: ReadonlySet<string>;
   /** For each rule its name in both policies: rules with one name are one rule, perhaps a changed one. */
   readonly ruleNames: readonly string[];
 }
@@ -100,10 +102,14 @@ export function judgeRequest(side: PolicySide, request: DiffRequest): DiffVerdic
   return { verdict: verdict.verdict, code: verdict.verdict === 'report' ? verdict.would.code : 'ok', client, destination: verdict.destination, rule, ruleName, leads: leadsTo(request, ask, side) };
 }
 
-function leadsTo(request: DiffRequest, ask: Ask, { policy, gateways }: PolicySide): string {
+function leadsTo(request: DiffRequest, ask: Ask, { policy, gateways, prefixes }: PolicySide): string {
   if (request.form === 'gateway') {
-    const gateway = gateways.get(findPrefix(gateways, request.path ?? '') ?? '')?.config.gateway;
-    return gateway ? `${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}` : '';
+    const path = request.path ?? '';
+    const prefix = findPrefix(gateways, path) ?? '';
+    const gateway = gateways.get(prefix)?.config.gateway;
+    // The longest prefix of either file: what follows it is passed on as it is.
+    const below = (findPrefix(prefixes, path) ?? prefix).slice(prefix.length);
+    return gateway ? `${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}${below}` : '';
   }
   if (request.form === 'sni') return `port ${ask.port}`;
   if (request.form !== 'host-routed' || request.scheme === 'https') return '';
@@ -128,10 +134,18 @@ export function judgesAddresses(mode: Policy['mode'], destination: DestinationCo
   return (address) => (enforcing(address, 1) === null ? 'pass' : lenient !== null && lenient(address, 1) === null ? 'report' : 'refuse');
 }
 
-/** The side of a policy in a comparison. */
-export function makeSide(policy: Policy, ruleNames: readonly string[]): PolicySide {
-  const gateways = new Map(policy.destinations.flatMap((destination) => (destination.config.gateway === null ? [] : [[destination.config.gateway.prefix, destination] as const])));
-  return { policy, gateways, ruleNames };
+/** Both sides of a comparison. */
+export function makeSides(before: Policy, after: Policy): readonly [before: PolicySide, after: PolicySide] {
+  const policies = [before, after] as const;
+  const names = nameRules(before.rules.map(({ config }) => config), after.rules.map(({ config }) => config));
+  const prefixes = new Set(policies.flatMap(({ destinations }) => destinations.flatMap(({ config }) => config.gateway?.prefix ?? [])));
+  const sideOf = (policy: Policy, ruleNames: readonly string[]): PolicySide => ({
+    policy,
+    gateways: new Map(policy.destinations.flatMap((destination) => (destination.config.gateway === null ? [] : [[destination.config.gateway.prefix, destination] as const]))),
+    prefixes,
+    ruleNames,
+  });
+  return [sideOf(before, names[0]), sideOf(after, names[1])];
 }
 
 /**

@@ -4,7 +4,7 @@ import { compilePolicy } from '../../src/policy/compile.ts';
 import { changeText } from '../../src/policy-diff/compare-cell.ts';
 import { comparePolicies } from '../../src/policy-diff/compare-policies.ts';
 import type { DiffClass } from '../../src/policy-diff/diff-class.ts';
-import { makeSide, nameRules } from '../../src/policy-diff/judge-request.ts';
+import { makeSides } from '../../src/policy-diff/judge-request.ts';
 import { NO_BOUND, runSteps } from '../../src/policy-diff/work.ts';
 import { isInClass, observe, type Sides } from './in-class.ts';
 import { changePolicy, randomPolicy, randomRequest, randomResolved, START } from './random-policies.ts';
@@ -26,8 +26,7 @@ export function proveExact(t: Test, from: number, pairs: number): void {
     };
     const policies = [compilePolicy(before), compilePolicy(after)] as const;
     const { classes } = runSteps(comparePolicies(...policies, START, NO_BOUND));
-    const names = nameRules(before.rules, after.rules);
-    const sides: Sides = [makeSide(policies[0], names[0]), makeSide(policies[1], names[1])];
+    const sides = makeSides(...policies);
     for (const one of classes) checkWitness(sides, one, fail);
     counts.classes += classes.length;
     if (classes.length === 0) counts.equal += 1;

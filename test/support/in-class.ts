@@ -5,11 +5,16 @@ import { vectorOfPath } from '../../src/policy-diff/cut-requests.ts';
 import { readInterval } from '../../src/policy-diff/address-sets.ts';
 import { AddressFates, withFate } from '../../src/policy-diff/address-fates.ts';
 import type { DiffClass, PathCut, Span } from '../../src/policy-diff/diff-class.ts';
-import { type DiffRequest, type DiffVerdict, findPrefix, judgeRequest, keyOfVerdict, type PolicySide } from '../../src/policy-diff/judge-request.ts';
+import { askOf, type DiffRequest, type DiffVerdict, findPrefix, judgeRequest, keyOfVerdict, type PolicySide } from '../../src/policy-diff/judge-request.ts';
 import { identifyPeer } from '../../src/policy-diff/peer-pairs.ts';
 import { findAmbiguity } from '../../src/targets/path.ts';
 
 export type Sides = readonly [before: PolicySide, after: PolicySide];
+
+function placeOf(side: PolicySide, request: DiffRequest): string {
+  const ask = askOf(side, request);
+  return `${ask?.host ?? ''} ${ask?.port ?? ''} ${ask?.path ?? ''}`;
+}
 
 const FATES = new WeakMap<Sides, AddressFates>();
 
@@ -30,7 +35,7 @@ export function observe(sides: Sides, request: DiffRequest, resolved: string): s
   const alike = !literal && plain.every(({ verdict }) => verdict !== 'deny') && fates.text(sides[0].policy.mode, plain[0].destination) === fates.text(sides[1].policy.mode, plain[1].destination);
   const judged = plain.map((verdict, index) => (alike || verdict.verdict === 'deny' ? verdict : withFate(verdict, fates.of(sides[index as 0 | 1].policy.mode, verdict.destination, address)))) as [DiffVerdict, DiffVerdict];
   const [before, after] = judged;
-  if (keyOfVerdict(before) === keyOfVerdict(after)) return null;
+  if (keyOfVerdict(before) === keyOfVerdict(after)) return before.verdict === 'deny' || placeOf(sides[0], request) === placeOf(sides[1], request) ? null : 'it leads elsewhere';
   // Who is refused by the address alone is told of where somebody gets through, or where the address is asked for itself.
   if (!literal && before.verdict === 'deny' && after.verdict === 'deny' && plain.some(({ verdict }) => verdict !== 'deny')) return null;
   return changeText({ before, after });
