@@ -27,10 +27,11 @@ export const MAY_IMPORT = {
   'telemetry/': ['config/config', 'crowd', 'descriptors', 'errors', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'lean-imports', 'relay/headers', 'targets/'],
   'listeners/': ['cancel', 'config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'lean-imports', 'limits', 'policy/cidr-table', 'policy/compile', 'policy/verdict', 'relay/', 'targets/', 'telemetry/'],
-  'admin/': ['config/config', 'crowd', 'explain/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'source-ip/source-proof', 'telemetry/', 'turns'],
+  'admin/': ['config/config', 'crowd', 'explain/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'source-ip/source-proof', 'telemetry/', 'turns'],
   'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'lean-imports', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'targets/', 'telemetry/telemetry'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
-  'reload/': ['config/', 'policy/', 'targets/', 'telemetry/telemetry'],
+  'reload/': ['config/', 'policy/', 'policy-diff/', 'targets/', 'telemetry/telemetry', 'turns'],
+  'policy-diff/': ['config/config', 'errors', 'policy/', 'targets/', 'telemetry/safe-text'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'lean-imports', 'listeners/choose-form', 'policy/', 'targets/', 'telemetry/'],
   'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
   egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
@@ -38,7 +39,7 @@ export const MAY_IMPORT = {
   'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-tests/', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/deny', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

@@ -75,6 +75,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--subject <text>', 'as the subject of a token')
     .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
     .option('--host <authority>', 'the Host field that comes with a path')
+    .option('--at <moment>', 'as if asked at this moment, such as 2027-01-01T00:00:00Z')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
   command('test', 'Run the tests of a policy: what would become of requests, and what was expected.', 'npx eco-egress test deploy/config', async () => (await import('./cli/test.ts')).runTest)
@@ -86,6 +87,13 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--tap', 'print TAP instead of text')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 all tests pass, 1 a test fails or too little is covered, 2 a file or an argument is wrong.\n');
+  command('diff', 'Show what a change of a configuration file means: requests that are newly allowed, newly denied or decided otherwise.', 'npx eco-egress diff before.yaml deploy/config/egress.yaml', async () => (await import('./cli/diff.ts')).runDiff)
+    .argument('<old>', 'configuration file as it was')
+    .argument('<new>', 'configuration file as it is to be')
+    .option('--at <moment>', 'compare from this moment on, such as 2027-01-01T00:00:00Z; else from now on')
+    .option('--fail-on <what>', 'widening: fail only if something is newly allowed')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText('after', '\nExit codes: 0 both mean the same, 1 they do not, 2 a file or an argument is wrong.\n');
   command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')

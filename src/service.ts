@@ -35,6 +35,7 @@ import { compilePolicy } from './policy/compile.ts';
 import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, renewWarnings, succeed, tellWarnings } from './reload/in-force.ts';
+import { PolicyChanges } from './reload/policy-change.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
@@ -117,6 +118,7 @@ class RunningService implements Service {
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
   readonly #reloads: Reloads;
+  readonly #policyChanges: PolicyChanges;
   readonly #hurry = new AbortController();
   readonly #clock: () => number;
   readonly #reloadFile: (() => Promise<ReloadOutcome>) | null;
@@ -183,6 +185,7 @@ class RunningService implements Service {
     this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
+    this.#policyChanges = new PolicyChanges(this.#telemetry);
     const { loadAgain } = deps;
     this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
   }
@@ -275,6 +278,7 @@ class RunningService implements Service {
     }
     const inForce = succeed(this.#inForce, config, loaded, needRestart, this.#clock());
     const { hash: earlier } = this.#inForce;
+    const earlierPolicy = this.#egress.policy;
     const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
     this.#inForce = inForce;
@@ -293,6 +297,8 @@ class RunningService implements Service {
     const now = Date.now();
     for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
     if (before !== gateway) await before.close();
+    // Told when it is known: nobody waits for it.
+    void this.#policyChanges.compare(earlierPolicy, policy, now);
     return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
@@ -330,6 +336,7 @@ class RunningService implements Service {
       () => this.#listeners?.closed,
       () => this.#lastWords(),
       () => { this.#descriptors.close(); },
+      () => { this.#policyChanges.close(); },
       () => { this.#authenticator.close(); },
       () => this.sourceProof.close(),
       () => this.#gateway?.close(),
@@ -389,7 +396,7 @@ class RunningService implements Service {
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
     const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...source.reasons, ...unreachable);
-    return { ready: reasons.length === 0, reasons, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {

@@ -196,10 +196,10 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     reply.send({ status: 'alive' });
   });
   app.get('/readyz', (request: FastifyRequest, reply) => {
-    const { ready, reasons, warnings } = readiness();
+    const { ready, reasons, warnings, policyChange = null } = readiness();
     const status = ready ? 'ready' : 'not ready';
     // Why it is so may name what is configured: a probe needs the status alone.
-    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings } : { status };
+    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings, ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
     reply.code(ready ? 200 : 503).send(answer);
   });
   app.get('/source-ip', (_request, reply) => {

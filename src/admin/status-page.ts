@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
+import type { PolicyChange } from '../reload/policy-change.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
@@ -50,6 +51,8 @@ export interface Readiness {
   readonly reasons: readonly string[];
   /** What deserves a look though it does not keep traffic away. */
   readonly warnings: readonly string[];
+  /** What the latest reload changed in decisions; absent or null: there was none, or it is being compared. */
+  readonly policyChange?: PolicyChange | null;
 }
 
 const STYLESHEET =
@@ -67,6 +70,8 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
+  const { policyChange = null } = readiness;
+  const changes = policyChange === null ? '' : `<h2>Latest reload</h2><p>${escapeMarkup(`${policyChange.at}: ${policyChange.sentence}`)}</p>${policyChange.classes.length === 0 ? '' : list(policyChange.classes)}`;
   const facts = [
     ['Version', info.version],
     ['Up for', formatDuration(uptimeSeconds)],
@@ -83,7 +88,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
   const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeMarkup(what)}</li>`);
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
-    `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}` +
+    `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}${changes}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
     `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderRuleEnds(info.ruleEnds)}${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`

@@ -1,6 +1,7 @@
 /** `eco-egress explain`: what would become of a request, and why, by the code that serves requests. Dials nothing. */
 import { Writable } from 'node:stream';
 import type { Config } from '../config/config.ts';
+import { readMoment } from '../config/read-scalar.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT } from './io.ts';
@@ -15,12 +16,19 @@ export interface ExplainOptions {
   readonly san?: readonly string[];
   readonly host?: string;
   readonly json?: boolean;
+  /** For rules with `from` and `until`; else now. */
+  readonly at?: string;
   /** False: do not look the name up. */
   readonly resolve: boolean;
 }
 
 /** Resolves to 0 when the request would be let through, to 1 when not, to 2 for a faulty file or question. */
 export async function runExplain(options: ExplainOptions, io: CommandIo, method: string, target: string): Promise<number> {
+  const at = options.at === undefined ? null : readMoment(options.at);
+  if (at !== null && 'problem' in at) {
+    io.stderr.write(`--at: ${at.problem} ${at.instead}\n`);
+    return EXIT.usage;
+  }
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
   return withExplainer(opened.config, async (explainer) => {
@@ -33,6 +41,7 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
       target,
       host: options.host ?? null,
       resolve: options.resolve,
+      ...(at === null ? {} : { at: at.value }),
     });
     if (typeof answer === 'string') {
       io.stderr.write(`${answer}\n`);

@@ -117,7 +117,11 @@ function readIPv4(text: string): number {
   return octets === 4 ? address : -1;
 }
 
-function parseCidrEntry(entry: string): { bytes: readonly number[]; bits: number } {
+/**
+ * Reads a CIDR or an address of the configuration; four bytes for IPv4, also where it is written as IPv6.
+ * @throws {TypeError} when it is neither
+ */
+export function parseCidrEntry(entry: string): { bytes: readonly number[]; bits: number } {
   const slash = entry.indexOf('/');
   const address = slash === -1 ? entry : entry.slice(0, slash);
   const isIPv4 = !address.startsWith(MAPPED_PREFIX) && readIPv4(address) !== -1;

@@ -4,6 +4,7 @@ import { formatWarning, type Warning } from '../config/finding.ts';
 import { hashConfig, type Loaded } from '../config/load.ts';
 import { compareSettings, type Difference, type Setting } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
+import { isBelowKey } from './needs-restart.ts';
 
 /** The configuration in force, as it is shown. */
 export interface InForce {
@@ -35,7 +36,7 @@ export function describeInForce(config: Config, loaded: Loaded | null, loadedAt:
 export function succeed(before: InForce, config: Config, loaded: Loaded, needRestart: readonly string[], loadedAt: number): InForce {
   const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config, loaded.contents) };
   if (needRestart.length === 0) return next;
-  const waits = ({ path }: Setting): boolean => needRestart.some((key) => path === key || path.startsWith(`${key}.`) || path.startsWith(`${key}[`));
+  const waits = ({ path }: Setting): boolean => isBelowKey(path, needRestart);
   return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };
 }
 

@@ -12,6 +12,11 @@ export const NEEDS_RESTART = ['name', 'listeners', 'log', 'limits.headerBytes', 
   | `timeouts.${keyof Config['timeouts']}`
 )[];
 
+/** Whether a setting is one of these keys, or inside of one. @param path as in settings: `listeners.http[0].forms` */
+export function isBelowKey(path: string, keys: readonly string[]): boolean {
+  return keys.some((key) => path === key || path.startsWith(`${key}.`) || path.startsWith(`${key}[`));
+}
+
 /** The configuration to take over: `wanted`, but for what only a restart can change; what differs of that is named. */
 export function keepWhatNeedsRestart(present: Config, wanted: Config): { config: Config; needRestart: string[] } {
   const config: Sections = { ...wanted };

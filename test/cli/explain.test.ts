@@ -115,3 +115,17 @@ t.test('whose rule permits it, why, and until when', async (t) => {
   t.match(await ask(false), /✗ rules\[0\] {2}ended at 2020-01-01T00:00:00Z[^\n]*\n +owner ops\n +✓ rules\[1\] {2}permits it within until 2999-01-01T00:00:00Z\n +owner payments, ticket CHG-1042, reason: The old way\n/);
   t.match(JSON.parse(await ask(true)), { rule: 'rules[1]', rules: [{ applies: false, owner: 'ops', ticket: null, reason: null, until: '2020-01-01T00:00:00Z' }, { applies: true, owner: 'payments', ticket: 'CHG-1042', reason: 'The old way', until: '2999-01-01T00:00:00Z' }] });
 });
+
+t.test('at another moment', async (t) => {
+  const directory = t.testdir({
+    'egress.yaml': 'version: 1\nclients: { pods: { addresses: 10.8.0.0/14 } }\ndestinations: { eco: { hosts: eco.example, ports: 443 } }\nrules: [{ clients: pods, destinations: eco, from: "2027-01-01T00:00:00Z", until: "2027-02-01T00:00:00Z" }]\n',
+  });
+  const ask = async (at: string): Promise<Ended> => {
+    const io = recordIo();
+    const code = await runExplain({ config: `${directory}/egress.yaml`, resolve: false, at }, io, 'CONNECT', 'eco.example:443');
+    return { code, out: io.out(), err: io.err() };
+  };
+  t.match(await ask('2027-01-01T00:00:00Z'), { code: 0 });
+  t.match(await ask('2027-02-01T00:00:00Z'), { code: 1, out: /denied: rule-expired[^]*it is 2027-02-01T00:00:00Z/ });
+  t.match(await ask('tomorrow'), { code: 2, out: '', err: /^--at: "tomorrow"/ });
+});

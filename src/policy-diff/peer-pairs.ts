@@ -1,0 +1,260 @@
+/**
+ * Who a peer can be to two policies at once: every pair of clients, or of
+ * reasons to be none, that some peer is, with such a peer. What a peer shows is
+ * cut by the names that the policies know, and its address by their ranges;
+ * the policy's own table says who each piece is.
+ */
+import type { ClientConfig } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+import { buildCertificateNames } from '../policy/client-table.ts';
+import type { Policy } from '../policy/compile.ts';
+import { decide } from '../policy/decide.ts';
+import { matchWildcard } from '../policy/patterns.ts';
+import type { Peer } from '../policy/verdict.ts';
+import { parseHost } from '../targets/host.ts';
+import { type AddressAtom, type AddressInterval, cutAddresses } from './address-sets.ts';
+import { cutTexts, tokenizeText } from './text-atoms.ts';
+import type { Meter } from './work.ts';
+
+/** Index of a client, or the code of the denial for a peer that is none. */
+export type WhoAsks = number | FaultCode;
+
+/** Some of the peers of a pair: what they show, and from where. */
+export interface PeerEvidence {
+  /** `user anna`; null: nothing. Of several with the same consequences, the first. */
+  readonly shown: string | null;
+  /** How many others there are that the files name. */
+  others: number;
+  readonly intervals: AddressInterval[];
+}
+
+/** Peers that are one thing to the earlier policy, and one to the later. */
+export interface PeerPair {
+  readonly before: WhoAsks;
+  readonly after: WhoAsks;
+  /** One of them. */
+  readonly peer: Peer;
+  /** One that shows neither user nor token, as raw TLS cannot; null: there is none. */
+  bare: Peer | null;
+  readonly evidence: PeerEvidence[];
+}
+
+/** Who a peer is, by the table and the code that serve requests. */
+export function identifyPeer(policy: Policy, peer: Peer): WhoAsks {
+  const index = policy.table.find(peer);
+  if (index !== -1) return index;
+  const verdict = decide(policy, { form: 'connect', peer, now: 0, host: '', port: 1, method: null, path: null });
+  return verdict.verdict === 'deny' ? verdict.code : verdict.verdict === 'report' ? verdict.would.code : 'client-not-allowed';
+}
+
+/** What a peer may show beside its address and its certificate. */
+interface ShownCredentials {
+  readonly user: string | null;
+  readonly token: Peer['token'];
+  readonly text: string | null;
+}
+
+const NOTHING: ShownCredentials = { user: null, token: null, text: null };
+
+/** Names of a certificate that some client lists; none at all is one too. */
+interface CertificateAtom {
+  readonly sans: readonly string[];
+  /** Clients that list one of them, as `0 3` in the earlier and `1 2` in the later policy. */
+  readonly clients: readonly (readonly number[])[];
+}
+
+/** Yields from time to time. @throws {TooMuchWork} */
+export function* pairPeers(policies: readonly [before: Policy, after: Policy], meter: Meter): Generator<undefined, PeerPair[]> {
+  const clients = policies.map((policy) => policy.clients.map(({ config }) => config));
+  const all = clients.flat();
+  const atoms = cutAddresses(all.map(({ addresses }) => addresses ?? []));
+  meter.spend(atoms.length);
+  const byClient = all.map((): AddressAtom[] => []);
+  for (const atom of atoms) for (const list of atom.lists) byClient[list]?.push(atom);
+  const shows = yield* listShown(clients, meter);
+  const certificates = yield* listCertificates(clients, meter);
+  const pairs = new Map<string, PeerPair>();
+  const seen = new Map<string, PeerEvidence[]>();
+  for (const shown of shows) {
+    for (const certificate of certificates) {
+      const affected = findAffected(clients, shown, certificate);
+      const key = `${shown.text === null} ${affected.map(({ index, whole }) => `${index}${whole ? '+' : ''}`).join()}`;
+      const known = seen.get(key);
+      if (known !== undefined) {
+        for (const evidence of known) evidence.others += 1;
+        continue;
+      }
+      const general = affected.length === 0 || affected.some(({ index }) => all[index]?.addresses === null);
+      const where = general ? atoms : [...new Set(affected.flatMap(({ index }) => byClient[index] ?? []))];
+      const found = new Map<string, PeerEvidence>();
+      for (const { witness, intervals } of where) {
+        meter.spend(2);
+        yield;
+        const peer: Peer = { address: witness, user: shown.user, token: shown.token, sans: certificate.sans, rejected: null };
+        const [before, after] = [identifyPeer(policies[0], peer), identifyPeer(policies[1], peer)];
+        note(pairs, found, { before, after, peer, shown: describeShown(shown, certificate), intervals });
+      }
+      seen.set(key, [...found.values()]);
+    }
+  }
+  return [...pairs.values()];
+}
+
+interface PairSighting {
+  readonly before: WhoAsks;
+  readonly after: WhoAsks;
+  readonly peer: Peer;
+  readonly shown: string | null;
+  readonly intervals: readonly AddressInterval[];
+}
+
+function note(pairs: Map<string, PeerPair>, found: Map<string, PeerEvidence>, { before, after, peer, shown, intervals }: PairSighting): void {
+  const key = `${before} ${after}`;
+  const bare = peer.user === null && peer.token === null;
+  let pair = pairs.get(key);
+  if (pair === undefined) pairs.set(key, (pair = { before, after, peer, bare: null, evidence: [] }));
+  if (bare) pair.bare ??= peer;
+  let evidence = found.get(key);
+  if (evidence === undefined) {
+    evidence = { shown, others: 0, intervals: [] };
+    found.set(key, evidence);
+    pair.evidence.push(evidence);
+  }
+  evidence.intervals.push(...intervals);
+}
+
+function describeShown({ text }: ShownCredentials, { sans }: CertificateAtom): string | null {
+  const parts = [...(text === null ? [] : [text]), ...(sans.length === 0 ? [] : [`a certificate of ${sans.join(' and ')}`])];
+  return parts.length === 0 ? null : parts.join(' and ');
+}
+
+/** A client that such a peer may be because of what it shows (`whole`), or for which it lacks but a password or token. */
+interface AffectedClient {
+  /** Among the earlier and then the later clients. */
+  readonly index: number;
+  readonly whole: boolean;
+}
+
+function findAffected(clients: readonly (readonly ClientConfig[])[], shown: ShownCredentials, certificate: CertificateAtom): AffectedClient[] {
+  const affected: AffectedClient[] = [];
+  let offset = 0;
+  for (const [side, list] of clients.entries()) {
+    const listed = new Set(certificate.clients[side]);
+    for (const [index, client] of list.entries()) {
+      const certified = client.certificates === null || listed.has(index);
+      const whole = showsFor(client, shown);
+      if (certified && (client.certificates !== null || (whole && needsMore(client)))) affected.push({ index: offset + index, whole });
+    }
+    offset += list.length;
+  }
+  return affected;
+}
+
+function needsMore({ basic, tokens }: ClientConfig): boolean {
+  return basic !== null || tokens !== null;
+}
+
+function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredentials): boolean {
+  if (basic !== null && !basic.some((entry) => entry.user === user)) return false;
+  if (tokens === null) return true;
+  if (token === null) return false;
+  return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchesText(pattern, token.subject)));
+}
+
+const matchesText = (pattern: string, text: string): boolean => (pattern.includes('*') ? matchWildcard(pattern, text, STOPS) : pattern === text);
+
+/** Characters that a star in a subject or URI does not go past, unless it ends it. */
+const STOPS = '/:';
+const OTHER_USER = 'credentials of no client';
+
+/** Nothing, each user and each kind of token that the files tell apart, and credentials that no client has. */
+function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter): Generator<undefined, ShownCredentials[]> {
+  const all = clients.flat();
+  const users = new Set(all.flatMap(({ basic }) => basic?.map(({ user }) => user) ?? []));
+  const shows: ShownCredentials[] = [NOTHING];
+  if (all.every(({ basic, tokens }) => basic === null && tokens === null)) return shows;
+  let stranger = 'nobody';
+  while (users.has(stranger)) stranger += '-';
+  shows.push({ user: stranger, token: null, text: OTHER_USER });
+  for (const user of users) shows.push({ user, token: null, text: `the user ${user}` });
+  const tokens = all.flatMap((client) => client.tokens ?? []);
+  for (const issuer of new Set(tokens.map((token) => token.issuer))) {
+    const own = tokens.filter((token) => token.issuer === issuer);
+    const audiences = [...new Set(own.map(({ audience }) => audience))];
+    // Several audiences in one token count like several tokens; no more than two decide, for who comes first in either file.
+    const sets = [...audiences.map((audience) => [audience]), ...audiences.flatMap((one, index) => audiences.slice(index + 1).map((other) => [one, other]))];
+    const lists = own.map(({ subjects }) => ({ patterns: subjects.map((pattern) => tokenizeText(pattern, STOPS)), before: '' }));
+    for (const { vector, text: subject } of yield* cutTexts(lists, { texts: 'text', encodedSlashes: false }, meter)) {
+      if (!vector.includes('1')) continue;
+      for (const chosen of sets) shows.push({ user: null, token: { issuer, audiences: chosen, subject }, text: `a token of ${subject} from ${issuer}${audiences.length > 1 ? ` for ${chosen.join(' and ')}` : ''}` });
+    }
+  }
+  return shows;
+}
+
+/** None, each name that the files tell apart, and two together where the one decides before and the other after. */
+function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter: Meter): Generator<undefined, CertificateAtom[]> {
+  const lists = clients.map((side) => side.map(({ certificates }) => certificates ?? []));
+  const tables = lists.map(buildCertificateNames);
+  const singles = new Map<string, CertificateAtom>();
+  const add = (san: string): void => {
+    const found = tables.map((table) => [...new Set(table.find(san))].sort((a, b) => a - b));
+    const key = found.map((side) => side.join()).join(' ');
+    if (found.some((side) => side.length > 0) && !singles.has(key)) singles.set(key, { sans: [san], clients: found });
+  };
+  const names = lists.flat(2);
+  const hosts = new Set(names.filter((name) => name.startsWith('DNS:')).map((name) => name.slice('DNS:'.length)));
+  for (const host of listHostWitnesses(hosts)) add(`DNS:${host}`);
+  const uris = lists.flat().map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, STOPS)), before: '' }));
+  if (uris.some(({ patterns }) => patterns.length > 0)) for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter)) if (vector.includes('1')) add(text);
+  const found = [...singles.values()];
+  const both: CertificateAtom[] = [];
+  for (const [index, one] of found.entries()) {
+    for (const other of found.slice(index + 1)) {
+      meter.spend(1);
+      if (mayDisagree(clients, one, other) || mayDisagree(clients, other, one)) both.push({ sans: [...one.sans, ...other.sans], clients: one.clients.map((side, at) => [...new Set([...side, ...(other.clients[at] ?? [])])]) });
+    }
+  }
+  return [{ sans: [], clients: clients.map(() => []) }, ...found, ...both];
+}
+
+/** Whether `one` may decide in the earlier file and `other` in the later: else both together are what one of them is alone. */
+function mayDisagree(clients: readonly (readonly ClientConfig[])[], one: CertificateAtom, other: CertificateAtom): boolean {
+  const least = ({ clients: lists }: CertificateAtom, side: number): number => Math.min(...(lists[side] ?? []));
+  // A client with further conditions may not be the one after all.
+  const most = ({ clients: lists }: CertificateAtom, side: number): number => {
+    const sure = (lists[side] ?? []).find((index) => { const client = clients[side]?.[index]; return client?.addresses === null && client.basic === null && client.tokens === null; });
+    return sure ?? Infinity;
+  };
+  return least(one, 0) < most(other, 0) && least(other, 1) < most(one, 1);
+}
+
+/** For each name its own, and for each `*.suffix` another name below it that no longer suffix covers. */
+export function listHostWitnesses(patterns: ReadonlySet<string>): string[] {
+  const found: string[] = [];
+  for (const pattern of patterns) {
+    const host = pattern.startsWith('*.') ? findNameBelow(pattern.slice(2), patterns) : pattern;
+    if (host !== null) found.push(host);
+  }
+  return found;
+}
+
+/** A name below a suffix that is neither listed nor covered by a longer one; null where a name cannot be as long. */
+export function findNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
+  for (let count = 0; ; count += 1) {
+    const label = count === 0 ? 'any' : `any${count}`;
+    const name = `${label}.${suffix}`;
+    if (parseHost(name) !== name) return shortNameBelow(suffix, patterns);
+    if (!patterns.has(name)) return name;
+  }
+}
+
+/** Where only few characters are left. */
+function shortNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
+  for (const label of 'abcdefghijklmnopqrstuvwxyz0123456789') {
+    const name = `${label}.${suffix}`;
+    if (parseHost(name) === name && !patterns.has(name)) return name;
+  }
+  return null;
+}
+

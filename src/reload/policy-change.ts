@@ -1,0 +1,82 @@
+/**
+ * What the latest reload changed in decisions, in a sentence and a few lines.
+ * It is worked out after the reload, in slices between which requests have
+ * their turn, and up to a bound.
+ */
+import type { Policy } from '../policy/compile.ts';
+import { comparePolicies } from '../policy-diff/compare-policies.ts';
+import type { PolicyDiff } from '../policy-diff/diff-class.ts';
+import { type DiffSummary, summariseDiff } from '../policy-diff/format-diff.ts';
+import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
+import { Turns } from '../turns.ts';
+
+/** The latest change, as it is shown. */
+export interface PolicyChange extends DiffSummary {
+  /** When it took effect, ISO 8601. */
+  readonly at: string;
+}
+
+/** A thousand destinations that are all changed take a fifth of it. */
+const MOST_STEPS_OF_RELOAD = 1_000_000;
+/** About a millisecond. */
+const STEPS_A_TURN = 500;
+const NOT_COMPUTED: DiffSummary = { different: true, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
+
+/** Compares policies as they take effect, one comparison at a time: a later reload ends the one before. */
+export class PolicyChanges {
+  readonly #telemetry: Pick<Telemetry, 'notice'>;
+  readonly #most: number;
+  readonly #turns = new Turns();
+  #latest: PolicyChange | null = null;
+  /** Of the comparison under way; another one means that it has been superseded. */
+  #current = 0;
+
+  /** @param most steps of one comparison */
+  constructor(telemetry: Pick<Telemetry, 'notice'>, most = MOST_STEPS_OF_RELOAD) {
+    this.#telemetry = telemetry;
+    this.#most = most;
+  }
+
+  /** Null: nothing has been reloaded yet, or it is being compared. */
+  get latest(): PolicyChange | null {
+    return this.#latest;
+  }
+
+  /** Begins to compare, from `now` on, ms since the epoch. Resolves when that is done, or superseded; never rejects. */
+  async compare(before: Policy, after: Policy, now: number): Promise<void> {
+    const own = (this.#current += 1);
+    this.#latest = null;
+    const found = await this.#work(own, before, after, now);
+    if (found === null || own !== this.#current) return;
+    const { sentence, classes } = found;
+    this.#latest = { at: new Date(now).toISOString(), ...found };
+    this.#telemetry.notice('info', 'what the new configuration decides differently', { policyChange: sentence, ...(classes.length === 0 ? {} : { classes }) });
+  }
+
+  /** What is under way ends at its next slice. */
+  close(): void {
+    this.#current += 1;
+  }
+
+  async #work(own: number, before: Policy, after: Policy, now: number): Promise<DiffSummary | null> {
+    const meter = new BoundedMeter(this.#most);
+    try {
+      const steps = comparePolicies(before, after, now, meter);
+      for (let enough = 0; own === this.#current; enough = meter.spent + STEPS_A_TURN) {
+        await this.#turns.next();
+        let step: IteratorResult<undefined, PolicyDiff>;
+        do {
+          step = steps.next();
+          if (step.done === true) return summariseDiff(step.value);
+        } while (meter.spent < enough);
+      }
+      return null;
+    } catch (error) {
+      if (error instanceof TooMuchWork) return NOT_COMPUTED;
+      // A bug; the reload has taken effect all the same.
+      this.#telemetry.notice('error', 'the new configuration could not be compared with the previous one', { reason: String(error) });
+      return { different: true, sentence: 'Not computed, because of an internal error.', classes: [] };
+    }
+  }
+}

@@ -1,0 +1,52 @@
+/** What differs besides decisions: keys by what they mean, files by their names, and notes on rules by the rule. */
+import t from 'tap';
+import type { Loaded } from '../../src/config/load.ts';
+import { compareOthers } from '../../src/reload/other-changes.ts';
+import { loadText } from '../support/load-text.ts';
+
+const TEXT = `version: 1
+clients: { pods: { addresses: 10.0.0.0/8 } }
+destinations:
+  eco: { hosts: eco.example, ports: 443 }
+  other: { hosts: other.example, ports: 443 }
+rules: [{ clients: pods, destinations: eco }, { clients: pods, destinations: other }]
+`;
+
+function load(text: string): Loaded {
+  const loaded = loadText(text);
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
+  return loaded;
+}
+
+/** The same with a field on which no decision depends. */
+function annotate(loaded: Loaded, notes: readonly (string | undefined)[]): Loaded {
+  const { config } = loaded;
+  return { ...loaded, config: { ...config, rules: config.rules.map((rule, index) => ({ ...rule, reason: notes[index] ?? null })) } };
+}
+
+t.test('keys', async (t) => {
+  const rows: readonly (readonly [from: string, to: string, changes: readonly string[], policyKeys: readonly string[]])[] = [
+    ['', '', [], []],
+    ['rules:', 'timeouts: { connect: 3s }\nrules:', ['timeouts.connect'], []],
+    ['rules:', 'timeouts: { connect: 10000ms }\nrules:', [], []],
+    ['rules:', 'log: { level: warn }\nlimits: { headerBytes: 8KiB }\nrules:', ['limits.headerBytes restart', 'log.level restart'], []],
+    ['ports: 443', 'ports: 8443', [], ['destinations.eco.ports']],
+    ['eco: {', 'eco: { tunnelSni: require, ', ['destinations.eco.tunnelSni'], []],
+    ['other.example', 'another.example', [], ['destinations.other.hosts']],
+    ['rules:', '  third: { hosts: third.example, ports: 443, tunnelSni: off }\nrules:', [], ['destinations.third.hosts', 'destinations.third.ports', 'destinations.third.tunnelSni']],
+    ['version: 1', 'version: 1\nmode: report', [], ['mode']],
+    ['{ clients: pods, destinations: eco }', '{ clients: pods, destinations: eco, methods: GET }', [], ['rules[0].methods']],
+  ];
+  for (const [from, to, changes, policyKeys] of rows) {
+    const found = compareOthers(load(TEXT), load(TEXT.replace(from, to)));
+    t.strictSame(found.changes.map(({ path, needsRestart }) => `${path}${needsRestart ? ' restart' : ''}`), changes, to);
+    for (const key of policyKeys) t.ok(found.policyKeys.includes(key), key, { found: found.policyKeys });
+    t.equal(found.policyKeys.length === 0, policyKeys.length === 0, to);
+  }
+});
+
+t.test('what is noted of a rule goes with the rule', async (t) => {
+  const [before, moved] = [load(TEXT), load(TEXT.replace('[{ clients: pods, destinations: eco }, { clients: pods, destinations: other }]', '[{ clients: pods, destinations: other }, { clients: pods, destinations: eco }]'))];
+  t.strictSame(compareOthers(annotate(before, ['one', 'two']), annotate(moved, ['two', 'one'])).changes, []);
+  t.strictSame(compareOthers(annotate(before, ['one', 'two']), annotate(moved, ['two', 'three'])).changes, [{ path: 'rules[1].reason', before: 'one', after: 'three', needsRestart: false }]);
+});
