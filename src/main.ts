@@ -54,7 +54,9 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   };
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one', nameOfFile] as const;
 
-  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe).option(...configOption);
+  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe)
+    .option(...configOption)
+    .option('--no-warm-up', 'listen some 300 ms sooner; the first requests take longer');
   command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
     .option(...configOption)
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)

@@ -6,15 +6,20 @@ import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
 import { explainStart } from './explain.ts';
+import { warmUp } from './warm-up.ts';
 import { openConfig, readOpenFileLimit } from './open-config.ts';
 
 /** Arguments of `serve`, as written. */
 export interface ServeOptions {
   readonly config?: string;
+  /** Whether it warms up before it listens. */
+  readonly warmUp: boolean;
 }
 
 /** Between two looks at the configuration's files, ms. */
 const LOOK_EVERY = 1_000;
+/** Longest that warming up may take, ms. */
+const WARM_UP = 300;
 /** Signals this close together, ms, are one: a terminal sends Ctrl-C to npm and to us, and npm passes it on. */
 const SAME_PRESS = 500;
 
@@ -41,6 +46,11 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     return loadConfig({ file: opened.file, env: io.env, readFile: files.read });
   };
   const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit() });
+  if (options.warmUp) {
+    await warmUp(WARM_UP).catch((error: unknown) => {
+      io.stderr.write(`The warm-up failed, so the first requests take longer: ${error instanceof Error ? error.message : String(error)}\n`);
+    });
+  }
   try {
     await service.start();
   } catch (error) {

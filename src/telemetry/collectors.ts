@@ -95,8 +95,15 @@ export function registerPorts(exposition: Exposition, cells: Cells, natPorts: ()
 const SLOW = ['nodejs_active_handles', 'nodejs_active_handles_total', 'nodejs_active_requests', 'nodejs_active_requests_total', 'nodejs_active_resources', 'nodejs_active_resources_total'];
 const OPEN_FDS: MetricDefinition = { name: 'process_open_fds', help: 'Number of open file descriptors.', type: 'gauge', labelNames: [] };
 
-/** Metrics of the process, from prom-client: those that take no longer the more sockets are open. */
-export function createProcessMetrics(): ForeignMetrics {
+/** Observed from the first call on until the process ends: prom-client has no end for it. */
+let ofProcess: ForeignMetrics | null = null;
+
+/** Metrics of the process, from prom-client: those that take no longer the more sockets are open. They are the same for all who ask. */
+export function processMetrics(): ForeignMetrics {
+  return (ofProcess ??= createProcessMetrics());
+}
+
+function createProcessMetrics(): ForeignMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const knowsFds = registry.getSingleMetric(OPEN_FDS.name) !== undefined;

@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createProcessMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
+import { processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -55,7 +55,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
   constant(exposition, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
-  exposition.addForeign(createProcessMetrics());
+  exposition.addForeign(processMetrics());
 
   return {
     exposition,
