@@ -24,7 +24,7 @@ const EXCHANGES = 20;
 /** No partner has this name (RFC 6761 §6.4). */
 const PARTNER = 'warm-up.invalid';
 /** Files of no disk. */
-const [CONFIG_FILE, CA_FILE] = ['/warm-up/egress.yaml', '/warm-up/ca.pem'];
+const [WARM_CONFIG, WARM_CA] = ['/warm-up/egress.yaml', '/warm-up/ca.pem'];
 const END = 'X';
 const ANSWER = `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n${END.padStart(1024)}`;
 
@@ -49,8 +49,8 @@ export async function warmUp(budget: number): Promise<number> {
   let answered = 0;
   try {
     const [http, https] = [await listenOn(servers[0]), await listenOn(servers[1])];
-    const files = new Map([[CONFIG_FILE, stringify(configFor(http, https))], [CA_FILE, authority.certPem]]);
-    const loaded = loadConfig({ file: CONFIG_FILE, env: {}, readFile: (path) => files.get(path) ?? '' });
+    const files = new Map([[WARM_CONFIG, stringify(configFor(http, https))], [WARM_CA, authority.certPem]]);
+    const loaded = loadConfig({ file: WARM_CONFIG, env: {}, readFile: (path) => files.get(path) ?? '' });
     if (!loaded.ok) throw new Error(loaded.faults.map(formatWarning).join('; '));
     service = createService(loaded.config, { logDestination: new Writable({ write(_chunk, _encoding, done) { done(); } }), lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }) });
     await service.start();
@@ -84,7 +84,7 @@ function configFor(http: number, https: number): object {
     version: 1,
     listeners: { http: ['127.0.0.1:0'], tls: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
     clients: { itself: { addresses: ['127.0.0.0/8'] } },
-    destinations: { partner: { hosts: [PARTNER], ports: [https, http], addresses: ['127.0.0.0/8'], gateway: { prefix: '/warm-up', url: `https://${PARTNER}:${https}` }, tls: { caFile: CA_FILE } } },
+    destinations: { partner: { hosts: [PARTNER], ports: [https, http], addresses: ['127.0.0.0/8'], gateway: { prefix: '/warm-up', url: `https://${PARTNER}:${https}` }, tls: { caFile: WARM_CA } } },
     rules: [{ clients: ['itself'], destinations: ['partner'] }],
   };
 }

@@ -75,10 +75,10 @@ t.test('an import against the arrows is found', async (t) => {
   }
 });
 
-/** Names that open a connection, or could; a file that may use one is named with it (node-internals.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, reload.ts asks the admin port of the proxy beside it). */
+/** Names that open a connection, or could; a file that may use one is named with it (node-internals.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, reload.ts asks the admin port of the proxy beside it, warm-up.ts a proxy in its own process, before there is another). */
 const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly permitted: Record<string, readonly string[]> }> = {
-  'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/node-internals.ts': ['Socket'], 'src/gateway/router.ts': ['Socket'] } },
-  'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'], 'src/dial/peer-chain.ts': ['connect'] } },
+  'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/node-internals.ts': ['Socket'], 'src/gateway/router.ts': ['Socket'], 'src/cli/warm-up.ts': ['connect'] } },
+  'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'], 'src/dial/peer-chain.ts': ['connect'], 'src/cli/warm-up.ts': ['connect'] } },
   'node:http': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'ClientRequest', 'globalAgent']), permitted: { 'src/cli/reload.ts': ['request'] } },
   'node:https': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'globalAgent']), permitted: {} },
   'node:http2': { names: new Set(['*', 'default', 'connect']), permitted: {} },
@@ -92,17 +92,22 @@ const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly p
 /** `fetch` handed in as an argument, and what for. */
 const FETCHING = new Map([['src/identity/key-sources.ts', 'keys of token issuers, from URLs that the configuration names']]);
 
+/** It takes parts of Node without `import`: none of them opens a connection. */
+const LEAN = 'src/lean-imports.ts';
+
 function dialledBy(file: string, text: string): string[] {
   const imported = listValueImports(text).flatMap(({ module, names }) => {
     const rule = DIALLING[module];
     const permitted = rule?.permitted[file] ?? [];
     return names.filter((name) => rule?.names.has(name) === true && !permitted.includes(name)).map((name) => `${file}: ${name} of ${module}`);
   });
-  const globals = /(?<![.\w])(?:fetch\(|new (?:WebSocket|EventSource|XMLHttpRequest)\b)/.exec(text);
-  return globals === null || FETCHING.has(file) ? imported : [...imported, `${file}: ${globals[0]}`];
+  const globals = /(?<![.\w])(?:fetch\(|new (?:WebSocket|EventSource|XMLHttpRequest)\b)|\b(?:getBuiltinModule|createRequire)\b/.exec(text);
+  return globals === null || FETCHING.has(file) || file === LEAN ? imported : [...imported, `${file}: ${globals[0]}`];
 }
 
 t.test('nothing but dial/ opens a connection', async (t) => {
+  t.strictSame([...read(LEAN).matchAll(/getBuiltinModule\('([^']+)'\)/g)].map((found) => found[1]), ['node:http']);
+  t.strictSame(/export const \{([^}]*)\} = process\.getBuiltinModule/.exec(read(LEAN))?.[1]?.split(',').map((name) => name.trim()).filter((name) => DIALLING['node:http']?.names.has(name) !== false), []);
   t.strictSame(FILES.flatMap((file) => dialledBy(file, read(file))), []);
   for (const { permitted } of Object.values(DIALLING)) {
     for (const [file, names] of Object.entries(permitted)) {
