@@ -3,15 +3,21 @@
  * the source are held to: a field that is missing here, or is of another type,
  * fails `npm run types`, and one that is new fails the tests that validate real
  * outputs, since no object may have others than these.
+ * Longer than 300 lines: it is a table of all outputs.
  */
 import * as z from 'zod';
 import { FORMS, PEER_HEADERS, WARNING_KINDS } from '../src/config/config.ts';
 import { DOCTOR_CODES, type DoctorReport } from '../src/doctor/finding.ts';
 import { type FaultCode, FAULTS } from '../src/errors.ts';
 import type { ExplainAnswer } from '../src/explain/answer.ts';
+import { DIFF_CHANGES, type DiffChange } from '../src/policy-diff/diff-class.ts';
+import type { DiffRequest, DiffVerdict } from '../src/policy-diff/judge-request.ts';
+import type { Peer } from '../src/policy/verdict.ts';
+import type { OtherChange } from '../src/reload/other-changes.ts';
 
 const CODES = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]];
 const code = z.enum(CODES);
+const codeOrOk = z.enum(['ok', ...CODES]);
 const form = z.enum(FORMS);
 const verdict = z.enum(['allow', 'deny', 'report']);
 const text = z.string();
@@ -19,6 +25,7 @@ const texts = z.array(text);
 const orNull = text.nullable();
 const count = z.int().min(0);
 const moment = z.iso.datetime();
+const peer = { address: text, user: orNull, token: z.strictObject({ issuer: text, audiences: texts, subject: text }).nullable(), sans: texts, rejected: orNull };
 const hash = z.string().regex(/^[0-9a-f]{16}$/).describe('Of the whole configuration.');
 /** A word of a type of the source that has no list of its own. */
 const word = <T extends string>(): z.ZodType<T> => z.string() as unknown as z.ZodType<T>;
@@ -31,7 +38,7 @@ const change = z.strictObject({ text: text.describe('In words.'), yaml: orNull.d
 
 const explain = z.strictObject({
   verdict,
-  code: z.enum(['ok', ...CODES]).describe('ok, or what stands against it.'),
+  code: codeOrOk.describe('ok, or what stands against it.'),
   status: z.int().nullable().describe('What the client gets instead of an answer of the upstream; null when it gets that.'),
   why: text.describe('The rule that lets it pass, or the reason why not: one sentence.'),
   remedy: orNull.describe('What would have to change; null when nothing has to, or nothing in the file could.'),
@@ -40,7 +47,7 @@ const explain = z.strictObject({
   mode: z.enum(['enforce', 'report']),
   configHash: hash,
   asked: z.strictObject({ method: text, target: text, host: orNull }),
-  peer: z.strictObject({ address: text, user: orNull, token: z.strictObject({ issuer: text, audiences: texts, subject: text }).nullable(), sans: texts, rejected: orNull }),
+  peer: z.strictObject(peer),
   target: z.strictObject({ form, method: orNull, host: text, kind: z.enum(['name', 'ipv4', 'ipv6']), port: z.int(), path: orNull, ambiguity: orNull }).nullable(),
   client: orNull,
   destination: orNull,
@@ -139,7 +146,7 @@ const test = z.strictObject({
           ok: z.boolean(),
           differences: z.array(z.strictObject({ what: z.enum(['verdict', 'code', 'client', 'destination', 'rule']), expected: text, actual: text })),
           verdict,
-          code: z.enum(['ok', ...CODES]),
+          code: codeOrOk,
           client: orNull,
           destination: orNull,
           rule: orNull,
@@ -152,6 +159,72 @@ const test = z.strictObject({
     .array(z.strictObject({ config: text, total: count, touched: count, untouched: z.array(z.strictObject({ kind: z.enum(['rule', 'client', 'destination', 'host']), name: text })) }))
     .optional()
     .describe('With --coverage or --min-coverage.'),
+});
+
+// diff
+
+const diffPeer = z.strictObject(peer) satisfies z.ZodType<Peer>;
+
+const diffVerdict = z.strictObject({
+  verdict: verdict satisfies z.ZodType<DiffVerdict['verdict']>,
+  code: codeOrOk.describe('ok, or what stands against it; with report, what report mode does not enforce.') satisfies z.ZodType<DiffVerdict['code']>,
+  client: orNull,
+  destination: orNull,
+  rule: orNull.describe('By its place in that file: rules[0].'),
+  leads: orNull.describe('Where it leads, as far as the request does not say so: the URL of a gateway, another port.'),
+});
+
+const diffCodes = z.array(codeOrOk).min(1);
+const whoAsks = text.describe('Name of a client, or for somebody who is none the code of the denial.');
+
+const diffClass = z.strictObject({
+  change: z.enum(DIFF_CHANGES).describe('allowed: newly. denied: newly. otherwise: let through before and after, in another way. refused: denied before and after, with another code.') satisfies z.ZodType<DiffChange>,
+  text: text.describe('The requests, in words.'),
+  outcome: text.describe('What became of them and becomes of them, in words.'),
+  codes: z.strictObject({ before: diffCodes, after: diffCodes }).describe('All codes of the class; before and after have those of the witness.'),
+  before: diffVerdict.describe('On the witness.'),
+  after: diffVerdict.describe('On the witness.'),
+  hosts: texts.describe('eco.example, *.example, or * for every host that no file names; empty for the gateway.'),
+  prefixes: texts.describe('Of the gateway; empty for other forms.'),
+  forms: z.array(form).min(1),
+  ports: texts.describe('Ports, and ranges such as 8000-8100; of no meaning to sni and gateway.'),
+  methods: z.union([z.strictObject({ only: texts }), z.strictObject({ allBut: texts })]).describe('Of no meaning to tunnels.'),
+  times: z.array(z.strictObject({ from: moment, until: moment.nullable().describe('No more at this moment; null: without end.') })).min(1),
+  clients: z.array(z.strictObject({ before: whoAsks, after: whoAsks, peer: diffPeer.describe('One of them.') })).min(1),
+  resolving: orNull.describe('To which addresses the name resolves, in words; null: wherever it leads.'),
+  witness: z
+    .strictObject({
+      form,
+      peer: diffPeer,
+      now: moment,
+      host: text.describe('Empty for the gateway.'),
+      port: z.int().min(0).max(65_535).describe('0 where the request has none.'),
+      scheme: z.enum(['http', 'https']).describe('By which a steered request came.'),
+      method: orNull,
+      path: orNull,
+      resolves: orNull.describe('The address that the name resolves to; null: any.'),
+      explain: texts.describe('Arguments of explain for it.'),
+    } satisfies Record<keyof DiffRequest | 'resolves' | 'explain', z.ZodType>)
+    .describe('One of the requests.'),
+});
+
+const otherChange = z.strictObject({
+  path: text.describe('Of the key: timeouts.connect.'),
+  before: z.unknown().describe('Null: not set.'),
+  after: z.unknown().describe('Null: not set.'),
+  needsRestart: z.boolean().describe('It takes effect at the next start, and not at a reload.'),
+}) satisfies z.ZodType<OtherChange>;
+
+const comparedFile = z.strictObject({ file: text, hash });
+
+const diff = z.strictObject({
+  equivalent: z.boolean().describe('Both decide every request alike: there is no class.'),
+  from: moment.describe('From when on requests count: now, or --at.'),
+  before: comparedFile,
+  after: comparedFile,
+  classes: z.array(diffClass).describe('All requests that are decided in another way.'),
+  others: z.array(otherChange).describe('Changes on which no decision depends.'),
+  policyKeys: texts.describe('Keys of the policy that are written in another way, whether that changes a decision or not.'),
 });
 
 // The body of a refusal, and of one by the admin port.
@@ -196,7 +269,7 @@ export const ACCESS_LINE = {
   rule: text,
   verdict: z.enum(['allow', 'deny', 'report', '-']),
   wouldDeny: code.optional(),
-  code: z.enum(['ok', ...CODES]),
+  code: codeOrOk,
   status: z.int().min(0).max(599),
   upstreamAddress: text,
   upstreamStatus: z.int().optional(),
@@ -227,6 +300,7 @@ const logLine = z.union([accessLine, notice]);
 /** By the name under which `eco-egress schema` prints it, without the version. */
 export const OUTPUTS = {
   check: { title: 'npx eco-egress check --json', page: 'docs/configuration.md', schema: check },
+  diff: { title: 'npx eco-egress diff --json', page: 'docs/policy-diff.md', schema: diff },
   doctor: { title: 'npx eco-egress doctor --json', page: 'docs/doctor.md', schema: doctor },
   explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
   'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },

@@ -80,6 +80,58 @@ t.test('explain --json', async (t) => {
   for (const question of questions) hold(t, 'explain', await explain(...question), question.join(' '));
 });
 
+interface Difference {
+  readonly equivalent: boolean;
+  readonly classes: readonly { readonly change: string; readonly witness: { readonly peer: object } }[];
+}
+
+/** With clients that show two things at once, rules that end later, and a gateway that leads to a permitted path. */
+const COMPARED = RICH.replace('2020', '2600').replace('/base', '/api/v1').replace(
+  'clients:\n',
+  `clients:
+  staff: { basic: [{ user: bert, hash: "${HASH}" }], certificates: "spiffe://staff/*" }
+  robots: { addresses: 10.60.0.0/16, tokens: [{ issuer: r, audience: a, subjects: "robot:*", jwksUrl: "https://r.example/keys" }], certificates: "spiffe://robots/*" }
+`,
+);
+
+t.test('diff --json', async (t) => {
+  const compare = async (from: string | RegExp, to: string): Promise<Difference> => {
+    const files = { 'before.yaml': COMPARED, 'after.yaml': COMPARED.replace(from, to) };
+    return (await run(t, files, 'diff', '--json', '--at', '2500-01-01T00:00:00Z', 'before.yaml', 'after.yaml')) as Difference;
+  };
+  const rule = 'pods], destinations: [eco, near]';
+  const table: [what: string, from: string | RegExp, to: string, changes: string[]][] = [
+    ['equivalent, written in another way', 'ports: [443, 8000-8100]', 'ports: ["443-443", 8000-8050, 8051-8100]', []],
+    ['widened, for a user with a certificate', rule, rule.replace('pods', 'pods, staff'), ['allowed', 'refused']],
+    ['widened, for a token with a certificate', rule, rule.replace('pods', 'pods, robots'), ['allowed', 'refused']],
+    ['narrowed', 'methods: [GET, POST]', 'methods: [GET]', ['denied', 'refused']],
+    ['out of report mode', ', report: true', '', ['denied']],
+    ['to another place', 'https://eco.example/api/v1', 'https://eco.example/api/v2', ['otherwise']],
+    ['another code', /(?=far: \{)/, 'new: { hosts: new.example, ports: 443 }\n  ', ['refused']],
+    ['other changes', /$/, 'timeouts: { connect: 5s }\nlog: { level: warn }\n', []],
+  ];
+  const found = new Map<string, Difference>();
+  for (const [what, from, to, changes] of table) {
+    const value = await compare(from, to);
+    found.set(what, value);
+    hold(t, 'diff', value, what);
+    t.strictSame(new Set(value.classes.map(({ change }) => change)), new Set(changes), `${what}: what changes`);
+    t.equal(value.equivalent, changes.length === 0, `${what}: equivalent`);
+  }
+  t.match(found.get('equivalent, written in another way'), { policyKeys: ['destinations.eco.ports'], others: { length: 0 } });
+  t.match(found.get('other changes'), { others: [{ path: 'timeouts.connect', needsRestart: false }, { path: 'log.level', needsRestart: true }] });
+  t.match(found.get('widened, for a user with a certificate')?.classes[0]?.witness.peer, { user: 'bert', token: null, sans: ['URI:spiffe://staff/'] });
+  t.match(found.get('widened, for a token with a certificate')?.classes[0]?.witness.peer, { user: null, token: { issuer: 'r', audiences: ['a'] }, sans: ['URI:spiffe://robots/'] });
+
+  const whole = found.get('narrowed');
+  const [first] = whole?.classes ?? [];
+  const inside = (one: object): string[] => schemaFaults('diff', { ...whole, classes: [{ ...first, ...one }] });
+  t.strictSame(inside({}), []);
+  t.not(inside({ another: 1 }).length, 0, 'nor in a class');
+  t.not(inside({ witness: { ...first?.witness, another: 1 } }).length, 0, 'nor in a witness');
+  t.not(inside({ witness: { ...first?.witness, peer: { ...first?.witness.peer, another: 1 } } }).length, 0, 'nor in a peer');
+});
+
 t.test('test --json', async (t) => {
   const files = { 'egress.yaml': RICH, 'egress.test.yaml': TESTS };
   hold(t, 'test', await run(t, files, 'test', '--json'), 'plain');
