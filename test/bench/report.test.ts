@@ -49,7 +49,7 @@ const AT_TARGET: Record<string, Record<string, number>> = {
   'gateway-half': { ours: 1 },
   'ping-half': { ours: 1 },
   memory: { ours: 10 },
-  startup: { ours: 700 },
+  startup: { ours: 400 },
 };
 const withOurs = (factor: number) => summarise(Object.entries(AT_TARGET).flatMap(([work, all]) => Object.entries(all).map(([name, cost]) => costs(work, name, name === 'ours' ? cost * factor : cost))));
 
