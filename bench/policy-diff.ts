@@ -2,7 +2,8 @@
  * What it costs to compare two policies of a thousand destinations, in CPU time
  * and steps: bin/node bench/policy-diff.ts
  */
-import { type ClientConfig, type DestinationConfig, FORMS, type RuleConfig } from '../src/config/config.ts';
+import type { ClientConfig, DestinationConfig, RuleConfig } from '../src/config/config.ts';
+import { ANONYMOUS } from '../src/policy/client-table.ts';
 import type { PolicyConfig } from '../src/policy/compile.ts';
 import { comparePolicyConfigs } from '../src/policy-diff/compare-policies.ts';
 import { BoundedMeter } from '../src/policy-diff/work.ts';
@@ -17,22 +18,11 @@ function makePolicy({ destination = () => ({}), rule = () => ({}), clients = 1 }
     mode: 'enforce',
     clients: groups.map((name, index): ClientConfig => ({ name, addresses: [`10.${index >> 8}.${index & 255}.0/24`], basic: null, tokens: null, certificates: null })),
     destinations: names.map((name, index): DestinationConfig => ({
+      ...ANONYMOUS,
       name,
       hosts: [`api.${name}.example`, `*.cdn.${name}.example`],
       ports: [443],
-      addresses: null,
-      forms: FORMS,
-      gateway: null,
-      methods: null,
-      paths: null,
-      tls: { ca: null, cert: null, key: null, serverName: null },
       report: false,
-      upgradePlainHttp: null,
-      tunnelSni: 'report',
-      via: [],
-      resolve: 'here',
-      proxyProtocol: 'off',
-      gateReadiness: false,
       ...destination(index),
     })),
     rules: names.map((name, index): RuleConfig => ({ clients: [groups[index % clients] ?? ''], destinations: [name], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, ...rule(index) })),

@@ -3,7 +3,7 @@
  * event loop did since the one before, to the file that its own URL names behind
  * the question mark. The first one begins: until then nothing is observed, so a
  * program that is measured for CPU pays for a signal handler and no more. SIGURG,
- * because nobody else asks for it, and who does not know it ignores it.
+ * because nothing else uses it, and a process without a handler ignores it.
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { monitorEventLoopDelay, performance, PerformanceObserver, type PerformanceEntryList } from 'node:perf_hooks';

@@ -1,6 +1,7 @@
 /** The page at `/` of the admin listener: what runs here, at a glance. Holds no secrets and loads nothing. */
 import { createHash } from 'node:crypto';
 import type { Config, DestinationConfig, ListenAddress } from '../config/config.ts';
+import type { RuleEnd } from '../config/rule-ends.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
 import type { PolicyChange } from '../reload/policy-change.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
@@ -23,25 +24,12 @@ export interface AdminInfo {
     readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
   };
   /** Rules that have an end, the next first. */
-  readonly ruleEnds: readonly RuleEndInfo[];
+  readonly ruleEnds: readonly RuleEnd[];
   /** Open now. */
   readonly tunnels: number;
   /** Under way now. */
   readonly exchanges: number;
   readonly ports: PortsInfo;
-}
-
-/** A rule that ends, as the page shows it. */
-export interface RuleEndInfo {
-  readonly rule: string;
-  readonly clients: readonly string[];
-  readonly destinations: readonly string[];
-  readonly owner: string | null;
-  readonly reason: string | null;
-  readonly ticket: string | null;
-  /** Ms since the epoch. */
-  readonly until: number;
-  readonly state: 'ended' | 'soon' | 'later';
 }
 
 /** The answer of `/readyz`. */
@@ -100,7 +88,7 @@ const MOST_NAMES = 5;
 const STATES = { ended: 'has ended', soon: 'ends soon', later: '' } as const;
 
 /** Empty where no rule has an end. */
-function renderRuleEnds(ends: readonly RuleEndInfo[]): string {
+function renderRuleEnds(ends: readonly RuleEnd[]): string {
   if (ends.length === 0) return '';
   const some = (names: readonly string[]): string => (names.length > MOST_NAMES ? `${names.slice(0, MOST_NAMES).join(', ')} and ${names.length - MOST_NAMES} more` : names.join(', '));
   const rows = ends.slice(0, MOST_RULE_ENDS).map(({ rule, clients, destinations, owner, reason, ticket, until, state }) => {

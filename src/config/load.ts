@@ -57,7 +57,8 @@ export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonl
 
 /** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
 export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false }: LoadOptions): LoadResult {
-  const text = readSource(file, readFile, 'Name another with --config or ECO_EGRESS_CONFIG.');
+  // Who only asks the policy has named the file otherwise: as an operand, or in the tests.
+  const text = readSource(file, readFile, policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.');
   if (typeof text !== 'string') return { ok: false, faults: [text] };
 
   const faults = collectFaults();

@@ -1,7 +1,7 @@
 /** Rules that end: when, whose they are, and whether that is soon. The same for warnings, metrics, `check` and the status page. */
 import type { RuleConfig } from './config.ts';
 
-/** So long before a rule ends it is told, ms: as long as before a certificate expires. */
+/** How long before its end a rule is warned of, ms: as long as for a certificate. */
 export const ENDS_SOON = 14 * 86_400_000;
 
 /** A rule that has an end. */

@@ -109,7 +109,7 @@ function chooseWitness(intervals: readonly AddressInterval[]): string | null {
   return writeAddress(interval, first < last && first + 1n <= last ? first + 1n : first);
 }
 
-/** 192.0.2.1, which nobody has (RFC 5737): the best witness for "any other address". */
+/** 192.0.2.1, reserved for documentation (RFC 5737): the best witness for "any other address". */
 const NOBODY_V4 = readInterval('192.0.2.1').first;
 
 /** The fewest CIDRs that cover an interval and nothing else, a single address without its length. */

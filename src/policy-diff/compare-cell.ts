@@ -84,7 +84,7 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
   const ports = prefix === null ? cutPorts(destinations.flat()) : [];
   const address = host !== null && isIP(host) !== 0 ? host : null;
 
-  // Where nobody gets through, by a rule or by report mode, only what comes before the rules decides.
+  // Where neither a rule nor report mode lets any request through, only what comes before the rules decides.
   const reports = sides.some(({ policy }) => policy.mode === 'report' || policy.reportsSome);
   const nobody = !reports && typeof pair.before === 'string' && typeof pair.after === 'string';
   const changes: CellChange[] = [];

@@ -31,7 +31,7 @@ interface PeerBucket {
 
 /**
  * Yields from time to time, so that it can be done in slices.
- * @param start requests before this moment, ms since the epoch, are nobody's concern
+ * @param start requests before this moment, ms since the epoch, are not compared
  * @throws {TooMuchWork} when the meter says so
  */
 export function* comparePolicies(before: Policy, after: Policy, start: number, meter: Meter): Generator<undefined, PolicyDiff> {

@@ -4,6 +4,7 @@
  * so nothing a client sends can add a series.
  */
 import type { Form, LimitsConfig, WarningKind } from '../config/config.ts';
+import type { RuleEnd } from '../config/rule-ends.ts';
 import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
@@ -30,18 +31,7 @@ export interface PolicyFacts {
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
   /** Rules that end, each with who has to know. */
-  readonly ruleEnds: readonly RuleExpiry[];
-}
-
-/** When a rule ends, and whose it is. */
-export interface RuleExpiry {
-  /** `rules[0]`. */
-  readonly rule: string;
-  readonly owner: string | null;
-  readonly ticket: string | null;
-  /** Ms since the epoch. */
-  readonly until: number;
-  readonly state: 'ended' | 'soon' | 'later';
+  readonly ruleEnds: readonly Pick<RuleEnd, 'rule' | 'owner' | 'ticket' | 'until' | 'state'>[];
 }
 
 /** Series of rules that end at most: a file may have thousands, and somebody pays for each. */

@@ -163,6 +163,9 @@ t.test('wrong files and arguments', async (t) => {
   t.equal(faulty.out, '');
   t.match(faulty.err, /^2 faults: fix them and try again\.\n\n[^]*before\.yaml:1:\d+[^]*after\.yaml:3:\d+/);
   t.match(await diff(t, CONFIG, CONFIG, { failOn: 'anything' }), { code: 2, err: '--fail-on anything is not known: write widening, or leave it out.\n' });
+  const missing = recordIo();
+  t.equal(await runDiff({}, missing, '/nowhere/old.yaml', '/nowhere/new.yaml'), 2);
+  t.match(missing.err(), /^2 faults: fix them and try again\.\n\n\/nowhere\/old\.yaml\n {2}The file cannot be read: there is no such file\.\n {2}Name another file\.\n/);
   t.match(await diff(t, CONFIG, CONFIG, { at: 'soon' }), { code: 2, err: /^--at: "soon"/ });
 });
 
