@@ -9,8 +9,8 @@ export interface EchoEndpoint {
   /** What the next question gets; a function answers itself. */
   answer: string | ((request: IncomingMessage, response: ServerResponse) => void);
   readonly questions: readonly IncomingMessage[];
-  /** Connections so far. */
-  connections: number;
+  /** How many connections the questions came on. One that is open and has asked nothing yet is not counted: a probe goes on while a test reads. */
+  readonly connections: number;
   /** Connections that are open. */
   open: number;
 }
@@ -24,11 +24,19 @@ export async function startEchoEndpoint(t: Test, answer: EchoEndpoint['answer'])
     else endpoint.answer(request, response);
   });
   server.on('connection', (socket) => {
-    endpoint.connections += 1;
     endpoint.open += 1;
     socket.once('close', () => (endpoint.open -= 1));
   });
   const port = await listen(t, server);
-  const endpoint: EchoEndpoint = { port, url: `http://127.0.0.1:${port}/`, answer, questions, connections: 0, open: 0 };
+  const endpoint: EchoEndpoint = {
+    port,
+    url: `http://127.0.0.1:${port}/`,
+    answer,
+    questions,
+    get connections() {
+      return new Set(questions.map(({ socket }) => socket)).size;
+    },
+    open: 0,
+  };
   return endpoint;
 }
