@@ -104,8 +104,6 @@ export interface Explanation {
   readonly rules: readonly ExplainedRule[];
   /** One sentence on what report mode changes about the verdict; null when it changes nothing. */
   readonly report: string | null;
-  /** A change of the file that would permit it and was tried; without YAML where there is none; null when it is permitted. */
-  readonly change: ExplainedChange | null;
 }
 
 /** Host, port and path as the policy reads them. */

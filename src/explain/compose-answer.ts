@@ -2,9 +2,10 @@
 import type { DestinationConfig, ListenerConfig, ParentConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
-import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
+import { classifyAddress } from '../policy/address-class.ts';
 import { surveyAddresses, type SurveyedAddress } from '../policy/address-guard.ts';
 import type { Policy } from '../policy/compile.ts';
+import { isProposable, singleAddress } from '../policy/remedies.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
 import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
@@ -24,14 +25,13 @@ export interface Circumstances {
   readonly resolve: boolean;
   /** Parents on the way; empty: none. */
   readonly way: readonly SurveyedHop[];
+  /** A change that would let the policy permit it; null where none is needed, or was looked for. */
+  readonly change: ExplainedChange | null;
 }
 
 /** Entries of a list in an answer, whatever the size of policy and DNS answer. */
 const MOST_CLIENTS = 20;
 const MOST_ADDRESSES = 32;
-
-/** Places where a partner could be: others are not proposed for `addresses`, though who insists may list them. */
-const PROPOSABLE: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
 
 /** A request that is turned away before the policy is asked. */
 export function composeFaultAnswer(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
@@ -64,7 +64,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
   const { policy, configHash, asked } = circumstances;
   const clients = closeClients(explanation.clients);
   return {
-    ...conclude(explanation, survey, circumstances.way),
+    ...conclude(explanation, survey, circumstances),
     report: explanation.report,
     mode: policy.mode,
     configHash,
@@ -87,7 +87,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
 type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'remedy' | 'change'>;
 
 /** The policy's word, unless it lets pass what the addresses then stop. */
-function conclude({ verdict, change }: Explanation, survey: Survey | null, way: readonly SurveyedHop[]): Conclusion {
+function conclude({ verdict }: Explanation, survey: Survey | null, { way, change }: Pick<Circumstances, 'way' | 'change'>): Conclusion {
   if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
@@ -147,9 +147,9 @@ export function isParents(destination: DestinationConfig | null): boolean {
 /** Only where ranges are listed does another one take nothing away: a first list replaces the public addresses. */
 function proposeAddress(destination: DestinationConfig | null, address: string, code: Fault['code']): ExplainedChange | null {
   const known = classifyAddress(address);
-  if (destination === null || known === null || code !== 'address-not-allowed' || !PROPOSABLE.has(known.class)) return null;
+  if (destination === null || known === null || code !== 'address-not-allowed' || !isProposable(known.canonical)) return null;
   const { name, addresses } = destination;
-  const entry = `${known.canonical}/${known.canonical.includes(':') ? 128 : 32}`;
+  const entry = singleAddress(known.canonical);
   if (addresses === null) {
     return { text: `list all ranges of the partner in destinations.${name}.addresses, ${entry} among them: from then on no other address is dialled for its hosts, public or not`, yaml: null };
   }

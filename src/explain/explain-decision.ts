@@ -15,7 +15,6 @@ import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';
 import type { ExplainedCheck, ExplainedClient, ExplainedDestination, ExplainedKind, ExplainedRule, ExplainedTarget, Explanation } from './answer.ts';
-import { suggestChange } from './suggest-change.ts';
 
 /** Pure, like the decision itself. Takes time with the size of the policy: for people, not for requests. */
 export function explainDecision(policy: Policy, ask: Ask): Explanation {
@@ -33,7 +32,6 @@ export function explainDecision(policy: Policy, ask: Ask): Explanation {
     destinations: candidates.map((destination) => explainDestination(destination, client, ask, verdict)),
     rules: client === null ? [] : explainRules(client, candidates, ask),
     report: explainReport(policy, verdict, client),
-    change: suggestChange(policy, ask, verdict),
   };
 }
 

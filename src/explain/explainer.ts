@@ -15,13 +15,20 @@ import { explainDecision } from './explain-decision.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
 import { formatAuthority, parseHost } from '../targets/host.ts';
 import { show, showTarget } from '../targets/quote.ts';
-import type { ExplainAnswer } from './answer.ts';
+import type { Policy } from '../policy/compile.ts';
+import { BoundedMeter, runInTurns } from '../policy-diff/work.ts';
+import { Turns } from '../turns.ts';
+import type { ExplainAnswer, ExplainedChange } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
+import { proposeChange } from './suggest-change.ts';
 
 /** TLS is none, and stands for raw TLS. */
 const ASKABLE = new Set([...METHODS, 'TLS']);
+
+/** A second or two; policies that people write take milliseconds. */
+const MOST_STEPS_OF_PROPOSAL = 1_000_000;
 
 /** A question: a request as it would be written, and who would send it. */
 export interface ExplainRequest extends AssumedClient, WrittenRequest {
@@ -31,6 +38,8 @@ export interface ExplainRequest extends AssumedClient, WrittenRequest {
   readonly resolves?: readonly string[];
   /** Ms since the epoch; absent: now. */
   readonly at?: number;
+  /** Whether to look for a change that would permit it; absent: yes. */
+  readonly propose?: boolean;
 }
 
 /** What was denied, and what the policy in force says to the same question. */
@@ -53,6 +62,7 @@ export interface ExplainerOptions {
 export class Explainer {
   readonly memory = new RecentDenials();
   readonly #options: ExplainerOptions;
+  readonly #turns = new Turns();
 
   constructor(options: ExplainerOptions) {
     this.#options = options;
@@ -75,9 +85,9 @@ export class Explainer {
     const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
     try {
       const wanted = await readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
-      const { resolve, resolves = null, at: now = Date.now() } = request;
+      const { resolve, resolves = null, at: now = Date.now(), propose = true } = request;
       const peer = shownBy(wanted, this.#choosePeer(assumed, wanted, now));
-      return await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves });
+      return await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose });
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
@@ -93,7 +103,7 @@ export class Explainer {
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
     const asked = { method: denial.method, target: `${show(formatAuthority(ask.host, ask.port))}${ask.path === null ? '' : showTarget(ask.path)}`, host: null };
-    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null }) };
+    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }) };
   }
 
   /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
@@ -111,7 +121,7 @@ export class Explainer {
     return first;
   }
 
-  async #judge(ask: Ask, { asked, notes, meant, resolve, resolves }: Pick<Circumstances, 'asked' | 'notes' | 'meant' | 'resolve'> & { readonly resolves: readonly string[] | null }): Promise<ExplainAnswer> {
+  async #judge(ask: Ask, { asked, notes, meant, resolve, resolves, propose }: Pick<Circumstances, 'asked' | 'notes' | 'meant' | 'resolve'> & { readonly resolves: readonly string[] | null; readonly propose: boolean }): Promise<ExplainAnswer> {
     const { egress, config, configHash } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);
@@ -122,8 +132,16 @@ export class Explainer {
     const looks = resolve || assumed !== null;
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
-    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve: looks, way };
+    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
     return composeAnswer(explanation, survey, circumstances);
+  }
+
+  /** In slices: comparing large policies takes a while. */
+  async #propose(policy: Policy, ask: Ask): Promise<ExplainedChange | null> {
+    const meter = new BoundedMeter(MOST_STEPS_OF_PROPOSAL);
+    const found = await runInTurns(proposeChange(policy, ask, meter), meter, this.#turns);
+    if (found === null) return null;
+    return 'instead' in found ? { text: found.instead, yaml: null } : found.change;
   }
 
   async #survey(destination: Parameters<Egress['survey']>[0], { host, port }: Ask, assumed: readonly string[] | null): Promise<Survey> {

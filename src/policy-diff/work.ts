@@ -1,4 +1,5 @@
 /** Work that is counted, so that it can be bounded, and done in slices. */
+import type { Turns } from '../turns.ts';
 
 /** More work than is allowed. */
 export class TooMuchWork extends Error {}
@@ -25,6 +26,22 @@ export class BoundedMeter implements Meter {
     this.spent += steps;
     if (this.spent > this.#most) throw new TooMuchWork(`more than ${this.#most} steps`);
   }
+}
+
+/** About a millisecond. */
+const STEPS_A_TURN = 500;
+
+/** In slices, between which others have their turn. Null: it was not wanted any more. @throws what the steps throw */
+export async function runInTurns<T>(steps: Generator<undefined, T>, meter: BoundedMeter, turns: Turns, isWanted: () => boolean = () => true): Promise<T | null> {
+  for (let enough = 0; isWanted(); enough = meter.spent + STEPS_A_TURN) {
+    await turns.next();
+    let step: IteratorResult<undefined, T>;
+    do {
+      step = steps.next();
+      if (step.done === true) return step.value;
+    } while (meter.spent < enough);
+  }
+  return null;
 }
 
 /** All slices at once. */

@@ -30,7 +30,7 @@ export type Explain = (request: ExplainRequest) => Promise<ExplainAnswer | strin
 export async function runPolicyTests({ tests }: PolicyTests, explain: Explain, complain: Complain): Promise<TestResult[]> {
   const results: TestResult[] = [];
   for (const [index, test] of tests.entries()) {
-    const answer = await explain(test.request);
+    const answer = await explain({ ...test.request, propose: false });
     if (typeof answer === 'string') complain(['tests', index, 'request'], answer, '');
     else results.push({ test, answer, differences: compare(test, answer) });
   }

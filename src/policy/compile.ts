@@ -46,6 +46,8 @@ export interface CompiledDestination {
   readonly forms: ReadonlySet<Form>;
   readonly methods: ReadonlySet<string> | null;
   readonly paths: PathPatterns | null;
+  /** Whether another destination has some of its hosts, too: a change of one may then take requests over from the other. */
+  readonly shared: boolean;
 }
 
 /** Where a request goes that a mesh has steered here. */
@@ -78,6 +80,7 @@ export interface Policy {
 export function compilePolicy(config: PolicyConfig): Policy {
   const { mode, clients, destinations } = config;
   const hosts = buildHostTable(destinations.map((destination) => destination.hosts));
+  const shared = hosts.shared();
   const rules = config.rules.map(compileRule);
   return {
     hasHost: (host) => hosts.find(host).length > 0,
@@ -91,13 +94,13 @@ export function compilePolicy(config: PolicyConfig): Policy {
     table: buildClientTable(clients),
     hosts,
     clients: compileClients(config, rules),
-    destinations: destinations.map(compileDestination),
+    destinations: destinations.map((destination, index) => compileDestination(destination, index, shared.has(index))),
     rules,
   };
 }
 
-function compileDestination(config: DestinationConfig, index: number): CompiledDestination {
-  return { config, index, ports: compilePorts(config.ports), forms: new Set(config.forms), ...compileContent(config) };
+function compileDestination(config: DestinationConfig, index: number, shared: boolean): CompiledDestination {
+  return { config, index, shared, ports: compilePorts(config.ports), forms: new Set(config.forms), ...compileContent(config) };
 }
 
 function compileRule(config: RuleConfig, index: number): CompiledRule {

@@ -69,9 +69,9 @@ interface DenialCause {
 
 function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, blamed, rule, miss }: DenialCause): Deny {
   if (blamed === null) return denyHost(ask, client, policy.hosts.hasBelow(ask.host));
-  if (stage === STAGE.host) return denyPort(ask, client, blamed.config);
-  if (stage === STAGE.port) return denyForm(ask, client, blamed.config);
-  return rule === null ? denyPair(ask, client, blamed.config) : denyRule(ask, client, blamed.config, rule, miss);
+  if (stage === STAGE.host) return denyPort(ask, client, blamed);
+  if (stage === STAGE.port) return denyForm(ask, client, blamed);
+  return rule === null ? denyPair(ask, client, blamed) : denyRule(ask, client, blamed, rule, miss);
 }
 
 /** 407 where credentials would make the peer a client; asking for them elsewhere would only make people type passwords. */
@@ -84,7 +84,7 @@ function denyPeer(policy: Policy, ask: Ask): Deny {
 function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny | null {
   if (ask.form === 'connect') return null;
   const { config, methods, paths } = destination;
-  if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask.method, client.config, config);
+  if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask, ask.method, client.config, destination);
   if (ask.path === null) return null;
   // The gateway rewrites paths, and a pattern compares them: both need the path to have one reading.
   if (paths === null && ask.form !== 'gateway') return null;

@@ -1,12 +1,13 @@
-/** The words of a denial: what was asked, and the smallest change to the configuration that would permit it. */
-import { isIP } from 'node:net';
+/** The words of a denial: what was asked, and the first change of the configuration that would permit it. */
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
-import type { CompiledRule } from './compile.ts';
+import type { CompiledDestination, CompiledRule } from './compile.ts';
+import { canTake, contentLike, isNameable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
+import { matchesPath } from './patterns.ts';
 import { ambiguityOf, type Miss } from './rule-match.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
@@ -51,52 +52,49 @@ export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials
 export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
   const host = show(ask.host);
   const hint = isSuffix ? `; *.${host} matches only the names below it` : '';
-  const address = isIP(ask.host) === 0 ? ',' : ', its range to the addresses there if it is not public,';
-  const remedy = `add ${host} to destinations.<name>.hosts${address} and that destination to a rule for ${client.name}`;
-  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedy);
+  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedyForHost(ask, client));
 }
 
 /** `port-not-allowed`: a destination has the host, but not the port. */
-export function denyPort(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  const { name, ports } = destination;
-  return deny('port-not-allowed', client, destination, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, `add ${ask.port} to destinations.${name}.ports, for all of its hosts and clients`);
+export function denyPort(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
+  const { name, ports } = config;
+  return deny('port-not-allowed', client, config, `${asked(ask)}: the destination ${name} has the ports ${ports.join(', ')}`, shared ? whereShared(config) : remedyForPort(config, ask.port));
 }
 
 /** `form-not-allowed`: the destination does not take this form. */
-export function denyForm(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  const { name, methods, paths, forms } = destination;
-  const hides = (ask.form === 'connect' || ask.form === 'sni') && (methods !== null || paths !== null);
-  const remedy = hides ? `use ${forms.join(' or ')}: ${ask.form} would go round the methods and paths of ${name}` : `add ${ask.form} to destinations.${name}.forms, for all of its clients`;
-  return deny('form-not-allowed', client, destination, `${asked(ask)}: the destination ${name} takes no ${ask.form} requests`, remedy);
+export function denyForm(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
+  const remedy = shared && canTake(config, ask.form) ? whereShared(config) : remedyForForm(config, ask.form);
+  return deny('form-not-allowed', client, config, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedy);
 }
 
 /** No rule joins the two. */
-export function denyPair(ask: Ask, client: ClientConfig, destination: DestinationConfig): Deny {
-  const detail = `${asked(ask)}: no rule lets ${client.name} use ${destination.name}`;
+export function denyPair(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
+  const detail = `${asked(ask)}: no rule lets ${client.name} use ${config.name}`;
   // Who showed a bad password may have become another client than was meant.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
-  if (ask.peer.rejected !== null) return deny('no-rule', client, destination, detail + rejected, 'show credentials that are accepted');
-  return deny('no-rule', client, destination, detail, `add { clients: [${client.name}], destinations: [${destination.name}] } to rules`);
+  if (ask.peer.rejected !== null) return deny('no-rule', client, config, detail + rejected, remedyForRejected(client));
+  return deny('no-rule', client, config, detail, shared ? whereShared(config) : remedyForRule(client, config, { method: null, path: null }));
 }
 
 /** A rule joins the two, but does not apply. */
-export function denyRule(ask: Ask, client: ClientConfig, destination: DestinationConfig, rule: CompiledRule, miss: Miss): Deny {
+export function denyRule(ask: Ask, client: ClientConfig, { config: destination, shared }: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
   const { name } = rule;
+  const remedy = (): string => (shared ? whereShared(destination) : remedyForRule(client, destination, contentLike(rule.config, ask)));
   const lets = `${name} lets ${client.name} use ${destination.name}`;
   switch (miss) {
     case 'early':
-      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`, `move ${name}.from to an earlier moment`);
+      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`, remedy());
     case 'late':
-      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, `move ${name}.until to a later moment, or add a rule`);
+      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, remedy());
     case 'hidden': {
       const listed = [rule.methods === null ? '' : 'methods', rule.paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
       return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, `use a form in which ${listed} can be seen: forward, gateway or host-routed`);
     }
     case 'method':
-      return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, `add ${show(ask.method ?? '')} to ${name}.methods`);
+      return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, remedy());
     case 'path': {
-      const path = show(canonicalPath(ask.path ?? ''));
-      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${path}`, addPath(path, `${name}.paths`));
+      const path = canonicalPath(ask.path ?? '');
+      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${show(path)}`, isNameable(path) ? remedy() : unnameable(path));
     }
     case 'ambiguous':
       return denyAmbiguity(ask, ambiguityOf(ask.path ?? '', ask, destination) ?? '', client, destination);
@@ -104,20 +102,24 @@ export function denyRule(ask: Ask, client: ClientConfig, destination: Destinatio
 }
 
 /** `method-not-allowed`, by the destination. */
-export function denyMethod(method: string, client: ClientConfig, destination: DestinationConfig): Deny {
-  const { name } = destination;
-  return deny('method-not-allowed', client, destination, `The destination ${name} does not list the method ${show(method)}`, `add ${show(method)} to destinations.${name}.http.methods`);
+export function denyMethod(ask: Ask, method: string, client: ClientConfig, destination: CompiledDestination): Deny {
+  const { config } = destination;
+  return deny('method-not-allowed', client, config, `The destination ${config.name} does not list the method ${show(method)}`, blockedByPath(ask, destination) ?? remedyForMethod(config, method));
+}
+
+/** What to do about a path that no list can permit, whatever else is changed; null: one can. */
+function blockedByPath(ask: Ask, { config, paths }: CompiledDestination): string | null {
+  if (ask.path === null || (paths === null && ask.form !== 'gateway')) return null;
+  const ambiguity = ambiguityOf(ask.path, ask, config);
+  if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, null, config).remedy;
+  const path = canonicalPath(ask.path);
+  return paths === null || matchesPath(paths, path) || isNameable(path) ? null : unnameable(path);
 }
 
 /** `path-not-allowed`, by the destination. */
 export function denyPath(path: string, client: ClientConfig, destination: DestinationConfig): Deny {
   const { name } = destination;
-  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, addPath(show(path), `destinations.${name}.http.paths`));
-}
-
-/** No pattern has an encoded slash: one for each reading does. */
-function addPath(path: string, key: string): string {
-  return path.includes('%2F') ? `cover both of its readings, ${path} and ${path.replaceAll('%2F', '/')}, by ${key}` : `add ${path} to ${key}`;
+  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, remedyForPath(destination, path));
 }
 
 /** `path-ambiguous`. @param reason the rest of a sentence about the path */

@@ -16,6 +16,8 @@ export interface HostTable {
   find(host: string): readonly number[];
   /** Whether `*.host` is a pattern: such a one never covers the host itself. */
   hasBelow(host: string): boolean;
+  /** Indexes of lists that have a host which another list has, too. */
+  shared(): ReadonlySet<number>;
 }
 
 const NOWHERE: readonly number[] = [];
@@ -50,6 +52,7 @@ export function buildHostTable(lists: readonly (readonly string[])[]): HostTable
       return NOWHERE;
     },
     hasBelow: (host) => suffixes.has(host),
+    shared: () => new Set([...names.values(), ...suffixes.values()].flatMap((found) => (found.length > 1 ? found : []))),
   };
 }
 

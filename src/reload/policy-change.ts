@@ -5,9 +5,8 @@
  */
 import type { Policy } from '../policy/compile.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
-import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { type DiffSummary, summariseDiff } from '../policy-diff/format-diff.ts';
-import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
+import { BoundedMeter, runInTurns, TooMuchWork } from '../policy-diff/work.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { Turns } from '../turns.ts';
 
@@ -19,8 +18,6 @@ export interface PolicyChange extends DiffSummary {
 
 /** A thousand destinations that are all changed take a fifth of it. */
 const MOST_STEPS_OF_RELOAD = 1_000_000;
-/** About a millisecond. */
-const STEPS_A_TURN = 500;
 const NOT_COMPUTED: DiffSummary = { different: true, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
 
 /** Compares policies as they take effect, one comparison at a time: a later reload ends the one before. */
@@ -62,16 +59,8 @@ export class PolicyChanges {
   async #work(own: number, before: Policy, after: Policy, now: number): Promise<DiffSummary | null> {
     const meter = new BoundedMeter(this.#most);
     try {
-      const steps = comparePolicies(before, after, now, meter);
-      for (let enough = 0; own === this.#current; enough = meter.spent + STEPS_A_TURN) {
-        await this.#turns.next();
-        let step: IteratorResult<undefined, PolicyDiff>;
-        do {
-          step = steps.next();
-          if (step.done === true) return summariseDiff(step.value);
-        } while (meter.spent < enough);
-      }
-      return null;
+      const diff = await runInTurns(comparePolicies(before, after, now, meter), meter, this.#turns, () => own === this.#current);
+      return diff === null ? null : summariseDiff(diff);
     } catch (error) {
       if (error instanceof TooMuchWork) return NOT_COMPUTED;
       // A bug; the reload has taken effect all the same.

@@ -37,7 +37,7 @@ t.test('the reason phrase begins with the words of its blame', async (t) => {
 t.test('the refusal shown is the refusal sent', async (t) => {
   const [, shown = ''] = /```http\n(.*?)```/s.exec(TEXT) ?? [];
   const fault = new Fault('host-not-allowed', 'The host evil.example is in no destination', {
-    remedy: 'add evil.example to destinations.<name>.hosts, and that destination to a rule for dynatrace-sit',
+    remedy: 'add a destination with evil.example and port 443, and a rule that lets dynatrace-sit use it',
   });
   t.equal(shown, refusalText(fault, '5f1c0a9b3d2e-00000001b', 'eco-egress').replaceAll('\r\n', '\n'));
 });

@@ -245,6 +245,14 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('section-copied-for-each-byte', 'src/http1/head-reader.ts', 'test/http1/head-reader.test.ts', 'Buffer.allocUnsafeSlow(Math.min(Math.max(length, this.#held.length * 2, 256), most))', 'Buffer.allocUnsafeSlow(length)'),
     ],
   ],
+  [
+    '15. Every remedy is safe to apply',
+    [
+      mutant('policies-not-compared', 'src/explain/suggest-change.ts', 'test/explain/suggest-change.test.ts', 'const harm = findHarm(diff, scopes);', 'const harm = scopes.length > 99 ? findHarm(diff, scopes) : null;'),
+      mutant('refusals-name-shared-hosts', 'src/policy/compile.ts', 'test/explain/suggest-change.test.ts', 'compileDestination(destination, index, shared.has(index))', 'compileDestination(destination, index, shared.has(-1))'),
+      mutant('address-instead-of-certificate', 'src/explain/suggest-change.ts', 'test/explain/suggest-change.test.ts', 'if (stronger !== undefined) {', 'if (stronger?.name === "") {'),
+    ],
+  ],
 ];
 
 export const MUTANTS: readonly Mutant[] = INVARIANTS.flatMap(([, mutants]) => mutants);

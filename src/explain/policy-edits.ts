@@ -1,0 +1,85 @@
+/** What one policy has more than another, as edits of a file, and the parts of the file as they would then be. */
+import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
+import type { PolicyConfig } from '../policy/compile.ts';
+
+/** Lists of a destination that a change can lengthen, by their place below it. */
+const LISTS = { ports: ['ports'], forms: ['forms'], addresses: ['addresses'], methods: ['http', 'methods'], paths: ['http', 'paths'] } as const;
+type ListKey = keyof typeof LISTS;
+
+/** One change of a file; none takes anything away. */
+export type PolicyEdit =
+  | { readonly kind: 'client'; readonly client: ClientConfig }
+  | { readonly kind: 'destination'; readonly destination: DestinationConfig }
+  /** `whole` is the list as it is then, of which `added` is the end. */
+  | { readonly kind: 'list'; readonly destination: string; readonly path: readonly string[]; readonly whole: readonly (string | number)[]; readonly added: readonly (string | number)[] }
+  | { readonly kind: 'rule'; readonly rule: RuleConfig };
+
+/** In the order of the file. @param after has all of `before`, with new entries and longer lists */
+export function listEdits(before: PolicyConfig, after: PolicyConfig): PolicyEdit[] {
+  return [
+    ...after.clients.slice(before.clients.length).map((client) => ({ kind: 'client', client }) as const),
+    ...after.destinations.flatMap((destination, index): PolicyEdit[] => {
+      const old = before.destinations[index];
+      return old === undefined ? [{ kind: 'destination', destination }] : listLonger(old, destination);
+    }),
+    ...after.rules.slice(before.rules.length).map((rule) => ({ kind: 'rule', rule }) as const),
+  ];
+}
+
+function listLonger(old: DestinationConfig, destination: DestinationConfig): PolicyEdit[] {
+  return (Object.keys(LISTS) as ListKey[]).flatMap((key): PolicyEdit[] => {
+    const whole = listIn(destination, key);
+    const added = whole.slice(listIn(old, key).length);
+    return added.length === 0 ? [] : [{ kind: 'list', destination: destination.name, path: LISTS[key], whole, added }];
+  });
+}
+
+function listIn(destination: DestinationConfig, key: ListKey): readonly (string | number)[] {
+  return (destination[key] ?? []).map((entry) => (typeof entry === 'number' ? entry : String(entry)));
+}
+
+/** YAML of new entries whole, and of changed lists. */
+export function renderEdits(edits: readonly PolicyEdit[]): string {
+  const clients = edits.flatMap((edit) => (edit.kind === 'client' ? [`  ${renderClient(edit.client)}`] : []));
+  const rules = edits.flatMap((edit) => (edit.kind === 'rule' ? [`  - ${renderRule(edit.rule)}`] : []));
+  const destinations: string[] = [];
+  let open = '';
+  for (const edit of edits) {
+    if (edit.kind === 'destination') destinations.push(...renderDestination(edit.destination).map((line) => `  ${line}`));
+    if (edit.kind !== 'list') continue;
+    const [key = '', inner] = edit.path;
+    const place = `  ${edit.destination}:\n`;
+    // Lists of one destination come together, those of `http` last.
+    if (!open.startsWith(place)) destinations.push(place.trimEnd());
+    if (inner === undefined) destinations.push(`    ${key}: ${flowList(edit.whole)}`);
+    else destinations.push(...(open === `${place}${key}` ? [] : [`    ${key}:`]), `      ${inner}: ${flowList(edit.whole)}`);
+    open = `${place}${inner === undefined ? '' : key}`;
+  }
+  return [['clients', clients], ['destinations', destinations], ['rules', rules]].map(([name, lines]) => (lines?.length === 0 ? '' : `${String(name)}:\n${(lines as string[]).join('\n')}\n`)).join('');
+}
+
+/** A client that is its addresses alone, on one line. */
+export function renderClient({ name, addresses }: ClientConfig): string {
+  return `${name}: { addresses: ${flowList(addresses ?? [])} }`;
+}
+
+/** What a new destination says, one line each; the first names it. */
+export function renderDestination({ name, hosts, ports, addresses }: DestinationConfig): string[] {
+  return [`${name}:`, `  hosts: ${flowList(hosts)}`, `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`, ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`])];
+}
+
+/** On one line. */
+export function renderRule({ clients, destinations, methods, paths }: RuleConfig): string {
+  const parts = [`clients: ${flowList(clients)}`, `destinations: ${flowList(destinations)}`, methods === null ? '' : `methods: ${flowList(methods)}`, paths === null ? '' : `paths: ${flowList(paths)}`];
+  return `{ ${parts.filter((part) => part !== '').join(', ')} }`;
+}
+
+/** On one line; a JSON text is YAML too, and names need no quotes. */
+function flowList(entries: readonly (string | number)[]): string {
+  return `[${entries.map(renderEntry).join(', ')}]`;
+}
+
+/** One entry of a list. */
+export function renderEntry(entry: string | number): string {
+  return typeof entry === 'number' || (/^[A-Za-z][A-Za-z0-9-]*$/.test(entry) && !/^(?:true|false|null|yes|no|on|off|y|n)$/i.test(entry)) ? String(entry) : JSON.stringify(entry);
+}

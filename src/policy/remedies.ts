@@ -1,0 +1,94 @@
+/**
+ * What would permit a request, in words: the first change that it needs. A
+ * refusal shows it as it is, and a proposal (explain/suggest-change.ts) makes
+ * the change, so both say the same. A change of a destination whose hosts
+ * other destinations have too could take requests over from these; only a
+ * comparison of both policies can tell, so a refusal then says who makes one.
+ */
+import { isIP } from 'node:net';
+import type { ClientConfig, DestinationConfig } from '../config/config.ts';
+import { canonicalPath } from '../targets/path.ts';
+import { show } from '../targets/quote.ts';
+import { type AddressClass, classifyAddress } from './address-class.ts';
+import type { Ask } from './verdict.ts';
+
+/** Classes of addresses where a partner can be. Others are not proposed; who wants one lists it. */
+const PROPOSED_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
+
+/** Whether a change may name this address. */
+export function isProposable(address: string): boolean {
+  const known = classifyAddress(address);
+  return known !== null && PROPOSED_CLASSES.has(known.class);
+}
+
+/** `10.8.3.4/32`. @param address canonical */
+export function singleAddress(address: string): string {
+  return `${address}/${address.includes(':') ? 128 : 32}`;
+}
+
+/** Of a change that could take requests over from another destination. */
+export function whereShared({ name }: DestinationConfig): string {
+  return `ask npx eco-egress explain for a change: other destinations have hosts of ${name} too`;
+}
+
+/** A destination of its own: what another one permits to others does not grow. @param client by its address alone where its credentials were not accepted */
+export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig): string {
+  if (isIP(host) !== 0 && !isProposable(host)) return `ask for another host: ${show(host)} is a ${classifyAddress(host)?.class ?? 'special'} address, where no partner is`;
+  return peer.rejected === null ? `add a destination with ${show(host)} and port ${port}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
+}
+
+/** Of a destination. */
+export function remedyForPort({ name }: DestinationConfig, port: number): string {
+  return `add ${port} to destinations.${name}.ports, for all of its hosts and clients`;
+}
+
+/** Whether a destination can take a form: a tunnel hides methods and paths, so it would go round the limits of a destination that has any. */
+export function canTake({ methods, paths, gateway }: DestinationConfig, form: Ask['form']): boolean {
+  if (form === 'gateway') return gateway !== null;
+  return (form !== 'connect' && form !== 'sni') || (methods === null && paths === null);
+}
+
+/** Of a destination. */
+export function remedyForForm(destination: DestinationConfig, form: Ask['form']): string {
+  const { name, methods, paths, forms } = destination;
+  if (canTake(destination, form)) return `add ${form} to destinations.${name}.forms, for all of its clients`;
+  if (form === 'gateway') return `give destinations.${name} a gateway with a prefix`;
+  const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
+  return `use a form in which ${limits} can be seen (${forms.join(', ')}): ${form} would go round the limits of ${name}`;
+}
+
+/** A rule of the client's own: what an existing one permits to others does not grow. @param limits what it lists; null: any */
+export function remedyForRule(client: ClientConfig, destination: DestinationConfig, { method, path }: { readonly method: string | null; readonly path: string | null }): string {
+  const limits = [method === null ? '' : `the method ${show(method)}`, path === null ? '' : `the path ${show(path)}`].filter((limit) => limit !== '');
+  return `add a rule for ${client.name} and ${destination.name}${limits.length === 0 ? '' : ` and ${limits.join(' and ')}`}`;
+}
+
+/** Of a peer that is a client by its address, and showed credentials that were not accepted. */
+export function remedyForRejected(client: ClientConfig): string {
+  return `show credentials that are accepted: a rule for ${client.name} would let the peer in without them`;
+}
+
+/** Of a destination. */
+export function remedyForMethod({ name }: DestinationConfig, method: string): string {
+  return `add ${show(method)}${method === 'GET' ? ' (and with it HEAD)' : ''} to destinations.${name}.http.methods, for all of its clients`;
+}
+
+/** Of a destination. @param path canonical */
+export function remedyForPath({ name }: DestinationConfig, path: string): string {
+  return isNameable(path) ? `add ${show(path)} to destinations.${name}.http.paths, for all of its clients` : unnameable(path);
+}
+
+/** Whether a pattern can be written that covers exactly this path: a star in it would be read as a pattern, and the others no pattern may have. @param path canonical */
+export function isNameable(path: string): boolean {
+  return path.startsWith('/') && !/[*"<>^`{|}]|%2F/.test(path);
+}
+
+/** Why no change is proposed for a path. */
+export function unnameable(path: string): string {
+  return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;
+}
+
+/** What a rule for this request would list, where the rule that almost applied lists methods or paths. */
+export function contentLike(like: { readonly methods?: unknown; readonly paths?: unknown }, { method, path }: Pick<Ask, 'method' | 'path'>): { readonly method: string | null; readonly path: string | null } {
+  return { method: (like.methods ?? null) === null ? null : method, path: (like.paths ?? null) === null || path === null ? null : canonicalPath(path) };
+}
