@@ -33,13 +33,14 @@ export const MAY_IMPORT = {
   'reload/': ['config/', 'policy/', 'policy-diff/', 'targets/', 'telemetry/telemetry', 'turns'],
   'policy-diff/': ['config/config', 'errors', 'policy/', 'targets/', 'telemetry/safe-text', 'turns'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'lean-imports', 'listeners/choose-form', 'policy/', 'policy-diff/', 'targets/', 'telemetry/', 'turns'],
+  'suggest/': ['config/config', 'explain/', 'policy/', 'policy-diff/', 'targets/quote', 'telemetry/safe-text'],
   'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
   egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
   service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'source-ip/', 'targets/', 'telemetry/', 'version'],
   'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/deny', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'explain/policy-edits', 'explain/suggest-change', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/compile', 'policy/deny', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'suggest/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

@@ -227,6 +227,36 @@ const diff = z.strictObject({
   policyKeys: texts.describe('Keys of the policy that are written in another way, whether that changes a decision or not.'),
 });
 
+// suggest
+
+const seenRequest = z.strictObject({
+  form,
+  port: z.int().min(0).max(65_535),
+  method: orNull.describe('Null in a tunnel, as path.'),
+  path: orNull,
+  code: text.describe('Why it was denied, or would have been.'),
+  count,
+  first: moment,
+  last: moment,
+});
+
+const deniedGroup = { who: text.describe('Name of a client, or an address that is none.'), host: text, count, addresses: texts.describe('That asked, the first hundred of each request.'), requests: z.array(seenRequest).min(1) };
+
+const suggest = z.strictObject({
+  file: text,
+  hash,
+  denials: count,
+  lines: z.strictObject({ access: count, other: count }).nullable().describe('Of the logs; null: a running proxy was asked.'),
+  leftOut: count.describe('Denials that were not looked at, because there were too many kinds.'),
+  permitted: count.describe('Denials of requests that the file permits by now.'),
+  proposed: z.array(z.strictObject({ ...deniedGroup, changes: texts.describe('In words; none: a change before it permits these requests.'), permits: texts.describe('All requests that the changes permit, in words.') })),
+  declined: z.array(z.strictObject({ ...deniedGroup, reason: text })),
+  generalised: texts,
+  classes: z.array(diffClass).describe('All requests that the changes together decide in another way, as diff tells them.'),
+  problems: texts.describe('What has to be written by hand.'),
+  patch: orNull.describe('A unified diff of the file; null: nothing to change, or not automatically.'),
+});
+
 // The body of a refusal, and of one by the admin port.
 
 const problem = z.union([
@@ -305,5 +335,6 @@ export const OUTPUTS = {
   explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
   'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },
   problem: { title: 'The body of a refusal by eco-egress (RFC 9457)', page: 'docs/errors.md', schema: problem },
+  suggest: { title: 'npx eco-egress suggest --json', page: 'docs/suggest.md', schema: suggest },
   test: { title: 'npx eco-egress test --json', page: 'docs/policy-tests.md', schema: test },
 } as const satisfies Readonly<Record<string, { title: string; page: string; schema: z.ZodType }>>;

@@ -96,6 +96,15 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--fail-on <what>', 'widening: fail only if something is newly allowed')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 both mean the same, 1 they do not, 2 a file or an argument is wrong.\n');
+  command('suggest', 'Propose the smallest change of the configuration file that permits what was denied.', 'npx eco-egress suggest --config deploy/config/egress.yaml access.log', async () => (await import('./cli/suggest.ts')).runSuggest)
+    .argument('[log...]', 'access logs in JSON, - for standard input; else the proxy that runs here is asked')
+    .option(...configOption)
+    .option('--admin <address:port>', 'the admin port of the proxy that is asked; else listeners.admin of the file')
+    .option('--min-count <number>', 'propose a new host once one client has asked for it so often', '2')
+    .option('--generalise', 'make one pattern of three or more names or paths side by side')
+    .option('--write', 'write the changes into the file')
+    .option('--json', 'print one JSON document instead of text')
+    .addHelpText('after', '\nExit codes: 0 done, 1 the file cannot be changed or no proxy answers, 2 a file or an argument is wrong.\n');
   command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')

@@ -5,7 +5,7 @@ import { Fault } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { surveyAddresses, type SurveyedAddress } from '../policy/address-guard.ts';
 import type { Policy } from '../policy/compile.ts';
-import { isProposable, singleAddress } from '../policy/remedies.ts';
+import { isProposable, remedyForAddress, singleAddress } from '../policy/remedies.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
 import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
@@ -144,17 +144,15 @@ export function isParents(destination: DestinationConfig | null): boolean {
   return destination !== null && destination.via.length > 0 && destination.resolve === 'parent';
 }
 
-/** Only where ranges are listed does another one take nothing away: a first list replaces the public addresses. */
 function proposeAddress(destination: DestinationConfig | null, address: string, code: Fault['code']): ExplainedChange | null {
   const known = classifyAddress(address);
   if (destination === null || known === null || code !== 'address-not-allowed' || !isProposable(known.canonical)) return null;
   const { name, addresses } = destination;
   const entry = singleAddress(known.canonical);
-  if (addresses === null) {
-    return { text: `list all ranges of the partner in destinations.${name}.addresses, ${entry} among them: from then on no other address is dialled for its hosts, public or not`, yaml: null };
-  }
+  const text = remedyForAddress(destination, entry);
+  if (addresses === null) return { text, yaml: null };
   const list = [...addresses, entry].map((item) => JSON.stringify(item)).join(', ');
-  return { text: `add ${entry} to destinations.${name}.addresses, for all of its hosts and clients`, yaml: `destinations:\n  ${name}:\n    addresses: [${list}]\n` };
+  return { text, yaml: `destinations:\n  ${name}:\n    addresses: [${list}]\n` };
 }
 
 /** The one found, and those of which some kind matches: in a file of thousands the others say nothing. */

@@ -1,5 +1,5 @@
 /** What one policy has more than another, as edits of a file, and the parts of the file as they would then be. */
-import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
+import { type ClientConfig, type DestinationConfig, FORMS, type RuleConfig } from '../config/config.ts';
 import type { PolicyConfig } from '../policy/compile.ts';
 
 /** Lists of a destination that a change can lengthen, by their place below it. */
@@ -64,8 +64,8 @@ export function renderClient({ name, addresses }: ClientConfig): string {
 }
 
 /** What a new destination says, one line each; the first names it. */
-export function renderDestination({ name, hosts, ports, addresses }: DestinationConfig): string[] {
-  return [`${name}:`, `  hosts: ${flowList(hosts)}`, `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`, ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`])];
+export function renderDestination({ name, hosts, ports, addresses, forms }: DestinationConfig): string[] {
+  return [`${name}:`, `  hosts: ${flowList(hosts)}`, `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`, ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`]), ...(forms.length === FORMS.length ? [] : [`  forms: ${flowList(forms)}`])];
 }
 
 /** On one line. */

@@ -7,7 +7,7 @@
  * by showing less than before. Where there is no such change, it says why.
  * The words of each step are those of refusals (policy/remedies.ts).
  */
-import type { ClientConfig, DestinationConfig, RuleConfig } from '../config/config.ts';
+import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { buildCidrTable } from '../policy/cidr-table.ts';
 import { compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
@@ -16,28 +16,15 @@ import { canTake, contentLike, isNameable, isProposable, remedyForForm, remedyFo
 import { furthestMiss, missOf } from '../policy/rule-match.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
-import { describeClass } from '../policy-diff/describe-class.ts';
-import type { DiffClass, PathSet, PolicyDiff } from '../policy-diff/diff-class.ts';
+import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { type Meter, TooMuchWork } from '../policy-diff/work.ts';
 import { parseConfigHost } from '../targets/host.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { hasPort } from '../targets/port-range.ts';
+import { firstPort, hasPort } from '../targets/port-range.ts';
 import { show } from '../targets/quote.ts';
-import { bound } from '../telemetry/safe-text.ts';
 import type { ExplainedChange } from './answer.ts';
+import { findHarm, type Scope } from './change-scope.ts';
 import { listEdits, renderEdits } from './policy-edits.ts';
-
-/** What a change permits besides what was permitted before: nothing that none of these covers. */
-interface Scope {
-  /** Null: every client. */
-  readonly client: string | null;
-  readonly destination: string;
-  /** Null: any. */
-  readonly port: number | null;
-  readonly form: Ask['form'] | null;
-  readonly method: string | null;
-  readonly path: string | null;
-}
 
 /** A change with the policy that it makes. */
 export interface Proposal {
@@ -52,6 +39,14 @@ export interface NoProposal {
   readonly instead: string;
 }
 
+/** What a new destination and a new rule list, where all that was seen is known. */
+export interface SeenContent {
+  readonly ports: readonly number[];
+  readonly forms: readonly Form[];
+  /** Null: some were hidden in tunnels. */
+  readonly methods: readonly string[] | null;
+}
+
 interface Step {
   readonly config: PolicyConfig;
   readonly text: string;
@@ -61,15 +56,15 @@ interface Step {
 const NEW_CLIENT = 'new-client';
 /** Client, host, port, form, rule, method and path can each stand in the way once, and a rule's content once more. */
 const MOST_STEPS = 8;
-const LONGEST_CLASS = 300;
-const ANYTHING = { port: null, form: null, method: null, path: null } as const;
+const ANYTHING = { port: null, form: null, methods: null, path: null } as const;
 
 /**
  * A change that permits the request, and nothing else than its words say; or why there is none. The policy itself stays
  * as it is. Yields from time to time, so that it can be done in slices.
+ * @param seen null: new entries take any form and method, as people usually write them
  */
-export function* proposeChange(policy: Policy, ask: Ask, meter: Meter): Generator<undefined, Proposal | NoProposal> {
-  const before = configOf(policy);
+export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: SeenContent | null = null): Generator<undefined, Proposal | NoProposal> {
+  const before = enforcedConfigOf(policy);
   const scopes: Scope[] = [];
   const texts: string[] = [];
   let config = before;
@@ -83,7 +78,7 @@ export function* proposeChange(policy: Policy, ask: Ask, meter: Meter): Generato
       return harm === null ? { change: { text: texts.join('; '), yaml: renderEdits(listEdits(before, config)) }, config, diff } : { instead: harm };
     }
     yield;
-    const step = nextStep(config, compiled, ask, verdict);
+    const step = nextStep(config, compiled, ask, verdict, seen);
     if ('instead' in step) return step;
     ({ config } = step);
     texts.push(step.text);
@@ -103,7 +98,7 @@ function* compareWith(before: PolicyConfig, after: Policy, start: number, meter:
 }
 
 /** As enforced: what report mode lets pass is denied. */
-function configOf({ clients, destinations, rules }: Policy): PolicyConfig {
+export function enforcedConfigOf({ clients, destinations, rules }: Policy): PolicyConfig {
   return {
     mode: 'enforce',
     clients: clients.map(({ config }) => config),
@@ -112,11 +107,11 @@ function configOf({ clients, destinations, rules }: Policy): PolicyConfig {
   };
 }
 
-function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny): Step | NoProposal {
+function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, seen: SeenContent | null): Step | NoProposal {
   const { client, destination } = denial;
   if (denial.code === 'client-not-allowed') return addClient(config, ask);
   if (client === null) return { instead: denial.remedy };
-  if (denial.code === 'host-not-allowed') return ask.peer.rejected === null ? addDestination(config, client, ask) : { instead: denial.remedy };
+  if (denial.code === 'host-not-allowed') return ask.peer.rejected === null ? addDestination(config, client, ask, seen) : { instead: denial.remedy };
   if (destination === null) return { instead: denial.remedy };
   const blamed = blamedRule(policy, ask, denial);
   switch (denial.code) {
@@ -126,7 +121,7 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny):
       return blamed === null ? addForm(config, destination, ask) : { instead: denial.remedy };
     case 'no-rule':
       return ask.peer.rejected === null
-        ? addRule(config, client, destination, {}, ask)
+        ? addRule(config, client, destination, {}, ask, seen?.methods ?? null)
         : { instead: remedyForRejected(client) };
     case 'rule-expired':
       return blamed === null ? { instead: denial.remedy } : addRule(config, client, destination, blamed, ask);
@@ -171,21 +166,22 @@ function kindsOf({ basic, tokens, certificates }: ClientConfig): string[] {
   return [basic === null ? '' : 'a user and password', tokens === null ? '' : 'a token', certificates === null ? '' : 'the certificate'].filter((kind) => kind !== '');
 }
 
-function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask): Step | NoProposal {
+function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask, seen: SeenContent | null): Step | NoProposal {
   const { host, port } = ask;
   if (parseConfigHost(host) !== host) return { instead: `${show(host)} is not a host that a policy can name` };
   const known = classifyAddress(host);
   if (known !== null && !isProposable(host)) return { instead: remedyForHost(ask, client) };
   const addresses = known === null || known.class === 'public' ? null : [singleAddress(known.canonical)];
-  const destination: DestinationConfig = { ...BARE, name: freshName(destinationNameFor(host), config.destinations), hosts: [host], ports: [port], addresses };
-  const { config: joined, scope } = addRule({ ...config, destinations: [...config.destinations, destination] }, client, destination, {}, ask);
-  return { config: joined, text: remedyForHost(ask, client), scope };
+  const destination: DestinationConfig = { ...BARE, name: freshName(destinationNameFor(host), config.destinations), hosts: [host], ports: seen?.ports ?? [port], addresses, forms: seen?.forms ?? BARE.forms };
+  const { config: joined, scope } = addRule({ ...config, destinations: [...config.destinations, destination] }, client, destination, {}, ask, seen?.methods ?? null);
+  const limits = seen === null ? '' : `, by ${seen.forms.join(' or ')}${seen.methods === null ? '' : ` with ${seen.methods.join(' or ')}`}`;
+  return { config: joined, text: remedyForHost(ask, client, destination.ports.map(firstPort)) + limits, scope };
 }
 
 const LONGEST_NAME = 60;
 
 /** `eco-sit-telus-internal`, as names of destinations may be. */
-function destinationNameFor(host: string): string {
+export function destinationNameFor(host: string): string {
   const words = host.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, LONGEST_NAME).replace(/^-+|-+$/g, '');
   return /[a-z]/.test(words) ? words : `host-${words}`;
 }
@@ -217,7 +213,7 @@ function addForm(config: PolicyConfig, destination: DestinationConfig, { form }:
 }
 
 function addContent(config: PolicyConfig, destination: DestinationConfig, key: 'methods' | 'paths', entry: string): Step {
-  const [text, scope] = key === 'methods' ? [remedyForMethod(destination, entry), { method: entry }] : [remedyForPath(destination, entry), { path: entry }];
+  const [text, scope] = key === 'methods' ? [remedyForMethod(destination, entry), { methods: [entry] }] : [remedyForPath(destination, entry), { path: entry }];
   return edit(config, destination, { [key]: [...(destination[key] ?? []), entry] }, text, scope);
 }
 
@@ -226,63 +222,21 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
   return { config: { ...config, destinations }, text, scope: { client: null, destination: destination.name, ...ANYTHING, ...scope } };
 }
 
-/** Of its own, so that no other client of a rule gets anything; with the content of what was asked where the rule that almost applied lists content. */
-function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Partial<RuleConfig>, ask: Ask): Step {
+/**
+ * Of its own, so that no other client of a rule gets anything.
+ * @param like the rule that almost applied: where it lists methods or paths, this one lists what was asked for
+ */
+function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths'>, ask: Ask, methods: readonly string[] | null = null): Step {
   const content = contentLike(like, ask);
-  const { method, path } = content;
-  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: method === null ? null : [method], paths: path === null ? null : [path], from: null, until: null, owner: null, reason: null, ticket: null, report: false };
+  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false };
   return {
     config: { ...config, rules: [...config.rules, rule] },
-    text: remedyForRule(client, destination, content),
-    scope: { client: client.name, destination: destination.name, port: null, form: null, ...content },
+    text: remedyForRule(client, destination, content) + (methods === null ? '' : ` with ${methods.join(' or ')}`),
+    scope: { client: client.name, destination: destination.name, port: null, form: null, methods: rule.methods, path: content.path },
   };
 }
 
-/** One sentence about what the change would do besides; null: nothing. */
-function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | null {
-  for (const one of diff.classes) {
-    if (one.change === 'refused') continue;
-    const what = bound(describeClass(diff, one), LONGEST_CLASS);
-    if (one.change === 'denied') return `no change is proposed: it would deny ${what}`;
-    if (one.change === 'otherwise') return `no change is proposed: it would take over ${what}, which ${one.before.destination?.name ?? 'another destination'} serves now`;
-    const pieces = scopes.some((scope) => isWithin(scope, one, diff)) ? [] : [...piecesOf(one)];
-    if (!pieces.every((piece) => scopes.some((scope) => isWithin(scope, piece, diff)))) return `no change is proposed: it would also permit ${what}`;
-  }
-  return null;
-}
-
-/** Parts of a class of which each is one thing to a scope: several steps may cover it together. */
-function* piecesOf(one: DiffClass): Generator<DiffClass> {
-  const { listed, others } = one.methods;
-  const methods = others ? [one.methods] : listed.map((method) => ({ listed: [method], others: false }));
-  for (const form of one.forms) for (const span of one.ports) for (const method of methods) for (const atom of one.paths.atoms) yield { ...one, forms: [form], ports: [span], methods: method, paths: { cut: one.paths.cut, atoms: [atom] } };
-}
-
-/** Whether the words of a step cover all of a class. */
-function isWithin(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
-  const { forms, ports, methods, peers, after, prefixes } = one;
-  // TLS by its server name and the gateway have the port of the destination.
-  const anyPort = prefixes.length > 0 || forms.every((form) => form === 'sni');
-  return (
-    after.destination?.name === scope.destination &&
-    (scope.client === null || peers.every((pair) => typeof pair.after === 'number' && diff.clients[1][pair.after] === scope.client)) &&
-    (scope.port === null || anyPort || ports.every(([first, last]) => first === scope.port && last === scope.port)) &&
-    (scope.form === null || forms.every((form) => form === scope.form)) &&
-    (scope.method === null || (!methods.others && methods.listed.every((method) => method === scope.method || (scope.method === 'GET' && method === 'HEAD')))) &&
-    (scope.path === null || isPath(one.paths, scope.path))
-  );
-}
-
-/** Whether a set of paths is this one alone: each part is on a list that has at most this path more than another list, which does not have the part. */
-function isPath({ cut: { lists, atoms }, atoms: chosen }: PathSet, path: string): boolean {
-  return chosen.every((index) => {
-    const has = (list: number): boolean => atoms[index]?.vector[list] === '1';
-    const without = [[], ...lists.flatMap(({ patterns }, list) => (has(list) ? [] : [patterns]))];
-    return lists.some(({ patterns }, list) => has(list) && without.some((known) => patterns.every((pattern) => pattern === path || known.includes(pattern))));
-  });
-}
-
-
-function freshName(name: string, entries: readonly { readonly name: string }[]): string {
+/** The name, or with a number where another entry has it. */
+export function freshName(name: string, entries: readonly { readonly name: string }[]): string {
   return entries.some((entry) => entry.name === name) ? freshName(`${name}-2`, entries) : name;
 }

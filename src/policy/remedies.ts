@@ -31,10 +31,10 @@ export function whereShared({ name }: DestinationConfig): string {
   return `ask npx eco-egress explain for a change: other destinations have hosts of ${name} too`;
 }
 
-/** A destination of its own: what another one permits to others does not grow. @param client by its address alone where its credentials were not accepted */
-export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig): string {
+/** A destination of its own: what another one permits to others does not grow. @param client by its address alone where its credentials were not accepted; @param ports all that it should have */
+export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig, ports: readonly number[] = [port]): string {
   if (isIP(host) !== 0 && !isProposable(host)) return `ask for another host: ${show(host)} is a ${classifyAddress(host)?.class ?? 'special'} address, where no partner is`;
-  return peer.rejected === null ? `add a destination with ${show(host)} and port ${port}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
+  return peer.rejected === null ? `add a destination with ${show(host)} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
 }
 
 /** Of a destination. */
@@ -76,6 +76,12 @@ export function remedyForMethod({ name }: DestinationConfig, method: string): st
 /** Of a destination. @param path canonical */
 export function remedyForPath({ name }: DestinationConfig, path: string): string {
   return isNameable(path) ? `add ${show(path)} to destinations.${name}.http.paths, for all of its clients` : unnameable(path);
+}
+
+/** Of an address that a name led to. Only where ranges are listed does another one take nothing away: a first list replaces the public addresses. @param entry as `singleAddress` gives it */
+export function remedyForAddress({ name, addresses }: DestinationConfig, entry: string): string {
+  if (addresses === null) return `list all ranges of the partner in destinations.${name}.addresses, ${entry} among them: from then on no other address is dialled for its hosts, public or not`;
+  return `add ${entry} to destinations.${name}.addresses, for all of its hosts and clients`;
 }
 
 /** Whether a pattern can be written that covers exactly this path: a star in it would be read as a pattern, and the others no pattern may have. @param path canonical */

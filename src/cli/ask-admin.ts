@@ -1,0 +1,101 @@
+/** Commands that ask the proxy that runs here: where its admin port is, and one question to it. */
+import { readFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { text as textOf } from 'node:stream/consumers';
+import type { ListenAddress } from '../config/config.ts';
+import { draftOf } from '../config/draft.ts';
+import { describeReadError, type ReadFile } from '../config/named-files.ts';
+import { readListenAddress } from '../config/read-address.ts';
+import { type Environment, readTree } from '../config/read-tree.ts';
+import { readYaml } from '../config/read-yaml.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { type CommandIo, EXIT } from './io.ts';
+import { chooseConfigFile } from './open-config.ts';
+
+/** Which proxy is asked. */
+export interface AskedAdmin {
+  readonly config?: string;
+  /** `127.0.0.1:9090`; else the one of the file. */
+  readonly admin?: string;
+}
+
+/** What it answered. */
+export interface AdminAnswer {
+  /** `127.0.0.1:9090` */
+  readonly place: string;
+  readonly status: number;
+  readonly body: string;
+}
+
+/** @param timeout ms. @returns an exit code where there is no answer; why is on stderr */
+export async function askAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | number> {
+  const admin = chooseAdmin(options, io);
+  if (typeof admin === 'string') {
+    io.stderr.write(`${admin}\n`);
+    return EXIT.usage;
+  }
+  const place = formatAuthority(admin.host, admin.port);
+  try {
+    return { place, ...(await askOnPort(method, path, admin, timeout)) };
+  } catch (error) {
+    io.stderr.write(`No proxy answers at ${place}: ${describeConnectError(error, timeout)}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.\n`);
+    return EXIT.failed;
+  }
+}
+
+/** @returns what is wrong with the arguments */
+function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddress | string {
+  if (admin !== undefined) {
+    const read = readListenAddress(admin);
+    return 'value' in read ? read.value : `--admin: ${read.problem} ${read.instead}`;
+  }
+  const file = chooseConfigFile(config, io.env);
+  try {
+    const found = findAdmin({ file, env: io.env, readFile: (path) => readFileSync(path, 'utf8') });
+    if (found === null || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
+    return { ...found, host: found.host === '0.0.0.0' ? '127.0.0.1' : found.host === '::' ? '::1' : found.host };
+  } catch (error) {
+    return `${file} cannot be read: ${describeReadError(error)}. Name another with --config, or the admin port with --admin.`;
+  }
+}
+
+async function askOnPort(method: string, path: string, { host, port }: ListenAddress, timeout: number): Promise<Omit<AdminAnswer, 'place'>> {
+  const asked = request({ host, port, method, path, agent: false, signal: AbortSignal.timeout(timeout) });
+  return new Promise((resolve, reject) => {
+    asked.on('error', reject);
+    asked.on('response', (response) => {
+      textOf(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
+    });
+    asked.end();
+  });
+}
+
+/** Of an answer that is not the one that was asked for: what it says. */
+export function readProblem(body: string): string {
+  const { title, detail } = parseAnswer(body);
+  return typeof title === 'string' && typeof detail === 'string' ? `${title}. ${detail}` : 'it is not the admin port of an eco-egress.';
+}
+
+/** Nothing where it is no JSON object. */
+export function parseAnswer(body: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
+  } catch {
+    return {};
+  }
+}
+
+function describeConnectError(error: unknown, timeout: number): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${timeout / 1000} s` : message;
+}
+
+// Where the proxy of a configuration file listens for operators, also while the file has faults.
+
+/** The default where the file says nothing that can be read. Never throws for what stands in the file. */
+function findAdmin({ file, env, readFile }: { readonly file: string; readonly env: Environment; readonly readFile: ReadFile }): ListenAddress | null {
+  const { document, lines } = readYaml(readFile(file), () => {});
+  const draft = draftOf(document === null ? {} : readTree(document, lines, env, () => {}).value);
+  return (draft.listeners.admin ?? draftOf({}).listeners.admin)?.address ?? null;
+}

@@ -1,0 +1,137 @@
+/** `eco-egress suggest`: from denials to the smallest change of the configuration file that permits them. Starts nothing, and looks nothing up. */
+import { createReadStream, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { createTwoFilesPatch } from 'diff';
+import { formatFindings } from '../config/finding.ts';
+import { loadConfig, type Loaded } from '../config/load.ts';
+import { describeReadError } from '../config/named-files.ts';
+import { listEdits } from '../explain/policy-edits.ts';
+import { enforcedConfigOf } from '../explain/suggest-change.ts';
+import { compilePolicy, type PolicyConfig } from '../policy/compile.ts';
+import { comparePolicyConfigs } from '../policy-diff/compare-policies.ts';
+import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
+import { editFile } from '../suggest/edit-file.ts';
+import { formatSuggestions, reportSuggestions, type SuggestedPatch } from '../suggest/format-suggestions.ts';
+import { type Suggestions, suggestChanges } from '../suggest/propose-changes.ts';
+import { SeenDenials } from '../suggest/seen-denials.ts';
+import { escapeText } from '../telemetry/safe-text.ts';
+import { askAdmin, readProblem } from './ask-admin.ts';
+import { type CommandIo, EXIT } from './io.ts';
+import { chooseConfigFile } from './open-config.ts';
+
+/** Arguments of `suggest`, as written. */
+export interface SuggestOptions {
+  readonly config?: string;
+  /** Of the proxy that is asked where no log is named. */
+  readonly admin?: string;
+  readonly minCount: string;
+  readonly generalise?: boolean;
+  readonly write?: boolean;
+  readonly json?: boolean;
+}
+
+/** Each proposal is compared with what was before it. */
+const MOST_STEPS_OF_SUGGEST = 100_000_000;
+/** Ms. */
+const ANSWER_TIMEOUT = 30_000;
+
+/** Resolves to 0 when everything was proposed or nothing has to be, to 1 when the file cannot be changed or no proxy answers, to 2 for a faulty file or argument. */
+export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs: string[]): Promise<number> {
+  const refuse = (problem: string): number => {
+    io.stderr.write(`${problem}\n`);
+    return EXIT.usage;
+  };
+  const least = Number(options.minCount);
+  if (!Number.isInteger(least) || least < 1) return refuse(`--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
+  const file = chooseConfigFile(options.config, io.env);
+  let text = '';
+  const readFile = (path: string): string => {
+    const content = readFileSync(path, 'utf8');
+    if (path === file) text = content;
+    return content;
+  };
+  const loaded = loadConfig({ file, env: io.env, readFile, policyOnly: true });
+  if (!loaded.ok) return refuse(`${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
+  const seen = await gatherDenials(logs, options, io);
+  if (typeof seen === 'number') return seen;
+
+  let found: Suggestions;
+  let patch: SuggestedPatch & { readonly text: string | null };
+  const now = Date.now();
+  const denials = seen.list();
+  const policy = compilePolicy(loaded.config);
+  try {
+    found = suggestChanges(policy, denials, { least, generalise: options.generalise === true, now }, new BoundedMeter(MOST_STEPS_OF_SUGGEST));
+    patch = makePatch(loaded, text, found, now, io);
+  } catch (error) {
+    if (!(error instanceof TooMuchWork)) throw error;
+    return refuse('The policy is too large for changes to be checked.');
+  }
+  const source = { file, hash: loaded.hash, denials, lines: logs.length === 0 ? null : { access: seen.accessLines, other: seen.otherLines }, leftOut: seen.leftOut };
+  io.stdout.write(options.json === true ? reportSuggestions(found, source, patch) : formatSuggestions(found, source, patch, io.stdout));
+  if (patch.problems.length > 0) return EXIT.failed;
+  return options.write === true && patch.text !== null ? write(file, text, patch.text, io) : EXIT.ok;
+}
+
+/** Of logs, or of the proxy that runs here. @returns an exit code where nothing could be read; why is on stderr */
+async function gatherDenials(logs: readonly string[], options: SuggestOptions, io: CommandIo): Promise<SeenDenials | number> {
+  const seen = new SeenDenials();
+  if (logs.length === 0) {
+    const answer = await askAdmin('GET', '/denials', options, ANSWER_TIMEOUT, io);
+    if (typeof answer === 'number') return answer;
+    if (answer.status === 200 && seen.addAnswer(answer.body)) return seen;
+    io.stderr.write(`${answer.place} did not tell its denials (${answer.status}): ${readProblem(answer.body)}\n`);
+    return EXIT.failed;
+  }
+  for (const log of logs) {
+    try {
+      await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
+    } catch (error) {
+      io.stderr.write(`${log} cannot be read: ${describeReadError(error)}. Name a file with the access log, or - for standard input.\n`);
+      return EXIT.usage;
+    }
+  }
+  if (seen.accessLines > 0 || seen.otherLines === 0) return seen;
+  io.stderr.write('No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.\n');
+  return EXIT.usage;
+}
+
+async function readLines(input: Readable, seen: SeenDenials): Promise<void> {
+  for await (const line of createInterface({ input, crlfDelay: Infinity })) seen.addLine(line);
+}
+
+/** The file with the changes, once it has been read again and means just what was proposed. */
+function makePatch(loaded: Loaded, text: string, { before, after, diff }: Suggestions, now: number, io: CommandIo): SuggestedPatch & { readonly text: string | null } {
+  if (diff.classes.length === 0) return { text: null, patch: null, problems: [] };
+  const edited = editFile(text, listEdits(before, after));
+  if ('problems' in edited) return { text: null, patch: null, problems: edited.problems };
+  const { file } = loaded;
+  const again = loadConfig({ file, env: io.env, readFile: (path) => (path === file ? edited.text : readFileSync(path, 'utf8')), policyOnly: true });
+  if (!again.ok || !meansTheSame(again.config, after, now)) return { text: null, patch: null, problems: ['the changes cannot be inserted where the file has these keys: write them by hand'] };
+  return { text: edited.text, patch: createTwoFilesPatch(file, file, text, edited.text).replace(/^Index: .*\n=+\n/, ''), problems: [] };
+}
+
+function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number): boolean {
+  return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
+}
+
+/** Whole or not at all; whoever reads the file meanwhile, as a running proxy does, finds one or the other. */
+function write(file: string, before: string, after: string, io: CommandIo): number {
+  const target = realpathSync(file);
+  const draft = `${target}.${process.pid}.new`;
+  try {
+    if (readFileSync(target, 'utf8') !== before) {
+      io.stderr.write(`${file} has been changed meanwhile: run this again.\n`);
+      return EXIT.failed;
+    }
+    writeFileSync(draft, after, { mode: statSync(target).mode & 0o777, flag: 'wx' });
+    renameSync(draft, target);
+  } catch (error) {
+    rmSync(draft, { force: true });
+    io.stderr.write(`${file} cannot be written: ${describeReadError(error)}. Apply the patch by hand.\n`);
+    return EXIT.failed;
+  }
+  io.stderr.write(`${escapeText(file)} is written.\n`);
+  return EXIT.ok;
+}

@@ -1,0 +1,150 @@
+/** Requests that a policy denied, or let pass in report mode alone: from lines of the access log, or from `/denials` of a running proxy. */
+import { FORMS, type Form } from '../config/config.ts';
+
+/** Requests that are one to a policy, and how many there were. */
+export interface SeenDenial {
+  /** Name of the client; null: the peer was none. */
+  readonly client: string | null;
+  readonly user: string | null;
+  /** Of a token. */
+  readonly subject: string | null;
+  /** `DNS:pod.example`. */
+  readonly sans: readonly string[];
+  readonly form: Form;
+  /** Null in a tunnel, as `path`. */
+  readonly method: string | null;
+  readonly path: string | null;
+  readonly host: string;
+  readonly port: number;
+  /** Name of the destination; null: none was found. */
+  readonly destination: string | null;
+  /** `address-not-allowed`: the name led to an address that is not permitted. */
+  readonly code: string;
+  /** Addresses that asked, the first few. */
+  readonly addresses: Set<string>;
+  /** Where the name led, the first few; of requests that report mode let pass. */
+  readonly upstreamAddresses: Set<string>;
+  count: number;
+  /** Ms since the epoch. */
+  first: number;
+  last: number;
+}
+
+/** Kinds of requests that are told apart; a scan of names has more, and says nothing about what is needed. */
+const MOST_KINDS = 20_000;
+/** Addresses that are kept of each. */
+const MOST_KEPT_ADDRESSES = 100;
+
+/** Gathers what was seen. Bounded, however long the log is. */
+export class SeenDenials {
+  readonly #kinds = new Map<string, SeenDenial>();
+  /** Lines that are no access lines. */
+  otherLines = 0;
+  accessLines = 0;
+  /** Denials that are not counted below: there were too many kinds. */
+  leftOut = 0;
+
+  /** The most frequent first. */
+  list(): SeenDenial[] {
+    return [...this.#kinds.values()].sort((one, other) => other.count - one.count || one.first - other.first);
+  }
+
+  /** A line of the access log, as JSON, of any profile that has its fields; others are counted and passed over. */
+  addLine(line: string): void {
+    if (line.trim() === '') return;
+    const fields = readObject(line);
+    if (fields === null || !('durationMs' in fields)) {
+      this.otherLines += 1;
+      return;
+    }
+    this.accessLines += 1;
+    this.#add(fields, Date.parse(stringOf(fields, 'time')), 1);
+  }
+
+  /** The body of `/denials`. @returns whether it is one */
+  addAnswer(body: string): boolean {
+    const answer = readObject(body);
+    const latest = recordsOf(answer?.['latest']);
+    const frequent = recordsOf(answer?.['frequent']);
+    if (latest === null || frequent === null) return false;
+    for (const record of latest) this.#add(record, Date.parse(stringOf(record, 'time')), 1);
+    for (const { client, host, count, latest: record } of frequent) {
+      const known = latest.filter((one) => one['client'] === client && one['host'] === host).length;
+      // Those that are not among the latest one by one; what they asked for besides is forgotten.
+      if (typeof count === 'number' && count > known && isObject(record)) this.#add(record, Date.parse(stringOf(record, 'time')), count - known);
+    }
+    return true;
+  }
+
+  #add(fields: Fields, time: number, count: number): void {
+    const seen = readDenial(fields);
+    if (seen === null || Number.isNaN(time)) return;
+    const { client, form, method, host, port, path, user, subject, sans, code } = seen;
+    const address = stringOf(fields, 'clientAddress');
+    const key = JSON.stringify([client ?? address, user, subject, sans, form, method, host, port, path, code === 'address-not-allowed']);
+    let kind = this.#kinds.get(key);
+    if (kind === undefined) {
+      if (this.#kinds.size >= MOST_KINDS) {
+        this.leftOut += count;
+        return;
+      }
+      kind = { ...seen, addresses: new Set(), upstreamAddresses: new Set(), count: 0, first: time, last: time };
+      this.#kinds.set(key, kind);
+    }
+    kind.count += count;
+    kind.first = Math.min(kind.first, time);
+    kind.last = Math.max(kind.last, time);
+    if (kind.addresses.size < MOST_KEPT_ADDRESSES) kind.addresses.add(address);
+    const led = stringOf(fields, 'upstreamAddress');
+    if (led !== '' && led !== '-' && kind.upstreamAddresses.size < MOST_KEPT_ADDRESSES) kind.upstreamAddresses.add(led);
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Null where the policy let it pass, or it was refused before it said what it is. */
+function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | null {
+  const verdict = stringOf(fields, 'verdict');
+  const form = FORMS.find((one) => one === fields['form']);
+  const { port } = fields;
+  const host = stringOf(fields, 'host');
+  if ((verdict !== 'deny' && verdict !== 'report') || form === undefined || typeof port !== 'number' || host === '' || host === '-') return null;
+  const tunnel = form === 'connect' || form === 'sni';
+  const known = (name: string): string | null => (stringOf(fields, name) === '' || fields[name] === '-' ? null : stringOf(fields, name));
+  return {
+    client: known('client'),
+    user: known('user'),
+    subject: known('subject'),
+    sans: (known('san') ?? '').split(' ').filter((name) => name !== ''),
+    form,
+    method: tunnel ? null : stringOf(fields, 'method'),
+    path: tunnel ? null : stringOf(fields, 'path'),
+    host,
+    port,
+    destination: known('destination'),
+    // In the log it is the code of the denial that was not enforced, in an answer `code` is that.
+    code: known('wouldDeny') ?? stringOf(fields, 'code'),
+  };
+}
+
+function readObject(text: string): Fields | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function recordsOf(value: unknown): Fields[] | null {
+  return Array.isArray(value) && value.every(isObject) ? value : null;
+}
+
+function stringOf(fields: Fields, name: string): string {
+  const value = fields[name];
+  return typeof value === 'string' ? value : '';
+}

@@ -1,0 +1,116 @@
+/** `suggest` as a command: from logs, from standard input and from a running proxy; the patch, and writing it. */
+import t, { type Test } from 'tap';
+import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { runSuggest, type SuggestOptions } from '../../src/cli/suggest.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { compilePolicy } from '../../src/policy/compile.ts';
+import { decide } from '../../src/policy/decide.ts';
+import { recordIo } from '../support/command-io.ts';
+import { eco } from '../support/eco.ts';
+import { startLab } from '../support/lab.ts';
+import { makeAsk } from '../support/policy.ts';
+import { schemaFaults } from '../support/schemas.ts';
+import { askRaw } from '../support/wire.ts';
+
+const CONFIG = `version: 1
+# The pods.
+clients:
+  pods: { addresses: [10.8.0.0/14] }
+destinations:
+  eco:
+    hosts: [eco.example] # exact
+    ports: [443]
+    tls: { certFile: nowhere.pem, keyFile: nowhere.pem } # not on this machine
+rules:
+  - { clients: [pods], destinations: [eco] }
+`;
+
+const line = (more: object = {}): string =>
+  `${JSON.stringify({ level: 'warn', time: '2026-12-01T00:00:01.000Z', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', method: 'CONNECT', host: 'new.example', port: 443, path: '', destination: '-', verdict: 'deny', code: 'host-not-allowed', upstreamAddress: '-', durationMs: 1, ...more })}\n`;
+
+const LOG = line() + line() + line({ host: 'eco.example', port: 8443, code: 'port-not-allowed' }) + line({ host: '169.254.169.254' });
+
+async function suggest(t: Test, options: Partial<SuggestOptions> = {}, { log = LOG, config = CONFIG }: { log?: string; config?: string } = {}) {
+  const directory = t.testdir({ 'egress.yaml': config, 'access.log': log });
+  const file = join(directory, 'egress.yaml');
+  const io = recordIo();
+  const code = await runSuggest({ config: file, minCount: '2', ...options }, io, join(directory, 'access.log'));
+  return { code, out: io.out().replaceAll(`${directory}/`, ''), err: io.err().replaceAll(`${directory}/`, ''), file, directory };
+}
+
+t.test('the patch, which changes nothing else', async (t) => {
+  const { code, out, file } = await suggest(t);
+  t.equal(code, 0);
+  t.match(out, /^4 denials from 2026-12-01T00:00:01Z to 2026-12-01T00:00:01Z: 2 changes proposed, 1 not\.\n/);
+  t.match(out, /Not proposed:\npods asked for 169\.254\.169\.254 once, from 10\.8\.0\.1\n.*\n {2}ask for another host/);
+  t.match(out.slice(out.indexOf('--- ')), /^--- egress\.yaml\n\+\+\+ egress\.yaml\n@@ [^\n]* @@\n/);
+  t.strictSame(out.split('\n').filter((each) => /^-[^-]/.test(each)), ['-    ports: [443]']);
+  t.equal(readFileSync(file, 'utf8'), CONFIG, 'nothing is written');
+});
+
+t.test('written, with its mode, through a symlink; then everything passes', async (t) => {
+  const directory = t.testdir({ 'real.yaml': CONFIG, 'access.log': LOG });
+  chmodSync(join(directory, 'real.yaml'), 0o640);
+  symlinkSync('real.yaml', join(directory, 'egress.yaml'));
+  const file = join(directory, 'egress.yaml');
+  const run = async (): Promise<string> => {
+    const io = recordIo();
+    t.equal(await runSuggest({ config: file, minCount: '2', write: true }, io, join(directory, 'access.log')), 0);
+    return io.out() + io.err();
+  };
+  t.match(await run(), /egress\.yaml is written\.\n$/);
+  t.equal(statSync(join(directory, 'real.yaml')).mode & 0o777, 0o640);
+  const loaded = loadConfig({ file, env: {}, policyOnly: true });
+  if (!loaded.ok) throw new Error('the file is faulty');
+  for (const [host, port] of [['new.example', 443], ['eco.example', 8443]] as const) t.equal(decide(compilePolicy(loaded.config), makeAsk({ host, port })).verdict, 'allow', host);
+  t.match(await run(), /4 denials from .*: 0 changes proposed, 1 not, 3 of the denials are permitted by now\.\n/);
+});
+
+t.test('as data', async (t) => {
+  const { out } = await suggest(t, { json: true });
+  const report: unknown = JSON.parse(out);
+  t.strictSame(schemaFaults('suggest', report), []);
+  t.match(report, { denials: 4, lines: { access: 4, other: 0 }, proposed: [{ who: 'pods', host: 'new.example', count: 2 }, { changes: [/^add 8443/] }], declined: [{ reason: /metadata/ }], problems: { length: 0 }, patch: /^--- / });
+  const none = JSON.parse((await suggest(t, { json: true }, { log: line({ verdict: 'allow' }) })).out) as object;
+  t.strictSame(schemaFaults('suggest', none), []);
+  t.match(none, { denials: 0, patch: null, classes: { length: 0 } });
+});
+
+t.test('nothing to do, and what cannot be done', async (t) => {
+  t.match(await suggest(t, {}, { log: `${line({ verdict: 'allow' })}another line\n` }), { code: 0, out: 'No denials were found in 1 access line; 1 other line passed over.\n' });
+  t.match(await suggest(t, {}, { log: '' }), { code: 0, out: 'No denials were found in 0 access lines.\n' });
+  t.match(await suggest(t, {}, { log: 'INFO a line for people\n' }), { code: 2, err: /log\.format: json/ });
+  t.match(await suggest(t, { minCount: '0' }), { code: 2, err: /--min-count 0 is not a number of requests/ });
+  t.match(await suggest(t, {}, { config: 'version: 2\n' }), { code: 2, err: /^One fault|faults: fix them/ });
+  const variable = await suggest(t, { write: true }, { config: CONFIG.replace('[443]', '"${PORTS:-443}"') });
+  t.match(variable, { code: 1, out: /cannot be changed automatically:\n {2}destinations\.eco\.ports is taken from a variable: add 8443 by hand/ });
+  t.match(readFileSync(variable.file, 'utf8'), /PORTS/, 'nothing is written');
+  const io = recordIo();
+  t.equal(await runSuggest({ config: variable.file, minCount: '2' }, io, join(variable.directory, 'none.log')), 2);
+  t.match(io.err(), /none\.log cannot be read: .*Name a file with the access log, or - for standard input\./);
+});
+
+t.test('as a process, from standard input', async (t) => {
+  const directory = t.testdir({ 'egress.yaml': CONFIG, 'access.log': LOG });
+  const io = recordIo({}, Readable.from([LOG.slice(0, 99), LOG.slice(99)]));
+  t.equal(await runSuggest({ config: join(directory, 'egress.yaml'), minCount: '2' }, io, '-'), 0);
+  t.match(io.out(), /2 changes proposed/);
+  t.match(await eco(['suggest', '--config', join(directory, 'egress.yaml'), join(directory, 'access.log')]), { code: 0, out: /2 changes proposed/, err: '' });
+});
+
+t.test('from the proxy that runs', async (t) => {
+  const lab = await startLab(t);
+  for (let count = 0; count < 3; count += 1) t.match(await askRaw(t, lab.port, `CONNECT new.example:443 HTTP/1.1\r\nHost: new.example:443\r\n\r\n`), /^HTTP\/1\.1 403 /);
+  const directory = t.testdir({});
+  const file = join(directory, 'egress.yaml');
+  writeFileSync(file, CONFIG.replace('10.8.0.0/14', '127.0.0.0/8'));
+  const io = recordIo();
+  t.equal(await runSuggest({ config: file, minCount: '2', admin: new URL(lab.adminUrl).host }, io), 0);
+  t.match(io.out(), /3 denials from/);
+  t.match(io.out(), /\+ +hosts: \["new\.example"\]/);
+  const nobody = recordIo();
+  t.equal(await runSuggest({ config: file, minCount: '2', admin: '127.0.0.1:1' }, nobody), 1);
+  t.match(nobody.err(), /^No proxy answers at 127\.0\.0\.1:1: nothing listens there/);
+});

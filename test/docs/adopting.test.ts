@@ -1,0 +1,23 @@
+/** docs/adopting.md: the whole page is replayed, by a proxy that runs and clients that ask. */
+import t from 'tap';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findMissing, readCommands, readDocBlocks } from '../support/doc-blocks.ts';
+import { openShell } from '../support/transcript.ts';
+
+t.test('from report mode to an enforced policy', { timeout: 300_000 }, async (t) => {
+  const cwd = t.testdir({});
+  const shell = openShell(cwd, { PATH: `${join(import.meta.dirname, '../../node_modules/.bin')}:${process.env['PATH'] ?? ''}`, HOME: cwd, NO_COLOR: '1' });
+  t.teardown(() => shell.close());
+  let commands = 0;
+  for (const { file, language, text } of readDocBlocks('docs/adopting.md')) {
+    if (file !== '') writeFileSync(join(cwd, file), text);
+    if (language !== 'console') continue;
+    for (const { command, shown } of readCommands(text)) {
+      commands += 1;
+      const output = await shell.run(command);
+      t.strictSame(findMissing(shown, output), [], command, { output });
+    }
+  }
+  t.equal(commands, 22);
+});

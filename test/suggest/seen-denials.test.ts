@@ -1,0 +1,53 @@
+/** Denials from log lines and from `/denials`: what counts, what is passed over, and bounds. */
+import t from 'tap';
+import { SeenDenials } from '../../src/suggest/seen-denials.ts';
+
+const line = (more: object = {}): string =>
+  JSON.stringify({ level: 'warn', time: '2026-12-01T00:00:01.000Z', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', method: 'CONNECT', host: 'new.example', port: 443, path: '', destination: '-', verdict: 'deny', code: 'host-not-allowed', upstreamAddress: '-', durationMs: 1, ...more });
+
+const seenOf = (...lines: string[]): SeenDenials => {
+  const seen = new SeenDenials();
+  for (const each of lines) seen.addLine(each);
+  return seen;
+};
+
+t.test('one kind, whoever of a client asked and whenever', async (t) => {
+  const report = { verdict: 'report', code: 'ok', wouldDeny: 'host-not-allowed', upstreamAddress: '203.0.113.7' };
+  const [kind, ...others] = seenOf(line(), line({ clientAddress: '10.8.0.2', time: '2026-12-01T00:00:09.000Z' }), line({ ...report, time: '2026-11-30T00:00:00.000Z' })).list();
+  t.match(kind, { client: 'pods', form: 'connect', method: null, path: null, code: 'host-not-allowed', count: 3, first: Date.UTC(2026, 10, 30), last: Date.UTC(2026, 11, 1, 0, 0, 9) });
+  t.strictSame([...(kind?.addresses ?? [])], ['10.8.0.1', '10.8.0.2']);
+  t.strictSame([...(kind?.upstreamAddresses ?? [])], ['203.0.113.7']);
+  t.strictSame(others, []);
+});
+
+t.test('what is told apart, the most frequent first', async (t) => {
+  const get = { form: 'forward', method: 'GET', path: '/a' };
+  const seen = seenOf(line({ client: '-' }), line({ client: '-', clientAddress: '10.8.0.2' }), line({ port: 22 }), line(get), line({ ...get, path: '/b' }), line({ ...get, method: 'PUT' }), line({ user: 'anna' }), line({ san: 'DNS:a.example DNS:b.example' }), line(), line());
+  t.equal(seen.list().length, 9);
+  t.match(seen.list()[0], { client: 'pods', count: 2 });
+  t.strictSame(seen.list().find(({ sans }) => sans.length > 0)?.sans, ['DNS:a.example', 'DNS:b.example']);
+  t.strictSame(seen.list().find(({ user }) => user !== null)?.user, 'anna');
+});
+
+t.test('what is no denial, and what is no access line', async (t) => {
+  const seen = seenOf(line({ verdict: 'allow', code: 'ok' }), line({ verdict: '-', code: 'request-malformed' }), line({ host: '-' }), line({ form: 'telnet' }), line({ port: 'x' }), line({ time: 'yesterday' }), '{"level":"info","msg":"eco-egress is listening"}', 'a line of another program', '[1]', 'null', '{"cut', '', '   ');
+  t.strictSame(seen.list(), []);
+  t.strictSame([seen.accessLines, seen.otherLines], [6, 5]);
+});
+
+t.test('a scan of names does not fill the memory', async (t) => {
+  const seen = new SeenDenials();
+  for (let count = 0; count < 20_050; count += 1) seen.addLine(line({ host: `n${count}.example` }));
+  for (let count = 0; count < 300; count += 1) seen.addLine(line({ host: 'n1.example', clientAddress: `10.8.1.${count % 256}` }));
+  t.equal(seen.list().length, 20_000);
+  t.equal(seen.leftOut, 50);
+  t.equal(seen.list()[0]?.addresses.size, 100);
+});
+
+t.test('the answer of a proxy: counts beyond the latest ones belong to the last of their kind', async (t) => {
+  const record = (more: object = {}): object => ({ requestId: 'x', time: '2026-12-01T00:00:01.000Z', verdict: 'deny', code: 'host-not-allowed', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', method: 'CONNECT', host: 'new.example', port: 443, path: '', destination: '-', ...more });
+  const seen = new SeenDenials();
+  t.equal(seen.addAnswer(JSON.stringify({ total: 9, latest: [record(), record({ port: 8443 })], frequent: [{ client: 'pods', host: 'new.example', count: 9, overcount: 0, latest: record() }, { client: 'jobs', host: 'old.example', count: 4, overcount: 1, latest: record({ client: 'jobs', host: 'old.example', verdict: 'report' }) }] })), true);
+  t.match(seen.list().map(({ host, port, count }) => [host, port, count]), [['new.example', 443, 8], ['old.example', 443, 4], ['new.example', 8443, 1]]);
+  for (const body of ['', '[]', '{}', '{"latest":[1],"frequent":[]}', '{"latest":[]}', '<html>']) t.equal(new SeenDenials().addAnswer(body), false, body);
+});
