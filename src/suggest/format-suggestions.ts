@@ -28,6 +28,7 @@ export interface SuggestedPatch {
 /** Requests of one group that are shown. */
 const MOST_REQUESTS = 10;
 const MOST_SHOWN_ADDRESSES = 3;
+const MOST_DECLINED = 50;
 const LONGEST_SHOWN = 300;
 
 /** Ends with a line break; safe to print. @param stream colours only where it is a terminal */
@@ -38,7 +39,7 @@ export function formatSuggestions({ made, declined, generalised, permitted, diff
   else parts.push(`${number(total, 'denial')} from ${momentOf(Math.min(...denials.map(({ first }) => first)))} to ${momentOf(Math.max(...denials.map(({ last }) => last)))}: ${[`${number(made.length, 'change')} proposed`, declined.length === 0 ? '' : `${declined.length} not`, permitted === 0 ? '' : `${permitted} of the denials are permitted by now`, leftOut === 0 ? '' : `${leftOut} not looked at, because they are too many of different kinds`].filter((part) => part !== '').join(', ')}.\n`);
   for (const one of made) parts.push([describeGroup(one), ...one.texts.map((text) => `  To permit it: ${escapeText(text)}`), ...(one.texts.length === 0 ? ['  A change above permits it.'] : [`  ${one.diffs.length === 1 ? 'It permits' : 'They permit'}:`, ...one.diffs.flatMap((step) => classLines(step, stream))]), ''].join('\n'));
   if (generalised.length > 0) parts.push(`Generalised:\n${generalised.map((text) => `  ${printable(text)}\n`).join('')}All changes together permit:\n${classLines(diff, stream).join('\n')}\n`);
-  if (declined.length > 0) parts.push(`Not proposed:\n${declined.map((one) => `${describeGroup(one)}\n  ${styleText('yellow', printable(one.reason), { stream })}\n`).join('')}`);
+  if (declined.length > 0) parts.push(`Not proposed:\n${declined.slice(0, MOST_DECLINED).map((one) => `${describeGroup(one)}\n  ${styleText('yellow', printable(one.reason), { stream })}\n`).join('')}${declined.length > MOST_DECLINED ? `and ${number(declined.length - MOST_DECLINED, 'other')}, which --json shows\n` : ''}`);
   if (problems.length > 0) parts.push(`The file cannot be changed automatically:\n${problems.map((problem) => `  ${printable(problem)}\n`).join('')}`);
   if (patch !== null) parts.push(patch);
   return parts.join('\n');

@@ -71,6 +71,10 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
   const declined: NoSuggestion[] = [];
   let permitted = 0;
   for (const group of groupDenials(denials)) {
+    if (made.length >= MOST_AT_ONCE) {
+      declined.push({ ...group, reason: `${MOST_AT_ONCE} changes are proposed at a time: apply them, and run this again` });
+      continue;
+    }
     const texts: string[] = [];
     const diffs: PolicyDiff[] = [];
     const granted: SeenDenial[] = [];
@@ -91,6 +95,9 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
   const { config: after, texts: generalised } = terms.generalise ? generalise(before, merged, terms.now, meter) : { config: merged, texts: [] };
   return { made, declined, generalised, permitted, before, after, diff: comparePolicyConfigs(before, after, terms.now, meter) };
 }
+
+/** Groups that get a change: nobody reviews more at once, and each is compared with all before it. */
+const MOST_AT_ONCE = 100;
 
 interface PolicyDraft {
   readonly before: Policy;

@@ -120,6 +120,12 @@ t.test('generalised on demand', async (t) => {
   t.notOk(kept.generalised.some((text) => text.startsWith('*')), 'nothing is taken over from a wildcard');
 });
 
+t.test('a scan of names gets a hundred changes at a time', async (t) => {
+  const found = suggest(Array.from({ length: 130 }, (_, index) => seen({ host: `n${index}.example` })));
+  t.equal(found.made.length, 100);
+  t.match([...new Set(found.declined.map(({ reason }) => reason))], ['100 changes are proposed at a time: apply them, and run this again']);
+});
+
 const names = ['x.one.example', 'y.one.example', 'z.one.example', 'eco.example', 'api.example', 'w.example', '169.254.169.254', '203.0.113.7'];
 const denials: fc.Arbitrary<SeenDenial[]> = fc.array(
   fc
