@@ -89,8 +89,9 @@ export function isNameable(path: string): boolean {
   return path.startsWith('/') && !/[*"<>^`{|}]|%2F/.test(path);
 }
 
-/** Why no change is proposed for a path. */
+/** Why no change is proposed for a path: no pattern has an encoded slash, one for each reading does. */
 export function unnameable(path: string): string {
+  if (path.includes('%2F')) return `no pattern can name the path ${show(path)}: patterns have to cover both of its readings, ${show(path)} and ${show(path.replaceAll('%2F', '/'))}, and would permit more`;
   return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;
 }
 

@@ -205,7 +205,7 @@ t.test('CONNECT on a connection that carried requests before', async (t) => {
   const client = await openWire(t, lab.port, { halfOpen: true });
   for (const host of ['one.example', 'two.example']) {
     client.send(`GET http://${host}/ HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
-    await client.until(new RegExp(`add ${host}[^]*}\\n`));
+    await client.until(new RegExp(`add a destination with ${host}[^]*}\\n`));
   }
   client.send(`CONNECT ${lab.target} HTTP/1.1\r\nHost: ${lab.target}\r\n\r\nhello`);
   const upstream = await lab.accept();
