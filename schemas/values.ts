@@ -23,6 +23,7 @@ const SHAPES: Readonly<Record<string, JsonSchema>> = {
   readCode: { enum: Object.keys(FAULTS) },
   readDnsServer: text('10.0.0.10', '10.0.0.10:53'),
   readDroppedField: text('x-internal-*'),
+  readEvery: matching('^(\\d+(ms|s|m|h)|off)$', '60s', 'off'),
   readField: text('ip', 'client.ip'),
   readGatewayUrl: text('https://eco-sit.telus.internal'),
   readHostPattern: text('eco-sit.telus.internal', '*.eco.telus.internal'),

@@ -175,6 +175,8 @@ export class Egress {
   admit(ask: Ask, kind: Kind, record: AccessRecord, proofs: readonly Proof[] = []): Permit {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
+    // It gets no permit, so that nothing can be dialled for it.
+    if (record.selfTest) throw new Fault('loop', 'the request is one of the self-test of this proxy, and was admitted');
     this.#limits.enter(kind, ask.peer.address);
     return new Permit(verdict, ask, proofs, kind, this.#limits);
   }
@@ -251,7 +253,7 @@ export class Egress {
 
   #decide(ask: Ask, record: AccessRecord): Verdict {
     const verdict = decide(this.policy, ask);
-    this.#options.remember(ask, verdict.verdict !== 'deny');
+    if (!record.selfTest) this.#options.remember(ask, verdict.verdict !== 'deny');
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
     record.noteShown(ask.peer);

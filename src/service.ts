@@ -31,12 +31,13 @@ import { type Listeners, openListeners } from './listeners/open-listeners.ts';
 import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import { SniForm } from './listeners/sni-form.ts';
 import type { RequestEnvironment } from './listeners/request-context.ts';
-import { compilePolicy } from './policy/compile.ts';
+import { compilePolicy, type Policy, type PolicyConfig } from './policy/compile.ts';
 import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, renewWarnings, succeed, tellWarnings } from './reload/in-force.ts';
 import { PolicyChanges } from './reload/policy-change.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
+import { SelfTest } from './self-test/self-test.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
@@ -60,6 +61,8 @@ export interface ServiceDeps {
   readonly logSink?: LogSinkOptions;
   /** Instead of the configured resolver. */
   readonly lookup?: Lookup;
+  /** Instead of what compiles the policy: for tests of a policy that is broken. */
+  readonly compile?: (config: PolicyConfig) => Policy;
   /** How many files this process may have open; null or absent: not limited, or not known. */
   readonly openFiles?: number | null;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
@@ -117,6 +120,8 @@ class RunningService implements Service {
   readonly #environment: RequestEnvironment;
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
+  readonly #selfTest: SelfTest;
+  readonly #compile: (config: PolicyConfig) => Policy;
   readonly #reloads: Reloads;
   readonly #policyChanges: PolicyChanges;
   readonly #hurry = new AbortController();
@@ -137,7 +142,8 @@ class RunningService implements Service {
     this.#clock = clock;
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
     this.#nextEnd = nextRuleEnd(config.rules, clock());
-    const policy = compilePolicy(config);
+    this.#compile = deps.compile ?? compilePolicy;
+    const policy = this.#compile(config);
     this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
@@ -168,6 +174,7 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
+    this.#selfTest = new SelfTest({ config, egress: this.#egress, telemetry: this.#telemetry, tight: () => this.#descriptors.tight, now: clock });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
@@ -180,6 +187,7 @@ class RunningService implements Service {
       tunnelTimes: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
+      selfTest: this.#selfTest.environment,
       draining: false,
     };
     this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
@@ -204,7 +212,7 @@ class RunningService implements Service {
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
       const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
-      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
+      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
       const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
@@ -215,6 +223,7 @@ class RunningService implements Service {
       throw error;
     }
     this.sourceProof.start();
+    this.#selfTest.start(this.#listeners.addresses);
     this.#descriptors.watch();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
@@ -237,6 +246,7 @@ class RunningService implements Service {
     const { drainDelay, drain } = this.#config.timeouts;
     const signal = this.#hurry.signal;
     this.#environment.draining = true;
+    this.#selfTest.stop();
     this.#telemetry.notice('info', 'draining: no longer ready', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
     // Endpoints and load balancers need a moment to see that we are not ready (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
@@ -263,7 +273,7 @@ class RunningService implements Service {
   /** Everything new is made first, then taken over in one turn: no request sees half of it. */
   async #adopt(loaded: Loaded): Promise<ReloadOutcome> {
     const { config, needRestart } = keepWhatNeedsRestart(this.#config, loaded.config);
-    const policy = compilePolicy(config);
+    const policy = this.#compile(config);
     const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
     // The resolver's answers outlive a reload that does not concern them.
@@ -292,6 +302,7 @@ class RunningService implements Service {
     adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
     this.sourceProof.adopt(config, dialler);
+    this.#selfTest.adopt(config);
     this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();
@@ -330,6 +341,7 @@ class RunningService implements Service {
     for (const request of requests) request.connection.guard(() => { request.cut(cut); });
     // In this order, and each whatever became of those before it.
     const steps: readonly (() => unknown)[] = [
+      () => this.#selfTest.close(),
       () => { this.#egress.destroy(); },
       () => this.#listeners?.stop(),
       () => this.#listeners?.destroy(),
@@ -392,11 +404,12 @@ class RunningService implements Service {
     if (this.#admin === null) reasons.push('The listeners are not bound yet.');
     if (this.#environment.draining) reasons.push('The proxy is draining.');
     const source = this.sourceProof.readiness();
+    const enforcement = this.#selfTest.readiness();
     const files = this.#descriptors.warning();
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
     const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
-    reasons.push(...source.reasons, ...unreachable);
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {
@@ -406,6 +419,7 @@ class RunningService implements Service {
       configHash: this.#inForce.hash,
       loadedAt: this.#inForce.loadedAt,
       config: this.#config,
+      enforcement: this.#selfTest.view(),
       ruleEnds: listRuleEnds(this.#config.rules, this.#clock()),
       tunnels: this.#egress.count('tunnels'),
       exchanges: this.#egress.count('exchanges'),

@@ -45,6 +45,7 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) 
     sourceAsked: silent,
     sourceProbed: silent,
     whitelistSuspected: silent,
+    enforcementTested: silent,
     notice: silent,
   };
   return new Egress({

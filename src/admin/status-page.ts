@@ -4,6 +4,7 @@ import type { Config, DestinationConfig, ListenAddress } from '../config/config.
 import type { RuleEnd } from '../config/rule-ends.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
 import type { PolicyChange } from '../reload/policy-change.ts';
+import type { EnforcementView } from '../self-test/self-test.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
@@ -23,6 +24,8 @@ export interface AdminInfo {
     readonly listeners: Config['listeners'];
     readonly destinations: readonly Pick<DestinationConfig, 'name' | 'hosts' | 'ports'>[];
   };
+  /** What the self-test found. */
+  readonly enforcement: EnforcementView;
   /** Rules that have an end, the next first. */
   readonly ruleEnds: readonly RuleEnd[];
   /** Open now. */
@@ -72,6 +75,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     ['Open tunnels', String(info.tunnels)],
     ['Exchanges under way', String(info.exchanges)],
     ['Source address', describeSource(source)],
+    ['Allowlist', info.enforcement.words],
   ].map(([name = '', value = '']) => `<tr><th scope="row">${escapeMarkup(name)}</th><td>${escapeMarkup(value)}</td></tr>`);
   const links = Object.entries(ADMIN_PATHS).map(([path, what]) => `<li><a href="${path}">${path}</a> ${escapeMarkup(what)}</li>`);
   return (

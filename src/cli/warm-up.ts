@@ -83,6 +83,7 @@ function configFor(http: number, https: number): object {
   return {
     version: 1,
     listeners: { http: ['127.0.0.1:0'], tls: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
+    selfTest: { every: 'off' },
     clients: { itself: { addresses: ['127.0.0.0/8'] } },
     destinations: { partner: { hosts: [PARTNER], ports: [https, http], addresses: ['127.0.0.0/8'], gateway: { prefix: '/warm-up', url: `https://${PARTNER}:${https}` }, tls: { caFile: WARM_CA } } },
     rules: [{ clients: ['itself'], destinations: ['partner'] }],

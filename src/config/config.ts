@@ -343,6 +343,12 @@ export interface ReloadConfig {
   readonly remember: number;
 }
 
+/** `selfTest`. */
+export interface SelfTestConfig {
+  /** Ms between two rounds; null: off. */
+  readonly every: number | null;
+}
+
 /** Pods of the cluster that an entry of the configuration stands for. Only what is rendered for a cluster reads it. */
 export interface PodsConfig {
   /** Of the entry. */
@@ -366,6 +372,7 @@ export interface Config {
   /** `report`: what the policy would refuse passes, and is reported. */
   readonly mode: 'enforce' | 'report';
   readonly reload: ReloadConfig;
+  readonly selfTest: SelfTestConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
   readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: AdminListenerConfig };

@@ -40,6 +40,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
   return freeze<Config>({
     mode: content.mode,
     reload: content.reload,
+    selfTest: content.selfTest,
     name: content.name,
     listeners: {
       http: content.listeners.http.map(readListener),

@@ -101,6 +101,13 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
   });
 }
 
+const readPositive = readDuration('positive');
+
+/** A duration of more than nothing, or `off`, which is null. */
+export function readEvery(value: unknown): Read<number | null> {
+  return value === 'off' ? { value: null } : readPositive(value);
+}
+
 const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
 
 /** `512B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */

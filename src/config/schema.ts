@@ -9,7 +9,7 @@ import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
-import { type Read, readDuration, readInteger, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
+import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -335,6 +335,7 @@ export const FILE = z.strictObject({
   name: name.prefault('eco-egress'),
   mode: z.enum(['enforce', 'report']).prefault('enforce'),
   reload: reload.prefault({}),
+  selfTest: z.strictObject({ every: scalar(readEvery).prefault('60s') }).prefault({}),
   listeners: z.strictObject(LISTENERS).prefault({}),
   tlsServer: tlsServer.prefault({}),
   clients: z.record(z.string(), client).prefault({}),

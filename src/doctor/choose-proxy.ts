@@ -183,6 +183,7 @@ export function admitDoctor(config: Config): Config {
     rules: config.rules.map((rule) => ({ ...rule, clients: [...rule.clients, doctor.name] })),
     // The doctor asks that itself.
     sourceIp: null,
+    selfTest: { every: null },
   };
 }
 

@@ -131,6 +131,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   proxyHeaderLength = 0;
   /** TLS ends here. */
   secure = false;
+  /** The self-test of this process is at the other end. */
+  selfTest = false;
   request: RequestUnderWay | null = null;
   /** Called once, when it has closed. */
   onClosed: () => void = () => {};

@@ -16,8 +16,16 @@ import type { ConnectionClock } from './connection-clock.ts';
 import type { HttpForms } from './http-forms.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
 import { refusalText } from './refuse.ts';
-import { endUnread, type RequestEnvironment } from './request-context.ts';
-import { createPeerReader, NO_ADDRESS, peerInHeader, type PeerReader } from './trusted-peers.ts';
+import { endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
+import { createPeerReader, NO_ADDRESS, NO_SANS, peerInHeader, type PeerReader } from './trusted-peers.ts';
+
+/** The self-test, as listeners know it. */
+export interface SelfTestSockets {
+  /** Whether the other end of a connection is a socket of the self-test; told with each connection that is accepted. */
+  readonly claims: (socket: Socket) => boolean;
+  /** The address that the connection under way asks for, as a PROXY header could name it; null: its own. */
+  readonly asker: string | null;
+}
 
 /** What the connections of one listener have in common. */
 export interface ListenerOptions {
@@ -27,6 +35,7 @@ export interface ListenerOptions {
   readonly clock: ConnectionClock;
   readonly forms: HttpForms;
   readonly environment: RequestEnvironment;
+  readonly selfTest: SelfTestSockets;
 }
 
 interface ConnectionGateOptions extends ListenerOptions {
@@ -51,8 +60,12 @@ export class ConnectionGate {
 
   /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
   enter(socket: Socket): ClientConnection | null {
-    const { connections, refuse } = this.#options;
+    const { connections, refuse, selfTest } = this.#options;
     const connection = new ClientConnection(socket, this.#connectionOptions);
+    if (selfTest.claims(socket)) {
+      this.#keep(connection);
+      return connection;
+    }
     if (connections.exhausted()) {
       resetSocket(socket);
       return null;
@@ -78,10 +91,20 @@ export class ConnectionGate {
     return null;
   }
 
+  /** A connection of the self-test takes no place of a client's, and is not counted. */
+  #keep(connection: ClientConnection): void {
+    connection.selfTest = true;
+    this.#connections.add(connection);
+    connection.onClosed = () => {
+      this.#connections.delete(connection);
+    };
+  }
+
   /** Goes on with `next` at once, or when the PROXY header that has to come first has been read. */
   receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
-    const { listener, timeout, refuse } = this.#options;
+    const { listener, timeout, refuse, selfTest } = this.#options;
     if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
+      if (connection.selfTest && selfTest.asker !== null) connection.peer = { address: selfTest.asker, port: 0, sans: NO_SANS };
       next(connection);
       return;
     }
@@ -131,16 +154,17 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
     onRequest: (connection, head) => {
       forms.onRequest(connection, head, peers);
     },
-    refusalFor: ({ peer }, fault) => {
-      const record = forms.record(peer.address);
-      endUnread(environment, record, fault, fault.kind.status);
+    refusalFor: (connection, fault) => {
+      const record = forms.record(connection.peer.address);
+      endUnread(environmentOf(connection, environment), record, fault, fault.kind.status);
       return refusalText(fault, record.requestId, environment.name);
     },
-    onCrash: ({ peer }, error, request) => {
+    onCrash: (connection, error, request) => {
+      const { peer } = connection;
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
       environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message, stack: stack ?? message });
       // A request has a line of its own; what has none is counted here.
-      if (request === null) endUnread(environment, forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
+      if (request === null) endUnread(environmentOf(connection, environment), forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
     },
   };
 }

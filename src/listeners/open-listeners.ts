@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import { type ConnectionCount, ConnectionGate, type ListenerOptions } from './connection-gate.ts';
+import { type ConnectionCount, ConnectionGate, type ListenerOptions, type SelfTestSockets } from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
 import type { RequestEnvironment } from './request-context.ts';
@@ -19,6 +19,7 @@ interface ListenersOptions {
   readonly sni: SniForm;
   readonly connections: ConnectionCount;
   readonly environment: RequestEnvironment;
+  readonly selfTest: SelfTestSockets;
   /** Called by the clock of the connections, with each tick. */
   readonly onTick: () => void;
 }

@@ -45,8 +45,15 @@ export interface RequestEnvironment {
   readonly requests: Crowd<RequestContext>;
   /** The ClientHellos of tunnels under way, by their random. */
   readonly hellos: Set<string>;
+  /** Where requests of the self-test are told, and nowhere else; null: there is no self-test. */
+  readonly selfTest: RequestEnvironment | null;
   /** Once true, connections are closed after their response. */
   draining: boolean;
+}
+
+/** Where what happens on a connection is told: what the self-test asks is no client's. */
+export function environmentOf({ selfTest }: Pick<ClientConnection, 'selfTest'>, environment: RequestEnvironment): RequestEnvironment {
+  return selfTest ? (environment.selfTest ?? environment) : environment;
 }
 
 /** What the request has become so far. */
@@ -77,8 +84,10 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   /** Its end has been logged and counted. */
   #told = false;
 
-  constructor(environment: RequestEnvironment, record: AccessRecord, connection: ClientConnection, head: RequestHead | null) {
+  constructor(shared: RequestEnvironment, record: AccessRecord, connection: ClientConnection, head: RequestHead | null) {
+    const environment = environmentOf(connection, shared);
     this.#environment = environment;
+    record.selfTest = connection.selfTest;
     this.record = record;
     this.connection = connection;
     this.head = head;

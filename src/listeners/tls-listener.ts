@@ -15,7 +15,7 @@ import { expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from 
 import { ConnectionGate, type ListenerOptions } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
-import { endUnread } from './request-context.ts';
+import { endUnread, environmentOf } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { proxyHeaderMistake } from './wrong-protocol.ts';
 
@@ -177,9 +177,9 @@ class TlsFront {
   }
 
   /** Of what was answered without HTTP, or not at all. */
-  #note({ peer }: ClientConnection, fault: Fault): void {
+  #note(connection: ClientConnection, fault: Fault): void {
     const { forms, environment } = this.#options;
-    endUnread(environment, forms.record(peer.address), fault, 0);
+    endUnread(environmentOf(connection, environment), forms.record(connection.peer.address), fault, 0);
   }
 }
 

@@ -18,6 +18,8 @@ export class AccessRecord {
   /** performance.now() at the start, ms. */
   readonly startedAt: number;
   readonly clientAddress: string;
+  /** It belongs to the self-test: it is decided like any other, remembered nowhere and never admitted. */
+  selfTest = false;
   /** `-` when the request failed before its form was known. */
   form: Form | '-' = '-';
   client = '-';

@@ -162,3 +162,21 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
     },
   };
 }
+
+// The self-test: whether what must be refused is refused.
+
+/** Registers the metrics of the self-test, and returns what fills them. */
+export function createEnforcementMetrics(exposition: Exposition): Pick<Telemetry, 'enforcementTested'> {
+  let latest: { readonly holds: boolean; readonly at: number } | null = null;
+  gauge(exposition, 'enforcement', 'Whether the self-test found that what must be refused is refused; absent before it has a result, in report mode, and where it is off.', [], (set) => {
+    if (latest !== null) set({}, latest.holds ? 1 : 0);
+  });
+  gauge(exposition, 'enforcement_timestamp_seconds', 'When the self-test last had a result, Unix time.', [], (set) => {
+    if (latest !== null) set({}, latest.at / 1000);
+  });
+  return {
+    enforcementTested: (holds, at) => {
+      latest = holds === null ? null : { holds, at };
+    },
+  };
+}

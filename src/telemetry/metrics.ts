@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
+import { createEnforcementMetrics, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -63,6 +63,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       readPorts = natPorts;
     },
     ...createSourceMetrics(exposition),
+    ...createEnforcementMetrics(exposition),
     ended: (record) => {
       cells.countEnd(record);
     },

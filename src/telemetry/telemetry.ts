@@ -52,6 +52,8 @@ export interface Telemetry {
   sourceProbed(result: SourceResult, address: string | null, at: number): void;
   /** Whether a partner seems to have us no longer on its whitelist; null: the destination is gone. */
   whitelistSuspected(destination: string, suspected: boolean | null): void;
+  /** The self-test has a result: whether what must be refused was refused; null: that is not tested any more. `at` in ms since the epoch. */
+  enforcementTested(holds: boolean | null, at: number): void;
   /** Something an operator should see: one line, with fields that are safe to print. */
   notice(level: NoticeLevel, message: string, fields?: Record<string, unknown>): void;
 }

@@ -20,6 +20,7 @@ const INFO: AdminInfo = {
     listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090, hosts: [] } },
     destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
   },
+  enforcement: { state: 'holds', words: 'the allowlist is <in> force' },
   ruleEnds: [
     { rule: 'rules[0]', clients: ['pods', 'b', 'c', 'd', 'e', 'f'], destinations: ['eco-sit'], owner: '<b>payments', reason: '"old" & gone', ticket: "CHG-'1'", until: 0, state: 'ended' },
     { rule: 'rules[1]', clients: ['pods'], destinations: ['eco-sit'], owner: null, reason: null, ticket: null, until: 1_000, state: 'soon' },

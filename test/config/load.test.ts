@@ -12,6 +12,7 @@ t.test('a minimal file has every default', async (t) => {
   t.strictSame(configOf(MINIMAL), {
     mode: 'enforce',
     reload: { watch: true, refuseIfDenies: false, remember: 1000 },
+    selfTest: { every: 60_000 },
     name: 'eco-egress',
     listeners: {
       http: [{ host: '0.0.0.0', port: 8080, ...listener }, { host: '0.0.0.0', port: 3128, ...listener }],

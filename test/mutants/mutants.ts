@@ -13,6 +13,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     '1. Nothing goes out before this very request was allowed',
     [
       mutant('denial-not-thrown', 'src/egress.ts', 'test/egress.test.ts', "if (verdict.verdict === 'deny') throw new Denial(ask, verdict);", ''),
+      mutant('self-test-admitted', 'src/egress.ts', 'test/self-test/self-test.test.ts', "if (record.selfTest) throw new Fault('loop', 'the request is one of the self-test of this proxy, and was admitted');", ''),
       mutant('te-with-content-length', 'src/http1/request-head.ts', 'test/http1/request-head.test.ts', "if (lengths.length > 0) throw new MessageError('framing', 'the request has both", "if (lengths.length > 9) throw new MessageError('framing', 'the request has both"),
       mutant('connect-with-content', 'src/listeners/http-forms.ts', 'test/hostile/framing.test.ts', "if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw", 'if (head === null) throw'),
       mutant('early-data-not-held', 'src/listeners/client-connection.ts', 'test/integration/tunnel.test.ts', 'if (leaves) this.#hold(chunk, at);', ''),
@@ -104,6 +105,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
   [
     '4. A refusal says why: to the client, in the log, in a counter',
     [
+      mutant('self-test-claims-anybody', 'src/self-test/self-test.ts', 'test/self-test/self-test.test.ts', 'if (socket.remotePort !== own.localPort || socket.localPort !== port) return false;', ''),
       mutant('no-proxy-status', 'src/listeners/refuse.ts', 'test/listeners/refuse.test.ts', "'Proxy-Status', proxyStatus(fault, name), ", ''),
       mutant('no-remedy', 'src/listeners/refuse.ts', 'test/listeners/refuse.test.ts', '    ...(remedy === null ? {} : { remedy }),\n', ''),
       mutant('unread-request-logged-as-good', 'src/listeners/request-context.ts', 'test/hostile/protocols.test.ts', '  record.client = clientName(record.clientAddress);\n  record.noteFault(fault);\n', '  record.client = clientName(record.clientAddress);\n'),

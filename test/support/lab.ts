@@ -11,6 +11,7 @@ import { stringify } from 'yaml';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { type CertificateAuthority, createAuthority } from '../../src/demo/authority.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
+import type { compilePolicy } from '../../src/policy/compile.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createService, type Service } from '../../src/service.ts';
 import { listen } from './listen.ts';
@@ -36,6 +37,7 @@ export interface Draft {
   readonly timeouts: Section;
   readonly dns: Section;
   reload?: Section;
+  selfTest?: Section;
   hops?: Section;
   sourceIp?: Section;
   nat?: Section;
@@ -52,6 +54,8 @@ export interface LabOptions {
   readonly files?: Record<string, string>;
   /** By default every name is 127.0.0.1. */
   readonly lookup?: Lookup;
+  /** In place of what compiles the policy: to break it. */
+  readonly compile?: typeof compilePolicy;
   /** For the proof of the source address. */
   readonly now?: () => number;
 }
@@ -112,6 +116,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     logDestination: log,
     logSink: { batchLength: 1 },
     lookup: options.lookup ?? (async () => ({ addresses: ['127.0.0.1'], ttl: null })),
+    ...(options.compile === undefined ? {} : { compile: options.compile }),
     ...(options.now === undefined ? {} : { now: options.now }),
   });
   await service.start();

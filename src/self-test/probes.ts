@@ -1,0 +1,124 @@
+/**
+ * What the self-test asks in one round: for each listener, a request in each
+ * form that the policy has to refuse, and the code it has to be refused with.
+ * Pure.
+ */
+import type { AddressInfo } from 'node:net';
+import type { Config, ListenerConfig } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+import { createPeerReader } from '../listeners/trusted-peers.ts';
+import { formatAuthority } from '../targets/host.ts';
+
+/** A metadata service: no policy has a reason to permit it, and a proxy that leads there gives its own credentials away. */
+export const METADATA_ADDRESS = '169.254.169.254';
+
+/** One request on a connection of its own. */
+export interface SelfTestProbe {
+  /** `connect on 127.0.0.1:3128`. */
+  readonly what: string;
+  /** Of the listener. */
+  readonly host: string;
+  readonly port: number;
+  /** Sent before anything else: a PROXY header, or ''. */
+  readonly preface: string;
+  /** Of the ClientHello; null: no TLS. */
+  readonly serverName: string | null;
+  /** '' where the ClientHello is the request. */
+  readonly request: string;
+  /** The address it asks for; null: its own. */
+  readonly asker: string | null;
+  /** Any of them is right. */
+  readonly expected: readonly FaultCode[];
+}
+
+/** For `listProbes`. */
+export interface ProbeTerms {
+  readonly config: Pick<Config, 'destinations' | 'listeners' | 'tlsServer'>;
+  /** Bound, in the order of the configuration. */
+  readonly bound: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
+  /** A name that no destination has. */
+  readonly name: string;
+  /** The address of a client that the policy knows by it alone; null: there is none. */
+  readonly client: string | null;
+  /** An address that is no client's; null: each is one's. */
+  readonly stranger: string | null;
+}
+
+interface ProbedListener {
+  readonly host: string;
+  readonly port: number;
+  readonly listener: ListenerConfig;
+  readonly serverName: string | null;
+  /** With which everything on it is refused; null: the policy says. */
+  readonly refusal: FaultCode | null;
+}
+
+const NO_CLIENT: readonly FaultCode[] = ['client-not-allowed', 'credentials-missing'];
+
+/** All probes of a round. */
+export function listProbes(terms: ProbeTerms): SelfTestProbe[] {
+  const { config, bound } = terms;
+  const probes: SelfTestProbe[] = [];
+  bound.http.forEach((address, index) => {
+    const listener = config.listeners.http[index];
+    if (listener !== undefined) probes.push(...httpProbes(terms, { ...reach(address), listener, serverName: null, refusal: null }));
+  });
+  bound.tls.forEach((address, index) => {
+    const listener = config.listeners.tls[index];
+    if (listener === undefined) return;
+    const way = { ...reach(address), listener };
+    // The hello alone says what is asked for, and alone is answered.
+    probes.push(probeOf({ ...way, serverName: terms.name, refusal: null }, 'sni', '', terms.client, listener.forms.includes('sni') ? hostDenials(terms) : ['form-not-allowed']));
+    const serverName = config.tlsServer?.names[0];
+    // The self-test has no certificate to show.
+    if (serverName !== undefined) probes.push(...httpProbes(terms, { ...way, serverName, refusal: config.tlsServer?.clientCertificate === 'require' ? 'client-certificate' : null }));
+  });
+  return probes;
+}
+
+function httpProbes({ config, name, client, stranger }: ProbeTerms, way: ProbedListener): SelfTestProbe[] {
+  const { forms } = way.listener;
+  const host = hostDenials({ client });
+  const inForm = (form: (typeof forms)[number], codes: readonly FaultCode[]): readonly FaultCode[] => (forms.includes(form) ? codes : ['form-not-allowed']);
+  const probes = [
+    probeOf(way, 'connect', connectHead(name, 443), client, inForm('connect', host)),
+    probeOf(way, 'forward', getHead(`http://${name}/`, name), client, inForm('forward', host)),
+    // A host that no destination has is refused before the form is known.
+    probeOf(way, 'host-routed', getHead('/', name), client, host),
+  ];
+  if (!config.destinations.some(({ hosts }) => hosts.includes(METADATA_ADDRESS))) probes.push(probeOf(way, `connect to ${METADATA_ADDRESS}`, connectHead(METADATA_ADDRESS, 80), client, inForm('connect', host)));
+  // Below a prefix the destination is given: what can be wrong is who asks. Report mode lets that pass.
+  const prefix = config.destinations.find(({ gateway, report }) => gateway !== null && !report)?.gateway?.prefix;
+  if (prefix !== undefined && stranger !== null) probes.push(probeOf(way, 'gateway', getHead(`${prefix}/`, name), stranger, inForm('gateway', NO_CLIENT)));
+  return probes;
+}
+
+function hostDenials({ client }: Pick<ProbeTerms, 'client'>): readonly FaultCode[] {
+  // Asked as itself, it may be a client or none.
+  return client === null ? ['host-not-allowed', ...NO_CLIENT] : ['host-not-allowed'];
+}
+
+function probeOf({ host, port, listener, serverName, refusal }: ProbedListener, form: string, request: string, asker: string | null, expected: readonly FaultCode[]): SelfTestProbe {
+  const inside = serverName !== null && request !== '' ? ' in TLS' : '';
+  return { what: `${form}${inside} on ${formatAuthority(host, port)}`, host, port, preface: prefaceOf(listener, host, port, asker), serverName, request, asker, expected: refusal === null ? expected : [refusal] };
+}
+
+/** A listener that trusts this host to name its clients waits for that. */
+function prefaceOf(listener: ListenerConfig, host: string, port: number, asker: string | null): string {
+  if (listener.proxyProtocol === 'off' || !createPeerReader(listener).trusts({ address: host, port: 0, sans: [] })) return '';
+  if (asker === null) return 'PROXY UNKNOWN\r\n';
+  return asker.includes(':') ? `PROXY TCP6 ${asker} ::1 1 ${port}\r\n` : `PROXY TCP4 ${asker} 127.0.0.1 1 ${port}\r\n`;
+}
+
+/** How a bound listener is reached from this host. What is dialled on this host is dialled from that same address. */
+export function reach({ address, port }: AddressInfo): { readonly host: string; readonly port: number } {
+  return { host: address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port };
+}
+
+function connectHead(host: string, port: number): string {
+  return `CONNECT ${host}:${port} HTTP/1.1\r\nHost: ${host}:${port}\r\n\r\n`;
+}
+
+function getHead(target: string, host: string): string {
+  return `GET ${target} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+}
