@@ -31,6 +31,8 @@ export interface ClientExamination {
   readonly proxy: ProxyAddress | null;
   readonly tls: UpstreamTlsConfig;
   readonly host: HostFacts;
+  /** No host has it: what accepts a connection to it answers for others. */
+  readonly emptyAddress: string;
   readonly tools: Tools;
   readonly trail: { addresses: readonly string[]; proxyAddresses: readonly string[]; open: boolean; readonly clocks: { where: string; ahead: number }[] };
 }

@@ -5,6 +5,7 @@ import { checkEnvironment } from './environment.ts';
 import { createTools } from './examination.ts';
 import { type Check, createReport, type DoctorReport, runChecks } from './finding.ts';
 import { checkClock } from './machine-checks.ts';
+import { checkPastProxy, NO_HOSTS_ADDRESS } from './past-proxy.ts';
 import { showProxy } from './proxy-address.ts';
 
 /** For `examineClient`. */
@@ -15,6 +16,8 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
   readonly timeout: number;
   readonly only: readonly string[];
   readonly lookup?: Lookup;
+  /** One that no host has; by default of those for documentation. */
+  readonly emptyAddress?: string;
 }
 
 /** Checks from a client's place, in the order in which they run. */
@@ -22,15 +25,16 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
   { name: 'way', title: 'The route to the partner', needs: ['names'], run: checkClientRoute },
+  { name: 'past-proxy', title: 'The partner past the proxy, which should not be possible', needs: ['names'], run: checkPastProxy },
   { name: 'tls', title: 'TLS with the partner', needs: ['way'], run: checkClientTls },
   { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkClientHttp },
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
 ];
 
 /** Runs the checks; what does not work is a finding, not a rejection. */
-export async function examineClient({ target, proxy, host, ca, timeout, only, lookup }: ClientExaminationOptions): Promise<DoctorReport> {
+export async function examineClient({ target, proxy, host, ca, timeout, only, lookup, emptyAddress = NO_HOSTS_ADDRESS }: ClientExaminationOptions): Promise<DoctorReport> {
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
-  const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
+  const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, emptyAddress, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
   return createReport('client', `The route of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
 }

@@ -33,6 +33,8 @@ export const DOCTOR_CODES = [
   'java-proxy-malformed',
   'java-hides-partner',
   'node-ignores-proxy',
+  'reached-past-proxy',
+  'reached-through-sidecar',
 ] as const;
 
 /** A stable word for what is wrong: one of the doctor's own, or that of a Fault. */

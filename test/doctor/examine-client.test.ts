@@ -1,7 +1,8 @@
 /** From a client's place: what answers at the proxy's address, and what the partner looks like through it. */
+import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { createServer as createHttpsServer } from 'node:https';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import type { ClientExaminationOptions } from '../../src/doctor/examine-client.ts';
 import { examineClient } from '../../src/doctor/examine-client.ts';
 import type { DoctorReport } from '../../src/doctor/finding.ts';
@@ -31,6 +32,7 @@ async function look(lab: Lab, { proxy = lab.url, url = `https://${ECO}:${lab.ups
     timeout: 5_000,
     only: [],
     lookup: lookupOf(names),
+    emptyAddress: '127.0.0.9',
     ...options,
   });
 }
@@ -41,7 +43,7 @@ t.test('all is well: a tunnel, a plain URL, and a way that is steered', async (t
   const lab = await startLab(t);
   const tunnel = await look(lab);
   t.strictSame(faultsOf(tunnel), []);
-  t.strictSame(tunnel.checks.map(({ name }) => name), ['environment', 'names', 'way', 'tls', 'http', 'clock']);
+  t.strictSame(tunnel.checks.map(({ name }) => name), ['environment', 'names', 'way', 'past-proxy', 'tls', 'http', 'clock']);
   t.match(findingsOf(tunnel, 'http'), [{ state: 'ok', seen: 'HEAD / is answered 200' }]);
 
   const plain = await look(lab, { url: `http://${ECO}:${lab.upstream.httpPort}/x` });
@@ -131,3 +133,46 @@ t.test('the environment is looked at, TLS with a plain port included', async (t)
   const tls = `https://127.0.0.1:${await listen(t, createHttpsServer({ cert: certPem, key: keyPem }))}`;
   t.notMatch(faultsOf(await look(lab, { env: { ...env, HTTPS_PROXY: tls, https_proxy: tls }, only: ['environment'] })).join(), /plain-port/, 'TLS with the proxy is meant, and spoken');
 });
+
+t.test('past the proxy', async (t) => {
+  const lab = await startLab(t);
+  const { certPem, keyPem } = await labCertificates();
+  const partner = await listenAt(t, '127.0.0.2', createHttpsServer({ cert: certPem, key: keyPem }), 0);
+  const url = `https://${ECO}:${partner}/`;
+  const where = `${ECO}:${partner}`;
+  const past = async (place: Place & { emptyAddress?: string }): Promise<unknown[]> => [...findingsOf(await look(lab, { url, only: ['past-proxy'], ...place }), 'past-proxy')];
+
+  t.match(await past({ names: { [ECO]: ['127.0.0.3'] } }), [{ state: 'ok', subject: where, seen: 'cannot be reached past the proxy (127.0.0.3: connection-refused)' }]);
+  t.match(await past({ names: { [ECO]: ['127.0.0.3', '127.0.0.2'] } }), [{ state: 'warn', code: 'reached-past-proxy', seen: /^127\.0\.0\.2 accepted a connection that was made without the proxy/, advice: /no-direct-egress/ }]);
+  t.match(await past({ names: { [ECO]: 'ENOTFOUND' } }), [{ state: 'skipped', seen: /does not resolve here/ }]);
+  t.match(await past({ names: { [ECO]: ['127.0.0.1'] } }), [{ state: 'skipped', seen: /leads to the proxy/ }]);
+  t.match(await past({ names: { [ECO]: ['127.0.0.2'] }, proxy: null }), [{ state: 'skipped', seen: /the doctor needs the address of the proxy: --proxy URL/ }]);
+  t.match(await past({ names: {}, url: `https://127.0.0.2:${partner}/` }), [{ state: 'warn', code: 'reached-past-proxy' }], 'an address as the target');
+
+  const silent = await startFullListener(t);
+  t.match(await past({ url: `https://${ECO}:${silent}/`, proxy: 'http://127.0.0.4:1', names: { [ECO]: ['127.0.0.1'] }, timeout: 300 }), [{ state: 'ok', seen: 'cannot be reached past the proxy (127.0.0.1: connect-timeout)' }]);
+});
+
+t.test('past the proxy, where a sidecar accepts everything', async (t) => {
+  const lab = await startLab(t);
+  const { certPem, keyPem } = await labCertificates();
+  const carried = await listenAt(t, '127.0.0.2', createHttpsServer({ cert: certPem, key: keyPem }), 0);
+  await listenAt(t, '127.0.0.9', createServer((socket) => socket.destroy()), carried);
+  const closing = await listenAt(t, '127.0.0.2', createServer((socket) => socket.on('error', () => {}).once('data', () => socket.destroy())), 0);
+  await listenAt(t, '127.0.0.9', createServer((socket) => socket.destroy()), closing);
+  const past = async (url: string, place: Place = {}): Promise<unknown[]> => [...findingsOf(await look(lab, { url, only: ['past-proxy'], names: { [ECO]: ['127.0.0.2'] }, ...place }), 'past-proxy')];
+
+  t.match(await past(`https://${ECO}:${carried}/`), [{ state: 'warn', code: 'reached-through-sidecar', seen: /even to 127\.0\.0\.9, and carried TLS/, advice: /log of the proxy/ }]);
+  t.match(await past(`https://${ECO}:${carried}/`, { ca: null }), [{ state: 'warn', code: 'reached-through-sidecar' }], 'whatever certificate it is');
+  t.match(await past(`https://${ECO}:${closing}/`), [{ state: 'ok', seen: /TLS through it fails \(tls-failed\)/ }], 'a sidecar that permits only what is registered');
+  t.match(await past(`http://${ECO}:${carried}/`), [{ state: 'skipped', seen: /so that a connection shows nothing/, advice: /log of the proxy/ }]);
+  t.match(await past(`https://${ECO}:${carried}/`, { proxy: null }), [{ state: 'warn', code: 'reached-through-sidecar' }], 'also where no proxy is set, as in a mesh');
+});
+
+/** On one address of loopback, so that each can be another host. */
+async function listenAt(t: Test, host: string, server: Server, port: number): Promise<number> {
+  server.listen(port, host);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
