@@ -18,7 +18,7 @@ const base: PolicyConfig = {
 };
 
 /** A door whose resolver gives these addresses, and whose dialler connects to none of them. */
-function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) {
+function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[], remember: () => void = () => {}) {
   const policy = { ...base, ...changes };
   const { limits, timeouts } = configOf(MINIMAL);
   const dialler: Dialler = {
@@ -53,7 +53,7 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[]) 
     policy: compilePolicy(policy),
     dialler,
     telemetry,
-    remember: silent,
+    remember,
     isSelf: (address) => address === '8.8.4.4',
   });
 }
@@ -119,6 +119,20 @@ t.test('two destinations of one host never share connections', async (t) => {
   t.equal(poolOf('a'), poolOf('a'), 'one of its own');
   t.not(poolOf('a'), poolOf('b'), 'though the origin is the same');
   t.not(poolOf('a'), poolOf('a', 80), 'nor do two origins of a destination');
+});
+
+t.test('a request of the self-test is decided, gets no permit and no place, and is not remembered', async (t) => {
+  let remembered = 0;
+  const door = openDoor({}, ['10.40.1.9'], () => { remembered += 1; });
+  const record = Object.assign(new AccessRecord('id', 0, '10.8.1.4'), { selfTest: true });
+  t.throws(() => door.admit(makeAsk({ host: ECO }), 'tunnels', record), { code: 'loop' });
+  t.match(record, { verdict: 'allow' });
+  t.throws(() => door.admit(makeAsk({ host: 'x.invalid' }), 'tunnels', record), { code: 'host-not-allowed' });
+  t.match(record, { verdict: 'deny' });
+  t.equal(door.count('tunnels'), 0);
+  t.equal(remembered, 0);
+  door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4')).release();
+  t.equal(remembered, 1);
 });
 
 t.test('a permit that is released twice gives its place back once', async (t) => {
