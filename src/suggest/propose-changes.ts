@@ -71,8 +71,8 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
   const declined: NoSuggestion[] = [];
   let permitted = 0;
   for (const group of groupDenials(denials)) {
-    if (made.length >= MOST_AT_ONCE) {
-      declined.push({ ...group, reason: `${MOST_AT_ONCE} changes are proposed at a time: apply them, and run this again` });
+    if (made.length >= MOST_PROPOSED) {
+      declined.push({ ...group, reason: `${MOST_PROPOSED} changes are proposed at a time: apply them, and run this again` });
       continue;
     }
     const texts: string[] = [];
@@ -97,7 +97,7 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
 }
 
 /** Groups that get a change: nobody reviews more at once, and each is compared with all before it. */
-const MOST_AT_ONCE = 100;
+const MOST_PROPOSED = 100;
 
 interface PolicyDraft {
   readonly before: Policy;
