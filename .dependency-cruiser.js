@@ -16,6 +16,8 @@ export const MAY_IMPORT = {
   errors: [],
   version: [],
   cancel: [],
+  'rate-buckets': [],
+  rates: ['config/config', 'errors', 'policy/', 'rate-buckets', 'telemetry/access-record'],
   limits: ['config/config', 'crowd', 'descriptors', 'errors'],
   'config/': ['identity/key-sources', 'identity/proxy-authorization', 'identity/revocation', 'targets/'],
   'http1/': [],
@@ -36,12 +38,12 @@ export const MAY_IMPORT = {
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'lean-imports', 'listeners/choose-form', 'policy/', 'policy-diff/', 'targets/', 'telemetry/', 'turns'],
   'suggest/': ['config/config', 'explain/', 'policy/', 'policy-diff/', 'targets/quote', 'telemetry/safe-text'],
   'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
-  egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
+  egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'rates', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
   service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'self-test/', 'source-ip/', 'targets/', 'telemetry/', 'version'],
   'manifests/': ['config/config', 'policy/address-class', 'policy/host-table', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'explain/policy-edits', 'explain/suggest-change', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/compile', 'policy/deny', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'suggest/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'explain/policy-edits', 'explain/suggest-change', 'identity/proxy-authorization', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/compile', 'policy/deny', 'policy/rate-text', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'suggest/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

@@ -25,7 +25,7 @@ function makePolicy({ destination = () => ({}), rule = () => ({}), clients = 1 }
       report: false,
       ...destination(index),
     })),
-    rules: names.map((name, index): RuleConfig => ({ clients: [groups[index % clients] ?? ''], destinations: [name], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, ...rule(index) })),
+    rules: names.map((name, index): RuleConfig => ({ clients: [groups[index % clients] ?? ''], destinations: [name], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null, ...rule(index) })),
   };
 }
 

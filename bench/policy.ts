@@ -8,7 +8,7 @@ const SIZE = 1_000;
 const ROUNDS = 2_000_000;
 
 const indexes = Array.from({ length: SIZE }, (_, index) => index);
-const rule = { methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false };
+const rule = { methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null };
 const config: PolicyConfig = {
   mode: 'enforce',
   clients: indexes.map((index) => ({

@@ -109,6 +109,7 @@ const permit = z.strictObject({
   proxyProtocol: z.enum(['v1', 'v2']).nullable(),
   rule: text,
   report: z.boolean(),
+  rate: texts.describe('Limits of the rule, each in words; empty: none.'),
 });
 
 const setting = z.strictObject({ path: text, value: z.unknown(), origin: z.strictObject({ from: z.enum(['file', 'variable', 'default']), line: z.int().nullable(), variables: texts }) });

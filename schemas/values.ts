@@ -63,6 +63,10 @@ export function shapeOf(reader: Reader): JsonSchema {
       return matching('^\\d+(ms|s|m|h)$', '500ms', '30s', '5m', '2h');
     case 'size':
       return matching('^\\d+(B|KiB|MiB)$', '64KiB', '1MiB');
+    case 'rate':
+      return matching('^\\d+\\s*/\\s*(s|m|h|day)(\\s+burst\\s+\\d+)?$', '50/s', '600/m burst 100');
+    case 'byte-rate':
+      return matching('^\\d+(B|[KMGT]iB)\\s*/\\s*(s|m|h|day)(\\s+burst\\s+\\d+(B|[KMGT]iB))?$', '10GiB/day', '20MiB/s burst 1GiB');
     case undefined: {
       const shape = SHAPES[reader.name];
       if (shape === undefined) throw new Error(`schemas/values.ts does not say what ${reader.name || 'a reader without a name'} takes`);

@@ -18,6 +18,7 @@ import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
 import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
+import { type ByteCharge, Rates, type RateUsage } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, UpstreamPools } from './relay/pools.ts';
 import { UpstreamPool } from './relay/pool.ts';
@@ -40,6 +41,8 @@ export interface EgressOptions extends EgressTerms {
   readonly remember: (ask: Ask, permitted: boolean) => void;
   /** Asked before each request; absent: not counted. */
   readonly descriptors?: RequestDescriptors;
+  /** Monotonic ms, for the rates of rules; `performance.now` by default. */
+  readonly monotonic?: () => number;
   /** Whether an address and port is one of our own listeners. */
   readonly isSelf: (address: string, port: number) => boolean;
 }
@@ -50,6 +53,9 @@ export interface Origin {
   readonly host: string;
   readonly port: number;
 }
+
+/** By what a rule may limit them. */
+const RATED_AS = { exchanges: 'requests', tunnels: 'tunnels' } as const;
 
 /** In `Dialled.address` and `revoked`, of a name that only a parent resolved. */
 const UNRESOLVED = '-';
@@ -64,19 +70,22 @@ export class Permit {
   readonly verdict: Allow | Report;
   readonly destination: DestinationConfig;
   readonly ask: Ask;
+  /** What it owes for its bytes; null: nothing. */
+  charge: ByteCharge | null;
   readonly #proofs: readonly Proof[];
   readonly #kind: Kind;
   /** Where its place is given back; null: it has been. */
   #limits: Limits | null;
 
   /** For `Egress.admit` alone. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, charge: ByteCharge | null = null) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#proofs = proofs;
     this.#kind = kind;
     this.#limits = limits;
+    this.charge = charge;
   }
 
   /** The first proof of who asks that holds no longer, and why; null while all do. */
@@ -93,8 +102,9 @@ export class Permit {
     return (this.verdict.verdict !== 'allow' || now < this.verdict.until) && this.lapse(now) === null;
   }
 
-  /** Gives the place back; further calls do nothing. */
+  /** Gives the place back, and pays for the last bytes; further calls do nothing. */
   release(): void {
+    this.charge?.pay();
     this.#limits?.leave(this.#kind, this.ask.peer.address);
     this.#limits = null;
   }
@@ -104,6 +114,7 @@ export class Permit {
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
+  readonly #rates: Rates;
   #guards = new Map<DestinationConfig, WayGuards>();
   readonly #pools = new UpstreamPools();
   /** What is kept of requests in case they have to be sent again. */
@@ -112,6 +123,7 @@ export class Egress {
   constructor(options: EgressOptions) {
     this.#options = options;
     this.#limits = new Limits(options.config.limits, options.descriptors);
+    this.#rates = new Rates(options.policy.rules.map(({ config }) => config), options.monotonic ?? performance.now.bind(performance));
   }
 
   /** Of the present terms. */
@@ -132,6 +144,7 @@ export class Egress {
     const before = this.#options;
     this.#options = { ...before, ...terms };
     this.#limits.adopt(terms.config.limits);
+    this.#rates.adopt(terms.policy.rules.map(({ config }) => config));
     this.#guards = new Map();
     this.#pools.sift((destination) => {
       const next = terms.config.destinations.find(({ name }) => name === destination.name);
@@ -170,15 +183,52 @@ export class Egress {
    * Decides, and takes a place among what is under way. What the policy found
    * is noted in the record, also when it denies.
    * @param proofs by which the peer of the ask is who it is: once they lapse, so does the permit
-   * @throws {Fault} the denial, or limit-reached
+   * @throws {Fault} the denial, limit-reached, or what the rates of its rule refuse with; a request that is refused takes nothing
    */
   admit(ask: Ask, kind: Kind, record: AccessRecord, proofs: readonly Proof[] = []): Permit {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
     // It gets no permit, so that nothing can be dialled for it.
     if (record.selfTest) throw new Fault('loop', 'the request is one of the self-test of this proxy, and was admitted');
-    this.#limits.enter(kind, ask.peer.address);
-    return new Permit(verdict, ask, proofs, kind, this.#limits);
+    const { address } = ask.peer;
+    if (verdict.verdict === 'report' || verdict.rate === null) {
+      this.#limits.enter(kind, address);
+      return new Permit(verdict, ask, proofs, kind, this.#limits);
+    }
+    const counted = RATED_AS[kind];
+    const rates = this.#rates.check(verdict, address, counted, record);
+    this.#limits.enter(kind, address);
+    return new Permit(verdict, ask, proofs, kind, this.#limits, rates === null ? null : this.#rates.begin(rates, verdict, address, counted, record));
+  }
+
+  /** Charges the bytes of a request under way to the rates of its rule. @returns why it has to end; null: it may go on */
+  charge(permit: Permit, record: AccessRecord): Fault | null {
+    if (permit.charge === null) return null;
+    permit.charge.pay();
+    const overdrawn = permit.charge.overdrawn();
+    if (overdrawn === null || permit.verdict.verdict !== 'allow' || !permit.verdict.lenient) return overdrawn;
+    // Enforced, it would have ended here, and cost no more.
+    record.noteReported(overdrawn.code, overdrawn.message);
+    permit.charge = null;
+    return null;
+  }
+
+  /** After a reload: from now on a request under way pays by the rule that would permit it now; what none would permit, pays as before. */
+  chargeAnew(permit: Permit, record: AccessRecord, now: number): void {
+    const { ask } = permit;
+    permit.charge?.pay();
+    const verdict = decide(this.policy, { ...ask, now });
+    if (verdict.verdict === 'allow') permit.charge = this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
+  }
+
+  /** What the rates of the rule say to a permitted request; it takes nothing. */
+  explainRates(verdict: Verdict, address: string, kind: Kind): string[] {
+    return verdict.verdict === 'allow' ? this.#rates.explain(verdict, address, RATED_AS[kind]) : [];
+  }
+
+  /** Of each rule that has rates. */
+  rateUsage(): RateUsage[] {
+    return this.#rates.usage();
   }
 
   /** The denial of what is asked, noted in the record; null when it would be admitted. Takes no place. */

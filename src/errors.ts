@@ -38,6 +38,8 @@ export const FAULTS = {
   revoked: denied('The permission was withdrawn, or the credential it depends on is no longer valid'),
   'no-rule': denied('No rule lets this client use this destination'),
   'rule-expired': denied('The matching rule is not in effect now'),
+  'rate-limited': kind(429, 'http_request_denied', 'policy', 'The rate that the rule permits is used up'),
+  'byte-limit-reached': kind(429, 'http_request_denied', 'policy', 'The bytes that the rule permits are used up'),
   'sni-mismatch': denied('The TLS inside the tunnel asks for another host than the CONNECT did'),
   'peer-not-trusted': denied('This peer is not trusted to name another client'),
   'client-certificate': kind(403, 'http_request_denied', 'client', 'The client certificate is missing or not accepted'),

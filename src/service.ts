@@ -20,7 +20,7 @@ import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { Crowd } from './crowd.ts';
 import type { Descriptors } from './descriptors.ts';
-import { Egress } from './egress.ts';
+import { Egress, type Permit } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
 import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
@@ -42,6 +42,7 @@ import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
+import type { AccessRecord } from './telemetry/access-record.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
@@ -67,6 +68,8 @@ export interface ServiceDeps {
   readonly openFiles?: number | null;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
+  /** Monotonic ms, for the rates of rules; `performance.now` by default. */
+  readonly monotonic?: () => number;
 }
 
 /** One running proxy with all its listeners. It binds nothing before `start`, and whoever created it ends it with `drain` or `close`. */
@@ -172,6 +175,7 @@ class RunningService implements Service {
       }),
       isSelf,
       descriptors: this.#descriptors,
+      ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),
     });
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
     this.#selfTest = new SelfTest({ config, egress: this.#egress, telemetry: this.#telemetry, tight: () => this.#descriptors.tight, now: clock });
@@ -306,19 +310,24 @@ class RunningService implements Service {
     this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();
-    for (const request of this.#environment.requests) if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+    for (const request of this.#environment.requests) {
+      if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+      else request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+    }
     if (before !== gateway) await before.close();
     // Told when it is known: nobody waits for it.
     void this.#policyChanges.compare(earlierPolicy, policy, now);
     return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
-  /** A token expires, its key is withdrawn, a certificate or a rule ends: so do the tunnels that were opened with it. */
+  /** A token expires, its key is withdrawn, a certificate or a rule ends: so do the tunnels that were opened with it. And the bytes of all that is under way are charged. */
   #endLapsed(): void {
     const now = Date.now();
+    const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record);
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
         request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
+        request.charge(charge);
       });
     }
   }

@@ -6,6 +6,7 @@ import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ENDS_SOON, listRuleEnds, type RuleEnd } from '../config/rule-ends.ts';
 import { formatSettings } from '../config/settings.ts';
 import { TUNNEL_FORMS } from '../config/warnings.ts';
+import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type CommandIo, EXIT } from './io.ts';
@@ -130,6 +131,8 @@ interface PermitRow {
   readonly rule: string;
   /** The rule or the destination is in report mode: what else is asked of it passes too, and is reported. */
   readonly report: boolean;
+  /** Limits of the rule, each in words. */
+  readonly rate: readonly string[];
 }
 
 
@@ -183,6 +186,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
     report: rule.report || destination.report,
+    rate: describeRates(rule.rate),
   };
 }
 
@@ -222,6 +226,7 @@ function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string 
     ['resolving', resolving(permit)],
     ['by way of', permit.via],
     ['when', when(permit)],
+    ['at most', permit.rate],
     ['owner', permit.owner === null ? [] : [permit.owner]],
     ['ticket', permit.ticket === null ? [] : [permit.ticket]],
     ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],

@@ -215,6 +215,35 @@ export interface RuleConfig {
   readonly ticket: string | null;
   /** What this rule would refuse of its clients and destinations passes, and is reported. */
   readonly report: boolean;
+  /** How fast and how much, of what this rule permits; null: not limited. */
+  readonly rate: RateConfig | null;
+}
+
+/** What `rules[].rate` counts: exchanges, tunnels opened, and bytes in each direction. */
+export const RATE_KINDS = ['requests', 'tunnels', 'sent', 'received'] as const;
+/** One of `RATE_KINDS`. */
+export type RateKind = (typeof RATE_KINDS)[number];
+
+/** `rules[].rate`; at least one of the two scopes is there. */
+export interface RateConfig {
+  /** For each client address by itself. */
+  readonly perAddress: RateLimits | null;
+  /** For each client by its name, all of its addresses together. */
+  readonly perClient: RateLimits | null;
+  /** What becomes of requests under way when the bytes are used up. */
+  readonly whenExhausted: 'refuse' | 'cut';
+}
+
+/** Null: not limited. At least one is not null. */
+export type RateLimits = Readonly<Record<RateKind, RateLimit | null>>;
+
+/** A token bucket: full with `burst` tokens, and refilled evenly. */
+export interface RateLimit {
+  /** Tokens that come back in a millisecond. */
+  readonly perMs: number;
+  readonly burst: number;
+  /** In its shortest form: `50/s burst 100`, `10GiB/day`. */
+  readonly text: string;
 }
 
 /** Which source address the partner has to see, and how it is proven. */

@@ -94,6 +94,8 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   destinations: '[name of a destination]',
   config: 'egress.yaml, the file that is tested',
   tests: 'and below it a list of tests',
+  perAddress: '{ requests: 50/s }, or perClient',
+  requests: '50/s, or tunnels, sent or received',
   request: 'GET https://eco-sit.telus.internal/api/status',
   expect: 'allow, deny or report',
 };

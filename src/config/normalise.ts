@@ -1,5 +1,5 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -70,6 +70,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
         reason: rule.reason ?? null,
         ticket: rule.ticket ?? null,
         report: rule.report,
+        rate: rule.rate === undefined ? null : { perAddress: readRateLimits(rule.rate.perAddress), perClient: readRateLimits(rule.rate.perClient), whenExhausted: rule.rate.whenExhausted },
       }),
     ),
     hops: [...hops.values()],
@@ -96,6 +97,12 @@ function readGateway({ url, rewrite, ...rest }: NonNullable<FileContent['destina
 
 function readHop(name: string, { url, addresses, connect, coolDown }: FileContent['hops'][string], files: WayFiles): HopConfig {
   return { name, parents: url, addresses: orNull(addresses), credentials: files.credentials(name), tls: files.tls('hops', name), connect, coolDown };
+}
+
+function readRateLimits(limits: NonNullable<FileContent['rules'][number]['rate']>['perAddress']): RateLimits | null {
+  if (limits === undefined) return null;
+  const { requests = null, tunnels = null, sent = null, received = null } = limits;
+  return { requests, tunnels, sent, received };
 }
 
 function readPods(entries: Readonly<Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>>): PodsConfig[] {

@@ -14,12 +14,13 @@ export function invalidValue(problem: string, instead: string): { problem: strin
 }
 
 /** What the readers that are made with bounds take, for the JSON Schema of the file: numbers, characters of a line, or a text with a unit. */
-export type ReaderBounds = { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number } | { readonly takes: 'duration' | 'size' };
+export type ReaderBounds = { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number } | { readonly takes: 'duration' | 'size' | 'rate' | 'byte-rate' };
 
 /** Of each reader that was made with bounds. */
 export const READER_BOUNDS = new WeakMap<(value: unknown) => Read<unknown>, ReaderBounds>();
 
-function bounded<T>(bounds: ReaderBounds, read: (value: unknown) => Read<T>): (value: unknown) => Read<T> {
+/** Notes what a reader takes. */
+export function bounded<T>(bounds: ReaderBounds, read: (value: unknown) => Read<T>): (value: unknown) => Read<T> {
   READER_BOUNDS.set(read, bounds);
   return read;
 }

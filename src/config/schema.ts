@@ -9,6 +9,7 @@ import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
+import { readRate } from './read-rate.ts';
 import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
@@ -250,6 +251,22 @@ const nat = z.strictObject({
   queueFor: duration.prefault('5s'),
 });
 
+/** Limits of one scope; all of them absent would limit nothing. */
+const rateLimits = needs(
+  z.strictObject({
+    requests: scalar(readRate('count')).optional(),
+    tunnels: scalar(readRate('count')).optional(),
+    sent: scalar(readRate('bytes')).optional(),
+    received: scalar(readRate('bytes')).optional(),
+  }),
+  (limits) => (Object.values(limits).every((limit) => limit === undefined) ? 'requests' : null),
+);
+
+const rate = needs(
+  z.strictObject({ perAddress: rateLimits.optional(), perClient: rateLimits.optional(), whenExhausted: z.enum(['refuse', 'cut']).prefault('refuse') }),
+  ({ perAddress, perClient }) => (perAddress === undefined && perClient === undefined ? 'perAddress' : null),
+);
+
 /** What the names mean, cross-check.ts finds out. */
 export const RULE = {
   clients: valuesOf(readText),
@@ -262,6 +279,7 @@ export const RULE = {
   reason: scalar(readOneLine(300)).optional(),
   ticket: scalar(readOneLine(64)).optional(),
   report: z.boolean().prefault(false),
+  rate: rate.optional(),
 };
 
 const reload = z.strictObject({

@@ -67,6 +67,15 @@ export function warnAboutRuleEnds({ rules }: Pick<Config, 'rules'>, now: number,
 }
 
 function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
+  rules.forEach(({ rate, methods, paths }, index) => {
+    if (rate === null) return;
+    const limits = [rate.perAddress, rate.perClient].filter((scope) => scope !== null);
+    if (rate.whenExhausted === 'cut' && limits.every(({ sent, received }) => sent === null && received === null)) warn('no-effect', ['rules', index, 'rate', 'whenExhausted'], 'The rule limits no bytes, so nothing is cut.', 'Add sent or received, or take whenExhausted out.', 'key');
+    for (const per of ['perAddress', 'perClient'] as const) {
+      if ((rate[per]?.tunnels ?? null) === null || (methods === null && paths === null)) continue;
+      warn('no-effect', ['rules', index, 'rate', per, 'tunnels'], 'A rule with methods or paths permits no tunnel, so none is counted.', 'Take tunnels out.', 'key');
+    }
+  });
   const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNEL_FORMS.has(form))).map(({ name }) => name));
   rules.forEach(({ methods, paths, destinations: named }, index) => {
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');

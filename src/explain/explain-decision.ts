@@ -10,6 +10,7 @@ import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from '
 import { decide } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard } from '../policy/patterns.ts';
+import { describeRates } from '../policy/rate-text.ts';
 import { ambiguityOf, furthestMiss, type Miss, missOf } from '../policy/rule-match.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
@@ -96,14 +97,15 @@ function explainRules(client: CompiledClient, candidates: readonly CompiledDesti
 }
 
 function describeRule({ config }: CompiledRule): string {
-  const { methods, paths, from, until } = config;
+  const { methods, paths, from, until, rate } = config;
   const limits = [
     methods === null ? '' : `the methods ${methods.join(', ')}`,
     paths === null ? '' : `the paths ${paths.join(', ')}`,
     from === null ? '' : `from ${formatMoment(from)}`,
     until === null ? '' : `until ${formatMoment(until)}`,
   ].filter((limit) => limit !== '');
-  return limits.length === 0 ? 'permits it without limits' : `permits it within ${limits.join(', ')}`;
+  const permits = limits.length === 0 ? 'permits it without limits' : `permits it within ${limits.join(', ')}`;
+  return rate === null ? permits : `${limits.length === 0 ? 'permits it' : permits}, at its rates: ${describeRates(rate).join('; ')}`;
 }
 
 /** The rest of a sentence that began with the rule. */

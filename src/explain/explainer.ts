@@ -132,7 +132,8 @@ export class Explainer {
     const looks = resolve || assumed !== null;
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
-    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes, meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
+    const rates = egress.explainRates(explanation.verdict, ask.peer.address, ask.form === 'connect' || ask.form === 'sni' ? 'tunnels' : 'exchanges');
+    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes: [...notes, ...rates], meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
     return composeAnswer(explanation, survey, circumstances);
   }
 

@@ -228,7 +228,7 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
  */
 function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths'>, ask: Ask, methods: readonly string[] | null = null): Step {
   const content = contentLike(like, ask);
-  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false };
+  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null };
   return {
     config: { ...config, rules: [...config.rules, rule] },
     text: remedyForRule(client, destination, content) + (methods === null ? '' : ` with ${methods.join(' or ')}`),

@@ -223,6 +223,15 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     return fault !== null;
   }
 
+  /**
+   * What it owes for its bytes, as long as it holds a permit.
+   * @param charge why it has to end; null: it may go on
+   */
+  charge(charge: (permit: Permit, record: AccessRecord) => Fault | null): void {
+    const fault = this.#permit === null ? null : charge(this.#permit, this.record);
+    if (fault !== null) this.cut(fault);
+  }
+
   /** The proxy gives up on it: the drain deadline, or a permission that was taken away. */
   cut(fault: Fault): void {
     switch (this.#state.kind) {

@@ -7,13 +7,14 @@
  */
 import { isIP } from 'node:net';
 import { type CompiledDestination, compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
+import { decisiveOf } from '../policy/same-rules.ts';
 import { mergePorts } from '../targets/port-range.ts';
 import { AddressFates, FateSplitter, guardText } from './address-fates.ts';
 import { ClassCollector, type TargetGroup } from './collect-classes.ts';
 import { chainsOf, compareCell, type Comparison } from './compare-cell.ts';
 import { PathCutter } from './cut-requests.ts';
 import { type HostAtom, OTHER_HOSTS, type PolicyDiff } from './diff-class.ts';
-import { decisiveOf, makeSides, type PolicySide } from './judge-request.ts';
+import { makeSides, type PolicySide } from './judge-request.ts';
 import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
 import { type Meter, NO_BOUND, runSteps } from './work.ts';
 

@@ -100,7 +100,7 @@ function allow(policy: Policy, client: CompiledClient, destination: CompiledDest
   const known = client.allows.get(key);
   if (known !== undefined) return known;
   const lenient = policy.mode === 'report' || destination.config.report || (client.rules[destination.index] ?? []).some(({ config }) => config.report);
-  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name, until: rule.until, lenient };
+  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name, until: rule.until, rate: rule.config.rate, lenient };
   client.allows.set(key, made);
   return made;
 }

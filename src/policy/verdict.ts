@@ -2,7 +2,7 @@
  * What is asked of the policy and what it answers. Pure data: the listeners
  * build an Ask, decide.ts turns it into a Verdict, egress.ts acts on it.
  */
-import type { ClientConfig, DestinationConfig, Form } from '../config/config.ts';
+import type { ClientConfig, DestinationConfig, Form, RateConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 
 /** Who asks, as far as it has been verified. */
@@ -53,6 +53,8 @@ export interface Allow {
   readonly rule: string;
   /** When the rule ends, ms since the epoch; Infinity: never. */
   readonly until: number;
+  /** Of that rule, which alone limits the request; null: it does not. */
+  readonly rate: RateConfig | null;
   /** Report mode is on here, so what is found against the request later passes too. */
   readonly lenient: boolean;
 }

@@ -1,9 +1,10 @@
 /** What differs between two configurations besides what the policies decide, and what of it waits for a restart. */
 import { isDeepStrictEqual } from 'node:util';
-import type { Config, RuleConfig } from '../config/config.ts';
+import type { Config, RateConfig, RuleConfig } from '../config/config.ts';
 import type { Loaded } from '../config/load.ts';
 import { compareSettings, type Difference, HIDDEN } from '../config/settings.ts';
-import { decisiveOf, nameRules } from '../policy-diff/judge-request.ts';
+import { listRates } from '../policy/rate-text.ts';
+import { decisiveOf, nameRules } from '../policy/same-rules.ts';
 import { isBelowKey, NEEDS_RESTART } from './needs-restart.ts';
 
 /** A key whose change is no change of a decision. */
@@ -92,9 +93,18 @@ function compareRuleNotes(before: readonly RuleConfig[], after: readonly RuleCon
     if (known === undefined) return [];
     const decisive = new Set(Object.keys(decisiveOf(rule)));
     const keys = [...new Set([...Object.keys(known), ...Object.keys(rule)])].filter((key) => !decisive.has(key));
-    return keys.flatMap((key) => {
+    return [...compareRates(known.rate, rule.rate, `rules[${index}].rate`), ...keys.filter((key) => key !== 'rate').flatMap((key) => {
       const [was, is] = [known, rule].map((one) => (one as unknown as Readonly<Record<string, unknown>>)[key] ?? null);
       return JSON.stringify(was) === JSON.stringify(is) ? [] : [{ path: `rules[${index}].${key}`, before: was, after: is, needsRestart: false }];
-    });
+    })];
+  });
+}
+
+/** Each limit by itself, as a person would write it. */
+function compareRates(before: RateConfig | null, after: RateConfig | null, path: string): OtherChange[] {
+  const [was, is] = [before, after].map((rate) => new Map<string, string>([...listRates(rate).map(({ per, kind, limit }) => [`${per}.${kind}`, limit.text] as const), ...(rate === null ? [] : [['whenExhausted', rate.whenExhausted] as const])]));
+  return [...new Set([...(is?.keys() ?? []), ...(was?.keys() ?? [])])].flatMap((key) => {
+    const [one = null, other = null] = [was?.get(key), is?.get(key)];
+    return one === other ? [] : [{ path: `${path}.${key}`, before: one, after: other, needsRestart: false }];
   });
 }

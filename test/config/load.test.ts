@@ -41,7 +41,7 @@ t.test('a minimal file has every default', async (t) => {
         gateReadiness: false,
       },
     ],
-    rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false }],
+    rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null }],
     hops: [],
     sourceIp: null,
     cluster: { clients: [], destinations: [], hops: [] },
@@ -155,7 +155,7 @@ rules:
     { name: 'mesh', addresses: null, basic: null, tokens: null, certificates: ['URI:spiffe://cluster.local/ns/x/*', 'DNS:*.pods.example'] },
   ]);
   t.strictSame(config.rules, [
-    { clients: ['pods', 'mesh', 'people'], destinations: ['eco'], methods: ['GET'], paths: ['/a/**/b'], from: Date.UTC(2027, 0), until: Date.UTC(2028, 0), owner: 'payments', reason: 'Ünïcode & <b>', ticket: 'CHG-1, CHG-2', report: true },
+    { clients: ['pods', 'mesh', 'people'], destinations: ['eco'], methods: ['GET'], paths: ['/a/**/b'], from: Date.UTC(2027, 0), until: Date.UTC(2028, 0), owner: 'payments', reason: 'Ünïcode & <b>', ticket: 'CHG-1, CHG-2', report: true, rate: null },
   ]);
 });
 

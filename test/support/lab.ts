@@ -58,6 +58,8 @@ export interface LabOptions {
   readonly compile?: typeof compilePolicy;
   /** For the proof of the source address. */
   readonly now?: () => number;
+  /** For the rates of rules. */
+  readonly monotonic?: () => number;
 }
 
 export interface Upstream {
@@ -118,6 +120,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     lookup: options.lookup ?? (async () => ({ addresses: ['127.0.0.1'], ttl: null })),
     ...(options.compile === undefined ? {} : { compile: options.compile }),
     ...(options.now === undefined ? {} : { now: options.now }),
+    ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
   });
   await service.start();
   t.teardown(() => service.close());

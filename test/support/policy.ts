@@ -14,7 +14,7 @@ export function makeDestination(name: string, hosts: readonly string[], more: Pa
 }
 
 export function makeRule(clients: readonly string[], destinations: readonly string[], more: Partial<RuleConfig> = {}): RuleConfig {
-  return { clients, destinations, methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, ...more };
+  return { clients, destinations, methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null, ...more };
 }
 
 export function makePeer(address: string, more: Partial<Peer> = {}): Peer {

@@ -1,0 +1,243 @@
+/**
+ * The rates of the rules: what each client address, and each client, has left
+ * of requests, tunnels and bytes. Beside `limits.ts`, which counts what is
+ * under way; asked by egress.ts alone. docs/rates.md has the contract.
+ */
+import { RATE_KINDS, type RateConfig, type RateKind, type RateLimits, type RuleConfig } from './config/config.ts';
+import { Fault } from './errors.ts';
+import { describeRates } from './policy/rate-text.ts';
+import { nameRules } from './policy/same-rules.ts';
+import type { Allow } from './policy/verdict.ts';
+import { RateBuckets, SHARED } from './rate-buckets.ts';
+import type { AccessRecord } from './telemetry/access-record.ts';
+
+/** Addresses with an entry, of one rule and of all rules together: the latter is divided evenly among them. */
+const MOST_OF_RULE = 10_000;
+const MOST_OF_ALL = 100_000;
+const LEAST_OF_RULE = 100;
+
+const KIND = { requests: 0, tunnels: 1, sent: 2, received: 3 } as const satisfies Record<RateKind, number>;
+const UNLIMITED: RateLimits = { requests: null, tunnels: null, sent: null, received: null };
+
+/** How the buckets of a rule are used, as metrics show it. */
+export interface RateUsage {
+  readonly rule: string;
+  /** Addresses that have an entry. */
+  readonly addresses: number;
+  /** How often something was taken from the bucket that addresses share while there is no room, since the start. */
+  readonly shared: number;
+}
+
+/** The buckets of one rule. */
+class RuleRates {
+  /** `rules[0]`. */
+  name: string;
+  #config: RateConfig;
+  readonly #addresses: RateBuckets;
+  readonly #clients: RateBuckets;
+
+  constructor(name: string, rule: RuleConfig, config: RateConfig, capacity: number) {
+    this.name = name;
+    this.#config = config;
+    this.#addresses = new RateBuckets(refillsOf(config.perAddress), capacity);
+    this.#clients = new RateBuckets(refillsOf(config.perClient), rule.clients.length);
+  }
+
+  adopt(name: string, rule: RuleConfig, config: RateConfig, capacity: number): void {
+    this.name = name;
+    this.#config = config;
+    this.#addresses.adopt(refillsOf(config.perAddress), capacity);
+    // Those of clients that the rule no longer names are forgotten when they are full.
+    this.#clients.adopt(refillsOf(config.perClient), rule.clients.length + this.#clients.size);
+  }
+
+  get usage(): RateUsage {
+    return { rule: this.name, addresses: this.#addresses.size, shared: this.#addresses.shared };
+  }
+
+  get cuts(): boolean {
+    return this.#config.whenExhausted === 'cut';
+  }
+
+  get limitsBytes(): boolean {
+    const { perAddress, perClient } = this.#config;
+    return [perAddress, perClient].some((limits) => limits !== null && (limits.sent !== null || limits.received !== null));
+  }
+
+  /**
+   * Why nothing more may begin now; null when it may. Takes nothing.
+   * @param kind of what would begin; null: only the bytes are asked for
+   */
+  refusal(address: string, client: string, kind: 'requests' | 'tunnels' | null, now: number): Fault | null {
+    const { perAddress, perClient } = this.#config;
+    let longest = 0;
+    let per: 'perAddress' | 'perClient' = 'perAddress';
+    let lacking: RateKind = 'requests';
+    let shared = false;
+    for (const scope of SCOPES) {
+      if ((scope === 'perAddress' ? perAddress : perClient) === null) continue;
+      const buckets = scope === 'perAddress' ? this.#addresses : this.#clients;
+      const place = buckets.find(scope === 'perAddress' ? address : client, now);
+      for (const each of RATE_KINDS) {
+        if (each !== kind && each !== 'sent' && each !== 'received') continue;
+        const wait = buckets.wait(place, KIND[each]);
+        if (wait <= longest) continue;
+        longest = wait;
+        per = scope;
+        lacking = each;
+        shared = place === SHARED;
+      }
+    }
+    return longest === 0 ? null : this.#refuse(longest, per, lacking, shared, per === 'perAddress' ? address : `the client ${client}`);
+  }
+
+  /** One more has begun. */
+  begin(address: string, client: string, kind: 'requests' | 'tunnels', now: number): void {
+    this.#addresses.take(address, KIND[kind], 1, now);
+    this.#clients.take(client, KIND[kind], 1, now);
+  }
+
+  /** So many bytes have passed. */
+  pass(address: string, client: string, sent: number, received: number, now: number): void {
+    for (const scope of SCOPES) {
+      const buckets = scope === 'perAddress' ? this.#addresses : this.#clients;
+      const name = scope === 'perAddress' ? address : client;
+      if (sent > 0) buckets.take(name, KIND.sent, sent, now);
+      if (received > 0) buckets.take(name, KIND.received, received, now);
+    }
+  }
+
+  #refuse(wait: number, per: 'perAddress' | 'perClient', kind: RateKind, shared: boolean, whose: string): Fault {
+    const key = `${this.name}.rate.${per}.${kind}`;
+    const seconds = Math.ceil(wait / 1000);
+    const who = shared ? `the addresses that share a bucket, as ${whose} does while all others are in use, have` : `${whose} has`;
+    return new Fault(kind === 'requests' || kind === 'tunnels' ? 'rate-limited' : 'byte-limit-reached', `${who} used up ${key}, ${this.#config[per]?.[kind]?.text ?? ''}`, {
+      retryAfter: seconds,
+      remedy: `try again in ${seconds} s, or raise ${key}`,
+    });
+  }
+}
+
+const SCOPES = ['perAddress', 'perClient'] as const;
+
+function refillsOf(limits: RateLimits | null): RateLimits[RateKind][] {
+  return RATE_KINDS.map((kind) => (limits ?? UNLIMITED)[kind]);
+}
+
+/** What one request owes its rule: the bytes that have passed since it last paid. */
+class ByteCharge {
+  readonly rates: RuleRates;
+  readonly #address: string;
+  readonly #client: string;
+  readonly #record: AccessRecord;
+  readonly #now: () => number;
+  #sent: number;
+  #received: number;
+
+  /** What has passed so far is not charged. */
+  constructor(rates: RuleRates, address: string, client: string, record: AccessRecord, now: () => number) {
+    this.rates = rates;
+    this.#address = address;
+    this.#client = client;
+    this.#record = record;
+    this.#now = now;
+    this.#sent = record.bytesSent;
+    this.#received = record.bytesReceived;
+  }
+
+  /** Charges what has passed since. */
+  pay(): void {
+    const { bytesSent, bytesReceived } = this.#record;
+    if (bytesSent === this.#sent && bytesReceived === this.#received) return;
+    this.rates.pass(this.#address, this.#client, bytesSent - this.#sent, bytesReceived - this.#received, this.#now());
+    this.#sent = bytesSent;
+    this.#received = bytesReceived;
+  }
+
+  /** Why the request has to end; null: it may go on. */
+  overdrawn(): Fault | null {
+    return this.rates.cuts ? this.rates.refusal(this.#address, this.#client, null, this.#now()) : null;
+  }
+}
+
+export type { ByteCharge, RuleRates };
+
+/** The buckets of all rules. A reload gives it other rules; those that are the same go on. */
+export class Rates {
+  readonly #now: () => number;
+  #rules: readonly RuleConfig[] = [];
+  /** Of rules that have rates. */
+  #byConfig = new Map<RateConfig, RuleRates>();
+
+  /** @param now monotonic ms */
+  constructor(rules: readonly RuleConfig[], now: () => number) {
+    this.#now = now;
+    this.adopt(rules);
+  }
+
+  /** A rule that is the same as one before, perhaps changed, keeps its buckets; a limit that is another one begins full. */
+  adopt(rules: readonly RuleConfig[]): void {
+    const rated = (all: readonly RuleConfig[]): RuleConfig[] => all.filter(({ rate }) => rate !== null);
+    const before = rated(this.#rules);
+    const after = rated(rules);
+    const [names, later] = nameRules(before, after);
+    const capacity = Math.min(MOST_OF_RULE, Math.max(LEAST_OF_RULE, Math.floor(MOST_OF_ALL / Math.max(1, after.length))));
+    const byConfig = new Map<RateConfig, RuleRates>();
+    for (const [index, rule] of after.entries()) {
+      if (rule.rate === null) continue;
+      const name = `rules[${rules.indexOf(rule)}]`;
+      const earlier = before[names.indexOf(later[index] ?? '')]?.rate ?? null;
+      const known = earlier === null ? undefined : this.#byConfig.get(earlier);
+      known?.adopt(name, rule, rule.rate, capacity);
+      byConfig.set(rule.rate, known ?? new RuleRates(name, rule, rule.rate, capacity));
+    }
+    this.#rules = rules;
+    this.#byConfig = byConfig;
+  }
+
+  /**
+   * The buckets that a permitted request has to be taken from, by `begin`; null where its rule has none.
+   * @throws {Fault} rate-limited or byte-limit-reached; where report mode lets it pass, that is noted in the record, and null returned
+   */
+  check(verdict: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): RuleRates | null {
+    const rates = this.#of(verdict);
+    const refusal = rates?.refusal(address, verdict.client.name, kind, this.#now()) ?? null;
+    if (refusal === null) return rates;
+    if (!verdict.lenient) throw refusal;
+    record.noteReported(refusal.code, refusal.message);
+    return null;
+  }
+
+  /** Takes what `check` found. @returns what it will owe for its bytes; null: nothing */
+  begin(rates: RuleRates, { client }: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): ByteCharge | null {
+    rates.begin(address, client.name, kind, this.#now());
+    return rates.limitsBytes ? new ByteCharge(rates, address, client.name, record, this.#now) : null;
+  }
+
+  /** What a request under way owes from now on, by another verdict than the one that it began with. */
+  follow(charge: ByteCharge | null, verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
+    const rates = this.#of(verdict);
+    if (rates?.limitsBytes !== true) return null;
+    return charge?.rates === rates ? charge : new ByteCharge(rates, address, verdict.client.name, record, this.#now);
+  }
+
+  /** In sentences: the rates of the rule that permits a request, and what they say to it now. */
+  explain(verdict: Allow, address: string, kind: 'requests' | 'tunnels'): string[] {
+    const rates = this.#of(verdict);
+    if (rates === null) return [];
+    const refusal = rates.refusal(address, verdict.client.name, kind, this.#now());
+    return [
+      `${verdict.rule} has rates: ${describeRates(verdict.rate).join('; ')}.`,
+      refusal === null ? 'None of them is used up for this client now.' : `Now it would get ${refusal.kind.status} ${refusal.code}: ${refusal.message}; ${refusal.remedy ?? ''}.`,
+    ];
+  }
+
+  /** Of each rule that has rates. */
+  usage(): RateUsage[] {
+    return [...this.#byConfig.values()].map(({ usage }) => usage);
+  }
+
+  #of({ rate }: Allow): RuleRates | null {
+    return rate === null ? null : (this.#byConfig.get(rate) ?? null);
+  }
+}
