@@ -17,7 +17,7 @@ export const MAY_IMPORT = {
   version: [],
   cancel: [],
   'rate-buckets': [],
-  rates: ['config/config', 'errors', 'policy/', 'rate-buckets', 'telemetry/access-record'],
+  rates: ['config/config', 'errors', 'policy/', 'rate-buckets', 'telemetry/'],
   limits: ['config/config', 'crowd', 'descriptors', 'errors'],
   'config/': ['identity/key-sources', 'identity/proxy-authorization', 'identity/revocation', 'targets/'],
   'http1/': [],
@@ -52,7 +52,7 @@ const TYPES_ONLY = [
   { name: 'only-service-knows-dial', from: '^src/(?!dial/|doctor/|(?:service|build-parts)\\.ts$)', to: at('dial/') },
   { name: 'only-service-makes-egress', from: '^src/(?!service\\.ts$)', to: at('egress') },
   { name: 'gateway-moves-no-bytes', from: '^src/gateway/', to: at('relay/') },
-  { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|reload/|egress\\.ts$)', to: at('telemetry/') },
+  { name: 'the-data-path-tells-an-interface', from: '^src/(?:relay/|reload/|(?:egress|rates)\\.ts$)', to: at('telemetry/') },
   { name: 'checking-verifies-no-tokens', from: at('identity/key-sources'), to: '^node_modules/jose/' },
 ];
 

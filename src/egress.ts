@@ -18,13 +18,14 @@ import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
 import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
-import { type ByteCharge, Rates, type RateUsage } from './rates.ts';
+import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, UpstreamPools } from './relay/pools.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { ReplayBudget } from './relay/replay.ts';
 import { formatAuthority } from './targets/host.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
+import type { RateFacts } from './telemetry/collectors.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 
 /** What a reload changes. */
@@ -227,7 +228,7 @@ export class Egress {
   }
 
   /** Of each rule that has rates. */
-  rateUsage(): RateUsage[] {
+  rateUsage(): RateFacts[] {
     return this.#rates.usage();
   }
 

@@ -10,6 +10,7 @@ import { nameRules } from './policy/same-rules.ts';
 import type { Allow } from './policy/verdict.ts';
 import { RateBuckets, SHARED } from './rate-buckets.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
+import type { RateFacts } from './telemetry/collectors.ts';
 
 /** Addresses with an entry, of one rule and of all rules together: the latter is divided evenly among them. */
 const MOST_OF_RULE = 10_000;
@@ -18,15 +19,6 @@ const LEAST_OF_RULE = 100;
 
 const KIND = { requests: 0, tunnels: 1, sent: 2, received: 3 } as const satisfies Record<RateKind, number>;
 const UNLIMITED: RateLimits = { requests: null, tunnels: null, sent: null, received: null };
-
-/** How the buckets of a rule are used, as metrics show it. */
-export interface RateUsage {
-  readonly rule: string;
-  /** Addresses that have an entry. */
-  readonly addresses: number;
-  /** How often something was taken from the bucket that addresses share while there is no room, since the start. */
-  readonly shared: number;
-}
 
 /** The buckets of one rule. */
 class RuleRates {
@@ -51,7 +43,7 @@ class RuleRates {
     this.#clients.adopt(refillsOf(config.perClient), rule.clients.length + this.#clients.size);
   }
 
-  get usage(): RateUsage {
+  get usage(): RateFacts {
     return { rule: this.name, addresses: this.#addresses.size, shared: this.#addresses.shared };
   }
 
@@ -233,7 +225,7 @@ export class Rates {
   }
 
   /** Of each rule that has rates. */
-  usage(): RateUsage[] {
+  usage(): RateFacts[] {
     return [...this.#byConfig.values()].map(({ usage }) => usage);
   }
 

@@ -177,6 +177,7 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
       ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),
     });
+    this.#telemetry.watchRates(() => this.#egress.rateUsage());
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
     this.#selfTest = new SelfTest({ config, egress: this.#egress, telemetry: this.#telemetry, tight: () => this.#descriptors.tight, now: clock });
     this.#environment = {

@@ -87,6 +87,27 @@ export function registerPorts(exposition: Exposition, cells: Cells, natPorts: ()
   });
 }
 
+// Rates of rules: how many addresses their buckets hold.
+
+/** Of a rule that has rates, as metrics show it. */
+export interface RateFacts {
+  readonly rule: string;
+  /** Addresses that have an entry. */
+  readonly addresses: number;
+  /** Takings from the bucket that addresses share while there is no room. */
+  readonly shared: number;
+}
+
+/** @param facts asked at every scrape */
+export function registerRates(exposition: Exposition, facts: () => readonly RateFacts[]): void {
+  gauge(exposition, 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', ['rule'], (set) => {
+    for (const { rule, addresses } of facts()) set({ rule }, addresses);
+  });
+  counter(exposition, 'rate_shared_total', 'Requests and bytes taken from the bucket that addresses share while no other is free, by rule.', ['rule'], (set) => {
+    for (const { rule, shared } of facts()) set({ rule }, shared);
+  });
+}
+
 /**
  * prom-client walks over every handle for these, and reads the names of all
  * descriptors at once: with 16,000 sockets that is 65 ms in which no request

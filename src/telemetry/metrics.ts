@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, registerPorts } from './collectors.ts';
+import { createEnforcementMetrics, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerPorts, registerRates } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -39,6 +39,8 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
   /** From now on `natPorts` is asked at every scrape; none are shown before. */
   readonly watchPorts: (natPorts: () => NatPorts) => void;
+  /** Likewise, for the rates of rules. */
+  readonly watchRates: (facts: () => readonly RateFacts[]) => void;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -51,6 +53,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerUpstreams(exposition, cells);
   let readPorts = (): NatPorts => NO_NAT_PORTS;
   registerPorts(exposition, cells, () => readPorts());
+  let readRates = (): readonly RateFacts[] => [];
+  registerRates(exposition, () => readRates());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -61,6 +65,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     exposition,
     watchPorts: (natPorts) => {
       readPorts = natPorts;
+    },
+    watchRates: (facts) => {
+      readRates = facts;
     },
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),

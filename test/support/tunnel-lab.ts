@@ -1,7 +1,7 @@
 /** A lab for CONNECT: the upstream is bare TCP that does nothing by itself, and both ends of a tunnel are at hand. */
 import { createServer, type Socket } from 'node:net';
 import type { Test } from 'tap';
-import { ECO, type Draft, type Lab, startLab } from './lab.ts';
+import { ECO, type Draft, type Lab, type LabOptions, startLab } from './lab.ts';
 import { listen } from './listen.ts';
 import { openWire, type Wire, wireOf } from './wire.ts';
 
@@ -14,7 +14,7 @@ export interface TunnelLab extends Lab {
 }
 
 /** A lab whose upstream is bare TCP, half-open allowed, and does nothing by itself. */
-export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void, files: Record<string, string> = {}): Promise<TunnelLab> {
+export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void, files: Record<string, string> = {}, more: Pick<LabOptions, 'monotonic'> = {}): Promise<TunnelLab> {
   const accepted: Wire[] = [];
   const waiting: ((wire: Wire) => void)[] = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
@@ -24,6 +24,7 @@ export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void
   });
   const port = await listen(t, server);
   const lab = await startLab(t, {
+    ...more,
     files,
     configure: (draft) => {
       Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined });
