@@ -197,7 +197,7 @@ export class Egress {
       return new Permit(verdict, ask, proofs, kind, this.#limits);
     }
     const counted = RATED_AS[kind];
-    const rates = this.#rates.check(verdict, address, counted, record);
+    const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
     return new Permit(verdict, ask, proofs, kind, this.#limits, rates === null ? null : this.#rates.begin(rates, verdict, address, counted, record));
   }

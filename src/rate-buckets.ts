@@ -19,7 +19,7 @@ const FIRST_ROOM = 16;
 /** The place of the buckets that all names without an entry share while there is no room. */
 export const SHARED = 0;
 /** The place of a name whose buckets are full. */
-const NO_ENTRY = -1;
+const NOT_KEPT = -1;
 
 /** Buckets of several kinds for each name. */
 export class RateBuckets {
@@ -65,15 +65,15 @@ export class RateBuckets {
 
   /** Where the buckets of a name are, for `wait` in the same turn. Its levels are those of now. */
   find(name: string, now: number): number {
-    const place = this.#places.get(name) ?? (this.#places.size < this.#capacity || this.#forgetFull(now) ? NO_ENTRY : SHARED);
-    if (place !== NO_ENTRY) this.#refill(place, now);
+    const place = this.#places.get(name) ?? (this.#places.size < this.#capacity || this.#forgetFull(now) ? NOT_KEPT : SHARED);
+    if (place !== NOT_KEPT) this.#refill(place, now);
     return place;
   }
 
   /** How long until there is a token, ms; 0: there is one. Takes nothing. */
   wait(place: number, kind: number): number {
     const refill = this.#refills[kind] ?? null;
-    if (refill === null || place === NO_ENTRY) return 0;
+    if (refill === null || place === NOT_KEPT) return 0;
     const level = this.#numbers[place * this.#width + 1 + kind] ?? 0;
     return level >= ONE ? 0 : (ONE - level) / refill.perMs;
   }
@@ -83,7 +83,7 @@ export class RateBuckets {
     const refill = this.#refills[kind] ?? null;
     if (refill === null) return;
     const found = this.find(name, now);
-    const place = found === NO_ENTRY ? this.#enter(name, now) : found;
+    const place = found === NOT_KEPT ? this.#enter(name, now) : found;
     if (place === SHARED) this.#shared += 1;
     const at = place * this.#width + 1 + kind;
     this.#numbers[at] = Math.max(-refill.burst, (this.#numbers[at] ?? 0) - tokens);

@@ -5,9 +5,10 @@
  */
 import { RATE_KINDS, type RateConfig, type RateKind, type RateLimits, type RuleConfig } from './config/config.ts';
 import { Fault } from './errors.ts';
+import { Denial } from './policy/deny.ts';
 import { describeRates } from './policy/rate-text.ts';
 import { nameRules } from './policy/same-rules.ts';
-import type { Allow } from './policy/verdict.ts';
+import type { Allow, Ask } from './policy/verdict.ts';
 import { RateBuckets, SHARED } from './rate-buckets.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
 import type { RateFacts } from './telemetry/collectors.ts';
@@ -189,13 +190,14 @@ export class Rates {
 
   /**
    * The buckets that a permitted request has to be taken from, by `begin`; null where its rule has none.
-   * @throws {Fault} rate-limited or byte-limit-reached; where report mode lets it pass, that is noted in the record, and null returned
+   * @throws {Denial} rate-limited or byte-limit-reached; where report mode lets it pass, that is noted in the record, and null returned
    */
-  check(verdict: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): RuleRates | null {
+  check(verdict: Allow, ask: Ask, kind: 'requests' | 'tunnels', record: AccessRecord): RuleRates | null {
     const rates = this.#of(verdict);
-    const refusal = rates?.refusal(address, verdict.client.name, kind, this.#now()) ?? null;
+    const refusal = rates?.refusal(ask.peer.address, verdict.client.name, kind, this.#now()) ?? null;
     if (refusal === null) return rates;
-    if (!verdict.lenient) throw refusal;
+    const { code, detail, remedy, challenges, retryAfter } = refusal;
+    if (!verdict.lenient) throw new Denial(ask, { code, detail, remedy: remedy ?? '', challenges }, retryAfter ?? 1);
     record.noteReported(refusal.code, refusal.message);
     return null;
   }

@@ -313,7 +313,7 @@ class RunningService implements Service {
     const now = Date.now();
     for (const request of this.#environment.requests) {
       if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
-      else request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+      request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
     }
     if (before !== gateway) await before.close();
     // Told when it is known: nobody waits for it.

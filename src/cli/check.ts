@@ -131,10 +131,8 @@ interface PermitRow {
   readonly rule: string;
   /** The rule or the destination is in report mode: what else is asked of it passes too, and is reported. */
   readonly report: boolean;
-  /** Limits of the rule, each in words. */
   readonly rate: readonly string[];
 }
-
 
 /** In the order of the rules; left out is what an earlier rule permits without limits. */
 function listPermits(config: Config): PermitRow[] {

@@ -17,11 +17,11 @@ const MOST_BYTES = 1024 ** 5;
 /** Who has used up everything has it back after so long, days. */
 const LONGEST_REFILL = 31;
 
-const EXAMPLE = { count: '50/s, 600/m burst 100, 1000/h or 5000/day', bytes: '20MiB/s, 20MiB/s burst 1GiB, 1GiB/h or 10GiB/day' };
+const RATE_EXAMPLES = { count: '50/s, 600/m burst 100, 1000/h or 5000/day', bytes: '20MiB/s, 20MiB/s burst 1GiB, 1GiB/h or 10GiB/day' };
 
 /** `50/s`, `600/m burst 100`; of bytes `10GiB/day`. Without `burst` as many at once as in the time that is written. */
 export function readRate(of: 'count' | 'bytes'): (value: unknown) => Read<RateLimit> {
-  const example = `Write how many in which time: ${EXAMPLE[of]}.`;
+  const example = `Write how many in which time: ${RATE_EXAMPLES[of]}.`;
   return bounded({ takes: of === 'count' ? 'rate' : 'byte-rate' }, (value) => {
     const shown = showValue(value);
     if (typeof value === 'number') return invalidValue(`${shown} does not say in which time.`, example);
@@ -44,9 +44,9 @@ export function readRate(of: 'count' | 'bytes'): (value: unknown) => Read<RateLi
 
 function amountOf(of: 'count' | 'bytes', number: string, unit: string, shown: string): Read<number> {
   const size = of === 'count' ? (unit === '' ? 1 : undefined) : BYTES_OF.get(unit);
-  if (of === 'count' && size === undefined) return invalidValue(`${shown} has the unit ${unit}, and requests and tunnels have none.`, `Write a number alone: ${EXAMPLE.count}.`);
+  if (of === 'count' && size === undefined) return invalidValue(`${shown} has the unit ${unit}, and requests and tunnels have none.`, `Write a number alone: ${RATE_EXAMPLES.count}.`);
   if (size === undefined) {
-    if (unit === '') return invalidValue(`${shown} has no unit.`, `Write the bytes with their unit: ${EXAMPLE.bytes}.`);
+    if (unit === '') return invalidValue(`${shown} has no unit.`, `Write the bytes with their unit: ${RATE_EXAMPLES.bytes}.`);
     return invalidValue(`${shown} has a unit that is not known: ${unit}.`, suggestFor(unit.toUpperCase(), OTHER_UNITS, 'Write B, KiB, MiB, GiB or TiB.', number));
   }
   const value = Number(number) * size;

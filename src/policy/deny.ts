@@ -134,12 +134,13 @@ function asked(ask: Ask): string {
   return formatAuthority(show(ask.host), ask.port);
 }
 
-/** A verdict against a request on its way to the client, with what had been asked. */
+/** A verdict against a request, or what its rule says to too many of them, on its way to the client, with what had been asked. */
 export class Denial extends Fault {
   readonly ask: Ask;
 
-  constructor(ask: Ask, { code, detail, remedy, challenges }: Deny) {
-    super(code, detail, { remedy, challenges });
+  /** @param retryAfter seconds; absent: waiting does not help */
+  constructor(ask: Ask, { code, detail, remedy, challenges }: Pick<Deny, 'code' | 'detail' | 'remedy' | 'challenges'>, retryAfter?: number) {
+    super(code, detail, { remedy, challenges, ...(retryAfter === undefined ? {} : { retryAfter }) });
     this.ask = ask;
   }
 }

@@ -245,6 +245,15 @@ t.test('whose a rule is, and why it is there', async (t) => {
   t.match(JSON.parse((await check(t, MINIMAL, true)).out), { permits: [{ owner: null, ticket: null, reason: null }] });
 });
 
+t.test('the rates of a rule', async (t) => {
+  const text = MINIMAL.replace('[eco] }', '[eco], rate: { perAddress: { requests: 50/s burst 100, tunnels: 5/s }, perClient: { received: 10GiB/day }, whenExhausted: cut } }');
+  const { out } = await check(t, text);
+  t.match(out, / {2}at most {6}requests 50\/s burst 100 for each address, tunnels 5\/s for each address,\n {15}received 10GiB\/day for the client,\n {15}what is under way is cut when its bytes are used up\n/);
+  const rate = ['requests 50/s burst 100 for each address', 'tunnels 5/s for each address', 'received 10GiB/day for the client', 'what is under way is cut when its bytes are used up'];
+  t.match(JSON.parse((await check(t, text, true)).out), { permits: [{ rate }] });
+  t.match(JSON.parse((await check(t, MINIMAL, true)).out), { permits: [{ rate: [] }] });
+});
+
 t.test('--expired: rules that have ended, and those that soon will', async (t) => {
   const at = (days: number): string => `${new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 19)}Z`;
   const file = (...rules: string[]): string => MINIMAL.replace(/rules:.*/s, `rules:\n  - { clients: [pods], destinations: [eco] }\n${rules.map((rule) => `  - { clients: [pods], destinations: [eco], ${rule} }\n`).join('')}`);

@@ -105,6 +105,11 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['a reason of two lines', rule('reason: "a\\nb"'), /^10:53 rules\[0\]\.reason: "a\\nb" is more than one line/],
     ['an owner with an escape sequence', rule('owner: "\\e[31mred"'), /^10:52 rules\[0\]\.owner: "\\u001b\[31mred" is more than one line, or has characters that cannot be seen/],
     ['a ticket that is reordered', rule('ticket: "\\u202e1-GHC"'), /^10:53 rules\[0\]\.ticket: "\\u202e1-GHC" is more than/],
+    ['a rate of nothing', rule('rate: {}'), /^10:45 rules\[0\]\.rate: perAddress is missing in rules\[0\]\.rate\. Add perAddress: \{ requests: 50\/s \}, or perClient/],
+    ['a rate of an address with no limit', rule('rate: { perAddress: {} }'), /^10:53 rules\[0\]\.rate\.perAddress: requests is missing in rules\[0\]\.rate\.perAddress\. Add requests: 50\/s, or tunnels, sent or received/],
+    ['a rate without a time', rule('rate: { perClient: { requests: 50 } }'), /^10:76 rules\[0\]\.rate\.perClient\.requests: 50 does not say in which time\. Write how many in which time: 50\/s/],
+    ['bytes in decimal units', rule('rate: { perClient: { sent: 10GB/day } }'), /^10:72 rules\[0\]\.rate\.perClient\.sent: "10GB\/day" has a unit that is not known: GB\. Did you mean 10GiB\?/],
+    ['what to do when bytes are used up', rule('rate: { perClient: { sent: 10GiB/day }, whenExhausted: close }'), /^10:100 rules\[0\]\.rate\.whenExhausted: "close" is not possible here\. .*refuse, cut/],
     ['a destination of another tunnelSni', changed('    ports:', '    tunnelSni: on\n    ports:'), /^8:16 destinations\.eco\.tunnelSni: "on" is not possible here\. Write one of: require, report, off/],
     ['a key that is a mapping', `${MINIMAL}? { a: b }\n: 1\n`, /^11:3 : A key here is not a plain word/],
   ];

@@ -45,6 +45,8 @@ t.test('each warning, at its place', async (t) => {
     ['a rule that ends in 14 days', rule('until: 2026-01-15T00:00Z, owner: payments'), [/^10 rules\[0\]\.until: The rule ends at 2026-01-15T00:00:00\.000Z: .* Owner: payments\.$/]],
     ['a rule that has ended', rule('until: 2026-01-01T00:00Z'), [/^10 rules\[0\]\.until: The rule has ended: it permits nothing since 2026-01-01T00:00:00\.000Z/]],
     ['paths for tunnels', rule('paths: /api/*').replace('    ports: [443]\n', '    ports: [443]\n    forms: connect\n'), [/^11 rules\[0\]\.paths: A rule with paths permits no tunnel, and eco takes nothing else/]],
+    ['nothing to cut', rule('rate: { perAddress: { requests: 50/s }, whenExhausted: cut }'), [/^10 rules\[0\]\.rate\.whenExhausted: The rule limits no bytes, so nothing is cut/]],
+    ['tunnels of a rule that permits none', rule('methods: GET, rate: { perAddress: { requests: 50/s, tunnels: 1/s } }'), [/^10 rules\[0\]\.rate\.perAddress\.tunnels: A rule with methods or paths permits no tunnel/]],
     ['a certificate that nobody can show', CERTIFICATES, [/^4 clients\.pods\.certificates: No listener receives client certificates: no request matches client pods/]],
     ['trusted with nothing', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1 }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: trustedPeers has no effect/]],
     ['everybody trusted', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: "::/0", believe: x-forwarded-for }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: ::\/0 lets every peer claim any client address/]],

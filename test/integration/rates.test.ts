@@ -284,4 +284,7 @@ t.test('explained: the rates, and whether they are used up now', async (t) => {
   t.equal((await ask(lab, 'forward')).status, 200);
   t.match((await explain()).notes[1], /^Now it would get 429 rate-limited: 127\.0\.0\.1 has used up rules\[0\]\.rate\.perAddress\.requests, 1\/h; try again in \d+ s, or raise/);
   t.match(await askRaw(t, lab.port, requestOf(lab, 'forward')), LIMITED);
+  const { requestId } = await lab.logged(({ code }) => code === 'rate-limited');
+  const recalled = (await (await fetch(`${lab.adminUrl}/explain/${String(requestId)}?resolve=no`)).json()) as Record<string, unknown>;
+  t.match(recalled, { verdict: 'deny', code: 'rate-limited', status: 429, remedy: /^try again in/, now: { verdict: 'allow', notes: [/has rates/, /^Now it would get 429/] } });
 });

@@ -35,6 +35,7 @@ t.test('keys', async (t) => {
     ['other.example', 'another.example', [], ['destinations.other.hosts']],
     ['rules:', '  third: { hosts: third.example, ports: 443, tunnelSni: off }\nrules:', [], ['destinations.third.hosts', 'destinations.third.ports', 'destinations.third.tunnelSni']],
     ['version: 1', 'version: 1\nmode: report', [], ['mode']],
+    ['{ clients: pods, destinations: eco }', '{ clients: pods, destinations: eco, rate: { perAddress: { requests: 50/s burst 50 }, perClient: { sent: 1GiB/day } } }', ['rules[0].rate.perAddress.requests', 'rules[0].rate.perClient.sent', 'rules[0].rate.whenExhausted'], []],
     ['{ clients: pods, destinations: eco }', '{ clients: pods, destinations: eco, methods: GET }', [], ['rules[0].methods']],
   ];
   for (const [from, to, changes, policyKeys] of rows) {
@@ -49,4 +50,16 @@ t.test('what is noted of a rule goes with the rule', async (t) => {
   const [before, moved] = [load(TEXT), load(TEXT.replace('[{ clients: pods, destinations: eco }, { clients: pods, destinations: other }]', '[{ clients: pods, destinations: other }, { clients: pods, destinations: eco }]'))];
   t.strictSame(compareOthers(annotate(before, ['one', 'two']), annotate(moved, ['two', 'one'])).changes, []);
   t.strictSame(compareOthers(annotate(before, ['one', 'two']), annotate(moved, ['two', 'three'])).changes, [{ path: 'rules[1].reason', before: 'one', after: 'three', needsRestart: false }]);
+});
+
+t.test('rates: each limit by itself, by what it means', async (t) => {
+  const rated = (rate: string): Loaded => load(TEXT.replace('destinations: eco }', `destinations: eco, rate: ${rate} }`));
+  const before = rated('{ perAddress: { requests: 50/s, received: 1GiB/day } }');
+  t.strictSame(compareOthers(before, rated('{ perAddress: { requests: 50/s burst 50, received: 1024MiB/day }, whenExhausted: refuse }')), { changes: [], policyKeys: [] });
+  t.strictSame(compareOthers(before, rated('{ perAddress: { requests: 50/s burst 51 }, perClient: { sent: 20MiB/s }, whenExhausted: cut }')).changes, [
+    { path: 'rules[0].rate.perAddress.requests', before: '50/s', after: '50/s burst 51', needsRestart: false },
+    { path: 'rules[0].rate.perClient.sent', before: null, after: '20MiB/s', needsRestart: false },
+    { path: 'rules[0].rate.whenExhausted', before: 'refuse', after: 'cut', needsRestart: false },
+    { path: 'rules[0].rate.perAddress.received', before: '1GiB/day', after: null, needsRestart: false },
+  ]);
 });
