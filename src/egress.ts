@@ -207,7 +207,7 @@ export class Egress {
     if (permit.charge === null) return null;
     permit.charge.pay();
     const overdrawn = permit.charge.overdrawn();
-    if (overdrawn === null || permit.verdict.verdict !== 'allow' || !permit.verdict.lenient) return overdrawn;
+    if (overdrawn === null || !permit.charge.lenient) return overdrawn;
     // Enforced, it would have ended here, and cost no more.
     record.noteReported(overdrawn.code, overdrawn.message);
     permit.charge = null;
@@ -227,7 +227,7 @@ export class Egress {
     return verdict.verdict === 'allow' ? this.#rates.explain(verdict, address, RATED_AS[kind]) : [];
   }
 
-  /** Of each rule that has rates. */
+  /** Of each rule that has rates for addresses. */
   rateUsage(): RateFacts[] {
     return this.#rates.usage();
   }

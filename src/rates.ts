@@ -120,18 +120,21 @@ function refillsOf(limits: RateLimits | null): RateLimits[RateKind][] {
 /** What one request owes its rule: the bytes that have passed since it last paid. */
 class ByteCharge {
   readonly rates: RuleRates;
+  readonly client: string;
+  /** Report mode: what is overdrawn is noted, and ends nothing. */
+  lenient: boolean;
   readonly #address: string;
-  readonly #client: string;
   readonly #record: AccessRecord;
   readonly #now: () => number;
   #sent: number;
   #received: number;
 
   /** What has passed so far is not charged. */
-  constructor(rates: RuleRates, address: string, client: string, record: AccessRecord, now: () => number) {
+  constructor(rates: RuleRates, { client, lenient }: Allow, address: string, record: AccessRecord, now: () => number) {
     this.rates = rates;
+    this.client = client.name;
+    this.lenient = lenient;
     this.#address = address;
-    this.#client = client;
     this.#record = record;
     this.#now = now;
     this.#sent = record.bytesSent;
@@ -142,14 +145,14 @@ class ByteCharge {
   pay(): void {
     const { bytesSent, bytesReceived } = this.#record;
     if (bytesSent === this.#sent && bytesReceived === this.#received) return;
-    this.rates.pass(this.#address, this.#client, bytesSent - this.#sent, bytesReceived - this.#received, this.#now());
+    this.rates.pass(this.#address, this.client, bytesSent - this.#sent, bytesReceived - this.#received, this.#now());
     this.#sent = bytesSent;
     this.#received = bytesReceived;
   }
 
   /** Why the request has to end; null: it may go on. */
   overdrawn(): Fault | null {
-    return this.rates.cuts ? this.rates.refusal(this.#address, this.#client, null, this.#now()) : null;
+    return this.rates.cuts ? this.rates.refusal(this.#address, this.client, null, this.#now()) : null;
   }
 }
 
@@ -174,13 +177,16 @@ export class Rates {
     const before = rated(this.#rules);
     const after = rated(rules);
     const [names, later] = nameRules(before, after);
-    const capacity = Math.min(MOST_OF_RULE, Math.max(LEAST_OF_RULE, Math.floor(MOST_OF_ALL / Math.max(1, after.length))));
+    const earlier = new Map(names.map((name, index) => [name, before[index]?.rate ?? null]));
+    const places = new Map(rules.map((rule, index) => [rule, index]));
+    const tables = after.filter(({ rate }) => rate?.perAddress !== null).length;
+    const capacity = Math.min(MOST_OF_RULE, Math.max(LEAST_OF_RULE, Math.floor(MOST_OF_ALL / Math.max(1, tables))));
     const byConfig = new Map<RateConfig, RuleRates>();
     for (const [index, rule] of after.entries()) {
       if (rule.rate === null) continue;
-      const name = `rules[${rules.indexOf(rule)}]`;
-      const earlier = before[names.indexOf(later[index] ?? '')]?.rate ?? null;
-      const known = earlier === null ? undefined : this.#byConfig.get(earlier);
+      const name = `rules[${places.get(rule) ?? 0}]`;
+      const was = earlier.get(later[index] ?? '') ?? null;
+      const known = was === null ? undefined : this.#byConfig.get(was);
       known?.adopt(name, rule, rule.rate, capacity);
       byConfig.set(rule.rate, known ?? new RuleRates(name, rule, rule.rate, capacity));
     }
@@ -203,32 +209,33 @@ export class Rates {
   }
 
   /** Takes what `check` found. @returns what it will owe for its bytes; null: nothing */
-  begin(rates: RuleRates, { client }: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): ByteCharge | null {
-    rates.begin(address, client.name, kind, this.#now());
-    return rates.limitsBytes ? new ByteCharge(rates, address, client.name, record, this.#now) : null;
+  begin(rates: RuleRates, verdict: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): ByteCharge | null {
+    rates.begin(address, verdict.client.name, kind, this.#now());
+    return rates.limitsBytes ? new ByteCharge(rates, verdict, address, record, this.#now) : null;
   }
 
   /** What a request under way owes from now on, by another verdict than the one that it began with. */
   follow(charge: ByteCharge | null, verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
     const rates = this.#of(verdict);
     if (rates?.limitsBytes !== true) return null;
-    return charge?.rates === rates ? charge : new ByteCharge(rates, address, verdict.client.name, record, this.#now);
+    if (charge?.rates !== rates || charge.client !== verdict.client.name) return new ByteCharge(rates, verdict, address, record, this.#now);
+    charge.lenient = verdict.lenient;
+    return charge;
   }
 
-  /** In sentences: the rates of the rule that permits a request, and what they say to it now. */
+  /** In sentences: the rates of the rule that permits a request, and what would refuse it now. */
   explain(verdict: Allow, address: string, kind: 'requests' | 'tunnels'): string[] {
     const rates = this.#of(verdict);
     if (rates === null) return [];
     const refusal = rates.refusal(address, verdict.client.name, kind, this.#now());
-    return [
-      `${verdict.rule} has rates: ${describeRates(verdict.rate).join('; ')}.`,
-      refusal === null ? 'None of them is used up for this client now.' : `Now it would get ${refusal.kind.status} ${refusal.code}: ${refusal.message}; ${refusal.remedy ?? ''}.`,
-    ];
+    const notes = [`${verdict.rule} has rates: ${describeRates(verdict.rate).join('; ')}.`];
+    if (refusal !== null) notes.push(`Now it would get ${refusal.kind.status} ${refusal.code}: ${refusal.advice}.`);
+    return notes;
   }
 
-  /** Of each rule that has rates. */
+  /** Of each rule that has rates for addresses. */
   usage(): RateFacts[] {
-    return [...this.#byConfig.values()].map(({ usage }) => usage);
+    return [...this.#byConfig].flatMap(([{ perAddress }, { usage }]) => (perAddress === null ? [] : [usage]));
   }
 
   #of({ rate }: Allow): RuleRates | null {

@@ -158,7 +158,7 @@ t.test('a reload: which rule is which', async (t) => {
     t.equal(bench.ask('a'), 'ok');
     bench.adopt(after);
     t.equal(bench.ask('a', { index }), goesOn ? 'rate-limited' : 'ok', what);
-    t.strictSame(bench.rates.usage().map((usage) => usage.rule), after.flatMap(({ rate }, place) => (rate === null ? [] : [`rules[${place}]`])), what);
+    t.strictSame(bench.rates.usage().map((usage) => usage.rule), after.flatMap(({ rate }, place) => ((rate?.perAddress ?? null) === null ? [] : [`rules[${place}]`])), what);
   }
   const bench = new Bench([rule(rated(null, slow))]);
   t.equal(bench.ask('a'), 'ok');

@@ -14,6 +14,7 @@ export function warnAbout(config: Config, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
   warnAboutRules(config, warn);
+  warnAboutRates(config, warn);
   warnAboutPeers(config, warn);
   warnAboutTlsServer(config, warn);
   warnAboutUnused(config, warn);
@@ -67,15 +68,6 @@ export function warnAboutRuleEnds({ rules }: Pick<Config, 'rules'>, now: number,
 }
 
 function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
-  rules.forEach(({ rate, methods, paths }, index) => {
-    if (rate === null) return;
-    const limits = [rate.perAddress, rate.perClient].filter((scope) => scope !== null);
-    if (rate.whenExhausted === 'cut' && limits.every(({ sent, received }) => sent === null && received === null)) warn('no-effect', ['rules', index, 'rate', 'whenExhausted'], 'The rule limits no bytes, so nothing is cut.', 'Add sent or received, or take whenExhausted out.', 'key');
-    for (const per of ['perAddress', 'perClient'] as const) {
-      if ((rate[per]?.tunnels ?? null) === null || (methods === null && paths === null)) continue;
-      warn('no-effect', ['rules', index, 'rate', per, 'tunnels'], 'A rule with methods or paths permits no tunnel, so none is counted.', 'Take tunnels out.', 'key');
-    }
-  });
   const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNEL_FORMS.has(form))).map(({ name }) => name));
   rules.forEach(({ methods, paths, destinations: named }, index) => {
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
@@ -83,6 +75,29 @@ function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
     if (never !== undefined) {
       warn('no-effect', ['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
     }
+  });
+}
+
+function warnAboutRates({ rules }: Config, warn: Warn): void {
+  if (rules.every(({ rate }) => rate === null)) return;
+  /** By client and destination: the first rule that permits it without limits. */
+  const open = new Map<string, number>();
+  rules.forEach(({ rate, clients, destinations, methods, paths, from, until }, index) => {
+    const pairs = clients.flatMap((client) => destinations.map((destination) => `${client} ${destination}`));
+    const path = ['rules', index, 'rate'];
+    const passed = rate === null ? undefined : pairs.find((pair) => open.has(pair));
+    if (passed !== undefined) {
+      const [client = '', destination = ''] = passed.split(' ');
+      warn('no-effect', path, `rules[${open.get(passed) ?? 0}] comes first, and lets ${client} use ${destination} without limits: what it permits is not counted here.`, `Put rules[${index}] before it, or give that rule a rate.`, 'key');
+    }
+    const scopes = [rate?.perAddress ?? null, rate?.perClient ?? null].filter((scope) => scope !== null);
+    if (rate?.whenExhausted === 'cut' && scopes.every(({ sent, received }) => sent === null && received === null)) {
+      warn('no-effect', [...path, 'whenExhausted'], 'The rule limits no bytes, so nothing is cut.', 'Add sent or received, or take whenExhausted out.', 'key');
+    }
+    for (const per of ['perAddress', 'perClient'] as const) {
+      if ((rate?.[per]?.tunnels ?? null) !== null && (methods !== null || paths !== null)) warn('no-effect', [...path, per, 'tunnels'], 'A rule with methods or paths permits no tunnel, so none is counted.', 'Take tunnels out.', 'key');
+    }
+    if (methods === null && paths === null && from === null && until === null) for (const pair of pairs) if (!open.has(pair)) open.set(pair, index);
   });
 }
 

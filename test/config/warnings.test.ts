@@ -46,6 +46,7 @@ t.test('each warning, at its place', async (t) => {
     ['a rule that has ended', rule('until: 2026-01-01T00:00Z'), [/^10 rules\[0\]\.until: The rule has ended: it permits nothing since 2026-01-01T00:00:00\.000Z/]],
     ['paths for tunnels', rule('paths: /api/*').replace('    ports: [443]\n', '    ports: [443]\n    forms: connect\n'), [/^11 rules\[0\]\.paths: A rule with paths permits no tunnel, and eco takes nothing else/]],
     ['nothing to cut', rule('rate: { perAddress: { requests: 50/s }, whenExhausted: cut }'), [/^10 rules\[0\]\.rate\.whenExhausted: The rule limits no bytes, so nothing is cut/]],
+    ['a rate behind a rule without', rule('rate: { perAddress: { requests: 50/s } }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], methods: [GET] }\n  - { clients: [pods], destinations: [eco] }\n'), [/^12 rules\[2\]\.rate: rules\[1\] comes first, and lets pods use eco without limits/]],
     ['tunnels of a rule that permits none', rule('methods: GET, rate: { perAddress: { requests: 50/s, tunnels: 1/s } }'), [/^10 rules\[0\]\.rate\.perAddress\.tunnels: A rule with methods or paths permits no tunnel/]],
     ['a certificate that nobody can show', CERTIFICATES, [/^4 clients\.pods\.certificates: No listener receives client certificates: no request matches client pods/]],
     ['trusted with nothing', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1 }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: trustedPeers has no effect/]],
@@ -60,6 +61,7 @@ t.test('each warning, at its place', async (t) => {
 
 t.test('neighbours that need no warning', async (t) => {
   const table: [what: string, text: string][] = [
+    ['rates of two rules', rule('rate: { perAddress: { requests: 50/s, received: 1GiB/h }, whenExhausted: cut }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], methods: [GET], rate: { perClient: { requests: 5/s } } }\n')],
     ['the minimal file', MINIMAL],
     ['half of everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/1')],
     ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],
