@@ -13,7 +13,7 @@ export interface Refill {
 
 /** One token, but for what is lost in sums of fractions. */
 const ONE = 1 - 1e-9;
-/** A walk over all entries takes a millisecond at most; it is not repeated sooner, ms. */
+/** A walk over all entries takes up to some milliseconds; it is not repeated sooner, ms. */
 const FORGET_EVERY = 100;
 const FIRST_ROOM = 16;
 /** The place of the buckets that all names without an entry share while there is no room. */
@@ -124,19 +124,26 @@ export class RateBuckets {
     }
   }
 
-  #isFull(place: number): boolean {
-    return this.#refills.every((refill, kind) => refill === null || (this.#numbers[place * this.#width + 1 + kind] ?? 0) >= refill.burst);
+  #isFull(place: number, now: number): boolean {
+    this.#refill(place, now);
+    for (let kind = 0; kind < this.#refills.length; kind += 1) {
+      const refill = this.#refills[kind] ?? null;
+      if (refill !== null && (this.#numbers[place * this.#width + 1 + kind] ?? 0) < refill.burst) return false;
+    }
+    return true;
   }
 
   /** Forgets whose buckets are full again. @returns whether there is room now */
   #forgetFull(now: number): boolean {
     if (now - this.#forgotAt < FORGET_EVERY) return false;
     this.#forgotAt = now;
+    let some = false;
+    for (let place = 1; place <= this.#places.size && !some; place += 1) some = this.#isFull(place, now);
+    if (!some) return false;
     const kept = new Map<string, number>();
     const width = this.#width;
     for (const [name, place] of this.#places) {
-      this.#refill(place, now);
-      if (this.#isFull(place)) continue;
+      if (this.#isFull(place, now)) continue;
       // Places are in the order of the map, so nothing is overwritten that is still to be moved.
       const to = kept.size + 1;
       this.#numbers.copyWithin(to * width, place * width, (place + 1) * width);

@@ -222,7 +222,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('nat-forgets-what-closed', 'src/dial/ports.ts', 'test/dial/nat-budget.test.ts', "if (ending === 'closed') this.#closed.push(now);", "if (ending === 'unsent') this.#closed.push(now);"),
       mutant('tunnels-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw', 'if (false) throw'),
       mutant('connections-of-one-client', 'src/listeners/connection-gate.ts', 'test/listeners/connection-gate.test.ts', 'if (this.#byAddress.of(address) >= connectionsPerClient) return reached(', 'if (false) return reached('),
-      mutant('used-up-rate-forgotten', 'src/rate-buckets.ts', 'test/rate-buckets.test.ts', 'if (this.#isFull(place)) continue;', 'continue;'),
+      mutant('used-up-rate-forgotten', 'src/rate-buckets.ts', 'test/rate-buckets.test.ts', 'if (this.#isFull(place, now)) continue;', 'continue;'),
       mutant('rate-of-all-addresses', 'src/rates.ts', 'test/rates.test.ts', "buckets.find(scope === 'perAddress' ? address : client, now)", 'buckets.find(client, now)'),
       mutant('rate-not-enforced', 'src/rates.ts', 'test/rates.test.ts', 'if (!verdict.lenient) throw new Denial(', 'if (verdict.lenient) throw new Denial('),
       mutant('passwords-of-one-address', 'src/identity/gate.ts', 'test/identity/gate.test.ts', 'if (own >= perAddress) throw', 'if (own < 0) throw'),
