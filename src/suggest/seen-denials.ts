@@ -102,6 +102,9 @@ export class SeenDenials {
 
 type Fields = Readonly<Record<string, unknown>>;
 
+/** Of the moment: the policy permits such a request, and no change of what it permits would help. */
+const MOMENTARY: ReadonlySet<string> = new Set(['rate-limited', 'byte-limit-reached', 'limit-reached', 'draining']);
+
 /** Null where the policy let it pass, or it was refused before it said what it is. */
 function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | null {
   const verdict = stringOf(fields, 'verdict');
@@ -111,6 +114,9 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
   if ((verdict !== 'deny' && verdict !== 'report') || form === undefined || typeof port !== 'number' || host === '' || host === '-') return null;
   const tunnel = form === 'connect' || form === 'sni';
   const known = (name: string): string | null => (stringOf(fields, name) === '' || fields[name] === '-' ? null : stringOf(fields, name));
+  // In the log it is the code of the denial that was not enforced, in an answer `code` is that.
+  const code = known('wouldDeny') ?? stringOf(fields, 'code');
+  if (MOMENTARY.has(code)) return null;
   return {
     client: known('client'),
     user: known('user'),
@@ -122,8 +128,7 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
     host,
     port,
     destination: known('destination'),
-    // In the log it is the code of the denial that was not enforced, in an answer `code` is that.
-    code: known('wouldDeny') ?? stringOf(fields, 'code'),
+    code,
   };
 }
 

@@ -35,6 +35,12 @@ t.test('what is no denial, and what is no access line', async (t) => {
   t.strictSame([seen.accessLines, seen.otherLines], [6, 5]);
 });
 
+t.test('what depends on the moment is none of the policy’s', async (t) => {
+  for (const code of ['rate-limited', 'byte-limit-reached', 'limit-reached', 'draining']) {
+    t.strictSame(seenOf(line({ code }), line({ verdict: 'report', code: 'ok', wouldDeny: code })).list(), [], code);
+  }
+});
+
 t.test('a scan of names does not fill the memory', async (t) => {
   const seen = new SeenDenials();
   for (let count = 0; count < 20_050; count += 1) seen.addLine(line({ host: `n${count}.example` }));
