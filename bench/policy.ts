@@ -32,7 +32,7 @@ const config: PolicyConfig = {
     upgradePlainHttp: null, tunnelSni: 'report',
     via: [],
     resolve: 'here',
-    proxyProtocol: 'off', gateReadiness: false,
+    proxyProtocol: 'off', gateReadiness: false, circuitBreaker: null,
   })),
   rules: indexes.map((index) => ({
     ...rule,

@@ -1,6 +1,7 @@
 /** Parts of a proxy that tell the log what befalls them, each made from a configuration. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
+import { CircuitBreaker } from './dial/circuit-breaker.ts';
 import type { IsOurs } from './dial/connect.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
 import { descriptorNeeds, Descriptors } from './descriptors.ts';
@@ -22,6 +23,7 @@ export interface DialParts {
   readonly lookup: Lookup | null;
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
+  readonly circuits: CircuitBreaker;
   /** Whether a connection leads back to this very proxy. */
   readonly isOurs: IsOurs;
   /** Told, besides the log, when an expired answer is used because the resolver fails. */
@@ -38,6 +40,21 @@ export function buildCoolDowns(telemetry: Notices): CoolDowns {
       telemetry.notice('info', 'a parent proxy is back', { parent });
     },
   });
+}
+
+/** Circuits that log when one opens and when it closes. @param now monotonic ms */
+export function buildCircuits({ destinations }: Pick<Config, 'destinations'>, telemetry: Notices, now: () => number): CircuitBreaker {
+  const circuits = new CircuitBreaker({
+    now,
+    onOpened: (at, reason, failures) => {
+      telemetry.notice('warn', 'the circuit of an upstream address has opened', { ...at, failures, reason });
+    },
+    onClosed: (at, why) => {
+      telemetry.notice('info', 'the circuit of an upstream address is closed again', { ...at, why });
+    },
+  });
+  circuits.adopt(destinations);
+  return circuits;
 }
 
 /** A dialler that logs each use of an expired DNS answer; `parts.onStale` is told besides. */

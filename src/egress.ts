@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { CancelSignal } from './cancel.ts';
 import type { Config, DestinationConfig } from './config/config.ts';
-import type { AddressGuard, Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
+import type { AddressGuard, Carried, Dialled, Dialler, DialTarget, HopStep } from './dial/dial.ts';
 import { Fault } from './errors.ts';
 import { type Kind, Limits, type RequestDescriptors } from './limits.ts';
 import { ANONYMOUS } from './policy/client-table.ts';
@@ -246,7 +246,7 @@ export class Egress {
   async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: CancelSignal): Promise<Socket> {
     const { destination, ask } = permit;
     const terms = this.#options;
-    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort) }, signal);
+    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort), ...circuit(destination, 'tunnel') }, signal);
     readOnAfterFailedWrites(dialled.socket);
     // A reload meanwhile: the address was judged by terms that hold no longer.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNRESOLVED, Date.now());
@@ -284,12 +284,25 @@ export class Egress {
    * The pool of connections for a permitted exchange: one for each destination
    * and origin, whatever the form. Where a PROXY header names the client, one
    * for each client too: what it sends must not come under another's name.
+   * @throws {Fault} circuit-open, where no address is to be used for now
    */
   pool(permit: Permit, origin: Origin): UpstreamPool {
     const { destination } = permit;
+    if (!this.dialler.untroubled) {
+      const refusal = this.circuitFault(destination, { ...origin, carries: origin.scheme }, permit.ask.peer.address);
+      if (refusal !== null) throw refusal;
+    }
     const client = destination.proxyProtocol === 'off' ? '' : permit.ask.peer.address;
     const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port} ${client}`;
     return this.#pools.get(key, destination, () => this.#createPool(destination, origin, client));
+  }
+
+  /** Why requests of this client are refused at once, since every address has failed too often; null: they are not, or that is not known before a dial. */
+  circuitFault(destination: DestinationConfig, { host, port, carries }: Pick<Origin, 'host' | 'port'> & { readonly carries: Carried }, client: string): Fault | null {
+    const { dialler } = this.#options;
+    const { enforcing, lenient, way } = this.#guard(destination);
+    const target: DialTarget = { host, port, tls: null, destination: destination.name, ...way, ...circuit(destination, carries) };
+    return dialler.refusal(target, enforcing, client) ?? (lenient === null ? null : dialler.refusal(target, lenient, client));
   }
 
   /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
@@ -326,7 +339,7 @@ export class Egress {
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
     // From whatever port the client asks, its exchanges share these connections: none is the right one to name.
-    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0) };
+    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0), ...circuit(destination, origin.scheme) };
     return new UpstreamPool({
       origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
       size: limits.upstreamConnections,
@@ -351,6 +364,7 @@ export class Egress {
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
     const why = present === undefined ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
     if (why === null) return dialled;
+    dialled.circuit?.giveBack();
     dialled.socket.destroy();
     throw revocation(why);
   }
@@ -365,7 +379,8 @@ export class Egress {
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);
-      if (!signal.aborted) telemetry.upstreamFailed(destination.name, fault.code, fault.message);
+      // Refused without a dial, it says nothing new of the upstream.
+      if (!signal.aborted && fault.code !== 'circuit-open') telemetry.upstreamFailed(destination.name, fault.code, fault.message);
       throw fault;
     }
   }
@@ -394,6 +409,10 @@ async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: Ad
 
 function revocation({ message, remedy }: Fault, what = 'a reload withdrew the permission'): Fault {
   return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
+}
+
+function circuit({ circuitBreaker }: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
+  return circuitBreaker === null ? {} : { circuit: { terms: circuitBreaker, carries } };
 }
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {

@@ -89,6 +89,7 @@ export const FAULTS = {
   'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1'),
   'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long'),
 
+  'circuit-open': kind(503, 'destination_unavailable', 'upstream', 'The upstream has failed too often in a row, and is left alone for a moment'),
   'limit-reached': kind(503, 'connection_limit_reached', 'proxy', 'A limit of this proxy is reached'),
   draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down'),
   'age-limit': kind(503, 'connection_limit_reached', 'proxy', 'The tunnel reached its greatest age'),

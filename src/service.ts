@@ -11,10 +11,11 @@ import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-page.ts';
-import { buildAdminNotices, buildAuthenticator, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
+import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
 import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
+import type { CircuitBreaker } from './dial/circuit-breaker.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
@@ -68,7 +69,7 @@ export interface ServiceDeps {
   readonly openFiles?: number | null;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
-  /** Monotonic ms, for the rates of rules; `performance.now` by default. */
+  /** Monotonic ms, for the rates of rules and the pauses of circuits; `performance.now` by default. */
   readonly monotonic?: () => number;
 }
 
@@ -120,6 +121,7 @@ class RunningService implements Service {
   readonly #ring: DecisionRing;
   readonly #dialParts: DialParts;
   readonly #ports: PortBudget;
+  readonly #circuits: CircuitBreaker;
   readonly #environment: RequestEnvironment;
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
@@ -160,8 +162,10 @@ class RunningService implements Service {
     this.#telemetry.watchPorts(() => this.#ports.inUse());
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const { isSelf, isOurs } = this.#self;
+    this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
+    this.#telemetry.watchCircuits(() => this.#circuits.counts());
     const staleNames = new StaleNames(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
@@ -302,6 +306,7 @@ class RunningService implements Service {
     this.#ring.adopt(config.reload.remember);
     this.#connections.adopt(config.limits);
     this.#ports.adopt(config.nat);
+    this.#circuits.adopt(config.destinations);
     this.#authenticator.update(config.clients);
     this.#forms.adopt({ config, gateway });
     adoptListeners();
@@ -419,7 +424,7 @@ class RunningService implements Service {
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
     const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {

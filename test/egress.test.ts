@@ -29,6 +29,8 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[], 
       return address === undefined ? Promise.reject(refusals[0] ?? new Error('no address')) : Promise.resolve({ socket, address, via: '', peer: { address, port: 443 }, dnsMs: 0, tcpMs: 0, tlsMs: -1, hopMs: -1, attempts: 1 });
     },
     resolve: () => Promise.resolve(addresses),
+    untroubled: true,
+    refusal: () => null,
   };
   const silent = (): void => {};
   const telemetry = {

@@ -167,6 +167,20 @@ export interface HopConfig {
   readonly coolDown: number;
 }
 
+/** When the addresses of a destination are left alone because they fail. */
+export interface CircuitBreakerConfig {
+  /** An address is left alone after so many failures in a row, */
+  readonly failures: number;
+  /** and only if the first of them is so long ago, ms. */
+  readonly over: number;
+  /** For so long at first, ms; twice as long after each trial that fails, */
+  readonly pause: number;
+  /** but no longer than this. */
+  readonly longestPause: number;
+  /** Answers with these count as failures. */
+  readonly statuses: readonly number[];
+}
+
 /** `destinations.<name>`: which hosts and ports it has, and how they are reached. */
 export interface DestinationConfig {
   readonly name: string;
@@ -197,6 +211,8 @@ export interface DestinationConfig {
   readonly proxyProtocol: 'off' | 'v1' | 'v2';
   /** The proxy is not ready while its requests fail. */
   readonly gateReadiness: boolean;
+  /** Null: failures lead to no refusal. */
+  readonly circuitBreaker: CircuitBreakerConfig | null;
 }
 
 /** An entry of `rules`: which clients may use which destinations, and for what. */

@@ -19,6 +19,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkUpgrades(draft, complain);
   checkGateways(draft, complain);
   checkWays(draft, complain);
+  checkCircuitBreakers(draft, complain);
   checkCluster(draft, complain);
 }
 
@@ -47,6 +48,18 @@ function checkRules(draft: Draft, complain: Complain): void {
       complain(['rules', index, 'until'], 'The rule ends before it begins.', 'Write a moment after from, or take one of the two out.');
     }
   });
+}
+
+function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain: Complain): void {
+  const check = (path: Path, pause: number | undefined, longestPause: number | undefined): void => {
+    if (pause !== undefined && longestPause !== undefined && pause > longestPause) complain(path, 'The first pause is longer than the longest one.', 'Write a shorter pause, or a longer longestPause.');
+  };
+  check(['circuitBreaker', 'pause'], circuitBreaker.pause, circuitBreaker.longestPause);
+  for (const [name, { circuitBreaker: own }] of destinations) {
+    // What it takes from the section for all is complained about there.
+    if (own?.pause === undefined && own?.longestPause === undefined) continue;
+    check(['destinations', name, 'circuitBreaker', own.pause === undefined ? 'longestPause' : 'pause'], own.pause ?? circuitBreaker.pause, own.longestPause ?? circuitBreaker.longestPause);
+  }
 }
 
 function checkCluster(draft: Draft, complain: Complain): void {

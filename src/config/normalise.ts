@@ -1,5 +1,5 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { CircuitBreakerConfig, ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -35,6 +35,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     resolve: entry.resolve,
     proxyProtocol: entry.proxyProtocol,
     gateReadiness: entry.gateReadiness,
+    circuitBreaker: readCircuitBreaker(content.circuitBreaker, entry.circuitBreaker),
   }));
 
   return freeze<Config>({
@@ -103,6 +104,12 @@ function readRateLimits(limits: NonNullable<FileContent['rules'][number]['rate']
   if (limits === undefined) return null;
   const { requests = null, tunnels = null, sent = null, received = null } = limits;
   return { requests, tunnels, sent, received };
+}
+
+/** The keys of the destination, those it leaves out from the section for all. */
+function readCircuitBreaker(common: FileContent['circuitBreaker'], own: FileContent['destinations'][string]['circuitBreaker']): CircuitBreakerConfig | null {
+  const { enabled = common.enabled, failures = common.failures, over = common.over, pause = common.pause, longestPause = common.longestPause, statuses = [] } = own;
+  return enabled ? { failures, over, pause, longestPause, statuses: distinct(statuses) } : null;
 }
 
 function readPods(entries: Readonly<Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>>): PodsConfig[] {

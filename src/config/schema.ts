@@ -188,6 +188,29 @@ const upstreamTls = z
 /** What the names mean, cross-check.ts finds out. */
 const via = valuesOf(readText).optional();
 
+const failureCount = scalar(readInteger(1, 1000));
+
+/** Keys of `circuitBreaker`. */
+export const CIRCUIT_BREAKER = {
+  enabled: z.boolean().prefault(true),
+  failures: failureCount.prefault(10),
+  over: durationOrZero.prefault('2s'),
+  pause: duration.prefault('1s'),
+  longestPause: duration.prefault('30s'),
+};
+
+/** What a destination leaves out is as for all. */
+const ownCircuitBreaker = z
+  .strictObject({
+    enabled: z.boolean().optional(),
+    failures: failureCount.optional(),
+    over: durationOrZero.optional(),
+    pause: duration.optional(),
+    longestPause: duration.optional(),
+    statuses: valuesOf(readInteger(400, 599)).optional(),
+  })
+  .prefault({});
+
 /** Keys of an entry of `destinations`. */
 export const DESTINATION = {
   hosts: valuesOf(readHostPattern),
@@ -213,6 +236,7 @@ export const DESTINATION = {
   resolve: z.enum(['here', 'parent']).prefault('here'),
   proxyProtocol: z.enum(['off', 'v1', 'v2']).prefault('off'),
   gateReadiness: z.boolean().prefault(false),
+  circuitBreaker: ownCircuitBreaker,
 };
 
 /** Keys of an entry of `hops`. */
@@ -366,6 +390,7 @@ export const FILE = z.strictObject({
   headers: headers.prefault({}),
   limits: limits.prefault({}),
   timeouts: timeouts.prefault({}),
+  circuitBreaker: z.strictObject(CIRCUIT_BREAKER).prefault({}),
   log: log.prefault({}),
   cluster: z.strictObject(CLUSTER).prefault({}),
 });

@@ -3,6 +3,9 @@
  * addresses that have been judged already. Node's autoSelectFamily is not
  * used: it gives an attempt up before it starts the next, and resolves names
  * itself.
+ *
+ * Longer than 300 lines: the attempts of one request are one race, and how
+ * each of them ends concerns the others.
  */
 import { connect as netConnect, isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
@@ -34,6 +37,8 @@ export interface ConnectRequest {
   readonly client?: string | undefined;
   /** Asked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;
+  /** Told of each address that failed, though not for want of ours; absent: nobody is. */
+  readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
 }
 
 /** An open TCP connection. */
@@ -64,6 +69,8 @@ interface ConnectAttempt {
   /** Null for the one that won: its socket may stay open for long, and must not keep the others in memory. */
   race: ConnectionRace | null;
   readonly address: string;
+  /** Counts from 1. */
+  readonly order: number;
   readonly lease: PortLease | undefined;
   ending: Ending;
 }
@@ -142,7 +149,7 @@ class ConnectionRace {
     if (this.#ended) return;
     const { address } = attempt;
     this.#forget(socket);
-    const { isOurs, port } = this.#request;
+    const { isOurs, port, circuit } = this.#request;
     if (isOurs?.(socket, port) === true) {
       socket.destroy();
       this.#failures.push({ address, code: 'loop', text: 'this is the proxy itself' });
@@ -151,23 +158,31 @@ class ConnectionRace {
     }
     socket.off('error', onAttemptFailed);
     attempt.race = null;
+    // Those that began before it had more time, and are silent.
+    if (circuit !== undefined) for (const other of this.#pending) if ((other[kAttempt]?.order ?? 0) < attempt.order) circuit.connectFailed(other[kAttempt]?.address ?? '', 'no answer, while another address answered');
     this.#end();
     this.#resolve({ socket, address, attempts: this.#attempts });
   }
 
   /** One has failed: the next one need not wait. */
   failed(socket: Attempted, attempt: ConnectAttempt, error: Error): void {
-    if (UNSENT.has(errorCode(error))) attempt.ending = 'unsent';
+    const name = errorCode(error);
+    if (UNSENT.has(name)) attempt.ending = 'unsent';
     if (this.#ended) return;
     this.#forget(socket);
     this.#failures.push({ address: attempt.address, ...explainConnectError(error) });
+    if (!UNSENT.has(name) || name === NO_ROUTE) this.#request.circuit?.connectFailed(attempt.address, name || error.message);
     this.attempt();
   }
 
   /** The time for all of them is over. */
   tooLate(): void {
-    const { timeout } = this.#request;
-    for (const socket of this.#pending) this.#failures.push({ address: socket[kAttempt]?.address ?? '', code: 'connect-timeout', text: `no answer in ${timeout} ms` });
+    const { timeout, circuit } = this.#request;
+    for (const socket of this.#pending) {
+      const address = socket[kAttempt]?.address ?? '';
+      this.#failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
+      circuit?.connectFailed(address, `no answer in ${timeout} ms`);
+    }
     for (const address of this.#queue.slice(this.#next)) this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
     for (const address of this.#exhausted) this.#failures.push({ address, code: 'connect-timeout', text: this.#noPort() });
     this.#failByAll(null);
@@ -177,7 +192,7 @@ class ConnectionRace {
     this.#attempts += 1;
     const { port } = this.#request;
     const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
-    socket[kAttempt] = { race: this, address, lease, ending: 'unanswered' };
+    socket[kAttempt] = { race: this, address, order: this.#attempts, lease, ending: 'unanswered' };
     socket.on('error', onAttemptFailed).on('connect', onAttemptConnected).on('close', onAttemptClosed);
     this.#pending.push(socket);
     if (this.#next < this.#queue.length) this.#delay = setTimeout(onDelayOver, ATTEMPT_DELAY_MS, this);
@@ -249,6 +264,8 @@ const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of
  * often it is an IPv6 address where there is no IPv6.
  */
 const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
+/** The one of them that is not for want of ours: as long as there is no route, there is no use in trying. */
+const NO_ROUTE = 'ENETUNREACH';
 
 interface Failure {
   readonly address: string;

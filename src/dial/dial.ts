@@ -1,7 +1,7 @@
 /** The contract of dialling: who is dialled, what comes back, and who may object; and the words for it. */
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
-import type { HopConfig, UpstreamTlsConfig } from '../config/config.ts';
+import type { CircuitBreakerConfig, HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import type { ProxiedClient } from './proxy-header.ts';
 
@@ -34,6 +34,29 @@ export interface DialTarget {
   readonly resolve?: 'here' | 'parent';
   /** Whom the connection is for, told to the upstream by a PROXY protocol header before anything else; absent: no header. */
   readonly proxied?: ProxiedClient;
+  /** How its failures are counted, and lead to refusals; absent: they are not. */
+  readonly circuit?: CircuitPlan;
+}
+
+/** What a connection is for. What breaks one, such as our client certificate, need not break another. */
+export type Carried = 'tunnel' | 'http' | 'https';
+
+/** By which terms a circuit opens, and for what. */
+export interface CircuitPlan {
+  readonly terms: CircuitBreakerConfig;
+  readonly carries: Carried;
+}
+
+/** Who uses a connection tells here what came of it. */
+export interface CircuitReport {
+  /** The upstream has answered a request of this client. */
+  answered(status: number, client: string): void;
+  /** An exchange of this client ended before an answer. */
+  endedUnanswered(fault: Fault, client: string): void;
+  /** The connection is not used for now, or closed without use. */
+  giveBack(): void;
+  /** Its address has failed too often since: it is not to be used again. */
+  readonly blocked: boolean;
 }
 
 /**
@@ -62,6 +85,8 @@ export interface Dialled {
   readonly attempts: number;
   /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
   readonly reported?: Fault;
+  /** Absent: nobody counts what comes of it. */
+  readonly circuit?: CircuitReport;
 }
 
 /** Opens connections to upstreams. Holds a DNS cache and TLS sessions, and has nothing to close. */
@@ -72,6 +97,10 @@ export interface Dialler {
    * Fault; leaves no socket behind when it does, or when `signal` aborts.
    */
   dial(target: DialTarget, guard: AddressGuard, signal: CancelSignal): Promise<Dialled>;
+  /** No address has failed lately: `refusal` has nothing to say. */
+  readonly untroubled: boolean;
+  /** What `dial` would refuse at once, because every address has failed too often; null: it would not, or has to look first. Asks nobody. */
+  refusal(target: DialTarget, guard: AddressGuard, client: string): Fault | null;
   /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */
   resolve(host: string, signal: CancelSignal): Promise<readonly string[]>;
 }

@@ -7,6 +7,8 @@ import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
+import { CircuitUse } from './circuit-use.ts';
 import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, checkAddresses, place } from './dial.ts';
@@ -24,6 +26,8 @@ interface DiallerOptions {
   readonly timeouts: Pick<TimeoutsConfig, 'connect' | 'tls'>;
   /** Which parents failed of late; its own by default, which tells nobody. */
   readonly coolDowns?: CoolDowns;
+  /** Which addresses failed too often; its own by default, which tells nobody. */
+  readonly circuits?: CircuitBreaker;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via?: string | null;
   /** Gives every TCP connection its NAT port; absent: ports are not counted. */
@@ -48,6 +52,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   const { resolver, timeouts, ports, isOurs, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
+  const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
   const hops = createHops({ resolver, coolDowns, via, now });
 
   async function resolve(host: string, signal: CancelSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
@@ -57,13 +62,15 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
+  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const known = resolver.cached(host);
     // Nearly always at hand: then nothing is waited for.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
-    const permitted = without(checkAddresses(addresses, port, guard), avoid);
+    const checked = checkAddresses(addresses, port, guard);
+    const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
     const dialled = now();
-    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs });
+    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit });
+    circuit?.opened(address);
     if (proxied !== undefined) nameClient(socket, proxied, address, port);
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
@@ -85,20 +92,26 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw joinFaults(failures);
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
+    // Which of its addresses is at fault, only the parents could tell.
+    circuit?.choose([host]);
+    circuit?.opened(host);
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
     const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
-    const opened = await openByHops(steps, asked, port, dial);
+    const opened = await openByHops(steps, asked, port, dial).catch((error: unknown) => {
+      if (error instanceof Fault && !signal.aborted) circuit?.routeFailed(error);
+      throw error;
+    });
     const address = by === 'parent' ? null : opened.address;
     if (proxied !== undefined) nameClient(opened.socket, proxied, address, port);
     return { ...opened, address, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 
   /** Connected, with the header that names the client, TLS yet to come. */
-  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null): Promise<Opened> {
+  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const { via: steps = [] } = target;
-    return steps.length === 0 ? openDirectly(target, guard, signal, avoid) : openByWay(steps, target, guard, signal, avoid);
+    return steps.length === 0 ? openDirectly(target, guard, signal, avoid, circuit) : openByWay(steps, target, guard, signal, avoid, circuit);
   }
 
   /**
@@ -106,21 +119,26 @@ export function createDialler(options: DiallerOptions): Dialler {
    * tried, or the only one again. What the upstream says of us, or we of its
    * certificate, would be said again.
    */
-  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal): Promise<Opened> {
+  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal, circuit: CircuitUse | undefined): Promise<Opened> {
     const { host, port } = target;
     let avoid: string | null = null;
     let attempts = 0;
+    let cut: Fault | null = null;
     for (let handshakes = 1; ; handshakes += 1) {
-      const opened: Opened = await open(target, guard, signal, avoid);
+      const opened: Opened = await open(target, guard, signal, avoid, circuit).catch((error: unknown) => {
+        // The one that was cut may have been the last that was to be tried.
+        throw cut !== null && error instanceof Fault && error.code === 'circuit-open' ? cut : error;
+      });
       attempts += opened.attempts;
       const connected = now();
       try {
         const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
         return { ...opened, socket, tlsMs: now() - connected, attempts };
       } catch (error) {
-        if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) {
-          throw error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), addresses: [opened.address] }) : error;
-        }
+        if (error instanceof Fault) circuit?.handshakeFailed(error);
+        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), addresses: [opened.address] }) : error;
+        if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
+        cut = error;
         avoid = opened.address;
       }
     }
@@ -128,10 +146,25 @@ export function createDialler(options: DiallerOptions): Dialler {
 
   return {
     resolve: (host, signal) => resolver.resolve(host, signal),
+    get untroubled() {
+      return circuits.quiet;
+    },
+    refusal: (target, guard, client) => {
+      if (circuits.quiet || target.circuit === undefined) return null;
+      const { host, port, via: steps = [] } = target;
+      const addresses = steps.length > 0 ? [host] : resolver.cached(host)?.filter((address) => guard(address, port) === null);
+      return addresses === undefined || addresses.length === 0 ? null : circuits.refusal(target, addresses, client);
+    },
     dial: (target, guard, signal) => {
       if (signal.aborted) return Promise.reject(abortFault(signal));
-      const dialled = target.tls === null ? open(target, guard, signal, null) : openSecurely(target, target.tls, guard, signal);
-      return dialled.catch((error: unknown) => {
+      const circuit = target.circuit === undefined ? undefined : new CircuitUse(circuits, target);
+      const dialled = target.tls === null ? open(target, guard, signal, null, circuit) : openSecurely(target, target.tls, guard, signal, circuit);
+      const told = circuit === undefined ? dialled : dialled.then((opened) => {
+        circuit.ready();
+        return { ...opened, circuit };
+      });
+      return told.catch((error: unknown) => {
+        circuit?.giveBack();
         throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: place(target.host, target.port) }) : error;
       });
     },
@@ -170,7 +203,8 @@ interface NamedDiallerOptions {
   readonly onStale: (host: string, error: Fault) => void;
   /** Which parents failed of late: outlives this dialler. */
   readonly coolDowns: CoolDowns;
-  /** Outlives this dialler, too. */
+  /** Outlive this dialler, too. */
+  readonly circuits: CircuitBreaker;
   readonly ports: PortBudget;
   /** Whether a connection leads back to this very proxy. */
   readonly isOurs: IsOurs;
@@ -189,8 +223,8 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
 
 /** A dialler with a resolver and DNS cache of its own: `lookup` where one is given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, ports, isOurs } = options;
+  const { lookup, onStale, coolDowns, circuits, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, via });
+  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, circuits, via });
 }

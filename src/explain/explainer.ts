@@ -4,7 +4,7 @@
  * guard. Dials nothing.
  */
 import { isIP } from 'node:net';
-import type { Config, ListenerConfig } from '../config/config.ts';
+import type { Config, DestinationConfig, ListenerConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRouter } from '../gateway/router.ts';
@@ -133,7 +133,7 @@ export class Explainer {
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
     const rates = egress.explainRates(explanation.verdict, ask.peer.address, ask.form === 'connect' || ask.form === 'sni' ? 'tunnels' : 'exchanges');
-    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes: [...notes, ...rates], meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
+    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes: [...notes, ...rates, ...(permitted ? circuitNotes(egress, destination, ask) : [])], meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
     return composeAnswer(explanation, survey, circumstances);
   }
 
@@ -152,6 +152,16 @@ export class Explainer {
       return Fault.from(error);
     }
   }
+}
+
+/** What a running proxy knows beside its policy: that the partner fails. */
+function circuitNotes(egress: Egress, destination: DestinationConfig, { form, host, port, peer }: Ask): string[] {
+  // Whether an exchange goes on over TLS is not part of the question.
+  const uses = form === 'connect' || form === 'sni' ? (['tunnel'] as const) : (['http', 'https'] as const);
+  return uses.flatMap((carries) => {
+    const fault = egress.circuitFault(destination, { host, port, carries }, peer.address);
+    return fault === null ? [] : [`Refused at this moment with circuit-open (${carries}): ${fault.message}.`];
+  });
 }
 
 /** TLS listeners pass TLS on untouched, and see into it only where it is ended here. */

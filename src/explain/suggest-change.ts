@@ -199,6 +199,7 @@ const BARE: Omit<DestinationConfig, 'name' | 'hosts' | 'ports' | 'addresses'> = 
   resolve: 'here',
   proxyProtocol: 'off',
   gateReadiness: false,
+  circuitBreaker: null,
 };
 
 function addPort(config: PolicyConfig, destination: DestinationConfig, { port }: Ask): Step | NoProposal {

@@ -159,6 +159,7 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   resolve: 'here',
   proxyProtocol: 'off',
   gateReadiness: false,
+  circuitBreaker: null,
 });
 
 // Finds the lists of certificate names that a subject alternative name fits: DNS names like hosts, URIs as text with stars.

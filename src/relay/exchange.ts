@@ -244,6 +244,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.stamp += 1;
     this.#stopContinueTimer();
     this.#state = 'responding';
+    this.#connection?.dialled.circuit?.answered(head.status, plan.client);
     this.#replay.release();
     this.#record.firstByteMs = performance.now() - this.#record.startedAt;
     this.#record.status = head.status;
@@ -274,6 +275,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       this.#fail(new Fault('upstream-malformed', this.#plan.upgrades ? 'the upstream switched protocols, and not to the one it was asked for' : 'the upstream switched protocols without being asked to', { facts: { receivedStatus: 101 } }));
       return;
     }
+    connection.dialled.circuit?.answered(head.status, this.#plan.client);
     const upstream = connection.detach();
     this.#plan.pool.detach(connection);
     this.#connection = null;
@@ -317,6 +319,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #begin(connection: UpstreamConnection): void {
     const plan = this.#plan;
     if (this.#state === 'ended') {
+      connection.dialled.circuit?.giveBack();
       plan.pool.release(connection);
       return;
     }
@@ -358,6 +361,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (this.#state === 'ended') return;
     const answerable = this.#state !== 'responding';
     const connection = this.#connection;
+    // One that died of old age says nothing of the upstream.
+    if (this.#state === 'asking' && !this.#isStale(fault)) connection?.dialled.circuit?.endedUnanswered(fault, this.#plan.client);
     if (connection === null) this.#plan.pool.leave(this);
     else connection.abandon();
     this.#end();

@@ -234,7 +234,8 @@ export class UpstreamPool {
       const resting = this.#idle[at];
       if (resting === undefined || !this.#fits(resting, careful)) continue;
       this.#idle.splice(at, 1);
-      if (resting.connection.reusable && !resting.connection.isOld) return resting;
+      const { connection } = resting;
+      if (connection.reusable && !connection.isOld && connection.dialled.circuit?.blocked !== true) return resting;
       this.#dismiss(resting);
     }
     return null;
@@ -363,6 +364,8 @@ export class UpstreamPool {
 
   #opened(dialled: Dialled): void {
     const waiter = this.#closed ? null : this.#waiting.next('fresh', this.#held);
+    // Nobody uses it now: what it was to try remains to be tried.
+    if (waiter === null) dialled.circuit?.giveBack();
     if (this.#closed || (waiter === null && this.#retired)) {
       dialled.socket.destroy();
       return;

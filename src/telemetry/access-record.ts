@@ -122,7 +122,7 @@ export class AccessRecord {
 
 /**
  * - `allowed`: let through, and ended as it should.
- * - `denied`: refused by us: the policy, a malformed request, a full limit, draining.
+ * - `denied`: refused by us: the policy, a malformed request, a full limit, an open circuit, draining.
  * - `failed`: not refused, yet the upstream or this proxy could not serve it to the end.
  * - `aborted`: the client went away first, or stopped reading.
  */
@@ -130,7 +130,7 @@ export type Outcome = 'allowed' | 'denied' | 'failed' | 'aborted';
 
 const ABORTS: ReadonlySet<FaultCode> = new Set(['client-closed', 'client-stalled']);
 /** These also end what was let through long ago. */
-const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'draining']);
+const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'draining', 'circuit-open']);
 
 const CODES = Object.keys(FAULTS) as FaultCode[];
 const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' || FAULTS[code].blame === 'policy';
@@ -138,7 +138,7 @@ const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' 
 /** Codes of `denied`, those aside that a verdict alone makes one. */
 export const DENIAL_CODES: readonly FaultCode[] = CODES.filter((code) => !ABORTS.has(code) && (isRefusal(code) || REFUSED_UNLESS_DIALLED.has(code)));
 /** Codes of a dial, or of an upstream that was dialled. */
-export const UPSTREAM_CODES: readonly FaultCode[] = CODES.filter((code) => !isRefusal(code) || code === 'address-not-allowed');
+export const UPSTREAM_CODES: readonly FaultCode[] = CODES.filter((code) => (!isRefusal(code) && code !== 'circuit-open') || code === 'address-not-allowed');
 
 /** Never throws; the same record gives the same answer until it changes. */
 export function outcomeOf(record: AccessRecord): Outcome {

@@ -108,6 +108,23 @@ export function registerRates(exposition: Exposition, facts: () => readonly Rate
   });
 }
 
+/** By name of the destination: how many of its addresses have an open circuit, and how many of its hosts and ports have no other. */
+export type DestinationCircuits = ReadonlyMap<string, { readonly open: number; readonly refusing: number }>;
+
+/** @param circuits asked at every scrape */
+export function registerCircuits(exposition: Exposition, cells: Cells, circuits: () => DestinationCircuits): void {
+  const each = (read: (counts: { open: number; refusing: number }) => number, set: (labels: { destination: string }, value: number) => void): void => {
+    const known = circuits();
+    for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, read(known.get(destination) ?? { open: 0, refusing: 0 }));
+  };
+  gauge(exposition, 'circuit_state', 'Circuits of a destination: 0 all closed, 1 open for some addresses, 2 open for all addresses of a host and port, whose requests are refused.', ['destination'], (set) => {
+    each(({ open, refusing }) => (refusing > 0 ? 2 : open > 0 ? 1 : 0), set);
+  });
+  gauge(exposition, 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', ['destination'], (set) => {
+    each(({ open }) => open, set);
+  });
+}
+
 /**
  * prom-client walks over every handle for these, and reads the names of all
  * descriptors at once: with 16,000 sockets that is 65 ms in which no request

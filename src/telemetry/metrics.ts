@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerPorts, registerRates } from './collectors.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerCircuits, registerPorts, registerRates } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -41,6 +41,8 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly watchPorts: (natPorts: () => NatPorts) => void;
   /** Likewise, for the rates of rules. */
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
+  /** From now on `circuits` is asked at every scrape. */
+  readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -55,6 +57,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerPorts(exposition, cells, () => readPorts());
   let readRates = (): readonly RateFacts[] => [];
   registerRates(exposition, () => readRates());
+  let readCircuits = (): DestinationCircuits => new Map();
+  registerCircuits(exposition, cells, () => readCircuits());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -68,6 +72,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     watchRates: (facts) => {
       readRates = facts;
+    },
+    watchCircuits: (circuits) => {
+      readCircuits = circuits;
     },
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),

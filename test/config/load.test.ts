@@ -39,6 +39,7 @@ t.test('a minimal file has every default', async (t) => {
         resolve: 'here',
         proxyProtocol: 'off',
         gateReadiness: false,
+        circuitBreaker: { failures: 10, over: 2000, pause: 1000, longestPause: 30_000, statuses: [] },
       },
     ],
     rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null }],
@@ -121,6 +122,7 @@ timeouts: { drainDelay: 0s }
     resolve: 'here',
     proxyProtocol: 'off',
     gateReadiness: false,
+    circuitBreaker: { failures: 10, over: 2000, pause: 1000, longestPause: 30_000, statuses: [] },
   });
 });
 

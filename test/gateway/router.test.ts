@@ -21,6 +21,7 @@ function destination(name: string, gateway: Partial<GatewayConfig> & { prefix: s
     resolve: 'here',
     proxyProtocol: 'off',
     gateReadiness: false,
+    circuitBreaker: null,
     tls: { ca: null, cert: null, key: null, serverName: null },
   };
 }

@@ -58,7 +58,7 @@ export interface LabOptions {
   readonly compile?: typeof compilePolicy;
   /** For the proof of the source address. */
   readonly now?: () => number;
-  /** For the rates of rules. */
+  /** For the rates of rules, and the pauses of circuits. */
   readonly monotonic?: () => number;
 }
 

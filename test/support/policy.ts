@@ -10,7 +10,7 @@ export function makeClient(name: string, more: Partial<ClientConfig>): ClientCon
 export function makeDestination(name: string, hosts: readonly string[], more: Partial<DestinationConfig> = {}): DestinationConfig {
   const tls = { ca: null, cert: null, key: null, serverName: null };
   const base = { name, hosts, ports: [443, 80], addresses: null, forms: FORMS, gateway: null, methods: null, paths: null, tls };
-  return { ...base, report: false, upgradePlainHttp: null, tunnelSni: 'report', via: [], resolve: 'here', proxyProtocol: 'off', gateReadiness: false, ...more };
+  return { ...base, report: false, upgradePlainHttp: null, tunnelSni: 'report', via: [], resolve: 'here', proxyProtocol: 'off', gateReadiness: false, circuitBreaker: null, ...more };
 }
 
 export function makeRule(clients: readonly string[], destinations: readonly string[], more: Partial<RuleConfig> = {}): RuleConfig {

@@ -1,0 +1,299 @@
+/**
+ * The circuits of all addresses that have failed, found by destination and
+ * place: which addresses a dial may use, when a request is refused instead,
+ * and what traffic has shown. An address that works has no entry.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { DestinationConfig } from '../config/config.ts';
+import { Fault } from '../errors.ts';
+import { Circuit, type CircuitFailure, type CircuitTrial } from './circuit.ts';
+import { type CircuitCounts, type CircuitsView, warnOfCircuits } from './circuit-view.ts';
+import { type Carried, type CircuitPlan, type DialTarget, place } from './dial.ts';
+
+/** For `CircuitBreaker`. */
+export interface CircuitBreakerOptions {
+  /** Monotonic clock, ms. */
+  readonly now?: () => number;
+  /** Below 1, from 0. */
+  readonly random?: () => number;
+  /** The circuit of an address opened; told once, until it closes. */
+  readonly onOpened: (at: CircuitPlace, reason: string, failures: number) => void;
+  readonly onClosed: (at: CircuitPlace, why: string) => void;
+}
+
+/** Whose circuit it is. */
+export interface CircuitPlace {
+  readonly destination: string;
+  readonly host: string;
+  readonly port: number;
+  readonly carries: Carried;
+  /** The host itself where parents are asked for it. */
+  readonly address: string;
+}
+
+interface CircuitRoute {
+  readonly host: string;
+  readonly port: number;
+  readonly carries: Carried;
+  /** All that the latest dial could have used. */
+  addresses: readonly string[];
+  readonly circuits: Map<string, Circuit>;
+}
+
+/** Addresses that are remembered for one destination at most: a wildcard host may have any number. */
+const MOST_CIRCUITS = 256;
+/** For `Retry-After` where a trial is under way: its result is known soon. */
+const TRIAL_RETRY_S = 1;
+
+/** Outlives a reload. Holds no timer, so there is nothing to close. */
+export class CircuitBreaker {
+  readonly #options: CircuitBreakerOptions;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  /** By destination, then by what is dialled. Only of what failed and did not come back since. */
+  readonly #routes = new Map<string, Map<string, CircuitRoute>>();
+  #destinations: readonly DestinationConfig[] = [];
+
+  constructor(options: CircuitBreakerOptions) {
+    this.#options = options;
+    this.#now = options.now ?? performance.now.bind(performance);
+    this.#random = options.random ?? Math.random;
+  }
+
+  /** Nothing has failed: there is nothing to look up. */
+  get quiet(): boolean {
+    return this.#routes.size === 0;
+  }
+
+  /** Other destinations are in force. What is known of one that is reached in another way now is forgotten. */
+  adopt(destinations: readonly DestinationConfig[]): void {
+    for (const name of this.#routes.keys()) {
+      const [before, after] = [this.#destinations, destinations].map((list) => list.find((one) => one.name === name));
+      if (before === undefined || after === undefined || !isDeepStrictEqual(circuitTerms(before), circuitTerms(after))) this.#forgetDestination(name);
+    }
+    this.#destinations = destinations;
+  }
+
+  /**
+   * The addresses that a dial may use, in the order to use them. An address
+   * that is due comes first, as the trial; open ones are left out.
+   * @param client null: of whom is not known
+   * @throws {Fault} circuit-open, when none is left
+   */
+  choose(target: DialTarget, addresses: readonly string[], client: string | null): { readonly addresses: readonly string[]; readonly tried: string; readonly trial: CircuitTrial | null } {
+    const route = this.#find(target);
+    if (route === undefined) return { addresses, tried: '', trial: null };
+    route.addresses = addresses;
+    const now = this.#now();
+    let tried = '';
+    let trial: CircuitTrial | null = null;
+    for (const address of addresses) {
+      trial = route.circuits.get(address)?.claim(now) ?? null;
+      tried = address;
+      if (trial !== null) break;
+    }
+    const closed = addresses.filter((address) => (route.circuits.get(address)?.openSince ?? null) === null);
+    if (trial !== null) return { addresses: [tried, ...closed], tried, trial };
+    if (closed.length > 0) return { addresses: closed, tried: '', trial: null };
+    // What failed for one client alone may work for another.
+    const others = addresses.filter((address) => route.circuits.get(address)?.blocks(client) === false);
+    if (others.length > 0) return { addresses: others, tried: '', trial: null };
+    throw this.#refuse(route, addresses, now);
+  }
+
+  /** What `choose` would refuse with; null: it would not. Claims no trial. */
+  refusal(target: DialTarget, addresses: readonly string[], client: string | null): Fault | null {
+    const route = this.#find(target);
+    if (route === undefined) return null;
+    const now = this.#now();
+    for (const address of addresses) {
+      const circuit = route.circuits.get(address);
+      if (circuit === undefined || !circuit.blocks(client) || circuit.state(now) === 'due') return null;
+    }
+    route.addresses = addresses;
+    return this.#refuse(route, addresses, now);
+  }
+
+  /** An address has failed. @param all that the dial could have used */
+  failed(target: DialTarget, address: string, all: readonly string[], failure: CircuitFailure, trial: CircuitTrial | null): void {
+    const [now, known] = [this.#now(), this.#find(target)];
+    const route = known?.circuits.has(address) === true ? known : this.#make(target, now);
+    if (route === null) return;
+    route.addresses = all;
+    let circuit = route.circuits.get(address);
+    if (circuit === undefined) {
+      circuit = new Circuit(planOf(target).terms, this.#random);
+      route.circuits.set(address, circuit);
+    }
+    if (circuit.failed(failure, trial, now)) this.#options.onOpened(circuitPlace(target.destination ?? '-', route, address), circuit.reason, circuit.failures);
+  }
+
+  /** A connection to an address is ready for use. @returns whether that is proof enough */
+  connected(target: DialTarget, address: string): boolean {
+    const circuit = this.#find(target)?.circuits.get(address);
+    if (circuit === undefined) return true;
+    if (!circuit.provedByConnection) return false;
+    this.worked(target, address);
+    return true;
+  }
+
+  /** An address works: its circuit closes, whatever else is under way. */
+  worked(target: DialTarget, address: string): void {
+    const route = this.#find(target);
+    const circuit = route?.circuits.get(address);
+    if (route === undefined || circuit === undefined) return;
+    this.#drop(target.destination ?? '-', route, address);
+    if (circuit.openSince !== null) this.#options.onClosed(circuitPlace(target.destination ?? '-', route, address), 'it works again');
+  }
+
+  /** The trial has no result. */
+  giveBack(target: DialTarget, address: string, trial: CircuitTrial): void {
+    this.#find(target)?.circuits.get(address)?.giveBack(trial);
+  }
+
+  /** Whether idle connections to this address are not to be used, whoever asks. */
+  blocksAll(target: DialTarget, address: string): boolean {
+    return this.#find(target)?.circuits.get(address)?.blocks(null) ?? false;
+  }
+
+  /** Of each destination that has any. */
+  counts(): Map<string, CircuitCounts> {
+    this.#forget();
+    return new Map([...this.#routes].map(([destination, routes]) => {
+      const all = [...routes.values()];
+      return [destination, { open: all.reduce((sum, route) => sum + openOf(route).length, 0), refusing: all.filter(refusesAll).length }];
+    }));
+  }
+
+  /** Every address that has failed and did not come back since. @param wallClock ms since the epoch, now */
+  view(wallClock = Date.now()): CircuitsView[] {
+    this.#forget();
+    const now = this.#now();
+    const iso = (at: number): string => new Date(Math.round(wallClock + at - now)).toISOString();
+    return [...this.#routes].flatMap(([destination, routes]) =>
+      [...routes.values()].map((route) => ({
+        destination,
+        host: route.host,
+        port: route.port,
+        carries: route.carries,
+        refuses: refusesAll(route),
+        addresses: [...route.circuits].map(([address, circuit]) => {
+          const { failures, reason, client, openSince } = circuit;
+          return { address, state: circuit.state(now), failures, since: openSince === null ? null : iso(openSince), reason, nextTrial: openSince === null ? null : iso(Math.max(now, circuit.nextTrialAt(now))), client };
+        }),
+      })),
+    );
+  }
+
+  /** One sentence for each host and port whose requests are refused. */
+  warnings(): string[] {
+    return warnOfCircuits(this.view());
+  }
+
+  #find(target: DialTarget): CircuitRoute | undefined {
+    if (this.#routes.size === 0 || target.circuit === undefined) return undefined;
+    return this.#routes.get(target.destination ?? '-')?.get(routeKey(target));
+  }
+
+  /** With room for another circuit; null: there are too many, and all of them open. */
+  #make(target: DialTarget, now: number): CircuitRoute | null {
+    const destination = target.destination ?? '-';
+    let routes = this.#routes.get(destination);
+    if (routes !== undefined && sizeOf(routes) >= MOST_CIRCUITS && !this.#makeRoom(destination, routes, now)) return null;
+    if (routes === undefined || routes.size === 0) this.#routes.set(destination, (routes = new Map<string, CircuitRoute>()));
+    const key = routeKey(target);
+    let route = routes.get(key);
+    if (route === undefined) {
+      const { host, port } = target;
+      routes.set(key, (route = { host, port, carries: planOf(target).carries, addresses: [], circuits: new Map() }));
+    }
+    return route;
+  }
+
+  /** Forgets what is old, then what only began to fail, longest known first. */
+  #makeRoom(destination: string, routes: Map<string, CircuitRoute>, now: number): boolean {
+    this.#forget();
+    if (sizeOf(routes) < MOST_CIRCUITS) return true;
+    for (const route of routes.values()) {
+      for (const [address, circuit] of route.circuits) {
+        if (circuit.state(now) !== 'closed') continue;
+        this.#drop(destination, route, address);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  #forget(): void {
+    const now = this.#now();
+    for (const [destination, routes] of this.#routes) {
+      for (const route of routes.values()) {
+        for (const [address, circuit] of route.circuits) {
+          if (!circuit.isForgotten(now)) continue;
+          this.#drop(destination, route, address);
+          if (circuit.openSince !== null) this.#options.onClosed(circuitPlace(destination, route, address), 'nothing was asked of it for a while');
+        }
+      }
+    }
+  }
+
+  #forgetDestination(destination: string): void {
+    for (const route of this.#routes.get(destination)?.values() ?? []) {
+      for (const address of openOf(route)) this.#options.onClosed(circuitPlace(destination, route, address), 'the destination was changed by a reload');
+    }
+    this.#routes.delete(destination);
+  }
+
+  #drop(destination: string, route: CircuitRoute, address: string): void {
+    route.circuits.delete(address);
+    if (route.circuits.size > 0) return;
+    const routes = this.#routes.get(destination);
+    routes?.delete(routeKeyOf(route));
+    if (routes?.size === 0) this.#routes.delete(destination);
+  }
+
+  #refuse({ host, port, circuits }: CircuitRoute, addresses: readonly string[], now: number): Fault {
+    const all = addresses.map((address) => circuits.get(address)).filter((circuit) => circuit !== undefined);
+    const under = all.some((circuit) => circuit.state(now) === 'half-open');
+    const next = Math.min(...all.map((circuit) => circuit.nextTrialAt(now)));
+    const retryAfter = under ? TRIAL_RETRY_S : Math.max(1, Math.ceil((next - now) / 1000));
+    const list = addresses.map((address) => `${address}: ${circuits.get(address)?.reason ?? ''}`).join('; ');
+    return new Fault('circuit-open', `it has failed too often in a row, and is tried again ${under ? 'now, by another request' : `in ${retryAfter} s`} (${list})`, {
+      subject: place(host, port),
+      retryAfter,
+      remedy: 'Try again later: a single request tries it after each pause, and a success lets all others through again.',
+    });
+  }
+}
+
+function openOf({ circuits }: CircuitRoute): string[] {
+  return [...circuits].filter(([, { openSince }]) => openSince !== null).map(([address]) => address);
+}
+
+/** Whoever asks. */
+function refusesAll({ addresses, circuits }: CircuitRoute): boolean {
+  return addresses.length > 0 && addresses.every((address) => circuits.get(address)?.blocks(null) === true);
+}
+
+function sizeOf(routes: ReadonlyMap<string, CircuitRoute>): number {
+  let size = 0;
+  for (const { circuits } of routes.values()) size += circuits.size;
+  return size;
+}
+
+function planOf({ circuit }: DialTarget): CircuitPlan {
+  if (circuit === undefined) throw new Fault('internal', 'a dial without a circuit');
+  return circuit;
+}
+
+const routeKeyOf = ({ carries, host, port }: Pick<CircuitRoute, 'carries' | 'host' | 'port'>): string => `${carries} ${host} ${port}`;
+const routeKey = (target: DialTarget): string => routeKeyOf({ carries: planOf(target).carries, host: target.host, port: target.port });
+
+function circuitPlace(destination: string, { host, port, carries }: CircuitRoute, address: string): CircuitPlace {
+  return { destination, host, port, carries, address };
+}
+
+/** On what it depends whether a destination can be reached, and when its circuits open. */
+function circuitTerms({ addresses, tls, via, resolve, proxyProtocol, circuitBreaker }: DestinationConfig): unknown {
+  return [addresses, tls, via, resolve, proxyProtocol, circuitBreaker];
+}
