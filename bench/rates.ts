@@ -19,7 +19,7 @@ function openDoor(rate: string, now: () => number): Egress {
   const silent = (): void => {};
   // Of a door that dials nothing.
   const telemetry = new Proxy({}, { get: () => silent }) as Telemetry;
-  const dialler = { dial: () => Promise.resolve({ socket: new Socket() } as never), resolve: () => Promise.resolve([]) };
+  const dialler = { dial: () => Promise.resolve({ socket: new Socket() } as never), resolve: () => Promise.resolve([]), untroubled: true, refusal: () => null };
   return new Egress({ config, policy: compilePolicy(config), dialler, telemetry, remember: silent, isSelf: () => false, monotonic: now });
 }
 
