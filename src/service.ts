@@ -20,6 +20,8 @@ import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { Crowd } from './crowd.ts';
+import { Drain, type DrainClock } from './drain/drain.ts';
+import { describeForecast } from './drain/drain-view.ts';
 import type { Descriptors } from './descriptors.ts';
 import { Egress, type Permit } from './egress.ts';
 import { Fault } from './errors.ts';
@@ -71,6 +73,8 @@ export interface ServiceDeps {
   readonly now?: () => number;
   /** Monotonic ms, for the rates of rules and the pauses of circuits; `performance.now` by default. */
   readonly monotonic?: () => number;
+  /** The time of the drain window; the system's by default. */
+  readonly drainClock?: DrainClock;
 }
 
 /** One running proxy with all its listeners. It binds nothing before `start`, and whoever created it ends it with `drain` or `close`. */
@@ -92,8 +96,9 @@ export interface Service {
   readonly sourceProof: Pick<SourceProof, 'verify'>;
   /**
    * Ends in order: not ready at once; after `timeouts.drainDelay` no new
-   * connections; what is under way may end until `timeouts.drain` has passed,
-   * and is then cut and logged. Resolves when all is closed.
+   * connections, and tunnels are ended at an even rate; what else is under
+   * way may end until `timeouts.drain` has passed, and is then cut and logged.
+   * Resolves when all is closed.
    */
   drain(): Promise<void>;
   /** Ends now: everything under way is cut and logged. Also cuts a `drain` short. */
@@ -138,6 +143,7 @@ class RunningService implements Service {
   readonly #connections: ConnectionCount;
   readonly #openFiles: number | null;
   readonly #descriptors: Descriptors;
+  readonly #drain: Drain;
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
 
@@ -199,6 +205,14 @@ class RunningService implements Service {
       selfTest: this.#selfTest.environment,
       draining: false,
     };
+    this.#drain = new Drain({
+      requests: this.#environment.requests,
+      exchanges: () => this.#egress.count('exchanges'),
+      times: () => this.#config.timeouts,
+      wallClock: clock,
+      ...(deps.drainClock === undefined ? {} : { clock: deps.drainClock }),
+    });
+    this.#telemetry.watchDrain(this.#drain);
     this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
@@ -224,7 +238,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most) }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view() }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -247,24 +261,26 @@ class RunningService implements Service {
   }
 
   drain(): Promise<void> {
-    this.#drained ??= this.#environment.draining ? this.close() : this.#drain();
+    this.#drained ??= this.#environment.draining ? this.close() : this.#drainNow();
     return this.#drained;
   }
 
-  async #drain(): Promise<void> {
-    const { drainDelay, drain } = this.#config.timeouts;
+  async #drainNow(): Promise<void> {
+    const { drainDelay } = this.#config.timeouts;
     const signal = this.#hurry.signal;
     this.#environment.draining = true;
     this.#selfTest.stop();
-    this.#telemetry.notice('info', 'draining: no longer ready', { exchanges: this.#egress.count('exchanges'), tunnels: this.#egress.count('tunnels') });
+    this.#drain.begin();
+    this.#telemetry.notice('info', 'draining: no longer ready', describeForecast(this.#drain.view()));
+    // Whose header is not out yet says so in it; the next request would find the port closed.
+    for (const request of this.#environment.requests) request.closeAfter();
     // Endpoints and load balancers need a moment to see that we are not ready (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
-    for (const request of this.#environment.requests) request.closeAfter();
     this.#listeners?.stop();
     this.#egress.retire();
     // A tunnel whose client has closed may still be closing its other side.
     const done = Promise.all([this.#listeners?.closed, this.#environment.requests.emptied()]);
-    await Promise.race([done, delay(drain, undefined, { signal }).catch(ignoreAbort)]);
+    await Promise.race([done, this.#drain.run(signal)]);
     await this.close();
   }
 
@@ -351,7 +367,8 @@ class RunningService implements Service {
 
   async #end(): Promise<void> {
     const { requests } = this.#environment;
-    const cut = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
+    const cut = this.#drain.fault;
+    if (this.#drain.state !== 'running') this.#telemetry.notice('info', 'the drain is over', { ...this.#drain.finish() });
     if (requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: requests.size });
     for (const request of requests) request.connection.guard(() => { request.cut(cut); });
     // In this order, and each whatever became of those before it.

@@ -15,6 +15,7 @@ import type { SourceView } from '../source-ip/source-proof.ts';
 import type { AdminRefusal } from '../telemetry/cells.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
+import { renderDrain } from './drain-section.ts';
 import { addConfigRoutes, addExplainRoutes, type ConfigRoutes, type Explaining } from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
@@ -186,7 +187,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   app.get('/', async (_request, reply) => {
     await turns.next();
     reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), { destinations: traffic.destinations(), tunnels: traffic.tunnels(0) }, process.uptime()));
+    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), { destinations: traffic.destinations(), tunnels: traffic.tunnels(0) }, process.uptime(), renderDrain(traffic.drain())));
   });
   app.get('/metrics', (_request, reply) => {
     // As much at a time as the scraper reads. Once the status is out, an error only cuts the answer.

@@ -11,6 +11,7 @@ export const ADMIN_PATHS = {
   '/reload': 'POST, from this host only: loads the configuration file again, and answers what came of it',
   '/destinations': 'health of each destination: the latest outcomes, failures by code, answers by class, as JSON',
   '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
+  '/drain': 'how a shutdown goes on, or what one would find now, as JSON',
   '/denials': 'what was denied recently: the most frequent and the latest, as JSON',
   '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
 } as const;

@@ -57,7 +57,7 @@ export const STATUS_PAGE_CSP =
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** The whole HTML page; every value in it is escaped. */
-export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, traffic: { readonly destinations: readonly HealthView[]; readonly tunnels: TunnelsView }, uptimeSeconds: number): string {
+export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: SourceView, denials: DenialsView, traffic: { readonly destinations: readonly HealthView[]; readonly tunnels: TunnelsView }, uptimeSeconds: number, drain = ''): string {
   const { listeners, destinations } = info.config;
   const state = readiness.ready ? '<p>Ready.</p>' : `<p class="bad">Not ready.</p>${list(readiness.reasons)}`;
   const warnings = readiness.warnings.length === 0 ? '' : `<h2>Warnings</h2>${list(readiness.warnings)}`;
@@ -82,7 +82,7 @@ export function renderStatusPage(info: AdminInfo, readiness: Readiness, source: 
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">' +
     `<title>eco-egress</title><style>${STYLESHEET}</style></head><body><h1>eco-egress</h1>${state}${warnings}${changes}` +
     `<table>${facts.join('')}</table><h2>Destinations</h2>` +
-    `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${renderRuleEnds(info.ruleEnds)}${renderPorts(info.ports)}${denialsTable(denials)}` +
+    `${renderDestinations(destinations, traffic.destinations)}${renderTunnels(traffic.tunnels)}${drain}${renderRuleEnds(info.ruleEnds)}${renderPorts(info.ports)}${denialsTable(denials)}` +
     `<h2>Here</h2><ul>${links.join('')}</ul></body></html>\n`
   );
 }

@@ -1,21 +1,23 @@
-/** What the partners answer and who holds tunnels, on the admin port: as JSON, and as sections of the status page. */
+/** What the partners answer, who holds tunnels and what a shutdown does to them, on the admin port: as JSON, and as sections of the status page. */
 import type { FastifyInstance } from 'fastify';
+import type { DrainView } from '../drain/drain-view.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
 import { escapeMarkup, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
 
-/** Health of the destinations and open tunnels, asked for at each request. */
+/** Health of the destinations, open tunnels and the drain, asked for at each request. */
 export interface Traffic {
   readonly destinations: () => readonly HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
+  readonly drain: () => DrainView;
 }
 
 const MOST_TUNNELS = 200;
 
-/** Adds `/destinations` and `/tunnels`, which answer with JSON in a turn of the event loop of their own. */
-export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels }: Traffic, turns: Turns): void {
-  const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS) };
+/** Adds `/destinations`, `/tunnels` and `/drain`, which answer with JSON in a turn of the event loop of their own. */
+export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels, drain }: Traffic, turns: Turns): void {
+  const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS), '/drain': drain };
   for (const [path, answer] of Object.entries(answers)) {
     app.get(path, async (_request, reply) => {
       await turns.next();

@@ -102,6 +102,11 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     return this.#state.kind === 'ended';
   }
 
+  /** What it has become, if that is a tunnel. */
+  get tunnel(): Tunnel | null {
+    return this.#state.kind === 'tunnel' ? this.#state.tunnel : null;
+  }
+
   /** The request was admitted: its permit is held until it ends. */
   hold(permit: Permit): void {
     this.#permit = permit;

@@ -10,6 +10,8 @@ interface TunnelEnds {
   readonly client: Resettable;
   readonly upstream: Resettable;
   received(side: Side, chunk: Buffer): void;
+  /** Bytes of a side that was sent the end already. */
+  late(length: number): void;
   /** This side takes more again. */
   drained(side: Side): void;
   ended(side: Side): void;
@@ -39,6 +41,9 @@ function listener<T = undefined>(step: (tunnel: TunnelEnds, side: Side, told: T)
 
 const onTunnelData = listener<Buffer>((tunnel, side, chunk) => {
   tunnel.received(side, chunk);
+});
+const onLateData = listener<Buffer>((tunnel, _side, chunk) => {
+  tunnel.late(chunk.length);
 });
 const onTunnelDrain = listener((tunnel, side) => {
   tunnel.drained(side);
@@ -71,6 +76,11 @@ export function hearBytes(socket: Tunnelled): void {
 /** The tunnel wants no more bytes of this socket. */
 export function unhearBytes(socket: Tunnelled): void {
   socket.off('data', onTunnelData);
+}
+
+/** What this socket still sends reaches nobody. */
+export function hearLate(socket: Tunnelled): void {
+  socket.on('data', onLateData).resume();
 }
 
 /** Nobody hears from this socket any more. Its errors still have a listener. */

@@ -12,7 +12,7 @@ import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import { shareReads } from './node-internals.ts';
-import { hear, hearBytes, type Opening, type Side, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
+import { hear, hearBytes, hearLate, type Opening, type Side, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
 /** Who is told of a tunnel's end. */
@@ -50,6 +50,8 @@ const REFUSED_LINGER = 5_000;
  * last that the system took; how much of that has arrived, it does not say.
  */
 const PARTING = 1_000;
+/** What a side may still say after it was sent the end, bytes: room for a close_notify of TLS, which is 85 at most, and no answer. */
+const CLOSING_WORDS = 128;
 
 /** One tunnel between two sockets, which it owns and closes. */
 export class Tunnel {
@@ -80,6 +82,9 @@ export class Tunnel {
   #parting: Side | null = null;
   /** Of what is for that side, bytes that the system has not taken. */
   #unsent = 0;
+  /** Both sides have been sent the end; what they still send is thrown away. */
+  #leaving = false;
+  #lateBytes = 0;
 
   /**
    * @param upstream already reads on after failed writes
@@ -166,6 +171,11 @@ export class Tunnel {
   /** A reset on one side becomes a reset on the other, behind the bytes that came before it: what is cut must not look complete. */
   broke(side: Side, error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
+    // The other one has its end, and may still read what came before it.
+    if (this.#leaving) {
+      resetSocket(this[side]);
+      return;
+    }
     // A client that has ended its own direction and then goes has what it wanted: programs close without waiting (curl).
     const done = side === 'client' && this.client.readableEnded;
     if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
@@ -216,10 +226,47 @@ export class Tunnel {
     this.end(new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
   }
 
+  /** Its end has begun, whoever began it. */
+  get ending(): boolean {
+    return this.#fault !== null || this.#parting !== null;
+  }
+
+  /** No byte is on its way through the proxy, as far as the proxy can see. */
+  get still(): boolean {
+    return this.#timer === null && isStill(this.client) && isStill(this.upstream);
+  }
+
+  /**
+   * The proxy ends the tunnel at a moment when it is `still`: each side sees
+   * an orderly end, and is to close. What it sends all the same can reach
+   * nobody; if that is more than a few closing words, the tunnel is reset, so
+   * that what is cut does not look complete.
+   */
+  leave(fault: Fault): void {
+    if (this.ending) return;
+    this.#fault = fault;
+    this.#closedBy = 'proxy';
+    this.#opening = null;
+    this.#leaving = true;
+    for (const socket of [this.client, this.upstream]) {
+      unhearBytes(socket);
+      hearLate(socket);
+      socket.end();
+    }
+  }
+
+  /** Bytes have come that can reach nobody any more. */
+  late(length: number): void {
+    this.#lateBytes += length;
+    if (this.#lateBytes <= CLOSING_WORDS) return;
+    resetSocket(this.client);
+    resetSocket(this.upstream);
+  }
+
   /** The proxy ends the tunnel: by a reset, because neither side has said that it was done. */
   end(fault: Fault): void {
-    if (this.#fault !== null && this.#parting === null) return;
-    if (this.#parting === null) {
+    if (this.#fault !== null && this.#parting === null && !this.#leaving) return;
+    if (this.#parting === null && !this.#leaving) {
       this.#fault = fault;
       this.#closedBy = 'proxy';
     }
@@ -305,7 +352,8 @@ export class Tunnel {
 
   /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
   #relayBulk(side: Side, bytes: Buffer): boolean {
-    if (this.#parting !== null) return true;
+    if (this.#leaving) this.late(bytes.length);
+    if (this.#leaving || this.#parting !== null) return true;
     const to = side === 'client' ? this.upstream : this.client;
     this.moved += bytes.length;
     this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;
@@ -389,4 +437,8 @@ export class Tunnel {
     clearTimeout(this.#timer);
     this.#timer = null;
   }
+}
+
+function isStill(socket: TunnelSocket): boolean {
+  return socket.writableLength === 0 && socket.readableLength === 0 && !socket.isPaused();
 }

@@ -10,7 +10,7 @@ import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
-import type { DestinationCircuits, NatPorts, RateFacts } from './collectors.ts';
+import type { DestinationCircuits, NatPorts, RateFacts, WatchedDrain } from './collectors.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 
@@ -47,6 +47,8 @@ export interface RunningTelemetry extends Telemetry {
   watchRates(facts: () => readonly RateFacts[]): void;
   /** From now on `circuits` is asked at every scrape: of destinations whose addresses fail. */
   watchCircuits(circuits: () => DestinationCircuits): void;
+  /** From now on this drain is asked at every scrape; none is shown before. */
+  watchDrain(drain: WatchedDrain): void;
   /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
@@ -80,7 +82,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const logger = createLogger(log.level, writeLine);
   const writeAccess = createAccessLog(log.level, writeLine);
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
-  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, ...counted } = metrics;
+  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const writeRecord = attempts.contain('log', writeAccess);
   const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
@@ -111,6 +113,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     watchPorts,
     watchRates,
     watchCircuits,
+    watchDrain,
     contain: attempts.contain,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
     close: () => sink.close(),

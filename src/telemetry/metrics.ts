@@ -10,7 +10,7 @@ import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './de
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerCircuits, registerPorts, registerRates } from './collectors.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_DRAIN, NO_NAT_PORTS, type RateFacts, registerCircuits, registerDrain, registerPorts, registerRates, type WatchedDrain } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -43,6 +43,8 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
   /** From now on `circuits` is asked at every scrape. */
   readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
+  /** From now on this drain is asked at every scrape; none is shown before. */
+  readonly watchDrain: (drain: WatchedDrain) => void;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -59,6 +61,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerRates(exposition, () => readRates());
   let readCircuits = (): DestinationCircuits => new Map();
   registerCircuits(exposition, cells, () => readCircuits());
+  let drain = NO_DRAIN;
+  registerDrain(exposition, () => drain);
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -75,6 +79,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     watchCircuits: (circuits) => {
       readCircuits = circuits;
+    },
+    watchDrain: (watched) => {
+      drain = watched;
     },
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),

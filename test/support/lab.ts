@@ -11,6 +11,7 @@ import { stringify } from 'yaml';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { type CertificateAuthority, createAuthority } from '../../src/demo/authority.ts';
 import type { Lookup } from '../../src/dial/lookup.ts';
+import type { DrainClock } from '../../src/drain/drain.ts';
 import type { compilePolicy } from '../../src/policy/compile.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createService, type Service } from '../../src/service.ts';
@@ -60,6 +61,8 @@ export interface LabOptions {
   readonly now?: () => number;
   /** For the rates of rules, and the pauses of circuits. */
   readonly monotonic?: () => number;
+  /** For the drain window. */
+  readonly drainClock?: DrainClock;
 }
 
 export interface Upstream {
@@ -121,6 +124,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     ...(options.compile === undefined ? {} : { compile: options.compile }),
     ...(options.now === undefined ? {} : { now: options.now }),
     ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
+    ...(options.drainClock === undefined ? {} : { drainClock: options.drainClock }),
   });
   await service.start();
   t.teardown(() => service.close());

@@ -14,7 +14,7 @@ export interface TunnelLab extends Lab {
 }
 
 /** A lab whose upstream is bare TCP, half-open allowed, and does nothing by itself. */
-export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void, files: Record<string, string> = {}, more: Pick<LabOptions, 'monotonic'> = {}): Promise<TunnelLab> {
+export async function startTunnelLab(t: Test, configure?: (draft: Draft) => void, files: Record<string, string> = {}, more: Pick<LabOptions, 'drainClock' | 'monotonic'> = {}): Promise<TunnelLab> {
   const accepted: Wire[] = [];
   const waiting: ((wire: Wire) => void)[] = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {

@@ -1,0 +1,268 @@
+/**
+ * How a proxy that shuts down ends its tunnels: not all at the deadline, when
+ * every client would reconnect in the same second, but at an even rate over
+ * the window, idle ones first and at a moment when nothing moves. One timer
+ * for all; each step plans anew with the tunnels that are open then.
+ */
+import { Fault } from '../errors.ts';
+import type { DrainSubject, DrainTunnel } from './drain-subject.ts';
+import { type DrainCounts, type DrainState, type DrainView, forecast } from './drain-view.ts';
+
+/** The time of a drain, monotonic. Tests have one of their own. */
+export interface DrainClock {
+  /** Ms; `performance.now()` of the same moment. */
+  now(): number;
+  /** Calls `step` every so many ms. @returns what ends it */
+  every(ms: number, step: () => void): () => void;
+}
+
+/** For `Drain`. */
+export interface DrainOptions {
+  readonly requests: Iterable<DrainSubject>;
+  /** Under way now. */
+  readonly exchanges: () => number;
+  /** In force, ms. */
+  readonly times: () => { readonly drainDelay: number; readonly drain: number };
+  readonly clock?: DrainClock;
+  /** Ms since the epoch. */
+  readonly wallClock: () => number;
+}
+
+const SYSTEM_CLOCK: DrainClock = {
+  now: () => performance.now(),
+  every: (ms, step) => {
+    const interval = setInterval(step, ms);
+    return () => {
+      clearInterval(interval);
+    };
+  },
+};
+
+/** Steps in a window; a step takes between these times, ms. */
+const STEPS = 250;
+const SHORTEST_STEP = 10;
+const LONGEST_STEP = 100;
+/** Without a byte for so many steps, a tunnel is quiet. */
+const QUIET_STEPS = 5;
+/** Until this part of the window tunnels end only at quiet moments; those that have none are ended in what is left of it. */
+const PATIENT = 0.8;
+/** By this part of it all have ended: the rest is for their sides to close. */
+const SPREAD = 0.95;
+/** Both sides have been sent the end; after so long, ms, those that have not closed are reset. */
+const PARTING_TIME = 5000;
+
+/** What the plan has seen of a tunnel. */
+interface Pace {
+  readonly request: DrainSubject;
+  readonly tunnel: DrainTunnel;
+  moved: number;
+  /** When that was seen to change last, ms. */
+  since: number;
+  /** When it was ended, ms; null: it has not been. */
+  leftAt: number | null;
+}
+
+/** The moments of a drain, ms of its clock. */
+interface Window {
+  readonly from: number;
+  readonly patientUntil: number;
+  readonly spreadUntil: number;
+  /** Then even what moves is ended. */
+  readonly last: number;
+  readonly deadline: number;
+  readonly step: number;
+}
+
+/** One for each proxy; it can forecast a drain before there is one. */
+export class Drain {
+  readonly #options: DrainOptions;
+  readonly #clock: DrainClock;
+  readonly #fault: Fault;
+  readonly #paces = new WeakMap<DrainTunnel, Pace>();
+  readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = { byThemselves: 0, quiet: 0, busy: 0, cut: 0, exchangesCut: 0 };
+  #state: DrainState = 'running';
+  /** Tunnels that were open at some step. */
+  #known = 0;
+  #window: Window | null = null;
+  /** When the latest end was due: the next one is due an even part of what is left later. */
+  #mark = 0;
+
+  constructor(options: DrainOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
+  }
+
+  /** Why tunnels and exchanges end. */
+  get fault(): Fault {
+    return this.#fault;
+  }
+
+  get state(): DrainState {
+    return this.#state;
+  }
+
+  /** How tunnels have ended since the drain began. */
+  get counts(): DrainCounts {
+    return this.#counts;
+  }
+
+  /** The proxy is not ready any more, and still accepts for the delay. */
+  begin(): void {
+    const { drainDelay, drain } = this.#options.times();
+    this.#state = 'delay';
+    const now = this.#clock.now();
+    this.#window = windowOf(now + drainDelay, drain);
+    this.#look(now);
+  }
+
+  /** Ends the tunnels. Resolves at the deadline, or when `hurry` is aborted. */
+  run(hurry: AbortSignal): Promise<void> {
+    if (hurry.aborted) return Promise.resolve();
+    this.#state = 'draining';
+    const window = windowOf(this.#clock.now(), this.#options.times().drain);
+    this.#window = window;
+    this.#mark = window.from;
+    return new Promise((resolve) => {
+      const over = (): void => {
+        stop();
+        hurry.removeEventListener('abort', over);
+        resolve();
+      };
+      const stop = this.#clock.every(window.step, () => {
+        const now = this.#clock.now();
+        if (now >= window.deadline) over();
+        else this.#step(now, window);
+      });
+      hurry.addEventListener('abort', over);
+    });
+  }
+
+  /** What is under way now is going to be cut. */
+  finish(): DrainCounts {
+    const counts = this.#counts;
+    for (const { tunnel } of this.#options.requests) {
+      if (tunnel === null) counts.exchangesCut += 1;
+      else if (!tunnel.ending) counts.cut += 1;
+    }
+    const { open } = this.#look(this.#clock.now());
+    this.#countOwnEnds(open);
+    this.#state = 'ended';
+    return counts;
+  }
+
+  /** What a drain would find now, or how far it is. */
+  view(): DrainView {
+    const { requests, exchanges, times, wallClock } = this.#options;
+    const now = this.#clock.now();
+    const { drainDelay, drain } = times();
+    const window = this.#window;
+    const planned = window ?? windowOf(now + drainDelay, drain);
+    return forecast({
+      requests,
+      state: this.#state,
+      exchanges: exchanges(),
+      now,
+      wallNow: wallClock(),
+      deadline: window?.deadline ?? null,
+      spreadFrom: Math.max(now, planned.from),
+      spreadUntil: planned.spreadUntil,
+      quietTime: planned.step * QUIET_STEPS,
+      movedAt: (request) => this.#movedAt(request, now),
+      counts: this.#counts,
+    });
+  }
+
+  /** Notes what has moved. @returns tunnels that are quiet, and those that are not */
+  #look(now: number): { readonly open: number; readonly quiet: Pace[]; readonly busy: Pace[] } {
+    const quiet: Pace[] = [];
+    const busy: Pace[] = [];
+    const quietTime = (this.#window?.step ?? LONGEST_STEP) * QUIET_STEPS;
+    for (const request of this.#options.requests) {
+      const { tunnel } = request;
+      if (tunnel === null) continue;
+      const pace = this.#paceOf(request, tunnel, now);
+      if (tunnel.ending) {
+        if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME) request.connection.guard(() => { tunnel.end(this.#fault); });
+      } else if (now - pace.since >= quietTime && tunnel.still) quiet.push(pace);
+      else busy.push(pace);
+    }
+    return { open: quiet.length + busy.length, quiet, busy };
+  }
+
+  #paceOf(request: DrainSubject, tunnel: DrainTunnel, now: number): Pace {
+    const known = this.#paces.get(tunnel);
+    if (known !== undefined) {
+      if (known.moved !== tunnel.moved) {
+        known.moved = tunnel.moved;
+        known.since = now;
+      }
+      return known;
+    }
+    const pace: Pace = { request, tunnel, moved: tunnel.moved, since: movedAtByClock(request, now), leftAt: null };
+    this.#paces.set(tunnel, pace);
+    if (!tunnel.ending) this.#known += 1;
+    return pace;
+  }
+
+  #movedAt(request: DrainSubject, now: number): number {
+    const pace = request.tunnel === null ? undefined : this.#paces.get(request.tunnel);
+    if (pace === undefined) return movedAtByClock(request, now);
+    return pace.moved === pace.tunnel.moved ? pace.since : now;
+  }
+
+  #step(now: number, window: Window): void {
+    const { open, quiet, busy } = this.#look(now);
+    this.#countOwnEnds(open);
+    let due = this.#due(now, open, window);
+    if (due === 0) return;
+    if (due < quiet.length) quiet.sort(longestFirst);
+    for (const pace of quiet.slice(0, due)) this.#end(pace, now, 'quiet');
+    due -= quiet.length;
+    // Between the two, the few that are left wait for a quiet moment a little longer.
+    const pressed = now >= window.last || (now >= window.patientUntil && now < window.spreadUntil);
+    if (due <= 0 || !pressed) return;
+    busy.sort(longestFirst);
+    for (const pace of busy.slice(0, due)) this.#end(pace, now, 'busy');
+  }
+
+  /** How many ends are due by now. One that finds no tunnel to end is not made up for: what is left is spread anew. */
+  #due(now: number, open: number, { spreadUntil }: Window): number {
+    if (now >= spreadUntil) return open;
+    if (open === 0) this.#mark = now;
+    let due = 0;
+    for (; due < open; due += 1) {
+      const next = this.#mark + (spreadUntil - this.#mark) / (open - due);
+      if (next > now) break;
+      this.#mark = next;
+    }
+    return due;
+  }
+
+  #end(pace: Pace, now: number, how: 'quiet' | 'busy'): void {
+    pace.leftAt = now;
+    this.#counts[how] += 1;
+    pace.request.connection.guard(() => {
+      if (how === 'quiet') pace.tunnel.leave(this.#fault);
+      else pace.tunnel.end(this.#fault);
+    });
+  }
+
+  #countOwnEnds(open: number): void {
+    const { quiet, busy } = this.#counts;
+    this.#counts.byThemselves = Math.max(0, this.#known - open - quiet - busy);
+  }
+}
+
+const longestFirst = (one: Pace, other: Pace): number => one.since - other.since;
+
+function windowOf(from: number, length: number): Window {
+  const step = Math.min(LONGEST_STEP, Math.max(SHORTEST_STEP, length / STEPS));
+  const deadline = from + length;
+  return { from, patientUntil: from + length * PATIENT, spreadUntil: from + length * SPREAD, last: deadline - 2 * step, deadline, step };
+}
+
+/** When the connection moved last, as far as its clock knows: at most one of its ticks too late. */
+function movedAtByClock({ connection }: DrainSubject, now: number): number {
+  return connection.stamp === connection.seen ? Math.min(connection.seenAt, now) : now;
+}
