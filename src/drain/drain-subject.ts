@@ -17,7 +17,7 @@ export interface DrainTunnel {
 
 /** A request under way. */
 export interface DrainSubject {
-  readonly record: { readonly client: string; readonly destination: string; readonly startedAt: number };
+  readonly record: { readonly client: string; readonly destination: string; readonly startedAt: number; readonly bytesReceived: number };
   /** Null: it is none, or not yet. */
   readonly tunnel: DrainTunnel | null;
   /** As the clock of the connections has seen it. */

@@ -44,6 +44,8 @@ const SHORTEST_STEP = 10;
 const LONGEST_STEP = 100;
 /** Without a byte for so many steps, a tunnel is quiet. */
 const QUIET_STEPS = 5;
+/** The same where the client spoke last: it may be waiting for an answer. */
+const UNANSWERED_STEPS = 50;
 /** Until this part of the window tunnels end only at quiet moments; those that have none are ended in what is left of it. */
 const PATIENT = 0.8;
 /** By this part of it all have ended: the rest is for their sides to close. */
@@ -56,7 +58,11 @@ interface Pace {
   readonly request: DrainSubject;
   readonly tunnel: DrainTunnel;
   moved: number;
-  /** When that was seen to change last, ms. */
+  /** From the upstream, bytes. */
+  received: number;
+  /** What moved last came from the client alone. */
+  unanswered: boolean;
+  /** When `moved` was seen to change last, ms. */
   since: number;
   /** When it was ended, ms; null: it has not been. */
   leftAt: number | null;
@@ -86,6 +92,8 @@ export class Drain {
   #window: Window | null = null;
   /** When the latest end was due: the next one is due an even part of what is left later. */
   #mark = 0;
+  /** An end was due, and no tunnel was quiet. */
+  #owed: 0 | 1 = 0;
 
   constructor(options: DrainOptions) {
     this.#options = options;
@@ -177,14 +185,14 @@ export class Drain {
   #look(now: number): { readonly open: number; readonly quiet: Pace[]; readonly busy: Pace[] } {
     const quiet: Pace[] = [];
     const busy: Pace[] = [];
-    const quietTime = (this.#window?.step ?? LONGEST_STEP) * QUIET_STEPS;
+    const step = this.#window?.step ?? LONGEST_STEP;
     for (const request of this.#options.requests) {
       const { tunnel } = request;
       if (tunnel === null) continue;
       const pace = this.#paceOf(request, tunnel, now);
       if (tunnel.ending) {
         if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME) request.connection.guard(() => { tunnel.end(this.#fault); });
-      } else if (now - pace.since >= quietTime && tunnel.still) quiet.push(pace);
+      } else if (now - pace.since >= step * (pace.unanswered ? UNANSWERED_STEPS : QUIET_STEPS) && tunnel.still) quiet.push(pace);
       else busy.push(pace);
     }
     return { open: quiet.length + busy.length, quiet, busy };
@@ -194,12 +202,15 @@ export class Drain {
     const known = this.#paces.get(tunnel);
     if (known !== undefined) {
       if (known.moved !== tunnel.moved) {
+        const { bytesReceived } = request.record;
+        known.unanswered = bytesReceived === known.received;
+        known.received = bytesReceived;
         known.moved = tunnel.moved;
         known.since = now;
       }
       return known;
     }
-    const pace: Pace = { request, tunnel, moved: tunnel.moved, since: movedAtByClock(request, now), leftAt: null };
+    const pace: Pace = { request, tunnel, moved: tunnel.moved, received: request.record.bytesReceived, unanswered: false, since: movedAtByClock(request, now), leftAt: null };
     this.#paces.set(tunnel, pace);
     if (!tunnel.ending) this.#known += 1;
     return pace;
@@ -214,19 +225,19 @@ export class Drain {
   #step(now: number, window: Window): void {
     const { open, quiet, busy } = this.#look(now);
     this.#countOwnEnds(open);
-    let due = this.#due(now, open, window);
-    if (due === 0) return;
-    if (due < quiet.length) quiet.sort(longestFirst);
-    for (const pace of quiet.slice(0, due)) this.#end(pace, now, 'quiet');
-    due -= quiet.length;
-    // Between the two, the few that are left wait for a quiet moment a little longer.
+    const due = this.#due(now, open, window);
+    const wanted = due + this.#owed;
+    if (wanted === 0) return;
+    for (const pace of pickLongest(quiet, wanted)) this.#end(pace, now, 'quiet');
+    // One waits for the next quiet moment; of more, what is left is spread anew.
+    this.#owed = wanted > quiet.length ? 1 : 0;
+    // Between the two, the few that are left have a little longer to become quiet.
     const pressed = now >= window.last || (now >= window.patientUntil && now < window.spreadUntil);
-    if (due <= 0 || !pressed) return;
-    busy.sort(longestFirst);
-    for (const pace of busy.slice(0, due)) this.#end(pace, now, 'busy');
+    if (!pressed || due <= quiet.length) return;
+    for (const pace of pickLongest(busy, due - quiet.length)) this.#end(pace, now, 'busy');
   }
 
-  /** How many ends are due by now. One that finds no tunnel to end is not made up for: what is left is spread anew. */
+  /** How many ends have become due since the step before. */
   #due(now: number, open: number, { spreadUntil }: Window): number {
     if (now >= spreadUntil) return open;
     if (open === 0) this.#mark = now;
@@ -254,7 +265,12 @@ export class Drain {
   }
 }
 
-const longestFirst = (one: Pace, other: Pace): number => one.since - other.since;
+/** Those that have been without a byte for the longest. Numbers are sorted, not tunnels: of 10,000 that takes a millisecond. */
+function pickLongest(paces: readonly Pace[], most: number): readonly Pace[] {
+  if (most >= paces.length) return paces;
+  const limit = Float64Array.from(paces, ({ since }) => since).sort()[most - 1] ?? 0;
+  return paces.filter(({ since }) => since <= limit).slice(0, most);
+}
 
 function windowOf(from: number, length: number): Window {
   const step = Math.min(LONGEST_STEP, Math.max(SHORTEST_STEP, length / STEPS));

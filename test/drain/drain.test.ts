@@ -31,7 +31,7 @@ async function openIdle(t: Test, lab: TunnelLab, count: number): Promise<Ends[]>
   const tunnels: Ends[] = [];
   while (tunnels.length < count) tunnels.push(await openTunnel(t, lab));
   for (const { client, upstream } of tunnels) for (const wire of [client, upstream]) void follow(wire);
-  await untilView(lab, ({ tunnels: { idle } }) => idle === count);
+  await untilView(lab, ({ tunnels: { idle } }) => idle >= count);
   return tunnels;
 }
 
@@ -66,8 +66,8 @@ t.test('200 tunnels: they end at an even rate, those that are idle longest first
   const lately = tunnels.slice(0, 20);
   clock.pass(40);
   for (const { client, upstream } of lately) {
-    client.send('x');
-    await upstream.until('x');
+    upstream.send('x');
+    await client.until('x');
   }
   clock.pass(40);
 
@@ -114,8 +114,7 @@ t.test('a busy tunnel is not torn in the middle of what it moves; one that never
   t.match(await viewOf(lab), { tunnels: { open: 2, idle: 0 }, ended: { quiet: 0, busy: 0 } });
 
   loaded.client.socket.resume();
-  await loaded.client.until(/(?:content ){8}$/);
-  while (loaded.client.heard.length < content.length) await once(loaded.client.socket, 'data');
+  while (loaded.client.socket.bytesRead < content.length) await once(loaded.client.socket, 'data');
   await say(480);
   t.match(await viewOf(lab), { ended: { quiet: 1, busy: 0 } }, 'ended when it had come to rest');
   const { heard, how } = await loaded.client.ended;
@@ -126,4 +125,111 @@ t.test('a busy tunnel is not torn in the middle of what it moves; one that never
   t.match((await restless.client.ended).how, 'reset');
   await drained;
   t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 1, busy: 1, cut: 0 });
+});
+
+t.test('a client that waits for an answer is left alone for longer', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
+  const [asking, answered] = await openIdle(t, lab, 2);
+  if (asking === undefined || answered === undefined) throw new Error('two were opened');
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(4000);
+  answered.client.send('question');
+  await answered.upstream.until('question');
+  answered.upstream.send('answer');
+  await answered.client.until('answer');
+  clock.pass(40);
+  asking.client.send('question');
+  await asking.upstream.until('question');
+  clock.pass(760);
+  t.equal((await answered.client.ended).how, 'fin', 'the one that has its answer, although it moved earlier than the other');
+  clock.pass(40);
+  asking.upstream.send('late answer');
+  await asking.client.until('late answer');
+  clock.pass(SPREAD - 4800);
+  t.match(await asking.client.ended, { how: 'fin', heard: /late answer$/ });
+  await drained;
+});
+
+t.test('what ends by itself is left out: the rest is spread anew over what is left', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
+  const tunnels = await openIdle(t, lab, 10);
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(40);
+  for (const { client, upstream } of tunnels.slice(0, 6)) {
+    client.socket.end();
+    await Promise.all([client.ended, upstream.ended]);
+  }
+  await untilView(lab, ({ tunnels: { open } }) => open === 4);
+  const endsAt = async (ms: number): Promise<number> => {
+    clock.pass(ms);
+    return (await viewOf(lab)).ended.quiet;
+  };
+  t.same([await endsAt(2300), await endsAt(80), await endsAt(2280), await endsAt(80), await endsAt(2280), await endsAt(100)], [0, 1, 1, 2, 2, 3], 'a quarter of the window each');
+  t.match(await viewOf(lab), { ended: { byThemselves: 6, quiet: 3 }, tunnels: { open: 1 } });
+  clock.pass(2400);
+  await drained;
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { byThemselves: 6, quiet: 4, busy: 0, cut: 0 });
+});
+
+t.test('a side that does not close when it sees the end is reset after a while', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
+  const { client, upstream } = await openTunnel(t, lab);
+  await untilView(lab, ({ tunnels: { idle } }) => idle === 1);
+  await openIdle(t, lab, 1);
+  await untilView(lab, ({ tunnels: { idle } }) => idle === 2);
+  const seen = Promise.all([once(client.socket, 'end'), once(upstream.socket, 'end')]);
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(4800);
+  await seen;
+  t.match(await viewOf(lab), { tunnels: { open: 1 }, ended: { quiet: 1 } });
+  t.notOk(client.socket.destroyed, 'its own direction is open');
+  clock.pass(4680);
+  t.notOk(lab.log.some(({ form }) => form === 'connect'), 'nor is it over');
+  clock.pass(400);
+  await drained;
+  t.equal(lab.log.filter(({ code, closedBy }) => code === 'draining' && closedBy === 'proxy').length, 2);
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 2, cut: 0 });
+});
+
+t.test('exchanges: one under way ends whole, an event stream lives until the deadline, no connection is promised to be kept', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startHeldLab(t, { configure: inWindow, drainClock: clock });
+  const answer = ask(lab, 'gateway');
+  const { res } = await lab.next();
+  const events = await openWire(t, lab.port);
+  events.send('GET /eco/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n');
+  const stream = (await lab.next()).res;
+  stream.setHeader('content-type', 'text/event-stream');
+  stream.write('data: 1\n\n');
+  await events.until('data: 1');
+  const { drained } = await beginDrain(lab, clock);
+  t.match(await viewOf(lab), { state: 'draining', tunnels: { open: 0, medianAge: null }, exchanges: 2 });
+  clock.pass(5000);
+  res.end('late, and whole');
+  t.match(await answer, { status: 200, text: 'late, and whole', headers: { connection: 'close' } });
+  clock.pass(4960);
+  stream.write('data: 2\n\n');
+  await events.until('data: 2');
+  clock.pass(40);
+  t.notMatch((await events.ended).heard, /\r\n0\r\n\r\n$/, 'cut, and it does not look whole');
+  await drained;
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { exchangesCut: 1, cut: 0, quiet: 0 });
+});
+
+t.test('a second signal cuts what is left, and says how much', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
+  const tunnels = await openIdle(t, lab, 3);
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(SPREAD / 3 + 40);
+  await untilView(lab, ({ ended: { quiet } }) => quiet === 1);
+  t.match((await lab.scrape()).samples.get('eco_egress_drain_tunnels_ended_total{how="quiet"}'), 1);
+  t.equal((await lab.scrape()).samples.get('eco_egress_draining'), 1);
+  await lab.service.close();
+  await drained;
+  t.same((await Promise.all(tunnels.map(({ client }) => client.ended))).map(({ how }) => how).toSorted(), ['fin', 'reset', 'reset']);
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 1, cut: 2 });
 });

@@ -14,7 +14,7 @@ import { startHeldLab } from '../support/held-lab.ts';
 import { baseDraft, type Draft, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { countSockets, untilSockets } from '../support/open-sockets.ts';
-import { openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
+import { follow, openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
 import { openWire } from '../support/wire.ts';
 
 /** A service that is not started, of no particular destination. */
