@@ -250,9 +250,7 @@ t.test('left, and a side has more to say than closing words: a reset, so that wh
       const seen = once(bench[side].socket, 'end');
       tunnel.leave(new Fault('draining', 'the end'));
       await seen;
-      const closed = once(bench.inner[side], 'close');
       bench[side].send(Buffer.alloc(2000));
-      await closed;
       t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' }, `${side}${bulk ? ', read in bulk' : ''}`);
     }
   }
@@ -265,9 +263,8 @@ t.test('left, and one side breaks: the other one keeps its end', async (t) => {
   const seen = once(bench.upstream.socket, 'end');
   tunnel.leave(new Fault('draining', 'the end'));
   await seen;
-  const closed = once(bench.inner.client, 'close');
   bench.client.socket.resetAndDestroy();
-  await closed;
+  while (!bench.inner.client.closed) await setImmediate();
   t.notOk(bench.inner.upstream.destroyed);
   bench.upstream.socket.end();
   t.equal((await bench.upstream.ended).how, 'fin');
@@ -289,7 +286,7 @@ t.test('not still: bytes that one side has yet to take, or that are held', async
   tunnel.start(null);
   bench.client.socket.pause();
   bench.upstream.send(Buffer.alloc(32 * 1024 * 1024));
-  while (!bench.inner.upstream.isPaused()) await setImmediate();
+  while (bench.inner.client.writableLength === 0) await setImmediate();
   t.notOk(tunnel.still);
   const holding = await setUpTunnel(t);
   const held = holding.tunnel(new Script('hold', 'done'));
