@@ -2,14 +2,14 @@
 import type { DrainView } from '../drain/drain-view.ts';
 import { escapeMarkup } from '../telemetry/safe-text.ts';
 
-const STATES: Readonly<Record<DrainView['state'], string>> = { running: 'none', delay: 'not ready, still accepting', draining: 'ending tunnels', ended: 'over' };
+const DRAIN_STATES: Readonly<Record<DrainView['state'], string>> = { running: 'none', delay: 'not ready, still accepting', draining: 'ending tunnels', ended: 'over' };
 
 /** HTML section of the drain: a forecast while there is none; empty where no tunnel is open and none was ended. */
 export function renderDrain({ state, deadline, secondsLeft, tunnels, exchanges, ended }: DrainView): string {
   if (state === 'running' && tunnels.open === 0) return '';
   const { open, idle, busy, endsPerSecond, medianAge, oldestAge } = tunnels;
   const rows = [
-    ['State', STATES[state]],
+    ['State', DRAIN_STATES[state]],
     ...(deadline === null ? [] : [['Deadline', `${deadline}, in ${secondsLeft ?? 0} s`]]),
     ['Open tunnels', `${open}: ${idle} idle, ${busy} busy`],
     [state === 'running' ? 'A shutdown now would end' : 'Ends', `${endsPerSecond} tunnels a second`],

@@ -28,7 +28,7 @@ export interface DrainOptions {
   readonly wallClock: () => number;
 }
 
-const SYSTEM_CLOCK: DrainClock = {
+const MONOTONIC_CLOCK: DrainClock = {
   now: () => performance.now(),
   every: (ms, step) => {
     const interval = setInterval(step, ms);
@@ -54,7 +54,7 @@ const SPREAD = 0.95;
 const PARTING_TIME = 5000;
 
 /** What the plan has seen of a tunnel. */
-interface Pace {
+interface TunnelPace {
   readonly request: DrainSubject;
   readonly tunnel: DrainTunnel;
   moved: number;
@@ -84,7 +84,7 @@ export class Drain {
   readonly #options: DrainOptions;
   readonly #clock: DrainClock;
   readonly #fault: Fault;
-  readonly #paces = new WeakMap<DrainTunnel, Pace>();
+  readonly #paces = new WeakMap<DrainTunnel, TunnelPace>();
   readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = { byThemselves: 0, quiet: 0, busy: 0, cut: 0, exchangesCut: 0 };
   #state: DrainState = 'running';
   /** Tunnels that were open at some step. */
@@ -97,7 +97,7 @@ export class Drain {
 
   constructor(options: DrainOptions) {
     this.#options = options;
-    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#clock = options.clock ?? MONOTONIC_CLOCK;
     this.#fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
   }
 
@@ -182,9 +182,9 @@ export class Drain {
   }
 
   /** Notes what has moved. @returns tunnels that are quiet, and those that are not */
-  #look(now: number): { readonly open: number; readonly quiet: Pace[]; readonly busy: Pace[] } {
-    const quiet: Pace[] = [];
-    const busy: Pace[] = [];
+  #look(now: number): { readonly open: number; readonly quiet: TunnelPace[]; readonly busy: TunnelPace[] } {
+    const quiet: TunnelPace[] = [];
+    const busy: TunnelPace[] = [];
     const step = this.#window?.step ?? LONGEST_STEP;
     for (const request of this.#options.requests) {
       const { tunnel } = request;
@@ -198,7 +198,7 @@ export class Drain {
     return { open: quiet.length + busy.length, quiet, busy };
   }
 
-  #paceOf(request: DrainSubject, tunnel: DrainTunnel, now: number): Pace {
+  #paceOf(request: DrainSubject, tunnel: DrainTunnel, now: number): TunnelPace {
     const known = this.#paces.get(tunnel);
     if (known !== undefined) {
       if (known.moved !== tunnel.moved) {
@@ -210,7 +210,7 @@ export class Drain {
       }
       return known;
     }
-    const pace: Pace = { request, tunnel, moved: tunnel.moved, received: request.record.bytesReceived, unanswered: false, since: movedAtByClock(request, now), leftAt: null };
+    const pace: TunnelPace = { request, tunnel, moved: tunnel.moved, received: request.record.bytesReceived, unanswered: false, since: movedAtByClock(request, now), leftAt: null };
     this.#paces.set(tunnel, pace);
     if (!tunnel.ending) this.#known += 1;
     return pace;
@@ -250,7 +250,7 @@ export class Drain {
     return due;
   }
 
-  #end(pace: Pace, now: number, how: 'quiet' | 'busy'): void {
+  #end(pace: TunnelPace, now: number, how: 'quiet' | 'busy'): void {
     pace.leftAt = now;
     this.#counts[how] += 1;
     pace.request.connection.guard(() => {
@@ -266,7 +266,7 @@ export class Drain {
 }
 
 /** Those that have been without a byte for the longest. Numbers are sorted, not tunnels: of 10,000 that takes a millisecond. */
-function pickLongest(paces: readonly Pace[], most: number): readonly Pace[] {
+function pickLongest(paces: readonly TunnelPace[], most: number): readonly TunnelPace[] {
   if (most >= paces.length) return paces;
   const limit = Float64Array.from(paces, ({ since }) => since).sort()[most - 1] ?? 0;
   return paces.filter(({ since }) => since <= limit).slice(0, most);

@@ -142,9 +142,9 @@ export function registerDrain(exposition: Exposition, drain: () => WatchedDrain)
   gauge(exposition, 'draining', 'Whether the proxy is shutting down: 1 from the signal on, 0 before.', [], (set) => {
     set({}, drain().state === 'running' ? 0 : 1);
   });
-  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['how'], (set) => {
+  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['result'], (set) => {
     const { counts } = drain();
-    for (const how of DRAIN_ENDS) set({ how }, counts[how]);
+    for (const result of DRAIN_ENDS) set({ result }, counts[result]);
   });
 }
 

@@ -219,6 +219,32 @@ t.test('exchanges: one under way ends whole, an event stream lives until the dea
   t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { exchangesCut: 1, cut: 0, quiet: 0 });
 });
 
+t.test('tunnels that were accepted in the delay are part of the plan, as is a WebSocket', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, (draft) => {
+    inWindow(draft);
+    Object.assign(draft.timeouts, { drainDelay: '500ms' });
+  }, {}, { drainClock: clock });
+  const [first] = await openIdle(t, lab, 1);
+  clock.stop(1000);
+  const drained = lab.service.drain();
+  t.match(await viewOf(lab), { state: 'delay', secondsLeft: 10.5, tunnels: { open: 1, endsPerSecond: 0.1 } });
+  const second = await openTunnel(t, lab);
+  const socket = await openWire(t, lab.port, { halfOpen: true });
+  socket.send(`GET http://${lab.target}/ HTTP/1.1\r\nHost: ${lab.target}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+  const server = await lab.accept();
+  await server.until('\r\n\r\n');
+  server.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n');
+  await socket.until(/101 [^]*\r\n\r\n/);
+  for (const wire of [second.client, second.upstream, socket, server]) void follow(wire);
+  await clock.armed;
+  t.match(await viewOf(lab), { state: 'draining', tunnels: { open: 3 } });
+  clock.pass(SPREAD + 40);
+  t.same(await Promise.all([first?.client, second.client, socket, server].map(async (wire) => (await wire?.ended)?.how)), ['fin', 'fin', 'fin', 'fin']);
+  await drained;
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 3, busy: 0, cut: 0 });
+});
+
 t.test('a second signal cuts what is left, and says how much', async (t) => {
   const clock = new ManualDrainClock();
   const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
@@ -226,7 +252,7 @@ t.test('a second signal cuts what is left, and says how much', async (t) => {
   const { drained } = await beginDrain(lab, clock);
   clock.pass(SPREAD / 3 + 40);
   await untilView(lab, ({ ended: { quiet } }) => quiet === 1);
-  t.match((await lab.scrape()).samples.get('eco_egress_drain_tunnels_ended_total{how="quiet"}'), 1);
+  t.match((await lab.scrape()).samples.get('eco_egress_drain_tunnels_ended_total{result="quiet"}'), 1);
   t.equal((await lab.scrape()).samples.get('eco_egress_draining'), 1);
   await lab.service.close();
   await drained;

@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { mock } from 'node:test';
-import { setImmediate } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions, createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
@@ -213,85 +212,6 @@ t.test('only the first end counts', async (t) => {
   tunnel.onIdle();
   tunnel.end(new Fault('draining', 'later'));
   t.match(await bench.ending, { fault: { code: 'age-limit' }, closedBy: 'proxy' });
-});
-
-t.test('left at a quiet moment: both sides see the end, their closing words are thrown away', async (t) => {
-  const bench = await setUpTunnel(t);
-  const tunnel = bench.tunnel();
-  tunnel.start(null);
-  bench.client.send('ping');
-  await bench.upstream.until('ping');
-  bench.upstream.send('pong');
-  await bench.client.until('pong');
-  t.ok(tunnel.still);
-  t.notOk(tunnel.ending);
-  const seen = Promise.all([once(bench.client.socket, 'end'), once(bench.upstream.socket, 'end')]);
-  tunnel.leave(new Fault('draining', 'the end'));
-  t.ok(tunnel.ending);
-  await seen;
-  for (const { socket } of [bench.client, bench.upstream]) socket.end(Buffer.alloc(64));
-  t.match([await bench.client.ended, await bench.upstream.ended], [{ heard: 'pong', how: 'fin' }, { heard: 'ping', how: 'fin' }]);
-  t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' });
-  t.match(bench.record, { bytesSent: 4, bytesReceived: 4 });
-});
-
-t.test('left, and a side has more to say than closing words: a reset, so that what is lost does not look complete', async (t) => {
-  for (const side of ['client', 'upstream'] as const) {
-    for (const bulk of [false, true]) {
-      const bench = await setUpTunnel(t);
-      const tunnel = bench.tunnel();
-      tunnel.start(null);
-      if (bulk) {
-        for (let count = 0; count < 20; count += 1) {
-          bench[side].send('a chunk ');
-          await bench[side === 'client' ? 'upstream' : 'client'].until(new RegExp(`^(?:a chunk ){${count + 1}}$`));
-        }
-      }
-      const seen = once(bench[side].socket, 'end');
-      tunnel.leave(new Fault('draining', 'the end'));
-      await seen;
-      bench[side].send(Buffer.alloc(2000));
-      t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' }, `${side}${bulk ? ', read in bulk' : ''}`);
-    }
-  }
-});
-
-t.test('left, and one side breaks: the other one keeps its end', async (t) => {
-  const bench = await setUpTunnel(t);
-  const tunnel = bench.tunnel();
-  tunnel.start(null);
-  const seen = once(bench.upstream.socket, 'end');
-  tunnel.leave(new Fault('draining', 'the end'));
-  await seen;
-  bench.client.socket.resetAndDestroy();
-  while (!bench.inner.client.closed) await setImmediate();
-  t.notOk(bench.inner.upstream.destroyed);
-  bench.upstream.socket.end();
-  t.equal((await bench.upstream.ended).how, 'fin');
-  t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' });
-});
-
-t.test('left, and never closed: a reset ends it', async (t) => {
-  const bench = await setUpTunnel(t);
-  const tunnel = bench.tunnel();
-  tunnel.start(null);
-  tunnel.leave(new Fault('draining', 'the end'));
-  tunnel.end(new Fault('idle-timeout', 'another'));
-  t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' });
-});
-
-t.test('not still: bytes that one side has yet to take, or that are held', async (t) => {
-  const bench = await setUpTunnel(t);
-  const tunnel = bench.tunnel();
-  tunnel.start(null);
-  bench.client.socket.pause();
-  bench.upstream.send(Buffer.alloc(32 * 1024 * 1024));
-  while (bench.inner.client.writableLength === 0) await setImmediate();
-  t.notOk(tunnel.still);
-  const holding = await setUpTunnel(t);
-  const held = holding.tunnel(new Script('hold', 'done'));
-  held.start(Buffer.from('held'));
-  t.notOk(held.still);
 });
 
 t.test('a client behind TLS is closed where others are reset', async (t) => {
