@@ -352,8 +352,10 @@ export class Tunnel {
 
   /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
   #relayBulk(side: Side, bytes: Buffer): boolean {
-    if (this.#leaving) this.late(bytes.length);
-    if (this.#leaving || this.#parting !== null) return true;
+    if (this.#leaving || this.#parting !== null) {
+      if (this.#leaving) this.late(bytes.length);
+      return true;
+    }
     const to = side === 'client' ? this.upstream : this.client;
     this.moved += bytes.length;
     this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;

@@ -1,14 +1,15 @@
 /** How tunnels and exchanges end when the proxy shuts down: real sockets, and a time that the test moves. */
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { DrainView } from '../../src/drain/drain-view.ts';
 import { ask } from '../support/ask.ts';
 import { ManualDrainClock } from '../support/drain-clock.ts';
 import { startHeldLab } from '../support/held-lab.ts';
-import type { Draft, Lab } from '../support/lab.ts';
-import { follow, openTunnel, startTunnelLab, type TunnelLab } from '../support/tunnel-lab.ts';
+import { ECO, type Draft, type Lab } from '../support/lab.ts';
+import { ESTABLISHED, follow, openTunnel, startTunnelLab, type TunnelLab } from '../support/tunnel-lab.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
 /** Ms; a step of the drain takes 40, and what is silent for 200 is quiet. */
@@ -149,6 +150,31 @@ t.test('a client that waits for an answer is left alone for longer', async (t) =
   clock.pass(SPREAD - 4800);
   t.match(await asking.client.ended, { how: 'fin', heard: /late answer$/ });
   await drained;
+});
+
+t.test('TLS in a quiet tunnel: neither side sees an error', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startHeldLab(t, { configure: inWindow, drainClock: clock });
+  const wire = await openWire(t, lab.port);
+  const target = `${ECO}:${lab.upstream.httpsPort}`;
+  wire.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+  await wire.until(ESTABLISHED);
+  const server = once(lab.upstream.https, 'secureConnection') as Promise<[TLSSocket]>;
+  wire.socket.removeAllListeners('data');
+  const client = connectTls({ socket: wire.socket, servername: ECO, ca: lab.authority.certPem });
+  await once(client, 'secureConnect');
+  client.write(`GET / HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+  (await lab.next()).res.end('an answer');
+  let heard = '';
+  client.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+  while (!heard.includes('an answer')) await once(client, 'data');
+  const closed = Promise.all([client, (await server)[0]].map((socket) => once(socket, 'close')));
+  await untilView(lab, ({ tunnels: { idle } }) => idle === 1);
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(SPREAD + 40);
+  t.same(await closed, [[false], [false]], 'closed without one');
+  await drained;
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 1, cut: 0 });
 });
 
 t.test('what ends by itself is left out: the rest is spread anew over what is left', async (t) => {
