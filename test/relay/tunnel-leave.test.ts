@@ -1,5 +1,6 @@
 /** How a tunnel is ended in order, by a proxy that shuts down. */
 import { once } from 'node:events';
+import { mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
@@ -40,8 +41,11 @@ t.test('left, and a side has more to say than closing words: a reset, so that wh
       const seen = once(bench[side].socket, 'end');
       tunnel.leave(new Fault('draining', 'the end'));
       await seen;
+      const resets = mock.method(bench.inner[side], 'resetAndDestroy');
       bench[side].send(Buffer.alloc(2000));
-      t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' }, `${side}${bulk ? ', read in bulk' : ''}`);
+      for (const { socket } of [bench.client, bench.upstream]) socket.end();
+      t.match(await bench.ending, { fault: { code: 'draining' }, closedBy: 'proxy' });
+      t.equal(resets.mock.callCount(), 1, `${side}${bulk ? ', read in bulk' : ''}`);
     }
   }
 });
