@@ -125,29 +125,6 @@ export function registerCircuits(exposition: Exposition, cells: Cells, circuits:
   });
 }
 
-/** How tunnels are ended by a drain. */
-const DRAIN_ENDS = ['quiet', 'busy', 'cut'] as const;
-
-/** A drain, as metrics show it. */
-export interface WatchedDrain {
-  readonly state: 'running' | 'delay' | 'draining' | 'ended';
-  readonly counts: Readonly<Record<(typeof DRAIN_ENDS)[number], number>>;
-}
-
-/** Where there is none to watch. */
-export const NO_DRAIN: WatchedDrain = { state: 'running', counts: { quiet: 0, busy: 0, cut: 0 } };
-
-/** @param drain asked at every scrape */
-export function registerDrain(exposition: Exposition, drain: () => WatchedDrain): void {
-  gauge(exposition, 'draining', 'Whether the proxy is shutting down: 1 from the signal on, 0 before.', [], (set) => {
-    set({}, drain().state === 'running' ? 0 : 1);
-  });
-  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['result'], (set) => {
-    const { counts } = drain();
-    for (const result of DRAIN_ENDS) set({ result }, counts[result]);
-  });
-}
-
 /**
  * prom-client walks over every handle for these, and reads the names of all
  * descriptors at once: with 16,000 sockets that is 65 ms in which no request

@@ -10,7 +10,8 @@ import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
-import type { DestinationCircuits, NatPorts, RateFacts, WatchedDrain } from './collectors.ts';
+import type { DestinationCircuits, NatPorts, RateFacts } from './collectors.ts';
+import type { DrainMetrics } from './drain-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 
@@ -30,7 +31,7 @@ export interface TelemetryOptions {
 }
 
 /** Metrics and log of one process. */
-export interface RunningTelemetry extends Telemetry {
+export interface RunningTelemetry extends Telemetry, DrainMetrics {
   /** For the admin listener's `/metrics`. */
   readonly exposition: Exposition;
   /** Tunnels open now, all destinations together. */
@@ -47,8 +48,6 @@ export interface RunningTelemetry extends Telemetry {
   watchRates(facts: () => readonly RateFacts[]): void;
   /** From now on `circuits` is asked at every scrape: of destinations whose addresses fail. */
   watchCircuits(circuits: () => DestinationCircuits): void;
-  /** From now on this drain is asked at every scrape; none is shown before. */
-  watchDrain(drain: WatchedDrain): void;
   /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */

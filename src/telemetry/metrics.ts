@@ -3,14 +3,13 @@ import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import { asksForTunnel, type Outcome } from './access-record.ts';
 import { Attempts, type Attempt } from './attempt.ts';
-import type { FormCells, FormName, PolicyFacts } from './cells.ts';
-import { ADMIN_REFUSALS, Cells, increment } from './cells.ts';
-import type { DestinationCells } from './cells.ts';
+import { ADMIN_REFUSALS, Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
+import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_DRAIN, NO_NAT_PORTS, type RateFacts, registerCircuits, registerDrain, registerPorts, registerRates, type WatchedDrain } from './collectors.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerCircuits, registerPorts, registerRates } from './collectors.ts';
 import { type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -29,7 +28,7 @@ export interface MetricsOptions {
 }
 
 /** The counting half of the telemetry. */
-export interface Metrics extends Omit<Telemetry, 'notice'> {
+export interface Metrics extends Omit<Telemetry, 'notice'>, DrainMetrics {
   readonly exposition: Exposition;
   readonly openTunnels: () => number;
   /** Of every configured destination. */
@@ -43,8 +42,6 @@ export interface Metrics extends Omit<Telemetry, 'notice'> {
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
   /** From now on `circuits` is asked at every scrape. */
   readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
-  /** From now on this drain is asked at every scrape; none is shown before. */
-  readonly watchDrain: (drain: WatchedDrain) => void;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -61,8 +58,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerRates(exposition, () => readRates());
   let readCircuits = (): DestinationCircuits => new Map();
   registerCircuits(exposition, cells, () => readCircuits());
-  let drain = NO_DRAIN;
-  registerDrain(exposition, () => drain);
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -80,11 +75,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     watchCircuits: (circuits) => {
       readCircuits = circuits;
     },
-    watchDrain: (watched) => {
-      drain = watched;
-    },
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),
+    ...createDrainMetrics(exposition),
     ended: (record) => {
       cells.countEnd(record);
     },

@@ -1,0 +1,33 @@
+/** What the metrics say of a shutdown. */
+import { counter, type Exposition, gauge } from './exposition.ts';
+
+const DRAIN_ENDS = ['quiet', 'busy', 'cut'] as const;
+
+/** A drain, as metrics show it. */
+interface WatchedDrain {
+  readonly state: 'running' | 'delay' | 'draining' | 'ended';
+  /** Tunnels that it has ended. */
+  readonly counts: Readonly<Record<(typeof DRAIN_ENDS)[number], number>>;
+}
+
+/** What the metrics of a drain are asked of. */
+export interface DrainMetrics {
+  /** From now on this drain is asked at every scrape. */
+  readonly watchDrain: (drain: WatchedDrain) => void;
+}
+
+/** Registers the metrics; there is none to show before `watchDrain`. */
+export function createDrainMetrics(exposition: Exposition): DrainMetrics {
+  let drain: WatchedDrain = { state: 'running', counts: { quiet: 0, busy: 0, cut: 0 } };
+  gauge(exposition, 'draining', 'Whether the proxy is shutting down: 1 from the signal on, 0 before.', [], (set) => {
+    set({}, drain.state === 'running' ? 0 : 1);
+  });
+  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['result'], (set) => {
+    for (const result of DRAIN_ENDS) set({ result }, drain.counts[result]);
+  });
+  return {
+    watchDrain: (watched) => {
+      drain = watched;
+    },
+  };
+}
