@@ -18,6 +18,8 @@ export interface DrainTunnel {
 /** A request under way. */
 export interface DrainSubject {
   readonly record: { readonly client: string; readonly destination: string; readonly startedAt: number; readonly bytesReceived: number };
+  /** What is inside says where it ends, as TLS does: an end in order is not taken for the end of what was sent. */
+  readonly tellsItsEnd: boolean;
   /** Null: it is none, or not yet. */
   readonly tunnel: DrainTunnel | null;
   /** As the clock of the connections has seen it. */

@@ -254,7 +254,8 @@ export class Drain {
     pace.leftAt = now;
     this.#counts[how] += 1;
     pace.request.connection.guard(() => {
-      if (how === 'quiet') pace.tunnel.leave(this.#fault);
+      // A FIN in a pause of plain bytes would be the end of a response that has none of its own (RFC 9112 §6.3).
+      if (how === 'quiet' && pace.request.tellsItsEnd) pace.tunnel.leave(this.#fault);
       else pace.tunnel.end(this.#fault);
     });
   }

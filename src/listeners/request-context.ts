@@ -102,6 +102,11 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     return this.#state.kind === 'ended';
   }
 
+  /** It began with a ClientHello, so that what it carries has an end of its own. */
+  get tellsItsEnd(): boolean {
+    return this.#hello !== null;
+  }
+
   /** What it has become, if that is a tunnel. */
   get tunnel(): Tunnel | null {
     return this.#state.kind === 'tunnel' ? this.#state.tunnel : null;

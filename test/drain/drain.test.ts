@@ -1,4 +1,5 @@
 /** How tunnels and exchanges end when the proxy shuts down: real sockets, and a time that the test moves. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
@@ -7,6 +8,7 @@ import type { Test } from 'tap';
 import type { DrainView } from '../../src/drain/drain-view.ts';
 import { ask } from '../support/ask.ts';
 import { ManualDrainClock } from '../support/drain-clock.ts';
+import { hello, serverName } from '../support/hello.ts';
 import { startHeldLab } from '../support/held-lab.ts';
 import { ECO, type Draft, type Lab } from '../support/lab.ts';
 import { ESTABLISHED, follow, openTunnel, startTunnelLab, type TunnelLab } from '../support/tunnel-lab.ts';
@@ -27,10 +29,26 @@ async function viewOf(lab: Pick<Lab, 'adminUrl'>): Promise<DrainView> {
   return (await (await fetch(`${lab.adminUrl}/drain`)).json()) as DrainView;
 }
 
-/** Open tunnels that are all seen to be idle; each end closes when it sees the end of the other. */
+/** A ClientHello of its own for the lab's host: what follows is taken for TLS. */
+function makeHello(): Buffer {
+  const bytes = hello({ extensions: [serverName(ECO)] });
+  // Behind the heads of record and message, and the version (RFC 8446 §4.1.2).
+  randomBytes(32).copy(bytes, 11);
+  return bytes;
+}
+
+/** An open tunnel whose client has begun TLS. */
+async function openTls(t: Test, lab: TunnelLab): Promise<Ends> {
+  const ends = await openTunnel(t, lab);
+  ends.client.send(makeHello());
+  await once(ends.upstream.socket, 'data');
+  return ends;
+}
+
+/** Open tunnels, which carry TLS and are all seen to be idle; each end closes when it sees the end of the other. */
 async function openIdle(t: Test, lab: TunnelLab, count: number): Promise<Ends[]> {
   const tunnels: Ends[] = [];
-  while (tunnels.length < count) tunnels.push(await openTunnel(t, lab));
+  while (tunnels.length < count) tunnels.push(await openTls(t, lab));
   for (const { client, upstream } of tunnels) for (const wire of [client, upstream]) void follow(wire);
   await untilView(lab, ({ tunnels: { idle } }) => idle >= count);
   return tunnels;
@@ -128,6 +146,22 @@ t.test('a busy tunnel is not torn in the middle of what it moves; one that never
   t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 1, busy: 1, cut: 0 });
 });
 
+t.test('plain bytes that pause: the end of a tunnel is not the end of a response', async (t) => {
+  const clock = new ManualDrainClock();
+  const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
+  const { client, upstream } = await openTunnel(t, lab);
+  client.send('GET / HTTP/1.0\r\n\r\n');
+  await upstream.until('\r\n\r\n');
+  upstream.send('HTTP/1.0 200 OK\r\n\r\nhalf of');
+  await client.until('half of');
+  await untilView(lab, ({ tunnels: { idle } }) => idle === 1);
+  const { drained } = await beginDrain(lab, clock);
+  clock.pass(WINDOW);
+  t.same([(await follow(client)).how, (await follow(upstream)).how], ['reset', 'reset']);
+  await drained;
+  t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 1, busy: 0, cut: 0 });
+});
+
 t.test('a client that waits for an answer is left alone for longer', async (t) => {
   const clock = new ManualDrainClock();
   const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
@@ -202,7 +236,7 @@ t.test('what ends by itself is left out: the rest is spread anew over what is le
 t.test('a side that does not close when it sees the end is reset after a while', async (t) => {
   const clock = new ManualDrainClock();
   const lab = await startTunnelLab(t, inWindow, {}, { drainClock: clock });
-  const { client, upstream } = await openTunnel(t, lab);
+  const { client, upstream } = await openTls(t, lab);
   await untilView(lab, ({ tunnels: { idle } }) => idle === 1);
   await openIdle(t, lab, 1);
   await untilView(lab, ({ tunnels: { idle } }) => idle === 2);
@@ -266,7 +300,7 @@ t.test('tunnels that were accepted in the delay are part of the plan, as is a We
   await clock.armed;
   t.match(await viewOf(lab), { state: 'draining', tunnels: { open: 3 } });
   clock.pass(SPREAD + 40);
-  t.same(await Promise.all([first?.client, second.client, socket, server].map(async (wire) => (await wire?.ended)?.how)), ['fin', 'fin', 'fin', 'fin']);
+  t.same(await Promise.all([first?.client, second.client, socket, server].map(async (wire) => (await wire?.ended)?.how)), ['fin', 'reset', 'reset', 'reset']);
   await drained;
   t.match(lab.log.find(({ msg }) => msg === 'the drain is over'), { quiet: 3, busy: 0, cut: 0 });
 });

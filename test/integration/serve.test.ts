@@ -60,7 +60,7 @@ t.test('a quiet tunnel is ended before the deadline, logged, and the exit is sti
   const { served, proxy } = await serveBefore(t, port, { drain: '200ms' });
   const tunnel = await openTunnel(t, proxy, port);
   served.child.kill('SIGTERM');
-  t.equal((await tunnel.ended).how, 'fin');
+  t.equal((await tunnel.ended).how, 'reset');
   t.match(await served.ended, { code: 0, stderr: '' });
   t.match(served.log.find((line) => line['form'] === 'connect'), { code: 'draining', closedBy: 'proxy' });
 });

@@ -183,6 +183,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('drain-all-at-once', 'src/drain/drain.ts', 'test/drain/drain.test.ts', 'if (next > now) break;', ''),
       mutant('drain-in-any-order', 'src/drain/drain.ts', 'test/drain/drain.test.ts', 'return paces.filter(({ since }) => since <= limit).slice(0, most);', 'return paces.slice(0, most);'),
       mutant('drain-tears-what-moves', 'src/drain/drain.ts', 'test/drain/drain.test.ts', ' && tunnel.still) quiet.push(pace);', ') quiet.push(pace);'),
+      mutant('drain-ends-plain-bytes', 'src/drain/drain.ts', 'test/drain/drain.test.ts', "if (how === 'quiet' && pace.request.tellsItsEnd)", "if (how === 'quiet')"),
       mutant('late-bytes-lost-in-order', 'src/relay/tunnel.ts', 'test/relay/tunnel-leave.test.ts', 'if (this.#lateBytes <= CLOSING_WORDS) return;', 'if (this.#lateBytes >= 0) return;'),
       mutant('cut-without-a-word', 'src/service.ts', 'test/integration/service.test.ts', '    for (const request of requests) request.connection.guard(() => { request.cut(cut); });\n', ''),
     ],
