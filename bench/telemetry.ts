@@ -2,6 +2,7 @@
 import { createWriteStream } from 'node:fs';
 import { Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
+import type { LogConfig } from '../src/config/config.ts';
 import { AccessRecord } from '../src/telemetry/access-record.ts';
 import { createTelemetry } from '../src/telemetry/create-telemetry.ts';
 import type { RunningTelemetry } from '../src/telemetry/create-telemetry.ts';
@@ -56,20 +57,24 @@ async function measure(name: string, run: () => void): Promise<void> {
 const record = sample();
 const metrics = createMetrics({ policy, version: 'bench' });
 const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); }, decodeStrings: false });
-const listen = (level: 'info' | 'warn', output: Writable): RunningTelemetry =>
+const listen = (level: 'info' | 'warn', output: Writable, profile: LogConfig['profile'] = 'plain'): RunningTelemetry =>
   createTelemetry({
-    log: { level, format: 'json', profile: 'plain' },
+    log: { level, format: 'json', profile },
     policy,
     version: 'bench',
     output,
   });
 const toNowhere = listen('info', nowhere);
 const quiet = listen('warn', nowhere);
+const google = listen('info', nowhere, 'google');
+const dynatrace = listen('info', nowhere, 'dynatrace');
 const toFile = listen('info', createWriteStream('/dev/null'));
 
 await measure('request id', nextId);
 await measure('metrics.ended', () => { metrics.ended(record); });
 await measure('telemetry.ended, line not wanted', () => { quiet.ended(record); });
 await measure('telemetry.ended, line to nowhere', () => { toNowhere.ended(record); });
+await measure('telemetry.ended, profile google', () => { google.ended(record); });
+await measure('telemetry.ended, profile dynatrace', () => { dynatrace.ended(record); });
 await measure('telemetry.ended, line to /dev/null', () => { toFile.ended(record); });
-await Promise.all([toNowhere.close(), quiet.close(), toFile.close()]);
+await Promise.all([toNowhere.close(), google.close(), dynatrace.close(), quiet.close(), toFile.close()]);

@@ -6,7 +6,7 @@
  * Longer than 300 lines: it is a table of all outputs.
  */
 import * as z from 'zod';
-import { FORMS, PEER_HEADERS, WARNING_KINDS } from '../src/config/config.ts';
+import { FORMS, type LogConfig, PEER_HEADERS, WARNING_KINDS } from '../src/config/config.ts';
 import { DOCTOR_CODES, type DoctorReport } from '../src/doctor/finding.ts';
 import { type FaultCode, FAULTS } from '../src/errors.ts';
 import type { ExplainAnswer } from '../src/explain/answer.ts';
@@ -278,7 +278,11 @@ const problem = z.union([
 // A line of the log. docs/log.md describes each field.
 
 const level = z.enum(['debug', 'info', 'warn', 'error']);
-const google = { severity: z.enum(['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL']).optional(), message: text.optional() };
+const leads = {
+  plain: {},
+  google: { severity: z.enum(['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL']), message: text },
+  dynatrace: { loglevel: z.enum(['DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL']), timestamp: moment, content: text },
+};
 const ms = z.number().min(0);
 
 /** Fields of the access line; the tests compare them with docs/log.md. */
@@ -321,12 +325,39 @@ export const ACCESS_LINE = {
   msg: text,
 };
 
-const accessLine = z.strictObject({ ...ACCESS_LINE, ...google }).describe('Written when an exchange or tunnel has ended.');
+const digits = z.string().regex(/^\d+$/);
+
+/** What a profile adds to an access line; the tests compare it with docs/log.md. */
+export const PROFILE_FIELDS = {
+  plain: {},
+  google: {
+    ...leads.google,
+    httpRequest: z.strictObject({ requestMethod: text, requestUrl: text.optional(), status: z.int().optional(), requestSize: digits, responseSize: digits, remoteIp: text, serverIp: text.optional(), latency: z.string().regex(/^\d+\.\d{5}s$/) }),
+    'logging.googleapis.com/trace': text.optional(),
+    'logging.googleapis.com/spanId': text.optional(),
+  },
+  dynatrace: {
+    ...leads.dynatrace,
+    'client.address': text,
+    'http.request.method': text.optional(),
+    'http.response.status_code': z.int().optional(),
+    'server.address': text.optional(),
+    'server.port': z.int().optional(),
+    'url.path': text.optional(),
+    'network.peer.address': text.optional(),
+    'error.type': code.optional(),
+    trace_id: text.optional(),
+    span_id: text.optional(),
+  },
+} as const satisfies Readonly<Record<LogConfig['profile'], z.core.$ZodLooseShape>>;
 
 /** A notice has fields of its own, but none by which an access line is known. */
-const notice = z.looseObject({ level, time: moment, msg: text, ...google, durationMs: z.never().optional() }).describe('A notice for operators: further fields depend on what it tells.');
+const lineOf = (profile: LogConfig['profile']): z.ZodType[] => [
+  z.strictObject({ ...ACCESS_LINE, ...PROFILE_FIELDS[profile] }).describe(`With log.profile ${profile}: written when an exchange or tunnel has ended.`),
+  z.looseObject({ level, time: moment, msg: text, ...leads[profile], durationMs: z.never().optional() }).describe(`With log.profile ${profile}: a notice for operators. Further fields depend on what it tells.`),
+];
 
-const logLine = z.union([accessLine, notice]);
+const logLine = z.union([...lineOf('plain'), ...lineOf('google'), ...lineOf('dynatrace')]);
 
 /** By the name under which `eco-egress schema` prints it, without the version. */
 export const OUTPUTS = {

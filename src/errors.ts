@@ -103,8 +103,8 @@ export type FaultCode = keyof typeof FAULTS;
 export interface FaultFacts {
   /** The address, name or parent that was to be the next hop (`next-hop`). */
   readonly nextHop?: string;
-  /** Addresses that were dialled in vain, in their order; for the log. */
-  readonly addresses?: readonly string[];
+  /** The address that was tried last, in vain; null: one of a parent, which is not that of the target. For the log. */
+  readonly address?: string | null;
   /** Status that the next hop answered with, where we did not pass its answer on (`received-status`). */
   readonly receivedStatus?: number;
   /** `Proxy-Status` of that answer, as it came: what is said of ours is appended to it. */

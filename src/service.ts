@@ -329,6 +329,7 @@ class RunningService implements Service {
     this.#egress.adopt({ config, policy, dialler });
     this.sourceProof.adopt(config, dialler);
     this.#selfTest.adopt(config);
+    this.#telemetry.adoptLog(config.log);
     this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();

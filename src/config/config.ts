@@ -374,8 +374,8 @@ export interface TimeoutsConfig {
 export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly format: 'json' | 'text';
-  /** `google`: JSON lines also have the fields by which Cloud Logging knows severity and message. */
-  readonly profile: 'plain' | 'google';
+  /** JSON lines also have the fields by which Google's Cloud Logging, or Dynatrace, knows them. */
+  readonly profile: 'plain' | 'google' | 'dynatrace';
 }
 
 /** `reload`. */

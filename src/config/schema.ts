@@ -368,7 +368,7 @@ export const CLUSTER = {
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).prefault('info'),
   format: z.enum(['json', 'text']).prefault('json'),
-  profile: z.enum(['plain', 'google']).prefault('plain'),
+  profile: z.enum(['plain', 'google', 'dynatrace']).prefault('plain'),
 });
 
 /** The whole file. */

@@ -105,6 +105,8 @@ class ConnectionRace {
   #attempts = 0;
   readonly #pending: Attempted[] = [];
   readonly #failures: Failure[] = [];
+  /** The address that was tried last. */
+  #latest: string | null = null;
   /** Addresses that had no port left when their turn came. */
   #exhausted: string[] = [];
   #deadline: NodeJS.Timeout;
@@ -189,6 +191,7 @@ class ConnectionRace {
   }
 
   #start(address: string, lease: PortLease | undefined): void {
+    this.#latest = address;
     this.#attempts += 1;
     const { port } = this.#request;
     const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
@@ -222,7 +225,7 @@ class ConnectionRace {
 
   #failByAll(retryAfter: number | null): void {
     const { host, port } = this.#request;
-    this.#fail(connectFault(host, port, this.#failures, retryAfter));
+    this.#fail(connectFault(host, port, this.#failures, { retryAfter, latest: this.#latest }));
   }
 
   #fail(fault: Fault): void {
@@ -305,11 +308,17 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
   unreachable: 'Check the route and the network policy from here to the partner.',
 };
 
-/** @param retryAfter seconds, where only the want of a NAT port is in the way; null elsewhere */
-function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
+interface Attempts {
+  /** Seconds, where only the want of a NAT port is in the way; null elsewhere. */
+  readonly retryAfter: number | null;
+  /** The address that was tried last; null: none was. */
+  readonly latest: string | null;
+}
+
+function connectFault(host: string, port: number, failures: readonly Failure[], { retryAfter, latest }: Attempts): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
-  const facts = { addresses: failures.map(({ address }) => address) };
+  const facts = latest === null ? {} : { address: latest };
   if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS_REMEDY, facts });
   return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '', facts });
 }

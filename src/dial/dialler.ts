@@ -3,7 +3,7 @@
  * connect, or have the parents on the way connect, finish TLS. Each step owns
  * its socket until the next has taken it.
  */
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
@@ -79,6 +79,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial): Promise<Opened> {
     const began = now();
     const failures: HopFault[] = [];
+    let asked: string | null = null;
     for (const host of hosts.slice(0, MOST_ASKED_FOR)) {
       try {
         const way = await hops.open(steps, { host, port }, dial);
@@ -87,9 +88,11 @@ export function createDialler(options: DiallerOptions): Dialler {
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
+        asked = host;
       }
     }
-    throw joinFaults(failures);
+    const fault = joinFaults(failures);
+    throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked });
   }
 
   async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
@@ -136,7 +139,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         return { ...opened, socket, tlsMs: now() - connected, attempts };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
-        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), addresses: [opened.address] }) : error;
+        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), address: opened.address }) : error;
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = error;
         avoid = opened.address;

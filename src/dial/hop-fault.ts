@@ -72,7 +72,8 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
     about: 'parent',
     remedy: wayRemedy(fault, hop),
     cause: fault,
-    facts: { nextHop: place(parent.host, parent.port), ...fault.facts },
+    // The address is the parent's, and none of what the parent was to be asked for.
+    facts: { nextHop: place(parent.host, parent.port), ...fault.facts, address: null },
   });
 }
 

@@ -433,7 +433,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
       record.noteFault(fault);
-      if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.addresses?.at(-1) ?? '-';
+      if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.address ?? '-';
       // Refused before the policy was asked: the log still says whose request it was.
       if (record.client === '-') record.client = clientName(record.clientAddress);
     }

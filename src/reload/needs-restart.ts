@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config/config.ts';
 
 /** Bound, or read once, at the start: whole sections, or single keys of one. */
-export const NEEDS_RESTART = ['name', 'listeners', 'log', 'limits.headerBytes', 'timeouts.requestHeaders', 'timeouts.keepAlive'] as const satisfies readonly (
+export const NEEDS_RESTART = ['name', 'listeners', 'limits.headerBytes', 'timeouts.requestHeaders', 'timeouts.keepAlive'] as const satisfies readonly (
   | keyof Config
   | `limits.${keyof Config['limits']}`
   | `timeouts.${keyof Config['timeouts']}`

@@ -48,6 +48,8 @@ export interface RunningTelemetry extends Telemetry, DrainMetrics {
   watchRates(facts: () => readonly RateFacts[]): void;
   /** From now on `circuits` is asked at every scrape: of destinations whose addresses fail. */
   watchCircuits(circuits: () => DestinationCircuits): void;
+  /** Lines from now on have this level, format and profile. */
+  adoptLog(log: LogConfig): void;
   /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
@@ -60,7 +62,7 @@ export interface RunningTelemetry extends Telemetry, DrainMetrics {
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { log, policy, version } = options;
   const output = options.output instanceof LogOutput ? options.output : openLogOutput(options.output);
-  const format = createLineFormat(log, output.isTTY);
+  let format = createLineFormat(log, output.isTTY);
   const attempts = new Attempts((part, error) => {
     sink.write(format(failureLine(part, error)));
     sink.flush();
@@ -79,11 +81,10 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     sink.write(format(line));
   };
   const logger = createLogger(log.level, writeLine);
-  const writeAccess = createAccessLog(log.level, writeLine);
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
   const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
-  const writeRecord = attempts.contain('log', writeAccess);
+  let writeRecord = attempts.contain('log', createAccessLog(log, writeLine));
   const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
     logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));
   });
@@ -113,6 +114,11 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     watchRates,
     watchCircuits,
     watchDrain,
+    adoptLog: (changed) => {
+      format = createLineFormat(changed, output.isTTY);
+      logger.level = changed.level;
+      writeRecord = attempts.contain('log', createAccessLog(changed, writeLine));
+    },
     contain: attempts.contain,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
     close: () => sink.close(),

@@ -2,6 +2,7 @@
 import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
 import { type AccessRecord, outcomeOf } from './access-record.ts';
+import { type AccessFields, accessFieldsOf, leadWith } from './log-profile.ts';
 import { bound, escapeText, escapeUnsafe, jsonText } from './safe-text.ts';
 
 /**
@@ -10,26 +11,7 @@ import { bound, escapeText, escapeUnsafe, jsonText } from './safe-text.ts';
  */
 export function createLineFormat({ format, profile }: Pick<LogConfig, 'format' | 'profile'>, colour: boolean): (json: string) => string {
   if (format === 'text') return (json) => formatTextLine(json, colour);
-  return profile === 'google' ? addGoogleFields : (json) => json;
-}
-
-/** https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry#logseverity */
-const SEVERITIES: Readonly<Record<string, string>> = { debug: 'DEBUG', info: 'INFO', warn: 'WARNING', error: 'ERROR', fatal: 'CRITICAL' };
-/** `level` is the first field of every line, and `msg` the last. A quote inside a text is escaped, so no text looks like that end. */
-const LEVEL = /^\{"level":"(\w+)"/;
-const MESSAGE = ',"msg":';
-
-/**
- * Cloud Logging takes every line for INFO unless it has a `severity`, and shows `message` in its list.
- * https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
- */
-function addGoogleFields(json: string): string {
-  const severity = SEVERITIES[LEVEL.exec(json)?.[1] ?? ''];
-  const at = json.lastIndexOf(MESSAGE);
-  const text = at === -1 ? '' : json.slice(at + MESSAGE.length, json.lastIndexOf('}'));
-  // That of a nested object ends with its brace.
-  const message = text.endsWith('"') ? `"message":${text},` : '';
-  return severity === undefined ? json : `{"severity":"${severity}",${message}${json.slice(1)}`;
+  return leadWith(profile);
 }
 
 /** @param writeLine takes one line of JSON in which no character acts, with its line feed */
@@ -125,7 +107,9 @@ const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 type AccessLog = (record: AccessRecord) => void;
 
 /** @param write takes one line of JSON at a time */
-export function createAccessLog(least: LogLevel, write: (line: string) => void): AccessLog {
+export function createAccessLog(log: LogConfig, write: (line: string) => void): AccessLog {
+  const { level: least } = log;
+  const more = accessFieldsOf(log);
   const enabled = (level: LogLevel): boolean => LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
   const [info, warn, error] = [enabled('info'), enabled('warn'), enabled('error')];
   return (record) => {
@@ -133,34 +117,39 @@ export function createAccessLog(least: LogLevel, write: (line: string) => void):
     switch (outcomeOf(record)) {
       case 'allowed':
         if (record.wouldDeny !== '') {
-          if (warn) write(formatAccess(record, 'warn', `reported: ${record.wouldDeny}`));
-        } else if (info) write(formatAccess(record, 'info', record.became === 'tunnel' ? 'tunnel ok' : 'exchange ok'));
+          if (warn) write(formatAccess(record, 'warn', `reported: ${record.wouldDeny}`, more));
+        } else if (info) write(formatAccess(record, 'info', record.became === 'tunnel' ? 'tunnel ok' : 'exchange ok', more));
         return;
       case 'aborted':
-        if (info) write(formatAccess(record, 'info', `aborted: ${code}`));
+        if (info) write(formatAccess(record, 'info', `aborted: ${code}`, more));
         return;
       case 'denied':
-        if (warn) write(formatAccess(record, 'warn', `denied: ${code}`));
+        if (warn) write(formatAccess(record, 'warn', `denied: ${code}`, more));
         return;
       case 'failed':
         if (!PLANNED.has(code)) {
-          if (error) write(formatAccess(record, 'error', `failed: ${code}`));
-        } else if (warn) write(formatAccess(record, 'warn', `closed: ${code}`));
+          if (error) write(formatAccess(record, 'error', `failed: ${code}`, more));
+        } else if (warn) write(formatAccess(record, 'warn', `closed: ${code}`, more));
         return;
     }
   };
 }
 
 /** In quotes as they are: names that the configuration's own rules keep plain, and words of ours. */
-function formatAccess(record: AccessRecord, level: LogLevel, message: string): string {
-  let line = `{"level":"${level}","time":"${timestamp()}","requestId":${jsonText(record.requestId)},"form":"${record.form}","client":"${record.client}","clientAddress":${jsonText(record.clientAddress)}`;
-  line += `,"method":${jsonText(bound(record.method, MAX_LOGGED_METHOD))},"host":${jsonText(bound(record.host, MAX_LOGGED_HOST))},"port":${record.port},"path":${jsonText(bound(record.path, MAX_LOGGED_PATH))}`;
+function formatAccess(record: AccessRecord, level: LogLevel, message: string, more: AccessFields | null): string {
+  const clientAddress = jsonText(record.clientAddress);
+  const method = jsonText(bound(record.method, MAX_LOGGED_METHOD));
+  const host = jsonText(bound(record.host, MAX_LOGGED_HOST));
+  const path = jsonText(bound(record.path, MAX_LOGGED_PATH));
+  const upstreamAddress = jsonText(record.upstreamAddress);
+  let line = `{"level":"${level}","time":"${timestamp()}","requestId":${jsonText(record.requestId)},"form":"${record.form}","client":"${record.client}","clientAddress":${clientAddress}`;
+  line += `,"method":${method},"host":${host},"port":${record.port},"path":${path}`;
   if (record.user !== '') line += `,"user":${jsonText(bound(record.user, MAX_NAME))}`;
   if (record.subject !== '') line += `,"subject":${jsonText(bound(record.subject, MAX_NAME))}`;
   if (record.san !== '') line += `,"san":${jsonText(bound(record.san, MAX_NAME))}`;
   line += `,"destination":"${record.destination}","rule":"${record.rule}","verdict":"${record.verdict}"`;
   if (record.wouldDeny !== '') line += `,"wouldDeny":"${record.wouldDeny}"`;
-  line += `,"code":"${record.code}","status":${record.status},"upstreamAddress":${jsonText(record.upstreamAddress)}`;
+  line += `,"code":"${record.code}","status":${record.status},"upstreamAddress":${upstreamAddress}`;
   if (record.upstreamStatus !== 0) line += `,"upstreamStatus":${record.upstreamStatus}`;
   if (record.localPort !== 0) line += `,"localAddress":${jsonText(record.localAddress)},"localPort":${record.localPort}`;
   if (record.via !== '') line += `,"via":${jsonText(record.via)}`;
@@ -170,6 +159,7 @@ function formatAccess(record: AccessRecord, level: LogLevel, message: string): s
   line += `,"bytesSent":${record.bytesSent},"bytesReceived":${record.bytesReceived},"closedBy":"${record.closedBy}"`;
   if (record.traceId !== '') line += `,"dt.trace_id":"${record.traceId}"`;
   if (record.spanId !== '') line += `,"dt.span_id":"${record.spanId}"`;
+  if (more !== null) line += more(record, { method, host, path, clientAddress, upstreamAddress });
   if (record.detail !== '') line += `,"detail":${jsonText(bound(record.detail, MAX_LOGGED_DETAIL))}`;
   return `${line},"msg":"${message}"}\n`;
 }

@@ -74,8 +74,8 @@ t.test('what waits is kept and named, everything else is taken over', async (t) 
   const present = configOf(TEXT);
   const wanted = { ...present, novel: 1, name: 'other', limits: { ...present.limits, novel: 2, tunnels: 7, headerBytes: 9 }, timeouts: { ...present.timeouts, keepAlive: 5, tls: 6 }, log: { level: 'debug', format: 'text' } } as unknown as Config;
   const { config, needRestart } = keepWhatNeedsRestart(present, wanted);
-  t.same(needRestart.toSorted(), ['limits.headerBytes', 'log', 'name', 'timeouts.keepAlive']);
-  t.same(config, { ...wanted, name: present.name, log: present.log, limits: { ...wanted.limits, headerBytes: present.limits.headerBytes }, timeouts: { ...wanted.timeouts, keepAlive: present.timeouts.keepAlive } });
+  t.same(needRestart.toSorted(), ['limits.headerBytes', 'name', 'timeouts.keepAlive']);
+  t.same(config, { ...wanted, name: present.name, limits: { ...wanted.limits, headerBytes: present.limits.headerBytes }, timeouts: { ...wanted.timeouts, keepAlive: present.timeouts.keepAlive } });
   t.same(keepWhatNeedsRestart(present, present), { config: present, needRestart: [] });
 });
 

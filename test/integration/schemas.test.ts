@@ -108,7 +108,7 @@ t.test('diff --json', async (t) => {
     ['out of report mode', ', report: true', '', ['denied']],
     ['to another place', 'https://eco.example/api/v1', 'https://eco.example/api/v2', ['otherwise']],
     ['another code', /(?=far: \{)/, 'new: { hosts: new.example, ports: 443 }\n  ', ['refused']],
-    ['other changes', /$/, 'timeouts: { connect: 5s }\nlog: { level: warn }\n', []],
+    ['other changes', /$/, 'timeouts: { connect: 5s }\nlog: { level: warn }\nlimits: { headerBytes: 8KiB }\n', []],
   ];
   const found = new Map<string, Difference>();
   for (const [what, from, to, changes] of table) {
@@ -119,7 +119,7 @@ t.test('diff --json', async (t) => {
     t.equal(value.equivalent, changes.length === 0, `${what}: equivalent`);
   }
   t.match(found.get('equivalent, written in another way'), { policyKeys: ['destinations.eco.ports'], others: { length: 0 } });
-  t.match(found.get('other changes'), { others: [{ path: 'timeouts.connect', needsRestart: false }, { path: 'log.level', needsRestart: true }] });
+  t.match(found.get('other changes'), { others: [{ path: 'limits.headerBytes', needsRestart: true }, { path: 'timeouts.connect', needsRestart: false }, { path: 'log.level', needsRestart: false }] });
   t.match(found.get('widened, for a user with a certificate')?.classes[0]?.witness.peer, { user: 'bert', token: null, sans: ['URI:spiffe://staff/'] });
   t.match(found.get('widened, for a token with a certificate')?.classes[0]?.witness.peer, { user: null, token: { issuer: 'r', audiences: ['a'] }, sans: ['URI:spiffe://robots/'] });
 
@@ -198,10 +198,10 @@ t.test('an access line with every field, in every profile', async (t) => {
     spanId: 'b7ad6b7169203331',
     detail: 'why',
   });
-  for (const profile of ['plain', 'google'] as const) {
+  for (const profile of ['plain', 'google', 'dynatrace'] as const) {
     const lines: string[] = [];
     const format = createLineFormat({ format: 'json', profile }, false);
-    createAccessLog('debug', (line) => lines.push(format(line)))(record);
+    createAccessLog({ level: 'debug', format: 'json', profile }, (line) => lines.push(format(line)))(record);
     hold(t, 'log-line', JSON.parse(lines.join('')), profile);
   }
 });

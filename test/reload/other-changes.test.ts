@@ -29,7 +29,7 @@ t.test('keys', async (t) => {
     ['', '', [], []],
     ['rules:', 'timeouts: { connect: 3s }\nrules:', ['timeouts.connect'], []],
     ['rules:', 'timeouts: { connect: 10000ms }\nrules:', [], []],
-    ['rules:', 'log: { level: warn }\nlimits: { headerBytes: 8KiB }\nrules:', ['limits.headerBytes restart', 'log.level restart'], []],
+    ['rules:', 'log: { level: warn }\nlimits: { headerBytes: 8KiB }\nrules:', ['limits.headerBytes restart', 'log.level'], []],
     ['ports: 443', 'ports: 8443', [], ['destinations.eco.ports']],
     ['eco: {', 'eco: { tunnelSni: require, ', ['destinations.eco.tunnelSni'], []],
     ['other.example', 'another.example', [], ['destinations.other.hosts']],

@@ -17,6 +17,25 @@ t.test('another gateway prefix is served at once, and the one before no longer',
   t.same([await status('/eco/x'), await status('/other/x')], [403, 200]);
 });
 
+t.test('level, format and profile of the log, from the line of the reload on', async (t) => {
+  const lab = await startLab(t);
+  const ask = async (path: string): Promise<number> => (await fetch(`${lab.url}/eco/${path}`)).status;
+  await ask('first');
+  const first = await lab.logged(({ path }) => path === '/first');
+  t.notOk('loglevel' in first);
+  t.match(await lab.reload((draft) => { draft.log = { profile: 'dynatrace' }; }), { result: 'applied', needRestart: { length: 0 }, differences: [{ path: 'log.profile', before: 'plain', after: 'dynatrace' }] });
+  t.match(lab.log.at(-1), { msg: 'reload applied', loglevel: 'INFO', content: 'reload applied' });
+  await ask('second');
+  t.match(await lab.logged(({ path }) => path === '/second'), { loglevel: 'INFO', 'url.path': '/second' });
+  t.match(await lab.reload((draft) => { draft.log = { level: 'warn' }; }), { result: 'applied' });
+  await ask('third');
+  t.equal((await fetch(`${lab.url}/never`)).status, 403);
+  t.notOk('loglevel' in (await lab.logged(({ path }) => path === '/never')));
+  t.notOk(lab.log.some(({ path }) => path === '/third'), 'below the level');
+  t.match(await lab.reload((draft) => { draft.log = { level: 'info' }; }), { result: 'applied' });
+  t.match(lab.log.at(-1), { level: 'info', msg: 'reload applied' });
+});
+
 t.test('names are looked up by the terms of the present configuration', async (t) => {
   const lab = await startLab(t, { lookup: () => new Promise(() => {}), configure: (draft) => Object.assign(draft.timeouts, { resolve: '1h' }) });
   t.match(await lab.reload((draft) => Object.assign(draft.timeouts, { resolve: '50ms' })), { result: 'applied' });

@@ -42,6 +42,7 @@ export interface Draft {
   hops?: Section;
   sourceIp?: Section;
   nat?: Section;
+  log?: Section;
   tlsServer?: Section;
   mode?: unknown;
 }
