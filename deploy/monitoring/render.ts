@@ -1,13 +1,16 @@
 /**
  * Renders the alerts of rules.yaml as the objects that the Prometheus Operator
- * and Google Managed Prometheus read: `npm run monitoring`. With
+ * and Google Managed Prometheus read, and what Monaco deploys to Dynatrace:
+ * `npm run monitoring`. With
  * `-- --runbooks URL` the links to the runbook begin with that address.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parse, stringify } from 'yaml';
+import { readDynatraceSource, renderDynatrace } from './dynatrace/render.ts';
 
-interface AlertRule {
+/** One alert of rules.yaml. */
+export interface AlertRule {
   readonly alert: string;
   readonly expr: string;
   readonly for?: string;
@@ -51,4 +54,7 @@ if (import.meta.main) {
   for (const path of Object.keys(OBJECTS) as (keyof typeof OBJECTS)[]) {
     writeFileSync(new URL(path, import.meta.url), renderObject(path, readGroups(), runbooks));
   }
+  const folder = new URL('dynatrace/', import.meta.url);
+  mkdirSync(new URL('eco-egress/detectors/', folder), { recursive: true });
+  for (const [path, text] of Object.entries(renderDynatrace(readDynatraceSource(), readGroups().flatMap(({ rules }) => rules), runbooks))) writeFileSync(new URL(path, folder), text);
 }
