@@ -32,9 +32,17 @@ t.test('its resources lead to our Service, and never the tenant to it', async (t
   for (const object of objects) {
     const text = JSON.stringify(object);
     for (const [url] of text.matchAll(/https?:\/\/[^"]*eco-egress[^"]*/g)) t.equal(url.replace(/\/\/[^@/]*@/, '//'), PROXY, object.kind);
-    const { proxy, apiUrl, activeGate } = (object.spec ?? {}) as { proxy?: { value?: string; valueFrom?: string; host?: string; port?: number; noProxy?: string }; apiUrl?: string; activeGate?: { env?: { name: string; value: string }[] } };
+    const { proxy, apiUrl, activeGate } = (object.spec ?? {}) as { proxy?: { value?: string; valueFrom?: string; host?: string; port?: number; noProxy?: string }; apiUrl?: string; activeGate?: { env?: { name: string; value: string }[]; customProperties?: { value: string } } };
     if (object.kind === 'DynaKube') {
       t.match(new URL(apiUrl ?? '').hostname, TENANT);
+      const properties = activeGate?.customProperties?.value;
+      if (properties !== undefined) {
+        const sections = new Map(properties.split(/^\[/m).slice(1).map((section) => [section.slice(0, section.indexOf(']')), section] as const));
+        t.strictSame([...sections].filter(([, section]) => section.includes('proxy-server=')).map(([name]) => name), ['synthetic'], 'the monitors alone');
+        t.match(sections.get('synthetic'), /proxy-server=eco-egress\.eco-egress\.svc\nproxy-port=3128\n/);
+        for (const name of ['http.client.internal', 'kubernetes_monitoring']) t.match(sections.get(name), 'proxy-off=true');
+        continue;
+      }
       const excluded = object.metadata.annotations?.['feature.dynatrace.com/no-proxy'] ?? activeGate?.env?.find(({ name }) => name === 'NO_PROXY')?.value ?? '';
       t.ok(excluded.split(',').includes(new URL(apiUrl ?? '').hostname), `${object.kind}: the tenant goes past the proxy`);
       for (const name of ['HTTPS_PROXY', 'NO_PROXY']) t.equal(activeGate?.env?.find((one) => one.name === name)?.value, activeGate?.env?.find((one) => one.name === name.toLowerCase())?.value, 'both cases');
