@@ -225,7 +225,8 @@ class ConnectionRace {
 
   #failByAll(retryAfter: number | null): void {
     const { host, port } = this.#request;
-    this.#fail(connectFault(host, port, this.#failures, { retryAfter, latest: this.#latest }));
+    const fault = connectFault(host, port, this.#failures, retryAfter);
+    this.#fail(this.#latest === null ? fault : fault.with({ address: this.#latest }));
   }
 
   #fail(fault: Fault): void {
@@ -308,17 +309,10 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
   unreachable: 'Check the route and the network policy from here to the partner.',
 };
 
-interface Attempts {
-  /** Seconds, where only the want of a NAT port is in the way; null elsewhere. */
-  readonly retryAfter: number | null;
-  /** The address that was tried last; null: none was. */
-  readonly latest: string | null;
-}
-
-function connectFault(host: string, port: number, failures: readonly Failure[], { retryAfter, latest }: Attempts): Fault {
+/** @param retryAfter seconds, where only the want of a NAT port is in the way; null elsewhere */
+function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
-  const facts = latest === null ? {} : { address: latest };
-  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS_REMEDY, facts });
-  return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '', facts });
+  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
+  return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '' });
 }

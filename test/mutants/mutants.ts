@@ -119,6 +119,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     [
       mutant('text-not-escaped', 'src/telemetry/safe-text.ts', 'test/telemetry/create-telemetry.test.ts', 'const PLAIN_TEXT = /^[ !#-[\\]-~]*$/;', 'const PLAIN_TEXT = /^[^"]*$/;'),
       mutant('terminal-controls-pass', 'src/telemetry/safe-text.ts', 'test/telemetry/safe-text.test.ts', 'return UNSAFE.test(json) ? json.replace(ALL_UNSAFE, escape) : json;', 'return json;'),
+      mutant('profile-text-not-escaped', 'src/telemetry/log-profile.ts', 'test/telemetry/create-telemetry.test.ts', 'fields += `,"url.path":${path}`', 'fields += `,"url.path":"${record.path}"`'),
       mutant('path-not-bounded', 'src/telemetry/logger.ts', 'test/telemetry/create-telemetry.test.ts', 'jsonText(bound(record.path, MAX_LOGGED_PATH))', 'jsonText(record.path)'),
       mutant('line-break-in-status-line', 'src/listeners/refuse.ts', 'test/listeners/refuse.test.ts', "return text.replace(/[^\\x20-\\x7e]/g, '?');", 'return text;'),
       mutant('any-client-as-label', 'src/telemetry/cells.ts', 'test/telemetry/metrics.test.ts', "this.denials.has(record.client) ? record.client : '-'", 'record.client'),

@@ -231,7 +231,21 @@ t.test('with the profile of Google, every line has the fields that Cloud Logging
   ]);
   for (const { level, time } of lines) t.match([level, time], [/^(debug|info|warn|error)$/, /Z$/]);
   const [plain = {}] = await linesOf(makeRecord());
-  t.strictSame(Object.keys(lines[0] ?? {}), ['severity', 'message', ...Object.keys(plain)]);
+  t.strictSame(Object.keys(lines[0] ?? {}).filter((name) => name !== 'httpRequest'), ['severity', 'message', ...Object.keys(plain)]);
+  t.match(lines[1]?.['httpRequest'], { requestUrl: `//eco-sit.telus.internal:443${hostile}` });
+});
+
+t.test('with the profile of Dynatrace, every line has the fields that it reads, and all its own', async (t) => {
+  const hostile = 'x","msg":"no,"msg": \\","content":"}';
+  const { telemetry, text } = open({ level: 'debug', profile: 'dynatrace' });
+  telemetry.ended(makeRecord({ path: hostile, method: hostile, host: hostile, upstreamAddress: hostile, code: 'upstream-cut' }));
+  telemetry.notice('warn', hostile, { nested: { msg: hostile } });
+  const lines = (await text()).split('\n').slice(0, -1).map((line) => JSON.parse(line) as Line);
+  t.match(lines, [
+    { loglevel: 'ERROR', content: 'failed: upstream-cut', 'url.path': hostile, path: hostile, 'http.request.method': hostile.slice(0, 31), 'server.address': hostile, 'network.peer.address': hostile, 'error.type': 'upstream-cut' },
+    { loglevel: 'WARN', content: hostile, msg: hostile },
+  ]);
+  for (const { timestamp, time } of lines) t.equal(timestamp, time);
 });
 
 t.test('colour only on a terminal, and never in JSON', async (t) => {
