@@ -105,8 +105,7 @@ class ConnectionRace {
   #attempts = 0;
   readonly #pending: Attempted[] = [];
   readonly #failures: Failure[] = [];
-  /** The address that was tried last. */
-  #latest: string | null = null;
+  #latestTried: string | null = null;
   /** Addresses that had no port left when their turn came. */
   #exhausted: string[] = [];
   #deadline: NodeJS.Timeout;
@@ -191,7 +190,7 @@ class ConnectionRace {
   }
 
   #start(address: string, lease: PortLease | undefined): void {
-    this.#latest = address;
+    this.#latestTried = address;
     this.#attempts += 1;
     const { port } = this.#request;
     const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
@@ -226,7 +225,7 @@ class ConnectionRace {
   #failByAll(retryAfter: number | null): void {
     const { host, port } = this.#request;
     const fault = connectFault(host, port, this.#failures, retryAfter);
-    this.#fail(this.#latest === null ? fault : fault.with({ address: this.#latest }));
+    this.#fail(this.#latestTried === null ? fault : fault.with({ address: this.#latestTried }));
   }
 
   #fail(fault: Fault): void {

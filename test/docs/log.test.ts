@@ -5,6 +5,7 @@ import { PROFILE_FIELDS } from '../../schemas/outputs.ts';
 import type { LogConfig } from '../../src/config/config.ts';
 import { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { createAccessLog, createLineFormat } from '../../src/telemetry/logger.ts';
+import { SeenDenials } from '../../src/suggest/seen-denials.ts';
 import { schemaFaults } from '../support/schemas.ts';
 
 const PAGE = readFileSync(new URL('../../docs/log.md', import.meta.url), 'utf8');
@@ -59,6 +60,14 @@ t.test('every field that a profile adds is named in its section, and is in real 
       t.ok(text.includes(`\`${name}\``), `${name} is told`);
       t.ok(seen.has(name), `${name} is written`);
     }
+  }
+});
+
+t.test('suggest reads a denial in every profile', async (t) => {
+  for (const profile of PROFILES) {
+    const seen = new SeenDenials();
+    seen.addLine(write(refusal(), { format: 'json', profile }, TIMES[1]));
+    t.match(seen.list(), [{ client: 'dynatrace-sit', form: 'forward', host: 'example.com', port: 80, path: '/', code: 'host-not-allowed', count: 1 }], profile);
   }
 });
 
