@@ -75,9 +75,10 @@ t.test('threshold, duration, texts and runbook are those of the alert', async (t
   const rule = (expr: string, wait?: string): AlertRule => ({ alert: 'A', expr, labels: {}, annotations: { summary: '', description: '', runbook_url: '' }, ...(wait === undefined ? {} : { for: wait }) });
   t.strictSame(thresholdOf(rule('x - time() < 14 * 86400', '10m')), { condition: 'BELOW', value: 1_209_600, minutes: 10 });
   t.strictSame(thresholdOf(rule('x == 0')), { condition: 'BELOW', value: 1, minutes: 1 });
+  t.strictSame(thresholdOf(rule('x == 2')), { condition: 'ABOVE', value: 1, minutes: 1 });
   t.strictSame(thresholdOf(rule('x > 0.7', '4h')), { condition: 'ABOVE', value: 0.7, minutes: 60 });
   t.throws(() => thresholdOf(rule('absent(x)')));
-  t.equal(queryOf(rule('rate(x{error=~"a|b"}[5m]) > 1'), 'in(error, {ERRORS}), WINDOW'), 'in(error, {"a", "b"}), 5');
+  t.equal(queryOf(rule('rate(x{error=~"a|b"}[5m]) > 1'), 'in(error, {CODES}), WINDOW'), 'in(error, {"a", "b"}), 5');
   t.equal(textOf('{{ $value | humanizePercentage }} of {{ $labels.instance }}', { condition: 'ABOVE', value: 0.7, minutes: 5 }), 'More than 70 % of {dims:k8s.pod.name}');
 });
 

@@ -44,9 +44,8 @@ export function thresholdOf({ alert, expr, for: wait = '1m' }: AlertRule): Thres
   const [, operator = '', factors = ''] = /(==|[<>]) (\d[\d.]*(?: \* \d+)*)$/.exec(expr.trim()) ?? [];
   const value = factors.split(' * ').reduce((product, factor) => product * Number(factor), 1);
   const minutes = Math.min(MOST_MINUTES, Math.max(1, Math.ceil(minutesOf(wait))));
-  // A series of 0 and 1: not the one is beyond the other.
-  if (operator === '==' && value === 0) return { condition: 'BELOW', value: 1, minutes };
-  if (operator === '==' && value === 1) return { condition: 'ABOVE', value: 0, minutes };
+  // Of a series of whole numbers, 0 is the lowest, and another is the highest.
+  if (operator === '==') return value === 0 ? { condition: 'BELOW', value: 1, minutes } : { condition: 'ABOVE', value: value - 1, minutes };
   if (operator === '>') return { condition: 'ABOVE', value, minutes };
   if (operator === '<') return { condition: 'BELOW', value, minutes };
   throw new Error(`${alert}: no threshold at the end of its query`);
@@ -55,11 +54,11 @@ export function thresholdOf({ alert, expr, for: wait = '1m' }: AlertRule): Thres
 /** The DQL of an alert, with what is the alert's own filled in. */
 export function queryOf(rule: AlertRule, template: string): string {
   const window = /\[(\w+)\]/.exec(rule.expr)?.[1] ?? '';
-  const errors = /error=~"([^"]+)"/.exec(rule.expr)?.[1] ?? '';
+  const codes = /(?:error|code)=~"([^"]+)"/.exec(rule.expr)?.[1] ?? '';
   return template
     .trim()
     .replaceAll('WINDOW', String(minutesOf(window)))
-    .replaceAll('ERRORS', errors.split('|').map((code) => `"${code}"`).join(', '));
+    .replaceAll('CODES', codes.split('|').map((code) => `"${code}"`).join(', '));
 }
 
 /** A text of an alert: labels as dimensions, and the threshold where Prometheus has the value. */
