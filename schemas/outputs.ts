@@ -332,7 +332,7 @@ export const PROFILE_FIELDS = {
   plain: {},
   google: {
     ...leads.google,
-    httpRequest: z.strictObject({ requestMethod: text, requestUrl: text.optional(), status: z.int().optional(), requestSize: digits, responseSize: digits, remoteIp: text, serverIp: text.optional(), latency: z.string().regex(/^\d+\.\d{5}s$/) }),
+    httpRequest: z.strictObject({ requestMethod: text.optional(), requestUrl: text.optional(), status: z.int().optional(), requestSize: digits, responseSize: digits, remoteIp: text, serverIp: text.optional(), latency: z.string().regex(/^\d+\.\d{5}s$/) }),
     'logging.googleapis.com/trace': text.optional(),
     'logging.googleapis.com/spanId': text.optional(),
   },

@@ -32,10 +32,10 @@ const SEVERITIES: Readonly<Record<string, string>> = { debug: 'DEBUG', info: 'IN
 const google: LogProfile = {
   lead: (level, _time, message) => `"severity":"${SEVERITIES[level] ?? 'DEFAULT'}",${message === '' ? '' : `"message":${message},`}`,
   access: (record, { method, host, path, clientAddress, upstreamAddress }) => {
-    let request = `"requestMethod":${method}`;
-    if (record.host !== '-') request += `,"requestUrl":"${urlInQuotes(record, host, path)}"`;
-    if (record.status !== 0) request += `,"status":${record.status}`;
-    request += `,"requestSize":"${record.bytesSent}","responseSize":"${record.bytesReceived}","remoteIp":${clientAddress}`;
+    let request = record.method === '-' ? '' : `"requestMethod":${method},`;
+    if (record.host !== '-') request += `"requestUrl":"${urlInQuotes(record, host, path)}",`;
+    if (record.status !== 0) request += `"status":${record.status},`;
+    request += `"requestSize":"${record.bytesSent}","responseSize":"${record.bytesReceived}","remoteIp":${clientAddress}`;
     if (record.upstreamAddress !== '-') request += `,"serverIp":${upstreamAddress}`;
     let fields = `,"httpRequest":{${request},"latency":"${(record.durationMs / 1_000).toFixed(5)}s"}`;
     if (record.traceId !== '') fields += `,"logging.googleapis.com/trace":"${record.traceId}"`;
