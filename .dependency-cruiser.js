@@ -30,7 +30,7 @@ export const MAY_IMPORT = {
   'gateway/': ['config/config', 'egress', 'errors', 'lean-imports', 'relay/headers', 'targets/'],
   'listeners/': ['cancel', 'config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'lean-imports', 'limits', 'policy/cidr-table', 'policy/compile', 'policy/verdict', 'relay/', 'targets/', 'telemetry/'],
   'drain/': ['errors'],
-  'admin/': ['config/config', 'config/rule-ends', 'crowd', 'drain/', 'explain/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'self-test/self-test', 'source-ip/source-proof', 'telemetry/', 'turns'],
+  'admin/': ['config/config', 'config/rule-ends', 'crowd', 'drain/', 'explain/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'self-test/self-test', 'source-ip/source-proof', 'targets/host', 'telemetry/', 'turns'],
   'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'lean-imports', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'targets/', 'telemetry/telemetry'],
   'self-test/': ['config/config', 'crowd', 'egress', 'errors', 'listeners/', 'policy/cidr-table', 'targets/', 'telemetry/'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
@@ -94,7 +94,8 @@ export default {
     forbid('http1-has-no-socket', 'http1/ reads and writes messages; whose bytes they are, it does not know', { path: '^src/http1/' }, { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] }),
     forbid('names-are-resolved-in-dial', 'a name resolved elsewhere is an address nobody judged', { path: '^src/', pathNot: '^src/dial/' }, { path: '^dns' }),
     forbid('undici-in-relay', 'one-off questions alone use undici, over a connection they are given', { path: '^src/', pathNot: '^src/relay/ask-once\\.ts$' }, { path: '^node_modules/undici/' }),
-    forbid('files-at-the-edge', 'configuration, commands and demo read and write files; besides, keys and names are read from one each, descriptors counted and the log is written', { path: '^src/', pathNot: '^src/(?:(?:config|cli|demo)/|(?:descriptors|dial/lookup|identity/key-sources|telemetry/log-output)\\.ts$)' }, { path: '^fs' }),
+    forbid('files-at-the-edge', 'configuration, commands and demo read and write files; besides, keys and names are read from one each, descriptors counted, the log is written, and the status page has parts', { path: '^src/', pathNot: '^src/(?:(?:config|cli|demo)/|(?:admin/assets|descriptors|dial/lookup|identity/key-sources|telemetry/log-output)\\.ts$)' }, { path: '^fs' }),
+    forbid('the-page-runs-in-browsers', 'what a browser is sent imports nothing of the proxy but types', { path: '^src/admin/page/(?!server\\.js$)' }, { path: '^src/(?!admin/page/)|preact-render-to-string', dependencyTypesNot: ['type-only'] }),
     forbid('no-processes', 'the proxy starts no other program', { path: '^src/' }, { path: '^(?:child_process|worker_threads|cluster)$' }),
   ],
   options: {

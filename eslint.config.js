@@ -19,6 +19,23 @@ export default defineConfig(
     },
   },
   {
+    // The scripts of the status page: JavaScript, because browsers take it as it is.
+    files: ['src/admin/page/*.js'],
+    extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
+    languageOptions: { parserOptions: { project: 'tsconfig.page.json', tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/prefer-nullish-coalescing': 'off',
+      // A cast in JSDoc is not seen; what is cast is JSON of this proxy.
+      '@typescript-eslint/no-unsafe-assignment': 'off',
+      '@typescript-eslint/no-unsafe-argument': 'off',
+      // What would make markup or code from text.
+      'no-restricted-properties': ['error', ...['innerHTML', 'outerHTML', 'insertAdjacentHTML', 'dangerouslySetInnerHTML', 'write', 'writeln'].map((property) => ({ property, message: 'What comes from outside is only ever set as text.' }))],
+      eqeqeq: 'error',
+      'no-console': 'error',
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       // A tap test takes an async function whether or not it awaits, and tap watches the promise of t.test itself.

@@ -13,6 +13,7 @@ import type { ExplainAnswer } from '../src/explain/answer.ts';
 import { DIFF_CHANGES, type DiffChange } from '../src/policy-diff/diff-class.ts';
 import type { DiffRequest, DiffVerdict } from '../src/policy-diff/judge-request.ts';
 import type { Peer } from '../src/policy/verdict.ts';
+import { BAND_STATES, DESTINATION_STATES, type StatusHistory, type StatusView } from '../src/admin/status-view.ts';
 import type { OtherChange } from '../src/reload/other-changes.ts';
 
 const CODES = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]];
@@ -258,6 +259,101 @@ const suggest = z.strictObject({
   patch: orNull.describe('A unified diff of the file; null: nothing to change, or not automatically.'),
 });
 
+// What the status page shows.
+
+const momentOrNull = moment.nullable();
+const amount = z.number().min(0);
+const codeCounts = z.array(z.strictObject({ code: text, count }));
+const end = { ends: moment, days: z.int().describe('Until then; negative: it has expired.') };
+const keptRequest = z.strictObject({ requestId: text, at: moment, verdict: z.enum(['deny', 'report', 'allow']), code: text, detail: text, client: text, method: text, host: text, port: z.int(), destination: text });
+const curve = z.array(z.number().nullable()).describe('One number for each step, the oldest first.');
+const byClient = z.array(z.strictObject({ client: text, tunnels: count }));
+
+const statusDestination = z.strictObject({
+  name: text,
+  hosts: texts,
+  ports: texts,
+  via: texts,
+  state: z.enum(DESTINATION_STATES),
+  circuits: z.array(z.strictObject({ of: text, address: text, state: text, failures: count, since: moment.nullable(), reason: text, nextTrial: moment.nullable() })).describe('Addresses that have failed in a row.'),
+  requestsPerSecond: amount.describe('Over the last ten seconds.'),
+  requests: count.describe('In the last minute.'),
+  failures: z.strictObject({ minute: codeCounts, hour: codeCounts }),
+  errors: z.strictObject({ minute: count, hour: count }).describe('Answers with 5xx.'),
+  p50: amount.nullable().describe('Of exchanges of the last minute, ms.'),
+  p99: amount.nullable(),
+  lastOk: momentOrNull,
+  lastError: z.strictObject({ at: moment, status: z.int() }).nullable(),
+  lastFailure: z.strictObject({ at: moment, code: text, detail: text }).nullable(),
+  addresses: z.array(z.strictObject({ address: text, at: moment })),
+  certificate: z.strictObject(end).nullable().describe('That it last showed us; null: none was seen.'),
+  pool: z.strictObject({ active: count, idle: count, queued: count }),
+  tunnels: count,
+  nat: z.strictObject({ used: count, highWater: count, refused: count }),
+});
+
+const statusView = z.strictObject({
+  at: moment,
+  instance: text.describe('Name of this replica.'),
+  version: text,
+  uptimeSeconds: count,
+  band: z.strictObject({ state: z.enum(BAND_STATES), reasons: texts, notes: texts }),
+  drain: z.strictObject({
+    state: z.enum(['running', 'delay', 'draining', 'ended']).describe('running: there is none, and the rest is a forecast.'),
+    deadline: moment.nullable(),
+    secondsLeft: z.number().min(0).nullable(),
+    tunnels: z.strictObject({ open: count, idle: count, busy: count, endsPerSecond: z.number().min(0), medianAge: z.number().min(0).nullable(), oldestAge: z.number().min(0).nullable() }),
+    exchanges: count,
+    ended: z.strictObject({ byThemselves: count, quiet: count, busy: count, cut: count, exchangesCut: count }),
+  }),
+  requestsPerSecond: amount,
+  failures: count.describe('Failed dials and exchanges in the last minute.'),
+  errors: count.describe('Answers with 5xx in the last minute.'),
+  denials: count.describe('In the last minute.'),
+  limits: z.array(z.strictObject({ name: text, used: count, limit: count.nullable() })),
+  clients: z.array(z.strictObject({ client: text, requestsPerSecond: amount, requests: count, denials: count, tunnels: count })),
+  clientsLeftOut: count,
+  source: z.strictObject({
+    result: z.enum(['match', 'mismatch', 'unknown', 'unjudged', 'pending', 'off']),
+    seen: orNull,
+    expected: texts,
+    since: momentOrNull,
+    at: momentOrNull,
+    reason: orNull,
+    history: z.array(z.strictObject({ at: moment, result: text, seen: orNull, code: orNull })).describe('Changes, the latest first.'),
+  }),
+  natLimit: count.nullable(),
+  destinations: z.array(statusDestination).describe('Those that fail first, then the busiest.'),
+  destinationsLeftOut: count,
+  tunnels: z.strictObject({ open: count, byClient, oldest: z.array(z.strictObject({ requestId: text, client: text, clientAddress: text, host: text, port: z.int(), ageMs: count, bytesSent: count, bytesReceived: count })) }),
+  shortTunnels: byClient,
+  latestFailures: z.array(keptRequest),
+  latestDenials: z.array(keptRequest),
+  frequentDenials: z.array(z.strictObject({ client: text, host: text, count, overcount: count, code: text, requestId: text })),
+  denialsTotal: count,
+  configuration: z.strictObject({
+    file: orNull,
+    hash: text,
+    loadedAt: moment,
+    mode: z.enum(['enforce', 'report']),
+    enforcement: text.describe('What the self-test found.'),
+    listeners: z.array(z.strictObject({ name: text, addresses: texts })),
+    reload: z.strictObject({ at: moment, sentence: text, classes: texts }).nullable(),
+    ruleEnds: z.array(z.strictObject({ rule: text, clients: texts, destinations: texts, until: moment, state: z.enum(['ended', 'soon', 'later']), owner: orNull, ticket: orNull, reason: orNull })),
+    ruleEndsLeftOut: count,
+  }),
+  certificates: z.array(z.strictObject({ name: text, ...end })),
+}) satisfies z.ZodType<StatusView>;
+
+const statusHistory = z.strictObject({
+  step: count.describe('Number of the latest step.'),
+  stepSeconds: amount,
+  at: moment,
+  curves: z.array(z.strictObject({ name: text.describe('Of the destination; empty: all together.'), requests: curve.describe('Per second.'), failures: curve.describe('Per minute, with answers of 5xx.'), denials: curve.describe('Per minute; of all together alone.'), p99: curve.describe('Ms.') })),
+}) satisfies z.ZodType<StatusHistory>;
+
+const status = statusView.extend({ history: statusHistory.describe('The last 15 minutes.') });
+
 // The body of a refusal, and of one by the admin port.
 
 const problem = z.union([
@@ -367,6 +463,7 @@ export const OUTPUTS = {
   explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
   'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },
   problem: { title: 'The body of a refusal by eco-egress (RFC 9457)', page: 'docs/errors.md', schema: problem },
+  status: { title: 'GET /status.json of the admin port', page: 'docs/operations.md', schema: status },
   suggest: { title: 'npx eco-egress suggest --json', page: 'docs/suggest.md', schema: suggest },
   test: { title: 'npx eco-egress test --json', page: 'docs/policy-tests.md', schema: test },
 } as const satisfies Readonly<Record<string, { title: string; page: string; schema: z.ZodType }>>;

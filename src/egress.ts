@@ -180,6 +180,11 @@ export class Egress {
     return this.#limits.count(kind);
   }
 
+  /** Exchanges that wait for a pooled connection, by destination. */
+  queued(): ReadonlyMap<string, number> {
+    return this.#pools.queued();
+  }
+
   /**
    * Decides, and takes a place among what is under way. What the policy found
    * is noted in the record, also when it denies.
@@ -376,6 +381,7 @@ export class Egress {
       const wanted = { ...target, ...way };
       const dialled = lenient === null ? await dialler.dial(wanted, enforcing, signal) : await dialLeniently(dialler, wanted, enforcing, lenient, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
+      telemetry.upstreamReached(destination.name, dialled.address ?? UNRESOLVED, dialled.certificateEnds ?? 0);
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);

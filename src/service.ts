@@ -10,7 +10,7 @@ import type { Writable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
-import type { AdminInfo, Readiness } from './admin/status-page.ts';
+import type { AdminInfo, Readiness } from './admin/status-sources.ts';
 import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
@@ -46,6 +46,7 @@ import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
+import { HISTORY_STEP } from './telemetry/history.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
@@ -69,6 +70,8 @@ export interface ServiceDeps {
   readonly compile?: (config: PolicyConfig) => Policy;
   /** How many files this process may have open; null or absent: not limited, or not known. */
   readonly openFiles?: number | null;
+  /** Name of this replica, for the status page; `-` by default. */
+  readonly instance?: string;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
   /** Monotonic ms, for the rates of rules and the pauses of circuits; `performance.now` by default. */
@@ -128,6 +131,8 @@ class RunningService implements Service {
   readonly #ports: PortBudget;
   readonly #circuits: CircuitBreaker;
   readonly #environment: RequestEnvironment;
+  #historyTimer: NodeJS.Timeout | undefined;
+  readonly #instance: string;
   #listeners: Listeners | null = null;
   #forms: HttpForms | null = null;
   readonly #selfTest: SelfTest;
@@ -151,6 +156,7 @@ class RunningService implements Service {
     this.#config = config;
     const clock = deps.now ?? ((): number => Date.now());
     this.#clock = clock;
+    this.#instance = deps.instance ?? '-';
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
@@ -166,6 +172,7 @@ class RunningService implements Service {
       },
     });
     this.#telemetry.watchPorts(() => this.#ports.inUse());
+    this.#telemetry.watchRequests(() => ({ exchanges: this.#egress.count('exchanges'), waiting: this.#egress.queued() }));
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const { isSelf, isOurs } = this.#self;
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
@@ -195,7 +202,7 @@ class RunningService implements Service {
       telemetry: this.#telemetry,
       denials: {
         note: this.#telemetry.contain('denials', (record, fault, permit) => {
-          this.explainer.memory.note(record, fault, permit);
+          this.explainer.note(record, fault, permit);
         }),
       },
       clientName: (address) => this.#egress.clientName(address),
@@ -238,7 +245,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view() }, sourceIp: () => this.sourceProof.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -248,6 +255,7 @@ class RunningService implements Service {
     this.sourceProof.start();
     this.#selfTest.start(this.#listeners.addresses);
     this.#descriptors.watch();
+    this.#historyTimer = setInterval(() => { this.#telemetry.history.step(performance.now()); }, HISTORY_STEP).unref();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
@@ -381,6 +389,7 @@ class RunningService implements Service {
       () => this.#listeners?.closed,
       () => this.#lastWords(),
       () => { this.#descriptors.close(); },
+      () => { clearInterval(this.#historyTimer); },
       () => { this.#policyChanges.close(); },
       () => { this.#authenticator.close(); },
       () => this.sourceProof.close(),
@@ -442,20 +451,31 @@ class RunningService implements Service {
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
     const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, warnings: [...this.#reloads.warnings, ...tellWarnings(this.#inForce), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    const { refused, warnings: reloads } = this.#reloads;
+    // What waits for the next start is as somebody wanted it.
+    const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
   #info(): AdminInfo {
+    const { limits } = this.#config;
+    const tunnels = this.#egress.count('tunnels');
+    const exchanges = this.#egress.count('exchanges');
     return {
       version: VERSION,
+      instance: this.#instance,
       configFile: this.#inForce.file,
       configHash: this.#inForce.hash,
       loadedAt: this.#inForce.loadedAt,
       config: this.#config,
       enforcement: this.#selfTest.view(),
       ruleEnds: listRuleEnds(this.#config.rules, this.#clock()),
-      tunnels: this.#egress.count('tunnels'),
-      exchanges: this.#egress.count('exchanges'),
+      limits: [
+        { name: 'tunnels', used: tunnels, limit: limits.tunnels },
+        { name: 'exchanges', used: exchanges, limit: limits.exchanges },
+        { name: 'client connections', used: this.#telemetry.connections(), limit: limits.connections },
+      ],
+      certificates: this.#telemetry.certificates(),
       ports: { ...this.#ports.inUse(), shortTunnels: this.#telemetry.shortTunnels() },
     };
   }

@@ -13,16 +13,16 @@ import type { AdminListenerConfig, ListenAddress } from '../config/config.ts';
 import { createServer, NO_SCHEMAS } from '../lean-imports.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { AdminRefusal } from '../telemetry/cells.ts';
+import { HISTORY_STEP } from '../telemetry/history.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
-import { renderDrain } from './drain-section.ts';
 import { addConfigRoutes, addExplainRoutes, type ConfigRoutes, type Explaining } from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
 import { addTrafficRoutes, type Traffic } from './traffic-routes.ts';
-import type { AdminInfo, Readiness } from './status-page.ts';
-import { STATUS_PAGE_CSP, renderStatusPage } from './status-page.ts';
+import { addStatusRoutes } from './status-page.ts';
+import type { AdminInfo, Readiness, StatusSources } from './status-sources.ts';
 
 /** Few and small clients come here: probes, a scraper, a person. Times in ms. */
 const ADMIN_CONNECTIONS = 256;
@@ -36,8 +36,6 @@ const STALL_TIMEOUT = 30_000;
 /** Above the usual scrape interval, so that a scraper keeps its connection. */
 const ADMIN_KEEP_ALIVE = 65_000;
 const ADMIN_LINGER = 1000;
-/** The most frequent denials on the status page. */
-const DENIALS_SHOWN = 10;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
 const RELOAD = '/reload';
@@ -56,6 +54,8 @@ export interface AdminOptions {
   readonly traffic: Traffic;
   /** Asked at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
+  /** See `StatusSources`. */
+  readonly circuits?: StatusSources['circuits'];
   /** Told of what is turned away, and whom; must not throw. */
   readonly onRefused?: (reason: AdminRefusal, address: string) => void;
   /** Told why an answer could not be made, or not to its end; must not throw. */
@@ -182,13 +182,12 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, circuits, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
-  app.get('/', async (_request, reply) => {
-    await turns.next();
-    reply.type('text/html; charset=utf-8').header('content-security-policy', STATUS_PAGE_CSP).header('referrer-policy', 'no-referrer');
-    return reply.send(renderStatusPage(info(), readiness(), sourceIp(), explainer.denials(DENIALS_SHOWN, 0), { destinations: traffic.destinations(), tunnels: traffic.tunnels(0) }, process.uptime(), renderDrain(traffic.drain())));
-  });
+  const onBusy = (address: string): void => {
+    onRefused('busy', address);
+  };
+  addStatusRoutes(app, { sources: { readiness, info, explainer, traffic, sourceIp, ...(circuits === undefined ? {} : { circuits }) }, stepSeconds: HISTORY_STEP / 1000, turns, onBusy });
   app.get('/metrics', (_request, reply) => {
     // As much at a time as the scraper reads. Once the status is out, an error only cuts the answer.
     reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }).on('error', onFailed));
@@ -197,10 +196,10 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     reply.send({ status: 'alive' });
   });
   app.get('/readyz', (request: FastifyRequest, reply) => {
-    const { ready, reasons, warnings, policyChange = null } = readiness();
+    const { ready, reasons, warnings, notes = [], policyChange = null } = readiness();
     const status = ready ? 'ready' : 'not ready';
     // Why it is so may name what is configured: a probe needs the status alone.
-    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings, ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
+    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings: [...warnings, ...notes], ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
     reply.code(ready ? 200 : 503).send(answer);
   });
   app.get('/source-ip', (_request, reply) => {
@@ -208,9 +207,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   });
   addConfigRoutes(app, configuration, turns);
   addTrafficRoutes(app, traffic, turns);
-  addExplainRoutes(app, explainer, turns, (address) => {
-    onRefused('busy', address);
-  });
+  addExplainRoutes(app, explainer, turns, onBusy);
 }
 
 function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = () => {}): void {

@@ -3,6 +3,8 @@
 /** What the admin listener serves, and what each path is for. */
 export const ADMIN_PATHS = {
   '/': 'status page for people',
+  '/status.json': 'what the status page shows, as JSON',
+  '/events': 'the same as it changes, as server-sent events',
   '/metrics': 'metrics in the Prometheus text format',
   '/healthz': 'whether the process is alive',
   '/readyz': 'whether it should get traffic, and if not why',
@@ -13,7 +15,7 @@ export const ADMIN_PATHS = {
   '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
   '/drain': 'how a shutdown goes on, or what one would find now, as JSON',
   '/denials': 'what was denied recently: the most frequent and the latest, as JSON',
-  '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial',
+  '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial or failure',
 } as const;
 
 const TITLES = {

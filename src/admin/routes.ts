@@ -7,17 +7,20 @@ import { type InForce, tellWarnings } from '../reload/in-force.ts';
 import { type ReloadOutcome, reportOutcome } from '../reload/outcome.ts';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
+import { formatRecalled, replyAnswer } from './answers.ts';
+import { formatAnswer } from '../explain/answer.ts';
 import { Queue } from './callers.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 
 /** The part of the explainer that the admin port asks. */
-export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'remembers'>;
+export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'failures' | 'remembers' | 'remembersFailures'>;
 
 /** Entries of each list of `/denials`. */
 const MOST_FREQUENT = 200;
 const MOST_LATEST = 100;
 const ENTRIES_A_SLICE = 20;
 
+const JSON_TYPE = 'application/json; charset=utf-8';
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
 const HOW_TO_ASK = 'The question is not valid';
 /** What a parameter stands for, and whether it may be left out. */
@@ -58,17 +61,17 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     const question = readQuestion(new URLSearchParams(request.url.split('?')[1] ?? ''));
     const answer = typeof question === 'string' ? question : await inTurn(request, reply, () => explainer.explain(question));
     if (answer === null) return reply;
-    if (typeof answer === 'string') return refuseQuestion(reply, answer);
-    return sendJson(reply, answer);
+    if (typeof answer === 'string') return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, answer, HOW_TO_ASK), words: answer });
+    return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(answer)}\n`, words: formatAnswer(answer) });
   });
   app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
     const { requestId } = request.params;
     const resolve = new URLSearchParams(request.url.split('?')[1] ?? '').get('resolve') !== 'no';
     const found = REQUEST_ID.test(requestId) ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) })) : { denial: null };
     if (found === null) return reply;
-    if (found.denial !== null) return sendJson(reply, found.denial);
-    const detail = `The last ${explainer.remembers} denials are kept, until the process ends, and this is none of them. What is older, was allowed or failed upstream is in the access log, under its requestId.`;
-    return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, detail, 'No recent denial has this request id'));
+    if (found.denial !== null) return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(found.denial)}\n`, words: formatRecalled(found.denial) });
+    const detail = `The last ${explainer.remembers} denials and ${explainer.remembersFailures} failures are kept, until the process ends, and this is none of them. What is older or went well is in the access log, under its requestId.`;
+    return replyAnswer(request, reply, { status: 404, type: PROBLEM_TYPE, json: problemBody(404, detail, 'No recent denial or failure has this request id'), words: detail });
   });
   app.get('/denials', (_request, reply) =>
     reply.type('application/json; charset=utf-8').send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
@@ -102,10 +105,6 @@ function listParameters(): string {
   return `The parameters are ${described.join(', ')}.`;
 }
 
-function refuseQuestion(reply: FastifyReply, detail: string): FastifyReply {
-  return reply.code(400).type(PROBLEM_TYPE).send(escapeUnsafe(problemBody(400, detail, HOW_TO_ASK)));
-}
-
 /** As one JSON document. Each entry may have some kilobytes of what clients sent, so they are written a few at a time. */
 async function* denialSlices({ frequent, latest, ...counts }: DenialsView, turns: Turns): AsyncGenerator<string, void, undefined> {
   yield `${JSON.stringify(counts).slice(0, -1)},"frequent":[`;
@@ -121,11 +120,6 @@ async function* entrySlices(entries: readonly unknown[], turns: Turns): AsyncGen
     const slice = JSON.stringify(entries.slice(from, from + ENTRIES_A_SLICE)).slice(1, -1);
     yield escapeUnsafe(`${from === 0 ? '' : ','}${slice}`);
   }
-}
-
-/** Escaped for terminals, too: what clients sent is in it. */
-function sendJson(reply: FastifyReply, value: unknown): FastifyReply {
-  return reply.type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(value))}\n`);
 }
 
 /** Behind the routes that show the configuration in force, and reload it. */

@@ -92,6 +92,7 @@ function formatText({ places, moved }: Demo, env: ProxyEnvironment): string {
   const commands = describeCommands(places, env);
   return [
     '',
+    `  watch    ${places.admin}/ in a browser: the status page, live`,
     `  proxy    ${places.http} and ${places.proxy}, every form on both`,
     `  steered  ${places.tls}, raw TLS by its server name`,
     `  admin    ${places.admin}`,

@@ -1,4 +1,5 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
+import { hostname } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
@@ -45,7 +46,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     files.begin();
     return loadConfig({ file: opened.file, env: io.env, readFile: files.read });
   };
-  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit() });
+  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), instance: io.env['POD_NAME'] || hostname() });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
       io.stderr.write(`The warm-up failed, so the first requests take longer: ${error instanceof Error ? error.message : String(error)}\n`);

@@ -36,8 +36,9 @@ export interface Demo {
  * behind, when there is no place for the CA file or the proxy does not start.
  *
  * @param logDestination where the access log goes; stays open
+ * @param instance name of the replica, for the status page
  */
-export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['logDestination']): Promise<Demo> {
+export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['logDestination'], instance = 'demo'): Promise<Demo> {
   // Last opened, first closed; on the way out of here too, unless all of it has started.
   await using opened = new AsyncDisposableStack();
 
@@ -63,7 +64,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
     },
   });
   if (!loaded.ok) throw new Error(loaded.faults.map(({ path, problem }) => `${path}: ${problem}`).join(' '));
-  const service = createService(loaded.config, { loaded, logDestination, lookup: resolveEco });
+  const service = createService(loaded.config, { loaded, logDestination, instance, lookup: resolveEco });
   await service.start();
   opened.defer(() => service.drain());
 

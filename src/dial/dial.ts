@@ -83,6 +83,8 @@ export interface Dialled {
   readonly hopMs: number;
   /** TCP connections that were begun for it, this one included; with parents, ways that were tried. */
   readonly attempts: number;
+  /** Until when the certificate is valid that the upstream showed, ms since the epoch; absent: without TLS of our own. */
+  readonly certificateEnds?: number;
   /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
   readonly reported?: Fault;
   /** Absent: nobody counts what comes of it. */

@@ -136,7 +136,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       const connected = now();
       try {
         const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
-        return { ...opened, socket, tlsMs: now() - connected, attempts };
+        return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0 };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
         const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), address: opened.address }) : error;

@@ -21,7 +21,9 @@ import { Turns } from '../turns.ts';
 import type { ExplainAnswer, ExplainedChange } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
-import { type DenialRecord, type DenialsView, recordOf, RecentDenials } from './recent-denials.ts';
+import { type DenialRecord, recordOf } from './kept-request.ts';
+import { type DenialsView, RecentDenials } from './recent-denials.ts';
+import { RecentFailures } from './recent-failures.ts';
 import { proposeChange } from './suggest-change.ts';
 
 /** TLS is none, and stands for raw TLS. */
@@ -42,7 +44,7 @@ export interface ExplainRequest extends AssumedClient, WrittenRequest {
   readonly propose?: boolean;
 }
 
-/** What was denied, and what the policy in force says to the same question. */
+/** What was denied or has failed, and what the policy in force says to the same question. */
 export interface RecalledDenial extends DenialRecord {
   /** Null where the policy was not asked then, or the question was too long to keep. */
   readonly now: ExplainAnswer | null;
@@ -61,6 +63,7 @@ export interface ExplainerOptions {
 /** Answers questions, and remembers denials. Has nothing to close. */
 export class Explainer {
   readonly memory = new RecentDenials();
+  readonly failureMemory = new RecentFailures();
   readonly #options: ExplainerOptions;
   readonly #turns = new Turns();
 
@@ -71,6 +74,17 @@ export class Explainer {
   /** Single denials that can be recalled at most. */
   get remembers(): number {
     return this.memory.room;
+  }
+
+  /** Failures that can be recalled at most. */
+  get remembersFailures(): number {
+    return this.failureMemory.room;
+  }
+
+  /** A request has ended: what was denied or has failed can be recalled. */
+  note(...ended: Parameters<RecentDenials['note']>): void {
+    this.memory.note(...ended);
+    this.failureMemory.note(...ended);
   }
 
   /** Resolves to what is wrong with the question, one sentence, when it cannot be asked. */
@@ -95,15 +109,20 @@ export class Explainer {
     }
   }
 
-  /** Null: no such denial, or it is too long ago. */
+  /** Null: no such denial or failure, or it is too long ago. */
   async recall(requestId: string, resolve: boolean): Promise<RecalledDenial | null> {
-    const denial = this.memory.find(requestId);
+    const denial = this.memory.find(requestId) ?? this.failureMemory.find(requestId);
     if (denial === null) return null;
     const { ask } = denial;
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
     const asked = { method: denial.method, target: `${show(formatAuthority(ask.host, ask.port))}${ask.path === null ? '' : showTarget(ask.path)}`, host: null };
     return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }) };
+  }
+
+  /** Requests that were let through and have failed, the latest first. */
+  failures(most: number): DenialRecord[] {
+    return this.failureMemory.latest(most);
   }
 
   /** @param mostFrequent entries of that list at most; @param mostLatest likewise */

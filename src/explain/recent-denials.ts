@@ -3,44 +3,12 @@
  * often which client asked for which host. Neither grows with the number of
  * requests, hosts or clients, nor with the length of what they send.
  */
-import type { Form } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
-import type { Fault, FaultCode } from '../errors.ts';
+import type { Fault } from '../errors.ts';
 import { Denial } from '../policy/deny.ts';
-import type { Ask, Deny } from '../policy/verdict.ts';
-import { detach } from '../targets/quote.ts';
+import type { Deny } from '../policy/verdict.ts';
 import { type AccessRecord, outcomeOf } from '../telemetry/access-record.ts';
-import { bound } from '../telemetry/safe-text.ts';
-
-/** Plain data of one denial, safe to show: no credentials, no query. */
-export interface DenialRecord {
-  readonly requestId: string;
-  /** When it ended: RFC 3339, as in the log. */
-  readonly time: string;
-  /** `report`: report mode let it pass; `code` is then what it would have been denied with. */
-  readonly verdict: 'deny' | 'report';
-  readonly code: FaultCode;
-  readonly detail: string;
-  readonly remedy: string | null;
-  /** Sent to the client; 0 when nothing was. */
-  readonly status: number;
-  /** `-` stands for what was not known when it was denied. */
-  readonly form: Form | '-';
-  readonly client: string;
-  readonly clientAddress: string;
-  readonly method: string;
-  readonly host: string;
-  readonly port: number;
-  readonly path: string;
-  readonly destination: string;
-}
-
-interface DeniedRequest extends Omit<DenialRecord, 'time'> {
-  /** Ms since the epoch. */
-  readonly endedAt: number;
-  /** What the policy was asked; null where it was not asked, or where that was too long to keep. */
-  readonly ask: Ask | null;
-}
+import { type DenialRecord, type Found, keep, type KeptRequest, recordOf } from './kept-request.ts';
 
 /** Requests of one client for one host, in the order of how many there were. */
 interface FrequentDenials {
@@ -76,19 +44,11 @@ interface RecentDenialsOptions {
 const SINGLE = 1_000;
 const FREQUENT = 200;
 
-/** Longest text of each kind that is kept, characters. */
-const MAX_KEPT_METHOD = 32;
-const MAX_KEPT_HOST = 256;
-const MAX_KEPT_PATH = 2_048;
-const MAX_KEPT_DETAIL = 1_024;
-/** Longest of all texts of an ask together: what others chose must not cost megabytes. */
-const MAX_ASK = 4_096;
-
 /** Keeps the latest denials, and approximate counts of the most frequent ones, in bounded memory. */
 export class RecentDenials {
-  readonly #ring: DeniedRequest[] = [];
-  readonly #byId = new Map<string, DeniedRequest>();
-  readonly #frequent: TopCounts<DeniedRequest>;
+  readonly #ring: KeptRequest[] = [];
+  readonly #byId = new Map<string, KeptRequest>();
+  readonly #frequent: TopCounts<KeptRequest>;
   readonly #single: number;
   readonly #now: () => number;
   #total = 0;
@@ -127,7 +87,7 @@ export class RecentDenials {
   }
 
   /** Null: never denied, or so long ago that it is forgotten. */
-  find(requestId: string): DeniedRequest | null {
+  find(requestId: string): KeptRequest | null {
     return this.#byId.get(requestId) ?? null;
   }
 
@@ -150,18 +110,6 @@ export class RecentDenials {
   }
 }
 
-/** The part of a denial that may be shown. */
-export function recordOf(denial: Omit<DeniedRequest, 'ask'>): DenialRecord {
-  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
-  return { requestId, time: new Date(endedAt).toISOString(), verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
-}
-
-interface Found {
-  readonly code: FaultCode;
-  readonly detail: string;
-  readonly remedy: string | null;
-}
-
 function enforced({ code, detail }: AccessRecord, fault: Fault | null): Found {
   if (fault !== null) return { code: fault.code, detail: fault.message, remedy: fault.remedy };
   return { code: code === 'ok' ? 'internal' : code, detail, remedy: null };
@@ -173,60 +121,6 @@ function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): F
   const would: Deny | null = permit?.verdict.verdict === 'report' ? permit.verdict.would : null;
   // Otherwise it was found after the policy's verdict: by the address, or by the TLS inside a tunnel.
   return would?.code === code ? { code, detail: would.detail, remedy: would.remedy } : { code, detail, remedy: null };
-}
-
-function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): DeniedRequest {
-  const host = own(record.host, MAX_KEPT_HOST);
-  const path = own(record.path, MAX_KEPT_PATH);
-  return {
-    requestId: record.requestId,
-    endedAt,
-    verdict,
-    code,
-    detail: own(detail, MAX_KEPT_DETAIL),
-    remedy: remedy === null ? null : own(remedy, MAX_KEPT_DETAIL),
-    status: record.status,
-    form: record.form,
-    client: record.client,
-    clientAddress: own(record.clientAddress, MAX_KEPT_HOST),
-    method: own(record.method, MAX_KEPT_METHOD),
-    host,
-    port: record.port,
-    path,
-    destination: record.destination,
-    ask: ask === null || lengthOf(ask) > MAX_ASK ? null : ownAsk(ask, host, path),
-  };
-}
-
-/** Of what others chose in an ask. */
-function lengthOf({ peer, host, method, path }: Ask): number {
-  let length = host.length + (method?.length ?? 0) + (path?.length ?? 0) + (peer.user?.length ?? 0) + (peer.rejected?.length ?? 0);
-  for (const name of peer.sans) length += name.length;
-  for (const audience of peer.token?.audiences ?? []) length += audience.length;
-  return length + (peer.token?.subject.length ?? 0) + (peer.token?.issuer.length ?? 0);
-}
-
-function own(text: string, length = text.length): string {
-  return detach(bound(text, length));
-}
-
-/** @param host @param path copies that may be the same already */
-function ownAsk(ask: Ask, host: string, path: string): Ask {
-  const { peer, method } = ask;
-  const { user, token, rejected } = peer;
-  return {
-    ...ask,
-    host: ask.host === host ? host : own(ask.host),
-    method: method === null ? null : own(method),
-    path: ask.path === null ? null : ask.path === path ? path : own(ask.path),
-    peer: {
-      address: own(peer.address),
-      user: user === null ? null : own(user),
-      token: token === null ? null : { issuer: own(token.issuer), audiences: token.audiences.map((audience) => own(audience)), subject: own(token.subject) },
-      sans: peer.sans.map((name) => own(name)),
-      rejected: rejected === null ? null : own(rejected),
-    },
-  };
 }
 
 // Counts what comes most often, in bounded memory: the Space-Saving algorithm

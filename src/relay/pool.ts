@@ -95,6 +95,11 @@ export class UpstreamPool {
     });
   }
 
+  /** Exchanges that wait for a connection. */
+  get queued(): number {
+    return this.#waiting.length;
+  }
+
   /** No connection, none on its way and nobody waiting: may be forgotten. */
   get empty(): boolean {
     return this.#idle.length === 0 && this.quiet;

@@ -44,6 +44,13 @@ export class UpstreamPools {
     return pool;
   }
 
+  /** Exchanges that wait for a connection, by destination; those without any are left out. */
+  queued(): Map<string, number> {
+    const queued = new Map<string, number>();
+    for (const { pool, destination } of this.#kept.values()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
+    return queued;
+  }
+
   /** Pools whose destination `keeps` does not hold for keep no connection any more, and serve who uses them now. */
   sift(keeps: (destination: DestinationConfig) => boolean): void {
     for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);

@@ -93,11 +93,17 @@ export class Reloads {
   readonly #adopt: (loaded: Loaded) => Promise<ReloadOutcome>;
   #latest: Promise<unknown> = Promise.resolve();
   #warnings: readonly string[] = [];
+  #refused = false;
 
   /** @param adopt takes a whole configuration over, or nothing of it */
   constructor(telemetry: Telemetry, adopt: (loaded: Loaded) => Promise<ReloadOutcome>) {
     this.#telemetry = telemetry;
     this.#adopt = adopt;
+  }
+
+  /** Whether the latest configuration offered was refused. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /** Why the latest configuration offered is not, or not wholly, in force. */
@@ -114,6 +120,7 @@ export class Reloads {
 
   async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
     const outcome = candidate.ok ? await this.#tryToAdopt(candidate) : refuseFaulty(candidate.faults);
+    this.#refused = outcome.result === 'refused';
     this.#warnings =
       outcome.result === 'refused'
         ? ['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]

@@ -42,6 +42,8 @@ export interface SourceFinding {
 const JITTER = 0.1;
 /** Different findings of one result that are told; a NAT whose addresses take turns must not fill the log. */
 const MOST_FINDINGS = 8;
+/** Changes of what is found that are remembered. */
+const MOST_KEPT_FINDINGS = 20;
 
 const RESULT_LEVELS = { match: 'info', mismatch: 'error', unknown: 'warn', unjudged: 'info' } as const;
 const WORDS: Record<SourceResult, string> = {
@@ -62,6 +64,8 @@ export class SourceProbe {
   #config: SourceIpConfig | null;
   #finding: SourceFinding | null = null;
   #lastJudged: SourceFinding | null = null;
+  /** The latest last: a finding is here if it is another than the one before. */
+  readonly #changes: SourceFinding[] = [];
   /** What was told since the result last changed. */
   #told = new Set<string>();
   #running: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
@@ -79,6 +83,11 @@ export class SourceProbe {
   /** The latest finding that is not `unknown`: what holds as far as anybody knows. */
   get lastJudged(): SourceFinding | null {
     return this.#lastJudged;
+  }
+
+  /** What was found, each time that it was something else than before; the latest first. */
+  get changes(): readonly SourceFinding[] {
+    return this.#changes.toReversed();
   }
 
   /** Whether there is an endpoint to ask. */
@@ -157,6 +166,8 @@ export class SourceProbe {
     const at = now();
     const since = this.#finding?.result === result ? this.#finding.since : at;
     this.#tell(config, { result, seen, fault, at, since });
+    if (this.#changes.length === 0 || this.#finding?.result !== result || this.#finding.seen !== seen) this.#changes.push({ result, seen, fault, at, since });
+    if (this.#changes.length > MOST_KEPT_FINDINGS) this.#changes.shift();
     this.#finding = { result, seen, fault, at, since };
     if (result !== 'unknown') this.#lastJudged = this.#finding;
     telemetry.sourceProbed(result, seen, at);

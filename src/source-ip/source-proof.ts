@@ -138,6 +138,7 @@ export class SourceProof {
       reason: finding?.fault?.advice ?? null,
       remark: finding === null ? null : remarkOnFinding(finding),
       lastSeen: lastJudged === null ? null : { address: lastJudged.seen, at: new Date(lastJudged.at).toISOString() },
+      history: this.#probe.changes.map(({ at, result, seen, fault }) => ({ at: new Date(at).toISOString(), result, seen, code: fault?.code ?? null })),
       silentPartners: this.#watch.silent.map((partner) => ({ ...partner, since: new Date(partner.since).toISOString(), words: SILENCE[partner.cause].words, check: SILENCE[partner.cause].check })),
     };
   }
@@ -185,4 +186,6 @@ export interface SourceView {
   readonly silentPartners: readonly { readonly destination: string; readonly cause: string; readonly since: string; readonly timeouts: number; readonly words: string; readonly check: string }[];
   /** What was seen when an address was last known. */
   readonly lastSeen: { readonly address: string | null; readonly at: string } | null;
+  /** What was found, each time that it was something else than before; the latest first. */
+  readonly history: readonly { readonly at: string; readonly result: SourceResult; readonly seen: string | null; readonly code: string | null }[];
 }

@@ -26,14 +26,14 @@ export interface SuggestedPatch {
 }
 
 /** Requests of one group that are shown. */
-const MOST_REQUESTS = 10;
+const MOST_SHOWN_REQUESTS = 10;
 const MOST_SHOWN_ADDRESSES = 3;
 const MOST_DECLINED = 50;
 const LONGEST_SHOWN = 300;
 
 /** Ends with a line break; safe to print. @param stream colours only where it is a terminal */
 export function formatSuggestions({ made, declined, generalised, permitted, diff }: Suggestions, { denials, lines, leftOut }: SuggestSource, { patch, problems }: SuggestedPatch, stream: NodeJS.WritableStream): string {
-  const total = sumOf(denials);
+  const total = totalOf(denials);
   const parts: string[] = [];
   if (total === 0) parts.push(`No denials were found${lines === null ? '' : ` in ${number(lines.access, 'access line')}${lines.other > 0 ? `; ${number(lines.other, 'other line')} passed over` : ''}`}.\n`);
   else parts.push(`${number(total, 'denial')} from ${momentOf(Math.min(...denials.map(({ first }) => first)))} to ${momentOf(Math.max(...denials.map(({ last }) => last)))}: ${[`${number(made.length, 'change')} proposed`, declined.length === 0 ? '' : `${declined.length} not`, permitted === 0 ? '' : `${permitted} of the denials are permitted by now`, leftOut === 0 ? '' : `${leftOut} not looked at, because they are too many of different kinds`].filter((part) => part !== '').join(', ')}.\n`);
@@ -50,8 +50,8 @@ function describeGroup(group: DeniedGroup): string {
   const addresses = [...new Set(kinds.flatMap((kind) => [...kind.addresses]))];
   const others = addresses.length - MOST_SHOWN_ADDRESSES;
   const from = `${addresses.slice(0, MOST_SHOWN_ADDRESSES).join(', ')}${others > 0 ? ` and ${number(others, 'other')}` : ''}`;
-  const requests = kinds.slice(0, MOST_REQUESTS).map((kind) => `  ${describeSeen(kind)}`);
-  return [`${printable(who)} asked for ${printable(host)} ${times(sumOf(kinds))}, from ${printable(from)}`, ...requests, ...(kinds.length > MOST_REQUESTS ? [`  and ${number(kinds.length - MOST_REQUESTS, 'other request')}`] : [])].join('\n');
+  const requests = kinds.slice(0, MOST_SHOWN_REQUESTS).map((kind) => `  ${describeSeen(kind)}`);
+  return [`${printable(who)} asked for ${printable(host)} ${times(totalOf(kinds))}, from ${printable(from)}`, ...requests, ...(kinds.length > MOST_SHOWN_REQUESTS ? [`  and ${number(kinds.length - MOST_SHOWN_REQUESTS, 'other request')}`] : [])].join('\n');
 }
 
 function describeSeen({ form, port, method, path, code, count, first, last }: SeenDenial): string {
@@ -68,14 +68,14 @@ export function reportSuggestions({ made, declined, generalised, permitted, diff
   const group = ({ who, host, kinds }: DeniedGroup): object => ({
     who,
     host,
-    count: sumOf(kinds),
+    count: totalOf(kinds),
     addresses: [...new Set(kinds.flatMap((kind) => [...kind.addresses]))],
     requests: kinds.map(({ form, port, method, path, code, count, first, last }) => ({ form, port, method, path, code, count, first: new Date(first).toISOString(), last: new Date(last).toISOString() })),
   });
   const report = {
     file,
     hash,
-    denials: sumOf(denials),
+    denials: totalOf(denials),
     lines,
     leftOut,
     permitted,
@@ -89,7 +89,7 @@ export function reportSuggestions({ made, declined, generalised, permitted, diff
   return `${escapeUnsafe(JSON.stringify(report, null, 2))}\n`;
 }
 
-function sumOf(kinds: readonly SeenDenial[]): number {
+function totalOf(kinds: readonly SeenDenial[]): number {
   return kinds.reduce((sum, { count }) => sum + count, 0);
 }
 

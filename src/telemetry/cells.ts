@@ -3,17 +3,19 @@
  * the configuration. A name the configuration does not hold counts under `-`,
  * so nothing a client sends can add a series.
  */
-import type { Form, LimitsConfig, WarningKind } from '../config/config.ts';
+import type { Form, WarningKind } from '../config/config.ts';
 import type { RuleEnd } from '../config/rule-ends.ts';
 import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import { type AccessRecord, asksForTunnel, DENIAL_CODES, isShortTunnel, type Outcome, outcomeOf, UPSTREAM_CODES } from './access-record.ts';
 import { DestinationHealth } from './destination-health.ts';
+import { Reached } from './reached.ts';
 
 /** Bounds in seconds. */
 const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** Of the duration of exchanges. */
+export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
 /** What a configuration lets the metrics say: names that may become label values, and numbers of its own. */
@@ -27,7 +29,8 @@ export interface PolicyFacts {
   readonly warnings: ReadonlyMap<WarningKind, number>;
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
-  readonly limits: Pick<LimitsConfig, 'connections' | 'tunnels'>;
+  /** Numbers of `limits`, by key. */
+  readonly limits: Readonly<Record<string, number>>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
   /** Rules that end, each with who has to know. */
@@ -71,6 +74,7 @@ export class DestinationCells {
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
   readonly health = new DestinationHealth();
+  readonly reached = new Reached();
 
   /** @param errors that are there with 0 before the first */
   constructor(errors: readonly FaultCode[]) {
@@ -115,7 +119,7 @@ export class Cells {
   readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
   readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
   config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
-  limits: PolicyFacts['limits'] = { connections: 0, tunnels: 0 };
+  limits: PolicyFacts['limits'] = {};
   certificates: ReadonlyMap<string, number> = new Map();
   /** Those that end next, then the latest that have. */
   ruleEnds: PolicyFacts['ruleEnds'] = [];

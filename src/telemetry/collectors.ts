@@ -5,14 +5,15 @@ import type { Config } from '../config/config.ts';
 import { countOpen } from '../descriptors.ts';
 import type { Cells, PolicyFacts } from './cells.ts';
 import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
-import type { SourceResult, Telemetry } from './telemetry.ts';
+import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
+import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
 
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
 
 /** Facts of a configuration for the metrics. Parses its certificates for their expiry. */
 export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'ruleEnds'>): PolicyFacts {
   const { clients, destinations, limits } = config;
-  return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits, certificates: readExpiries(config) };
+  return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits: { ...limits }, certificates: readExpiries(config) };
 }
 
 const nameOf = ({ name }: { readonly name: string }): string => name;
@@ -122,6 +123,41 @@ export function registerCircuits(exposition: Exposition, cells: Cells, circuits:
   });
   gauge(exposition, 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', ['destination'], (set) => {
     each(({ open }) => open, set);
+  });
+}
+
+/** What requests hold now besides tunnels. */
+export interface RequestsUnderWay {
+  readonly exchanges: number;
+  /** Exchanges that wait for a pooled connection, by destination. */
+  readonly waiting: ReadonlyMap<string, number>;
+}
+
+/** Where that is not known. */
+export const NOTHING_UNDER_WAY: RequestsUnderWay = { exchanges: 0, waiting: new Map() };
+
+/** @param underWay asked at every scrape */
+export function registerUnderWay(exposition: Exposition, cells: Cells, underWay: () => RequestsUnderWay): void {
+  gauge(exposition, 'exchanges_active', 'Exchanges under way now.', [], (set) => {
+    set({}, underWay().exchanges);
+  });
+  gauge(exposition, 'upstream_waiting', 'Exchanges that wait for a pooled connection.', ['destination'], (set) => {
+    const { waiting } = underWay();
+    for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, waiting.get(destination) ?? 0);
+  });
+  gauge(exposition, 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', ['destination'], (set) => {
+    for (const [destination, { reached }] of cells.destinations) if (reached.certificateEnds > 0) set({ destination }, reached.certificateEnds / 1000);
+  });
+}
+
+/** What is missing in log and metrics. */
+export function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>): void {
+  counter(exposition, 'log_lines_dropped_total', 'Log lines lost, by reason.', ['reason'], (set) => {
+    const lost = lostLogLines();
+    for (const reason of LOSS_REASONS) set({ reason }, lost[reason]);
+  });
+  counter(exposition, 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', ['part'], (set) => {
+    for (const part of PARTS) set({ part }, failures[part]);
   });
 }
 

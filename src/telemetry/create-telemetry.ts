@@ -8,11 +8,13 @@ import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
+import type { History } from './history.ts';
 import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
-import type { DestinationCircuits, NatPorts, RateFacts } from './collectors.ts';
+import type { DestinationCircuits, NatPorts, RateFacts, RequestsUnderWay } from './collectors.ts';
 import type { DrainMetrics } from './drain-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
+import type { DestinationTraffic } from './traffic-view.ts';
 import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
@@ -50,6 +52,16 @@ export interface RunningTelemetry extends Telemetry, DrainMetrics {
   watchCircuits(circuits: () => DestinationCircuits): void;
   /** Lines from now on have this level, format and profile. */
   adoptLog(log: LogConfig): void;
+  /** Likewise what is under way. */
+  watchRequests(underWay: () => RequestsUnderWay): void;
+  /** Of the last 15 minutes, by the clock of `performance`. */
+  readonly history: History;
+  /** Of a configured destination; null: of none. */
+  traffic(destination: string): DestinationTraffic | null;
+  /** Client connections open now. */
+  connections(): number;
+  /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
+  certificates(): ReadonlyMap<string, number>;
   /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
@@ -82,7 +94,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   };
   const logger = createLogger(log.level, writeLine);
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
-  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, ...counted } = metrics;
+  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   let writeRecord = attempts.contain('log', createAccessLog(log, writeLine));
   const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
@@ -119,6 +131,11 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
       logger.level = changed.level;
       writeRecord = attempts.contain('log', createAccessLog(changed, writeLine));
     },
+    watchRequests,
+    history,
+    traffic,
+    connections,
+    certificates,
     contain: attempts.contain,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
     close: () => sink.close(),

@@ -1,4 +1,4 @@
-/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
+/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. Longer than 300 lines: it is the list of what is counted. */
 import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import { asksForTunnel, type Outcome } from './access-record.ts';
@@ -7,10 +7,12 @@ import { ADMIN_REFUSALS, Cells, type DestinationCells, type FormCells, type Form
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
-import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
+import { History } from './history.ts';
+import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, type RateFacts, registerCircuits, registerPorts, registerRates } from './collectors.ts';
-import { type Part, PARTS, type Telemetry } from './telemetry.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerRates, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
+import type { Part, Telemetry } from './telemetry.ts';
+import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 /** Why a dial fails that says nothing of the upstream. */
@@ -42,6 +44,16 @@ export interface Metrics extends Omit<Telemetry, 'notice'>, DrainMetrics {
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
   /** From now on `circuits` is asked at every scrape. */
   readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
+  /** Likewise what is under way. */
+  readonly watchRequests: (underWay: () => RequestsUnderWay) => void;
+  /** Of the last 15 minutes, by the clock of `performance`. */
+  readonly history: History;
+  /** Of a configured destination; null: of none. */
+  readonly traffic: (destination: string) => DestinationTraffic | null;
+  /** Client connections open now. */
+  readonly connections: () => number;
+  /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
+  readonly certificates: () => ReadonlyMap<string, number>;
 }
 
 /** Nothing here is asynchronous, or allocates for a series it has met before. */
@@ -58,6 +70,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerRates(exposition, () => readRates());
   let readCircuits = (): DestinationCircuits => new Map();
   registerCircuits(exposition, cells, () => readCircuits());
+  let readUnderWay = (): RequestsUnderWay => NOTHING_UNDER_WAY;
+  registerUnderWay(exposition, cells, () => readUnderWay());
+  const history = new History(cells, performance.now());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerPolicy(exposition, cells);
@@ -75,6 +90,13 @@ export function createMetrics(options: MetricsOptions): Metrics {
     watchCircuits: (circuits) => {
       readCircuits = circuits;
     },
+    watchRequests: (underWay) => {
+      readUnderWay = underWay;
+    },
+    history,
+    traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),
+    connections: () => cells.clientConnections,
+    certificates: () => cells.certificates,
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),
     ...createDrainMetrics(exposition),
@@ -95,6 +117,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (tcpMs >= 0) upstream.tcp.observe(tcpMs / 1000);
       if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
       if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
+    },
+    upstreamReached: (destination, address, certificateEnds) => {
+      cells.destination(destination).reached.note(address, certificateEnds, Date.now());
     },
     upstreamFailed: (destination, code, detail) => {
       const { errors, health } = cells.destination(destination);
@@ -257,10 +282,8 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', ['kind'], (set) => {
     for (const [kind, count] of cells.config.warnings) set({ kind }, count);
   });
-  gauge(exposition, 'limit', 'Numbers of `limits` in the configuration.', ['limit'], (set) => {
-    const { connections, tunnels } = cells.limits;
-    set({ limit: 'connections' }, connections);
-    set({ limit: 'tunnels' }, tunnels);
+  gauge(exposition, 'limit', 'Numbers of `limits` in the configuration in force.', ['limit'], (set) => {
+    for (const [limit, most] of Object.entries(cells.limits)) set({ limit }, most);
   });
   gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
@@ -285,16 +308,5 @@ function registerProcess(exposition: Exposition, cells: Cells): void {
   });
   counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {
     set({}, cells.internalErrors);
-  });
-}
-
-/** What is missing in log and metrics. */
-function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>): void {
-  counter(exposition, 'log_lines_dropped_total', 'Log lines lost, by reason.', ['reason'], (set) => {
-    const lost = lostLogLines();
-    for (const reason of LOSS_REASONS) set({ reason }, lost[reason]);
-  });
-  counter(exposition, 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', ['part'], (set) => {
-    for (const part of PARTS) set({ part }, failures[part]);
   });
 }

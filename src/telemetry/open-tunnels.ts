@@ -47,11 +47,15 @@ export function countByClient(cells: Cells): Map<string, number> {
  * @param now performance.now(), ms
  */
 export function viewTunnels(cells: Cells, most: number, now: number): TunnelsView {
-  const records = [...openRecords(cells)];
+  const oldest: AccessRecord[] = [];
+  let open = 0;
+  for (const record of openRecords(cells)) {
+    open += 1;
+    insert(oldest, record, most);
+  }
   const byClient = [...countByClient(cells)].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]);
-  const oldest = records.toSorted((one, other) => one.startedAt - other.startedAt).slice(0, most);
   return {
-    open: records.length,
+    open,
     byClient: byClient.map(([client, tunnels]) => ({ client, tunnels })),
     oldest: oldest.map(({ requestId, client, clientAddress, form, host, port, destination, upstreamAddress, startedAt, bytesSent, bytesReceived }) => ({
       requestId,
@@ -67,4 +71,13 @@ export function viewTunnels(cells: Cells, most: number, now: number): TunnelsVie
       bytesReceived,
     })),
   };
+}
+
+/** Keeps the oldest of all in order, without sorting the thousands that there may be. */
+function insert(oldest: AccessRecord[], record: AccessRecord, most: number): void {
+  if (oldest.length >= most && record.startedAt >= (oldest.at(-1)?.startedAt ?? -Infinity)) return;
+  let place = oldest.length;
+  while (place > 0 && (oldest[place - 1]?.startedAt ?? 0) > record.startedAt) place -= 1;
+  oldest.splice(place, 0, record);
+  if (oldest.length > most) oldest.pop();
 }

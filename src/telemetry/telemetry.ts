@@ -32,6 +32,8 @@ export interface Telemetry {
   tunnelOpened(record: AccessRecord): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
+  /** The address that it leads to, `-` where a parent alone knows it; `certificateEnds` in ms since the epoch, 0: without TLS of our own. */
+  upstreamReached(destination: string, address: string, certificateEnds: number): void;
   /** A dial, or an upstream we were talking to, failed. @param detail one sentence */
   upstreamFailed(destination: string, code: FaultCode, detail: string): void;
   /** Pooled connections of a destination: changes, +1 or -1, of either state. */

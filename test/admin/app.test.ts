@@ -3,30 +3,36 @@ import { connect } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
 import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
-import type { AdminInfo, Readiness } from '../../src/admin/status-page.ts';
+import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
+import type { StatusView } from '../../src/admin/status-view.ts';
 import { createExposition } from '../support/exposition.ts';
 import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
+import { schemaFaults } from '../support/schemas.ts';
+import { openScene, SCENE_INFO } from '../support/status-scene.ts';
 
 const READY: Readiness = { ready: true, reasons: [], warnings: [] };
 const INFO: AdminInfo = {
   version: '1.2.3',
+  instance: 'pod-1',
   configFile: '/etc/egress.yaml',
   configHash: 'abc123',
   loadedAt: 1_000,
   config: {
+    mode: 'enforce',
     listeners: { http: [{ host: '0.0.0.0', port: 3128, forms: ['connect'], trustedPeers: [], proxyProtocol: 'off', believe: [] }], tls: [], admin: { host: '::', port: 9090, hosts: [] } },
-    destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80] }],
+    destinations: [{ name: 'eco-sit', hosts: ['eco-sit.telus.internal'], ports: [443, 80], report: false, via: [] }],
+    rules: [],
   },
-  enforcement: { state: 'holds', words: 'the allowlist is <in> force' },
+  enforcement: { words: 'the allowlist is <in> force' },
   ruleEnds: [
     { rule: 'rules[0]', clients: ['pods', 'b', 'c', 'd', 'e', 'f'], destinations: ['eco-sit'], owner: '<b>payments', reason: '"old" & gone', ticket: "CHG-'1'", until: 0, state: 'ended' },
     { rule: 'rules[1]', clients: ['pods'], destinations: ['eco-sit'], owner: null, reason: null, ticket: null, until: 1_000, state: 'soon' },
   ],
-  tunnels: 7,
-  exchanges: 8,
+  limits: [{ name: 'tunnels', used: 7, limit: 2000 }, { name: 'exchanges', used: 8, limit: 4000 }],
+  certificates: new Map(),
   ports: { limit: 8192, destinations: new Map([['eco-sit', { used: 6000, highWater: 6100, refused: 3 }]]), shortTunnels: [['<pods>', 77]] },
 };
 
@@ -103,32 +109,65 @@ t.test('health and readiness', async (t) => {
   t.equal(await head.text(), '');
 });
 
-t.test('the status page shows what runs, escaped, and may load nothing', async (t) => {
+t.test('the status page shows what runs, escaped, and loads from this port alone', async (t) => {
   const evil = `<script>alert("1")</script>'&`;
   const { url } = await openAdmin(t, {
     readiness: () => ({ ready: false, reasons: [evil], warnings: [evil] }),
     info: () => ({
       ...INFO,
       version: evil,
+      instance: evil,
       configHash: evil,
       configFile: evil,
-      config: { ...INFO.config, destinations: [{ name: evil, hosts: [evil], ports: [443] }] },
+      config: { ...INFO.config, destinations: [{ name: evil, hosts: [evil], ports: [443], report: false, via: [] }] },
     }),
   });
   const response = await fetch(`${url}/`);
   const page = await response.text();
   t.equal(response.status, 200);
   t.equal(response.headers.get('content-type'), 'text/html; charset=utf-8');
-  t.notMatch(page, '<script');
-  t.equal(page.split('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;&amp;').length - 1, 7);
-  t.notMatch(page, /(src|href)="(?!\/)/, 'no link leads away');
-  for (const cell of ['7', '8', '0.0.0.0:3128', '[::]:9090']) t.match(page, `<td>${cell}</td>`);
-  t.match(page, /<td>\d+ s<\/td>/);
+  t.equal(page.split('<script').length - 1, 2, 'the two of the page itself');
+  t.ok(page.split('&lt;script>alert(&quot;1&quot;)&lt;/script>').length > 7);
+  t.notMatch(page, / (?:src|href|action)="(?!\/|#)/, 'no link leads away');
+  t.notMatch(page, / on\w+=| style=/, 'no handler, no style in the markup');
+  for (const text of ['>7<', '>8<', '0.0.0.0:3128', '[::]:9090', 'has ended', 'ends soon', '&lt;b>payments']) t.match(page, text);
   const policy = response.headers.get('content-security-policy') ?? '';
-  t.match(policy, "default-src 'none'");
-  const style = /<style>(.*)<\/style>/.exec(page)?.[1] ?? '';
-  const digest = Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(style))).toString('base64');
-  t.match(policy, `style-src 'sha256-${digest}'`);
+  t.match(policy, /^default-src 'none'; script-src 'self' 'sha256-[^']+'; style-src 'self'; /);
+  t.notMatch(policy, /unsafe|http:|\*/);
+  const map = /<script type="importmap">(.*?)<\/script>/.exec(page)?.[1] ?? '';
+  const digest = Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(map))).toString('base64');
+  t.match(policy, `'sha256-${digest}'`);
+  for (const [, path = ''] of [...page.matchAll(/ (?:src|href)="(\/page\/[^"]+)"/g), ...map.matchAll(/"(\/page\/[^"]+)"/g)]) {
+    const part = await fetch(`${url}${path}`);
+    t.equal(part.status, 200, path);
+    t.equal(part.headers.get('x-content-type-options'), 'nosniff');
+    await part.text();
+  }
+  t.equal((await fetch(`${url}/page/server.js`)).status, 404, 'what runs here alone');
+  t.equal((await fetch(`${url}/page/..%2fapp.ts`)).status, 404);
+});
+
+t.test('what the page shows, as JSON', async (t) => {
+  const scene = await openScene(t);
+  const status = (await (await fetch(`${scene}/status.json`)).json()) as StatusView;
+  t.strictSame(schemaFaults('status', status), []);
+  t.match(status, { instance: SCENE_INFO.instance, band: { state: 'degraded' }, clientsLeftOut: 0, denials: 16, failures: 183, errors: 31 });
+  t.strictSame(status.destinations.map(({ name, state }) => [name, state]), [['billing', 'failed'], ['tickets', 'error'], ['eco-sit', 'ok'], ['archive', 'unused']], 'those that fail first');
+  t.notMatch(JSON.stringify(status), /\u202e/, 'nothing that turns text around');
+});
+
+t.test('an answer to why comes as it is asked for', async (t) => {
+  const { url } = await openAdmin(t, { explainer: { ...NO_EXPLAINING, explain: async () => 'the client <x> is not known' } });
+  const ask = async (accept: string | null): Promise<[number, string | null, string]> => {
+    const response = await fetch(`${url}/explain?client=%3Cx%3E&target=y:1`, { headers: accept === null ? {} : { accept } });
+    return [response.status, response.headers.get('content-type'), await response.text()];
+  };
+  for (const accept of [null, '*/*', 'application/json']) t.match(await ask(accept), [400, 'application/problem+json; charset=utf-8', /^\{.*"detail":"the client <x> is not known"/]);
+  t.strictSame(await ask('text/plain'), [400, 'text/plain; charset=utf-8', 'the client <x> is not known']);
+  const [status, type, page] = await ask('text/html,application/xhtml+xml,*/*;q=0.8');
+  t.strictSame([status, type], [400, 'text/html; charset=utf-8']);
+  t.match(page, 'the client &lt;x> is not known');
+  t.match(page, 'value="&lt;x>"', 'and what was asked can be asked again');
 });
 
 t.test('unknown paths and methods are refused with the list of paths', async (t) => {

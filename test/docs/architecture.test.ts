@@ -128,7 +128,7 @@ t.test('only main.ts and cli/ read the environment', async (t) => {
 });
 
 t.test('every file says its duty, and a long one why it is long', async (t) => {
-  for (const file of [...FILES, ...globSync(['test/**/*.ts', 'bench/*.ts'], { cwd: ROOT })]) {
+  for (const file of [...FILES, ...globSync(['src/**/*.js', 'test/**/*.ts', 'bench/*.ts'], { cwd: ROOT })]) {
     const text = read(file);
     const [header] = /^(?:#!.*\n)?\/\*\*.*?\*\//s.exec(text) ?? [''];
     if (file.startsWith('src/')) t.not(header, '', `${file} begins with a comment`);

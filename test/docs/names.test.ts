@@ -47,7 +47,7 @@ function listShared(declarations: readonly Declaration[]): string[] {
   });
 }
 
-const DECLARATIONS = globSync('src/**/*.ts', { cwd: ROOT }).flatMap((file) => listDeclarations(file, readFileSync(join(ROOT, file), 'utf8')));
+const DECLARATIONS = globSync('src/**/*.{ts,js}', { cwd: ROOT }).flatMap((file) => listDeclarations(file, readFileSync(join(ROOT, file), 'utf8')));
 
 t.test('no two files of src/ declare the same name', async (t) => {
   t.strictSame(listShared(DECLARATIONS), []);

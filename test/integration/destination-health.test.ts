@@ -35,7 +35,7 @@ t.test('a partner that answers, says 500, answers again, and is gone', async (t)
   const ill = await look(lab);
   t.match(ill, { last: 'error', view: { answers: { '2xx': 1, '5xx': 1 }, lastError: { status: 500 } } });
   t.match(ill.warnings, [/^The latest request to eco was answered with a status of 5xx \(500 at .*the last one that succeeded was at /]);
-  t.match(ill.page, '5xx: 1');
+  t.match(ill.page, '<code>answered with 5xx</code> 1');
   t.equal(ill.samples.get('eco_egress_upstream_responses_total{destination="eco",class="5xx"}'), 1);
   t.strictSame(outcome(ill.samples), [0, 1, 0]);
 
@@ -72,7 +72,8 @@ t.test('who holds tunnels, and from which local port', async (t) => {
     oldest: [{ client: 'pods', clientAddress: '127.0.0.1', form: 'connect', host: ECO, port: lab.upstream.httpPort, destination: 'eco', upstreamAddress: '127.0.0.1', ageMs: Number, bytesSent: 0 }],
   });
   t.equal((await lab.scrape()).samples.get('eco_egress_client_tunnels{client="pods"}'), 1);
-  t.match(await (await fetch(lab.adminUrl)).text(), '<h2>Tunnels by client</h2>');
+  t.match(await (await fetch(lab.adminUrl)).text(), '1 tunnel open: pods 1. The oldest:');
+  t.match(await lab.status(), { tunnels: { open: 1, byClient: [{ client: 'pods', tunnels: 1 }], oldest: [{ client: 'pods', host: ECO }] } });
   t.match(await look(lab), { last: 'ok' });
   client.destroy();
   t.match(await lab.logged(({ form }) => form === 'connect'), { localAddress: '127.0.0.1', localPort: remotePort });

@@ -67,7 +67,7 @@ t.test('at the limit a new connection is refused with the time to come again, an
   const { status, warnings } = (await (await fetch(`${lab.adminUrl}/readyz`)).json()) as { status: string; warnings: string[] };
   t.equal(status, 'ready');
   t.ok(warnings.includes(`NAT ports towards ${place} (eco): 3 of 3 in use, and new connections were refused or had to wait.`), warnings.join(' '));
-  t.match(await (await fetch(lab.adminUrl)).text(), '<td>eco</td><td>3</td><td>3</td><td>1</td>');
+  t.match(await lab.status(), { destinations: [{ name: 'eco', nat: { used: 3, highWater: 3, refused: 1 } }] });
   t.match(await lab.logged(({ msg }) => msg === 'NAT ports are running out'), { level: 'warn', upstream: place, destinations: ['eco'], used: 3, limit: 3 });
   t.match(await lab.logged(({ msg }) => msg?.startsWith('NAT ports are exhausted') === true), { level: 'error', upstream: place });
 
@@ -187,5 +187,5 @@ t.test('clients that open a tunnel for each request are named', async (t) => {
   await ask('');
   const series = 'eco_egress_port_per_request_total{client="pods"}';
   while ((await lab.scrape()).samples.get(series) !== 3) await setImmediate();
-  t.match(await (await fetch(lab.adminUrl)).text(), '<td>pods</td><td>3</td>');
+  t.match(await lab.status(), { shortTunnels: [{ client: 'pods', tunnels: 3 }] });
 });

@@ -54,7 +54,7 @@ t.test('a NAT that changes its address is told once, and when it is right again'
   t.equal(samples.get('eco_egress_source_ip_match'), 0);
   t.strictSame([...samples.keys()].filter((name) => name.startsWith('eco_egress_source_ip_info')), [`eco_egress_source_ip_info{ip="${WRONG}"}`], 'the present one alone');
   t.match(await json(lab, '/readyz'), { status: 200, body: { status: 'ready', warnings: [`The source address is ${WRONG}, and not ${RIGHT}.`] } });
-  t.match(await (await fetch(`${lab.adminUrl}/`)).text(), new RegExp(`Source address.*${WRONG}: mismatch, should be ${RIGHT}`));
+  t.match(await lab.status(), { source: { result: 'mismatch', seen: WRONG, expected: [RIGHT], history: [{ result: 'mismatch', seen: WRONG }] }, band: { state: 'degraded' } });
 
   endpoint.answer = (_request, response) => response.writeHead(503).end();
   t.match((await showing(lab, 'unknown')).body, { seen: null, code: 'upstream-malformed', reason: /answered 503/, lastSeen: { address: WRONG } });

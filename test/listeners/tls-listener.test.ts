@@ -289,7 +289,7 @@ t.test('a client that leaves takes its dial with it', async (t) => {
   const client = await openWire(t, lab.tlsPort);
   client.send(named(ECO));
   // The dial is under way once it holds a place among the tunnels.
-  while (!(await (await fetch(lab.adminUrl)).text()).includes('Open tunnels</th><td>1<')) await new Promise(setImmediate);
+  while ((await lab.status()).limits.find(({ name }) => name === 'tunnels')?.used !== 1) await new Promise(setImmediate);
   client.socket.resetAndDestroy();
   t.match(await lab.logged((line) => line['form'] === 'sni'), { code: 'client-closed', closedBy: 'client', status: 0 });
 });

@@ -7,7 +7,7 @@ import { manifest, PRODUCTION, reachedFrom, ROOT } from '../support/lock-file.ts
 
 /** Packages that the source imports, also where it does so late. */
 function listImported(): string[] {
-  const specifiers = globSync('src/**/*.ts', { cwd: ROOT }).flatMap((file) =>
+  const specifiers = globSync('src/**/*.{ts,js}', { cwd: ROOT }).flatMap((file) =>
     [...readFileSync(join(ROOT, file), 'utf8').matchAll(/^(?!import type|export type)(?:import|export) (?:[^;']* from )?'([^'.][^']*)'|\bimport\('([^'.][^']*)'\)/gm)].map(([, early, late]) => early ?? late ?? ''),
   );
   return [...new Set(specifiers.filter((name) => !isBuiltin(name)).map((name) => /^(?:@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? name))].toSorted();

@@ -13,6 +13,7 @@ import { type CertificateAuthority, createAuthority } from '../../src/demo/autho
 import type { Lookup } from '../../src/dial/lookup.ts';
 import type { DrainClock } from '../../src/drain/drain.ts';
 import type { compilePolicy } from '../../src/policy/compile.ts';
+import type { StatusView } from '../../src/admin/status-view.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createService, type Service } from '../../src/service.ts';
 import { listen } from './listen.ts';
@@ -94,6 +95,8 @@ export interface Lab {
   reload(change: (draft: Draft) => void): Promise<ReloadOutcome>;
   /** Scrapes `/metrics`. */
   scrape(): Promise<Scrape>;
+  /** What the status page shows. */
+  status(): Promise<StatusView>;
 }
 
 let shared: Promise<{ authority: CertificateAuthority; certPem: string; keyPem: string }> | null = null;
@@ -143,6 +146,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     load,
     reload: (change) => service.reload(load(change)),
     logged: (fits) => log.find(fits),
+    status: async () => (await (await fetch(`${adminUrl}/status.json`)).json()) as StatusView,
     scrape: async () => readScrape(await (await fetch(`${adminUrl}/metrics`)).text()),
   };
 }

@@ -33,7 +33,7 @@ const PROPERTIES: Readonly<Record<string, string>> = { problem: 'Configuration',
 
 /** All of them, each kind sorted, without repetition. */
 export function collectMessages(): Message[] {
-  const files = globSync('**/*.ts', { cwd: SRC }).map((file) => ts.createSourceFile(file, readFileSync(`${SRC}${file}`, 'utf8'), ts.ScriptTarget.Latest, true));
+  const files = globSync('**/*.{ts,js}', { cwd: SRC }).map((file) => ts.createSourceFile(file, readFileSync(`${SRC}${file}`, 'utf8'), ts.ScriptTarget.Latest, true));
   const codes: Codes = { fault: new Set(), configuration: new Set(), doctor: new Set() };
   for (const file of files) readCodes(file, codes);
   const found = new Map<string, Message>();
@@ -122,6 +122,7 @@ function rest(text: string): string {
 /** Null: nobody reads it. */
 function kindOf(node: ts.Node, codes: Codes): string | null {
   const text = textOf(node, []) ?? '';
+  if (node.getSourceFile().fileName.endsWith('.js')) return kindOnPage(node, text);
   const prose = /[a-z…)"’,:;]\s+[("a-z…]/i.test(text) && !PROTOCOL.test(text);
   for (let [at, child]: [ts.Node, ts.Node] = [node.parent, node]; !ts.isSourceFile(at); [at, child] = [at.parent, at]) {
     if (ts.isFunctionLike(at) && child !== (at as ts.ArrowFunction).body) return prose ? rest(text) : null;
@@ -139,6 +140,15 @@ function kindOf(node: ts.Node, codes: Codes): string | null {
     }
   }
   return prose ? rest(text) : null;
+}
+
+/** What a browser shows: attributes of an element that nobody reads are none of it. */
+function kindOnPage(node: ts.Node, text: string): string | null {
+  for (let at = node.parent; !ts.isSourceFile(at); at = at.parent) {
+    if (ts.isPropertyAssignment(at) && ts.isIdentifier(at.name) && ['class', 'd'].includes(at.name.text)) return null;
+    if (ts.isCallExpression(at) && ts.isPropertyAccessExpression(at.expression) && ['querySelector', 'querySelectorAll', 'getElementById'].includes(at.expression.name.text)) return null;
+  }
+  return /[a-z…)"’,:;]\s+[("a-z…]/i.test(text) && !/^M \S|^0 0 |^…? ?[CHV] |prefers-/.test(text) ? 'Status page' : null;
 }
 
 function inFault(node: ts.Node): boolean {

@@ -14,4 +14,4 @@ const NO_DRAIN: DrainView = {
   ended: { byThemselves: 0, quiet: 0, busy: 0, cut: 0, exchangesCut: 0 },
 };
 
-export const NO_TRAFFIC: Traffic = { destinations: () => [], tunnels: () => ({ open: 0, byClient: [], oldest: [] }), drain: () => NO_DRAIN };
+export const NO_TRAFFIC: Traffic = { destinations: () => [], tunnels: () => ({ open: 0, byClient: [], oldest: [] }), drain: () => NO_DRAIN, of: () => null, queued: () => new Map(), history: { steps: 0, clients: () => [], curves: () => [], denials: () => 0 } };

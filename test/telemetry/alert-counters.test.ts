@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { readGroups } from '../../deploy/monitoring/render.ts';
+import type { LimitsConfig } from '../../src/config/config.ts';
 import { FAULTS, type FaultCode } from '../../src/errors.ts';
 import { MAX_REQUEST_SETS } from '../../src/telemetry/cells.ts';
 import { countWarnings } from '../../src/reload/in-force.ts';
@@ -13,8 +14,11 @@ import { readQuery } from '../support/promql.ts';
 const CODES = Object.keys(FAULTS) as FaultCode[];
 const names = (name: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${name}-${index}`);
 
+/** As many as there are in a configuration. */
+const LIMITS = { connections: 1, connectionsPerClient: 1, tunnels: 1, tunnelsPerClient: 1, exchanges: 1, exchangesPerClient: 1, headerBytes: 1, headerFields: 1, upstreamConnections: 1, upstreamQueue: 1 } satisfies LimitsConfig;
+
 function create(clients: number, destinations: number): Metrics {
-  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] }, version: '1' });
+  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: LIMITS, certificates: new Map(), ruleEnds: [] }, version: '1' });
 }
 
 const seriesOf = async (metrics: Metrics): Promise<string[]> => [...readScrape(await metrics.exposition.text()).samples.keys()];

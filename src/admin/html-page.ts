@@ -1,0 +1,45 @@
+/**
+ * A whole HTML page of the admin port. What is in its body is rendered by the
+ * scripts of page/, the same ones that run in a browser: they are JavaScript,
+ * because browsers take it as it is, and are loaded when the first page is
+ * asked for.
+ */
+import { createHash } from 'node:crypto';
+import { escapeMarkup } from '../telemetry/safe-text.ts';
+import type { PageContent, PageRenderer } from './status-view.ts';
+
+/** Where a browser finds the libraries that the scripts import. */
+const IMPORT_MAP = '{"imports":{"preact":"/page/preact.js","uplot":"/page/uplot.js"}}';
+
+/** Nothing but what this port serves may take effect, and nothing may make markup or code from text, whatever the page should come to hold. */
+const CSP = [
+  "default-src 'none'",
+  `script-src 'self' 'sha256-${createHash('sha256').update(IMPORT_MAP).digest('base64')}'`,
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types 'none'",
+].join('; ');
+
+/** Headers of every page. */
+export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'no-referrer' } as const;
+
+let renderer: Promise<PageRenderer> | null = null;
+
+/** The page as it is before any script has run: all of it is there, and a table or a picture. */
+export async function composePage(content: PageContent): Promise<string> {
+  renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
+  const { renderBody } = await renderer;
+  const [title, icon] = content.kind === 'status' ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state] : ['Why? eco-egress', 'ok'];
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">' +
+    `<meta name="color-scheme" content="light dark"><title>${escapeMarkup(title)}</title>` +
+    `<link rel="icon" type="image/svg+xml" href="/page/${icon}.svg"><link rel="stylesheet" href="/page/uplot.css"><link rel="stylesheet" href="/page/page.css">` +
+    `<script type="importmap">${IMPORT_MAP}</script><script type="module" src="/page/client.js"></script></head>` +
+    `<body data-page="${content.kind}"><div id="page">${renderBody(content)}</div></body></html>\n`
+  );
+}

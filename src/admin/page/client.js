@@ -1,0 +1,136 @@
+/** Keeps the status page up to date in a browser: events of this very port, and answers to the form, in place. What comes from outside is only ever set as text. */
+import { h, render } from 'preact';
+import { drawCharts, forgetCharts } from './charts.js';
+import { StatusPage } from './page.js';
+
+/** @typedef {import('../status-view.ts').StatusView} StatusView */
+/** @typedef {import('../status-view.ts').StatusHistory} StatusHistory */
+
+/** Without an event for so long, ms, the connection counts as lost: there is one every second. */
+const LOST_AFTER = 5_000;
+/** Before a refused connection is tried again, ms. */
+const AGAIN = 5_000;
+const CURVE_STEPS = 180;
+
+const page = /** @type {HTMLElement} */ (document.getElementById('page'));
+const icon = /** @type {HTMLLinkElement} */ (document.querySelector('link[rel=icon]'));
+
+/** @type {StatusView | null} */
+let view = null;
+/** @type {StatusHistory | null} */
+let history = null;
+/** @type {EventSource | null} */
+let events = null;
+/** Places for curves on the page. */
+let charted = 0;
+/** When the latest event came, of this clock; null: none yet. @type {number | null} */
+let heard = null;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let retry;
+/** As this page was sent. @type {string | null} */
+let version = null;
+
+function connect() {
+  clearTimeout(retry);
+  events?.close();
+  const source = new EventSource('/events');
+  events = source;
+  source.addEventListener('status', ({ data }) => {
+    heard = Date.now();
+    view = /** @type {StatusView} */ (JSON.parse(String(data)));
+    // After an update the page would be that of another version than its numbers.
+    if (version !== null && version !== view.version) location.reload();
+    version = view.version;
+    showNow();
+  });
+  source.addEventListener('history', ({ data }) => {
+    history = /** @type {StatusHistory} */ (JSON.parse(String(data)));
+    // What the first rendering finds below a place for a curve it removes.
+    if (charted > 0) drawCharts(history);
+  });
+  source.addEventListener('step', ({ data }) => {
+    addStep(/** @type {StatusHistory} */ (JSON.parse(String(data))));
+  });
+  source.addEventListener('error', () => {
+    showNow();
+    // The browser tries again by itself, unless it was refused.
+    if (source.readyState === EventSource.CLOSED) retry = setTimeout(connect, AGAIN);
+  });
+}
+
+/** One more value to each curve. A destination that is new has a whole curve elsewhere. @param {StatusHistory} step */
+function addStep(step) {
+  if (history === null) return;
+  const before = new Map(history.curves.map((curves) => [curves.name, curves]));
+  if (step.curves.some(({ name }) => !before.has(name))) {
+    connect();
+    return;
+  }
+  const add = (/** @type {readonly (number | null)[]} */ values, /** @type {readonly (number | null)[]} */ more) => [...values, ...more].slice(-CURVE_STEPS);
+  history = {
+    ...step,
+    curves: step.curves.map((curves) => {
+      const { requests, failures, denials, p99 } = before.get(curves.name) ?? curves;
+      return { name: curves.name, requests: add(requests, curves.requests), failures: add(failures, curves.failures), denials: add(denials, curves.denials), p99: add(p99, curves.p99) };
+    }),
+  };
+  drawCharts(history);
+}
+
+function showNow() {
+  if (view === null) return;
+  const lost = heard === null || Date.now() - heard > LOST_AFTER || events?.readyState === EventSource.CLOSED;
+  const since = heard === null ? null : new Date(heard).toLocaleTimeString();
+  render(h(StatusPage, { view, link: lost ? { state: 'lost', since } : { state: 'live', since: null } }), page);
+  const { state } = view.band;
+  const title = `${lost ? 'no connection' : state}: ${view.instance}, eco-egress`;
+  if (document.title !== title) document.title = title;
+  const href = `/page/${state}.svg`;
+  if (icon.getAttribute('href') !== href) icon.setAttribute('href', href);
+  // New cards have places for curves.
+  if (charted !== document.querySelectorAll('.chart').length) {
+    charted = document.querySelectorAll('.chart').length;
+    drawCharts(history);
+  }
+}
+
+/** Where scripts run, the answer comes in below the form. */
+document.addEventListener('submit', (event) => {
+  const form = event.target;
+  const answer = document.getElementById('answer');
+  if (!(form instanceof HTMLFormElement) || form.id !== 'ask' || answer === null) return;
+  event.preventDefault();
+  const asked = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (typeof value === 'string' && value.trim() !== '') asked.set(name, value.trim());
+  const tell = (/** @type {string} */ text) => {
+    answer.hidden = false;
+    answer.textContent = text;
+    answer.focus();
+  };
+  fetch(`/explain?${asked.toString()}`, { headers: { accept: 'text/plain' } })
+    .then(async (response) => {
+      tell(await response.text());
+    })
+    .catch(() => {
+      tell('The proxy does not answer.');
+    });
+});
+
+if (document.body.dataset['page'] === 'status') {
+  connect();
+  setInterval(showNow, 1_000);
+  // A page that nobody sees costs nothing.
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) {
+      clearTimeout(retry);
+      events?.close();
+    } else connect();
+  });
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+    forgetCharts();
+    drawCharts(history);
+  });
+  addEventListener('resize', () => {
+    drawCharts(history);
+  });
+}

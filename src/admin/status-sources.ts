@@ -1,0 +1,77 @@
+/** What the status page is built from: facts of the process, of its configuration and of its parts, each asked for at the time of a view. */
+import type { Config, DestinationConfig } from '../config/config.ts';
+import type { RuleEnd } from '../config/rule-ends.ts';
+import type { PolicyChange } from '../reload/policy-change.ts';
+import type { SourceView } from '../source-ip/source-proof.ts';
+import type { Explaining } from './routes.ts';
+import type { StatusCircuit, StatusLimit } from './status-view.ts';
+import type { Traffic } from './traffic-routes.ts';
+
+/** What the status page shows of the process and its configuration. */
+export interface AdminInfo {
+  readonly version: string;
+  /** Name of this replica. */
+  readonly instance: string;
+  /** Of the configuration in force; null: it came from no file. */
+  readonly configFile: string | null;
+  readonly configHash: string;
+  /** Ms since the epoch. */
+  readonly loadedAt: number;
+  readonly config: {
+    readonly mode: Config['mode'];
+    readonly listeners: Config['listeners'];
+    readonly destinations: readonly (Pick<DestinationConfig, 'name' | 'hosts' | 'ports' | 'report'> & { readonly via: readonly { readonly name: string }[] })[];
+    readonly rules: readonly Pick<Config['rules'][number], 'report'>[];
+  };
+  /** Rules that have an end, the next first. */
+  readonly ruleEnds: readonly RuleEnd[];
+  readonly limits: readonly StatusLimit[];
+  /** What the self-test found, in words. */
+  readonly enforcement: { readonly words: string };
+  readonly ports: PortsInfo;
+  /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
+  readonly certificates: ReadonlyMap<string, number>;
+}
+
+/** One host and port of a destination. */
+export interface CircuitsOfHost {
+  readonly destination: string;
+  readonly host: string;
+  readonly port: number;
+  /** What is carried: each has circuits of its own. */
+  readonly carries: string;
+  readonly addresses: readonly Omit<StatusCircuit, 'of'>[];
+}
+
+/** NAT ports, as the port budget counts them. */
+export interface PortsInfo {
+  /** NAT ports towards one address and port; null: not limited. */
+  readonly limit: number | null;
+  readonly destinations: ReadonlyMap<string, { readonly used: number; readonly highWater: number; readonly refused: number }>;
+  /** By client: tunnels that were over soon, most first. */
+  readonly shortTunnels: readonly (readonly [client: string, tunnels: number])[];
+}
+
+/** The answer of `/readyz`. */
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not ready, one sentence each; empty when ready. */
+  readonly reasons: readonly string[];
+  /** What is wrong though it does not keep traffic away. */
+  readonly warnings: readonly string[];
+  /** What deserves a look and makes nothing worse; absent: nothing. */
+  readonly notes?: readonly string[];
+  /** What the latest reload changed in decisions; absent or null: there was none, or it is being compared. */
+  readonly policyChange?: PolicyChange | null;
+}
+
+/** What a view is built from; each is asked at the time of a view, and must not throw. */
+export interface StatusSources {
+  readonly info: () => AdminInfo;
+  readonly readiness: () => Readiness;
+  readonly sourceIp: () => SourceView;
+  readonly explainer: Pick<Explaining, 'denials' | 'failures'>;
+  readonly traffic: Traffic;
+  /** Hosts and ports of destinations of which some address has failed lately; absent: they are not counted. */
+  readonly circuits?: () => readonly CircuitsOfHost[];
+}

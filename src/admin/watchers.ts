@@ -1,0 +1,132 @@
+/**
+ * Who watches the status page live: an event every second to each, made once
+ * for all of them (server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html).
+ * A watcher that does not read misses events, and is dropped when that goes on.
+ */
+import type { ServerResponse } from 'node:http';
+
+/** What is sent. Each function gives JSON of one line. */
+export interface WatcherOptions {
+  /** The view of now, at every beat. */
+  readonly view: () => string;
+  /** All curves, to who has come; the latest step of them, to who has had the one before. */
+  readonly history: () => string;
+  readonly latestStep: () => string;
+  /** Number of the latest step of the curves. */
+  readonly step: () => number;
+  readonly most?: number;
+  readonly mostOfOne?: number;
+  /** Between two beats, ms. */
+  readonly every?: number;
+  /** A monotonic clock, ms. */
+  readonly now?: () => number;
+}
+
+interface Watcher {
+  readonly response: ServerResponse;
+  readonly address: string;
+  /** Step of the curves that it had last; -1: none. */
+  step: number;
+  /** Since when it reads nothing; null: it reads. */
+  stalledAt: number | null;
+}
+
+const MOST_WATCHERS = 32;
+const MOST_WATCHERS_OF_ONE = 8;
+const BEAT = 1_000;
+/** A beat may take a hundredth of the time. */
+const SHARE_OF_TIME = 100;
+/** Bytes that may wait for a watcher before it misses an event. */
+const MOST_UNREAD = 65_536;
+/** So long, ms, it may read nothing. */
+const LONGEST_STALL = 15_000;
+/** When a browser that lost the connection comes again, ms. */
+const RETRY = 2_000;
+
+const HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
+
+/** Holds the responses of all watchers until they leave, or `close`. While nobody watches, nothing is made. */
+export class Watchers {
+  readonly #options: Required<WatcherOptions>;
+  readonly #watchers = new Set<Watcher>();
+  #timer: NodeJS.Timeout | null = null;
+  #closed = false;
+
+  constructor(options: WatcherOptions) {
+    this.#options = { most: MOST_WATCHERS, mostOfOne: MOST_WATCHERS_OF_ONE, every: BEAT, now: () => performance.now(), ...options };
+  }
+
+  /** Watching now. */
+  get size(): number {
+    return this.#watchers.size;
+  }
+
+  /** Takes the response over. False: there are too many, of this address or in all, or it is over; then nothing was written. */
+  add(response: ServerResponse, address: string): boolean {
+    const { most, mostOfOne } = this.#options;
+    const ofOne = [...this.#watchers].filter((watcher) => watcher.address === address).length;
+    if (this.#closed || this.#watchers.size >= most || ofOne >= mostOfOne) return false;
+    const watcher: Watcher = { response, address, step: -1, stalledAt: null };
+    this.#watchers.add(watcher);
+    response.once('close', () => {
+      this.#watchers.delete(watcher);
+      if (this.#watchers.size === 0) this.#stop();
+    });
+    response.writeHead(200, HEADERS);
+    response.write(`retry: ${RETRY}\n\n`);
+    this.#send(watcher, event('status', this.#options.view()));
+    if (this.#timer === null) this.#schedule(this.#options.every);
+    return true;
+  }
+
+  /** One event to each. Called by the timer, and by tests. */
+  beat(): void {
+    const began = performance.now();
+    const view = event('status', this.#options.view());
+    let late: string | null = null;
+    for (const watcher of this.#watchers) {
+      // To the others it is the same text.
+      if (watcher.step === this.#options.step() - 1) late ??= event('step', this.#options.latestStep());
+      this.#send(watcher, view, late);
+    }
+    if (this.#timer !== null) this.#schedule(Math.max(this.#options.every, (performance.now() - began) * SHARE_OF_TIME));
+  }
+
+  /** Ends every response in order; nobody is taken any more. */
+  close(): void {
+    this.#closed = true;
+    this.#stop();
+    for (const { response } of this.#watchers) response.end(event('end', '{}'));
+  }
+
+  #send(watcher: Watcher, view: string, latestStep: string | null = null): void {
+    const { response } = watcher;
+    const { now, step, history } = this.#options;
+    if (response.writableLength > MOST_UNREAD) {
+      watcher.stalledAt ??= now();
+      if (now() - watcher.stalledAt >= LONGEST_STALL) response.destroy();
+      return;
+    }
+    watcher.stalledAt = null;
+    const current = step();
+    let curves = '';
+    if (watcher.step !== current) curves = watcher.step === current - 1 && latestStep !== null ? latestStep : event('history', history());
+    watcher.step = current;
+    response.write(curves + view);
+  }
+
+  #schedule(after: number): void {
+    this.#timer = setTimeout(() => {
+      this.beat();
+    }, after);
+    this.#timer.unref();
+  }
+
+  #stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+/** @param data JSON of one line */
+const event = (name: string, data: string): string => `event: ${name}\ndata: ${data}\n\n`;

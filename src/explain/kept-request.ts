@@ -1,0 +1,114 @@
+/** What is kept of a request that was denied or has failed: copies of its own, bounded in length, without credentials and queries. */
+import type { Form } from '../config/config.ts';
+import type { FaultCode } from '../errors.ts';
+import type { Ask } from '../policy/verdict.ts';
+import { detach } from '../targets/quote.ts';
+import type { AccessRecord } from '../telemetry/access-record.ts';
+import { bound } from '../telemetry/safe-text.ts';
+
+/** Plain data of one denial or failure, safe to show: no credentials, no query. */
+export interface DenialRecord {
+  readonly requestId: string;
+  /** When it ended: RFC 3339, as in the log. */
+  readonly time: string;
+  /** `report`: report mode let it pass; `code` is then what it would have been denied with. `allow`: it was let through and has failed. */
+  readonly verdict: 'deny' | 'report' | 'allow';
+  readonly code: FaultCode;
+  readonly detail: string;
+  readonly remedy: string | null;
+  /** Sent to the client; 0 when nothing was. */
+  readonly status: number;
+  /** `-` stands for what was not known when it was denied. */
+  readonly form: Form | '-';
+  readonly client: string;
+  readonly clientAddress: string;
+  readonly method: string;
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  readonly destination: string;
+}
+
+/** The same with what the policy was asked, so that it can be asked again. */
+export interface KeptRequest extends Omit<DenialRecord, 'time'> {
+  /** Ms since the epoch. */
+  readonly endedAt: number;
+  /** What the policy was asked; null where it was not asked, or where that was too long to keep. */
+  readonly ask: Ask | null;
+}
+
+/** Longest text of each kind that is kept, characters. */
+const MAX_KEPT_METHOD = 32;
+const MAX_KEPT_HOST = 256;
+const MAX_KEPT_PATH = 2_048;
+const MAX_KEPT_DETAIL = 1_024;
+/** Longest of all texts of an ask together: what others chose must not cost megabytes. */
+const MAX_ASK = 4_096;
+
+/** The part that may be shown. */
+export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
+  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
+  return { requestId, time: new Date(endedAt).toISOString(), verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
+}
+
+/** What was found against a request. */
+export interface Found {
+  readonly code: FaultCode;
+  readonly detail: string;
+  readonly remedy: string | null;
+}
+
+/** Copies what is kept of a record; the record itself is not. */
+export function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): KeptRequest {
+  const host = own(record.host, MAX_KEPT_HOST);
+  const path = own(record.path, MAX_KEPT_PATH);
+  return {
+    requestId: record.requestId,
+    endedAt,
+    verdict,
+    code,
+    detail: own(detail, MAX_KEPT_DETAIL),
+    remedy: remedy === null ? null : own(remedy, MAX_KEPT_DETAIL),
+    status: record.status,
+    form: record.form,
+    client: record.client,
+    clientAddress: own(record.clientAddress, MAX_KEPT_HOST),
+    method: own(record.method, MAX_KEPT_METHOD),
+    host,
+    port: record.port,
+    path,
+    destination: record.destination,
+    ask: ask === null || lengthOf(ask) > MAX_ASK ? null : ownAsk(ask, host, path),
+  };
+}
+
+/** Of what others chose in an ask. */
+function lengthOf({ peer, host, method, path }: Ask): number {
+  let length = host.length + (method?.length ?? 0) + (path?.length ?? 0) + (peer.user?.length ?? 0) + (peer.rejected?.length ?? 0);
+  for (const name of peer.sans) length += name.length;
+  for (const audience of peer.token?.audiences ?? []) length += audience.length;
+  return length + (peer.token?.subject.length ?? 0) + (peer.token?.issuer.length ?? 0);
+}
+
+function own(text: string, length = text.length): string {
+  return detach(bound(text, length));
+}
+
+/** @param host @param path copies that may be the same already */
+function ownAsk(ask: Ask, host: string, path: string): Ask {
+  const { peer, method } = ask;
+  const { user, token, rejected } = peer;
+  return {
+    ...ask,
+    host: ask.host === host ? host : own(ask.host),
+    method: method === null ? null : own(method),
+    path: ask.path === null ? null : ask.path === path ? path : own(ask.path),
+    peer: {
+      address: own(peer.address),
+      user: user === null ? null : own(user),
+      token: token === null ? null : { issuer: own(token.issuer), audiences: token.audiences.map((audience) => own(audience)), subject: own(token.subject) },
+      sans: peer.sans.map((name) => own(name)),
+      rejected: rejected === null ? null : own(rejected),
+    },
+  };
+}
