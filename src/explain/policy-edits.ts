@@ -1,5 +1,5 @@
 /** What one policy has more than another, as edits of a file, and the parts of the file as they would then be. */
-import { type ClientConfig, type DestinationConfig, FORMS, type RuleConfig } from '../config/config.ts';
+import { type ClientConfig, type DestinationConfig, FORMS, type RateConfig, type RateLimits, type RuleConfig } from '../config/config.ts';
 import type { PolicyConfig } from '../policy/compile.ts';
 
 /** Lists of a destination that a change can lengthen, by their place below it. */
@@ -69,9 +69,14 @@ export function renderDestination({ name, hosts, ports, addresses, forms }: Dest
 }
 
 /** On one line. */
-export function renderRule({ clients, destinations, methods, paths }: RuleConfig): string {
-  const parts = [`clients: ${flowList(clients)}`, `destinations: ${flowList(destinations)}`, methods === null ? '' : `methods: ${flowList(methods)}`, paths === null ? '' : `paths: ${flowList(paths)}`];
+export function renderRule({ clients, destinations, methods, paths, rate }: RuleConfig): string {
+  const parts = [`clients: ${flowList(clients)}`, `destinations: ${flowList(destinations)}`, methods === null ? '' : `methods: ${flowList(methods)}`, paths === null ? '' : `paths: ${flowList(paths)}`, rate === null ? '' : `rate: ${renderRate(rate)}`];
   return `{ ${parts.filter((part) => part !== '').join(', ')} }`;
+}
+
+function renderRate({ perAddress, perClient, whenExhausted }: RateConfig): string {
+  const scope = (name: string, limits: RateLimits | null): string[] => (limits === null ? [] : [`${name}: { ${Object.entries(limits).flatMap(([kind, limit]) => (limit === null ? [] : [`${kind}: ${limit.text}`])).join(', ')} }`]);
+  return `{ ${[...scope('perAddress', perAddress), ...scope('perClient', perClient), ...(whenExhausted === 'refuse' ? [] : [`whenExhausted: ${whenExhausted}`])].join(', ')} }`;
 }
 
 /** On one line; a JSON text is YAML too, and names need no quotes. */

@@ -225,11 +225,11 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
 
 /**
  * Of its own, so that no other client of a rule gets anything.
- * @param like the rule that almost applied: where it lists methods or paths, this one lists what was asked for
+ * @param like the rule that almost applied: where it lists methods or paths, this one lists what was asked for, and it has the same rate
  */
-function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths'>, ask: Ask, methods: readonly string[] | null = null): Step {
+function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths' | 'rate'>, ask: Ask, methods: readonly string[] | null = null): Step {
   const content = contentLike(like, ask);
-  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null };
+  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: like.rate ?? null };
   return {
     config: { ...config, rules: [...config.rules, rule] },
     text: remedyForRule(client, destination, content) + (methods === null ? '' : ` with ${methods.join(' or ')}`),

@@ -194,7 +194,7 @@ function groupDenials(denials: readonly SeenDenial[]): DeniedGroup[] {
 
 /** New rules of the same client with the same content become one. */
 function mergeRules(before: PolicyConfig, after: PolicyConfig): PolicyConfig {
-  const added = Map.groupBy(after.rules.slice(before.rules.length), ({ clients, methods, paths }) => JSON.stringify([clients, methods, paths]));
+  const added = Map.groupBy(after.rules.slice(before.rules.length), ({ clients, methods, paths, rate }) => JSON.stringify([clients, methods, paths, rate]));
   const rules = [...added.values()].flatMap(([first, ...others]): RuleConfig[] => (first === undefined ? [] : [{ ...first, destinations: [...new Set([first, ...others].flatMap(({ destinations }) => destinations))] }]));
   return { ...after, rules: [...before.rules, ...rules] };
 }

@@ -92,6 +92,16 @@ t.test('nothing to do, and what cannot be done', async (t) => {
   t.match(io.err(), /none\.log cannot be read: .*Name a file with the access log, or - for standard input\./);
 });
 
+t.test('a rule beside one that has a rate has the same rate', async (t) => {
+  const config = CONFIG.replace('destinations: [eco] }', 'destinations: [eco], methods: [GET], rate: { perAddress: { requests: 50/s burst 100 }, perClient: { sent: 10GiB/day }, whenExhausted: cut } }');
+  const log = line({ form: 'forward', method: 'PUT', host: 'eco.example', path: '/a', code: 'method-not-allowed' });
+  const { out, file } = await suggest(t, { write: true }, { config, log });
+  t.match(out, 'methods: [PUT], rate: { perAddress: { requests: 50/s burst 100 }, perClient: { sent: 10GiB/day }, whenExhausted: cut } }');
+  const loaded = loadConfig({ file, env: {}, policyOnly: true });
+  t.match(loaded, { ok: true });
+  if (loaded.ok) t.strictSame(loaded.config.rules[1]?.rate, loaded.config.rules[0]?.rate);
+});
+
 t.test('as a process, from standard input', async (t) => {
   const directory = t.testdir({ 'egress.yaml': CONFIG, 'access.log': LOG });
   const io = recordIo({}, Readable.from([LOG.slice(0, 99), LOG.slice(99)]));
