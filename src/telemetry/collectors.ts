@@ -2,8 +2,8 @@
 import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
-import { countOpen } from '../descriptors.ts';
-import type { Cells, PolicyFacts } from './cells.ts';
+import { countOpen, DESCRIPTOR_REFUSALS } from '../descriptors.ts';
+import { ADMIN_REFUSALS, type Cells, type PolicyFacts } from './cells.ts';
 import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
@@ -147,6 +147,22 @@ export function registerUnderWay(exposition: Exposition, cells: Cells, underWay:
   });
   gauge(exposition, 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', ['destination'], (set) => {
     for (const [destination, { reached }] of cells.destinations) if (reached.certificateEnds > 0) set({ destination }, reached.certificateEnds / 1000);
+  });
+}
+
+/** Of the process as clients and scrapers meet it: connections, refusals, faults. */
+export function registerProcess(exposition: Exposition, cells: Cells): void {
+  gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
+    set({}, cells.clientConnections);
+  });
+  counter(exposition, 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', ['what'], (set) => {
+    for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
+  });
+  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port refused.', ['reason'], (set) => {
+    for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
+  });
+  counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {
+    set({}, cells.internalErrors);
   });
 }
 

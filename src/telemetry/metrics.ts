@@ -1,16 +1,15 @@
-/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. Longer than 300 lines: it is the list of what is counted. */
-import { DESCRIPTOR_REFUSALS } from '../descriptors.ts';
+/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
 import type { FaultCode } from '../errors.ts';
 import { asksForTunnel, type Outcome } from './access-record.ts';
 import { Attempts, type Attempt } from './attempt.ts';
-import { ADMIN_REFUSALS, Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
+import { Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerRates, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerProcess, registerRates, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
 import type { Part, Telemetry } from './telemetry.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
@@ -293,20 +292,5 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   });
   counter(exposition, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
     for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
-  });
-}
-
-function registerProcess(exposition: Exposition, cells: Cells): void {
-  gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
-    set({}, cells.clientConnections);
-  });
-  counter(exposition, 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', ['what'], (set) => {
-    for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
-  });
-  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port refused.', ['reason'], (set) => {
-    for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
-  });
-  counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {
-    set({}, cells.internalErrors);
   });
 }
