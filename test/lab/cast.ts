@@ -62,8 +62,8 @@ export async function gatherCast(): Promise<Cast> {
   const act: Cast['act'] = (host, actor, ...args) =>
     watch(network.start(host, [process.execPath, fileURLToPath(new URL(`actors/${actor}.ts`, import.meta.url)), ...args]), `${actor} on ${host}`);
   const nodes = [
-    createProxyNode(network, 'node-1', directory, configurationOf('node-1', files)),
-    createProxyNode(network, 'node-2', directory, configurationOf('node-2', files)),
+    createProxyNode(network, 'node-1', addressOf('node-1'), directory, configurationOf('node-1', files)),
+    createProxyNode(network, 'node-2', addressOf('node-2'), directory, configurationOf('node-2', files)),
   ] as const;
   const service = act('cloud', 'service', SERVICE, ...nodes.map((node) => node.address));
   await Promise.all([

@@ -6,7 +6,7 @@ import { stringify } from 'yaml';
 import { readScrape, type Scrape, sumOf } from '../support/prometheus.ts';
 import type { Network, Output } from './network.ts';
 import { type Program, watch } from './program.ts';
-import { addressOf, type HostName } from './topology.ts';
+import type { HostName } from './topology.ts';
 
 export const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -15,8 +15,8 @@ export type LogLine = Readonly<Record<string, unknown>> & { readonly msg?: strin
 /** The configuration document. */
 export type Document = Readonly<Record<string, unknown>>;
 
-export interface ProxyNode {
-  readonly name: HostName;
+export interface ProxyNode<Name extends string = HostName> {
+  readonly name: Name;
   readonly address: string;
   /** Starts the proxy, or starts it again; resolves once it listens. */
   start(): Promise<void>;
@@ -24,10 +24,18 @@ export interface ProxyNode {
   stop(): Promise<number | null>;
   /** Ends the proxy without a word, as a machine does that loses its power. */
   kill(): Promise<void>;
+  /** Gives the process a signal, and waits for nothing. */
+  signal(signal: NodeJS.Signals): void;
+  /** Writes a text in place of the configuration and asks for a reload; resolves to the line that says what came of it. */
+  reloadText(text: string): Promise<LogLine>;
   /** Takes over another configuration while running: sections replace those of the same name. */
   reload(sections: Document): Promise<void>;
   /** Where the log ends now, for `logged`. */
   mark(): number;
+  /** All lines from the mark on that are there; of a process that was started since, all. */
+  linesFrom(mark: number): LogLine[];
+  /** Whether the process is not the first. */
+  readonly restarted: boolean;
   /** The first line from the mark on, written or yet to be, that fits. */
   logged(fits: (line: LogLine) => boolean, from: number, patience?: number): Promise<LogLine>;
   /** The last lines of the log, and what it wrote to stderr. */
@@ -39,11 +47,13 @@ export interface ProxyNode {
   command(name: string, args?: readonly string[]): Promise<Output>;
 }
 
-/** @param directory where its configuration file is written */
-export function createProxyNode(network: Network<HostName>, name: HostName, directory: string, document: Document): ProxyNode {
+/** @param address of the node; @param directory where its configuration file is written */
+export function createProxyNode<Name extends string>(network: Network<Name>, name: Name, address: string, directory: string, document: Document): ProxyNode<Name> {
   const file = join(directory, `${name}.yaml`);
   let current = document;
   let program: Program | null = null;
+  let ended: readonly string[] = [];
+  let starts = 0;
   const running = (): Program => {
     if (program === null) throw new Error(`the proxy on ${name} is not running`);
     return program;
@@ -52,8 +62,17 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
     const line = await running().line((text) => fits(JSON.parse(text) as LogLine), { from, ...(patience === undefined ? {} : { patience }) });
     return JSON.parse(line) as LogLine;
   };
+  const reloadText = async (text: string): Promise<LogLine> => {
+    writeFileSync(file, text);
+    const from = running().lines.length;
+    running().signal('SIGHUP');
+    return logged(({ msg }) => msg?.startsWith('reload ') === true, from);
+  };
   const end = async (signal: NodeJS.Signals): Promise<number | null> => {
+    const { length } = running().lines;
     const code = await running().end(signal);
+    // What it said at its end.
+    ended = program?.lines.slice(length) ?? [];
     program = null;
     return code;
   };
@@ -64,12 +83,17 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
 
   return {
     name,
-    address: addressOf(name),
+    address,
     logged,
     mark: () => running().lines.length,
+    linesFrom: (mark) => (program === null ? ended : program.lines.slice(mark)).flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as LogLine] : [])),
+    get restarted() {
+      return starts > 1;
+    },
     tail: (count) => [...(program?.lines.slice(-count) ?? []), program?.complaints ?? ''],
     start: async () => {
       writeFileSync(file, stringify(current));
+      starts += 1;
       program = watch(network.start(name, [process.execPath, MAIN, 'serve', '--config', file]), `the proxy on ${name}`);
       await logged(({ msg }) => msg === 'eco-egress is listening', 0);
     },
@@ -77,12 +101,13 @@ export function createProxyNode(network: Network<HostName>, name: HostName, dire
     kill: async () => {
       await end('SIGKILL');
     },
+    signal: (signal) => {
+      running().signal(signal);
+    },
+    reloadText,
     reload: async (sections) => {
       current = { ...current, ...sections };
-      writeFileSync(file, stringify(current));
-      const from = running().lines.length;
-      running().signal('SIGHUP');
-      const line = await logged(({ msg }) => msg?.startsWith('reload ') === true, from);
+      const line = await reloadText(stringify(current));
       if (line.msg !== 'reload applied') throw new Error(`${name}: ${JSON.stringify(line)}`);
     },
     scrape,

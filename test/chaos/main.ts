@@ -1,0 +1,70 @@
+/**
+ * The chaos suite: a network of two replicas, a partner with two addresses, a
+ * parent proxy, a resolver and clients that work all the time; one fault after
+ * another, and what the clients saw of it. docs/chaos.md
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { removeLab, sweepLeftovers, TITLE } from '../lab/leftovers.ts';
+import { findObstacle } from '../lab/obstacle.ts';
+import { CHAOS_FAULTS } from './faults.ts';
+import { type FaultResult, runFault } from './run-fault.ts';
+import { setStage } from './stage.ts';
+import { formatTable } from './table.ts';
+
+const USAGE = `npm run chaos -- [--only TEXT] [--quick] [--write] [--required]
+  --only TEXT  only faults with that in their name
+  --quick      the first of each group: some two minutes
+  --write      write the table of docs/chaos.md
+  --required   where the network cannot be built, fail instead of doing nothing
+`;
+const OPTIONS = {
+  only: { type: 'string', default: '' },
+  quick: { type: 'boolean', default: false },
+  write: { type: 'boolean', default: false },
+  required: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const satisfies ParseArgsConfig['options'];
+/** One for the partner's network, its servers, names, the replicas and the policy. */
+const QUICK = new Set(['address-refuses', 'partner-resets', 'resolver-silent', 'replica-restarted', 'policy-broken']);
+
+const { only, quick, write, required, help } = readOptions();
+if (help) leave(USAGE, 0);
+const obstacle = findObstacle();
+if (obstacle !== null) leave(`The network was not built: ${obstacle}\n`, required ? 1 : 0);
+
+process.title = TITLE;
+sweepLeftovers();
+process.on('exit', () => { removeLab(process.pid); });
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
+
+const stage = await setStage();
+const results: FaultResult[] = [];
+for (const fault of CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!quick || QUICK.has(name)))) {
+  const result = await runFault(stage, fault);
+  results.push(result);
+  const { problems, calls, failures, namedAfter, healedAfter } = result;
+  const failed = failures.map(([outcome, count]) => `${outcome} ${count}`).join(', ');
+  process.stdout.write(`${problems.length === 0 ? '✓' : '✗'} ${fault.name}: ${calls} calls, ${failed === '' ? 'none failed' : failed}${namedAfter === null ? '' : `; named after ${namedAfter.toFixed(1)} s`}${healedAfter === null ? '' : `; healed after ${healedAfter.toFixed(1)} s`}\n`);
+  for (const problem of problems) process.stdout.write(`    ${problem}\n`);
+}
+if (write) {
+  const page = new URL('../../docs/chaos.md', import.meta.url);
+  writeFileSync(page, readFileSync(page, 'utf8').replace(/(<!-- table -->\n)[^]*(<!-- end of table -->)/, (_all, begin: string, end: string) => `${begin}${formatTable(results)}${end}`));
+}
+const failed = results.filter(({ problems }) => problems.length > 0).length;
+leave(`${results.length} faults, ${failed === 0 ? 'all as they should be' : `${failed} not as they should be`}\n`, failed === 0 ? 0 : 1);
+
+function readOptions() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    return leave(`${(error as Error).message}\n${USAGE}`, 2);
+  }
+}
+
+function leave(words: string, exitCode: number): never {
+  process.stdout.write(words);
+  process.exit(exitCode);
+}

@@ -1,0 +1,89 @@
+/** One fault from beginning to end: steady, broken, healed, and what was seen of it. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { sumOf } from '../support/prometheus.ts';
+import type { CallReport } from './actors/client.ts';
+import type { ChaosFault } from './faults.ts';
+import type { Stage } from './stage.ts';
+
+/** What came of a fault. */
+export interface FaultResult {
+  readonly fault: ChaosFault;
+  /** Everything that is not as it should be. */
+  readonly problems: readonly string[];
+  /** Calls between the beginning of the fault and the end of healing. */
+  readonly calls: number;
+  /** Those that were not `ok`, by outcome, the most frequent first. */
+  readonly failures: readonly (readonly [outcome: string, count: number])[];
+  /** From the beginning until it was named, s; null: it was not. */
+  readonly namedAfter: number | null;
+  /** From the end of the fault, s; null: it did not heal. */
+  readonly healedAfter: number | null;
+}
+
+/** So long, ms, all kinds of calls have to end well before it counts as steady. */
+const STEADY_MS = 1500;
+const KINDS = ['gateway', 'forward', 'connect', 'tunnel', 'parent'] as const;
+/** A call that was under way when the fault began, ms. */
+const BEFORE_MS = 500;
+/** Descriptors may differ by as many as the pools and tunnels of a moment. */
+const DESCRIPTORS_SLACK = 40;
+
+export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultResult> {
+  const problems: string[] = [];
+  if ((await untilSteady(stage, 20_000)) === null) problems.push('it was not steady before');
+  const descriptors = stage.nodes.map((node) => stage.descriptors(node));
+  const marks = stage.nodes.map((node) => node.mark());
+  const first = stage.calls.length;
+  const began = Date.now();
+  await fault.inject(stage);
+  await pause((fault.lasts ?? 5) * 1000 - Math.min(Date.now() - began, 1000));
+  const lines = new Map(stage.nodes.map((node, index) => [node, node.linesFrom(marks[index] ?? 0)]));
+  const ended = Date.now();
+  await fault.heal(stage);
+  const healed = await untilSteady(stage, Math.max((fault.healsWithin ?? 5) * 2000, 20_000));
+  const healedAfter = healed === null ? null : Math.max(0, (healed - ended) / 1000);
+  if (healedAfter === null || healedAfter > (fault.healsWithin ?? 5)) problems.push(`it healed ${healedAfter === null ? 'never' : `after ${healedAfter.toFixed(1)} s`}, and not within ${fault.healsWithin ?? 5} s`);
+
+  // What began long before hung in an earlier fault.
+  const calls = stage.calls.slice(first).filter(({ at }) => at >= began - BEFORE_MS);
+  const failed = calls.filter(({ outcome }) => outcome !== 'ok');
+  const unexpected = countBy(failed.filter(({ kind, outcome }) => fault.sees[kind]?.test(outcome) !== true), ({ kind, outcome }) => `${kind}: ${outcome}`);
+  const lost = unexpected.reduce((sum, [, count]) => sum + count, 0);
+  if (lost > (fault.mayLose ?? 0)) problems.push(`clients saw what they should not: ${unexpected.map(([outcome, count]) => `${outcome} (${count})`).join(', ')}`);
+
+  const { named } = fault;
+  const moments = named === undefined ? [] : [...lines.values()].flat().filter(named).map(({ time }) => (Date.parse(String(time)) - began) / 1000);
+  const namedAfter = moments.length === 0 ? null : Math.max(0, Math.min(...moments));
+  if (named !== undefined && (namedAfter === null || namedAfter > (fault.namedWithin ?? 5))) problems.push(`the log names it ${namedAfter === null ? 'never' : `after ${namedAfter.toFixed(1)} s`}`);
+
+  for (const [index, node] of stage.nodes.entries()) {
+    const open = stage.descriptors(node);
+    // A process that was started anew has its own.
+    if (node.restarted || open - (descriptors[index] ?? 0) <= DESCRIPTORS_SLACK) continue;
+    problems.push(`${node.name} has ${open} descriptors open, and had ${descriptors[index] ?? 0}`);
+  }
+  for (const node of stage.nodes) {
+    const internal = sumOf(await node.scrape(), 'eco_egress_requests_total', { code: 'internal' });
+    if (internal > 0) problems.push(`${node.name} has ${internal} internal errors`);
+  }
+  return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, healedAfter };
+}
+
+/** Resolves to the moment since when every kind of call ends well, ms since the epoch; null: not within `patience`. */
+async function untilSteady({ calls }: Stage, patience: number): Promise<number | null> {
+  const end = Date.now() + patience;
+  while (Date.now() < end) {
+    await pause(100);
+    const now = Date.now();
+    const recent = calls.slice(-500).filter(({ at }) => at >= now - STEADY_MS);
+    if (KINDS.every((kind) => recent.some((call) => call.kind === kind)) && recent.every(({ outcome }) => outcome === 'ok')) {
+      const lastFailure = calls.slice(-2000).findLast(({ outcome }) => outcome !== 'ok');
+      return lastFailure === undefined ? now - STEADY_MS : Math.max(lastFailure.at + lastFailure.ms, now - STEADY_MS);
+    }
+  }
+  return null;
+}
+
+function countBy(calls: readonly CallReport[], nameOf: (call: CallReport) => string): (readonly [string, number])[] {
+  return [...Map.groupBy(calls, nameOf)].map(([name, group]) => [name, group.length] as const).sort((one, other) => other[1] - one[1]);
+}
