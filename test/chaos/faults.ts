@@ -60,12 +60,10 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
   { name: 'certificate-rotated', what: 'new handshakes show another certificate of the same authority', inject: (stage) => { stage.partner({ certificate: 'next' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, sees: {} },
   { name: 'handshake-cut', what: 'TLS handshakes are cut after the first bytes', inject: (stage) => { stage.partner({ mode: 'tls-cut' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-failed|circuit-open)$/, connect: /^(?:reset|tls)$/ }, named: code('tls-failed'), namedWithin: 8, healsWithin: 10 },
 
-  // Names. The last good answer is used while the resolver fails (RFC 8767).
-  { name: 'resolver-silent', what: 'the resolver does not answer', inject: (stage) => { stage.resolver({ mode: 'silent' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
-  { name: 'resolver-servfail', what: 'the resolver answers SERVFAIL', inject: (stage) => { stage.resolver({ mode: 'SERVFAIL' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
-  { name: 'resolver-garbage', what: 'the resolver answers with garbage', inject: (stage) => { stage.resolver({ mode: 'garbage' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
-  { name: 'resolver-nxdomain', what: 'the resolver says that the name does not exist', inject: (stage) => { stage.resolver({ mode: 'NXDOMAIN' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: DIRECT(/^50[23] (?:name-not-found|circuit-open)$/), named: code('name-not-found'), healsWithin: 8 },
+  // Names. The last good answer is used while the resolver fails (RFC 8767), and for half a minute nobody asks again: so these are far from one another.
   { name: 'resolver-lies', what: 'the name leads to a metadata address', inject: (stage) => { stage.resolver({ zone: { [PARTNER]: ['169.254.169.254'] } }); }, heal: (stage) => { stage.resolver({ zone: { [PARTNER]: [chaosAddress('eco-a'), chaosAddress('eco-b')], 'echo.partner.internal': [chaosAddress('echo')] } }); }, sees: DIRECT(/^403 address-not-allowed$/), named: code('address-not-allowed'), healsWithin: 8 },
+  { name: 'resolver-nxdomain', what: 'the resolver says that the name does not exist', inject: (stage) => { stage.resolver({ mode: 'NXDOMAIN' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: DIRECT(/^50[23] (?:name-not-found|circuit-open)$/), named: code('name-not-found'), healsWithin: 8 },
+  { name: 'resolver-silent', what: 'the resolver does not answer', inject: (stage) => { stage.resolver({ mode: 'silent' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
 
   // The parent proxy.
   { name: 'parent-refuses', what: 'the parent proxy refuses connections', inject: (stage) => stage.firewall('parent', 'reject with tcp reset'), heal: (stage) => stage.firewall('parent', 'accept'), sees: { parent: /^50[234] [a-z-]+$/ }, named: code('hop-failed', 'hop-timeout'), healsWithin: 8 },
@@ -75,6 +73,8 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
   { name: 'nat-renumbered', what: 'new connections leave by an address that the partner does not know', inject: (stage) => stage.nat(RENUMBERED), heal: (stage) => stage.nat(TRUSTED), lasts: 8, sees: ALL(DOWN), named: says(/source address is WRONG/), healsWithin: 15 },
   { name: 'nat-exhausted', what: 'the NAT has three ports for each node', inject: (stage) => stage.nat(TRUSTED, 3), heal: (stage) => stage.nat(TRUSTED), sees: ALL(DOWN), healsWithin: 15 },
   { name: 'packets-lost', what: 'one packet in ten is lost', inject: (stage) => stage.lose(10), heal: (stage) => stage.lose(0), lasts: 8, sees: ALL(DOWN), healsWithin: 15 },
+
+  { name: 'resolver-servfail', what: 'the resolver answers SERVFAIL', inject: (stage) => { stage.resolver({ mode: 'SERVFAIL' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
 
   // The replicas.
   { name: 'replica-killed', what: 'one replica is killed', inject: (stage) => stage.nodes[0].kill(), heal: (stage) => stage.nodes[0].start(), sees: ALL(/^(?:reset|refused|timeout)$/), healsWithin: 8 },
@@ -97,6 +97,8 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     sees: { parent: /^403 no-rule$/ },
     named: code('no-rule'),
   },
+
+  { name: 'resolver-garbage', what: 'the resolver answers with garbage', inject: (stage) => { stage.resolver({ mode: 'garbage' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
 
   // A client.
   { name: 'pod-floods', what: 'one pod asks for a thousand hosts that are denied, as fast as it can', inject: (stage) => stage.flood('client-4', 1000), heal: () => {}, lasts: 1, sees: {}, named: code('host-not-allowed') },
