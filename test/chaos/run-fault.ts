@@ -70,7 +70,7 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
 }
 
 /** Resolves to the moment since when every kind of call ends well, ms since the epoch; null: not within `patience`. */
-async function untilSteady({ calls }: Stage, patience: number): Promise<number | null> {
+export async function untilSteady({ calls }: Stage, patience: number): Promise<number | null> {
   const end = Date.now() + patience;
   while (Date.now() < end) {
     await pause(100);
@@ -84,6 +84,6 @@ async function untilSteady({ calls }: Stage, patience: number): Promise<number |
   return null;
 }
 
-function countBy(calls: readonly CallReport[], nameOf: (call: CallReport) => string): (readonly [string, number])[] {
+export function countBy(calls: readonly CallReport[], nameOf: (call: CallReport) => string): (readonly [string, number])[] {
   return [...Map.groupBy(calls, nameOf)].map(([name, group]) => [name, group.length] as const).sort((one, other) => other[1] - one[1]);
 }

@@ -9,7 +9,7 @@ import { buildNetwork, type Network } from '../lab/network.ts';
 import { type Program, watch } from '../lab/program.ts';
 import { createProxyNode, type Document, MAIN, type ProxyNode } from '../lab/proxy-node.ts';
 import { SERVICE, TRUSTED } from '../lab/topology.ts';
-import type { CallReport, ClientKind } from './actors/client.ts';
+import type { CallReport, ClientKind, OpenedReport } from './actors/client.ts';
 import type { DnsState } from './actors/dns.ts';
 import type { PartnerState } from './actors/partner.ts';
 import { CHAOS, chaosAddress, type ChaosHost, lossRules, natRules, partnerRules } from './topology.ts';
@@ -25,6 +25,8 @@ export interface Stage {
   readonly nodes: readonly [ProxyNode<ChaosHost>, ProxyNode<ChaosHost>];
   /** Every call of every client, in the order in which they ended. */
   readonly calls: readonly CallReport[];
+  /** Every tunnel that was opened. */
+  readonly opened: readonly OpenedReport[];
   /** How the partner behaves, at both addresses; what is left out stays. */
   partner(state: Partial<PartnerState>): void;
   /** What the firewall of a host does with what comes for its ports: `accept`, `drop`, `reject with tcp reset`. */
@@ -46,7 +48,8 @@ export interface Stage {
 }
 
 /** Rejects when something does not start. What was started and made is there until `removeLab`, also then. */
-export async function setStage(): Promise<Stage> {
+/** @param tunnels that one client keeps open; it uses each once a second */
+export async function setStage(tunnels = 10): Promise<Stage> {
   const directory = mkdtempSync(join(tmpdir(), labName(process.pid)));
   const network = await buildNetwork<ChaosHost>(CHAOS);
   const ca = await writeCertificates(directory);
@@ -73,16 +76,18 @@ export async function setStage(): Promise<Stage> {
     act('dns', 'actors/dns.ts', join(directory, 'dns.json')).line(isReady),
     echo.line((line) => line.includes('is listening')),
     ...(['eco-a', 'eco-b'] as const).map((host) => act(host, 'actors/partner.ts', join(directory, 'partner.json'), directory).line(isReady)),
-    act('parent', 'actors/parent.ts', `by-parent.${PARTNER}=${chaosAddress('eco-a')}`).line(isReady),
+    act('parent', 'actors/parent.ts', `by-parent.${PARTNER}=${chaosAddress('eco-b')}`).line(isReady),
     ...nodes.map((node) => node.start()),
   ]);
   await service.line((line) => line === `ready: ${nodes.map(({ address }) => address).join(' ')}`);
   const calls: CallReport[] = [];
-  await Promise.all(CLIENTS.map(([host, kind]) => startClient(network, host, kind, ca, calls)));
+  const opened: OpenedReport[] = [];
+  await Promise.all(CLIENTS.map(([host, kind]) => startClient(network, host, [kind, SERVICE, PARTNER, ca, String(tunnels)], calls, opened)));
 
   return {
     nodes,
     calls,
+    opened,
     partner,
     resolver,
     configuration,
@@ -112,16 +117,19 @@ function keepState<State>(file: string, first: State): (change: Partial<State>) 
   return change;
 }
 
-async function startClient(network: Network<ChaosHost>, host: ChaosHost, kind: ClientKind, ca: string, calls: CallReport[]): Promise<void> {
-  const child = network.start(host, [process.execPath, fileURLToPath(new URL('actors/client.ts', import.meta.url)), kind, SERVICE, PARTNER, ca]);
-  const program = watch(child, `${kind} on ${host}`);
+async function startClient(network: Network<ChaosHost>, host: ChaosHost, args: readonly string[], calls: CallReport[], opened: OpenedReport[]): Promise<void> {
+  const child = network.start(host, [process.execPath, fileURLToPath(new URL('actors/client.ts', import.meta.url)), ...args]);
+  const program = watch(child, `${args[0] ?? ''} on ${host}`);
   await program.line((line) => line === 'ready');
   let read = 0;
   // The program keeps all its lines; they are taken over as they come.
   setInterval(() => {
     for (; read < program.lines.length; read += 1) {
       const line = program.lines[read] ?? '';
-      if (line.startsWith('{')) calls.push(JSON.parse(line) as CallReport);
+      if (!line.startsWith('{')) continue;
+      const said = JSON.parse(line) as CallReport | OpenedReport;
+      if ('opened' in said) opened.push(said);
+      else calls.push(said);
     }
   }, 50).unref();
 }

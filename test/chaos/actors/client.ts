@@ -1,6 +1,6 @@
 /**
  * A client that works all the time and prints a line of JSON for each call:
- * what it was, when it began, what came of it. Run: node client.ts KIND PROXY HOST CA
+ * what it was, when it began, what came of it. Run: node client.ts KIND PROXY HOST CA TUNNELS
  */
 import { readFileSync } from 'node:fs';
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
@@ -21,7 +21,14 @@ export interface CallReport {
   readonly outcome: string;
 }
 
-const [kind = 'gateway', proxy = '', host = '', caFile = ''] = process.argv.slice(2) as [ClientKind, string, string, string];
+/** A tunnel is open. */
+export interface OpenedReport {
+  readonly kind: ClientKind;
+  /** Ms since the epoch. */
+  readonly opened: number;
+}
+
+const [kind = 'gateway', proxy = '', host = '', caFile = '', tunnels = ''] = process.argv.slice(2) as [ClientKind, string, string, string, string];
 const ca = readFileSync(caFile);
 const EVERY_MS = 100;
 const TIMEOUT_MS = 6000;
@@ -115,6 +122,7 @@ async function session(target: string, uses: number, between: number): Promise<v
     await pause(EVERY_MS);
     return;
   }
+  process.stdout.write(`${JSON.stringify({ kind, opened: Date.now() } satisfies OpenedReport)}\n`);
   const one = new Agent({ keepAlive: true, maxSockets: 1 });
   Object.assign(one, { createConnection: () => socket });
   for (let use = 0; use < uses && !socket.destroyed; use += 1) {
@@ -131,7 +139,7 @@ async function forever(work: () => Promise<unknown>): Promise<never> {
 }
 
 if (kind === 'connect') for (let number = 0; number < 3; number += 1) void forever(() => session(`${host}:443`, USES, EVERY_MS));
-else if (kind === 'tunnel') for (let number = 0; number < 10; number += 1) void forever(() => session(`${host}:80`, Infinity, 10 * EVERY_MS));
+else if (kind === 'tunnel') for (let number = 0; number < Number(tunnels); number += 1) void forever(() => session(`${host}:80`, Infinity, 10 * EVERY_MS));
 else {
   let under = 0;
   const ask = (): ClientRequest =>

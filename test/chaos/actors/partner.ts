@@ -2,6 +2,7 @@
  * A partner that misbehaves as a file says: `{"mode":"ok","certificate":"good"}`
  * is read at each connection and request. Run: node partner.ts STATE DIRECTORY
  */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttps } from 'node:https';
@@ -58,11 +59,16 @@ const options = { keepAliveTimeout: 120_000 };
 const http = createHttp(options, answer);
 const https = createHttps({ ...options, SNICallback: (_name, done) => { done(null, contexts[state().certificate]); } }, answer);
 https.on('tlsClientError', () => {});
+/** With another certificate, sessions are not resumed: their handshake would show none. */
+let shown = state().certificate;
 for (const server of [http, https]) server.on('clientError', (_error, socket) => socket.destroy());
 // Before TLS: what cuts a handshake has to see its first bytes.
 const front = createServer((socket: Socket) => {
   socket.on('error', () => {});
-  if (state().mode !== 'tls-cut') https.emit('connection', socket);
+  const { mode, certificate } = state();
+  if (certificate !== shown) https.setTicketKeys(randomBytes(48));
+  shown = certificate;
+  if (mode !== 'tls-cut') https.emit('connection', socket);
   else socket.once('data', () => socket.destroy());
 });
 await Promise.all([new Promise<void>((resolve) => http.listen(80, '0.0.0.0', resolve)), new Promise<void>((resolve) => front.listen(443, '0.0.0.0', resolve))]);
