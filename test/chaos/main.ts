@@ -9,19 +9,22 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { removeLab, sweepLeftovers, TITLE } from '../lab/leftovers.ts';
 import { findObstacle } from '../lab/obstacle.ts';
 import { CHAOS_FAULTS } from './faults.ts';
+import { restartInTurn } from './restarts.ts';
 import { type FaultResult, runFault } from './run-fault.ts';
 import { setStage } from './stage.ts';
-import { formatTable } from './table.ts';
+import { formatRestarts, formatTable } from './table.ts';
 
-const USAGE = `npm run chaos -- [--only TEXT] [--quick] [--write] [--required]
+const USAGE = `npm run chaos -- [--only TEXT] [--quick] [--restarts N] [--write] [--required]
   --only TEXT  only faults with that in their name
-  --quick      the first of each group: some two minutes
-  --write      write the table of docs/chaos.md
+  --quick      one of each group, and two restarts: some two minutes
+  --restarts N restart the replicas in turn, N times, in place of the faults
+  --write      write the results into docs/chaos.md
   --required   where the network cannot be built, fail instead of doing nothing
 `;
 const OPTIONS = {
   only: { type: 'string', default: '' },
   quick: { type: 'boolean', default: false },
+  restarts: { type: 'string', default: '0' },
   write: { type: 'boolean', default: false },
   required: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
@@ -29,7 +32,13 @@ const OPTIONS = {
 /** One for the partner's network, its servers, names, the replicas and the policy. */
 const QUICK = new Set(['address-refuses', 'partner-resets', 'resolver-silent', 'replica-restarted', 'policy-broken']);
 
-const { only, quick, write, required, help } = readOptions();
+/** Tunnels of one client while replicas are restarted: as many as show how reconnects are spread. */
+const TUNNELS = 100;
+const QUICK_RESTARTS = 2;
+
+const { only, quick, write, required, help, ...more } = readOptions();
+const restarts = Number(more.restarts);
+if (!Number.isInteger(restarts) || restarts < 0) leave(USAGE, 2);
 if (help) leave(USAGE, 0);
 const obstacle = findObstacle();
 if (obstacle !== null) leave(`The network was not built: ${obstacle}\n`, required ? 1 : 0);
@@ -39,9 +48,9 @@ sweepLeftovers();
 process.on('exit', () => { removeLab(process.pid); });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
 
-const stage = await setStage();
+const stage = await setStage(restarts > 0 || quick ? TUNNELS : undefined);
 const results: FaultResult[] = [];
-for (const fault of CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!quick || QUICK.has(name)))) {
+for (const fault of restarts > 0 ? [] : CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!quick || QUICK.has(name)))) {
   const result = await runFault(stage, fault);
   results.push(result);
   const { problems, calls, failures, namedAfter, healedAfter } = result;
@@ -49,12 +58,25 @@ for (const fault of CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!q
   process.stdout.write(`${problems.length === 0 ? '✓' : '✗'} ${fault.name}: ${calls} calls, ${failed === '' ? 'none failed' : failed}${namedAfter === null ? '' : `; named after ${namedAfter.toFixed(1)} s`}${healedAfter === null ? '' : `; healed after ${healedAfter.toFixed(1)} s`}\n`);
   for (const problem of problems) process.stdout.write(`    ${problem}\n`);
 }
-if (write) {
-  const page = new URL('../../docs/chaos.md', import.meta.url);
-  writeFileSync(page, readFileSync(page, 'utf8').replace(/(<!-- table -->\n)[^]*(<!-- end of table -->)/, (_all, begin: string, end: string) => `${begin}${formatTable(results)}${end}`));
+const inTurn = restarts > 0 ? restarts : quick && only === '' ? QUICK_RESTARTS : 0;
+const restarted = inTurn === 0 ? null : await restartInTurn(stage, inTurn, (text) => process.stdout.write(`  ${text}\n`));
+if (restarted !== null) {
+  const { problems, ...seen } = restarted;
+  process.stdout.write(`${problems.length === 0 ? '✓' : '✗'} ${inTurn} restarts: ${JSON.stringify(seen)}\n`);
+  for (const problem of problems) process.stdout.write(`    ${problem}\n`);
 }
-const failed = results.filter(({ problems }) => problems.length > 0).length;
-leave(`${results.length} faults, ${failed === 0 ? 'all as they should be' : `${failed} not as they should be`}\n`, failed === 0 ? 0 : 1);
+if (write) {
+  if (results.length > 0) writePart('table', formatTable(results));
+  if (restarted !== null) writePart('restarts', formatRestarts(restarted));
+}
+const failed = [...results, ...(restarted === null ? [] : [restarted])].filter(({ problems }) => problems.length > 0).length;
+leave(`${results.length} faults${inTurn === 0 ? '' : ` and ${inTurn} restarts`}, ${failed === 0 ? 'all as they should be' : `${failed} not as they should be`}\n`, failed === 0 ? 0 : 1);
+
+/** Between two marks of the page. */
+function writePart(name: string, text: string): void {
+  const page = new URL('../../docs/chaos.md', import.meta.url);
+  writeFileSync(page, readFileSync(page, 'utf8').replace(new RegExp(`(<!-- ${name} -->\n)[^]*(<!-- end of ${name} -->)`), (_all, begin: string, end: string) => `${begin}${text}${end}`));
+}
 
 function readOptions() {
   try {

@@ -1,4 +1,5 @@
 /** The results as the table of docs/chaos.md. */
+import type { RestartsResult } from './restarts.ts';
 import type { FaultResult } from './run-fault.ts';
 
 const MOST_SHOWN = 4;
@@ -11,6 +12,18 @@ export function formatTable(results: readonly FaultResult[]): string {
     return `| \`${fault.name}\` | ${fault.what} | ${saw} of ${calls} | ${named} | ${healedAfter === null ? 'never' : seconds(healedAfter)} | ${problems.length === 0 ? 'yes' : problems.join('; ')} |`;
   });
   return ['| Fault | What happens | Failed calls | Named after | Healed after | As it should be |', '|---|---|---|---|---|---|', ...rows, ''].join('\n');
+}
+
+export function formatRestarts({ restarts, calls, failures, tunnels, exchangesCut, peaks }: RestartsResult): string {
+  const rows = [
+    ['Restarts, one replica after the other', String(restarts)],
+    ['Calls meanwhile, in all forms', String(calls)],
+    ['Calls lost', failures.length === 0 ? '0' : failures.map(([outcome, count]) => `${count} \`${outcome}\``).join(', ')],
+    ['Exchanges cut', String(exchangesCut)],
+    ['Tunnels ended at a quiet moment, busy, at the deadline', `${tunnels.quiet}, ${tunnels.busy}, ${tunnels.cut}`],
+    ['Most reconnects in one second, in even rates: median, worst', `${peaks.median.toFixed(2)}, ${peaks.worst.toFixed(2)}`],
+  ];
+  return ['| | |', '|---|---|', ...rows.map((cells) => `| ${cells.join(' | ')} |`), ''].join('\n');
 }
 
 function seconds(value: number): string {

@@ -72,14 +72,15 @@ function finish(asked: ClientRequest): Promise<string> {
   });
 }
 
-async function call(asked: () => ClientRequest): Promise<boolean> {
+/** @param reused whether the connection has carried a request before: one that is closed without a byte of the answer is asked for again on another, and only that counts (RFC 9112 §9.3.1) */
+async function call(asked: () => ClientRequest, reused = false): Promise<boolean> {
   const at = Date.now();
   try {
     const outcome = await finish(asked());
     report(at, outcome);
     return outcome === 'ok';
   } catch (error) {
-    report(at, nameOf(error));
+    if (!reused || nameOf(error) !== 'reset' || (error as Error).message === 'aborted') report(at, nameOf(error));
     return false;
   }
 }
@@ -127,7 +128,7 @@ async function session(target: string, uses: number, between: number): Promise<v
   Object.assign(one, { createConnection: () => socket });
   for (let use = 0; use < uses && !socket.destroyed; use += 1) {
     // Between two requests, a tunnel that ends is no failure: the next one is opened.
-    const isOk = await call(() => request({ host, agent: one, path: '/api/status', headers: { host } }));
+    const isOk = await call(() => request({ host, agent: one, path: '/api/status', headers: { host } }), use > 0);
     await pause(between);
     if (!isOk) break;
   }
