@@ -20,7 +20,7 @@ export interface RestartsResult {
 
 /** As configured in stage.ts, ms. */
 const DRAIN_MS = 5000;
-const DRAIN_DELAY_MS = 1000;
+const DRAIN_DELAY_MS = 2000;
 const HIGHEST_PEAK = 1.5;
 
 /** @param tell hears of each restart */

@@ -169,6 +169,6 @@ function configurationOf(name: string, ca: string): Document {
     rules: [{ clients: ['pods'], destinations: ['eco-sit', 'parent'] }],
     sourceIp: { expected: TRUSTED, probe: { url: `http://${ECHO}/`, every: '1s', timeout: '1s', addresses: [chaosAddress('echo')] } },
     dns: { servers: [`${chaosAddress('dns')}:53`] },
-    timeouts: { resolve: '1s', connect: '2s', tls: '2s', responseHeaders: '2s', body: '2s', upstreamKeepAlive: '5s', upstreamAge: '2s', drainDelay: '1s', drain: '5s' },
+    timeouts: { resolve: '1s', connect: '2s', tls: '2s', responseHeaders: '2s', body: '2s', upstreamKeepAlive: '5s', upstreamAge: '2s', drainDelay: '2s', drain: '5s' },
   };
 }
