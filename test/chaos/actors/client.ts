@@ -28,7 +28,7 @@ export interface OpenedReport {
   readonly opened: number;
 }
 
-const [kind = 'gateway', proxy = '', host = '', caFile = '', tunnels = ''] = process.argv.slice(2) as [ClientKind, string, string, string, string];
+const [kind, proxy, host, caFile, tunnels] = process.argv.slice(2) as [ClientKind, string, string, string, string];
 const ca = readFileSync(caFile);
 const EVERY_MS = 100;
 const TIMEOUT_MS = 6000;
