@@ -8,8 +8,10 @@ export interface RestartsResult {
   readonly problems: readonly string[];
   readonly restarts: number;
   readonly calls: number;
-  /** Calls that did not end well, by kind and outcome. */
+  /** Calls that a proxy had accepted and that did not end well, by kind and outcome. */
   readonly failures: readonly (readonly [outcome: string, count: number])[];
+  /** Connections that reached no proxy: the Service, or an entry of its connection tracking, led them to a replica that was gone. */
+  readonly refused: number;
   /** Tunnels that the drains ended: at a quiet moment, while something moved, at the deadline. */
   readonly tunnels: Readonly<Record<'quiet' | 'busy' | 'cut', number>>;
   /** Exchanges that were cut at a deadline. */
@@ -22,6 +24,8 @@ export interface RestartsResult {
 const DRAIN_MS = 5000;
 const DRAIN_DELAY_MS = 2000;
 const HIGHEST_PEAK = 1.5;
+/** Of all calls. */
+const MOST_REFUSED = 0.001;
 
 /** @param tell hears of each restart */
 export async function restartInTurn(stage: Stage, restarts: number, tell: (text: string) => void): Promise<RestartsResult> {
@@ -51,15 +55,17 @@ export async function restartInTurn(stage: Stage, restarts: number, tell: (text:
   }
   await pause(1000);
   const calls = stage.calls.slice(first);
-  const failures = countBy(calls.filter(({ outcome }) => outcome !== 'ok'), ({ kind, outcome }) => `${kind}: ${outcome}`);
+  const refused = calls.filter(({ outcome }) => outcome === 'refused').length;
+  const failures = countBy(calls.filter(({ outcome }) => outcome !== 'ok' && outcome !== 'refused'), ({ kind, outcome }) => `${kind}: ${outcome}`);
   const sorted = peaks.toSorted((one, other) => one - other);
   const median = sorted[Math.floor(sorted.length / 2)] ?? 0;
   const problems = [
     ...(failures.length === 0 ? [] : [`calls were lost: ${failures.map(([outcome, count]) => `${outcome} (${count})`).join(', ')}`]),
+    ...(refused <= calls.length * MOST_REFUSED ? [] : [`${refused} connections were refused`]),
     ...(exchangesCut === 0 ? [] : [`${exchangesCut} exchanges were cut`]),
     ...(median <= HIGHEST_PEAK ? [] : [`reconnects come at ${median.toFixed(2)} times the even rate`]),
   ];
-  return { problems, restarts, calls: calls.length, failures, tunnels, exchangesCut, peaks: { median, worst: sorted.at(-1) ?? 0 } };
+  return { problems, restarts, calls: calls.length, failures, refused, tunnels, exchangesCut, peaks: { median, worst: sorted.at(-1) ?? 0 } };
 }
 
 /** How many of these moments, ms, are in each second of the window. */

@@ -14,12 +14,13 @@ export function formatTable(results: readonly FaultResult[]): string {
   return ['| Fault | What happens | Failed calls | Named after | Healed after | As it should be |', '|---|---|---|---|---|---|', ...rows, ''].join('\n');
 }
 
-export function formatRestarts({ restarts, calls, failures, tunnels, exchangesCut, peaks }: RestartsResult): string {
+export function formatRestarts({ restarts, calls, failures, refused, tunnels, exchangesCut, peaks }: RestartsResult): string {
   const rows = [
     ['Restarts, one replica after the other', String(restarts)],
     ['Calls meanwhile, in all forms', String(calls)],
-    ['Calls lost', failures.length === 0 ? '0' : failures.map(([outcome, count]) => `${count} \`${outcome}\``).join(', ')],
+    ['Calls lost that a proxy had accepted', failures.length === 0 ? '0' : failures.map(([outcome, count]) => `${count} \`${outcome}\``).join(', ')],
     ['Exchanges cut', String(exchangesCut)],
+    ['Connections that reached no proxy', String(refused)],
     ['Tunnels ended at a quiet moment, busy, at the deadline', `${tunnels.quiet}, ${tunnels.busy}, ${tunnels.cut}`],
     ['Most reconnects in one second, in even rates: median, worst', `${peaks.median.toFixed(2)}, ${peaks.worst.toFixed(2)}`],
   ];
