@@ -31,7 +31,7 @@ const DESCRIPTORS_SLACK = 40;
 export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultResult> {
   const problems: string[] = [];
   if ((await untilSteady(stage, 20_000)) === null) problems.push('it was not steady before');
-  const descriptors = stage.nodes.map((node) => stage.descriptors(node));
+  const descriptors = await Promise.all(stage.nodes.map((node) => descriptorsBesideTunnels(stage, node)));
   const marks = stage.nodes.map((node) => node.mark());
   const first = stage.calls.length;
   const began = Date.now();
@@ -57,16 +57,21 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
   if (named !== undefined && (namedAfter === null || namedAfter > (fault.namedWithin ?? 5))) problems.push(`the log names it ${namedAfter === null ? 'never' : `after ${namedAfter.toFixed(1)} s`}`);
 
   for (const [index, node] of stage.nodes.entries()) {
-    const open = stage.descriptors(node);
+    const open = await descriptorsBesideTunnels(stage, node);
     // A process that was started anew has its own.
     if (node.restarted || open - (descriptors[index] ?? 0) <= DESCRIPTORS_SLACK) continue;
-    problems.push(`${node.name} has ${open} descriptors open, and had ${descriptors[index] ?? 0}`);
+    problems.push(`${node.name} has ${open} descriptors open besides those of its tunnels, and had ${descriptors[index] ?? 0}`);
   }
   for (const node of stage.nodes) {
     const internal = sumOf(await node.scrape(), 'eco_egress_requests_total', { code: 'internal' });
     if (internal > 0) problems.push(`${node.name} has ${internal} internal errors`);
   }
   return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, healedAfter };
+}
+
+/** Tunnels move to the other replica while one is gone, and each takes two along. */
+async function descriptorsBesideTunnels(stage: Stage, node: Stage['nodes'][number]): Promise<number> {
+  return stage.descriptors(node) - 2 * sumOf(await node.scrape(), 'eco_egress_tunnels_active', {});
 }
 
 /** Resolves to the moment since when every kind of call ends well, ms since the epoch; null: not within `patience`. */
