@@ -37,7 +37,7 @@ export const MAY_IMPORT = {
   'reload/': ['config/', 'policy/', 'policy-diff/', 'targets/', 'telemetry/telemetry', 'turns'],
   'policy-diff/': ['config/config', 'errors', 'policy/', 'targets/', 'telemetry/safe-text', 'turns'],
   'explain/': ['config/config', 'egress', 'errors', 'gateway/', 'lean-imports', 'listeners/choose-form', 'policy/', 'policy-diff/', 'targets/', 'telemetry/', 'turns'],
-  'suggest/': ['config/config', 'explain/', 'policy/', 'policy-diff/', 'targets/quote', 'telemetry/safe-text'],
+  'suggest/': ['config/config', 'errors', 'explain/', 'policy/', 'policy-diff/', 'targets/quote', 'telemetry/safe-text'],
   'policy-tests/': ['config/', 'errors', 'explain/', 'policy/address-class', 'policy/verdict', 'telemetry/safe-text'],
   egress: ['cancel', 'config/config', 'dial/dial', 'errors', 'limits', 'policy/', 'rates', 'relay/failed-writes', 'relay/pool', 'relay/pools', 'relay/replay', 'targets/', 'telemetry/'],
   service: ['admin/', 'build-parts', 'config/', 'crowd', 'descriptors', 'dial/', 'drain/', 'egress', 'errors', 'explain/', 'gateway/', 'identity/', 'listeners/', 'policy/', 'relay/', 'reload/', 'self-test/', 'source-ip/', 'targets/', 'telemetry/', 'version'],

@@ -1,5 +1,6 @@
 /** Requests that a policy denied, or let pass in report mode alone: from lines of the access log, or from `/denials` of a running proxy. */
 import { FORMS, type Form } from '../config/config.ts';
+import { type FaultCode, FAULTS } from '../errors.ts';
 
 /** Requests that are one to a policy, and how many there were. */
 export interface SeenDenial {
@@ -102,8 +103,11 @@ export class SeenDenials {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Of the moment: the policy permits such a request, and no change of what it permits would help. */
-const MOMENTARY: ReadonlySet<string> = new Set(['rate-limited', 'byte-limit-reached', 'limit-reached', 'draining']);
+/** Whether the policy does not permit such a request. Others are refused for what they are, or for what is used up at the moment: no change of what is permitted would help them. */
+function isOfPolicy(code: string): boolean {
+  const kind = Object.hasOwn(FAULTS, code) ? FAULTS[code as FaultCode] : null;
+  return kind?.blame === 'policy' && kind.status === 403;
+}
 
 /** Null where the policy let it pass, or it was refused before it said what it is. */
 function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | null {
@@ -116,7 +120,7 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
   const known = (name: string): string | null => (stringOf(fields, name) === '' || fields[name] === '-' ? null : stringOf(fields, name));
   // In the log it is the code of the denial that was not enforced, in an answer `code` is that.
   const code = known('wouldDeny') ?? stringOf(fields, 'code');
-  if (MOMENTARY.has(code)) return null;
+  if (!isOfPolicy(code)) return null;
   return {
     client: known('client'),
     user: known('user'),

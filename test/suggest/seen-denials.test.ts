@@ -41,6 +41,13 @@ t.test('what depends on the moment is none of the policy’s', async (t) => {
   }
 });
 
+t.test('what no change of the policy would permit is passed over, in a log and in an answer', async (t) => {
+  const codes = ['circuit-open', 'rate-limited', 'byte-limit-reached', 'limit-reached', 'draining', 'credentials-missing', 'credentials-wrong', 'path-ambiguous', 'request-malformed', 'a-code-to-come'];
+  t.strictSame(seenOf(...codes.flatMap((code) => [line({ code }), line({ verdict: 'report', wouldDeny: code, code: 'ok' })])).list(), []);
+  const kept = ['client-not-allowed', 'host-not-allowed', 'port-not-allowed', 'form-not-allowed', 'method-not-allowed', 'path-not-allowed', 'no-rule', 'rule-expired', 'address-not-allowed'];
+  t.equal(seenOf(...kept.map((code, port) => line({ code, port: port + 1 }))).list().length, kept.length);
+});
+
 t.test('a scan of names does not fill the memory', async (t) => {
   const seen = new SeenDenials();
   for (let count = 0; count < 20_050; count += 1) seen.addLine(line({ host: `n${count}.example` }));
