@@ -9,6 +9,7 @@ import { isProposable, remedyForAddress, singleAddress } from '../policy/remedie
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
 import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
+import { renderEdits } from './policy-edits.ts';
 
 /** What is known of the addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
@@ -151,8 +152,7 @@ function proposeAddress(destination: DestinationConfig | null, address: string, 
   const entry = singleAddress(known.canonical);
   const text = remedyForAddress(destination, entry);
   if (addresses === null) return { text, yaml: null };
-  const list = [...addresses, entry].map((item) => JSON.stringify(item)).join(', ');
-  return { text, yaml: `destinations:\n  ${name}:\n    addresses: [${list}]\n` };
+  return { text, yaml: renderEdits([{ kind: 'list', destination: name, path: ['addresses'], whole: [...addresses, entry], added: [entry] }]) };
 }
 
 /** The one found, and those of which some kind matches: in a file of thousands the others say nothing. */
