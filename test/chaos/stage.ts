@@ -12,7 +12,7 @@ import { SERVICE, TRUSTED } from '../lab/topology.ts';
 import type { CallReport, ClientKind, OpenedReport } from './actors/client.ts';
 import type { DnsState } from './actors/dns.ts';
 import type { PartnerState } from './actors/partner.ts';
-import { CHAOS, chaosAddress, type ChaosHost, lossRules, natRules, partnerRules } from './topology.ts';
+import { CHAOS, chaosAddress, type ChaosHost, chaosNatRules, lossRules, partnerRules } from './topology.ts';
 
 /** The partner's name; it has two addresses. */
 export const PARTNER = 'eco-sit.telus.internal';
@@ -92,7 +92,7 @@ export async function setStage(tunnels = 10): Promise<Stage> {
     resolver,
     configuration,
     firewall: (host, verdict) => network.firewall(host, partnerRules(verdict)),
-    nat: (address, ports) => network.firewall('cloud', natRules(address, ports)),
+    nat: (address, ports) => network.firewall('cloud', chaosNatRules(address, ports)),
     lose: (percent) => network.firewall('cloud', lossRules(percent)),
     plug: (host, state) => network.plug(host, state),
     flood: async (host, count) => {

@@ -1,25 +1,12 @@
 /** The network of the chaos suite: four client hosts, two replicas, a partner with two addresses, a parent proxy, a resolver. test/lab/network.ts builds it. */
-import { RENUMBERED, TRUSTED } from '../lab/topology.ts';
-import type { Host, Topology } from '../lab/topology.ts';
+import { ELSEWHERE, type Host, IMPATIENT_NAT, natRules, RENUMBERED, type Topology, TRUSTED } from '../lab/topology.ts';
 
 /** Ports of the trusted address that each node may use. */
 const PORTS_PER_NODE = 2000;
 
-/** The nodes leave by `address`, each with so many ports; nobody else leaves. */
-export function natRules(address: string, ports = PORTS_PER_NODE): string {
-  const share = (node: number): string => `${20_000 + node * PORTS_PER_NODE}-${20_000 + node * PORTS_PER_NODE + ports - 1}`;
-  return `
-    add table ip nat
-    flush table ip nat
-    table ip nat {
-      chain leaving {
-        type nat hook postrouting priority srcnat
-        oifname != "internet" return
-        ip saddr 10.128.0.11 ip protocol tcp snat to ${address}:${share(0)}
-        ip saddr 10.128.0.12 ip protocol tcp snat to ${address}:${share(1)}
-        ip saddr 10.128.0.0/24 snat to ${address}
-      }
-    }`;
+/** As in the lab, with other shares. */
+export function chaosNatRules(address: string, ports = PORTS_PER_NODE): string {
+  return natRules(address, PORTS_PER_NODE, ports);
 }
 
 /** The partner takes requests from the parent proxy, too. */
@@ -52,16 +39,6 @@ export function lossRules(percent: number): string {
     }`;
 }
 
-/** Ports come back soon, so that a fault is over when it is over. */
-const NAT_TIMES = {
-  'net/netfilter/nf_conntrack_tcp_timeout_syn_sent': 2,
-  'net/netfilter/nf_conntrack_tcp_timeout_time_wait': 2,
-  'net/netfilter/nf_conntrack_tcp_timeout_close': 1,
-  'net/netfilter/nf_conntrack_tcp_timeout_fin_wait': 2,
-  'net/netfilter/nf_conntrack_tcp_timeout_close_wait': 2,
-  'net/netfilter/nf_conntrack_tcp_timeout_last_ack': 2,
-};
-
 const partner = (address: string): Host => ({ addresses: { internet: [`${address}/32`] }, way: 'internet', firewall: partnerRules('accept') });
 const client = (last: number): Host => ({ addresses: { pods: [`10.8.0.${last}/24`] }, way: '10.8.0.1' });
 
@@ -72,7 +49,7 @@ export const CHAOS = {
   'client-4': client(14),
   'node-1': { addresses: { nodes: ['10.128.0.11/24'] }, way: '10.128.0.1' },
   'node-2': { addresses: { nodes: ['10.128.0.12/24'] }, way: '10.128.0.1' },
-  cloud: { addresses: { pods: ['10.8.0.1/24'], nodes: ['10.128.0.1/24'], internet: [`${TRUSTED}/32`, `${RENUMBERED}/32`] }, way: 'internet', router: true, firewall: `${natRules(TRUSTED)}${lossRules(0)}`, settings: NAT_TIMES },
+  cloud: { addresses: { pods: ['10.8.0.1/24'], nodes: ['10.128.0.1/24'], internet: [`${TRUSTED}/32`, `${RENUMBERED}/32`, `${ELSEWHERE}/32`] }, way: 'internet', router: true, firewall: `${chaosNatRules(TRUSTED)}${lossRules(0)}`, settings: IMPATIENT_NAT },
   'eco-a': partner('203.0.113.10'),
   'eco-b': partner('203.0.113.20'),
   parent: partner(PARENT),

@@ -42,9 +42,9 @@ export const SERVICE = '10.96.0.10';
 /** Ports of the trusted address that each node is given, in order. */
 export const PORTS_PER_NODE = 64;
 
-/** The proxies' nodes leave by `address`, each with its share of the ports; others do not. */
-export function natRules(address: string): string {
-  const share = (node: number): string => `${20_000 + node * PORTS_PER_NODE}-${20_000 + (node + 1) * PORTS_PER_NODE - 1}`;
+/** The proxies' nodes leave by `address`, each with its share of the ports; others do not. @param reserved ports of a node, of which it has the first `ports` */
+export function natRules(address: string, reserved = PORTS_PER_NODE, ports = reserved): string {
+  const share = (node: number): string => `${20_000 + node * reserved}-${20_000 + node * reserved + ports - 1}`;
   return `
     add table ip nat
     flush table ip nat
@@ -72,7 +72,7 @@ const PARTNER_FIREWALL = `
   }`;
 
 /** The port of a connection that is over, or that nobody answered, is free again much sooner than in a real NAT, so that nobody waits for it. */
-const IMPATIENT_NAT = {
+export const IMPATIENT_NAT = {
   'net/netfilter/nf_conntrack_tcp_timeout_syn_sent': 2,
   'net/netfilter/nf_conntrack_tcp_timeout_time_wait': 2,
   'net/netfilter/nf_conntrack_tcp_timeout_close': 1,
