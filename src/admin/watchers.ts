@@ -45,7 +45,7 @@ const RETRY = 2_000;
 
 const HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
 
-/** Holds the responses of all watchers until they leave, or `close`. While nobody watches, nothing is made. */
+/** Holds the responses of all watchers until they leave, or `close`. Without watchers, no event is made. */
 export class Watchers {
   readonly #options: Required<WatcherOptions>;
   readonly #watchers = new Set<Watcher>();
@@ -92,7 +92,7 @@ export class Watchers {
     if (this.#timer !== null) this.#schedule(Math.max(this.#options.every, (performance.now() - began) * SHARE_OF_TIME));
   }
 
-  /** Ends every response in order; nobody is taken any more. */
+  /** Ends every response in order, and accepts no further watcher. */
   close(): void {
     this.#closed = true;
     this.#stop();

@@ -116,7 +116,7 @@ function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number):
   return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
 }
 
-/** Whole or not at all; whoever reads the file meanwhile, as a running proxy does, finds one or the other. */
+/** Whole or not at all: a running proxy that reads the file meanwhile finds the old one or the new one. */
 function write(file: string, before: string, after: string, io: CommandIo): number {
   const target = realpathSync(file);
   const draft = `${target}.${process.pid}.new`;

@@ -87,7 +87,7 @@ export interface Dialled {
   readonly certificateEnds?: number;
   /** Why enforcement would not have dialled it; absent where it would. Whoever dials in report mode sets it. */
   readonly reported?: Fault;
-  /** Absent: nobody counts what comes of it. */
+  /** Absent: failures are not counted. */
   readonly circuit?: CircuitReport;
 }
 
@@ -101,7 +101,7 @@ export interface Dialler {
   dial(target: DialTarget, guard: AddressGuard, signal: CancelSignal): Promise<Dialled>;
   /** No address has failed lately: `refusal` has nothing to say. */
   readonly untroubled: boolean;
-  /** What `dial` would refuse at once, because every address has failed too often; null: it would not, or has to look first. Asks nobody. */
+  /** What `dial` would refuse at once, because every address has failed too often; null: it would not, or has to look up the name first. Looks nothing up. */
   refusal(target: DialTarget, guard: AddressGuard, client: string): Fault | null;
   /** The addresses that `dial` would judge; dials nothing. Rejects with a Fault of the look-up. */
   resolve(host: string, signal: CancelSignal): Promise<readonly string[]>;

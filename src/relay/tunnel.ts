@@ -255,7 +255,7 @@ export class Tunnel {
     }
   }
 
-  /** Bytes have come that can reach nobody any more. */
+  /** Bytes have come that cannot be delivered any more. */
   late(length: number): void {
     this.#lateBytes += length;
     if (this.#lateBytes <= CLOSING_WORDS) return;

@@ -96,7 +96,7 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
   return { made, declined, generalised, permitted, before, after, diff: comparePolicyConfigs(before, after, terms.now, meter) };
 }
 
-/** Groups that get a change: nobody reviews more at once, and each is compared with all before it. */
+/** Groups that get a change at a time: more is hard to review, and each is compared with all before it. */
 const MOST_PROPOSED = 100;
 
 interface PolicyDraft {

@@ -77,6 +77,15 @@ t.test('keys of a destination, rules for another client, and what is permitted b
   t.match(found.after.rules.slice(1), [{ clients: ['jobs'], destinations: ['eco'] }]);
 });
 
+t.test('requests to the gateway are those of its destination', async (t) => {
+  const gateway: DestinationConfig['gateway'] = { prefix: '/api', scheme: 'http', host: 'api.example', port: 80, basePath: '', rewrite: [], encodedSlashes: 'refuse' };
+  const config = { ...base, destinations: base.destinations.map((one) => (one.name === 'api' ? { ...one, forms: ['gateway' as const], gateway } : one)) };
+  const asked = { host: 'api.example', destination: 'api', form: 'gateway' as const };
+  const found = suggest([get('/other/x', { ...asked, code: 'path-not-allowed' }), get('/known/x', { ...asked, method: 'PUT', code: 'method-not-allowed' })], {}, config);
+  t.match(found.after.destinations[1], { paths: ['/known/*', '/other/x'], methods: ['GET', 'PUT'] });
+  t.strictSame(found.declined, []);
+});
+
 t.test('what is not proposed, and why', async (t) => {
   const table: [SeenDenial, RegExp][] = [
     [seen({ count: 1 }), /^it was asked for once, and --min-count is 2$/],
