@@ -1,28 +1,35 @@
 /**
  * Writes messages on one connection: responses to a client, requests to an
  * upstream. What is written in one turn of the event loop leaves in one system
- * call, and a small content leaves in the same segment as its header section.
+ * call: header section, content and the framing of its chunks are put together
+ * in one piece of memory, the outbox, which all connections use in turn.
  */
 import type { Duplex } from 'node:stream';
 import type { RawFields } from './fields.ts';
 
-/** Up to this much is copied behind its header section or into its chunk: cheaper than another buffer for the system. */
-const COPIED = 4096;
-/** `400\r\n` and the CRLF behind the chunk, at most. */
-const CHUNK_OVERHEAD = 8 + 2 + 2;
+/** The largest read with its header section, twice: it is written once it exceeds what a socket holds (64 KiB). */
+const OUTBOX_SIZE = 131_072;
+/** With less room than this the outbox is replaced, bytes. */
+const LEAST_ROOM = 32_768;
 
-function flush(writer: MessageWriter): void {
-  writer.flush();
+let memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
+/** Before this place are bytes that a socket has yet to send: they stay. */
+let base = 0;
+/** Behind the bytes that are to be written. */
+let end = 0;
+/** Whose bytes they are. */
+let sender: MessageWriter | null = null;
+let scheduled = false;
+
+function flushSender(): void {
+  scheduled = false;
+  sender?.flush();
 }
 
 /** Writes messages to one socket, which it neither closes nor listens to. */
 export class MessageWriter {
   readonly #socket: Duplex;
-  /** Of a header section that waits for the content that may come in the same turn. */
-  #head = '';
   #chunked = false;
-  #corked = false;
-  #scheduled = false;
 
   /** The socket stays the caller's. */
   constructor(socket: Duplex) {
@@ -35,85 +42,82 @@ export class MessageWriter {
    * @param chunked whether the content is written in chunks (RFC 9112 §7.1)
    */
   begin(head: string, chunked: boolean): void {
-    this.#head = head;
     this.#chunked = chunked;
-    this.#schedule();
+    this.#addText(head);
   }
 
-  /** Some content. @returns false: enough is waiting, and the socket emits 'drain' once it has left */
+  /**
+   * Some content. It is copied: its memory is the caller's again after the call.
+   * @returns false: enough is waiting, and the socket emits 'drain' once it has left
+   */
   write(content: Buffer): boolean {
     // A chunk of no bytes would be the last one (RFC 9112 §7.1).
-    if (content.length === 0) return !this.#socket.writableNeedDrain;
-    const head = this.#head;
-    const line = this.#chunked ? `${content.length.toString(16)}\r\n` : '';
-    // More chunks may come in this turn, and their end.
-    if (this.#chunked) this.#cork();
-    if (content.length <= COPIED) {
-      this.#head = '';
-      return this.#socket.write(joined(head, line, content));
+    if (content.length > 0) {
+      if (this.#chunked) this.#addText(`${content.length.toString(16)}\r\n`);
+      this.#addBytes(content);
+      if (this.#chunked) this.#addText('\r\n');
+      if (end - base >= this.#socket.writableHighWaterMark) this.flush();
     }
-    this.#cork();
-    this.#head = '';
-    if (head !== '' || line !== '') this.#socket.write(head + line, 'latin1');
-    const more = this.#socket.write(content);
-    return (this.#chunked ? this.#socket.write('\r\n', 'latin1') : more) || this.#leaves();
-  }
-
-  /** As much waits as the socket wants to hold. @returns whether the system takes it at once: then there is nothing to wait for */
-  #leaves(): boolean {
-    this.flush();
-    return this.#socket.writableLength === 0;
+    // After a write that the system took at once, a socket that wanted 'drain' to be awaited has nothing to wait for.
+    return !this.#socket.writableNeedDrain || this.#socket.writableLength === 0;
   }
 
   /** The content is complete. Trailers are written where there are chunks. */
   end(trailers: RawFields): void {
-    let tail = '';
     if (this.#chunked) {
-      tail = '0\r\n';
+      let tail = '0\r\n';
       for (let i = 0; i + 1 < trailers.length; i += 2) tail += `${trailers[i] ?? ''}: ${trailers[i + 1] ?? ''}\r\n`;
-      tail += '\r\n';
+      this.#addText(`${tail}\r\n`);
     }
-    const rest = this.#head + tail;
-    this.#head = '';
-    if (rest !== '') this.#socket.write(rest, 'latin1');
     this.flush();
   }
 
   /** Writes what waits now. */
   flush(): void {
-    this.#scheduled = false;
-    if (this.#head !== '') {
-      this.#socket.write(this.#head, 'latin1');
-      this.#head = '';
+    if (sender !== this) return;
+    sender = null;
+    const start = base;
+    base = end;
+    if (!this.#socket.destroyed) this.#socket.write(memory.subarray(start, end));
+    // What the system did not take at once stays where it is until it has left.
+    if (this.#socket.writableLength === 0) base = end = start;
+    else if (OUTBOX_SIZE - base < LEAST_ROOM) {
+      memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
+      base = end = 0;
     }
-    if (!this.#corked) return;
-    this.#corked = false;
-    this.#socket.uncork();
   }
 
-  #cork(): void {
-    if (this.#corked) return;
-    this.#corked = true;
-    this.#socket.cork();
-    this.#schedule();
+  #addText(text: string): void {
+    if (text.length > this.#room()) {
+      this.#addBytes(Buffer.from(text, 'latin1'));
+      return;
+    }
+    end += memory.write(text, end, 'latin1');
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
-    setImmediate(flush, this);
+  #addBytes(bytes: Buffer): void {
+    for (let from = 0; from < bytes.length; ) {
+      if (this.#room() === 0) this.flush();
+      const to = Math.min(bytes.length, from + this.#room());
+      bytes.copy(memory, end, from, to);
+      end += to - from;
+      from = to;
+    }
   }
-}
 
-/** In one buffer; `line` is that of the chunk, and empty where there are none. */
-function joined(head: string, line: string, content: Buffer): Buffer {
-  if (head === '' && line === '') return content;
-  const bytes = Buffer.allocUnsafe(head.length + content.length + (line === '' ? 0 : CHUNK_OVERHEAD));
-  let at = bytes.write(head + line, 0, 'latin1');
-  at += content.copy(bytes, at);
-  if (line !== '') at += bytes.write('\r\n', at, 'latin1');
-  return at === bytes.length ? bytes : bytes.subarray(0, at);
+  /** The outbox is this writer's from here on, and what is in it leaves at the end of the turn at the latest. */
+  #room(): number {
+    if (sender !== this) {
+      sender?.flush();
+      sender = this;
+      // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
+      if (!scheduled) {
+        scheduled = true;
+        setImmediate(flushSender);
+      }
+    }
+    return OUTBOX_SIZE - end;
+  }
 }
 
 /** A header section as it stands on the wire; the fields have been validated where they were read. */

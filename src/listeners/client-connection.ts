@@ -21,7 +21,7 @@ import type { Proof } from '../policy/verdict.ts';
 import type { ExchangeClient } from '../relay/exchange.ts';
 import type { UpstreamPool } from '../relay/pool.ts';
 import { noteUnder, resetSocket } from '../relay/failed-writes.ts';
-import { shareReads } from '../relay/node-internals.ts';
+import { keepBytes, receiveDirectly, receiveNoMore } from '../relay/node-internals.ts';
 import type { UpstreamConnection } from '../relay/upstream-connection.ts';
 import type { ConnectionClock, Watched } from './connection-clock.ts';
 import { type ClientPeer, peerOf } from './trusted-peers.ts';
@@ -32,6 +32,7 @@ export interface RequestUnderWay {
   readonly stamp: number;
   readonly patience: number;
   readonly due: number;
+  /** Some content, valid during the call. */
   content(content: Buffer): void;
   contentEnd(trailers: RawFields): void;
   /** The client takes content again. */
@@ -185,8 +186,8 @@ export class ClientConnection implements ExchangeClient, Watched {
     const { limits } = this.#options.terms();
     this.#heads = new HeadReader({ limit: limits.headerBytes, lenient: false, startLine: true });
     this.#enter('silent');
-    shareReads(this.socket);
-    this.socket.on('data', onData).on('end', onEnd).on('drain', onDrain);
+    receiveDirectly(this.socket, onData);
+    this.socket.on('end', onEnd).on('drain', onDrain);
     if (this.socket.isPaused()) this.socket.resume();
   }
 
@@ -201,7 +202,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     socket.on('error', onError).on('close', onClose);
   }
 
-  /** The socket has read some bytes. */
+  /** The socket has read some bytes, valid during the call. */
   received(chunk: Buffer): void {
     try {
       if (this.#first !== null) this.#look(chunk);
@@ -355,7 +356,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** Keeps what is not the present request's, and reads no more: a turn later it may be served. */
   #hold(chunk: Buffer, at: number): void {
     if (at >= chunk.length) return;
-    const rest = at === 0 ? chunk : chunk.subarray(at);
+    const rest = keepBytes(at === 0 ? chunk : chunk.subarray(at));
     this.#rest = this.#rest === null ? rest : Buffer.concat([this.#rest, rest]);
     this.socket.pause();
   }
@@ -474,7 +475,8 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#rest = null;
     this.#enter('detached');
     this.socket.pause();
-    this.socket.off('data', onData).off('end', onEnd).off('drain', onDrain);
+    receiveNoMore(this.socket, onData);
+    this.socket.off('end', onEnd).off('drain', onDrain);
     return rest;
   }
 

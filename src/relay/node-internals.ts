@@ -51,6 +51,7 @@ interface StreamMethods {
   resume: () => void;
   read: (size?: number) => unknown;
 }
+const kReceive = Symbol('takes what is read');
 type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
 /** The keys under which a net.Socket keeps its `onread`. */
 interface ReadKeys {
@@ -72,17 +73,56 @@ let readKeys: ReadKeys | null = null;
  * Does nothing for TLS, and for what reads into a buffer already.
  */
 export function shareReads(socket: Duplex): void {
-  if (socket.constructor !== Socket) return;
+  if (socket.constructor === Socket) readIntoShared(socket);
+}
+
+/** @returns the keys of the socket, or null where it reads as Node has it: not connected, or a Node without them */
+function readIntoShared(socket: Duplex): ReadKeys | null {
   const reading = socket as unknown as Reading;
   const handle = reading._handle;
-  if (handle === null || handle === undefined) return;
+  if (typeof handle?.useUserBuffer !== 'function') return null;
   readKeys ??= findReadKeys(reading);
-  if (readKeys === null || reading[readKeys.buffer] !== null) return;
-  reading[readKeys.buffer] = readBuffer;
+  if (readKeys === null) return null;
+  if (reading[readKeys.buffer] === null) {
+    reading[readKeys.buffer] = readBuffer;
+    reading[readKeys.callback] = pushRead;
+    // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
+    setMethods(reading, Duplex.prototype);
+    handle.useUserBuffer(readBuffer);
+  }
+  return readKeys;
+}
+
+/** Takes what a socket has read. The bytes are valid during the call only: `keepBytes` gives those that are needed longer. */
+export type Receive = (this: Socket, bytes: Buffer) => void;
+
+/**
+ * Calls `receive` with what a socket reads, plain or TLS, without memory for
+ * each read: from the buffer that all share. What it has read while it was
+ * paused is emitted as 'data', which the caller listens to as well, with the
+ * same function; so is everything where Node has no such buffer.
+ */
+export function receiveDirectly(socket: Socket, receive: Receive): void {
+  socket.on('data', receive);
+  const keys = readIntoShared(socket);
+  if (keys === null) return;
+  const reading = socket as unknown as Reading;
+  reading[kReceive] = receive;
+  reading[keys.callback] = receiveRead;
+}
+
+/** From here on the socket emits all that it reads, to who listens; `receive` as before is told of nothing. */
+export function receiveNoMore(socket: Socket, receive: Receive): void {
+  socket.off('data', receive);
+  const reading = socket as unknown as Reading;
+  if (reading[kReceive] === undefined || readKeys === null) return;
+  reading[kReceive] = undefined;
   reading[readKeys.callback] = pushRead;
-  // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
-  setMethods(reading, Duplex.prototype);
-  handle.useUserBuffer(readBuffer);
+}
+
+/** The same bytes, in memory that nothing else is read into. */
+export function keepBytes(bytes: Buffer): Buffer {
+  return bytes.buffer === readBuffer.buffer ? Buffer.from(bytes) : bytes;
 }
 
 /**
@@ -93,8 +133,8 @@ export function shareReads(socket: Duplex): void {
  * @returns false, and nothing has changed, where that is not possible: TLS, a side that has ended, bytes that have been read and not emitted
  */
 export function takeReads(socket: Duplex, { buffer, callback }: OnRead): boolean {
-  if (socket.destroyed || socket.readableEnded || socket.readableLength > 0) return false;
-  shareReads(socket);
+  if (socket.destroyed || socket.readableEnded || socket.readableLength > 0 || socket.constructor !== Socket) return false;
+  readIntoShared(socket);
   const reading = socket as unknown as Reading;
   if (readKeys === null || reading[readKeys.buffer] !== readBuffer) return false;
   reading[readKeys.callback] = callback;
@@ -131,6 +171,14 @@ function takeMemory(length: number): Buffer {
   }
   taken += length;
   return piece.subarray(taken - length, taken);
+}
+
+function receiveRead(this: Socket & { [kReceive]?: Receive }, length: number, buffer: Buffer): boolean {
+  const receive = this[kReceive];
+  // Behind bytes that wait, it waits too.
+  if (receive === undefined || this.readableFlowing !== true || this.readableLength > 0) return pushRead.call(this, length, buffer);
+  receive.call(this, buffer.subarray(0, length));
+  return true;
 }
 
 function pushRead(this: Socket, length: number, buffer: Buffer): boolean {

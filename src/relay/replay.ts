@@ -3,6 +3,7 @@
  * another connection, and how often that may happen.
  */
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
+import { keepBytes } from './node-internals.ts';
 
 /** Of one request, bytes. */
 const LONGEST_REPLAYED = 65_536;
@@ -70,7 +71,7 @@ export class RequestReplay {
       this.release();
       return;
     }
-    (this.#held ??= []).push(content);
+    (this.#held ??= []).push(keepBytes(content));
     this.#bytes += content.length;
     this.#budget.bytes += content.length;
   }

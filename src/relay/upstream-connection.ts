@@ -16,7 +16,7 @@ import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
-import { shareReads } from './node-internals.ts';
+import { keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
@@ -35,6 +35,7 @@ export interface ResponseHandler {
   /** 1xx but 101. */
   onInformational(head: ResponseHead): void;
   onHead(head: ResponseHead): void;
+  /** Some content, valid during the call. */
   onContent(content: Buffer): void;
   /** The response is complete. The connection may be released, and used again if it is `reusable`. */
   onEnd(trailers: RawFields): void;
@@ -121,8 +122,8 @@ export class UpstreamConnection {
     socket[kUpstreamConnection] = this;
     keepAlive(socket);
     readOnAfterFailedWrites(socket);
-    shareReads(socket);
-    socket.on('data', onServerData).on('end', onServerEnd).on('error', onServerError).on('close', onServerClose).on('drain', onServerDrain);
+    receiveDirectly(socket, onServerData);
+    socket.on('end', onServerEnd).on('error', onServerError).on('close', onServerClose).on('drain', onServerDrain);
   }
 
   /** The name may have moved to other addresses since it was dialled. */
@@ -190,7 +191,8 @@ export class UpstreamConnection {
     const socket = this.#socket;
     socket[kUpstreamConnection] = undefined;
     socket.pause();
-    socket.off('data', onServerData).off('end', onServerEnd).off('error', onServerError).off('close', onServerClose).off('drain', onServerDrain);
+    receiveNoMore(socket, onServerData);
+    socket.off('end', onServerEnd).off('error', onServerError).off('close', onServerClose).off('drain', onServerDrain);
     this.#handler = null;
     this.#reusable = false;
     return socket;
@@ -210,7 +212,7 @@ export class UpstreamConnection {
 
   // --- from the socket
 
-  /** The socket has read some bytes. */
+  /** The socket has read some bytes, valid during the call. */
   received(chunk: Buffer): void {
     const handler = this.#handler;
     try {
@@ -273,7 +275,7 @@ export class UpstreamConnection {
         }
         at = section.next;
         if (this.#readHead(handler, section.text) === 'switched') {
-          if (at < chunk.length) this.dialled.socket.unshift(chunk.subarray(at));
+          if (at < chunk.length) this.dialled.socket.unshift(keepBytes(chunk.subarray(at)));
           return;
         }
       } else at = this.#body.read(chunk, at, this.#onContent);
