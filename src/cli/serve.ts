@@ -52,8 +52,11 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
       io.stderr.write(`The warm-up failed, so the first requests take longer: ${error instanceof Error ? error.message : String(error)}\n`);
     });
   }
+  const started = service.start();
+  // Before it says that it listens: who reads that may send a signal at once.
+  endOnSignals(service, started, io);
   try {
-    await service.start();
+    await started;
   } catch (error) {
     io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
@@ -68,15 +71,16 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   setInterval(() => {
     if (service.watches && files.changed()) reload();
   }, LOOK_EVERY).unref();
-  endOnSignals(service, io);
   return new Promise(() => {
     // Never settles: from here on the signals end the process.
   });
 }
 
-function endOnSignals(service: Service, io: CommandIo): void {
+/** A signal during the start drains once that is over. */
+function endOnSignals(service: Service, started: Promise<void>, io: CommandIo): void {
   const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'] }, async ({ err }) => {
     if (err === undefined) {
+      await started;
       await service.drain();
       return;
     }
