@@ -118,6 +118,8 @@ function responseFraming(status: number, method: string, lengths: readonly strin
   }
   const [first] = lengths;
   if (first === undefined) return UNTIL_CLOSE;
+  // Nearly every answer has one.
+  if (lengths.length === 1 && CONTENT_LENGTH.test(first)) return { kind: 'length', length: Number(first) };
   const values = lengths.join(',').split(',').map(trimBlanks);
   const [length = ''] = values;
   if (!CONTENT_LENGTH.test(length)) throw new MessageError('framing', 'the Content-Length of the answer is not a number');

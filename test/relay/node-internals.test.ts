@@ -5,7 +5,7 @@ import { createServer, connect, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { interceptWrites, readBuffer, shareReads, takeReads } from '../../src/relay/node-internals.ts';
+import { interceptWrites, keepBytes, readBuffer, receiveDirectly, receiveNoMore, shareReads, takeReads } from '../../src/relay/node-internals.ts';
 import { listen } from '../support/listen.ts';
 
 t.test('a socket gives what it reads to us, into buffers of ours, from any time on', async (t) => {
@@ -189,6 +189,59 @@ t.test('what plain sockets read takes no memory from TLS', async (t) => {
   t.ok(memories.size < 20, `${memories.size} pieces of memory for 200 reads`);
   client.destroy();
   tls.destroy();
+});
+
+t.test('what a socket reads is given to us in the memory that all share, plain and TLS', async (t) => {
+  const authority = await createAuthority();
+  const { certPem: cert, keyPem: key } = await authority.issue({ names: ['localhost'] });
+  for (const secure of [false, true]) {
+    const pieces: Buffer[] = [];
+    let shared = 0;
+    let waited = '';
+    const receive = function (this: Socket, bytes: Buffer): void {
+      if (bytes.buffer === readBuffer.buffer) shared += 1;
+      const kept = keepBytes(bytes);
+      t.ok(kept.buffer !== readBuffer.buffer, 'what is kept is a copy');
+      pieces.push(kept);
+      readBuffer.fill(0);
+      const got = Buffer.concat(pieces);
+      if (String(got) === 'first') {
+        // What comes now waits in the socket, and is emitted.
+        this.pause();
+        this.write('go on');
+        this.once('readable', () => {
+          waited = String(this.readableLength);
+          this.resume();
+        });
+      } else if (String(got) === 'firstsecond') this.write('more');
+      else if (got.length === 200_011) {
+        receiveNoMore(this, receive);
+        this.once('data', (last: Buffer) => {
+          t.equal(String(last), 'emitted');
+          t.ok(last.buffer !== readBuffer.buffer);
+          this.end();
+        });
+        this.write('the last');
+      }
+    };
+    const onSocket = (accepted: Socket): void => {
+      receiveDirectly(accepted, receive);
+    };
+    const server = secure ? createTlsServer({ cert, key }, onSocket) : createServer(onSocket);
+    const port = await listen(t, server);
+    const socket = secure ? tlsConnect({ host: '127.0.0.1', port, ca: authority.certPem, servername: 'localhost' }) : connect({ host: '127.0.0.1', port });
+    await once(socket, secure ? 'secureConnect' : 'connect');
+    const answers: [answer: string, next: string][] = [['go on', 'second'], ['more', 'x'.repeat(200_000)], ['the last', 'emitted']];
+    socket.write('first');
+    for (const [answer, next] of answers) {
+      t.equal(String((await once(socket, 'data'))[0]), answer, `${secure ? 'TLS' : 'plain'}: ${answer}`);
+      socket.write(next);
+    }
+    await once(socket.resume(), 'close');
+    t.equal(waited, '6', 'it was paused');
+    t.equal(String(Buffer.concat(pieces)), `firstsecond${'x'.repeat(200_000)}`);
+    t.ok(shared > 2, `${shared} of ${pieces.length} pieces without memory of their own`);
+  }
 });
 
 t.test('TLS, and what is no socket, reads as before', async (t) => {
