@@ -26,6 +26,20 @@ function flushSender(): void {
   sender?.flush();
 }
 
+/** The outbox is this writer's from here on, and what is in it leaves at the end of the turn at the latest. @returns how much fits in, bytes */
+function roomFor(writer: MessageWriter): number {
+  if (sender !== writer) {
+    sender?.flush();
+    sender = writer;
+    // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
+    if (!scheduled) {
+      scheduled = true;
+      setImmediate(flushSender);
+    }
+  }
+  return OUTBOX_SIZE - end;
+}
+
 /** Writes messages to one socket, which it neither closes nor listens to. */
 export class MessageWriter {
   readonly #socket: Duplex;
@@ -88,7 +102,7 @@ export class MessageWriter {
   }
 
   #addText(text: string): void {
-    if (text.length > this.#room()) {
+    if (text.length > roomFor(this)) {
       this.#addBytes(Buffer.from(text, 'latin1'));
       return;
     }
@@ -97,26 +111,12 @@ export class MessageWriter {
 
   #addBytes(bytes: Buffer): void {
     for (let from = 0; from < bytes.length; ) {
-      if (this.#room() === 0) this.flush();
-      const to = Math.min(bytes.length, from + this.#room());
+      if (roomFor(this) === 0) this.flush();
+      const to = Math.min(bytes.length, from + roomFor(this));
       bytes.copy(memory, end, from, to);
       end += to - from;
       from = to;
     }
-  }
-
-  /** The outbox is this writer's from here on, and what is in it leaves at the end of the turn at the latest. */
-  #room(): number {
-    if (sender !== this) {
-      sender?.flush();
-      sender = this;
-      // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
-      if (!scheduled) {
-        scheduled = true;
-        setImmediate(flushSender);
-      }
-    }
-    return OUTBOX_SIZE - end;
   }
 }
 
