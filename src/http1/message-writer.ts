@@ -12,32 +12,34 @@ const OUTBOX_SIZE = 131_072;
 /** With less room than this the outbox is replaced, bytes. */
 const LEAST_ROOM = 32_768;
 
-let memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
-/** Before this place are bytes that a socket has yet to send: they stay. */
-let base = 0;
-/** Behind the bytes that are to be written. */
-let end = 0;
-/** Whose bytes they are. */
-let sender: MessageWriter | null = null;
-let scheduled = false;
+/** What is to be written lies between `start` and `end`; before it are bytes that sockets have yet to send. */
+const outbox = {
+  memory: Buffer.allocUnsafeSlow(OUTBOX_SIZE),
+  start: 0,
+  end: 0,
+  /** Whose bytes they are. */
+  sender: null as MessageWriter | null,
+  /** It is flushed at the end of this turn. */
+  scheduled: false,
+};
 
 function flushSender(): void {
-  scheduled = false;
-  sender?.flush();
+  outbox.scheduled = false;
+  outbox.sender?.flush();
 }
 
 /** The outbox is this writer's from here on, and what is in it leaves at the end of the turn at the latest. @returns how much fits in, bytes */
 function roomFor(writer: MessageWriter): number {
-  if (sender !== writer) {
-    sender?.flush();
-    sender = writer;
+  if (outbox.sender !== writer) {
+    outbox.sender?.flush();
+    outbox.sender = writer;
     // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
-    if (!scheduled) {
-      scheduled = true;
+    if (!outbox.scheduled) {
+      outbox.scheduled = true;
       setImmediate(flushSender);
     }
   }
-  return OUTBOX_SIZE - end;
+  return OUTBOX_SIZE - outbox.end;
 }
 
 /** Writes messages to one socket, which it neither closes nor listens to. */
@@ -70,7 +72,7 @@ export class MessageWriter {
       if (this.#chunked) this.#addText(`${content.length.toString(16)}\r\n`);
       this.#addBytes(content);
       if (this.#chunked) this.#addText('\r\n');
-      if (end - base >= this.#socket.writableHighWaterMark) this.flush();
+      if (outbox.end - outbox.start >= this.#socket.writableHighWaterMark) this.flush();
     }
     // After a write that the system took at once, a socket that wanted 'drain' to be awaited has nothing to wait for.
     return !this.#socket.writableNeedDrain || this.#socket.writableLength === 0;
@@ -88,16 +90,16 @@ export class MessageWriter {
 
   /** Writes what waits now. */
   flush(): void {
-    if (sender !== this) return;
-    sender = null;
-    const start = base;
-    base = end;
+    if (outbox.sender !== this) return;
+    const { memory, start, end } = outbox;
+    outbox.sender = null;
+    outbox.start = end;
     if (!this.#socket.destroyed) this.#socket.write(memory.subarray(start, end));
     // What the system did not take at once stays where it is until it has left.
-    if (this.#socket.writableLength === 0) base = end = start;
-    else if (OUTBOX_SIZE - base < LEAST_ROOM) {
-      memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
-      base = end = 0;
+    if (this.#socket.writableLength === 0) outbox.start = outbox.end = start;
+    else if (OUTBOX_SIZE - end < LEAST_ROOM) {
+      outbox.memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
+      outbox.start = outbox.end = 0;
     }
   }
 
@@ -106,15 +108,14 @@ export class MessageWriter {
       this.#addBytes(Buffer.from(text, 'latin1'));
       return;
     }
-    end += memory.write(text, end, 'latin1');
+    outbox.end += outbox.memory.write(text, outbox.end, 'latin1');
   }
 
   #addBytes(bytes: Buffer): void {
     for (let from = 0; from < bytes.length; ) {
       if (roomFor(this) === 0) this.flush();
       const to = Math.min(bytes.length, from + roomFor(this));
-      bytes.copy(memory, end, from, to);
-      end += to - from;
+      outbox.end += bytes.copy(outbox.memory, outbox.end, from, to);
       from = to;
     }
   }
