@@ -13,7 +13,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { parse } from 'yaml';
-import { type ChildProxy, startChildProxy } from '../support/child-proxy.ts';
+import { startChildProxy } from '../support/child-proxy.ts';
 import { ECO } from '../support/lab.ts';
 import { configOf, MINIMAL } from '../support/load-text.ts';
 import { sumOf } from '../support/prometheus.ts';
@@ -31,10 +31,6 @@ const KERNEL_SHARE = 1 / 4;
 function shippedMemory(): number {
   const deployment = parse(readFileSync(new URL('deploy/kubernetes/base/deployment.yaml', ROOT), 'utf8')) as { spec: { template: { spec: { containers: { name: string; resources: { limits: { memory: string } } }[] } } } };
   return Number(/^(\d+)Mi$/.exec(deployment.spec.template.spec.containers[0]?.resources.limits.memory ?? '')?.[1]) * MEBIBYTE;
-}
-
-function residentMemory({ child }: ChildProxy): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(child.pid)}/status`, 'utf8'))?.[1]) * 1024;
 }
 
 const CHUNK = Buffer.alloc(64 * 1024, 'x');
@@ -88,7 +84,7 @@ if (process.env[INSIDE] === undefined && spawnSync('unshare', [...OWN_NETWORK, '
     partner.close();
     await proxy.close();
   });
-  const atStart = residentMemory(proxy);
+  const atStart = proxy.residentBytes();
   let most = atStart;
   const open = async (count: number, from: (i: number) => string, says: string): Promise<void> => {
     for (let i = 0; i < count && proxy.death === null; i += 1) {
@@ -102,7 +98,7 @@ if (process.env[INSIDE] === undefined && spawnSync('unshare', [...OWN_NETWORK, '
         socket.pause();
         flood(socket);
       });
-      if (i % 50 === 0) most = Math.max(most, residentMemory(proxy));
+      if (i % 50 === 0) most = Math.max(most, proxy.residentBytes());
     }
   };
   const client = (perClient: number) => (i: number) => `127.0.1.${1 + Math.floor(i / perClient)}`;
@@ -112,7 +108,7 @@ if (process.env[INSIDE] === undefined && spawnSync('unshare', [...OWN_NETWORK, '
   await open(limits.connections - limits.exchanges - limits.tunnels, (i) => `127.0.2.${1 + Math.floor(i / limits.connectionsPerClient)}`, `GET / HTTP/1.1\r\nHost: x\r\n${`X: ${'a'.repeat(1000)}\r\n`.repeat(Math.floor(limits.headerBytes / 1005) - 1)}`);
   for (let i = 0; i < 20 && proxy.death === null; i += 1) {
     await delay(250);
-    most = Math.max(most, residentMemory(proxy));
+    most = Math.max(most, proxy.residentBytes());
   }
   t.equal(proxy.death, null, 'it lives');
   t.equal(await gauge('client_connections'), limits.connections, 'as many connections as may be');

@@ -1,7 +1,7 @@
 /** A proxy in a process of its own, with its death in sight: what ends it, ends nothing of the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,12 +14,16 @@ import { readScrape, type Scrape } from './prometheus.ts';
 import { OWN, ownCertificate } from './tls-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-/** Answers a message with how many timers there are, or how many bytes V8 has in its old generation. */
+/** Answers a message with how many timers or other active resources there are, or how many bytes V8 has in its old generation, in its heap, or in its heap after a collection (needs `--expose-gc`). */
 const TELL = `
   import { getHeapSpaceStatistics } from 'node:v8';
   const figures = {
     timers: () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length,
+    handles: () => process.getActiveResourcesInfo().filter((kind) => kind !== 'Timeout').length,
     old: () => getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space').space_used_size,
+    heap: () => process.memoryUsage().heapUsed,
+    // What the first finds out of use and has an end of its own, the second takes away.
+    collected: () => (gc(), gc(), process.memoryUsage().heapUsed),
   };
   process.on('message', (name) => { process.send(figures[name]()); });
   process.channel.unref();
@@ -56,6 +60,14 @@ export interface ChildProxy {
   timers(): Promise<number>;
   /** Bytes that V8 has in the old generation, those that nobody needs any more among them. */
   oldBytes(): Promise<number>;
+  /** Handles and requests that would keep it alive, timers apart. */
+  handles(): Promise<number>;
+  /** Bytes of its heap that are taken. */
+  heapBytes(): Promise<number>;
+  /** The same after a full collection; needs the flag `--expose-gc`. */
+  heapBytesCollected(): Promise<number>;
+  /** Bytes of memory that the system has given it. */
+  residentBytes(): number;
   /** Its metrics. */
   scrape(): Promise<Scrape>;
   close(): Promise<void>;
@@ -150,6 +162,10 @@ export async function startChildProxy({ directory, ports, configure, heapMegabyt
     descriptors: () => readdirSync(`/proc/${String(child.pid)}/fd`).length,
     timers: () => figure('timers'),
     oldBytes: () => figure('old'),
+    handles: () => figure('handles'),
+    heapBytes: () => figure('heap'),
+    heapBytesCollected: () => figure('collected'),
+    residentBytes: () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(child.pid)}/status`, 'utf8'))?.[1]) * 1024,
     close: async () => {
       closing = true;
       if (death === null) child.kill('SIGKILL');
