@@ -2,7 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { sumOf } from '../support/prometheus.ts';
 import { seeded } from '../support/random.ts';
-import { type Drift, type Figure, findDrifts, type Sample } from './quarters.ts';
+import { type Drift, FIGURES, type Figure, findDrifts, type Sample } from './quarters.ts';
+import { formatMove } from './table.ts';
 import { EVENTS, type Work, WORKS } from './works.ts';
 import type { World } from './world.ts';
 
@@ -94,7 +95,7 @@ export async function runSoak(world: World, { seconds, collectEvery, judged, see
   const internal = sumOf(scrape, 'eco_egress_internal_errors_total') + sumOf(scrape, 'eco_egress_telemetry_failures_total');
   const reloads = (result: string): number => sumOf(scrape, 'eco_egress_policy_reloads_total', { result });
   const problems = [
-    ...drifts.filter(({ figure, isTooMuch }) => isTooMuch && judged.includes(figure)).map(({ figure, quarters, drift }) => `${figure} has grown by ${(drift * 100).toFixed(1)} % from the second quarter to the last: ${quarters.map((value) => value.toFixed(0)).join(', ')}`),
+    ...drifts.filter(({ figure, isTooMuch }) => isTooMuch && judged.includes(figure)).map((drift) => `${FIGURES[drift.figure].name}: ${formatMove(drift)} from the second quarter to the last: ${drift.quarters.join(', ')}`),
     ...tallies.filter(({ done, failed, atLast }) => failed - atLast.failed > (done - atLast.done) * MOST_FAILED).map(({ work, done, failed, atLast }) => `${work.name}: ${failed - atLast.failed} of ${done - atLast.done} failed in the last quarter`),
     ...(internal === 0 ? [] : [`${internal} internal errors`]),
     ...(['applied', 'refused'].filter((result) => reloads(result) === 0).map((result) => `no reload was ${result}`)),

@@ -8,13 +8,15 @@ function valueOf({ figure }: Drift, value: number): string {
   return FIGURES[figure].unit === 'MiB' ? `${(value / MEBIBYTE).toFixed(1)} MiB` : String(value);
 }
 
-function percent(share: number): string {
-  return `${share < 0 ? '−' : '+'}${Math.abs(share * 100).toFixed(1)} %`;
+/** From the second quarter to the last, as a share; of a count that was 0, the count. */
+export function formatMove({ quarters: [, from = 0], drift }: Drift): string {
+  const sign = drift < 0 ? '−' : '+';
+  return from === 0 ? `${sign}${Math.abs(drift)}` : `${sign}${Math.abs((drift / from) * 100).toFixed(1)} %`;
 }
 
 /** One row for each figure: its medians in the quarters, and how far it moved. */
 export function formatDrifts(drifts: readonly Drift[]): string {
-  const rows = drifts.map((drift) => `| ${FIGURES[drift.figure].name} | ${drift.quarters.map((value) => valueOf(drift, value)).join(' | ')} | ${percent(drift.drift)} |`);
+  const rows = drifts.map((drift) => `| ${FIGURES[drift.figure].name} | ${drift.quarters.map((value) => valueOf(drift, value)).join(' | ')} | ${formatMove(drift)} |`);
   return ['| Median | 1st quarter | 2nd | 3rd | 4th | 2nd to 4th |', '|---|---|---|---|---|---|', ...rows, ''].join('\n');
 }
 

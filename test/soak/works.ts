@@ -141,7 +141,7 @@ async function watch({ proxy }: World, random: () => number): Promise<void> {
   response.destroy();
 }
 
-const ADMIN_PATHS = ['/', '/status.json', '/denials', '/tunnels', '/destinations', '/drain', '/source-ip', '/config', `/explain?method=CONNECT&target=${ECO}:443`];
+const ADMIN_PATHS = ['/', '/status.json', '/denials', '/tunnels', '/destinations', '/drain', '/source-ip', '/config', `/explain?client=127.0.0.1&method=CONNECT&target=${ECO}:443`];
 
 /** What is done all the time. */
 export const WORKS: readonly Work[] = [
@@ -163,12 +163,12 @@ export const WORKS: readonly Work[] = [
   },
   { name: 'WebSocket', perSecond: 2, run: webSocket },
   {
-    name: 'idle tunnels, 1 to 25 s',
+    name: 'idle tunnels, 1 to 12 s',
     perSecond: 1,
     run: async (world, random) => {
       const socket = await openTunnel(world, random() < 0.5 ? world.ports.https : world.ports.http);
       socket.resume();
-      await Promise.race([once(socket, 'close'), pause(between(random, 1000, 25_000))]);
+      await Promise.race([once(socket, 'close'), pause(between(random, 1000, 12_000))]);
       socket.destroy();
     },
   },

@@ -87,7 +87,7 @@ export async function createWorld(): Promise<World> {
     });
     Object.assign(draft.destinations.eco, { tls: { caFile: 'ca.pem', certFile: 'ours.crt', keyFile: 'ours.key' } });
     // As many as a day has, in minutes.
-    Object.assign(draft.timeouts, { resolve: '1s', connect: '1s', tls: '1s', requestHeaders: '3s', responseHeaders: '1s', body: '2s', keepAlive: '5s', upstreamKeepAlive: '3s', upstreamAge: '5s', tunnelIdle: '15s', tunnelAge: '40s' });
+    Object.assign(draft.timeouts, { resolve: '1s', connect: '1s', tls: '1s', requestHeaders: '3s', responseHeaders: '1s', body: '2s', keepAlive: '5s', upstreamKeepAlive: '3s', upstreamAge: '5s', tunnelIdle: '8s', tunnelAge: '10s' });
   };
   let document: Draft | null = null;
   const proxy = await startChildProxy({
