@@ -3,6 +3,7 @@ import type { LogLine } from '../lab/proxy-node.ts';
 import { RENUMBERED, TRUSTED } from '../lab/topology.ts';
 import type { ClientKind } from './actors/client.ts';
 import { chaosAddress } from './topology.ts';
+import { capMemory, fillDisk, freeDisk, setClock, withClock, withLogOnDisk, type Wrap } from './replica.ts';
 import { PARTNER, type Stage } from './stage.ts';
 
 export interface ChaosFault {
@@ -20,7 +21,13 @@ export interface ChaosFault {
   readonly mayLose?: number;
   /** A log line that names it; absent: nothing has to be said, because nothing failed. */
   readonly named?: (line: LogLine) => boolean;
-  /** How soon, s; 5 without it. */
+  /** A reason that the status page of a replica gives for it; absent: it has no reason to. */
+  readonly page?: RegExp;
+  /** Alerts of deploy/monitoring that would fire if it lasted. */
+  readonly alerts?: readonly string[];
+  /** How the first replica has to be run for it, in place of by its own command alone. */
+  readonly replica?: (stage: Stage) => Wrap;
+  /** How soon log and page, s; 5 without it. */
   readonly namedWithin?: number;
   /** From the end of the fault until everything is as before, s; 5 without it. */
   readonly healsWithin?: number;
@@ -34,6 +41,12 @@ const ALL = (outcomes: RegExp): ChaosFault['sees'] => ({ gateway: outcomes, forw
 const DIRECT = (outcomes: RegExp): ChaosFault['sees'] => ({ gateway: outcomes, forward: outcomes, connect: outcomes, tunnel: outcomes });
 const bothAddresses = (verdict: string) => async (stage: Stage): Promise<void> => {
   await Promise.all([stage.firewall('eco-a', verdict), stage.firewall('eco-b', verdict)]);
+};
+/** The process of the first replica. */
+const pidOf = ({ nodes, pid }: Stage): number => {
+  const found = pid(nodes[0]);
+  if (found === null) throw new Error('the first replica does not run');
+  return found;
 };
 /** What was held on an address that vanishes is lost: each tunnel once, and requests that were under way. */
 const ON_IT = /^(?:reset|timeout|50[24] (?:upstream-cut|upstream-silent))$/;
@@ -82,10 +95,27 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
   { name: 'replica-unplugged', what: 'one node loses its link', inject: (stage) => stage.plug('node-1', 'down'), heal: (stage) => stage.plug('node-1', 'up'), sees: ALL(/^(?:timeout|reset|50[24] [a-z-]+)$/), healsWithin: 15 },
   { name: 'replica-restarted', what: 'one replica is restarted in order', inject: async (stage) => { await stage.nodes[0].stop(); }, heal: (stage) => stage.nodes[0].start(), sees: {}, named: says(/^draining/), healsWithin: 5 },
   {
+    name: 'replica-out-of-memory',
+    what: 'one replica gets no more memory, ends by that, and is started again',
+    inject: async (stage) => {
+      capMemory(pidOf(stage));
+      await stage.flood('client-4', 1000);
+    },
+    heal: async ({ nodes: [node] }) => {
+      await node.kill();
+      await node.start();
+    },
+    sees: ALL(/^(?:reset|refused|timeout)$/),
+    healsWithin: 8,
+  },
+  { name: 'clock-forward', what: 'the clock of one replica jumps an hour ahead, and back', replica: ({ directory }) => withClock(directory), inject: ({ directory }) => { setClock(directory, '+1h'); }, heal: ({ directory }) => { setClock(directory, '+0'); }, sees: {} },
+  { name: 'clock-back', what: 'the clock of one replica jumps back by an hour, and ahead again', replica: ({ directory }) => withClock(directory), inject: ({ directory }) => { setClock(directory, '-1h'); }, heal: ({ directory }) => { setClock(directory, '+0'); }, sees: {} },
+  { name: 'disk-full', what: 'the disk is full that one replica writes its log to', replica: ({ directory }) => withLogOnDisk(directory), inject: async (stage) => { fillDisk(pidOf(stage), stage.directory); await stage.flood('client-4', 200); }, heal: (stage) => { freeDisk(pidOf(stage), stage.directory); }, sees: {}, page: /log/, alerts: ['EcoEgressLogLinesDropped'] },
+  {
     name: 'policy-broken',
     what: 'both replicas are given a faulty file',
     inject: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reloadText('version: 1\nrules: 17\n'))); },
-    heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration(node.name)))); },
+    heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration()))); },
     sees: {},
     named: says(/^reload refused/),
   },
@@ -93,7 +123,7 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     name: 'policy-narrowed',
     what: 'the rule for one destination is taken away',
     inject: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload({ rules: [{ clients: ['pods'], destinations: ['eco-sit'] }] }))); },
-    heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration(node.name)))); },
+    heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration()))); },
     sees: { parent: /^403 no-rule$/ },
     named: code('no-rule'),
   },

@@ -9,6 +9,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { removeLab, sweepLeftovers, TITLE } from '../lab/leftovers.ts';
 import { findObstacle } from '../lab/obstacle.ts';
 import { CHAOS_FAULTS } from './faults.ts';
+import { PROGRAMS } from './replica.ts';
 import { restartInTurn } from './restarts.ts';
 import { type FaultResult, runFault } from './run-fault.ts';
 import { setStage } from './stage.ts';
@@ -40,7 +41,7 @@ const { only, quick, write, required, help, ...more } = readOptions();
 const restarts = Number(more.restarts);
 if (!Number.isInteger(restarts) || restarts < 0) leave(USAGE, 2);
 if (help) leave(USAGE, 0);
-const obstacle = findObstacle();
+const obstacle = findObstacle(PROGRAMS);
 if (obstacle !== null) leave(`The network was not built: ${obstacle}\n`, required ? 1 : 0);
 
 process.title = TITLE;
@@ -53,9 +54,9 @@ const results: FaultResult[] = [];
 for (const fault of restarts > 0 ? [] : CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!quick || QUICK.has(name)))) {
   const result = await runFault(stage, fault);
   results.push(result);
-  const { problems, calls, failures, namedAfter, healedAfter } = result;
+  const { problems, calls, failures, namedAfter, shownAfter, alerts, healedAfter } = result;
   const failed = failures.map(([outcome, count]) => `${outcome} ${count}`).join(', ');
-  process.stdout.write(`${problems.length === 0 ? '✓' : '✗'} ${fault.name}: ${calls} calls, ${failed === '' ? 'none failed' : failed}${namedAfter === null ? '' : `; named after ${namedAfter.toFixed(1)} s`}${healedAfter === null ? '' : `; healed after ${healedAfter.toFixed(1)} s`}\n`);
+  process.stdout.write(`${problems.length === 0 ? '✓' : '✗'} ${fault.name}: ${calls} calls, ${failed === '' ? 'none failed' : failed}${namedAfter === null ? '' : `; logged after ${namedAfter.toFixed(1)} s`}${shownAfter === null ? '' : `; on the page after ${shownAfter.toFixed(1)} s`}${alerts === null || alerts.length === 0 ? '' : `; ${alerts.join(', ')}`}${healedAfter === null ? '' : `; healed after ${healedAfter.toFixed(1)} s`}\n`);
   for (const problem of problems) process.stdout.write(`    ${problem}\n`);
 }
 const inTurn = restarts > 0 ? restarts : quick && only === '' ? QUICK_RESTARTS : 0;

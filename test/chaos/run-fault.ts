@@ -2,7 +2,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { sumOf } from '../support/prometheus.ts';
 import type { CallReport } from './actors/client.ts';
+import { findAlerts } from './alerts.ts';
 import type { ChaosFault } from './faults.ts';
+import { lookOnce, reasonsGiven, watchReplicas, whenNamed } from './observe.ts';
+import type { Wrap } from './replica.ts';
 import type { Stage } from './stage.ts';
 
 /** What came of a fault. */
@@ -14,8 +17,12 @@ export interface FaultResult {
   readonly calls: number;
   /** Those that were not `ok`, by outcome, the most frequent first. */
   readonly failures: readonly (readonly [outcome: string, count: number])[];
-  /** From the beginning until it was named, s; null: it was not. */
+  /** From the beginning until the log named it, s; null: it did not. */
   readonly namedAfter: number | null;
+  /** Until the status page of a replica did, s; null: it did not, or does not have to. */
+  readonly shownAfter: number | null;
+  /** What would fire if it lasted; null: not known, for want of promtool. */
+  readonly alerts: readonly string[] | null;
   /** From the end of the fault, s; null: it did not heal. */
   readonly healedAfter: number | null;
 }
@@ -30,22 +37,27 @@ const DESCRIPTORS_SLACK = 40;
 
 export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultResult> {
   const problems: string[] = [];
+  if (fault.replica !== undefined) await startAnew(stage, fault.replica(stage));
   if ((await untilSteady(stage, 20_000)) === null) problems.push('it was not steady before');
+  const before = await lookOnce(stage);
+  const starts = stage.nodes.map((node) => node.starts);
   const descriptors = await Promise.all(stage.nodes.map((node) => descriptorsBesideTunnels(stage, node)));
   const marks = stage.nodes.map((node) => node.mark());
-  const first = stage.calls.length;
+  const done = stage.calls.length;
+  const endWatch = watchReplicas(stage);
   const began = Date.now();
   await fault.inject(stage);
   await pause((fault.lasts ?? 5) * 1000 - Math.min(Date.now() - began, 1000));
   const lines = new Map(stage.nodes.map((node, index) => [node, node.linesFrom(marks[index] ?? 0)]));
   const ended = Date.now();
+  const during = await endWatch();
   await fault.heal(stage);
   const healed = await untilSteady(stage, Math.max((fault.healsWithin ?? 5) * 2000, 20_000));
   const healedAfter = healed === null ? null : Math.max(0, (healed - ended) / 1000);
   if (healedAfter === null || healedAfter > (fault.healsWithin ?? 5)) problems.push(`it healed ${healedAfter === null ? 'never' : `after ${healedAfter.toFixed(1)} s`}, and not within ${fault.healsWithin ?? 5} s`);
 
   // What began long before hung in an earlier fault.
-  const calls = stage.calls.slice(first).filter(({ at }) => at >= began - BEFORE_MS);
+  const calls = stage.calls.slice(done).filter(({ at }) => at >= began - BEFORE_MS);
   const failed = calls.filter(({ outcome }) => outcome !== 'ok');
   const unexpected = countBy(failed.filter(({ kind, outcome }) => fault.sees[kind]?.test(outcome) !== true), ({ kind, outcome }) => `${kind}: ${outcome}`);
   const lost = unexpected.reduce((sum, [, count]) => sum + count, 0);
@@ -56,17 +68,33 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
   const namedAfter = moments.length === 0 ? null : Math.max(0, Math.min(...moments));
   if (named !== undefined && (namedAfter === null || namedAfter > (fault.namedWithin ?? 5))) problems.push(`the log names it ${namedAfter === null ? 'never' : `after ${namedAfter.toFixed(1)} s`}`);
 
+  const shown = fault.page === undefined ? null : whenNamed(fault.page, before, during);
+  const shownAfter = shown === null ? null : Math.max(0, (shown - began) / 1000);
+  if (fault.page !== undefined && (shownAfter === null || shownAfter > (fault.namedWithin ?? 5))) problems.push(`the status page names it ${shownAfter === null ? 'never' : `after ${shownAfter.toFixed(1)} s`}: ${reasonsGiven(during).join(' | ')}`);
+  const alerts = findAlerts(before, during);
+  const missing = alerts === null ? [] : (fault.alerts ?? []).filter((name) => !alerts.includes(name));
+  if (missing.length > 0) problems.push(`if it lasted, ${missing.join(', ')} would not fire; ${alerts?.join(', ') ?? ''} would`);
+
   for (const [index, node] of stage.nodes.entries()) {
     const open = await descriptorsBesideTunnels(stage, node);
     // A process that was started anew has its own.
-    if (node.restarted || open - (descriptors[index] ?? 0) <= DESCRIPTORS_SLACK) continue;
+    if (node.starts !== starts[index] || open - (descriptors[index] ?? 0) <= DESCRIPTORS_SLACK) continue;
     problems.push(`${node.name} has ${open} descriptors open besides those of its tunnels, and had ${descriptors[index] ?? 0}`);
   }
   for (const node of stage.nodes) {
     const internal = sumOf(await node.scrape(), 'eco_egress_requests_total', { code: 'internal' });
     if (internal > 0) problems.push(`${node.name} has ${internal} internal errors`);
   }
-  return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, healedAfter };
+  if (fault.replica !== undefined) await startAnew(stage);
+  return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, shownAfter, alerts, healedAfter };
+}
+
+/** Starts both replicas anew, the first by another command. It has the connections that clients keep then, since they left the second one last. */
+async function startAnew({ nodes: [first, second] }: Stage, wrap?: Wrap): Promise<void> {
+  await first.kill();
+  await first.start(wrap);
+  await second.kill();
+  await second.start();
 }
 
 /** Tunnels move to the other replica while one is gone, and each takes two along. */

@@ -22,6 +22,8 @@ const A_DAY_MS = 86_400_000;
 const CLIENTS: readonly (readonly [ChaosHost, ClientKind])[] = [['client-1', 'gateway'], ['client-2', 'forward'], ['client-3', 'connect'], ['client-4', 'tunnel'], ['client-4', 'parent']];
 
 export interface Stage {
+  /** For files of the faults; it is removed with everything else. */
+  readonly directory: string;
   readonly nodes: readonly [ProxyNode<ChaosHost>, ProxyNode<ChaosHost>];
   /** Every call of every client, in the order in which they ended. */
   readonly calls: readonly CallReport[];
@@ -39,16 +41,17 @@ export interface Stage {
   lose(percent: number): Promise<void>;
   /** Pulls the plugs of a host, or puts them back. */
   plug(host: ChaosHost, state: 'up' | 'down'): Promise<void>;
-  /** The configuration of a node as it is at the start, with other sections. */
-  configuration(node: string, sections?: Document): Document;
+  /** The configuration as it is at the start, with other sections. */
+  configuration(sections?: Document): Document;
   /** Opens so many connections from a pod to the proxies, each with one request of a denied host, as fast as it can; ends by itself. */
   flood(host: ChaosHost, count: number): Promise<void>;
   /** Descriptors that the proxy on a node has open. */
   descriptors(node: ProxyNode<ChaosHost>): number;
+  /** The process of the proxy on a node; null: there is none. */
+  pid(node: ProxyNode<ChaosHost>): number | null;
 }
 
-/** Rejects when something does not start. What was started and made is there until `removeLab`, also then. */
-/** @param tunnels that one client keeps open; it uses each once a second */
+/** Rejects when something does not start. What was started and made is there until `removeLab`, also then. @param tunnels that one client keeps open; it uses each once a second */
 export async function setStage(tunnels = 10): Promise<Stage> {
   const directory = mkdtempSync(join(tmpdir(), labName(process.pid)));
   const network = await buildNetwork<ChaosHost>(CHAOS);
@@ -65,8 +68,8 @@ export async function setStage(tunnels = 10): Promise<Stage> {
     });
     return program;
   };
-  const configuration = (name: string, sections: Document = {}): Document => ({ ...configurationOf(name, ca), ...sections });
-  const nodeOf = (name: 'node-1' | 'node-2'): ProxyNode<ChaosHost> => createProxyNode(network, name, chaosAddress(name), directory, configuration(name));
+  const configuration = (sections: Document = {}): Document => ({ ...configurationOf(ca), ...sections });
+  const nodeOf = (name: 'node-1' | 'node-2'): ProxyNode<ChaosHost> => createProxyNode(network, name, chaosAddress(name), directory, configuration());
   const nodes = [nodeOf('node-1'), nodeOf('node-2')] as const;
   const isReady = (line: string): boolean => line === 'ready';
 
@@ -84,7 +87,10 @@ export async function setStage(tunnels = 10): Promise<Stage> {
   const opened: OpenedReport[] = [];
   await Promise.all(CLIENTS.map(([host, kind]) => startClient(network, host, [kind, SERVICE, PARTNER, ca, String(tunnels)], calls, opened)));
 
+  // The first of its processes: others are those that it was started with.
+  const pidOf: Stage['pid'] = ({ name }) => pidsIn(network.namespace(name)).toSorted((one, other) => one - other)[0] ?? null;
   return {
+    directory,
     nodes,
     calls,
     opened,
@@ -98,10 +104,11 @@ export async function setStage(tunnels = 10): Promise<Stage> {
     flood: async (host, count) => {
       await network.exec(host, ['curl', '--silent', '--parallel', '--parallel-immediate', '--parallel-max', '200', '--max-time', '5', '--output', '/dev/null', '--proxy', `http://${SERVICE}:3128`, `http://n[1-${count}].denied.example/`]);
     },
-    descriptors: ({ name }) => {
-      const [pid] = pidsIn(network.namespace(name));
-      return pid === undefined ? 0 : readdirSync(`/proc/${pid}/fd`).length;
+    descriptors: (node) => {
+      const pid = pidOf(node);
+      return pid === null ? 0 : readdirSync(`/proc/${pid}/fd`).length;
     },
+    pid: pidOf,
   };
 }
 
@@ -152,11 +159,10 @@ async function writeCertificates(directory: string): Promise<string> {
 }
 
 /** Times are shorter than in production, so that each fault shows and heals soon. */
-function configurationOf(name: string, ca: string): Document {
+function configurationOf(ca: string): Document {
   const partner = { hosts: [PARTNER], ports: [443, 80], addresses: [chaosAddress('eco-a'), chaosAddress('eco-b')], tls: { caFile: ca } };
   return {
     version: 1,
-    name,
     reload: { watch: false },
     listeners: { tls: 'off' },
     clients: { pods: { addresses: ['10.8.0.0/24'] } },

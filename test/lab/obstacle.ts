@@ -6,11 +6,11 @@ import { labName } from './leftovers.ts';
 
 const PACKAGES: Record<string, string> = { ip: 'iproute2', nft: 'nftables', curl: 'curl' };
 
-/** What keeps the lab from being built, with what to do; null: nothing. */
-export function findObstacle(): string | null {
+/** What keeps the lab from being built, with what to do; null: nothing. @param more programs that are needed besides, with their packages */
+export function findObstacle(more: Readonly<Record<string, string>> = {}): string | null {
   if (process.platform !== 'linux') return 'it is made of network namespaces, which only Linux has.';
   if (process.getuid?.() !== 0) return 'it needs root, to make network namespaces. Try: sudo npm run lab';
-  const missing = Object.entries(PACKAGES).filter(([program]) => !isInstalled(program));
+  const missing = Object.entries({ ...PACKAGES, ...more }).filter(([program]) => !isInstalled(program));
   if (missing.length > 0) {
     const programs = missing.map(([program]) => program).join(', ');
     return `it needs ${programs}. Try: apt-get install ${missing.map(([, name]) => name).join(' ')}`;

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
+import type { StatusView } from '../../src/admin/status-view.ts';
 import { readScrape, type Scrape, sumOf } from '../support/prometheus.ts';
 import type { Network, Output } from './network.ts';
 import { type Program, watch } from './program.ts';
@@ -18,8 +19,8 @@ export type Document = Readonly<Record<string, unknown>>;
 export interface ProxyNode<Name extends string = HostName> {
   readonly name: Name;
   readonly address: string;
-  /** Starts the proxy, or starts it again; resolves once it listens. */
-  start(): Promise<void>;
+  /** Starts the proxy, or starts it again; resolves once it listens. @param wrap makes of its command the one that is run */
+  start(wrap?: (command: readonly string[]) => readonly string[]): Promise<void>;
   /** Ends the proxy in order; resolves to its exit code. */
   stop(): Promise<number | null>;
   /** Ends the proxy without a word, as a machine does that loses its power. */
@@ -34,13 +35,15 @@ export interface ProxyNode<Name extends string = HostName> {
   mark(): number;
   /** All lines from the mark on that are there; of a process that was started since, all. */
   linesFrom(mark: number): LogLine[];
-  /** Whether the process is not the first. */
-  readonly restarted: boolean;
+  /** How often it has been started. */
+  readonly starts: number;
   /** The first line from the mark on, written or yet to be, that fits. */
   logged(fits: (line: LogLine) => boolean, from: number, patience?: number): Promise<LogLine>;
   /** The last lines of the log, and what it wrote to stderr. */
   tail(count: number): readonly string[];
   scrape(): Promise<Scrape>;
+  /** What its status page shows; null: it does not answer. */
+  status(): Promise<StatusView | null>;
   /** Whether an exchange is under way. */
   isBusy(): Promise<boolean>;
   /** Runs another command of the proxy on this node, with its configuration. */
@@ -59,7 +62,7 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
     return program;
   };
   const logged: ProxyNode['logged'] = async (fits, from, patience) => {
-    const line = await running().line((text) => fits(JSON.parse(text) as LogLine), { from, ...(patience === undefined ? {} : { patience }) });
+    const line = await running().line((text) => readLines([text]).some(fits), { from, ...(patience === undefined ? {} : { patience }) });
     return JSON.parse(line) as LogLine;
   };
   const reloadText = async (text: string): Promise<LogLine> => {
@@ -76,25 +79,26 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
     program = null;
     return code;
   };
-  const scrape = async (): Promise<Scrape> => {
-    const { stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', 'http://127.0.0.1:9090/metrics']);
-    return readScrape(stdout);
+  const askAdmin = async (path: string): Promise<string> => {
+    const { code, stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', `http://127.0.0.1:9090${path}`]);
+    return code === 0 ? stdout : '';
   };
+  const scrape = async (): Promise<Scrape> => readScrape(await askAdmin('/metrics'));
 
   return {
     name,
     address,
     logged,
     mark: () => running().lines.length,
-    linesFrom: (mark) => (program === null ? ended : program.lines.slice(mark)).flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as LogLine] : [])),
-    get restarted() {
-      return starts > 1;
+    linesFrom: (mark) => readLines(program === null ? ended : program.lines.slice(mark)),
+    get starts() {
+      return starts;
     },
     tail: (count) => [...(program?.lines.slice(-count) ?? []), program?.complaints ?? ''],
-    start: async () => {
+    start: async (wrap = (command) => command) => {
       writeFileSync(file, stringify(current));
       starts += 1;
-      program = watch(network.start(name, [process.execPath, MAIN, 'serve', '--config', file]), `the proxy on ${name}`);
+      program = watch(network.start(name, wrap([process.execPath, MAIN, 'serve', '--config', file])), `the proxy on ${name}`);
       await logged(({ msg }) => msg === 'eco-egress is listening', 0);
     },
     stop: () => end('SIGTERM'),
@@ -111,7 +115,22 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
       if (line.msg !== 'reload applied') throw new Error(`${name}: ${JSON.stringify(line)}`);
     },
     scrape,
+    status: async () => {
+      const text = await askAdmin('/status.json');
+      return text === '' ? null : (JSON.parse(text) as StatusView);
+    },
     isBusy: async () => sumOf(await scrape(), 'eco_egress_upstream_connections', { state: 'active' }) > 0,
     command: (command, args = []) => network.exec(name, [process.execPath, MAIN, command, '--config', file, ...args]),
   };
+}
+
+/** Those that are whole: where a disk is full, or a process was killed, one may be torn. */
+function readLines(lines: readonly string[]): LogLine[] {
+  return lines.flatMap((line) => {
+    try {
+      return line.startsWith('{') ? [JSON.parse(line) as LogLine] : [];
+    } catch {
+      return [];
+    }
+  });
 }

@@ -1,0 +1,63 @@
+/** What operators can see of the replicas while a fault lasts: their metrics and status pages, looked at twice a second. */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { StatusBand } from '../../src/admin/status-view.ts';
+import type { Scrape } from '../support/prometheus.ts';
+import type { Stage } from './stage.ts';
+
+/** One look at one replica. */
+export interface Look {
+  readonly node: string;
+  /** Ms since the epoch. */
+  readonly at: number;
+  /** Null: it did not answer. */
+  readonly scrape: Scrape | null;
+  readonly band: StatusBand | null;
+}
+
+const EVERY_MS = 500;
+/** Goes on for a minute after what it is about. */
+const OF_THE_LAST_MINUTE = /^In the last minute/;
+
+async function lookAt(node: Stage['nodes'][number]): Promise<Look> {
+  const at = Date.now();
+  const [scrape, status] = await Promise.all([node.scrape(), node.status()]);
+  return { node: node.name, at, scrape: scrape.samples.size === 0 ? null : scrape, band: status?.band ?? null };
+}
+
+/** One look at each replica. */
+export function lookOnce({ nodes }: Stage): Promise<Look[]> {
+  return Promise.all(nodes.map(lookAt));
+}
+
+/** Looks at all replicas until the returned function is called, which resolves to all that was seen. */
+export function watchReplicas({ nodes }: Stage): () => Promise<Look[]> {
+  const looks: Look[] = [];
+  const over = new AbortController();
+  const watches = nodes.map(async (node) => {
+    // One that does not answer delays no other.
+    while (!over.signal.aborted) {
+      looks.push(await lookAt(node));
+      await pause(EVERY_MS, undefined, { signal: over.signal }).catch(() => {});
+    }
+  });
+  return async () => {
+    over.abort();
+    await Promise.all(watches);
+    return looks;
+  };
+}
+
+/** When a status page first gave a reason that no page gave before, ms since the epoch; null: never. */
+export function whenNamed(reason: RegExp, before: readonly Look[], during: readonly Look[]): number | null {
+  const given = new Set(before.flatMap(reasonsOf));
+  return during.toSorted((one, other) => one.at - other.at).find((look) => reasonsOf(look).some((text) => reason.test(text) && !given.has(text)))?.at ?? null;
+}
+
+/** Every reason that the pages gave, in the order in which they came up. */
+export function reasonsGiven(looks: readonly Look[]): string[] {
+  return [...new Set(looks.flatMap(reasonsOf))];
+}
+
+function reasonsOf({ band }: Look): string[] {
+  return band?.reasons.filter((text) => !OF_THE_LAST_MINUTE.test(text)) ?? [];
+}

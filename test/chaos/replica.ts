@@ -1,0 +1,60 @@
+/** How a replica is run so that its clock, the disk of its log or its memory can be taken hold of. */
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Makes of the proxy's command the one that is run. */
+export type Wrap = (command: readonly string[]) => readonly string[];
+
+/** Programs that this needs, with Debian's packages. */
+export const PROGRAMS = { faketime: 'faketime', prlimit: 'util-linux' };
+
+const LIBRARY = '/usr/lib/*/faketime/libfaketimeMT.so.1';
+const NO_OFFSET = '+0';
+const LOG_MEBIBYTES = 16;
+const BALLAST = 'ballast';
+
+/** The time of day is that of this machine and an offset that a file says, read each time; durations are not changed. */
+export function withClock(directory: string): Wrap {
+  setClock(directory, NO_OFFSET);
+  const [library] = globSync(LIBRARY);
+  if (library === undefined) throw new Error(`there is no ${LIBRARY}`);
+  const settings = { LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: clockFile(directory), FAKETIME_NO_CACHE: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1', NO_FAKE_STAT: '1' };
+  return (command) => ['env', ...Object.entries(settings).map(([name, value]) => `${name}=${value}`), ...command];
+}
+
+/** @param offset such as `+1h`, `-1h`, `+0` */
+export function setClock(directory: string, offset: string): void {
+  writeFileSync(clockFile(directory), offset);
+}
+
+const clockFile = (directory: string): string => join(directory, 'clock');
+
+/** The log is written to a file on a small disk of its own, which only this process sees; what is in it is printed as it comes. */
+export function withLogOnDisk(directory: string): Wrap {
+  const place = logPlace(directory);
+  mkdirSync(place, { recursive: true });
+  const script = `mount -t tmpfs -o size=${LOG_MEBIBYTES}m log "$0"; : >"$0/log"; tail -s 0.1 -n +1 -f --pid=$$ "$0/log" & exec "$@" >>"$0/log"`;
+  return (command) => ['sh', '-ec', script, place, ...command];
+}
+
+const logPlace = (directory: string): string => join(directory, 'log-of-replica');
+
+/** @param pid of the proxy, whose view of the disk it is */
+export function fillDisk(pid: number, directory: string): void {
+  const disk = `/proc/${pid}/root${logPlace(directory)}`;
+  const { bavail, bsize } = statfsSync(disk);
+  writeFileSync(join(disk, BALLAST), Buffer.alloc(bavail * bsize));
+}
+
+/** Takes back `fillDisk`. */
+export function freeDisk(pid: number, directory: string): void {
+  rmSync(`/proc/${pid}/root${join(logPlace(directory), BALLAST)}`);
+}
+
+/** From now on the system gives a process no more memory than it has. */
+export function capMemory(pid: number): void {
+  const kibibytes = Number(/VmData:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  const { status, stderr } = spawnSync('prlimit', [`--pid=${pid}`, `--data=${kibibytes * 1024}`], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+}
