@@ -79,6 +79,7 @@ export function buildAuthenticator({ clients }: Config, telemetry: Notices, want
     clients,
     wanting,
     now: Date.now,
+    monotonic: performance.now.bind(performance),
     onKeyFault: (issuer, error) => {
       telemetry.notice('error', 'the keys of a token issuer cannot be read', { issuer, reason: Fault.from(error).message });
     },

@@ -39,8 +39,10 @@ export interface AuthenticatorOptions {
   readonly clients: readonly ClientConfig[];
   /** Which kinds of credentials could make the asker a client: no other kind is even looked at. */
   readonly wanting: (asker: Asker) => { readonly basic: boolean; readonly bearer: boolean };
-  /** Ms since the epoch. */
+  /** Ms since the epoch, for what tokens say of times. */
   readonly now: () => number;
+  /** Ms on a clock that only moves forward, for everything that is remembered for a while: a clock that is set back makes nothing last longer. */
+  readonly monotonic: () => number;
   /** For JWKS URLs. */
   readonly fetch?: typeof globalThis.fetch;
   /** Ms that a JWKS server may take. */
@@ -84,10 +86,10 @@ interface UnderWay {
 
 /** Begins to read the keys of all configured issuers at once. */
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
-  const { now, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
-  const cache = new CredentialCache<VerifiedCredentials>({ now, ...CACHED });
-  const passwords = new Gate({ ...PASSWORDS, now });
-  const tokens = createTokenVerifier({ now, fetch, fetchTimeout, onKeyFault, signatures: new Gate({ ...SIGNATURES, now }), keys: new Gate({ ...KEYS, now }) });
+  const { now, monotonic, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
+  const cache = new CredentialCache<VerifiedCredentials>({ now: monotonic, ...CACHED });
+  const passwords = new Gate({ ...PASSWORDS, now: monotonic });
+  const tokens = createTokenVerifier({ now, monotonic, fetch, fetchTimeout, onKeyFault, signatures: new Gate({ ...SIGNATURES, now: monotonic }), keys: new Gate({ ...KEYS, now: monotonic }) });
   let underWay = new Map<string, UnderWay>();
   let users: Users = new Map();
   let takesTokens = false;
@@ -119,13 +121,13 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     const matches = await verifyPassword(hash, password);
     if (users.get(user) !== known) return verifyBasic(key, user, password);
     if (known === undefined || !matches) {
-      if (began === underWay) cache.refuse(key, WRONG, now() + PASSWORD_REFUSED_FOR);
+      if (began === underWay) cache.refuse(key, WRONG, monotonic() + PASSWORD_REFUSED_FOR);
       return WRONG;
     }
     const holds = (): boolean => users.get(user) === known;
     const proof: Proof = { of: 'credentials', lapsed: () => (holds() ? null : 'the password has been changed or taken away') };
     const credentials = { user: known.user, token: null, rejected: null, proof };
-    cache.accept(key, credentials, now() + PASSWORD_ACCEPTED_FOR, holds);
+    cache.accept(key, credentials, monotonic() + PASSWORD_ACCEPTED_FOR, holds);
     return credentials;
   }
 
@@ -134,13 +136,13 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     const token = await tokens.verify(text, address);
     if (typeof token === 'string') {
       const rejected = reject(token);
-      if (began === underWay) cache.refuse(key, rejected, now() + TOKEN_REFUSED_FOR);
+      if (began === underWay) cache.refuse(key, rejected, monotonic() + TOKEN_REFUSED_FOR);
       return rejected;
     }
     if (!token.stillHolds()) return verifyToken(key, text, address);
     const { issuer, audiences, subject } = token;
     const credentials = { user: null, token: { issuer, audiences, subject }, rejected: null, proof: { of: 'credentials', lapsed: token.lapsed } as const };
-    cache.accept(key, credentials, Math.min(now() + TOKEN_ACCEPTED_FOR, token.until), token.stillHolds);
+    cache.accept(key, credentials, monotonic() + TOKEN_ACCEPTED_FOR, () => now() < token.until && token.stillHolds());
     return credentials;
   }
 

@@ -8,7 +8,7 @@ import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, expo
 interface KeySetOptions {
   /** Reads the set; rejects, with a message fit for the log, when there is none. */
   readonly load: (signal: AbortSignal) => Promise<JSONWebKeySet>;
-  /** Ms since the epoch, or any clock that only moves forward. */
+  /** Ms, on any clock that only moves forward. */
   readonly now: () => number;
   /** Ms after which the set is read again. */
   readonly freshFor: number;

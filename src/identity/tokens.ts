@@ -5,9 +5,12 @@ import type { Gate } from './gate.ts';
 import { fetchKeys, readKeyFile } from './key-sources.ts';
 import { createKeySet, type KeySet, KeysUnavailable } from './keys.ts';
 
-/** For `createTokenVerifier`; `now` is in ms since the epoch. */
+/** For `createTokenVerifier`. */
 export interface TokenOptions {
+  /** Ms since the epoch. */
   readonly now: () => number;
+  /** Ms on a clock that only moves forward, for the age of keys. */
+  readonly monotonic: () => number;
   readonly fetch: typeof globalThis.fetch;
   /** Ms that a JWKS server may take. */
   readonly fetchTimeout: number;
@@ -73,7 +76,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   let issuers: Sources = new Map();
 
   function open(issuer: string, jwks: JwksConfig): KeySet {
-    const { now, fetch, fetchTimeout } = options;
+    const { monotonic: now, fetch, fetchTimeout } = options;
     const onFault = (error: unknown): void => {
       options.onKeyFault(issuer, error);
     };

@@ -37,6 +37,7 @@ const client = (entries: Partial<ClientConfig>): ClientConfig => ({ name: 'c', a
 const ALICE = client({ basic: [{ user: 'alice', hash: aliceHash }] });
 const BOB = client({ basic: [{ user: 'b\u00f6b', hash: bobHash }] });
 const basic = (user: string, password: string): string => `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+const HOUR = 60 * MINUTE;
 const CHEAP = '$scrypt$ln=14,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E';
 const alice = basic('alice', 'correct horse');
 
@@ -48,12 +49,14 @@ function wants(clients: readonly ClientConfig[]): AuthenticatorOptions['wanting'
 
 function start(t: Test, clients: readonly ClientConfig[], fetchTimeout = 5_000) {
   const clock = createClock();
+  /** Ms by which the time of day has been set. */
+  const wall = { offset: 0 };
   const faults: unknown[] = [];
-  const authenticator = createAuthenticator({ clients, wanting: wants(clients), now: clock.now, fetchTimeout, onKeyFault: (_issuer, error) => faults.push(error) });
+  const authenticator = createAuthenticator({ clients, wanting: wants(clients), now: () => clock.now() + wall.offset, monotonic: clock.now, fetchTimeout, onKeyFault: (_issuer, error) => faults.push(error) });
   t.teardown(() => {
     authenticator.close();
   });
-  return { clock, faults, authenticator };
+  return { clock, wall, faults, authenticator };
 }
 
 type Answer = Omit<VerifiedCredentials, 'proof'>;
@@ -247,6 +250,26 @@ t.test('tokens', async (t) => {
   }
   t.match(last.answer, { token: null, rejected: /key that its issuer does not publish/ }, 'a key that is withdrawn withdraws what it signed');
   t.strictSame(faults, []);
+});
+
+t.test('a clock that is set back makes nothing last longer', async (t) => {
+  const issuer = await createIssuer(ISSUER);
+  const file = join(t.testdir(), 'jwks.json');
+  await writeFile(file, JSON.stringify(issuer.jwks()));
+  const tokens = [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwks: { kind: 'file', path: file } }] as const;
+  const { authenticator, clock, wall } = start(t, [ALICE, client({ tokens })]);
+  for (let i = 0; i < 3; i += 1) await ask(authenticator, basic('alice', `wrong ${i}`));
+  await issuer.rotate();
+  const fresh = `Bearer ${await issuer.sign({ sub: 's', aud: 'eco-egress', iat: clock.seconds() - HOUR / 1000, exp: clock.seconds() + 600 })}`;
+  t.match(await ask(authenticator, fresh), { answer: { token: null }, verified: true }, 'its key is not known yet');
+  wall.offset = -HOUR;
+  t.match(await ask(authenticator, alice), { answer: { user: 'alice' }, verified: true }, 'three failures do not become thousands');
+  await writeFile(file, JSON.stringify(issuer.jwks()));
+  clock.pass(11_000);
+  t.match(await ask(authenticator, fresh), { answer: { token: { subject: 's' } }, verified: true }, 'keys are read again, and what was refused is looked at again');
+  // What it says of times is about the time of day.
+  wall.offset = HOUR;
+  t.match(await ask(authenticator, fresh), { answer: { token: null, rejected: /expired/ } }, 'remembered as good for five minutes, and expired by the clock');
 });
 
 t.test('a flood of wrong tokens', async (t) => {

@@ -46,7 +46,7 @@ async function setUp(t: Test, issuer: Issuer): Promise<Setup> {
   const file = join(t.testdir(), 'jwks.json');
   await writeFile(file, JSON.stringify(issuer.jwks()));
   const gate = { running: 64, suspects: 64, waiting: 64, perAddress: 64, failures: Infinity, forgiveAfter: 1, now: clock.now };
-  const created = createTokenVerifier({ now: clock.now, fetch, fetchTimeout: 200, onKeyFault: (name, error) => faults.push(`${name}: ${String(error)}`), signatures: new Gate(gate), keys: new Gate(gate) });
+  const created = createTokenVerifier({ now: clock.now, monotonic: clock.now, fetch, fetchTimeout: 200, onKeyFault: (name, error) => faults.push(`${name}: ${String(error)}`), signatures: new Gate(gate), keys: new Gate(gate) });
   const verifier: Verifier = { ...created, verify: (token) => created.verify(token, '10.8.0.1') };
   const config = { issuer: issuer.name, audience: 'eco-egress', jwks: { kind: 'file', path: file } } as const;
   verifier.update([clientWith(config)]);
