@@ -105,6 +105,8 @@ export class PartnerWatch {
   #timedOut(destination: string, known: Silence | null): void {
     const now = this.#options.now();
     const silence = known ?? { since: now, last: now, timeouts: 0, cause: null };
+    // The clock was set back: what has lasted so far has lasted no less.
+    if (now < silence.last) silence.since -= silence.last - now;
     silence.timeouts += 1;
     silence.last = now;
     this.#partners.set(destination, silence);

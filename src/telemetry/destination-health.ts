@@ -52,6 +52,8 @@ export class DestinationHealth {
   }
 
   #note(outcome: LastOutcome, now: number): void {
+    // The clock was set back: nothing has happened in the future, or it would seem to be the latest until then.
+    if (this.last !== null && now < this.at[this.last]) for (const other of LAST_OUTCOMES) this.at[other] = Math.min(this.at[other], now);
     this.inRow = this.last === outcome ? this.inRow + 1 : 1;
     this.last = outcome;
     this.at[outcome] = now;
@@ -107,6 +109,9 @@ const GATING_MS = 60_000;
 
 /** Why the proxy is not ready where this destination gates its readiness; null: it is. An answer with 5xx is an answer. */
 export function gateByHealth({ destination, last, inRow, lastFailure }: HealthView, now: number): string | null {
-  if (last !== 'failed' || lastFailure === null || inRow < GATING_FAILURES || now - Date.parse(lastFailure.at) >= GATING_MS) return null;
+  if (last !== 'failed' || lastFailure === null || inRow < GATING_FAILURES) return null;
+  const since = now - Date.parse(lastFailure.at);
+  // In the future: the clock was set back, and nobody knows how long ago it was.
+  if (since < 0 || since >= GATING_MS) return null;
   return `The latest ${inRow} requests to ${destination} failed (${lastFailure.code} at ${lastFailure.at}).`;
 }

@@ -45,6 +45,8 @@ t.test('three in a row, over twenty seconds', async (t) => {
     ['three over 20 s', [[0, T], [10_000, T], [10_000, T]], true],
     ['just under 20 s', [[0, T], [10_000, T], [9_999, T]], false],
     ['and a fourth after that', [[0, T], [10_000, T], [9_999, T], [1, T]], true],
+    ['the clock was set back by an hour between', [[0, T], [10_000, T], [-3_600_000, T], [10_000, T]], true],
+    ['the clock was set back at once', [[0, T], [-3_600_000, T], [19_999, T]], false],
     ['two, however long', [[0, T], [3_600_000, T]], false],
     ['a burst of one moment', Array.from({ length: 50 }, () => [0, T] as const), false],
     ['one succeeded between', [[0, T], [10_000, T], [0, 'connected'], [10_000, T], [10_000, T]], false],
