@@ -43,11 +43,13 @@ const bothAddresses = (verdict: string) => async (stage: Stage): Promise<void> =
   await Promise.all([stage.firewall('eco-a', verdict), stage.firewall('eco-b', verdict)]);
 };
 /** The process of the first replica. */
-const pidOf = ({ nodes, pid }: Stage): number => {
-  const found = pid(nodes[0]);
+const pidOf = (stage: Stage): number => {
+  const found = stage.pid(stage.nodes[0]);
   if (found === null) throw new Error('the first replica does not run');
   return found;
 };
+/** After so many its memory has to have run out. */
+const MOST_FLOODS = 10;
 /** What was held on an address that vanishes is lost: each tunnel once, and requests that were under way. */
 const ON_IT = /^(?:reset|timeout|50[24] (?:upstream-cut|upstream-silent))$/;
 
@@ -99,7 +101,10 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     what: 'one replica gets no more memory, ends by that, and is started again',
     inject: async (stage) => {
       capMemory(pidOf(stage));
-      await stage.flood('client-4', 1000);
+      for (let floods = 0; stage.pid(stage.nodes[0]) !== null; floods += 1) {
+        if (floods === MOST_FLOODS) throw new Error('the replica does with the memory that it has');
+        await stage.flood('client-4', 500);
+      }
     },
     heal: async ({ nodes: [node] }) => {
       await node.kill();

@@ -59,5 +59,5 @@ export function reasonsGiven(looks: readonly Look[]): string[] {
 }
 
 function reasonsOf({ band }: Look): string[] {
-  return band?.reasons.filter((text) => !OF_THE_LAST_MINUTE.test(text)) ?? [];
+  return band?.reasons.filter((text) => !text.startsWith("In the last minute")) ?? [];
 }

@@ -1,6 +1,6 @@
 /** How a replica is run so that its clock, the disk of its log or its memory can be taken hold of. */
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { closeSync, globSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Makes of the proxy's command the one that is run. */
@@ -13,6 +13,7 @@ const LIBRARY = '/usr/lib/*/faketime/libfaketimeMT.so.1';
 const NO_OFFSET = '+0';
 const LOG_MEBIBYTES = 16;
 const BALLAST = 'ballast';
+const CHUNK = Buffer.alloc(4096);
 
 /** The time of day is that of this machine and an offset that a file says, read each time; durations are not changed. */
 export function withClock(directory: string): Wrap {
@@ -42,9 +43,14 @@ const logPlace = (directory: string): string => join(directory, 'log-of-replica'
 
 /** @param pid of the proxy, whose view of the disk it is */
 export function fillDisk(pid: number, directory: string): void {
-  const disk = `/proc/${pid}/root${logPlace(directory)}`;
-  const { bavail, bsize } = statfsSync(disk);
-  writeFileSync(join(disk, BALLAST), Buffer.alloc(bavail * bsize));
+  const ballast = openSync(`/proc/${pid}/root${join(logPlace(directory), BALLAST)}`, 'w');
+  try {
+    for (;;) writeSync(ballast, CHUNK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  } finally {
+    closeSync(ballast);
+  }
 }
 
 /** Takes back `fillDisk`. */

@@ -8,10 +8,13 @@ function valueOf({ figure }: Drift, value: number): string {
   return FIGURES[figure].unit === 'MiB' ? `${(value / MEBIBYTE).toFixed(1)} MiB` : String(value);
 }
 
-/** From the second quarter to the last, as a share; of a count that was 0, the count. */
+/** Below, a share says little of a count. */
+const FEW = 10;
+
+/** From the second quarter to the last, as a share; of a small count, the difference. */
 export function formatMove({ quarters: [, from = 0], drift }: Drift): string {
   const sign = drift < 0 ? '−' : '+';
-  return from === 0 ? `${sign}${Math.abs(drift)}` : `${sign}${Math.abs((drift / from) * 100).toFixed(1)} %`;
+  return from < FEW ? `${sign}${Math.abs(drift)}` : `${sign}${Math.abs((drift / from) * 100).toFixed(1)} %`;
 }
 
 /** One row for each figure: its medians in the quarters, and how far it moved. */

@@ -1,6 +1,6 @@
 /** What clients and operators do all the time, and what happens now and then, each with how often. */
 import { once } from 'node:events';
-import { Agent, type ClientRequest, get, request, type RequestOptions } from 'node:http';
+import { Agent, type ClientRequest, get, type IncomingMessage, request, type RequestOptions } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
@@ -31,7 +31,7 @@ const plain = ({ ports }: World): string => `${ECO}:${ports.http}`;
 /** Sends it and reads the whole answer; rejects where that is not a 200. */
 async function finish(asked: ClientRequest): Promise<void> {
   asked.setTimeout(PATIENCE_MS, () => asked.destroy(new Error('timeout')));
-  const [response] = (await once(asked, 'response')) as [import('node:http').IncomingMessage];
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
   response.on('error', () => {}).resume();
   await once(response, 'close');
   if (!response.complete || response.statusCode !== 200) throw new Error(`status ${String(response.statusCode)}`);
@@ -48,7 +48,7 @@ async function openTunnel(world: World, port: number, options: RequestOptions = 
   const asked = request({ host: '127.0.0.1', port: world.proxy.port, agent: false, method: 'CONNECT', path: `${ECO}:${port}`, ...options });
   asked.on('error', () => {}).setTimeout(PATIENCE_MS, () => asked.destroy(new Error('timeout')));
   asked.end();
-  const [response, socket] = (await Promise.race([once(asked, 'connect'), once(asked, 'response')])) as [import('node:http').IncomingMessage, Socket];
+  const [response, socket] = (await Promise.race([once(asked, 'connect'), once(asked, 'response')])) as [IncomingMessage, Socket];
   if (response.statusCode !== 200) {
     response.socket.destroy();
     throw new Error(`status ${String(response.statusCode)}`);
@@ -109,7 +109,7 @@ async function beDenied(world: World, random: () => number): Promise<void> {
   const asked = request({ host: '127.0.0.1', port: world.proxy.port, localAddress: anyAddress(random), agent: false, ...(random() < 0.5 ? { method: 'CONNECT', path: `${name}:443` } : { path: `http://${name}/${name}`, headers: { host: name } }) });
   asked.on('error', () => {});
   asked.end();
-  const [response] = (await Promise.race([once(asked, 'response'), once(asked, 'connect')])) as [import('node:http').IncomingMessage];
+  const [response] = (await Promise.race([once(asked, 'response'), once(asked, 'connect')])) as [IncomingMessage];
   response.resume();
   response.socket.destroy();
   if (response.statusCode !== 403) throw new Error(`status ${String(response.statusCode)}`);
@@ -134,7 +134,7 @@ async function webSocket({ proxy }: World, random: () => number): Promise<void> 
 /** An answer that does not end, read for a while. */
 async function watch({ proxy }: World, random: () => number): Promise<void> {
   const asked = get({ host: '127.0.0.1', port: proxy.adminPort, path: '/events', agent: false });
-  const [response] = (await once(asked, 'response')) as [import('node:http').IncomingMessage];
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
   asked.on('error', () => {});
   response.on('error', () => {}).resume();
   await pause(between(random, 500, 5000));
@@ -168,7 +168,9 @@ export const WORKS: readonly Work[] = [
     run: async (world, random) => {
       const socket = await openTunnel(world, random() < 0.5 ? world.ports.https : world.ports.http);
       socket.resume();
-      await Promise.race([once(socket, 'close'), pause(between(random, 1000, 12_000))]);
+      // However it ends: idle ones do by a timeout, or a reload.
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      await Promise.race([closed, pause(between(random, 1000, 12_000))]);
       socket.destroy();
     },
   },
