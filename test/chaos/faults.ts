@@ -55,47 +55,47 @@ const ON_IT = /^(?:reset|timeout|50[24] (?:upstream-cut|upstream-silent))$/;
 
 export const CHAOS_FAULTS: readonly ChaosFault[] = [
   // The partner's network. The first of its addresses is the one that is tried first.
-  { name: 'partner-refuses', what: 'both addresses of the partner refuse connections', inject: bothAddresses('reject with tcp reset'), heal: bothAddresses('accept'), sees: ALL(DOWN), named: code('connection-refused') },
-  { name: 'partner-vanishes', what: 'both addresses drop every packet', inject: bothAddresses('drop'), heal: bothAddresses('accept'), sees: ALL(DOWN), named: code('connect-timeout', 'upstream-silent'), healsWithin: 10 },
+  { name: 'partner-refuses', what: 'both addresses of the partner refuse connections', inject: bothAddresses('reject with tcp reset'), heal: bothAddresses('accept'), sees: ALL(DOWN), named: code('connection-refused'), page: /connection-refused/, alerts: ['EcoEgressPartnerConnectFailing', 'EcoEgressCircuitOpen'] },
+  { name: 'partner-vanishes', what: 'both addresses drop every packet', inject: bothAddresses('drop'), heal: bothAddresses('accept'), sees: ALL(DOWN), named: code('connect-timeout', 'upstream-silent'), healsWithin: 10, page: /connect-timeout|upstream-silent/, alerts: ['EcoEgressPartnerConnectFailing', 'EcoEgressCircuitOpen'] },
   { name: 'address-refuses', what: 'one of two addresses refuses connections', inject: (stage) => stage.firewall('eco-a', 'reject with tcp reset'), heal: (stage) => stage.firewall('eco-a', 'accept'), sees: DIRECT(ON_IT) },
   { name: 'address-vanishes', what: 'one of two addresses drops every packet', inject: (stage) => stage.firewall('eco-a', 'drop'), heal: (stage) => stage.firewall('eco-a', 'accept'), sees: DIRECT(ON_IT), healsWithin: 10 },
-  { name: 'partner-unplugged', what: 'the partner’s links are cut for 10 s', inject: async (stage) => { await Promise.all([stage.plug('eco-a', 'down'), stage.plug('eco-b', 'down')]); }, heal: async (stage) => { await Promise.all([stage.plug('eco-a', 'up'), stage.plug('eco-b', 'up')]); }, lasts: 10, sees: ALL(DOWN), named: code('connect-timeout', 'unreachable', 'upstream-silent'), healsWithin: 10 },
+  { name: 'partner-unplugged', what: 'the partner’s links are cut for 10 s', inject: async (stage) => { await Promise.all([stage.plug('eco-a', 'down'), stage.plug('eco-b', 'down')]); }, heal: async (stage) => { await Promise.all([stage.plug('eco-a', 'up'), stage.plug('eco-b', 'up')]); }, lasts: 10, sees: ALL(DOWN), named: code('connect-timeout', 'unreachable', 'upstream-silent'), healsWithin: 10, page: /connect-timeout|upstream-silent/, alerts: ['EcoEgressPartnerConnectFailing', 'EcoEgressCircuitOpen'] },
 
   // The partner's servers.
-  { name: 'partner-silent', what: 'requests get no answer', inject: (stage) => { stage.partner({ mode: 'silent' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[34] (?:upstream-silent|circuit-open)|timeout|reset)$/), named: code('upstream-silent'), healsWithin: 10 },
-  { name: 'partner-resets', what: 'each request is answered by a reset', inject: (stage) => { stage.partner({ mode: 'reset' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[23] (?:upstream-cut|circuit-open)|reset)$/), named: code('upstream-cut'), healsWithin: 10 },
-  { name: 'partner-garbage', what: 'answers are no HTTP', inject: (stage) => { stage.partner({ mode: 'garbage' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[23] (?:upstream-malformed|circuit-open)|reset|failed HPE_INVALID_CONSTANT)$/), named: code('upstream-malformed'), healsWithin: 10 },
-  { name: 'partner-half', what: 'answers break in the middle', inject: (stage) => { stage.partner({ mode: 'half' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:reset|503 circuit-open)$/), named: code('upstream-cut'), healsWithin: 10 },
-  { name: 'partner-errors', what: 'every answer is a 500 of the application', inject: (stage) => { stage.partner({ mode: 'error' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^500$/) },
+  { name: 'partner-silent', what: 'requests get no answer', inject: (stage) => { stage.partner({ mode: 'silent' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[34] (?:upstream-silent|circuit-open)|timeout|reset)$/), named: code('upstream-silent'), healsWithin: 10, page: /upstream-silent/, alerts: ['EcoEgressPartnerResponseFailing'] },
+  { name: 'partner-resets', what: 'each request is answered by a reset', inject: (stage) => { stage.partner({ mode: 'reset' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[23] (?:upstream-cut|circuit-open)|reset)$/), named: code('upstream-cut'), healsWithin: 10, page: /upstream-cut/, alerts: ['EcoEgressPartnerResponseFailing'] },
+  { name: 'partner-garbage', what: 'answers are no HTTP', inject: (stage) => { stage.partner({ mode: 'garbage' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:50[23] (?:upstream-malformed|circuit-open)|reset|failed HPE_INVALID_CONSTANT)$/), named: code('upstream-malformed'), healsWithin: 10, page: /upstream-malformed/, alerts: ['EcoEgressPartnerResponseFailing'] },
+  { name: 'partner-half', what: 'answers break in the middle', inject: (stage) => { stage.partner({ mode: 'half' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^(?:reset|503 circuit-open)$/), named: code('upstream-cut'), healsWithin: 10, page: /upstream-cut/, alerts: ['EcoEgressPartnerResponseFailing'] },
+  { name: 'partner-errors', what: 'every answer is a 500 of the application', inject: (stage) => { stage.partner({ mode: 'error' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: ALL(/^500$/), page: /5xx/, alerts: ['EcoEgressPartnerErrors'] },
   { name: 'partner-slow', what: 'every answer takes a second', inject: (stage) => { stage.partner({ mode: 'slow' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, sees: {} },
 
   // Its TLS. Inside tunnels, clients see it for themselves.
-  { name: 'certificate-expired', what: 'new handshakes show a certificate that has expired', inject: (stage) => { stage.partner({ certificate: 'expired' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-certificate|circuit-open)$/, connect: /^tls$/ }, named: code('tls-certificate'), namedWithin: 8, healsWithin: 10 },
-  { name: 'certificate-of-another', what: 'new handshakes show the certificate of another name', inject: (stage) => { stage.partner({ certificate: 'other' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-certificate|circuit-open)$/, connect: /^tls$/ }, named: code('tls-certificate'), namedWithin: 8, healsWithin: 10 },
+  { name: 'certificate-expired', what: 'new handshakes show a certificate that has expired', inject: (stage) => { stage.partner({ certificate: 'expired' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-certificate|circuit-open)$/, connect: /^tls$/ }, named: code('tls-certificate'), namedWithin: 8, healsWithin: 10, page: /tls-certificate/, alerts: ['EcoEgressPartnerTlsFailing'] },
+  { name: 'certificate-of-another', what: 'new handshakes show the certificate of another name', inject: (stage) => { stage.partner({ certificate: 'other' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-certificate|circuit-open)$/, connect: /^tls$/ }, named: code('tls-certificate'), namedWithin: 8, healsWithin: 10, page: /tls-certificate/, alerts: ['EcoEgressPartnerTlsFailing'] },
   { name: 'certificate-rotated', what: 'new handshakes show another certificate of the same authority', inject: (stage) => { stage.partner({ certificate: 'next' }); }, heal: (stage) => { stage.partner({ certificate: 'good' }); }, sees: {} },
-  { name: 'handshake-cut', what: 'TLS handshakes are cut after the first bytes', inject: (stage) => { stage.partner({ mode: 'tls-cut' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-failed|circuit-open)$/, connect: /^(?:reset|tls)$/ }, named: code('tls-failed'), namedWithin: 8, healsWithin: 10 },
+  { name: 'handshake-cut', what: 'TLS handshakes are cut after the first bytes', inject: (stage) => { stage.partner({ mode: 'tls-cut' }); }, heal: (stage) => { stage.partner({ mode: 'ok' }); }, lasts: 8, sees: { gateway: /^50[23] (?:tls-failed|circuit-open)$/, connect: /^(?:reset|tls)$/ }, named: code('tls-failed'), namedWithin: 8, healsWithin: 10, page: /tls-failed/, alerts: ['EcoEgressCircuitOpen'] },
 
   // Names. The last good answer is used while the resolver fails (RFC 8767), and for half a minute nobody asks again: so these are far from one another.
-  { name: 'resolver-lies', what: 'the name leads to a metadata address', inject: (stage) => { stage.resolver({ zone: { [PARTNER]: ['169.254.169.254'] } }); }, heal: (stage) => { stage.resolver({ zone: { [PARTNER]: [chaosAddress('eco-a'), chaosAddress('eco-b')], 'echo.partner.internal': [chaosAddress('echo')] } }); }, sees: DIRECT(/^403 address-not-allowed$/), named: code('address-not-allowed'), healsWithin: 8 },
-  { name: 'resolver-nxdomain', what: 'the resolver says that the name does not exist', inject: (stage) => { stage.resolver({ mode: 'NXDOMAIN' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: DIRECT(/^50[23] (?:name-not-found|circuit-open)$/), named: code('name-not-found'), healsWithin: 8 },
+  { name: 'resolver-lies', what: 'the name leads to a metadata address', inject: (stage) => { stage.resolver({ zone: { [PARTNER]: ['169.254.169.254'] } }); }, heal: (stage) => { stage.resolver({ zone: { [PARTNER]: [chaosAddress('eco-a'), chaosAddress('eco-b')], 'echo.partner.internal': [chaosAddress('echo')] } }); }, sees: DIRECT(/^403 address-not-allowed$/), named: code('address-not-allowed'), healsWithin: 8, page: /address-not-allowed/, alerts: ['EcoEgressPartnerFailing'] },
+  { name: 'resolver-nxdomain', what: 'the resolver says that the name does not exist', inject: (stage) => { stage.resolver({ mode: 'NXDOMAIN' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: DIRECT(/^50[23] (?:name-not-found|circuit-open)$/), named: code('name-not-found'), healsWithin: 8, page: /name-not-found/, alerts: ['EcoEgressPartnerNameFailing'] },
   { name: 'resolver-silent', what: 'the resolver does not answer', inject: (stage) => { stage.resolver({ mode: 'silent' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
 
   // The parent proxy.
-  { name: 'parent-refuses', what: 'the parent proxy refuses connections', inject: (stage) => stage.firewall('parent', 'reject with tcp reset'), heal: (stage) => stage.firewall('parent', 'accept'), sees: { parent: /^50[234] [a-z-]+$/ }, named: code('hop-failed', 'hop-timeout'), healsWithin: 8 },
-  { name: 'parent-vanishes', what: 'the parent proxy drops every packet', inject: (stage) => stage.firewall('parent', 'drop'), heal: (stage) => stage.firewall('parent', 'accept'), sees: { parent: /^(?:50[234] [a-z-]+|timeout)$/ }, named: code('hop-failed', 'hop-timeout', 'upstream-silent'), healsWithin: 10 },
+  { name: 'parent-refuses', what: 'the parent proxy refuses connections', inject: (stage) => stage.firewall('parent', 'reject with tcp reset'), heal: (stage) => stage.firewall('parent', 'accept'), sees: { parent: /^50[234] [a-z-]+$/ }, named: code('hop-failed', 'hop-timeout'), healsWithin: 8, page: /hop-failed/, alerts: ['EcoEgressCircuitOpen'] },
+  { name: 'parent-vanishes', what: 'the parent proxy drops every packet', inject: (stage) => stage.firewall('parent', 'drop'), heal: (stage) => stage.firewall('parent', 'accept'), sees: { parent: /^(?:50[234] [a-z-]+|timeout)$/ }, named: code('hop-failed', 'hop-timeout', 'upstream-silent'), healsWithin: 10, page: /hop-timeout|upstream-silent/, alerts: ['EcoEgressPartnerFailing'] },
 
   // The address.
-  { name: 'nat-renumbered', what: 'new connections leave by an address that the partner does not know', inject: (stage) => stage.nat(RENUMBERED), heal: (stage) => stage.nat(TRUSTED), lasts: 8, sees: ALL(DOWN), named: says(/source address is WRONG/), healsWithin: 15 },
+  { name: 'nat-renumbered', what: 'new connections leave by an address that the partner does not know', inject: (stage) => stage.nat(RENUMBERED), heal: (stage) => stage.nat(TRUSTED), lasts: 8, sees: ALL(DOWN), named: says(/source address is WRONG/), healsWithin: 15, page: /^The source address is/, alerts: ['EcoEgressSourceAddressWrong'] },
   { name: 'nat-exhausted', what: 'the NAT has three ports for each node', inject: (stage) => stage.nat(TRUSTED, 3), heal: (stage) => stage.nat(TRUSTED), sees: ALL(DOWN), healsWithin: 15 },
   { name: 'packets-lost', what: 'one packet in ten is lost', inject: (stage) => stage.lose(10), heal: (stage) => stage.lose(0), lasts: 8, sees: ALL(DOWN), healsWithin: 15 },
 
   { name: 'resolver-servfail', what: 'the resolver answers SERVFAIL', inject: (stage) => { stage.resolver({ mode: 'SERVFAIL' }); }, heal: (stage) => { stage.resolver({ mode: 'ok' }); }, sees: {}, named: says(/resolver/) },
 
   // The replicas.
-  { name: 'replica-killed', what: 'one replica is killed', inject: (stage) => stage.nodes[0].kill(), heal: (stage) => stage.nodes[0].start(), sees: ALL(/^(?:reset|refused|timeout)$/), healsWithin: 8 },
-  { name: 'replica-frozen', what: 'one replica is stopped (SIGSTOP)', inject: (stage) => { stage.nodes[0].signal('SIGSTOP'); }, heal: (stage) => { stage.nodes[0].signal('SIGCONT'); }, sees: ALL(/^(?:timeout|50[24] [a-z-]+|reset)$/), healsWithin: 10 },
-  { name: 'replica-unplugged', what: 'one node loses its link', inject: (stage) => stage.plug('node-1', 'down'), heal: (stage) => stage.plug('node-1', 'up'), sees: ALL(/^(?:timeout|reset|50[24] [a-z-]+)$/), healsWithin: 15 },
-  { name: 'replica-restarted', what: 'one replica is restarted in order', inject: async (stage) => { await stage.nodes[0].stop(); }, heal: (stage) => stage.nodes[0].start(), sees: {}, named: says(/^draining/), healsWithin: 5 },
+  { name: 'replica-killed', what: 'one replica is killed', inject: (stage) => stage.nodes[0].kill(), heal: (stage) => stage.nodes[0].start(), sees: ALL(/^(?:reset|refused|timeout)$/), healsWithin: 8, alerts: ['EcoEgressReplicaDown'] },
+  { name: 'replica-frozen', what: 'one replica is stopped (SIGSTOP)', inject: (stage) => { stage.nodes[0].signal('SIGSTOP'); }, heal: (stage) => { stage.nodes[0].signal('SIGCONT'); }, sees: ALL(/^(?:timeout|50[24] [a-z-]+|reset)$/), healsWithin: 10, alerts: ['EcoEgressReplicaDown'] },
+  { name: 'replica-unplugged', what: 'one node loses its link', inject: (stage) => stage.plug('node-1', 'down'), heal: (stage) => stage.plug('node-1', 'up'), sees: ALL(/^(?:timeout|reset|50[24] [a-z-]+)$/), healsWithin: 15, alerts: ['EcoEgressReplicaDown'] },
+  { name: 'replica-restarted', what: 'one replica is restarted in order', inject: async (stage) => { await stage.nodes[0].stop(); }, heal: (stage) => stage.nodes[0].start(), sees: {}, named: says(/^draining/), healsWithin: 5, page: /draining/, alerts: ['EcoEgressReplicaDown'] },
   {
     name: 'replica-out-of-memory',
     what: 'one replica gets no more memory, ends by that, and is started again',
@@ -111,6 +111,7 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
       await node.start();
     },
     sees: ALL(/^(?:reset|refused|timeout)$/),
+    alerts: ['EcoEgressReplicaDown'],
     healsWithin: 8,
   },
   { name: 'clock-forward', what: 'the clock of one replica jumps an hour ahead, and back', replica: ({ directory }) => withClock(directory), inject: ({ directory }) => { setClock(directory, '+1h'); }, heal: ({ directory }) => { setClock(directory, '+0'); }, sees: {} },
@@ -122,6 +123,8 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     inject: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reloadText('version: 1\nrules: 17\n'))); },
     heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration()))); },
     sees: {},
+    page: /configuration|reload/,
+    alerts: ['EcoEgressReloadRefused'],
     named: says(/^reload refused/),
   },
   {
@@ -130,6 +133,7 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     inject: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload({ rules: [{ clients: ['pods'], destinations: ['eco-sit'] }] }))); },
     heal: async (stage) => { await Promise.all(stage.nodes.map((node) => node.reload(stage.configuration()))); },
     sees: { parent: /^403 no-rule$/ },
+    alerts: ['EcoEgressDenialsRising'],
     named: code('no-rule'),
   },
 
@@ -153,6 +157,7 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     inject: async (stage) => { await stage.firewall('eco-a', 'reject with tcp reset'); await stage.nodes[0].kill(); },
     heal: async (stage) => { await stage.firewall('eco-a', 'accept'); await stage.nodes[0].start(); },
     sees: ALL(/^(?:reset|refused|timeout|502 upstream-cut)$/),
+    alerts: ['EcoEgressReplicaDown'],
     healsWithin: 8,
   },
 ];

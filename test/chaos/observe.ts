@@ -1,7 +1,7 @@
 /** What operators can see of the replicas while a fault lasts: their metrics and status pages, looked at twice a second. */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { StatusBand } from '../../src/admin/status-view.ts';
-import type { Scrape } from '../support/prometheus.ts';
+import type { StatusBand, StatusView } from '../../src/admin/status-view.ts';
+import { readScrape, type Scrape } from '../support/prometheus.ts';
 import type { Stage } from './stage.ts';
 
 /** One look at one replica. */
@@ -16,27 +16,27 @@ export interface Look {
 
 const EVERY_MS = 500;
 /** Goes on for a minute after what it is about. */
-const OF_THE_LAST_MINUTE = /^In the last minute/;
+const OF_THE_LAST_MINUTE = 'In the last minute';
 
-async function lookAt(node: Stage['nodes'][number]): Promise<Look> {
+async function lookAt(stage: Stage, node: Stage['nodes'][number]): Promise<Look> {
   const at = Date.now();
-  const [scrape, status] = await Promise.all([node.scrape(), node.status()]);
-  return { node: node.name, at, scrape: scrape.samples.size === 0 ? null : scrape, band: status?.band ?? null };
+  const [metrics, status] = await Promise.all([stage.askAdmin(node, '/metrics'), stage.askAdmin(node, '/status.json')]);
+  return { node: node.name, at, scrape: metrics === null ? null : readScrape(metrics), band: status === null ? null : (JSON.parse(status) as StatusView).band };
 }
 
 /** One look at each replica. */
-export function lookOnce({ nodes }: Stage): Promise<Look[]> {
-  return Promise.all(nodes.map(lookAt));
+export function lookOnce(stage: Stage): Promise<Look[]> {
+  return Promise.all(stage.nodes.map((node) => lookAt(stage, node)));
 }
 
 /** Looks at all replicas until the returned function is called, which resolves to all that was seen. */
-export function watchReplicas({ nodes }: Stage): () => Promise<Look[]> {
+export function watchReplicas(stage: Stage): () => Promise<Look[]> {
   const looks: Look[] = [];
   const over = new AbortController();
-  const watches = nodes.map(async (node) => {
+  const watches = stage.nodes.map(async (node) => {
     // One that does not answer delays no other.
     while (!over.signal.aborted) {
-      looks.push(await lookAt(node));
+      looks.push(await lookAt(stage, node));
       await pause(EVERY_MS, undefined, { signal: over.signal }).catch(() => {});
     }
   });

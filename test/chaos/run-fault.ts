@@ -4,8 +4,7 @@ import { sumOf } from '../support/prometheus.ts';
 import type { CallReport } from './actors/client.ts';
 import { findAlerts } from './alerts.ts';
 import type { ChaosFault } from './faults.ts';
-import { lookOnce, reasonsGiven, watchReplicas, whenNamed } from './observe.ts';
-import type { Wrap } from './replica.ts';
+import { type Look, lookOnce, reasonsGiven, watchReplicas, whenNamed } from './observe.ts';
 import type { Stage } from './stage.ts';
 
 /** What came of a fault. */
@@ -34,12 +33,18 @@ const KINDS = ['gateway', 'forward', 'connect', 'tunnel', 'parent'] as const;
 const BEFORE_MS = 500;
 /** Descriptors may differ by as many as the pools and tunnels of a moment. */
 const DESCRIPTORS_SLACK = 40;
+/** After the fault before: the longest pause of a circuit, and some. */
+const CALM_WITHIN_MS = 40_000;
 
 export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultResult> {
   const problems: string[] = [];
-  if (fault.replica !== undefined) await startAnew(stage, fault.replica(stage));
-  if ((await untilSteady(stage, 20_000)) === null) problems.push('it was not steady before');
-  const before = await lookOnce(stage);
+  const [first] = stage.nodes;
+  if (fault.replica !== undefined) {
+    await first.stop();
+    await first.start(fault.replica(stage));
+  }
+  const before = await untilCalm(stage);
+  if (before === null) problems.push('it was not steady before');
   const starts = stage.nodes.map((node) => node.starts);
   const descriptors = await Promise.all(stage.nodes.map((node) => descriptorsBesideTunnels(stage, node)));
   const marks = stage.nodes.map((node) => node.mark());
@@ -68,10 +73,10 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
   const namedAfter = moments.length === 0 ? null : Math.max(0, Math.min(...moments));
   if (named !== undefined && (namedAfter === null || namedAfter > (fault.namedWithin ?? 5))) problems.push(`the log names it ${namedAfter === null ? 'never' : `after ${namedAfter.toFixed(1)} s`}`);
 
-  const shown = fault.page === undefined ? null : whenNamed(fault.page, before, during);
+  const shown = fault.page === undefined ? null : whenNamed(fault.page, before ?? [], during);
   const shownAfter = shown === null ? null : Math.max(0, (shown - began) / 1000);
   if (fault.page !== undefined && (shownAfter === null || shownAfter > (fault.namedWithin ?? 5))) problems.push(`the status page names it ${shownAfter === null ? 'never' : `after ${shownAfter.toFixed(1)} s`}: ${reasonsGiven(during).join(' | ')}`);
-  const alerts = findAlerts(before, during);
+  const alerts = findAlerts(before ?? [], during);
   const missing = alerts === null ? [] : (fault.alerts ?? []).filter((name) => !alerts.includes(name));
   if (missing.length > 0) problems.push(`if it lasted, ${missing.join(', ')} would not fire; ${alerts?.join(', ') ?? ''} would`);
 
@@ -85,16 +90,23 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
     const internal = sumOf(await node.scrape(), 'eco_egress_requests_total', { code: 'internal' });
     if (internal > 0) problems.push(`${node.name} has ${internal} internal errors`);
   }
-  if (fault.replica !== undefined) await startAnew(stage);
+  if (fault.replica !== undefined) {
+    await first.stop();
+    await first.start();
+  }
   return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, shownAfter, alerts, healedAfter };
 }
 
-/** Starts both replicas anew, the first by another command. It has the connections that clients keep then, since they left the second one last. */
-async function startAnew({ nodes: [first, second] }: Stage, wrap?: Wrap): Promise<void> {
-  await first.kill();
-  await first.start(wrap);
-  await second.kill();
-  await second.start();
+/** Resolves to what the replicas show once every kind of call ends well and no status page gives a reason for anything; null: not soon. */
+async function untilCalm(stage: Stage): Promise<Look[] | null> {
+  const end = Date.now() + CALM_WITHIN_MS;
+  while (Date.now() < end) {
+    if ((await untilSteady(stage, CALM_WITHIN_MS)) === null) return null;
+    const looks = await lookOnce(stage);
+    if (reasonsGiven(looks).length === 0 && looks.every(({ band }) => band !== null)) return looks;
+    await pause(STEADY_MS);
+  }
+  return null;
 }
 
 /** Tunnels move to the other replica while one is gone, and each takes two along. */

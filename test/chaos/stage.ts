@@ -47,6 +47,8 @@ export interface Stage {
   flood(host: ChaosHost, count: number): Promise<void>;
   /** Descriptors that the proxy on a node has open. */
   descriptors(node: ProxyNode<ChaosHost>): number;
+  /** What the admin port of a node answers from outside, where scrapers are; null: it does not answer. */
+  askAdmin(node: ProxyNode<ChaosHost>, path: string): Promise<string | null>;
   /** The process of the proxy on a node; null: there is none. */
   pid(node: ProxyNode<ChaosHost>): number | null;
 }
@@ -107,6 +109,10 @@ export async function setStage(tunnels = 10): Promise<Stage> {
     descriptors: (node) => {
       const pid = pidOf(node);
       return pid === null ? 0 : readdirSync(`/proc/${pid}/fd`).length;
+    },
+    askAdmin: async ({ address }, path) => {
+      const { code, stdout } = await network.exec('cloud', ['curl', '--silent', '--max-time', '2', `http://${address}:9090${path}`]);
+      return code === 0 ? stdout : null;
     },
     pid: pidOf,
   };

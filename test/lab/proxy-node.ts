@@ -3,7 +3,6 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
-import type { StatusView } from '../../src/admin/status-view.ts';
 import { readScrape, type Scrape, sumOf } from '../support/prometheus.ts';
 import type { Network, Output } from './network.ts';
 import { type Program, watch } from './program.ts';
@@ -42,8 +41,6 @@ export interface ProxyNode<Name extends string = HostName> {
   /** The last lines of the log, and what it wrote to stderr. */
   tail(count: number): readonly string[];
   scrape(): Promise<Scrape>;
-  /** What its status page shows; null: it does not answer. */
-  status(): Promise<StatusView | null>;
   /** Whether an exchange is under way. */
   isBusy(): Promise<boolean>;
   /** Runs another command of the proxy on this node, with its configuration. */
@@ -79,11 +76,10 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
     program = null;
     return code;
   };
-  const askAdmin = async (path: string): Promise<string> => {
-    const { code, stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', `http://127.0.0.1:9090${path}`]);
-    return code === 0 ? stdout : '';
+  const scrape = async (): Promise<Scrape> => {
+    const { stdout } = await network.exec(name, ['curl', '--silent', '--max-time', '5', 'http://127.0.0.1:9090/metrics']);
+    return readScrape(stdout);
   };
-  const scrape = async (): Promise<Scrape> => readScrape(await askAdmin('/metrics'));
 
   return {
     name,
@@ -115,10 +111,6 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
       if (line.msg !== 'reload applied') throw new Error(`${name}: ${JSON.stringify(line)}`);
     },
     scrape,
-    status: async () => {
-      const text = await askAdmin('/status.json');
-      return text === '' ? null : (JSON.parse(text) as StatusView);
-    },
     isBusy: async () => sumOf(await scrape(), 'eco_egress_upstream_connections', { state: 'active' }) > 0,
     command: (command, args = []) => network.exec(name, [process.execPath, MAIN, command, '--config', file, ...args]),
   };

@@ -34,7 +34,7 @@ const EVERY_MS = 100;
 const TIMEOUT_MS = 6000;
 /** Calls under way at once: beyond, the client waits, as a pod of threads does. */
 const MOST_AT_ONCE = 20;
-/** Requests over one tunnel before the next is opened. */
+/** Requests over one tunnel before the next is opened, and over one connection: so that each replica has some of everything. */
 const USES = 10;
 const agent = new Agent({ keepAlive: true, maxSockets: MOST_AT_ONCE });
 
@@ -143,8 +143,12 @@ if (kind === 'connect') for (let number = 0; number < 3; number += 1) void forev
 else if (kind === 'tunnel') for (let number = 0; number < Number(tunnels); number += 1) void forever(() => session(`${host}:80`, Infinity, 10 * EVERY_MS));
 else {
   let under = 0;
-  const ask = (): ClientRequest =>
-    kind === 'forward' ? request({ host: proxy, port: 3128, agent, path: `http://${host}/api/status`, headers: { host } }) : request({ host: proxy, port: 8080, agent, path: `/${kind === 'parent' ? 'parent' : 'eco'}/api/status` });
+  let number = 0;
+  const ask = (): ClientRequest => {
+    number += 1;
+    const headers = { host: kind === 'forward' ? host : proxy, ...(number % USES === 0 ? { connection: 'close' } : {}) };
+    return kind === 'forward' ? request({ host: proxy, port: 3128, agent, path: `http://${host}/api/status`, headers }) : request({ host: proxy, port: 8080, agent, path: `/${kind === 'parent' ? 'parent' : 'eco'}/api/status`, headers });
+  };
   setInterval(() => {
     if (under >= MOST_AT_ONCE) return;
     under += 1;
