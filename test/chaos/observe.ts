@@ -7,7 +7,7 @@ import type { Stage } from './stage.ts';
 /** One look at one replica. */
 export interface Look {
   readonly node: string;
-  /** Ms since the epoch. */
+  /** When it was answered, ms since the epoch. */
   readonly at: number;
   /** Null: it did not answer. */
   readonly scrape: Scrape | null;
@@ -19,9 +19,8 @@ const EVERY_MS = 500;
 const OF_THE_LAST_MINUTE = 'In the last minute';
 
 async function lookAt(stage: Stage, node: Stage['nodes'][number]): Promise<Look> {
-  const at = Date.now();
   const [metrics, status] = await Promise.all([stage.askAdmin(node, '/metrics'), stage.askAdmin(node, '/status.json')]);
-  return { node: node.name, at, scrape: metrics === null ? null : readScrape(metrics), band: status === null ? null : (JSON.parse(status) as StatusView).band };
+  return { node: node.name, at: Date.now(), scrape: metrics === null ? null : readScrape(metrics), band: status === null ? null : (JSON.parse(status) as StatusView).band };
 }
 
 /** One look at each replica. */
@@ -59,5 +58,5 @@ export function reasonsGiven(looks: readonly Look[]): string[] {
 }
 
 function reasonsOf({ band }: Look): string[] {
-  return band?.reasons.filter((text) => !text.startsWith("In the last minute")) ?? [];
+  return band?.reasons.filter((text) => !text.startsWith(OF_THE_LAST_MINUTE)) ?? [];
 }

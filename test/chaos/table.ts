@@ -5,13 +5,14 @@ import type { FaultResult } from './run-fault.ts';
 const MOST_SHOWN = 4;
 
 export function formatTable(results: readonly FaultResult[]): string {
-  const rows = results.map(({ fault, problems, calls, failures, namedAfter, healedAfter }) => {
+  const rows = results.map(({ fault, problems, calls, failures, namedAfter, shownAfter, alerts, healedAfter }) => {
     const shown = failures.slice(0, MOST_SHOWN).map(([outcome, count]) => `${count} \`${outcome}\``);
     const saw = failures.length === 0 ? 'nothing' : `${shown.join(', ')}${failures.length > MOST_SHOWN ? ' and others' : ''}`;
-    const named = fault.named === undefined ? '' : namedAfter === null ? 'never' : seconds(namedAfter);
-    return `| \`${fault.name}\` | ${fault.what} | ${saw} of ${calls} | ${named} | ${healedAfter === null ? 'never' : seconds(healedAfter)} | ${problems.length === 0 ? 'yes' : problems.join('; ')} |`;
+    const named = [...(namedAfter === null ? [] : [`log ${seconds(namedAfter)}`]), ...(shownAfter === null ? [] : [`page ${seconds(shownAfter)}`])];
+    const fired = (alerts ?? []).map((name) => name.replace(/^EcoEgress/, ''));
+    return `| \`${fault.name}\` | ${fault.what} | ${saw} of ${calls} | ${named.join(', ')} | ${fired.join(', ')} | ${healedAfter === null ? 'never' : seconds(healedAfter)} | ${problems.length === 0 ? 'yes' : problems.join('; ')} |`;
   });
-  return ['| Fault | What happens | Failed calls | Named after | Healed after | As it should be |', '|---|---|---|---|---|---|', ...rows, ''].join('\n');
+  return ['| Fault | What happens | Failed calls | Named after | Alerts, if it lasts | Healed after | As it should be |', '|---|---|---|---|---|---|---|', ...rows, ''].join('\n');
 }
 
 export function formatRestarts({ restarts, calls, failures, refused, tunnels, exchangesCut, peaks }: RestartsResult): string {

@@ -5,10 +5,15 @@ import { CHAOS_FAULTS } from '../chaos/faults.ts';
 import { readDocRows } from '../support/doc-table.ts';
 
 t.test('every fault has its row', async (t) => {
-  const rows = readDocRows('docs/chaos.md');
-  t.strictSame(rows.filter((cells) => cells.length === 6).map(([name, what]) => [name, what]), CHAOS_FAULTS.map(({ name, what }) => [name, what]));
-  for (const cells of rows.filter(({ length }) => length === 6)) t.equal(cells[5], 'yes', cells[0] ?? '');
-  t.ok(CHAOS_FAULTS.length >= 24);
+  const rows = readDocRows('docs/chaos.md').filter(({ length }) => length === 7);
+  t.strictSame(rows.map(([name, what]) => [name, what]), CHAOS_FAULTS.map(({ name, what }) => [name, what]));
+  const alerts = new Set([...readFileSync(new URL('../../deploy/monitoring/rules.yaml', import.meta.url), 'utf8').matchAll(/alert: EcoEgress(\w+)/g)].map(([, name]) => name));
+  for (const [index, [name = '', , , , fired = '', , verdict]] of rows.entries()) {
+    t.equal(verdict, 'yes', name);
+    const names = fired === '' ? [] : fired.split(', ');
+    t.ok(names.every((alert) => alerts.has(alert)), `${name}: ${fired}`);
+    for (const alert of CHAOS_FAULTS[index]?.alerts ?? []) t.ok(names.includes(alert.replace(/^EcoEgress/, '')), `${name}: ${alert}`);
+  }
   t.equal(new Set(CHAOS_FAULTS.map(({ name }) => name)).size, CHAOS_FAULTS.length);
 });
 
