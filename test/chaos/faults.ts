@@ -33,6 +33,7 @@ export interface ChaosFault {
   readonly healsWithin?: number;
 }
 
+const HOUR_MS = 3_600_000;
 const code = (...codes: string[]) => (line: LogLine): boolean => codes.includes(String(line.code));
 const says = (pattern: RegExp) => (line: LogLine): boolean => pattern.test(line.msg ?? '');
 /** No address can be used: what the proxy answers, or the connection shows. */
@@ -48,6 +49,13 @@ const pidOf = (stage: Stage): number => {
   if (found === null) throw new Error('the first replica does not run');
   return found;
 };
+/** Sets the clock of the first replica, and sees that it is. */
+async function jump(stage: Stage, hours: number): Promise<void> {
+  setClock(stage.directory, hours);
+  const { at } = JSON.parse((await stage.askAdmin(stage.nodes[0], '/status.json')) ?? '{}') as { at?: string };
+  const found = (Date.parse(at ?? '') - Date.now()) / HOUR_MS;
+  if (!(Math.abs(found - hours) < 0.1)) throw new Error(`the clock was to be ${hours} h ahead, and is ${found.toFixed(2)} h`);
+}
 /** After so many its memory has to have run out. */
 const MOST_FLOODS = 10;
 /** What was held on an address that vanishes is lost: each tunnel once, and requests that were under way. */
@@ -114,8 +122,8 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
     alerts: ['EcoEgressReplicaDown'],
     healsWithin: 8,
   },
-  { name: 'clock-forward', what: 'the clock of one replica jumps an hour ahead, and back', replica: ({ directory }) => withClock(directory), inject: ({ directory }) => { setClock(directory, '+1h'); }, heal: ({ directory }) => { setClock(directory, '+0'); }, sees: {} },
-  { name: 'clock-back', what: 'the clock of one replica jumps back by an hour, and ahead again', replica: ({ directory }) => withClock(directory), inject: ({ directory }) => { setClock(directory, '-1h'); }, heal: ({ directory }) => { setClock(directory, '+0'); }, sees: {} },
+  { name: 'clock-forward', what: 'the clock of one replica jumps an hour ahead, and back', replica: ({ directory }) => withClock(directory), inject: (stage) => jump(stage, 1), heal: (stage) => jump(stage, 0), sees: {} },
+  { name: 'clock-back', what: 'the clock of one replica jumps back by an hour, and ahead again', replica: ({ directory }) => withClock(directory), inject: (stage) => jump(stage, -1), heal: (stage) => jump(stage, 0), sees: {} },
   { name: 'disk-full', what: 'the disk is full that one replica writes its log to', replica: ({ directory }) => withLogOnDisk(directory), inject: async (stage) => { fillDisk(pidOf(stage), stage.directory); await stage.flood('client-4', 200); }, heal: (stage) => { freeDisk(pidOf(stage), stage.directory); }, sees: {}, page: /log/, alerts: ['EcoEgressLogLinesDropped'] },
   {
     name: 'policy-broken',

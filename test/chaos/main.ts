@@ -4,9 +4,8 @@
  * another, and what the clients saw of it. docs/chaos.md
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
-import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { removeLab, sweepLeftovers, TITLE } from '../lab/leftovers.ts';
+import type { ParseArgsConfig } from 'node:util';
+import { beginLab, leave, readOptions } from '../lab/command.ts';
 import { findObstacle } from '../lab/obstacle.ts';
 import { CHAOS_FAULTS } from './faults.ts';
 import { PROGRAMS } from './replica.ts';
@@ -37,17 +36,14 @@ const QUICK = new Set(['address-refuses', 'partner-resets', 'resolver-silent', '
 const TUNNELS = 100;
 const QUICK_RESTARTS = 2;
 
-const { only, quick, write, required, help, ...more } = readOptions();
+const { only, quick, write, required, help, ...more } = readOptions(OPTIONS, USAGE);
 const restarts = Number(more.restarts);
 if (!Number.isInteger(restarts) || restarts < 0) leave(USAGE, 2);
 if (help) leave(USAGE, 0);
 const obstacle = findObstacle(PROGRAMS);
 if (obstacle !== null) leave(`The network was not built: ${obstacle}\n`, required ? 1 : 0);
 
-process.title = TITLE;
-sweepLeftovers();
-process.on('exit', () => { removeLab(process.pid); });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
+beginLab();
 
 const stage = await setStage(restarts > 0 || quick ? TUNNELS : undefined);
 const results: FaultResult[] = [];
@@ -77,17 +73,4 @@ leave(`${results.length} faults${inTurn === 0 ? '' : ` and ${inTurn} restarts`},
 function writePart(name: string, text: string): void {
   const page = new URL('../../docs/chaos.md', import.meta.url);
   writeFileSync(page, readFileSync(page, 'utf8').replace(new RegExp(`(<!-- ${name} -->\n)[^]*(<!-- end of ${name} -->)`), (_all, begin: string, end: string) => `${begin}${text}${end}`));
-}
-
-function readOptions() {
-  try {
-    return parseArgs({ options: OPTIONS }).values;
-  } catch (error) {
-    return leave(`${(error as Error).message}\n${USAGE}`, 2);
-  }
-}
-
-function leave(words: string, exitCode: number): never {
-  process.stdout.write(words);
-  process.exit(exitCode);
 }

@@ -10,23 +10,22 @@ export type Wrap = (command: readonly string[]) => readonly string[];
 export const PROGRAMS = { faketime: 'faketime', prlimit: 'util-linux' };
 
 const LIBRARY = '/usr/lib/*/faketime/libfaketimeMT.so.1';
-const NO_OFFSET = '+0';
 const LOG_MEBIBYTES = 16;
 const BALLAST = 'ballast';
 const CHUNK = Buffer.alloc(4096);
 
 /** The time of day is that of this machine and an offset that a file says, read each time; durations are not changed. */
 export function withClock(directory: string): Wrap {
-  setClock(directory, NO_OFFSET);
+  setClock(directory, 0);
   const [library] = globSync(LIBRARY);
   if (library === undefined) throw new Error(`there is no ${LIBRARY}`);
   const settings = { LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: clockFile(directory), FAKETIME_NO_CACHE: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1', NO_FAKE_STAT: '1' };
   return (command) => ['env', ...Object.entries(settings).map(([name, value]) => `${name}=${value}`), ...command];
 }
 
-/** @param offset such as `+1h`, `-1h`, `+0` */
-export function setClock(directory: string, offset: string): void {
-  writeFileSync(clockFile(directory), offset);
+/** @param hours ahead of this machine's clock; less than 0: behind */
+export function setClock(directory: string, hours: number): void {
+  writeFileSync(clockFile(directory), `${hours < 0 ? '-' : '+'}${Math.abs(hours)}h`);
 }
 
 const clockFile = (directory: string): string => join(directory, 'clock');

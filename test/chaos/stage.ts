@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createAuthority } from '../../src/demo/authority.ts';
+import { createCertificateFiles } from '../lab/certificate-files.ts';
 import { labName, pidsIn } from '../lab/leftovers.ts';
 import { buildNetwork, type Network } from '../lab/network.ts';
 import { type Program, watch } from '../lab/program.ts';
@@ -149,19 +149,10 @@ async function startClient(network: Network<ChaosHost>, host: ChaosHost, args: r
 
 /** @returns the file of the authority */
 async function writeCertificates(directory: string): Promise<string> {
-  const authority = await createAuthority('chaos authority');
-  const write = (name: string, content: string): string => {
-    const file = join(directory, name);
-    writeFileSync(file, content, { mode: 0o600 });
-    return file;
-  };
+  const { ca, issue } = await createCertificateFiles(directory, 'chaos authority');
   const kinds = { good: {}, next: {}, expired: { notBefore: new Date(Date.now() - 2 * A_DAY_MS), notAfter: new Date(Date.now() - A_DAY_MS) }, other: { names: ['other.example'] } };
-  for (const [name, options] of Object.entries(kinds)) {
-    const { certPem, keyPem } = await authority.issue({ names: [PARTNER], ...options });
-    write(`${name}.pem`, certPem);
-    write(`${name}.key`, keyPem);
-  }
-  return write('ca.pem', authority.certPem);
+  for (const [name, options] of Object.entries(kinds)) await issue(name, { names: [PARTNER], ...options });
+  return ca;
 }
 
 /** Times are shorter than in production, so that each fault shows and heals soon. */

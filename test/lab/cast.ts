@@ -3,7 +3,7 @@ import { mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createAuthority } from '../../src/demo/authority.ts';
+import { createCertificateFiles } from './certificate-files.ts';
 import { curl, type CurlAnswer } from './curl.ts';
 import { labName } from './leftovers.ts';
 import { buildNetwork, type Network } from './network.ts';
@@ -99,28 +99,19 @@ export async function gatherCast(): Promise<Cast> {
   };
 }
 
-interface CertificateFiles {
+interface Files {
   readonly ca: string;
   readonly eco: { readonly cert: string; readonly key: string };
   readonly proxy: { readonly cert: string; readonly key: string };
 }
 
-async function writeCertificates(directory: string): Promise<CertificateFiles> {
-  const authority = await createAuthority('lab authority');
-  const write = (name: string, content: string): string => {
-    const file = join(directory, name);
-    writeFileSync(file, content, { mode: 0o600 });
-    return file;
-  };
-  const issue = async (name: string): Promise<{ cert: string; key: string }> => {
-    const { certPem, keyPem } = await authority.issue({ names: [name] });
-    return { cert: write(`${name}.pem`, certPem), key: write(`${name}.key`, keyPem) };
-  };
-  return { ca: write('ca.pem', authority.certPem), eco: await issue(ECO), proxy: await issue(PROXY_NAME) };
+async function writeCertificates(directory: string): Promise<Files> {
+  const { ca, issue } = await createCertificateFiles(directory, 'lab authority');
+  return { ca, eco: await issue(ECO, { names: [ECO] }), proxy: await issue(PROXY_NAME, { names: [PROXY_NAME] }) };
 }
 
 /** Clocks are short, so that the story need not wait; everything else is as in a cluster. */
-function configurationOf(name: string, files: CertificateFiles): Document {
+function configurationOf(name: string, files: Files): Document {
   return {
     version: 1,
     name,

@@ -2,11 +2,11 @@
  * The lab: a cluster with two replicas of the proxy, a NAT and a partner that
  * trusts one address, in Linux network namespaces of its own. docs/lab.md
  */
-import { constants } from 'node:os';
-import { type ParseArgsConfig, parseArgs } from 'node:util';
+import type { ParseArgsConfig } from 'node:util';
 import { gatherCast } from './cast.ts';
+import { beginLab, leave, readOptions } from './command.ts';
 import { takeSnapshot } from './host-network.ts';
-import { removeLab, sweepLeftovers, TITLE } from './leftovers.ts';
+import { removeLab } from './leftovers.ts';
 import { createNarrator } from './narrate.ts';
 import { findObstacle } from './obstacle.ts';
 import { leavingNothing } from './scenes/cleaning.ts';
@@ -25,19 +25,14 @@ const OPTIONS = {
   help: { type: 'boolean', default: false },
 } as const satisfies ParseArgsConfig['options'];
 
-const { keep, only, required, help } = readOptions();
+const { keep, only, required, help } = readOptions(OPTIONS, USAGE);
 if (help) leave(USAGE, 0);
 const obstacle = findObstacle();
 if (obstacle !== null) leave(`The lab was not built: ${obstacle}\n`, required ? 1 : 0);
 
-process.title = TITLE;
-const swept = sweepLeftovers();
-if (swept.length > 0) write('Removed what was left of a lab that did not end well.\n');
+if (beginLab().length > 0) write('Removed what was left of a lab that did not end well.\n');
 const before = takeSnapshot();
 const began = performance.now();
-// Whatever ends this process takes the lab along: this event comes after signals and errors, too.
-process.on('exit', () => { removeLab(process.pid); });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(128 + constants.signals[signal]));
 
 const cast = await gatherCast();
 const inPod = `ip netns exec ${cast.network.namespace('pod-1')}`;
@@ -56,19 +51,6 @@ if (keep) {
   await narrator.play([leavingNothing(before)]);
   const { passed, failed } = narrator.outcome;
   leave(`\n${seconds(began)} s in all\n${passed} passed, ${failed} failed\n`, failed === 0 ? 0 : 1);
-}
-
-function readOptions() {
-  try {
-    return parseArgs({ options: OPTIONS }).values;
-  } catch (error) {
-    return leave(`${(error as Error).message}\n${USAGE}`, 2);
-  }
-}
-
-function leave(words: string, code: number): never {
-  write(words);
-  process.exit(code);
 }
 
 function write(text: string): void {

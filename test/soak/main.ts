@@ -4,7 +4,8 @@
  * docs/soak.md
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type ParseArgsConfig, parseArgs } from 'node:util';
+import type { ParseArgsConfig } from 'node:util';
+import { leave, readOptions } from '../lab/command.ts';
 import { FIGURES, type Figure } from './quarters.ts';
 import { runSoak } from './run-soak.ts';
 import { formatDone, formatDrifts, formatSoak } from './table.ts';
@@ -31,7 +32,7 @@ const QUICK_FIGURES: readonly Figure[] = ['descriptors', 'series'];
 /** Of a quarter there are twenty and more. */
 const COLLECTIONS = 100;
 
-const { quick, write, note, help, ...numbers } = readOptions();
+const { quick, write, note, help, ...numbers } = readOptions(OPTIONS, USAGE);
 if (help) leave(USAGE, 0);
 const seconds = quick ? QUICK_SECONDS : Number(numbers.minutes) * 60;
 if (!(seconds >= 60)) leave(`a soak takes a minute or more\n${USAGE}`, 2);
@@ -52,16 +53,3 @@ if (write) {
 }
 for (const problem of result.problems) process.stdout.write(`✗ ${problem}\n`);
 leave(result.problems.length === 0 ? 'nothing has grown\n' : `${result.problems.length} problems\n`, result.problems.length === 0 ? 0 : 1);
-
-function readOptions() {
-  try {
-    return parseArgs({ options: OPTIONS }).values;
-  } catch (error) {
-    return leave(`${(error as Error).message}\n${USAGE}`, 2);
-  }
-}
-
-function leave(words: string, exitCode: number): never {
-  process.stdout.write(words);
-  process.exit(exitCode);
-}
