@@ -1,6 +1,7 @@
 /** Faults by name: how each is brought about and taken back, what clients may see of it, how it is named, and how soon it is over. */
 import type { LogLine } from '../lab/proxy-node.ts';
 import { RENUMBERED, TRUSTED } from '../lab/topology.ts';
+import { until } from '../lab/until.ts';
 import type { ClientKind } from './actors/client.ts';
 import { chaosAddress } from './topology.ts';
 import { capMemory, fillDisk, freeDisk, setClock, withClock, withLogOnDisk, type Wrap } from './replica.ts';
@@ -56,8 +57,8 @@ async function jump(stage: Stage, hours: number): Promise<void> {
   const found = (Date.parse(at ?? '') - Date.now()) / HOUR_MS;
   if (!(Math.abs(found - hours) < 0.1)) throw new Error(`the clock was to be ${hours} h ahead, and is ${found.toFixed(2)} h`);
 }
-/** After so many its memory has to have run out. */
-const MOST_FLOODS = 10;
+/** A configuration that takes a hundred MB to read. */
+const LARGE = `version: 1\nclients:\n  pods:\n    addresses:\n${Array.from({ length: 500_000 }, (_, i) => `      - 10.${(i >> 16) & 255}.${(i >> 8) & 255}.${i & 255}\n`).join('')}`;
 /** What was held on an address that vanishes is lost: each tunnel once, and requests that were under way. */
 const ON_IT = /^(?:reset|timeout|50[24] (?:upstream-cut|upstream-silent))$/;
 
@@ -106,13 +107,14 @@ export const CHAOS_FAULTS: readonly ChaosFault[] = [
   { name: 'replica-restarted', what: 'one replica is restarted in order', inject: async (stage) => { await stage.nodes[0].stop(); }, heal: (stage) => stage.nodes[0].start(), sees: {}, named: says(/^draining/), healsWithin: 5, page: /draining/, alerts: ['EcoEgressReplicaDown'] },
   {
     name: 'replica-out-of-memory',
-    what: 'one replica gets no more memory, ends by that, and is started again',
+    what: 'one replica gets no more memory and is given a file that needs it; it ends, and is started again',
     inject: async (stage) => {
-      capMemory(pidOf(stage));
-      for (let floods = 0; stage.pid(stage.nodes[0]) !== null; floods += 1) {
-        if (floods === MOST_FLOODS) throw new Error('the replica does with the memory that it has');
-        await stage.flood('client-4', 500);
-      }
+      const pid = pidOf(stage);
+      capMemory(pid);
+      stage.nodes[0].offer(LARGE);
+      await until('the replica ends', () => {
+        if (stage.pid(stage.nodes[0]) === pid) throw new Error('it runs');
+      });
     },
     heal: async ({ nodes: [node] }) => {
       await node.kill();

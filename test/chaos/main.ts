@@ -12,13 +12,13 @@ import { PROGRAMS } from './replica.ts';
 import { restartInTurn } from './restarts.ts';
 import { type FaultResult, runFault } from './run-fault.ts';
 import { setStage } from './stage.ts';
-import { formatRestarts, formatTable } from './table.ts';
+import { formatRestarts, formatTable, mergeTable } from './table.ts';
 
 const USAGE = `npm run chaos -- [--only TEXT] [--quick] [--restarts N] [--write] [--required]
   --only TEXT  only faults with that in their name
   --quick      one of each group, and two restarts: some two minutes
   --restarts N restart the replicas in turn, N times, in place of the faults
-  --write      write the results into docs/chaos.md
+  --write      write the results into docs/chaos.md; with --only, those rows alone
   --required   where the network cannot be built, fail instead of doing nothing
 `;
 const OPTIONS = {
@@ -63,14 +63,14 @@ if (restarted !== null) {
   for (const problem of problems) process.stdout.write(`    ${problem}\n`);
 }
 if (write) {
-  if (results.length > 0) writePart('table', formatTable(results));
-  if (restarted !== null) writePart('restarts', formatRestarts(restarted));
+  if (results.length > 0) writePart('table', (before) => mergeTable(before, formatTable(results)));
+  if (restarted !== null) writePart('restarts', () => formatRestarts(restarted));
 }
 const failed = [...results, ...(restarted === null ? [] : [restarted])].filter(({ problems }) => problems.length > 0).length;
 leave(`${results.length} faults${inTurn === 0 ? '' : ` and ${inTurn} restarts`}, ${failed === 0 ? 'all as they should be' : `${failed} not as they should be`}\n`, failed === 0 ? 0 : 1);
 
 /** Between two marks of the page. */
-function writePart(name: string, text: string): void {
+function writePart(name: string, rewrite: (before: string) => string): void {
   const page = new URL('../../docs/chaos.md', import.meta.url);
-  writeFileSync(page, readFileSync(page, 'utf8').replace(new RegExp(`(<!-- ${name} -->\n)[^]*(<!-- end of ${name} -->)`), (_all, begin: string, end: string) => `${begin}${text}${end}`));
+  writeFileSync(page, readFileSync(page, 'utf8').replace(new RegExp(`(<!-- ${name} -->\n)([^]*)(<!-- end of ${name} -->)`), (_all, begin: string, before: string, end: string) => `${begin}${rewrite(before)}${end}`));
 }

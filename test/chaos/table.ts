@@ -15,6 +15,14 @@ export function formatTable(results: readonly FaultResult[]): string {
   return ['| Fault | What happens | Failed calls | Named after | Alerts, if it lasts | Healed after | As it should be |', '|---|---|---|---|---|---|---|', ...rows, ''].join('\n');
 }
 
+/** The rows of faults that were not tried this time stay as they were. */
+export function mergeTable(before: string, now: string): string {
+  const nameOf = (row: string): string => /^\| `[^`]+`/.exec(row)?.[0] ?? row;
+  const fresh = new Map(now.split('\n').map((row) => [nameOf(row), row]));
+  const known = new Set(before.split('\n').map(nameOf));
+  return [...fresh.keys()].every((name) => known.has(name)) ? before.split('\n').map((row) => fresh.get(nameOf(row)) ?? row).join('\n') : now;
+}
+
 export function formatRestarts({ restarts, calls, failures, refused, tunnels, exchangesCut, peaks }: RestartsResult): string {
   const rows = [
     ['Restarts, one replica after the other', String(restarts)],

@@ -26,7 +26,9 @@ export interface ProxyNode<Name extends string = HostName> {
   kill(): Promise<void>;
   /** Gives the process a signal, and waits for nothing. */
   signal(signal: NodeJS.Signals): void;
-  /** Writes a text in place of the configuration and asks for a reload; resolves to the line that says what came of it. */
+  /** Writes a text in place of the configuration and asks for a reload, and waits for nothing. */
+  offer(text: string): void;
+  /** The same; resolves to the line that says what came of it. */
   reloadText(text: string): Promise<LogLine>;
   /** Takes over another configuration while running: sections replace those of the same name. */
   reload(sections: Document): Promise<void>;
@@ -62,10 +64,13 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
     const line = await running().line((text) => readLines([text]).some(fits), { from, ...(patience === undefined ? {} : { patience }) });
     return JSON.parse(line) as LogLine;
   };
-  const reloadText = async (text: string): Promise<LogLine> => {
+  const offer = (text: string): void => {
     writeFileSync(file, text);
-    const from = running().lines.length;
     running().signal('SIGHUP');
+  };
+  const reloadText = async (text: string): Promise<LogLine> => {
+    const from = running().lines.length;
+    offer(text);
     return logged(({ msg }) => msg?.startsWith('reload ') === true, from);
   };
   const end = async (signal: NodeJS.Signals): Promise<number | null> => {
@@ -104,6 +109,7 @@ export function createProxyNode<Name extends string>(network: Network<Name>, nam
     signal: (signal) => {
       running().signal(signal);
     },
+    offer,
     reloadText,
     reload: async (sections) => {
       current = { ...current, ...sections };

@@ -31,6 +31,10 @@ const SAMPLE_EVERY_MS = 1000;
 const MOST_AT_ONCE = 50;
 /** Of all works, in the last quarter: more fail only where something broke. */
 const MOST_FAILED = 0.5;
+/** The longest timeout of world.ts is 10 s. */
+const QUIET_WITHIN_MS = 30_000;
+/** What the proxy opens when it first needs it, and what has just begun: a probe, a self-test. */
+const QUIET_SLACK = 5;
 
 interface Tally {
   readonly work: Work;
@@ -42,10 +46,11 @@ interface Tally {
   atLast: { readonly done: number; readonly failed: number };
 }
 
-/** @param collectEvery ms between two forced collections; @param judged figures that may not drift; @param tell hears of each quarter */
+/** @param collectEvery ms between two forced collections; @param judged figures that may not grow; @param tell hears of each quarter */
 export async function runSoak(world: World, { seconds, collectEvery, judged, seed, tell }: { seconds: number; collectEvery: number; judged: readonly Figure[]; seed: number; tell: (text: string) => void }): Promise<SoakResult> {
   const random = seeded(seed);
   const { proxy } = world;
+  const quiet = await countQuiet(proxy);
   const began = performance.now();
   const lasted = seconds * 1000;
   const elapsed = (): number => performance.now() - began;
@@ -89,6 +94,7 @@ export async function runSoak(world: World, { seconds, collectEvery, judged, see
   }
   clearInterval(ticker);
   if (proxy.death !== null) throw new Error(`the proxy ended: ${proxy.death}`);
+  const left = await untilQuiet(proxy, quiet);
 
   const scrape = await proxy.scrape();
   const drifts = findDrifts(samples, lasted);
@@ -97,9 +103,28 @@ export async function runSoak(world: World, { seconds, collectEvery, judged, see
   const problems = [
     ...drifts.filter(({ figure, isTooMuch }) => isTooMuch && judged.includes(figure)).map((drift) => `${FIGURES[drift.figure].name}: ${formatMove(drift)} from the second quarter to the last: ${drift.quarters.join(', ')}`),
     ...tallies.filter(({ done, failed, atLast }) => failed - atLast.failed > (done - atLast.done) * MOST_FAILED).map(({ work, done, failed, atLast }) => `${work.name}: ${failed - atLast.failed} of ${done - atLast.done} failed in the last quarter`),
+    ...left,
     ...(internal === 0 ? [] : [`${internal} internal errors`]),
     ...(['applied', 'refused'].filter((result) => reloads(result) === 0).map((result) => `no reload was ${result}`)),
   ];
   const say = (list: readonly Work[]): Done[] => tallies.filter(({ work }) => list.includes(work)).map(({ work: { name }, done, failed }) => ({ name, done, failed }));
   return { seconds, drifts, works: say(WORKS), events: say(EVENTS), problems };
+}
+
+type Counts = Readonly<Record<'descriptors' | 'timers' | 'handles', number>>;
+
+async function countQuiet(proxy: World['proxy']): Promise<Counts> {
+  return { descriptors: proxy.descriptors(), timers: await proxy.timers(), handles: await proxy.handles() };
+}
+
+/** Nobody asks for anything any more: waits until the proxy holds as little as before the first request. @returns what it holds besides, in words */
+async function untilQuiet(proxy: World['proxy'], before: Counts): Promise<string[]> {
+  const end = performance.now() + QUIET_WITHIN_MS;
+  for (;;) {
+    const now = await countQuiet(proxy);
+    const left = (Object.keys(before) as (keyof Counts)[]).filter((name) => now[name] > before[name] + QUIET_SLACK);
+    if (left.length === 0) return [];
+    if (performance.now() > end) return left.map((name) => `${now[name]} ${name} are left when nobody asks for anything, and there were ${before[name]} before`);
+    await pause(SAMPLE_EVERY_MS);
+  }
 }
