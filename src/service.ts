@@ -70,8 +70,11 @@ export interface ServiceDeps {
   readonly compile?: (config: PolicyConfig) => Policy;
   /** How many files this process may have open; null or absent: not limited, or not known. */
   readonly openFiles?: number | null;
-  /** Name of this replica, for the status page; `-` by default. */
+  /** Name of this replica, for the status page and traces; `-` by default. */
   readonly instance?: string;
+  /** For traces: of this machine, and of its Kubernetes pod. */
+  readonly hostName?: string;
+  readonly pod?: string;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
   /** Monotonic ms, for the rates of rules and the pauses of circuits; `performance.now` by default. */
@@ -161,7 +164,7 @@ class RunningService implements Service {
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     // What the NAT and the parents remember does not change with a reload.
@@ -239,6 +242,7 @@ class RunningService implements Service {
 
   async start(): Promise<void> {
     try {
+      (await this.#telemetry.prepareTracing(this.#config.tracing))();
       const forms = this.#createForms(await this.#routes());
       this.#forms = forms;
       const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
@@ -315,6 +319,7 @@ class RunningService implements Service {
     // Making a router takes the longest by far, and prefixes seldom change.
     const routes = config.destinations.map(routeTerms);
     const gateway = isDeepStrictEqual(routes, this.#config.destinations.map(routeTerms)) ? before : await createGatewayRouter(routes);
+    const adoptTracing = await this.#telemetry.prepareTracing(config.tracing);
     const adoptListeners = this.#listeners?.prepare(config);
     if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
       return { result: 'refused', reasons: ['The proxy is not running.'], changes };
@@ -338,6 +343,7 @@ class RunningService implements Service {
     this.sourceProof.adopt(config, dialler);
     this.#selfTest.adopt(config);
     this.#telemetry.adoptLog(config.log);
+    adoptTracing();
     this.#telemetry.policyChanged(this.#describe(config));
     let cut = 0;
     const now = Date.now();
@@ -388,6 +394,7 @@ class RunningService implements Service {
       () => this.#listeners?.destroy(),
       () => this.#listeners?.closed,
       () => this.#lastWords(),
+      () => this.#telemetry.closeTracing(),
       () => { this.#descriptors.close(); },
       () => { clearInterval(this.#historyTimer); },
       () => { this.#policyChanges.close(); },

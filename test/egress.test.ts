@@ -49,6 +49,7 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[], 
     sourceProbed: silent,
     whitelistSuspected: silent,
     enforcementTested: silent,
+    admitted: silent,
     notice: silent,
   };
   return new Egress({

@@ -46,7 +46,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     files.begin();
     return loadConfig({ file: opened.file, env: io.env, readFile: files.read });
   };
-  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), instance: io.env['POD_NAME'] || hostname() });
+  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
       io.stderr.write(`The warm-up failed, so the first requests take longer: ${error instanceof Error ? error.message : String(error)}\n`);

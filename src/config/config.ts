@@ -378,6 +378,22 @@ export interface LogConfig {
   readonly profile: 'plain' | 'google' | 'dynatrace';
 }
 
+/** `tracing`: which requests are told to a collector as spans, and where it is. */
+export interface TracingConfig {
+  /** Whole URL of OTLP over HTTP, as it is posted to. */
+  readonly endpoint: string;
+  /** What the collector is shown; read from a file, and shown to nobody else. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  /** Share of the requests without a valid `traceparent`, 0 to 1. */
+  readonly sample: number;
+  /** Requests of one client that are traced at most, whoever asks for it. */
+  readonly perClient: RateLimit;
+  /** `service.name`. */
+  readonly serviceName: string;
+  /** Towards an https endpoint. */
+  readonly tls: UpstreamTlsConfig;
+}
+
 /** `reload`. */
 export interface ReloadConfig {
   /** Reload when the file changes; SIGHUP reloads in any case. */
@@ -405,11 +421,13 @@ export interface PodsConfig {
   readonly port: number | null;
 }
 
-/** `cluster`: where pods of clients, destinations and hops run; only rendered manifests depend on it. */
+/** `cluster`: where pods of clients, destinations, hops and the collector of traces run; only rendered manifests depend on it. */
 export interface ClusterConfig {
   readonly clients: readonly PodsConfig[];
   readonly destinations: readonly PodsConfig[];
   readonly hops: readonly PodsConfig[];
+  /** Of `tracing.endpoint`; null: it is outside the cluster. */
+  readonly collector: PodsConfig | null;
 }
 
 /** A whole configuration, deeply frozen. A reload makes another one. */
@@ -436,5 +454,7 @@ export interface Config {
   readonly limits: LimitsConfig;
   readonly timeouts: TimeoutsConfig;
   readonly log: LogConfig;
+  /** Null: no request is traced. */
+  readonly tracing: TracingConfig | null;
   readonly cluster: ClusterConfig;
 }

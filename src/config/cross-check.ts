@@ -20,6 +20,7 @@ export function crossCheck(draft: Draft, complain: Complain): void {
   checkGateways(draft, complain);
   checkWays(draft, complain);
   checkCircuitBreakers(draft, complain);
+  checkTracing(draft, complain);
   checkCluster(draft, complain);
 }
 
@@ -60,6 +61,16 @@ function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain:
     if (own?.pause === undefined && own?.longestPause === undefined) continue;
     check(['destinations', name, 'circuitBreaker', own.pause === undefined ? 'longestPause' : 'pause'], own.pause ?? circuitBreaker.pause, own.longestPause ?? circuitBreaker.longestPause);
   }
+}
+
+/** What is sent in plain can be read on the way. */
+function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, complain: Complain): void {
+  const url = endpoint === undefined ? null : new URL(endpoint);
+  if (url?.protocol !== 'http:') return;
+  const own = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
+  if (headersFile !== undefined && !own) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read by whoever is on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
+  const used = Object.values(tls ?? {}).some((value) => value !== undefined);
+  if (used) complain(['tracing', 'tls'], 'The endpoint is plain http, so there is no TLS.', 'Write an https endpoint, or take tls out.', 'key');
 }
 
 function checkCluster(draft: Draft, complain: Complain): void {

@@ -3,7 +3,7 @@
  * the checks across parts still run and every fault is told at once.
  */
 import * as z from 'zod';
-import { CIRCUIT_BREAKER, CLIENT, CLUSTER, DESTINATION, type FileContent, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER } from './schema.ts';
+import { CIRCUIT_BREAKER, CLIENT, CLUSTER, DESTINATION, type FileContent, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER, TRACING } from './schema.ts';
 
 /** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -23,6 +23,7 @@ export interface Draft {
   readonly sourceIp: Loose<typeof SOURCE_IP>;
   readonly probe: Loose<typeof PROBE>;
   readonly circuitBreaker: Loose<typeof CIRCUIT_BREAKER>;
+  readonly tracing: Loose<typeof TRACING>;
   readonly cluster: Loose<typeof CLUSTER>;
 }
 
@@ -40,12 +41,13 @@ export function draftOf(value: unknown): Draft {
     sourceIp: loosely(SOURCE_IP, file['sourceIp']),
     probe: loosely(PROBE, asRecord(file['sourceIp'])['probe']),
     circuitBreaker: loosely(CIRCUIT_BREAKER, file['circuitBreaker']),
+    tracing: loosely(TRACING, file['tracing']),
     cluster: loosely(CLUSTER, file['cluster']),
   };
 }
 
 /** The same of a file in which nothing is wrong. */
-export function draftOfContent({ listeners, tlsServer, clients, destinations, rules, hops, sourceIp, circuitBreaker, cluster }: FileContent): Draft {
+export function draftOfContent({ listeners, tlsServer, clients, destinations, rules, hops, sourceIp, circuitBreaker, tracing, cluster }: FileContent): Draft {
   return {
     listeners,
     tlsServer,
@@ -56,6 +58,7 @@ export function draftOfContent({ listeners, tlsServer, clients, destinations, ru
     sourceIp,
     probe: sourceIp.probe,
     circuitBreaker,
+    tracing,
     cluster,
   };
 }

@@ -96,6 +96,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   tests: 'and below it a list of tests',
   perAddress: '{ requests: 50/s }, or perClient',
   requests: '50/s, or tunnels, sent or received',
+  endpoint: 'https://collector.example/v1/traces',
   request: 'GET https://eco-sit.telus.internal/api/status',
   expect: 'allow, deny or report',
 };

@@ -3,10 +3,10 @@ import { createPublicKey, type webcrypto, type X509Certificate } from 'node:cryp
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, readRevocationLists } from '../identity/revocation.ts';
-import type { HopCredentials, TlsServerConfig, UpstreamTlsConfig } from './config.ts';
+import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Path, quoteValue } from './finding.ts';
-import { readHopCredentials, readNamedFile } from './named-files.ts';
+import { readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
 import { messageOf, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
@@ -75,12 +75,13 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
 export interface WayFiles {
   tls(section: 'destinations' | 'hops' | 'sourceIp', name: string): UpstreamTlsConfig;
   credentials(hop: string): HopCredentials | null;
+  readonly tracing: Pick<TracingConfig, 'headers' | 'tls'>;
 }
 
 const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
 
-/** Reads the files that ways to upstreams need: certificates of destinations, parents and the probe, credentials of parents. */
-export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsReading): WayFiles {
+/** Reads the files that ways to others need: certificates of destinations, parents, the probe and the collector, credentials of parents and what the collector is shown. */
+export function readWayFiles({ destinations, hops, probe, tracing }: Draft, reading: TlsReading): WayFiles {
   const tls = new Map<string, UpstreamTlsConfig>();
   const sections = { destinations, hops, sourceIp: new Map([['probe', probe]]) } as const;
   for (const [section, entries] of Object.entries(sections)) {
@@ -101,13 +102,17 @@ export function readWayFiles({ destinations, hops, probe }: Draft, reading: TlsR
   return {
     tls: (section, name) => tls.get(`${section} ${name}`) ?? NO_TLS,
     credentials: (hop) => credentials.get(hop) ?? null,
+    tracing: {
+      headers: readHeaderLines(tracing.headersFile, ['tracing', 'headersFile'], reading),
+      tls: tracing.tls === undefined ? NO_TLS : readTlsFiles(tracing.tls, ['tracing', 'tls'], reading),
+    },
   };
 }
 
 /** In place of files that are not read: the names for which TLS ends here, without certificates, keys and credentials. */
 export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): { readonly files: WayFiles; readonly tlsServer: TlsServerConfig | null } {
   return {
-    files: { tls: () => NO_TLS, credentials: () => null },
+    files: { tls: () => NO_TLS, credentials: () => null, tracing: { headers: [], tls: NO_TLS } },
     tlsServer: names === undefined ? null : { names, cert: '', key: '', clientCa: null, crl: null, clientCertificate },
   };
 }

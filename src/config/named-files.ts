@@ -61,6 +61,28 @@ export function describeReadError(error: unknown): string {
   return READ_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
 }
 
+// Reads the file with what a collector of traces is shown. What stands in it is never quoted.
+
+/** Written by whoever sends the traces. */
+const OTHERS_HEADERS: ReadonlySet<string> = new Set(['host', 'content-type', 'content-length', 'content-encoding', 'transfer-encoding', 'connection', 'user-agent']);
+
+/** Lines of `Name: value`; empty without a file, and after a complaint. */
+export function readHeaderLines(file: string | undefined, path: Path, reading: FileReading): (readonly [name: string, value: string])[] {
+  const found = file === undefined ? null : readSecretFile(file, path, reading);
+  const headers: (readonly [string, string])[] = [];
+  for (const [index, line] of found?.text.split(/\r?\n/).entries() ?? []) {
+    if (line.trim() === '') continue;
+    // RFC 9110 §5.1 and §5.5: a token, then visible ASCII.
+    const [, name = '', value = ''] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)[ \t]*$/.exec(line) ?? [];
+    const lower = name.toLowerCase();
+    const problem = name === '' ? 'is no header line' : OTHERS_HEADERS.has(lower) ? `is ${name}, which the proxy writes itself` : headers.some(([other]) => other.toLowerCase() === lower) ? `is ${name} once more` : null;
+    if (problem === null) headers.push([name, value]);
+    else reading.complain(path, `Line ${index + 1} of ${found?.name ?? ''} ${problem}.`, 'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.');
+  }
+  if (found !== null && found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.');
+  return headers;
+}
+
 // Reads the file with what a parent proxy asks for. What stands in it is never quoted.
 
 const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';

@@ -1,5 +1,5 @@
 /** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
-import type { CircuitBreakerConfig, ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig } from './config.ts';
+import type { CircuitBreakerConfig, ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig, TracingConfig } from './config.ts';
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -82,7 +82,13 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     limits: content.limits,
     timeouts: content.timeouts,
     log: content.log,
-    cluster: { clients: readPods(content.cluster.clients), destinations: readPods(content.cluster.destinations), hops: readPods(content.cluster.hops) },
+    tracing: readTracing(content, files),
+    cluster: {
+      clients: readPods(content.cluster.clients),
+      destinations: readPods(content.cluster.destinations),
+      hops: readPods(content.cluster.hops),
+      collector: content.cluster.collector === undefined ? null : (readPods({ collector: content.cluster.collector })[0] ?? null),
+    },
   });
 }
 
@@ -114,6 +120,11 @@ function readCircuitBreaker(common: FileContent['circuitBreaker'], own: FileCont
 
 function readPods(entries: Readonly<Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>>): PodsConfig[] {
   return Object.entries(entries).map(([name, { namespace, labels = [], port = null }]) => ({ name, namespace, labels: Object.fromEntries(labels), port }));
+}
+
+/** Null without an endpoint, as while its variable is empty. */
+function readTracing({ name, tracing: { endpoint, sample, perClient, serviceName = name } }: FileContent, files: WayFiles): TracingConfig | null {
+  return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName, ...files.tracing };
 }
 
 /** Null when the section asks for nothing, as it does while its variables are empty. */

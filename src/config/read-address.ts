@@ -122,6 +122,18 @@ export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 
   return { value: { scheme, host: authority.host, port: authority.port, path: match[3] ?? '/' } };
 }
 
+/** `https://collector.example/v1/traces`: OTLP over HTTP, with its path. */
+export function readCollectorUrl(value: unknown): Read<string> {
+  const example = 'Write the whole URL, like https://collector.example/v1/traces.';
+  const url = typeof value === 'string' ? URL.parse(value) : null;
+  if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
+  if (url.username !== '' || url.password !== '' || url.search !== '') return invalidValue('The URL holds credentials or a query, which would be shown wherever it is.', 'Put what the collector asks for into a file of header lines, and name it under headersFile.');
+  if (url.hash !== '') return invalidValue(`${showValue(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
+  if (url.pathname === '/') return invalidValue(`${showValue(value)} has no path.`, `Traces are posted to the URL as it is. Write ${url.origin}/v1/traces, or what the collector's manual says.`);
+  if (url.port === '4317') return invalidValue(`${showValue(value)} has the port of OTLP over gRPC, which is not spoken here.`, 'Write the port for HTTP, which is 4318.');
+  return { value: url.href };
+}
+
 /** `ip`, or `client.ip` for a member inside another. */
 export function readField(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[\w-]+(?:\.[\w-]+)*$/.test(value)) return { value };

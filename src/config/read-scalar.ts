@@ -78,6 +78,12 @@ export function readPorts(value: unknown): Read<PortEntry> {
   return { value: first === last ? Number(first) : new PortRange(Number(first), Number(last)) };
 }
 
+/** 0 to 1, both included. */
+export function readShare(value: unknown): Read<number> {
+  if (typeof value === 'number' && value >= 0 && value <= 1) return { value };
+  return invalidValue(`${showValue(value)} is not a share.`, 'Write a number from 0 to 1, without quotes: 0.1 is every tenth.');
+}
+
 const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]]);
 
 /** Timers of the platform hold 31 bits of milliseconds: 596 hours. */

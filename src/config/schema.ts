@@ -7,10 +7,10 @@
  */
 import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
-import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
+import { readAddress, readCidr, readCollectorUrl, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
 import { readRate } from './read-rate.ts';
-import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readSize, readText } from './read-scalar.ts';
+import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
 
 /** A complaint inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -363,6 +363,7 @@ export const CLUSTER = {
   clients: z.record(z.string(), z.strictObject(pods)).prefault({}),
   destinations: z.record(z.string(), z.strictObject({ ...pods, port: scalar(readPort).optional() })).prefault({}),
   hops: z.record(z.string(), z.strictObject({ ...pods, port: scalar(readPort).optional() })).prefault({}),
+  collector: z.strictObject({ ...pods, port: scalar(readPort).optional() }).optional(),
 };
 
 const log = z.strictObject({
@@ -370,6 +371,16 @@ const log = z.strictObject({
   format: z.enum(['json', 'text']).prefault('json'),
   profile: z.enum(['plain', 'google', 'dynatrace']).prefault('plain'),
 });
+
+/** Keys of `tracing`; without an endpoint the others mean nothing. */
+export const TRACING = {
+  endpoint: scalar(readCollectorUrl).optional(),
+  headersFile: scalar(readText).optional(),
+  sample: scalar(readShare).prefault(0.1),
+  perClient: scalar(readRate('count')).prefault('20/s'),
+  serviceName: scalar(readOneLine(64)).optional(),
+  tls: upstreamTls,
+};
 
 /** The whole file. */
 export const FILE = z.strictObject({
@@ -392,6 +403,7 @@ export const FILE = z.strictObject({
   timeouts: timeouts.prefault({}),
   circuitBreaker: z.strictObject(CIRCUIT_BREAKER).prefault({}),
   log: log.prefault({}),
+  tracing: needs(z.strictObject(TRACING), ({ endpoint, headersFile }) => (endpoint === undefined && headersFile !== undefined ? 'endpoint' : null)).prefault({}),
   cluster: z.strictObject(CLUSTER).prefault({}),
 });
 

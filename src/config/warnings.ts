@@ -22,6 +22,7 @@ export function warnAbout(config: Config, warn: Warn): void {
   warnAboutCertificates(config, warn);
   warnAboutProof(config, warn);
   warnAboutPorts(config, warn);
+  warnAboutTracing(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
 }
 
@@ -208,6 +209,10 @@ function bitsOf(cidr: string): string {
   const [network, length] = ipaddr.parseCIDR(cidr);
   const bits = network.toByteArray().map((byte) => byte.toString(2).padStart(8, '0')).join('');
   return `${network.kind() === 'ipv4' ? '4' : '6'}${bits.slice(0, length)}`;
+}
+
+function warnAboutTracing({ tracing, cluster }: Config, warn: Warn): void {
+  if (tracing === null && cluster.collector !== null) warn('no-effect', ['cluster', 'collector'], 'No request is traced, so no collector is called.', 'Add tracing.endpoint, or take cluster.collector out.', 'key');
 }
 
 function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Warn): void {

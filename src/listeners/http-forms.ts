@@ -172,6 +172,7 @@ export class HttpForms {
     if (trace !== null) {
       record.traceId = trace.traceId;
       record.spanId = trace.spanId;
+      record.traceFlags = trace.flags;
     }
     // RFC 9110 §2.5: what another version means here, nobody knows.
     if (version !== '1.1' && version !== '1.0') throw new Fault('request-malformed', `The request line says HTTP/${version}`, { remedy: 'send HTTP/1.1' });
@@ -189,6 +190,7 @@ export class HttpForms {
     record.host = origin.host;
     record.port = origin.port;
     record.path = pathOf(target);
+    record.scheme = origin.scheme;
     const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method, path: record.path };
     const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record, proofs);
     request.hold(permit);
@@ -209,6 +211,7 @@ export class HttpForms {
       clientHost: head.hosts[0] ?? '',
       chunked: framing.kind === 'chunked',
       maxForwards: maxForwards === null ? null : maxForwards - 1,
+      trace: record.trace,
     });
     request.startExchange({
       pool: egress.pool(permit, origin),

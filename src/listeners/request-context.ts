@@ -88,6 +88,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const environment = environmentOf(connection, shared);
     this.#environment = environment;
     record.selfTest = connection.selfTest;
+    record.secure = connection.secure;
     this.record = record;
     this.connection = connection;
     this.head = head;
@@ -115,6 +116,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   /** The request was admitted: its permit is held until it ends. */
   hold(permit: Permit): void {
     this.#permit = permit;
+    this.#environment.telemetry.admitted(this.record);
   }
 
   /**

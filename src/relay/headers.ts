@@ -7,6 +7,7 @@ import { fieldName, isClaim, matchesField } from '../config/claim-fields.ts';
 import type { HeadersConfig } from '../config/config.ts';
 import { listHas, type RawFields, trimBlanks } from '../http1/fields.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
+import type { RequestTrace } from '../telemetry/trace-context.ts';
 
 type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'length' | 'forwarded' | 'x-forwarded';
 
@@ -119,6 +120,8 @@ export interface RequestRewrite {
   readonly chunked: boolean;
   /** The new `Max-Forwards`; null: it is left as it is. */
   readonly maxForwards: number | null;
+  /** Null: what the client says of its trace is left as it is. */
+  readonly trace: Pick<RequestTrace, 'parentSpanId' | 'traceparent'> | null;
 }
 
 /**
@@ -127,7 +130,7 @@ export interface RequestRewrite {
  * (CVE-2025-48865).
  */
 export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): string[] {
-  const { headers } = rewrite;
+  const { headers, trace } = rewrite;
   const hop = nominatedBy(raw);
   const out: string[] = ['Host', rewrite.authority];
   for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -150,9 +153,10 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
       out.push(name, String(rewrite.maxForwards));
       continue;
     }
-    if (hop?.has(lower) === true) continue;
+    if (hop?.has(lower) === true || (trace !== null && isReplaced(lower, trace))) continue;
     out.push(name, raw[i + 1] ?? '');
   }
+  if (trace !== null && !matchesField(headers.drop, 'traceparent')) out.push('traceparent', trace.traceparent);
   if (headers.via) out.push('Via', `${rewrite.httpVersion} ${rewrite.name}`);
   if (headers.forwarded === 'append') out.push('Forwarded', forwardedElement(rewrite));
   if (headers.xForwarded === 'append') {
@@ -161,6 +165,11 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
     if (rewrite.clientHost !== '') out.push('X-Forwarded-Host', rewrite.clientHost);
   }
   return out;
+}
+
+/** The state of a trace that was not continued belongs to another one (https://www.w3.org/TR/trace-context/#a-traceparent-is-received). */
+function isReplaced(name: string, { parentSpanId }: Pick<RequestTrace, 'parentSpanId'>): boolean {
+  return name === 'traceparent' || (name === 'tracestate' && parentSpanId === '');
 }
 
 /** The lines that concern the connection to the upstream, for behind the fields of `forwardRequestHeaders`. */

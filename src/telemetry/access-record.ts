@@ -5,6 +5,7 @@
  */
 import type { Form } from '../config/config.ts';
 import { type Fault, type FaultCode, FAULTS } from '../errors.ts';
+import type { RequestTrace } from './trace-context.ts';
 
 /** Which side ended it: `-` until it has ended. */
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
@@ -28,6 +29,10 @@ export class AccessRecord {
   subject = '';
   san = '';
   method = '-';
+  /** The client's connection is TLS that ends here. */
+  secure = false;
+  /** Of what is asked of the upstream; empty for a tunnel, and where that is not known. */
+  scheme: 'http' | 'https' | '' = '';
   host = '-';
   port = 0;
   /** Without query; empty where there is none. */
@@ -73,9 +78,14 @@ export class AccessRecord {
   /** Body or tunnel bytes, upstream to client. */
   bytesReceived = 0;
   closedBy: ClosedBy = '-';
-  /** From `traceparent`, lower-case hex; empty where absent. */
+  /** From `traceparent`, lower-case hex; empty where absent. Of a request that is traced, the span is our own. */
   traceId = '';
   spanId = '';
+  traceFlags = 0;
+  /** Null: it is not traced. */
+  trace: RequestTrace | null = null;
+  /** Whether it is traced was decided when it was admitted; only where tracing is on. */
+  admitted = false;
 
   constructor(requestId: string, startedAt: number, clientAddress: string) {
     this.requestId = requestId;

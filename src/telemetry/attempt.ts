@@ -10,7 +10,7 @@ export type Attempt = (part: Part, action: () => void) => boolean;
 
 /** Runs actions that may fail, and counts their failures by part. */
 export class Attempts {
-  readonly failures: Record<Part, number> = { metrics: 0, log: 0, denials: 0, decisions: 0, 'partner-watch': 0 };
+  readonly failures: Record<Part, number> = { metrics: 0, log: 0, traces: 0, denials: 0, decisions: 0, 'partner-watch': 0 };
   readonly #onFirst: (part: Part, error: unknown) => void;
 
   /** @param onFirst told of the first failure of each part; may throw, too */

@@ -7,6 +7,7 @@ import { ADMIN_REFUSALS, type Cells, type PolicyFacts } from './cells.ts';
 import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
+import type { TracingFacts } from './traces.ts';
 
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
 
@@ -174,6 +175,16 @@ export function registerLosses(exposition: Exposition, lostLogLines: () => LossC
   });
   counter(exposition, 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', ['part'], (set) => {
     for (const part of PARTS) set({ part }, failures[part]);
+  });
+}
+
+/** @param facts asked at every scrape */
+export function registerTracing(exposition: Exposition, facts: () => TracingFacts): void {
+  counter(exposition, 'spans_total', 'Spans of traced requests, by what became of them.', ['result'], (set) => {
+    for (const [result, count] of Object.entries(facts().spans)) set({ result }, count);
+  });
+  counter(exposition, 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', [], (set) => {
+    set({}, facts().limited);
   });
 }
 

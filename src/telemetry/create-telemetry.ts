@@ -1,8 +1,9 @@
 /** Puts the metrics and the log behind the one interface the data path knows. */
 import type { Writable } from 'node:stream';
-import type { LogConfig } from '../config/config.ts';
+import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
 import { Attempts, makeTotal } from './attempt.ts';
+import type { AccessRecord } from './access-record.ts';
 import type { PolicyFacts } from './cells.ts';
 import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
@@ -16,11 +17,15 @@ import type { DrainMetrics } from './drain-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import type { DestinationTraffic } from './traffic-view.ts';
 import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
+import type { TracedProcess } from './spans.ts';
+import { Traces } from './traces.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
 const MAX_FIELD = 4096;
 /** Names pino writes itself; the same name twice in a line would leave it to the reader which one counts. */
 const RESERVED = new Set(['level', 'time', 'msg']);
+
+const NAMELESS: Omit<TracedProcess, 'version'> = { instance: '-', hostName: '-', pod: null };
 
 /** For `createTelemetry`. */
 export interface TelemetryOptions {
@@ -29,6 +34,8 @@ export interface TelemetryOptions {
   /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
   readonly output: LogOutput | (Writable & { readonly isTTY?: boolean });
   readonly version: string;
+  /** What spans say of this process; of one without names by default. */
+  readonly process?: Omit<TracedProcess, 'version'>;
   readonly sink?: LogSinkOptions;
 }
 
@@ -66,6 +73,10 @@ export interface RunningTelemetry extends Telemetry, DrainMetrics {
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
   warnings(): string[];
+  /** Makes what another configuration of traces needs. @returns takes it over: requests from then on are traced by it */
+  prepareTracing(config: TracingConfig | null): Promise<() => void>;
+  /** Sends the spans still waiting, within a bound; requests from then on are not traced. */
+  closeTracing(): Promise<void>;
   /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
   close(): Promise<void>;
 }
@@ -93,30 +104,50 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     sink.write(format(line));
   };
   const logger = createLogger(log.level, writeLine);
-  const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), attempts });
+  const traces = new Traces({
+    process: { ...(options.process ?? NAMELESS), version },
+    notice: (level, message, fields) => {
+      notice(level, message, fields);
+    },
+  });
+  const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
   const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
+  const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
+  const admitted = attempts.contain('traces', (record: AccessRecord) => { traces.admitted(record); });
+  const traceTunnel = attempts.contain('traces', (record: AccessRecord) => { traces.tunnelOpened(record); });
+  const traceEnd = attempts.contain('traces', (record: AccessRecord) => { traces.ended(record); });
   let writeRecord = attempts.contain('log', createAccessLog(log, writeLine));
   const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
     logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));
   });
+  const notice: Telemetry['notice'] = (level, message, fields) => {
+    if (!writeNotice(level, message, fields)) sink.lose('unwritable');
+    // Notices are few, and somebody may be waiting for this one.
+    sink.flush();
+  };
   return {
     ...makeTotal(
       {
         ...counted,
+        admitted: () => {},
+        tunnelOpened: (record) => {
+          countTunnel(record);
+          traceTunnel(record);
+        },
         ended: (record) => {
           count(record);
+          // Before the log, which has the ids of the spans.
+          traceEnd(record);
           if (!writeRecord(record)) sink.lose('unwritable');
         },
-        notice: (level, message, fields) => {
-          if (!writeNotice(level, message, fields)) sink.lose('unwritable');
-          // Notices are few, and somebody may be waiting for this one.
-          sink.flush();
-        },
+        notice,
       },
       'metrics',
       attempts.contain,
     ),
+    // For every request: contained once is enough.
+    admitted,
     exposition,
     openTunnels,
     healths,
@@ -137,7 +168,9 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     connections,
     certificates,
     contain: attempts.contain,
-    warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures)],
+    warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures), ...traces.warnings()],
+    prepareTracing: (config) => traces.prepare(config),
+    closeTracing: () => traces.close(),
     close: () => sink.close(),
   };
 }

@@ -9,8 +9,9 @@ import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerProcess, registerRates, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
+import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerProcess, registerRates, registerTracing, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
 import type { Part, Telemetry } from './telemetry.ts';
+import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
@@ -24,12 +25,14 @@ export interface MetricsOptions {
   readonly version: string;
   /** Log lines lost so far; asked for at every scrape. */
   readonly lostLogLines?: () => LossCounts;
+  /** Asked at every scrape; absent: nothing is traced. */
+  readonly tracing?: () => TracingFacts;
   /** Runs what listens to the data path, and counts what failed of it. */
   readonly attempts?: { readonly run: Attempt; readonly failures: Readonly<Record<Part, number>> };
 }
 
 /** The counting half of the telemetry. */
-export interface Metrics extends Omit<Telemetry, 'notice'>, DrainMetrics {
+export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics {
   readonly exposition: Exposition;
   readonly openTunnels: () => number;
   /** Of every configured destination. */
@@ -74,6 +77,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const history = new History(cells, performance.now());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
+  registerTracing(exposition, options.tracing ?? (() => NO_TRACING));
   registerPolicy(exposition, cells);
   constant(exposition, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
   exposition.addForeign(processMetrics());

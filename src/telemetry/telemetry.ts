@@ -14,7 +14,7 @@ export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 export type NoticeLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** The parts that listen to the data path. */
-export const PARTS = ['metrics', 'log', 'denials', 'decisions', 'partner-watch'] as const;
+export const PARTS = ['metrics', 'log', 'traces', 'denials', 'decisions', 'partner-watch'] as const;
 /** One of `PARTS`. */
 export type Part = (typeof PARTS)[number];
 
@@ -23,7 +23,9 @@ export type Contain = <Args extends readonly unknown[]>(part: Part, action: (...
 
 /** Told of all that happens on the data path. No method blocks or throws. */
 export interface Telemetry {
-  /** An exchange or tunnel has ended, well or not: one log line, the counters. */
+  /** A request was admitted, and nothing has been sent for it yet: whether it is traced is in its record from now on. */
+  admitted(record: AccessRecord): void;
+  /** An exchange or tunnel has ended, well or not: one log line, the counters, its spans. */
   ended(record: AccessRecord): void;
   /**
    * A tunnel carries bytes from now on. Answered by `ended` of the same record:

@@ -6,10 +6,38 @@ interface TraceContext {
   readonly traceId: string;
   /** 16 lower-case hex digits: the span of the caller. */
   readonly spanId: string;
+  /** One byte. */
+  readonly flags: number;
+}
+
+/** The flag of who records the trace (§3.2.2.5.1). */
+export const SAMPLED = 1;
+/** What crosses of the flags; the others have no meaning yet (Level 2 §2.2.5.3: the trace id is random). */
+const KNOWN_FLAGS = 3;
+
+/** What a request that is traced has besides its record: ids of its spans, which are told upstream before there are any. The span of the proxy as a server is `spanId` of the record. */
+export class RequestTrace {
+  /** The span of the caller; empty: the trace begins here. */
+  readonly parentSpanId: string;
+  /** The span of the proxy as a client, below that of it as a server. */
+  readonly clientSpanId: string;
+  /** For the upstream. */
+  readonly traceparent: string;
+  /** By the clock of `performance`. */
+  readonly admittedAt: number;
+  /** Its spans have been told. */
+  told = false;
+
+  constructor({ traceId, traceFlags }: { readonly traceId: string; readonly traceFlags: number }, parentSpanId: string, clientSpanId: string, admittedAt: number) {
+    this.parentSpanId = parentSpanId;
+    this.clientSpanId = clientSpanId;
+    this.admittedAt = admittedAt;
+    this.traceparent = `00-${traceId}-${clientSpanId}-0${traceFlags & KNOWN_FLAGS}`;
+  }
 }
 
 // Lower case only: https://www.w3.org/TR/trace-context/#traceparent-header-field-values
-const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$/;
+const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 
 /**
  * Null unless `value` is one valid `traceparent` field value. Header fields
@@ -19,11 +47,11 @@ export function readTraceparent(value: string | undefined): TraceContext | null 
   if (value === undefined || value.length < 55) return null;
   const match = TRACEPARENT.exec(value);
   if (match === null) return null;
-  const [, version, traceId = '', spanId = '', more] = match;
+  const [, version, traceId = '', spanId = '', flags = '', more] = match;
   // Version ff is forbidden (§3.2.2.1); only versions after 00 may carry more fields (§4.3).
   if (version === 'ff' || (version === '00' && more !== undefined)) return null;
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return null;
-  return { traceId, spanId };
+  return { traceId, spanId, flags: Number.parseInt(flags, 16) };
 }
 
 // Names each request, cheaply: a prefix of this process and a count.

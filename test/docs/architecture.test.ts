@@ -75,12 +75,12 @@ t.test('an import against the arrows is found', async (t) => {
   }
 });
 
-/** Names that open a connection, or could; a file that may use one is named with it (node-internals.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, ask-admin.ts asks the admin port of the proxy beside it, warm-up.ts a proxy in its own process, before there is another, ask-listener.ts the listeners of its own process). */
+/** Names that open a connection, or could; a file that may use one is named with it (node-internals.ts puts a Socket on an open connection, router.ts gives Fastify one that is connected to nothing, ask-admin.ts asks the admin port of the proxy beside it, warm-up.ts a proxy in its own process, before there is another, ask-listener.ts the listeners of its own process, span-export.ts hands the exporter of traces agents of its own). */
 const DIALLING: Record<string, { readonly names: ReadonlySet<string>; readonly permitted: Record<string, readonly string[]> }> = {
   'node:net': { names: new Set(['*', 'default', 'connect', 'createConnection', 'Socket']), permitted: { 'src/dial/connect.ts': ['connect'], 'src/relay/node-internals.ts': ['Socket'], 'src/gateway/router.ts': ['Socket'], 'src/cli/warm-up.ts': ['connect'], 'src/self-test/ask-listener.ts': ['connect'] } },
   'node:tls': { names: new Set(['*', 'default', 'connect', 'createSecurePair']), permitted: { 'src/dial/tls.ts': ['connect'], 'src/dial/peer-chain.ts': ['connect'], 'src/cli/warm-up.ts': ['connect'], 'src/self-test/ask-listener.ts': ['connect'] } },
-  'node:http': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'ClientRequest', 'globalAgent']), permitted: { 'src/cli/ask-admin.ts': ['request'] } },
-  'node:https': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'globalAgent']), permitted: {} },
+  'node:http': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'ClientRequest', 'globalAgent']), permitted: { 'src/cli/ask-admin.ts': ['request'], 'src/telemetry/span-export.ts': ['Agent'] } },
+  'node:https': { names: new Set(['*', 'default', 'request', 'get', 'Agent', 'globalAgent']), permitted: { 'src/telemetry/span-export.ts': ['Agent'] } },
   'node:http2': { names: new Set(['*', 'default', 'connect']), permitted: {} },
   // A Client is made over a socket that was handed in; nothing of undici that dials by itself is here.
   undici: {

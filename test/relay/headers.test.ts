@@ -11,6 +11,7 @@ interface More {
   readonly httpVersion?: string;
   readonly chunked?: boolean;
   readonly maxForwards?: number | null;
+  readonly trace?: { readonly traceparent: string; readonly parentSpanId: string };
 }
 const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: More = {}): string[] =>
   forwardRequestHeaders(raw, {
@@ -23,6 +24,7 @@ const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: More
     clientHost: more.clientHost ?? 'asked.example',
     chunked: more.chunked ?? false,
     maxForwards: more.maxForwards ?? null,
+    trace: more.trace ?? null,
   });
 
 t.test('a request keeps its fields in order, case and number, and gets the new Host', async (t) => {

@@ -1,0 +1,202 @@
+/**
+ * The spans of a request, from its access record: one of a server for what
+ * the client asked, and one of a client below it for what was asked of the
+ * upstream. Names and attributes are those of OpenTelemetry's stable semantic
+ * conventions for HTTP, besides `eco_egress.*`. Nothing of a header section, a
+ * query or a detail that could quote them is here (docs/tracing.md).
+ */
+import { type Attributes, type HrTime, type SpanContext, SpanKind, type SpanStatus, SpanStatusCode } from '@opentelemetry/api';
+import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
+import type { ReadableSpan } from '@opentelemetry/sdk-trace';
+import { FAULTS } from '../errors.ts';
+import { type AccessRecord, outcomeOf } from './access-record.ts';
+import { bound } from './safe-text.ts';
+import { type RequestTrace, SAMPLED } from './trace-context.ts';
+
+/** What spans say of the process that sends them. */
+export interface TracedProcess {
+  readonly version: string;
+  /** Of this replica; `-`: it has none. */
+  readonly instance: string;
+  readonly hostName: string;
+  /** Name of the Kubernetes pod; null: not known. */
+  readonly pod: string | null;
+}
+
+/** @param endedAt ms since the epoch; `lastedMs` before it the request began */
+export type SpanWriter = (record: AccessRecord, trace: RequestTrace, endedAt: number, lastedMs: number) => ReadableSpan[];
+
+type Scope = ReadableSpan['instrumentationScope'];
+
+const MAX_TRACED_HOST = 256;
+const MAX_TRACED_PATH = 2_048;
+const MAX_TRACED_METHOD = 32;
+const NONE: never[] = [];
+const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
+const FAILED: SpanStatus = { code: SpanStatusCode.ERROR };
+/** Others are `_OTHER`, so that a client makes up no names of spans. */
+const METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
+
+class FinishedSpan implements ReadableSpan {
+  readonly name: string;
+  readonly kind: SpanKind;
+  readonly parentSpanContext?: SpanContext;
+  readonly startTime: HrTime;
+  readonly endTime: HrTime;
+  readonly duration: HrTime;
+  readonly status: SpanStatus;
+  readonly attributes: Attributes;
+  readonly links = NONE;
+  readonly events = NONE;
+  readonly ended = true;
+  readonly resource: Resource;
+  readonly instrumentationScope: Scope;
+  readonly droppedAttributesCount = 0;
+  readonly droppedEventsCount = 0;
+  readonly droppedLinksCount = 0;
+  readonly #context: SpanContext;
+
+  constructor(name: string, kind: SpanKind, context: SpanContext, parent: SpanContext | null, [from, until]: readonly [number, number], status: SpanStatus, attributes: Attributes, resource: Resource, scope: Scope) {
+    this.name = name;
+    this.kind = kind;
+    this.#context = context;
+    if (parent !== null) this.parentSpanContext = parent;
+    this.startTime = hrTime(from);
+    this.endTime = hrTime(until);
+    this.duration = hrTime(until - from);
+    this.status = status;
+    this.attributes = attributes;
+    this.resource = resource;
+    this.instrumentationScope = scope;
+  }
+
+  spanContext(): SpanContext {
+    return this.#context;
+  }
+}
+
+/** Writes the spans of requests of this process. */
+export function createSpanWriter(serviceName: string, { version, instance, hostName, pod }: TracedProcess): SpanWriter {
+  const resource = resourceFromAttributes({
+    'service.name': serviceName,
+    'service.version': version,
+    ...(instance === '-' ? {} : { 'service.instance.id': instance }),
+    'host.name': hostName,
+    ...(pod === null ? {} : { 'k8s.pod.name': pod }),
+  });
+  const scope: Scope = { name: 'eco-egress', version };
+  return (record, trace, endedAt, lastedMs) => {
+    const startedAt = endedAt - lastedMs;
+    const { traceId, traceFlags } = record;
+    const server: SpanContext = { traceId, spanId: record.spanId, traceFlags };
+    const parent = trace.parentSpanId === '' ? null : { traceId, spanId: trace.parentSpanId, traceFlags, isRemote: true };
+    const spans = [new FinishedSpan(serverName(record), SpanKind.SERVER, server, parent, [startedAt, endedAt], isFailed(record) ? FAILED : UNSET, serverAttributes(record), resource, scope)];
+    if (wentOut(record)) {
+      const client: SpanContext = { traceId, spanId: trace.clientSpanId, traceFlags: traceFlags | SAMPLED };
+      const since = Math.min(endedAt, startedAt + Math.max(0, trace.admittedAt - record.startedAt));
+      spans.push(new FinishedSpan(clientName(record), SpanKind.CLIENT, client, server, [since, endedAt], upstreamError(record) === '' ? UNSET : FAILED, clientAttributes(record), resource, scope));
+    }
+    return spans;
+  };
+}
+
+/** Names of the configuration and known methods alone. */
+function serverName(record: AccessRecord): string {
+  const what = record.form === 'sni' ? 'TLS' : record.method === '-' ? 'HTTP' : methodOf(record.method, 'HTTP');
+  return record.destination === '-' ? what : `${what} ${record.destination}`;
+}
+
+/** Of a tunnel, what the proxy does upstream is to dial. */
+function clientName(record: AccessRecord): string {
+  return isDial(record) ? `dial ${record.destination}` : `${methodOf(record.method, 'HTTP')} ${record.destination}`;
+}
+
+const isDial = ({ form }: AccessRecord): boolean => form === 'connect' || form === 'sni';
+const methodOf = (method: string, other: string): string => (METHODS.has(method) ? method : other);
+
+/** Something was asked of an upstream, or tried to. */
+function wentOut({ became, dialled, code }: AccessRecord): boolean {
+  return became !== null || dialled || (code !== 'ok' && code !== 'circuit-open' && FAULTS[code].blame === 'upstream');
+}
+
+/** Refusals with 4xx are what was meant to happen (semantic conventions: for a server, an error is 5xx), and so is a client that goes away. */
+function isFailed(record: AccessRecord): boolean {
+  const outcome = outcomeOf(record);
+  return record.status >= 500 || outcome === 'failed';
+}
+
+/** What was wrong upstream; empty: nothing. */
+function upstreamError({ code, upstreamStatus }: AccessRecord): string {
+  if (code !== 'ok' && FAULTS[code].blame === 'upstream') return code;
+  return upstreamStatus >= 400 ? String(upstreamStatus) : '';
+}
+
+function serverAttributes(record: AccessRecord): Attributes {
+  const { method, host, path, status, code } = record;
+  const attributes: Attributes = {
+    'client.address': record.clientAddress,
+    'eco_egress.code': code,
+    'eco_egress.verdict': record.verdict,
+    'eco_egress.form': record.form,
+    'eco_egress.client': record.client,
+    'eco_egress.destination': record.destination,
+    'eco_egress.rule': record.rule,
+    'eco_egress.request_id': record.requestId,
+  };
+  if (record.wouldDeny !== '') attributes['eco_egress.would_deny'] = record.wouldDeny;
+  if (method !== '-') {
+    noteMethod(attributes, method);
+    attributes['url.scheme'] = record.secure ? 'https' : 'http';
+  }
+  if (host !== '-') {
+    attributes['server.address'] = bound(host, MAX_TRACED_HOST);
+    attributes['server.port'] = record.port;
+  }
+  if (path !== '') attributes['url.path'] = bound(path, MAX_TRACED_PATH);
+  if (status !== 0) attributes['http.response.status_code'] = status;
+  if (code !== 'ok') attributes['error.type'] = code;
+  else if (status >= 500) attributes['error.type'] = String(status);
+  return attributes;
+}
+
+function clientAttributes(record: AccessRecord): Attributes {
+  const { host, port, upstreamAddress, upstreamStatus, via, scheme, path, attempts } = record;
+  const address = bound(host, MAX_TRACED_HOST);
+  const attributes: Attributes = { 'server.address': address, 'server.port': port, 'eco_egress.destination': record.destination, 'eco_egress.reused_connection': record.reusedConnection };
+  if (!isDial(record)) {
+    noteMethod(attributes, record.method);
+    // Without the query, which is the partner's and the client's own.
+    if (scheme !== '') attributes['url.full'] = `${scheme}://${address.includes(':') ? `[${address}]` : address}:${port}${bound(path, MAX_TRACED_PATH)}`;
+  }
+  // By way of a parent, the address is not that of the other end of our connection.
+  if (via !== '') attributes['eco_egress.via'] = via;
+  else if (upstreamAddress !== '-') {
+    attributes['network.peer.address'] = upstreamAddress;
+    attributes['network.peer.port'] = port;
+  }
+  if (upstreamStatus !== 0) attributes['http.response.status_code'] = upstreamStatus;
+  if (attempts > 1) attributes['http.request.resend_count'] = attempts - 1;
+  if (record.dnsMs >= 0) attributes['eco_egress.dns_ms'] = record.dnsMs;
+  if (record.tcpMs >= 0) attributes['eco_egress.tcp_ms'] = record.tcpMs;
+  if (record.hopMs >= 0) attributes['eco_egress.hop_ms'] = record.hopMs;
+  if (record.tlsMs >= 0) attributes['eco_egress.tls_ms'] = record.tlsMs;
+  if (record.firstByteMs >= 0) attributes['eco_egress.first_byte_ms'] = record.firstByteMs;
+  if (record.became === 'exchange') {
+    attributes['eco_egress.bytes_sent'] = record.bytesSent;
+    attributes['eco_egress.bytes_received'] = record.bytesReceived;
+  }
+  const error = upstreamError(record);
+  if (error !== '') attributes['error.type'] = error;
+  return attributes;
+}
+
+function noteMethod(attributes: Attributes, method: string): void {
+  attributes['http.request.method'] = methodOf(method, '_OTHER');
+  if (!METHODS.has(method)) attributes['http.request.method_original'] = bound(method, MAX_TRACED_METHOD);
+}
+
+/** Seconds, and nanoseconds besides. */
+function hrTime(ms: number): HrTime {
+  const seconds = Math.floor(ms / 1_000);
+  return [seconds, Math.floor((ms - seconds * 1_000) * 1e6)];
+}

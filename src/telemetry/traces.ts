@@ -1,0 +1,177 @@
+/**
+ * Which requests are traced, and who sends their spans. Whether a request is
+ * traced is decided when it is admitted, before anything is sent upstream; a
+ * request that is refused earlier, when it ends. What sends is loaded only
+ * where tracing is configured.
+ */
+import { randomBytes } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import type { TracingConfig } from '../config/config.ts';
+import { RateBuckets } from '../rate-buckets.ts';
+import type { AccessRecord } from './access-record.ts';
+import type { SpanCounts, SpanExport } from './span-export.ts';
+import type { TracedProcess } from './spans.ts';
+import type { Telemetry } from './telemetry.ts';
+import { RequestTrace, SAMPLED } from './trace-context.ts';
+
+/** What is counted of tracing. */
+export interface TracingFacts {
+  readonly spans: Readonly<SpanCounts>;
+  /** Requests that would have been traced, had their client not used up `tracing.perClient`. */
+  readonly limited: number;
+}
+
+/** Where nothing is traced. */
+export const NO_TRACING: TracingFacts = { spans: { exported: 0, failed: 0, dropped: 0 }, limited: 0 };
+
+/** For `Traces`. */
+export interface TracesOptions {
+  readonly process: TracedProcess;
+  readonly notice: Telemetry['notice'];
+}
+
+/** So long, ms, the last spans may take at the end, or when another collector is configured. */
+const FLUSH_MS = 3_000;
+/** Names of the configuration; a bucket each. */
+const MOST_CLIENTS = 100_000;
+
+/** Off until something is adopted. Whoever created it closes it. */
+export class Traces {
+  readonly #options: TracesOptions;
+  readonly #spans: SpanCounts = { ...NO_TRACING.spans };
+  readonly #closing = new Set<Promise<void>>();
+  #config: TracingConfig | null = null;
+  #export: SpanExport | null = null;
+  #buckets = new RateBuckets([null], MOST_CLIENTS);
+  #limited = 0;
+  /** Since when the collector takes nothing, ms since the epoch, and why; null: it does, or was not asked yet. */
+  #trouble: { readonly since: number; readonly reason: string; spans: number } | null = null;
+
+  constructor(options: TracesOptions) {
+    this.#options = options;
+  }
+
+  get facts(): TracingFacts {
+    return { spans: this.#spans, limited: this.#limited };
+  }
+
+  /** One sentence while the collector takes nothing. */
+  warnings(): string[] {
+    if (this.#trouble === null) return [];
+    const { since, reason, spans } = this.#trouble;
+    return [`The collector of traces has taken nothing since ${new Date(since).toISOString()}: ${reason}. Spans lost: ${spans}.`];
+  }
+
+  /**
+   * Loads and makes what another configuration needs.
+   * @returns takes it over; what was traced before is still sent
+   */
+  async prepare(config: TracingConfig | null): Promise<() => void> {
+    if (isDeepStrictEqual(config, this.#config)) return () => {};
+    const next = config === null ? null : await this.#open(config);
+    return () => {
+      this.#retire();
+      this.#config = config;
+      this.#export = next;
+      this.#trouble = null;
+      this.#buckets.adopt([config?.perClient ?? null], MOST_CLIENTS);
+    };
+  }
+
+  /** A request is about to be sent on. */
+  admitted(record: AccessRecord): void {
+    if (this.#config === null) return;
+    record.admitted = true;
+    this.#decide(record, this.#config);
+  }
+
+  /** A tunnel carries bytes from now on: its spans are over, because those of a day would come too late for any collector. */
+  tunnelOpened(record: AccessRecord): void {
+    if (record.trace !== null) this.#tell(record, record.trace, performance.now() - record.startedAt);
+  }
+
+  /** To be told before the log, which has the ids that are given here. */
+  ended(record: AccessRecord): void {
+    if (this.#config === null) return;
+    if (!record.admitted) this.#decide(record, this.#config);
+    if (record.trace !== null) this.#tell(record, record.trace, record.durationMs);
+  }
+
+  /** Sends what is left, within a bound. Never rejects. */
+  async close(): Promise<void> {
+    this.#retire();
+    this.#config = null;
+    await Promise.all(this.#closing);
+  }
+
+  /**
+   * As the caller has decided, by the flag of its `traceparent`, or by chance.
+   * Anybody may set that flag, so each client has a bound of its own: one that
+   * asks for everything uses up neither the collector nor what others have.
+   */
+  #decide(record: AccessRecord, { sample }: TracingConfig): void {
+    const wanted = record.traceId === '' ? Math.random() < sample : (record.traceFlags & SAMPLED) !== 0;
+    if (!wanted) return;
+    const now = performance.now();
+    if (this.#buckets.wait(this.#buckets.find(record.client, now), 0) > 0) {
+      this.#limited += 1;
+      return;
+    }
+    this.#buckets.take(record.client, 0, 1, now);
+    const ids = randomBytes(32).toString('hex');
+    const parent = record.spanId;
+    if (record.traceId === '') {
+      record.traceId = ids.slice(0, 32);
+      record.traceFlags = SAMPLED;
+    }
+    record.spanId = ids.slice(32, 48);
+    record.trace = new RequestTrace(record, parent, ids.slice(48), now);
+  }
+
+  #tell(record: AccessRecord, trace: RequestTrace, lastedMs: number): void {
+    if (trace.told) return;
+    trace.told = true;
+    this.#export?.add(record, trace, lastedMs);
+  }
+
+  async #open(config: TracingConfig): Promise<SpanExport> {
+    const { openSpanExport } = await import('./span-export.ts');
+    const opened = openSpanExport(config, this.#options.process, {
+      counts: this.#spans,
+      onResult: (spans, reason) => {
+        // What becomes of the last spans of an earlier collector, its end tells.
+        if (this.#export === opened) this.#noteResult(spans, reason);
+      },
+    });
+    return opened;
+  }
+
+  #retire(): void {
+    const over = this.#export;
+    this.#export = null;
+    if (over === null) return;
+    const before = this.#lost;
+    const closing = over.close(FLUSH_MS).then(() => {
+      this.#closing.delete(closing);
+      const spans = this.#lost - before;
+      if (spans > 0) this.#options.notice('warn', 'spans were lost: the collector did not take the last ones in time', { spans });
+    });
+    this.#closing.add(closing);
+  }
+
+  get #lost(): number {
+    return this.#spans.failed + this.#spans.dropped;
+  }
+
+  /** Logged when it changes, and not for each batch. */
+  #noteResult(spans: number, reason: string | null): void {
+    if (reason === null) {
+      if (this.#trouble === null) return;
+      this.#options.notice('info', 'the collector of traces takes spans again', { spansLost: this.#trouble.spans });
+      this.#trouble = null;
+    } else if (this.#trouble === null) {
+      this.#trouble = { since: Date.now(), reason, spans };
+      this.#options.notice('warn', 'the collector of traces takes no spans', { reason, spansLost: spans });
+    } else this.#trouble.spans += spans;
+  }
+}
