@@ -34,12 +34,19 @@ export interface ExportOwner {
 /** Spans that wait at most: some megabytes. */
 const QUEUE = 2_048;
 const BATCH = 512;
-/** A batch that is not full waits no longer, ms. */
-const BATCH_MS = 1_000;
-/** For a batch with all attempts, ms; then its connections are closed. */
-const EXPORT_MS = 10_000;
-/** Of the SDK, in case its exporter never answers; later than ours. */
-const GIVE_UP_MS = EXPORT_MS + 1_000;
+/** How long sending may take, ms. */
+export interface ExportTimes {
+  /** A batch that is not full waits no longer. */
+  readonly batch: number;
+  /** For a batch with all attempts; then its connections are closed. */
+  readonly send: number;
+  /** For what is left at the end, or when another collector is configured. */
+  readonly flush: number;
+}
+
+const EXPORT_TIMES: ExportTimes = { batch: 1_000, send: 10_000, flush: 3_000 };
+/** The SDK gives a batch up so much later than we do, ms, should its exporter never answer. */
+const LATER = 1_000;
 /** Batches under way at once: one, and all that are left at the end. */
 const CONCURRENT = QUEUE / BATCH + 1;
 const CONNECTIONS = 2;
@@ -49,6 +56,7 @@ type ExportResult = Parameters<Parameters<SpanExporter['export']>[1]>[0];
 /** One collector, until it is closed. */
 export class SpanExport {
   readonly #owner: ExportOwner;
+  readonly #times: ExportTimes;
   readonly #write: SpanWriter;
   readonly #agent: Agent;
   readonly #processor: BatchSpanProcessor;
@@ -56,8 +64,9 @@ export class SpanExport {
   #underWay = 0;
   #closed = false;
 
-  constructor(config: TracingConfig, traced: TracedProcess, owner: ExportOwner) {
+  constructor(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, times: ExportTimes) {
     this.#owner = owner;
+    this.#times = times;
     this.#write = createSpanWriter(config.serviceName, traced);
     // An agent of its own: the one of the process may lead through a proxy that the environment names.
     const keep = { keepAlive: true, maxSockets: CONNECTIONS };
@@ -70,7 +79,7 @@ export class SpanExport {
         headers: () => Promise.resolve({ ...Object.fromEntries(config.headers), 'Content-Type': 'application/x-protobuf' }),
         agentFactory: () => agent,
         userAgent: `eco-egress/${traced.version}`,
-        timeoutMillis: EXPORT_MS,
+        timeoutMillis: times.send,
         concurrencyLimit: CONCURRENT,
         compression: 'gzip',
       },
@@ -84,7 +93,7 @@ export class SpanExport {
         this.#waiting -= spans.length;
         this.#underWay += spans.length;
         // The time-out of the SDK is for silence: one that answers a byte now and then would hold a batch for ever.
-        const clock = setTimeout(() => { agent.destroy(); }, EXPORT_MS);
+        const clock = setTimeout(() => { agent.destroy(); }, times.send);
         delegate.export(spans, (result) => {
           clearTimeout(clock);
           this.#noteResult(spans.length, result);
@@ -93,7 +102,7 @@ export class SpanExport {
       },
       shutdown: () => delegate.shutdown(),
     };
-    this.#processor = new BatchSpanProcessor({ exporter, maxQueueSize: QUEUE, maxExportBatchSize: BATCH, scheduledDelayMillis: BATCH_MS, exportTimeoutMillis: GIVE_UP_MS });
+    this.#processor = new BatchSpanProcessor({ exporter, maxQueueSize: QUEUE, maxExportBatchSize: BATCH, scheduledDelayMillis: times.batch, exportTimeoutMillis: times.send + LATER });
   }
 
   /** The record is read at once and not kept. */
@@ -109,10 +118,10 @@ export class SpanExport {
     }
   }
 
-  /** Sends what waits, for `within` ms at most; what is left then is lost. Never rejects. */
-  async close(within: number): Promise<void> {
+  /** Sends what waits, within a bound; what is left then is lost. Never rejects. */
+  async close(): Promise<void> {
     const enough = Promise.withResolvers<undefined>();
-    const clock = setTimeout(() => { enough.resolve(undefined); }, within);
+    const clock = setTimeout(() => { enough.resolve(undefined); }, this.#times.flush);
     // What fails has been told where it failed.
     await Promise.race([this.#processor.shutdown().catch(() => {}), enough.promise]);
     clearTimeout(clock);
@@ -132,8 +141,8 @@ export class SpanExport {
 }
 
 /** Opens no connection before there is something to send. */
-export function openSpanExport(config: TracingConfig, traced: TracedProcess, owner: ExportOwner): SpanExport {
-  return new SpanExport(config, traced, owner);
+export function openSpanExport(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, times: Partial<ExportTimes> = {}): SpanExport {
+  return new SpanExport(config, traced, owner, { ...EXPORT_TIMES, ...times });
 }
 
 /** An answer with a status has it as its code; its body is the collector's, and not repeated. */

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { TracingConfig } from '../config/config.ts';
 import { RateBuckets } from '../rate-buckets.ts';
 import type { AccessRecord } from './access-record.ts';
-import type { SpanCounts, SpanExport } from './span-export.ts';
+import type { ExportTimes, SpanCounts, SpanExport } from './span-export.ts';
 import type { TracedProcess } from './spans.ts';
 import type { Telemetry } from './telemetry.ts';
 import { RequestTrace, SAMPLED } from './trace-context.ts';
@@ -28,10 +28,10 @@ export const NO_TRACING: TracingFacts = { spans: { exported: 0, failed: 0, dropp
 export interface TracesOptions {
   readonly process: TracedProcess;
   readonly notice: Telemetry['notice'];
+  /** The defaults suit production. */
+  readonly times?: Partial<ExportTimes>;
 }
 
-/** So long, ms, the last spans may take at the end, or when another collector is configured. */
-const FLUSH_MS = 3_000;
 /** Names of the configuration; a bucket each. */
 const MOST_CLIENTS = 100_000;
 
@@ -142,7 +142,7 @@ export class Traces {
         // What becomes of the last spans of an earlier collector, its end tells.
         if (this.#export === opened) this.#noteResult(spans, reason);
       },
-    });
+    }, this.#options.times);
     return opened;
   }
 
@@ -151,7 +151,7 @@ export class Traces {
     this.#export = null;
     if (over === null) return;
     const before = this.#lost;
-    const closing = over.close(FLUSH_MS).then(() => {
+    const closing = over.close().then(() => {
       this.#closing.delete(closing);
       const spans = this.#lost - before;
       if (spans > 0) this.#options.notice('warn', 'spans were lost: the collector did not take the last ones in time', { spans });
