@@ -99,7 +99,8 @@ function waysOut(config: Config): EgressRule[] {
   const ways = [
     ...config.destinations.flatMap((destination) => wayTo(config, destination.via, destination.addresses, destination.ports, config.cluster.destinations.find(({ name }) => name === destination.name))),
     ...(probe === null ? [] : wayTo(config, probe.via, probe.addresses ?? singleRange(probe.host), [probe.port])),
-    ...config.clients.flatMap(({ tokens }) => tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToKeys(config, new URL(jwks.url)))),
+    ...config.clients.flatMap(({ tokens }) => tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToUrl(config, new URL(jwks.url)))),
+    ...(config.tracing === null ? [] : wayToUrl(config, new URL(config.tracing.endpoint), config.cluster.collector ?? undefined)),
   ];
   return once(ways);
 }
@@ -125,10 +126,10 @@ function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): E
   return pods === undefined ? [] : [{ to: [podsOf(pods)], ports: tcp(pods.port === null ? ports : [pods.port]) }];
 }
 
-/** The addresses of a token issuer stand nowhere: by name it is taken for a public one. */
-function wayToKeys(config: Config, { hostname, protocol, port }: URL): EgressRule[] {
+/** The addresses of a token issuer, or of a collector of traces, stand nowhere: by name it is taken for a public one, unless it is pods. */
+function wayToUrl(config: Config, { hostname, protocol, port }: URL, pods?: PodsConfig): EgressRule[] {
   const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
-  return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)]);
+  return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)], pods);
 }
 
 function singleRange(host: string): string[] | null {

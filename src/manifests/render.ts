@@ -83,7 +83,7 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
   };
   return [
     { path: 'base/policy.yaml', manifests: [policyMap], notes: [] },
-    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: clientNotes(config, placement) },
+    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: [...clientNotes(config, placement), ...collectorNotes(config)] },
   ];
 }
 
@@ -100,6 +100,11 @@ function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placemen
     ...(addresses !== null && !inside.has(name) ? [`Client ${name} is neither the namespace ${clientNamespace} nor under cluster.clients, so its callers are outside the cluster: ${addresses.join(', ')} is let in. Pods are not: no ipBlock matches them.`] : []),
     ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
   ]);
+}
+
+function collectorNotes({ tracing, cluster }: Config): string[] {
+  if (tracing === null || cluster.collector !== null || isAddress(tracing.endpoint)) return [];
+  return [`The collector at ${tracing.endpoint} is reached at public addresses only. Say under cluster.collector which pods it is; for another one, write its address in tracing.endpoint, or a NetworkPolicy of your own beside this one.`];
 }
 
 function isAddress(url: string): boolean {

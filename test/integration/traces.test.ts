@@ -272,3 +272,42 @@ t.test('TLS, with headers from a file: rotated by a reload, and the collector is
   const everything = JSON.stringify([lab.log, await lab.status(), await (await fetch(`${lab.adminUrl}/config`)).text()]);
   t.notMatch(everything, /(?:one|two)-secret/);
 });
+
+t.test('no query, credential, user information, header value or content is ever told', async (t) => {
+  const SECRET = 'S3cr3t';
+  const { lab, collector } = await startTraced(t, {
+    onRequest: (req, res) => {
+      req.resume();
+      req.on('end', () => {
+        if (req.url?.includes('odd') === true) res.socket?.end(`HTTP/1.1 200 ${SECRET}\r\nBad Header ${SECRET}: x\r\n\r\n`);
+        else res.writeHead(req.url?.includes('500') === true ? 500 : 200, SECRET, { 'Set-Cookie': `a=${SECRET}`, 'Proxy-Authenticate': `Basic realm=${SECRET}`, Location: `/${SECRET}?${SECRET}` }).end(SECRET);
+      });
+    },
+  });
+  const authority = `${ECO}:${lab.upstream.httpPort}`;
+  const targets = [`/eco/a?q=${SECRET}`, `/eco/500?${SECRET}`, `/eco/odd?${SECRET}`, `http://${authority}/b?${SECRET}`, `http://user:${SECRET}@${authority}/c`, `http://denied.example/d?${SECRET}`, `/nothing?${SECRET}`, `/eco/e#${SECRET}`, `/eco/%zz?${SECRET}`];
+  const fields = [
+    `Authorization: Bearer ${SECRET}`, `Proxy-Authorization: Basic ${SECRET}`, `Proxy-Authorization: Bearer ${SECRET}`, `Cookie: ${SECRET}`, `User-Agent: ${SECRET}`, `X-Anything: ${SECRET}`, `Referer: ${SECRET}`, `Expect: ${SECRET}`, `Max-Forwards: ${SECRET}`,
+    `tracestate: a=${SECRET}`, `baggage: a=${SECRET}`, `traceparent: ${SECRET}`, `X-Forwarded-For: ${SECRET}`, `Upgrade: ${SECRET}`, `Content-Length: ${SECRET}`, `Transfer-Encoding: ${SECRET}`, `Via: 1.1 ${SECRET}`, `X-Request-Id: ${SECRET}`,
+  ];
+  const ask = async (head: string): Promise<void> => {
+    const socket = connect(lab.port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.resume();
+    const closed = once(socket, 'close');
+    socket.end(head);
+    await closed;
+  };
+  for (const method of ['GET', 'POST', 'OPTIONS', 'TRACE']) {
+    for (const target of targets) {
+      await Promise.all(fields.map((field) => ask(`${method} ${target} HTTP/1.1\r\nHost: ${ECO}\r\nConnection: close\r\n${field}\r\n\r\n`)));
+    }
+  }
+  await ask(`CONNECT user:${SECRET}@${authority} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+  await ask(`CONNECT denied.example:443 HTTP/1.1\r\nHost: ${ECO}\r\nProxy-Authorization: Basic ${SECRET}\r\n\r\n`);
+  await ask(`GET /eco/x HTTP/1.1\r\nHost: ${ECO}\r\n${SECRET}\r\n\r\n`);
+  await lab.service.close();
+  t.ok(collector.spans.length > targets.length * fields.length * 4, `${collector.spans.length} spans`);
+  t.ok(collector.raw.some((body) => body.includes('url.path')), 'the search finds what is there');
+  t.strictSame(collector.raw.filter((body) => body.includes(SECRET)).map((body) => body.subarray(Math.max(0, body.indexOf(SECRET) - 80), body.indexOf(SECRET) + 20).toString('latin1')), []);
+});

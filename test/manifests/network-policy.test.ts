@@ -73,7 +73,30 @@ const WAYS: readonly { what: string; text: string; open: (readonly [address: str
     open: [['10.0.0.1', 6443]],
     closed: [['10.0.0.1', 443], ['10.0.0.2', 6443]],
   },
+  {
+    what: 'the collector of traces by its name, at public addresses',
+    text: policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }, 'tracing: { endpoint: "https://collector.example:8443/v1/traces" }\n'),
+    open: [[PUBLIC, 8443]],
+    closed: [['10.0.0.1', 8443], [PUBLIC, 443]],
+  },
+  {
+    what: 'the collector of traces at its address',
+    text: policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }, 'tracing: { endpoint: "https://10.60.0.9:9999/e/x/api/v2/otlp/v1/traces" }\n'),
+    open: [['10.60.0.9', 9999]],
+    closed: [['10.60.0.9', 443], ['10.60.0.10', 9999], [PUBLIC, 9999]],
+  },
 ];
+
+t.test('the proxy reaches a collector of traces that is pods, and no public address for it', async (t) => {
+  const text = policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }, 'tracing: { endpoint: "http://otel-collector.observability.svc.cluster.local:4318/v1/traces" }\ncluster: { collector: { namespace: observability, labels: app=otel-collector, port: 14318 } }\n');
+  const policies = proxyOf(text);
+  const pod = (namespace: string, labels: Record<string, string>): End => ({ namespace, labels });
+  t.ok(out(policies, pod('observability', { app: 'otel-collector' }), 14318));
+  t.notOk(out(policies, pod('observability', { app: 'otel-collector' }), 4318), 'the port of the Service is not that of the pod');
+  t.notOk(out(policies, pod('observability', { app: 'other' }), 14318));
+  t.notOk(out(policies, pod('other', { app: 'otel-collector' }), 14318));
+  t.notOk(out(policies, PUBLIC, 4318));
+});
 
 for (const { what, text, open, closed } of WAYS) {
   t.test(`the proxy reaches ${what}`, async (t) => {

@@ -141,7 +141,7 @@ t.test('it asks for another attempt, and takes that', async (t) => {
   const take = receiver.answer;
   const { traces, notices } = await startTraces(t, receiver.url);
   receiver.answer = (res) => {
-    res.writeHead(503, { 'retry-after': '0' }).end();
+    res.writeHead(503, { 'retry-after': new Date(0).toUTCString() }).end();
     receiver.answer = take;
   };
   ended(traces);

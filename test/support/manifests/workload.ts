@@ -15,7 +15,7 @@ const SPARE_SECONDS = 5;
 const SERVICE_PORTS = { 'tcp-proxy': [3128, 3128], 'http-gateway': [8080, 8080], 'tls-sni': [8443, 8443] } as const;
 const EXTERNAL_PORTS = { 'tls-sni': [443, 8443], 'http-gateway': [80, 8080] } as const;
 /** Read by the program itself. */
-const OWN_VARIABLES = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG', 'NODE_OPTIONS'];
+const OWN_VARIABLES = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG', 'NODE_OPTIONS', 'POD_NAME'];
 
 export function* checkWorkload(cluster: Cluster): Generator<string> {
   yield* checkPods(cluster);
