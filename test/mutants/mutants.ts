@@ -141,6 +141,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('userinfo-in-a-message', 'src/targets/quote.ts', 'test/targets/quote.test.ts', 'const shown = at < start ? text :', 'const shown = at !== -2 ? text :'),
       mutant('secret-in-settings', 'src/config/settings.ts', 'test/admin/config-routes.test.ts', 'if (SECRETS.has(schema)) return HIDDEN;', ''),
       mutant('password-in-url-of-settings', 'src/config/settings.ts', 'test/config/settings.test.ts', "typeof value === 'string' ? hideInUrl(value) : (value ?? null)", 'value ?? null'),
+      mutant('any-collector', 'src/telemetry/span-export.ts', 'test/resilience/traces-env.test.ts', 'rejectUnauthorized: true', 'rejectUnauthorized: false'),
     ],
   ],
   [
@@ -236,6 +237,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('rate-not-enforced', 'src/rates.ts', 'test/rates.test.ts', 'if (!verdict.lenient) throw new Denial(', 'if (verdict.lenient) throw new Denial('),
       mutant('passwords-of-one-address', 'src/identity/gate.ts', 'test/identity/gate.test.ts', 'if (own >= perAddress) throw', 'if (own < 0) throw'),
       mutant('guesses-without-end', 'src/identity/gate.ts', 'test/identity/gate.test.ts', 'if (debt >= failures) throw', 'if (debt < 0) throw'),
+      mutant('one-bound-for-all-traces', 'src/telemetry/traces.ts', 'test/telemetry/traces.test.ts', 'this.#buckets.take(record.client, 0, 1, now);', "this.#buckets.take('', 0, 1, now);"),
     ],
   ],
   [
@@ -250,6 +252,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('watchers-without-end', 'src/admin/watchers.ts', 'test/admin/watchers.test.ts', 'if (this.#closed || this.#watchers.size >= most || ofOne >= mostOfOne) return false;', 'if (this.#closed) return false;'),
       mutant('watchers-that-never-read', 'src/admin/watchers.ts', 'test/admin/watchers.test.ts', 'if (now() - watcher.stalledAt >= LONGEST_STALL) response.destroy();', ''),
       mutant('one-reader-asks-all-questions', 'src/admin/callers.ts', 'test/admin/queue.test.ts', 'if (this.#byCaller.of(caller) >= mostOfOne || this', 'if (this'),
+      mutant('spans-wait-without-bound', 'src/telemetry/span-export.ts', 'test/telemetry/traces.test.ts', 'if (this.#waiting + spans.length > QUEUE) {', 'if (this.#waiting < 0) {'),
+      mutant('collector-holds-a-batch', 'src/telemetry/span-export.ts', 'test/telemetry/traces.test.ts', 'const clock = setTimeout(() => { agent.destroy(); }, times.send);', 'const clock = setTimeout(() => {}, times.send);'),
     ],
   ],
   [

@@ -185,3 +185,13 @@ t.test('what Connection names', async (t) => {
   t.equal(nominatedBy(['Connection', 'close', 'connection', 'Keep-Alive, ,']), null);
   t.strictSame([...(nominatedBy(['Connection', 'close, X-A ,\tx-b', 'CONNECTION', 'x-a', 'Connections', 'x-c']) ?? [])], ['x-a', 'x-b']);
 });
+
+t.test('the trace of a request that is traced is ours, whatever the client says of it', async (t) => {
+  const trace = { traceparent: '00-ours-01', parentSpanId: 'caller' };
+  const fields = ['Traceparent', 'theirs', 'tracestate', 'a=b', 'traceparent', 'theirs', 'X-A', '1'];
+  t.same(forward(fields, {}, { trace }), ['Host', 'eco.example', 'tracestate', 'a=b', 'X-A', '1', 'traceparent', '00-ours-01']);
+  t.same(forward(fields, {}, { trace: { ...trace, parentSpanId: '' } }), ['Host', 'eco.example', 'X-A', '1', 'traceparent', '00-ours-01'], 'a trace that begins here has no state yet');
+  t.same(forward(['Connection', 'traceparent', ...fields], {}, { trace }), ['Host', 'eco.example', 'tracestate', 'a=b', 'X-A', '1', 'traceparent', '00-ours-01'], 'a client cannot have it dropped');
+  t.same(forward(fields, { drop: ['traceparent', 'tracestate'] }, { trace }), ['Host', 'eco.example', 'X-A', '1'], 'the operator can');
+  t.same(forward(fields), ['Host', 'eco.example', ...fields], 'not traced');
+});

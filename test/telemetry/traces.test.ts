@@ -56,7 +56,9 @@ function ended(traces: Traces, change: (record: AccessRecord) => void = () => {}
 
 /** Once so many spans have been given up or taken. */
 async function settled(traces: Traces, spans: number): Promise<void> {
+  const signal = AbortSignal.timeout(20_000);
   for (;;) {
+    signal.throwIfAborted();
     const { exported, failed, dropped } = traces.facts.spans;
     if (exported + failed + dropped >= spans) return;
     await setImmediate();
