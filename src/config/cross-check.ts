@@ -68,7 +68,7 @@ function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, compla
   const url = endpoint === undefined ? null : new URL(endpoint);
   if (url?.protocol !== 'http:') return;
   const own = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
-  if (headersFile !== undefined && !own) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read by whoever is on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
+  if (headersFile !== undefined && !own) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
   const used = Object.values(tls ?? {}).some((value) => value !== undefined);
   if (used) complain(['tracing', 'tls'], 'The endpoint is plain http, so there is no TLS.', 'Write an https endpoint, or take tls out.', 'key');
 }

@@ -75,7 +75,7 @@ export function readHeaderLines(file: string | undefined, path: Path, reading: F
     // RFC 9110 §5.1 and §5.5: a token, then visible ASCII.
     const [, name = '', value = ''] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)[ \t]*$/.exec(line) ?? [];
     const lower = name.toLowerCase();
-    const problem = name === '' ? 'is no header line' : OTHERS_HEADERS.has(lower) ? `is ${name}, which the proxy writes itself` : headers.some(([other]) => other.toLowerCase() === lower) ? `is ${name} once more` : null;
+    const problem = name === '' ? 'is not a header line' : OTHERS_HEADERS.has(lower) ? `is ${name}, which the proxy writes itself` : headers.some(([other]) => other.toLowerCase() === lower) ? `is ${name} once more` : null;
     if (problem === null) headers.push([name, value]);
     else reading.complain(path, `Line ${index + 1} of ${found?.name ?? ''} ${problem}.`, 'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.');
   }

@@ -153,7 +153,8 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
       out.push(name, String(rewrite.maxForwards));
       continue;
     }
-    if (hop?.has(lower) === true || (trace !== null && isReplaced(lower, trace))) continue;
+    if (hop?.has(lower) === true) continue;
+    if (trace !== null && isReplaced(lower, trace)) continue;
     out.push(name, raw[i + 1] ?? '');
   }
   if (trace !== null && !matchesField(headers.drop, 'traceparent')) out.push('traceparent', trace.traceparent);

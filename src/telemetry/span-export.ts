@@ -32,7 +32,7 @@ export interface ExportOwner {
 }
 
 /** Spans that wait at most: some megabytes. */
-const QUEUE = 2_048;
+const SPAN_QUEUE = 2_048;
 const BATCH = 512;
 /** How long sending may take, ms. */
 export interface ExportTimes {
@@ -48,7 +48,7 @@ const EXPORT_TIMES: ExportTimes = { batch: 1_000, send: 10_000, flush: 3_000 };
 /** The SDK gives a batch up so much later than we do, ms, should its exporter never answer. */
 const LATER = 1_000;
 /** Batches under way at once: one, and all that are left at the end. */
-const CONCURRENT = QUEUE / BATCH + 1;
+const CONCURRENT = SPAN_QUEUE / BATCH + 1;
 const CONNECTIONS = 2;
 
 type ExportResult = Parameters<Parameters<SpanExporter['export']>[1]>[0];
@@ -102,13 +102,13 @@ export class SpanExport {
       },
       shutdown: () => delegate.shutdown(),
     };
-    this.#processor = new BatchSpanProcessor({ exporter, maxQueueSize: QUEUE, maxExportBatchSize: BATCH, scheduledDelayMillis: times.batch, exportTimeoutMillis: times.send + LATER });
+    this.#processor = new BatchSpanProcessor({ exporter, maxQueueSize: SPAN_QUEUE, maxExportBatchSize: BATCH, scheduledDelayMillis: times.batch, exportTimeoutMillis: times.send + LATER });
   }
 
   /** The record is read at once and not kept. */
   add(record: AccessRecord, trace: RequestTrace, lastedMs: number): void {
     const spans = this.#write(record, trace, Date.now(), lastedMs);
-    if (this.#waiting + spans.length > QUEUE) {
+    if (this.#waiting + spans.length > SPAN_QUEUE) {
       this.#owner.counts.dropped += spans.length;
       return;
     }

@@ -26,7 +26,7 @@ export interface TracedProcess {
 /** @param endedAt ms since the epoch; `lastedMs` before it the request began */
 export type SpanWriter = (record: AccessRecord, trace: RequestTrace, endedAt: number, lastedMs: number) => ReadableSpan[];
 
-type Scope = ReadableSpan['instrumentationScope'];
+type SpanScope = ReadableSpan['instrumentationScope'];
 
 const MAX_TRACED_HOST = 256;
 const MAX_TRACED_PATH = 2_048;
@@ -35,7 +35,7 @@ const NONE: never[] = [];
 const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
 const FAILED: SpanStatus = { code: SpanStatusCode.ERROR };
 /** Others are `_OTHER`, so that a client makes up no names of spans. */
-const METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
+const NAMED_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
 
 class FinishedSpan implements ReadableSpan {
   readonly name: string;
@@ -50,13 +50,13 @@ class FinishedSpan implements ReadableSpan {
   readonly events = NONE;
   readonly ended = true;
   readonly resource: Resource;
-  readonly instrumentationScope: Scope;
+  readonly instrumentationScope: SpanScope;
   readonly droppedAttributesCount = 0;
   readonly droppedEventsCount = 0;
   readonly droppedLinksCount = 0;
   readonly #context: SpanContext;
 
-  constructor(name: string, kind: SpanKind, context: SpanContext, parent: SpanContext | null, [from, until]: readonly [number, number], status: SpanStatus, attributes: Attributes, resource: Resource, scope: Scope) {
+  constructor(name: string, kind: SpanKind, context: SpanContext, parent: SpanContext | null, [from, until]: readonly [number, number], status: SpanStatus, attributes: Attributes, resource: Resource, scope: SpanScope) {
     this.name = name;
     this.kind = kind;
     this.#context = context;
@@ -84,7 +84,7 @@ export function createSpanWriter(serviceName: string, { version, instance, hostN
     'host.name': hostName,
     ...(pod === null ? {} : { 'k8s.pod.name': pod }),
   });
-  const scope: Scope = { name: 'eco-egress', version };
+  const scope: SpanScope = { name: 'eco-egress', version };
   return (record, trace, endedAt, lastedMs) => {
     const startedAt = endedAt - lastedMs;
     const { traceId, traceFlags } = record;
@@ -112,7 +112,7 @@ function clientName(record: AccessRecord): string {
 }
 
 const isDial = ({ form }: AccessRecord): boolean => form === 'connect' || form === 'sni';
-const methodOf = (method: string, other: string): string => (METHODS.has(method) ? method : other);
+const methodOf = (method: string, other: string): string => (NAMED_METHODS.has(method) ? method : other);
 
 /** Something was asked of an upstream, or tried to. */
 function wentOut({ became, dialled, code }: AccessRecord): boolean {
@@ -192,7 +192,7 @@ function clientAttributes(record: AccessRecord): Attributes {
 
 function noteMethod(attributes: Attributes, method: string): void {
   attributes['http.request.method'] = methodOf(method, '_OTHER');
-  if (!METHODS.has(method)) attributes['http.request.method_original'] = bound(method, MAX_TRACED_METHOD);
+  if (!NAMED_METHODS.has(method)) attributes['http.request.method_original'] = bound(method, MAX_TRACED_METHOD);
 }
 
 /** Seconds, and nanoseconds besides. */

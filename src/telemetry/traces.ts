@@ -33,7 +33,7 @@ export interface TracesOptions {
 }
 
 /** Names of the configuration; a bucket each. */
-const MOST_CLIENTS = 100_000;
+const MOST_TRACED_CLIENTS = 100_000;
 
 /** Off until something is adopted. Whoever created it closes it. */
 export class Traces {
@@ -42,7 +42,7 @@ export class Traces {
   readonly #closing = new Set<Promise<void>>();
   #config: TracingConfig | null = null;
   #export: SpanExport | null = null;
-  #buckets = new RateBuckets([null], MOST_CLIENTS);
+  #buckets = new RateBuckets([null], MOST_TRACED_CLIENTS);
   #limited = 0;
   /** Since when the collector takes nothing, ms since the epoch, and why; null: it does, or was not asked yet. */
   #trouble: { readonly since: number; readonly reason: string; spans: number } | null = null;
@@ -74,7 +74,7 @@ export class Traces {
       this.#config = config;
       this.#export = next;
       this.#trouble = null;
-      this.#buckets.adopt([config?.perClient ?? null], MOST_CLIENTS);
+      this.#buckets.adopt([config?.perClient ?? null], MOST_TRACED_CLIENTS);
     };
   }
 

@@ -32,7 +32,7 @@ t.test('off, unless there is an endpoint', async (t) => {
 });
 
 t.test('all keys, and what holds without them', async (t) => {
-  t.match(load(`tracing: { endpoint: "${URL_OF}" }\n`), { ok: true, config: { tracing: { endpoint: URL_OF, headers: [], sample: 0.1, perClient: { text: '20/s' }, serviceName: 'eco-egress', tls: { ca: null } } } });
+  t.match(load(`tracing: { endpoint: "${URL_OF}" }\n`), { ok: true, config: { tracing: { endpoint: URL_OF, headers: { length: 0 }, sample: 0.1, perClient: { text: '20/s' }, serviceName: 'eco-egress', tls: { ca: null } } } });
   t.match(load(`name: out\ntracing: { endpoint: "${URL_OF}", headersFile: one, sample: 1, perClient: 5/m burst 50, serviceName: ECO out }\n`), {
     ok: true,
     config: { tracing: { headers: [['Authorization', 'Api-Token dt0c01.ABC.DEF']], sample: 1, perClient: { burst: 50 }, serviceName: 'ECO out' } },
@@ -55,11 +55,11 @@ t.test('what is wrong, and what to write', async (t) => {
     ['headersFile: one', 'tracing', /endpoint is missing/],
     [`endpoint: "${URL_OF}", headersFile: absent`, 'tracing.headersFile', /no such file/],
     [`endpoint: "${URL_OF}", headersFile: empty`, 'tracing.headersFile', /is empty/],
-    [`endpoint: "${URL_OF}", headersFile: odd`, 'tracing.headersFile', /Line 1 of "\/etc\/odd" is no header line/],
-    [`endpoint: "${URL_OF}", headersFile: control`, 'tracing.headersFile', /is no header line/],
+    [`endpoint: "${URL_OF}", headersFile: odd`, 'tracing.headersFile', /Line 1 of "\/etc\/odd" is not a header line/],
+    [`endpoint: "${URL_OF}", headersFile: control`, 'tracing.headersFile', /is not a header line/],
     [`endpoint: "${URL_OF}", headersFile: twice`, 'tracing.headersFile', /Line 2 .* is x-a once more/],
     [`endpoint: "${URL_OF}", headersFile: own`, 'tracing.headersFile', /Content-Type, which the proxy writes itself/],
-    ['endpoint: "http://collector.example/v1/traces", headersFile: one', 'tracing.headersFile', /could be read by whoever is on the way/],
+    ['endpoint: "http://collector.example/v1/traces", headersFile: one', 'tracing.headersFile', /could be read on the way/],
     ['endpoint: "http://collector.example/v1/traces", tls: { serverName: a.example }', 'tracing.tls', /there is no TLS/],
     [`endpoint: "${URL_OF}", sample: 10`, 'tracing.sample', /is not a share/],
     [`endpoint: "${URL_OF}", sample: "0.1"`, 'tracing.sample', /is not a share/],

@@ -252,7 +252,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('watchers-without-end', 'src/admin/watchers.ts', 'test/admin/watchers.test.ts', 'if (this.#closed || this.#watchers.size >= most || ofOne >= mostOfOne) return false;', 'if (this.#closed) return false;'),
       mutant('watchers-that-never-read', 'src/admin/watchers.ts', 'test/admin/watchers.test.ts', 'if (now() - watcher.stalledAt >= LONGEST_STALL) response.destroy();', ''),
       mutant('one-reader-asks-all-questions', 'src/admin/callers.ts', 'test/admin/queue.test.ts', 'if (this.#byCaller.of(caller) >= mostOfOne || this', 'if (this'),
-      mutant('spans-wait-without-bound', 'src/telemetry/span-export.ts', 'test/telemetry/traces.test.ts', 'if (this.#waiting + spans.length > QUEUE) {', 'if (this.#waiting < 0) {'),
+      mutant('spans-wait-without-bound', 'src/telemetry/span-export.ts', 'test/telemetry/traces.test.ts', 'if (this.#waiting + spans.length > SPAN_QUEUE) {', 'if (this.#waiting < 0) {'),
       mutant('collector-holds-a-batch', 'src/telemetry/span-export.ts', 'test/telemetry/traces.test.ts', 'const clock = setTimeout(() => { agent.destroy(); }, times.send);', 'const clock = setTimeout(() => {}, times.send);'),
     ],
   ],
