@@ -37,7 +37,7 @@ t.test('what serving does not use is not loaded', async (t) => {
   t.ok(loaded.some((url) => url.includes('/node_modules/fastify/')), 'packages are seen');
   const packages = [...new Set(loaded.map((url) => /.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(url)?.[1] ?? ''))];
   t.strictSame(packages.filter((name) => ['ajv', '@fastify/ajv-compiler', '@fastify/fast-json-stringify-compiler'].includes(name)), [], 'no route has a schema');
-  t.strictSame(packages.filter((name) => name.startsWith('@opentelemetry/')), [], 'nothing is traced');
+  t.strictSame(packages.filter((name) => name.startsWith('@opentelemetry/')), ['@opentelemetry/api'], 'nothing is traced: prom-client takes types and constants of its own from there');
   t.strictSame(own.filter((name) => name.includes('deps/undici')), [], "nothing uses Node's own fetch");
   t.strictSame([...new Set(loaded.filter((url) => url.includes('/undici/')).map((url) => url.replace(/\/undici\/.*/, '').replace(/^file:\/\//, '')))].length, 1, 'one undici');
 });
