@@ -45,7 +45,8 @@ t.test('a minimal file has every default', async (t) => {
     rules: [{ clients: ['pods'], destinations: ['eco'], methods: null, paths: null, from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: null }],
     hops: [],
     sourceIp: null,
-    cluster: { clients: [], destinations: [], hops: [] },
+    tracing: null,
+    cluster: { clients: [], destinations: [], hops: [], collector: null },
     nat: { ports: null, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 },
     dns: { servers: [], ttl: 30_000, staleFor: 3_600_000 },
     headers: { via: true, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] },
@@ -253,7 +254,7 @@ t.test('every key that is changed changes the hash, and the content of a file do
     return result.hash;
   };
   const text = `${MINIMAL}hops: { gw: { url: http://gw.example:3128, credentialsFile: clear.txt } }\n`;
-  const changes = ['mode: report', 'name: other', 'reload: { watch: false }', 'dns: { ttl: 1s }', 'headers: { via: false }', 'limits: { tunnels: 7 }', 'timeouts: { keepAlive: 7s }', 'log: { level: warn }', 'nat: { timeWait: 30s }', 'cluster: { hops: { gw: { namespace: edge } } }', 'sourceIp: { expected: 192.0.2.1 }'];
+  const changes = ['mode: report', 'name: other', 'reload: { watch: false }', 'dns: { ttl: 1s }', 'headers: { via: false }', 'limits: { tunnels: 7 }', 'timeouts: { keepAlive: 7s }', 'log: { level: warn }', 'tracing: { endpoint: "https://a.example/v1/traces" }', 'nat: { timeWait: 30s }', 'cluster: { hops: { gw: { namespace: edge } } }', 'sourceIp: { expected: 192.0.2.1 }'];
   const base = load(text);
   const hashes = changes.map((change) => load(`${text}${change}\n`));
   files['clear.txt'] = 'user:changed';

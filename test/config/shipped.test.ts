@@ -47,7 +47,7 @@ t.test('with everything set', async (t) => {
   const authority = await createAuthority();
   const client = await authority.issue({ names: ['client.example'], clientAuth: true });
   const server = await authority.issue({ names: ['door-2.example'] });
-  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem, '/pki/tls.crt': server.certPem, '/pki/tls.key': server.keyPem, '/pki/gateway': 'eco:secret\n' };
+  const files: Record<string, string> = { [FILE]: yaml, '/pki/ca.pem': authority.certPem, '/pki/cert.pem': client.certPem, '/pki/key.pem': client.keyPem, '/pki/tls.crt': server.certPem, '/pki/tls.key': server.keyPem, '/pki/gateway': 'eco:secret\n', '/pki/traces-headers': 'Authorization: Api-Token abc\n' };
   const env = {
     DYNATRACE_SIT_CIDRS: '10.20.0.0/16, fd00:20::/32',
     ECO_SIT_HOST: 'eco.partner.example',
@@ -92,6 +92,10 @@ t.test('with everything set', async (t) => {
     ECO_EGRESS_LOG_LEVEL: 'debug',
     ECO_EGRESS_LOG_FORMAT: 'text',
     ECO_EGRESS_LOG_PROFILE: 'google',
+    ECO_EGRESS_TRACES_URL: 'https://collector.example/v1/traces',
+    ECO_EGRESS_TRACES_HEADERS_FILE: '/pki/traces-headers',
+    ECO_EGRESS_TRACES_SAMPLE: '0.5',
+    ECO_EGRESS_TRACES_CA_FILE: '/pki/ca.pem',
   };
   t.strictSame(Object.keys(env).toSorted(), variablesOf(yaml), 'these are all there are');
   t.match(loadConfig({ file: FILE, env, readFile: (path) => files[path] ?? '' }), {
@@ -131,6 +135,7 @@ t.test('with everything set', async (t) => {
       limits: { tunnels: 12 },
       timeouts: { drainDelay: 0, drain: 60_000 },
       log: { level: 'debug', format: 'text', profile: 'google' },
+      tracing: { endpoint: 'https://collector.example/v1/traces', headers: [['Authorization', 'Api-Token abc']], sample: 0.5, tls: { ca: authority.certPem } },
     },
   });
 });
