@@ -14,6 +14,9 @@ import { DIFF_CHANGES, type DiffChange } from '../src/policy-diff/diff-class.ts'
 import type { DiffRequest, DiffVerdict } from '../src/policy-diff/judge-request.ts';
 import type { Peer } from '../src/policy/verdict.ts';
 import { BAND_STATES, DESTINATION_STATES, type StatusHistory, type StatusView } from '../src/admin/status-view.ts';
+import { INCIDENT_PARTS } from '../src/incident/evidence.ts';
+import { INCIDENT_CONFIDENCES } from '../src/incident/finding.ts';
+import { INCIDENT_STATES, type IncidentVerdict } from '../src/incident/judge.ts';
 import type { OtherChange } from '../src/reload/other-changes.ts';
 
 const CODES = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]];
@@ -76,6 +79,30 @@ const doctor = z.strictObject({
     }),
   ),
 }) satisfies z.ZodType<DoctorReport>;
+
+// doctor --incident
+
+const part = z.enum(INCIDENT_PARTS);
+const partAndWhy = z.array(z.strictObject({ part, why: text }));
+
+const incident = z.strictObject({
+  at: moment,
+  instance: text.describe('Name of the replica that answered; -: none did.'),
+  asked: orNull.describe('The destination that was asked about; null: all.'),
+  state: z.enum(INCIDENT_STATES).describe('ok: nothing is wrong. degraded: something is, and requests are served. broken: requests fail.'),
+  part: part.nullable().describe('The part at fault; null: nothing is wrong.'),
+  confidence: z.enum(INCIDENT_CONFIDENCES).nullable().describe('unsure: the evidence does not tell, and the alternatives are as likely.'),
+  destination: orNull.describe('Null: it concerns all, or none.'),
+  sentence: text.describe('Who, what, since when.'),
+  since: moment.nullable(),
+  evidence: z.array(z.strictObject({ at: moment.nullable().describe('Null: it holds now.'), text })),
+  alternatives: partAndWhy.describe('What else it may be.'),
+  ruledOut: partAndWhy,
+  also: z.array(z.strictObject({ part, state: z.enum(['broken', 'degraded']), destination: orNull, sentence: text })).describe('Further causes that were found.'),
+  next: texts.describe('What to do.'),
+  runbook: text,
+  letter: orNull.describe('A paragraph to send to the partner; null: it is not the likely cause.'),
+}) satisfies z.ZodType<IncidentVerdict>;
 
 // check
 
@@ -461,6 +488,7 @@ export const OUTPUTS = {
   diff: { title: 'npx eco-egress diff --json', page: 'docs/policy-diff.md', schema: diff },
   doctor: { title: 'npx eco-egress doctor --json', page: 'docs/doctor.md', schema: doctor },
   explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
+  incident: { title: 'npx eco-egress doctor --incident --json, and POST /incident', page: 'docs/doctor.md', schema: incident },
   'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },
   problem: { title: 'The body of a refusal by eco-egress (RFC 9457)', page: 'docs/errors.md', schema: problem },
   status: { title: 'GET /status.json of the admin port', page: 'docs/operations.md', schema: status },

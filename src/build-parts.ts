@@ -4,6 +4,7 @@ import type { Config } from './config/config.ts';
 import { CircuitBreaker } from './dial/circuit-breaker.ts';
 import type { IsOurs } from './dial/connect.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
+import type { DialHistory } from './dial/dial-history.ts';
 import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
 import type { Lookup } from './dial/lookup.ts';
@@ -24,6 +25,7 @@ export interface DialParts {
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
   readonly circuits: CircuitBreaker;
+  readonly history: DialHistory;
   /** Whether a connection leads back to this very proxy. */
   readonly isOurs: IsOurs;
   /** Told, besides the log, when an expired answer is used because the resolver fails. */

@@ -180,6 +180,11 @@ export class Egress {
     return this.#limits.count(kind);
   }
 
+  /** Pooled connections that are open: where each leads, and what has come over it so far. */
+  pooledConnections(): { readonly key: object; readonly address: string; readonly bytesReceived: number }[] {
+    return this.#pools.connections().map((key) => ({ key, address: key.dialled.address ?? UNRESOLVED, bytesReceived: key.dialled.socket.bytesRead }));
+  }
+
   /** Exchanges that wait for a pooled connection, by destination. */
   queued(): ReadonlyMap<string, number> {
     return this.#pools.queued();

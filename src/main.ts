@@ -118,6 +118,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--proxy <url>', 'the proxy to test, or the one that a client uses; else the one of the file, or of HTTPS_PROXY')
     .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM", nameOfFile)
     .option('--only <check...>', 'only these checks, and what they need')
+    .option('--incident [destination]', 'ask the proxy that runs here what is wrong now, and whose part it is')
+    .option('--admin <address:port>', 'with --incident: the admin port of the proxy; else listeners.admin of the file')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
   command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'npx eco-egress echo --listen 0.0.0.0:8080', async () => (await import('./cli/echo.ts')).runEcho)

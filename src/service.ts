@@ -16,6 +16,7 @@ import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
 import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
 import type { CircuitBreaker } from './dial/circuit-breaker.ts';
+import { DialHistory } from './dial/dial-history.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
@@ -26,6 +27,8 @@ import type { Descriptors } from './descriptors.ts';
 import { Egress, type Permit } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
+import { Incidents } from './incident/incidents.ts';
+import type { IncidentSources, OpenConnection } from './incident/sources.ts';
 import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
 import { ConnectionCount } from './listeners/connection-gate.ts';
 import { HttpForms } from './listeners/http-forms.ts';
@@ -133,6 +136,8 @@ class RunningService implements Service {
   readonly #dialParts: DialParts;
   readonly #ports: PortBudget;
   readonly #circuits: CircuitBreaker;
+  readonly #history: DialHistory;
+  readonly #incidents: Incidents;
   readonly #environment: RequestEnvironment;
   #historyTimer: NodeJS.Timeout | undefined;
   readonly #instance: string;
@@ -181,7 +186,8 @@ class RunningService implements Service {
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
     this.#telemetry.watchCircuits(() => this.#circuits.counts());
     const staleNames = new StaleNames(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
+    this.#history = new DialHistory(clock);
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
@@ -227,6 +233,7 @@ class RunningService implements Service {
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
     this.#policyChanges = new PolicyChanges(this.#telemetry);
+    this.#incidents = new Incidents(this.#incidentSources(deps.lookup ?? null), deps.monotonic ?? performance.now.bind(performance));
     const { loadAgain } = deps;
     this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
   }
@@ -249,7 +256,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -464,10 +471,54 @@ class RunningService implements Service {
     return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
   }
 
-  #info(): AdminInfo {
+  #incidentSources(lookup: Lookup | null): IncidentSources {
+    return {
+      instance: this.#instance,
+      version: VERSION,
+      config: () => this.#config,
+      lookup,
+      isSelf: (address, port) => this.#self.isSelf(address, port),
+      resolveAsRequests: (host, signal) => this.#egress.dialler.resolve(host, signal),
+      proxy: () => {
+        const { refused, warnings } = this.#reloads;
+        const { latest } = this.#policyChanges;
+        return {
+          draining: this.#environment.draining,
+          notEnforcing: this.#selfTest.readiness().reasons,
+          reloadRefused: refused ? warnings : [],
+          loadedAt: this.#inForce.loadedAt,
+          policyChange: latest?.different === true ? { at: Date.parse(latest.at), sentence: latest.sentence, classes: latest.classes } : null,
+          limits: this.#limitUse(),
+          descriptors: this.#descriptors.warning(),
+        };
+      },
+      source: this.sourceProof,
+      denials: (most) => this.explainer.denials(0, most).latest,
+      failures: (most) => this.explainer.failures(most),
+      health: (destination) => this.#telemetry.traffic(destination)?.health ?? null,
+      circuits: () => this.#circuits.view(),
+      ports: () => this.#ports.inUse(),
+      history: this.#history,
+      connections: () => this.#openConnections(),
+      now: this.#clock,
+    };
+  }
+
+  #openConnections(): OpenConnection[] {
+    const tunnels = Array.from(this.#environment.requests).filter(({ tunnel }) => tunnel !== null);
+    return [...this.#egress.pooledConnections(), ...tunnels.map((key) => ({ key, address: key.record.upstreamAddress, bytesReceived: key.record.bytesReceived }))];
+  }
+
+  #limitUse(): AdminInfo['limits'] {
     const { limits } = this.#config;
-    const tunnels = this.#egress.count('tunnels');
-    const exchanges = this.#egress.count('exchanges');
+    return [
+      { name: 'tunnels', used: this.#egress.count('tunnels'), limit: limits.tunnels },
+      { name: 'exchanges', used: this.#egress.count('exchanges'), limit: limits.exchanges },
+      { name: 'client connections', used: this.#telemetry.connections(), limit: limits.connections },
+    ];
+  }
+
+  #info(): AdminInfo {
     return {
       version: VERSION,
       instance: this.#instance,
@@ -477,11 +528,7 @@ class RunningService implements Service {
       config: this.#config,
       enforcement: this.#selfTest.view(),
       ruleEnds: listRuleEnds(this.#config.rules, this.#clock()),
-      limits: [
-        { name: 'tunnels', used: tunnels, limit: limits.tunnels },
-        { name: 'exchanges', used: exchanges, limit: limits.exchanges },
-        { name: 'client connections', used: this.#telemetry.connections(), limit: limits.connections },
-      ],
+      limits: this.#limitUse(),
       certificates: this.#telemetry.certificates(),
       ports: { ...this.#ports.inUse(), shortTunnels: this.#telemetry.shortTunnels() },
     };

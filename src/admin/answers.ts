@@ -13,13 +13,15 @@ export interface Answer {
   readonly type: string;
   readonly json: string;
   readonly words: string;
+  /** What the page is about; `why` by default. */
+  readonly about?: 'why' | 'incident';
 }
 
 /** Programs send no `accept`, or take anything: they get JSON. */
-export async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words }: Answer): Promise<FastifyReply> {
+export async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
   reply.code(status);
   if (accept.includes('text/html')) {
-    const page = await composePage({ kind: 'answer', words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
+    const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
     return reply.headers(PAGE_HEADERS).send(page);
   }
   if (accept.startsWith('text/plain')) return reply.type('text/plain; charset=utf-8').send(words);

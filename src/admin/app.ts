@@ -16,6 +16,7 @@ import type { AdminRefusal } from '../telemetry/cells.ts';
 import { HISTORY_STEP } from '../telemetry/history.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
+import { addIncidentRoutes, INCIDENT_PATH, type IncidentAnswers } from './incident-routes.ts';
 import { addConfigRoutes, addExplainRoutes, type ConfigRoutes, type Explaining } from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
@@ -39,6 +40,8 @@ const ADMIN_LINGER = 1000;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
 const RELOAD = '/reload';
+/** They do something, so that a link to them must not. */
+const POSTED: ReadonlySet<string> = new Set([RELOAD, INCIDENT_PATH]);
 /** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
@@ -56,6 +59,8 @@ export interface AdminOptions {
   readonly sourceIp: () => SourceView;
   /** See `StatusSources`. */
   readonly circuits?: StatusSources['circuits'];
+  /** Answers what is wrong; absent: it is not asked. */
+  readonly incidents?: IncidentAnswers;
   /** Told of what is turned away, and whom; must not throw. */
   readonly onRefused?: (reason: AdminRefusal, address: string) => void;
   /** Told why an answer could not be made, or not to its end; must not throw. */
@@ -176,13 +181,14 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
       refuseRequest(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD' && request.routeOptions.url !== RELOAD) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload.');
-    else if (request.method === 'GET' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
+    } else if (request.method !== 'GET' && request.method !== 'HEAD' && !POSTED.has(request.routeOptions.url ?? '')) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload and /incident.');
+    else if (request.method !== 'POST' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
+    else if (request.method !== 'POST' && pathOfUrl(request.url) === INCIDENT_PATH) refuseRequest(reply, 405, 'This question makes the proxy connect to partners: send POST, or run npx eco-egress doctor --incident.');
     else next();
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, circuits, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, circuits, incidents, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
   const turns = new Turns();
   const onBusy = (address: string): void => {
     onRefused('busy', address);
@@ -208,6 +214,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   addConfigRoutes(app, configuration, turns);
   addTrafficRoutes(app, traffic, turns);
   addExplainRoutes(app, explainer, turns, onBusy);
+  if (incidents !== undefined) addIncidentRoutes(app, incidents, onBusy);
 }
 
 function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = () => {}): void {
@@ -225,9 +232,11 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   });
 }
 
+const pathOfUrl = (url: string): string => url.split('?')[0] ?? '';
+
 function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string): void {
   // A refused request may have a body we will not read: the connection cannot be used again.
-  if (status === 405) reply.header('allow', reply.request.url === RELOAD ? 'POST' : 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', POSTED.has(pathOfUrl(reply.request.url)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
 }

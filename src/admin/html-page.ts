@@ -25,8 +25,8 @@ const CSP = [
   "trusted-types 'none'",
 ].join('; ');
 
-/** Headers of every page. */
-export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'no-referrer' } as const;
+/** Headers of every page. Without a referrer, browsers would say of its own forms that they come from nowhere. */
+export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'same-origin' } as const;
 
 let renderer: Promise<PageRenderer> | null = null;
 
@@ -34,7 +34,7 @@ let renderer: Promise<PageRenderer> | null = null;
 export async function composePage(content: PageContent): Promise<string> {
   renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
   const { renderBody } = await renderer;
-  const [title, icon] = content.kind === 'status' ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state] : ['Why? eco-egress', 'ok'];
+  const [title, icon] = content.kind === 'status' ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state] : [content.about === 'why' ? 'Why? eco-egress' : 'What is wrong? eco-egress', 'ok'];
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">' +
     `<meta name="color-scheme" content="light dark"><title>${escapeMarkup(title)}</title>` +

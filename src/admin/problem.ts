@@ -11,6 +11,7 @@ export const ADMIN_PATHS = {
   '/source-ip': 'which source address partners see, and whether it is the expected one, as JSON',
   '/config': 'each value in effect and where it came from, as JSON; passwords are left out',
   '/reload': 'POST, from this host only: loads the configuration file again, and answers what came of it',
+  '/incident': 'POST: what is wrong now, and whose part it is: tries the route to each destination, or to that of ?destination=…',
   '/destinations': 'health of each destination: the latest outcomes, failures by code, answers by class, as JSON',
   '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
   '/drain': 'how a shutdown goes on, or what one would find now, as JSON',

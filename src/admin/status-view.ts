@@ -243,8 +243,8 @@ export interface StatusHistory {
 /** What a page shows. */
 export type PageContent =
   | { readonly kind: 'status'; readonly view: StatusView }
-  /** To a question why: in words, as JSON, and what was asked. */
-  | { readonly kind: 'answer'; readonly words: string; readonly json: string; readonly question: Readonly<Record<string, string>> };
+  /** To a question: why something is decided so, or what is wrong; in words, as JSON, and what was asked. */
+  | { readonly kind: 'answer'; readonly about: 'why' | 'incident'; readonly words: string; readonly json: string; readonly question: Readonly<Record<string, string>> };
 
 /** What page/server.js exports. */
 export interface PageRenderer {

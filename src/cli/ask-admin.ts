@@ -27,19 +27,36 @@ export interface AdminAnswer {
   readonly body: string;
 }
 
+/** Why there is no answer. */
+export interface AdminSilence {
+  /** Of the command. */
+  readonly exitCode: number;
+  /** One sentence, or more. */
+  readonly problem: string;
+  /** Where nothing answered; null: it is not known where to ask. */
+  readonly place: string | null;
+  /** What became of the connection. */
+  readonly reason: string;
+}
+
 /** @param timeout ms. @returns an exit code where there is no answer; why is on stderr */
 export async function askAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | number> {
+  const answer = await tryAdmin(method, path, options, timeout, io);
+  if (!('problem' in answer)) return answer;
+  io.stderr.write(`${answer.problem}\n`);
+  return answer.exitCode;
+}
+
+/** As `askAdmin`; what is wrong is for the caller to tell. */
+export async function tryAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | AdminSilence> {
   const admin = chooseAdmin(options, io);
-  if (typeof admin === 'string') {
-    io.stderr.write(`${admin}\n`);
-    return EXIT.usage;
-  }
+  if (typeof admin === 'string') return { exitCode: EXIT.usage, problem: admin, place: null, reason: '' };
   const place = formatAuthority(admin.host, admin.port);
   try {
     return { place, ...(await askOnPort(method, path, admin, timeout)) };
   } catch (error) {
-    io.stderr.write(`No proxy answers at ${place}: ${describeConnectError(error, timeout)}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.\n`);
-    return EXIT.failed;
+    const reason = describeConnectError(error, timeout);
+    return { exitCode: EXIT.failed, problem: `No proxy answers at ${place}: ${reason}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.`, place, reason };
   }
 }
 

@@ -25,6 +25,10 @@ export interface DoctorOptions {
   readonly ca?: string;
   readonly timeout: string;
   readonly only?: readonly string[];
+  /** Ask the proxy that runs here what is wrong: of one destination, or of all (true). */
+  readonly incident?: string | true;
+  /** Its admin port, `127.0.0.1:9090`. */
+  readonly admin?: string;
   readonly json?: boolean;
 }
 
@@ -34,6 +38,7 @@ class Misuse extends Error {}
 /** Resolves to 0 when there is no cross, to 1 when there is, to 2 for a faulty file or question. */
 export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
   try {
+    if (options.incident !== undefined) return await (await import('./incident.ts')).askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
     const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
     io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
     return code;

@@ -13,6 +13,7 @@ import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
 import { abortFault, place } from './dial.ts';
+import type { DialHistory } from './dial-history.ts';
 import { errorCode } from './lookup.ts';
 import type { Ending, PortBudget, PortLease } from './ports.ts';
 
@@ -39,6 +40,8 @@ export interface ConnectRequest {
   readonly isOurs?: IsOurs | undefined;
   /** Told of each address that failed, though not for want of ours; absent: nobody is. */
   readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
+  /** Remembers attempts that failed; absent: nobody does. */
+  readonly history?: Pick<DialHistory, 'failed'> | undefined;
 }
 
 /** An open TCP connection. */
@@ -172,6 +175,7 @@ class ConnectionRace {
     if (this.#ended) return;
     this.#forget(socket);
     this.#failures.push({ address: attempt.address, ...explainConnectError(error) });
+    this.#remember(null, attempt.address, name || error.message);
     if (!UNSENT.has(name) || name === NO_ROUTE) this.#request.circuit?.connectFailed(attempt.address, name || error.message);
     this.attempt();
   }
@@ -183,10 +187,17 @@ class ConnectionRace {
       const address = socket[kAttempt]?.address ?? '';
       this.#failures.push({ address, code: 'connect-timeout', text: `no answer in ${timeout} ms` });
       circuit?.connectFailed(address, `no answer in ${timeout} ms`);
+      this.#remember(socket, address, `no answer in ${timeout} ms`);
     }
     for (const address of this.#queue.slice(this.#next)) this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
     for (const address of this.#exhausted) this.#failures.push({ address, code: 'connect-timeout', text: this.#noPort() });
     this.#failByAll(null);
+  }
+
+  /** @param socket that still has its local end; null: it is gone */
+  #remember(socket: Socket | null, address: string, reason: string): void {
+    const { history, destination = '-', port } = this.#request;
+    history?.failed({ destination, address, port, from: socket?.localPort === undefined ? null : place(socket.localAddress ?? '', socket.localPort), reason });
   }
 
   #start(address: string, lease: PortLease | undefined): void {

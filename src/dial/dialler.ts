@@ -11,6 +11,7 @@ import { CircuitBreaker } from './circuit-breaker.ts';
 import { CircuitUse } from './circuit-use.ts';
 import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
+import type { DialHistory } from './dial-history.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, checkAddresses, place } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
 import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
@@ -28,6 +29,8 @@ interface DiallerOptions {
   readonly coolDowns?: CoolDowns;
   /** Which addresses failed too often; its own by default, which tells nobody. */
   readonly circuits?: CircuitBreaker;
+  /** Remembers connections that failed; absent: nobody does. */
+  readonly history?: DialHistory | undefined;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via?: string | null;
   /** Gives every TCP connection its NAT port; absent: ports are not counted. */
@@ -49,7 +52,7 @@ const MOST_ASKED_FOR = 4;
 
 /** Holds nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts, ports, isOurs, via = null } = options;
+  const { resolver, timeouts, history, ports, isOurs, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
@@ -69,7 +72,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     const checked = checkAddresses(addresses, port, guard);
     const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
     const dialled = now();
-    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit });
+    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit, history });
     circuit?.opened(address);
     if (proxied !== undefined) nameClient(socket, proxied, address, port);
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
@@ -96,7 +99,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
-    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs }), signal };
+    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, history }), signal };
     // Which of its addresses is at fault, only the parents could tell.
     circuit?.choose([host]);
     circuit?.opened(host);
@@ -209,6 +212,8 @@ interface NamedDiallerOptions {
   /** Outlive this dialler, too. */
   readonly circuits: CircuitBreaker;
   readonly ports: PortBudget;
+  /** Outlives it, too. */
+  readonly history: DialHistory;
   /** Whether a connection leads back to this very proxy. */
   readonly isOurs: IsOurs;
 }
@@ -226,8 +231,8 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
 
 /** A dialler with a resolver and DNS cache of its own: `lookup` where one is given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, circuits, ports, isOurs } = options;
+  const { lookup, onStale, coolDowns, circuits, history, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
-  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale });
-  return createDialler({ resolver, timeouts, ports, isOurs, coolDowns, circuits, via });
+  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
+  return createDialler({ resolver, timeouts, history, ports, isOurs, coolDowns, circuits, via });
 }

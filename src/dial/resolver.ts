@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
-import { Fault, type FaultOptions } from '../errors.ts';
+import { Fault, type FaultCode, type FaultOptions } from '../errors.ts';
 import { abortFault } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
@@ -35,6 +35,8 @@ export interface ResolverOptions {
   readonly now?: () => number;
   /** A look-up failed and an expired answer serves instead; told once per failed attempt. */
   readonly onStale?: (host: string, error: Fault) => void;
+  /** A look-up has ended: with these addresses, or with none and why. */
+  readonly onAnswer?: (host: string, addresses: readonly string[], code: FaultCode | null) => void;
 }
 
 const MAX_NAMES = 10_000;
@@ -75,7 +77,7 @@ interface PendingLookup {
 
 /** Holds no timer beyond those of callers that wait, so there is nothing to close. */
 export function createResolver(options: ResolverOptions): Resolver {
-  const { lookup, dns, timeout, onStale } = options;
+  const { lookup, dns, timeout, onStale, onAnswer } = options;
   const now = options.now ?? performance.now.bind(performance);
   const entries = new LRUCache<string, Known | Unknown>({ max: MAX_NAMES });
   const flights = new Map<string, PendingLookup>();
@@ -91,6 +93,8 @@ export function createResolver(options: ResolverOptions): Resolver {
         if (flights.get(host) === flight) {
           flights.delete(host);
           keep(host, outcome);
+          if (outcome instanceof Fault) onAnswer?.(host, [], outcome.code);
+          else onAnswer?.(host, outcome.addresses, null);
         }
         return outcome;
       }),

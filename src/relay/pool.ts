@@ -110,6 +110,11 @@ export class UpstreamPool {
     return this.#active.size + this.#opening.size + this.#waiting.length === 0;
   }
 
+  /** All that are open, in use or not. */
+  get connections(): UpstreamConnection[] {
+    return [...this.#active, ...this.#idle.map(({ connection }) => connection)];
+  }
+
   /** An idle connection, now active; null when there is none for this one. */
   take({ client, careful }: Pick<ConnectionWaiter, 'client' | 'careful'>): UpstreamConnection | null {
     if (!this.#share.admits(client)) return null;

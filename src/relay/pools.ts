@@ -1,6 +1,7 @@
 /** All pools of the proxy: found by what their connections have in common, bounded in number, and put out of use without harm to who uses them. */
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import type { UpstreamPool } from './pool.ts';
+import type { UpstreamConnection } from './upstream-connection.ts';
 
 interface Kept {
   readonly pool: UpstreamPool;
@@ -49,6 +50,11 @@ export class UpstreamPools {
     const queued = new Map<string, number>();
     for (const { pool, destination } of this.#kept.values()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
     return queued;
+  }
+
+  /** Every connection that is open. */
+  connections(): UpstreamConnection[] {
+    return this.#all().flatMap((pool) => pool.connections);
   }
 
   /** Pools whose destination `keeps` does not hold for keep no connection any more, and serve who uses them now. */

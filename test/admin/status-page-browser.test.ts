@@ -1,4 +1,7 @@
-/** The status page in a real browser: it moves, shows faults, complains of nothing, and everybody can use it. Skipped where there is no Chromium. */
+/**
+ * The status page in a real browser: it moves, shows faults, complains of nothing, and everybody can use it. Skipped where there is no Chromium.
+ * Longer than 300 lines: one browser serves all of these tests, and takes long to start.
+ */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import axe from 'axe-core';
@@ -160,6 +163,59 @@ t.test('the form answers in words, in place', { skip: skipWithoutBrowser }, asyn
   t.strictSame(complaints.filter((text) => !text.includes('400')), [], 'a question that is not valid is answered with 400, which the console tells');
 });
 
+/** Of each event: its time, and the latest failure that it has. */
+type SeenEvent = readonly [at: string, failureAt: string | null];
+
+t.test('a fault is in the next event but one at the latest, by the times of the page itself', { skip: skipWithoutBrowser }, async (t) => {
+  const lab = await startLab(t);
+  const { page } = await open(t, lab.adminUrl);
+  await isLive(page);
+  await page.evaluate('window.seen = []; new EventSource("/events").addEventListener("status", ({ data }) => { const { at, destinations } = JSON.parse(data); window.seen.push([at, destinations[0].lastFailure?.at ?? null]); })');
+  await page.evaluate('new Promise((resolve) => { const look = () => (window.seen.length > 1 ? resolve() : requestAnimationFrame(look)); look(); })');
+  lab.upstream.https.closeAllConnections();
+  lab.upstream.https.close();
+  await once(lab.upstream.https, 'close');
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 502);
+  await page.locator('.band-degraded').waitFor();
+  await page.evaluate('new Promise((resolve) => { const look = () => (window.seen.some(([, failureAt]) => failureAt !== null) ? resolve() : requestAnimationFrame(look)); look(); })');
+  const seen = await page.evaluate<SeenEvent[]>('window.seen');
+  const first = seen.findIndex(([, failureAt]) => failureAt !== null);
+  const failureAt = Date.parse(seen[first]?.[1] ?? '');
+  const missed = seen.slice(0, first).filter(([at]) => Date.parse(at) > failureAt);
+  t.ok(first > 0, 'events came before it');
+  t.ok(missed.length <= 1, `${missed.length} events came after it that did not have it`);
+});
+
+t.test('what is wrong: answered in place, and without scripts by a page', { skip: skipWithoutBrowser }, async (t) => {
+  for (const javaScriptEnabled of [true, false]) {
+    const lab = await startLab(t, {
+      configure: (draft, { https }) => {
+        draft.destinations['other'] = { hosts: ['other.example'], ports: [https], addresses: ['127.0.0.0/8'] };
+      },
+      onRequest: (_request, response) => void response.writeHead(500).end(EVIL.replaceAll(/[^\x20-\x7e]/g, '')),
+    });
+    const { page, complaints } = await open(t, lab.adminUrl, { javaScriptEnabled });
+    if (javaScriptEnabled) await isLive(page);
+    await page.getByLabel('Destination', { exact: true }).selectOption('eco');
+    await page.getByRole('button', { name: 'What is wrong?' }).click();
+    const answer = page.locator(javaScriptEnabled ? '#verdict' : '.words');
+    await answer.filter({ hasText: 'The partner\'s application: requests are answered with status 500' }).waitFor();
+    t.match(await answer.innerText(), /Evidence \(UTC;[^]*HEAD \/ to eco-sit[^]*What to do:[^]*To send to the partner:\n\s+We connect to eco-sit/);
+    if (javaScriptEnabled) {
+      t.equal(await page.evaluate('document.activeElement.id'), 'verdict', 'a screen reader is led to it');
+      await page.evaluate('new Promise((resolve) => new EventSource("/events").addEventListener("status", resolve))');
+      t.ok(await answer.isVisible(), 'an event leaves it');
+      await page.evaluate(axe.source);
+      const { violations } = await page.evaluate<AxeResults>('axe.run()');
+      t.strictSame(violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id }) => id), []);
+    } else {
+      t.match(await page.title(), 'What is wrong?');
+      t.equal(await page.getByRole('button', { name: 'What is wrong?' }).count(), 1, 'it can be asked again');
+    }
+    t.strictSame(complaints, []);
+  }
+});
+
 t.test('without scripts everything is there, and the form leads to a page', { skip: skipWithoutBrowser }, async (t) => {
   const lab = await startLab(t);
   await fetch(`${lab.url}/eco/x`);
@@ -179,7 +235,7 @@ t.test('without scripts everything is there, and the form leads to a page', { sk
 /** Each of those that a key reaches, in order. */
 async function tabThrough(page: Page): Promise<number[]> {
   const reached: number[] = [];
-  await page.evaluate('window.reachable = [...document.querySelectorAll("a[href], button, input, summary, [tabindex=\'0\']")].filter((e) => e.checkVisibility())');
+  await page.evaluate('window.reachable = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex=\'0\']")].filter((e) => e.checkVisibility())');
   for (;;) {
     await page.keyboard.press('Tab');
     const place = await page.evaluate<number>('window.reachable.indexOf(document.activeElement)');

@@ -36,7 +36,8 @@ const DESCRIPTORS_SLACK = 40;
 /** After the fault before: the longest pause of a circuit, and some. */
 const CALM_WITHIN_MS = 40_000;
 
-export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultResult> {
+/** @param inForce is waited for while the fault is in force, when it has lasted its time; absent: nothing is */
+export async function runFault(stage: Stage, fault: ChaosFault, inForce: () => Promise<void> = () => Promise.resolve()): Promise<FaultResult> {
   const problems: string[] = [];
   const [first] = stage.nodes;
   if (fault.replica !== undefined) {
@@ -53,6 +54,7 @@ export async function runFault(stage: Stage, fault: ChaosFault): Promise<FaultRe
   const began = Date.now();
   await fault.inject(stage);
   await pause((fault.lasts ?? 5) * 1000 - Math.min(Date.now() - began, 1000));
+  await inForce();
   const lines = new Map(stage.nodes.map((node, index) => [node, node.linesFrom(marks[index] ?? 0)]));
   const ended = Date.now();
   const during = await endWatch();

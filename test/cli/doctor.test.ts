@@ -9,7 +9,9 @@ import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { recordIo } from '../support/command-io.ts';
 import { eco } from '../support/eco.ts';
 import { startLab } from '../support/lab.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { listen } from '../support/listen.ts';
+import { schemaFaults } from '../support/schemas.ts';
 
 function writeConfig(t: Test, port: number, more = ''): string {
   const file = join(t.testdir({}), 'egress.yaml');
@@ -97,4 +99,35 @@ t.test('questions that make no sense', async (t) => {
 t.test('the limit of open files is told', async (t) => {
   const limit = readOpenFileLimit();
   t.ok(limit === null || limit > 100);
+});
+
+t.test('--incident: asks the proxy that runs here, in words and as JSON', async (t) => {
+  const lab = await startLab(t);
+  const admin = lab.adminUrl.slice('http://'.length);
+  t.match(await doctor({ incident: true, admin }), { code: 0, out: /^Nothing is wrong now: eco answers at every address\.\nAsked at [^]*\n\nEvidence \(UTC; [^]*\n\nRuled out:\n[^]*\n\nWhat to do:\n/, err: '' });
+  t.match(await doctor({ incident: 'eco', admin }), { code: 1, out: '', err: /One such question is answered at a time/ }, 'within the pause');
+});
+
+t.test('--incident: something is wrong, and the question is', async (t) => {
+  const lab = await startLab(t);
+  const admin = lab.adminUrl.slice('http://'.length);
+  t.match(await doctor({ incident: '\u001b[31m\u202e', admin }), { code: 2, out: '', err: /does not say what is wrong \(400\): The question is not valid\. There is no destination of this name\. There are: eco\.\n$/ });
+  lab.upstream.https.close();
+  lab.upstream.http.close();
+  const { code, out } = await doctor({ incident: 'eco', admin, json: true });
+  t.equal(code, 1);
+  t.match(JSON.parse(out), { asked: 'eco', state: 'broken', part: 'partner-application', alternatives: [{ part: 'partner-firewall' }, { part: 'route' }], letter: null });
+});
+
+t.test('--incident: no proxy answers, which is the answer; with what the doctor sees by itself', async (t) => {
+  const server = createServer((_, response) => response.end('well'));
+  const config = writeConfig(t, await listen(t, server));
+  const admin = `127.0.0.1:${await findNobody()}`;
+  const { code, out, err } = await doctor({ incident: true, admin, config });
+  t.match({ code, err }, { code: 1, err: '' });
+  t.match(out, new RegExp(`^The proxy: none answers at ${admin} \\(nothing listens there\\), so requests [^]*\\n\\nWhat can be seen without the proxy:\\n\\nThe route from here to the partners`));
+  const json = JSON.parse((await doctor({ incident: true, admin, config, json: true })).out) as unknown;
+  t.match(json, { instance: '-', state: 'broken', part: 'proxy', confidence: 'certain', letter: null });
+  t.strictSame(schemaFaults('incident', json), []);
+  t.match(await doctor({ incident: true, admin: 'nonsense', config }), { code: 2, err: /^--admin: / });
 });

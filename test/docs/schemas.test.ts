@@ -16,7 +16,7 @@ import { readSchema, schemaFaults } from '../support/schemas.ts';
 import { listSchemaKeys } from '../support/schema-keys.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const NAMES = ['check', 'config', 'diff', 'doctor', 'explain', 'log-line', 'policy-tests', 'problem', 'status', 'suggest', 'test'];
+const NAMES = ['check', 'config', 'diff', 'doctor', 'explain', 'incident', 'log-line', 'policy-tests', 'problem', 'status', 'suggest', 'test'];
 
 t.test('they are what the code renders to: npm run schemas', async (t) => {
   const rendered = renderSchemas();

@@ -94,11 +94,17 @@ function showNow() {
   }
 }
 
+/** By the form: where its answer stands. */
+const ANSWER_PLACES = new Map([['ask', 'answer'], ['incident', 'verdict']]);
+/** A second question while one is being answered would be refused. */
+let asking = false;
+
 /** Where scripts run, the answer comes in below the form. */
 document.addEventListener('submit', (event) => {
   const form = event.target;
-  const answer = document.getElementById('answer');
-  if (!(form instanceof HTMLFormElement) || form.id !== 'ask' || answer === null) return;
+  if (!(form instanceof HTMLFormElement)) return;
+  const answer = document.getElementById(ANSWER_PLACES.get(form.id) ?? '');
+  if (answer === null) return;
   event.preventDefault();
   const asked = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (typeof value === 'string' && value.trim() !== '') asked.set(name, value.trim());
@@ -107,12 +113,22 @@ document.addEventListener('submit', (event) => {
     answer.textContent = text;
     answer.focus();
   };
-  fetch(`/explain?${asked.toString()}`, { headers: { accept: 'text/plain' } })
+  // Its own `method` may be a field of that name.
+  const [method, path] = form.id === 'ask' ? ['GET', '/explain'] : ['POST', '/incident'];
+  if (form.id === 'incident') {
+    if (asking) return;
+    asking = true;
+    tell('Trying the route to the partners. This takes some seconds.');
+  }
+  fetch(`${path}?${asked.toString()}`, { method, headers: { accept: 'text/plain' } })
     .then(async (response) => {
       tell(await response.text());
     })
     .catch(() => {
       tell('The proxy does not answer.');
+    })
+    .finally(() => {
+      if (form.id === 'incident') asking = false;
     });
 });
 

@@ -91,6 +91,25 @@ export function whyForm(clients, question = {}) {
   );
 }
 
+/**
+ * The question what is wrong. A form that works by itself, and posts: it has the proxy connect to partners.
+ * @param {readonly string[]} destinations
+ */
+export function incidentForm(destinations) {
+  return h(
+    'form',
+    { id: 'incident', action: '/incident', method: 'post' },
+    destinations.length < 2 ? null : [h('label', { for: 'about', key: 'label' }, 'Destination'), h('select', { id: 'about', name: 'destination', key: 'select' }, h('option', { value: '' }, 'all'), destinations.map((name) => h('option', { value: name, key: name }, name)))],
+    h('button', { type: 'submit' }, 'What is wrong?'),
+    h('p', { class: 'small' }, 'Tries the route to each partner, which takes some seconds, and names the part at fault: a client, this proxy, the NAT, a resolver, a parent, the route, or the partner.'),
+  );
+}
+
+/** @param {StatusView} view */
+export function incident({ destinations }) {
+  return h('section', { id: 'wrong', 'aria-label': 'What is wrong?' }, incidentForm(destinations.map(({ name }) => name)), h('pre', { id: 'verdict', tabIndex: -1, hidden: true }));
+}
+
 /** @param {StatusView} view */
 export function question({ clients }) {
   return section(

@@ -2,7 +2,7 @@
 import { h } from 'preact';
 import { destinations } from './destinations.js';
 import { flowPicture } from './flow.js';
-import { configuration, denials, failures, question, source, tunnels, whyForm } from './lists.js';
+import { configuration, denials, failures, incident, incidentForm, question, source, tunnels, whyForm } from './lists.js';
 import { band, header, numbers } from './overview.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
@@ -19,6 +19,7 @@ export function StatusPage({ view, link }) {
       'main',
       null,
       band(view),
+      incident(view),
       numbers(view),
       flowPicture(view),
       destinations(view),
@@ -28,17 +29,17 @@ export function StatusPage({ view, link }) {
   );
 }
 
-/** @param {{ words: string, json: string, question: Readonly<Record<string, string>> }} props */
-export function AnswerPage({ words, json, question: asked }) {
+/** @param {{ about: 'why' | 'incident', words: string, json: string, question: Readonly<Record<string, string>> }} props */
+export function AnswerPage({ about, words, json, question: asked }) {
   return h(
     'div',
     { class: 'page' },
-    h('header', null, h('h1', null, 'Why?'), h('nav', { 'aria-label': 'Back' }, h('a', { href: '/' }, 'Status page'))),
+    h('header', null, h('h1', null, about === 'why' ? 'Why?' : 'What is wrong?'), h('nav', { 'aria-label': 'Back' }, h('a', { href: '/' }, 'Status page'))),
     h(
       'main',
       null,
       h('pre', { class: 'words', tabIndex: 0, role: 'region', 'aria-label': 'The answer' }, words),
-      h('section', { 'aria-labelledby': 'again' }, h('h2', { id: 'again' }, 'Ask again'), whyForm([], asked)),
+      h('section', { 'aria-labelledby': 'again' }, h('h2', { id: 'again' }, 'Ask again'), about === 'why' ? whyForm([], asked) : incidentForm([])),
       h('details', null, h('summary', null, 'The same as JSON'), h('pre', { tabIndex: 0, role: 'region', 'aria-label': 'The answer as JSON' }, json)),
     ),
   );

@@ -1,0 +1,200 @@
+/** What is known when somebody asks what is wrong: plain data, gathered by gather.ts and judged by judge.ts. Times are ms since the epoch. */
+import type { FaultCode } from '../errors.ts';
+import type { SentSegments } from './retransmits.ts';
+
+/** Where a fault can be, from the client to the partner. */
+export const INCIDENT_PARTS = ['pod', 'proxy', 'nat', 'resolver', 'parent', 'route', 'partner-firewall', 'partner-tls', 'partner-application'] as const;
+/** One of `INCIDENT_PARTS`. */
+export type IncidentPart = (typeof INCIDENT_PARTS)[number];
+
+/** A failure in one step of a try. */
+export interface TriedFault {
+  readonly code: FaultCode;
+  readonly detail: string;
+  /** With a parent: its TCP connection had no answer; it was not asked for anything. */
+  readonly connecting?: boolean;
+}
+
+/** What became of a TCP connection: `unsent` means that our own system refused before a packet left. */
+export type TcpOutcome = 'open' | 'refused' | 'silent' | 'unreachable' | 'unsent';
+
+/** One TCP connection that was tried. */
+export interface TcpTry {
+  readonly at: number;
+  readonly address: string;
+  readonly port: number;
+  /** Our end, before any NAT: `10.128.0.11:41234`; null: no packet left. */
+  readonly from: string | null;
+  readonly outcome: TcpOutcome;
+  readonly ms: number;
+  /** The name of the error, or how long nothing came; '' where it is open. */
+  readonly detail: string;
+}
+
+/** A TLS handshake that was tried. */
+export interface TlsTry {
+  readonly fault: TriedFault | null;
+  /** Of the certificate that was shown; null: none was. */
+  readonly certificate: { readonly names: string; readonly issuer: string; readonly validFrom: number; readonly validTo: number } | null;
+}
+
+/** One request that was tried. */
+export interface HttpTry {
+  readonly fault: TriedFault | null;
+  /** 0: no answer. */
+  readonly status: number;
+  readonly ms: number;
+  /** What was asked: `HEAD /`. */
+  readonly asked: string;
+}
+
+/** One address and port of a destination, tried step by step; a step is null where the one before failed, or does not apply. */
+export interface AddressTry {
+  /** `eco-sit.telus.internal:443` */
+  readonly where: string;
+  readonly tcp: TcpTry;
+  /** The second try, where the first had no answer. */
+  readonly again: TcpTry | null;
+  readonly tls: TlsTry | null;
+  readonly http: HttpTry | null;
+  /** Bytes that came from this address over connections that were open already, while this was tried. */
+  readonly moved: number;
+}
+
+/** One parent proxy of the first hop. */
+export interface ParentTry {
+  readonly hop: string;
+  /** `activegateway.telus.internal:3128` */
+  readonly parent: string;
+  /** Its name could not be resolved, or leads where we may not dial. */
+  readonly fault: TriedFault | null;
+  readonly tcp: readonly TcpTry[];
+}
+
+/** The whole route through parents to one host and port. */
+export interface RouteTry {
+  readonly where: string;
+  readonly at: number;
+  /** CONNECT, or what the parents speak instead; null: it is open. */
+  readonly fault: TriedFault | null;
+  readonly tls: TlsTry | null;
+  readonly http: HttpTry | null;
+}
+
+/** A host of a destination, as it resolves now. */
+export interface NameTry {
+  readonly host: string;
+  readonly at: number;
+  readonly fault: TriedFault | null;
+  readonly addresses: readonly string[];
+  /** Addresses that may not be dialled, and why. */
+  readonly refused: readonly { readonly address: string; readonly detail: string }[];
+  /** What requests use now, from the cache; null: nothing. */
+  readonly inUse: readonly string[] | null;
+  /** Earlier answers, the latest first. */
+  readonly history: readonly { readonly at: number; readonly addresses: readonly string[]; readonly code: FaultCode | null }[];
+}
+
+/** A request to a destination that was let through and has failed. */
+export interface FailedRequest {
+  readonly at: number;
+  readonly code: FaultCode;
+  readonly detail: string;
+}
+
+/** A connection of a request that failed before it was open. */
+export interface FailedConnection {
+  readonly at: number;
+  readonly address: string;
+  readonly port: number;
+  readonly from: string | null;
+  readonly reason: string;
+}
+
+/** One destination: what its requests met, and what was tried now. */
+export interface DestinationEvidence {
+  readonly name: string;
+  /** Hops on the way; empty: direct. */
+  readonly via: readonly string[];
+  readonly last: 'ok' | 'error' | 'failed' | null;
+  readonly lastOk: number | null;
+  readonly lastError: { readonly at: number; readonly status: number } | null;
+  /** The latest first. */
+  readonly failures: readonly FailedRequest[];
+  readonly connections: readonly FailedConnection[];
+  /** Addresses that requests leave alone. */
+  readonly circuits: readonly { readonly address: string; readonly port: number; readonly since: number; readonly reason: string }[];
+  readonly ports: { readonly used: number; readonly limit: number | null; readonly refused: number };
+  readonly names: readonly NameTry[];
+  readonly tries: readonly AddressTry[];
+  readonly parents: readonly ParentTry[];
+  readonly routes: readonly RouteTry[];
+}
+
+/** Requests that were refused lately, of one client with one code. */
+export interface DeniedRequests {
+  readonly client: string;
+  readonly clientAddress: string;
+  readonly code: FaultCode;
+  /** `-`: none that is configured. */
+  readonly destination: string;
+  /** One of the hosts. */
+  readonly host: string;
+  /** Different hosts. */
+  readonly hosts: number;
+  readonly count: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The proxy itself. */
+export interface ProxyEvidence {
+  readonly draining: boolean;
+  /** Why the allowlist is not in force; empty: it is, as far as known. */
+  readonly notEnforcing: readonly string[];
+  /** Why the latest configuration offered was refused; empty: it was not. */
+  readonly reloadRefused: readonly string[];
+  readonly loadedAt: number;
+  /** What the latest reload changed in decisions. */
+  readonly policyChange: { readonly at: number; readonly sentence: string; readonly classes: readonly string[] } | null;
+  /** So late was the event loop at one look in twenty while this was gathered, ms: one pause says little. */
+  readonly eventLoopMs: number;
+  /** TCP segments while this was gathered; null: the system does not tell. */
+  readonly segments: SentSegments | null;
+  readonly limits: readonly { readonly name: string; readonly used: number; readonly limit: number | null }[];
+  /** Why file descriptors are short; null: they are not. */
+  readonly descriptors: string | null;
+}
+
+/** Which source address is seen, asked now. */
+export interface SourceEvidence {
+  /** `off`: no probe is configured. */
+  readonly result: 'match' | 'mismatch' | 'unknown' | 'unjudged' | 'off';
+  readonly seen: string | null;
+  readonly expected: readonly string[];
+  /** Since when the probe has had this result. */
+  readonly since: number | null;
+  readonly at: number;
+  /** Where the echo endpoint was reached, and from where. */
+  readonly endpoint: string | null;
+  readonly from: string | null;
+  readonly fault: TriedFault | null;
+}
+
+/** Everything. */
+export interface IncidentEvidence {
+  readonly at: number;
+  readonly instance: string;
+  readonly version: string;
+  /** What was asked about; null: every destination. */
+  readonly asked: string | null;
+  readonly proxy: ProxyEvidence;
+  readonly source: SourceEvidence;
+  /** Of the last minute, under the configuration in force. */
+  readonly denials: readonly DeniedRequests[];
+  /** How far clocks of partners are ahead of ours, ms. */
+  readonly clocks: readonly { readonly where: string; readonly ahead: number }[];
+  readonly destinations: readonly DestinationEvidence[];
+  /** Destinations, hosts and addresses that were not tried, because there are too many or time was over. */
+  readonly leftOut: number;
+}

@@ -1,0 +1,159 @@
+/** What a rule finds, and the small questions about evidence that several rules ask. Pure. */
+import type { AddressTry, DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, TcpOutcome, TlsTry } from './evidence.ts';
+
+/** `certain`: the evidence leaves nothing else. `likely`: something else is possible, and nothing speaks for it. `unsure`: the evidence does not tell. */
+export const INCIDENT_CONFIDENCES = ['certain', 'likely', 'unsure'] as const;
+/** One of `INCIDENT_CONFIDENCES`. */
+export type IncidentConfidence = (typeof INCIDENT_CONFIDENCES)[number];
+
+/** What a cause makes of requests: a cause of ours that explains one is named before the partner. */
+export type Symptom = 'name' | 'silent' | 'refused' | 'unreachable' | 'tls' | 'certificate-dates' | 'http';
+
+/** A line of evidence. */
+export interface EvidenceLine {
+  /** Ms since the epoch; null: it holds now. */
+  readonly at: number | null;
+  readonly text: string;
+}
+
+/** One cause that was found. */
+export interface IncidentFinding {
+  /** Of the rule. */
+  readonly rule: string;
+  readonly part: IncidentPart;
+  /** `broken`: requests fail by it. `degraded`: something is wrong, and requests are served nevertheless. */
+  readonly state: 'broken' | 'degraded';
+  readonly confidence: IncidentConfidence;
+  /** Null: it concerns all. */
+  readonly destination: string | null;
+  /** What is wrong: a sentence without its full stop. */
+  readonly what: string;
+  readonly since: number | null;
+  readonly evidence: readonly EvidenceLine[];
+  /** What else it may be. */
+  readonly alternatives: readonly { readonly part: IncidentPart; readonly why: string }[];
+  readonly next: readonly string[];
+  /** Symptoms that it may be the reason of. */
+  readonly explains: readonly Symptom[];
+}
+
+/** As a rule gives it. */
+export type NamelessFinding = Omit<IncidentFinding, 'rule'>;
+
+/** One row of the table of rules. */
+export interface IncidentRule {
+  readonly name: string;
+  /** @param earlier what rules before this one have found */
+  readonly find: (evidence: IncidentEvidence, earlier: readonly IncidentFinding[]) => readonly NamelessFinding[];
+}
+
+/** A minute: what has happened since counts as now. */
+export const RECENT_MS = 60_000;
+
+/** `2026-03-02T12:00:00Z`: to the second. */
+export function utc(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 19)}Z`;
+}
+
+/** What a connection came to, of both tries. */
+export function outcomeOfTry({ tcp, again }: AddressTry): TcpOutcome {
+  return again?.outcome ?? tcp.outcome;
+}
+
+/** Systems send the first packet of a connection again after a second (RFC 6298 §2). */
+const SECOND_SYN_MS = 900;
+
+/** It connected, but not by its first packet: the first try had no answer, or took a second or more. */
+export function isLossy({ tcp, again }: AddressTry): boolean {
+  if (again !== null) return tcp.outcome === 'silent' && again.outcome !== 'silent';
+  return tcp.outcome === 'open' && tcp.ms >= SECOND_SYN_MS;
+}
+
+/** So many segments sent again are more than the usual few. */
+const MANY_AGAIN = 10;
+const LARGE_SHARE_AGAIN = 0.02;
+
+/** Whether packets are lost on connections of every kind; null: the system does not tell. */
+export function losesPackets({ proxy: { segments } }: IncidentEvidence): boolean | null {
+  return segments === null ? null : segments.again >= MANY_AGAIN && segments.again >= segments.sent * LARGE_SHARE_AGAIN;
+}
+
+/** Tries of one host and port. */
+export function byTarget({ tries }: DestinationEvidence): AddressTry[][] {
+  return [...Map.groupBy(tries, ({ where }) => where).values()];
+}
+
+/** Whether no address of some host and port accepts a connection. */
+export function isDown(destination: DestinationEvidence): boolean {
+  return byTarget(destination).some((tries) => tries.every((one) => outcomeOfTry(one) !== 'open'));
+}
+
+/** Whether requests to it go wrong now, as far as the tries and the names tell. */
+export function isBroken(destination: DestinationEvidence): boolean {
+  return isDown(destination) || destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) || destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) || destination.routes.some(({ fault }) => fault !== null);
+}
+
+/** What else is reached from here, in words; null: nothing, as far as was tried. */
+export function reachedElsewhere({ source, destinations }: IncidentEvidence, than: string): string | null {
+  if (source.endpoint !== null && source.result !== 'unknown') return `the echo endpoint ${source.endpoint}`;
+  for (const { name, tries } of destinations) {
+    const open = name === than ? undefined : tries.find((one) => outcomeOfTry(one) === 'open');
+    if (open !== undefined) return `${open.tcp.address}:${open.tcp.port} of ${name}`;
+  }
+  return null;
+}
+
+/** Whether partners are shown to see the expected source address. */
+export function isSourceProven({ source }: IncidentEvidence): boolean {
+  return source.result === 'match';
+}
+
+/** The cause of ours that may explain a symptom; undefined: none was found. */
+export function explainedBy(earlier: readonly IncidentFinding[], destination: string, symptom: Symptom): IncidentFinding | undefined {
+  return earlier.find((one) => (one.destination === null || one.destination === destination) && one.explains.includes(symptom));
+}
+
+/** A pause in a row of failures that ends the row: so long, ms, and so many times longer than the usual one. */
+const LEAST_PAUSE_MS = 10_000;
+const LONG_PAUSE = 5;
+
+/** When the latest unbroken row of failures with these codes began, or the first circuit opened by them; null: neither is known. */
+export function failingSince({ failures, circuits }: DestinationEvidence, codes: readonly string[]): number | null {
+  const times = failures.filter(({ code }) => codes.includes(code)).map(({ at }) => at);
+  const pauses = times.slice(1).map((at, index) => (times[index] ?? at) - at);
+  const usual = pauses.toSorted((one, other) => one - other)[Math.floor(pauses.length / 2)] ?? 0;
+  const end = pauses.findIndex((pause) => pause > Math.max(LEAST_PAUSE_MS, usual * LONG_PAUSE));
+  const row = end === -1 ? times.at(-1) : times[end];
+  const known = [...(row === undefined ? [] : [row]), ...circuits.filter(({ reason }) => codes.some((code) => reason.startsWith(code))).map(({ since }) => since)];
+  return known.length === 0 ? null : Math.min(...known);
+}
+
+/** One try of a connection, for people. */
+export function describeTcp({ address, port, from, outcome, detail, ms }: AddressTry['tcp']): string {
+  const place = `${address.includes(':') ? `[${address}]` : address}:${port}${from === null ? '' : ` from ${from}`}`;
+  const told = { open: `connected in ${ms} ms`, refused: `refused (${detail})`, silent: `no answer in ${ms} ms`, unreachable: `no route to it (${detail})`, unsent: `nothing was sent (${detail})` };
+  return `TCP to ${place}: ${told[outcome]}`;
+}
+
+/** Every step of a try. */
+export function linesOfTry({ tcp, again, tls, http, where }: AddressTry): EvidenceLine[] {
+  return [
+    { at: tcp.at, text: describeTcp(tcp) },
+    ...(again === null ? [] : [{ at: again.at, text: `${describeTcp(again)}, second try` }]),
+    ...linesOfTls(tls, `${where} at ${tcp.address}`, tcp.at),
+    ...linesOfHttp(http, `${where} at ${tcp.address}`, tcp.at),
+  ];
+}
+
+/** A TLS handshake, for people. */
+export function linesOfTls(tls: TlsTry | null, where: string, at: number): EvidenceLine[] {
+  if (tls === null) return [];
+  const shown = tls.certificate === null ? '' : `; certificate for ${tls.certificate.names}, of ${tls.certificate.issuer}, valid from ${utc(tls.certificate.validFrom)} to ${utc(tls.certificate.validTo)}`;
+  return [{ at, text: `TLS with ${where}: ${tls.fault === null ? 'verified' : `${tls.fault.code}, ${tls.fault.detail}`}${shown}` }];
+}
+
+/** A request, for people. */
+export function linesOfHttp(http: HttpTry | null, where: string, at: number): EvidenceLine[] {
+  if (http === null) return [];
+  return [{ at, text: `${http.asked} to ${where}: ${http.fault === null ? `status ${http.status} in ${http.ms} ms` : `${http.fault.code}, ${http.fault.detail}`}` }];
+}

@@ -1,0 +1,150 @@
+/** Puts the evidence together: what the running proxy knows, and what is tried now. Bounded in number and in time. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createTools } from '../doctor/examination.ts';
+import { type Target, targetGuard, targetsOf } from '../doctor/targets.ts';
+import type { DenialRecord } from '../explain/kept-request.ts';
+import { bound } from '../telemetry/safe-text.ts';
+import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, SourceEvidence } from './evidence.ts';
+import { RECENT_MS } from './finding.ts';
+import { readSentSegments, sentBetween } from './retransmits.ts';
+import type { IncidentSources, OpenConnection } from './sources.ts';
+import { tryAddress, type TryContext, tryName, tryParents, tryRoute } from './try-destination.ts';
+
+/** For each step, ms; shorter where the configuration says so. */
+const STEP_MS = 3_000;
+/** After which no further step begins, ms. */
+const MOST_TRIED_MS = 15_000;
+/** Hosts and ports, and addresses of one host, that are tried. */
+const MOST_TARGETS = 16;
+const MOST_TRIED_ADDRESSES = 4;
+/** Hosts of recent failures that are tried where a destination has a pattern. */
+const MOST_PATTERN_HOSTS = 2;
+const MOST_FAILURES_READ = 200;
+const MOST_DENIALS_READ = 1_000;
+const MOST_KEPT_FAILURES = 20;
+const LONGEST_SHOWN_DETAIL = 300;
+const LOOP_RESOLUTION_MS = 10;
+/** The event loop is watched at least so long, ms: in a shorter time one pause would count as many. */
+const LEAST_WATCHED_MS = 1_000;
+
+/** @param asked name of a destination; null: all */
+export async function gatherEvidence(sources: IncidentSources, asked: string | null): Promise<IncidentEvidence> {
+  const { config: configOf, lookup, isSelf, now, instance, version } = sources;
+  const whole = configOf();
+  const short = (ms: number): number => Math.min(ms, STEP_MS);
+  const destinations = whole.destinations.filter(({ name }) => asked === null || name === asked).map((destination) => ({ ...destination, via: destination.via.map((hop) => ({ ...hop, connect: short(hop.connect) })) }));
+  const config = { ...whole, destinations };
+  const { timeouts } = config;
+  const tools = createTools({ config, lookup: lookup ?? undefined, timeouts: { resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls) }, timeout: STEP_MS });
+  const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+  loop.enable();
+  const segments = readSentSegments();
+  const clocks: TryContext['clocks'] = [];
+  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), clocks };
+  const hosts = [...new Set(sources.failures(MOST_FAILURES_READ).map(({ host }) => host))].slice(0, MOST_PATTERN_HOSTS);
+  const targets = targetsOf(config, hosts, isSelf);
+  const tried = targets.slice(0, MOST_TARGETS);
+  const [source, results] = await Promise.all([askSource(sources), Promise.all(tried.map((target) => tryTarget(target, sources, context))), delay(LEAST_WATCHED_MS)]);
+  loop.disable();
+  const at = now();
+  return {
+    at,
+    instance,
+    version,
+    asked,
+    proxy: { ...sources.proxy(), segments: sentBetween(segments, readSentSegments()), eventLoopMs: Math.max(0, loop.percentile(95) / 1e6 - LOOP_RESOLUTION_MS) },
+    source,
+    denials: groupRefusals(sources.denials(MOST_DENIALS_READ), at, sources.proxy().loadedAt, asked),
+    clocks,
+    destinations: destinations.map(({ name, via }) => ({ ...describeTraffic(name, sources), via: via.map((hop) => hop.name), ...mergeResults(results.filter((result) => result.target.destination.name === name)) })),
+    leftOut: targets.length - tried.length + results.reduce((sum, { leftOut }) => sum + leftOut, 0),
+  };
+}
+
+interface TargetResult extends Pick<DestinationEvidence, 'names' | 'tries' | 'parents' | 'routes'> {
+  readonly target: Target;
+  readonly leftOut: number;
+}
+
+/** A host has one name, and a hop its parents, whatever the port. */
+function mergeResults(results: readonly TargetResult[]): Pick<DestinationEvidence, 'names' | 'tries' | 'parents' | 'routes'> {
+  const once = <T>(all: readonly T[], key: (one: T) => string): T[] => [...new Map(all.map((one) => [key(one), one])).values()];
+  return {
+    names: once(results.flatMap(({ names }) => names), ({ host }) => host),
+    tries: results.flatMap(({ tries }) => tries),
+    parents: once(results.flatMap(({ parents }) => parents), ({ parent }) => parent),
+    routes: results.flatMap(({ routes }) => routes),
+  };
+}
+
+async function tryTarget(target: Target, sources: IncidentSources, context: TryContext): Promise<TargetResult> {
+  const { host, port, destination } = target;
+  const { history, resolveAsRequests } = sources;
+  const behind = destination.via.length > 0;
+  const parents = behind ? tryParents(target, context) : [];
+  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: [await tryRoute(target, context)], leftOut: 0 };
+  const patience = AbortSignal.timeout(STEP_MS);
+  const inUse = resolveAsRequests(host, patience).catch(() => null);
+  const answers: NameTry['history'] = history.answersFor(host).map(({ at, addresses, code }) => ({ at, addresses, code }));
+  const name = await tryName(target, context, await inUse, answers);
+  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: name.addresses.length > name.refused.length ? [await tryRoute(target, context)] : [], leftOut: 0 };
+  // Where the resolver fails, what requests use in its place is tried.
+  const guard = targetGuard(target);
+  const permitted = (name.fault === null ? name.addresses : (name.inUse ?? [])).filter((address) => guard(address, port) === null);
+  const before = new Map(Array.from(sources.connections(), ({ key, bytesReceived }) => [key, bytesReceived]));
+  const tries = await Promise.all(permitted.slice(0, MOST_TRIED_ADDRESSES).map((address) => tryAddress(target, address, context, () => movedSince(before, sources.connections(), address))));
+  return { target, names: [name], tries, parents: [], routes: [], leftOut: Math.max(0, permitted.length - MOST_TRIED_ADDRESSES) };
+}
+
+/** Bytes that came from an address over connections that were open before. */
+function movedSince(before: ReadonlyMap<object, number>, connections: Iterable<OpenConnection>, of: string): number {
+  let moved = 0;
+  for (const { key, address, bytesReceived } of connections) if (address === of) moved += Math.max(0, bytesReceived - (before.get(key) ?? bytesReceived));
+  return moved;
+}
+
+/** The probe of the source address, asked once more now. */
+async function askSource({ config, source, now }: IncidentSources): Promise<SourceEvidence> {
+  const { sourceIp } = config();
+  const view = source.view();
+  const at = now();
+  if (!sourceIp?.probe) return { result: 'off', seen: null, expected: sourceIp?.expected ?? [], since: null, at, endpoint: null, from: null, fault: null };
+  const { expected, probe } = sourceIp;
+  const { result, observations: [observation] } = await source.verify({ probe: { ...probe, timeout: Math.min(probe.timeout, STEP_MS) }, expected, times: 1 });
+  const since = view.result === result && view.since !== null ? Date.parse(view.since) : at;
+  const { seen = null, endpointAddress = null, localAddress = null, code = null, reason = null } = observation ?? {};
+  return { result, seen, expected, since, at, endpoint: endpointAddress, from: localAddress, fault: code === null ? null : { code, detail: bound(reason ?? '', LONGEST_SHOWN_DETAIL) } };
+}
+
+function describeTraffic(name: string, { health: healthOf, failures, history, circuits, ports }: IncidentSources): Omit<DestinationEvidence, 'via' | 'names' | 'tries' | 'parents' | 'routes'> {
+  const health = healthOf(name);
+  const lastError = health?.lastError ?? null;
+  const { limit, destinations } = ports();
+  const { used = 0, refused = 0 } = destinations.get(name) ?? {};
+  const ms = (text: string | null): number | null => (text === null ? null : Date.parse(text));
+  return {
+    name,
+    last: health?.last ?? null,
+    lastOk: ms(health?.lastOk ?? null),
+    lastError: lastError === null ? null : { at: Date.parse(lastError.at), status: lastError.status },
+    failures: failures(MOST_FAILURES_READ).filter(({ destination }) => destination === name).slice(0, MOST_KEPT_FAILURES).map(({ time, code, detail }) => ({ at: Date.parse(time), code, detail: bound(detail, LONGEST_SHOWN_DETAIL) })),
+    connections: history.failedTo(name).slice(0, MOST_KEPT_FAILURES).map(({ at, address, port, from, reason }) => ({ at, address, port, from, reason })),
+    circuits: circuits().filter(({ destination }) => destination === name).flatMap(({ port, addresses }) => addresses.flatMap(({ address, since, reason }) => (since === null ? [] : [{ address, port, since: Date.parse(since), reason: bound(reason, LONGEST_SHOWN_DETAIL) }]))),
+    ports: { used, limit, refused },
+  };
+}
+
+/** Of the last minute, and decided by the configuration in force: what an earlier one denied says nothing of now. */
+function groupRefusals(denials: readonly DenialRecord[], now: number, loadedAt: number, asked: string | null): DeniedRequests[] {
+  const recent = denials.filter(({ time, verdict, destination }) => verdict === 'deny' && Date.parse(time) >= Math.max(now - RECENT_MS, loadedAt) && (asked === null || destination === asked || destination === '-'));
+  return [...Map.groupBy(recent, ({ client, clientAddress, code, destination }) => `${client === '-' ? clientAddress : client} ${code} ${destination}`).values()]
+    .flatMap((group) => {
+      const [latest] = group;
+      const first = group.at(-1);
+      if (latest === undefined || first === undefined) return [];
+      const { client, clientAddress, code, destination, host } = latest;
+      return [{ client, clientAddress, code, destination, host, hosts: new Set(group.map((one) => one.host)).size, count: group.length, first: Date.parse(first.time), last: Date.parse(latest.time) }];
+    })
+    .toSorted((one, other) => other.count - one.count);
+}

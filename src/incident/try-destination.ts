@@ -1,0 +1,147 @@
+/** What is tried now, step by step: each name, each address and port, each parent, by the very steps by which the proxy dials, on a clock of its own and past open circuits. */
+import { TLSSocket } from 'node:tls';
+import type { Dialled } from '../dial/dial.ts';
+import { readPeerChain } from '../dial/peer-chain.ts';
+import { tryConnect } from '../dial/try-connect.ts';
+import type { Tools } from '../doctor/examination.ts';
+import { noteClock } from '../doctor/partner-checks.ts';
+import { dialTargetOf, type Target, targetGuard } from '../doctor/targets.ts';
+import { Fault } from '../errors.ts';
+import { createHopGuard } from '../policy/address-guard.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { bound } from '../telemetry/safe-text.ts';
+import type { AddressTry, HttpTry, NameTry, ParentTry, RouteTry, TcpTry, TlsTry, TriedFault } from './evidence.ts';
+
+/** For all tries of one question. */
+export interface TryContext {
+  readonly tools: Tools;
+  readonly isSelf: (address: string, port: number) => boolean;
+  /** Ms since the epoch. */
+  readonly now: () => number;
+  /** Over, it begins no further step. */
+  readonly signal: AbortSignal;
+  /** Filled in. */
+  readonly clocks: { where: string; ahead: number }[];
+}
+
+/** A certificate may be for hundreds of names. */
+const LONGEST_CERTIFICATE_NAMES = 200;
+const LONGEST_TRIED_DETAIL = 300;
+
+/** Looks the name up now, whatever is cached. @param inUse what requests are given for it; null: nothing */
+export async function tryName(target: Target, { tools, now }: TryContext, inUse: readonly string[] | null, history: NameTry['history']): Promise<NameTry> {
+  const { host, port } = target;
+  const at = now();
+  try {
+    const addresses = await tools.resolve(host);
+    const guard = targetGuard(target);
+    const refused = addresses.flatMap((address) => {
+      const refusal = guard(address, port);
+      return refusal === null ? [] : [{ address, detail: refusal.message }];
+    });
+    return { host, at, fault: null, addresses, refused, inUse, history };
+  } catch (error) {
+    return { host, at, fault: faultOf(error), addresses: [], refused: [], inUse, history };
+  }
+}
+
+/** @param moved bytes that have come from the address over other connections since this function was called */
+export async function tryAddress(target: Target, address: string, context: TryContext, moved: () => number): Promise<AddressTry> {
+  const { where, port, protocol } = target;
+  const tcp = await tryTcp(address, port, context);
+  const again = tcp.outcome === 'silent' && !context.signal.aborted ? await tryTcp(address, port, context) : null;
+  const none = { where, tcp, again, tls: null, http: null, moved: moved() };
+  if ((again ?? tcp).outcome !== 'open' || protocol === 'unknown' || context.signal.aborted) return none;
+  return { ...none, ...(await tryAbove(target, address, context)) };
+}
+
+async function tryTcp(address: string, port: number, { tools, now, signal }: Pick<TryContext, 'tools' | 'now' | 'signal'>): Promise<TcpTry> {
+  const at = now();
+  return { at, address, port, ...(await tryConnect(address, port, tools.timeout, signal)) };
+}
+
+/** TLS and one request. @param address undefined: by way of the parents */
+async function tryAbove(target: Target, address: string | undefined, context: TryContext): Promise<{ tls: TlsTry | null; http: HttpTry | null; fault: TriedFault | null }> {
+  const { protocol } = target;
+  const { tools, isSelf } = context;
+  let dialled: Dialled;
+  try {
+    dialled = await tools.dial(dialTargetOf(target, isSelf), targetGuard(target), address);
+  } catch (error) {
+    const fault = faultOf(error);
+    if (protocol !== 'tls' || !fault.code.startsWith('tls-')) return { tls: null, http: null, fault };
+    return { tls: { fault, certificate: await readCertificate(target, address, context) }, http: null, fault: null };
+  }
+  const tls = protocol === 'tls' ? { fault: null, certificate: certificateOf(dialled) } : null;
+  if (context.signal.aborted || protocol === 'unknown') {
+    dialled.socket.destroy();
+    return { tls, http: null, fault: null };
+  }
+  return { tls, http: await tryHttp(target, dialled, context), fault: null };
+}
+
+async function tryHttp({ destination, protocol, where }: Target, dialled: Dialled, { tools, now, clocks }: TryContext): Promise<HttpTry> {
+  const path = `${destination.gateway?.basePath ?? ''}/`;
+  const asked = `HEAD ${path}`;
+  const at = now();
+  const began = performance.now();
+  const passed = (): number => Math.round(performance.now() - began);
+  try {
+    const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin: `${protocol === 'tls' ? 'https' : 'http'}://${where}`, path });
+    noteClock(clocks, where, headers['date'], (at + now()) / 2);
+    return { fault: null, status, ms: passed(), asked };
+  } catch (error) {
+    return { fault: faultOf(error), status: 0, ms: passed(), asked };
+  }
+}
+
+function certificateOf({ socket }: Dialled): TlsTry['certificate'] {
+  const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+  if (shown === undefined) return null;
+  return { names: bound(shown.subjectAltName ?? shown.subject, LONGEST_CERTIFICATE_NAMES), issuer: bound(shown.issuer.replaceAll('\n', ', '), LONGEST_CERTIFICATE_NAMES), validFrom: shown.validFromDate.getTime(), validTo: shown.validToDate.getTime() };
+}
+
+/** Null: none is shown. */
+async function readCertificate(target: Target, address: string | undefined, { tools, isSelf, signal }: TryContext): Promise<TlsTry['certificate']> {
+  if (signal.aborted) return null;
+  try {
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
+    const [leaf] = await readPeerChain({ socket, host: target.destination.tls.serverName ?? target.host, port: target.port, timeout: tools.timeout });
+    return leaf === undefined ? null : { names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES), issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES), validFrom: leaf.validFrom, validTo: leaf.validTo };
+  } catch {
+    // The first handshake has said what is wrong.
+    return null;
+  }
+}
+
+/** Each parent of the first hop by itself. */
+export async function tryParents({ destination }: Target, context: TryContext): Promise<ParentTry[]> {
+  const { tools, isSelf, signal } = context;
+  const [hop] = destination.via;
+  if (hop === undefined) return [];
+  const guard = createHopGuard(hop, isSelf);
+  return Promise.all(
+    hop.parents.map(async ({ host, port }): Promise<ParentTry> => {
+      const parent = formatAuthority(host, port);
+      try {
+        const addresses = await tools.resolve(host);
+        const permitted = addresses.filter((address) => guard(address, port) === null);
+        const [refusal] = addresses.flatMap((address) => guard(address, port) ?? []);
+        if (permitted.length === 0 && refusal !== undefined) throw refusal;
+        return { hop: hop.name, parent, fault: null, tcp: signal.aborted ? [] : await Promise.all(permitted.map((address) => tryTcp(address, port, context))) };
+      } catch (error) {
+        return { hop: hop.name, parent, fault: faultOf(error), tcp: [] };
+      }
+    }),
+  );
+}
+
+/** The whole way through the parents. */
+export async function tryRoute(target: Target, context: TryContext): Promise<RouteTry> {
+  return { where: target.where, at: context.now(), ...(await tryAbove(target, undefined, context)) };
+}
+
+function faultOf(error: unknown): TriedFault {
+  const { code, detail, cause } = Fault.from(error);
+  return { code, detail: bound(detail, LONGEST_TRIED_DETAIL), ...(cause instanceof Fault && cause.code === 'connect-timeout' ? { connecting: true } : {}) };
+}

@@ -1,0 +1,169 @@
+/** A running proxy is asked what is wrong, while partners refuse, are silent, show bad certificates, answer 500: gathered from its own state and from real tries. */
+import { once } from 'node:events';
+import t, { type Test } from 'tap';
+import type { IncidentVerdict } from '../../src/incident/judge.ts';
+import { EVIL } from '../support/status-scene.ts';
+import { startEchoEndpoint } from '../support/echo-endpoint.ts';
+import { findNobody } from '../support/find-nobody.ts';
+import { startFullListener } from '../support/full-listener.ts';
+import { type Draft, ECO, type Lab, labCertificates, type LabOptions, startLab, startUpstream } from '../support/lab.ts';
+import { schemaFaults } from '../support/schemas.ts';
+
+/** A lab whose questions need no pause between them, since its clock is far ahead each time. */
+async function start(t: Test, options: LabOptions = {}): Promise<Lab> {
+  let passed = 0;
+  return startLab(t, { monotonic: () => performance.now() + (passed += 10_000), ...options });
+}
+
+async function ask(lab: Lab, query = '', init: RequestInit = {}): Promise<{ readonly status: number; readonly text: string }> {
+  const response = await fetch(`${lab.adminUrl}/incident${query}`, { method: 'POST', ...init });
+  return { status: response.status, text: await response.text() };
+}
+
+async function verdictOf(t: Test, lab: Lab, query = ''): Promise<IncidentVerdict> {
+  const { status, text } = await ask(lab, query);
+  t.equal(status, 200, text);
+  const verdict = JSON.parse(text) as IncidentVerdict;
+  t.strictSame(schemaFaults('incident', verdict), []);
+  return verdict;
+}
+
+/** A destination beside the lab's own, and proof of the source address. */
+function point(draft: Draft, port: number, change: object = {}, echo: string | null = null): void {
+  Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `https://${ECO}:${port}` } }, change);
+  Object.assign(draft.timeouts, { connect: '200ms', tls: '200ms' });
+  if (echo !== null) draft.sourceIp = { expected: '192.0.2.1', probe: { url: echo, addresses: ['127.0.0.0/8'], every: '1h' } };
+}
+
+t.test('nothing is wrong: each address with its port, the certificate, the answer', async (t) => {
+  const lab = await start(t);
+  const verdict = await verdictOf(t, lab);
+  t.match(verdict, { state: 'ok', part: null, letter: null, sentence: 'Nothing is wrong now: eco answers at every address.' });
+  t.match(verdict.evidence[0]?.text, new RegExp(`^${ECO}:\\d+ at 127\\.0\\.0\\.1:\\d+ from 127\\.0\\.0\\.1:\\d+: connected in \\d+ ms`));
+  t.match(verdict.ruledOut.map(({ part }) => part), ['pod', 'proxy', 'resolver', 'parent', 'route', 'partner-firewall']);
+});
+
+t.test('the partner refuses: since the first failure, with what requests met', async (t) => {
+  const nobody = await findNobody();
+  const echo = await startEchoEndpoint(t, '192.0.2.1');
+  const lab = await start(t, { configure: (draft) => { point(draft, nobody, {}, echo.url); } });
+  const before = Date.now();
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 502);
+  const verdict = await verdictOf(t, lab, '?destination=eco');
+  t.match(verdict, { asked: 'eco', state: 'broken', part: 'partner-application', confidence: 'likely', alternatives: [{ part: 'partner-firewall' }], letter: /from the source address 192\.0\.2\.1 \(seen from outside/ });
+  t.ok(Date.parse(verdict.since ?? '') >= before - 1000);
+  t.match(verdict.evidence.map(({ text }) => text).join('\n'), new RegExp(`TCP to 127\\.0\\.0\\.1:${nobody} from 127\\.0\\.0\\.1:\\d+: refused \\(ECONNREFUSED\\)[^]*A request met at 127\\.0\\.0\\.1:${nobody}: ECONNREFUSED`));
+});
+
+t.test('the partner is silent: only with the source address proven is it named', async (t) => {
+  const full = await startFullListener(t);
+  const echo = await startEchoEndpoint(t, '192.0.2.1');
+  const lab = await start(t, { configure: (draft) => { point(draft, full, {}, echo.url); } });
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 504);
+  const proven = await verdictOf(t, lab);
+  t.match(proven, { state: 'broken', part: 'partner-firewall', confidence: 'likely' });
+  t.match(proven.evidence.map(({ text }) => text).join('\n'), new RegExp(`A request met at 127\\.0\\.0\\.1:${full} from 127\\.0\\.0\\.1:\\d+: no answer in 200 ms`), 'with the source port of the request that failed');
+
+  echo.answer = '192.0.2.99';
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'nat', confidence: 'certain', letter: null, sentence: /leave from 192\.0\.2\.99, and partners expect 192\.0\.2\.1/ });
+
+  await lab.reload((draft) => { point(draft, full); });
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'route', confidence: 'unsure', letter: null });
+});
+
+t.test('a certificate that has expired, and one of another name', async (t) => {
+  const { authority } = await labCertificates();
+  const day = 86_400_000;
+  const expired = await authority.issue({ names: [ECO], notBefore: new Date(Date.now() - 2 * day), notAfter: new Date(Date.now() - day) });
+  const other = await authority.issue({ names: ['other.example'] });
+  for (const [{ certPem, keyPem }, says] of [[expired, /has expired \(valid from .* to .*\)/], [other, /for another name \(DNS:other\.example\)/]] as const) {
+    const upstream = await startUpstream(t, certPem, keyPem, (_request, response) => void response.end());
+    const lab = await start(t, { configure: (draft) => { point(draft, upstream.httpsPort); } });
+    t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-tls', sentence: says, evidence: [{}, { text: /TLS with .*tls-certificate/ }], letter: String });
+  }
+});
+
+t.test('500 for clients, too', async (t) => {
+  const lab = await start(t, { onRequest: (_request, response) => void response.writeHead(500).end() });
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', confidence: 'certain', sentence: /answered with status 500/ }, 'nothing has been asked of it yet that could say otherwise');
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 500);
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', evidence: [{}, {}, {}] });
+});
+
+t.test('names: those that do not exist, and those that lead where we may not go', async (t) => {
+  let answer: readonly string[] | Error = [];
+  const lab = await start(t, {
+    lookup: async () => {
+      if (answer instanceof Error) throw answer;
+      return { addresses: answer, ttl: null };
+    },
+  });
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /does not exist/ });
+  answer = ['169.254.169.254'];
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /eco-sit\.telus\.internal is led to 169\.254\.169\.254/ });
+  answer = Object.assign(new Error('x'), { code: 'ESERVFAIL' });
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /resolver-failed|name-not-found|does not exist/ });
+});
+
+t.test('a draining proxy says so', async (t) => {
+  const lab = await start(t, { configure: (draft) => { draft.timeouts['drainDelay'] = '60s'; } });
+  void lab.service.drain();
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'proxy', sentence: /shutting down/ });
+});
+
+t.test('one question at a time, with a pause between them, and by POST alone', async (t) => {
+  let now = 0;
+  const lab = await startLab(t, { monotonic: () => now });
+  const both = await Promise.all([ask(lab), ask(lab)]);
+  t.strictSame(both.map(({ status }) => status).toSorted(), [200, 503]);
+  t.equal((await ask(lab)).text, both.find(({ status }) => status === 200)?.text, 'soon after, the same answer');
+  t.equal((await ask(lab, '?destination=eco')).status, 503, 'and none to another question');
+  now = 5_001;
+  t.equal((await ask(lab, '?destination=eco')).status, 200);
+  t.match(await ask(lab, '?destination=other'), { status: 400, text: /There are: eco\./ });
+  for (const method of ['GET', 'HEAD']) {
+    const refused = await fetch(`${lab.adminUrl}/incident?destination=eco`, { method });
+    t.equal(refused.status, 405, method);
+    t.equal(refused.headers.get('allow'), 'POST');
+    await refused.arrayBuffer();
+  }
+});
+
+t.test('a page of another site cannot ask', async (t) => {
+  const lab = await start(t);
+  for (const headers of [{ origin: 'https://evil.example' }, { origin: 'null' }, { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }]) t.equal((await ask(lab, '', { headers })).status, 403, JSON.stringify(headers));
+  t.equal(lab.upstream.connections, 0, 'nothing was tried');
+});
+
+t.test('hostile names are harmless: asked for, sent by a client, shown by a partner', async (t) => {
+  const lab = await start(t, { onRequest: (_request, response) => void response.writeHead(500, EVIL.replaceAll(/[^\x20-\x7e]/g, '')).end() });
+  const asked = await ask(lab, `?destination=${encodeURIComponent(EVIL)}`, { headers: { accept: 'text/html' } });
+  t.equal(asked.status, 400);
+  t.notMatch(asked.text, '<img');
+  await fetch(`${lab.url}/eco/${encodeURIComponent(EVIL)}`);
+  const page = await ask(lab, '', { headers: { accept: 'text/html' } });
+  t.notMatch(page.text, /<img|\u202e/);
+  t.match(page.text, '<h1>What is wrong?</h1>');
+  const plain = await ask(lab, '', { headers: { accept: 'text/plain' } });
+  t.match(plain.text, /^The partner's application: requests are answered with status 500/);
+  t.notMatch(plain.text, /[\0-\x09\x0b-\x1f\x7f-\u009f\u202a-\u202e]/);
+});
+
+t.test('a form of the page, without scripts', async (t) => {
+  const lab = await start(t);
+  t.equal((await ask(lab, '', { body: new URLSearchParams({ destination: 'eco' }), headers: { origin: lab.adminUrl } })).status, 200);
+  t.equal((await ask(lab, '', { body: new URLSearchParams({ destination: '' }) })).status, 200);
+  t.equal((await fetch(`${lab.adminUrl}/reload`, { method: 'POST', body: new URLSearchParams({ a: 'b' }) })).status, 400, 'nothing else reads forms');
+});
+
+t.test('requests are not disturbed by a question', async (t) => {
+  const lab = await start(t);
+  const question = ask(lab);
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
+  await question;
+  lab.upstream.https.closeAllConnections();
+  lab.upstream.https.close();
+  await once(lab.upstream.https, 'close');
+  await ask(lab);
+  t.strictSame((await lab.status()).destinations[0]?.circuits, [], 'tries count for no circuit');
+});
