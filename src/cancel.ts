@@ -1,22 +1,22 @@
 /**
  * Cancels a dial. AbortController does the same, but costs 4 % of a tunnel's
  * set-up, because its signal is an event target that the garbage collector has
- * to watch (docs/performance.md). An AbortSignal can be passed wherever a
+ * to watch (docs/performance.md). An AbortSignal can be passed where a
  * CancelSignal is expected.
  */
 
-/** Called once, when it is called off; as an object, by its method. */
+/** Called once, when it is cancelled; an object, called by its method. */
 export type CancelListener = (() => void) | { handleEvent(): void };
 
 /** The part of AbortSignal that a wait needs. */
 export interface CancelSignal {
-  /** It has been called off. */
+  /** It has been cancelled. */
   readonly aborted: boolean;
-  /** Why; what `abort` was given. */
+  /** The reason: the argument of `abort`. */
   readonly reason: unknown;
-  /** A listener that comes later than the end is not called: ask `aborted` first. */
+  /** A listener added after cancellation is not called: check `aborted` first. */
   addEventListener(type: 'abort', listener: CancelListener): void;
-  /** What is not there is ignored. */
+  /** Unknown listeners are ignored. */
   removeEventListener(type: 'abort', listener: CancelListener): void;
 }
 
@@ -35,13 +35,13 @@ export class Cancellation implements CancelSignal {
     if (at !== -1) this.#listeners.splice(at, 1);
   }
 
-  /** Calls every listener, each whatever the others do; only the first call counts. @throws the first error of a listener, once all have been called */
+  /** Calls every listener, even if others throw; only the first call counts. @throws the first error of a listener, once all have been called */
   abort(reason?: unknown): void {
     if (this.aborted) return;
     this.aborted = true;
     this.reason = reason;
     const failures: unknown[] = [];
-    // One after the other: a listener may take off others.
+    // One after the other: a listener may remove others.
     for (let listener = this.#listeners.shift(); listener !== undefined; listener = this.#listeners.shift()) {
       try {
         if (typeof listener === 'function') listener();

@@ -1,21 +1,21 @@
 /**
  * A set, and counts by name, whose members come and go by the thousands a
- * second. `Set` and `Map` do the same, but whenever one is full of holes it
- * moves to another table, which the table it left points to: once one of those
- * is in the old generation, each that follows is taken there too, and with it
- * whatever was a member then, dead or not, until a full collection
+ * second. `Set` and `Map` do the same, but when one is full of holes it moves
+ * to another table, to which the previous table points: once one of those is in
+ * the old generation, each later one is promoted too, with all members of that
+ * time, dead or not, until a full collection
  * (docs/decisions/0120-buffers-and-sets.md).
  */
 
-/** By the symbol of a set: the place among its members. */
+/** By the symbol of a set: the position among its members. */
 type Placed = Record<symbol, number | undefined>;
 
-/** A set of objects. Membership is noted in the member itself, under a symbol of this set, so all operations take constant time. */
+/** A set of objects. Membership is stored in the member itself, under a symbol of this set, so all operations take constant time. */
 export class Crowd<T extends object> {
-  /** Where a member has its place among the members; -1: it has left. */
+  /** The key under which a member has its position among the members; -1: it has left. */
   readonly #place = Symbol('place in a crowd');
   readonly #members: T[] = [];
-  /** Who waits until nobody is left. */
+  /** Callers that wait until it is empty. */
   readonly #waiting: (() => void)[] = [];
 
   get size(): number {
@@ -26,7 +26,7 @@ export class Crowd<T extends object> {
     return ((member as Placed)[this.#place] ?? -1) >= 0;
   }
 
-  /** Who is in it already stays. */
+  /** A member stays one. */
   add(member: T): void {
     const placed = member as Placed;
     if ((placed[this.#place] ?? -1) >= 0) return;
@@ -34,13 +34,13 @@ export class Crowd<T extends object> {
     this.#members.push(member);
   }
 
-  /** @returns whether it was in it */
+  /** @returns whether it was a member */
   delete(member: T): boolean {
     const placed = member as Placed;
     const place = placed[this.#place] ?? -1;
     if (place < 0) return false;
     const last = this.#members.pop();
-    // The last one takes the place that is free now, unless it is the one that leaves.
+    // The last member takes the free position, unless it is the one that leaves.
     if (last !== undefined && last !== member) {
       this.#members[place] = last;
       (last as Placed)[this.#place] = place;
@@ -50,25 +50,25 @@ export class Crowd<T extends object> {
     return true;
   }
 
-  /** Resolves as soon as nobody is in it: at once where nobody is. */
+  /** Resolves as soon as it is empty: at once if it is already. */
   emptied(): Promise<void> {
     if (this.#members.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Those that are in it now, in any order. They may leave meanwhile, and others may come. */
+  /** The current members, in any order. Members may leave meanwhile, and others may come. */
   [Symbol.iterator](): ArrayIterator<T> {
     return [...this.#members].values();
   }
 }
 
-/** Names that count nothing are kept up to this many, or as many as there are others. */
+/** Names with count zero are kept up to this many, or as many as there are others. */
 const KEPT_ZEROS = 64;
 
 /**
- * How many of something each name has now. A name whose count is zero again
- * stays for a while: it mostly comes back, and leaving would make a hole. All
- * operations take constant time, some of them on average.
+ * Counts by name. A name whose count is zero again stays for a while: it
+ * usually comes back, and leaving would create a hole. All operations take
+ * constant time, some of them on average.
  */
 export class Tally {
   readonly #counts = new Map<string, number>();
@@ -85,7 +85,7 @@ export class Tally {
     return Math.max(0, ...this.#counts.values());
   }
 
-  /** Names that are remembered, with or without a count: at most twice as many as have one, and 64. */
+  /** Names that are kept, with or without a count: at most twice as many as have one, and 64. */
   get size(): number {
     return this.#counts.size;
   }
@@ -97,7 +97,7 @@ export class Tally {
     if (before === 0) this.#zeros -= 1;
   }
 
-  /** One less; each answers one `add`. */
+  /** One less; each reverts one `add`. */
   remove(name: string): void {
     const rest = this.of(name) - 1;
     if (rest < 0) throw new Error(`the count of ${name} would be negative`);

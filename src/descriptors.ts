@@ -1,20 +1,20 @@
 /**
  * File descriptors: how many the limits of the configuration need, and whether
- * there are enough left for another connection. When the system has none,
- * libuv closes new connections without telling anybody, names do not resolve,
- * and probes are not answered: so the proxy refuses by itself before.
+ * there are enough left for another connection. When the system has none, libuv
+ * closes new connections silently, names do not resolve, and probes are not
+ * answered: so the proxy refuses connections before that.
  */
 import { closeSync, openSync, readdirSync, statSync } from 'node:fs';
 import type { Config } from './config/config.ts';
 
-/** Listeners, log, DNS, probe, admin port and what Node itself has open. */
+/** Listeners, log, DNS, probe, admin port and descriptors of Node itself. */
 const OWN = 100;
 
-/** How many file descriptors the limits of a configuration may take up, those that the process itself needs included. */
+/** How many file descriptors the limits of a configuration may need, including those of the process itself. */
 export interface DescriptorNeeds {
-  /** For client connections alone: with fewer, limits.connections can never be reached. */
+  /** For client connections only: with fewer, limits.connections can never be reached. */
   readonly clients: number;
-  /** With all that may be open at once. */
+  /** With everything that may be open at once. */
   readonly all: number;
 }
 
@@ -25,29 +25,29 @@ export function descriptorNeeds({ limits, destinations }: Pick<Config, 'limits' 
   return { clients, all: clients + tunnels + upstreamConnections * destinations.length };
 }
 
-/** What is refused for want of descriptors: a client's connection, a request that may need another one; `system`: even a file could not be opened. */
+/** What is refused for lack of descriptors: a client's connection, a request that may need another one; `system`: not even a file could be opened. */
 export const DESCRIPTOR_REFUSALS = ['connection', 'request', 'system'] as const;
-/** What was refused for want of descriptors; a label value of the metrics. */
+/** What was refused for lack of descriptors; a label value of the metrics. */
 export type DescriptorRefusal = (typeof DESCRIPTOR_REFUSALS)[number];
 
-/** An eighth is kept for names, probes and answers, but no more than this. */
+/** An eighth is reserved for names, probes and answers, but no more than this. */
 const MOST_RESERVED = 64;
-/** Where counting takes its time, it is done no more often, ms. */
+/** Least time between two counts if counting is slow, ms. */
 const COUNT_EVERY = 100;
 const WATCH_EVERY = 5_000;
 
 /** For `Descriptors`; all but `limit` and `onRefused` are for tests. */
 export interface DescriptorsOptions {
-  /** The process may have so many open; null: not limited, or not known. */
+  /** How many the process may have open; null: not limited, or unknown. */
   readonly limit: number | null;
   readonly onRefused: (what: DescriptorRefusal, open: number, limit: number) => void;
-  /** How many are open; by default what the system says. */
+  /** How many are open; by default as reported by the system. */
   readonly count?: () => OpenCount;
   /** Monotonic ms; `performance.now` by default. */
   readonly now?: () => number;
 }
 
-/** Number of open descriptors, and what it costs to find out. */
+/** Number of open descriptors, and the cost of counting. */
 export interface OpenCount {
   readonly open: number;
   /** Whether it cost next to nothing. */
@@ -71,7 +71,7 @@ export class Descriptors {
     this.#reserve = Math.min(MOST_RESERVED, Math.floor((options.limit ?? 0) / 8));
   }
 
-  /** Whether one more may be opened for this; to be asked each time. A refusal is told of. */
+  /** Whether one more may be opened for this; to be called each time. A refusal is reported. */
   take(what: 'connection' | 'request'): boolean {
     if (this.#left() > this.#reserve) {
       this.#taken += 1;
@@ -81,7 +81,7 @@ export class Descriptors {
     return false;
   }
 
-  /** So few are left that a connection that is turned away cannot even be answered: that would keep one for seconds. */
+  /** So few are left that a refused connection cannot even be answered: that would use one for seconds. */
   exhausted(): boolean {
     if (this.#left() >= this.#reserve / 2) return false;
     this.#refuse('connection');
@@ -100,7 +100,7 @@ export class Descriptors {
     return `${this.#open + this.#taken} of ${limit} file descriptors are open, so new connections are refused. Raise the limit (ulimit -n), or lower limits.connections.`;
   }
 
-  /** Looks by itself from time to time, also for what the whole system has run out of. */
+  /** Checks by itself from time to time, also for limits of the whole system. */
   watch(): void {
     this.#timer = setInterval(() => {
       if (!canOpen()) this.#refuse('system');
@@ -112,7 +112,7 @@ export class Descriptors {
     clearInterval(this.#timer);
   }
 
-  /** At least so many; counted anew once half of those above the reserve may have gone. */
+  /** At least this many; counted again once half of those above the reserve may be used. */
   #left(): number {
     const { limit, count = countOpen, now = performance.now.bind(performance) } = this.#options;
     if (limit === null) return Infinity;
@@ -134,10 +134,10 @@ export class Descriptors {
   }
 }
 
-/** How many file descriptors the process has open; 0 where there is no way to know. */
+/** How many file descriptors the process has open; 0: it cannot be determined. */
 export function countOpen(): OpenCount {
   try {
-    // Linux 6.2 and later say how many there are.
+    // Linux 6.2 and later report the number.
     const { size } = statSync('/proc/self/fd');
     if (size > 0) return { open: size, cheap: true };
     return { open: readdirSync('/proc/self/fd').length - 1, cheap: false };
@@ -150,7 +150,7 @@ function countInDev(): number {
   try {
     return readdirSync('/dev/fd').length - 1;
   } catch (error) {
-    // Not even that could be opened: all are in use, or there is no way to know.
+    // Not even that could be opened: all are in use, or the number cannot be determined.
     const { code } = error as NodeJS.ErrnoException;
     return code === 'EMFILE' || code === 'ENFILE' ? Infinity : 0;
   }

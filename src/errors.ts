@@ -1,10 +1,10 @@
 /**
- * Every way a request can be turned away or fail: one table, from which the
- * status line, `Proxy-Status`, the problem body, the log and the counters all
- * take their words.
+ * Every reason why a request can be refused or fail: one table, from which the
+ * status line, `Proxy-Status`, the problem body, the log and the counters take
+ * their texts.
  */
 
-/** Who has to act: the caller, whoever owns the policy, the partner, or us. */
+/** Who has to act: the caller, the owner of the policy, the partner, or the operator of the proxy. */
 export type Blame = 'client' | 'policy' | 'upstream' | 'proxy';
 
 interface FaultKind {
@@ -99,15 +99,15 @@ export const FAULTS = {
 /** A word for why a request was refused or failed: the same in answers, log and metrics (docs/errors.md). */
 export type FaultCode = keyof typeof FAULTS;
 
-/** What is known of a failure besides its code, for machines: RFC 9209 §2.1 and §2.3 have the words. */
+/** Details of a failure besides its code, for machines: RFC 9209 §2.1 and §2.3 define the terms. */
 export interface FaultFacts {
-  /** The address, name or parent that was to be the next hop (`next-hop`). */
+  /** The address, name or parent of the next hop (`next-hop`). */
   readonly nextHop?: string;
-  /** The address that was tried last, in vain; null: one of a parent, which is not that of the target. For the log. */
+  /** The address that was tried last, without success; null: one of a parent, which is not that of the target. For the log. */
   readonly address?: string | null;
-  /** Status that the next hop answered with, where we did not pass its answer on (`received-status`). */
+  /** Status of the next hop's answer, if we did not forward it (`received-status`). */
   readonly receivedStatus?: number;
-  /** `Proxy-Status` of that answer, as it came: what is said of ours is appended to it. */
+  /** `Proxy-Status` of that answer, as received: ours is appended to it. */
   readonly proxyStatus?: string;
   /** DNS response code (`rcode`): `NXDOMAIN`. */
   readonly rcode?: string;
@@ -115,9 +115,9 @@ export interface FaultFacts {
   readonly alert?: { readonly id: number; readonly message: string };
 }
 
-/** What may be said of a fault beside its code and detail; all of it may be shown to the client, but for `cause`. */
+/** Optional parts of a fault besides its code and detail; all of them may be shown to the client, except `cause`. */
 export interface FaultOptions {
-  /** The host, `host:port`, parent or destination that it is about: told before the detail. */
+  /** The host, `host:port`, parent or destination that it is about: put before the detail. */
   readonly subject?: string;
   /** What would have to change for the request to pass. Shown to the client and in the log. */
   readonly remedy?: string;
@@ -132,8 +132,8 @@ export interface FaultOptions {
 const NO_FACTS: FaultFacts = {};
 
 /**
- * A refusal or failure on its way to the client, as data: nothing of it changes
- * once it is made. `message` is the subject and the detail of this one case
+ * A refusal or failure to be reported to the client, as immutable data.
+ * `message` is the subject and the detail of this one case
  * ("eco-sit.telus.internal:22: …"); it may quote what the client sent, so every
  * writer escapes it for its own medium.
  */
@@ -159,7 +159,7 @@ export class Fault extends Error {
     this.facts = options.facts ?? NO_FACTS;
   }
 
-  /** The same with what a caller further out knows; what is known already stays. A copy, because a fault may be another request's too. */
+  /** A copy with the details that an outer caller knows; known ones stay. A copy, because a fault may also be another request's. */
   with(facts: FaultFacts): Fault {
     if (Object.keys(facts).every((name) => name in this.facts)) return this;
     const { code, detail, subject, remedy, retryAfter, challenges } = this;
@@ -178,12 +178,12 @@ export class Fault extends Error {
     return FAULTS[this.code];
   }
 
-  /** The detail and what to do about it, as one line for the log. */
+  /** The detail and the remedy, as one line for the log. */
   get advice(): string {
     return this.remedy === null ? this.message : `${this.message}; ${this.remedy}`;
   }
 
-  /** Anything thrown becomes a Fault, so that no error reaches a client unnamed. */
+  /** Turns any error into a Fault, so that no error reaches a client without a code. */
   static from(error: unknown): Fault {
     if (error instanceof Fault) return error;
     const detail = error instanceof Error ? error.message : String(error);

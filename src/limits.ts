@@ -1,23 +1,23 @@
-/** How many tunnels and exchanges may be under way, in all and for one client address. */
+/** Limits the tunnels and exchanges in progress, in total and per client address. */
 import type { LimitsConfig } from './config/config.ts';
 import type { Descriptors } from './descriptors.ts';
 import { Tally } from './crowd.ts';
 import { Fault } from './errors.ts';
 
-/** What is counted; each has a limit in all and one for each client address. */
+/** What is counted; each has a total limit and one per client address. */
 export type Kind = 'tunnels' | 'exchanges';
 
 const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
 
-/** Asked whether a request may open another descriptor. */
+/** Decides whether a request may open another descriptor. */
 export type RequestDescriptors = Pick<Descriptors, 'take'>;
 
-/** Counts tunnels and exchanges under way, and refuses what is above `limits` with `limit-reached`. */
+/** Counts tunnels and exchanges in progress, and refuses those above `limits` with `limit-reached`. */
 export class Limits {
   #config: LimitsConfig;
   readonly #descriptors: RequestDescriptors | null;
   readonly #total = { tunnels: 0, exchanges: 0 };
-  /** Cannot grow far past the limit in all. */
+  /** Bounded: hardly larger than the total limit. */
   readonly #byAddress = { tunnels: new Tally(), exchanges: new Tally() };
 
   /** @param descriptors null: not counted */
@@ -26,17 +26,17 @@ export class Limits {
     this.#descriptors = descriptors;
   }
 
-  /** Counts go on; only what is allowed changes. */
+  /** The counts are kept; only the limits change. */
   adopt(config: LimitsConfig): void {
     this.#config = config;
   }
 
-  /** How many are under way now. */
+  /** How many are in progress now. */
   count(kind: Kind): number {
     return this.#total[kind];
   }
 
-  /** Takes a place. Each success is answered by one `leave`. @throws {Fault} limit-reached */
+  /** Takes a place. Each success must be followed by one `leave`. @throws {Fault} limit-reached */
   enter(kind: Kind, address: string): void {
     if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
     const perClient = PER_CLIENT[kind];
@@ -46,7 +46,7 @@ export class Limits {
     this.#byAddress[kind].add(address);
   }
 
-  /** Gives back the place that `enter` took for this address. */
+  /** Returns the place that `enter` took for this address. */
   leave(kind: Kind, address: string): void {
     this.#total[kind] -= 1;
     this.#byAddress[kind].remove(address);
@@ -60,7 +60,7 @@ export class Limits {
   }
 }
 
-/** Before anything is opened that could fail in its middle. */
+/** Before anything is opened that could fail halfway. */
 export function outOfDescriptors(): Fault {
   return new Fault('limit-reached', 'this proxy is almost out of file descriptors', {
     retryAfter: 1,

@@ -1,40 +1,40 @@
 /**
  * Token buckets by name, in bounded memory. A name whose buckets are full has
- * no entry, or one that is forgotten when room is needed; so whoever has used
- * something up is never forgotten for others. Pure: the time is an argument.
+ * no entry, or one that may be evicted; a name that has used tokens is never
+ * evicted for others. Pure: the time is an argument.
  */
 
 /** How a bucket is filled; null in a list of kinds: that kind is not limited. */
 export interface Refill {
-  /** Tokens that come back in a millisecond. */
+  /** Tokens added per millisecond. */
   readonly perMs: number;
   readonly burst: number;
 }
 
-/** One token, but for what is lost in sums of fractions. */
+/** One token, minus rounding errors of sums. */
 const ONE = 1 - 1e-9;
-/** A walk over all entries takes up to some milliseconds; it is not repeated sooner, ms. */
+/** A walk over all entries takes up to some milliseconds; it is not repeated sooner than this, ms. */
 const FORGET_EVERY = 100;
 const FIRST_ROOM = 16;
-/** The place of the buckets that all names without an entry share while there is no room. */
+/** The position of the buckets shared by all names without an entry while there is no room. */
 export const SHARED = 0;
-/** The place of a name whose buckets are full. */
+/** The position of a name whose buckets are full. */
 const NOT_KEPT = -1;
 
 /** Buckets of several kinds for each name. */
 export class RateBuckets {
   #refills: readonly (Refill | null)[];
   #capacity: number;
-  /** Names to places. Made anew when something is forgotten: see src/crowd.ts for why holes are bad. */
+  /** Names to positions. Rebuilt when entries are dropped: see src/crowd.ts for why holes are bad. */
   #places = new Map<string, number>();
-  /** Of each place: when its levels were right, then the level of each kind. */
+  /** For each position: when its levels were computed, then the level of each kind. */
   #numbers: Float64Array;
   #forgotAt = -Infinity;
   #shared = 0;
 
   /**
    * @param refills of each kind
-   * @param capacity names that have an entry at most; at least one
+   * @param capacity most names with an entry; at least one
    */
   constructor(refills: readonly (Refill | null)[], capacity: number) {
     this.#refills = refills;
@@ -53,7 +53,7 @@ export class RateBuckets {
     return this.#shared;
   }
 
-  /** Kinds whose refill is another one begin full; the others go on. */
+  /** Kinds whose refill has changed begin full; the others are kept. */
   adopt(refills: readonly (Refill | null)[], capacity: number): void {
     const changed = refills.map((refill, kind) => !sameRefill(refill, this.#refills[kind] ?? null));
     this.#refills = refills;
@@ -63,7 +63,7 @@ export class RateBuckets {
     }
   }
 
-  /** Where the buckets of a name are, for `wait` in the same turn. Its levels are those of now. */
+  /** The position of a name's buckets, for `wait` in the same turn. Its levels are updated to now. */
   find(name: string, now: number): number {
     const place = this.#places.get(name) ?? (this.#places.size < this.#capacity || this.#forgetFull(now) ? NOT_KEPT : SHARED);
     if (place !== NOT_KEPT) this.#refill(place, now);
@@ -78,7 +78,7 @@ export class RateBuckets {
     return level >= ONE ? 0 : (ONE - level) / refill.perMs;
   }
 
-  /** Takes tokens, whether they are there or not: the debt is never more than a whole bucket. */
+  /** Takes tokens, even if there are none: the debt is at most one whole bucket. */
   take(name: string, kind: number, tokens: number, now: number): void {
     const refill = this.#refills[kind] ?? null;
     if (refill === null) return;
@@ -133,7 +133,7 @@ export class RateBuckets {
     return true;
   }
 
-  /** Forgets whose buckets are full again. @returns whether there is room now */
+  /** Drops entries whose buckets are full again. @returns whether there is room now */
   #forgetFull(now: number): boolean {
     if (now - this.#forgotAt < FORGET_EVERY) return false;
     this.#forgotAt = now;
@@ -144,7 +144,7 @@ export class RateBuckets {
     const width = this.#width;
     for (const [name, place] of this.#places) {
       if (this.#isFull(place, now)) continue;
-      // Places are in the order of the map, so nothing is overwritten that is still to be moved.
+      // Positions are in the order of the map, so no entry is overwritten before it is moved.
       const to = kept.size + 1;
       this.#numbers.copyWithin(to * width, place * width, (place + 1) * width);
       kept.set(name, to);

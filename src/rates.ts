@@ -1,7 +1,7 @@
 /**
- * The rates of the rules: what each client address, and each client, has left
- * of requests, tunnels and bytes. Beside `limits.ts`, which counts what is
- * under way; asked by egress.ts alone. docs/rates.md has the contract.
+ * The rates of the rules: the remaining requests, tunnels and bytes of each
+ * client address, and each client. Separate from `limits.ts`, which counts what
+ * is in progress; used only by egress.ts. docs/rates.md has the contract.
  */
 import { RATE_KINDS, type RateConfig, type RateKind, type RateLimits, type RuleConfig } from './config/config.ts';
 import { Fault } from './errors.ts';
@@ -13,7 +13,7 @@ import { RateBuckets, SHARED } from './rate-buckets.ts';
 import type { AccessRecord } from './telemetry/access-record.ts';
 import type { RateFacts } from './telemetry/collectors.ts';
 
-/** Addresses with an entry, of one rule and of all rules together: the latter is divided evenly among them. */
+/** Most addresses with an entry, for one rule and for all rules together: the latter is divided evenly among them. */
 const MOST_OF_RULE = 10_000;
 const MOST_OF_ALL = 100_000;
 const LEAST_OF_RULE = 100;
@@ -40,7 +40,7 @@ class RuleRates {
     this.name = name;
     this.#config = config;
     this.#addresses.adopt(refillsOf(config.perAddress), capacity);
-    // Those of clients that the rule no longer names are forgotten when they are full.
+    // Those of clients that the rule no longer names are dropped when they are full.
     this.#clients.adopt(refillsOf(config.perClient), rule.clients.length + this.#clients.size);
   }
 
@@ -58,8 +58,8 @@ class RuleRates {
   }
 
   /**
-   * Why nothing more may begin now; null when it may. Takes nothing.
-   * @param kind of what would begin; null: only the bytes are asked for
+   * Why a request may not begin now; null when it may. Takes nothing.
+   * @param kind of the request; null: only the bytes are checked
    */
   refusal(address: string, client: string, kind: 'requests' | 'tunnels' | null, now: number): Fault | null {
     const { perAddress, perClient } = this.#config;
@@ -90,7 +90,7 @@ class RuleRates {
     this.#clients.take(client, KIND[kind], 1, now);
   }
 
-  /** So many bytes have passed. */
+  /** This many bytes have been relayed. */
   pass(address: string, client: string, sent: number, received: number, now: number): void {
     for (const scope of SCOPES) {
       const buckets = scope === 'perAddress' ? this.#addresses : this.#clients;
@@ -117,11 +117,11 @@ function refillsOf(limits: RateLimits | null): RateLimits[RateKind][] {
   return RATE_KINDS.map((kind) => (limits ?? UNLIMITED)[kind]);
 }
 
-/** What one request owes its rule: the bytes that have passed since it last paid. */
+/** What one request owes its rule: the bytes relayed since the last charge. */
 class ByteCharge {
   readonly rates: RuleRates;
   readonly client: string;
-  /** Report mode: what is overdrawn is noted, and ends nothing. */
+  /** Report mode: overdrafts are recorded, and end nothing. */
   lenient: boolean;
   readonly #address: string;
   readonly #record: AccessRecord;
@@ -129,7 +129,7 @@ class ByteCharge {
   #sent: number;
   #received: number;
 
-  /** What has passed so far is not charged. */
+  /** Bytes relayed so far are not charged. */
   constructor(rates: RuleRates, { client, lenient }: Allow, address: string, record: AccessRecord, now: () => number) {
     this.rates = rates;
     this.client = client.name;
@@ -141,7 +141,7 @@ class ByteCharge {
     this.#received = record.bytesReceived;
   }
 
-  /** Charges what has passed since. */
+  /** Charges the bytes relayed since. */
   pay(): void {
     const { bytesSent, bytesReceived } = this.#record;
     if (bytesSent === this.#sent && bytesReceived === this.#received) return;
@@ -150,7 +150,7 @@ class ByteCharge {
     this.#received = bytesReceived;
   }
 
-  /** Why the request has to end; null: it may go on. */
+  /** Why the request has to end; null: it may continue. */
   overdrawn(): Fault | null {
     return this.rates.cuts ? this.rates.refusal(this.#address, this.client, null, this.#now()) : null;
   }
@@ -158,7 +158,7 @@ class ByteCharge {
 
 export type { ByteCharge, RuleRates };
 
-/** The buckets of all rules. A reload gives it other rules; those that are the same go on. */
+/** The buckets of all rules. A reload replaces the rules; unchanged ones keep their buckets. */
 export class Rates {
   readonly #now: () => number;
   #rules: readonly RuleConfig[] = [];
@@ -171,7 +171,7 @@ export class Rates {
     this.adopt(rules);
   }
 
-  /** A rule that is the same as one before, perhaps changed, keeps its buckets; a limit that is another one begins full. */
+  /** A rule that was there before, perhaps changed, keeps its buckets; a changed limit begins full. */
   adopt(rules: readonly RuleConfig[]): void {
     const rated = (all: readonly RuleConfig[]): RuleConfig[] => all.filter(({ rate }) => rate !== null);
     const before = rated(this.#rules);
@@ -195,8 +195,9 @@ export class Rates {
   }
 
   /**
-   * The buckets that a permitted request has to be taken from, by `begin`; null where its rule has none.
-   * @throws {Denial} rate-limited or byte-limit-reached; where report mode lets it pass, that is noted in the record, and null returned
+   * The buckets to charge for a permitted request, by `begin`; null: its rule has none.
+   * @throws {Denial} rate-limited or byte-limit-reached; if it passes in report mode, that is noted in the record, and
+   * null returned
    */
   check(verdict: Allow, ask: Ask, kind: 'requests' | 'tunnels', record: AccessRecord): RuleRates | null {
     const rates = this.#of(verdict);
@@ -208,13 +209,13 @@ export class Rates {
     return null;
   }
 
-  /** Takes what `check` found. @returns what it will owe for its bytes; null: nothing */
+  /** Charges the buckets found by `check`. @returns the account for its bytes; null: none */
   begin(rates: RuleRates, verdict: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): ByteCharge | null {
     rates.begin(address, verdict.client.name, kind, this.#now());
     return rates.limitsBytes ? new ByteCharge(rates, verdict, address, record, this.#now) : null;
   }
 
-  /** What a request under way owes from now on, by another verdict than the one that it began with. */
+  /** The account of a request in progress from now on, under another verdict than at its start. */
   follow(charge: ByteCharge | null, verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
     const rates = this.#of(verdict);
     if (rates?.limitsBytes !== true) return null;
@@ -233,7 +234,7 @@ export class Rates {
     return notes;
   }
 
-  /** Of each rule that has rates for addresses. */
+  /** For each rule that has rates for addresses. */
   usage(): RateFacts[] {
     return [...this.#byConfig].flatMap(([{ perAddress }, { usage }]) => (perAddress === null ? [] : [usage]));
   }

@@ -1,16 +1,17 @@
 /**
- * Request fields by which somebody in front of a server tells it who asks, or
- * for what: a server that believes them from its own front would believe them
- * from our clients too. None crosses unless headers.keep names it. Names are
- * lower case, with `-` where a client may write `_`: CGI, WSGI and their heirs
- * cannot tell the two apart. docs/headers.md is held to this file by a test.
+ * Request fields that claim an identity or a purpose, set by front ends of a
+ * server: a server that trusts them from its own front end would trust them
+ * from our clients too. None is forwarded unless headers.keep names it. Names
+ * are lower case, with `-` where a client may write `_`: CGI, WSGI and similar
+ * interfaces cannot distinguish the two. docs/headers.md is held to this file
+ * by a test.
  */
 
 /** Request fields that make one kind of claim. */
 export interface ClaimFields {
   /** What the fields claim. */
   readonly claim: string;
-  /** Exact names, and `prefix-*` for all that begin so. */
+  /** Exact names, and `prefix-*` for all names with the prefix. */
   readonly names: readonly string[];
 }
 
@@ -49,18 +50,18 @@ const ALL = CLAIM_FIELDS.flatMap(({ names }) => names);
 const EXACT: ReadonlySet<string> = new Set(ALL.filter((name) => !name.endsWith('*')));
 const PREFIXES = ALL.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
 
-/** One spelling for a field name, as those who cannot tell `_` from `-` read it. */
+/** One spelling for a field name, as for software that cannot distinguish `_` from `-`. */
 export function fieldName(name: string): string {
   const lower = name.toLowerCase();
   return lower.includes('_') ? lower.replaceAll('_', '-') : lower;
 }
 
-/** Whether one of the patterns, exact or with a final `*`, has this name; both as `fieldName` gives them. */
+/** Whether one of the patterns, exact or with a final `*`, matches this name; both as returned by `fieldName`. */
 export function matchesField(patterns: readonly string[], name: string): boolean {
   return patterns.some((pattern) => (pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : pattern === name));
 }
 
-/** Whether a field of this name is one of those above, the name as `fieldName` gives it. */
+/** Whether a field of this name is one of those above; the name as returned by `fieldName`. */
 export function isClaim(name: string): boolean {
   return EXACT.has(name) || PREFIXES.some((prefix) => name.startsWith(prefix));
 }

@@ -1,16 +1,16 @@
 /**
  * The configuration as the rest of the program sees it: loaded, checked, with every default filled in.
- * Durations are milliseconds, sizes are bytes. The schema (schema.ts) is what turns a file into this.
- * Longer than 300 lines because it is one contract, to be read beside the one page that describes it.
+ * Durations are milliseconds, sizes are bytes. The schema (schema.ts) creates it from a file.
+ * Longer than 300 lines because it is one contract, documented on one page.
  */
 
 import type { PortEntry } from '../targets/port-range.ts';
 
-/** The request forms of docs/architecture.md that an HTTP listener can take. */
+/** The request forms of docs/architecture.md that an HTTP listener can accept. */
 export const HTTP_FORMS = ['connect', 'forward', 'gateway', 'host-routed'] as const;
-/** A form of request that comes as HTTP. */
+/** A form of HTTP request. */
 export type HttpForm = (typeof HTTP_FORMS)[number];
-/** Those, and raw TLS that names its destination in the ClientHello: what a TLS listener can take. */
+/** Those, and raw TLS that names its destination in the ClientHello: what a TLS listener can accept. */
 export const FORMS = [...HTTP_FORMS, 'sni'] as const;
 /** Any form of request; `sni` is raw TLS. */
 export type Form = (typeof FORMS)[number];
@@ -18,14 +18,15 @@ export type Form = (typeof FORMS)[number];
 /**
  * What a warning is about; a label value of `eco_egress_warnings`.
  * - `report-mode`: requests pass that the policy would deny
- * - `open`: everybody is let in, or believed
- * - `no-effect`: something is written that nothing uses, or can use
- * - `expired`: it was in effect, and is not any more
- * - `expires-soon`: it is in effect, and soon is not any more
- * - `files`: a certificate or key that peers may refuse, or that others may read
- * - `capacity`: limits that exceed what there is
+ * - `open`: every client is accepted, or trusted
+ * - `no-effect`: a value is not used, or cannot be used
+ * - `expired`: it is no longer in effect
+ * - `expires-soon`: it is in effect, and soon will not be
+ * - `files`: a certificate or key that peers may refuse, or that other users may
+ *   read
+ * - `capacity`: limits that exceed the available resources
  * - `source-ip`: the source address is not proven
- * - `variable`: an environment variable that looks like ours and is not used
+ * - `variable`: an environment variable that looks like ours but is not used
  */
 export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'expires-soon', 'files', 'capacity', 'source-ip', 'variable'] as const;
 /** One of `WARNING_KINDS`. */
@@ -39,36 +40,36 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** By which a trusted peer can say who stands behind it. */
+/** How a trusted peer can name its client. */
 export const PEER_HEADERS = ['x-forwarded-for', 'x-forwarded-client-cert'] as const;
-/** A header by which a trusted peer can say who its client is. */
+/** A header by which a trusted peer can name its client. */
 export type PeerHeader = (typeof PEER_HEADERS)[number];
 
 /** A port for clients: an entry of `listeners.http` or `listeners.tls`. */
 export interface ListenerConfig extends ListenAddress {
   readonly forms: readonly Form[];
-  /** CIDRs of the peers that may speak for others; empty: nobody. */
+  /** CIDRs of the peers that may name their clients; empty: none. */
   readonly trustedPeers: readonly string[];
   /** `from-trusted`: connections from trusted peers begin with a PROXY protocol header. */
   readonly proxyProtocol: 'off' | 'from-trusted';
-  /** What a trusted peer is believed; from anyone else these headers mean nothing. */
+  /** Which headers of a trusted peer are used; from other peers they are ignored. */
   readonly believe: readonly PeerHeader[];
 }
 
-/** An entry of `listeners.http`, which cannot take raw TLS. */
+/** An entry of `listeners.http`, which cannot accept raw TLS. */
 export interface HttpListenerConfig extends ListenerConfig {
   readonly forms: readonly HttpForm[];
 }
 
 /** `listeners.admin`. */
 export interface AdminListenerConfig extends ListenAddress {
-  /** Names by which it may be asked, besides its addresses and names of the cluster; lower case. */
+  /** Host names under which it may be reached, besides its addresses and names of the cluster; lower case. */
   readonly hosts: readonly string[];
 }
 
 /** TLS towards clients, on the TLS listeners: contents of the files, already read. */
 export interface TlsServerConfig {
-  /** Our own names, canonical: TLS that asks for one of them ends here. */
+  /** The proxy's own names, canonical: TLS for one of them is terminated here. */
   readonly names: readonly string[];
   readonly cert: string;
   readonly key: string;
@@ -76,11 +77,11 @@ export interface TlsServerConfig {
   readonly clientCa: string | null;
   /** Lists of client certificates that those authorities have revoked, one for each authority. */
   readonly crl: string | null;
-  /** `request`: a client may show none; `require`: it may not. */
+  /** `request`: a client certificate is optional; `require`: it is mandatory. */
   readonly clientCertificate: 'none' | 'request' | 'require';
 }
 
-/** A peer is this client when EVERY kind that is not null holds, each by any of its entries. At least one is not null. */
+/** A peer is this client when EVERY kind that is not null matches, each by any of its entries. At least one is not null. */
 export interface ClientConfig {
   readonly name: string;
   /** CIDRs of the peer address. */
@@ -104,11 +105,11 @@ export interface TokenConfig {
   readonly audience: string;
   /** Exact, or with `*`. */
   readonly subjects: readonly string[];
-  /** Where the keys of the issuer come from; a path is absolute. */
+  /** Where the keys of the issuer are read from; a path is absolute. */
   readonly jwks: JwksConfig;
 }
 
-/** The place of a JSON Web Key Set (RFC 7517). */
+/** The location of a JSON Web Key Set (RFC 7517). */
 export type JwksConfig = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'url'; readonly url: string };
 
 /** What is rewritten in responses below a gateway prefix. */
@@ -116,7 +117,7 @@ export const GATEWAY_REWRITES = ['locations', 'cookies', 'cookie-security'] as c
 /** A response field that is rewritten below a gateway prefix. */
 export type GatewayRewrite = (typeof GATEWAY_REWRITES)[number];
 
-/** `destinations.<name>.gateway`: the prefix, and the upstream URL that stands for it. */
+/** `destinations.<name>.gateway`: the prefix, and the upstream URL that it maps to. */
 export interface GatewayConfig {
   /** Path prefix, canonical: starts with a slash, does not end with one. */
   readonly prefix: string;
@@ -124,10 +125,10 @@ export interface GatewayConfig {
   /** Canonical host, as in Destination.hosts. */
   readonly host: string;
   readonly port: number;
-  /** Path put before what follows the prefix; '' or '/base', never ending in a slash. */
+  /** Path put before the rest of the path after the prefix; '' or '/base', never ending in a slash. */
   readonly basePath: string;
   readonly rewrite: readonly GatewayRewrite[];
-  /** Whether `%2F` may stand in a path below the prefix. */
+  /** Whether `%2F` is accepted in a path below the prefix. */
   readonly encodedSlashes: 'allow' | 'refuse';
 }
 
@@ -136,7 +137,7 @@ export interface UpstreamTlsConfig {
   readonly ca: string | null;
   readonly cert: string | null;
   readonly key: string | null;
-  /** SNI and certificate name to expect, where it differs from the host. */
+  /** SNI and certificate name to expect, if it differs from the host. */
   readonly serverName: string | null;
 }
 
@@ -148,36 +149,36 @@ export interface ParentConfig {
   readonly port: number;
 }
 
-/** What a parent is shown; read from a file, and shown to nobody else. */
+/** Our credentials for a parent; read from a file, and sent to no other server. */
 export type HopCredentials = { readonly kind: 'basic'; readonly user: string; readonly password: string } | { readonly kind: 'bearer'; readonly token: string };
 
-/** One hop on the way to an upstream: a parent proxy, with others that take its place. */
+/** One hop on the route to an upstream: a parent proxy, with alternatives. */
 export interface HopConfig {
   readonly name: string;
   /** At least one, best first. */
   readonly parents: readonly ParentConfig[];
-  /** CIDRs that are the only addresses the parents may have; null: any unicast but loopback and link-local. */
+  /** CIDRs of the only addresses that the parents may have; null: any unicast except loopback and link-local. */
   readonly addresses: readonly string[] | null;
   readonly credentials: HopCredentials | null;
   /** Towards https parents. */
   readonly tls: UpstreamTlsConfig;
   /** For each step on this hop: TCP, TLS, its answer. */
   readonly connect: number;
-  /** How long a parent that failed is passed over. */
+  /** How long a parent that failed is tried after the others. */
   readonly coolDown: number;
 }
 
-/** When the addresses of a destination are left alone because they fail. */
+/** When addresses of a destination are not used because they fail. */
 export interface CircuitBreakerConfig {
-  /** An address is left alone after so many failures in a row, */
+  /** After how many failures in a row an address is not used, */
   readonly failures: number;
-  /** and only if the first of them is so long ago, ms. */
+  /** provided that the first of them is at least this long ago, ms. */
   readonly over: number;
-  /** For so long at first, ms; twice as long after each trial that fails, */
+  /** How long at first, ms; twice as long after each failed trial, */
   readonly pause: number;
-  /** but no longer than this. */
+  /** up to this. */
   readonly longestPause: number;
-  /** Answers with these count as failures. */
+  /** Answers with these statuses count as failures. */
   readonly statuses: readonly number[];
 }
 
@@ -187,29 +188,29 @@ export interface DestinationConfig {
   /** Canonical: lower case, no trailing dot, A-labels; exact, or `*.suffix` for the names below it. IP literals without brackets. */
   readonly hosts: readonly string[];
   readonly ports: readonly PortEntry[];
-  /** CIDRs that are the only addresses the hosts may resolve to; null: public unicast only. */
+  /** CIDRs of the only addresses that the hosts may resolve to; null: public unicast only. */
   readonly addresses: readonly string[] | null;
   /** Forms that may reach this destination. */
   readonly forms: readonly Form[];
   readonly gateway: GatewayConfig | null;
-  /** Judged wherever we see the request; null: any. */
+  /** Checked where the request is visible; null: any. */
   readonly methods: readonly string[] | null;
   /** Exact paths, or prefixes written with a final `*`; null: any. */
   readonly paths: readonly string[] | null;
   readonly tls: UpstreamTlsConfig;
-  /** What this destination would refuse passes, and is reported. */
+  /** Requests that this destination would refuse pass, and are reported. */
   readonly report: boolean;
-  /** Whether the ClientHello inside a tunnel has to name the host that was asked for. */
+  /** Whether the ClientHello inside a tunnel must name the requested host. */
   readonly tunnelSni: 'require' | 'report' | 'off';
-  /** Parents on the way, nearest to us first; empty: none. Those of one name are one object. */
+  /** Parent proxies, nearest to us first; empty: none. Those of one name are one object. */
   readonly via: readonly HopConfig[];
-  /** Who resolves the host when there are hops: we, and the last parent is asked for a judged address; or that parent. */
+  /** Who resolves the host when there are hops: the proxy, which requests a checked address from the last parent; or that parent. */
   readonly resolve: 'here' | 'parent';
-  /** Plain HTTP that is steered here for one of the hosts is sent on over TLS to this port; null: as it is. */
+  /** Plain HTTP steered here for one of the hosts is forwarded over TLS to this port; null: unchanged. */
   readonly upgradePlainHttp: number | null;
-  /** Header by which each connection tells the upstream whom it is for. */
+  /** Header by which each connection names its client to the upstream. */
   readonly proxyProtocol: 'off' | 'v1' | 'v2';
-  /** The proxy is not ready while its requests fail. */
+  /** The proxy is not ready while requests to it fail. */
   readonly gateReadiness: boolean;
   /** Null: failures lead to no refusal. */
   readonly circuitBreaker: CircuitBreakerConfig | null;
@@ -219,19 +220,19 @@ export interface DestinationConfig {
 export interface RuleConfig {
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
-  /** Judged wherever we see the request; null: any. */
+  /** Checked where the request is visible; null: any. */
   readonly methods: readonly string[] | null;
   readonly paths: readonly string[] | null;
-  /** The rule holds while from <= now < until, ms since the epoch; null: without that bound. */
+  /** The rule is in effect while from <= now < until, ms since the epoch; null: no limit. */
   readonly from: number | null;
   readonly until: number | null;
-  /** For people: whose rule it is, why there is one, and where that was agreed. One line each; decides nothing. */
+  /** For people: owner, reason and reference of the rule. One line each; without effect on decisions. */
   readonly owner: string | null;
   readonly reason: string | null;
   readonly ticket: string | null;
-  /** What this rule would refuse of its clients and destinations passes, and is reported. */
+  /** Requests of its clients to its destinations that this rule would refuse pass, and are reported. */
   readonly report: boolean;
-  /** How fast and how much, of what this rule permits; null: not limited. */
+  /** Rates of the requests that this rule permits; null: not limited. */
   readonly rate: RateConfig | null;
 }
 
@@ -242,36 +243,36 @@ export type RateKind = (typeof RATE_KINDS)[number];
 
 /** `rules[].rate`; at least one of the two scopes is there. */
 export interface RateConfig {
-  /** For each client address by itself. */
+  /** For each client address separately. */
   readonly perAddress: RateLimits | null;
   /** For each client by its name, all of its addresses together. */
   readonly perClient: RateLimits | null;
-  /** What becomes of requests under way when the bytes are used up. */
+  /** What happens to requests in progress when the bytes are used up. */
   readonly whenExhausted: 'refuse' | 'cut';
 }
 
 /** Null: not limited. At least one is not null. */
 export type RateLimits = Readonly<Record<RateKind, RateLimit | null>>;
 
-/** A token bucket: full with `burst` tokens, and refilled evenly. */
+/** A token bucket: starts with `burst` tokens, and is refilled evenly. */
 export interface RateLimit {
-  /** Tokens that come back in a millisecond. */
+  /** Tokens added per millisecond. */
   readonly perMs: number;
   readonly burst: number;
   /** In its shortest form: `50/s burst 100`, `10GiB/day`. */
   readonly text: string;
 }
 
-/** Which source address the partner has to see, and how it is proven. */
+/** The source address that the partner has to see, and how it is verified. */
 export interface SourceIpConfig {
-  /** Canonical addresses, any of which is right; empty: what is seen is told and not judged. */
+  /** Canonical addresses, any of which is right; empty: the address is reported and not checked. */
   readonly expected: readonly string[];
   readonly probe: ProbeConfig | null;
-  /** Not ready while the address is wrong or not known. */
+  /** Not ready while the address is wrong or unknown. */
   readonly gateReadiness: boolean;
 }
 
-/** An endpoint that answers with the address it saw. */
+/** An endpoint that answers with the source address it sees. */
 export interface ProbeConfig {
   readonly scheme: 'http' | 'https';
   /** Canonical, as in Destination.hosts. */
@@ -281,7 +282,7 @@ export interface ProbeConfig {
   readonly path: string;
   readonly every: number;
   readonly timeout: number;
-  /** Member of the JSON answer that holds the address, `a.b` inside another; null: the answer is the address. */
+  /** Member of the JSON answer with the address, `a.b` if nested; null: the whole answer is the address. */
   readonly field: string | null;
   /** As for a destination. */
   readonly via: readonly HopConfig[];
@@ -295,7 +296,7 @@ export interface NatConfig {
   readonly ports: number | null;
   /** Replicas that share them. */
   readonly replicasPerNode: number;
-  /** How long a port stays taken after its connection. */
+  /** How long a port stays in use after its connection. */
   readonly timeWait: number;
   readonly whenExhausted: 'refuse' | 'queue';
   /** Longest wait for a port, with `queue`. */
@@ -304,7 +305,7 @@ export interface NatConfig {
 
 /** `dns`; times in ms. */
 export interface DnsConfig {
-  /** `address:port` of DNS servers to ask; empty: the hosts file, then the servers of the system. */
+  /** `address:port` of the DNS servers to use; empty: the hosts file, then the servers of the system. */
   readonly servers: readonly string[];
   /** How long an answer of the hosts file is fresh. */
   readonly ttl: number;
@@ -314,19 +315,19 @@ export interface DnsConfig {
 
 /** `headers`: what is added to, and removed from, the header section of requests. */
 export interface HeadersConfig {
-  /** Add ourselves to `Via` (RFC 9110 §7.6.3). */
+  /** Add the proxy to `Via` (RFC 9110 §7.6.3). */
   readonly via: boolean;
-  /** `Forwarded` (RFC 7239): off removes it, pass leaves the client's, append adds the client's address. */
+  /** `Forwarded` (RFC 7239): off removes it, pass keeps the client's, append adds the client's address. */
   readonly forwarded: 'off' | 'pass' | 'append';
   /** `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, likewise. */
   readonly xForwarded: 'off' | 'pass' | 'append';
-  /** Request fields that do not cross, besides those of claim-fields.ts: lower case with `-` for `_`, exact or with a final `*`. */
+  /** Request fields that are removed, besides those of claim-fields.ts: lower case with `-` for `_`, exact or with a final `*`. */
   readonly drop: readonly string[];
-  /** Fields of claim-fields.ts that cross all the same, written likewise. */
+  /** Fields of claim-fields.ts that are still forwarded, written likewise. */
   readonly keep: readonly string[];
 }
 
-/** `limits`; what is above one is refused with `limit-reached`, or with the code for headers that are too large. */
+/** `limits`; anything above one is refused with `limit-reached`, or with the code for headers that are too large. */
 export interface LimitsConfig {
   /** Client connections open at once, all listeners together. */
   readonly connections: number;
@@ -355,18 +356,18 @@ export interface TimeoutsConfig {
   readonly requestHeaders: number;
   /** The upstream must begin its response within this. */
   readonly responseHeaders: number;
-  /** Longest silence inside a body. */
+  /** Longest pause inside a body. */
   readonly body: number;
-  /** An idle client connection is kept this long. */
+  /** How long an idle client connection is kept. */
   readonly keepAlive: number;
-  /** A pooled upstream connection is kept this long while idle, and this long at all. */
+  /** How long a pooled upstream connection is kept while idle, and its maximum age. */
   readonly upstreamKeepAlive: number;
   readonly upstreamAge: number;
   readonly tunnelIdle: number;
   readonly tunnelAge: number;
-  /** Between "not ready" and the end of accepting. */
+  /** Time between "not ready" and the end of accepting. */
   readonly drainDelay: number;
-  /** From then on, for what is in flight. */
+  /** Time after that for requests in progress. */
   readonly drain: number;
 }
 
@@ -374,19 +375,19 @@ export interface TimeoutsConfig {
 export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly format: 'json' | 'text';
-  /** JSON lines also have the fields by which Google's Cloud Logging, or Dynatrace, knows them. */
+  /** JSON lines also have the fields of Google's Cloud Logging, or Dynatrace. */
   readonly profile: 'plain' | 'google' | 'dynatrace';
 }
 
-/** `tracing`: which requests are told to a collector as spans, and where it is. */
+/** `tracing`: which requests are reported to a collector as spans, and its address. */
 export interface TracingConfig {
-  /** Whole URL of OTLP over HTTP, as it is posted to. */
+  /** Whole URL for POST requests of OTLP over HTTP. */
   readonly endpoint: string;
-  /** What the collector is shown; read from a file, and shown to nobody else. */
+  /** Header fields for the collector; read from a file, and sent to no other server. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   /** Share of the requests without a valid `traceparent`, 0 to 1. */
   readonly sample: number;
-  /** Requests of one client that are traced at most, whoever asks for it. */
+  /** Limit of traced requests for one client, also if a `traceparent` requests them. */
   readonly perClient: RateLimit;
   /** `service.name`. */
   readonly serviceName: string;
@@ -398,26 +399,26 @@ export interface TracingConfig {
 export interface ReloadConfig {
   /** Reload when the file changes; SIGHUP reloads in any case. */
   readonly watch: boolean;
-  /** Refuse a new policy that would deny what a remembered decision permitted. */
+  /** Refuse a new policy that would deny requests permitted before. */
   readonly refuseIfDenies: boolean;
-  /** Decisions kept to be replayed through a new policy. */
+  /** How many decisions are kept to be replayed with a new policy. */
   readonly remember: number;
 }
 
 /** `selfTest`. */
 export interface SelfTestConfig {
-  /** Ms between two rounds; null: off. */
+  /** Ms between two runs; null: off. */
   readonly every: number | null;
 }
 
-/** Pods of the cluster that an entry of the configuration stands for. Only what is rendered for a cluster reads it. */
+/** Pods of the cluster that belong to an entry of the configuration. Used only by rendered manifests. */
 export interface PodsConfig {
   /** Of the entry. */
   readonly name: string;
   readonly namespace: string;
   /** All of them; empty: every pod of the namespace. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Of the container, where a Service gives it another one; null: as asked for. */
+  /** Of the container, if a Service maps it; null: as requested. */
   readonly port: number | null;
 }
 
@@ -430,23 +431,23 @@ export interface ClusterConfig {
   readonly collector: PodsConfig | null;
 }
 
-/** A whole configuration, deeply frozen. A reload makes another one. */
+/** A whole configuration, deeply frozen. A reload creates another one. */
 export interface Config {
-  /** `report`: what the policy would refuse passes, and is reported. */
+  /** `report`: requests that the policy would refuse pass, and are reported. */
   readonly mode: 'enforce' | 'report';
   readonly reload: ReloadConfig;
   readonly selfTest: SelfTestConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
   readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: AdminListenerConfig };
-  /** Null: TLS listeners end no TLS, they only pass it on by its server name. */
+  /** Null: TLS listeners terminate no TLS, they only pass it on by its server name. */
   readonly tlsServer: TlsServerConfig | null;
   /** In order: the first match wins. */
   readonly clients: readonly ClientConfig[];
   readonly destinations: readonly DestinationConfig[];
   readonly rules: readonly RuleConfig[];
   readonly hops: readonly HopConfig[];
-  /** Null: nothing is expected and nothing is asked. */
+  /** Null: no address is expected and no probe is configured. */
   readonly sourceIp: SourceIpConfig | null;
   readonly nat: NatConfig;
   readonly dns: DnsConfig;

@@ -1,4 +1,4 @@
-/** What no single key shows: names that lead nowhere, two entries that claim the same thing, keys that contradict each other. */
+/** Faults that no single key shows: names that are not defined, two entries for the same thing, keys that contradict each other. */
 import type ipaddr from 'ipaddr.js';
 import { formatAuthority } from '../targets/host.ts';
 import { parseIp } from '../targets/ip-address.ts';
@@ -8,7 +8,7 @@ import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue, suggest } from './finding.ts';
 import { readName } from './read-scalar.ts';
 
-/** Complains about each contradiction between keys. Takes a draft, so that it runs although other parts of the file are faulty. */
+/** Reports each contradiction between keys. Takes a draft, so it runs even if other parts of the file are faulty. */
 export function crossCheck(draft: Draft, complain: Complain): void {
   checkSharedNames(draft, complain);
   checkIdentities(draft, complain);
@@ -57,13 +57,13 @@ function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain:
   };
   check(['circuitBreaker', 'pause'], circuitBreaker.pause, circuitBreaker.longestPause);
   for (const [name, { circuitBreaker: own }] of destinations) {
-    // What it takes from the section for all is complained about there.
+    // Faults of values inherited from the common section are reported there.
     if (own?.pause === undefined && own?.longestPause === undefined) continue;
     check(['destinations', name, 'circuitBreaker', own.pause === undefined ? 'longestPause' : 'pause'], own.pause ?? circuitBreaker.pause, own.longestPause ?? circuitBreaker.longestPause);
   }
 }
 
-/** What is sent in plain can be read on the way. */
+/** Plain HTTP can be read in transit. */
 function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, complain: Complain): void {
   const url = endpoint === undefined ? null : new URL(endpoint);
   if (url?.protocol !== 'http:') return;
@@ -103,7 +103,7 @@ function checkListeners(draft: Draft, complain: Complain): void {
   if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin.address);
 }
 
-/** As the operating system sees it: "any address" takes the port on every address, and `::` on IPv4 too. */
+/** As the operating system treats it: "any address" takes the port on every address, and `::` on IPv4 too. */
 function collide(one: ListenAddress, other: ListenAddress): boolean {
   if (one.port !== other.port || one.port === 0) return false;
   const [a, b] = [parseIp(one.host), parseIp(other.host)];
@@ -116,7 +116,7 @@ function isAny(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
   return address.range() === 'unspecified';
 }
 
-/** TLS for such a name could be meant to end here, or to be passed on. */
+/** TLS for such a name could be meant to be terminated, or to be passed on. */
 function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): void {
   tlsServer.names?.forEach((own, index) => {
     for (const [name, { hosts = [] }] of destinations) {
@@ -126,7 +126,7 @@ function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): 
   });
 }
 
-/** The same host and port in two destinations would make the order of the file decide which one is meant. */
+/** With the same host and port in two destinations, the order of the file would decide between them. */
 function checkClaims(draft: Draft, complain: Complain): void {
   const claims = new Map<string, { owner: string; ports: readonly PortEntry[] }[]>();
   for (const [name, { hosts = [], ports = [] }] of draft.destinations) {
@@ -182,7 +182,7 @@ function checkGateways(draft: Draft, complain: Complain): void {
   }
 }
 
-/** What is missing from a list with a faulty item may be that item. */
+/** The missing name may be the faulty item of a list. */
 function isWhole<T>(list: readonly (T | undefined)[] | undefined): list is readonly T[] {
   return list !== undefined && !list.includes(undefined);
 }
@@ -191,12 +191,12 @@ function hostMatches(host: string, patterns: readonly string[]): boolean {
   return patterns.some((pattern) => (pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : pattern === host));
 }
 
-/** Checks across the clients of a file: who is known by a user or token must be known by it alone, and in one way. */
+/** Checks across the clients of a file: a client identified by a user or token must have it for itself, and be identified in one way. */
 function checkIdentities({ clients }: Draft, complain: Complain): void {
   const users = new Map<string, string>();
   const keysOf = new Map<string, { readonly place: string; readonly client: string }>();
   for (const [name, { basic, tokens }] of clients) {
-    // RFC 9110 §11.7.2: a request has one Proxy-Authorization, so it cannot bring both.
+    // RFC 9110 §11.7.2: a request has one Proxy-Authorization, so it cannot have both.
     if (basic !== undefined && tokens !== undefined) {
       complain(['clients', name, 'tokens'], 'No request can show a password and a token at once, and a client has to match in every kind it lists.', 'Make two clients of it; a rule can name both.', 'key');
     }
@@ -227,14 +227,14 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
   }
 }
 
-/** Checks across hops, what goes by them, and the proof of the source address. */
+/** Checks across hops, their users, and the proof of the source address. */
 function checkWays(draft: Draft, complain: Complain): void {
   for (const [name, { via, resolve, addresses }] of draft.destinations) {
     const path = ['destinations', name];
     checkVia(via, [...path, 'via'], draft, complain);
     if (resolve !== 'parent') continue;
     if (via === undefined) complain([...path, 'resolve'], 'There is no parent to resolve the hosts.', 'Add via, or take resolve out.');
-    // Nobody but the parent would know which address it dials.
+    // Only the parent would know which address it dials.
     if (addresses !== undefined) complain([...path, 'addresses'], 'The addresses cannot be checked where a parent resolves the hosts.', 'Write resolve: here, or take addresses out.', 'key');
   }
   checkVia(draft.probe.via, ['sourceIp', 'probe', 'via'], draft, complain);

@@ -1,16 +1,16 @@
 /**
- * What can be read of a file although other parts of it are wrong, so that
- * the checks across parts still run and every fault is told at once.
+ * The readable parts of a file with faults, so that the checks across parts
+ * still run and all faults are reported together.
  */
 import * as z from 'zod';
 import { CIRCUIT_BREAKER, CLIENT, CLUSTER, DESTINATION, type FileContent, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER, TRACING } from './schema.ts';
 
-/** A part that is wrong is absent; a wrong item of a list is undefined, so that the others keep their places. */
+/** A faulty part is absent; a faulty item of a list is undefined, so the others keep their positions. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
 
 type Holey<T> = T extends readonly (infer Item)[] ? readonly (Item | undefined)[] : T;
 
-/** The readable parts of a file; what is faulty is absent. */
+/** The readable parts of a file; faulty ones are absent. */
 export interface Draft {
   readonly listeners: Loose<typeof LISTENERS>;
   readonly tlsServer: Loose<typeof TLS_SERVER>;
@@ -27,7 +27,7 @@ export interface Draft {
   readonly cluster: Loose<typeof CLUSTER>;
 }
 
-/** Reads what can be read of a parsed file; never throws. */
+/** Reads the readable parts of a parsed file; never throws. */
 export function draftOf(value: unknown): Draft {
   const file = asRecord(value);
   const rules = Array.isArray(file['rules']) ? (file['rules'] as readonly unknown[]) : [];
@@ -46,7 +46,7 @@ export function draftOf(value: unknown): Draft {
   };
 }
 
-/** The same of a file in which nothing is wrong. */
+/** The same for a file without faults. */
 export function draftOfContent({ listeners, tlsServer, clients, destinations, rules, hops, sourceIp, circuitBreaker, tracing, cluster }: FileContent): Draft {
   return {
     listeners,
@@ -70,7 +70,7 @@ function entries<Shape extends Record<string, z.ZodType>>(shape: Shape, value: u
 function loosely<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Loose<Shape> {
   const record = asRecord(value);
   const read = Object.entries(shape).map(([key, schema]) => [key, looselyOne(schema, record[key])] as const);
-  // Each key was read by the schema of that very key.
+  // Each key was read by the schema of that key.
   return Object.fromEntries(read) as Loose<Shape>;
 }
 

@@ -1,10 +1,10 @@
-/** Turns what the schema library reports into complaints a person can act on. */
+/** Turns the errors of the schema library into faults with advice. */
 import type * as z from 'zod';
 import { type Complain, formatPath, nearest, type Path, quoteValue, showValue, suggest } from './finding.ts';
 import { placeAt, type Tree, UNREADABLE } from './read-tree.ts';
 import { ADVICE_SEPARATOR } from './schema.ts';
 
-/** Words for one issue: problem and advice, one line each; for unknown keys the advice for each key in turn. */
+/** Text for one issue: problem and advice, one line each; for unknown keys the advice for each key in turn. */
 export const explainIssue: z.core.$ZodErrorMap = (issue) => {
   const say = (problem: string, instead: string) => `${problem}${ADVICE_SEPARATOR}${instead}`;
   const { input } = issue;
@@ -33,7 +33,7 @@ function found(input: unknown): string {
   return typeof input === 'object' ? shown.charAt(0).toLowerCase() + shown.slice(1) : shown;
 }
 
-/** Makes a complaint of each issue that zod found, with the place in the file that it is about. */
+/** Makes a finding of each issue of zod, with its place in the file. */
 export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, complain: Complain): void {
   for (const issue of issues) {
     const path = issue.path as Path;
@@ -54,7 +54,7 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
   }
 }
 
-/** True when an unknown key beside it is told that this one was meant. */
+/** True when the finding of an unknown key next to it suggests this one. */
 function isMisspelt(missing: Path, issues: readonly z.core.$ZodIssue[]): boolean {
   const parent = formatPath(missing.slice(0, -1));
   const name = String(missing.at(-1));
@@ -71,7 +71,7 @@ function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void 
   }
 }
 
-/** What each required key could look like. */
+/** An example of each required key. */
 const EXAMPLES: Readonly<Record<string, string>> = {
   addresses: '["10.8.0.0/14"], or basic, tokens or certificates',
   user: 'dynatrace-sit',
@@ -109,7 +109,7 @@ function inWhat(path: Path): string {
   return path.length === 0 ? 'at the top of the file' : `in ${formatPath(path)}`;
 }
 
-/** UNREADABLE wherever the path leads through something unreadable. A step into a text that was split stays at the text. */
+/** UNREADABLE if the path leads through something unreadable. A step into a text that was split stays at the text. */
 function valueAt(value: unknown, path: Path): unknown {
   let at = value;
   for (const step of path) {

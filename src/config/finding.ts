@@ -1,4 +1,4 @@
-/** What the loader has to say about one place of a configuration file: a fault or a warning. */
+/** A fault or a warning at one place of a configuration file. */
 import { styleText } from 'node:util';
 import { closestMatch } from 'leven';
 import type { WarningKind } from './config.ts';
@@ -9,20 +9,20 @@ export type Path = readonly (string | number)[];
 /** A fault or warning about one place of a configuration file, ready to be shown. */
 export interface ConfigFinding {
   readonly file: string;
-  /** Both count from 1; null when the file as a whole is meant. */
+  /** Both count from 1; null: the file as a whole. */
   readonly line: number | null;
   readonly column: number | null;
   /** `destinations.eco-sit.ports[1]`; empty for the file as a whole. */
   readonly path: string;
   /** One sentence: what is wrong. */
   readonly problem: string;
-  /** One sentence: what to write instead. Empty when the problem says it all. */
+  /** One sentence: what to write instead. Empty when the problem says it. */
   readonly instead: string;
-  /** The line of the file, and how much of it is meant from `column` on. */
+  /** The line of the file, and the length of the faulty part from `column` on. */
   readonly excerpt: { readonly text: string; readonly length: number } | null;
 }
 
-/** A finding in a file that can be served all the same. */
+/** A finding in a file that can still be served. */
 export interface Warning extends ConfigFinding {
   readonly kind: WarningKind;
 }
@@ -36,10 +36,10 @@ export function formatWarning({ file, line, path, problem, instead }: ConfigFind
 /** Offsets into the text of the file. */
 export type Range = readonly [start: number, end: number];
 
-/** Where to point: at the value, at its key (for what is missing or unknown), or at an exact range. */
+/** What to point at: the value, its key (for something missing or unknown), or an exact range. */
 type Aim = 'value' | 'key' | Range;
 
-/** A finding before it has its place in the file. */
+/** A finding before its position in the file is known. */
 export interface Complaint {
   readonly path: Path;
   readonly problem: string;
@@ -65,13 +65,13 @@ export function formatPath(path: Path): string {
 
 const LONGEST_CONFIG_QUOTE = 80;
 
-/** Text from the file or the environment, safe to print: escaped and cut. */
+/** Text from the file or the environment, safe to print: escaped and truncated. */
 export function quoteValue(text: string): string {
   const cut = text.length > LONGEST_CONFIG_QUOTE ? `${text.slice(0, LONGEST_CONFIG_QUOTE)}…` : text;
   return JSON.stringify(cut).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, escapeUnicode);
 }
 
-/** Any value of a file in a few words, to begin a sentence with. */
+/** Any value of a file in a few words, for the beginning of a sentence. */
 export function showValue(value: unknown): string {
   if (typeof value === 'string') return quoteValue(value);
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
@@ -79,12 +79,12 @@ export function showValue(value: unknown): string {
   return typeof value === 'object' && value !== null ? 'A mapping (key: value)' : 'This value';
 }
 
-/** Of more words than this none is looked for that is near. */
+/** With more words than this, no similar one is searched for. */
 const MOST_COMPARED = 1_000;
-/** So many are named where none is near. */
+/** How many words are listed if none is similar. */
 const MOST_NAMED = 60;
 
-/** The known word that was probably meant, or null when none is near. */
+/** The known word that was probably meant; null: none is similar. */
 export function nearest(word: string, known: readonly string[]): string | null {
   // A file may have thousands of names, and as many faults.
   if (known.length > MOST_COMPARED) return null;
@@ -92,7 +92,7 @@ export function nearest(word: string, known: readonly string[]): string | null {
   return closestMatch(word, known, { maxDistance }) ?? null;
 }
 
-/** "Did you mean …?", or else all there is to choose from. */
+/** "Did you mean …?", or else the valid words. */
 export function suggest(word: string, known: readonly string[]): string {
   const match = nearest(word, known);
   if (match !== null) return `Did you mean ${match}?`;
@@ -105,7 +105,7 @@ function escapeUnicode(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-// Faults and warnings as a person reads them in a terminal: place, problem, what to write, and the line itself.
+// Faults and warnings for a terminal: place, problem, what to write, and the line itself.
 
 /** Colours only where the stream is a terminal; NO_COLOR is honoured. */
 export function formatFindings(findings: readonly ConfigFinding[], kind: 'fault' | 'warning', stream: NodeJS.WritableStream): string {

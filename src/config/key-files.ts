@@ -1,4 +1,4 @@
-/** Reads the certificates, keys and credentials that the configuration names, and makes sure now that they can be used. */
+/** Reads the certificates, keys and credentials that the configuration names, and checks that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
@@ -11,7 +11,7 @@ import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
 import { messageOf, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
-/** Null where none is configured, and where there was something to complain of. */
+/** Null: none is configured, or a fault was reported. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
   const { complain, warn } = reading;
   const { names = [], certFile, keyFile, clientCaFile, crlFile, clientCertificate = 'none' } = keys;
@@ -37,8 +37,8 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
 }
 
 /**
- * OpenSSL refuses each certificate of an authority that has no list, or one that is out of date: rather say so now.
- * @returns whether there was nothing to complain of
+ * OpenSSL refuses every certificate of an authority without a current list: that is reported now.
+ * @returns whether no fault was found
  */
 function checkLists(crl: string, clientCa: string | null, path: Path, { complain, warn, now }: TlsReading): boolean {
   const lists = readRevocationLists(crl);
@@ -61,7 +61,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
       warn('expired', path, `List ${index + 1} of ${lists.length} in the file is out of date since ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the current list from the authority.');
     }
   });
-  // What is wrong with these has been complained of where they were read.
+  // Faults of these were reported when they were read.
   const authorities = clientCa === null ? [] : (readCertificates(clientCa, path, () => {})?.all ?? []);
   for (const authority of authorities) {
     if (lists.some((list) => list?.issuer === authorityNameOf(authority))) continue;
@@ -71,7 +71,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   return fit;
 }
 
-/** Certificates and credentials towards upstreams and parents, read from their files before; asked by section and name. */
+/** Certificates and credentials towards upstreams and parents, read from their files before; by section and name. */
 export interface WayFiles {
   tls(section: 'destinations' | 'hops' | 'sourceIp', name: string): UpstreamTlsConfig;
   credentials(hop: string): HopCredentials | null;
@@ -80,7 +80,7 @@ export interface WayFiles {
 
 const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
 
-/** Reads the files that ways to others need: certificates of destinations, parents, the probe and the collector, credentials of parents and what the collector is shown. */
+/** Reads the files needed to reach upstreams and the collector: certificates of destinations, parents, the probe and the collector, credentials of parents and header lines for the collector. */
 export function readWayFiles({ destinations, hops, probe, tracing }: Draft, reading: TlsReading): WayFiles {
   const tls = new Map<string, UpstreamTlsConfig>();
   const sections = { destinations, hops, sourceIp: new Map([['probe', probe]]) } as const;
@@ -95,7 +95,7 @@ export function readWayFiles({ destinations, hops, probe, tracing }: Draft, read
     const found = readHopCredentials(credentialsFile, path, reading);
     credentials.set(name, found);
     if (found === null || !url.some((parent) => parent?.scheme === 'socks5')) continue;
-    // RFC 1929 §2: each has a length of one byte.
+    // RFC 1929 §2: each length is one byte.
     if (found.kind === 'bearer') reading.complain(path, 'A SOCKS5 parent takes no token.', 'Put user:password into the file.');
     else if (Buffer.byteLength(found.user) > 255 || Buffer.byteLength(found.password) > 255) reading.complain(path, 'A SOCKS5 parent takes 255 bytes of user and of password at most.', 'Use shorter ones.');
   }
@@ -109,7 +109,7 @@ export function readWayFiles({ destinations, hops, probe, tracing }: Draft, read
   };
 }
 
-/** In place of files that are not read: the names for which TLS ends here, without certificates, keys and credentials. */
+/** In place of files that are not read: the names for which TLS is terminated, without certificates, keys and credentials. */
 export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): { readonly files: WayFiles; readonly tlsServer: TlsServerConfig | null } {
   return {
     files: { tls: () => NO_TLS, credentials: () => null, tracing: { headers: [], tls: NO_TLS } },
@@ -117,7 +117,7 @@ export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<File
   };
 }
 
-/** Makes sure now that the key files of token issuers can be read; the keys themselves are read again while running. */
+/** Checks that the key files of token issuers can be read; the keys themselves are read again at run time. */
 export function checkJwksFile(file: string, path: Path, reading: TlsReading): void {
   const found = readNamedFile(file, path, reading);
   if (found === null) return;
@@ -130,7 +130,7 @@ export function checkJwksFile(file: string, path: Path, reading: TlsReading): vo
   else tryKeys(name, text, keys.length, path, reading);
 }
 
-/** With the call that reads them while running, and with OpenSSL. */
+/** With the call that reads them at run time, and with OpenSSL. */
 function tryKeys(name: string, text: string, meant: number, path: Path, { complain, warn }: TlsReading): void {
   let usable: number;
   try {

@@ -1,7 +1,6 @@
 /**
- * The way from a file to a Config: YAML, variables, schema, checks across
- * keys. It ends in a whole configuration or in all that is wrong with the
- * file, never in between.
+ * From a file to a Config: YAML, variables, schema, checks across keys. The
+ * result is a whole configuration or all faults of the file, never a part.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -21,17 +20,17 @@ import { listSettings, type Setting } from './settings.ts';
 import type { TlsReading } from './tls-files.ts';
 import { warnAbout, warnAboutRuleEnds, warnAboutVariables } from './warnings.ts';
 
-/** What to load; all but `file` and `env` is for tests and for watching files. */
+/** What to load; all except `file` and `env` is for tests and for watching files. */
 export interface LoadOptions {
-  /** Path of the YAML file; files named in it are looked for beside it. */
+  /** Path of the YAML file; files named in it are relative to it. */
   readonly file: string;
-  /** Where `${NAME}` is taken from. */
+  /** Values of `${NAME}`. */
   readonly env: Environment;
-  /** Reads the file and the certificate files; throws what node:fs throws. */
+  /** Reads the file and the certificate files; throws the errors of node:fs. */
   readonly readFile?: ReadFile;
   /** For the expiry of certificates; ms since the epoch. */
   readonly now?: () => number;
-  /** Certificates, keys and credentials are not read: for who only asks the policy, where they may be secrets of another machine. Such a configuration cannot be served. */
+  /** Certificates, keys and credentials are not read: for commands that only query the policy, where they may be secrets of another machine. Such a configuration cannot be served. */
   readonly policyOnly?: boolean;
 }
 
@@ -39,25 +38,25 @@ export interface LoadOptions {
 export interface Loaded {
   readonly ok: true;
   readonly config: Config;
-  /** As it was named. */
+  /** As given by the caller. */
   readonly file: string;
   readonly hash: string;
-  /** All that was allowed to write and probably not meant; every place that tells warnings tells these. */
+  /** Valid configuration that was probably not meant; the same in every place that shows warnings. */
   readonly warnings: readonly Warning[];
-  /** Those that there will be at another time, ms since the epoch, if no file changes: rules end. */
+  /** The warnings at another time, ms since the epoch, if no file changes: rules end. */
   readonly warningsAt: (now: number) => readonly Warning[];
-  /** Every value in effect, and where it came from; made when asked for. */
+  /** Every effective value, with its origin; computed on demand. */
   readonly settings: () => readonly Setting[];
-  /** Files that the configuration names, with a hash of what was in each. */
+  /** Files that the configuration names, with a hash of their content. */
   readonly contents: ReadonlyMap<string, string>;
 }
 
 /** A configuration that can be served, or every fault of the file. */
 export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
-/** Never throws for what stands in the file. `hash` changes whenever the configuration means something else. */
+/** Never throws for the content of the file. `hash` changes whenever the meaning of the configuration does. */
 export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false }: LoadOptions): LoadResult {
-  // Who only asks the policy has named the file otherwise: as an operand, or in the tests.
+  // Commands that only query the policy name the file in another way: as an operand, or in the tests.
   const text = readSource(file, readFile, policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.');
   if (typeof text !== 'string') return { ok: false, faults: [text] };
 
@@ -115,7 +114,7 @@ function readContent(tree: Tree, reading: TlsReading, policyOnly: boolean): Conf
   return normalise(content.data, { files, tlsServer, locateFile: (path) => resolve(reading.directory, path) });
 }
 
-/** The text of a file, or why it cannot be read. @param instead what to do where it is not there */
+/** The text of a file, or why it cannot be read. @param instead what to do if it does not exist */
 export function readSource(file: string, readFile: ReadFile, instead: string): string | ConfigFinding {
   let text: string;
   try {
@@ -123,11 +122,11 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
   } catch (error) {
     return aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, instead);
   }
-  // Read as UTF-8, each second byte of plain text in UTF-16 is a NUL.
+  // Read as UTF-8, every second byte of plain text in UTF-16 is a NUL.
   return text.includes('\0') ? aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.') : text;
 }
 
-/** A list of faults that grows as they are told. */
+/** A list of faults that grows as they are reported. */
 export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {
   const found: Complaint[] = [];
   return {
@@ -148,17 +147,18 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
   };
 }
 
-/** Throws what node:fs throws. */
+/** Throws the errors of node:fs. */
 export function readUtf8(path: string): string {
   return readFileSync(path, 'utf8');
 }
 
 /**
- * The one name of a whole configuration: check, log, metrics, status page and
- * explanations all show it. It changes whenever the configuration means
- * something else, and is the same wherever the files are.
- * @param contents digests of the files that it names, by path: keys of token issuers are read again while the proxy runs, so it has their path alone
- * @returns 16 hexadecimal digits, from which nothing of the configuration can be told
+ * The name of a whole configuration: check, log, metrics, status page and
+ * explanations all show it. It changes whenever the meaning of the
+ * configuration does, and does not depend on the location of the files.
+ * @param contents digests of the files that it names, by path: keys of token issuers are read again at run time, so
+ * only their path is included
+ * @returns 16 hexadecimal digits, which reveal nothing of the configuration
  */
 export function hashConfig(config: Config, contents: ReadonlyMap<string, string>): string {
   const clients = config.clients.map((client) => ({ ...client, tokens: client.tokens?.map((token) => ({ ...token, jwks: token.jwks.kind === 'file' ? (contents.get(token.jwks.path) ?? token.jwks.path) : token.jwks })) ?? null }));

@@ -1,15 +1,15 @@
-/** Reads the files that the configuration names, secret ones among them. */
+/** Reads the files that the configuration names, secret ones included. */
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { HopCredentials } from './config.ts';
 import { type Complain, type Path, quoteValue, type Warn } from './finding.ts';
 
-/** Throws what node:fs throws. */
+/** Throws the errors of node:fs. */
 export type ReadFile = (path: string) => string;
 
-/** How files that the configuration names are read, and who is told of faults. */
+/** How files that the configuration names are read, and where faults are reported. */
 export interface FileReading {
-  /** Relative files are looked for here. */
+  /** Directory of relative files. */
   readonly directory: string;
   readonly readFile: ReadFile;
   readonly complain: Complain;
@@ -18,12 +18,12 @@ export interface FileReading {
 
 /** A file that was read. */
 export interface NamedFile {
-  /** In quotes, as complaints name it. */
+  /** In quotes, as in messages. */
   readonly name: string;
   readonly text: string;
 }
 
-/** Null after a complaint. */
+/** Null: a fault was reported. */
 export function readNamedFile(file: string, path: Path, { directory, readFile, complain }: FileReading): NamedFile | null {
   const full = resolve(directory, file);
   try {
@@ -34,7 +34,7 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
   }
 }
 
-/** The same for what nobody else should read: warns where the system would let everybody. */
+/** The same for secret files: warns if every user can read them. */
 export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
   const found = readNamedFile(file, path, reading);
   if (found !== null && isForEverybody(resolve(reading.directory, file))) {
@@ -43,7 +43,7 @@ export function readSecretFile(file: string, path: Path, reading: FileReading): 
   return found;
 }
 
-/** What is not there, or not on a file system that knows users, is not. */
+/** A file that is missing, or on a file system without users, is not. */
 function isForEverybody(path: string): boolean {
   const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0;
   return process.platform !== 'win32' && (mode & 0o004) !== 0;
@@ -61,12 +61,12 @@ export function describeReadError(error: unknown): string {
   return READ_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
 }
 
-// Reads the file with what a collector of traces is shown. What stands in it is never quoted.
+// Reads the file with the header lines for a collector of traces. Its content is never quoted.
 
-/** Written by whoever sends the traces. */
+/** Written by the exporter of the traces. */
 const OTHERS_HEADERS: ReadonlySet<string> = new Set(['host', 'content-type', 'content-length', 'content-encoding', 'transfer-encoding', 'connection', 'user-agent']);
 
-/** Lines of `Name: value`; empty without a file, and after a complaint. */
+/** Lines of `Name: value`; empty: no file, or a fault was reported. */
 export function readHeaderLines(file: string | undefined, path: Path, reading: FileReading): (readonly [name: string, value: string])[] {
   const found = file === undefined ? null : readSecretFile(file, path, reading);
   const headers: (readonly [string, string])[] = [];
@@ -83,16 +83,16 @@ export function readHeaderLines(file: string | undefined, path: Path, reading: F
   return headers;
 }
 
-// Reads the file with what a parent proxy asks for. What stands in it is never quoted.
+// Reads the file with the credentials for a parent proxy. Its content is never quoted.
 
 const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';
 
-/** Null without a file, and after a complaint. */
+/** Null: no file, or a fault was reported. */
 export function readHopCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
   const found = file === undefined ? null : readSecretFile(file, path, reading);
   if (found === null) return null;
   const line = found.text.replace(/\r?\n$/, '');
-  // RFC 6750 §2.1: the characters a token has.
+  // RFC 6750 §2.1: the characters of a token.
   const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(line)?.[1];
   if (token !== undefined) return { kind: 'bearer', token };
   // RFC 7617 §2: the user has no colon, and neither has control characters.

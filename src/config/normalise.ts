@@ -1,11 +1,11 @@
-/** The content of a checked file as the rest of the program takes it: lists instead of names, nulls instead of gaps, frozen. */
+/** The content of a checked file in the form for the rest of the program: lists instead of names, nulls instead of gaps, frozen. */
 import type { CircuitBreakerConfig, ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig, TracingConfig } from './config.ts';
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
-/** What was read from other files, and how to find them. */
+/** The content of other files, and how to find them. */
 export interface NormaliseOptions {
-  /** Of destinations, hops and the probe, read before. */
+  /** For destinations, hops and the probe, read before. */
   readonly files: WayFiles;
   /** Likewise. */
   readonly tlsServer: TlsServerConfig | null;
@@ -112,7 +112,7 @@ function readRateLimits(limits: NonNullable<FileContent['rules'][number]['rate']
   return { requests, tunnels, sent, received };
 }
 
-/** The keys of the destination, those it leaves out from the section for all. */
+/** The keys of the destination; missing ones come from the common section. */
 function readCircuitBreaker(common: FileContent['circuitBreaker'], own: FileContent['destinations'][string]['circuitBreaker']): CircuitBreakerConfig | null {
   const { enabled = common.enabled, failures = common.failures, over = common.over, pause = common.pause, longestPause = common.longestPause, statuses = [] } = own;
   return enabled ? { failures, over, pause, longestPause, statuses: distinct(statuses) } : null;
@@ -122,12 +122,12 @@ function readPods(entries: Readonly<Record<string, { namespace: string; labels?:
   return Object.entries(entries).map(([name, { namespace, labels = [], port = null }]) => ({ name, namespace, labels: Object.fromEntries(labels), port }));
 }
 
-/** Null without an endpoint, as while its variable is empty. */
+/** Null without an endpoint, for example while its variable is empty. */
 function readTracing({ name, tracing: { endpoint, sample, perClient, serviceName = name } }: FileContent, files: WayFiles): TracingConfig | null {
   return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName, ...files.tracing };
 }
 
-/** Null when the section asks for nothing, as it does while its variables are empty. */
+/** Null when the section sets nothing, for example while its variables are empty. */
 function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'], way: (via?: readonly string[]) => HopConfig[], files: WayFiles): SourceIpConfig | null {
   const { url, via, addresses, field, every, timeout } = probe;
   if (expected === undefined && url === undefined) return null;
@@ -140,7 +140,7 @@ function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'
 
 type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];
 
-/** The schema has seen to it that one of file and URL is there. */
+/** The schema ensures that one of file and URL is set. */
 function normaliseToken({ issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent, locateFile: NormaliseOptions['locateFile']): TokenConfig {
   const jwks = jwksUrl === undefined ? ({ kind: 'file', path: locateFile(jwksFile ?? '') } as const) : ({ kind: 'url', url: jwksUrl } as const);
   return { issuer, audience, subjects: distinct(subjects), jwks };

@@ -1,4 +1,4 @@
-/** Readers of what is on the network: address ranges, listen addresses, DNS servers, hosts, parent proxies, echo endpoints. */
+/** Readers of network values: address ranges, listen addresses, DNS servers, hosts, parent proxies, echo endpoints. */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { parseIp } from '../targets/ip-address.ts';
@@ -7,7 +7,7 @@ import type { ListenAddress, ParentConfig, ProbeConfig } from './config.ts';
 import { quoteValue, showValue } from './finding.ts';
 import { type Read, invalidValue } from './read-scalar.ts';
 
-/** A CIDR range, or one address, which is the range of itself. Given back canonical: `10.8.0.0/14`. */
+/** A CIDR range, or one address, which is a range of itself. Returned in canonical form: `10.8.0.0/14`. */
 export function readCidr(value: unknown): Read<string> {
   const example = 'Write an address range like 10.8.0.0/14 or fd00::/8, or one address like 10.8.0.1.';
   const match = typeof value === 'string' ? /^([^/%]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(value) : null;
@@ -32,7 +32,7 @@ export function readCidr(value: unknown): Read<string> {
   return { value: `${network.toString()}/${bits}` };
 }
 
-/** One IP address, given back canonical. */
+/** One IP address, returned in canonical form. */
 export function readAddress(value: unknown): Read<string> {
   const range = readCidr(value);
   if ('value' in range && typeof value === 'string' && !value.includes('/')) return { value: range.value.replace(/\/\d+$/, '') };
@@ -55,7 +55,7 @@ export function readListenAddress(value: unknown): Read<ListenAddress> {
   return invalidValue(`${showValue(value)} is not a listen address.`, bare ? `Write the address too: 0.0.0.0:${Number(text)}.` : 'Write address:port, like 0.0.0.0:8080 or "[::]:8080".');
 }
 
-/** `10.0.0.10`, `10.0.0.10:53` or `[fd00::10]:53`; given back with its port, 53 where none is written. */
+/** `10.0.0.10`, `10.0.0.10:53` or `[fd00::10]:53`; returned with its port, 53 by default. */
 export function readDnsServer(value: unknown): Read<string> {
   if (typeof value === 'string') {
     if (isIP(value) !== 0 && !value.includes('%')) return { value: formatAuthority(value, 53) };
@@ -72,7 +72,7 @@ export function readHostPattern(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not a host.`, typeof value === 'string' ? adviseHost(value) : 'Write a name like eco-sit.telus.internal.');
 }
 
-/** The name to ask for and expect in the upstream's certificate. */
+/** The name for SNI and for the check of the upstream's certificate. */
 export function readServerName(value: unknown): Read<string> {
   const host = typeof value === 'string' ? parseConfigHost(value) : null;
   // RFC 6066 §3: SNI never carries an address.
@@ -92,12 +92,12 @@ function adviseHost(text: string): string {
   return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';
 }
 
-// Readers of what lies on the way to an upstream, or proves it: parent proxies, echo endpoints.
+// Readers of parent proxies and echo endpoints.
 
-/** Where each kind of parent listens by custom; http has no such port. */
+/** Customary port of each kind of parent; http has none. */
 const PARENT_PORTS = { http: 3128, https: 443, socks5: 1080 } as const;
 
-/** `http://host:3128`; credentials do not belong into it. */
+/** `http://host:3128`; credentials are not accepted in it. */
 export function readParentUrl(value: unknown): Read<ParentConfig> {
   const example = 'Write a URL like http://activegateway.telus.internal:3128.';
   const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)\/?$/i.exec(value) : null;
@@ -134,7 +134,7 @@ export function readCollectorUrl(value: unknown): Read<string> {
   return { value: url.href };
 }
 
-/** `ip`, or `client.ip` for a member inside another. */
+/** `ip`, or `client.ip` for a nested member. */
 export function readField(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[\w-]+(?:\.[\w-]+)*$/.test(value)) return { value };
   return invalidValue(`${showValue(value)} is not a member of a JSON answer.`, 'Write its name, like ip, or client.ip for a member inside another.');

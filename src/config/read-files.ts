@@ -1,37 +1,36 @@
 /**
- * Reads the files of a configuration and knows when they are no longer as they
- * were read. It compares their state, because that sees through the symlinks
- * that Kubernetes swaps when a ConfigMap changes, and through editors and
- * network file systems, none of which agree on events.
+ * Reads the files of a configuration and detects when they change. It compares
+ * their state, because that covers the symlinks that Kubernetes swaps when a
+ * ConfigMap changes, and editors and network file systems, whose events differ.
  */
 import { readFileSync, statSync } from 'node:fs';
 
-/** Reads files, and remembers the state of each to tell later whether it has changed. */
+/** Reads files, and remembers the state of each to detect later changes. */
 export class ReadFiles {
   #read = new Map<string, string>();
   #lastLook = '';
 
-  /** Forgets what was read: call before loading anew. */
+  /** Drops the remembered files: call before loading anew. */
   begin(): void {
     this.#read = new Map();
     this.#lastLook = '';
   }
 
-  /** Throws what node:fs throws; remembers the file all the same, for it may appear. */
+  /** Throws the errors of node:fs; still remembers the file, for it may appear. */
   readonly read = (path: string): string => {
-    // Before reading: a change in between is then seen at the next look.
+    // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
     return readFileSync(path, 'utf8');
   };
 
-  /** Files that have been read since. */
+  /** Files read since the last `forget`. */
   get count(): number {
     return this.#read.size;
   }
 
   /**
-   * Whether any file differs from when it was read, and has been the same for
-   * two looks: what is still being written is left alone.
+   * Whether any file has changed since it was read, and has been stable for two
+   * checks: a file that is still being written is not read.
    */
   changed(): boolean {
     let look = '';
@@ -52,7 +51,7 @@ function stateOf(path: string): string {
     const { ino, dev, size, mtimeMs } = statSync(path);
     return `${dev}:${ino}:${size}:${mtimeMs}`;
   } catch (error) {
-    // Absent, or out of reach: a state like any other; reading it tells why.
+    // Absent or unreachable is a state like any other; reading the file gives the reason.
     return (error as NodeJS.ErrnoException).code ?? 'unknown';
   }
 }

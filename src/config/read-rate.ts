@@ -1,10 +1,10 @@
-/** Reader of `rules[].rate`: so many in a time, and how many at once. */
+/** Reader of `rules[].rate`: an amount per time, and a burst. */
 import type { RateLimit } from './config.ts';
 import { showValue } from './finding.ts';
 import { bounded, invalidValue, type Read } from './read-scalar.ts';
 
 const PERIOD_MS = new Map([['s', 1000], ['m', 60_000], ['h', 3_600_000], ['day', 86_400_000]]);
-/** What people write instead. */
+/** Common mistakes. */
 const OTHER_PERIODS = new Map([['sec', 's'], ['second', 's'], ['min', 'm'], ['minute', 'm'], ['hour', 'h'], ['hr', 'h'], ['d', 'day'], ['days', 'day']]);
 const BYTES_OF = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 ** 2], ['GiB', 1024 ** 3], ['TiB', 1024 ** 4]]);
 /** Likewise: powers of ten, bits, and other letters. */
@@ -14,12 +14,12 @@ const RATE = /^(\d{1,15})\s*([a-z]*)\s*\/\s*([a-z]+)(?:\s+burst\s+(\d{1,15})\s*(
 
 const MOST_COUNTED = 1_000_000;
 const MOST_BYTES = 1024 ** 5;
-/** Who has used up everything has it back after so long, days. */
+/** How long an empty bucket may take to be full again, days. */
 const LONGEST_REFILL = 31;
 
 const RATE_EXAMPLES = { count: '50/s, 600/m burst 100, 1000/h or 5000/day', bytes: '20MiB/s, 20MiB/s burst 1GiB, 1GiB/h or 10GiB/day' };
 
-/** `50/s`, `600/m burst 100`; of bytes `10GiB/day`. Without `burst` as many at once as in the time that is written. */
+/** `50/s`, `600/m burst 100`; for bytes `10GiB/day`. Without `burst`, the burst is the amount of the given time. */
 export function readRate(of: 'count' | 'bytes'): (value: unknown) => Read<RateLimit> {
   const example = `Write how many in which time: ${RATE_EXAMPLES[of]}.`;
   return bounded({ takes: of === 'count' ? 'rate' : 'byte-rate' }, (value) => {

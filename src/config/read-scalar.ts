@@ -1,11 +1,11 @@
 /**
- * Readers of single values: names, numbers, durations, sizes and moments. Each
- * gives the value, or what is wrong and what to write.
+ * Readers of single values: names, numbers, durations, sizes and times. Each
+ * returns the value, or what is wrong and what to write.
  */
 import { type PortEntry, PortRange } from '../targets/port-range.ts';
 import { showValue } from './finding.ts';
 
-/** A value, or what is wrong with what was written and what to write instead, one sentence each. */
+/** A value, or what is wrong with the text and what to write instead, one sentence each. */
 export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
 
 /** The failed half of `Read`. */
@@ -13,19 +13,19 @@ export function invalidValue(problem: string, instead: string): { problem: strin
   return { problem, instead };
 }
 
-/** What the readers that are made with bounds take, for the JSON Schema of the file: numbers, characters of a line, or a text with a unit. */
+/** What the readers with bounds accept, for the JSON Schema of the file: numbers, characters of a line, or a text with a unit. */
 export type ReaderBounds = { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number } | { readonly takes: 'duration' | 'size' | 'rate' | 'byte-rate' };
 
-/** Of each reader that was made with bounds. */
+/** For each reader with bounds. */
 export const READER_BOUNDS = new WeakMap<(value: unknown) => Read<unknown>, ReaderBounds>();
 
-/** Notes what a reader takes. */
+/** Records what a reader accepts. */
 export function bounded<T>(bounds: ReaderBounds, read: (value: unknown) => Read<T>): (value: unknown) => Read<T> {
   READER_BOUNDS.set(read, bounds);
   return read;
 }
 
-/** Names become metric labels. A letter is asked for, since keys of digits alone would lose their place in the order. */
+/** Names become metric labels. A letter is required, since JavaScript would reorder keys of digits only. */
 const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 
 /** A name in the configuration: lower-case letters, digits and dashes, with a letter among them, at most 63 characters. */
@@ -34,13 +34,13 @@ export function readName(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
 }
 
-/** RFC 1123 label, as Kubernetes has it for namespaces. */
+/** RFC 1123 label, as Kubernetes requires for namespaces. */
 export function readNamespace(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(value)) return { value };
   return invalidValue(`${showValue(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63: dynatrace-sit.');
 }
 
-/** `app=activegateway`, as Kubernetes has labels: the key may have a prefix, the value may be empty. */
+/** `app=activegateway`, as Kubernetes labels: the key may have a prefix, the value may be empty. */
 export function readLabel(value: unknown): Read<readonly [key: string, value: string]> {
   const match = typeof value === 'string' ? /^((?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
   const [, key, text] = match ?? [];
@@ -59,7 +59,7 @@ export function readInteger(least: number, most: number): (value: unknown) => Re
   });
 }
 
-/** 1 to 65535; digits in quotes too, because a variable inside brackets has to stand in quotes. */
+/** 1 to 65535; digits in quotes too, because a variable inside brackets must be quoted. */
 export function readPort(value: unknown): Read<number> {
   const port = typeof value === 'string' && /^[1-9]\d{0,4}$/.test(value) ? Number(value) : value;
   if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65_535) return { value: port };
@@ -110,7 +110,7 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
 
 const readPositive = readDuration('positive');
 
-/** A duration of more than nothing, or `off`, which is null. */
+/** A positive duration, or `off`, which is null. */
 export function readEvery(value: unknown): Read<number | null> {
   return value === 'off' ? { value: null } : readPositive(value);
 }
@@ -138,7 +138,7 @@ export function readText(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not a text.`, 'Write a text, in quotes if it looks like a number.');
 }
 
-/** A line of text for people, such as a reason or the number of a ticket. Nothing in it acts on a terminal, or reorders or hides what stands there. */
+/** A line of text for people, such as a reason or the number of a ticket. It contains no terminal controls, and no characters that reorder or hide text. */
 export function readOneLine(longest: number): (value: unknown) => Read<string> {
   return bounded({ takes: 'line', least: 1, most: longest }, (value) => {
     if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
@@ -148,9 +148,9 @@ export function readOneLine(longest: number): (value: unknown) => Read<string> {
   });
 }
 
-// Reader of moments: the start and end of a rule.
+// Reader of times: the start and end of a rule.
 
-/** RFC 3339: what another reader could put into another hour is not taken. */
+/** RFC 3339: an ambiguous time is not accepted. */
 const MOMENT = /^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}(?::\d{2})?)(Z|[+-]\d{2}:\d{2})$/;
 
 /** `2027-03-01T18:00:00Z` or `2027-03-01T18:00+01:00`, as ms since the epoch. */
@@ -165,7 +165,7 @@ export function readMoment(value: unknown): Read<number> {
   const [, date = '', time = '', offset = ''] = match;
   const utc = Date.parse(`${date}T${time}Z`);
   const ms = Date.parse(value);
-  // The platform takes 30 February for 2 March.
+  // The platform reads 30 February as 2 March.
   if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return invalidValue(`${showValue(value)} is not a valid date and time.`, example);
   if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return invalidValue(`${showValue(value)} has an offset from UTC that does not exist.`, example);
   return { value: ms };

@@ -1,4 +1,4 @@
-/** Readers of values that HTTP and identities need: gateway prefixes, methods, paths, header fields; users, issuers, subjects, certificate names. */
+/** Readers of values for HTTP and identities: gateway prefixes, methods, paths, header fields; users, issuers, subjects, certificate names. */
 import { readPhc } from '../identity/proxy-authorization.ts';
 import { parseAuthority, parseHostPattern } from '../targets/host.ts';
 import { findAmbiguity } from '../targets/path.ts';
@@ -18,7 +18,7 @@ export function readPrefix(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not a gateway prefix.`, 'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.');
 }
 
-/** Where requests under the prefix go. */
+/** The target of requests under the prefix. */
 export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme' | 'host' | 'port' | 'basePath'>> {
   const example = 'Write a URL like https://eco-sit.telus.internal, with a base path at most.';
   const match = typeof value === 'string' ? /^([a-z][a-z0-9+.-]*):\/\/([^/?#\\]*)([^?#]*)([?#].*)?$/is.exec(value) : null;
@@ -42,7 +42,7 @@ export function readMethod(value: unknown): Read<string> {
   return { value };
 }
 
-/** A path with `*` inside segments, `**` for whole segments, and a final `*` for all that follows (policy/path-match.ts). */
+/** A path with `*` inside segments, `**` for whole segments, and a final `*` for everything that follows (policy/patterns.ts). */
 export function readPathPattern(value: unknown): Read<string> {
   if (typeof value !== 'string' || !value.startsWith('/')) return invalidValue(`${showValue(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
   if (/[?#]/.test(value)) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
@@ -50,7 +50,7 @@ export function readPathPattern(value: unknown): Read<string> {
   if (value.split('/').some((segment) => segment.includes('**') && segment !== '**')) {
     return invalidValue(`${showValue(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
   }
-  // What is refused before any pattern is compared could never match one.
+  // A path that is refused before patterns are compared could never match one.
   const ambiguity = /["<>^`|]/.test(value) ? 'has a character that is not allowed in a path' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
   if (ambiguity !== null) return invalidValue(`${showValue(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
   return { value };
@@ -61,9 +61,9 @@ function readFieldPattern(value: unknown): string | null {
   return typeof value === 'string' && /^[A-Za-z0-9!#$%&'+.^_`|~-]+\*?$/.test(value) ? fieldName(value) : null;
 }
 
-/** What says where a message goes and where it ends is written anew for each connection. */
+/** Fields for routing and framing are written anew for each connection. */
 const FRAMING = new Set(['host', 'content-length', 'transfer-encoding', 'connection', 'keep-alive', 'te', 'trailer', 'upgrade', 'expect', 'proxy-authorization', 'proxy-authenticate', 'proxy-connection', 'http2-settings']);
-/** Keys of their own decide about these. */
+/** Fields decided by keys of their own. */
 const OWN_KEYS = new Map([
   ['via', 'headers.via'],
   ['forwarded', 'headers.forwarded'],
@@ -79,7 +79,7 @@ export function readDroppedField(value: unknown): Read<string> {
   return key === undefined ? { value: name } : invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
 }
 
-/** A header field that crosses although it is one of those that do not by default. */
+/** A header field that is forwarded although it is removed by default. */
 export function readKeptField(value: unknown): Read<string> {
   const name = readFieldPattern(value);
   if (name === null) return invalidValue(`${showValue(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
@@ -90,9 +90,10 @@ export function readKeptField(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
 }
 
-// Readers of what a client is known by besides its address: users, password hashes, token issuers and subjects, certificate names.
+// Readers of what identifies a client besides its address: users, password hashes, token issuers and subjects,
+// certificate names.
 
-/** Servers take no longer ones, and an international host name costs the square of its length to read. */
+/** Servers accept no longer ones, and parsing an international host name takes quadratic time. */
 const LONGEST_URL = 2_048;
 const CONTROL_IN_NAME = /[\0-\x1f\x7f-\x9f]/;
 
@@ -103,7 +104,7 @@ export function readUser(value: unknown): Read<string> {
   return { value: value.normalize('NFC') };
 }
 
-/** The text itself is never shown: a password that was written here by mistake would be. */
+/** The text itself is never shown: it could be a password written here by mistake. */
 export function readPasswordHash(value: unknown): Read<string> {
   const instead = 'Make one from the password with: npx eco-egress hash-password. It looks like $scrypt$ln=15,r=8,p=1$salt$hash.';
   if (typeof value !== 'string') return invalidValue('This is not a password hash.', instead);
@@ -128,7 +129,7 @@ export function readSubject(value: unknown): Read<string> {
   return { value };
 }
 
-/** `DNS:name`, `DNS:*.suffix` or `URI:uri`; a bare name or URI is taken for what it looks like. */
+/** `DNS:name`, `DNS:*.suffix` or `URI:uri`; a bare name or URI gets the matching prefix. */
 export function readCertificateName(value: unknown): Read<string> {
   const example = 'Write a URI like spiffe://cluster.local/ns/dynatrace-sit/*, or a DNS name like *.dynatrace-sit.svc.';
   if (typeof value !== 'string') return invalidValue(`${showValue(value)} is not a name of a certificate.`, example);
@@ -139,7 +140,7 @@ export function readCertificateName(value: unknown): Read<string> {
   return { value: `DNS:${host}` };
 }
 
-/** A `*` before the path would accept the certificates of anybody who can name a host. */
+/** A `*` before the path would accept certificates of any host. */
 function readUriName(written: string, uri: string): Read<string> {
   const match = /^([a-z][a-z0-9+.-]*:\/\/)([^/?#*]+)(\/[^?#]*)?$/.exec(uri);
   if (match === null || /[^\x21-\x7e]/.test(uri)) {
@@ -149,7 +150,7 @@ function readUriName(written: string, uri: string): Read<string> {
   return { value: `URI:${uri}` };
 }
 
-/** Keys that came over plain HTTP could be anybody's. */
+/** Keys fetched over plain HTTP could be forged. */
 export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
   const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;

@@ -1,22 +1,22 @@
 /**
- * One walk over a parsed YAML document: gives its plain value with variables
- * filled in. Where in the file a part of it stands is found again when
- * something is to be told of it.
+ * One walk over a parsed YAML document: returns its plain value with variables
+ * filled in. The position of a part in the file is found again when a finding
+ * needs it.
  *
  * Variables are filled into scalars after parsing, so a value from the
- * environment is always one scalar, whatever characters it holds.
+ * environment is always one scalar, with any characters.
  */
 import { type Document, isAlias, isCollection, isMap, isScalar, isSeq, type LineCounter, type ParsedNode, Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
 import { type Complain, type Path, quoteValue, type Range } from './finding.ts';
 
 // Puts environment variables into one scalar: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
 
-/** Variables that `${NAME}` in a file may take its value from. */
+/** The variables for `${NAME}` in a file. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 interface Interpolated {
   readonly text: string;
-  /** Names that were written, set or not; empty when the scalar has none. */
+  /** Names in the text, set or not; empty: the scalar has none. */
   readonly variables: readonly string[];
   /** Those of them that yielded their default. */
   readonly defaulted: readonly string[];
@@ -26,7 +26,7 @@ interface Interpolated {
 const REFERENCE = /\$\$\{|\$\{([^}]*)(\}?)/g;
 const BODY = /^([A-Za-z_]\w*)(?::-(.*))?$/s;
 
-/** `:-` stands in for a variable that is unset or empty, as in a shell. Values are never read for references again. */
+/** `:-` gives the default of a variable that is unset or empty, as in a shell. Values are never expanded again. */
 export function interpolate(source: string, env: Environment): Interpolated {
   const variables: string[] = [];
   const defaulted: string[] = [];
@@ -45,7 +45,7 @@ export function interpolate(source: string, env: Environment): Interpolated {
       problems.push({ problem: `The default of ${name} holds another variable.`, instead: 'Write one variable with a plain default: ${NAME:-default}.' });
     } else {
       variables.push(name);
-      // process.env inherits from Object.prototype: `toString` is no variable.
+      // process.env inherits from Object.prototype: `toString` is not a variable.
       const value = Object.hasOwn(env, name) ? env[name] : undefined;
       if (value !== undefined && (value !== '' || fallback === undefined)) return value;
       if (fallback !== undefined) {
@@ -63,21 +63,21 @@ export function interpolate(source: string, env: Environment): Interpolated {
   return { text, variables, defaulted, problems };
 }
 
-/** Stands where a value could not be read: that was complained about, and all else said of it would be noise. */
+/** In place of a value that could not be read: the fault was reported, and further ones would be noise. */
 export const UNREADABLE = Symbol('unreadable');
 
-/** Where a part of the file stands, and what it was made of. */
+/** The position of a part of the file, and its origin. */
 export interface NodePlace {
-  /** The key; the value where there is no key. */
+  /** The key; the value if there is no key. */
   readonly key: Range;
   readonly value: Range;
   /** One value, not a list or mapping. */
   readonly scalar: boolean;
   /** Environment variables it was made of. */
   readonly variables: readonly string[];
-  /** Those of them that yielded the default beside them. */
+  /** Those of them that yielded their default. */
   readonly defaulted: readonly string[];
-  /** By key, or position in the list; null for a scalar. A value that came out empty is not in the document's value, but has its place. */
+  /** By key, or position in the list; null for a scalar. An empty value is not in the document's value, but has a position. */
   readonly parts: ReadonlyMap<string | number, NodePlace> | null;
 }
 
@@ -85,25 +85,25 @@ export interface NodePlace {
 export interface Tree {
   readonly value: unknown;
   readonly root: NodePlace;
-  /** All that are written in it. */
+  /** All variables in the file. */
   readonly variables: ReadonlySet<string>;
 }
 
-/** The place of the part at `path`; undefined where there is none. */
+/** The position of the part at `path`; undefined: there is none. */
 export function placeAt(root: NodePlace, path: Path): NodePlace | undefined {
   let place: NodePlace | undefined = root;
   for (const step of path) place = place?.parts?.get(step);
   return place;
 }
 
-/** What variables made of a scalar. */
+/** The result of expanding a scalar. */
 interface Filling extends Pick<NodePlace, 'variables' | 'defaulted'> {
   readonly empty: boolean;
 }
 
 const NO_FILLING: Filling = { variables: [], defaulted: [], empty: false };
 
-/** A place that finds its parts when it is asked for them: a file may have tens of thousands, and of few is anything told. */
+/** A position that finds its parts on demand: a file may have tens of thousands, and few have findings. */
 class LazyPlace implements NodePlace {
   readonly key: Range;
   readonly value: Range;
@@ -143,7 +143,7 @@ class LazyPlace implements NodePlace {
     return parts;
   }
 
-  /** The next item takes the position of one that came out empty. */
+  /** The next item takes the position of one that was empty. */
   #items({ items }: YAMLSeq.Parsed): Map<number, NodePlace> {
     const parts = new Map<number, NodePlace>();
     let position = 0;
@@ -163,7 +163,7 @@ function rangeOf({ range: [start, end] }: ParsedNode): Range {
   return [start, end];
 }
 
-/** Names that no key may have: what they lead to is not read. */
+/** Names that no key may have: their values are not read. */
 const NO_KEYS: ReadonlySet<string> = new Set(['', '__proto__', '<<']);
 
 /** Empty for a key that is a list or mapping. */
@@ -171,17 +171,17 @@ function keyName(key: ParsedNode): string {
   return isScalar(key) ? key.source : '';
 }
 
-/** Reads a document with variables filled in. What cannot be read is complained about, and is `UNREADABLE` in the value. */
+/** Reads a document with variables filled in. Unreadable parts are reported, and are `UNREADABLE` in the value. */
 export function readTree(document: Document.Parsed, lines: LineCounter, env: Environment, complain: Complain): Tree {
   const used = new Set<string>();
   const fillings = new Map<ParsedNode, Filling>();
-  /** Where the walk is: tens of thousands of parts need no path of their own. */
+  /** The current position of the walk: tens of thousands of parts need no path of their own. */
   const here: (string | number)[] = [];
   const say = (problem: string, instead: string, aim?: Range | 'key'): void => {
     complain([...here], problem, instead, aim);
   };
 
-  /** Undefined where variables yielded nothing, which counts as not written. */
+  /** Undefined if variables yielded nothing, which counts as not written. */
   function read(node: ParsedNode | null): unknown {
     if (isMap(node)) return readMap(node);
     if (isSeq(node)) return readList(node.items);
@@ -218,7 +218,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     return node.type === Scalar.PLAIN ? readPlain(trimmed) : text;
   }
 
-  /** What YAML makes of unquoted text: a number, true or false, or else the text itself. */
+  /** The YAML value of unquoted text: a number, true or false, or else the text itself. */
   function readPlain(text: string): unknown {
     for (const tag of document.schema.tags) {
       if (tag.default === true && tag.collection === undefined && tag.test?.test(text) === true) {

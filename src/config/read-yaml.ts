@@ -1,23 +1,23 @@
-/** YAML text to a document, with every syntax error in words that say what to do about it, and every complaint with its line. */
+/** YAML text to a document; every syntax error has advice, and every finding its line. */
 import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
 import { type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
 import type { NodePlace } from './read-tree.ts';
 
-/** The document is null when the text cannot be judged further; `complain` has heard why. */
+/** The document is null when the text cannot be checked further; the fault has been reported. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
   let document: Document.Parsed;
   try {
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
   } catch (error) {
-    // The parser calls itself for each bracket inside a bracket, and passes its errors on as arguments: both end at the stack's size.
+    // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
     complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
     return { document: null, lines };
   }
 
-  // One mistake makes the parser stumble over the rest of its line, and over all that follows a lost bracket.
+  // One mistake makes the parser report errors in the rest of its line, and in everything after an unclosed bracket.
   let lastLine = 0;
   let lost = false;
   for (const error of [...document.errors, ...document.warnings]) {
@@ -47,7 +47,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
 };
 
-/** In `[ ]` and `{ }` the braces of an unquoted variable are YAML's own. What may begin a match ends the run before it, so that the line is read once. */
+/** In `[ ]` and `{ }` the braces of an unquoted variable are YAML's own. A character that may begin a match ends the previous run, so the line is read once. */
 const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s[{,]*\$\{/;
 
 /** @param error the parser's, at this line */
@@ -64,13 +64,13 @@ function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);
 }
 
-// Gives complaints their place in the file: line, column and the text there.
+// Gives findings their place in the file: line, column and the text there.
 
 interface YamlSource {
   readonly file: string;
   readonly text: string;
   readonly lines: LineCounter;
-  /** Null: the text is no YAML. */
+  /** Null: the text is not YAML. */
   readonly root: NodePlace | null;
 }
 
@@ -96,7 +96,7 @@ export function aboutFile(file: string, problem: string, instead: string): Confi
 function locate({ path, problem, instead, aim }: Complaint, source: YamlSource): ConfigFinding {
   const { place, depth } = deepest(path, source.root);
   const range = complaintRange(aim, place, depth);
-  // What is said of a part of one text (an entry of a comma-separated list) belongs to that text.
+  // A finding about a part of one text (an entry of a comma-separated list) belongs to that text.
   const shown = place?.scalar === true ? path.slice(0, depth) : path;
   const variables = place?.scalar === true && depth > 0 ? place.variables.filter((name) => !problem.includes(name)) : [];
   const origin = variables.length === 0 ? '' : ` The value comes from ${variables.map((name) => `\${${name}}`).join(' and ')}.`;

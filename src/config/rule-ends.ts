@@ -1,7 +1,7 @@
-/** Rules that end: when, whose they are, and whether that is soon. The same for warnings, metrics, `check` and the status page. */
+/** Rules that end: when, their owner, and whether that is soon. The same for warnings, metrics, `check` and the status page. */
 import type { RuleConfig } from './config.ts';
 
-/** How long before its end a rule is warned of, ms: as long as for a certificate. */
+/** How long before its end a warning about a rule begins, ms: as for a certificate. */
 export const ENDS_SOON = 14 * 86_400_000;
 
 /** A rule that has an end. */
@@ -19,7 +19,7 @@ export interface RuleEnd {
   readonly state: 'ended' | 'soon' | 'later';
 }
 
-/** In the order of their ends; those without one are left out. @param now ms since the epoch */
+/** In the order of their ends; rules without one are left out. @param now ms since the epoch */
 export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd[] {
   return rules
     .flatMap(({ clients, destinations, owner, reason, ticket, until }, index): RuleEnd[] =>
@@ -28,7 +28,7 @@ export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd
     .toSorted((one, other) => one.until - other.until);
 }
 
-/** When the state of one of them is another next, ms since the epoch; Infinity: never again. */
+/** When the state of one of them changes next, ms since the epoch; Infinity: never. */
 export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
   let next = Infinity;
   for (const { until } of rules) {
@@ -38,7 +38,7 @@ export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
   return next;
 }
 
-/** Whose rule it is and why there is one: ` Owner: payments. Ticket: CHG-1042. Reason: the old gateway.`; empty where nothing is said. */
+/** Owner and reason of the rule: ` Owner: payments. Ticket: CHG-1042. Reason: the old gateway.`; empty: none are given. */
 export function tellPurpose({ owner, reason, ticket }: Pick<RuleConfig, 'owner' | 'reason' | 'ticket'>): string {
   const who = [owner === null ? '' : `Owner: ${owner}.`, ticket === null ? '' : `Ticket: ${ticket}.`, reason === null ? '' : `Reason: ${reason}${/[.!?]$/.test(reason) ? '' : '.'}`].filter((part) => part !== '');
   return who.length === 0 ? '' : ` ${who.join(' ')}`;

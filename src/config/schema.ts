@@ -1,7 +1,7 @@
 /**
- * The configuration file: which keys there are, what each takes, and what it
- * is when left out. Defaults are written as a person would write them.
- * docs/configuration.md is held to this file by a test.
+ * The configuration file: its keys, their values and defaults. Defaults are
+ * written as a person would write them. docs/configuration.md is held to this
+ * file by a test.
  *
  * Longer than 300 lines: it is a table of all keys.
  */
@@ -12,10 +12,10 @@ import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJ
 import { readRate } from './read-rate.ts';
 import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
 
-/** A complaint inside a schema issue: problem and advice are its two lines. */
+/** A finding inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
 
-/** By what a value is read, and each of a list of values: from it the JSON Schema of the file knows what can be written there. */
+/** The reader of a value, and of each value of a list: the JSON Schema of the file is derived from it. */
 export const READERS = new WeakMap<z.core.$ZodType, (value: unknown) => Read<unknown>>();
 
 /** One value, by a reader of single values. */
@@ -33,17 +33,17 @@ function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instea
   return z.NEVER;
 }
 
-/** For a list schema, the one that reads undefined where an item is faulty. */
+/** For a list schema, the one that returns undefined for a faulty item. */
 export const LENIENT = new WeakMap<z.ZodType, z.ZodType>();
 
-/** A list; one text with commas counts as one, so that a whole list fits into one variable. */
+/** A list; one text with commas counts as one, so a whole list fits into one variable. */
 function listOf<T extends z.ZodType>(item: T) {
   const list = z.preprocess(splitText, z.array(item).min(1));
   LENIENT.set(list, z.preprocess(splitText, z.array(item.optional().catch(undefined))));
   return list;
 }
 
-/** Such a list of single values. It may have tens of thousands, so they are read in one step: a schema that is asked for each costs five times as much. */
+/** A list of single values. It may have tens of thousands, so they are read in one step: one schema call for each takes five times as long. */
 export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   const list = z.preprocess(
     splitText,
@@ -71,14 +71,14 @@ function listOrOff<T extends z.ZodType>(item: T) {
   return list;
 }
 
-/** A list of mappings, which no text with commas can stand for. */
+/** A list of mappings, which cannot be written as one text with commas. */
 export function entriesOf<T extends z.ZodType>(item: T) {
   const list = z.array(item).min(1);
   LENIENT.set(list, z.array(item.optional().catch(undefined)));
   return list;
 }
 
-/** What a mapping needs depending on its other keys: `missing` gives the key that is not there and should be, or null. */
+/** A key that a mapping requires depending on its other keys: `missing` returns it if it is missing, or null. */
 function needs<T extends z.ZodType>(mapping: T, missing: (value: z.output<T>) => string | null): T {
   return mapping.check((context) => {
     const key = missing(context.value);
@@ -86,7 +86,7 @@ function needs<T extends z.ZodType>(mapping: T, missing: (value: z.output<T>) =>
   });
 }
 
-/** What nobody is shown. */
+/** Secrets, which are never shown. */
 export const SECRETS = new WeakSet<z.core.$ZodType>();
 
 function secret<T extends z.ZodType>(schema: T): T {
@@ -106,7 +106,7 @@ const name = scalar(readName);
 const formsOf = <const Forms extends readonly Form[]>(forms: Forms) => listOf(z.enum(forms)).prefault([...forms]);
 const headerMode = z.enum(['off', 'pass', 'append']).prefault('off');
 
-/** Written as its address alone, or as a mapping. */
+/** Written as its address only, or as a mapping. */
 function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
   return z.preprocess(
     (value) => (typeof value === 'object' && value !== null ? value : { address: value }),
@@ -118,7 +118,7 @@ function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
         proxyProtocol: z.enum(['off', 'from-trusted']).prefault('off'),
         believe: listOf(z.enum(PEER_HEADERS)).optional(),
       }),
-      // Anybody's word would be taken otherwise.
+      // Otherwise any peer's claim would be trusted.
       ({ trustedPeers, proxyProtocol, believe }) => (trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null),
     ),
   );
@@ -147,7 +147,7 @@ export const TLS_SERVER = {
   clientCertificate: z.enum(['none', 'request', 'require']).prefault('none'),
 };
 
-/** All keys may be absent together, so that the whole section can be left to variables. */
+/** All keys may be absent together, so the whole section can be left to variables. */
 const tlsServer = needs(z.strictObject(TLS_SERVER), ({ names, certFile, keyFile, clientCaFile, crlFile, clientCertificate }) => {
   if ((clientCertificate !== 'none' || crlFile !== undefined) && clientCaFile === undefined) return 'clientCaFile';
   if (names === undefined) return certFile !== undefined || keyFile !== undefined || clientCaFile !== undefined ? 'names' : null;
@@ -185,7 +185,7 @@ const upstreamTls = z
   })
   .prefault({});
 
-/** What the names mean, cross-check.ts finds out. */
+/** cross-check.ts resolves the names. */
 const via = valuesOf(readText).optional();
 
 const failureCount = scalar(readInteger(1, 1000));
@@ -199,7 +199,7 @@ export const CIRCUIT_BREAKER = {
   longestPause: duration.prefault('30s'),
 };
 
-/** What a destination leaves out is as for all. */
+/** Keys missing in a destination are taken from the common section. */
 const ownCircuitBreaker = z
   .strictObject({
     enabled: z.boolean().optional(),
@@ -275,7 +275,7 @@ const nat = z.strictObject({
   queueFor: duration.prefault('5s'),
 });
 
-/** Limits of one scope; all of them absent would limit nothing. */
+/** Limits of one scope; without any, nothing would be limited. */
 const rateLimits = needs(
   z.strictObject({
     requests: scalar(readRate('count')).optional(),
@@ -291,7 +291,7 @@ const rate = needs(
   ({ perAddress, perClient }) => (perAddress === undefined && perClient === undefined ? 'perAddress' : null),
 );
 
-/** What the names mean, cross-check.ts finds out. */
+/** cross-check.ts resolves the names. */
 export const RULE = {
   clients: valuesOf(readText),
   destinations: valuesOf(readText),
@@ -355,10 +355,10 @@ const timeouts = z.strictObject({
   drain: duration.prefault('25s'),
 });
 
-/** Which pods stand behind the names: a NetworkPolicy knows pods by namespace and labels, and on most dataplanes by nothing else. */
+/** The pods behind the names: a NetworkPolicy selects pods by namespace and labels, and on most dataplanes in no other way. */
 const pods = { namespace: scalar(readNamespace), labels: valuesOf(readLabel).optional() };
 
-/** What the names mean, cross-check.ts finds out. */
+/** cross-check.ts resolves the names. */
 export const CLUSTER = {
   clients: z.record(z.string(), z.strictObject(pods)).prefault({}),
   destinations: z.record(z.string(), z.strictObject({ ...pods, port: scalar(readPort).optional() })).prefault({}),
@@ -372,7 +372,7 @@ const log = z.strictObject({
   profile: z.enum(['plain', 'google', 'dynatrace']).prefault('plain'),
 });
 
-/** Keys of `tracing`; without an endpoint the others mean nothing. */
+/** Keys of `tracing`; without an endpoint the others have no effect. */
 export const TRACING = {
   endpoint: scalar(readCollectorUrl).optional(),
   headersFile: scalar(readText).optional(),

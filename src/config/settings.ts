@@ -1,6 +1,6 @@
 /**
- * Every value in effect, as a person would write it, and where it came from.
- * The schema is walked, so that a new key is shown without being listed here.
+ * Every effective value, as a person would write it, with its origin. The
+ * schema is walked, so a new key is shown without being listed here.
  */
 import * as z from 'zod';
 import { formatPath, quoteValue, type Path } from './finding.ts';
@@ -8,19 +8,19 @@ import { placeAt, type Tree } from './read-tree.ts';
 import { FILE, SECRETS } from './schema.ts';
 
 /**
- * - `file`: written there.
+ * - `file`: written in the file.
  * - `variable`: from the environment variables named.
- * - `default`: of this program, or the one that stands beside a variable in the file.
+ * - `default`: of this program, or the default of a variable in the file.
  */
 export interface ValueOrigin {
   readonly from: 'file' | 'variable' | 'default';
-  /** In the file; null where nothing is written. */
+  /** In the file; null: not written. */
   readonly line: number | null;
-  /** That the value is made of, or that yielded nothing. */
+  /** Variables that the value is made of, or that yielded nothing. */
   readonly variables: readonly string[];
 }
 
-/** One value in effect. */
+/** One effective value. */
 export interface Setting {
   /** `destinations.eco-sit.ports` */
   readonly path: string;
@@ -32,12 +32,12 @@ export interface Setting {
 /** Shown in place of a secret. */
 export const HIDDEN = '(hidden)';
 
-/** The file as it was read. `lineOf` takes an offset in the text and gives a line, counted from 1. */
+/** The file as read. `lineOf` converts an offset in the text to a line, counted from 1. */
 export interface WrittenTree extends Tree {
   readonly lineOf: (offset: number) => number;
 }
 
-/** In the order of the schema. What is optional and not written is left out. */
+/** In the order of the schema. Optional values that are not written are left out. */
 export function listSettings(written: WrittenTree): Setting[] {
   const found: Setting[] = [];
   visit(FILE, written.value, [], false);
@@ -84,7 +84,7 @@ function shown(schema: z.core.$ZodType, value: unknown): unknown {
   return typeof value === 'string' ? hideInUrl(value) : (value ?? null);
 }
 
-/** A URL may have a password before the host, or a token behind the path. */
+/** A URL may have a password before the host, or a token after the path. */
 function hideInUrl(text: string): string {
   return text.replace(/([a-z][a-z\d+.-]*:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/gi, (_, scheme: string, user: string | undefined, rest: string, query: string | undefined) => `${scheme}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`);
 }
@@ -92,7 +92,7 @@ function hideInUrl(text: string): string {
 const LONGEST_KEY_PATH = 44;
 const LONGEST_SETTING = 100;
 
-/** One line for each value: key, value, origin. A value that is longer than a line is cut. */
+/** One line for each value: key, value, origin. A value longer than a line is truncated. */
 export function formatSettings(settings: readonly Setting[]): string {
   const width = Math.min(LONGEST_KEY_PATH, Math.max(0, ...settings.map(({ path }) => path.length)));
   return settings
@@ -129,7 +129,7 @@ export interface Difference {
   readonly after: unknown;
 }
 
-/** What is secret differs by its hash alone. @returns in the order of `after`, then what is gone */
+/** Secrets differ by their hash only. @returns in the order of `after`, then removed keys */
 export function compareSettings(before: readonly Setting[], after: readonly Setting[]): Difference[] {
   const old = new Map(before.map((setting) => [setting.path, setting]));
   const differences: Difference[] = [];

@@ -1,20 +1,20 @@
 /**
- * What OpenSSL is told for TLS on either side. The loader and the handshakes
- * call these same functions, so that a file that loads is a file that serves.
+ * OpenSSL's settings for TLS on either side. The loader and the handshakes call
+ * these same functions, so a file that loads can be served.
  */
 import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
 import type { TlsServerConfig, UpstreamTlsConfig } from './config.ts';
 
-/** Each certificate of caFile is trusted by itself, also one that another authority issued (OpenSSL's `-partial_chain`). */
+/** Each certificate of caFile is a trust anchor, also one issued by another authority (OpenSSL's `-partial_chain`). */
 const EACH_IS_TRUSTED = { allowPartialTrustChain: true } as const;
 
 /**
- * Towards an upstream or parent. Its own authorities replace the system's:
- * whoever names one means that one, and a public authority must not be able to
- * vouch for a private partner.
+ * Towards an upstream or parent. Its own authorities replace the system's: a
+ * configured authority is meant exclusively, and a public authority must not be
+ * able to vouch for a private partner.
  *
- * @throws what OpenSSL reports of a certificate or key that it cannot use
+ * @throws OpenSSL's error for a certificate or key that it cannot use
  */
 export function clientContext({ ca, cert, key }: Pick<UpstreamTlsConfig, 'ca' | 'cert' | 'key'>): SecureContext {
   return createSecureContext({
@@ -25,7 +25,7 @@ export function clientContext({ ca, cert, key }: Pick<UpstreamTlsConfig, 'ca' | 
   });
 }
 
-/** RFC 9325 §4.2: forward secrecy and authenticated encryption alone; TLS 1.3 has no others. */
+/** RFC 9325 §4.2: forward secrecy and authenticated encryption only; TLS 1.3 has no others. */
 const SUITES = [
   'TLS_AES_128_GCM_SHA256',
   'TLS_AES_256_GCM_SHA384',
@@ -35,16 +35,16 @@ const SUITES = [
 
 /** Towards clients. */
 export function serverOptions({ cert, key, clientCa, clientCertificate, crl }: TlsServerConfig): TlsOptions {
-  // A client that renegotiates has us do the dear part of a handshake again and again (RFC 9325 §3.5).
+  // A client that renegotiates makes the proxy repeat the expensive part of a handshake (RFC 9325 §3.5).
   const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
   const options: TlsOptions = { cert, key, minVersion: 'TLSv1.2', ciphers: SUITES, secureOptions, ALPNProtocols: ['http/1.1'] };
   if (clientCertificate === 'none' || clientCa === null) return options;
-  // Not refused here, where a client would see no more than a closed connection, but with each request. A session that
-  // is resumed shows no certificate: it would outlive its expiry, and its authority.
+  // Not refused here, where a client would only see a closed connection, but with each request. A resumed session has
+  // no certificate: it would outlast its expiry, and its authority.
   return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...EACH_IS_TRUSTED, ...(crl === null ? {} : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
 }
 
-/** As the server itself does it. @throws what OpenSSL reports of a certificate or key that it cannot use */
+/** As the server itself does it. @throws OpenSSL's error for a certificate or key that it cannot use */
 export function tryServer(config: TlsServerConfig): void {
   createSecureContext(serverOptions(config));
 }

@@ -1,4 +1,4 @@
-/** Reads certificate files, and puts them through the very call that TLS will make of them. */
+/** Reads certificate files, and tests them with the same call that TLS will make with them. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { UpstreamTlsConfig } from './config.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
@@ -14,17 +14,17 @@ interface TlsKeys {
 
 /** How certificate files are read and checked. */
 export interface TlsReading extends FileReading {
-  /** For expiry; ms since the epoch. */
+  /** Current time for expiry checks, ms since the epoch. */
   readonly now: number;
 }
 
-/** What a certificate has to be for: extended key usage (RFC 5280 §4.2.1.12). */
+/** The required purpose of a certificate: extended key usage (RFC 5280 §4.2.1.12). */
 const PURPOSES = { client: '1.3.6.1.5.5.7.3.2', server: '1.3.6.1.5.5.7.3.1' } as const;
 const ANY_PURPOSE = '2.5.29.37.0';
-/** OpenSSL's security level 2, which Node sets, refuses less in a handshake. */
+/** OpenSSL's security level 2, Node's default, is less strict in a handshake. */
 const LEAST_RSA_BITS = 2_048;
 
-/** TLS towards an upstream: reads CA, certificate and key, and has OpenSSL try them. Faults are complained about; what is faulty is null in the result. */
+/** TLS towards an upstream: reads CA, certificate and key, and tests them with OpenSSL. Faults are reported; faulty values are null in the result. */
 export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
   const { complain } = reading;
   const ca = readAuthorities(keys.caFile, [...path, 'caFile'], reading);
@@ -36,12 +36,12 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
     complain([...path, 'keyFile'], 'A key cannot be used without its client certificate.', 'Add certFile, or remove keyFile.');
   }
   const config = { ca, cert: own?.cert ?? null, key: own?.key ?? null, serverName: keys.serverName ?? null };
-  // Without files there is nothing to try, and a context takes half a millisecond.
+  // Without files there is nothing to test, and a context takes half a millisecond.
   if (keys.caFile !== undefined || keys.certFile !== undefined) tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
   return config;
 }
 
-/** Authorities to trust, in PEM; null without a file, or after a complaint. */
+/** Authorities to trust, in PEM; null: no file, or a fault was reported. */
 export function readAuthorities(file: string | undefined, path: Path, reading: TlsReading): string | null {
   const found = readPem(file, path, reading);
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
@@ -55,7 +55,7 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   return authorities.pem;
 }
 
-/** A certificate chain with the key of its first certificate; null without files, or after a complaint. */
+/** A certificate chain with the key of its first certificate; null: no files, or a fault was reported. */
 export function readOwnCertificate(certFile: string | undefined, keyFile: string | undefined, purpose: 'client' | 'server', path: Path, reading: TlsReading): { readonly cert: string; readonly key: string; readonly leaf: X509Certificate } | null {
   const certText = readPem(certFile, [...path, 'certFile'], reading);
   const keyText = pemIn(keyFile === undefined ? null : readSecretFile(keyFile, [...path, 'keyFile'], reading), [...path, 'keyFile'], reading);
@@ -68,7 +68,7 @@ export function readOwnCertificate(certFile: string | undefined, keyFile: string
   return chain === null || key === null ? null : { cert: chain.pem, key, leaf: chain.all[0] };
 }
 
-/** What OpenSSL reports becomes a complaint. */
+/** Reports OpenSSL's errors as faults. */
 export function tryTls(use: () => unknown, path: Path, complain: Complain): void {
   try {
     use();
@@ -78,7 +78,7 @@ export function tryTls(use: () => unknown, path: Path, complain: Complain): void
   }
 }
 
-/** Null without a file, or after a complaint. */
+/** Null: no file, or a fault was reported. */
 export function readPem(file: string | undefined, path: Path, reading: FileReading): string | null {
   return pemIn(file === undefined ? null : readNamedFile(file, path, reading), path, reading);
 }
@@ -100,12 +100,12 @@ function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: 
   }
 }
 
-/** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers take no other order. */
+/** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers accept no other order. */
 function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: TlsReading): void {
   const misplaced = all.findIndex((certificate, index) => index > 0 && all[index - 1]?.checkIssued(certificate) === false);
   if (misplaced !== -1) warn('files', path, `Certificate ${misplaced + 1} of the file did not issue the one before it.`, 'Write our own certificate first, then the one that issued it, and so on.');
   const [leaf] = all;
-  // The types promise a list; Node gives undefined where the extension is missing.
+  // The types declare a list; Node returns undefined if the extension is missing.
   const usage = leaf.keyUsage as readonly string[] | undefined;
   if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
   warn('files', path, `The certificate of ${subjectOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
@@ -120,9 +120,9 @@ function day(date: Date): string {
   return date.toISOString().slice(0, 10);
 }
 
-// Takes PEM text apart into its blocks (RFC 7468), and rebuilds what TLS is
-// given from what was understood. OpenSSL stops at the first block it cannot
-// read and reports nothing, so it never gets the text of a file itself.
+// Splits PEM text into its blocks (RFC 7468), and rebuilds the input for TLS
+// from what was parsed. OpenSSL stops at the first block it cannot parse and
+// reports nothing, so it never gets the text of a file itself.
 
 interface PemBlock {
   /** `CERTIFICATE`, `PRIVATE KEY`. */
@@ -133,7 +133,7 @@ interface PemBlock {
 
 const BEGIN = '-----BEGIN ';
 const DASHES = '-----';
-/** RFC 7468 §5.1, and the name that OpenSSL still reads. */
+/** RFC 7468 §5.1, and the name that OpenSSL still accepts. */
 const CERTIFICATE_LABELS: ReadonlySet<string> = new Set(['CERTIFICATE', 'X509 CERTIFICATE']);
 
 /**
@@ -158,17 +158,17 @@ function readBlocks(text: string): readonly PemBlock[] | { readonly unfinished: 
   return blocks;
 }
 
-/** Certificates of a file, each read on its own. */
+/** The certificates of a file, each parsed on its own. */
 interface PemCertificates {
   /** At least one, in the order of the file. */
   readonly all: readonly [X509Certificate, ...X509Certificate[]];
-  /** Just these, in PEM as OpenSSL writes it: what TLS is given. */
+  /** Only these, in PEM as OpenSSL writes it: the input for TLS. */
   readonly pem: string;
-  /** Labels of the blocks that hold no certificate. */
+  /** Labels of blocks that contain no certificate. */
   readonly others: readonly string[];
 }
 
-/** All that the text means to hold, or null after a complaint: never a part of it. */
+/** Everything that the text should contain, or null after a reported fault: never a part of it. */
 export function readCertificates(text: string, path: Path, complain: Complain): PemCertificates | null {
   const blocks = readBlocks(text);
   if ('unfinished' in blocks) {
@@ -198,13 +198,13 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   return { all: [first, ...rest], pem: certificates.map(String).join(''), others };
 }
 
-/** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them says nothing useful. */
+/** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them is not helpful. */
 const LOCKED = /^Proc-Type: 4,ENCRYPTED/m;
 
 /**
- * The one private key of a file as PKCS#8, or null after a complaint.
+ * The only private key of a file as PKCS#8, or null after a reported fault.
  *
- * @param certificates of the certificate file, its own first; null: they were complained about
+ * @param certificates of the certificate file, its own first; null: they were faulty
  */
 function readKey(text: string, certificates: PemCertificates | null, path: Path, complain: Complain): string | null {
   const blocks = readBlocks(text);

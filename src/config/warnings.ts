@@ -1,4 +1,4 @@
-/** What is allowed to write, and probably not what was meant. */
+/** Valid configuration that was probably not meant. */
 import ipaddr from 'ipaddr.js';
 import { closestMatch } from 'leven';
 import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
@@ -6,10 +6,10 @@ import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
 import { ENDS_SOON, tellPurpose } from './rule-ends.ts';
 
-/** What passes in them cannot be judged. */
+/** Forms whose content cannot be checked. */
 export const TUNNEL_FORMS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
-/** All but what the clock alone changes. */
+/** All warnings except those that depend on the clock. */
 export function warnAbout(config: Config, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
@@ -56,7 +56,7 @@ function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): voi
   });
 }
 
-/** Rules that have ended, or soon will: without a change of the file there are others tomorrow. @param now ms since the epoch */
+/** Rules that have ended, or soon will: these warnings change without a change of the file. @param now ms since the epoch */
 export function warnAboutRuleEnds({ rules }: Pick<Config, 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
     const { until } = rule;
@@ -156,7 +156,7 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   );
 }
 
-/** The first client that matches wins, so a range inside an earlier one is never reached. */
+/** The first matching client wins, so a range inside an earlier one is never reached. */
 function warnAboutClients({ clients }: Config, warn: Warn): void {
   const earlier = new EarlierRanges();
   for (const { name, addresses, basic, tokens, certificates } of clients) {
@@ -179,9 +179,9 @@ interface EarlierRange {
   readonly order: number;
 }
 
-/** Ranges of clients, found by those inside them: a look takes one step for each length there is, however many there are. */
+/** Ranges of clients, found from ranges inside them: a look-up takes one step for each prefix length in use, however many ranges there are. */
 class EarlierRanges {
-  /** By the bits that all of its addresses begin with. */
+  /** By the common prefix of its addresses. */
   readonly #byBits = new Map<string, EarlierRange>();
   readonly #lengths = new Set<number>();
 
@@ -192,7 +192,7 @@ class EarlierRanges {
     this.#byBits.set(bits, { name, cidr, order: this.#byBits.size });
   }
 
-  /** The first of those that have the whole of this range; undefined: none has. */
+  /** The first one that contains the whole of this range; undefined: none. */
   firstCover(cidr: string): EarlierRange | undefined {
     const bits = bitsOf(cidr);
     let first: EarlierRange | undefined;
@@ -204,7 +204,7 @@ class EarlierRanges {
   }
 }
 
-/** The family, and the bits of the prefix. */
+/** The address family, and the bits of the prefix. */
 function bitsOf(cidr: string): string {
   const [network, length] = ipaddr.parseCIDR(cidr);
   const bits = network.toByteArray().map((byte) => byte.toString(2).padStart(8, '0')).join('');
@@ -236,7 +236,7 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   }
 }
 
-/** On all listeners together. Only who ends TLS sees the requests inside. */
+/** On all listeners together. The requests inside TLS are visible only where it is terminated. */
 function formsTaken({ listeners, tlsServer }: Config): ReadonlySet<Form> {
   const inTls = listeners.tls.flatMap(({ forms }) => forms).filter((form) => form === 'sni' || tlsServer !== null);
   return new Set([...listeners.http.flatMap(({ forms }) => forms), ...inTls]);
@@ -246,14 +246,14 @@ function upperFirst(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-// Environment variables that look like those of the configuration, and that nothing reads: most of them are misspelt.
+// Environment variables that look like those of the configuration, but are not read: most of them are misspelt.
 
 /** Read by commands, not by a file. */
 const OF_COMMANDS = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
-/** Letters that may differ where the beginning is none of ours: an environment has many names, and some are near by chance. */
+/** How many letters may differ if the prefix is not ours: an environment has many names, and some are similar by chance. */
 const MAX_TYPOS = 2;
 
-/** @param variables that the file names */
+/** @param variables that the file uses */
 export function warnAboutVariables(variables: Tree['variables'], env: Environment, warn: Warn): void {
   const used = [...variables].sort();
   const known = [...used, ...OF_COMMANDS];
@@ -269,13 +269,13 @@ export function warnAboutVariables(variables: Tree['variables'], env: Environmen
   }
 }
 
-/** `ECO_SIT_` of ECO_SIT_ADDRESSES; null for a name of one or two words, whose first word says too little. */
+/** `ECO_SIT_` of ECO_SIT_ADDRESSES; null for a name of one or two words, whose first word is not specific enough. */
 function prefixOf(name: string): string | null {
   const words = name.split('_');
   return words.length < 3 ? null : `${words[0] ?? ''}_${words[1] ?? ''}_`;
 }
 
-/** How the names begin that Kubernetes sets for each Service of a namespace: ECO_EGRESS_SERVICE_PORT, ECO_EGRESS_PORT_8080_TCP and so on. */
+/** Prefixes of the names that Kubernetes sets for each Service of a namespace: ECO_EGRESS_SERVICE_PORT, ECO_EGRESS_PORT_8080_TCP and so on. */
 function serviceLinks(env: Environment): string[] {
   const services = Object.keys(env).flatMap((name) => /^(.+)_SERVICE_HOST$/.exec(name)?.[1] ?? []);
   return services.flatMap((service) => [`${service}_SERVICE_`, `${service}_PORT`]);

@@ -1,7 +1,7 @@
 /**
- * The circuits of all addresses that have failed, found by destination and
- * place: which addresses a dial may use, when a request is refused instead,
- * and what traffic has shown. An address that works has no entry.
+ * The circuits of all addresses that have failed, by destination and target:
+ * which addresses a dial may use, when a request is refused instead, and the
+ * results of traffic. An address that works has no entry.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { DestinationConfig } from '../config/config.ts';
@@ -16,18 +16,18 @@ export interface CircuitBreakerOptions {
   readonly now?: () => number;
   /** Below 1, from 0. */
   readonly random?: () => number;
-  /** The circuit of an address opened; told once, until it closes. */
+  /** The circuit of an address opened; called once, until it closes. */
   readonly onOpened: (at: CircuitPlace, reason: string, failures: number) => void;
   readonly onClosed: (at: CircuitPlace, why: string) => void;
 }
 
-/** Whose circuit it is. */
+/** The address that the circuit is of. */
 export interface CircuitPlace {
   readonly destination: string;
   readonly host: string;
   readonly port: number;
   readonly carries: Carried;
-  /** The host itself where parents are asked for it. */
+  /** The host itself where it is requested from parents. */
   readonly address: string;
 }
 
@@ -35,22 +35,22 @@ interface CircuitRoute {
   readonly host: string;
   readonly port: number;
   readonly carries: Carried;
-  /** All that the latest dial could have used. */
+  /** All addresses that the latest dial could have used. */
   addresses: readonly string[];
   readonly circuits: Map<string, Circuit>;
 }
 
-/** Addresses that are remembered for one destination at most: a wildcard host may have any number. */
+/** Most addresses remembered for one destination: a wildcard host may have any number. */
 const MOST_CIRCUITS = 256;
-/** For `Retry-After` where a trial is under way: its result is known soon. */
+/** For `Retry-After` while a trial is in progress: its result is known soon. */
 const TRIAL_RETRY_S = 1;
 
-/** Outlives a reload. Holds no timer, so there is nothing to close. */
+/** Outlasts a reload. Has no timer, so there is nothing to close. */
 export class CircuitBreaker {
   readonly #options: CircuitBreakerOptions;
   readonly #now: () => number;
   readonly #random: () => number;
-  /** By destination, then by what is dialled. Only of what failed and did not come back since. */
+  /** By destination, then by dialled target. Only those that failed and have not come back since. */
   readonly #routes = new Map<string, Map<string, CircuitRoute>>();
   #destinations: readonly DestinationConfig[] = [];
 
@@ -65,7 +65,7 @@ export class CircuitBreaker {
     return this.#routes.size === 0;
   }
 
-  /** Other destinations are in force. What is known of one that is reached in another way now is forgotten. */
+  /** The destinations have changed. The state of one that is now reached differently is dropped. */
   adopt(destinations: readonly DestinationConfig[]): void {
     for (const name of this.#routes.keys()) {
       const [before, after] = [this.#destinations, destinations].map((list) => list.find((one) => one.name === name));
@@ -77,7 +77,7 @@ export class CircuitBreaker {
   /**
    * The addresses that a dial may use, in the order to use them. An address
    * that is due comes first, as the trial; open ones are left out.
-   * @param client null: of whom is not known
+   * @param client null: unknown
    * @throws {Fault} circuit-open, when none is left
    */
   choose(target: DialTarget, addresses: readonly string[], client: string | null): { readonly addresses: readonly string[]; readonly tried: string; readonly trial: CircuitTrial | null } {
@@ -95,13 +95,13 @@ export class CircuitBreaker {
     const closed = addresses.filter((address) => (route.circuits.get(address)?.openSince ?? null) === null);
     if (trial !== null) return { addresses: [tried, ...closed], tried, trial };
     if (closed.length > 0) return { addresses: closed, tried: '', trial: null };
-    // What failed for one client alone may work for another.
+    // What failed for one client only may work for another.
     const others = addresses.filter((address) => route.circuits.get(address)?.blocks(client) === false);
     if (others.length > 0) return { addresses: others, tried: '', trial: null };
     throw this.#refuse(route, addresses, now);
   }
 
-  /** What `choose` would refuse with; null: it would not. Claims no trial. */
+  /** The fault that `choose` would throw; null: none. Claims no trial. */
   refusal(target: DialTarget, addresses: readonly string[], client: string | null): Fault | null {
     const route = this.#find(target);
     if (route === undefined) return null;
@@ -114,7 +114,7 @@ export class CircuitBreaker {
     return this.#refuse(route, addresses, now);
   }
 
-  /** An address has failed. @param all that the dial could have used */
+  /** An address has failed. @param all addresses that the dial could have used */
   failed(target: DialTarget, address: string, all: readonly string[], failure: CircuitFailure, trial: CircuitTrial | null): void {
     const [now, known] = [this.#now(), this.#find(target)];
     const route = known?.circuits.has(address) === true ? known : this.#make(target, now);
@@ -128,7 +128,7 @@ export class CircuitBreaker {
     if (circuit.failed(failure, trial, now)) this.#options.onOpened(circuitPlace(target.destination ?? '-', route, address), circuit.reason, circuit.failures);
   }
 
-  /** A connection to an address is ready for use. @returns whether that is proof enough */
+  /** A connection to an address is ready for use. @returns whether that proves that it works */
   connected(target: DialTarget, address: string): boolean {
     const circuit = this.#find(target)?.circuits.get(address);
     if (circuit === undefined) return true;
@@ -137,7 +137,7 @@ export class CircuitBreaker {
     return true;
   }
 
-  /** An address works: its circuit closes, whatever else is under way. */
+  /** An address works: its circuit closes, also if a trial is in progress. */
   worked(target: DialTarget, address: string): void {
     const route = this.#find(target);
     const circuit = route?.circuits.get(address);
@@ -151,7 +151,7 @@ export class CircuitBreaker {
     this.#find(target)?.circuits.get(address)?.giveBack(trial);
   }
 
-  /** Whether idle connections to this address are not to be used, whoever asks. */
+  /** Whether idle connections to this address must not be used, for any client. */
   blocksAll(target: DialTarget, address: string): boolean {
     return this.#find(target)?.circuits.get(address)?.blocks(null) ?? false;
   }
@@ -165,7 +165,7 @@ export class CircuitBreaker {
     }));
   }
 
-  /** Every address that has failed and did not come back since. @param wallClock ms since the epoch, now */
+  /** Every address that has failed and has not come back since. @param wallClock ms since the epoch, now */
   view(wallClock = Date.now()): CircuitsView[] {
     this.#forget();
     const now = this.#now();
@@ -210,7 +210,7 @@ export class CircuitBreaker {
     return route;
   }
 
-  /** Forgets what is old, then what only began to fail, longest known first. */
+  /** Drops expired ones, then those that only began to fail, oldest first. */
   #makeRoom(destination: string, routes: Map<string, CircuitRoute>, now: number): boolean {
     this.#forget();
     if (sizeOf(routes) < MOST_CIRCUITS) return true;
@@ -270,7 +270,7 @@ function openOf({ circuits }: CircuitRoute): string[] {
   return [...circuits].filter(([, { openSince }]) => openSince !== null).map(([address]) => address);
 }
 
-/** Whoever asks. */
+/** For any client. */
 function refusesAll({ addresses, circuits }: CircuitRoute): boolean {
   return addresses.length > 0 && addresses.every((address) => circuits.get(address)?.blocks(null) === true);
 }
@@ -293,7 +293,7 @@ function circuitPlace(destination: string, { host, port, carries }: CircuitRoute
   return { destination, host, port, carries, address };
 }
 
-/** On what it depends whether a destination can be reached, and when its circuits open. */
+/** What determines whether a destination can be reached, and when its circuits open. */
 function circuitTerms({ addresses, tls, via, resolve, proxyProtocol, circuitBreaker }: DestinationConfig): unknown {
   return [addresses, tls, via, resolve, proxyProtocol, circuitBreaker];
 }

@@ -1,12 +1,12 @@
-/** One dial, and the connection that came of it: what is told of it, for the circuit of its address. */
+/** One dial and its connection: their results are reported here, for the circuit of the address. */
 import { type FaultCode, type Fault } from '../errors.ts';
 import type { CircuitFailure, CircuitTrial } from './circuit.ts';
 import type { CircuitBreaker } from './circuit-breaker.ts';
 import type { CircuitReport, DialTarget } from './dial.ts';
 
-/** An upstream that did not answer, whatever was asked. Others, such as a client that left, say nothing of it. */
+/** An upstream that did not answer, for any request. Others, such as a client that disconnected, are no evidence about it. */
 const UNANSWERED: ReadonlySet<FaultCode> = new Set<FaultCode>(['upstream-silent', 'upstream-cut', 'tls-failed']);
-/** Of parents that fail, or cannot reach the upstream. What one refuses by its policy, or does not accept of us, is no failure of that kind. */
+/** Parents that fail, or cannot reach the upstream. What a parent refuses by its policy, or rejects in our request, is not such a failure. */
 const UNREACHED: ReadonlySet<FaultCode> = new Set<FaultCode>(['hop-failed', 'hop-timeout', 'hop-upstream-failed']);
 const NO_ADDRESSES: readonly string[] = [];
 const NO_STATUSES: readonly number[] = [];
@@ -45,12 +45,12 @@ export class CircuitUse implements CircuitReport {
     this.#address = address;
   }
 
-  /** TLS with the upstream has failed. What the PROXY header said of the client may be the reason. */
+  /** TLS with the upstream has failed. The client's address in the PROXY header may be the reason. */
   handshakeFailed({ kind, code, detail }: Fault): void {
     if (kind.blame === 'upstream') this.#failed(this.#address, { reason: `${code}: ${detail}`, client: this.#target.proxied?.address ?? null, unanswered: false });
   }
 
-  /** The route through parents has failed: by what is behind them, or by all of them. */
+  /** The route through parents has failed: because of their upstream, or all of them. */
   routeFailed({ code, message }: Fault): void {
     if (UNREACHED.has(code)) this.connectFailed(this.#target.host, `${code}: ${message}`);
   }
@@ -78,14 +78,14 @@ export class CircuitUse implements CircuitReport {
     else this.giveBack();
   }
 
-  /** Nothing has come of it: the next request may try the address at once. */
+  /** No result: the next request may try the address at once. */
   giveBack(): void {
     if (this.#trial === null) return;
     this.#breaker.giveBack(this.#target, this.#tried, this.#trial);
     this.#trial = null;
   }
 
-  /** An idle connection is not to be used: its address has failed since. */
+  /** An idle connection must not be used: its address has failed since. */
   get blocked(): boolean {
     return !this.#breaker.quiet && this.#breaker.blocksAll(this.#target, this.#address);
   }

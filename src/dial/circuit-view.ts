@@ -1,8 +1,8 @@
-/** The circuits as operators see them: plain data, counts for the metrics, and warnings. */
+/** The circuits for operators: plain data, counts for the metrics, and warnings. */
 import type { CircuitState } from './circuit.ts';
 import { type Carried, place } from './dial.ts';
 
-/** One address whose circuit is open, or that has failed lately. Times are ISO 8601. */
+/** One address whose circuit is open, or that has failed recently. Times are ISO 8601. */
 interface AddressCircuitView {
   readonly address: string;
   readonly state: CircuitState;
@@ -10,7 +10,7 @@ interface AddressCircuitView {
   readonly failures: number;
   /** When it opened; null: it is closed. */
   readonly since: string | null;
-  /** Of the latest failure. */
+  /** Reason of the latest failure. */
   readonly reason: string;
   /** When a request may try it; null: it is closed. */
   readonly nextTrial: string | null;
@@ -33,7 +33,7 @@ export interface CircuitsView {
 export interface CircuitCounts {
   /** Addresses whose circuit is open. */
   readonly open: number;
-  /** Hosts and ports that have no other address. */
+  /** Hosts and ports without any other address. */
   readonly refusing: number;
 }
 

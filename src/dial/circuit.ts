@@ -1,7 +1,7 @@
 /**
  * The circuit of one address: a state machine that counts failures in a row,
  * opens, lets one trial through after each pause, and closes with the first
- * success. Pure: each method is told the time.
+ * success. Pure: each method gets the time.
  */
 import type { CircuitBreakerConfig } from '../config/config.ts';
 
@@ -9,45 +9,45 @@ import type { CircuitBreakerConfig } from '../config/config.ts';
  * - `closed`: used like any other.
  * - `open`: not used before its pause is over.
  * - `due`: its pause is over, and the next request may be the trial.
- * - `half-open`: a trial is under way.
+ * - `half-open`: a trial is in progress.
  */
 export type CircuitState = 'closed' | 'open' | 'due' | 'half-open';
 
-/** What counts against an address. */
+/** A failure that counts against an address. */
 export interface CircuitFailure {
   /** One sentence, or the name of an error. */
   readonly reason: string;
-  /** The client to which it may be due, since the failure came after its request was sent; null: it would have happened to any. */
+  /** The client that may have caused it, since the failure came after its request was sent; null: it would have happened to any. */
   readonly client: string | null;
-  /** The connection was ready, so that another one that is ready proves nothing. */
+  /** The connection was ready, so another ready connection proves nothing. */
   readonly unanswered: boolean;
 }
 
-/** The right to try an address whose circuit is open. Known by its identity: one that has lapsed counts for nothing. */
+/** The right to try an address whose circuit is open. Compared by identity: an expired one counts for nothing. */
 export interface CircuitTrial {
   /** When it began, ms. */
   readonly at: number;
 }
 
-/** Without a failure or a trial for so long, ms, an address is forgotten. */
+/** How long an address is remembered without a failure or a trial, ms. */
 const FORGET_MS = 600_000;
-/** A pause differs from the configured one by at most this part of it, so that replicas do not try all at once. */
+/** The largest share by which a pause differs from the configured one, at random, so that replicas do not all try at once. */
 const PAUSE_JITTER = 1 / 10;
 
 /** One address that has failed. Times are monotonic ms. */
 export class Circuit {
   /** Failures in a row. */
   failures = 0;
-  /** Of the latest failure. */
+  /** Reason of the latest failure. */
   reason = '';
-  /** To whose requests alone the failures may be due; null: to nobody's. */
+  /** The only client whose requests may have caused the failures; null: none. */
   client: string | null = null;
   /** When it opened; null: it is closed. */
   openSince: number | null = null;
   readonly #terms: CircuitBreakerConfig;
   /** Below 1, from 0. */
   readonly #random: () => number;
-  /** Of the first failure in the row, and of what happened last. */
+  /** Times of the first failure in the row, and of the latest event. */
   #firstAt = 0;
   #touchedAt = 0;
   /** Some failure came after the connection was ready. */
@@ -64,24 +64,24 @@ export class Circuit {
   /** What may be done with the address now. */
   state(now: number): CircuitState {
     if (this.openSince === null) return 'closed';
-    // A trial that has no result for so long, such as a large upload, does not stand in the way of another.
+    // A trial without a result for this long, such as a large upload, does not block another.
     if (this.#trial !== null && now < this.#trial.at + this.#terms.longestPause) return 'half-open';
     return now < this.#until ? 'open' : 'due';
   }
 
-  /** When another request may try it, unless the trial under way succeeds before. */
+  /** When another request may try it, unless the current trial succeeds before. */
   nextTrialAt(now: number): number {
     return this.state(now) === 'half-open' ? (this.#trial?.at ?? now) + this.#terms.longestPause : this.#until;
   }
 
-  /** Whether requests of this client must not use it. @param client null: of whom is not known */
+  /** Whether requests of this client must not use it. @param client null: unknown */
   blocks(client: string | null): boolean {
     return this.openSince !== null && (this.client === null || this.client === client);
   }
 
   /**
    * It has failed. While it is open only its trial counts: the others began before.
-   * @param trial what `claim` gave; null: it was no trial
+   * @param trial the result of `claim`; null: it was no trial
    * @returns whether this opened it
    */
   failed({ reason, client, unanswered }: CircuitFailure, trial: CircuitTrial | null, now: number): boolean {
@@ -111,7 +111,7 @@ export class Circuit {
     return true;
   }
 
-  /** The one trial after a pause; null: it is not its time, or another is under way. */
+  /** The one trial after a pause; null: too early, or another is in progress. */
   claim(now: number): CircuitTrial | null {
     if (this.state(now) !== 'due') return null;
     this.#touchedAt = now;
@@ -119,17 +119,17 @@ export class Circuit {
     return this.#trial;
   }
 
-  /** The trial has no result, because its client left for example: the next request may try at once. */
+  /** The trial has no result, for example because its client disconnected: the next request may try at once. */
   giveBack(trial: CircuitTrial): void {
     if (trial === this.#trial) this.#trial = null;
   }
 
-  /** Whether a connection that is ready for use proves that it works again. */
+  /** Whether a connection that is ready for use proves that the address works again. */
   get provedByConnection(): boolean {
     return !this.#unanswered;
   }
 
-  /** Nothing has been tried for long. */
+  /** Nothing has been tried for a long time. */
   isForgotten(now: number): boolean {
     return now - Math.max(this.#touchedAt, this.#until) > FORGET_MS;
   }

@@ -1,6 +1,6 @@
 /**
- * Asks a parent proxy for a tunnel by CONNECT (RFC 9110 §9.3.6), and reads its
- * answer byte by byte. Pure.
+ * Requests a tunnel from a parent proxy by CONNECT (RFC 9110 §9.3.6), and
+ * parses its answer byte by byte. Pure.
  */
 import { parseList, Token } from 'structured-headers';
 import type { HopCredentials } from '../config/config.ts';
@@ -10,37 +10,37 @@ import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 
 interface ConnectRequestOptions {
-  /** What to ask for: name or IP literal without brackets. */
+  /** The requested target: name or IP literal without brackets. */
   readonly host: string;
   readonly port: number;
   readonly credentials: HopCredentials | null;
-  /** Our `Via` value, by which we would know a request of our own that comes back; null: none. */
+  /** Our `Via` value, to recognise our own request if it comes back; null: none. */
   readonly via: string | null;
 }
 
-/** Bytes of head, those of interim answers included. */
+/** Limit for the header sections, those of interim answers included, bytes. */
 const MAX_HEAD = 16 * 1024;
 const HEAD_END = Buffer.from('\r\n\r\n');
 const START = Buffer.from('HTTP/1.');
 const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 
-/** A handshake that asks for a tunnel by CONNECT, once; bytes behind the answer are given back as the rest of `done`. */
+/** A handshake that requests a tunnel by CONNECT, once; bytes after the answer are returned as the rest of `done`. */
 export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
   const target = place(options.host, options.port);
   const authorization = credentials === null ? null : authorize(credentials);
   const lines = [
     `CONNECT ${target} HTTP/1.1`,
-    // RFC 9112 §3.2: the same as the target, whatever proxies may do with the tunnel's own Host later.
+    // RFC 9112 §3.2: the same as the target, independent of any Host inside the tunnel.
     `Host: ${target}`,
     ...(via === null ? [] : [`Via: ${via}`]),
     ...(authorization === null ? [] : [`Proxy-Authorization: ${authorization}`]),
   ];
-  /** Of the head under way: its pieces, their length, and how much of HEAD_END they end in. */
+  /** Of the current header section: its pieces, their length, and how much of HEAD_END they end in. */
   let pieces: Buffer[] = [];
   let length = 0;
   let ending = 0;
-  /** Bytes of all heads, those of interim answers included. */
+  /** Bytes of all header sections, those of interim answers included. */
   let spent = 0;
 
   const garbage = (what: string): HandshakeStep => ({
@@ -51,19 +51,19 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
     remedy: 'Check that an HTTP proxy listens there: the scheme and the port of the parent.',
   });
 
-  /** @returns null for an interim answer, which is passed over (RFC 9110 §15.2) */
+  /** @returns null for an interim answer, which is skipped (RFC 9110 §15.2) */
   const readHead = (head: string, rest: Buffer): HandshakeStep | null => {
     const [statusLine = '', ...fields] = head.split('\r\n');
     const status = Number(CONNECT_STATUS_LINE.exec(statusLine)?.[1]);
-    // 101 would be the end of HTTP, and nobody asked for that.
+    // 101 would be the end of HTTP, and was not requested.
     if (status >= 100 && status < 200 && status !== 101) return null;
-    // Whatever a 2xx says of a length, what follows is the tunnel (RFC 9110 §9.3.6).
+    // A 2xx is followed by the tunnel, even if it declares a length (RFC 9110 §9.3.6).
     if (status >= 200 && status < 300) return { step: 'done', rest };
     if (Number.isNaN(status)) return garbage('sent a broken status line');
     return { step: 'failed', ...judgeAnswer({ status, statusLine, fields, target, port: options.port, credentials }) };
   };
 
-  /** Looks at each byte once, however they are cut. */
+  /** Reads each byte once, however they are split. */
   const receive = (chunk: Buffer): HandshakeStep => {
     let from = 0;
     for (const [at, byte] of chunk.entries()) {
@@ -88,7 +88,7 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
   return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };
 }
 
-/** RFC 7617 §2.1: in UTF-8, as today's proxies read it. RFC 6750 §2.1. */
+/** RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
 function authorize(credentials: HopCredentials): string {
   return credentials.kind === 'bearer' ? `Bearer ${credentials.token}` : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
 }
@@ -97,16 +97,16 @@ interface ConnectAnswer {
   /** Neither 1xx nor 2xx. */
   readonly status: number;
   readonly statusLine: string;
-  /** Header lines as they came. */
+  /** Header lines as received. */
   readonly fields: readonly string[];
-  /** `host:port` that was asked for. */
+  /** The requested `host:port`. */
   readonly target: string;
   readonly port: number;
-  /** What the parent was shown; never quoted, even if it is repeated by the parent. */
+  /** Our credentials for the parent; never quoted, even if the parent repeats them. */
   readonly credentials: HopCredentials | null;
 }
 
-/** RFC 9209 §2.3: what the parent says of itself. All others are about what is behind it, but for the denial. */
+/** RFC 9209 §2.3: errors of the parent itself. All others are about its upstream, except the denial. */
 const OWN_ERRORS = new Set([
   'proxy_internal_error',
   'proxy_internal_response',
@@ -115,12 +115,12 @@ const OWN_ERRORS = new Set([
   'connection_limit_reached',
   'http_request_error',
 ]);
-/** Squid's names for what it could not reach, which it answers with 503. */
+/** Squid's names for unreachable upstreams, which it answers with 503. */
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
-/** Said of the request or the connection, not of its target: by what is no proxy, or does not take us. */
+/** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */
 const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
 
-/** Reads out of a parent's refusal of a CONNECT whom it is about: the parent, or what it was asked for. Pure. */
+/** Determines from a parent's refusal of a CONNECT whether it is about the parent or the requested target. Pure. */
 export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
   const proxyStatus = fieldOf(answer, 'proxy-status');
   const told = proxyStatus === null ? {} : { proxyStatus: conceal(proxyStatus, answer.credentials) };
@@ -137,7 +137,7 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
   ];
   const detail = conceal([`answered ${quote(answer.statusLine)} to CONNECT ${target}`, ...told].join(', '), credentials);
 
-  // 401 is for servers (RFC 9110 §15.5.2); tinyproxy answers so when they are wrong.
+  // 401 is for servers (RFC 9110 §15.5.2); tinyproxy sends it when credentials are wrong.
   if (status === 407 || status === 401) {
     const asked = conceal([...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', '), credentials);
     const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
@@ -151,7 +151,7 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
   }
   const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);
   if (beyond) return { code: 'hop-upstream-failed', about: 'beyond', detail, remedy: `Check name, routes and firewalls from the parent to ${target}.` };
-  // A 5xx without a word about whom it means: tinyproxy answers so when it cannot reach the target.
+  // A 5xx that does not say which side failed: tinyproxy sends it when it cannot reach the target.
   const remedy = error === 'proxy_loop_detected' ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.' : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
   return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy };
 }
@@ -161,7 +161,7 @@ function permitRemedy({ target, port }: ConnectAnswer): string {
   return port === 443 ? permit : `${permit} Squid permits CONNECT to port 443 only, unless its acl SSL_ports lists the port.`;
 }
 
-/** Of the last member that tells an error: the parent's own, or what it passed on from behind it. */
+/** From the last member with an error: the parent's own, or one that it passed on. */
 function errorOf(value: string): string | null {
   let found: string | null = null;
   try {
@@ -170,7 +170,7 @@ function errorOf(value: string): string | null {
       if (error instanceof Token) found = error.toString();
     }
   } catch {
-    // Not a structured field: a word for people, quoted and not read.
+    // Not a structured field: free text, quoted and not parsed.
     return null;
   }
   return found;
@@ -188,10 +188,10 @@ function fieldOf(answer: ConnectAnswer, name: string): string | null {
   return values.length === 0 ? null : values.join(', ');
 }
 
-/** A parent that repeats what it was shown must not get it into our log. */
+/** A parent that repeats our credentials must not get them into our log. */
 function conceal(text: string, credentials: HopCredentials | null): string {
   if (credentials === null) return text;
   const secrets = credentials.kind === 'bearer' ? [credentials.token] : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
-  // Shorter ones would take half of every sentence with them.
+  // Shorter ones would blank out half of every sentence.
   return secrets.filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }

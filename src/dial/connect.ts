@@ -1,11 +1,11 @@
 /**
  * Connects to the first of several addresses that answers: RFC 8305, over
- * addresses that have been judged already. Node's autoSelectFamily is not
- * used: it gives an attempt up before it starts the next, and resolves names
+ * addresses that have been checked already. Node's autoSelectFamily is not
+ * used: it cancels an attempt before it starts the next, and resolves names
  * itself.
  *
- * Longer than 300 lines: the attempts of one request are one race, and how
- * each of them ends concerns the others.
+ * Longer than 300 lines: the attempts of one request are one race, and the end
+ * of each affects the others.
  */
 import { connect as netConnect, isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
@@ -17,28 +17,28 @@ import type { DialHistory } from './dial-history.ts';
 import { errorCode } from './lookup.ts';
 import type { Ending, PortBudget, PortLease } from './ports.ts';
 
-/** Whether an open connection to this port leads back to this very proxy. */
+/** Whether an open connection to this port leads back to this proxy. */
 export type IsOurs = (connected: Socket, port: number) => boolean;
 
-/** One connection to whichever of some addresses answers first. */
+/** One connection to the first of several addresses that answers. */
 export interface ConnectRequest {
   /** What is dialled, for messages only: addresses are dialled, names never. */
   readonly host: string;
   readonly port: number;
-  /** IP literals, judged, in order of preference; at least one. */
+  /** IP literals, checked, in order of preference; at least one. */
   readonly addresses: readonly string[];
-  /** For all attempts together, ms. */
+  /** Time limit for all attempts together, ms. */
   readonly timeout: number;
   readonly signal: CancelSignal;
-  /** Gives each attempt its port; absent: ports are not counted. */
+  /** Assigns a port to each attempt; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
-  /** Whose share of the ports it comes from; absent: the connection serves all clients. */
+  /** The client whose share of the ports it comes from; absent: the connection serves all clients. */
   readonly client?: string | undefined;
-  /** Asked once a connection is open; absent: none leads back to us. */
+  /** Checked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;
-  /** Told of each address that failed, though not for want of ours; absent: nobody is. */
+  /** Called for each address that failed, unless our own resources were the cause; absent: not reported. */
   readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
   /** Remembers attempts that failed; absent: nobody does. */
   readonly history?: Pick<DialHistory, 'failed'> | undefined;
@@ -46,10 +46,10 @@ export interface ConnectRequest {
 
 /** An open TCP connection. */
 export interface ConnectedSocket {
-  /** The caller closes it. Half-open is allowed: whoever owns it ends our half, and sets keep-alive where it lasts. */
+  /** The caller closes it. Half-open is allowed: the owner ends our direction, and sets keep-alive for long connections. */
   readonly socket: Socket;
   readonly address: string;
-  /** Attempts that were begun, this one included. */
+  /** Attempts begun, this one included. */
   readonly attempts: number;
 }
 
@@ -57,8 +57,8 @@ export interface ConnectedSocket {
 const ATTEMPT_DELAY_MS = 250;
 
 /**
- * Rejects with a Fault that names every address and what became of it; its
- * code is that of the most telling failure. By then all sockets are destroyed.
+ * Rejects with a Fault that names every address and its result; its code is
+ * that of the most significant failure. By then all sockets are destroyed.
  */
 export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> {
   return new Promise((resolve, reject) => {
@@ -67,9 +67,9 @@ export function connectFirst(request: ConnectRequest): Promise<ConnectedSocket> 
   });
 }
 
-/** One attempt to connect, as its socket knows it. */
+/** One attempt to connect, as seen from its socket. */
 interface ConnectAttempt {
-  /** Null for the one that won: its socket may stay open for long, and must not keep the others in memory. */
+  /** Null for the winner: its socket may stay open for long, and must not keep the others in memory. */
   race: ConnectionRace | null;
   readonly address: string;
   /** Counts from 1. */
@@ -109,7 +109,7 @@ class ConnectionRace {
   readonly #pending: Attempted[] = [];
   readonly #failures: Failure[] = [];
   #latestTried: string | null = null;
-  /** Addresses that had no port left when their turn came. */
+  /** Addresses that had no free port at their turn. */
   #exhausted: string[] = [];
   #deadline: NodeJS.Timeout;
   #delay: NodeJS.Timeout | undefined;
@@ -129,7 +129,7 @@ class ConnectionRace {
     this.#fail(abortFault(this.#request.signal));
   }
 
-  /** Begins with the next address, or fails where none is left. */
+  /** Begins with the next address, or fails if none is left. */
   attempt(): void {
     clearTimeout(this.#delay);
     const { port, ports, destination = '-', client } = this.#request;
@@ -162,7 +162,7 @@ class ConnectionRace {
     }
     socket.off('error', onAttemptFailed);
     attempt.race = null;
-    // Those that began before it had more time, and are silent.
+    // Those begun before it had more time, and have not answered.
     if (circuit !== undefined) for (const other of this.#pending) if ((other[kAttempt]?.order ?? 0) < attempt.order) circuit.connectFailed(other[kAttempt]?.address ?? '', 'no answer, while another address answered');
     this.#end();
     this.#resolve({ socket, address, attempts: this.#attempts });
@@ -180,7 +180,7 @@ class ConnectionRace {
     this.attempt();
   }
 
-  /** The time for all of them is over. */
+  /** The time limit for all of them has passed. */
   tooLate(): void {
     const { timeout, circuit } = this.#request;
     for (const socket of this.#pending) {
@@ -211,7 +211,7 @@ class ConnectionRace {
     if (this.#next < this.#queue.length) this.#delay = setTimeout(onDelayOver, ATTEMPT_DELAY_MS, this);
   }
 
-  /** Nothing else is left to try. The wait has a limit of its own, so the clock of connecting stands still. */
+  /** Nothing else is left to try. The wait has its own limit, so the time for connecting is paused. */
   async #waitForPort(budget: PortBudget): Promise<void> {
     const { port, destination = '-', client, signal, timeout } = this.#request;
     const addresses = this.#exhausted;
@@ -258,7 +258,7 @@ class ConnectionRace {
   }
 }
 
-/** RFC 8305 §4: the families take turns, beginning with that of the first address. */
+/** RFC 8305 §4: the families alternate, beginning with that of the first address. */
 export function interleaveFamilies(addresses: readonly string[]): readonly string[] {
   if (addresses.length === 1) return addresses;
   const first = isIPv6(addresses[0] ?? '');
@@ -273,12 +273,12 @@ const NO_PORT = 'no NAT port is free';
 const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of them';
 
 /**
- * Failures of our own system, before a packet left for the NAT to remember. An
- * ICMP answer to a packet that did leave may read ENETUNREACH too; far more
- * often it is an IPv6 address where there is no IPv6.
+ * Failures of our own system, before the NAT has seen a packet. An ICMP answer
+ * to a packet that was sent may also be ENETUNREACH; far more often it is an
+ * IPv6 address on a host without IPv6.
  */
 const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
-/** The one of them that is not for want of ours: as long as there is no route, there is no use in trying. */
+/** The one of them that is not due to our resources: as long as there is no route, trying is useless. */
 const NO_ROUTE = 'ENETUNREACH';
 
 interface Failure {
@@ -306,7 +306,7 @@ function explainConnectError(error: Error): Omit<Failure, 'address'> {
   }
 }
 
-/** The most telling first: ourselves, our own want, then an answer of the host, then silence, then no way there. */
+/** The most significant first: ourselves, our resources, then an answer of the host, then silence, then no route. */
 const RANK: readonly FaultCode[] = ['loop', 'limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
 const MORE_PORTS_REMEDY = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
@@ -319,7 +319,7 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
   unreachable: 'Check the route and the network policy from here to the partner.',
 };
 
-/** @param retryAfter seconds, where only the want of a NAT port is in the way; null elsewhere */
+/** @param retryAfter seconds, if the only obstacle is the lack of a NAT port; null otherwise */
 function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';

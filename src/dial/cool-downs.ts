@@ -1,29 +1,29 @@
-/** Which parent of a hop is asked first: those that failed a while ago come last, until their time is over. */
+/** The order of the parents of a hop: those that failed recently come last, until their cool-down is over. */
 import { isDeepStrictEqual } from 'node:util';
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { nameParent } from './hop-fault.ts';
 
-/** For `CoolDowns`; `parent` is the name by which messages know it. */
+/** For `CoolDowns`; `parent` is its name in messages. */
 export interface CoolDownOptions {
   /** Monotonic clock, ms. */
   readonly now?: () => number;
-  /** A parent failed, and is passed over; told once, until it is back. */
+  /** A parent failed, and is tried after the others; called once, until it is back. */
   readonly onFailed: (hop: HopConfig, parent: string, reason: string) => void;
   /** It works again. */
   readonly onBack: (hop: HopConfig, parent: string) => void;
 }
 
 interface Cooling {
-  /** As it was when the parent failed: one that was changed since has earned another try. */
+  /** Its configuration when it failed: a parent changed since gets another try. */
   hop: HopConfig;
   until: number;
 }
 
-/** Outlives a reload. Holds no timer, so there is nothing to close. */
+/** Outlasts a reload. Has no timer, so there is nothing to close. */
 export class CoolDowns {
   readonly #options: CoolDownOptions;
   readonly #now: () => number;
-  /** Only of parents that failed and did not come back since. */
+  /** Only parents that failed and have not come back since. */
   readonly #cooling = new Map<string, Cooling>();
 
   constructor(options: CoolDownOptions) {
@@ -31,7 +31,7 @@ export class CoolDowns {
     this.#now = options.now ?? performance.now.bind(performance);
   }
 
-  /** All parents of the hop: in the order of the file, but last those that failed of late. */
+  /** All parents of the hop: in the order of the file, those that failed recently last. */
   order(hop: HopConfig): readonly ParentConfig[] {
     if (this.#cooling.size === 0 || hop.parents.length === 1) return hop.parents;
     const now = this.#now();
@@ -39,7 +39,7 @@ export class CoolDowns {
     return [...hop.parents.filter((parent) => !cools(parent)), ...hop.parents.filter(cools)];
   }
 
-  /** Its time begins, or begins anew. `reason` goes into the notice. */
+  /** Its cool-down begins, or begins anew. `reason` goes into the notice. */
   failed(hop: HopConfig, parent: ParentConfig, reason: string): void {
     if (hop.coolDown === 0) return;
     const known = this.#find(hop, parent);
@@ -52,7 +52,7 @@ export class CoolDowns {
     this.#options.onFailed(hop, nameParent({ hop, parent }), reason);
   }
 
-  /** One that works for some upstreams and fails for others would come and go with every request: it is back when its time is over. */
+  /** One that works for some upstreams and fails for others would change with every request: it is back when its cool-down is over. */
   worked(hop: HopConfig, parent: ParentConfig): void {
     if (this.#cooling.size === 0) return;
     const known = this.#find(hop, parent);

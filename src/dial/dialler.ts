@@ -1,7 +1,7 @@
 /**
- * From a permitted target to a usable socket: resolve, judge every address,
- * connect, or have the parents on the way connect, finish TLS. Each step owns
- * its socket until the next has taken it.
+ * From a permitted target to a usable socket: resolve, check every address,
+ * connect, directly or through parent proxies, finish TLS. Each step owns its
+ * socket until the next has taken it.
  */
 import { isIP, type Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
@@ -25,32 +25,32 @@ import { secure } from './tls.ts';
 interface DiallerOptions {
   readonly resolver: Resolver;
   readonly timeouts: Pick<TimeoutsConfig, 'connect' | 'tls'>;
-  /** Which parents failed of late; its own by default, which tells nobody. */
+  /** Which parents failed recently; by default an own one without notices. */
   readonly coolDowns?: CoolDowns;
-  /** Which addresses failed too often; its own by default, which tells nobody. */
+  /** Which addresses failed too often; by default an own one without notices. */
   readonly circuits?: CircuitBreaker;
   /** Remembers connections that failed; absent: nobody does. */
   readonly history?: DialHistory | undefined;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via?: string | null;
-  /** Gives every TCP connection its NAT port; absent: ports are not counted. */
+  /** Assigns NAT ports to TCP connections; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
-  /** Whether a connection leads back to this very proxy; absent: none does. */
+  /** Whether a connection leads back to this proxy; absent: none does. */
   readonly isOurs?: IsOurs;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
 
-/** Connected to the upstream, TLS yet to come. */
+/** Connected to the upstream, before TLS. */
 type Opened = Omit<Dialled, 'reported'>;
 
-/** Connections to one target whose TLS handshake may be cut. A partner that is being restarted, or one of its addresses that is out of order, costs one. */
+/** How many connections to one target may be cut in their TLS handshake. A partner that is restarting, or one faulty address of it, costs one. */
 const MOST_HANDSHAKES = 2;
 
-/** Addresses of one name that parents are asked for, one after the other. */
+/** How many addresses of one name are requested from parents, one after the other. */
 const MOST_ASKED_FOR = 4;
 
-/** Holds nothing between dials, so there is nothing to close. */
+/** Keeps nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
   const { resolver, timeouts, history, ports, isOurs, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
@@ -67,7 +67,7 @@ export function createDialler(options: DiallerOptions): Dialler {
 
   async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const known = resolver.cached(host);
-    // Nearly always at hand: then nothing is waited for.
+    // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
     const checked = checkAddresses(addresses, port, guard);
     const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
@@ -78,7 +78,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
   }
 
-  /** One address after the other, until one answers or it is clear that no other will. */
+  /** One address after the other, until one answers or no other can. */
   async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial): Promise<Opened> {
     const began = now();
     const failures: HopFault[] = [];
@@ -100,7 +100,7 @@ export function createDialler(options: DiallerOptions): Dialler {
 
   async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, history }), signal };
-    // Which of its addresses is at fault, only the parents could tell.
+    // Only the parents could say which of its addresses is at fault.
     circuit?.choose([host]);
     circuit?.opened(host);
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
@@ -114,16 +114,16 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { ...opened, address, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
   }
 
-  /** Connected, with the header that names the client, TLS yet to come. */
+  /** Connected, with the header that names the client, before TLS. */
   function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const { via: steps = [] } = target;
     return steps.length === 0 ? openDirectly(target, guard, signal, avoid, circuit) : openByWay(steps, target, guard, signal, avoid, circuit);
   }
 
   /**
-   * A handshake that is cut has sent nothing of a request: another address is
-   * tried, or the only one again. What the upstream says of us, or we of its
-   * certificate, would be said again.
+   * In a handshake that was cut, nothing of the request has been sent: another
+   * address is tried, or the only one again. A fault of our configuration or of
+   * the upstream's certificate would repeat.
    */
   async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal, circuit: CircuitUse | undefined): Promise<Opened> {
     const { host, port } = target;
@@ -132,7 +132,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     let cut: Fault | null = null;
     for (let handshakes = 1; ; handshakes += 1) {
       const opened: Opened = await open(target, guard, signal, avoid, circuit).catch((error: unknown) => {
-        // The one that was cut may have been the last that was to be tried.
+        // The one that was cut may have been the last to try.
         throw cut !== null && error instanceof Fault && error.code === 'circuit-open' ? cut : error;
       });
       attempts += opened.attempts;
@@ -203,33 +203,33 @@ function joinFaults(faults: readonly HopFault[]): Fault {
 }
 
 interface NamedDiallerOptions {
-  /** Instead of the configured servers or the system's resolver; null for those. */
+  /** In place of the configured servers or the system's resolver; null: those. */
   readonly lookup: Lookup | null;
-  /** Told when an expired answer serves because the resolver fails. */
+  /** Called when an expired answer is used because the resolver fails. */
   readonly onStale: (host: string, error: Fault) => void;
-  /** Which parents failed of late: outlives this dialler. */
+  /** Which parents failed recently: outlasts this dialler. */
   readonly coolDowns: CoolDowns;
-  /** Outlive this dialler, too. */
+  /** Outlast this dialler, too. */
   readonly circuits: CircuitBreaker;
   readonly ports: PortBudget;
   /** Outlives it, too. */
   readonly history: DialHistory;
-  /** Whether a connection leads back to this very proxy. */
+  /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
 }
 
-/** All that a dialler knows of a configuration: equal terms make an equal dialler. */
+/** The configuration of a dialler: equal terms make an equal dialler. */
 interface DiallerTerms extends Pick<Config, 'dns' | 'timeouts'> {
   /** Our `Via` value for requests to parents; null: none. */
   readonly via: string | null;
 }
 
-/** The dialler of a configuration: its resolver, its cache, its clocks. */
+/** The dialler of a configuration: its resolver, its cache, its time limits. */
 export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>): DiallerTerms {
   return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
 }
 
-/** A dialler with a resolver and DNS cache of its own: `lookup` where one is given, else the configured DNS servers, else the system. */
+/** A dialler with its own resolver and DNS cache: `lookup` if given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
   const { lookup, onStale, coolDowns, circuits, history, ports, isOurs } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);

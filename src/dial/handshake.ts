@@ -1,7 +1,7 @@
 /**
- * What is said to a parent proxy before a connection through it is a tunnel:
- * bytes out, bytes in, and not one byte of the tunnel lost. The protocols are
- * pure (connect-request.ts, socks5.ts); here is the socket they speak over.
+ * The handshake with a parent proxy before a connection through it is a tunnel;
+ * no byte of the tunnel is lost. The protocols are pure (connect-request.ts,
+ * socks5.ts); this file runs them over a socket.
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { Socket } from 'node:net';
@@ -9,18 +9,18 @@ import { abortFault } from './dial.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 import { errorCode } from './lookup.ts';
 
-/** One handshake over one connection; it holds what came so far. */
+/** One handshake over one connection; it keeps the bytes received so far. */
 export interface HopHandshake {
-  /** What we say first. */
+  /** The first bytes to send. */
   readonly opening: Buffer;
-  /** Takes the next bytes, however they are cut. Not called again after `done` or `failed`. */
+  /** Takes the next bytes, however they are split. Not called again after `done` or `failed`. */
   receive(chunk: Buffer): HandshakeStep;
 }
 
-/** What comes of the bytes so far: `more` are needed, after `send` has been sent; or the handshake is over. */
+/** The state after the bytes so far: `more` are needed, after `send` has been sent; or the handshake is over. */
 export type HandshakeStep =
   | { readonly step: 'more'; readonly send: Buffer | null }
-  /** The tunnel is up, and these are its first bytes. */
+  /** The tunnel is established, and these are its first bytes. */
   | { readonly step: 'done'; readonly rest: Buffer }
   | ({ readonly step: 'failed' } & HandshakeFailure);
 
@@ -29,17 +29,17 @@ export interface ConverseOptions {
   /** Connected, and not read from. Destroyed when it fails. */
   readonly socket: Socket;
   readonly handshake: HopHandshake;
-  /** From the opening to the end, ms. */
+  /** Time limit for the whole handshake, ms. */
   readonly timeout: number;
   readonly signal: CancelSignal;
-  /** What the parent was asked for: `CONNECT 10.40.1.2:443`. */
+  /** The request to the parent: `CONNECT 10.40.1.2:443`. */
   readonly asked: string;
 }
 
 /**
- * Null when the tunnel is up: what came with the last answer is read first
- * from the socket, which nobody listens to any more. Otherwise what failed.
- * Rejects with what `signal` was aborted with.
+ * Null when the tunnel is established: bytes that came with the last answer are
+ * read first from the socket, which has no listeners any more. Otherwise the
+ * failure. Rejects with the reason of `signal`.
  */
 export function converse({ socket, handshake, timeout, signal, asked }: ConverseOptions): Promise<HandshakeFailure | null> {
   return new Promise((resolve, reject) => {
@@ -59,7 +59,7 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
     };
     const fail = (failure: HandshakeFailure): void => {
       release();
-      // The listener for errors stays for what destroying brings.
+      // The error listener stays for errors of destroying.
       socket.destroy();
       resolve(failure);
     };
@@ -116,7 +116,7 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
     socket.on('close', onClose);
     socket.on('error', onError);
     socket.write(handshake.opening);
-    // What has happened already is not told again.
+    // Past events are not emitted again.
     if (socket.destroyed || socket.readableEnded) cut('closed the connection');
   });
 }

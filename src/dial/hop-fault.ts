@@ -1,19 +1,19 @@
-/** What went wrong with a parent proxy, and whether another parent, or another address, could do better. */
+/** A fault of a parent proxy, and whether another parent, or another address, could do better. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { Fault, type FaultFacts } from '../errors.ts';
 import { place } from './dial.ts';
 
-/** Codes of what parents do. */
+/** Codes of faults of parents. */
 export type HopCode = 'hop-failed' | 'hop-timeout' | 'hop-credentials' | 'hop-refused' | 'hop-upstream-failed';
 
 /**
- * Whom it is about: the `parent` itself, so that another one may do better;
- * what it was asked for (`beyond`), which another one would find the same; or
- * `either`, where the parent's words leave that open.
+ * What is at fault: the `parent` itself, so another one may do better; the
+ * requested target (`beyond`), which is the same for another one; or `either`,
+ * where the parent's answer leaves that open.
  */
 export type About = 'parent' | 'beyond' | 'either';
 
-/** One parent of a hop, and the words by which messages name it. */
+/** One parent of a hop, and its name in messages. */
 export interface HopParent {
   readonly hop: HopConfig;
   readonly parent: ParentConfig;
@@ -24,9 +24,9 @@ export function nameParent({ hop, parent }: HopParent): string {
   return `hop ${hop.name} (${place(parent.host, parent.port)})`;
 }
 
-/** What a HopFault says beside its code, hop and detail. */
+/** The parts of a HopFault besides its code, hop and detail. */
 export interface HopFaultOptions {
-  /** The parent, as nameParent has it; absent: the detail is of parents further on. */
+  /** The parent, as named by nameParent; absent: the detail is about parents further on. */
   readonly subject?: string;
   readonly about: About;
   readonly remedy: string;
@@ -34,7 +34,7 @@ export interface HopFaultOptions {
   readonly facts?: FaultFacts;
 }
 
-/** A fault of a parent proxy, or one that it has told us of. */
+/** A fault of a parent proxy, or one that it has reported. */
 export class HopFault extends Fault {
   readonly hop: HopConfig;
   readonly about: About;
@@ -46,7 +46,7 @@ export class HopFault extends Fault {
   }
 }
 
-/** What handshakes find; the parent is not known to them. */
+/** A fault found by a handshake, which does not know the parent. */
 export interface HandshakeFailure {
   readonly code: HopCode;
   readonly about: About;
@@ -57,12 +57,12 @@ export interface HandshakeFailure {
 }
 
 /**
- * What went wrong on the way to a parent, as its fault. What is not: our own
- * limits, a dial that was called off, ourselves found at the parent's address.
+ * A fault before the parent was reached, as a fault of the parent. Exceptions:
+ * our own limits, a cancelled dial, the proxy itself at the parent's address.
  */
 export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
   const fault = Fault.from(error);
-  // Of a hop before this one: it could not, or would not, reach this parent.
+  // From a hop before this one: it could not, or would not, reach this parent.
   if (fault instanceof HopFault) {
     return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault, facts: fault.facts });
   }
@@ -72,7 +72,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
     about: 'parent',
     remedy: wayRemedy(fault, hop),
     cause: fault,
-    // The address is the parent's, and none of what the parent was to be asked for.
+    // The address is the parent's, and not one of the requested target.
     facts: { nextHop: place(parent.host, parent.port), ...fault.facts, address: null },
   });
 }
@@ -92,7 +92,7 @@ function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string {
   }
 }
 
-/** Of several parents that failed, all at once; the first gives code and remedy. */
+/** For several failed parents together; the first gives code and remedy. */
 export function joinHopFaults(faults: readonly HopFault[], hop: HopConfig): Fault {
   const [first] = faults;
   if (first === undefined) return new Fault('internal', `hop ${hop.name} has no parent`);

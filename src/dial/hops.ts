@@ -1,7 +1,7 @@
 /**
- * The way through parent proxies. As with curl's connection filters, each hop
+ * The route through parent proxies. As with curl's connection filters, each hop
  * first has the hop below it connected, and puts its own layer on top: TLS to
- * an https parent, then CONNECT or SOCKS5. So a chain is nothing but depth.
+ * an https parent, then CONNECT or SOCKS5. So a chain is only a deeper stack.
  */
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
@@ -26,18 +26,18 @@ export interface HopsOptions {
   readonly now: () => number;
 }
 
-/** What is the same for every step of one dial. */
+/** Values that are the same for every step of one dial. */
 export interface HopsDial {
-  /** Opens TCP, to addresses that were judged. */
+  /** Opens TCP to checked addresses. */
   readonly connect: (request: Pick<ConnectRequest, 'host' | 'port' | 'addresses' | 'timeout'>) => Promise<ConnectedSocket>;
   readonly signal: CancelSignal;
 }
 
-/** A connection through parents, with what the log says of it. */
+/** A connection through parents, with details for the log. */
 export interface OpenRoute {
-  /** What is written to it arrives at the upstream, and nowhere else. The caller owns it. */
+  /** Bytes written to it arrive at the upstream only. The caller owns it. */
   readonly socket: Socket;
-  /** Where our own TCP connection goes: an address of the first parent. */
+  /** The peer of our own TCP connection: an address of the first parent. */
   readonly peer: RemoteEndpoint;
   /** The parents that were used, nearest first. */
   readonly parents: readonly HopParent[];
@@ -54,16 +54,16 @@ interface HopTarget {
 /** Opens connections through parent proxies. */
 export interface Hops {
   /**
-   * A connection to `target`, asked for by the last of `steps`. Rejects with a
-   * HopFault that names the hop, with another Fault where no parent is to
-   * blame, or with what `signal` was aborted with; no socket is left then.
+   * A connection to `target`, requested from the last of `steps`. Rejects with
+   * a HopFault that names the hop, with another Fault where no parent is to
+   * blame, or with the reason of `signal`; no socket is left then.
    *
    * @param steps at least one, nearest to us first
    */
   open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute>;
 }
 
-/** Tries the parents of a hop in the order of `coolDowns`, and tells it which failed. */
+/** Tries the parents of a hop in the order of `coolDowns`, and reports failures to it. */
 export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
   async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);
@@ -79,12 +79,12 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
       } catch (error) {
         if (dial.signal.aborted) throw error;
         if (error instanceof Fault && error.code === 'limit-reached') {
-          // Ours, and not the parent's. But another parent is another address, with NAT ports of its own.
+          // The fault is ours, not the parent's. But another parent is another address, with its own NAT ports.
           want = error;
           continue;
         }
         if (!(error instanceof HopFault) || error.hop !== hop) throw error;
-        // It has answered, and so would its neighbour: the same is behind both.
+        // It has answered, and another parent would answer the same: both have the same upstream.
         if (error.about === 'beyond') {
           coolDowns.worked(hop, parent);
           throw error;
@@ -96,7 +96,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     throw failures.length === 0 && want !== null ? want : joinHopFaults(failures, hop);
   }
 
-  /** By one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
+  /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
   async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const { hop, parent } = at;
     const { signal } = dial;
@@ -116,7 +116,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     return { ...way, socket, parents: [...way.parents, at] };
   }
 
-  /** A connection to the parent itself: through the hops below, or, without any, by ourselves. */
+  /** A connection to the parent itself: through the hops below, or, without any, directly. */
   async function reach(below: readonly HopStep[], step: HopStep, at: HopParent, dial: HopsDial): Promise<OpenRoute> {
     try {
       return below.length > 0 ? await open(below, at.parent, dial) : await connectParent(step, at, dial);

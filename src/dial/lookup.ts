@@ -1,4 +1,4 @@
-/** The two ways to ask for a name's addresses: as the system is set up, or DNS servers of our own choosing; the hosts file comes before both. */
+/** Two ways to look up a name's addresses: as the system is configured, or by configured DNS servers; the hosts file comes before both. */
 import { promises as dns, type RecordWithTtl } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -7,7 +7,7 @@ import { isIP } from 'node:net';
 export interface LookupAnswer {
   /** IP literals in the order they should be tried. */
   readonly addresses: readonly string[];
-  /** Milliseconds the answer may be kept; null where the source does not tell. */
+  /** How long the answer may be kept, ms; null: the source does not say. */
   readonly ttl: number | null;
 }
 
@@ -15,31 +15,31 @@ export interface LookupAnswer {
  * Asks once, without a cache. Rejects with an error whose `code` is Node's
  * (https://nodejs.org/api/dns.html#error-codes): ENOTFOUND and ENODATA mean
  * that the name has no address, as does an empty list; anything else means that
- * the question failed.
+ * the look-up failed.
  */
 export type Lookup = (host: string) => Promise<LookupAnswer>;
 
-/** A server that keeps silent is left for the next one after this; in a later round it gets longer. */
+/** After this, a silent server is skipped in favour of the next one; in a later round it gets longer. */
 const SERVER_MS = [1_000, 2_000] as const;
-/** A family that answered waits this long for the other, so that a server that drops AAAA does not fail every name. */
+/** A family that answered waits this long for the other, so a server that drops AAAA does not fail every name. */
 const SECOND_FAMILY_MS = 500;
 
 /**
- * As the system is set up: its hosts file, and else the servers of its
- * resolv.conf. Beyond that it answers as `dnsLookup` does. getaddrinfo is not
- * asked: it would append the search domains of the host to a policy's name,
- * and hold one of the few threads that Node has for such calls.
+ * As the system is configured: its hosts file, otherwise the servers of its
+ * resolv.conf. Otherwise like `dnsLookup`. getaddrinfo is not used: it would
+ * append the search domains of the host to a policy's name, and hold one of the
+ * few threads that Node has for such calls.
  */
 export const systemLookup: Lookup = createSystemLookup({ servers: getServers, findInHosts });
 
 interface SystemSources {
-  /** Of the system as it is now. */
+  /** The system's current servers. */
   readonly servers: () => readonly string[];
-  /** Addresses that the hosts file has for a name; empty: it does not have it. */
+  /** Addresses of a name in the hosts file; empty: it is not listed. */
   readonly findInHosts: (host: string) => readonly string[];
 }
 
-/** Looks in the hosts file, then asks the DNS servers that the system has at the time. Answers of the hosts file have no ttl. */
+/** Looks in the hosts file, then queries the system's current DNS servers. Answers of the hosts file have no ttl. */
 export function createSystemLookup({ servers, findInHosts: find }: SystemSources): Lookup {
   let current: { readonly from: string; readonly ask: Lookup } | null = null;
   return async (host) => {
@@ -52,23 +52,23 @@ export function createSystemLookup({ servers, findInHosts: find }: SystemSources
   };
 }
 
-/** Node reads resolv.conf at its start only; a Resolver of its own reads it anew. */
+/** Node reads resolv.conf only at start; a new Resolver reads it again. */
 function getServers(): string[] {
   return new dns.Resolver().getServers();
 }
 
 /**
- * Asks these servers for A and AAAA at once; no hosts file, no search domains:
- * a name is absolute. The next server is asked where one does not answer, or
- * answers that it cannot or will not (SERVFAIL, REFUSED, NOTIMP, FORMERR) or
- * with nonsense; "no such name" is an answer. IPv4 comes first, since the
- * source address a partner permits is an IPv4 one.
+ * Queries these servers for A and AAAA in parallel; no hosts file, no search
+ * domains: a name is absolute. The next server is queried if one does not
+ * answer, cannot or will not answer (SERVFAIL, REFUSED, NOTIMP, FORMERR), or
+ * sends a malformed answer; "no such name" is an answer. IPv4 comes first,
+ * since the source address a partner permits is an IPv4 one.
  *
  * @param servers `address:port`, tried in order, beginning with the one that answered last
  * @throws TypeError for a server that is not an address
  */
 export function dnsLookup(servers: readonly string[]): Lookup {
-  // c-ares goes on to the next server by itself only after silence: Node has it accept every reply.
+  // c-ares goes on to the next server only after silence: Node makes it accept every reply.
   const rounds = SERVER_MS.map((timeout) =>
     servers.map((server) => {
       const resolver = new dns.Resolver({ timeout, tries: 1 });
@@ -116,11 +116,11 @@ export function dnsLookup(servers: readonly string[]): Lookup {
         ttl: Math.min(...found.map((record) => record.ttl)) * 1_000,
       };
     }
-    // "No such record" from one family and a failure from the other leave the question open: report the failure.
+    // "No such record" from one family and a failure from the other are inconclusive: the failure is reported.
     const failures = answers.filter((answer) => answer instanceof Error);
     const failure = failures.find((error) => !isNoSuchName(error)) ?? failures[0];
     if (failure !== undefined) throw failure;
-    // Aliases that lead to no address are no error to c-ares.
+    // For c-ares, aliases that lead to no address are not an error.
     return { addresses: [], ttl: null };
   };
 }
@@ -129,7 +129,7 @@ function byFamily(one: string, other: string): number {
   return isIP(one) - isIP(other);
 }
 
-/** Whether the error says that the name has no address, rather than that asking failed. */
+/** Whether the error means that the name has no address, rather than that the look-up failed. */
 export function isNoSuchName(error: unknown): boolean {
   const code = errorCode(error);
   return code === 'ENOTFOUND' || code === 'ENODATA';
@@ -140,7 +140,7 @@ export function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** What a promise that never rejects comes to, or null after `ms`. */
+/** The result of a promise that never rejects, or null after `ms`. */
 function settleWithin<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms, null);
@@ -157,20 +157,20 @@ const HOSTS_FILE = '/etc/hosts';
 
 let kept: { readonly state: string; readonly names: ReadonlyMap<string, readonly string[]> } | null = null;
 
-/** Addresses of a canonical name, in the order of the file; empty where it is not there, or cannot be read. */
+/** Addresses of a canonical name, in the order of the file; empty: it is not listed, or the file cannot be read. */
 function findInHosts(host: string): readonly string[] {
   try {
     const { ino, size, mtimeMs } = statSync(HOSTS_FILE);
     const state = `${ino} ${size} ${mtimeMs}`;
     if (kept?.state !== state) kept = { state, names: readHosts(readFileSync(HOSTS_FILE, 'utf8')) };
   } catch {
-    // A system without one: DNS alone answers.
+    // A system without a hosts file: only DNS answers.
     return [];
   }
   return kept.names.get(host) ?? [];
 }
 
-/** Names in lower case and without a final dot, as the policy has them. */
+/** Names in lower case and without a final dot, as in the policy. */
 export function readHosts(text: string): Map<string, readonly string[]> {
   const names = new Map<string, string[]>();
   for (const line of text.split('\n')) {

@@ -1,8 +1,8 @@
 /**
  * The port budget: how many ports of the one source address are in use towards
- * each address and port, and none beyond what the NAT has. A NAT that runs out
- * drops packets without a word; this says so instead. docs/port-economy.md has
- * what is counted and why.
+ * each address and port, and no more than the NAT has. A NAT that runs out
+ * drops packets without notice; the budget reports it instead.
+ * docs/port-economy.md explains what is counted and why.
  */
 import { isIPv4 } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
@@ -14,7 +14,7 @@ import { type Ending, type GrantedPort, type Keeping, type PortBudget, type Port
 /** For `createPortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
   readonly nat: NatConfig;
-  /** Told once when ports get scarce or run out, and when that is over. */
+  /** Called once when ports become scarce or run out, and when that is over. */
   readonly notice: (level: 'info' | 'warn' | 'error', message: string, fields: Record<string, unknown>) => void;
   readonly clock?: BudgetClock;
 }
@@ -22,19 +22,19 @@ export interface PortBudgetOptions {
 /** Monotonic, ms. */
 export interface BudgetClock {
   now(): number;
-  /** Calls once, later; keeps no process alive. Returns how to call it off. */
+  /** Calls once, later; keeps no process alive. Returns a function that cancels the call. */
   after(ms: number, call: () => void): () => void;
 }
 
 /**
- * How long a NAT keeps a connection that never came to be: 30 s in Cloud NAT.
- * https://cloud.google.com/nat/docs/tune-nat-configuration#nat-timeouts
+ * How long a NAT keeps a connection that was never established: 30 s in Cloud
+ * NAT. https://cloud.google.com/nat/docs/tune-nat-configuration#nat-timeouts
  */
 const TRANSITORY_MS = 30_000;
 /** Scarce from this share of the limit on, and ample again only below the other. */
 const SCARCE = 0.7;
 const AMPLE = 0.6;
-/** A client may hold so many times the ports that are free: one alone gets four fifths, and there is always something left for the next one. */
+/** How many times the free ports a client may hold: one alone gets four fifths, and some are always left for the next one. */
 const CLIENT_SHARE = 4;
 /** Dials that may wait for a port towards one address and port. */
 const MAX_WAITING = 1000;
@@ -58,7 +58,7 @@ interface PortWaiter {
 
 type Tuple = PortTuple<PortWaiter>;
 
-/** Holds no timer while nobody waits, so there is nothing to close. */
+/** Has no timer while no dial waits, so there is nothing to close. */
 export function createPortBudget(options: PortBudgetOptions): PortBudget {
   return new Budget(options);
 }
@@ -89,7 +89,7 @@ class Budget implements PortBudget {
     }
     const tuple = this.#tuple(address, port);
     this.#noteDestination(tuple, destination);
-    // Who waits comes first; who is still waiting then has its share.
+    // Waiting dials come first; a client that still waits then has used its share.
     if (tuple.waiters.size > 0) this.#serve(tuple);
     const now = this.#clock.now();
     const used = this.#used(tuple, now);
@@ -137,13 +137,13 @@ class Budget implements PortBudget {
       const tuple = this.#tuple(address, port);
       return tuple.expiryAfter(Math.max(0, tuple.used(now, keeping) - limit), keeping);
     });
-    // While all are open, whichever ends first is kept for that long by the NAT.
+    // While all are open, the next to end is kept for that long by the NAT.
     const soonest = Math.min(now + keeping.closed, ...free);
     return Math.max(1, Math.ceil((soonest - now) / 1000));
   }
 
   adopt(nat: NatConfig): void {
-    // What was kept long enough until now is free, whatever the new terms are.
+    // Ports that were kept long enough until now are free, under any new configuration.
     this.#sweep();
     this.#nat = nat;
     this.#limit = limitOf(nat);
@@ -183,7 +183,7 @@ class Budget implements PortBudget {
     return warnings;
   }
 
-  /** A tuple is an address and port, however the address is spelled: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
+  /** A tuple is an address and port, in any spelling: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
   #tuple(address: string, port: number): Tuple {
     const canonical = isIPv4(address) ? address : (canonicalIp(address) ?? address);
     const key = place(canonical, port);
@@ -206,7 +206,7 @@ class Budget implements PortBudget {
     for (const [key, tuple] of this.#tuples) if (this.#used(tuple, now) === 0 && tuple.waiters.size === 0) this.#tuples.delete(key);
   }
 
-  /** @param used with this one */
+  /** @param used including this one */
   #lease(tuple: Tuple, client: string | null, used: number): PortLease {
     tuple.take(client);
     if (used > tuple.highWater) {
@@ -240,13 +240,13 @@ class Budget implements PortBudget {
     return this.#limit === null ? Infinity : Math.max(0, this.#limit - used);
   }
 
-  /** Whether one of the ports that are not used is for this client. */
+  /** Whether one of the free ports is for this client. */
   #hasShare(tuple: Tuple, client: string | null, used: number, now: number): boolean {
     const free = this.#free(used);
     return free > 0 && (client === null || tuple.usedBy(client, now, this.#keeping) < CLIENT_SHARE * free);
   }
 
-  /** Hands ports to who waits longest and may have one, refuses who has waited too long, and comes back for the rest. */
+  /** Assigns ports to the longest waiters that may have one, refuses those that have waited too long, and sets the timer for the rest. */
   #serve(tuple: Tuple): void {
     const now = this.#clock.now();
     for (const waiter of tuple.waiters) {

@@ -1,4 +1,4 @@
-/** What certificates a server shows, whoever signed them: to say what is wrong with them, never to carry anything. */
+/** Reads the certificates that a server sends, without verification: only to report what is wrong with them, never to carry data. */
 import { isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
@@ -6,7 +6,7 @@ import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
 import { place } from './dial.ts';
 
-/** A certificate that a server showed; not verified. */
+/** A certificate that a server sent; not verified. */
 export interface PartnerCertificate {
   readonly subject: string;
   readonly issuer: string;
@@ -19,13 +19,13 @@ export interface PartnerCertificate {
   readonly names: string;
 }
 
-/** A connection on which to ask for certificates. */
+/** A connection on which to read certificates. */
 export interface ChainRequest {
-  /** Connected. Destroyed by the time the answer is there. */
+  /** Connected. Destroyed by the time the result is there. */
   readonly socket: Socket;
   readonly host: string;
   readonly port: number;
-  /** For the handshake, ms. */
+  /** Time limit of the handshake, ms. */
   readonly timeout: number;
 }
 
@@ -36,7 +36,7 @@ const MOST_CERTIFICATES = 10;
  * The server's own certificate first, then its issuers as far as the server
  * sent them. The handshake verifies nothing, and the connection ends with it.
  *
- * @throws {Fault} `tls-failed` or `tls-timeout`: no handshake came about
+ * @throws {Fault} `tls-failed` or `tls-timeout`: the handshake failed
  */
 export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Promise<readonly PartnerCertificate[]> {
   return new Promise((resolve, reject) => {
@@ -68,11 +68,11 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
 
 function listChain(leaf: DetailedPeerCertificate): PartnerCertificate[] {
   const chain: PartnerCertificate[] = [];
-  // Node gives an empty object where there is no certificate.
+  // Node returns an empty object if there is no certificate.
   let next = Object.keys(leaf).length === 0 ? undefined : leaf;
   while (next !== undefined && chain.length < MOST_CERTIFICATES) {
     const { subject, issuer, valid_from: from, valid_to: to, fingerprint256, subjectaltname = '' } = next;
-    // A certificate that signed itself is its own issuer.
+    // A self-signed certificate is its own issuer.
     if (chain.some(({ fingerprint }) => fingerprint === fingerprint256)) break;
     chain.push({ subject: commonNameOf(subject), issuer: commonNameOf(issuer), validFrom: Date.parse(from), validTo: Date.parse(to), fingerprint: fingerprint256, names: subjectaltname });
     next = issuerOf(next);
@@ -80,12 +80,12 @@ function listChain(leaf: DetailedPeerCertificate): PartnerCertificate[] {
   return chain;
 }
 
-/** Absent where the server did not send it, whatever Node's types say. */
+/** Absent where the server did not send it, in spite of Node's types. */
 function issuerOf({ issuerCertificate }: DetailedPeerCertificate): DetailedPeerCertificate | undefined {
   return issuerCertificate;
 }
 
-/** The common name, or whatever the certificate has in its place. */
+/** The common name, or the subject in another form. */
 function commonNameOf(name: DetailedPeerCertificate['subject']): string {
   const parts = Object.entries(name as unknown as Record<string, string | string[] | undefined>);
   const [kind, value] = parts.find(([key]) => key === 'CN') ?? parts.at(-1) ?? ['', ''];

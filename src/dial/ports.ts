@@ -1,27 +1,26 @@
 /**
- * The contract of the port budget, for whoever opens a TCP connection and
- * whoever tells of it; and the ports of one destination that the NAT
- * remembers.
+ * The contract of the port budget, for callers that open TCP connections and
+ * for its reports; and the ports of one destination that the NAT remembers.
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
 
-/** A port that is in use until `end` says how that ended; further calls do nothing. */
+/** A port that is in use until `end` reports how that ended; further calls do nothing. */
 export interface PortLease {
   end(ending: Ending): void;
 }
 
-/** A port that `PortBudget.wait` gave out; the lease is to be ended by whoever gets it. */
+/** A port from `PortBudget.wait`; the receiver ends the lease. */
 export interface GrantedPort {
-  /** Which of the addresses it is for. */
+  /** The address that it is for. */
   readonly address: string;
   readonly lease: PortLease;
 }
 
-/** Of one destination; of the addresses it went to, the one with the most in use. */
+/** For one destination: the count of its address with the most ports in use. */
 export interface PortUsage {
   readonly used: number;
-  /** The most that ever were. */
+  /** The highest count so far. */
   readonly highWater: number;
   /** Dials that got no port. */
   readonly refused: number;
@@ -34,25 +33,25 @@ export interface PortsInUse {
   readonly destinations: ReadonlyMap<string, PortUsage>;
 }
 
-/** Counts NAT ports, and has them waited for. One for the whole process; it survives reloads. */
+/** Counts NAT ports, and queues dials that wait for one. One for the whole process; it survives reloads. */
 export interface PortBudget {
   /**
    * A port for one TCP connection, attempt included.
    * @param address IP literal, in any spelling
-   * @param destination name in the configuration, `-` for none: only for what is told
-   * @param client whose share it comes from; null: its connection serves all clients
+   * @param destination name in the configuration, `-` for none: only for reports
+   * @param client from whose share it comes; null: its connection serves all clients
    * @returns null when none is free for it, or others wait for one
    */
   take(address: string, port: number, destination: string, client?: string | null): PortLease | null;
   /**
-   * Waits for a port towards any of the addresses, if the configuration lets
-   * it, in the order of asking.
+   * Waits for a port towards any of the addresses, if the configuration allows
+   * it; first come, first served.
    * @returns null when none came in time, too many wait, or `signal` aborts
    */
   wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client?: string | null): Promise<GrantedPort | null>;
   /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
   retryAfter(addresses: readonly string[], port: number): number;
-  /** Other terms from now on. What is in use stays counted; fewer ports than that refuse new connections only. */
+  /** Changes the configuration. Ports in use stay counted; a lower limit only refuses new connections. */
   adopt(nat: NatConfig): void;
   /** A snapshot, for metrics and the status page. */
   inUse(): PortsInUse;
@@ -61,20 +60,20 @@ export interface PortBudget {
 }
 
 /**
- * How the use of a port ended, which is what the NAT goes by:
- * `unsent`: no packet left, there is nothing it could remember;
- * `unanswered`: a SYN left and no connection came of it;
- * `closed`: there was a connection, whoever ended it and however.
+ * How the use of a port ended, which determines how long the NAT keeps it:
+ * `unsent`: no packet was sent, so the NAT has no entry; `unanswered`: a SYN
+ * was sent and no connection was established; `closed`: there was a connection,
+ * however it ended.
  */
 export type Ending = 'unsent' | 'unanswered' | 'closed';
 
-/** How long the NAT keeps what has ended, ms. */
+/** How long the NAT keeps a port after its use, ms. */
 export interface Keeping {
   readonly closed: number;
   readonly unanswered: number;
 }
 
-/** With fewer entries than this, looking for empty ones is not worth it; after that, each time their number has doubled. */
+/** With fewer entries than this, looking for empty ones is not worth it; above it, they are searched each time their number has doubled. */
 export const SWEEP_AT = 64;
 
 type PortLevel = 'ample' | 'scarce' | 'exhausted';
@@ -99,30 +98,30 @@ class PortUse {
     else if (ending === 'unanswered') this.#unanswered.push(now);
   }
 
-  /** When the next port comes free by time alone; Infinity: all are open. Ask `at` first. */
+  /** When the next port becomes free by time alone; Infinity: all are open. Call `at` first. */
   nextExpiry(keeping: Keeping): number {
     return Math.min((this.#closed.at(0) ?? Infinity) + keeping.closed, (this.#unanswered.at(0) ?? Infinity) + keeping.unanswered);
   }
 
-  /** When `excess` ports more than the next one have come free; an estimate from above where a few were never answered. */
+  /** When `excess` ports more than the next one have become free; an upper estimate if a few were never answered. */
   expiryAfter(excess: number, keeping: Keeping): number {
     return excess === 0 ? this.nextExpiry(keeping) : (this.#closed.at(excess) ?? Infinity) + keeping.closed;
   }
 }
 
-/** The ports in use towards one address and port: connections that are open, and those that the NAT still remembers. */
+/** The ports in use towards one address and port: open connections, and those that the NAT still remembers. */
 export class PortTuple<Waiter> {
-  /** As messages name it. */
+  /** Its name in messages. */
   readonly place: string;
-  /** Names of the destinations that went there. */
+  /** Names of the destinations that use it. */
   readonly destinations = new Set<string>();
-  /** The most ports in use since the latest of them came. */
+  /** The most ports in use since its latest destination was added. */
   highWater = 0;
-  /** Who waits for a port, longest first. */
+  /** Waiting dials, longest first. */
   readonly waiters = new Set<Waiter>();
-  /** What was last told about it. */
+  /** What was last reported about it. */
   level: PortLevel = 'ample';
-  /** Wakes who waits; null while nobody does. */
+  /** Timer for the waiting dials; null: none waits. */
   stopAlarm: (() => void) | null = null;
   readonly #all = new PortUse();
   readonly #byClient = new Map<string, PortUse>();
@@ -137,7 +136,7 @@ export class PortTuple<Waiter> {
     return this.#all.at(now, keeping);
   }
 
-  /** Of those, the ones that this client holds. Forgets clients that hold none, from time to time. */
+  /** How many of those this client holds. Drops clients that hold none, from time to time. */
   usedBy(client: string, now: number, keeping: Keeping): number {
     if (this.#byClient.size >= this.#sweepAt) {
       for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0) this.#byClient.delete(name);
@@ -158,18 +157,18 @@ export class PortTuple<Waiter> {
     use.take();
   }
 
-  /** @param client as it was taken */
+  /** @param client as passed when it was taken */
   end(client: string | null, ending: Ending, now: number): void {
     this.#all.end(ending, now);
     if (client !== null) this.#byClient.get(client)?.end(ending, now);
   }
 
-  /** When the next port comes free by time alone; Infinity: all are open. Ask `used` first. */
+  /** When the next port becomes free by time alone; Infinity: all are open. Call `used` first. */
   nextExpiry(keeping: Keeping): number {
     return this.#all.nextExpiry(keeping);
   }
 
-  /** When `excess` ports more than the next one have come free; an estimate from above where a few were never answered. */
+  /** When `excess` ports more than the next one have become free; an upper estimate if a few were never answered. */
   expiryAfter(excess: number, keeping: Keeping): number {
     return this.#all.expiryAfter(excess, keeping);
   }
@@ -199,12 +198,12 @@ export class TupleLease<Waiter> implements PortLease {
 /** Below this many forgotten entries the array is left as it is. */
 const COMPACT_AT = 1024;
 
-/** When connections ended, oldest first: a queue that costs one number each and forgets from its front. */
+/** When connections ended, oldest first: a queue that costs one number each and drops entries from its front. */
 class EndTimes {
   #times: number[] = [];
   #head = 0;
 
-  /** The one that `index` others precede; undefined past the end. */
+  /** The entry after `index` others; undefined past the end. */
   at(index: number): number | undefined {
     return this.#times[this.#head + index];
   }
@@ -214,7 +213,7 @@ class EndTimes {
     this.#times.push(time);
   }
 
-  /** How many ended after `time`; forgets the others. */
+  /** How many ended after `time`; drops the others. */
   since(time: number): number {
     const { length } = this.#times;
     while (this.#head < length && (this.#times[this.#head] ?? 0) <= time) this.#head += 1;

@@ -1,6 +1,6 @@
 /**
- * Names to addresses, with a cache that keeps look-ups off the request path
- * and outlives a failing resolver (RFC 8767).
+ * Resolves names to addresses, with a cache that keeps look-ups off the request
+ * path and outlasts a failing resolver (RFC 8767).
  */
 import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
@@ -11,16 +11,16 @@ import { abortFault } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
 
-/** Finds the addresses of names, from its cache where it can. */
+/** Resolves names, from its cache if possible. */
 export interface Resolver {
   /**
-   * The addresses when they are at hand: an IP literal itself, or an answer
-   * that needs no waiting. Null: ask `resolve`.
+   * The addresses that need no waiting: an IP literal itself, or a cached
+   * answer. Null: use `resolve`.
    */
   cached(host: string): readonly string[] | null;
   /**
    * Never empty. Rejects with a Fault: `name-not-found`, `resolver-timeout`,
-   * `resolver-failed`, or what `signal` was aborted with.
+   * `resolver-failed`, or the reason of `signal`.
    */
   resolve(host: string, signal?: CancelSignal): Promise<readonly string[]>;
 }
@@ -29,11 +29,11 @@ export interface Resolver {
 export interface ResolverOptions {
   readonly lookup: Lookup;
   readonly dns: Pick<DnsConfig, 'ttl' | 'staleFor'>;
-  /** Longest wait of one caller, ms. */
+  /** How long one caller waits at most, ms. */
   readonly timeout: number;
   /** Monotonic clock, ms. */
   readonly now?: () => number;
-  /** A look-up failed and an expired answer serves instead; told once per failed attempt. */
+  /** A look-up failed and an expired answer is used instead; called once per failed attempt. */
   readonly onStale?: (host: string, error: Fault) => void;
   /** A look-up has ended: with these addresses, or with none and why. */
   readonly onAnswer?: (host: string, addresses: readonly string[], code: FaultCode | null) => void;
@@ -42,17 +42,17 @@ export interface ResolverOptions {
 const MAX_NAMES = 10_000;
 const MIN_TTL_MS = 1_000;
 const MAX_TTL_MS = 3_600_000;
-/** An answer used in the last quarter of its life is asked for again meanwhile. */
+/** An answer used in the last quarter of its life is refreshed in the background. */
 const REFRESH_AT = 0.75;
-/** A name that does not exist is asked for again after this: partners appear in DNS while somebody waits. */
+/** A name that does not exist is looked up again after this: partners appear in DNS while users wait for them. */
 const NO_NAME_MS = 2_000;
-/** So is a resolver that failed with nothing to fall back on. */
+/** So is a name for which the resolver failed and no expired answer exists. */
 const NO_ANSWER_MS = 1_000;
-/** RFC 8767 §5: a caller with an expired answer in hand waits this long for a better one… */
+/** RFC 8767 §5: a caller with an expired answer waits this long for a better one… */
 const STALE_PATIENCE_MS = 1_800;
-/** …and then the expired one serves this long before anybody waits again. */
+/** …and then the expired one is used this long before a caller waits again. */
 const HOLD_MS = 30_000;
-/** A look-up this old is taken for lost, and the next caller asks anew. */
+/** A look-up this old is considered lost, and the next caller starts another. */
 const LOST_MS = 30_000;
 
 interface Known {
@@ -71,25 +71,25 @@ interface Unknown {
 
 interface PendingLookup {
   readonly startedAt: number;
-  /** Never rejects: nobody may be waiting. */
+  /** Never rejects: it may have no waiting caller. */
   readonly outcome: Promise<Known | Fault>;
 }
 
-/** Holds no timer beyond those of callers that wait, so there is nothing to close. */
+/** Has no timers except those of waiting callers, so there is nothing to close. */
 export function createResolver(options: ResolverOptions): Resolver {
   const { lookup, dns, timeout, onStale, onAnswer } = options;
   const now = options.now ?? performance.now.bind(performance);
   const entries = new LRUCache<string, Known | Unknown>({ max: MAX_NAMES });
   const flights = new Map<string, PendingLookup>();
 
-  /** Joins the look-up under way, or starts one. */
+  /** Joins the current look-up, or starts one. */
   function ask(host: string): PendingLookup {
     const current = flights.get(host);
     if (current !== undefined && now() - current.startedAt < LOST_MS) return current;
     const flight: PendingLookup = {
       startedAt: now(),
       outcome: question(host).then((outcome) => {
-        // One that was given up for lost and comes back late must not undo what a newer one found.
+        // A late result of a look-up considered lost must not replace a newer result.
         if (flights.get(host) === flight) {
           flights.delete(host);
           keep(host, outcome);
@@ -126,7 +126,7 @@ export function createResolver(options: ResolverOptions): Resolver {
     if (!(outcome instanceof Fault)) {
       entries.set(host, outcome);
     } else if (outcome.code === 'name-not-found') {
-      // RFC 8767 §4: "no such name" is an answer and replaces what was known; a failure is none.
+      // RFC 8767 §4: "no such name" is an answer and replaces the cached one; a failure does not.
       entries.set(host, { fault: outcome, until: now() + NO_NAME_MS });
     } else {
       const entry = usable(host);
@@ -149,7 +149,7 @@ export function createResolver(options: ResolverOptions): Resolver {
 
   function cached(host: string): readonly string[] | null {
     const entry = entries.get(host);
-    // Nothing is kept of an address: it is one.
+    // An address needs no cache entry.
     if (entry === undefined) return isIP(host) === 0 ? null : [host];
     if ('fault' in entry) return null;
     const time = now();
@@ -203,8 +203,9 @@ function lookupFault(host: string, error: unknown): Fault {
 }
 
 /**
- * What the server answered, by c-ares' name for it. getaddrinfo says ENOTFOUND
- * for a name without addresses too, and for no answer at all: nothing is known then.
+ * What the server answered, by c-ares' name for it. getaddrinfo also returns
+ * ENOTFOUND for a name without addresses, and for no answer at all: the code is
+ * unknown then.
  */
 const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODATA: 'NOERROR', EFORMERR: 'FORMERR', ESERVFAIL: 'SERVFAIL', ENOTIMP: 'NOTIMP', EREFUSED: 'REFUSED' };
 
@@ -213,7 +214,7 @@ function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
   return rcode === undefined ? {} : { facts: { rcode } };
 }
 
-/** What the promise comes to; null after `ms`. Rejects when the signal aborts. */
+/** The result of the promise; null after `ms`. Rejects when the signal aborts. */
 function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | undefined): Promise<T | null> {
   return new Promise((resolve, reject) => {
     const end = (): void => {

@@ -1,6 +1,6 @@
 /**
- * Asks a SOCKS5 parent for a connection (RFC 1928), with user and password if
- * it wants them (RFC 1929). Pure.
+ * Requests a connection from a SOCKS5 parent (RFC 1928), with user and password
+ * if it requires them (RFC 1929). Pure.
  */
 import ipaddr from 'ipaddr.js';
 import { parseIp } from '../targets/ip-address.ts';
@@ -8,12 +8,12 @@ import type { HandshakeFailure } from './hop-fault.ts';
 import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import { place } from './dial.ts';
 
-/** What a SOCKS5 parent is asked for. */
+/** The request to a SOCKS5 parent. */
 export interface Socks5Options {
   /** Name of at most 255 bytes, or IP literal without brackets. */
   readonly host: string;
   readonly port: number;
-  /** Each of at most 255 bytes; null: we have none to show. */
+  /** Each of at most 255 bytes; null: no credentials. */
   readonly credentials: { readonly user: string; readonly password: string } | null;
 }
 
@@ -26,7 +26,7 @@ const LOGIN_VERSION = 1;
 const IPV4 = 1;
 const DOMAIN = 3;
 const IPV6 = 4;
-/** RFC 1928 §6: up to the address, and the port after it. */
+/** RFC 1928 §6: the part before the address, and the port after it. */
 const REPLY_START = 4;
 const PORT_LENGTH = 2;
 
@@ -46,7 +46,7 @@ const REPLIES: Readonly<Record<number, SocksRefusal>> = {
   8: { code: 'hop-failed', about: 'either', words: 'address type not supported', remedy: 'Use a parent that supports this kind of address.' },
 };
 
-/** A handshake that asks for a connection by SOCKS5, once. Sends a password only where the parent asks for one. */
+/** A handshake that requests a connection by SOCKS5, once. Sends a password only if the parent asks for one. */
 export function createSocks5({ host, port, credentials }: Socks5Options): HopHandshake {
   const asked = `SOCKS CONNECT ${place(host, port)}`;
   const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
@@ -109,7 +109,7 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
     return { step: 'done', rest: held.subarray(length) };
   };
 
-  /** Of the address that the parent dials from, which we have no use for; null: not known yet. */
+  /** Length of the address that the parent dials from, which is not used; null: not known yet. */
   const replyLength = (): number | null => {
     const [, , , type, domainLength] = held;
     switch (type) {
@@ -128,7 +128,7 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
 
   let read = readMethod;
   return {
-    // Without credentials too, where we have some: a parent may know us by our address.
+    // No credentials are offered too, even if we have some: a parent may know us by our address.
     opening: Buffer.of(SOCKS_VERSION, ...(credentials === null ? [1, NO_AUTHENTICATION] : [2, NO_AUTHENTICATION, USER_PASSWORD])),
     receive: (chunk) => {
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);

@@ -1,4 +1,4 @@
-/** Turns what Node and OpenSSL say about a failed handshake into a Fault that says what to do. */
+/** Turns Node's and OpenSSL's errors of a failed handshake into a Fault with a remedy. */
 import type { X509Certificate } from 'node:crypto';
 import { Fault, type FaultOptions } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
@@ -8,13 +8,13 @@ import { errorCode } from './lookup.ts';
 const CERTIFICATE_ERROR_CODE =
   /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERROR_IN_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_TLS_CERT_)/;
 const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
-/** The chain ends at a certificate whose issuer was neither sent nor is trusted here. */
+/** The chain ends at a certificate whose issuer was not sent and is not trusted here. */
 const NO_ISSUER = /^UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT|GET_ISSUER_CERT_LOCALLY)$/;
-/** What OpenSSL makes of bytes that are no TLS record. */
+/** OpenSSL's errors for bytes that are not a TLS record. */
 const NOT_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/;
 const WANTS_CERTIFICATE = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
 
-/** The handshake that failed, in the words of messages. */
+/** The handshake that failed, as messages describe it. */
 export interface TlsAttempt {
   /** `host:port` for the message. */
   readonly where: string;
@@ -23,15 +23,15 @@ export interface TlsAttempt {
   readonly config: UpstreamTlsConfig;
   /** Where that is configured: `the destination's tls`. */
   readonly keys: string;
-  /** What the upstream showed as its own certificate, with what else it sent; nothing of it has been verified. */
+  /** The upstream's own certificate, with the others that it sent; none of it has been verified. */
   readonly leaf?: X509Certificate | undefined;
 }
 
 /**
  * Codes: `tls-certificate` when we refuse the upstream's certificate, `tls-failed` otherwise.
  *
- * @param error what the TLS socket emitted; in TLS 1.3 a server may refuse our
- *   certificate only after the handshake, with the first read
+ * @param error the error of the TLS socket; in TLS 1.3 a server may refuse our
+ * certificate only after the handshake, with the first read
  */
 export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
   const { where, name, config, keys } = attempt;
@@ -77,7 +77,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
 
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
 
-/** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not said what is wrong. */
+/** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not given a reason. */
 export class HandshakeCut extends Fault {
   constructor(where: string, cause?: Error) {
     super('tls-failed', 'the upstream closed the connection during the handshake', { subject: where, remedy: WHAT_TLS, cause });
@@ -93,7 +93,7 @@ const ALERT_NUMBERS: Readonly<Record<string, number>> = {
   UNSUPPORTED_EXTENSION: 110, UNRECOGNIZED_NAME: 112, BAD_CERTIFICATE_STATUS_RESPONSE: 113, UNKNOWN_PSK_IDENTITY: 115, CERTIFICATE_REQUIRED: 116, NO_APPLICATION_PROTOCOL: 120,
 };
 
-/** The alert that the upstream sent, for a Fault; nothing where it sent none. */
+/** The alert that the upstream sent, for a Fault; empty: it sent none. */
 function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
   const name = ALERT_ERROR_CODE.exec(errorCode(error))?.[1] ?? '';
   const id = ALERT_NUMBERS[name];
@@ -101,9 +101,9 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
 }
 
 /**
- * Nobody here has seen the missing certificate, so there are two explanations:
- * it is an intermediate that the server should send, or an authority that is
- * to be trusted here.
+ * The missing certificate is unknown, so there are two explanations: it is an
+ * intermediate that the server should send, or an authority that should be
+ * trusted here.
  */
 function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttempt, code: string, cause: Error): Fault {
   let last = leaf;
@@ -118,7 +118,7 @@ function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttemp
   });
 }
 
-/** Ours where Node's words end in advice about starting Node. */
+/** Our words where Node's end in advice about starting Node. */
 function certificateFinding(code: string, error: Error): string {
   if (UNKNOWN_ISSUER.test(code)) return 'the certificate is signed by an authority that is not trusted here';
   return error.message;

@@ -17,16 +17,16 @@ import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
 /** A TLS handshake to be made over a connected socket. */
 export interface SecureRequest {
-  /** Connected. Ours from here on: destroyed when the handshake fails. */
+  /** Connected. Owned from here on: destroyed when the handshake fails. */
   readonly socket: Socket;
-  /** Canonical name or IP literal; SNI and certificate name unless `config.serverName` says otherwise. */
+  /** Canonical name or IP literal; used for SNI and the certificate check unless `config.serverName` is set. */
   readonly host: string;
   readonly port: number;
-  /** Keep one object per destination: context and sessions are kept by its identity. */
+  /** Keep one object per destination: context and sessions are stored by its identity. */
   readonly config: UpstreamTlsConfig;
   /** Where that is configured, for messages. */
   readonly keys?: string;
-  /** For the handshake, ms. */
+  /** Time limit of the handshake, ms. */
   readonly timeout: number;
   readonly signal: CancelSignal;
 }
@@ -43,11 +43,10 @@ const MAX_SESSIONS = 100;
 const contexts = new WeakMap<UpstreamTlsConfig, Context>();
 
 /**
- * Finishes a TLS handshake as a client. The TLSSocket resolved with owns the
- * socket under it; the caller closes it. Rejects with a Fault
- * (`tls-certificate`, `tls-failed`, `tls-timeout`, what `signal` was aborted
- * with, or `internal` when the configured certificates cannot be read), and
- * has destroyed the socket then.
+ * Finishes a TLS handshake as a client. The resulting TLSSocket owns the socket
+ * under it; the caller closes it. Rejects with a Fault (`tls-certificate`,
+ * `tls-failed`, `tls-timeout`, the reason of `signal`, or `internal` when the
+ * configured certificates cannot be read), and has destroyed the socket then.
  */
 export function secure(request: SecureRequest): Promise<TLSSocket> {
   const { socket, host, port, config, keys = "the destination's tls", timeout, signal } = request;
@@ -77,7 +76,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       // RFC 6066 §3: SNI carries names only. An IP literal is checked against the certificate's addresses.
       servername: isIP(name) === 0 ? name : '',
       ALPNProtocols: ['http/1.1'],
-      // Said aloud, because NODE_TLS_REJECT_UNAUTHORIZED=0 would otherwise switch it off.
+      // Set explicitly, because NODE_TLS_REJECT_UNAUTHORIZED=0 would otherwise disable it.
       rejectUnauthorized: true,
       ...(session === undefined ? {} : { session }),
     });
@@ -94,7 +93,8 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       fail(abortFault(signal));
     };
     let leaf: X509Certificate | undefined;
-    // Node's own listener of this event closes the connection where it refuses the certificate, which then cannot be asked for.
+    // Node's own listener of this event closes the connection if it refuses the certificate, which is then no longer
+    // available.
     tls.prependOnceListener('secure', () => {
       leaf = tls.getPeerX509Certificate();
     });
@@ -111,7 +111,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     };
     const fail = (fault: Fault): void => {
       end();
-      // The session may be what the upstream could not stand; the error listener stays for what destroying brings.
+      // The resumed session may be what the upstream rejected; the error listener stays for errors of destroying.
       context.sessions.delete(sessionKey);
       tls.destroy();
       reject(fault);
@@ -120,7 +120,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     signal.addEventListener('abort', abort);
     tls.on('error', onError);
     tls.on('close', onClose);
-    // TLS 1.3 hands tickets out after the handshake and more than once: the latest counts.
+    // TLS 1.3 issues tickets after the handshake and more than once: the latest counts.
     tls.on('session', (ticket) => context.sessions.set(sessionKey, ticket));
     tls.once('secureConnect', () => {
       end();

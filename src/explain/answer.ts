@@ -1,48 +1,48 @@
-/** The answer to "what would become of this request, and why": plain data for people and JSON, without secrets. */
+/** The answer to "what would happen to this request, and why": plain data for people and JSON, without secrets. */
 import type { Config } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AddressClass, Embedding } from '../policy/address-class.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 
-/** The whole answer, as `explain --json` and `/explain` give it. */
+/** The whole answer, as in `explain --json` and `/explain`. */
 export interface ExplainAnswer {
   readonly verdict: Verdict['verdict'];
   /**
-   * `ok`, or what stands against it: with `deny` the code the client gets, with
+   * `ok`, or the problem: with `deny` the code that the client gets, with
    * `report` the one it would get, with `allow` why the name does not resolve.
    */
   readonly code: FaultCode | 'ok';
-  /** What the client gets instead of an answer of the upstream; null when it gets that. */
+  /** The response to the client in place of the upstream's; null: the upstream's. */
   readonly status: number | null;
-  /** The rule that lets it pass, or the reason why not: one sentence. */
+  /** The rule that permits it, or the reason why not: one sentence. */
   readonly why: string;
   /** What would have to change; null when nothing has to, or nothing in the file could. */
   readonly remedy: string | null;
   /** The same as an edit of the file. */
   readonly change: ExplainedChange | null;
-  /** What report mode does about it; null: nothing. */
+  /** The effect of report mode; null: none. */
   readonly report: string | null;
   readonly mode: Config['mode'];
   /** Of the configuration that answered. */
   readonly configHash: string;
   readonly asked: ExplainedRequest;
   readonly peer: Peer;
-  /** Null when the request is turned away before the policy is asked. */
+  /** Null when the request is refused before the policy decides. */
   readonly target: ReadTarget | null;
   readonly client: string | null;
   readonly destination: string | null;
   readonly rule: string | null;
-  /** The client found and those that were close; `clientsLeftOut` others were not. */
+  /** The client found and those that almost matched; `clientsLeftOut` others did not. */
   readonly clients: readonly ExplainedClient[];
   readonly clientsLeftOut: number;
   readonly destinations: readonly ExplainedDestination[];
   readonly rules: readonly ExplainedRule[];
-  /** Null where the name was not looked up: not wanted, or it would not come to that. */
+  /** Null if the name was not looked up: not requested, or the request would not get so far. */
   readonly addresses: readonly JudgedAddress[] | null;
-  /** Parents on the way, nearest to us first; empty: none, or it would not come to that. */
+  /** Parent proxies, nearest to us first; empty: none, or the request would not get so far. */
   readonly way: readonly ExplainedHop[];
-  /** What was assumed, and what this answer cannot know. */
+  /** Assumptions, and the limits of this answer. */
   readonly notes: readonly string[];
 }
 
@@ -55,13 +55,13 @@ export interface ExplainedHop {
 interface ExplainedParent {
   /** `http://gw-a.example:3128`. */
   readonly url: string;
-  /** Null where it was not looked up here: not wanted, failed, or the hop before does that. */
+  /** Null if it was not looked up here: not requested, failed, or the previous hop does that. */
   readonly addresses: readonly JudgedAddress[] | null;
-  /** Why the look-up failed; null where it did not. */
+  /** Why the look-up failed; null: it did not. */
   readonly detail: string | null;
 }
 
-/** As it was asked, less what could be secret. */
+/** As in the question, without possible secrets. */
 export interface ExplainedRequest {
   readonly method: string;
   readonly target: string;
@@ -77,58 +77,58 @@ interface ReadTarget extends ExplainedTarget {
 export interface JudgedAddress {
   readonly address: string;
   readonly class: AddressClass | null;
-  /** What carries an IPv4 address inside; null: nothing does. */
+  /** The embedding of an IPv4 address; null: none. */
   readonly via: Embedding | null;
   readonly reference: string | null;
-  /** `report`: dialled by report mode alone, where nothing else is left. */
+  /** `report`: dialled in report mode only, if there is no other. */
   readonly verdict: Verdict['verdict'];
-  /** Why not, or why it would not be; null when nothing stands against it. */
+  /** Why it is not, or would not be, dialled; null: it is. */
   readonly code: FaultCode | null;
   readonly detail: string | null;
   readonly remedy: string | null;
 }
 
-// The shape of an answer to "why": a decision with everything that led to it. Plain data, for people and for JSON.
+// An answer to "why": a decision with its reasons. Plain data, for people and for JSON.
 
-/** What the policy says of a request, part by part. */
+/** The decision of the policy on a request, part by part. */
 export interface Explanation {
   readonly ask: Ask;
-  /** Of the very code that enforces. */
+  /** From the code that serves requests. */
   readonly verdict: Verdict;
   readonly target: ExplainedTarget;
-  /** Every client of the file, in order: the first that matches is the one. */
+  /** Every client of the file, in order: the first match is used. */
   readonly clients: readonly ExplainedClient[];
   /** Destinations that have the host, in the order in which they are tried. */
   readonly destinations: readonly ExplainedDestination[];
   /** Rules that join the client with one of those destinations, in the order of the file. */
   readonly rules: readonly ExplainedRule[];
-  /** One sentence on what report mode changes about the verdict; null when it changes nothing. */
+  /** One sentence on how report mode changes the verdict; null: it does not. */
   readonly report: string | null;
 }
 
-/** Host, port and path as the policy reads them. */
+/** Host, port and path as the policy parses them. */
 export interface ExplainedTarget {
   readonly host: string;
   readonly kind: 'name' | 'ipv4' | 'ipv6';
   readonly port: number;
-  /** As it is compared with patterns; null where it cannot be seen. */
+  /** As compared with patterns; null: hidden. */
   readonly path: string | null;
-  /** Why the path could be read in more than one way: the rest of a sentence; null when it cannot. */
+  /** Why the path is ambiguous: the rest of a sentence; null: it is not. */
   readonly ambiguity: string | null;
 }
 
-/** Whether a client of the file is who asks. */
+/** Whether a client of the file matches the peer. */
 export interface ExplainedClient {
   readonly name: string;
-  /** All of its kinds hold. */
+  /** All of its kinds match. */
   readonly matches: boolean;
-  /** The one client that the decision was made for. */
+  /** The client of the decision. */
   readonly chosen: boolean;
   /** Only the kinds that it lists. */
   readonly kinds: readonly ExplainedKind[];
 }
 
-/** Whether one kind of a client's conditions holds. */
+/** Whether one kind of a client's conditions matches. */
 export interface ExplainedKind {
   readonly kind: 'addresses' | 'basic' | 'tokens' | 'certificates';
   readonly matches: boolean;
@@ -136,14 +136,14 @@ export interface ExplainedKind {
   readonly detail: string;
 }
 
-/** A destination that has the host, with the checks that were made. */
+/** A destination that has the host, with its checks. */
 export interface ExplainedDestination {
   readonly name: string;
-  /** The most specific of its patterns that covers the host. */
+  /** The most specific of its patterns that matches the host. */
   readonly pattern: string;
-  /** The one that the verdict is about. */
+  /** The destination of the verdict. */
   readonly chosen: boolean;
-  /** In order; the checks after the first that fails are left out. */
+  /** In order; the checks after the first failure are left out. */
   readonly checks: readonly ExplainedCheck[];
 }
 
@@ -162,7 +162,7 @@ export interface ExplainedRule {
   readonly applies: boolean;
   /** Why it applies, or why not. */
   readonly detail: string;
-  /** Whose rule it is, why there is one, where that was agreed, and when it ends (ISO 8601); null where the rule does not say. */
+  /** Owner, reason and reference of the rule, and when it ends (ISO 8601); null: not given. */
   readonly owner: string | null;
   readonly reason: string | null;
   readonly ticket: string | null;
@@ -173,11 +173,11 @@ export interface ExplainedRule {
 export interface ExplainedChange {
   /** `add 22 to destinations.eco-sit.ports, for all of its hosts and clients`; without YAML, what to do instead. */
   readonly text: string;
-  /** The parts of the file as they would then be; null where no change is safe. */
+  /** The new text of the changed parts of the file; null: no change is safe. */
   readonly yaml: string | null;
 }
 
-// An answer for people: one line for each thing that was looked at, and what to write to get another one.
+// An answer for people: one line for each check, and what to write to change the result.
 
 const ANSWER_LABEL_WIDTH = 14;
 const VERDICT_MARK = { allow: '✓', report: '!', deny: '✗' } as const;
@@ -255,7 +255,7 @@ function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {
   return code === 'ok' ? [`✓ allowed`, why] : [`✓ allowed, but would fail: ${refusal}`, why];
 }
 
-/** Names of the configuration and arguments are shown as well: whatever is in them, it is text on one line. */
+/** Names of the configuration and arguments are shown as well: always as text on one line. */
 function printableLine(line: string): string {
   return escapeUnsafe(JSON.stringify(line).slice(1, -1).replaceAll('\\"', '"').replaceAll('\\\\', '\\'));
 }

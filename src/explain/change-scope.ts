@@ -1,10 +1,10 @@
-/** Whether a change does what its words say and nothing else: every class of requests that two policies decide differently is compared with what each step was to permit. */
+/** Whether a change has exactly the described effect: every class of requests that two policies decide differently is compared with what each step was to permit. */
 import type { Ask } from '../policy/verdict.ts';
 import { describeClass } from '../policy-diff/describe-class.ts';
 import type { DiffClass, PathSet, PolicyDiff } from '../policy-diff/diff-class.ts';
 import { bound } from '../telemetry/safe-text.ts';
 
-/** What a change permits besides what was permitted before: nothing that none of these covers. */
+/** What a change newly permits: nothing outside these scopes. */
 export interface Scope {
   /** Null: every client. */
   readonly client: string | null;
@@ -18,7 +18,7 @@ export interface Scope {
 
 const LONGEST_CLASS = 300;
 
-/** One sentence about what the change would do besides; null: nothing. */
+/** One sentence about a further effect of the change; null: none. */
 export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | null {
   for (const one of diff.classes) {
     if (one.change === 'refused') continue;
@@ -31,17 +31,17 @@ export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | n
   return null;
 }
 
-/** Parts of a class of which each is one thing to a scope: several steps may cover it together. */
+/** Parts of a class that a scope covers as a whole or not at all: several steps may cover the class together. */
 function* piecesOf(one: DiffClass): Generator<DiffClass> {
   const { listed, others } = one.methods;
   const methods = others ? [one.methods] : listed.map((method) => ({ listed: [method], others: false }));
   for (const form of one.forms) for (const span of one.ports) for (const method of methods) for (const atom of one.paths.atoms) yield { ...one, forms: [form], ports: [span], methods: method, paths: { cut: one.paths.cut, atoms: [atom] } };
 }
 
-/** Whether the words of a step cover all of a class. */
+/** Whether the description of a step covers all of a class. */
 function isWithin(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
   const { forms, ports, methods, peers, after, prefixes } = one;
-  // TLS by its server name and the gateway have the port of the destination.
+  // The form `sni` and the gateway have the port of the destination.
   const anyPort = prefixes.length > 0 || forms.every((form) => form === 'sni');
   return (
     after.destination?.name === scope.destination &&
@@ -53,7 +53,7 @@ function isWithin(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
   );
 }
 
-/** Whether a set of paths is this one alone: each part is on a list that has at most this path more than another list, which does not have the part. */
+/** Whether a set of paths is exactly this one: each part is on a list that has at most this path more than another list, which does not have the part. */
 function isPath({ cut: { lists, atoms }, atoms: chosen }: PathSet, path: string): boolean {
   return chosen.every((index) => {
     const has = (list: number): boolean => atoms[index]?.vector[list] === '1';

@@ -1,4 +1,4 @@
-/** Puts together what the policy, the resolver and the address guard said about a request. */
+/** Combines the results of the policy, the resolver and the address guard for a request. */
 import type { DestinationConfig, ListenerConfig, ParentConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -11,30 +11,30 @@ import { formatAuthority } from '../targets/host.ts';
 import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
 import { renderEdits } from './policy-edits.ts';
 
-/** What is known of the addresses of a host, or why there are none. */
+/** The addresses of a host, or why there are none. */
 export type Survey = readonly SurveyedAddress[] | Fault;
 
-/** What an answer says besides the decision. */
+/** The parts of an answer besides the decision. */
 export interface Circumstances {
   readonly policy: Pick<Policy, 'mode'>;
   readonly configHash: string;
   readonly asked: ExplainedRequest;
   readonly notes: readonly string[];
-  /** Name of the client that was to be assumed; null: an address was. */
+  /** Name of the client to assume; null: an address was given. */
   readonly meant: string | null;
   readonly listeners: readonly ListenerConfig[];
   readonly resolve: boolean;
-  /** Parents on the way; empty: none. */
+  /** Parent proxies; empty: none. */
   readonly way: readonly SurveyedHop[];
-  /** A change that would let the policy permit it; null where none is needed, or was looked for. */
+  /** A change by which the policy would permit it; null: not needed, or not requested. */
   readonly change: ExplainedChange | null;
 }
 
-/** Entries of a list in an answer, whatever the size of policy and DNS answer. */
+/** Most entries of a list in an answer, for any size of policy and DNS answer. */
 const MOST_CLIENTS = 20;
 const MOST_ADDRESSES = 32;
 
-/** A request that is turned away before the policy is asked. */
+/** A request that is refused before the policy decides. */
 export function composeFaultAnswer(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
   return {
     verdict: 'deny',
@@ -87,7 +87,7 @@ export function composeAnswer(explanation: Explanation, survey: Survey | null, c
 
 type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'remedy' | 'change'>;
 
-/** The policy's word, unless it lets pass what the addresses then stop. */
+/** The policy's verdict, unless it permits a request that its addresses then stop. */
 function conclude({ verdict }: Explanation, survey: Survey | null, { way, change }: Pick<Circumstances, 'way' | 'change'>): Conclusion {
   if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
@@ -102,7 +102,7 @@ function conclude({ verdict }: Explanation, survey: Survey | null, { way, change
   return { verdict: 'allow', code: 'ok', status: null, why: `${verdict.rule} lets ${verdict.client.name} use ${verdict.destination.name}`, remedy: null, change: null };
 }
 
-/** Null when an address is left to be dialled. As in dial/dialler.ts, the code is that of the first refusal. */
+/** Null when an address can be dialled. As in dial/dialler.ts, the code is that of the first refusal. */
 function concludeAddresses(survey: readonly SurveyedAddress[], destination: DestinationConfig | null): Conclusion | null {
   const refusals = survey.flatMap(({ refusal }) => refusal ?? []);
   const [first] = refusals;
@@ -155,7 +155,7 @@ function proposeAddress(destination: DestinationConfig | null, address: string, 
   return { text, yaml: renderEdits([{ kind: 'list', destination: name, path: ['addresses'], whole: [...addresses, entry], added: [entry] }]) };
 }
 
-/** The one found, and those of which some kind matches: in a file of thousands the others say nothing. */
+/** The client found, and those of which some kind matches: in a file of thousands the others are not relevant. */
 function closeClients(clients: readonly ExplainedClient[]): ExplainedClient[] {
   const close = clients.filter(({ chosen, matches, kinds }) => chosen || matches || kinds.some((kind) => kind.matches));
   return (close.length > 0 ? close : clients).slice(0, MOST_CLIENTS);
@@ -188,12 +188,12 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   return notes;
 }
 
-// What a dial would find on its way: the parents, and the addresses of those that we dial ourselves. Dials nothing.
+// The route of a dial: the parents, and the addresses of those that we dial ourselves. Dials nothing.
 
 interface SurveyedParent {
   /** `http://gw-a.example:3128`. */
   readonly url: string;
-  /** Null: not looked up here, because it was not wanted or the hop before does that; a Fault of the look-up. */
+  /** Null: not looked up here, because it was not requested or the previous hop does that; a Fault of the look-up. */
   readonly found: readonly SurveyedAddress[] | Fault | null;
 }
 
@@ -223,7 +223,7 @@ async function look({ dialler }: Pick<Egress, 'dialler'>, guard: NonNullable<Ret
   }
 }
 
-/** Why no parent of the nearest hop can be dialled; null: one can, or nobody looked. */
+/** Why no parent of the nearest hop can be dialled; null: one can, or they were not looked up. */
 function findBlockage([nearest]: readonly SurveyedHop[]): Fault | null {
   if (nearest === undefined) return null;
   const refusals = nearest.parents.map(({ found }) => {
@@ -233,7 +233,7 @@ function findBlockage([nearest]: readonly SurveyedHop[]): Fault | null {
   });
   const [first] = refusals;
   if (first === undefined || first === null || refusals.includes(null)) return null;
-  // As a dial would put it: a name of a parent is none of the partner's.
+  // As a dial words it: the name of a parent is not the partner's.
   return first.code === 'loop' ? first : new Fault('hop-failed', first.message, { remedy: first.remedy ?? '' });
 }
 

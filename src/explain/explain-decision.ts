@@ -1,6 +1,6 @@
 /**
- * Says why a decision is as it is: makes it with the very code that enforces,
- * then goes through what that code looked at and tells what it found there.
+ * Explains a decision: makes it with the code that serves requests, then
+ * repeats its checks and reports their results.
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
@@ -17,7 +17,7 @@ import { canonicalPath } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';
 import type { ExplainedCheck, ExplainedClient, ExplainedDestination, ExplainedKind, ExplainedRule, ExplainedTarget, Explanation } from './answer.ts';
 
-/** Pure, like the decision itself. Takes time with the size of the policy: for people, not for requests. */
+/** Pure, like the decision itself. Takes time in proportion to the policy: for people, not for requests. */
 export function explainDecision(policy: Policy, ask: Ask): Explanation {
   const verdict = decide(policy, ask);
   const client = policy.clients.find(({ config }) => config === verdict.client) ?? null;
@@ -144,7 +144,7 @@ function longest(texts: readonly string[]): string {
   return texts.reduce((best, text) => (text.length > best.length ? text : best), '');
 }
 
-/** Says of one client whether a peer is it, kind by kind. */
+/** Whether a peer is this client, kind by kind. */
 function explainClient(client: ClientConfig, peer: Peer, chosen: boolean): ExplainedClient {
   const kinds: ExplainedKind[] = [];
   if (client.addresses !== null) kinds.push(explainAddresses(client.addresses, peer));

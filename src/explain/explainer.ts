@@ -1,6 +1,6 @@
 /**
- * Answers what would become of a request, and why, by asking the code that
- * enforces: its parsers, its router, its policy, its resolver and its address
+ * Answers what would happen to a request, and why, with the code that serves
+ * requests: its parsers, its router, its policy, its resolver and its address
  * guard. Dials nothing.
  */
 import { isIP } from 'node:net';
@@ -26,17 +26,17 @@ import { type DenialsView, RecentDenials } from './recent-denials.ts';
 import { RecentFailures } from './recent-failures.ts';
 import { proposeChange } from './suggest-change.ts';
 
-/** TLS is none, and stands for raw TLS. */
+/** TLS is not a method, and means raw TLS. */
 const ASKABLE = new Set([...METHODS, 'TLS']);
 
-/** A second or two; policies that people write take milliseconds. */
+/** A second or two; hand-written policies take milliseconds. */
 const MOST_STEPS_OF_PROPOSAL = 1_000_000;
 
-/** A question: a request as it would be written, and who would send it. */
+/** A question: a request as written, and its client. */
 export interface ExplainRequest extends AssumedClient, WrittenRequest {
-  /** Whether to look the name up, where it would come to that. */
+  /** Whether to look the name up, if the request would get so far. */
   readonly resolve: boolean;
-  /** Addresses to judge instead of a look-up; absent: none are assumed. */
+  /** Addresses to check instead of a look-up; absent: none are assumed. */
   readonly resolves?: readonly string[];
   /** Ms since the epoch; absent: now. */
   readonly at?: number;
@@ -44,16 +44,16 @@ export interface ExplainRequest extends AssumedClient, WrittenRequest {
   readonly propose?: boolean;
 }
 
-/** What was denied or has failed, and what the policy in force says to the same question. */
+/** A denied or failed request, and the answer of the policy in force to the same question. */
 export interface RecalledDenial extends DenialRecord {
-  /** Null where the policy was not asked then, or the question was too long to keep. */
+  /** Null if the policy did not decide then, or the question was too long to keep. */
   readonly now: ExplainAnswer | null;
 }
 
-/** What answers are taken from; each function is asked at the time of a question. */
+/** The sources of answers; each function is called at the time of a question. */
 export interface ExplainerOptions {
   readonly egress: Egress;
-  /** What is in force. */
+  /** The policy in force. */
   readonly config: () => Pick<Config, 'clients' | 'listeners' | 'tlsServer'>;
   /** Of the configuration in force. */
   readonly configHash: () => string;
@@ -71,23 +71,23 @@ export class Explainer {
     this.#options = options;
   }
 
-  /** Single denials that can be recalled at most. */
+  /** Most single denials that can be recalled. */
   get remembers(): number {
     return this.memory.room;
   }
 
-  /** Failures that can be recalled at most. */
+  /** Most failures that can be recalled. */
   get remembersFailures(): number {
     return this.failureMemory.room;
   }
 
-  /** A request has ended: what was denied or has failed can be recalled. */
+  /** A request has ended: if it was denied or has failed, it can be recalled. */
   note(...ended: Parameters<RecentDenials['note']>): void {
     this.memory.note(...ended);
     this.failureMemory.note(...ended);
   }
 
-  /** Resolves to what is wrong with the question, one sentence, when it cannot be asked. */
+  /** Resolves to what is wrong with the question, one sentence, when it is invalid. */
   async explain(request: ExplainRequest): Promise<ExplainAnswer | string> {
     const { egress, config, configHash, gateway } = this.#options;
     const { clients, tlsServer } = config();
@@ -109,7 +109,7 @@ export class Explainer {
     }
   }
 
-  /** Null: no such denial or failure, or it is too long ago. */
+  /** Null: no such denial or failure, or it is too old. */
   async recall(requestId: string, resolve: boolean): Promise<RecalledDenial | null> {
     const denial = this.memory.find(requestId) ?? this.failureMemory.find(requestId);
     if (denial === null) return null;
@@ -120,17 +120,17 @@ export class Explainer {
     return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }) };
   }
 
-  /** Requests that were let through and have failed, the latest first. */
+  /** Requests that were permitted and have failed, the latest first. */
   failures(most: number): DenialRecord[] {
     return this.failureMemory.latest(most);
   }
 
-  /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
+  /** @param mostFrequent most entries of that list; @param mostLatest likewise */
   denials(mostFrequent: number, mostLatest: number): DenialsView {
     return this.memory.view(mostFrequent, mostLatest);
   }
 
-  /** The first that is taken for the client that was meant; where none is, the first, and the answer says so. */
+  /** The first that matches the intended client; if none does, the first, and the answer says so. */
   #choosePeer({ peers, name }: AssumedPeer, wanted: Wanted, now: number): Peer {
     const { policy } = this.#options.egress;
     const [first] = peers;
@@ -146,7 +146,7 @@ export class Explainer {
     const explanation = explainDecision(policy, ask);
     const permitted = explanation.verdict.verdict !== 'deny';
     const destination = explanation.verdict.destination ?? ANONYMOUS;
-    // An address is its own: nothing has to be looked up.
+    // An IP literal is its own address: nothing has to be looked up.
     const assumed = resolves ?? (isIP(ask.host) === 0 ? null : [ask.host]);
     const looks = resolve || assumed !== null;
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
@@ -173,9 +173,9 @@ export class Explainer {
   }
 }
 
-/** What a running proxy knows beside its policy: that the partner fails. */
+/** What a running proxy knows besides its policy: that the partner fails. */
 function circuitNotes(egress: Egress, destination: DestinationConfig, { form, host, port, peer }: Ask): string[] {
-  // Whether an exchange goes on over TLS is not part of the question.
+  // Whether an exchange continues over TLS is not part of the question.
   const uses = form === 'connect' || form === 'sni' ? (['tunnel'] as const) : (['http', 'https'] as const);
   return uses.flatMap((carries) => {
     const fault = egress.circuitFault(destination, { host, port, carries }, peer.address);
@@ -183,13 +183,13 @@ function circuitNotes(egress: Egress, destination: DestinationConfig, { form, ho
   });
 }
 
-/** TLS listeners pass TLS on untouched, and see into it only where it is ended here. */
+/** TLS listeners forward TLS unchanged, and can read it only where it is terminated. */
 function listenersOf({ listeners, tlsServer }: Pick<Config, 'listeners' | 'tlsServer'>): ListenerConfig[] {
   const tls = listeners.tls.map((listener) => (tlsServer === null ? { ...listener, forms: listener.forms.filter((form) => form === 'sni') } : listener));
   return [...listeners.http, ...tls];
 }
 
-/** Raw TLS shows the proxy no credentials. */
+/** Raw TLS carries no credentials for the proxy. */
 function shownBy({ form }: Wanted, peer: Peer): Peer {
   return form === 'sni' ? { ...peer, user: null, token: null } : peer;
 }

@@ -1,4 +1,4 @@
-/** What is kept of a request that was denied or has failed: copies of its own, bounded in length, without credentials and queries. */
+/** The record of a denied or failed request: copies of its values, limited in length, without credentials and queries. */
 import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { Ask } from '../policy/verdict.ts';
@@ -11,14 +11,14 @@ export interface DenialRecord {
   readonly requestId: string;
   /** When it ended: RFC 3339, as in the log. */
   readonly time: string;
-  /** `report`: report mode let it pass; `code` is then what it would have been denied with. `allow`: it was let through and has failed. */
+  /** `report`: it passed in report mode; `code` is then that of the denial that was not enforced. `allow`: it was permitted and has failed. */
   readonly verdict: 'deny' | 'report' | 'allow';
   readonly code: FaultCode;
   readonly detail: string;
   readonly remedy: string | null;
-  /** Sent to the client; 0 when nothing was. */
+  /** Sent to the client; 0: nothing was sent. */
   readonly status: number;
-  /** `-` stands for what was not known when it was denied. */
+  /** `-`: not known when it was denied. */
   readonly form: Form | '-';
   readonly client: string;
   readonly clientAddress: string;
@@ -29,20 +29,20 @@ export interface DenialRecord {
   readonly destination: string;
 }
 
-/** The same with what the policy was asked, so that it can be asked again. */
+/** The same with the input of the policy, so that it can be decided again. */
 export interface KeptRequest extends Omit<DenialRecord, 'time'> {
   /** Ms since the epoch. */
   readonly endedAt: number;
-  /** What the policy was asked; null where it was not asked, or where that was too long to keep. */
+  /** The input of the policy; null: the policy did not decide, or it was too long to keep. */
   readonly ask: Ask | null;
 }
 
-/** Longest text of each kind that is kept, characters. */
+/** Longest text kept of each kind, characters. */
 const MAX_KEPT_METHOD = 32;
 const MAX_KEPT_HOST = 256;
 const MAX_KEPT_PATH = 2_048;
 const MAX_KEPT_DETAIL = 1_024;
-/** Longest of all texts of an ask together: what others chose must not cost megabytes. */
+/** Longest total of all texts of an ask: texts chosen by clients must not cost megabytes. */
 const MAX_ASK = 4_096;
 
 /** The part that may be shown. */
@@ -51,14 +51,14 @@ export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
   return { requestId, time: new Date(endedAt).toISOString(), verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
 }
 
-/** What was found against a request. */
+/** The fault of a request. */
 export interface Found {
   readonly code: FaultCode;
   readonly detail: string;
   readonly remedy: string | null;
 }
 
-/** Copies what is kept of a record; the record itself is not. */
+/** Copies what is kept of a record; the record itself is not kept. */
 export function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): KeptRequest {
   const host = own(record.host, MAX_KEPT_HOST);
   const path = own(record.path, MAX_KEPT_PATH);
@@ -82,7 +82,7 @@ export function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { c
   };
 }
 
-/** Of what others chose in an ask. */
+/** Length of the texts of an ask that clients choose. */
 function lengthOf({ peer, host, method, path }: Ask): number {
   let length = host.length + (method?.length ?? 0) + (path?.length ?? 0) + (peer.user?.length ?? 0) + (peer.rejected?.length ?? 0);
   for (const name of peer.sans) length += name.length;
@@ -94,7 +94,7 @@ function own(text: string, length = text.length): string {
   return detach(bound(text, length));
 }
 
-/** @param host @param path copies that may be the same already */
+/** @param host @param path copies that may be equal to these */
 function ownAsk(ask: Ask, host: string, path: string): Ask {
   const { peer, method } = ask;
   const { user, token, rejected } = peer;

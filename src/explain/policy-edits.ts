@@ -1,16 +1,16 @@
-/** What one policy has more than another, as edits of a file, and the parts of the file as they would then be. */
+/** The additions of one policy compared to another, as edits of a file, and the new text of the changed parts. */
 import { type ClientConfig, type DestinationConfig, FORMS, type RateConfig, type RateLimits, type RuleConfig } from '../config/config.ts';
 import type { PolicyConfig } from '../policy/compile.ts';
 
-/** Lists of a destination that a change can lengthen, by their place below it. */
+/** Lists of a destination that a change can extend, by their key. */
 const LISTS = { ports: ['ports'], forms: ['forms'], addresses: ['addresses'], methods: ['http', 'methods'], paths: ['http', 'paths'] } as const;
 type ListKey = keyof typeof LISTS;
 
-/** One change of a file; none takes anything away. */
+/** One change of a file; none removes anything. */
 export type PolicyEdit =
   | { readonly kind: 'client'; readonly client: ClientConfig }
   | { readonly kind: 'destination'; readonly destination: DestinationConfig }
-  /** `whole` is the list as it is then, of which `added` is the end. */
+  /** `whole` is the new list, of which `added` is the end. */
   | { readonly kind: 'list'; readonly destination: string; readonly path: readonly string[]; readonly whole: readonly (string | number)[]; readonly added: readonly (string | number)[] }
   | { readonly kind: 'rule'; readonly rule: RuleConfig };
 
@@ -38,7 +38,7 @@ function listIn(destination: DestinationConfig, key: ListKey): readonly (string 
   return (destination[key] ?? []).map((entry) => (typeof entry === 'number' ? entry : String(entry)));
 }
 
-/** YAML of new entries whole, and of changed lists. */
+/** YAML of whole new entries, and of changed lists. */
 export function renderEdits(edits: readonly PolicyEdit[]): string {
   const clients = edits.flatMap((edit) => (edit.kind === 'client' ? [`  ${renderClient(edit.client)}`] : []));
   const rules = edits.flatMap((edit) => (edit.kind === 'rule' ? [`  - ${renderRule(edit.rule)}`] : []));
@@ -49,7 +49,7 @@ export function renderEdits(edits: readonly PolicyEdit[]): string {
     if (edit.kind !== 'list') continue;
     const [key = '', inner] = edit.path;
     const place = `  ${edit.destination}:\n`;
-    // Lists of one destination come together, those of `http` last.
+    // Lists of one destination are grouped, those of `http` last.
     if (!open.startsWith(place)) destinations.push(place.trimEnd());
     if (inner === undefined) destinations.push(`    ${key}: ${flowList(edit.whole)}`);
     else destinations.push(...(open === `${place}${key}` ? [] : [`    ${key}:`]), `      ${inner}: ${flowList(edit.whole)}`);
@@ -58,12 +58,12 @@ export function renderEdits(edits: readonly PolicyEdit[]): string {
   return [['clients', clients], ['destinations', destinations], ['rules', rules]].map(([name, lines]) => (lines?.length === 0 ? '' : `${String(name)}:\n${(lines as string[]).join('\n')}\n`)).join('');
 }
 
-/** A client that is its addresses alone, on one line. */
+/** A client with addresses only, on one line. */
 export function renderClient({ name, addresses }: ClientConfig): string {
   return `${name}: { addresses: ${flowList(addresses ?? [])} }`;
 }
 
-/** What a new destination says, one line each; the first names it. */
+/** The text of a new destination, one line each; the first names it. */
 export function renderDestination({ name, hosts, ports, addresses, forms }: DestinationConfig): string[] {
   return [`${name}:`, `  hosts: ${flowList(hosts)}`, `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`, ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`]), ...(forms.length === FORMS.length ? [] : [`  forms: ${flowList(forms)}`])];
 }
@@ -79,7 +79,7 @@ function renderRate({ perAddress, perClient, whenExhausted }: RateConfig): strin
   return `{ ${[...scope('perAddress', perAddress), ...scope('perClient', perClient), ...(whenExhausted === 'refuse' ? [] : [`whenExhausted: ${whenExhausted}`])].join(', ')} }`;
 }
 
-/** On one line; a JSON text is YAML too, and names need no quotes. */
+/** On one line; JSON is valid YAML, and names need no quotes. */
 function flowList(entries: readonly (string | number)[]): string {
   return `[${entries.map(renderEntry).join(', ')}]`;
 }

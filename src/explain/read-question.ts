@@ -1,6 +1,6 @@
 /**
- * What a question means: which request, read by the code that chooses the form
- * of real requests and by their router, and who is assumed to send it.
+ * Parses a question: the request, by the code that determines the form of real
+ * requests and by their router, and the assumed client.
  */
 import type { ClientConfig, HttpForm } from '../config/config.ts';
 import type { Origin } from '../egress.ts';
@@ -15,17 +15,17 @@ import { parseHost } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quoteTarget, show } from '../targets/quote.ts';
 
-/** A request as one would type it. */
+/** A request as typed. */
 export interface WrittenRequest {
-  /** Or `TLS`: no request, but raw TLS that was steered to a TLS listener. */
+  /** Or `TLS`: not a request, but raw TLS steered to a TLS listener. */
   readonly method: string;
   /** The request target: `host:port`, a URL or a path; with TLS the host in its ClientHello. */
   readonly target: string;
-  /** The Host field; null: none, which only a bare path is the poorer for. */
+  /** The Host field; null: none, which matters only for a bare path. */
   readonly host: string | null;
 }
 
-/** The question to the policy, without who asks it and when. */
+/** The question to the policy, without client and time. */
 export type Wanted = Omit<Ask, 'peer' | 'now'>;
 
 interface ReadingTerms {
@@ -34,11 +34,11 @@ interface ReadingTerms {
   readonly listeners: readonly { readonly forms: readonly Ask['form'][] }[];
 }
 
-/** @throws {Fault} that the request would get before the policy is asked */
+/** @throws {Fault} that the request would get before the policy decides */
 export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
   if (method === 'TLS') return readSniTarget(target, terms);
   const { policy, gateway } = terms;
-  // HTTP/1.0 may come without Host; nothing else depends on the version here.
+  // HTTP/1.0 may have no Host; nothing else depends on the version here.
   const choice = chooseForm({ method, target, hosts: host === null ? [] : [host], version: host === null ? '1.0' : '1.1' }, 'http', policy);
   if (choice.form !== 'gateway') {
     take(choice.form, terms);
@@ -59,7 +59,7 @@ function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target
   return { form, host, port, method, path: pathOf(target) };
 }
 
-/** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows which port is meant. */
+/** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows the port. */
 function readSniTarget(target: string, terms: ReadingTerms): Wanted {
   const host = parseHost(target);
   if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is not a host name that a ClientHello can carry`, { remedy: 'write TLS and a host, without a port' });
@@ -67,13 +67,13 @@ function readSniTarget(target: string, terms: ReadingTerms): Wanted {
   return { form: 'sni', host, port: terms.policy.tlsPort(host), method: null, path: null };
 }
 
-/** Some listener has to take the form; which one was meant is not known here. */
+/** Some listener has to accept the form; which one is intended is not known here. */
 function take(form: Ask['form'], { listeners }: ReadingTerms): void {
   if (listeners.some(({ forms }) => forms.includes(form))) return;
   throw new Fault('form-not-allowed', `no listener takes ${form} requests`, { remedy: `add ${form} to the forms of a listener` });
 }
 
-// Who is assumed to ask: an address, or a client of the configuration with what would make a peer this client.
+// The assumed client: an address, or a client of the configuration with what would make a peer this client.
 
 /** Each as if it had been verified. */
 export interface AssumedClient {
@@ -87,21 +87,21 @@ export interface AssumedClient {
   readonly sans: readonly string[];
 }
 
-/** Who is taken to ask. */
+/** The assumed peer. */
 export interface AssumedPeer {
-  /** In order of preference: where several clients share an address, another one may do better. Never empty. */
+  /** In order of preference: if several clients share an address, another one may fit better. Never empty. */
   readonly peers: readonly Peer[];
-  /** The client that was meant; null where an address was given. */
+  /** The intended client; null: an address was given. */
   readonly name: string | null;
-  /** What was assumed and not asked for, one sentence each. */
+  /** Assumptions that were not requested, one sentence each. */
   readonly notes: readonly string[];
 }
 
-/** For clients without `addresses`: nobody has it (RFC 5737). */
+/** For clients without `addresses`: reserved, never in use (RFC 5737). */
 const NOBODYS_ADDRESS = '192.0.2.1';
 const MOST_CLIENT_NAMES = 10;
 
-/** @returns what is wrong with the request, as a sentence, when nobody can be assumed */
+/** @returns what is wrong with the request, as a sentence, when no client can be assumed */
 export function assumePeer(clients: readonly ClientConfig[], wanted: AssumedClient): AssumedPeer | string {
   const literal = wanted.client === null ? null : classifyAddress(wanted.client);
   if (literal !== null) return { peers: [assumedPeer(literal.canonical, clients, null, wanted)], name: null, notes: [] };
@@ -116,7 +116,7 @@ export function assumePeer(clients: readonly ClientConfig[], wanted: AssumedClie
   return { peers, name: found.name, notes: wanted.client === null ? [`No client was given, so the first of the file asks: ${found.name}.`] : [] };
 }
 
-/** @param client whose credentials are taken where none were given; null: none are */
+/** @param client whose credentials are used if none were given; null: none are */
 function assumedPeer(address: string, clients: readonly ClientConfig[], client: ClientConfig | null, { user, subject, sans }: AssumedClient): Peer {
   return {
     address,
@@ -133,14 +133,14 @@ function firstToken(client: ClientConfig | null): Peer['token'] {
   return { issuer: token.issuer, audiences: [token.audience], subject: exampleOf(token.subjects[0] ?? '') };
 }
 
-/** From the issuer that a client expects such a subject from; where none does, from nobody's. */
+/** From the issuer that a client expects such a subject from; if there is none, from an unknown one. */
 function tokenFor(subject: string, clients: readonly ClientConfig[]): Peer['token'] {
   const tokens = clients.flatMap((client) => client.tokens ?? []);
   const fits = tokens.find(({ subjects }) => subjects.some((pattern) => (pattern.includes('*') ? matchWildcard(pattern, subject, '/:') : pattern === subject)));
   return fits === undefined ? { issuer: '-', audiences: [], subject } : { issuer: fits.issuer, audiences: [fits.audience], subject };
 }
 
-/** Something that a pattern covers. */
+/** A text that a pattern matches. */
 function exampleOf(pattern: string): string {
   return pattern.replaceAll('*', 'any');
 }

@@ -1,7 +1,7 @@
 /**
- * The memory of what was denied of late: each one by its request id, and how
- * often which client asked for which host. Neither grows with the number of
- * requests, hosts or clients, nor with the length of what they send.
+ * The record of recent denials: each one by its request id, and the number of
+ * requests for each client and host. Bounded, whatever the number of requests,
+ * hosts or clients, and the length of their texts.
  */
 import type { Permit } from '../egress.ts';
 import type { Fault } from '../errors.ts';
@@ -10,9 +10,9 @@ import type { Deny } from '../policy/verdict.ts';
 import { type AccessRecord, outcomeOf } from '../telemetry/access-record.ts';
 import { type DenialRecord, type Found, keep, type KeptRequest, recordOf } from './kept-request.ts';
 
-/** Requests of one client for one host, in the order of how many there were. */
+/** Requests of one client for one host, ordered by number. */
 interface FrequentDenials {
-  /** `-` for peers that are no client; these are told apart by their address. */
+  /** `-` for peers that are no client; these are distinguished by their address. */
   readonly client: string;
   readonly host: string;
   /** Since the start, and at most `overcount` too many. */
@@ -23,9 +23,9 @@ interface FrequentDenials {
 
 /** What `/denials` shows. */
 export interface DenialsView {
-  /** Requests denied, or let pass by report mode alone, since the start. */
+  /** Requests denied, or passed in report mode only, since the start. */
   readonly total: number;
-  /** Single denials are kept up to this number. */
+  /** Most single denials that are kept. */
   readonly kept: number;
   readonly frequent: readonly FrequentDenials[];
   /** The latest first. */
@@ -59,16 +59,16 @@ export class RecentDenials {
     this.#frequent = new TopCounts(frequent);
   }
 
-  /** Single denials that are kept at most. */
+  /** Most single denials that are kept. */
   get room(): number {
     return this.#single;
   }
 
   /**
-   * A request has ended. Keeps it if it was denied, or passed by report mode
-   * alone; the record itself is not kept.
-   * @param fault what ended it; null when it ended well
-   * @param permit it was let through by, at first at least; null: never
+   * A request has ended. Keeps it if it was denied, or passed in report mode
+   * only; the record itself is not kept.
+   * @param fault why it ended; null: without an error
+   * @param permit by which it was permitted, at least at first; null: never
    */
   note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void {
     const denied = outcomeOf(record) === 'denied';
@@ -86,12 +86,12 @@ export class RecentDenials {
     this.#frequent.count(`${who} ${denial.host}`, denial);
   }
 
-  /** Null: never denied, or so long ago that it is forgotten. */
+  /** Null: never denied, or too old. */
   find(requestId: string): KeptRequest | null {
     return this.#byId.get(requestId) ?? null;
   }
 
-  /** @param mostFrequent entries of that list at most; @param mostLatest likewise */
+  /** @param mostFrequent most entries of that list; @param mostLatest likewise */
   view(mostFrequent: number, mostLatest: number): DenialsView {
     const frequent = this.#frequent.top(mostFrequent).map(({ count, error, latest }) => ({
       client: latest.client,
@@ -115,7 +115,7 @@ function enforced({ code, detail }: AccessRecord, fault: Fault | null): Found {
   return { code: code === 'ok' ? 'internal' : code, detail, remedy: null };
 }
 
-/** What passed may have failed later; that is for the log to tell. */
+/** A permitted request may have failed later; that is only in the log. */
 function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): Found {
   const code = wouldDeny === '' ? 'internal' : wouldDeny;
   const would: Deny | null = permit?.verdict.verdict === 'report' ? permit.verdict.would : null;
@@ -123,17 +123,17 @@ function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): F
   return would?.code === code ? { code, detail: would.detail, remedy: would.remedy } : { code, detail, remedy: null };
 }
 
-// Counts what comes most often, in bounded memory: the Space-Saving algorithm
+// Counts the most frequent keys, in bounded memory: the Space-Saving algorithm
 // (Metwally, Agrawal and El Abbadi, "Efficient Computation of Frequent and
 // Top-k Elements in Data Streams", 2005).
 
 interface Counted<T> {
   readonly key: string;
-  /** How often it came, and at most `error` too many. */
+  /** How often it was counted, at most `error` too many. */
   readonly count: number;
-  /** What the one whose place it took had been counted. */
+  /** The count of the key that it replaced. */
   readonly error: number;
-  /** Of the latest time it came. */
+  /** Value of its latest occurrence. */
   readonly latest: T;
 }
 
@@ -146,8 +146,8 @@ interface Counter<T> {
 
 /**
  * With room for K keys and after N counts, the smallest count is at most N / K:
- * so every key that came more often is among them, and what was counted c times
- * is pushed out only after some K × c others.
+ * so every key that occurred more often is among them, and a key with count c
+ * is evicted only after some K × c others.
  */
 export class TopCounts<T> {
   readonly #counters = new Map<string, Counter<T>>();
@@ -161,7 +161,7 @@ export class TopCounts<T> {
     return this.#counters.size;
   }
 
-  /** Counts one more. Where there is no room, the least frequent key gives its counter up, and its count is the error of the new one. */
+  /** Counts one more. If there is no room, the least frequent key is evicted, and its count is the error of the new one. */
   count(key: string, latest: T): void {
     const known = this.#counters.get(key);
     if (known !== undefined) {
@@ -175,7 +175,7 @@ export class TopCounts<T> {
     this.#counters.set(key, { key, count: error + 1, error, latest });
   }
 
-  /** The most frequent first; those of the same count by what is certain of it. */
+  /** The most frequent first; equal counts by their certain part. */
   top(most: number): Counted<T>[] {
     return [...this.#counters.values()]
       .sort((one, other) => other.count - one.count || one.error - other.error)
@@ -183,7 +183,7 @@ export class TopCounts<T> {
       .map((counter) => ({ ...counter }));
   }
 
-  /** A walk over all of them: there are few, and only what is denied and new comes here. */
+  /** A walk over all of them: there are few, and only new denials lead here. */
   #least(): Counter<T> | null {
     let least: Counter<T> | null = null;
     for (const counter of this.#counters.values()) if (least === null || counter.count < least.count) least = counter;

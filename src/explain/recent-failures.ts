@@ -1,4 +1,4 @@
-/** The memory of requests that were let through and have failed: the latest, each by its request id. Only what fails comes here. */
+/** The record of requests that were permitted and have failed: the latest, each by its request id. */
 import type { Permit } from '../egress.ts';
 import type { Fault } from '../errors.ts';
 import { type AccessRecord, outcomeOf } from '../telemetry/access-record.ts';
@@ -11,14 +11,14 @@ export class RecentFailures {
   /** The oldest first. */
   readonly #byId = new Map<string, KeptRequest>();
 
-  /** Failures that are kept at most. */
+  /** Most failures that are kept. */
   get room(): number {
     return MOST_FAILURES;
   }
 
   /**
-   * A request has ended. Keeps it if it was let through and has failed.
-   * @param permit it was let through by; null: never
+   * A request has ended. Keeps it if it was permitted and has failed.
+   * @param permit by which it was permitted; null: never
    */
   note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void {
     if (fault === null || outcomeOf(record) !== 'failed') return;
@@ -29,7 +29,7 @@ export class RecentFailures {
     this.#byId.delete(oldest);
   }
 
-  /** Null: it has not failed, or so long ago that it is forgotten. */
+  /** Null: it has not failed, or is too old. */
   find(requestId: string): KeptRequest | null {
     return this.#byId.get(requestId) ?? null;
   }

@@ -1,11 +1,11 @@
 /**
- * The one place that proposes changes of the policy. A change is put together
- * step by step on a copy, until the request passes there, and is only shown
- * after both policies have been compared, exactly and for all requests:
- * nothing that was permitted may be denied or decided otherwise by it, nothing
- * may be permitted beyond what its words say, and no peer may become a client
- * by showing less than before. Where there is no such change, it says why.
- * The words of each step are those of refusals (policy/remedies.ts).
+ * The only code that proposes changes of the policy. A change is built step by
+ * step on a copy, until the request passes there, and is shown only after both
+ * policies have been compared, exactly and for all requests: it may not deny or
+ * change anything that was permitted, permit more than its text says, or make a
+ * peer a client with fewer credentials than before. If there is no such change,
+ * the answer says why. The texts of the steps are those of refusals
+ * (policy/remedies.ts).
  */
 import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
@@ -26,20 +26,20 @@ import type { ExplainedChange } from './answer.ts';
 import { findHarm, type Scope } from './change-scope.ts';
 import { listEdits, renderEdits } from './policy-edits.ts';
 
-/** A change with the policy that it makes. */
+/** A change with the resulting policy. */
 export interface Proposal {
   readonly change: ExplainedChange;
   readonly config: PolicyConfig;
-  /** Against the policy as it is enforced. */
+  /** Compared with the enforced policy. */
   readonly diff: PolicyDiff;
 }
 
-/** Why there is no change to propose: what to do instead. */
+/** Why no change is proposed: what to do instead. */
 export interface NoProposal {
   readonly instead: string;
 }
 
-/** What a new destination and a new rule list, where all that was seen is known. */
+/** What a new destination and a new rule list, if all requests are known. */
 export interface SeenContent {
   readonly ports: readonly number[];
   readonly forms: readonly Form[];
@@ -54,13 +54,13 @@ interface Step {
 }
 
 const NEW_CLIENT = 'new-client';
-/** Client, host, port, form, rule, method and path can each stand in the way once, and a rule's content once more. */
+/** Client, host, port, form, rule, method and path can each be an obstacle once, and a rule's content once more. */
 const MOST_STEPS = 8;
 const ANYTHING = { port: null, form: null, methods: null, path: null } as const;
 
 /**
- * A change that permits the request, and nothing else than its words say; or why there is none. The policy itself stays
- * as it is. Yields from time to time, so that it can be done in slices.
+ * A change that permits the request, and nothing beyond its text; or why there is none. The policy itself is not
+ * changed. Yields from time to time, so that it can be done in slices.
  * @param seen null: new entries take any form and method, as people usually write them
  */
 export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: SeenContent | null = null): Generator<undefined, Proposal | NoProposal> {
@@ -97,7 +97,7 @@ function* compareWith(before: PolicyConfig, after: Policy, start: number, meter:
   }
 }
 
-/** As enforced: what report mode lets pass is denied. */
+/** As enforced: requests that pass in report mode are denied. */
 export function enforcedConfigOf({ clients, destinations, rules }: Policy): PolicyConfig {
   return {
     mode: 'enforce',
@@ -137,7 +137,7 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
   }
 }
 
-/** The rule that almost applied; null when one applies and the destination's own limits are what denies, or when none is there. */
+/** The rule that almost applied; null when one applies and the destination's own limits deny, or when there is none. */
 function blamedRule(policy: Policy, ask: Ask, denial: Deny): RuleConfig | null {
   const client = policy.clients.find(({ config }) => config === denial.client);
   const destination = policy.destinations.find(({ config }) => config === denial.destination);
@@ -146,7 +146,7 @@ function blamedRule(policy: Policy, ask: Ask, denial: Deny): RuleConfig | null {
   return rules.some((rule) => missOf(rule, ask, destination.config) === null) ? null : (furthestMiss(rules, ask, destination.config)?.rule.config ?? null);
 }
 
-/** Never where the address could be meant to show more than itself: that would go round a password, token or certificate. */
+/** Never if more than the address may be required: that would bypass a password, token or certificate. */
 function addClient(config: PolicyConfig, { peer }: Ask): Step | NoProposal {
   const address = classifyAddress(peer.address)?.canonical;
   if (peer.rejected !== null) return { instead: 'show credentials that are accepted: an entry for the address would let the peer in without them' };
@@ -180,7 +180,7 @@ function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask, se
 
 const LONGEST_NAME = 60;
 
-/** `eco-sit-telus-internal`, as names of destinations may be. */
+/** `eco-sit-telus-internal`, a valid name of a destination. */
 export function destinationNameFor(host: string): string {
   const words = host.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, LONGEST_NAME).replace(/^-+|-+$/g, '');
   return /[a-z]/.test(words) ? words : `host-${words}`;
@@ -224,8 +224,9 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
 }
 
 /**
- * Of its own, so that no other client of a rule gets anything.
- * @param like the rule that almost applied: where it lists methods or paths, this one lists what was asked for, and it has the same rate
+ * A rule for this client only, so that no other client gains anything.
+ * @param like the rule that almost applied: if it lists methods or paths, the new one lists the requested ones, and it
+ * has the same rate
  */
 function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths' | 'rate'>, ask: Ask, methods: readonly string[] | null = null): Step {
   const content = contentLike(like, ask);
@@ -237,7 +238,7 @@ function addRule(config: PolicyConfig, client: ClientConfig, destination: Destin
   };
 }
 
-/** The name, or with a number where another entry has it. */
+/** The name, with a number if another entry has it. */
 export function freshName(name: string, entries: readonly { readonly name: string }[]): string {
   return entries.some((entry) => entry.name === name) ? freshName(`${name}-2`, entries) : name;
 }

@@ -1,7 +1,7 @@
 /**
- * What a partner says of its own place in response fields, said of the place
- * below the prefix: redirects, links and cookies then lead back here. Pure;
- * docs/gateway.md lists what becomes of each field.
+ * Maps a partner's references to itself in response fields to the prefix:
+ * redirects, links and cookies then lead back to the gateway. Pure;
+ * docs/gateway.md lists the effect on each field.
  */
 import { isIP } from 'node:net';
 import type { GatewayConfig } from '../config/config.ts';
@@ -12,9 +12,9 @@ import { pathOf } from '../targets/path.ts';
 /** Rewrites one field of a response to the client. Linear in the length of the value. */
 type Rewrite = (value: string, asked: AnsweredRequest) => string | null;
 
-/** The request that is answered. */
+/** The request that the response answers. */
 interface AnsweredRequest {
-  /** Path and query as the upstream got them. */
+  /** Path and query as sent to the upstream. */
   readonly target: string;
   /** The client's connection is TLS. */
   readonly secure: boolean;
@@ -23,7 +23,7 @@ interface AnsweredRequest {
 /** Rewrites response fields of one gateway prefix. */
 export interface ResponseFields {
   /**
-   * @param target path and query of the request as the upstream got them
+   * @param target path and query of the request as sent to the upstream
    * @param secure whether the client's connection is TLS
    */
   mapFor(target: string, secure: boolean): MapField;
@@ -35,13 +35,13 @@ const WITH_AUTHORITY = /^(?:(https?):)?\/\/([^/?#\\]*)(.*)$/is;
 const WITH_SCHEME = /^[a-z][a-z0-9+.-]*:/i;
 /** A dot segment, as clients remove them (WHATWG URL §4.4). */
 const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\]|$)/i;
-/** What may follow a whole path (RFC 3986 §3). */
+/** The end of a whole path (RFC 3986 §3). */
 const AFTER_PATH = /^(?:[/?#]|$)/;
-/** HTML §4.2.5.3: the delay, and what comes before the address. */
+/** HTML §4.2.5.3: the delay, and the text before the address. */
 const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
 const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
 
-/** Rewrites what `gateway.rewrite` lists; other fields stay as they are. */
+/** Rewrites the fields listed in `gateway.rewrite`; other fields are unchanged. */
 export function createResponseFields(gateway: GatewayConfig): ResponseFields {
   const rewrites = rewritesOf(gateway);
   return {
@@ -70,7 +70,7 @@ function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   return rewrites;
 }
 
-/** A URI reference (RFC 3986 §4.1) of a response to `target`. What is not the partner's own stays as it is. */
+/** A URI reference (RFC 3986 §4.1) of a response to `target`. References to other origins are unchanged. */
 function mapReference(gateway: GatewayConfig, value: string, target: string): string {
   const [, scheme, authority, after = ''] = WITH_AUTHORITY.exec(value) ?? [];
   if (authority !== undefined) {
@@ -80,7 +80,7 @@ function mapReference(gateway: GatewayConfig, value: string, target: string): st
   }
   if (WITH_SCHEME.test(value)) return value;
   if (value.startsWith('/')) return below(gateway, withoutDots(value)) ?? value;
-  // Relative to where it was asked for, it leads to the same place below the prefix, unless it climbs out of it.
+  // A reference relative to the target leads to the same place below the prefix, unless it climbs out of it.
   if (!DOT_SEGMENT.test(beforeQuery(value))) return value;
   const base = pathOf(target);
   return below(gateway, withoutDots(base.slice(0, base.lastIndexOf('/') + 1) + value)) ?? value;
@@ -88,10 +88,10 @@ function mapReference(gateway: GatewayConfig, value: string, target: string): st
 
 /**
  * Whether a URL is of the partner's own origin. Behind a TLS offload an
- * application writes `http://`, with the port it was asked by or none: that is
- * the partner too. `https://` from a partner that is asked in clear is a wish
- * to be asked otherwise: mapped, it would be a redirect to itself.
- * @param scheme of the URL; undefined where it has none
+ * application writes `http://`, with the port of the request or none: that is
+ * the partner too. `https://` from a partner on plain HTTP asks for another
+ * scheme: mapped, it would be a redirect to itself.
+ * @param scheme of the URL; undefined: it has none
  */
 function isOwn({ scheme, host, port }: GatewayConfig, named: string | undefined, authority: string): boolean {
   if (named === 'https' && scheme === 'http') return false;
@@ -101,7 +101,7 @@ function isOwn({ scheme, host, port }: GatewayConfig, named: string | undefined,
   return read.port === port || (offloaded && read.port === SCHEME_PORT['http']) || (named === undefined && !/:\d*$/.test(authority));
 }
 
-/** The place below the prefix of a path (and query) of the partner's; null: it has none. */
+/** The place below the prefix of a partner's path (and query); null: it has none. */
 function below({ prefix, basePath }: GatewayConfig, path: string): string | null {
   // `//host` would name another host.
   if (path.startsWith('//') || path.startsWith('/\\') || !path.startsWith(basePath)) return null;
@@ -109,7 +109,7 @@ function below({ prefix, basePath }: GatewayConfig, path: string): string | null
   return AFTER_PATH.test(rest) ? prefix + rest : null;
 }
 
-/** Clients remove dot segments before they ask: what is left decides where it leads. */
+/** Clients remove dot segments before a request: the remaining path decides. */
 function withoutDots(path: string): string {
   if (!DOT_SEGMENT.test(beforeQuery(path))) return path;
   const url = URL.parse(path, 'http://partner.invalid');
@@ -121,7 +121,7 @@ function beforeQuery(reference: string): string {
   return end === -1 ? reference : reference.slice(0, end);
 }
 
-/** `5; url=/x`, as clients read it: HTML §4.2.5.3, also in quotes. */
+/** `5; url=/x`, as clients parse it: HTML §4.2.5.3, also in quotes. */
 function mapRefresh(gateway: GatewayConfig, value: string, target: string): string {
   const [, before = '', rest = ''] = REFRESH.exec(value) ?? [];
   if (rest === '') return value;
@@ -131,7 +131,7 @@ function mapRefresh(gateway: GatewayConfig, value: string, target: string): stri
   return before + quote + mapReference(gateway, url, target) + (end === -1 ? '' : rest.slice(end));
 }
 
-/** The targets of links (RFC 8288 §3): `</page/2>; rel="next"`. Parameters stay as they are. */
+/** The targets of links (RFC 8288 §3): `</page/2>; rel="next"`. Parameters are unchanged. */
 function mapLinks(gateway: GatewayConfig, value: string, target: string): string {
   let out = '';
   let at = 0;
@@ -152,7 +152,7 @@ function nextOf(text: string, from: number, characters: string): number {
   return text.length;
 }
 
-/** Where the quoted string (RFC 9110 §5.6.4) that begins at `from` ends; -1: nowhere. */
+/** The end of the quoted string (RFC 9110 §5.6.4) that begins at `from`; -1: none. */
 function endOfQuoted(text: string, from: number): number {
   for (let i = from + 1; i < text.length; i += 1) {
     if (text.charAt(i) === '\\') i += 1;
@@ -164,8 +164,8 @@ function endOfQuoted(text: string, from: number): number {
 /**
  * One Set-Cookie (RFC 6265 §5.2) as the gateway's own.
  * @param scope whether Path and Domain are rewritten
- * @param plain whether Secure is dropped, because the client asks in clear
- * @returns null: a client of the partner itself would not have taken it, or could never send it below the prefix
+ * @param plain whether Secure is dropped, because the client uses plain HTTP
+ * @returns null: a client of the partner itself would reject it, or could never send it below the prefix
  */
 function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
   const [pair = '', ...attributes] = value.split(';');
@@ -174,7 +174,7 @@ function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { re
   let mapped = path;
   if (scope) {
     if (domain !== null && domain !== '' && !domainMatches(domain, gateway.host)) return null;
-    // A client takes a cookie of that name for the root alone, or not at all (RFC 6265bis §4.1.3.2).
+    // Clients accept a cookie of that name for the root only, or not at all (RFC 6265bis §4.1.3.2).
     if (path?.startsWith('/') === true && !/^\s*__host-/i.test(pair)) mapped = cookiePath(gateway, path);
     if (mapped === null && path !== null) return null;
   }
@@ -197,17 +197,17 @@ function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { re
   return [pair, ...kept].join(';');
 }
 
-/** RFC 6265 §5.1.3: whether a cookie for `domain` is for `host` too. */
+/** RFC 6265 §5.1.3: whether a cookie for `domain` is also for `host`. */
 function domainMatches(domain: string, host: string): boolean {
   const name = domain.replace(/^\./, '').toLowerCase();
   return name === host || (isIP(host) === 0 && host.endsWith(`.${name}`));
 }
 
-/** The paths below the prefix for which a cookie is that the partner sets for `path`; null: none. */
+/** The paths below the prefix that a partner's cookie for `path` applies to; null: none. */
 function cookiePath({ prefix, basePath }: GatewayConfig, path: string): string | null {
   const rest = path.slice(basePath.length);
   if (path.startsWith(basePath) && (rest === '' || rest.startsWith('/'))) return basePath === '' && rest === '/' ? prefix : prefix + rest;
-  // For all that is below the base path, and more that cannot be asked for here.
+  // For everything below the base path, and more that cannot be requested here.
   const parent = path.endsWith('/') ? path : `${path}/`;
   return `${basePath}/`.startsWith(parent) ? prefix : null;
 }

@@ -1,8 +1,8 @@
 /**
  * The `/eco/*` reverse path: a Fastify application in which @fastify/http-proxy
- * owns each prefix, strips it and refuses what would escape it. The exchange
- * itself is the one all forms share, given to http-proxy as its `handler`
- * (docs/decisions/0003-gateway.md has the reasons and the figures).
+ * owns each prefix, strips it and refuses paths that would escape it. The
+ * exchange itself is shared by all forms, and passed to http-proxy as its
+ * `handler` (docs/decisions/0003-gateway.md has the reasons and the figures).
  */
 import type http from 'node:http';
 import { Socket } from 'node:net';
@@ -18,27 +18,27 @@ import { findAmbiguity, pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
 import { createResponseFields } from './response-fields.ts';
 
-/** Where a path below a prefix leads. */
+/** The target of a path below a prefix. */
 export interface GatewayRoute {
   readonly destination: string;
   readonly origin: Origin;
   /** Path and query for the upstream. */
   readonly target: string;
-  /** Keeps what the upstream says of its own place inside the prefix. @param secure whether the client's connection is TLS */
+  /** Maps the upstream's references to itself to the prefix. @param secure whether the client's connection is TLS */
   readonly mapFields: (secure: boolean) => MapField;
 }
 
-/** Exactly one is called, once; `onRoute` and `onNone` may throw a Fault, which comes back by `onError`. */
+/** Exactly one is called, once; `onRoute` and `onNone` may throw a Fault, which is passed to `onError`. */
 export interface RouteCallbacks {
   onRoute(route: GatewayRoute): void;
   onNone(): void;
   onError(error: unknown): void;
 }
 
-/** Routes of all gateway prefixes of one configuration; whoever created it closes it. */
+/** Routes of all gateway prefixes of one configuration; its creator closes it. */
 export interface GatewayRouter {
   readonly prefixes: readonly string[];
-  /** @param target path and query as they are in the request line */
+  /** @param target path and query as in the request line */
   route(target: string, callbacks: RouteCallbacks): void;
   /** The same as a promise. @returns null when the path is below no prefix; rejects with the Fault that the request would get */
   find(target: string): Promise<GatewayRoute | null>;
@@ -48,21 +48,21 @@ export interface GatewayRouter {
 const kCallbacks = Symbol('callbacks');
 type Routed = http.IncomingMessage & { [kCallbacks]?: RouteCallbacks };
 
-/** Fastify finds the route, and answers nothing: the connection of the request is never its business. */
+/** Fastify finds the route, and does not answer: it never touches the connection of the request. */
 const unconnectedSocket = new Socket();
 
-/** All that a router knows of a destination: equal terms make an equal router. */
+/** What a router depends on in a destination: equal terms make an equal router. */
 export type RouteTerms = Pick<DestinationConfig, 'name' | 'gateway'>;
 
-/** What a router is built from; a reload that leaves it alone needs no other router. */
+/** What a router is built from; a reload that does not change it needs no other router. */
 export function routeTerms({ name, gateway }: DestinationConfig): RouteTerms {
   return { name, gateway };
 }
 
 /**
- * Prefixes in one plugin. When it gets ready, Fastify calls itself for one
- * after the other, and some thousands are too many for the stack; it begins
- * anew behind a plugin that has others in it.
+ * Prefixes in one plugin. When it gets ready, Fastify recurses over them, and
+ * some thousands are too many for the stack; a plugin that contains others
+ * starts a new recursion.
  */
 const GROUP = 256;
 
@@ -97,7 +97,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
   const prefixes = served.map(({ gateway }) => gateway.prefix);
   const route = (target: string, callbacks: RouteCallbacks): void => {
     const req: Routed = new IncomingMessage(unconnectedSocket);
-    // A prefix owns its paths whatever the method; methods are the policy's business.
+    // A prefix owns its paths for every method; the policy decides on methods.
     req.method = 'GET';
     req.url = target;
     req[kCallbacks] = callbacks;
@@ -150,7 +150,7 @@ function callbacksOf(request: FastifyRequest): RouteCallbacks {
   return callbacks;
 }
 
-/** What http-proxy or the router refuse is a path that could leave the prefix or cannot be decoded. */
+/** http-proxy and the router refuse paths that could leave the prefix or cannot be decoded. */
 function failRoute(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   reply.hijack();
   const status = (error as { statusCode?: unknown }).statusCode;
@@ -160,7 +160,7 @@ function failRoute(error: unknown, request: FastifyRequest, reply: FastifyReply)
 
 function ambiguous(request: FastifyRequest, error: unknown): Fault {
   const path = pathOf(request.raw.url ?? '');
-  // An encoded slash is never what they refuse.
+  // They never refuse an encoded slash.
   const detail = `the path ${quote(path)} ${findAmbiguity(path, 'allow') ?? findAmbiguity(path) ?? 'is not valid'}`;
   return new Fault('path-ambiguous', detail, { cause: error, remedy: 'write it without empty and dot segments, backslashes and encoded slashes' });
 }

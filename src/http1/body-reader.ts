@@ -1,12 +1,12 @@
 /**
- * Reads the content of a message from the bytes of its connection, by the
- * framing that its header section declared (RFC 9112 §6, §7).
+ * Reads the content of a message from its connection, by the framing declared
+ * in its header section (RFC 9112 §6, §7).
  */
 import { NO_FIELDS, readFields } from './fields.ts';
 import { CR, HeadReader, LF, MessageError } from './head-reader.ts';
 import type { RawFields } from './fields.ts';
 
-/** How the end of the content is known. `close`: with the end of the connection, which only a response may use. */
+/** How the end of the content is determined. `close`: by the end of the connection, which only a response may use. */
 export type Framing = { readonly kind: 'none' } | { readonly kind: 'length'; readonly length: number } | { readonly kind: 'chunked' } | { readonly kind: 'close' };
 
 /** The message ends with its header section; compared by identity. */
@@ -16,7 +16,7 @@ export const CHUNKED: Framing = { kind: 'chunked' };
 /** A response whose content ends with the connection (RFC 9112 §6.3). */
 export const UNTIL_CLOSE: Framing = { kind: 'close' };
 
-/** Bounds of a trailer section, and how strictly it is read. */
+/** Limits of a trailer section, and how strictly it is read. */
 export interface BodyReaderOptions {
   /** Of the trailer section, bytes and fields. */
   readonly trailerBytes: number;
@@ -25,17 +25,17 @@ export interface BodyReaderOptions {
   readonly lenient: boolean;
 }
 
-/** Takes the content, without its framing. It keeps no slice longer than it needs: each is a part of what was read. */
+/** Receives the content, without its framing. It must not keep slices longer than needed: each is part of a read buffer. */
 export type OnContent = (content: Buffer) => void;
 
-/** Of one chunk's line, and of all extensions of a message: they carry nothing, and cost work. */
+/** Limit of one chunk's line, and of all chunk extensions of a message: they carry nothing, and cost work. */
 const LONGEST_LINE = 1024;
 const MOST_EXTENSION_BYTES = 16_384;
-/** RFC 9112 §7.1, without its bad whitespace. Up to 13 digits: larger sizes than JavaScript counts exactly are a trick. */
+/** RFC 9112 §7.1, without its bad whitespace. Up to 13 digits: sizes beyond JavaScript's exact integers are an attack. */
 const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*)$/;
 const LENIENT_CHUNK_LINE = /^([0-9A-Fa-f]{1,13})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?$/;
 
-/** What comes next. */
+/** The next expected part. */
 type Expects = 'content' | 'until-close' | 'chunk-line' | 'chunk' | 'chunk-end' | 'trailers' | 'nothing';
 
 /** Reads the content of one message after the other on one connection; content is passed on, never kept. */
@@ -59,12 +59,12 @@ export class BodyReader {
     return this.#expects === 'nothing';
   }
 
-  /** Of the message that is complete. */
+  /** Trailers of the message that is complete. */
   get trailers(): RawFields {
     return this.#trailers;
   }
 
-  /** Another message; what was left of the one before is forgotten. */
+  /** Begins another message; the state of the previous one is dropped. */
   begin(framing: Framing): void {
     this.#trailers = NO_FIELDS;
     this.#line = '';
@@ -94,7 +94,7 @@ export class BodyReader {
 
   /**
    * The next bytes, from `start` on.
-   * @returns where the first byte stands that is not this message's
+   * @returns the position of the first byte after this message
    * @throws {MessageError} framing, malformed or too-large
    */
   read(chunk: Buffer, start: number, onContent: OnContent): number {
@@ -138,13 +138,13 @@ export class BodyReader {
     const longest = this.#expects === 'chunk-end' ? 1 : LONGEST_LINE;
     if (this.#line.length + end - at > longest) throw new MessageError('framing', this.#expects === 'chunk-end' ? 'a chunk is longer than its size says' : `the line before a chunk is longer than ${LONGEST_LINE} bytes`);
     this.#line += chunk.toString('latin1', at, end);
-    // Told at once: it need not be followed by anything.
+    // Reported at once: no more bytes need follow.
     if (this.#expects === 'chunk-end' && this.#line !== '' && this.#line !== '\r') throw new MessageError('framing', 'a chunk is longer than its size says');
     if (lf === -1) return chunk.length;
     const line = this.#line;
     this.#line = '';
     const ended = line.charCodeAt(line.length - 1) === CR;
-    // Behind a chunk LF alone has two readings: of a chunk that is a byte shorter than its size, CR is content.
+    // After a chunk, LF alone is ambiguous: for a chunk that is a byte shorter than its size, CR is content.
     if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end')) throw new MessageError('framing', 'a line of the chunked coding ends in LF without CR');
     onLine(ended ? line.slice(0, -1) : line);
     return lf + 1;
@@ -159,11 +159,11 @@ export class BodyReader {
     this.#expects = this.#left === 0 ? 'trailers' : 'chunk';
   }
 
-  /** Trailer fields and the empty line that ends the message; most have no fields. */
+  /** Trailer fields and the empty line that ends the message; usually there are no fields. */
   #readTrailers(chunk: Buffer, at: number): number {
     const { lenient, trailerFields } = this.#options;
     if (!this.#trailerReader.pending) {
-      // An empty line at once, which the reader of sections would skip.
+      // An immediate empty line, which the section reader would skip.
       if (this.#line === '' && chunk[at] === CR) {
         this.#line = '\r';
         return at + 1;
@@ -177,7 +177,7 @@ export class BodyReader {
     }
     const section = this.#trailerReader.read(chunk, at);
     if (section === null) return chunk.length;
-    // RFC 9110 §6.5.1: where the content ends was settled before it.
+    // RFC 9110 §6.5.1: the end of the content was determined before it.
     this.#trailers = readFields(section.text, 0, { most: trailerFields, lenient }, (name) => {
       if (/^(?:content-length|transfer-encoding)$/i.test(name)) throw new MessageError('framing', `a trailer has ${name}`);
     });
@@ -185,7 +185,7 @@ export class BodyReader {
     return section.next;
   }
 
-  /** Forgets a message in the middle. */
+  /** Drops an incomplete message. */
   clear(): void {
     this.#expects = 'nothing';
     this.#trailerReader.clear();

@@ -1,7 +1,7 @@
 /** Field lines of header and trailer sections (RFC 9112 §5), read from text. */
 import { CR, MessageError } from './head-reader.ts';
 
-/** Names and values in turn, as they came: order, case and repetition survive. Latin-1, as RFC 9110 §5.5 asks. */
+/** Names and values in turn, as received: order, case and repetition are kept. Latin-1, as RFC 9110 §5.5 requires. */
 export type RawFields = readonly string[];
 
 /** A section without a field line; compared by identity. */
@@ -9,10 +9,10 @@ export const NO_FIELDS: RawFields = [];
 
 /** How strictly a section is read. */
 export interface FieldRules {
-  /** Most field lines; one more is `too-large`, before it is looked at. */
+  /** Most field lines accepted; one more is `too-large`, before it is parsed. */
   readonly most: number;
   /**
-   * What a proxy must or may put right in a response, and must refuse in a
+   * What a proxy must or may repair in a response, and must refuse in a
    * request: lines that end in LF alone (RFC 9112 §2.2), folded lines (§5.2),
    * blanks before the colon (§5.1).
    */
@@ -40,7 +40,7 @@ export function readFields(text: string, start: number, { most, lenient }: Field
   const fields: string[] = [];
   const { length } = text;
   let at = start;
-  /** The field that the last line began, or went on with. */
+  /** The field that the last line began or continued. */
   let name = '';
   let value = '';
   while (at < length) {
@@ -56,7 +56,7 @@ export function readFields(text: string, start: number, { most, lenient }: Field
       at = next;
       continue;
     }
-    // Told when nothing can be folded onto it any more.
+    // Reported when nothing can be folded onto it any more.
     if (name !== '' && each !== undefined) each(name, value);
     if (fields.length >= most * 2) throw new MessageError('too-large', `the section has more than ${most} fields`);
     const colon = text.indexOf(':', at);
@@ -80,20 +80,20 @@ function unfold(name: string, value: string, line: string, lenient: boolean): st
   return value === '' || more === '' ? value + more : `${value} ${more}`;
 }
 
-/** Without the spaces and tabs at both ends: optional whitespace of RFC 9110 §5.6.3, where JavaScript's `trim` takes more. */
+/** Without the spaces and tabs at both ends: optional whitespace of RFC 9110 §5.6.3; JavaScript's `trim` removes more. */
 export function trimBlanks(text: string): string {
   const from = trimStart(text, 0, text.length);
   return text.slice(from, trimEnd(text, from, text.length));
 }
 
-/** The place of the first character between `from` and `to` that is no blank. */
+/** The position of the first character between `from` and `to` that is no blank. */
 function trimStart(text: string, from: number, to: number): number {
   let at = from;
   for (let code = text.charCodeAt(at); at < to && (code === SPACE || code === HTAB); code = text.charCodeAt(at)) at += 1;
   return at;
 }
 
-/** The place after the last character between `from` and `to` that is no blank. */
+/** The position after the last character between `from` and `to` that is no blank. */
 function trimEnd(text: string, from: number, to: number): number {
   let at = to;
   for (let code = text.charCodeAt(at - 1); at > from && (code === SPACE || code === HTAB); code = text.charCodeAt(at - 1)) at -= 1;

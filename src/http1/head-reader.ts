@@ -1,7 +1,6 @@
 /**
- * Collects the bytes of a header section until it is complete. As long as it
- * is not, nothing is kept of it but its bytes, so that what an unfinished
- * section can cost is its limit and no more.
+ * Collects the bytes of a header section until it is complete. Until then only
+ * its bytes are kept, so an unfinished section can cost no more than its limit.
  */
 
 /** Carriage return, the byte. */
@@ -9,57 +8,59 @@ export const CR = 0x0d;
 /** Line feed, the byte. */
 export const LF = 0x0a;
 const NO_HEAD = Buffer.alloc(0);
-/** With the end of the line before it. */
+/** With the end of the preceding line. */
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
-/** Bounds of a section. */
+/** Limits of a section. */
 export interface HeadReaderOptions {
   /** Longest section, bytes. */
   readonly limit: number;
   /** Lines may end in LF alone (RFC 9112 §2.2), as in responses. */
   readonly lenient: boolean;
-  /** It begins with a start line: one that is over the limit by itself is `target-too-long`. */
+  /** It begins with a start line: one that exceeds the limit by itself is `target-too-long`. */
   readonly startLine: boolean;
 }
 
 /** Collects one header or trailer section after the other on one connection. */
 export class HeadReader {
   readonly #options: HeadReaderOptions;
-  /** Grows by doubling, so that one byte at a time costs no more than all at once. */
+  /** Grows by doubling, so that single bytes cost no more in total than one large chunk. */
   #held = NO_HEAD;
   #length = 0;
-  /** So many of them have been searched for the end. */
+  /** How many of them have been searched for the end. */
   #searched = 0;
 
   constructor(options: HeadReaderOptions) {
     this.#options = options;
   }
 
-  /** Some of a section has come, and not all of it. */
+  /** Part of a section has come. */
   get pending(): boolean {
     return this.#length > 0;
   }
 
-  /** What has come so far, for whoever wants to tell what it is. */
+  /** The bytes so far, for callers that detect the protocol. */
   get bytes(): Buffer {
     return this.#held.subarray(0, this.#length);
   }
 
   /**
    * The next bytes, from `start` on. Empty lines before the first line are skipped (RFC 9112 §2.2).
-   * @returns the section without the empty line that ends it, and where in `chunk` the next byte stands; null: more is to come
-   * @throws {MessageError} too-large, target-too-long, or malformed for a line that ends in LF alone where that is not taken
+   * @returns the section without the empty line that ends it, and the position of the next byte in `chunk`; null:
+   * incomplete
+   * @throws {MessageError} too-large, target-too-long, or malformed for a line that ends in LF alone where that is not
+   * accepted
    */
   read(chunk: Buffer, start: number): { readonly text: string; readonly next: number } | null {
     let at = start;
-    // The rest of an empty line: what comes next begins as if it had come alone.
+    // The rest of an empty line: what follows begins as if it had come alone.
     if (this.#length === 1 && this.#held[0] === CR && chunk[at] === LF) {
       this.clear();
       at += 1;
     }
     if (this.#length === 0) {
       at = this.#skipEmptyLines(chunk, at);
-      // Nearly always a section comes in one piece.
+      // Usually a section comes in one piece.
       const end = this.#findEnd(chunk, at, at);
       if (end !== -1) {
         this.#checkSize(chunk, at, end);
@@ -84,7 +85,7 @@ export class HeadReader {
     return { text, next };
   }
 
-  /** Forgets what has come so far. */
+  /** Drops the bytes collected so far. */
   clear(): void {
     this.#held = NO_HEAD;
     this.#length = 0;
@@ -102,7 +103,7 @@ export class HeadReader {
 
   /**
    * Where the last line before the empty one ends, its own line end excluded; -1: not here.
-   * @param searched up to here it was looked for in vain; what was found then may be the first part of it
+   * @param searched up to here it was not found; its first part may lie before this position
    */
   #findEnd(bytes: Buffer, searched: number, start: number): number {
     const from = Math.max(start, searched - 3);
@@ -120,7 +121,7 @@ export class HeadReader {
 
   #keep(chunk: Buffer, from: number): void {
     const wanted = this.#length + chunk.length - from;
-    // Beyond the limit nothing is needed but to know that there is more.
+    // Beyond the limit, only the fact that there is more matters.
     const most = this.#options.limit + EMPTY_LINE.length;
     const length = Math.min(wanted, most);
     if (length > this.#held.length) {
@@ -141,7 +142,7 @@ export class HeadReader {
   }
 }
 
-/** Where the byte after the empty line stands, `end` being the end of the line before it. */
+/** The position after the empty line; `end` is the end of the line before it. */
 function afterEmptyLine(bytes: Buffer, end: number): number {
   let at = end;
   for (let lines = 0; lines < 2; lines += 1) {
@@ -151,28 +152,28 @@ function afterEmptyLine(bytes: Buffer, end: number): number {
   return at;
 }
 
-/** Told at once: whoever ends lines so would wait for an answer in vain. */
+/** Reported at once: a client that ends lines so would wait for an answer. */
 function refuseBareLf(bytes: Buffer, from: number): void {
   for (let lf = bytes.indexOf(LF, from); lf !== -1; lf = bytes.indexOf(LF, lf + 1)) {
     if (bytes[lf - 1] !== CR) throw new MessageError('malformed', 'a line ends in LF without CR');
   }
 }
 
-// What is wrong with an HTTP/1.1 message, whichever side sent it.
+// Errors of an HTTP/1.1 message, from either side.
 
 /**
  * - `malformed`: not the grammar of RFC 9112.
- * - `framing`: where the message ends can be read in more than one way, or not at all.
+ * - `framing`: the end of the message is ambiguous or unknown.
  * - `too-large`: a limit on the header section.
  * - `target-too-long`: the request line alone is over that limit.
  */
 export type MessageFlaw = 'malformed' | 'framing' | 'too-large' | 'target-too-long';
 
-/** Thrown by the readers of messages. Its text may quote what was sent; every writer escapes it for its own medium. */
+/** Thrown by the message readers. Its text may quote what was sent; every writer escapes it for its own medium. */
 export class MessageError extends Error {
   override readonly name = 'MessageError';
   readonly flaw: MessageFlaw;
-  /** Of the response that is at fault, where that much could be read of it. */
+  /** Status of the faulty response, if that much could be parsed. */
   status: number | null = null;
 
   constructor(flaw: MessageFlaw, detail: string) {

@@ -1,8 +1,8 @@
 /**
  * Writes messages on one connection: responses to a client, requests to an
- * upstream. What is written in one turn of the event loop leaves in one system
- * call: header section, content and the framing of its chunks are put together
- * in one piece of memory, the outbox, which all connections use in turn.
+ * upstream. Everything written in one turn of the event loop is sent in one
+ * system call: header section, content and chunk framing are assembled in one
+ * buffer, the outbox, which all connections use in turn.
  */
 import type { Duplex } from 'node:stream';
 import type { RawFields } from './fields.ts';
@@ -12,12 +12,12 @@ const OUTBOX_SIZE = 131_072;
 /** With less room than this the outbox is replaced, bytes. */
 const LEAST_ROOM = 32_768;
 
-/** What is to be written lies between `start` and `end`; before it are bytes that sockets have yet to send. */
+/** Pending bytes are between `start` and `end`; before them are bytes that sockets have yet to send. */
 const outbox = {
   memory: Buffer.allocUnsafeSlow(OUTBOX_SIZE),
   start: 0,
   end: 0,
-  /** Whose bytes they are. */
+  /** The writer that the bytes belong to. */
   sender: null as MessageWriter | null,
   /** It is flushed at the end of this turn. */
   scheduled: false,
@@ -28,12 +28,12 @@ function flushSender(): void {
   outbox.sender?.flush();
 }
 
-/** The outbox is this writer's from here on, and what is in it leaves at the end of the turn at the latest. @returns how much fits in, bytes */
+/** The outbox belongs to this writer from here on, and its bytes are sent at the end of the turn at the latest. @returns the room left, bytes */
 function roomFor(writer: MessageWriter): number {
   if (outbox.sender !== writer) {
     outbox.sender?.flush();
     outbox.sender = writer;
-    // TLS gives what one read brought record by record, each in a tick of its own: all of them come before this.
+    // TLS emits one read record by record, each in its own tick: all of them come before this.
     if (!outbox.scheduled) {
       outbox.scheduled = true;
       setImmediate(flushSender);
@@ -53,7 +53,8 @@ export class MessageWriter {
   }
 
   /**
-   * Begins a message. It leaves with its first content, or at the end of this turn.
+   * Begins a message. It is sent with its first content, or at the end of this
+   * turn.
    * @param head start line and field lines, each with its CRLF, and the empty line; Latin-1
    * @param chunked whether the content is written in chunks (RFC 9112 §7.1)
    */
@@ -64,21 +65,23 @@ export class MessageWriter {
 
   /**
    * Some content. It is copied: its memory is the caller's again after the call.
-   * @returns false: enough is waiting, and the socket emits 'drain' once it has left
+   * @returns false: enough is pending, and the socket emits 'drain' once it has been
+   * sent
    */
   write(content: Buffer): boolean {
-    // A chunk of no bytes would be the last one (RFC 9112 §7.1).
+    // An empty chunk would be the last one (RFC 9112 §7.1).
     if (content.length > 0) {
       if (this.#chunked) this.#addText(`${content.length.toString(16)}\r\n`);
       this.#addBytes(content);
       if (this.#chunked) this.#addText('\r\n');
       if (outbox.end - outbox.start >= this.#socket.writableHighWaterMark) this.flush();
     }
-    // After a write that the system took at once, a socket that wanted 'drain' to be awaited has nothing to wait for.
+    // After a write that the system accepted at once, there is nothing to wait for, even if the socket asked to wait
+    // for 'drain'.
     return !this.#socket.writableNeedDrain || this.#socket.writableLength === 0;
   }
 
-  /** The content is complete. Trailers are written where there are chunks. */
+  /** The content is complete. Trailers are written if it is chunked. */
   end(trailers: RawFields): void {
     if (this.#chunked) {
       let tail = '0\r\n';
@@ -88,14 +91,14 @@ export class MessageWriter {
     this.flush();
   }
 
-  /** Writes what waits now. */
+  /** Writes the pending bytes now. */
   flush(): void {
     if (outbox.sender !== this) return;
     const { memory, start, end } = outbox;
     outbox.sender = null;
     outbox.start = end;
     if (!this.#socket.destroyed) this.#socket.write(memory.subarray(start, end));
-    // What the system did not take at once stays where it is until it has left.
+    // Bytes that the system did not accept at once stay in place until they have been sent.
     if (this.#socket.writableLength === 0) outbox.start = outbox.end = start;
     else if (OUTBOX_SIZE - end < LEAST_ROOM) {
       outbox.memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
@@ -121,7 +124,7 @@ export class MessageWriter {
   }
 }
 
-/** A header section as it stands on the wire; the fields have been validated where they were read. */
+/** A header section as on the wire; the fields were validated when they were read. */
 export function headText(startLine: string, fields: RawFields, more = ''): string {
   let text = `${startLine}\r\n`;
   for (let i = 0; i + 1 < fields.length; i += 2) text += `${fields[i] ?? ''}: ${fields[i + 1] ?? ''}\r\n`;

@@ -1,23 +1,23 @@
 /**
- * The request line and header section of RFC 9112 §3 and §5, read in one pass
- * into what a proxy has to know of them. Strict: a request that two readers
- * could understand differently is refused, because one of the two would be
- * behind us (docs/http.md).
+ * The request line and header section of RFC 9112 §3 and §5, parsed in one pass
+ * into what a proxy needs. Strict: a request that two parsers could understand
+ * differently is refused, because one of the two would be the upstream's
+ * (docs/http.md).
  */
 import { CHUNKED, type Framing, NO_CONTENT } from './body-reader.ts';
 import { isToken, listHas, readFields, type RawFields } from './fields.ts';
 import { MessageError } from './head-reader.ts';
 
-/** A request line with its header section. Values that a proxy looks at are read once, here. */
+/** A request line with its header section. The values that a proxy uses are parsed once, here. */
 export interface RequestHead {
   readonly method: string;
-  /** The request-target as it stood in the request line. */
+  /** The request-target as in the request line. */
   readonly target: string;
-  /** `1.1`, `1.0`, or whatever else two digits say. */
+  /** `1.1`, `1.0`, or any other two digits. */
   readonly version: string;
   readonly fields: RawFields;
   readonly framing: Framing;
-  /** Whether the connection may carry another request after this one (RFC 9112 §9.3); false for HTTP/1.0, with which a proxy keeps none. */
+  /** Whether the connection may carry another request after this one (RFC 9112 §9.3); false for HTTP/1.0, which a proxy does not keep alive. */
   readonly keepAlive: boolean;
   readonly hosts: readonly string[];
   readonly via: readonly string[];
@@ -30,7 +30,7 @@ export interface RequestHead {
   readonly maxForwards: string;
 }
 
-/** Shared by all that have none; `add` makes another before it writes. */
+/** Shared by all that have none; `add` creates another before it writes. */
 const NO_VALUES: string[] = [];
 
 function add(list: string[], value: string): string[] {
@@ -40,12 +40,12 @@ function add(list: string[], value: string): string[] {
 }
 
 const HTTP_VERSION = /^HTTP\/(\d\.\d)$/;
-/** RFC 9110 §8.6; 15 digits are more than any content has, and counted exactly. */
+/** RFC 9110 §8.6; 15 digits are more than any content needs, and exact as a number. */
 export const CONTENT_LENGTH = /^\d{1,15}$/;
 
 /**
  * @param text the section without the empty line that ends it
- * @param most field lines taken
+ * @param most field lines accepted
  * @throws {MessageError} malformed, framing or too-large
  */
 export function readRequestHead(text: string, most: number): RequestHead {
@@ -101,7 +101,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
         if (name.toLowerCase() === 'content-length') lengths = add(lengths, value);
         break;
       case 16:
-        // No standard has it; a client that says so closes all the same (RFC 9112 appendix C.2.2).
+        // Not in any standard; a client that sends it closes anyway (RFC 9112 appendix C.2.2).
         if (name.toLowerCase() === 'proxy-connection') close ||= listHas(value, 'close');
         break;
       case 17:
@@ -130,12 +130,12 @@ export function readRequestHead(text: string, most: number): RequestHead {
   };
 }
 
-/** RFC 9112 §6.3, and nothing that it lets a server choose. */
+/** RFC 9112 §6.3, without the choices that it leaves to servers. */
 function requestFraming(version: string, lengths: readonly string[], codings: readonly string[]): Framing {
   if (codings.length > 0) {
     if (version !== '1.1') throw new MessageError('framing', `an HTTP/${version} request has a Transfer-Encoding`);
     if (lengths.length > 0) throw new MessageError('framing', 'the request has both a Transfer-Encoding and a Content-Length');
-    // RFC 9112 §7: names of codings have no case.
+    // RFC 9112 §7: names of codings are case-insensitive.
     if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw new MessageError('framing', `the Transfer-Encoding is ${JSON.stringify(codings.join(', '))}`);
     return CHUNKED;
   }

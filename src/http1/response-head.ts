@@ -1,7 +1,7 @@
 /**
- * The status line and header section of a response (RFC 9112 §4, §5). Reads
- * what nginx, HAProxy, Squid and Go read, as long as there is one way only to
- * read it (docs/http.md); what is passed on is written anew.
+ * The status line and header section of a response (RFC 9112 §4, §5). Accepts
+ * what nginx, HAProxy, Squid and Go accept, as long as it is unambiguous
+ * (docs/http.md); it is forwarded in a new form.
  */
 import { CHUNKED, type Framing, NO_CONTENT, UNTIL_CLOSE } from './body-reader.ts';
 import { listHas, readFields, type RawFields, trimBlanks } from './fields.ts';
@@ -17,13 +17,13 @@ export interface ResponseHead {
   readonly framing: Framing;
   /** Whether the connection may carry another exchange after this one (RFC 9112 §9.3). */
   readonly keepAlive: boolean;
-  /** `timeout` of a Keep-Alive field, ms; null where there is none. */
+  /** `timeout` of a Keep-Alive field, ms; null: there is none. */
   readonly idleTimeout: number | null;
-  /** `max` of a Keep-Alive field: exchanges that the connection may carry; null where there is none. */
+  /** `max` of a Keep-Alive field: exchanges that the connection may carry; null: there is none. */
   readonly mostExchanges: number | null;
-  /** What the upstream switches to, with 101; empty where the field is absent. */
+  /** The protocol that the upstream switches to, with 101; empty: the field is absent. */
   readonly upgrade: string;
-  /** The content itself says that it is authenticated by connection (NTLM, Negotiate). */
+  /** Its fields show authentication by connection (NTLM, Negotiate). */
   readonly authenticatesConnection: boolean;
 }
 
@@ -35,7 +35,7 @@ const KEEP_ALIVE_MAX = /(?:^|[,;\s])max\s{0,8}=\s{0,8}"?(\d{1,6})/i;
 /**
  * @param text the section without the empty line that ends it
  * @param method of the request it answers
- * @param most field lines taken
+ * @param most field lines accepted
  * @throws {MessageError} malformed, framing or too-large
  */
 export function readResponseHead(text: string, method: string, most: number): ResponseHead {
@@ -102,17 +102,17 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
   return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, mostExchanges, upgrade, authenticatesConnection };
 }
 
-/** NTLM, and Negotiate (RFC 4559 §6), authenticate the connection and not the request. */
+/** NTLM, and Negotiate (RFC 4559 §6), authenticate the connection, not the request. */
 export function isConnectionAuth(value: string): boolean {
   return /^[ \t]*(?:ntlm|negotiate)(?:[ \t,]|$)/i.test(value) || /,[ \t]*(?:ntlm|negotiate)(?:[ \t,]|$)/i.test(value);
 }
 
-/** RFC 9112 §6.3. Two lengths that are equal are one (RFC 9110 §8.6); contradictions are refused. */
+/** RFC 9112 §6.3. Two equal lengths are one (RFC 9110 §8.6); contradictions are refused. */
 function responseFraming(status: number, method: string, lengths: readonly string[], codings: readonly string[]): Framing {
   if (status < 200 || status === 204 || status === 304 || method === 'HEAD') return NO_CONTENT;
   if (codings.length > 0) {
     if (lengths.length > 0) throw new MessageError('framing', 'the answer has both a Transfer-Encoding and a Content-Length');
-    // We ask for no other coding (RFC 9112 §7.4), and would pass coded bytes on as if they were the content.
+    // We accept no other coding (RFC 9112 §7.4), and would forward coded bytes as if they were the content.
     if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw new MessageError('framing', 'the answer has a transfer coding other than chunked');
     return CHUNKED;
   }

@@ -1,7 +1,7 @@
 /**
- * From the Proxy-Authorization fields of a request to who they prove it is:
- * verified once, remembered for a while, and never at a cost that a flood of
- * wrong ones could raise. What a user or token may do is the policy's business.
+ * Verifies the Proxy-Authorization fields of a request: once, cached for a
+ * while, and at a bounded cost even in a flood of wrong ones. The policy
+ * decides what a user or token may do.
  */
 import { hash, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
@@ -11,24 +11,25 @@ import { Gate } from './gate.ts';
 import { decoyOf, type PresentedCredentials, readProxyAuthorization, verifyPassword } from './proxy-authorization.ts';
 import { createTokenVerifier, MINUTE } from './tokens.ts';
 
-/** What a request proved. At most one of the first three is not null; `rejected` is one sentence with nothing in it of what was sent. */
+/** What a request proved. At most one of the first three is not null; `rejected` is one sentence that quotes nothing of the request. */
 export interface VerifiedCredentials extends Pick<Peer, 'user' | 'token' | 'rejected'> {
-  /** Of the user or token; null where there is neither. */
+  /** Of the user or token; null: there is neither. */
   readonly proof: Proof | null;
 }
 
-/** Who shows credentials, as far as it is known without them. */
+/** The client that presents credentials, as far as it is known without them. */
 export type Asker = Pick<Peer, 'address' | 'sans'>;
 
-/** Verifies credentials for the proxy. Whoever created it closes it. */
+/** Verifies credentials for the proxy. Its creator closes it. */
 export interface Authenticator {
   /**
    * @param fields every Proxy-Authorization value of the request, in order
-   * @returns the answer itself where it is known, else a promise of it, which may be rejected with such a Fault too
+   * @returns the answer itself if it is cached, otherwise a promise of it, which may also be rejected with such a
+   * Fault
    * @throws {Fault} `limit-reached` (503), at once, when too much is being verified
    */
   check(fields: readonly string[], asker: Asker): VerifiedCredentials | Promise<VerifiedCredentials>;
-  /** Takes another configuration. Users and tokens that it changes are verified anew, others stay remembered. */
+  /** Applies another configuration. Users and tokens that it changes are verified again, others stay cached. */
   update(clients: readonly ClientConfig[]): void;
   /** Ends reading keys; nothing else stays open. */
   close(): void;
@@ -37,32 +38,32 @@ export interface Authenticator {
 /** For `createAuthenticator`. */
 export interface AuthenticatorOptions {
   readonly clients: readonly ClientConfig[];
-  /** Which kinds of credentials could make the asker a client: no other kind is even looked at. */
+  /** Which kinds of credentials could make the peer a client: other kinds are not read. */
   readonly wanting: (asker: Asker) => { readonly basic: boolean; readonly bearer: boolean };
-  /** Ms since the epoch, for what tokens say of times. */
+  /** Ms since the epoch, for the times in tokens. */
   readonly now: () => number;
-  /** Ms on a clock that only moves forward, for everything that is remembered for a while: a clock that is set back makes nothing last longer. */
+  /** Monotonic ms, for everything that is cached for a while: a clock that is set back does not extend it. */
   readonly monotonic: () => number;
   /** For JWKS URLs. */
   readonly fetch?: typeof globalThis.fetch;
-  /** Ms that a JWKS server may take. */
+  /** Time limit for a JWKS server, ms. */
   readonly fetchTimeout?: number;
   /** Keys of an issuer could not be read; the last good ones stay in use for a day. */
   readonly onKeyFault: (issuer: string, error: unknown) => void;
 }
 
-/** Only a reload makes a password wrong or right, and ends what is remembered: this bounds how long a hash of it is in memory. */
+/** Only a reload changes whether a password is right, and ends the cached result: this bounds how long a hash of it is in memory. */
 const PASSWORD_ACCEPTED_FOR = 60 * MINUTE;
 const PASSWORD_REFUSED_FOR = 10 * MINUTE;
-/** The keys of a token may be withdrawn, or come, at any time. */
+/** The keys of a token may be revoked, or published, at any time. */
 const TOKEN_ACCEPTED_FOR = 5 * MINUTE;
 const TOKEN_REFUSED_FOR = 5_000;
 const CACHED = { mostAccepted: 4_096, mostRefused: 4_096 };
-/** Two of libuv's four threads: DNS and files need the others. A look takes some 0.1 s of one, and whoever has failed gets one at most. */
+/** Two of libuv's four threads: DNS and files need the others. A check takes some 0.1 s of one, and an address with failures gets one at most. */
 const PASSWORDS = { running: 2, suspects: 1, waiting: 256, perAddress: 16, failures: 20, forgiveAfter: 2_000 };
 /** The threads are the same, but a signature takes a thousandth of the time. */
 const SIGNATURES = { running: 4, suspects: 2, waiting: 256, perAddress: 16, failures: 100, forgiveAfter: 100 };
-/** What can take long is an issuer's server. Who waits for it keeps nobody else waiting. */
+/** An issuer's server may be slow. Requests that wait for it delay no others. */
 const KEYS = { running: 256, suspects: 256, waiting: 0, perAddress: 16, failures: Infinity, forgiveAfter: MINUTE };
 const FETCH_TIMEOUT = 5_000;
 
@@ -72,13 +73,13 @@ const isRejected = ({ rejected }: VerifiedCredentials): boolean => rejected !== 
 const SEVERAL = reject('the request has several Proxy-Authorization fields');
 const NO_BASIC = reject('Basic credentials are not accepted here, only Bearer tokens');
 const NO_BEARER = reject('Bearer tokens are not accepted here, only Basic credentials');
-/** The same for unknown users: which users exist is nobody's business. */
+/** The same for unknown users: a response must not reveal which users exist. */
 const WRONG = reject('the user or the password is wrong');
 
 /** Known users, and how each is verified. */
 type Users = ReadonlyMap<string, { readonly user: string; readonly hash: string }>;
 
-/** A verification that has not ended. */
+/** A verification in progress. */
 interface UnderWay {
   readonly address: string;
   readonly settled: Promise<VerifiedCredentials>;
@@ -99,11 +100,11 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     takesTokens = clients.some((client) => client.tokens !== null);
     tokens.update(clients);
     cache.forgetRefused();
-    // What was begun before is not what a request from now on waits for.
+    // Requests from now on do not wait for verifications begun before.
     underWay = new Map();
   }
 
-  /** Always the same for one name, so that an unknown user costs what some known one does, each time. */
+  /** Always the same for one name, so an unknown user always costs the same as some known one. */
   function decoyFor(user: string): string {
     const known = [...users.values()];
     const place = Buffer.from(cache.keyOf(user), 'base64').readUInt32BE(0) % known.length;
@@ -111,7 +112,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   }
 
   async function verifyBasic(key: string, user: string, password: string): Promise<VerifiedCredentials> {
-    // It waited for its turn: meanwhile somebody else may have shown the same.
+    // It has waited for its turn: another request may have verified the same meanwhile.
     const settled = cache.find(key);
     if (settled !== undefined) return settled;
     if (users.size === 0) return WRONG;
@@ -152,7 +153,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
       : verifyToken(key, presented.token, address);
   }
 
-  /** One verification for all that show the same, unless it waits behind more than it would if it were begun anew. */
+  /** One verification for all requests with the same credentials, unless it waits longer than a new one would. */
   function joinOrBegin(key: string, presented: PresentedCredentials, address: string): Promise<VerifiedCredentials> {
     const current = underWay.get(key);
     if (current !== undefined && passwords.debt(current.address) <= passwords.debt(address)) return current.settled;
@@ -170,9 +171,9 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   update(options.clients);
   return {
     check(fields, asker) {
-      // RFC 9110 §11.7.2 has no meaning for a field that nobody asked for: as if it were not there.
+      // RFC 9110 §11.7.2: a field that was not requested has no meaning, and is ignored.
       if (fields.length === 0 || (users.size === 0 && !takesTokens)) return NO_CREDENTIALS;
-      // So it is for an address that no credentials could make a client: it costs nothing to be wrong.
+      // Likewise for an address that no credentials could make a client: wrong ones cost nothing.
       const wanted = wanting(asker);
       if (!wanted.basic && !wanted.bearer) return NO_CREDENTIALS;
       const [field = ''] = fields;
@@ -195,7 +196,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 }
 
 /**
- * Entries that did not change keep their identity, by which remembered credentials are still good.
+ * Unchanged entries keep their identity, by which cached credentials stay valid.
  * @throws {TypeError} when one user has two passwords: they would prove the same, so the configuration refuses them
  */
 function readUsers(clients: readonly ClientConfig[], before: Users): Users {
@@ -213,7 +214,7 @@ function readUsers(clients: readonly ClientConfig[], before: Users): Users {
 interface CacheEntry<V> {
   readonly value: V;
   readonly until: number;
-  /** Asked at each use, null: only time ends it. */
+  /** Checked at each use; null: only time ends it. */
   readonly stillHolds: (() => boolean) | null;
 }
 
@@ -224,15 +225,15 @@ interface CredentialCacheOptions {
 }
 
 /**
- * Remembers which credentials were accepted or refused, without keeping them:
- * entries are found by a keyed hash. Refused ones live apart and shortly, so
- * that a flood of them cannot push accepted ones out.
+ * Caches which credentials were accepted or refused, without storing them:
+ * entries are found by a keyed hash. Refused ones are kept separately and for a
+ * short time, so that a flood of them cannot evict accepted ones.
  */
 export class CredentialCache<V> {
   readonly #now: () => number;
   readonly #accepted: LRUCache<string, CacheEntry<V>>;
   readonly #refused: LRUCache<string, CacheEntry<V>>;
-  /** Of this process alone: the entries say nothing to anybody else. */
+  /** Of this process only: the entries are useless elsewhere. */
   readonly #secret = randomBytes(32).toString('base64');
 
   constructor({ now, mostAccepted, mostRefused }: CredentialCacheOptions) {
@@ -245,12 +246,12 @@ export class CredentialCache<V> {
     return this.#accepted.size + this.#refused.size;
   }
 
-  /** A keyed hash, so that no credentials are kept in memory. */
+  /** A keyed hash, so no credentials are kept in memory. */
   keyOf(text: string): string {
     return hash('sha256', this.#secret + text, 'base64');
   }
 
-  /** Undefined: not known, or no longer valid. */
+  /** Undefined: unknown, or no longer valid. */
   find(key: string): V | undefined {
     return this.#findIn(this.#accepted, key) ?? this.#findIn(this.#refused, key);
   }
@@ -266,7 +267,7 @@ export class CredentialCache<V> {
     this.#refused.set(key, { value, until, stillHolds: null });
   }
 
-  /** What was refused may be accepted from now on. */
+  /** Refused credentials may be accepted from now on. */
   forgetRefused(): void {
     this.#refused.clear();
   }

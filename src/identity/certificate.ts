@@ -1,7 +1,7 @@
 /**
  * The names in a client certificate, as the policy writes them: `DNS:name`,
- * `URI:uri`, `IP:address`, `email:address`. What cannot be read in exactly one
- * way is left out: a name less can only deny.
+ * `URI:uri`, `IP:address`, `email:address`. Ambiguous names are left out: a
+ * missing name can only lead to a denial.
  */
 import { X509Certificate } from 'node:crypto';
 import type { PeerCertificate } from 'node:tls';
@@ -11,12 +11,12 @@ import { parseHost } from '../targets/host.ts';
 
 /**
  * One entry of Node's text of subject alternative names: values with a comma,
- * quote or control character stand as JSON strings (CVE-2021-44532), all
- * others as they are.
+ * quote or control character are JSON strings (CVE-2021-44532), all others are
+ * unchanged.
  */
 const ENTRY = /([A-Za-z ]+):(?:("(?:[^"\\\0-\x1f]|\\["\\/bfnrtu])*")|([^"',\\\0-\x1f]*))(?:, (?=.)|$)/y;
 
-/** RFC 3986 §2 without percent-encoded dots and slashes, dot segments and backslashes, through which a pattern with `*` would match what it does not mean. */
+/** RFC 3986 §2 without percent-encoded dots and slashes, dot segments and backslashes, which could make a pattern with `*` match more than intended. */
 const URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x5b\x5d-\x7e]+$/;
 const URI_ESCAPES = /%(?:2e|2f|5c)|\/\.{1,2}(?:[/?#]|$)/i;
 /** SPIFFE-ID §2: a trust domain in lower case, segments of few characters, nothing else. */
@@ -24,13 +24,13 @@ const SPIFFE = /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/[A-Za-z0-9._-]+)*$/;
 const LONGEST_URI = 2_048;
 const LOCAL_PART = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+$/;
 
-/** @param certificate verified by the TLS layer; this only reads it */
+/** @param certificate verified by the TLS layer; it is only parsed here */
 export function sansOf(certificate: PeerCertificate | X509Certificate): string[] {
   const text = certificate instanceof X509Certificate ? certificate.subjectAltName : certificate.subjectaltname;
   return readAltNames(text ?? '');
 }
 
-/** @param text Node's rendering of the extension; of text that is none, nothing is taken */
+/** @param text Node's rendering of the extension; malformed text yields nothing */
 export function readAltNames(text: string): string[] {
   const sans = new Set<string>();
   ENTRY.lastIndex = 0;
@@ -46,7 +46,7 @@ export function readAltNames(text: string): string[] {
   return [...sans];
 }
 
-/** One name in its canonical form, null when it is of no kind we know, or not valid in it. */
+/** One name in its canonical form; null: of an unsupported kind, or not valid. */
 export function sanOf(type: string, value: string): string | null {
   switch (type) {
     case 'DNS':
@@ -66,7 +66,7 @@ function prefixed(kind: string, value: string | null): string | null {
   return value === null ? null : `${kind}:${value}`;
 }
 
-/** A wildcard stands for many names and so identifies nobody; parseHost takes none. */
+/** A wildcard matches many names and so identifies no client; parseHost accepts none. */
 function hostOf(value: string): string | null {
   const host = value.startsWith('[') ? null : parseHost(value);
   return host === null || isIP(host) !== 0 ? null : host;

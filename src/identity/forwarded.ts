@@ -1,9 +1,9 @@
 /**
- * What a trusted peer says about who stands behind it: X-Forwarded-For and
- * Envoy's X-Forwarded-Client-Cert. From anyone else these fields mean nothing;
- * whoever calls has made sure of the peer. Text that is not exactly of its
- * form gives null, and the request is to be refused: the nearest proxy wrote
- * it, so something is wrong there, and every guess names somebody.
+ * The client named by a trusted peer: X-Forwarded-For and Envoy's
+ * X-Forwarded-Client-Cert. From other peers these fields are ignored; the
+ * caller has checked the peer. Malformed text gives null, and the request is to
+ * be refused: the nearest proxy wrote it, so something is wrong there, and any
+ * guess would name the wrong client.
  */
 import { isIPv4 } from 'node:net';
 import { classifyAddress } from '../policy/address-class.ts';
@@ -11,18 +11,18 @@ import { trimBlanks } from '../http1/fields.ts';
 import { sanOf } from './certificate.ts';
 
 /**
- * The address nearest to us that is no trusted peer's. Each proxy adds the
- * peer it saw at the right, so what stands left of the answer was sent by the
- * client, and is not even read.
+ * The nearest address that is not a trusted peer's. Each proxy adds its peer at
+ * the right, so anything left of the result was sent by the client, and is not
+ * parsed.
  *
  * @param value all X-Forwarded-For fields in order, joined with commas
- * @returns canonical text; the leftmost address when all are trusted peers; null when an entry on the way is none
+ * @returns canonical text; the leftmost address when all are trusted peers; null when a parsed entry is malformed
  */
 export function clientFromForwardedFor(value: string, trusted: (address: string) => boolean): string | null {
   let address: string | null = null;
   for (let end = value.length; end >= 0; ) {
     const comma = value.lastIndexOf(',', end - 1);
-    // lastIndexOf takes a negative place for 0.
+    // lastIndexOf treats a negative position as 0.
     const start = end === 0 ? 0 : comma + 1;
     address = readForwardedNode(trimBlanks(value.slice(start, end)));
     if (address === null || !trusted(address)) return address;
@@ -31,7 +31,7 @@ export function clientFromForwardedFor(value: string, trusted: (address: string)
   return address;
 }
 
-/** An address, perhaps with a port as some load balancers write it: `192.0.2.1:80`, `[2001:db8::1]:80`. RFC 7239's `unknown` and `_hidden` are none. */
+/** An address, optionally with a port as some load balancers write it: `192.0.2.1:80`, `[2001:db8::1]:80`. RFC 7239's `unknown` and `_hidden` are not accepted. */
 function readForwardedNode(text: string): string | null {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?$/.exec(text);
   if (match === null) return classifyAddress(text)?.canonical ?? null;
@@ -40,7 +40,7 @@ function readForwardedNode(text: string): string | null {
   return classifyAddress(bracketed ?? plain)?.canonical ?? null;
 }
 
-/** The certificate that the nearest proxy saw. */
+/** The client certificate seen by the nearest proxy. */
 export interface XfccElement {
   readonly uri: readonly string[];
   readonly dns: readonly string[];
@@ -48,17 +48,16 @@ export interface XfccElement {
   readonly by: string | null;
   /** SHA-256 of the certificate, lower-case hex. */
   readonly hash: string | null;
-  /** The names in the policy's form, `URI:…` and `DNS:…`; without those that are not valid. */
+  /** The names as in the policy, `URI:…` and `DNS:…`; invalid ones are left out. */
   readonly sans: readonly string[];
 }
 
-/** One `Key=value` and what ends it: `;` another pair, `,` another element. Quotes surround a whole value or do not occur. */
+/** One `Key=value` and its separator: `;` another pair, `,` another element. Quotes surround a whole value or do not occur. */
 const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;\\]*))(;|,[ \t]*(?=.)|$)/sy;
 
 /**
- * The LAST element alone: it is the only one the nearest proxy wrote itself.
- * All before it is read too, strictly: a quote opened there could make the
- * last one look like text inside it.
+ * Only the LAST element: the nearest proxy wrote no other. Everything before it is parsed too, strictly: a
+ * quote opened there could make the last one look like text inside it.
  * https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
  *
  * @param value all fields in order, joined with commas

@@ -1,52 +1,52 @@
 /**
  * Lets a bounded number of verifications run and a bounded number wait, fairly
- * between client addresses: the address with the fewest failures of late comes
- * first, and among equals the one that was served longest ago. So whoever
- * guesses waits behind everybody else, whatever it sends, and is turned away
- * at last; the others hardly notice.
+ * between client addresses: the address with the fewest recent failures comes
+ * first, and among equals the one that was served longest ago. A client that
+ * guesses passwords waits behind all others, and is refused in the end; the
+ * others are hardly affected.
  */
 import { LRUCache } from 'lru-cache';
 import { Fault } from '../errors.ts';
 
-/** Bounds of a Gate. */
+/** Limits of a Gate. */
 export interface GateLimits {
   /** Verifications that run at once. */
   readonly running: number;
-  /** Of those, how many may be of addresses that have failed of late: at least one place is left for the others. */
+  /** How many of those may be for addresses with recent failures: at least one place is left for the others. */
   readonly suspects: number;
   readonly waiting: number;
-  /** Running and waiting for one client address. */
+  /** Most verifications running and waiting for one client address. */
   readonly perAddress: number;
-  /** Failures after which an address is turned away; each is forgiven after `forgiveAfter` ms. */
+  /** Failures after which an address is refused; each is forgiven after `forgiveAfter` ms. */
   readonly failures: number;
   readonly forgiveAfter: number;
-  /** Ms, on any clock that only moves forward. */
+  /** Ms, on any monotonic clock. */
   readonly now: () => number;
 }
 
-/** What waits for its turn. */
+/** A task that waits for its turn. */
 interface QueuedTask {
   readonly begin: () => void;
   readonly giveUp: (fault: Fault) => void;
 }
 
-/** What is under way for one address. */
+/** The tasks in progress for one address. */
 interface Lane {
   running: number;
-  /** When it was served last, as a number that grows; 0: not yet. */
+  /** When it was last served, as a growing number; 0: never. */
   served: number;
   readonly waiting: QueuedTask[];
 }
 
-/** Addresses whose failures are remembered: what falls out has had its time to be forgiven. */
+/** Most addresses whose failures are remembered: an evicted one would have been forgiven by then. */
 const MOST_REMEMBERED = 10_000;
 
-/** Bounds how much verification runs and waits at once, and turns away with `limit-reached` who is above its share or has failed too often. */
+/** Limits how much verification runs and waits at once, and refuses with `limit-reached` an address above its share or with too many failures. */
 export class Gate {
   readonly #limits: GateLimits;
-  /** Only addresses with something under way, in the order in which they came. */
+  /** Only addresses with tasks in progress, in the order of arrival. */
   readonly #lanes = new Map<string, Lane>();
-  /** How many failures an address had at a moment; they grow less from then on. */
+  /** How many failures an address had at a given time; they decay from then on. */
   readonly #failures = new LRUCache<string, { readonly count: number; readonly at: number }>({ max: MOST_REMEMBERED });
   #running = 0;
   #suspects = 0;
@@ -62,7 +62,7 @@ export class Gate {
     return this.#running + this.#waiting;
   }
 
-  /** Failures of an address that are not forgiven yet, with what is left of the last. */
+  /** Failures of an address that are not forgiven yet, with the remainder of the last. */
   debt(address: string): number {
     const { now, forgiveAfter } = this.#limits;
     const failed = this.#failures.get(address);
@@ -70,10 +70,10 @@ export class Gate {
   }
 
   /**
-   * Runs the task, now or when it is its turn.
-   * @param isFailure whether what came of it counts against the address
-   * @returns what came of it; rejects with a Fault, `limit-reached`, when its place went to an address with fewer failures
-   * @throws {Fault} `limit-reached`, at once and not as a promise, when there is no room
+   * Runs the task, now or at its turn.
+   * @param isFailure whether its result counts against the address
+   * @returns its result; rejects with a Fault, `limit-reached`, when its place went to an address with fewer failures
+   * @throws {Fault} `limit-reached`, synchronously, when there is no room
    */
   run<T>(address: string, task: () => Promise<T>, isFailure: (result: T) => boolean): Promise<T> {
     const { perAddress, failures, forgiveAfter, now } = this.#limits;
@@ -131,7 +131,7 @@ export class Gate {
     }
   }
 
-  /** Whose turn it is, if anybody may run. There are at most as many lanes to look at as may wait. */
+  /** The next task, if any may run. There are at most as many lanes to check as may wait. */
   #next(): QueuedTask | undefined {
     let best: Lane | null = null;
     let leastDebt = Infinity;
@@ -145,8 +145,9 @@ export class Gate {
   }
 
   /**
-   * Where no more may wait, the last of the address with most failures, or else of the longest queue, gives its place up.
-   * @throws {Fault} when that is the one who asks
+   * When no more may wait, the last task of the address with most failures, or else of the longest queue, loses its
+   * place.
+   * @throws {Fault} when that is the new task
    */
   #makeRoom(debt: number, own: Lane): void {
     if (this.#waiting < this.#limits.waiting) return;
@@ -167,7 +168,7 @@ export class Gate {
   }
 }
 
-/** Not 407: a client told so would take its password for wrong. */
+/** Not 407: the client would conclude that its password is wrong. */
 function busy(detail: string, retryAfter = 1): Fault {
   return new Fault('limit-reached', detail, { remedy: 'try again later; credentials once accepted are remembered', retryAfter });
 }

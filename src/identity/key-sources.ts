@@ -1,8 +1,8 @@
 /**
- * Where the public keys of token issuers come from. Fetching them is the
- * proxy's own traffic, not a client's: it passes neither policy nor dial.
- * Commands that only check a configuration load this file, and not the library
- * that verifies tokens.
+ * Reads the public keys of token issuers. Fetching them is the proxy's own
+ * traffic, not a client's: it passes neither policy nor dial. Commands that
+ * only check a configuration load this file, but not the library that verifies
+ * tokens.
  */
 import { readFile } from 'node:fs/promises';
 import type { JSONWebKeySet, JWK } from 'jose';
@@ -21,7 +21,7 @@ export async function readKeyFile(path: string, signal: AbortSignal): Promise<JS
 
 /**
  * Rejects when the server does not answer 200 with a key set within `timeout`
- * ms. Follows no redirects: keys come from the place the configuration names.
+ * ms. Follows no redirects: keys come from the configured location.
  */
 export async function fetchKeys(url: string, fetch: typeof globalThis.fetch, timeout: number, signal: AbortSignal): Promise<JSONWebKeySet> {
   if (!mayCarryKeys(url)) throw new Error(`${url}: keys are fetched over https, or over http from this machine`);
@@ -42,20 +42,20 @@ async function fetchText(url: string, fetch: typeof globalThis.fetch, signal: Ab
   return text;
 }
 
-/** fetch says only that it failed, and keeps the reason in the cause. */
+/** fetch reports only that it failed, and has the reason in the cause. */
 function describeFetchError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? describeFetchError(error.cause) : error.message;
 }
 
-/** Who can change the keys on their way can sign tokens. */
+/** An attacker who can change the keys in transit can sign tokens. */
 function mayCarryKeys(text: string): boolean {
   const url = URL.parse(text);
   if (url?.protocol === 'https:') return true;
   return url?.protocol === 'http:' && /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
 }
 
-/** Null when there is too much of it. */
+/** Null when it is too large. */
 async function readBounded(response: Response): Promise<string | null> {
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -70,9 +70,10 @@ async function readBounded(response: Response): Promise<string | null> {
 }
 
 /**
- * RFC 7517 §5. Keys that verify no signature are left out, secret ones above all.
+ * RFC 7517 §5. Keys that verify no signature are left out, secret ones in
+ * particular.
  *
- * @throws Error that says what is wrong with the text
+ * @throws Error with what is wrong with the text
  */
 export function parseKeys(text: string, place: string): JSONWebKeySet {
   const keys = keysOf(parseJson(text, place));

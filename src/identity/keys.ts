@@ -1,44 +1,44 @@
 /**
- * The public keys of one issuer, kept fresh: looked at again after a while and
- * when a token names a key that is not there; the last good set stays in use
- * while the file or server gives nothing better.
+ * The public keys of one issuer, kept fresh: read again after a while, and when
+ * a token names an unknown key; the last good set stays in use while the file
+ * or server yields no new one.
  */
 import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, exportJWK, type JSONWebKeySet, type JWK, type JWSHeaderParameters } from 'jose';
 
 interface KeySetOptions {
-  /** Reads the set; rejects, with a message fit for the log, when there is none. */
+  /** Reads the set; rejects, with a message for the log, when there is none. */
   readonly load: (signal: AbortSignal) => Promise<JSONWebKeySet>;
-  /** Ms, on any clock that only moves forward. */
+  /** Ms, on any monotonic clock. */
   readonly now: () => number;
   /** Ms after which the set is read again. */
   readonly freshFor: number;
-  /** Least ms between two reads, whatever tokens ask for. */
+  /** Least time between two reads, for any tokens, ms. */
   readonly restFor: number;
-  /** Ms that a set is used while reading fails. */
+  /** How long a set is used while reading fails, ms. */
   readonly keepFor: number;
-  /** A read failed: once for each. */
+  /** Called once for each failed read. */
   readonly onFault: (error: unknown) => void;
 }
 
-/** The public keys of one issuer at one place, read again when they are no longer fresh. `close` ends a read that is under way. */
+/** The public keys of one issuer at one location, read again when they are no longer fresh. `close` ends a read in progress. */
 export interface KeySet {
   /**
    * Finds the key of a token. Rejects with a JOSEError when there is none, with KeysUnavailable when there are no keys.
-   * @param wait for a read of the set, only called where the key is not at hand: rejects where no more may wait
+   * @param wait for a read of the set, only called if the key is not cached: rejects if no more may wait
    */
   find(header: JWSHeaderParameters, wait: (reading: Promise<void>) => Promise<void>): Promise<FoundKey>;
-  /** Whether a key is still published. Has the set read again if it is no longer fresh; does not wait for it. */
+  /** Whether a key is still published. Triggers a read of the set if it is no longer fresh; does not wait for it. */
   has(id: string): boolean;
   close(): void;
 }
 
 interface FoundKey {
   readonly key: CryptoKey;
-  /** Of the key alone, wherever and however often it is published (RFC 7638). */
+  /** Identifies the key itself, wherever and however often it is published (RFC 7638). */
   readonly id: string;
 }
 
-/** There is no set that may be used, and none to be had now. */
+/** There is no set that may be used, and none can be read now. */
 export class KeysUnavailable extends Error {
   override readonly name = 'KeysUnavailable';
 }
@@ -46,12 +46,12 @@ export class KeysUnavailable extends Error {
 interface LoadedKeys {
   readonly find: ReturnType<typeof createLocalJWKSet>;
   readonly ids: ReadonlySet<string>;
-  /** To tell whether a read brought anything new. */
+  /** To detect whether a read brought anything new. */
   readonly text: string;
   readonly keepUntil: number;
 }
 
-/** Begins to read at once, so that the first token need not wait long. */
+/** Begins to read at once, so the first token need not wait long. */
 export function createKeySet(options: KeySetOptions): KeySet {
   const { load, now, freshFor, restFor, keepFor, onFault } = options;
   const closing = new AbortController();
@@ -67,7 +67,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
     try {
       const set = await load(closing.signal);
       const text = JSON.stringify(set);
-      // Keys that are the same keep their find: it has them imported already.
+      // Unchanged keys keep their key finder, which has imported them already.
       const same = loaded?.text === text ? loaded : { find: createLocalJWKSet(set), text, ids: await idsOf(set.keys) };
       loaded = { ...same, keepUntil: now() + freshFor + keepFor };
       refreshAt = now() + freshFor;
@@ -79,7 +79,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
     }
   }
 
-  /** One read at a time, and a rest after each; null while resting. */
+  /** One read at a time, and a pause after each; null during the pause. */
   function refresh(): Promise<void> | null {
     if (reading === null && now() >= restUntil && !closing.signal.aborted) reading = read();
     return reading;
@@ -127,7 +127,7 @@ export function createKeySet(options: KeySetOptions): KeySet {
   };
 }
 
-/** Without those that are no keys: they match no token either. */
+/** Without entries that are not keys: they match no token either. */
 async function idsOf(keys: readonly JWK[]): Promise<ReadonlySet<string>> {
   const ids = await Promise.all(keys.map((key) => calculateJwkThumbprint(key).catch(() => null)));
   return new Set(ids.filter((id) => id !== null));

@@ -1,30 +1,29 @@
 /**
- * Proxy-Authorization (RFC 9110 §11.7.2): reads the field in the only two ways
- * we take, and makes and verifies the hashes of passwords. What another reader
- * could take for something else is refused, and no reason repeats what was
- * sent: it may be a secret.
+ * Proxy-Authorization (RFC 9110 §11.7.2): parses the two supported schemes, and
+ * creates and verifies password hashes. Anything ambiguous is refused, and no
+ * reason quotes the field: it may be a secret.
  */
 import { randomBytes, scrypt, type ScryptOptions, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 
-/** What a field shows; nothing of it has been verified. */
+/** The content of a field; nothing of it has been verified. */
 export type PresentedCredentials =
   | { readonly scheme: 'basic'; readonly user: string; readonly password: string }
   | { readonly scheme: 'bearer'; readonly token: string };
 
-/** Longer than any token in use; a header section is bounded besides. */
+/** Longer than any token in use; the header section is limited as well. */
 const LONGEST_CREDENTIALS = 16_384;
 
 /** RFC 9110 §11.4: a scheme, spaces, one token68. Parameters (`Digest a=b, …`) do not fit. */
 const CREDENTIALS = /^([A-Za-z]+) +([A-Za-z0-9\-._~+/]+={0,2})$/;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-/** RFC 7519 §3 and RFC 7515 §7.1: three parts, none of them empty, since an empty signature signs nothing. */
+/** RFC 7519 §3 and RFC 7515 §7.1: three non-empty parts, since an empty signature signs nothing. */
 const COMPACT_JWS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const CONTROL_CHARACTER = /[\0-\x1f\x7f-\x9f]/;
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** @returns the credentials, or one sentence that says why they are none */
+/** @returns the credentials, or one sentence with what is wrong */
 export function readProxyAuthorization(value: string): PresentedCredentials | string {
   if (value.length > LONGEST_CREDENTIALS) return 'Proxy-Authorization is too long';
   const match = CREDENTIALS.exec(value);
@@ -43,7 +42,7 @@ export function readProxyAuthorization(value: string): PresentedCredentials | st
 /** RFC 7617 §2. */
 function readBasic(word: string): PresentedCredentials | string {
   const bytes = Buffer.from(word, 'base64');
-  // The decoder drops what it cannot read, and bits at the end that belong to no byte.
+  // The decoder ignores what it cannot read, and surplus bits at the end.
   if (!BASE64.test(word) || bytes.toString('base64') !== word) return 'the Basic credentials are not exact base64 with its padding';
   const text = decodeUtf8(bytes);
   if (text === null) return 'the Basic credentials are not UTF-8';
@@ -63,18 +62,19 @@ function decodeUtf8(bytes: Buffer): string | null {
   }
 }
 
-// Makes and verifies password hashes with scrypt (RFC 7914), off the event loop and in constant time.
+// Creates and verifies password hashes with scrypt (RFC 7914), off the event loop and in constant time.
 
 const deriveKey: (password: string, salt: Buffer, length: number, options: ScryptOptions) => Promise<Buffer> = promisify(scrypt);
 
-/** 32 MiB and some 0.1 s of one core for each look. */
+/** 32 MiB and some 0.1 s of one core for each check. */
 const DEFAULTS = { cost: 2 ** 15, blockSize: 8, parallelization: 1 };
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 
 /**
- * Whether the password is the one that was hashed.
- * @throws {TypeError} for text that is no such hash: the configuration has checked it
+ * Whether the password matches the hash.
+ * @throws {TypeError} for text that is no such hash: the configuration checks it
+ * before
  */
 export async function verifyPassword(phc: string, password: string): Promise<boolean> {
   const known = readPhc(phc);
@@ -89,8 +89,8 @@ export async function hashPassword(password: string): Promise<string> {
 }
 
 /**
- * A hash that no password has, as dear to verify as `like`: what an unknown
- * user is held against, so that the time of an answer names no users.
+ * A hash that no password has, as expensive to verify as `like`: an unknown
+ * user is checked against it, so that response times reveal no users.
  */
 export function decoyOf(like: string): string {
   const known = readPhc(like);
@@ -99,7 +99,8 @@ export function decoyOf(like: string): string {
 }
 
 function derive(password: string, { cost, blockSize, parallelization }: Omit<Phc, 'salt' | 'hash'>, salt: Buffer, length: number): Promise<Buffer> {
-  // Keyboards send the same character in several ways (RFC 8265 §4.2.2). OpenSSL counts a little more than 128 * N * r bytes.
+  // Keyboards send the same character in several ways (RFC 8265 §4.2.2). OpenSSL counts a little more than 128 * N * r
+  // bytes.
   return deriveKey(password.normalize('NFC'), salt, length, { cost, blockSize, parallelization, maxmem: 256 * cost * blockSize });
 }
 
@@ -114,7 +115,7 @@ interface Phc {
 
 const SCRYPT = /^\$scrypt\$ln=([1-9][0-9]?),r=([1-9][0-9]?),p=([1-9][0-9]?)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/;
 
-/** Below 2^14 a hash is guessed too cheaply; above 2^17 one look costs near half a second. */
+/** Below 2^14 a hash is too cheap to guess; above 2^17 one check takes almost half a second. */
 const LN = { least: 14, most: 17 };
 const P = { least: 1, most: 4 };
 /** RFC 7914 §2 recommends r = 8; scrypt takes 128 * N * r bytes. */
@@ -122,7 +123,7 @@ const MEMORY = 128 * 1024 * 1024;
 const SALT_RANGE = { least: 16, most: 64 };
 const HASH_RANGE = { least: 32, most: 64 };
 
-/** @returns the hash, or why the text is none: the rest of a sentence that began with "the hash" */
+/** @returns the hash, or what is wrong with the text: the rest of a sentence that began with "the hash" */
 export function readPhc(text: string): Phc | string {
   const match = SCRYPT.exec(text);
   if (match === null) return 'is not written as $scrypt$ln=15,r=8,p=1$salt$hash';
@@ -143,8 +144,8 @@ export function readPhc(text: string): Phc | string {
 
 /**
  * Password hashes as text: `$scrypt$ln=15,r=8,p=1$salt$hash` in the PHC string
- * format. Reading bounds every parameter, so that no configuration can make
- * one request cost gigabytes or seconds.
+ * format. Every parameter is limited, so no configuration can make one request
+ * cost gigabytes or seconds.
  * https://github.com/P-H-C/phc-string-format/blob/master/phc-sf-spec.md
  */
 export function formatPhc(phc: Phc): string {
@@ -152,7 +153,7 @@ export function formatPhc(phc: Phc): string {
   return `$scrypt$ln=${Math.log2(cost)},r=${blockSize},p=${parallelization}$${writeBase64(salt)}$${writeBase64(hash)}`;
 }
 
-/** One spelling per value: base64 without padding and without stray bits at its end. */
+/** One spelling per value: base64 without padding and without surplus bits at its end. */
 function readBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, 'base64');
   return writeBase64(bytes) === text ? bytes : null;

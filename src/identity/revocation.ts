@@ -1,28 +1,28 @@
 /**
- * Reads lists of revoked certificates (CRL, RFC 5280 §5) as far as it takes to
- * say whose they are, how long they hold, and whether a certificate that was
- * accepted is on one by now. Whether a list is genuine, and all that a
- * handshake has to do with it, is OpenSSL's business.
+ * Parses lists of revoked certificates (CRL, RFC 5280 §5) as far as needed:
+ * their issuer, how long they are valid, and whether an accepted certificate
+ * has been revoked since. OpenSSL checks that a list is genuine, and everything
+ * in the handshake.
  */
 
 /** A list of revoked certificates of one authority (RFC 5280 §5.1). */
 export interface RevocationList {
   /** Name of the authority, its DER in base64. */
   readonly issuer: string;
-  /** When the next list was promised, ms since the epoch; null: the list does not say. */
+  /** When the next list is due, ms since the epoch; null: not given. */
   readonly until: number | null;
   /** Serial numbers, their DER in hexadecimal. */
   readonly revoked: ReadonlySet<string>;
 }
 
-/** A certificate as lists name it. */
+/** A certificate as identified in lists. */
 export interface CertificateId {
-  /** As in `RevocationList`, both. */
+  /** Both as in `RevocationList`. */
   readonly issuer: string;
   readonly serial: string;
 }
 
-/** A piece of DER (X.690 §8.1): what it is, and where its content and it itself begin and end. */
+/** One DER element (X.690 §8.1): its type, and the bounds of its content and of itself. */
 interface Element {
   readonly tag: number;
   readonly at: number;
@@ -37,23 +37,23 @@ const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
 const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
 
-/** Every list in a PEM text, in order; null for one that cannot be read. */
+/** Every list in a PEM text, in order; null for one that cannot be parsed. */
 export function readRevocationLists(pem: string): (RevocationList | null)[] {
   return [...pem.matchAll(LIST)].map(([, base64 = '']) => readList(Buffer.from(base64, 'base64')));
 }
 
-/** Null for what is no certificate. */
+/** Null: not a certificate. */
 export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
   const [serial, , issuer] = certificateFields(raw);
   return serial?.tag === INTEGER && issuer?.tag === SEQUENCE ? { issuer: distinguishedName(raw, issuer), serial: numberOf(raw, serial) } : null;
 }
 
-/** Whether one of these lists has the certificate. */
+/** Whether one of these lists contains the certificate. */
 export function isRevoked(lists: readonly RevocationList[], { issuer, serial }: CertificateId): boolean {
   return lists.some((list) => list.issuer === issuer && list.revoked.has(serial));
 }
 
-/** The name of an authority, as `RevocationList.issuer` has it. Null for what is no certificate. */
+/** The name of an authority, as in `RevocationList.issuer`. Null: not a certificate. */
 export function authorityNameOf({ raw }: { readonly raw: Buffer }): string | null {
   const [, , , , subject] = certificateFields(raw);
   return subject?.tag === SEQUENCE ? distinguishedName(raw, subject) : null;
@@ -78,13 +78,13 @@ function readList(der: Buffer): RevocationList | null {
   return { issuer: distinguishedName(der, issuer), until, revoked };
 }
 
-/** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. The version is the only one that may be left out before them. */
+/** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. Only the version, before them, is optional. */
 function certificateFields(der: Buffer): readonly Element[] {
   const fields = signedParts(der) ?? [];
   return fields[0]?.tag === EXPLICIT_0 ? fields.slice(1) : fields;
 }
 
-/** Certificates and lists are both signed sequences: what is signed comes first, and these are its parts. */
+/** Certificates and lists are both signed sequences: the signed content comes first, and these are its parts. */
 function signedParts(der: Buffer): Element[] | null {
   const whole = elementAt(der, 0, der.length);
   const signed = whole?.tag === SEQUENCE ? elementAt(der, whole.from, whole.to) : null;
@@ -102,13 +102,13 @@ function childrenOf(der: Buffer, { from, to }: Element): Element[] | null {
   return children;
 }
 
-/** Null where none is that ends within `end`. */
+/** Null: there is none that ends within `end`. */
 function elementAt(der: Buffer, at: number, end: number): Element | null {
   if (at + 2 > end) return null;
   const tag = der.readUInt8(at);
   const first = der.readUInt8(at + 1);
   const width = first < 0x80 ? 0 : first & 0x7f;
-  // 0x80 is a length that is told at the end, which DER does not have.
+  // 0x80 is an indefinite length, which DER does not have.
   if (first === 0x80 || width > 4 || at + 2 + width > end) return null;
   const from = at + 2 + width;
   const to = from + (width === 0 ? first : der.readUIntBE(at + 2, width));
@@ -123,7 +123,7 @@ function numberOf(der: Buffer, { from, to }: Element): string {
   return der.toString('hex', from, to);
 }
 
-/** RFC 5280 §4.1.2.5: in UTC, to the second. Null for what is no time. */
+/** RFC 5280 §4.1.2.5: in UTC, to the second. Null: not a time. */
 function readTime(der: Buffer, { tag, from, to }: Element): number | null {
   if (tag !== UTC_TIME && tag !== GENERALIZED_TIME) return null;
   const text = der.toString('latin1', from, to);

@@ -9,49 +9,50 @@ import { createKeySet, type KeySet, KeysUnavailable } from './keys.ts';
 export interface TokenOptions {
   /** Ms since the epoch. */
   readonly now: () => number;
-  /** Ms on a clock that only moves forward, for the age of keys. */
+  /** Monotonic ms, for the age of keys. */
   readonly monotonic: () => number;
   readonly fetch: typeof globalThis.fetch;
-  /** Ms that a JWKS server may take. */
+  /** Time limit for a JWKS server, ms. */
   readonly fetchTimeout: number;
-  /** Keys could not be read; the message names the place. */
+  /** Keys could not be read; the message names their location. */
   readonly onKeyFault: (issuer: string, error: unknown) => void;
-  /** Bounds the signatures that are verified at once. */
+  /** Limits the signatures that are verified at once. */
   readonly signatures: Gate;
-  /** Bounds who waits for keys to be read. Apart from the other, so that no slow issuer holds up tokens whose key is known. */
+  /** Limits the requests that wait for keys to be read. Separate, so that a slow issuer does not delay tokens whose key is known. */
   readonly keys: Gate;
 }
 
-/** A token whose signature and claims are good. */
+/** A token whose signature and claims are valid. */
 export interface VerifiedToken {
   readonly issuer: string;
-  /** Those of the token's audiences that the configuration names for these keys. */
+  /** The token's audiences that the configuration lists for these keys. */
   readonly audiences: readonly string[];
   readonly subject: string;
   /** Ms since the epoch from which the token is refused. */
   readonly until: number;
-  /** False once its key or the configuration has changed: the token is to be verified again. Looks at the keys again when they are due. */
+  /** False once its key or the configuration has changed: the token must be verified again. Checks the keys again when they are due. */
   readonly stillHolds: () => boolean;
-  /** Why what it proved holds no longer, whatever else the configuration may say by now; null while it does. */
+  /** Why its proof is no longer valid, under any configuration; null while it is. */
   readonly lapsed: (now: number) => string | null;
 }
 
-/** Verifies tokens of the configured issuers. Whoever created it closes it. */
+/** Verifies tokens of the configured issuers. Its creator closes it. */
 export interface TokenVerifier {
   /**
-   * The token's claims when it is good now, else why not: one sentence without any of it.
-   * @param address of who shows it, for its share of what may be verified at once
+   * The token's claims when it is valid now, otherwise the reason: one sentence that
+   * quotes nothing of it.
+   * @param address of the client, for its share of the verifications
    * @throws {Fault} `limit-reached` when there is no room
    */
   verify(token: string, address: string): Promise<VerifiedToken | string>;
-  /** Takes another configuration; keys that it still names stay as they are. */
+  /** Applies another configuration; keys that it still names stay. */
   update(clients: readonly ClientConfig[]): void;
   close(): void;
 }
 
-/** RFC 8725 §3.1: asymmetric signatures only, so that no public key can serve as a secret. */
+/** RFC 8725 §3.1: asymmetric signatures only, so that no public key can be used as a secret. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'];
-/** Seconds that clocks may differ. */
+/** Tolerated clock difference, seconds. */
 const TOLERANCE = 30;
 
 /** In ms. */
@@ -60,7 +61,7 @@ const DAY = 24 * 60 * MINUTE;
 const FILE_AGES = { freshFor: 10_000, restFor: 1_000, keepFor: DAY };
 const URL_AGES = { freshFor: 10 * MINUTE, restFor: 10_000, keepFor: DAY };
 
-/** One place of an issuer's keys, and for whom the tokens signed with them are meant. */
+/** One location of an issuer's keys, and the audiences of tokens signed with them. */
 interface KeySource {
   readonly issuer: string;
   readonly jwks: JwksConfig;
@@ -68,10 +69,10 @@ interface KeySource {
   readonly audiences: ReadonlySet<string>;
 }
 
-/** By issuer, then by place of the keys: two places never vouch for each other's audiences. */
+/** By issuer, then by location of the keys: two locations never vouch for each other's audiences. */
 type Sources = ReadonlyMap<string, ReadonlyMap<string, KeySource>>;
 
-/** Takes no token before the first `update`. */
+/** Accepts no token before the first `update`. */
 export function createTokenVerifier(options: TokenOptions): TokenVerifier {
   let issuers: Sources = new Map();
 
@@ -117,7 +118,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       const { exp = 0, iat = 0, aud = [] } = verified.payload;
       const subject: unknown = verified.payload.sub;
       if (typeof subject !== 'string' || subject === '') return 'the subject of the token is not a string';
-      // RFC 7519 §4.1.6 leaves this to us: a token from the future was made by a wrong clock or for a later use.
+      // RFC 7519 §4.1.6 leaves this to us: a token from the future was made with a wrong clock or for later use.
       if (iat > time / 1000 + TOLERANCE) return 'the token was issued in the future';
       const until = (exp + TOLERANCE) * 1000;
       return {
@@ -140,7 +141,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       const { header, payload } = read;
       const sources = issuers.get(payload.iss);
       if (sources === undefined) return 'the token is from an issuer that no client lists';
-      // What would be refused whoever signed it costs no signature.
+      // A token that would be refused with any signature costs no verification.
       if (typeof payload.exp === 'number' && payload.exp + TOLERANCE <= options.now() / 1000) return EXPIRED;
       let reason = '';
       for (const source of sources.values()) {
@@ -175,7 +176,7 @@ const NOT_SIGNED = 'the token is not a valid signed JWT';
 const NOT_ACCEPTED = 'the token is signed with an algorithm that is not accepted';
 const EXPIRED = 'the token has expired';
 
-/** A token as it was shown. */
+/** A token as received. */
 interface Shown {
   readonly token: string;
   readonly header: ProtectedHeaderParameters;
@@ -185,7 +186,7 @@ interface Shown {
 const all = (issuers: Sources): KeySource[] => [...issuers.values()].flatMap((sources) => [...sources.values()]);
 const placeOf = (jwks: JwksConfig): string => (jwks.kind === 'file' ? `file ${jwks.path}` : `url ${jwks.url}`);
 
-/** The configuration's tokens, those of one issuer and place of keys together. */
+/** The configuration's tokens, grouped by issuer and location of keys. */
 function listSources(clients: readonly ClientConfig[]): Iterable<{ issuer: string; jwks: JwksConfig; audiences: Set<string> }> {
   const found = new Map<string, { issuer: string; jwks: JwksConfig; audiences: Set<string> }>();
   for (const { issuer, audience, jwks } of clients.flatMap(({ tokens }) => tokens ?? [])) {
@@ -197,7 +198,7 @@ function listSources(clients: readonly ClientConfig[]): Iterable<{ issuer: strin
   return found.values();
 }
 
-/** Read before anything is verified: it chooses the keys, and can only be a reason to refuse. */
+/** Read before verification: it selects the keys, and can only be a reason to refuse. */
 function decodeToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
   const payload = decoded(() => decodeJwt(token));
   const iss = payload?.iss;
@@ -208,7 +209,7 @@ function decodeToken(token: string): { readonly header: ProtectedHeaderParameter
   return { header, payload: { ...payload, iss } };
 }
 
-/** Null for what cannot be decoded. */
+/** Null when it cannot be decoded. */
 function decoded<T>(decode: () => T): T | null {
   try {
     return decode();

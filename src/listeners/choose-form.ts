@@ -1,7 +1,7 @@
 /**
- * Which form a request has and what it asks for, by its request line and Host
- * alone (docs/architecture.md, "Form and target"). Pure: requests are served
- * by it, and `explain` answers by it.
+ * Determines the form of a request and its target from its request line and
+ * Host alone (docs/architecture.md, "Form and target"). Pure: used to serve
+ * requests and by `explain`.
  */
 import type { Origin } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -15,27 +15,27 @@ import { parseRequestTarget, type Scheme } from '../targets/request-target.ts';
 /** What the form of a request depends on. */
 export type RequestLine = Pick<RequestHead, 'method' | 'target' | 'hosts' | 'version'>;
 
-/** The form of a request, with what that form asks for. */
+/** The form of a request, with its target. */
 export type FormChoice =
   | { readonly form: 'connect'; readonly host: string; readonly port: number }
-  /** `otherHost`: what the Host field named instead, which the target replaces (RFC 9112 §3.2.2); null: the same. */
+  /** `otherHost`: the Host field, if it differs from the target, which replaces it (RFC 9112 §3.2.2); null: they are equal. */
   | { readonly form: 'forward'; readonly origin: Origin; readonly target: string; readonly otherHost: Authority | null }
   | { readonly form: 'host-routed'; readonly origin: Origin; readonly target: string }
   | PathChoice;
 
-/** A path and nothing else that names a destination: the gateway's router says whether a prefix covers it. `authority` is of its Host; null: HTTP/1.0 without one. */
+/** Only the path names the destination: the gateway's router decides whether a prefix covers it. `authority` is from Host; null: HTTP/1.0 without one. */
 export interface PathChoice {
   readonly form: 'gateway';
   readonly authority: Authority | null;
   readonly target: string;
 }
 
-/** An operator's usual slip: these live on the admin listener alone. */
+/** A common mistake of operators: these paths exist on the admin listener only. */
 const OPERATIONS = new Set(['/metrics', '/healthz', '/readyz']);
 
 /**
- * @param scheme by which the request came
- * @param policy knows the hosts of destinations, which take a request before any prefix does
+ * @param scheme of the request
+ * @param policy for the hosts of destinations, which take precedence over prefixes
  * @throws {Fault} request-malformed, target-malformed or scheme-not-supported
  */
 export function chooseForm(line: RequestLine, scheme: Scheme, policy: Pick<Policy, 'hasHost' | 'steered'>): FormChoice {
@@ -55,7 +55,7 @@ export function chooseForm(line: RequestLine, scheme: Scheme, policy: Pick<Polic
   }
 }
 
-/** What a path that no prefix covers is judged as: a steered request for the host that it names. Null: it names none. */
+/** A path that no prefix covers is checked as a steered request for the host that it names. Null: it names none. */
 export function judgedAs({ authority }: PathChoice, scheme: Scheme): Origin | null {
   return authority === null ? null : { scheme, ...authority };
 }

@@ -1,11 +1,11 @@
 /**
- * A client's connection, from accept to close: the one owner of its socket.
- * It reads one request at a time, and the next one only when the answer is
- * out; it writes the answers; it is the boundary within which whatever goes
- * wrong stays. Its clock is connection-clock.ts.
+ * A client's connection, from accept to close: the one owner of its socket. It
+ * reads one request at a time, and the next one only when the answer has been
+ * sent; it writes the answers; errors do not spread beyond it. Its clock is
+ * connection-clock.ts.
  *
- * Longer than 300 lines: what a connection is doing is one state, and reading,
- * answering and closing are its transitions.
+ * Longer than 300 lines: a connection is one state machine; reading, answering
+ * and closing are its transitions.
  */
 import type { Socket } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
@@ -27,7 +27,7 @@ import type { ConnectionClock, Watched } from './connection-clock.ts';
 import { type ClientPeer, peerOf } from './trusted-peers.ts';
 import { recogniseMistake } from './wrong-protocol.ts';
 
-/** What is done with a request on a connection, until it is answered. */
+/** How a request is served on a connection, until it is answered. */
 export interface RequestUnderWay {
   readonly stamp: number;
   readonly patience: number;
@@ -35,35 +35,35 @@ export interface RequestUnderWay {
   /** Some content, valid during the call. */
   content(content: Buffer): void;
   contentEnd(trailers: RawFields): void;
-  /** The client takes content again. */
+  /** The client can take more content. */
   drained(): void;
-  /** The client has ended its direction. @returns whether the request goes on all the same */
+  /** The client has ended its direction. @returns whether the request continues */
   clientEnded(): boolean;
   /** The connection is gone. */
   clientClosed(): void;
-  /** The content breaks the rules: there is no telling where the next request would begin. */
+  /** The content is malformed: the start of the next request is unknown. */
   broke(fault: Fault): void;
   stalled(): void;
-  /** What `due` says has come. */
+  /** `due` has come. */
   onDue(now: number): void;
   /** This answer is to be the last on its connection. */
   closeAfter(): void;
-  /** What the connection was trusted for holds no longer. */
+  /** The connection's authorisation has been revoked. */
   revoked(fault: Fault): void;
-  /** Code of ours threw. Ends the request, and answers if that is still possible. */
+  /** Our code threw. Ends the request, and answers if that is still possible. */
   crashed(fault: Fault): void;
 }
 
-/** What a client connection takes from its listener. `terms` is asked for at each request, so that a reload holds for open connections too. */
+/** What a client connection gets from its listener. `terms` is read for each request, so a reload applies to open connections too. */
 export interface ConnectionOptions {
   readonly listener: Pick<ListenerConfig, 'forms' | 'proxyProtocol'>;
   readonly terms: () => ConnectionTerms;
   readonly clock: ConnectionClock;
   /** A request's header section is complete. It is answered, or becomes a tunnel. */
   readonly onRequest: (connection: ClientConnection, head: RequestHead) => void;
-  /** What came is no request. Logs and counts it, and gives what to answer on the wire. */
+  /** The bytes are not a request. Logs and counts it, and returns the answer to send. */
   readonly refusalFor: (connection: ClientConnection, fault: Fault) => string;
-  /** Code of ours threw on behalf of this connection, and of `request`, which tells its end itself. */
+  /** Our code threw on behalf of this connection, and of `request`, which reports its own end. */
   readonly onCrash: (connection: ClientConnection, error: unknown, request: RequestUnderWay | null) => void;
 }
 
@@ -74,21 +74,23 @@ export interface ConnectionTerms {
 }
 
 /**
- * - `opening`: it is not clear yet what is spoken (PROXY header, TLS); whoever finds out has the socket.
- * - `silent`: HTTP, and not one byte has come.
- * - `head`: a header section is on its way.
+ * - `opening`: the protocol is not known yet (PROXY header, TLS); the code that detects it has the
+ *   socket.
+ * - `silent`: HTTP, and no byte has come yet.
+ * - `head`: a header section is incomplete.
  * - `busy`: a request is being served; its content may still be coming.
  * - `discarding`: it has been answered before its content was complete.
- * - `flushing`: it has been answered, and the client has yet to read much of that.
+ * - `flushing`: it has been answered, and the client has not read most of the
+ *   answer yet.
  * - `idle`: between requests.
- * - `lingering`: the last answer has been written; what still comes is thrown away.
+ * - `lingering`: the last answer has been written; further bytes are discarded.
  * - `detached`: the socket carries a tunnel, or is about to.
  */
 type Stage = 'opening' | 'silent' | 'head' | 'busy' | 'discarding' | 'flushing' | 'idle' | 'lingering' | 'detached' | 'closed';
 
-/** So long, ms, a client that has its last answer may take to close, or to finish content that is thrown away. */
+/** How long a client that has its last answer may take to close, or to finish discarded content, ms. */
 export const LINGER = 5_000;
-/** Of what a client said first, bytes: enough to tell what it speaks. */
+/** How many of the client's first bytes are kept: enough to recognise the protocol. */
 const FIRST_BYTES = 16;
 const NONE_YET = Buffer.alloc(0);
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
@@ -111,28 +113,28 @@ function onDrain(this: Connected): void {
 function onClose(this: Connected): void {
   this[kConnection]?.closed();
 }
-/** 'close' follows, and says it all. */
+/** 'close' follows, and has all that matters. */
 function onError(): void {}
 
 function goOn(connection: ClientConnection): void {
   connection.goOn();
 }
 
-/** One connection of a client, with whatever request is being served on it. It owns the socket and closes it, unless a tunnel has taken it over. */
+/** One client connection, with the request that is being served on it. It owns the socket and closes it, unless a tunnel has taken it over. */
 export class ClientConnection implements ExchangeClient, Watched {
   /** Plain, or TLS once that has been established. */
   socket: Socket;
-  /** Who is at the other end: what a PROXY header said, or else the other end of the TCP connection. */
+  /** The client's address: from a PROXY header, or else the peer of the TCP connection. */
   peer: ClientPeer;
-  /** Why no request on it can be served; each is refused with it. */
+  /** Why no request on it can be served; each is refused with this. */
   fault: Fault | null = null;
-  /** Of the certificate that it showed: once it lapses, no request is served any more. Null: it showed none. */
+  /** When the client's certificate expires: no request is served afterwards. Null: there is none. */
   proof: Proof | null = null;
-  /** Of the PROXY header that it began with, bytes; 0: there was none. */
+  /** Length of its PROXY header, bytes; 0: there was none. */
   proxyHeaderLength = 0;
-  /** TLS ends here. */
+  /** TLS is terminated here. */
   secure = false;
-  /** The self-test of this process is at the other end. */
+  /** The peer is the self-test of this process. */
   selfTest = false;
   request: RequestUnderWay | null = null;
   /** Called once, when it has closed. */
@@ -147,12 +149,12 @@ export class ClientConnection implements ExchangeClient, Watched {
   #body: BodyReader | null = null;
   #writer: MessageWriter;
   #head: RequestHead | null = null;
-  /** What has been read beyond the request that is being served. */
+  /** Bytes read beyond the current request. */
   #rest: Buffer | null = null;
-  /** The first bytes of all, as long as they may tell what is spoken. */
+  /** The first bytes, as long as they are needed to recognise the protocol. */
   #first: Buffer | null = NONE_YET;
   #last = false;
-  /** Whoever serves the request wants no content for now. */
+  /** The request's owner wants no content for now. */
   #paused = false;
   #goingOn = false;
   #pins: Map<UpstreamPool, UpstreamConnection> | null = null;
@@ -161,7 +163,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.socket = socket;
     this.#raw = socket;
     this.#options = options;
-    // Now: after a reset nobody knows any more who it was.
+    // Now: after a reset the address is no longer available.
     this.peer = peerOf(socket);
     this.#writer = new MessageWriter(socket);
     (socket as Connected)[kConnection] = this;
@@ -169,7 +171,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     options.clock.watch(this);
   }
 
-  /** Forms of request that its listener takes. */
+  /** Forms of request that its listener accepts. */
   get forms(): ListenerConfig['forms'] {
     return this.#options.listener.forms;
   }
@@ -181,7 +183,7 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   // --- reading
 
-  /** HTTP is spoken on it from here on. */
+  /** It is used for HTTP from here on. */
   serve(): void {
     const { limits } = this.#options.terms();
     this.#heads = new HeadReader({ limit: limits.headerBytes, lenient: false, startLine: true });
@@ -191,7 +193,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     if (this.socket.isPaused()) this.socket.resume();
   }
 
-  /** TLS has been established on it: requests come by `socket` now. */
+  /** TLS has been established on it: requests arrive by `socket` now. */
   secured(socket: Socket, sans: readonly string[]): void {
     this.socket = socket;
     this.secure = true;
@@ -213,11 +215,11 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
-  /** The client has ended its direction: whoever does so in the middle of an exchange has gone (docs/http.md). */
+  /** The client has ended its direction: in the middle of an exchange that means that it has gone (docs/http.md). */
   ended(): void {
     try {
       if (this.#stage === 'busy' && this.request?.clientEnded() === true) return;
-      // With what is still to be sent.
+      // Pending bytes are still sent.
       if (this.socket.writableLength > 0) this.#linger();
       else this.socket.destroy();
     } catch (error) {
@@ -225,7 +227,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
-  /** The socket takes more again. */
+  /** The socket can take more again. */
   drained(): void {
     try {
       this.#stamp += 1;
@@ -254,7 +256,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
-  /** Reads on behind an answer: in a turn of its own, so that no client keeps the loop to itself. */
+  /** Reads on after an answer: in a turn of its own, so no client blocks the event loop. */
   goOn(): void {
     this.#goingOn = false;
     const rest = this.#rest;
@@ -290,7 +292,7 @@ export class ClientConnection implements ExchangeClient, Watched {
         }
         case 'busy':
         case 'discarding':
-          // Content that nobody wants for now waits as it came, behind whatever of the request is still decided.
+          // Content that is not wanted yet is kept as it came, after the request, which may still be being decided.
           if (this.#body === null || this.#body.done || this.#paused) {
             this.#hold(chunk, at);
             return;
@@ -307,7 +309,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
-  /** What speaks another protocol is told so at its first bytes. */
+  /** A client that speaks another protocol is answered at its first bytes. */
   #look(chunk: Buffer): void {
     const before = this.#first;
     if (before === null) return;
@@ -353,7 +355,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     else this.request?.contentEnd(trailers);
   }
 
-  /** Keeps what is not the present request's, and reads no more: a turn later it may be served. */
+  /** Keeps bytes beyond the current request, and stops reading: they may be served a turn later. */
   #hold(chunk: Buffer, at: number): void {
     if (at >= chunk.length) return;
     const rest = keepBytes(at === 0 ? chunk : chunk.subarray(at));
@@ -367,7 +369,7 @@ export class ClientConnection implements ExchangeClient, Watched {
       this.#last = true;
       if (this.#stage === 'busy' && this.request !== null) {
         this.request.broke(fault);
-        // Whatever follows cannot be told apart: the answer is the end, and what has been answered already is cut.
+        // The start of the next request is unknown: the answer is the last, and one that has begun is cut.
         if (this.#is('discarding')) this.#linger();
       } else if (this.#stage === 'discarding') this.#linger();
       else this.refuse(fault);
@@ -410,19 +412,19 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#afterAnswer();
   }
 
-  /** A whole answer of our own; its Content-Length is in `fields`. */
+  /** A whole answer of the proxy; its Content-Length is in `fields`. */
   answer(status: number, reason: string, fields: RawFields, body: Buffer): void {
     const head = Buffer.from(headText(`HTTP/1.1 ${status} ${reason}`, fields, this.#connectionField()), 'latin1');
     this.socket.write(this.#head?.method === 'HEAD' ? head : Buffer.concat([head, body]));
     this.#afterAnswer();
   }
 
-  /** This answer is the last on the connection, whatever its head has promised. */
+  /** This answer is the last on the connection, even if its header section said otherwise. */
   closeAfter(): void {
     this.#last = true;
   }
 
-  /** The client sees what it has of the answer cut off. */
+  /** The client sees that the answer was cut. */
   cut(): void {
     this.#writer.flush();
     // RFC 9112 §6.3: for an HTTP/1.0 client a plain end would look like the end of the content.
@@ -437,12 +439,12 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   resume(): void {
     this.#paused = false;
-    // Of the content some has been read already.
+    // Some of the content has been read already.
     if (this.#rest !== null && this.#body?.done === false) this.#goOnLater();
     else this.#readOn();
   }
 
-  /** Unless something has been read already that must wait, or nobody wants it. */
+  /** Unless bytes already read must wait, or content is not wanted. */
   #readOn(): void {
     if (this.#rest === null && !this.#paused) this.socket.resume();
   }
@@ -466,9 +468,9 @@ export class ClientConnection implements ExchangeClient, Watched {
   // --- leaving HTTP
 
   /**
-   * The socket carries a tunnel from here on. It is the caller's to read and
-   * write; its close is still noticed here.
-   * @returns what has been read from it already; null: nothing
+   * The socket carries a tunnel from here on. The caller reads and writes it;
+   * its close is still handled here.
+   * @returns bytes already read from it; null: none
    */
   detach(): Buffer | null {
     const rest = this.#rest;
@@ -480,7 +482,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     return rest;
   }
 
-  /** What it was trusted for holds no longer: tunnels end, and no request is served any more. */
+  /** Its authorisation has been revoked: tunnels end, and no more requests are served. */
   revoke(fault: Fault): void {
     this.fault = fault;
     this.request?.revoked(fault);
@@ -493,7 +495,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();
   }
 
-  /** Runs code for this connection; what it throws ends this connection alone. */
+  /** Runs code for this connection; an error ends this connection only. */
   guard(step: () => void): void {
     try {
       step();
@@ -502,7 +504,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
   }
 
-  /** Ends it now, because code of ours threw on its behalf. */
+  /** Ends it now, because our code threw on its behalf. */
   crash(error: unknown): void {
     const { request } = this;
     this.request = null;
@@ -578,7 +580,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   #connectionField(): string {
-    // There is no other protocol after all: whether what came early was meant for it cannot be told.
+    // It is not another protocol after all: whether the early bytes were meant for it is unknown.
     if (this.#rest !== null && this.#head !== null && this.#leavesHttp(this.#head)) this.#last = true;
     return this.#last ? 'Connection: close\r\n' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.terms().timeouts.keepAlive / 1000)}\r\n`;
   }
@@ -590,16 +592,16 @@ export class ClientConnection implements ExchangeClient, Watched {
     else this.#next();
   }
 
-  /** Content that nobody wants is read all the same: closing with unread bytes would cost the client its answer. */
+  /** Unwanted content is still read: closing with unread bytes would cost the client its answer. */
   #discard(): void {
     this.#enter('discarding');
     if (this.#last) this.#linger();
     else this.resume();
   }
 
-  /** The answer is out: on to the next request, unless the client has yet to read what it has. */
+  /** The answer has been sent: the next request follows, unless the client has yet to read most of it. */
   #next(): void {
-    // Of a client that has ended its direction no other request can come.
+    // A client that has ended its direction can send no other request.
     if (this.#last || this.socket.readableEnded) {
       this.#linger();
       return;
@@ -620,7 +622,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     setImmediate(goOn, this);
   }
 
-  /** Closes once the last words are out and the client has closed too, or after a while. */
+  /** Closes once the last answer has been sent and the client has closed too, or after a while. */
   #linger(): void {
     if (this.#stage === 'closed') return;
     this.#enter('lingering');
@@ -631,7 +633,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     else this.socket.resume();
   }
 
-  /** For after a call that may have changed it. */
+  /** To be called after anything that may have changed it. */
   #is(stage: Stage): boolean {
     return this.#stage === stage;
   }
@@ -647,7 +649,7 @@ function release(pool: UpstreamPool, connection: UpstreamConnection): void {
   pool.release(connection);
 }
 
-/** The upstream's own words where they can be passed on, the standard ones otherwise. */
+/** The upstream's reason phrase where it can be forwarded, otherwise the standard one. */
 function statusLine({ status, reason }: ResponseHead): string {
   return `HTTP/1.1 ${status} ${REASON_PHRASE.test(reason) ? reason : (STATUS_CODES[status] ?? '')}`;
 }

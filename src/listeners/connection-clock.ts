@@ -1,39 +1,39 @@
 /**
- * One clock for all client connections, and for what is served on them:
- * nothing is armed or refreshed per request or chunk. Each tick it looks which
- * of them have not moved for as long as they may stay in the state that they
- * are in, and which have reached a time that they wait for.
+ * One clock for all client connections, and for the requests served on them:
+ * nothing is armed or refreshed per request or chunk. Each tick finds the
+ * connections that have been without progress for as long as their state
+ * allows, and those whose deadline has come.
  */
 import { Crowd } from '../crowd.ts';
 
 /** What the clock watches. */
 export interface Watched {
-  /** Another number whenever something has happened. */
+  /** Changes whenever something has happened. */
   readonly stamp: number;
-  /** Longest time without another stamp, ms. */
+  /** How long the stamp may stay the same, ms. */
   readonly patience: number;
-  /** When it is to be called whatever happens, by the clock's own time, ms; Infinity: never. */
+  /** When it is to be called in any case, by the clock's own time, ms; Infinity: never. */
   readonly due: number;
-  /** The clock's own: the stamp that it saw last, and when. */
+  /** Kept by the clock: the stamp that it saw last, and when. */
   seen: number;
   seenAt: number;
-  /** Its patience is over. Called again after as long, if the stamp stays the same. Must not throw. */
+  /** The stamp has not changed for `patience`. Called again after the same time if it still has not. Must not throw. */
   onStalled(): void;
-  /** The time that it waited for has come. Called at each tick until `due` is later. Must not throw. */
+  /** `due` has come. Called at each tick until `due` is later. Must not throw. */
   onDue(now: number): void;
 }
 
 /** For `ConnectionClock`. */
 export interface ConnectionClockOptions {
-  /** How late it may be, ms. */
+  /** How late a call may be, ms. */
   readonly tick: number;
   /** Monotonic ms. */
   readonly now: () => number;
-  /** Called with each tick, before the connections are looked at: for what else ends by the clock. */
+  /** Called with each tick, before the connections are checked: for other time limits. */
   readonly onTick?: () => void;
 }
 
-/** Tells each watched connection when its time is over, at most a tick late. */
+/** Calls each watched connection when its time is over, at most a tick late. */
 export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;
@@ -46,7 +46,7 @@ export class ConnectionClock {
     this.#interval = this.#start(tick);
   }
 
-  /** Another tick from now on, ms. */
+  /** Changes the tick, ms. */
   adopt(tick: number): void {
     clearInterval(this.#interval);
     this.#interval = this.#start(tick);
@@ -59,12 +59,12 @@ export class ConnectionClock {
     this.#watched.add(item);
   }
 
-  /** Watches it no more. */
+  /** Stops watching it. */
   forget(item: Watched): void {
     this.#watched.delete(item);
   }
 
-  /** Looks at all of them now; the interval calls it. */
+  /** Checks all of them now; called by the interval. */
   tick(): void {
     this.#onTick();
     const now = this.#now();
@@ -93,7 +93,7 @@ export class ConnectionClock {
   }
 }
 
-/** For these clocks, ms: an eighth of the shortest, between 10 ms and 1 s. */
+/** The tick for these clocks, ms: an eighth of the shortest, between 10 ms and 1 s. */
 export function tickFor(...times: readonly number[]): number {
   return Math.min(1000, Math.max(10, Math.min(...times) / 8));
 }

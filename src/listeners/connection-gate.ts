@@ -1,7 +1,7 @@
 /**
- * The connections of one listener from their first moment: owned, counted,
- * turned away beyond the limit, held while a PROXY header is still to come,
- * and closed at the end. Tells log and counters what ends without a request.
+ * The connections of one listener from accept on: owned, counted, refused above
+ * the limit, held until an expected PROXY header has come, and closed at the
+ * end. Logs and counts what ends without a request.
  */
 import type { Socket } from 'node:net';
 import type { LimitsConfig, ListenerConfig } from '../config/config.ts';
@@ -19,11 +19,11 @@ import { refusalText } from './refuse.ts';
 import { endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
 import { createPeerReader, NO_ADDRESS, NO_SANS, peerInHeader, type PeerReader } from './trusted-peers.ts';
 
-/** The self-test, as listeners know it. */
+/** The self-test, as seen by listeners. */
 export interface SelfTestSockets {
-  /** Whether the other end of a connection is a socket of the self-test; told with each connection that is accepted. */
+  /** Whether the peer of a connection is a socket of the self-test; called for each accepted connection. */
   readonly claims: (socket: Socket) => boolean;
-  /** The address that the connection under way asks for, as a PROXY header could name it; null: its own. */
+  /** The address that the current connection claims, as a PROXY header could; null: its own. */
   readonly asker: string | null;
 }
 
@@ -39,13 +39,13 @@ export interface ListenerOptions {
 }
 
 interface ConnectionGateOptions extends ListenerOptions {
-  /** A PROXY header must be complete within this, ms. */
+  /** Time limit for a complete PROXY header, ms. */
   readonly timeout: number;
-  /** Answers and closes a connection that is not let in. */
+  /** Answers and closes a connection that is not accepted. */
   readonly refuse: (connection: ClientConnection, fault: Fault) => void;
 }
 
-/** Lets connections of one listener in, and keeps a list of those that are open. */
+/** Accepts connections of one listener, and keeps a list of the open ones. */
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
   readonly #connections = new Crowd<ClientConnection>();
@@ -58,7 +58,7 @@ export class ConnectionGate {
     this.#connectionOptions = describeConnections(options, this.#peers);
   }
 
-  /** Owns and counts a new connection. Null: it was turned away, or is gone already. */
+  /** Owns and counts a new connection. Null: it was refused, or has closed already. */
   enter(socket: Socket): ClientConnection | null {
     const { connections, refuse, selfTest } = this.#options;
     const connection = new ClientConnection(socket, this.#connectionOptions);
@@ -70,14 +70,14 @@ export class ConnectionGate {
       resetSocket(socket);
       return null;
     }
-    // Nobody is there to be served, and there is no address that the policy could be asked about.
+    // The client has gone, and there is no address to authorise.
     if (connection.peer.address === NO_ADDRESS) {
       connection.destroy();
       return null;
     }
     const address = this.#peers.trusts(connection.peer) ? null : connection.peer.address;
     const full = connections.enter(address);
-    // Those that linger over their refusal hold a descriptor too.
+    // Refused connections that linger hold a descriptor too.
     const lingers = full !== null && connections.enterRefused();
     this.#connections.add(connection);
     connection.onClosed = () => {
@@ -91,7 +91,7 @@ export class ConnectionGate {
     return null;
   }
 
-  /** A connection of the self-test takes no place of a client's, and is not counted. */
+  /** A connection of the self-test takes no client's place, and is not counted. */
   #keep(connection: ClientConnection): void {
     connection.selfTest = true;
     this.#connections.add(connection);
@@ -100,7 +100,7 @@ export class ConnectionGate {
     };
   }
 
-  /** Goes on with `next` at once, or when the PROXY header that has to come first has been read. */
+  /** Calls `next` at once, or when the expected PROXY header has been read. */
   receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
     const { listener, timeout, refuse, selfTest } = this.#options;
     if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
@@ -126,9 +126,9 @@ export class ConnectionGate {
     });
   }
 
-  /** Closes what no request is being served on; the others close after their answer. */
+  /** Closes connections without a request in progress; the others close after their answer. */
   stop(): void {
-    // What has arrived is read in the turn between: it was accepted before the end.
+    // Bytes that have arrived are read in the turn between: they were accepted before the end.
     setImmediate(setImmediate, () => {
       for (const connection of this.#connections) connection.closeWhenIdle();
     });
@@ -139,13 +139,13 @@ export class ConnectionGate {
     for (const connection of this.#connections) connection.destroy();
   }
 
-  /** Those that are open now. */
+  /** The open connections. */
   get connections(): Iterable<ClientConnection> {
     return this.#connections;
   }
 }
 
-/** What is done with what a connection brings, and with what goes wrong on it. */
+/** Handles the requests of a connection, and its errors. */
 function describeConnections({ listener, terms, clock, forms, environment }: ListenerOptions, peers: PeerReader): ConnectionOptions {
   return {
     listener,
@@ -163,7 +163,7 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
       const { peer } = connection;
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
       environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message, stack: stack ?? message });
-      // A request has a line of its own; what has none is counted here.
+      // A request has its own log line; anything else is counted here.
       if (request === null) endUnread(environmentOf(connection, environment), forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
     },
   };
@@ -171,18 +171,18 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
 
 type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
 
-/** Each holds a descriptor for some seconds, beside those that limits.connections counts. */
+/** Each holds a descriptor for some seconds, in addition to those counted by limits.connections. */
 const MOST_REFUSED = 64;
 
-/** Client connections of all listeners together: how many may be open in all, and from one address. */
+/** Client connections of all listeners together: the total limit, and the limit for one address. */
 export class ConnectionCount {
   readonly #telemetry: Telemetry;
   readonly #descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
   #limits: ConnectionLimits;
   #open = 0;
-  /** Turned away, and not closed yet. */
+  /** Refused, and not closed yet. */
   #refused = 0;
-  /** Cannot grow far past the limit in all. */
+  /** Bounded: hardly larger than the total limit. */
   readonly #byAddress = new Tally();
 
   constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
@@ -191,20 +191,20 @@ export class ConnectionCount {
     this.#telemetry = telemetry;
   }
 
-  /** Counts go on; only what is allowed changes. */
+  /** The counts are kept; only the limits change. */
   adopt(limits: ConnectionLimits): void {
     this.#limits = limits;
   }
 
-  /** Not even an answer can be afforded: a new connection is to be cut. */
+  /** There is no room even for an answer: a new connection is to be closed without one. */
   exhausted(): boolean {
     return this.#descriptors.exhausted();
   }
 
   /**
-   * Takes a place; each null is answered by one `leave`.
-   * @param address of the other end; null where many clients stand behind it, so that it may have all the places
-   * @returns why there is none
+   * Takes a place; each null must be followed by one `leave`.
+   * @param address of the peer; null where many clients share it, so it may take all places
+   * @returns why there is no place
    */
   enter(address: string | null): Fault | null {
     const { connections, connectionsPerClient } = this.#limits;
@@ -219,19 +219,19 @@ export class ConnectionCount {
     return null;
   }
 
-  /** A connection that was turned away may stay until its client has read why. @returns false: there are too many of those already */
+  /** A refused connection may stay until its client has read the reason. @returns false: there are too many of those already */
   enterRefused(): boolean {
     if (this.#refused >= MOST_REFUSED) return false;
     this.#refused += 1;
     return true;
   }
 
-  /** A connection that was turned away has closed. */
+  /** A refused connection has closed. */
   leaveRefused(): void {
     this.#refused -= 1;
   }
 
-  /** @param address as it was given to `enter` */
+  /** @param address as passed to `enter` */
   leave(address: string | null): void {
     this.#open -= 1;
     this.#telemetry.clientConnections(-1);

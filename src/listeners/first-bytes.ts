@@ -1,25 +1,25 @@
 /**
- * The first moments of a connection, before it is clear what it is: gives on
- * what comes, within a time, and then the socket itself, with nobody listening
- * to it. Takes any socket that nobody has read from yet.
+ * Reads the start of a connection until its protocol is clear: passes each
+ * chunk to the caller, within a time limit, then returns the socket without
+ * listeners. The socket must not have been read from.
  */
 import type { Socket } from 'node:net';
 
-/** What is to happen with the first bytes. A connection that sends none is closed without `onGiveUp`. */
+/** Called with the first bytes. A connection that sends none is closed without `onGiveUp`. */
 export interface FirstBytesOptions {
-  /** It must be clear within this, ms. */
+  /** Time limit for the decision, ms. */
   readonly timeout: number;
-  /** The next bytes. @returns null: more are needed; else how it goes on: the socket is the caller's again */
+  /** The next bytes. @returns null: more are needed; else how to continue: the socket is the caller's again */
   readonly onBytes: (chunk: Buffer) => (() => void) | null;
-  /** Some bytes came, and no more will in time: the socket is the caller's to answer and close. */
+  /** Some bytes came, but not enough in time: the caller answers and closes the socket. */
   readonly onGiveUp: (why: 'ended' | 'late') => void;
-  /** The wait is over, one way or another; always called once, before the others. */
+  /** The wait has ended, for any reason; always called once, before the others. */
   readonly onOver: () => void;
 }
 
 /**
- * A socket that closes before it said anything was a health check or a scan,
- * one that says nothing is closed after the timeout: of these nobody is told.
+ * A socket that closes before it sent anything was a health check or a scan,
+ * one that sends nothing is closed after the timeout: neither is reported.
  */
 export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp, onOver }: FirstBytesOptions): void {
   let silent = true;

@@ -1,8 +1,8 @@
 /**
- * Whether the TLS inside a tunnel asks for the host that was judged: otherwise
- * a partner that shares its address with others could serve another host
- * (docs/fronting.md). A server may ask for a second ClientHello, so looking
- * ends only when it has taken one.
+ * Checks that the TLS inside a tunnel asks for the host that was authorised:
+ * otherwise a partner that shares its address with others could serve another
+ * host (docs/fronting.md). A server may ask for a second ClientHello, so the
+ * check ends only when the server has accepted one.
  */
 import { isIP } from 'node:net';
 import type { Config } from '../config/config.ts';
@@ -15,28 +15,29 @@ import { TlsOpening } from '../targets/tls-opening.ts';
 import type { RequestContext } from './request-context.ts';
 import { alertFor } from './tls-terminator.ts';
 
-/** What of the configuration the guard depends on. */
+/** The configuration that the guard depends on. */
 export interface FrontingTerms {
-  /** `tls`: how long a ClientHello may take where it is waited for, ms. */
+  /** `tls`: how long to wait for a ClientHello where one is required, ms. */
   readonly timeouts: Pick<Config['timeouts'], 'tls'>;
 }
 
-/** What the guard needs of the request that the tunnel belongs to. */
+/** What the guard needs from the tunnel's request. */
 export type GuardedRequest = Pick<RequestContext, 'record' | 'enterHello'>;
 
 const NONE_HELD: Buffer = Buffer.alloc(0);
 
 /**
- * The guard of one tunnel by CONNECT; null where there is nothing to compare,
- * be it that nobody wants it or that CONNECT named an address.
- * @param request whose tunnel it is; the guard notes in its record what it finds
+ * The guard of one tunnel by CONNECT; null where there is nothing to compare:
+ * the check is off, or CONNECT named an address.
+ * @param request of the tunnel; the guard writes its findings into the request's
+ * record
  */
 export function createFrontingGuard(request: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening | null {
   const { tunnelSni } = permit.destination;
   return tunnelSni === 'off' || isIP(request.record.host) !== 0 ? null : new FrontingGuard(request, permit, tunnelSni, false, timeouts.tls);
 }
 
-/** The guard of raw TLS that was steered here: its first hello has been judged, and the tunnel is for that name alone. */
+/** The guard of steered raw TLS: its first hello has been authorised, and the tunnel is for that name only. */
 export function createSteeringGuard(request: GuardedRequest, permit: Permit, { timeouts }: FrontingTerms): Opening {
   return new FrontingGuard(request, permit, 'require', true, timeouts.tls);
 }
@@ -46,19 +47,19 @@ class FrontingGuard implements Opening {
   held = NONE_HELD;
   readonly #request: GuardedRequest;
   readonly #tunnelSni: 'require' | 'report';
-  /** The first hello is known to the request already. */
+  /** The first hello is already part of the request. */
   readonly #entered: boolean;
-  /** Nothing passes before the verdict. */
+  /** Nothing is forwarded before the verdict. */
   readonly #holds: boolean;
   readonly #tls = new TlsOpening();
-  /** A tunnel that goes on although something is wrong with it is looked at no longer. */
+  /** A tunnel that continues in spite of a finding is not inspected further. */
   #over = false;
 
   constructor(request: GuardedRequest, { verdict }: Permit, tunnelSni: 'require' | 'report', entered: boolean, patience: number) {
     this.#request = request;
     this.#tunnelSni = tunnelSni;
     this.#entered = entered;
-    // What report mode lets pass is reported, and not held up.
+    // In report mode a mismatch is reported and not delayed.
     this.#holds = tunnelSni === 'require' && verdict.verdict === 'allow' && !verdict.lenient;
     this.patience = patience;
   }
@@ -79,7 +80,7 @@ class FrontingGuard implements Opening {
   }
 
   hear(chunk: Buffer): void {
-    // Then it takes no hello either; where that matters, the client is watched all the same.
+    // The server accepts no hello either; where that matters, the client is still watched.
     if (this.#tls.fromServer(chunk) === 'not-tls' && !this.#holds) this.#over = true;
   }
 
@@ -90,7 +91,7 @@ class FrontingGuard implements Opening {
   #complain(complaint: string, isTls: boolean): 'pass' | TunnelRefusal {
     if (this.#holds) return this.#refuse(complaint, isTls);
     this.#over = true;
-    // Plain text is no fronting, and usual enough in some tunnels: only who wants TLS is told.
+    // Plain text is no fronting, and common in some tunnels: it is reported only where TLS is required.
     if (isTls || this.#tunnelSni === 'require') this.#request.record.noteReported('sni-mismatch', complaint);
     return 'pass';
   }
@@ -101,7 +102,7 @@ class FrontingGuard implements Opening {
     record.verdict = 'deny';
     const remedy = form === 'sni' ? `let the client ask for ${host} in every ClientHello` : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
     const fault = new Fault('sni-mismatch', complaint, { remedy });
-    // What is no TLS would take an alert for garbage.
+    // A client that does not speak TLS would read an alert as garbage.
     return { fault, lastWords: isTls ? alertFor(fault) : null };
   }
 }

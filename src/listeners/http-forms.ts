@@ -1,7 +1,6 @@
 /**
- * From a request to what is done with it: what holds for every form, and, once
- * the door has admitted it, the exchange or tunnel. Which form it has is
- * choose-form.ts.
+ * Serves a request: the steps common to every form and, once it has been
+ * admitted, the exchange or tunnel. choose-form.ts determines the form.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
@@ -25,7 +24,7 @@ import { createFrontingGuard } from './fronting-guard.ts';
 import { RequestContext, type RequestEnvironment } from './request-context.ts';
 import type { ClientPeer, PeerReader } from './trusted-peers.ts';
 
-/** For `HttpForms`; config and gateway are exchanged by a reload. */
+/** For `HttpForms`; config and gateway are replaced by a reload. */
 export interface FormsOptions {
   readonly config: Pick<Config, 'mode' | 'name' | 'headers' | 'limits' | 'timeouts'>;
   readonly egress: Egress;
@@ -39,16 +38,16 @@ export interface FormsOptions {
 interface IdentifiedRequest {
   readonly request: RequestContext;
   readonly head: RequestHead;
-  /** As far as the connection and its trusted peers tell. */
+  /** The fields that the connection and its trusted peers give. */
   readonly asker: ClientPeer;
   readonly peer: Peer;
-  /** By which the peer is who it is. */
+  /** What identifies the peer. */
   readonly proofs: readonly Proof[];
 }
 
 const NO_PROOFS: readonly Proof[] = [];
 
-/** Serves the requests of all HTTP connections. Holds no state of any request. */
+/** Serves the requests of all HTTP connections. Has no state per request. */
 export class HttpForms {
   #options: FormsOptions;
 
@@ -56,20 +55,20 @@ export class HttpForms {
     this.#options = options;
   }
 
-  /** Requests from now on follow this; those under way go on as they began. */
+  /** New requests use this; those in progress continue as they began. */
   adopt(changes: Pick<FormsOptions, 'config' | 'gateway'>): void {
     this.#options = { ...this.#options, ...changes };
   }
 
-  /** A record for a request that never became one, or for one that begins. */
+  /** A record for a request that begins, or for one that could not be parsed. */
   record(clientAddress: string): AccessRecord {
     return new AccessRecord(this.#options.nextRequestId(), performance.now(), clientAddress);
   }
 
   /**
-   * A request's header section has come. Reads who asks, verifies credentials,
-   * and goes on: at once where nothing has to be verified, which is nearly
-   * always. Everything that goes wrong is answered.
+   * A request's header section has arrived. Identifies the client, verifies
+   * credentials, and continues: synchronously if there is nothing to verify,
+   * which is the usual case. Every error is answered.
    */
   onRequest(connection: ClientConnection, head: RequestHead, peers: PeerReader): void {
     const asker = peers.read(connection.peer, head.fields);
@@ -97,11 +96,11 @@ export class HttpForms {
     const { address, sans } = asker;
     const { record, connection } = request;
     const shown = connection.proof;
-    // Nearly every request rests on its address alone.
+    // Nearly every request is identified by its address alone.
     const proofs = proof === null && shown === null ? NO_PROOFS : [proof, shown].filter((each) => each !== null);
     const identified = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
     const { egress, gateway } = this.#options;
-    // RFC 9110 §9.3.6: CONNECT has no content, and what followed it would be taken for the tunnel's first bytes.
+    // RFC 9110 §9.3.6: CONNECT has no content; following bytes would be read as the tunnel's first bytes.
     if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
     const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);
     if (choice.form === 'gateway') {
@@ -144,7 +143,7 @@ export class HttpForms {
     request.startTunnel((signal) => egress.openTunnel(permit, asker.port, record, signal), guard);
   }
 
-  /** Below no prefix: only report mode lets it pass, as a steered request for an unknown host. */
+  /** No prefix covers it: it passes in report mode only, as a steered request for an unknown host. */
   #serveRouteless(identified: IdentifiedRequest, choice: PathChoice): void {
     const { gateway, egress } = this.#options;
     const { request, peer } = identified;
@@ -165,7 +164,7 @@ export class HttpForms {
     throw namesNoDestination(choice, gateway.prefixes);
   }
 
-  /** What holds for every form. @throws {Fault} */
+  /** The checks common to every form. @throws {Fault} */
   #check({ record }: RequestContext, { version, via, traceparent }: RequestHead): void {
     const { config } = this.#options;
     const trace = readTraceparent(traceparent);
@@ -174,7 +173,7 @@ export class HttpForms {
       record.spanId = trace.spanId;
       record.traceFlags = trace.flags;
     }
-    // RFC 9110 §2.5: what another version means here, nobody knows.
+    // RFC 9110 §2.5: the meaning of another version is not known.
     if (version !== '1.1' && version !== '1.0') throw new Fault('request-malformed', `The request line says HTTP/${version}`, { remedy: 'send HTTP/1.1' });
     if (viaNames(via, config.name)) {
       throw new Fault('loop', `the request has passed this proxy already: Via names ${config.name}`, {
@@ -237,7 +236,7 @@ function connectionFault({ fault, proof }: ClientConnection): Fault | null {
   return reason === null ? null : new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
 }
 
-/** Notes the form. @throws {Fault} form-not-allowed where the listener does not take it */
+/** Records the form. @throws {Fault} form-not-allowed where the listener does not accept it */
 export function takeForm(record: AccessRecord, form: Form, forms: readonly Form[]): void {
   record.form = form;
   if (forms.includes(form)) return;
@@ -256,8 +255,8 @@ function readExpect({ expect, version, framing }: RequestHead): boolean {
 
 /**
  * Only WebSocket leaves HTTP; RFC 9110 §7.8 lets a server ignore other
- * upgrades, and has it ignore those of HTTP/1.0.
- * @throws {Fault} framing-forbidden for one with content, of which nobody could tell whether it is the new protocol's
+ * upgrades, and requires it to ignore those of HTTP/1.0.
+ * @throws {Fault} framing-forbidden for one with content, which could be mistaken for bytes of the new protocol
  */
 function isWebSocket({ upgrade, method, version, framing, fields }: RequestHead): boolean {
   if (upgrade.toLowerCase() !== 'websocket' || method !== 'GET' || version !== '1.1' || !names(fields, 'upgrade')) return false;
@@ -276,19 +275,19 @@ function readMaxForwards({ method, maxForwards }: RequestHead): number | null {
   return Number(maxForwards);
 }
 
-/** RFC 9110 §7.6.2: no proxy further on is meant, so this one answers: to TRACE with the request itself (§9.3.8). */
+/** RFC 9110 §7.6.2: the request is not to be forwarded, so the proxy answers: to TRACE with the request itself (§9.3.8). */
 function answerHere(request: RequestContext, { method, target, version, fields }: RequestHead): void {
   if (method === 'OPTIONS') {
     request.answer(204, 'No Content', [], Buffer.alloc(0));
     return;
   }
-  // RFC 9110 §9.3.8: without what is nobody else's to read.
+  // RFC 9110 §9.3.8: without fields that are private.
   const shown = fields.filter((_, i) => !/^(?:proxy-)?authorization$|^cookie$/i.test(fields[i - (i % 2)] ?? ''));
   const body = Buffer.from(headText(`TRACE ${target} HTTP/${version}`, shown), 'latin1');
   request.answer(200, 'OK', ['Content-Type', 'message/http', 'Content-Length', String(body.length)], body);
 }
 
-/** The Host field for an origin: the port only where it is not the scheme's own (RFC 9110 §7.2). */
+/** The Host field for an origin: the port only if it is not the scheme's default (RFC 9110 §7.2). */
 function authorityFor(origin: Origin): string {
   if (origin.port !== DEFAULT_PORT[origin.scheme]) return formatAuthority(origin.host, origin.port);
   return origin.host.includes(':') ? `[${origin.host}]` : origin.host;

@@ -1,9 +1,9 @@
-/** What every port for clients has in common: it is bound, it stops, it ends. */
+/** What all ports for clients have in common: how they are bound, stopped and closed. */
 import type { AddressInfo, Server, ServerOpts } from 'node:net';
 import type { ListenAddress } from '../config/config.ts';
 import type { ConnectionGate } from './connection-gate.ts';
 
-/** A bound port for clients; it owns its connections. Ends by `stop`, then `destroy` for what is left. */
+/** A bound port for clients; it owns its connections. Ends by `stop`, then `destroy` for the rest. */
 export interface Listener {
   readonly address: AddressInfo;
   /** Accepts no more connections and closes idle ones; the others close after their response. */
@@ -14,7 +14,7 @@ export interface Listener {
   destroy(): void;
 }
 
-/** A client's directions end on their own; reading begins when the connection has its owner; small answers are not held back. */
+/** Each direction of a client ends on its own; reading begins when the connection has its owner; small answers are not delayed. */
 export const SERVER_OPTIONS: ServerOpts = { allowHalfOpen: true, noDelay: true };
 
 /** @throws when the address cannot be bound, with the system's error */

@@ -20,7 +20,7 @@ interface ListenersOptions {
   readonly connections: ConnectionCount;
   readonly environment: RequestEnvironment;
   readonly selfTest: SelfTestSockets;
-  /** Called by the clock of the connections, with each tick. */
+  /** Called with each tick of the connection clock. */
   readonly onTick: () => void;
 }
 
@@ -29,13 +29,14 @@ export interface Listeners extends Omit<Listener, 'address'> {
   /** In the order of the configuration. */
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
   /**
-   * Makes what another configuration needs; what is returned takes it over.
-   * @throws what OpenSSL says of a certificate that it cannot use
+   * Prepares what another configuration needs; the returned function applies
+   * it.
+   * @throws OpenSSL's error for a certificate that it cannot use
    */
   prepare(config: OpenTerms): () => void;
 }
 
-/** Rejects with the first error, and then leaves none open. */
+/** Rejects with the first error; then no listener stays open. */
 export async function openListeners({ config, onTick, ...rest }: ListenersOptions): Promise<Listeners> {
   const http: Listener[] = [];
   const tls: TlsListener[] = [];
@@ -85,7 +86,7 @@ function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminat
   return tlsServer === null ? null : new TlsTerminator(tlsServer);
 }
 
-// A port for plain HTTP: whoever is let in is served, behind a PROXY header where one comes first.
+// A port for plain HTTP: every accepted connection is served, after its PROXY header if there is one.
 
 interface HttpListenerOptions extends ListenerOptions {
   readonly listener: HttpListenerConfig;

@@ -1,6 +1,6 @@
 /**
- * The PROXY protocol, versions 1 and 2, with which a load balancer begins a
- * connection to say whose it is
+ * The PROXY protocol, versions 1 and 2, with which a load balancer names the
+ * client at the start of a connection
  * (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt): reads the
  * header, and waits for it on a connection.
  */
@@ -11,20 +11,20 @@ import { canonicalIp } from '../targets/ip-address.ts';
 import { quote } from '../targets/quote.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 
-/** What a PROXY header says. */
+/** The content of a PROXY header. */
 export interface ProxyHeader {
-  /** The client's address, canonical; null where the peer speaks for itself (LOCAL, UNKNOWN, UNSPEC). */
+  /** The client's address, canonical; null where the peer is itself the client (LOCAL, UNKNOWN, UNSPEC). */
   readonly address: string | null;
-  /** The client's; 0 where there is none, or the header leaves it open. */
+  /** The client's port; 0 where there is none, or the header does not say. */
   readonly port: number;
-  /** How many bytes the header takes; what follows them is the connection's own. */
+  /** Length of the header, bytes; what follows belongs to the connection. */
   readonly length: number;
 }
 
 /** §2.1: the longest line, with its CRLF. */
 export const LONGEST_V1 = 107;
 
-/** Of version 2, TLVs included. The format allows 64 KiB; what load balancers send stays far below this. */
+/** Version 2, TLVs included. The format allows 64 KiB; load balancers send far less. */
 export const LONGEST_V2 = 4096;
 
 const V1_START = Buffer.from('PROXY ');
@@ -32,10 +32,10 @@ const V1_START = Buffer.from('PROXY ');
 const V2_SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 const V2_FIXED = 16;
 
-/** The two blocks of addresses that are taken, by family and protocol byte: TCP over IPv4 and over IPv6. */
+/** The two accepted address blocks, by family and protocol byte: TCP over IPv4 and over IPv6. */
 const TCP4_BLOCK = { byte: 0x11, width: 4, size: 12 };
 const TCP6_BLOCK = { byte: 0x21, width: 16, size: 36 };
-/** What else §2.2 assigns: nothing that could have come to a TCP port. */
+/** Other values assigned in §2.2, none of which can occur on a TCP port. */
 const OTHER_FAMILIES: ReadonlyMap<number, string> = new Map([
   [0x12, 'UDP over IPv4'],
   [0x22, 'UDP over IPv6'],
@@ -47,11 +47,11 @@ const TLV_HEAD = 3;
 const REMEDY = "make the load balancer send PROXY protocol v1 or v2 over TCP, or set the listener's proxyProtocol to off";
 
 /**
- * Reads from the very first byte of a connection. Strict: whatever the
- * specification does not allow is a Fault, as early as it shows. TLVs are
- * checked for their lengths and skipped, a CRC32C among them too.
+ * Parses from the first byte of a connection. Strict: anything that the
+ * specification does not allow is a Fault, as early as it can be seen. The
+ * lengths of TLVs are checked, then they are skipped, CRC32C included.
  *
- * @param bytes all that has come so far
+ * @param bytes all bytes received so far
  * @returns null while the header is not complete. Never throws.
  */
 export function readProxyHeader(bytes: Buffer): ProxyHeader | Fault | null {
@@ -60,7 +60,7 @@ export function readProxyHeader(bytes: Buffer): ProxyHeader | Fault | null {
   return malformedHeader(`the connection begins with ${quote(bytes.toString('latin1', 0, 16))}, which is not a PROXY protocol header`);
 }
 
-/** Whether a connection that nobody expected one on begins with a PROXY header. */
+/** Whether a connection where none was expected begins with a PROXY header. */
 export function isProxyHeader(bytes: Buffer): boolean {
   return bytes.length >= V1_START.length && (startsLike(bytes, V1_START) || startsLike(bytes, V2_SIGNATURE));
 }
@@ -80,7 +80,7 @@ function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   if (bytes[end + 1] !== LF) return malformedHeader('the line of the PROXY header does not end in CR LF');
   const line = bytes.toString('latin1', V1_START.length, end);
   const length = end + 2;
-  // What follows UNKNOWN is to be ignored, whatever it is.
+  // Anything after UNKNOWN is to be ignored.
   if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, port: 0, length };
   const [family, source = '', destination = '', ...ports] = line.split(' ');
   const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isUnscopedIPv6 : null;
@@ -99,7 +99,7 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   const command = version & 0x0f;
   if (command > 1) return malformedHeader(`the PROXY header has the command ${command}; LOCAL and PROXY are taken`);
   if (family === undefined) return null;
-  // UNSPEC and everything under LOCAL is skipped unread: the peer speaks for itself.
+  // UNSPEC and everything under LOCAL is skipped unread: the peer is itself the client.
   const block = command === 0 || family === 0 ? null : family === TCP4_BLOCK.byte ? TCP4_BLOCK : family === TCP6_BLOCK.byte ? TCP6_BLOCK : undefined;
   if (block === undefined) return malformedHeader(`the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
   if (bytes.length < V2_FIXED) return null;
@@ -115,7 +115,7 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   return { address: canonicalIp(source) ?? source, port, length };
 }
 
-/** §2.2.7: a type, a length of two bytes, a value; again and again up to the very end. */
+/** §2.2.7: a type, a length of two bytes, a value; repeated up to the end. */
 function areTlvs(bytes: Buffer): boolean {
   let at = 0;
   while (at + TLV_HEAD <= bytes.length) at += TLV_HEAD + bytes.readUInt16BE(at + 1);
@@ -126,7 +126,7 @@ function groups(address: Buffer): string {
   return Array.from({ length: 8 }, (_, i) => address.readUInt16BE(i * 2).toString(16)).join(':');
 }
 
-/** A zone says something to its own host alone (RFC 4007 §11.2). */
+/** A zone is meaningful on its own host only (RFC 4007 §11.2). */
 function isUnscopedIPv6(text: string): boolean {
   return isIPv6(text) && !text.includes('%');
 }
@@ -139,22 +139,22 @@ function malformedHeader(what: string): Fault {
   return new Fault('proxy-protocol-malformed', what, { remedy: REMEDY });
 }
 
-// A connection that has to begin with a PROXY header: waits for it, bounded in
-// bytes and time, and gives the socket on with every byte after the header
-// still to be read. What follows may be HTTP or TLS.
+// Waits for the PROXY header of a connection that must have one, bounded in
+// bytes and time, and returns the socket with every byte after the header still
+// to be read. What follows may be HTTP or TLS.
 
 interface ProxiedSocketOptions {
-  /** The header must be complete within this, ms. */
+  /** Time limit for a complete header, ms. */
   readonly timeout: number;
-  /** The header is read and the socket is the caller's again, nobody listening to it. */
+  /** The header has been read: the socket is the caller's again, without listeners. */
   readonly onHeader: (header: ProxyHeader) => void;
-  /** There will be no header: the socket is the caller's to answer and close. */
+  /** There will be no header: the caller answers and closes the socket. */
   readonly onFault: (fault: Fault) => void;
-  /** The wait is over, one way or another; always called once, before the others. */
+  /** The wait has ended, for any reason; always called once, before the others. */
   readonly onEnd: () => void;
 }
 
-/** Of a socket that never said anything nobody is told: see first-bytes.ts. */
+/** A socket that never sent anything is not reported: see first-bytes.ts. */
 export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault, onEnd }: ProxiedSocketOptions): void {
   let held: Buffer | null = null;
   receiveFirstBytes(socket, {

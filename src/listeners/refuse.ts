@@ -1,7 +1,7 @@
 /**
- * How a client learns that its request was refused or failed: the same words
- * in the status line, `Proxy-Status`, and the problem body, because clients
- * differ in which of these they show (docs/errors.md).
+ * How a refusal or failure is reported to a client: the same words in the
+ * status line, `Proxy-Status` and the problem body, because clients differ in
+ * which of these they show (docs/errors.md).
  */
 import type { Duplex } from 'node:stream';
 import { type List, parseList, serializeList, Token } from 'structured-headers';
@@ -11,7 +11,7 @@ import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import { LINGER } from './client-connection.ts';
 
-/** First words of the reason phrase; Go and Python show nothing but the status line of a refused CONNECT. */
+/** First words of the reason phrase; Go and Python show only the status line of a refused CONNECT. */
 const REASON: Record<Blame, string> = {
   policy: 'Egress denied',
   client: 'Bad request',
@@ -26,7 +26,7 @@ export interface RefusalAnswer {
   readonly body: string;
 }
 
-/** The answer that a fault is, without what concerns the connection. */
+/** The answer for a fault, without the fields about the connection. */
 export function composeRefusal(fault: Fault, requestId: string, name: string): RefusalAnswer {
   const { kind, code, message, remedy, retryAfter, challenges } = fault;
   const problem = {
@@ -41,15 +41,15 @@ export function composeRefusal(fault: Fault, requestId: string, name: string): R
   const body = `${JSON.stringify(problem)}\n`;
   const fields = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body)), 'Proxy-Status', proxyStatus(fault, name), 'X-Request-Id', requestId, 'Cache-Control', 'no-store'];
   if (retryAfter !== null) fields.push('Retry-After', String(retryAfter));
-  // RFC 9110 §15.5.8: a 407 without it leaves a client no way to go on; each challenge is a field of its own.
+  // RFC 9110 §15.5.8: a client cannot continue after a 407 without it; each challenge is a field of its own.
   for (const challenge of challenges) fields.push('Proxy-Authenticate', challenge);
   return { reason: `${REASON[kind.blame]}: ${code}`, fields, body };
 }
 
-/** RFC 9209 §2: what a parent on the way said comes first, ours last. A structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
+/** RFC 9209 §2: the entries of parent proxies come first, ours last. A structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
 function proxyStatus({ code, kind, message, facts }: Fault, name: string): string {
   const { nextHop, receivedStatus, rcode, alert } = facts;
-  // RFC 9209 §2.3.14: the alert has a type of error of its own.
+  // RFC 9209 §2.3.14: an alert has its own error type.
   const parameters = new Map<string, Token | string | number>([['error', new Token(alert === undefined ? kind.proxyError : 'tls_alert_received')]]);
   if (nextHop !== undefined) parameters.set('next-hop', visible(nextHop));
   if (receivedStatus !== undefined) parameters.set('received-status', receivedStatus);
@@ -63,7 +63,7 @@ function visible(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-/** What is no structured field is not passed on: a list with it would be none either. */
+/** A value that is not a structured field is dropped: with it, the whole list would be invalid. */
 function toldBefore(value: string | undefined): List {
   if (value === undefined) return [];
   try {
@@ -73,28 +73,28 @@ function toldBefore(value: string | undefined): List {
   }
 }
 
-/** What is wrong with the connection, or leaves it unclear where the next request begins. */
+/** The connection is at fault, or the start of the next request is ambiguous. */
 const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-timeout', 'client-certificate', 'revoked']);
 
 /**
  * Whether the connection ends with this answer: a limit may be about it, and
- * where the next request begins must not be a matter of opinion. That it is
- * when framing was refused, when a client that asked for leave to send its
- * body may now either send it or not (RFC 9110 §10.1.1), and behind a CONNECT,
- * where old clients send on as if it had been accepted.
+ * the start of the next request must be unambiguous. It is ambiguous when
+ * framing was refused, when a client that sent `Expect: 100-continue` may now
+ * either send its body or not (RFC 9110 §10.1.1), and after a CONNECT, where
+ * old clients continue as if it had been accepted.
  */
 export function isLastAnswer(fault: Fault, { expect, method }: RequestHead): boolean {
   return fault.kind.blame === 'proxy' || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
 }
 
-/** The whole answer as it is on the wire, where no request was read. */
+/** The whole answer as sent on the wire, where no request was read. */
 export function refusalText(fault: Fault, requestId: string, name: string): string {
   const { reason, fields, body } = composeRefusal(fault, requestId, name);
   return headText(`HTTP/1.1 ${fault.kind.status} ${reason}`, fields, 'Connection: close\r\n') + body;
 }
 
 /**
- * Closes a socket whose last words have been written. What the client still
+ * Closes a socket after its last answer has been written. What the client still
  * sends is read and thrown away for a while: closing with unread bytes would
  * reset the connection, and the client would lose the answer.
  */

@@ -1,9 +1,9 @@
 /**
- * One request's stay in the proxy, from its first byte to its log line. It
- * owns whatever the request becomes (an exchange or a tunnel), answers when
- * that fails, and ends exactly once.
+ * The context of one request, from its first byte to its log line. It owns the
+ * exchange or tunnel that serves the request, answers when that fails, and ends
+ * exactly once.
  *
- * Longer than 300 lines: it is the one owner of what a request becomes.
+ * Longer than 300 lines: it is the single owner of the exchange or tunnel.
  */
 import type { Socket } from 'node:net';
 import type { HeadersConfig, TimeoutsConfig } from '../config/config.ts';
@@ -25,38 +25,38 @@ import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
 import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
 import { refuseTls } from './tls-terminator.ts';
 
-/** Where denials are remembered (explain/recent-denials.ts). */
+/** Recent denials are recorded here (explain/recent-denials.ts). */
 export interface DenialMemory {
-  /** Told of each request that ended with a fault, or that report mode alone let pass. Keeps what concerns it. */
+  /** Called for each request that ended with a fault or passed only by report mode. Filters what it records. */
   note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void;
 }
 
 /** What all requests share. */
 export interface RequestEnvironment {
-  /** Our name, for `Proxy-Status`. */
+  /** The proxy's name, for `Proxy-Status`. */
   readonly name: string;
   readonly telemetry: Telemetry;
   readonly denials: DenialMemory;
-  /** The configured name of a client address, `-` for none. */
+  /** The configured name of a client address; `-` if it has none. */
   readonly clientName: (address: string) => string;
-  /** In force. */
+  /** The policy in force. */
   readonly tunnelTimes: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge'>;
-  /** Every request under way: what a drain waits for. */
+  /** Every request in progress: a drain waits for these. */
   readonly requests: Crowd<RequestContext>;
-  /** The ClientHellos of tunnels under way, by their random. */
+  /** The ClientHellos of open tunnels, by their random. */
   readonly hellos: Set<string>;
-  /** Where requests of the self-test are told, and nowhere else; null: there is no self-test. */
+  /** Requests of the self-test are reported here only; null: there is no self-test. */
   readonly selfTest: RequestEnvironment | null;
   /** Once true, connections are closed after their response. */
   draining: boolean;
 }
 
-/** Where what happens on a connection is told: what the self-test asks is no client's. */
+/** Where events of a connection are reported; those of the self-test are kept apart from the clients'. */
 export function environmentOf({ selfTest }: Pick<ClientConnection, 'selfTest'>, environment: RequestEnvironment): RequestEnvironment {
   return selfTest ? (environment.selfTest ?? environment) : environment;
 }
 
-/** What the request has become so far. */
+/** The current state of the request. */
 type State =
   | { readonly kind: 'deciding' }
   | { readonly kind: 'exchange'; readonly exchange: Exchange }
@@ -66,10 +66,10 @@ type State =
 
 const DECIDING: State = { kind: 'deciding' };
 const ENDED: State = { kind: 'ended' };
-/** A request that is being decided waits for others, each with a clock of its own. */
+/** A request that is being decided waits for other parts, each with its own clock. */
 const NO_CLOCK = Infinity;
 
-/** The owner of one request. Whatever happens to it ends in one log line and one count. */
+/** The owner of one request. However it ends, it is logged once and counted once. */
 export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwner {
   readonly record: AccessRecord;
   readonly connection: ClientConnection;
@@ -98,17 +98,17 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (environment.draining) connection.closeAfter();
   }
 
-  /** Nothing more happens to it; what still comes is to be ignored. */
+  /** It has ended: later events are ignored. */
   get ended(): boolean {
     return this.#state.kind === 'ended';
   }
 
-  /** It began with a ClientHello, so that what it carries has an end of its own. */
+  /** It began with a ClientHello, so its content has an end of its own. */
   get tellsItsEnd(): boolean {
     return this.#hello !== null;
   }
 
-  /** What it has become, if that is a tunnel. */
+  /** The tunnel, if it has become one. */
   get tunnel(): Tunnel | null {
     return this.#state.kind === 'tunnel' ? this.#state.tunnel : null;
   }
@@ -120,10 +120,11 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   /**
-   * Notes the ClientHello that its tunnel begins with, until it ends. Raw TLS
-   * carries no Via: what comes in a second time while it is on its way out has
-   * been led back to us, by a mesh that steers our own traffic, for example.
-   * @returns why the tunnel must not go on; null: it may
+   * Records the ClientHello at the start of the tunnel, until the tunnel ends.
+   * Raw TLS carries no Via: a ClientHello that arrives a second time while the
+   * first is in progress has been routed back to the proxy, for example by a
+   * mesh that steers the proxy's own traffic.
+   * @returns why the tunnel must not continue; null: it may
    */
   enterHello(random: string): Fault | null {
     const { hellos } = this.#environment;
@@ -137,7 +138,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     return null;
   }
 
-  /** Goes on when `wait` is over, unless the client has gone meanwhile. What either throws is answered. */
+  /** Continues when `wait` is over, unless the client has disconnected. Errors of either are answered. */
   resume<T>(wait: Promise<T>, then: (value: T) => void): void {
     wait
       .then((value) => {
@@ -148,7 +149,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       });
   }
 
-  /** What deciding or dialling threw: a Fault is the answer, anything else a bug of ours. */
+  /** An error of deciding or dialling: a Fault is the answer, anything else is a bug in our code. */
   failed(error: unknown): void {
     try {
       if (error instanceof Fault && error.code !== 'internal') this.refuse(error);
@@ -158,7 +159,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     }
   }
 
-  /** @param headers what of its trailers crosses */
+  /** @param headers decide which trailers are forwarded */
   startExchange(plan: ExchangePlan, headers: HeadersConfig): void {
     this.#headers = headers;
     const exchange = new Exchange(this.connection, plan, this.record, this);
@@ -167,10 +168,10 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   /**
-   * Dials for a CONNECT or raw TLS, then relays. Nothing more of the client is
-   * read before the dial is done (CVE-2025-64763), and 200 is sent only then.
-   * @param head what has been read of the client's bytes, for raw TLS
-   * @param opening looks at what the client sends first; null: nobody does
+   * Dials for a CONNECT or raw TLS, then relays. Nothing more is read from the
+   * client until the dial is done (CVE-2025-64763), and 200 is sent only then.
+   * @param head the client's bytes read so far, for raw TLS
+   * @param opening inspects the client's first bytes; null: no inspection
    */
   startTunnel(dial: (signal: CancelSignal) => Promise<Socket>, opening: Opening | null, head: Buffer | null = null): void {
     const cancellation = new Cancellation();
@@ -199,7 +200,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (this.ended) return;
     const { connection, head, record } = this;
     const { name } = this.#environment;
-    // Whatever answering brings about is not this request's any more.
+    // Events caused by the answer no longer belong to this request.
     this.#state = ENDED;
     if (head === null) refuseTls(connection.socket, fault);
     else {
@@ -222,9 +223,10 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   /**
    * The policy has changed: a tunnel, open or being dialled, that it no longer
-   * permits is closed. Exchanges end as they began: what they were is over in
-   * a moment, and half of it cannot be taken back.
-   * @param revoke why a permit, to this address if it is known yet, holds no longer; or null
+   * permits is closed. Exchanges continue to their end: they are short, and
+   * half a response cannot be taken back.
+   * @param revoke why a permit, to this address if it is known yet, is no longer valid; or
+   * null
    * @returns whether it was closed
    */
   recheck(revoke: (permit: Permit, address: string | null) => Fault | null): boolean {
@@ -236,15 +238,15 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   /**
-   * What it owes for its bytes, as long as it holds a permit.
-   * @param charge why it has to end; null: it may go on
+   * Charges it for its bytes, as long as it holds a permit.
+   * @param charge why it has to end; null: it may continue
    */
   charge(charge: (permit: Permit, record: AccessRecord) => Fault | null): void {
     const fault = this.#permit === null ? null : charge(this.#permit, this.record);
     if (fault !== null) this.cut(fault);
   }
 
-  /** The proxy gives up on it: the drain deadline, or a permission that was taken away. */
+  /** Ended by the proxy: the drain deadline has passed, or a permission was revoked. */
   cut(fault: Fault): void {
     switch (this.#state.kind) {
       case 'tunnel':
@@ -303,7 +305,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   contentEnd(trailers: RawFields): void {
     if (this.#state.kind !== 'exchange') return;
-    // Credentials for this proxy stop here, wherever they are (RFC 9110 §11.7.2).
+    // Credentials for this proxy are removed here, wherever they are (RFC 9110 §11.7.2).
     this.#state.exchange.contentEnd(trailers.length === 0 || this.#headers === null ? [] : forwardRequestTrailers(trailers, nominatedBy(this.head?.fields ?? []), this.#headers));
   }
 
@@ -316,7 +318,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     else if (this.#state.kind === 'tunnel') this.#state.tunnel.onIdle();
   }
 
-  /** Of a tunnel each direction ends on its own, also before it begins: with early data, for one. */
+  /** In a tunnel each direction ends on its own, also before the tunnel begins: with early data, for example. */
   clientEnded(): boolean {
     if (this.#state.kind === 'dialling' || this.head?.method === 'CONNECT') return true;
     this.clientClosed();
@@ -335,7 +337,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       case 'deciding':
         this.#end(new Fault('client-closed', 'the client closed its connection while its request was decided'), 'client');
         break;
-      // A tunnel listens for itself.
+      // A tunnel registers its own listeners.
       case 'tunnel':
       case 'ended':
         break;
@@ -360,7 +362,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       this.connection.closeAfter();
       this.cut(fault);
     } finally {
-      // Whatever is left of it is not going to tell its end.
+      // The remaining parts will not report an end.
       this.#end(fault, 'proxy');
     }
   }
@@ -373,14 +375,14 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   onFault(fault: Fault, answerable: boolean): void {
     const { record } = this;
-    // A dial that failed has been counted where it was made.
+    // A failed dial has already been counted where it was made.
     if (fault.kind.blame === 'upstream' && record.dialled) this.#environment.telemetry.upstreamFailed(record.destination, fault.code, fault.message);
     if (answerable && fault.code !== 'client-closed') {
       this.refuse(fault);
       return;
     }
     this.#end(fault, blamed(fault));
-    // Never a clean end for a broken transfer: the client must see it cut (docs/invariants.md).
+    // Never a clean end for an incomplete transfer: the client must see that it was cut (docs/invariants.md).
     this.connection.cut();
   }
 
@@ -436,7 +438,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (fault !== null) {
       record.noteFault(fault);
       if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.address ?? '-';
-      // Refused before the policy was asked: the log still says whose request it was.
+      // Refused before the policy decision: the log still names the client.
       if (record.client === '-') record.client = clientName(record.clientAddress);
     }
     record.closedBy = closedBy;

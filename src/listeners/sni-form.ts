@@ -1,6 +1,6 @@
 /**
- * Raw TLS that was steered here: its ClientHello says which destination is
- * meant. Judged like any other request, then passed on byte for byte.
+ * Steered raw TLS: its ClientHello names the destination. It is authorised like
+ * any other request, then forwarded byte for byte.
  */
 import type { Config } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
@@ -17,23 +17,23 @@ export interface SniFormOptions {
   readonly egress: Egress;
   readonly environment: RequestEnvironment;
   readonly record: (clientAddress: string) => AccessRecord;
-  /** In force. */
+  /** The policy in force. */
   readonly config: () => Pick<Config, 'timeouts'>;
 }
 
 /** What is known of a connection once its ClientHello has been read. */
 export interface SteeredTls {
-  /** All that has been read from the connection. */
+  /** All bytes read from the connection. */
   readonly head: Buffer;
   /** Canonical. */
   readonly host: string;
-  /** Of the ClientHello. */
+  /** From the ClientHello. */
   readonly random: string;
-  /** A second, encrypted name may be inside. */
+  /** It may contain a second, encrypted name. */
   readonly ech: boolean;
 }
 
-/** Serves raw TLS on the listeners for TLS. Holds no state of any request. */
+/** Serves raw TLS on the TLS listeners. Has no state per request. */
 export class SniForm {
   readonly #options: SniFormOptions;
 
@@ -41,7 +41,7 @@ export class SniForm {
     this.#options = options;
   }
 
-  /** Everything that goes wrong is answered by an alert. */
+  /** Every error is answered by an alert. */
   onSteered(connection: ClientConnection, { head, host, random, ech }: SteeredTls): void {
     const { egress, environment, config, record: begin } = this.#options;
     const { peer } = connection;
@@ -54,7 +54,7 @@ export class SniForm {
       const loop = request.enterHello(random);
       if (loop !== null) throw loop;
       refuseMeshTls(record);
-      // Raw TLS shows the proxy no credentials.
+      // Raw TLS carries no credentials for the proxy.
       const { address, sans } = peer;
       const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
@@ -68,8 +68,9 @@ export class SniForm {
 }
 
 /**
- * Sidecars name the cluster of their route in their own mTLS: `outbound_.8443_._.eco-egress.eco-egress.svc.cluster.local`.
- * No partner is called so, and nobody here could end that TLS.
+ * Sidecars name the cluster of their route in their own mTLS:
+ * `outbound_.8443_._.eco-egress.eco-egress.svc.cluster.local`. No partner has such a name, and the proxy cannot
+ * terminate that TLS.
  */
 function refuseMeshTls(record: AccessRecord): void {
   if (!record.host.startsWith('outbound_.')) return;

@@ -1,7 +1,7 @@
 /**
- * A port for TLS. The ClientHello of each connection decides what it is: TLS
- * for one of our own names ends here and carries HTTP, any other is passed on
- * to the destination that it names. docs/tls.md is its contract.
+ * A port for TLS. The ClientHello of each connection decides: TLS for one of
+ * the proxy's own names is terminated here and carries HTTP, any other is
+ * forwarded to the destination that it names. docs/tls.md is its contract.
  */
 import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -19,10 +19,10 @@ import { endUnread, environmentOf } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { proxyHeaderMistake } from './wrong-protocol.ts';
 
-/** What a reload changes. */
+/** What a reload may change. */
 export interface TlsTerms {
   readonly config: Pick<Config, 'timeouts' | 'tlsServer'>;
-  /** Of `config.tlsServer`; null: no TLS ends here. */
+  /** From `config.tlsServer`; null: TLS is not terminated here. */
   readonly terminator: TlsTerminator | null;
 }
 
@@ -31,9 +31,9 @@ export interface TlsListenerOptions extends TlsTerms, ListenerOptions {
   readonly sni: SniForm;
 }
 
-/** A listener that takes raw TLS, and TLS for the names of the proxy. */
+/** A listener that accepts raw TLS, and TLS for the proxy's own names. */
 export interface TlsListener extends Listener {
-  /** Connections from now on follow this. Those that a client certificate of before identified end. */
+  /** New connections use this configuration. Connections authenticated by a client certificate accepted before are closed. */
   adopt(terms: TlsTerms): void;
 }
 
@@ -78,7 +78,7 @@ class TlsFront {
     for (const connection of this.gate.connections) if (connection.secure) connection.revoke(outdated());
   }
 
-  /** It accepted client certificates that would not be accepted now, or the other way round. */
+  /** The previous configuration accepted other client certificates than this one. */
   #isOutdated(terminator: TlsTerminator): boolean {
     const { tlsServer } = this.#terms.config;
     return tlsServer === null || !terminator.identifiesLike(tlsServer);
@@ -133,7 +133,7 @@ class TlsFront {
         });
       },
       onFault: (fault) => {
-        // At the end it is ourselves who close it.
+        // The proxy itself closes it here.
         if (!this.#options.environment.draining || fault.code !== 'client-closed') this.#note(connection, fault);
       },
     });
@@ -146,7 +146,7 @@ class TlsFront {
     connection.serve();
   }
 
-  /** Of a certificate that was accepted, by the list of revoked ones that is in use when it is asked. */
+  /** Checks an accepted certificate against the current list of revoked certificates. */
   #proofOf(chain: ClientCertificate['chain']): Proof | null {
     if (chain.length === 0) return null;
     const expiry = expiryOf(chain);
@@ -160,7 +160,7 @@ class TlsFront {
     };
   }
 
-  /** No TLS at all. Plain HTTP is told so in its own language; what else it is does not understand us either way. */
+  /** Not TLS. Plain HTTP gets an HTTP answer; no other protocol could read an answer. */
   #onOther(connection: ClientConnection, reason: string, head: Buffer): void {
     const proxyHeader = proxyHeaderMistake(head, connection, this.#options.listener.proxyProtocol);
     if (proxyHeader !== null) connection.refuse(proxyHeader);
@@ -176,7 +176,7 @@ class TlsFront {
     refuseTls(connection.socket, fault);
   }
 
-  /** Of what was answered without HTTP, or not at all. */
+  /** For connections that were answered without HTTP, or not answered. */
   #note(connection: ClientConnection, fault: Fault): void {
     const { forms, environment } = this.#options;
     endUnread(environmentOf(connection, environment), forms.record(connection.peer.address), fault, 0);
@@ -191,7 +191,7 @@ function malformedHello(reason: string): Fault {
   return new Fault('tls-hello-malformed', reason, { remedy: 'send TLS to this port, and nothing before it' });
 }
 
-/** A method, or the preface of HTTP/2: capital letters (RFC 9110 §9.1). */
+/** A method, or the preface of HTTP/2, begins with capital letters (RFC 9110 §9.1). */
 function beginsLikeHttp(head: Buffer): boolean {
   return /^[A-Z]+(?: |$)/.test(head.toString('latin1', 0, 20));
 }

@@ -1,7 +1,7 @@
 /**
- * Ends the TLS of clients that asked for one of our own names. It does not
- * listen: it is given connections, of which the ClientHello may have been read
- * and put back, and gives on the TLS inside.
+ * Terminates the TLS of clients that asked for one of the proxy's own names. It
+ * does not listen: it is passed connections, whose ClientHello may have been
+ * read and put back, and returns the decrypted streams.
  */
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -16,24 +16,24 @@ import { closeGently } from './refuse.ts';
 import { NO_SANS } from './trusted-peers.ts';
 
 interface ServerHandshake {
-  /** It must end within this, ms. */
+  /** Time limit for the handshake, ms. */
   readonly timeout: number;
-  /** TLS stands. The socket is the caller's; when it closes, so does the connection under it. */
+  /** TLS is established. The socket is the caller's; when it closes, so does the connection under it. */
   readonly onSecure: (socket: TLSSocket, shown: ClientCertificate) => void;
-  /** The TLS handshake failed. The client has its alert, if there is one, and the connection closes. */
+  /** The TLS handshake failed. The client has got its alert, if there is one, and the connection closes. */
   readonly onFault: (fault: Fault) => void;
 }
 
-/** Ends TLS with one configuration of certificates; a reload that changes them makes another one. It has no port, and nothing to close. */
+/** Terminates TLS with one configuration of certificates; a reload that changes them creates another one. It has no port, and nothing to close. */
 export class TlsTerminator {
   readonly names: ReadonlySet<string>;
   readonly #config: TlsServerConfig;
   readonly #server: Server;
   readonly #lists: readonly RevocationList[];
-  /** By connection: Node's events give the inner socket only. */
+  /** By connection: Node's events give only the inner socket. */
   readonly #pending = new Map<string, { readonly finish: () => void; readonly handshake: ServerHandshake }>();
 
-  /** @throws what OpenSSL says of a certificate that it cannot use */
+  /** @throws OpenSSL's error for a certificate that it cannot use */
   constructor(config: TlsServerConfig) {
     this.#config = config;
     this.names = new Set(config.names);
@@ -47,17 +47,17 @@ export class TlsTerminator {
     });
   }
 
-  /** Whether another configuration accepts the very client certificates that this one does, but for those that are revoked. */
+  /** Whether another configuration accepts exactly the same client certificates, revoked ones aside. */
   identifiesLike({ clientCa, clientCertificate }: TlsServerConfig): boolean {
     return clientCertificate === this.#config.clientCertificate && (clientCertificate === 'none' || clientCa === this.#config.clientCa);
   }
 
-  /** Whether a list of revoked certificates has one of these. */
+  /** Whether a list of revoked certificates contains one of these. */
   hasRevoked(certificates: readonly CertificateId[]): boolean {
     return certificates.some((certificate) => isRevoked(this.#lists, certificate));
   }
 
-  /** Takes the connection over; whoever counts it does so until it closes. */
+  /** Takes the connection over; the caller counts it until it closes. */
   accept(raw: Socket, handshake: ServerHandshake): void {
     const key = connectionKey(raw);
     const onClose = (): void => {
@@ -75,7 +75,7 @@ export class TlsTerminator {
         raw.off('close', onClose);
       },
     });
-    // A client that ends in the middle of the handshake is gone; TLS takes this over from the connection.
+    // A client that ends in the middle of the handshake has gone; TLS inherits this from the connection.
     raw.allowHalfOpen = false;
     this.#server.emit('connection', raw);
   }
@@ -86,12 +86,12 @@ export class TlsTerminator {
       socket.destroy();
       return;
     }
-    // From here on a plain connection: a tunnel's directions end on their own.
+    // From here on a plain connection: each direction of a tunnel ends on its own.
     socket.allowHalfOpen = true;
     pending.handshake.onSecure(socket, readClientCertificate(socket, this.#config.clientCertificate));
   }
 
-  /** Null when it was over before. */
+  /** Null when it had ended before. */
   #take(socket: Socket, key = connectionKey(socket)): { readonly handshake: ServerHandshake } | null {
     const pending = this.#pending.get(key);
     if (pending === undefined) return null;
@@ -101,7 +101,7 @@ export class TlsTerminator {
   }
 }
 
-/** Both sockets know both ends of the connection, and no other connection has the same two. */
+/** Both sockets have the same two addresses and ports, which no other connection has. */
 function connectionKey({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress ?? ''} ${remotePort ?? ''} ${localAddress ?? ''} ${localPort ?? ''}`;
 }
@@ -115,10 +115,10 @@ function goneAway(): Fault {
   return new Fault('client-closed', 'the client closed its connection in the middle of the TLS handshake', { remedy: 'some clients do so when they do not accept the certificate' });
 }
 
-// The TLS alerts that we send without a TLS session of our own: the client's
+// The TLS alerts that the proxy sends without its own TLS session: the client's
 // handshake fails with a reason. docs/tls.md has the table.
 
-/** RFC 8446 §5.1, §6: record type 21, the version every client of ours accepts, two bytes, fatal. */
+/** RFC 8446 §5.1, §6: record type 21, the version that all clients accept, two bytes, fatal. */
 const FATAL_ALERT = [21, 3, 3, 0, 2, 2] as const;
 
 /** RFC 8446 §6, RFC 6066 §9. */
@@ -132,7 +132,7 @@ const ALERTS = {
 
 type Alert = keyof typeof ALERTS;
 
-/** The alert that says so; null where there is none for it. */
+/** The alert for this fault; null: there is none. */
 export function alertFor(fault: Fault): Buffer | null {
   const name = nameFor(fault);
   return name === null ? null : Buffer.from([...FATAL_ALERT, ALERTS[name]]);
@@ -143,15 +143,15 @@ function nameFor({ code, kind }: Fault): Alert | null {
     case 'host-not-allowed':
     case 'sni-mismatch':
       return 'unrecognized_name';
-    // RFC 8446 §9.2: what a server sends that needs a name and got none.
+    // RFC 8446 §9.2: what a server sends that requires a name and got none.
     case 'sni-missing':
       return 'missing_extension';
     case 'tls-hello-malformed':
       return 'decode_error';
-    // Nothing the client could act on.
+    // Nothing that the client could change.
     case 'request-timeout':
       return null;
-    // Cannot be shown in raw TLS, so this is no different from another denial.
+    // Raw TLS cannot carry credentials, so this is like any other denial.
     case 'credentials-missing':
     case 'credentials-wrong':
       return 'access_denied';
@@ -160,9 +160,9 @@ function nameFor({ code, kind }: Fault): Alert | null {
   }
 }
 
-/** Answers a client that is in the middle of its TLS handshake, and closes its connection. */
+/** Answers a client in the middle of its TLS handshake, and closes its connection. */
 export function refuseTls(socket: Duplex, fault: Fault): void {
-  // The client may be gone by now; then there is nobody to tell.
+  // The client may have gone by now; then there is no recipient.
   socket.on('error', () => {});
   const alert = alertFor(fault);
   if (alert === null) {
@@ -173,19 +173,19 @@ export function refuseTls(socket: Duplex, fault: Fault): void {
   closeGently(socket);
 }
 
-// What a client's certificate says about it, once TLS with it stands.
+// What a client certificate says about the client, after the handshake.
 
-/** What a TLS client has shown of itself. */
+/** What a TLS client has presented. */
 export interface ClientCertificate {
-  /** Names of a certificate that was verified. */
+  /** Names in a verified certificate. */
   readonly sans: readonly string[];
-  /** That certificate and its issuers, as far as they are known; empty where there is none. */
+  /** That certificate and its issuers, as far as they are known; empty: there is none. */
   readonly chain: readonly X509Certificate[];
   /** Why no request on this connection can be served; null when they can. */
   readonly fault: Fault | null;
 }
 
-/** OpenSSL's codes as Node gives them, for what happens most; any other is quoted. */
+/** OpenSSL's codes as Node gives them, for the most common cases; any other is quoted. */
 const REASONS: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'it has expired',
   CERT_NOT_YET_VALID: 'it is not valid yet',
@@ -204,13 +204,13 @@ const NO_CHAIN: readonly X509Certificate[] = [];
 /** Longer chains exist by mistake only. */
 const LONGEST_CHAIN = 10;
 
-/** @param mode whether certificates are asked for; what is shown unasked does not exist in TLS */
+/** @param mode whether certificates are requested; TLS has no unrequested ones */
 function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ClientCertificate {
   if (mode === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuseCertificate('the client showed no certificate') : null };
   if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
-  // Typed as an Error, and in truth the code alone.
+  // Typed as an Error, but it is only the code.
   const code = String(socket.authorizationError);
   return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
 }

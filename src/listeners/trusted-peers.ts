@@ -1,7 +1,7 @@
 /**
- * Who is at the other end of a client connection, and who asks by it: the same,
- * unless a trusted peer speaks for somebody. From any other peer the headers
- * that claim so mean nothing (docs/peers.md).
+ * The peer of a client connection, and the client that sends the requests on
+ * it: the same, unless a trusted peer names another client. Headers that do so
+ * are ignored from any other peer (docs/peers.md).
  */
 import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
@@ -14,40 +14,41 @@ import { canonicalIp } from '../targets/ip-address.ts';
 import { quote } from '../targets/quote.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
-/** As much of a Peer as the connection and its trusted peers tell. */
+/** The fields of a Peer that the connection and its trusted peers give. */
 export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
-  /** 0: not known, because a trusted peer told the address alone. */
+  /** 0: unknown, because a trusted peer gave the address only. */
   readonly port: number;
 }
 
-/** Tells who asks, by one listener's `trustedPeers` and `believe`. */
+/** Identifies the client by one listener's `trustedPeers` and `believe`. */
 export interface PeerReader {
-  /** Whether the other end of the connection may speak for others. */
+  /** Whether the peer of the connection is trusted to name its client. */
   trusts(peer: ClientPeer): boolean;
-  /** Who asks by this request. @returns a Fault when a trusted peer says what cannot be read */
+  /** The client of this request. @returns a Fault when a trusted peer sends a value that cannot be parsed */
   read(peer: ClientPeer, fields: RawFields): ClientPeer | Fault;
 }
 
 const FORWARDED_FOR = 'x-forwarded-for';
 const CLIENT_CERT = 'x-forwarded-client-cert';
-/** Of a peer without a certificate. */
+/** For a peer without a certificate. */
 export const NO_SANS: readonly string[] = [];
 
-/** In place of an address: the client had reset the connection before it was accepted. */
+/** In place of an address: the client reset the connection before it was accepted. */
 export const NO_ADDRESS = '-';
 
-/** The other end of a TCP connection. */
+/** The peer of a TCP connection. */
 export function peerOf({ remoteAddress = NO_ADDRESS, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
-  // An IPv4 client of a dual-stack listener is known by its IPv4 address; whatever else the system writes mixed, by its one spelling.
+  // An IPv4 client of a dual-stack listener is known by its IPv4 address; any other mixed notation of the system is
+  // normalised.
   return { address: remoteAddress.startsWith('::') ? (canonicalIp(remoteAddress) ?? remoteAddress) : remoteAddress, port: remotePort, sans: NO_SANS };
 }
 
-/** Who a connection is from that began with this header; null where the peer speaks for itself. */
+/** The client of a connection that began with this header; null where the peer is itself the client. */
 export function peerInHeader({ address, port }: ProxyHeader): ClientPeer | null {
   return address === null ? null : { address, port, sans: NO_SANS };
 }
 
-/** Compiles the CIDRs once; reading a request takes time in proportion to its headers. */
+/** Compiles the CIDRs once; the cost per request is linear in its headers. */
 export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
   const table = buildCidrTable([trustedPeers]);
   const isTrusted = trustedPeers.length === 0 ? () => false : (address: string): boolean => table.find(address) !== -1;
@@ -62,7 +63,7 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
       const address = chain === null ? own.address : clientFromForwardedFor(chain, isTrusted);
       if (address === null) return unreadable('X-Forwarded-For', chain, 'no list of IP addresses');
       const port = chain === null ? own.port : 0;
-      // Its own certificate names the peer, and not the client that it speaks for.
+      // Its own certificate identifies the peer, not the client that the peer names.
       if (certificates === null) return { address, port, sans: chain === null ? own.sans : NO_SANS };
       const certificate = lastOfXfcc(certificates);
       if (certificate === null) return unreadable('X-Forwarded-Client-Cert', certificates, 'no list of certificates');
@@ -71,7 +72,7 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
   };
 }
 
-/** A listed field that stands several times is one list, in order (RFC 9110 §5.3); null where it does not stand at all. */
+/** A list field that occurs several times is one list, in order (RFC 9110 §5.3); null: it does not occur. */
 function combinedField(raw: readonly string[], name: string): string | null {
   let value: string | null = null;
   for (let i = 0; i + 1 < raw.length; i += 2) {

@@ -1,14 +1,14 @@
-/** Recognises, from the first bytes, what was spoken to an HTTP port instead of HTTP/1.1. */
+/** Recognises, from the first bytes, another protocol on an HTTP port for HTTP/1.1. */
 import type { ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { isToken } from '../http1/fields.ts';
 import { CR, LF } from '../http1/head-reader.ts';
 import { isProxyHeader } from './proxy-protocol.ts';
 
-/** What is known of the connection that the bytes came on. */
+/** What is known of the connection. */
 export interface Spoken {
   readonly peer: { readonly address: string };
-  /** Of the PROXY header that it began with, bytes; 0: there was none. */
+  /** Length of its PROXY header, bytes; 0: there was none. */
   readonly proxyHeaderLength: number;
 }
 
@@ -16,8 +16,9 @@ const LETTER_P = 0x50;
 const H2_PREFACE = Buffer.from('PRI * HTTP/2.0');
 
 /**
- * @param bytes what the client sent first; may be as little as one byte
- * @returns the Fault that names the mistake; null for what is HTTP/1.1, or may become it
+ * @param bytes the client's first bytes, at least one
+ * @returns the Fault that names the protocol; null for HTTP/1.1 or a possible beginning
+ * of it
  */
 export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   const [first] = bytes;
@@ -34,12 +35,12 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
       return new Fault('socks-on-http-port', `this port speaks HTTP, the client began SOCKS ${first}`, {
         remedy: 'set the client to an HTTP proxy: http://, not socks://',
       });
-    // Of HTTP/2, and of a PROXY header as text.
+    // HTTP/2, and a PROXY header as text.
     case LETTER_P:
       return isHttp2(bytes)
         ? new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', { remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel' })
         : proxyHeaderMistake(bytes, spoken, proxyProtocol);
-    // Of a binary PROXY header; but RFC 9112 §2.2 lets empty lines come first.
+    // A binary PROXY header; but RFC 9112 §2.2 allows empty lines first.
     case CR:
       return proxyHeaderMistake(bytes, spoken, proxyProtocol);
     case LF:
@@ -49,13 +50,13 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
   }
 }
 
-/** RFC 9113 §3.4. With the space behind it, PRI is a method that HTTP/1.1 will never have (§11.6 of RFC 7540). */
+/** RFC 9113 §3.4. PRI followed by a space is a method that HTTP/1.1 will never have (RFC 7540 §11.6). */
 function isHttp2(bytes: Buffer): boolean {
   const length = Math.min(bytes.length, H2_PREFACE.length);
   return length >= 4 && bytes.compare(H2_PREFACE, 0, length, 0, length) === 0;
 }
 
-/** A PROXY header where none is taken; null where there is none. */
+/** A PROXY header where none is accepted; null: there is none. */
 export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   if (!isProxyHeader(bytes)) return null;
   if (proxyHeaderLength > 0) {

@@ -1,7 +1,7 @@
 /**
  * NetworkPolicies from the policy: who reaches the proxy, what the proxy
- * reaches, and that the clients do not reach the partner without it. The
- * second line of defence: the proxy judges every request and address itself.
+ * reaches, and that the clients do not reach the partner without it. The second
+ * line of defence: the proxy checks every request and address itself.
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
@@ -25,7 +25,7 @@ interface EgressRule {
 }
 
 const API = 'networking.k8s.io/v1';
-/** NodeLocal DNSCache, and GKE's resolver on the metadata address: port 53 alone, so no credentials come from there. */
+/** NodeLocal DNSCache, and GKE's resolver on the metadata address: port 53 only, so no credentials come from there. */
 const NODE_RESOLVERS = ['169.254.20.10/32', '169.254.169.254/32'] as const;
 const LAST_PORT = 65_535;
 
@@ -38,7 +38,7 @@ const portRange = (first: number, last: number): Pick<Port, 'port' | 'endPort'> 
 const peers = (blocks: readonly IpBlock[]): NetworkPolicyPeer[] => blocks.map((ipBlock) => ({ ipBlock }));
 const inNamespaces = (names: readonly string[]): NetworkPolicyPeer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
 
-/** For the pods of the proxy, both ways. */
+/** For the pods of the proxy, both directions. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
   const outside = outsideRanges(config, clientNamespace);
   const callers = [{ namespaceSelector: { matchLabels: namespaceLabel(clientNamespace) } }, ...config.cluster.clients.map(podsOf)];
@@ -78,8 +78,9 @@ function resolvers({ dns }: Config): EgressRule[] {
     if (typeof authority === 'string') throw new TypeError(`${server} is not a DNS server: ${authority}`);
     return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
   });
-  // The cluster's own stay beside them: where a server of the policy is the address of a Service, as 10.0.0.10 of kube-dns,
-  // the dataplane compares the pod behind it, which no ipBlock selects (https://github.com/projectcalico/calico/issues/5129).
+  // The cluster's own stay in the list: if a server of the policy is the address of a Service, such as 10.0.0.10 of
+  // kube-dns, the dataplane compares the pod behind it, which no ipBlock selects
+  // (https://github.com/projectcalico/calico/issues/5129).
   return [
     ...own,
     {
@@ -106,8 +107,8 @@ function waysOut(config: Config): EgressRule[] {
 }
 
 /**
- * Through hops, only the nearest one is dialled from here, by any of its parents. Pods that `cluster` names are selected
- * as pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
+ * With hops, only the nearest one is dialled from here, any of its parents. Pods that `cluster` names are selected as
+ * pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
  */
 function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly PortEntry[], pods?: PodsConfig): EgressRule[] {
   if (nearest !== undefined) {
@@ -121,12 +122,12 @@ function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: 
   return [...wayToPods(pods, ports), ...outside];
 }
 
-/** A Service has been resolved when the policy is applied: what counts is the port of the pod. */
+/** A Service has been resolved when the policy is applied: the port of the pod counts. */
 function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): EgressRule[] {
   return pods === undefined ? [] : [{ to: [podsOf(pods)], ports: tcp(pods.port === null ? ports : [pods.port]) }];
 }
 
-/** The addresses of a token issuer, or of a collector of traces, stand nowhere: by name it is taken for a public one, unless it is pods. */
+/** The addresses of a token issuer, or of a collector of traces, are not configured: a name is assumed to be public, unless it is pods. */
 function wayToUrl(config: Config, { hostname, protocol, port }: URL, pods?: PodsConfig): EgressRule[] {
   const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
   return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)], pods);
@@ -142,13 +143,13 @@ function single(address: string): IpBlock {
 
 /**
  * For the pods of the clients: everything but the partner. A NetworkPolicy can
- * only permit, so what is permitted is the rest of the world.
+ * only permit, so it permits everything else.
  *
- * A destination with listed addresses is left out by them, in the family that
- * they are of. Of one without, or of its other family, nothing is known but that
- * it is public: so no public address is permitted on its ports, save those of
- * `direct`. Pods that are a destination are left out with their namespace, since
- * one peer cannot say "all but these pods".
+ * A destination with listed addresses is excluded by these, in their family.
+ * Without addresses, or in its other family, it is only known to be public: so
+ * no public address is permitted on its ports, except those of `direct`. Pods
+ * that are a destination are excluded with their namespace, since one peer
+ * cannot say "all but these pods".
  *
  * On Dataplane V2 no ipBlock matches a node: kubelets, node ports and pods on
  * the node's own network are closed by any policy for egress, this one too.
@@ -167,7 +168,7 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
   };
 }
 
-/** All of a family but what is known, and, where ports of unknown addresses are to be closed, those of every public one. */
+/** All of a family except known addresses, and, if ports of unknown addresses are to be closed, except every public one. */
 function allowedRest(family: AddressFamily, known: readonly string[], closed: readonly PortEntry[]): EgressRule[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
   if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
@@ -180,7 +181,7 @@ export function unknownPorts(destinations: Config['destinations'], cluster: Conf
   return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(({ ports }) => ports);
 }
 
-/** Every port of TCP but these, and all of UDP but the same (HTTP/3). */
+/** Every port of TCP except these, and all of UDP except the same (HTTP/3). */
 function portsBut(closed: readonly PortEntry[]): Port[] {
   const open: Pick<Port, 'port' | 'endPort'>[] = [];
   let next = 1;
@@ -192,30 +193,30 @@ function portsBut(closed: readonly PortEntry[]): Port[] {
   return (['TCP', 'UDP'] as const).flatMap((protocol) => open.map((range) => ({ protocol, ...range })));
 }
 
-/** `except` holds ranges strictly inside `cidr`, as the API server demands. */
+/** `except` contains ranges strictly inside `cidr`, as the API server requires. */
 export interface IpBlock {
   readonly cidr: string;
   readonly except?: readonly string[];
 }
 
 const EVERYWHERE = ['0.0.0.0/0', '::/0'] as const;
-/** Global unicast is assigned from here alone (RFC 4291 §2.4). */
+/** Global unicast is assigned from this range only (RFC 4291 §2.4). */
 const PUBLIC_RANGES = ['0.0.0.0/0', '2000::/3'] as const;
 
 const NOT_PUBLIC = [...IPV4_RANGES, ...IPV6_RANGES].filter((range) => range.class !== 'public');
 const isBelow = (range: SpecialRange): boolean => range.class !== 'reserved' || range.cidr !== '::/0';
 
-/** Every address but these. */
+/** Every address except these. */
 export function everywhereBut(ranges: readonly string[]): IpBlock[] {
   return subtract(EVERYWHERE, ranges);
 }
 
-/** What the proxy takes for public, when a destination lists no addresses. */
+/** The addresses that the proxy treats as public, when a destination lists no addresses. */
 export function publicBut(ranges: readonly string[]): IpBlock[] {
   return subtract(PUBLIC_RANGES, [...NOT_PUBLIC.filter(isBelow).map(({ cidr }) => cidr), ...ranges]);
 }
 
-/** What is not public, and can have something that answers: private, shared and link-local ranges. */
+/** Not public, but in use: private, shared and link-local ranges. */
 export function internalBut(ranges: readonly string[]): IpBlock[] {
   const internal = NOT_PUBLIC.filter((range) => ['private', 'shared', 'link-local', 'unique-local'].includes(range.class));
   return subtract(outermost(internal.map(({ cidr }) => cidr)), ranges);
@@ -227,7 +228,7 @@ export function routableBlocks(): IpBlock[] {
   return subtract(EVERYWHERE, never.map(({ cidr }) => cidr));
 }
 
-/** Address ranges for NetworkPolicies: what is left of a range without others, in `ipBlock` form. */
+/** Address ranges for NetworkPolicies: a range without others, in `ipBlock` form. */
 export function blocksOf(ranges: readonly string[]): IpBlock[] {
   return outermost(ranges).map((cidr) => ({ cidr }));
 }
@@ -242,7 +243,7 @@ function subtract(from: readonly string[], holes: readonly string[]): IpBlock[] 
     });
 }
 
-/** Without those that another holds, and each once; in the order of addresses, so that the same ranges give the same file. */
+/** Without duplicates and those inside another; in the order of addresses, so that the same ranges give the same file. */
 function outermost(ranges: readonly string[]): string[] {
   const once = [...new Set(ranges)];
   return once.filter((range) => !once.some((other) => other !== range && contains(other, range))).toSorted(compareRanges);

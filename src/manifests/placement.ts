@@ -1,10 +1,10 @@
-/** Where the parts are in the cluster: namespaces, the Service and its ports, labels. What deploy/kubernetes/base says by hand is said here for what is rendered. */
+/** Locations in the cluster: namespaces, the Service and its ports, labels. The same values as in deploy/kubernetes/base, for rendered files. */
 
 /** Namespaces of the two sides. */
 export interface Placement {
   /** Where the proxy runs. */
   readonly namespace: string;
-  /** Whose pods are steered to it. */
+  /** The pods whose traffic is steered to it. */
   readonly clientNamespace: string;
 }
 
@@ -24,12 +24,12 @@ export const PROXY_LABELS = { 'app.kubernetes.io/name': 'eco-egress' } as const;
 /** Namespaces that scrape the admin port: Prometheus, Google's collectors, Dynatrace's ActiveGate. */
 export const MONITORING_NAMESPACES = ['dynatrace', 'gke-gmp-system', 'gmp-system', 'monitoring'] as const;
 
-/** Full, so that no search domain of a client can lead it elsewhere. */
+/** Fully qualified, so that no search domain of a client can change it. */
 export function serviceHost({ namespace }: Placement): string {
   return `${SERVICE_NAME}.${namespace}.svc.cluster.local`;
 }
 
-/** The label by which every namespace carries its own name. */
+/** The label by which every namespace has its own name. */
 export function namespaceLabel(name: string): Record<string, string> {
   return { 'kubernetes.io/metadata.name': name };
 }

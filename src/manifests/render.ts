@@ -1,6 +1,6 @@
 /**
- * From the policy to the files under deploy/kubernetes/ that depend on it, so
- * that the allowlist and what the cluster enforces cannot drift apart.
+ * Renders the files under deploy/kubernetes/ that depend on the policy, so that
+ * the allowlist and the cluster's rules stay the same.
  */
 import { isIP } from 'node:net';
 import type { Config, Form } from '../config/config.ts';
@@ -10,17 +10,17 @@ import { EXTERNAL_SERVICE, type Manifest, type Placement, PORTS, PROXY_LABELS, S
 import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
 /**
- * What can be asked for. The ways to the proxy come with what `base` has; the lock and the load balancer come alone,
- * since the lock is a step of its own after the way, and few need the other.
+ * The overlays. The routes to the proxy include `base`; the lock and the load balancer come alone, since the lock is
+ * a separate step after the route, and few need the other.
  */
 export const OVERLAYS = ['base', 'sidecar', 'sidecar-tunnel', 'ambient', 'no-mesh', 'no-direct-egress', 'external-service'] as const;
 /** A directory below deploy/kubernetes/ with rendered files. */
 export type Overlay = (typeof OVERLAYS)[number];
 
-/** What manifests are rendered from. */
+/** Input of the manifests. */
 export interface RenderOptions {
   readonly config: Config;
-  /** The configuration file as it stands, variables and all. */
+  /** The configuration file as written, with its variables. */
   readonly policyText: string;
   readonly placement: Placement;
   /** Public CIDRs that clients may reach without the proxy. */
@@ -32,7 +32,7 @@ export interface RenderedFile {
   /** Below deploy/kubernetes/. */
   readonly path: string;
   readonly manifests: readonly Manifest[];
-  /** What does not come that way; said at the top of the file. */
+  /** Destinations that it does not cover; listed at the top of the file. */
   readonly notes: readonly string[];
 }
 
@@ -142,14 +142,15 @@ function lockNotes({ destinations, cluster }: Config): string[] {
 
 /** Not the partner: the pod itself, Services, the metadata server and the API server. */
 const NO_PROXY_HOSTS = ['localhost', '127.0.0.1', '::1', '.svc', '.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
-/** Java's own spelling of the same, in which `*` stands for the rest. */
+/** Java's own spelling of the same, in which `*` matches the rest. */
 const DIRECT_JAVA = ['localhost', '127.*', '[::1]', '*.svc', '*.cluster.local', '169.254.169.254', 'metadata.google.internal', '$(KUBERNETES_SERVICE_HOST)'] as const;
 
 /**
- * Without a mesh: the variables that make the clients' programs use the proxy. docs/clients/ says what each program reads.
+ * Without a mesh: the variables that make the clients' programs use the proxy. docs/clients/ lists what each program
+ * reads.
  *
- * The component client-environment takes them from this ConfigMap, which stays on the machine that builds, into whatever
- * workload carries the label: any kind, and containers of any name, which a patch would have to know.
+ * The component client-environment takes them from this ConfigMap, which stays on the build machine, into any workload
+ * with the label: any kind, and containers of any name, which a patch would have to know.
  */
 export function clientEnvironment({ namespace }: Placement): Manifest {
   const host = `${SERVICE_NAME}.${namespace}.svc`;
@@ -168,12 +169,13 @@ export function clientEnvironment({ namespace }: Placement): Manifest {
   };
 }
 
-// The Service for callers outside the cluster: a load balancer that lets in only the addresses that the policy knows.
+// The Service for callers outside the cluster: a load balancer that accepts only the addresses in the policy.
 
 /**
- * Internal to the VPC: a public address before a proxy invites the world to try.
- * `Local` keeps the caller's address, by which the policy knows it.
- * @returns null when no client outside the cluster has addresses: without source ranges a load balancer lets in everybody
+ * Internal to the VPC: a proxy with a public address attracts attacks. `Local`
+ * keeps the caller's address, by which the policy identifies it.
+ * @returns null when no client outside the cluster has addresses: without source ranges a load balancer accepts every
+ * address
  */
 function externalService(config: Config, { namespace, clientNamespace }: Placement): Manifest | null {
   const ranges = [...new Set(outsideRanges(config, clientNamespace))];

@@ -1,7 +1,7 @@
 /**
- * What of the policy a mesh can steer to the proxy: for each destination the
- * ports that arrive as TLS with a server name, by CONNECT, or as HTTP with a
- * Host, and a word for whatever cannot come that way.
+ * The part of the policy that a mesh can steer to the proxy: for each
+ * destination the ports that arrive as TLS with a server name, by CONNECT, or
+ * as HTTP with a Host, and the reason for everything that cannot be steered.
  */
 import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
@@ -26,12 +26,12 @@ interface SteeredDestination {
 
 interface Steering {
   readonly destinations: readonly SteeredDestination[];
-  /** What is not steered and why, one sentence each. */
+  /** Ports that are not steered and why, one sentence each. */
   readonly notes: readonly string[];
 }
 
 interface MeshAbilities {
-  /** Sidecars that make CONNECT requests, which name the port too. */
+  /** Sidecars make CONNECT requests, which name the port too. */
   readonly tunnels: boolean;
   readonly wildcards: boolean;
 }
@@ -39,7 +39,7 @@ interface MeshAbilities {
 /** A ServiceEntry has at most 256 ports, those of other entries among them. */
 const MOST_OF_A_RANGE = 100;
 
-/** Ports that speak plain HTTP by custom; a gateway's URL says it for certain, and every other port is taken for TLS. */
+/** Customary ports of plain HTTP; a gateway's URL is explicit, and every other port is assumed to be TLS. */
 const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
 
 /**
@@ -81,7 +81,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
   return { destinations: steered, notes };
 }
 
-/** Hosts that go the same way to the same port share a route. */
+/** Hosts with the same route to the same port share it. */
 function addTo(ports: SteeredPort[], added: SteeredPort): void {
   const at = ports.findIndex(({ port, way }) => port === added.port && way === added.way);
   const there = ports[at];
@@ -112,7 +112,7 @@ const NETWORKING = 'networking.istio.io/v1';
 const HERE_ALONE = ['.'] as const;
 const WAYPOINT = 'eco-egress-waypoint';
 
-/** The partner as the mesh knows it. Two where wildcards are among its hosts: a wildcard cannot be resolved. */
+/** The partner's hosts for the mesh. Two entries if there are wildcards among them: a wildcard cannot be resolved. */
 export function serviceEntries({ name, ports }: SteeredDestination, { clientNamespace }: Placement, ambient: boolean): Manifest[] {
   const hosts = [...new Set(ports.flatMap((port) => port.hosts))];
   const wild = hosts.filter((host) => host.startsWith('*.'));
@@ -132,7 +132,7 @@ function portsOf(ports: readonly SteeredPort[]): { number: number; name: string;
   return [...unique].map(([number, kind]) => ({ number, name: usual[kind] === number ? kind : `${kind}-${number}`, protocol: kind.toUpperCase() }));
 }
 
-/** Routes what asks for the partner to the port of the proxy that takes it. */
+/** Routes requests for the partner to the proxy's port that accepts them. */
 export function virtualService({ name, ports }: SteeredDestination, placement: Placement): Manifest {
   const { clientNamespace } = placement;
   const toProxy = (port: number, subset?: string) => [{ destination: { host: serviceHost(placement), ...(subset === undefined ? {} : { subset }), port: { number: port } } }];
@@ -144,8 +144,8 @@ export function virtualService({ name, ports }: SteeredDestination, placement: P
   });
   const http = ports
     .filter(({ way }) => way === 'plain')
-    // The proxy has the clocks and says what failed, so the mesh has no timeout, which is what it has without the field,
-    // and must not ask twice: it would repeat what the proxy, who knows better what was sent, has given up.
+    // The proxy has the time limits and reports failures, so the mesh has no timeout, which is the default without the
+    // field, and must not retry: it would repeat requests that the proxy, which knows what was sent, has abandoned.
     .map(({ port }) => ({ match: [{ port, sourceNamespace: clientNamespace }], route: toProxy(PORTS.gateway), retries: { attempts: 0 } }));
   return {
     apiVersion: NETWORKING,
@@ -162,7 +162,8 @@ export function virtualService({ name, ports }: SteeredDestination, placement: P
 }
 
 /**
- * How the mesh connects to the proxy: no mTLS, for there is no sidecar at its end; and the CONNECT of each tunnelled host.
+ * How the mesh connects to the proxy: no mTLS, because the proxy has no sidecar; and the CONNECT of each tunnelled
+ * host.
  * @param keepAlive how long the proxy keeps an idle client connection, in ms
  */
 export function destinationRule(destinations: readonly SteeredDestination[], placement: Placement, keepAlive: number): Manifest {
@@ -182,8 +183,8 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
         tls: { mode: 'DISABLE' },
         connectionPool: {
           tcp: { connectTimeout: '5s', tcpKeepalive: { time: '60s', interval: '30s', probes: 3 } },
-          // Envoy keeps an idle connection for an hour. Where the proxy closes it first, a request that is sent at
-          // that moment is lost, and a POST cannot be repeated: so the sidecar is the one that closes.
+          // Envoy keeps an idle connection for an hour. If the proxy closes it first, a request sent at that
+          // moment is lost, and a POST cannot be repeated: so the sidecar has to close first.
           http: { idleTimeout: goDuration(Math.max(1, Math.floor(keepAlive * 0.8))) },
         },
       },
@@ -195,8 +196,8 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
 const LONGEST_OBJECT_NAME = 63;
 
 /**
- * Subsets are DNS labels. A dot becomes a dash and a dash becomes two, which no two hosts share, since no part of a host
- * begins or ends with a dash. What is longer than a label is cut, and told apart by a hash.
+ * Subsets are DNS labels. A dot becomes a dash and a dash becomes two, which no two hosts share, since no part of a
+ * host begins or ends with a dash. A name longer than a label is truncated, and made unique by a hash.
  */
 function subsetName(host: string, port: number): string {
   const name = `${host.replaceAll('-', '--').replaceAll('.', '-')}-${port}`;
@@ -211,9 +212,10 @@ function goDuration(ms: number): string {
 }
 
 /**
- * Ambient: the waypoint that the ServiceEntry is bound to, and who may use it.
- * Ambient ignores `exportTo`, so pods of other namespaces come to this waypoint
- * too, and to the proxy every one of them would have the waypoint's address.
+ * Ambient: the waypoint that the ServiceEntry is bound to, and its permitted
+ * users. Ambient ignores `exportTo`, so pods of other namespaces come to this
+ * waypoint too, and for the proxy all of them would have the waypoint's
+ * address.
  */
 export function waypoint({ clientNamespace }: Placement): Manifest[] {
   return [

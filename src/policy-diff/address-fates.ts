@@ -1,4 +1,4 @@
-/** Where addresses that a name resolves to would be dialled by one policy, and not by the other. */
+/** Addresses of a name that would be dialled by one policy, but not by the other. */
 import type { DestinationConfig } from '../config/config.ts';
 import { classifyAddress, IPV4_RANGES, IPV6_RANGES } from '../policy/address-class.ts';
 import { ANONYMOUS } from '../policy/client-table.ts';
@@ -10,27 +10,27 @@ import { type AddressFate, type DiffVerdict, judgesAddresses, keyOfVerdict } fro
 /** Beyond this many, ranges are not listed. */
 const MOST_RANGES = 4;
 
-/** Part of what two verdicts are about, by the addresses that names resolve to. */
+/** A part of what two verdicts cover, by the addresses of names. */
 export interface FatePart {
   readonly before: DiffVerdict;
   readonly after: DiffVerdict;
-  /** Null: wherever the name leads. */
+  /** Null: wherever the name resolves to. */
   readonly resolved: ResolvedSet | null;
 }
 
-/** What the guard of a destination depends on: equal texts judge alike. */
+/** What the guard of a destination depends on: equal texts decide alike. */
 export function guardText(mode: Policy['mode'], destination: DestinationConfig | null): string {
   const { via, resolve, addresses, report } = destination ?? ANONYMOUS;
   if (via.length > 0 && resolve === 'parent') return 'parent';
   return JSON.stringify([addresses === null ? null : addresses.toSorted(), mode === 'report' || report]);
 }
 
-/** What becomes of addresses, asked of each guard once. */
+/** The result for addresses, computed once for each guard. */
 export class AddressFates {
   readonly #guards = new Map<string, { readonly judge: (address: string) => AddressFate; readonly known: Map<string, AddressFate> }>();
   readonly #texts = new Map<DestinationConfig | null, { readonly enforce: string; readonly report: string }>();
 
-  /** @param destination null: the one of requests to hosts in none */
+  /** @param destination null: the one for hosts in no destination */
   of(mode: Policy['mode'], destination: DestinationConfig | null, address: string): AddressFate {
     const text = this.text(mode, destination);
     let guard = this.#guards.get(text);
@@ -40,7 +40,7 @@ export class AddressFates {
     return fate;
   }
 
-  /** Equal for guards that judge alike. */
+  /** Equal for guards that decide alike. */
   text(mode: Policy['mode'], destination: DestinationConfig | null): string {
     let texts = this.#texts.get(destination);
     if (texts === undefined) this.#texts.set(destination, (texts = { enforce: guardText('enforce', destination), report: guardText('report', destination) }));
@@ -48,14 +48,14 @@ export class AddressFates {
   }
 }
 
-/** A verdict with what becomes of an address. */
+/** A verdict with the result for an address. */
 export function withFate(verdict: DiffVerdict, fate: AddressFate): DiffVerdict {
   if (verdict.verdict === 'deny' || fate === 'pass') return verdict;
   if (fate === 'report') return verdict.verdict === 'report' ? verdict : { ...verdict, verdict: 'report', code: 'address-not-allowed' };
   return { ...verdict, verdict: 'deny', code: 'address-not-allowed', rule: null, ruleName: null, leads: '' };
 }
 
-/** Splits what two verdicts are about by address; remembers what it has cut before. */
+/** Splits what two verdicts cover by address; caches the parts. */
 export class FateSplitter {
   readonly #modes: readonly [Policy['mode'], Policy['mode']];
   readonly #fates: AddressFates;
@@ -66,7 +66,7 @@ export class FateSplitter {
     this.#fates = fates;
   }
 
-  /** The parts in which something differs. What is refused on one side by its address alone, and on the other anyway, is none. */
+  /** The parts that differ. A part that is refused on one side only by its address, and on the other in any case, is not included. */
   split(before: DiffVerdict, after: DiffVerdict): FatePart[] {
     const passes = [before.verdict !== 'deny', after.verdict !== 'deny'];
     if (!passes.includes(true)) return [{ before, after, resolved: null }];
@@ -87,7 +87,7 @@ export class FateSplitter {
     return [...parts.values()].map((part) => ({ before: part.before, after: part.after, resolved: describeGroups(part.groups, groups, passes.includes(false) && ((before.verdict === 'deny' ? after : before).destination ?? ANONYMOUS).addresses === null) }));
   }
 
-  /** By what the guards have to do with an address: whether their ranges have it, and whether it is public. */
+  /** Grouped by what guards check in an address: whether it is in their ranges, and whether it is public. */
   #cut(before: DiffVerdict, after: DiffVerdict): FateGroup[] {
     const ranges = [before, after].map(({ verdict, destination }) => (verdict === 'deny' ? [] : (destination?.addresses ?? [])));
     const fateOf = ({ verdict, destination }: DiffVerdict, side: 0 | 1, address: string): AddressFate => (verdict === 'deny' ? 'pass' : this.#fates.of(this.#modes[side], destination, address));
@@ -95,7 +95,7 @@ export class FateSplitter {
     for (const atom of cutIntervals([...ranges.map((cidrs) => cidrs.map(readInterval)), ...SPECIAL])) {
       const vector = atom.lists.filter((list) => list < ranges.length).join();
       const isPublic = classifyAddress(atom.witness)?.class === 'public';
-      // A guard looks at nothing else.
+      // A guard checks nothing else.
       const key = `${vector} ${isPublic}`;
       const known = groups.get(key);
       if (known === undefined) groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], vector, isPublic, atoms: [atom] });
@@ -107,13 +107,13 @@ export class FateSplitter {
 
 interface FateGroup {
   readonly fates: readonly [before: AddressFate, after: AddressFate];
-  /** Which lists of ranges have them; empty: none. */
+  /** Which lists of ranges contain them; empty: none. */
   readonly vector: string;
   readonly isPublic: boolean;
   readonly atoms: AddressAtom[];
 }
 
-/** Ranges by which an address is public or not; behind a translator's prefix the IPv4 ones once more. */
+/** Ranges that decide whether an address is public; the IPv4 ones again behind a translator's prefix. */
 const SPECIAL: readonly (readonly AddressInterval[])[] = [...IPV4_RANGES, ...IPV6_RANGES].map(({ cidr }) => [readInterval(cidr)]).concat(
   IPV4_RANGES.map(({ cidr }) => {
     const [address = '', bits = '32'] = cidr.split('/');

@@ -1,4 +1,4 @@
-/** Sets of IP addresses as intervals: what several CIDR lists cut the addresses into, and the CIDRs of an interval. */
+/** Sets of IP addresses as intervals: the parts into which several CIDR lists divide the addresses, and the CIDRs of an interval. */
 import ipaddr from 'ipaddr.js';
 import { parseCidrEntry } from '../policy/cidr-table.ts';
 
@@ -15,7 +15,7 @@ const MAPPED: AddressInterval = { bits: 128, first: 0xffffn << 32n, last: (0xfff
 
 const toNumber = (bytes: readonly number[]): bigint => bytes.reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
 
-/** What a CIDR or an address of the configuration covers. */
+/** The addresses of a CIDR or an address of the configuration. */
 export function readInterval(cidr: string): AddressInterval {
   const { bytes, bits } = parseCidrEntry(cidr);
   const width = bytes.length === 4 ? 32 : 128;
@@ -30,13 +30,13 @@ export function writeAddress({ bits }: Pick<AddressInterval, 'bits'>, address: b
   return bits === 32 ? bytes.join('.') : new ipaddr.IPv6(bytes).toRFC5952String();
 }
 
-/** Addresses that the same lists hold. */
+/** Addresses that are in the same lists. */
 export interface AddressAtom {
-  /** In ascending order, those that touch as one. */
+  /** In ascending order, adjacent ones joined. */
   readonly intervals: readonly AddressInterval[];
   /** One of them. */
   readonly witness: string;
-  /** Indexes of the lists that hold them. */
+  /** Indexes of the lists that contain them. */
   readonly lists: readonly number[];
 }
 
@@ -46,7 +46,7 @@ interface Edge {
   readonly change: 1 | -1;
 }
 
-/** Cuts all addresses by lists of CIDRs: every address is in exactly one atom. */
+/** Divides all addresses by lists of CIDRs: every address is in exactly one atom. */
 export function cutAddresses(lists: readonly (readonly string[])[]): AddressAtom[] {
   return cutIntervals(lists.map((cidrs) => cidrs.map(readInterval)));
 }
@@ -99,7 +99,7 @@ function withoutMapped(interval: AddressInterval): AddressInterval[] {
   return [below, above].filter(({ first, last }) => first <= last);
 }
 
-/** An IPv4 address where there is one, and not the first of its interval, which often names a network. */
+/** An IPv4 address if there is one, and not the first of its interval, which is often a network address. */
 function chooseWitness(intervals: readonly AddressInterval[]): string | null {
   const usual = intervals.find(({ bits, first, last }) => bits === 32 && first <= NOBODY_V4 && NOBODY_V4 <= last);
   if (usual !== undefined) return writeAddress(usual, NOBODY_V4);
@@ -135,7 +135,7 @@ export function describeIntervals(intervals: readonly AddressInterval[], most: n
   return cidrs.length > most ? `${cidrs.slice(0, most).join(', ')} and others` : cidrs.join(', ');
 }
 
-/** In ascending order, those that touch as one; what is IPv4 in IPv6 keeps nothing apart. */
+/** In ascending order, adjacent ones joined; IPv4 inside IPv6 separates nothing. */
 export function joinIntervals(intervals: readonly AddressInterval[]): AddressInterval[] {
   const joined: AddressInterval[] = [];
   for (const interval of intervals.toSorted((one, other) => one.bits - other.bits || (one.first < other.first ? -1 : one.first > other.first ? 1 : 0))) {

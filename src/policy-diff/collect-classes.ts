@@ -1,33 +1,33 @@
-/** Joins what has been found cell by cell to classes of requests: the same change for several peers, and for several hosts. */
+/** Merges the results of single cells into classes of requests: the same change for several peers, and for several hosts. */
 import { type CellChange, type CellTarget, changeText, joinCodes } from './compare-cell.ts';
 import { DIFF_CHANGES, type DiffChange, type DiffClass, type HostAtom, type PathSet, type ResolvedSet } from './diff-class.ts';
 import type { DiffVerdict } from './judge-request.ts';
 import type { PeerPair } from './peer-pairs.ts';
 import type { Meter } from './work.ts';
 
-/** Hosts, or a prefix, that meet the same destinations. */
+/** Hosts, or a prefix, with the same destinations. */
 export interface TargetGroup extends CellTarget {
   readonly hosts: readonly HostAtom[];
 }
 
-/** A change with what it says of addresses. */
+/** A change with its addresses. */
 export type FoundChange = Omit<CellChange, 'before' | 'after'> & { readonly before: DiffVerdict; readonly after: DiffVerdict; readonly resolved: ResolvedSet | null };
 
 interface OpenClass {
   change: FoundChange;
-  /** Some of its peers can use TLS by its server name. */
+  /** Some of its peers can use the form `sni`. */
   bare: boolean;
   readonly group: TargetGroup;
   readonly pairs: PeerPair[];
   codes: FoundChange['codes'];
 }
 
-/** Takes changes one by one, and joins those that differ in their peers alone, then those that differ in their hosts alone. */
+/** Takes changes one by one, and merges those that differ in their peers only, then those that differ in their hosts only. */
 export class ClassCollector {
   readonly #ids = new Map<unknown, number>();
   readonly #open = new Map<string, OpenClass[]>();
 
-  /** Peers of which none can use TLS by its server name join a class with it: there is no such request of theirs. */
+  /** Peers of which none can use the form `sni` join a class with it: they have no such requests. */
   add(group: TargetGroup, pairs: readonly PeerPair[], change: FoundChange): void {
     const bare = pairs.every((pair) => pair.bare !== null);
     const shared = change.forms.filter((form) => form !== 'sni');
@@ -73,7 +73,7 @@ export class ClassCollector {
     return cut.lists.length === 0 && atoms.length === cut.atoms.length ? 'any' : [this.#id(cut), atoms];
   }
 
-  /** Its words leave out what is too long to be read. */
+  /** Its text leaves out what is too long to read. */
   #resolvedText({ text, intervals }: ResolvedSet): string {
     return `${text} ${intervals.map(({ bits, first, last }) => `${bits} ${first} ${last}`).join()}`;
   }
@@ -85,7 +85,7 @@ export class ClassCollector {
   }
 }
 
-/** In the order of the files; who is no client comes last. */
+/** In the order of the files; peers that are no client come last. */
 function byClient(one: PeerPair, other: PeerPair): number {
   const place = ({ before, after }: PeerPair): number => (typeof before === 'number' ? before : typeof after === 'number' ? after : Infinity);
   return place(one) === place(other) ? 0 : place(one) - place(other);

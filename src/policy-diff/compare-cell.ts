@@ -1,8 +1,8 @@
 /**
  * The heart of the comparison: for one host (or gateway prefix) and one pair of
- * clients, asks `decide` of both policies about one representative of each
- * piece that their destinations and rules tell apart, and joins pieces that
- * change in the same way.
+ * clients, calls `decide` of both policies for one representative of each piece
+ * that their destinations and rules distinguish, and joins pieces with the same
+ * change.
  */
 import { isIP } from 'node:net';
 import type { Form } from '../config/config.ts';
@@ -14,7 +14,7 @@ import { type DiffRequest, type DiffVerdict, judgeRequest, keyOfVerdict, type Po
 import type { PeerPair } from './peer-pairs.ts';
 import type { Meter } from './work.ts';
 
-/** Two policies to be compared, from a moment on. */
+/** Two policies to compare, from a time on. */
 export interface Comparison {
   readonly sides: readonly [before: PolicySide, after: PolicySide];
   readonly start: number;
@@ -23,7 +23,7 @@ export interface Comparison {
   readonly fates: AddressFates;
 }
 
-/** What requests are for: a host, or the paths below a prefix. */
+/** The target of requests: a host, or the paths below a prefix. */
 export interface CellTarget {
   /** Null for a prefix. */
   readonly host: string | null;
@@ -34,7 +34,7 @@ export interface CellTarget {
   readonly destinations: readonly [before: readonly CompiledDestination[], after: readonly CompiledDestination[]];
 }
 
-/** Requests of one cell that change in one way. */
+/** Requests of one cell with the same change. */
 export interface CellChange extends DiffBox {
   readonly before: DiffVerdict;
   readonly after: DiffVerdict;
@@ -53,7 +53,7 @@ interface Piece {
   readonly witness: DiffRequest;
 }
 
-/** Of no meaning to a form. */
+/** Value for fields that a form does not use. */
 const NO_DIMENSION = -1;
 const NO_PORTS = [[NO_DIMENSION, null]] as const;
 const UNSEEN_CONTENT = [[NO_DIMENSION, null]] as const;
@@ -61,7 +61,7 @@ const EVERY_PORT: readonly Span[] = [[1, 65_535]];
 const EVERY_METHOD: MethodSet = { listed: [], others: true };
 const EVERY_PATH: PathCut = { lists: [], atoms: [{ kind: 'plain', vector: '', text: '/' }] };
 
-/** The rules that join who asks with a destination. */
+/** The rules that join the peer with a destination. */
 export function chainsOf({ policy }: PolicySide, who: PeerPair['before'], destinations: readonly CompiledDestination[]): readonly (readonly CompiledRule[])[] {
   const client = typeof who === 'number' ? policy.clients[who] : undefined;
   return destinations.map(({ index }) => client?.rules[index] ?? NO_RULE);
@@ -84,7 +84,7 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
   const ports = prefix === null ? cutPorts(destinations.flat()) : [];
   const address = host !== null && isIP(host) !== 0 ? host : null;
 
-  // Where neither a rule nor report mode lets any request through, only what comes before the rules decides.
+  // If neither a rule nor report mode permits any request, only the checks before the rules decide.
   const reports = sides.some(({ policy }) => policy.mode === 'report' || policy.reportsSome);
   const nobody = !reports && typeof pair.before === 'string' && typeof pair.after === 'string';
   const changes: CellChange[] = [];
@@ -122,7 +122,7 @@ function textBefore(prefix: string, destination: CompiledDestination | undefined
 interface FormToTry {
   readonly form: Form;
   readonly scheme: 'http' | 'https';
-  /** Those for which it stands. */
+  /** The requests that it represents. */
   readonly schemes: readonly ('http' | 'https')[];
 }
 
@@ -131,7 +131,7 @@ const BOTH = ['http', 'https'] as const;
 function formsToTry({ host, destinations }: CellTarget, { bare }: PeerPair, address: string | null): FormToTry[] {
   if (host === null) return [{ form: 'gateway', scheme: 'http', schemes: BOTH }];
   const forms: FormToTry[] = (['connect', 'forward'] as const).map((form) => ({ form, scheme: 'http', schemes: BOTH }));
-  // A scheme matters where plain HTTP is sent on over TLS.
+  // The scheme matters if plain HTTP is forwarded over TLS.
   if (destinations.flat().every(({ config }) => config.upgradePlainHttp === null)) forms.push({ form: 'host-routed', scheme: 'http', schemes: BOTH });
   else for (const scheme of BOTH) forms.push({ form: 'host-routed', scheme, schemes: [scheme] });
   // A ClientHello names no address (RFC 6066 §3).
@@ -139,7 +139,7 @@ function formsToTry({ host, destinations }: CellTarget, { bare }: PeerPair, addr
   return forms;
 }
 
-/** An address that is asked for is judged itself. */
+/** An IP literal in a request is checked itself. */
 function judge({ sides, fates }: Comparison, side: 0 | 1, request: DiffRequest, address: string | null): DiffVerdict {
   const verdict = judgeRequest(sides[side], request);
   if (address === null || verdict.verdict === 'deny') return verdict;
@@ -160,7 +160,7 @@ interface Cuts {
 
 const DIMENSIONS = ['path', 'method', 'port', 'time'] as const;
 
-/** Joins along one dimension after the other, so that few boxes are left; they do not overlap. */
+/** Joins along one dimension after the other, so few boxes are left; they do not overlap. */
 function joinPieces(pieces: readonly Piece[], form: Form, schemes: DiffBox['schemes'], { times, ports, methods, cut }: Cuts): CellChange[] {
   let joined = pieces.map((piece) => ({ ...piece, change: changeText(piece), codes: [[piece.before.code], [piece.after.code]] as [string[], string[]], sets: { path: [piece.path], method: [piece.method], port: [piece.port], time: [piece.time] } }));
   for (const dimension of DIMENSIONS) {
@@ -196,7 +196,7 @@ function joinMethods(indexes: readonly number[], methods: Cuts['methods']): Meth
   return { listed: methods.flatMap(({ named }, index) => (chosen.has(index) ? [] : (named ?? []))), others: true };
 }
 
-/** Spans that touch become one. */
+/** Joins adjacent spans. */
 export function joinSpans(spans: readonly Span[]): Span[] {
   const joined: [number, number][] = [];
   for (const [first, last] of spans.toSorted((a, b) => a[0] - b[0])) {
@@ -208,8 +208,8 @@ export function joinSpans(spans: readonly Span[]): Span[] {
 }
 
 /**
- * The same change by several forms is one, where they have the same limits. TLS by its server name has no port of its own.
- * @param sniPort the one that it leads to
+ * The same change by several forms is one, if they have the same limits. The form `sni` has no port of its own.
+ * @param sniPort the port that it leads to
  */
 function joinForms(changes: readonly CellChange[], sniPort: number): CellChange[] {
   const steered = join(changes, (one, other) => one.forms[0] === 'host-routed' && other.forms[0] === 'host-routed' && samePorts(one, other));
@@ -241,8 +241,8 @@ function sameLimits(one: CellChange, other: CellChange): boolean {
 }
 
 /**
- * Equal for changes that are told as one. Where one side lets through and the other does not, that is the change, whatever
- * the code. Names of clients, and where it leads, count only where they change.
+ * Equal for changes that are reported as one. If one side permits and the other does not, that is the change, with any
+ * code. Names of clients, and the target, count only if they change.
  */
 export function changeText({ before, after }: Pick<CellChange, 'before' | 'after'>): string {
   const denied = [before, after].filter(({ verdict }) => verdict === 'deny').length;

@@ -1,9 +1,9 @@
 /**
  * Compares two policies: which requests they decide differently, all of them
- * and no others. Hosts first: a host, or "all others below a suffix", meets a
- * few destinations, and where these and their rules are the same in both
- * policies nothing is looked at. What is left is cut into pieces that both
- * policies treat as one, and each piece is decided by the code that enforces.
+ * and no others. Hosts first: a host, or "all others below a suffix", has a few
+ * destinations, and if these and their rules are the same in both policies it
+ * is skipped. The rest is divided into pieces that both policies treat as one,
+ * and each piece is decided by the code that serves requests.
  */
 import { isIP } from 'node:net';
 import { type CompiledDestination, compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
@@ -18,27 +18,27 @@ import { makeSides, type PolicySide } from './judge-request.ts';
 import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
 import { type Meter, NO_BOUND, runSteps } from './work.ts';
 
-/** With the places of its destinations. */
+/** With the positions of its destinations. */
 interface IndexedTarget extends TargetGroup {
   readonly indexes: readonly [before: readonly number[], after: readonly number[]];
 }
 
-/** Clients that meet the same rules. */
+/** Clients with the same rules. */
 interface PeerBucket {
   readonly pairs: readonly PeerPair[];
-  /** The same for those that no rule joins with a destination. */
+  /** The same for peers that no rule joins with a destination. */
   readonly stranger: string;
 }
 
 /**
  * Yields from time to time, so that it can be done in slices.
- * @param start requests before this moment, ms since the epoch, are not compared
- * @throws {TooMuchWork} when the meter says so
+ * @param start requests before this time, ms since the epoch, are not compared
+ * @throws {TooMuchWork} when the meter's limit is exceeded
  */
 export function* comparePolicies(before: Policy, after: Policy, start: number, meter: Meter): Generator<undefined, PolicyDiff> {
   const sides = makeSides(before, after);
   const comparison: Comparison = { sides, start, meter, paths: new PathCutter(meter), fates: new AddressFates() };
-  // Each of these goes through a whole file, and has a slice of its own.
+  // Each of these walks a whole file, and has its own slice.
   const size = before.rules.length + before.destinations.length + after.rules.length + after.destinations.length;
   const pause = function* (): Generator<undefined, void> {
     meter.spend(size);
@@ -73,12 +73,12 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
   return { classes: yield* found.classes(pairs.length, meter), pairs, patterns, prefixes: [...sides[0].prefixes], start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
 }
 
-/** At once. @throws {TooMuchWork} */
+/** Synchronously. @throws {TooMuchWork} */
 export function comparePolicyConfigs(before: PolicyConfig, after: PolicyConfig, start: number, meter: Meter = NO_BOUND): PolicyDiff {
   return runSteps(comparePolicies(compilePolicy(before), compilePolicy(after), start, meter));
 }
 
-// Hosts and prefixes, grouped by the destinations that they meet.
+// Hosts and prefixes, grouped by their destinations.
 
 function groupHosts(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
@@ -134,12 +134,12 @@ function pick({ policy }: PolicySide, indexes: readonly number[]): CompiledDesti
   return indexes.flatMap((index) => policy.destinations[index] ?? []);
 }
 
-// Peers, grouped by the rules that they meet.
+// Peers, grouped by their rules.
 
 interface Buckets {
   /** By the rows of both clients, or the codes. */
   readonly all: readonly PeerBucket[];
-  /** Of each side and destination, the buckets that some rule joins with it. */
+  /** For each side and destination, the buckets that some rule joins with it. */
   readonly joined: readonly [ReadonlyMap<number, readonly number[]>, ReadonlyMap<number, readonly number[]>];
 }
 
@@ -187,7 +187,7 @@ function clientNameOf({ policy }: PolicySide, who: WhoAsks): string {
   return typeof who === 'number' ? (policy.clients[who]?.config.name ?? '') : '';
 }
 
-/** Those that some rule joins with a destination of the group one by one, and the others by what they are. */
+/** Those that some rule joins with a destination of the group one by one, the others grouped by identity. */
 function bucketsFor(group: IndexedTarget, { all, joined }: Buckets, contents: Contents): { readonly pairs: readonly PeerPair[] }[] {
   const special = new Set(([0, 1] as const).flatMap((side) => group.indexes[side].flatMap((index) => joined[side].get(index) ?? [])));
   const merged = new Map<string, { pairs: PeerPair[] }>();
@@ -228,12 +228,12 @@ class Contents {
     return text(0) !== text(1);
   }
 
-  /** Of who is joined with a destination of the group. */
+  /** For peers that are joined with a destination of the group. */
   rulesText({ destinations }: IndexedTarget, pair: PeerPair): string {
     return ([0, 1] as const).map((side) => `${this.#who(side, pair)} ${chainsOf(this.#sides[side], side === 0 ? pair.before : pair.after, destinations[side]).map((chain) => chain.map(({ index }) => index).join()).join(';')}`).join(' ') + this.#names(pair);
   }
 
-  /** Of who is joined with none: being no client has its code. */
+  /** For peers that are joined with none: a peer that is no client has its code. */
   strangerText(pair: PeerPair): string {
     const named = this.#sides.every(({ policy }) => policy.mode === 'report' || policy.reportsSome);
     return `${this.#who(0, pair)} ${this.#who(1, pair)}${named ? this.#names(pair) : ` ${pair.bare !== null}`}`;
@@ -244,7 +244,7 @@ class Contents {
     return typeof who === 'number' ? 'client' : who;
   }
 
-  /** Names show where both let through and they differ; which form a peer can use, always. */
+  /** Names matter if both sides permit and differ; the form that a peer can use always does. */
   #names({ before, after, bare }: PeerPair): string {
     const [one, other] = [clientNameOf(this.#sides[0], before), clientNameOf(this.#sides[1], after)];
     return ` ${one === other ? '' : `${one} ${other}`} ${bare !== null}`;

@@ -1,4 +1,4 @@
-/** Cuts ports, methods, times and paths by what some destinations and rules tell apart: one representative of each piece stands for all of it. */
+/** Divides ports, methods, times and paths by what some destinations and rules distinguish: one representative of each piece is valid for all of it. */
 import type { CompiledDestination, CompiledRule } from '../policy/compile.ts';
 import { canonicalPath } from '../targets/path.ts';
 import { compilePaths, matchesPath } from '../policy/patterns.ts';
@@ -14,7 +14,7 @@ export interface PortAtom {
 }
 
 const HIGHEST_PORT = 65_535;
-/** Taken for a witness where they can be: what people know. */
+/** Preferred as witnesses: well-known ports. */
 const USUAL_PORTS = [443, 80, 8080];
 
 /** Every port is in exactly one atom. */
@@ -40,9 +40,9 @@ export function cutPorts(destinations: readonly CompiledDestination[]): PortAtom
   return [...atoms.values()].map((spans) => ({ spans, witness: USUAL_PORTS.find((port) => spans.some(([first, last]) => first <= port && port <= last)) ?? spans[0]?.[0] ?? 1 }));
 }
 
-/** Methods that the same lists have. */
+/** Methods that are in the same lists. */
 export interface MethodAtom {
-  /** Null: all that no list has. */
+  /** Null: all methods that are in no list. */
   readonly named: readonly string[] | null;
   readonly witness: string;
 }
@@ -59,14 +59,14 @@ export function cutMethods(parts: readonly (CompiledDestination | CompiledRule)[
   return [{ named: null, witness: other }, ...[...atoms.values()].map((methods) => ({ named: methods, witness: methods[0] ?? '' }))];
 }
 
-/** From `start` on, up to each moment at which a rule begins or ends. */
+/** From `start` on, up to each time at which a rule begins or ends. */
 export function cutTimes(rules: readonly CompiledRule[], start: number): Span[] {
   const moments = new Set(rules.flatMap(({ from, until }) => [from, until]).filter((moment) => moment > start && moment < Infinity));
   const edges = [start, ...[...moments].sort((a, b) => a - b), Infinity];
   return edges.slice(0, -1).map((from, index) => [from, edges[index + 1] ?? Infinity]);
 }
 
-/** Cuts paths, and remembers what it has cut before. */
+/** Divides paths, and caches the results. */
 export class PathCutter {
   readonly #known = new Map<string, PathCut>();
   readonly #meter: Meter;
@@ -76,8 +76,8 @@ export class PathCutter {
   }
 
   /**
-   * @param gateway paths below a prefix, `path` of each side before what follows the prefix; null: whole paths
-   * @param ambiguity whether paths with two readings are anything of their own
+   * @param gateway paths below a prefix, with `path` of each side put before the rest; null: whole paths
+   * @param ambiguity whether ambiguous paths are a piece of their own
    */
   *cut(lists: readonly PathList[], { gateway, slashes, deeper }: { readonly gateway: boolean; readonly slashes: boolean; readonly deeper: readonly string[] }): Generator<undefined, PathCut> {
     const distinct = [...new Map(lists.map((list) => [JSON.stringify(gateway ? list : [list.patterns]), list])).values()];
@@ -90,14 +90,14 @@ export class PathCutter {
   *#make(lists: readonly PathList[], gateway: boolean, slashes: boolean, deeper: readonly string[]): Generator<undefined, PathCut> {
     if (lists.length === 0 && !gateway) return { lists, atoms: [{ kind: 'plain', vector: '', text: '/' }] };
     const tokens = lists.map(({ patterns, before }) => ({ patterns: patterns.map((pattern) => tokenizePath(canonicalPath(pattern))), before }));
-    // What belongs to a longer prefix is marked by a list of its own, and left out.
+    // Paths of a longer prefix are marked by their own list, and left out.
     const nested = { patterns: deeper.flatMap((prefix) => [tokenizePath(prefix), tokenizePath(`${prefix}/*`)]), before: '' };
     const found = yield* cutTexts(deeper.length === 0 ? tokens : [...tokens, nested], { texts: 'path', encodedSlashes: slashes }, this.#meter);
     const atoms = found.flatMap(({ vector, text, slashed }): PathAtom[] => {
       if (deeper.length > 0 && vector.endsWith('1')) return [];
       return [{ kind: slashed ? 'slashed' : 'plain', vector: vector.slice(0, lists.length), text }];
     });
-    // The one path without a slash: OPTIONS for a whole server, or a prefix alone.
+    // The only path without a slash: OPTIONS for a whole server, or a prefix alone.
     const bare = vectorOfPath(lists, gateway ? '' : '*');
     if (!atoms.some(({ kind, vector }) => kind === 'plain' && vector === bare)) atoms.push({ kind: 'plain', vector: bare, text: gateway ? '' : '*' });
     atoms.push({ kind: 'ambiguous', vector: '', text: '/a//b' });
@@ -105,7 +105,7 @@ export class PathCutter {
   }
 }
 
-/** Which lists have a path that has one reading; for the gateway what follows its prefix. */
+/** Which lists match an unambiguous path; for the gateway the part after its prefix. */
 export function vectorOfPath(lists: readonly PathList[], path: string): string {
   return lists
     .map(({ patterns, before }) => {

@@ -1,4 +1,4 @@
-/** A class of requests in one line of plain words, and a question for `explain` about one of them. */
+/** A class of requests in one line of text, and the arguments of `explain` for one of them. */
 import { FORMS, HTTP_FORMS } from '../config/config.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
@@ -8,12 +8,12 @@ import { type DiffClass, type MethodSet, OTHER_HOSTS, type PolicyDiff, type Span
 import type { DiffVerdict } from './judge-request.ts';
 import type { PeerEvidence, PeerPair } from './peer-pairs.ts';
 
-/** Entries of one list; a line is for reading. */
+/** Most entries of one list; a line has to stay readable. */
 const MOST_IN_LIST = 5;
 const MOST_RANGES_SHOWN = 3;
 const LAST_OF_PORTS = 65_535;
 
-/** `any host below telus.internal, port 443, by connect or sni, for dynatrace-sit`. Names are as they are: not safe to print. */
+/** `any host below telus.internal, port 443, by connect or sni, for dynatrace-sit`. Names are not escaped: not safe to print. */
 export function describeClass(diff: PolicyDiff, one: DiffClass): string {
   const { hosts, prefixes, methods, paths, times, resolved } = one;
   const parts = [
@@ -136,7 +136,7 @@ function namesOf(pairs: readonly PeerPair[], nameOf: (pair: PeerPair, side: 0 | 
   return [...new Set(pairs.map((pair) => nameOf(pair, 0) ?? ''))];
 }
 
-/** What a certificate or password adds is told where it is needed, and not where the address is enough. */
+/** A certificate or password is mentioned where it is needed, and not where the address is sufficient. */
 function describeEvidence(evidence: readonly PeerEvidence[]): string {
   const known: AddressInterval[] = [];
   const needed: PeerEvidence[] = [];
@@ -158,7 +158,7 @@ function describeShownEvidence({ shown, others, intervals }: PeerEvidence): stri
 
 const ANY_ADDRESS = 'any address';
 
-/** Most addresses by those that are left out. */
+/** Most addresses, described by those that are left out. */
 function describeWhere(intervals: readonly AddressInterval[]): string {
   const joined = joinIntervals(intervals);
   const left = invertIntervals(joined);
@@ -172,7 +172,7 @@ function covers(intervals: readonly AddressInterval[], others: readonly AddressI
   return others.every(({ bits, first, last }) => joined.some((one) => one.bits === bits && one.first <= first && last <= one.last));
 }
 
-/** The arguments of `explain` for the request that stands for a class. */
+/** The arguments of `explain` for the witness of a class. */
 export function explainArguments(diff: PolicyDiff, { witness }: DiffClass): string[] {
   const { form, peer, host, port, method, path, now } = witness;
   const who = ['--client', peer.address, ...(peer.user === null ? [] : ['--user', peer.user]), ...(peer.token === null ? [] : ['--subject', peer.token.subject]), ...peer.sans.flatMap((san) => ['--san', san])];

@@ -1,14 +1,14 @@
-/** Sets of paths in the words of the files: as few patterns as will do, and exact. */
+/** Sets of paths in the words of the files: exact, in as few patterns as possible. */
 import { canonicalPath } from '../targets/path.ts';
 import { BoundedMeter, runSteps } from './work.ts';
 import type { PathCut, PathSet } from './diff-class.ts';
 import { intersects, tokenizePath } from './text-atoms.ts';
 
-/** Steps for one pair of patterns; beyond them they are taken to meet. */
+/** Steps for one pair of patterns; beyond them the patterns are assumed to overlap. */
 const MOST_STEPS_OF_PAIR = 20_000;
 const ANY_PATH = 'any path';
 
-/** Empty for all paths there are. @param gateway what follows a prefix */
+/** Empty for all paths. @param gateway the part after a prefix */
 export function describePaths({ cut, atoms }: PathSet, prefix: string | null): string {
   if (atoms.length === cut.atoms.length) return '';
   const chosen = atoms.flatMap((index) => cut.atoms[index] ?? []);
@@ -21,7 +21,7 @@ export function describePaths({ cut, atoms }: PathSet, prefix: string | null): s
   else parts.push(...(text === '' ? [] : [`${text} without encoded slashes`]), ...(slashedText === '' ? [] : [`${slashedText} with encoded slashes`]));
   const everything = text === slashedText || !hasSlashed;
   if (chosen.some(({ kind }) => kind === 'ambiguous') && !(everything && text.startsWith(`${ANY_PATH} but`))) parts.push('any path with two readings');
-  // Below a prefix, a path with two readings is refused before anything else.
+  // Below a prefix, an ambiguous path is refused before anything else.
   if (parts.length === 1 && parts[0] === ANY_PATH) return prefix === null ? 'any path with one reading' : '';
   return parts.join(' or ');
 }
@@ -41,7 +41,7 @@ function describeVectors(cut: PathCut, kind: 'plain' | 'slashed', wanted: readon
   return texts.join(' or ');
 }
 
-/** Drops what a vector need not say, as long as none of the others fits; `-` where it says nothing. */
+/** Drops redundant elements of a vector, as long as none of the others fits; `-` where it is redundant. */
 function widen(vector: string, others: readonly string[]): string {
   let cube = vector;
   for (const value of ['0', '1']) {
@@ -70,7 +70,7 @@ function describeCube({ lists }: PathCut, cube: string): string {
   return `${paths.includes(',') || paths.includes('*') ? 'paths' : 'path'} ${paths}${but === '' ? '' : ` but not ${but}`}`;
 }
 
-/** On the gateway, patterns are about the partner's side: what stands before is said once, where the patterns can tell it. */
+/** On the gateway, patterns are about the partner's side: the common part is written once, if the patterns can express it. */
 function withoutBase(pattern: string, base: string): string {
   return base === '' ? pattern : `${pattern} at the partner`;
 }

@@ -1,4 +1,4 @@
-/** The difference of two policies for people, and as data. */
+/** The difference of two policies, for people and as data. */
 import { styleText } from 'node:util';
 import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import { describeOutcome, describeClass, explainArguments, shellLine } from './describe-class.ts';
@@ -17,7 +17,8 @@ const SIGNS = { allowed: '+', denied: '-', otherwise: '~', refused: '~' } as con
 const countClasses = (number: number): string => `${number} ${number === 1 ? 'class' : 'classes'} of requests`;
 
 /**
- * A paragraph for each change, three lines for each class: the requests, what becomes of them, and the question about one of them.
+ * A paragraph for each change, three lines for each class: the requests, the change, and the `explain` command for one
+ * of them.
  * @param config for `explain`
  * @param stream colours only where it is a terminal
  */
@@ -38,19 +39,19 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
     .join('\n');
 }
 
-/** Nobody's access changes: a few of them will do. */
+/** No access changes: a few of them are enough. */
 function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string {
   const lines = classes.slice(0, MOST_REFUSED_SHOWN).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
   return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED_SHOWN ? `  and ${classes.length - MOST_REFUSED_SHOWN} more, which --json shows\n` : ''}`;
 }
 
-/** What `explain` is not told by its arguments. */
+/** What the arguments of `explain` do not include. */
 function describeCircumstances({ resolved, forms, schemes }: DiffClass): string {
   const notes = [...(resolved === null || resolved.usual ? [] : [`resolving to ${resolved.witness}`]), ...(forms.includes('host-routed') && schemes.join() === 'https' ? ['over TLS, for which explain takes no steered request'] : [])];
   return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
 }
 
-/** Quotes stay as they are: it is to be pasted. */
+/** Quotes are kept: it is to be pasted. */
 function escapeLine(text: string): string {
   return escapeText(text).replaceAll('\\"', '"');
 }
@@ -84,9 +85,9 @@ function moment(ms: number): string | null {
   return ms === Infinity ? null : new Date(ms).toISOString();
 }
 
-/** One sentence, and the first classes, each bounded: for a log line and a status page. */
+/** One sentence, and the first classes, with limits: for a log line and a status page. */
 export interface DiffSummary {
-  /** Whether anything is decided in another way, or may be. */
+  /** Whether any decision differs, or may differ. */
   readonly different: boolean;
   readonly sentence: string;
   readonly classes: readonly string[];

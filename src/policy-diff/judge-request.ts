@@ -1,7 +1,7 @@
 /**
- * A request as it is written, before any policy has read it, and what becomes
- * of it by one policy: the question that the listeners would ask, answered by
- * the code that enforces.
+ * A request before any policy has parsed it, and its result under one policy:
+ * the input that the listeners would build, decided by the code that serves
+ * requests.
  */
 import type { DestinationConfig, Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
@@ -14,7 +14,7 @@ import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { SLASH } from '../targets/path.ts';
 
-/** What a client asks for, in any form. Two policies may read it in two ways. */
+/** A client's request, in any form. Two policies may parse it differently. */
 export interface DiffRequest {
   readonly form: Form;
   readonly peer: Peer;
@@ -22,43 +22,43 @@ export interface DiffRequest {
   readonly now: number;
   /** Canonical; empty for the gateway, which is called by its own name. */
   readonly host: string;
-  /** 0 where the request has none: for the gateway, and for TLS by its server name. */
+  /** 0 if the request has none: for the gateway, and for the form `sni`. */
   readonly port: number;
-  /** By which a steered request came. */
+  /** Scheme of a steered request. */
   readonly scheme: 'http' | 'https';
-  /** Null in a tunnel, and for TLS by its server name. */
+  /** Null in a tunnel, and for the form `sni`. */
   readonly method: string | null;
   /** For the gateway with its prefix. */
   readonly path: string | null;
 }
 
-/** A policy, and what it takes to compare it with another. */
+/** A policy, and what is needed to compare it with another. */
 export interface PolicySide {
   readonly policy: Policy;
   /** Destinations by their gateway prefix. */
   readonly gateways: ReadonlyMap<string, CompiledDestination>;
   /** Gateway prefixes of both policies. */
   readonly prefixes: ReadonlySet<string>;
-  /** For each rule its name in both policies: rules with one name are one rule, perhaps a changed one. */
+  /** For each rule its name in both policies: rules with one name are the same rule, perhaps changed. */
   readonly ruleNames: readonly string[];
 }
 
-/** What a policy makes of a request. */
+/** The result of a request under a policy. */
 export interface DiffVerdict {
   readonly verdict: Verdict['verdict'];
-  /** `ok`, or the code of the denial; of the one that report mode does not enforce, with `report`. */
+  /** `ok`, or the code of the denial; with `report`, of the one that is not enforced. */
   readonly code: FaultCode | 'ok';
   readonly client: string | null;
   readonly destination: DestinationConfig | null;
-  /** Place of the rule in its file; null where there is none. */
+  /** Position of the rule in its file; null: there is none. */
   readonly rule: number | null;
   /** Name of the rule in both policies. */
   readonly ruleName: string | null;
-  /** Where it leads, as far as the request does not say so. */
+  /** The target, as far as the request does not give it. */
   readonly leads: string;
 }
 
-/** The gateway's prefix that covers a path, the longest first; null where none does. */
+/** The gateway's prefix that covers a path, the longest first; null: none does. */
 export function findPrefix(prefixes: { has(prefix: string): boolean }, path: string): string | null {
   for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
     const prefix = path.slice(0, end);
@@ -67,7 +67,7 @@ export function findPrefix(prefixes: { has(prefix: string): boolean }, path: str
   return null;
 }
 
-/** What the listeners would ask a policy; null: no prefix covers the path, and nothing else names a destination. */
+/** The input of the policy as the listeners would build it; null: no prefix covers the path, and nothing else names a destination. */
 export function askOf(side: PolicySide, { form, peer, now, host, port, scheme, method, path }: DiffRequest): Ask | null {
   switch (form) {
     case 'connect':
@@ -91,7 +91,7 @@ export function askOf(side: PolicySide, { form, peer, now, host, port, scheme, m
   }
 }
 
-/** The verdict on a request, by `decide`. What a name resolves to is not looked at. */
+/** The verdict on a request, by `decide`. Addresses of a name are not checked. */
 export function judgeRequest(side: PolicySide, request: DiffRequest): DiffVerdict {
   const ask = askOf(side, request);
   if (ask === null) return { verdict: 'deny', code: 'host-not-allowed', client: null, destination: null, rule: null, ruleName: null, leads: '' };
@@ -108,7 +108,7 @@ function leadsTo(request: DiffRequest, ask: Ask, { policy, gateways, prefixes }:
     const path = request.path ?? '';
     const prefix = findPrefix(gateways, path) ?? '';
     const gateway = gateways.get(prefix)?.config.gateway;
-    // The longest prefix of either file: what follows it is passed on as it is.
+    // The longest prefix of either file: the rest of the path is forwarded unchanged.
     const below = (findPrefix(prefixes, path) ?? prefix).slice(prefix.length);
     return gateway ? `${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}${below}` : '';
   }
@@ -118,16 +118,16 @@ function leadsTo(request: DiffRequest, ask: Ask, { policy, gateways, prefixes }:
   return steered.scheme === 'https' ? `https, port ${steered.port}` : '';
 }
 
-/** Equal for verdicts between which nobody would see a difference: of denials, only the code counts. */
+/** Equal for verdicts without an observable difference: of denials, only the code counts. */
 export function keyOfVerdict({ verdict, code, client, destination, ruleName, leads }: DiffVerdict): string {
   if (verdict === 'deny') return `deny ${code}`;
   return JSON.stringify([verdict, code, client, destination?.name, verdict === 'report' ? null : ruleName, leads]);
 }
 
-/** What becomes of an address that a name resolves to, or that is asked for itself. */
+/** The result for an address of a name, or for an IP literal in a request. */
 export type AddressFate = 'pass' | 'report' | 'refuse';
 
-/** Judges addresses as a dial would for what a verdict lets through; null: a parent finds them, and none is judged. */
+/** Checks addresses as a dial would for a permitted request; null: a parent resolves the name, and none is checked. */
 export function judgesAddresses(mode: Policy['mode'], destination: DestinationConfig | null): ((address: string) => AddressFate) | null {
   const config = destination ?? ANONYMOUS;
   if (config.via.length > 0 && config.resolve === 'parent') return null;

@@ -1,8 +1,8 @@
 /**
- * Who a peer can be to two policies at once: every pair of clients, or of
- * reasons to be none, that some peer is, with such a peer. What a peer shows is
- * cut by the names that the policies know, and its address by their ranges;
- * the policy's own table says who each piece is.
+ * The identities of peers under two policies: every pair of clients, or of
+ * reasons to be none, that some peer has, with such a peer. Credentials are
+ * divided by the names in the policies, and addresses by their ranges; the
+ * policy's own table identifies each piece.
  */
 import type { ClientConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
@@ -19,27 +19,27 @@ import type { Meter } from './work.ts';
 /** Index of a client, or the code of the denial for a peer that is none. */
 export type WhoAsks = number | FaultCode;
 
-/** Some of the peers of a pair: what they show, and from where. */
+/** Some of the peers of a pair: their credentials and addresses. */
 export interface PeerEvidence {
-  /** `user anna`; null: nothing. Of several with the same consequences, the first. */
+  /** `user anna`; null: nothing. Of several with the same results, the first. */
   readonly shown: string | null;
-  /** How many others there are that the files name. */
+  /** How many others the files name. */
   others: number;
   readonly intervals: AddressInterval[];
 }
 
-/** Peers that are one thing to the earlier policy, and one to the later. */
+/** Peers with one identity in the earlier policy, and one in the later. */
 export interface PeerPair {
   readonly before: WhoAsks;
   readonly after: WhoAsks;
   /** One of them. */
   readonly peer: Peer;
-  /** One that shows neither user nor token, as raw TLS cannot; null: there is none. */
+  /** One without user and token, as in raw TLS; null: there is none. */
   bare: Peer | null;
   readonly evidence: PeerEvidence[];
 }
 
-/** Who a peer is, by the table and the code that serve requests. */
+/** The client of a peer, by the table and the code that serve requests. */
 export function identifyPeer(policy: Policy, peer: Peer): WhoAsks {
   const index = policy.table.find(peer);
   if (index !== -1) return index;
@@ -47,7 +47,7 @@ export function identifyPeer(policy: Policy, peer: Peer): WhoAsks {
   return verdict.verdict === 'deny' ? verdict.code : verdict.verdict === 'report' ? verdict.would.code : 'client-not-allowed';
 }
 
-/** What a peer may show beside its address and its certificate. */
+/** The credentials of a peer besides its address and its certificate. */
 interface ShownCredentials {
   readonly user: string | null;
   readonly token: Peer['token'];
@@ -56,7 +56,7 @@ interface ShownCredentials {
 
 const NOTHING: ShownCredentials = { user: null, token: null, text: null };
 
-/** Names of a certificate that some client lists; none at all is one too. */
+/** Names of a certificate that some client lists; no name is a case too. */
 interface CertificateAtom {
   readonly sans: readonly string[];
   /** Clients that list one of them, as `0 3` in the earlier and `1 2` in the later policy. */
@@ -128,9 +128,9 @@ function describeShown({ text }: ShownCredentials, { sans }: CertificateAtom): s
   return parts.length === 0 ? null : parts.join(' and ');
 }
 
-/** A client that such a peer may be because of what it shows (`whole`), or for which it lacks but a password or token. */
+/** A client that such a peer may be because of its credentials (`whole`), or for which only a password or token is missing. */
 interface AffectedClient {
-  /** Among the earlier and then the later clients. */
+  /** Its index among the earlier and then the later clients. */
   readonly index: number;
   readonly whole: boolean;
 }
@@ -163,11 +163,11 @@ function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredent
 
 const matchesText = (pattern: string, text: string): boolean => (pattern.includes('*') ? matchWildcard(pattern, text, STOPS) : pattern === text);
 
-/** Characters that a star in a subject or URI does not go past, unless it ends it. */
+/** Characters that a star in a subject or URI does not match, unless it is the last character. */
 const STOPS = '/:';
 const OTHER_USER = 'credentials of no client';
 
-/** Nothing, each user and each kind of token that the files tell apart, and credentials that no client has. */
+/** None, each user and each kind of token that the files distinguish, and credentials that no client has. */
 function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter): Generator<undefined, ShownCredentials[]> {
   const all = clients.flat();
   const users = new Set(all.flatMap(({ basic }) => basic?.map(({ user }) => user) ?? []));
@@ -181,7 +181,7 @@ function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter)
   for (const issuer of new Set(tokens.map((token) => token.issuer))) {
     const own = tokens.filter((token) => token.issuer === issuer);
     const audiences = [...new Set(own.map(({ audience }) => audience))];
-    // Several audiences in one token count like several tokens; no more than two decide, for who comes first in either file.
+    // Several audiences in one token count like several tokens; at most two decide the first match in either file.
     const sets = [...audiences.map((audience) => [audience]), ...audiences.flatMap((one, index) => audiences.slice(index + 1).map((other) => [one, other]))];
     const lists = own.map(({ subjects }) => ({ patterns: subjects.map((pattern) => tokenizeText(pattern, STOPS)), before: '' }));
     for (const { vector, text: subject } of yield* cutTexts(lists, { texts: 'text', encodedSlashes: false }, meter)) {
@@ -192,7 +192,7 @@ function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter)
   return shows;
 }
 
-/** None, each name that the files tell apart, and two together where the one decides before and the other after. */
+/** None, each name that the files distinguish, and two together if one decides before and the other after. */
 function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter: Meter): Generator<undefined, CertificateAtom[]> {
   const lists = clients.map((side) => side.map(({ certificates }) => certificates ?? []));
   const tables = lists.map(buildCertificateNames);
@@ -218,10 +218,10 @@ function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter:
   return [{ sans: [], clients: clients.map(() => []) }, ...found, ...both];
 }
 
-/** Whether `one` may decide in the earlier file and `other` in the later: else both together are what one of them is alone. */
+/** Whether `one` may decide in the earlier file and `other` in the later: otherwise both together have the result of one of them. */
 function mayDisagree(clients: readonly (readonly ClientConfig[])[], one: CertificateAtom, other: CertificateAtom): boolean {
   const least = ({ clients: lists }: CertificateAtom, side: number): number => Math.min(...(lists[side] ?? []));
-  // A client with further conditions may not be the one after all.
+  // A client with further conditions may not match after all.
   const most = ({ clients: lists }: CertificateAtom, side: number): number => {
     const sure = (lists[side] ?? []).find((index) => { const client = clients[side]?.[index]; return client?.addresses === null && client.basic === null && client.tokens === null; });
     return sure ?? Infinity;
@@ -229,7 +229,7 @@ function mayDisagree(clients: readonly (readonly ClientConfig[])[], one: Certifi
   return least(one, 0) < most(other, 0) && least(other, 1) < most(one, 1);
 }
 
-/** For each name its own, and for each `*.suffix` another name below it that no longer suffix covers. */
+/** For each name itself, and for each `*.suffix` another name below it that no longer suffix matches. */
 export function listHostWitnesses(patterns: ReadonlySet<string>): string[] {
   const found: string[] = [];
   for (const pattern of patterns) {
@@ -239,7 +239,7 @@ export function listHostWitnesses(patterns: ReadonlySet<string>): string[] {
   return found;
 }
 
-/** A name below a suffix that is neither listed nor covered by a longer one; null where a name cannot be as long. */
+/** A name below a suffix that is neither listed nor matched by a longer one; null: it would be too long. */
 export function findNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
   for (let count = 0; ; count += 1) {
     const label = count === 0 ? 'any' : `any${count}`;
@@ -249,7 +249,7 @@ export function findNameBelow(suffix: string, patterns: ReadonlySet<string>): st
   }
 }
 
-/** Where only few characters are left. */
+/** For suffixes that leave only few characters. */
 function shortNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
   for (const label of 'abcdefghijklmnopqrstuvwxyz0123456789') {
     const name = `${label}.${suffix}`;

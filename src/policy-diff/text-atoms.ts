@@ -1,8 +1,8 @@
 /**
- * What several lists of patterns cut all texts into: each set of lists that
- * some text matches and no other list does, with such a text. The patterns run
- * side by side as one automaton, so that nothing is sampled; texts that no
- * request can have (paths with two readings, control characters) are left out.
+ * Divides all texts by several lists of patterns: each set of lists that some
+ * text matches and no other list does, with such a text. The patterns run side
+ * by side as one automaton, so nothing is sampled; texts that no request can
+ * have (ambiguous paths, control characters) are left out.
  */
 import { findAmbiguity } from '../targets/path.ts';
 import type { Meter } from './work.ts';
@@ -10,7 +10,7 @@ import type { Meter } from './work.ts';
 /** One step of a pattern. */
 type Token =
   | { readonly kind: 'char'; readonly code: number }
-  /** Any number of characters but those in `stops`. */
+  /** Any number of characters except those in `stops`. */
   | { readonly kind: 'star'; readonly stops: string }
   /** Any number of whole segments, each after a slash. */
   | { readonly kind: 'segments' };
@@ -18,7 +18,7 @@ type Token =
 /** A pattern, step by step. */
 export type TokenPattern = readonly Token[];
 
-/** The tokens of a path pattern in its canonical spelling, as `compilePaths` reads it. */
+/** The tokens of a path pattern in its canonical spelling, as `compilePaths` parses it. */
 export function tokenizePath(pattern: string): TokenPattern {
   const star = pattern.indexOf('*');
   const rest = star === -1 ? '' : pattern.slice(star);
@@ -30,7 +30,7 @@ export function tokenizePath(pattern: string): TokenPattern {
   return segments.at(-1)?.endsWith('*') === true ? [...tokens, { kind: 'segments' }] : tokens;
 }
 
-/** The tokens of a pattern as `matchWildcard` reads it. */
+/** The tokens of a pattern as `matchWildcard` parses it. */
 export function tokenizeText(pattern: string, stops: string): TokenPattern {
   return withStars(pattern, stops, '');
 }
@@ -44,11 +44,11 @@ function literal(text: string): Token[] {
   return text.split('').map((character): Token => ({ kind: 'char', code: character.charCodeAt(0) }));
 }
 
-/** Which texts there are. */
+/** The set of texts. */
 export interface TextKind {
-  /** `path`: with a slash at the beginning and one reading. `text`: without control characters, not empty. */
+  /** `path`: unambiguous, with a slash at the beginning. `text`: without control characters, not empty. */
   readonly texts: 'path' | 'text';
-  /** Paths with an encoded slash as well, which have to match in both of their readings. */
+  /** Paths with an encoded slash as well, which must match in both readings. */
   readonly encodedSlashes: boolean;
 }
 
@@ -56,13 +56,13 @@ export interface TextKind {
 export interface TextAtom {
   /** For each list `1` or `0`. */
   readonly vector: string;
-  /** The shortest of them, or one as short. */
+  /** The shortest of them, or one of the shortest. */
   readonly text: string;
   /** It has an encoded slash. */
   readonly slashed: boolean;
 }
 
-/** A list with what has been read of each text before: the path of a gateway's URL. */
+/** A list with a fixed text in front: the path of a gateway's URL. */
 export interface TextList {
   readonly patterns: readonly TokenPattern[];
   readonly before: string;
@@ -81,7 +81,7 @@ interface Machine {
 interface TextState {
   readonly text: string;
   readonly positions: Positions;
-  /** In the reading in which an encoded slash is a slash; the same where there is none. */
+  /** In the reading in which an encoded slash is a slash; the same if there is none. */
   readonly slashes: Positions;
   readonly slashed: boolean;
   readonly shape: string;
@@ -122,18 +122,18 @@ export function* cutTexts(lists: readonly TextList[], kind: TextKind, meter: Met
   return [...atoms.values()];
 }
 
-/** Whether a word of one list of patterns is one of the other's too. */
+/** Whether two lists of patterns have a text in common. */
 export function* intersects(one: TokenPattern, other: TokenPattern, kind: TextKind, meter: Meter): Generator<undefined, boolean> {
   const atoms = yield* cutTexts([{ patterns: [one], before: '' }, { patterns: [other], before: '' }], kind, meter);
   return atoms.some(({ vector }) => vector === '11');
 }
 
-/** A state is kept until the end: many stars side by side can make any number of them. */
+/** A state is kept until the end: adjacent stars can create any number of them. */
 const STEPS_OF_STATE = 20;
 const ENCODED_SLASH = '%2F';
-/** What findAmbiguity refuses about a sequence of escapes, at the end of a text. */
+/** What findAmbiguity refuses in a sequence of escapes, at the end of a text. */
 const TWICE_ENCODED = /%25(?:25)*(?:2e|2f|5c|[01][0-9a-f]|7f)$|%c[01]$|%e0%[89][0-9a-f]$|%f0%8[0-9a-f]$/i;
-/** What such a sequence may begin with. */
+/** How such a sequence may begin. */
 const ESCAPES_BEFORE = /%25(?:25)*[0-9a-f]?$|%[ef]0$/i;
 
 function keyOf({ positions, slashes, slashed, shape, text }: TextState): string {
@@ -162,7 +162,7 @@ function buildMachine(lists: readonly TextList[]): { machine: Machine; start: Po
   return { machine, start: [...new Set(start)].sort((a, b) => a - b) };
 }
 
-/** Stand for every character that no pattern has. */
+/** Represent every character that is in no pattern. */
 const OTHERS = Array.from('xyzqwvkjuhgfbdmnprstclaoeiXYZQWVKJUHGFBDMNPRSTCLAOEI9876543210_~!$,=@');
 
 function close(machine: Machine, positions: readonly number[]): number[] {
@@ -196,14 +196,14 @@ function readCharacter(machine: Machine, positions: Positions, character: string
 
 const NO_POSITIONS: Positions = [];
 
-/** An escape is three characters to a pattern, and one to whoever writes a path. */
+/** An escape is three characters in a pattern, but one in the meaning of a path. */
 function readSymbol(machine: Machine, positions: Positions, symbol: string): Positions {
   let next = positions;
   for (const character of symbol) next = readCharacter(machine, next, character);
   return next;
 }
 
-/** The symbols after which something may be different; all others are like `others`. */
+/** The symbols after which the state may differ; all others are like `others`. */
 function symbolsAt(machine: Machine, { positions, slashes, slashed, shape }: TextState, kind: TextKind): Iterable<string> {
   if (shape === 'start') return ['/'];
   const symbols = new Set<string>(machine.others === '' ? [] : [machine.others]);
@@ -237,8 +237,9 @@ function vectorOf(machine: Machine, { positions, slashes, slashed }: TextState, 
   return vector;
 }
 
-// The segment that a path is in, as findAmbiguity looks at it: `start`, then its dots, `o` for other characters, `;` behind
-// one, `s` where it has an encoded slash. Each is tried by asking findAmbiguity about a segment of the same shape.
+// The segment that a path is in, as findAmbiguity looks at it: `start`, then its dots, `o` for other characters, `;`
+// behind one, `s` where it has an encoded slash. Each is tested by calling findAmbiguity with a segment of the same
+// shape.
 
 const SEGMENTS = new Map<string, string | null>();
 
@@ -261,7 +262,7 @@ function shapeAfter(shape: string, symbol: string): string | null {
   return shape.includes('...') ? shape : `${shape}.`;
 }
 
-/** Whether such a segment may end there: findAmbiguity says it of one with the same shape. */
+/** Whether such a segment may end there: findAmbiguity decides for one of the same shape. */
 function mayEnd(shape: string, end: string): boolean {
   const segment = shape.replace('s', ENCODED_SLASH).replace('o', 'x');
   return findAmbiguity(`/${segment}${end}x`, 'allow') === null;

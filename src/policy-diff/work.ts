@@ -1,4 +1,4 @@
-/** Work that is counted, so that it can be bounded, and done in slices. */
+/** Counts work, so that it can be limited, and done in slices. */
 import type { Turns } from '../turns.ts';
 
 /** More work than is allowed. */
@@ -10,10 +10,10 @@ export interface Meter {
   spend(steps: number): void;
 }
 
-/** However much it is. */
+/** Without a limit. */
 export const NO_BOUND: Meter = { spend: () => {} };
 
-/** Up to a bound. */
+/** With a limit. */
 export class BoundedMeter implements Meter {
   readonly #most: number;
   spent = 0;
@@ -31,7 +31,7 @@ export class BoundedMeter implements Meter {
 /** About a millisecond. */
 const STEPS_A_TURN = 500;
 
-/** In slices, between which others have their turn. Null: it was not wanted any more. @throws what the steps throw */
+/** In slices, between which other tasks run. Null: it was cancelled. @throws the errors of the steps */
 export async function runInTurns<T>(steps: Generator<undefined, T>, meter: BoundedMeter, turns: Turns, isWanted: () => boolean = () => true): Promise<T | null> {
   for (let enough = 0; isWanted(); enough = meter.spent + STEPS_A_TURN) {
     await turns.next();

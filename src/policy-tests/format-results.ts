@@ -1,4 +1,4 @@
-/** The results of policy tests for people, and for programs that collect those of tests. */
+/** The results of policy tests, for people and for programs that collect test results. */
 import { styleText } from 'node:util';
 import { escapeMarkup, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Coverage, TestResult } from './run-tests.ts';
@@ -6,7 +6,7 @@ import type { Coverage, TestResult } from './run-tests.ts';
 /** The results of one file of tests. */
 export interface FileResults {
   readonly file: string;
-  /** The configuration, as it was found from there. */
+  /** Path of the configuration. */
   readonly config: string;
   readonly results: readonly TestResult[];
 }

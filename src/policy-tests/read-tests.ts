@@ -1,7 +1,6 @@
 /**
- * Tests of a policy, as they are written beside it (docs/policy-tests.md): a
- * YAML file that names a configuration, and requests with what is to become of
- * them.
+ * Parses the tests of a policy (docs/policy-tests.md): a YAML file that names a
+ * configuration, and requests with their expected results.
  */
 import * as z from 'zod';
 import { classifyAddress } from '../policy/address-class.ts';
@@ -18,7 +17,7 @@ import { entriesOf, scalar, valuesOf } from '../config/schema.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 import type { ExplainRequest } from '../explain/explainer.ts';
 
-/** What a test expects; null and absent: whatever it is. */
+/** The expectations of a test; null and absent: any value. */
 export interface Expected {
   readonly verdict: Verdict['verdict'];
   readonly code: FaultCode | null;
@@ -41,12 +40,12 @@ export interface PolicyTest {
 /** The tests of one file. */
 export interface PolicyTests {
   readonly file: string;
-  /** As it is written: beside the file of the tests. */
+  /** As written: relative to the file of the tests. */
   readonly config: string;
-  /** Variables of the configuration, before those of the environment. */
+  /** Variables of the configuration, which override those of the environment. */
   readonly env: Readonly<Record<string, string>>;
   readonly tests: readonly PolicyTest[];
-  /** Gives what is wrong with a test its place in the file. */
+  /** Gives the errors of a test their place in the file. */
   readonly locate: (report: (complain: Complain) => void) => ConfigFinding[];
 }
 
@@ -55,7 +54,7 @@ export type TestsReading = { readonly ok: true; readonly tests: PolicyTests } | 
 
 const REQUEST_EXAMPLE = 'Write METHOD and URL, CONNECT host:port, TLS host, or METHOD and path: GET https://eco-sit.telus.internal/api/status.';
 
-/** The method, and the target behind the first blank. */
+/** The method, and the target after the first blank. */
 function readTestRequest(value: unknown): Read<{ readonly method: string; readonly target: string }> {
   const [, method, target] = typeof value === 'string' ? (/^(\S+) +(\S.*)$/.exec(value.trim()) ?? []) : [];
   return method === undefined || target === undefined ? invalidValue(`${showValue(value)} is not a request.`, REQUEST_EXAMPLE) : { value: { method, target } };
@@ -105,7 +104,7 @@ export const POLICY_TESTS = {
 /** The whole file of tests. */
 export const FILE_OF_TESTS = z.strictObject(POLICY_TESTS);
 
-/** Never throws for the content of the file. @param env where `${NAME}` in it is taken from */
+/** Never throws for the content of the file. @param env values of `${NAME}` in it */
 export function readPolicyTests(file: string, env: Environment, readFile: ReadFile): TestsReading {
   const source = readSource(file, readFile, 'Name another file, or a directory with files *.test.yaml.');
   if (typeof source !== 'string') return { ok: false, faults: [source] };
@@ -157,7 +156,7 @@ function testOf({ name, client = {}, request, host, resolves, at, expect, code, 
   };
 }
 
-/** Names in tests that the configuration does not have. */
+/** Names in tests that are not defined in the configuration. */
 export function complainOfNames({ tests }: PolicyTests, { clients, destinations, rules }: Pick<Config, 'clients' | 'destinations' | 'rules'>, complain: Complain): void {
   for (const [index, { request, expected }] of tests.entries()) {
     const { client } = request;

@@ -1,18 +1,18 @@
-/** Runs the tests of a policy by what answers `explain`, which is the code that decides on requests. */
+/** Runs the tests of a policy through `explain`, which uses the code that decides on requests. */
 import type { Config } from '../config/config.ts';
 import type { Complain } from '../config/finding.ts';
 import type { ExplainAnswer } from '../explain/answer.ts';
 import type { ExplainRequest } from '../explain/explainer.ts';
 import type { PolicyTest, PolicyTests } from './read-tests.ts';
 
-/** Something that is not as expected. */
+/** A difference from the expectation. */
 interface Mismatch {
   readonly what: 'verdict' | 'code' | 'client' | 'destination' | 'rule';
   readonly expected: string;
   readonly actual: string;
 }
 
-/** What became of one test. */
+/** The result of one test. */
 export interface TestResult {
   readonly test: PolicyTest;
   /** Empty: it has passed. */
@@ -20,12 +20,12 @@ export interface TestResult {
   readonly answer: ExplainAnswer;
 }
 
-/** As `Explainer.explain`: a sentence where the question cannot be asked. */
+/** As `Explainer.explain`: a sentence if the question is invalid. */
 export type Explain = (request: ExplainRequest) => Promise<ExplainAnswer | string>;
 
 /**
  * One after the other, in their order.
- * @param complain told of each test whose request or client makes no question; such a test has no result
+ * @param complain called for each test whose request or client is invalid; such a test has no result
  */
 export async function runPolicyTests({ tests }: PolicyTests, explain: Explain, complain: Complain): Promise<TestResult[]> {
   const results: TestResult[] = [];
@@ -50,10 +50,10 @@ function compare({ expected }: PolicyTest, answer: ExplainAnswer): Mismatch[] {
   return differences;
 }
 
-/** Parts of a policy that a test can touch. */
+/** Parts of a policy that a test can cover. */
 export type CoveredKind = 'rule' | 'client' | 'destination' | 'host';
 
-/** How much of a policy some test touches, and what none does. */
+/** How much of a policy is covered by tests, and what is not. */
 export interface Coverage {
   readonly total: number;
   readonly touched: number;
@@ -61,7 +61,7 @@ export interface Coverage {
   readonly untouched: readonly { readonly kind: CoveredKind; readonly name: string }[];
 }
 
-/** A part is touched by a request for which it was found, whatever became of the request; a rule only by one that it lets pass. */
+/** A part is covered by a request for which it was found, with any result; a rule only by one that it permits. */
 export function measureCoverage({ rules, clients, destinations }: Pick<Config, 'rules' | 'clients' | 'destinations'>, results: readonly TestResult[]): Coverage {
   const parts: { kind: CoveredKind; name: string; touched: boolean }[] = [];
   const answers = results.map(({ answer }) => answer);

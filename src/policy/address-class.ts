@@ -1,7 +1,7 @@
 /**
- * Says what kind of place an IP address is: public, private, loopback, cloud
- * metadata and so on. IPv6 forms that carry an IPv4 address are judged by that
- * address too, since a translator on the way would deliver there.
+ * Classifies IP addresses: public, private, loopback, cloud metadata and so on.
+ * IPv6 forms that embed an IPv4 address are classified by that address too,
+ * since a translator on the path would deliver there.
  */
 import ipaddr from 'ipaddr.js';
 import { parseIp } from '../targets/ip-address.ts';
@@ -10,7 +10,7 @@ import { parseIp } from '../targets/ip-address.ts';
 // registries for IPv4 and IPv6 (RFC 6890), multicast, and the addresses at
 // which clouds serve instance credentials. Data only, the narrowest first.
 
-/** What kind of place an address is; only `public` may be dialled unasked. */
+/** The class of an address; only `public` may be dialled without being listed. */
 export type AddressClass =
   | 'public'
   | 'loopback'
@@ -31,14 +31,14 @@ export type AddressClass =
   | 'transition'
   | 'reserved';
 
-/** How an IPv6 address carries an IPv4 address inside it. */
+/** How an IPv6 address embeds an IPv4 address. */
 export type Embedding = 'mapped' | 'compatible' | 'translated' | 'nat64' | 'nat64-local' | '6to4' | 'teredo' | 'isatap';
 
 /** A range of addresses with its class. */
 export interface SpecialRange {
   readonly cidr: string;
   readonly class: AddressClass;
-  /** The document that sets the range apart. */
+  /** The document that reserves the range. */
   readonly reference: string;
 }
 
@@ -48,7 +48,7 @@ const range = (cidr: string, addressClass: AddressClass, reference: string): Spe
   reference,
 });
 
-/** The first range that holds an address is its class, so narrower ranges come first. An address in none is public. */
+/** The first range that contains an address is its class, so narrower ranges come first. An address in none is public. */
 export const IPV4_RANGES: readonly SpecialRange[] = [
   range('169.254.169.254/32', 'metadata', 'cloud instance metadata'),
   range('169.254.170.2/32', 'metadata', 'AWS ECS task credentials'),
@@ -100,25 +100,25 @@ export const IPV6_RANGES: readonly SpecialRange[] = [
   range('fec0::/10', 'site-local', 'RFC 3879'),
   range('ff00::/8', 'multicast', 'RFC 4291'),
   range('fc00::/7', 'unique-local', 'RFC 4193'),
-  // The translators' well-known prefix is reached like the IPv4 address in it (RFC 6052 §3.1).
+  // The translators' well-known prefix is reached like the embedded IPv4 address (RFC 6052 §3.1).
   range('64:ff9b::/96', 'public', 'RFC 6052'),
   range('64:ff9b:1::/48', 'transition', 'RFC 8215'),
   range('::ffff:0:0:0/96', 'transition', 'RFC 7915'),
   range('::/96', 'transition', 'RFC 4291'),
   range('5f00::/16', 'reserved', 'RFC 9602'),
-  // Global unicast is assigned from 2000::/3 alone; what is left belongs to nobody.
+  // Global unicast is assigned from 2000::/3 only; the rest is unassigned.
   range('2000::/3', 'public', 'RFC 4291'),
   range('::/0', 'reserved', 'RFC 4291'),
 ];
 
-/** What is known of an address by its range. */
+/** The properties of an address by its range. */
 export interface ClassifiedAddress {
   readonly class: AddressClass;
-  /** The embedding that was looked through, null where there is none. */
+  /** The embedding that was decoded, null: none. */
   readonly via: Embedding | null;
-  /** RFC 5952 text; an IPv4-mapped address as the IPv4 address it is. */
+  /** RFC 5952 text; an IPv4-mapped address as its IPv4 address. */
   readonly canonical: string;
-  /** What sets the range apart: `RFC 1918`; null for public addresses. */
+  /** What reserves the range: `RFC 1918`; null for public addresses. */
   readonly reference: string | null;
 }
 
@@ -131,13 +131,13 @@ interface Judged {
 
 const PUBLIC_ADDRESS: Judged = { class: 'public', reference: null };
 
-/** What has been classified before: upstreams are dialled by the same few addresses again and again. */
+/** Earlier results: upstreams are dialled by the same few addresses again and again. */
 const classified = new Map<string, ClassifiedAddress>();
 const MOST_KNOWN = 1000;
 
 /**
- * Reads an IP literal strictly: four decimal parts or RFC 4291 text, nothing
- * that another reader could take for another address.
+ * Parses an IP literal strictly: four decimal parts or RFC 4291 text, nothing
+ * that another parser could take for another address.
  * @returns null for anything else: names, `0x7f.1`, brackets, zone ids
  */
 export function classifyAddress(text: string): ClassifiedAddress | null {
@@ -159,7 +159,8 @@ function classify(text: string): ClassifiedAddress | null {
 
   const canonical = address.toRFC5952String();
   const outer = findClass(address, IPV6_TABLE);
-  // Nothing delivers out of these to an IPv4 address; :: and ::1 are no IPv4-compatible addresses either (RFC 4291 §2.5.5.1).
+  // Nothing delivers from these to an IPv4 address; :: and ::1 are not IPv4-compatible addresses either (RFC 4291
+  // §2.5.5.1).
   if (outer.class !== 'public' && outer.class !== 'transition') return { ...outer, via: null, canonical };
 
   const found = embedded(address);
@@ -197,7 +198,7 @@ function embedded(address: ipaddr.IPv6): { via: Embedding | null; addresses: rea
   // Shorter prefixes inside this one put the address elsewhere (RFC 6052 §2.2); none of it is public anyway.
   if (is(NAT64_LOCAL)) return { via: 'nat64-local', addresses: [last] };
   if (is(SIX_TO_FOUR)) return { via: '6to4', addresses: [v4(b, 2)] };
-  // RFC 4380 §4: the server's address, then the client's with every bit turned over.
+  // RFC 4380 §4: the server's address, then the client's with every bit inverted.
   if (is(TEREDO)) return { via: 'teredo', addresses: [v4(b, 4), v4(b.map((byte) => byte ^ 0xff), 12)] };
   // RFC 5214 §6.1: interface identifier 0000:5efe or 0200:5efe (also group bit), under any prefix.
   if (((b[8] ?? 0) & 0xfc) === 0 && b[9] === 0 && b[10] === 0x5e && b[11] === 0xfe) {

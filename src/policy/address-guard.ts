@@ -1,8 +1,8 @@
 /**
- * Checks a resolved address just before it is dialled, of a destination or of
- * a parent proxy: never ourselves, only the listed ranges where ranges are
- * listed, public unicast otherwise. For destinations, report mode widens this
- * by public addresses outside the ranges, and by nothing else.
+ * Checks a resolved address of a destination or a parent proxy just before it
+ * is dialled: never the proxy itself; only the listed ranges if there are any,
+ * otherwise public unicast. For destinations, report mode adds public addresses
+ * outside the ranges, and nothing else.
  */
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
@@ -12,10 +12,10 @@ import { buildCidrTable } from './cidr-table.ts';
 /**
  * The ranges of the destination are compiled here, once.
  *
- * @param destination with `key`: where else than among the destinations its ranges are configured
+ * @param destination with `key`: where its ranges are configured, if not in the destination
  * @param isSelf whether this canonical address and port is one of our own listeners
- * @param mode `report`: public addresses pass also where ranges are listed. Ask a guard that enforces first:
- *   only where that one leaves no address is anything let pass that has to be reported
+ * @param mode `report`: public addresses pass even if ranges are listed. Call an enforcing guard first: an
+ * address that has to be reported passes only if that guard permits none
  * @returns a function of the shape dial.ts calls AddressGuard: null, or why the address may not be dialled
  *   (`loop`, or `address-not-allowed`)
  * @throws TypeError when `destination.addresses` holds something that is not a CIDR
@@ -63,10 +63,10 @@ export function createAddressGuard(
   };
 }
 
-/** Of the shape that dial.ts calls AddressGuard. */
+/** Of the type AddressGuard of dial.ts. */
 type Guard = ReturnType<typeof createAddressGuard>;
 
-/** Both of a destination: the lenient one is for what the enforcing one left nothing of. */
+/** Both guards of a destination: the lenient one is used if the enforcing one permits no address. */
 export interface AddressGuards {
   readonly enforcing: Guard;
   /** For report mode; null where it is off. */
@@ -86,13 +86,13 @@ export function createAddressGuards(
 /** A resolved address, and whether it would be dialled. */
 export interface SurveyedAddress {
   readonly address: string;
-  /** Why it is not dialled where the policy is enforced; null: it is. */
+  /** Why it is not dialled if the policy is enforced; null: it is. */
   readonly refusal: Fault | null;
-  /** Report mode dials it all the same, where nothing else is left. */
+  /** Report mode still dials it, if there is no other. */
   readonly reported: boolean;
 }
 
-/** What the guards say of each address, for explanations. */
+/** The guards' results for each address, for explanations. */
 export function surveyAddresses({ enforcing, lenient }: AddressGuards, addresses: readonly string[], port: number): SurveyedAddress[] {
   return addresses.map((address) => {
     const refusal = enforcing(address, port);
@@ -107,15 +107,16 @@ export function describeAddress(known: ClassifiedAddress): string {
   return `${known.canonical} (${known.class}${via}${reference})`;
 }
 
-// Judges an address of a parent proxy before it is dialled: never ourselves,
-// only the listed ranges where ranges are listed, otherwise any place where a
-// parent could be. The inside is one: that is where gateways stand.
+// Checks an address of a parent proxy before it is dialled: never the proxy
+// itself; only the listed ranges if there are any, otherwise any class where a
+// parent can be. Private addresses are such a class: gateways usually have
+// them.
 
 const LISTABLE_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared', 'site-local']);
 
 /**
  * The ranges are compiled here, once. Report mode does not widen them: they
- * are about where we go, not about what a client may have.
+ * limit the proxy's route, not a client's requests.
  *
  * @param isSelf whether this canonical address and port is one of our own listeners
  * @returns a function of the shape dial.ts calls AddressGuard: null, or why not (`loop`, or `hop-failed`)

@@ -1,11 +1,11 @@
-/** Finds the first of several CIDR lists that holds an address, in time that does not grow with their length. */
+/** Finds the first of several CIDR lists that contains an address, in time independent of their length. */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { DOT, parseHost, ZERO } from '../targets/host.ts';
 
 /** Several lists of CIDR ranges, compiled; indexes are those of the lists. */
 export interface CidrTable {
-  /** The smallest index of a list that holds the address; -1 when none does, or when the text is no IP address. */
+  /** The smallest index of a list that contains the address; -1 when none does, or when the text is no IP address. */
   find(address: string): number;
 }
 
@@ -22,9 +22,10 @@ const MAPPED_BITS = 96;
 
 /**
  * @param lists CIDRs, or single addresses, of each list in order. IPv4-mapped
- *   IPv6 is read as IPv4 on both sides, because a socket that listens on `::`
- *   shows IPv4 peers so.
- * @throws {TypeError} for an entry that is no CIDR: the configuration has checked them
+ * IPv6 is read as IPv4 on both sides, because a socket that listens on `::`
+ * reports IPv4 peers so.
+ * @throws {TypeError} for an entry that is no CIDR: the configuration checks them
+ * before
  */
 export function buildCidrTable(lists: readonly (readonly string[])[]): CidrTable {
   const roots = { v4: createNode(), v6: createNode() };
@@ -61,7 +62,7 @@ function walkIPv4(root: TrieNode, address: number): number {
   let first = NO_ENTRY;
   for (let bit = 31; node !== null; bit -= 1) {
     if (node.first < first) first = node.first;
-    // Past the last bit every node is a leaf, so what the shift wraps around to does not matter.
+    // Past the last bit every node is a leaf, so a wrapped shift does not matter.
     node = ((address >>> bit) & 1) === 0 ? node.zero : node.one;
   }
   return first;
@@ -83,18 +84,18 @@ function bitAt(bytes: readonly number[], bit: number): number {
 
 function findIPv6(v4: TrieNode, v6: TrieNode, address: string): number {
   if (!isIPv6(address)) return NO_ENTRY;
-  // A link-local peer shows the interface it came by (`fe80::1%eth0`), which is no part of its address (RFC 4007 §11).
+  // A link-local peer has its interface (`fe80::1%eth0`), which is not part of its address (RFC 4007 §11).
   const zone = address.indexOf('%');
   const parsed = parseIPv6(zone === -1 ? address : address.slice(0, zone));
   return parsed.isIPv4MappedAddress() ? walk(v4, parsed.toIPv4Address().toByteArray()) : walk(v6, parsed.toByteArray());
 }
 
-/** ipaddr.js takes `::1.2.3.4` for `::ffff:1.2.3.4`, so it is only shown addresses without dots. */
+/** ipaddr.js reads `::1.2.3.4` as `::ffff:1.2.3.4`, so it only gets addresses without dots. */
 function parseIPv6(address: string): ipaddr.IPv6 {
   return ipaddr.IPv6.parse(address.includes('.') ? (parseHost(`[${address}]`) ?? address) : address);
 }
 
-/** Dotted decimal, also as `::ffff:1.2.3.4`, as an unsigned number; -1 for anything else. By hand: it is read once per request. */
+/** Dotted decimal, also as `::ffff:1.2.3.4`, as an unsigned number; -1 for anything else. Hand-written: it runs once per request. */
 function readIPv4(text: string): number {
   let address = 0;
   let octet = -1;
@@ -109,7 +110,7 @@ function readIPv4(text: string): number {
       continue;
     }
     const digit = code - ZERO;
-    // A leading zero is refused: some readers take it for octal.
+    // A leading zero is refused: some parsers read it as octal.
     if (digit < 0 || digit > 9 || octet === 0) return -1;
     octet = octet === -1 ? digit : octet * 10 + digit;
     if (octet > 255) return -1;
@@ -118,7 +119,7 @@ function readIPv4(text: string): number {
 }
 
 /**
- * Reads a CIDR or an address of the configuration; four bytes for IPv4, also where it is written as IPv6.
+ * Parses a CIDR or an address of the configuration; four bytes for IPv4, also if it is written as IPv6.
  * @throws {TypeError} when it is neither
  */
 export function parseCidrEntry(entry: string): { bytes: readonly number[]; bits: number } {

@@ -1,7 +1,7 @@
 /**
- * Finds the client that a peer is: the first in the file of which every kind
- * that it lists holds. Each client hangs on the most telling of its kinds, so
- * a look-up meets few of them; the others of its kinds are then checked.
+ * Finds the client that matches a peer: the first in the file whose listed
+ * kinds all match. Each client is indexed by its most selective kind, so a
+ * look-up finds few of them; its other kinds are then checked.
  */
 import { type ClientConfig, type DestinationConfig, FORMS } from '../config/config.ts';
 import { parseHost } from '../targets/host.ts';
@@ -14,7 +14,7 @@ import type { Peer } from './verdict.ts';
 export interface ClientTable {
   /** Index of the client; -1 for none. */
   find(peer: Peer): number;
-  /** Which credentials would make the peer a client, everything else about it being right. */
+  /** Which credentials would make the peer a client, if everything else matches. */
   readonly wanting: (peer: Pick<Peer, 'address' | 'sans'>) => AcceptedCredentials;
 }
 
@@ -24,7 +24,7 @@ export interface AcceptedCredentials {
   readonly bearer: boolean;
 }
 
-/** The kinds of one client that are still to be checked after it was found; null: not listed. */
+/** The kinds of one client that remain to be checked after it was found; null: not listed. */
 interface Rest {
   readonly addresses: CidrTable | null;
   readonly tokens: TokenTable | null;
@@ -62,7 +62,7 @@ function earlier(best: number, index: number | undefined, peer: Peer, rests: rea
   return index !== undefined && rest !== undefined && holds(rest, peer) ? index : best;
 }
 
-/** The kind that fewest clients share. */
+/** The kind that the fewest clients share. */
 function primaryKind({ basic, tokens, certificates }: ClientConfig): 'addresses' | 'basic' | 'tokens' | 'certificates' {
   if (basic !== null) return 'basic';
   if (tokens !== null) return 'tokens';
@@ -90,7 +90,7 @@ interface TokenTable {
 
 const NO_CLIENTS: readonly number[] = [];
 
-/** By issuer and audience, which are exact, then by the subject. */
+/** By issuer and audience, which are exact, then by subject. */
 function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable {
   const subjects = new Map<string, Map<string, Map<number, string[]>>>();
   for (const [index, list] of lists.entries()) {
@@ -118,14 +118,14 @@ function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable
   };
 }
 
-/** Asked before credentials are verified, and by everybody who is denied: tables here too. */
+/** Used before credentials are verified, and for every denial: tables here too. */
 function buildWanting(clients: readonly ClientConfig[]): ClientTable['wanting'] {
   const basic = buildLacking(clients.filter((client) => client.basic !== null));
   const bearer = buildLacking(clients.filter((client) => client.tokens !== null));
   return (peer) => ({ basic: basic(peer), bearer: bearer(peer) });
 }
 
-/** Whether a peer fits any of these clients in address and certificate. */
+/** Whether a peer matches any of these clients in address and certificate. */
 function buildLacking(clients: readonly ClientConfig[]): (peer: Pick<Peer, 'address' | 'sans'>) => boolean {
   const uncertified = clients.filter(({ certificates }) => certificates === null);
   const certified = clients.filter(({ certificates }) => certificates !== null);
@@ -139,9 +139,9 @@ function buildLacking(clients: readonly ClientConfig[]): (peer: Pick<Peer, 'addr
     sans.some((name) => byCertificate.find(name).some((index) => ranges[index] === null || (ranges[index]?.find(address) ?? -1) !== -1));
 }
 
-// The destination of what report mode lets pass although no destination has its host: public addresses only, nothing added.
+// The destination for hosts in no destination that report mode lets pass: public addresses only, nothing added.
 
-/** The destination of requests that report mode lets pass although no destination has their host. */
+/** The destination of requests that pass in report mode although no destination has their host. */
 export const ANONYMOUS: DestinationConfig = Object.freeze({
   name: '-',
   hosts: [],
@@ -162,10 +162,11 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   circuitBreaker: null,
 });
 
-// Finds the lists of certificate names that a subject alternative name fits: DNS names like hosts, URIs as text with stars.
+// Finds the lists of certificate names that a subject alternative name matches: DNS names like hosts, URIs as text with
+// stars.
 
 interface CertificateNames {
-  /** `name` is `DNS:name` or `URI:uri`, as it stands in the certificate. Indexes of the lists, in no order. */
+  /** `name` is `DNS:name` or `URI:uri`, as in the certificate. Indexes of the lists, in no order. */
   find(name: string): readonly number[];
 }
 const DNS = 'DNS:';
@@ -177,7 +178,7 @@ export function buildCertificateNames(lists: readonly (readonly string[])[]): Ce
   return {
     find(name) {
       if (!name.startsWith(DNS)) return others.find(name);
-      // A certificate for `*.example` is not the same as one for each name below it: parseHost takes no stars.
+      // A certificate for `*.example` is not the same as one for each name below it: parseHost accepts no stars.
       const host = parseHost(name.slice(DNS.length));
       return host === null ? NO_CLIENTS : hosts.find(host);
     },

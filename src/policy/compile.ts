@@ -1,4 +1,4 @@
-/** Turns the permitted content of a configuration into tables that answer in constant time. */
+/** Turns the permitted content of a configuration into tables with constant-time look-up. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { compilePorts, type PortSet } from '../targets/port-range.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
@@ -12,12 +12,12 @@ export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'r
 /** What a client may use. */
 export interface CompiledClient {
   readonly config: ClientConfig;
-  /** By index of the destination: the rules that join the two, in file order. Shared by clients that stand in the same rules. */
+  /** By index of the destination: the rules that join the two, in file order. Shared by clients that are in the same rules. */
   readonly rules: readonly Chain[];
   /**
-   * Answers by destination and rule, made when first given and reused from
-   * then on: made in advance they would be clients × destinations objects,
-   * most of them never used.
+   * Verdicts by destination and rule, created on first use and reused: created
+   * in advance they would be clients × destinations objects, most of them never
+   * used.
    */
   readonly allows: Map<number, Allow>;
 }
@@ -25,7 +25,7 @@ export interface CompiledClient {
 /** Rules that join one client with one destination, in file order; empty where none does. */
 export type Chain = readonly CompiledRule[];
 
-/** A rule as decisions use it; methods and paths are null where it takes any. */
+/** A rule as used by decisions; methods and paths are null where it takes any. */
 export interface CompiledRule {
   readonly config: RuleConfig;
   readonly index: number;
@@ -38,7 +38,7 @@ export interface CompiledRule {
   readonly paths: PathPatterns | null;
 }
 
-/** A destination as decisions use it; methods and paths are null where it takes any. */
+/** A destination as used by decisions; methods and paths are null where it takes any. */
 export interface CompiledDestination {
   readonly config: DestinationConfig;
   readonly index: number;
@@ -46,11 +46,11 @@ export interface CompiledDestination {
   readonly forms: ReadonlySet<Form>;
   readonly methods: ReadonlySet<string> | null;
   readonly paths: PathPatterns | null;
-  /** Whether another destination has some of its hosts, too: a change of one may then take requests over from the other. */
+  /** Whether another destination has some of its hosts too: a change of one may then take requests over from the other. */
   readonly shared: boolean;
 }
 
-/** Where a request goes that a mesh has steered here. */
+/** The target of a request that a mesh has steered here. */
 export interface SteeredOrigin {
   readonly scheme: 'http' | 'https';
   /** Canonical. */
@@ -58,13 +58,13 @@ export interface SteeredOrigin {
   readonly port: number;
 }
 
-/** Immutable; a reload compiles a new one. Only the files beside this one look inside. */
+/** Immutable; a reload compiles a new one. Its fields are used only by the files in this directory. */
 export interface Policy {
   /** Whether a canonical host is in any destination. */
   hasHost(host: string): boolean;
-  /** The port that a connection is for which names only a host, in its ClientHello. */
+  /** The port for a connection that names only a host, in its ClientHello. */
   tlsPort(host: string): number;
-  /** Where a request goes that was steered here by its Host: over TLS, where a destination with this host says so. */
+  /** The target of a request steered here by its Host: over TLS, if a destination with this host says so. */
   steered<Origin extends SteeredOrigin>(origin: Origin): Origin;
   readonly mode: Config['mode'];
   /** Whether any destination or rule is in report mode. */
@@ -76,7 +76,7 @@ export interface Policy {
   readonly rules: readonly CompiledRule[];
 }
 
-/** @throws {TypeError} when the configuration has not been checked: a CIDR, host or name in it means nothing */
+/** @throws {TypeError} when the configuration has not been checked: a CIDR, host or name in it is invalid */
 export function compilePolicy(config: PolicyConfig): Policy {
   const { mode, clients, destinations } = config;
   const hosts = buildHostTable(destinations.map((destination) => destination.hosts));
@@ -111,7 +111,7 @@ function compileContent({ methods, paths }: Pick<RuleConfig, 'methods' | 'paths'
   return { methods: methods === null ? null : allowedMethods(methods), paths: paths === null ? null : compilePaths(paths) };
 }
 
-/** HEAD asks for what GET would answer, without the content (RFC 9110 §9.3.2), so who may GET may HEAD. */
+/** HEAD is GET without the content (RFC 9110 §9.3.2), so a client that may GET may HEAD. */
 function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
   return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
 }

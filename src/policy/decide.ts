@@ -1,6 +1,6 @@
 /**
- * The one decision about a request: pure, default-deny, and always with a rule
- * or a reason. docs/policy.md tells operators the same order of checks.
+ * The single decision about a request: pure, default-deny, and always with a
+ * rule or a reason. docs/policy.md documents the same order of checks.
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath } from '../targets/path.ts';
@@ -10,7 +10,7 @@ import { matchesPath } from './patterns.ts';
 import { ambiguityOf, type Miss, missOf, REACH } from './rule-match.ts';
 import type { Allow, Ask, Deny, Peer, Report, Verdict } from './verdict.ts';
 
-/** The client that a peer is, the first in file order; null when it is none. */
+/** The client that matches a peer, the first in file order; null when none does. */
 export function identify(policy: Policy, peer: Peer): ClientConfig | null {
   return policy.clients[policy.table.find(peer)]?.config ?? null;
 }
@@ -21,7 +21,7 @@ export function decide(policy: Policy, ask: Ask): Verdict {
   return verdict.verdict === 'deny' ? tolerate(policy, ask, verdict) : verdict;
 }
 
-/** How far a request came with a destination; a rule that almost applied is further than none. */
+/** How far a request got with a destination; a rule that almost applied is further than none. */
 const STAGE = { host: 1, port: 2, form: 3 } as const;
 
 function enforce(policy: Policy, ask: Ask): Allow | Deny {
@@ -29,7 +29,7 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
   if (client === undefined) return denyPeer(policy, ask);
 
   // A host may be in several destinations: the first that permits port and form, with a rule that applies, is
-  // taken, else the one that came furthest is blamed.
+  // taken, otherwise the one that got furthest is blamed.
   let stage = 0;
   let blamed: CompiledDestination | null = null;
   let rule: CompiledRule | null = null;
@@ -74,19 +74,19 @@ function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, bla
   return rule === null ? denyPair(ask, client, blamed) : denyRule(ask, client, blamed, rule, miss);
 }
 
-/** 407 where credentials would make the peer a client; asking for them elsewhere would only make people type passwords. */
+/** 407 where credentials would make the peer a client; elsewhere a challenge would only make people type passwords. */
 function denyPeer(policy: Policy, ask: Ask): Deny {
   const wanted = policy.table.wanting(ask.peer);
   return wanted.basic || wanted.bearer ? denyCredentials(ask, wanted) : denyClient(ask.peer);
 }
 
-/** Method and path, as far as they can be seen: a tunnel shows neither. */
+/** Method and path, as far as they are visible: a tunnel shows neither. */
 function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny | null {
   if (ask.form === 'connect') return null;
   const { config, methods, paths } = destination;
   if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask, ask.method, client.config, destination);
   if (ask.path === null) return null;
-  // The gateway rewrites paths, and a pattern compares them: both need the path to have one reading.
+  // The gateway rewrites paths, and a pattern compares them: both need an unambiguous path.
   if (paths === null && ask.form !== 'gateway') return null;
   const ambiguity = ambiguityOf(ask.path, ask, config);
   if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);
@@ -105,10 +105,10 @@ function allow(policy: Policy, client: CompiledClient, destination: CompiledDest
   return made;
 }
 
-// Report mode: turns a denial into leave to pass, where the policy, the destination or a rule says so.
+// Report mode: lets a denied request pass where the policy, the destination or a rule says so.
 
 
-/** The denial itself where nothing reports, or where the request is malformed: such a one never passes. */
+/** The denial itself if report mode is off, or if the request is malformed: that never passes. */
 function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
   if (policy.mode !== 'report' && !policy.reportsSome) return would;
   const client = policy.clients[policy.table.find(ask.peer)] ?? null;
@@ -118,7 +118,7 @@ function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
   if (policy.mode !== 'report' && destination?.config.report !== true && reporting === undefined) return would;
 
   if (would.code === 'path-ambiguous') return would;
-  // A denial for another reason came first, but what the path says must still be what the upstream reads.
+  // The denial had another reason, but the path must still mean the same to the upstream.
   const judged = ask.form === 'gateway' || (destination !== null && destination.paths !== null) || rules.some(({ paths }) => paths !== null);
   if (judged && ask.form !== 'connect' && ask.path !== null) {
     const ambiguity = ambiguityOf(ask.path, ask, destination?.config ?? null);
@@ -128,7 +128,7 @@ function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
   return { verdict: 'report', would, client: would.client, destination: destination?.config ?? null, rule: rule?.name ?? '-' };
 }
 
-/** The one that the denial blames; before any was blamed, the one that the request would most likely have got. */
+/** The destination that the denial blames; if none, the one that the request would most likely have got. */
 function destinationOf(policy: Policy, ask: Ask, would: Deny): CompiledDestination | null {
   let first: CompiledDestination | null = null;
   let listsPort: CompiledDestination | null = null;

@@ -1,4 +1,4 @@
-/** The words of a denial: what was asked, and the first change of the configuration that would permit it. */
+/** The texts of a denial: the request, and the first change of the configuration that would permit it. */
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -32,7 +32,7 @@ export function denyClient(peer: Peer): Deny {
   return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), remedy);
 }
 
-/** RFC 7617 §2 and RFC 6750 §3; the realm tells people whose password is asked for. */
+/** RFC 7617 §2 and RFC 6750 §3; the realm shows users whose password is requested. */
 const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer: 'Bearer realm="eco-egress"' };
 
 /** `credentials-missing` or `credentials-wrong` (407), with a challenge for each kind that would help. */
@@ -48,7 +48,7 @@ export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials
   return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
-/** @param isSuffix whether the policy has `*.host`, which one easily takes for the host itself */
+/** @param isSuffix whether the policy has `*.host`, which is easily mistaken for the host itself */
 export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
   const host = show(ask.host);
   const hint = isSuffix ? `; *.${host} matches only the names below it` : '';
@@ -70,7 +70,7 @@ export function denyForm(ask: Ask, client: ClientConfig, { config, shared }: Com
 /** No rule joins the two. */
 export function denyPair(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
   const detail = `${asked(ask)}: no rule lets ${client.name} use ${config.name}`;
-  // Who showed a bad password may have become another client than was meant.
+  // A client with a wrong password may have matched another client than intended.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
   if (ask.peer.rejected !== null) return deny('no-rule', client, config, detail + rejected, remedyForRejected(client));
   return deny('no-rule', client, config, detail, shared ? whereShared(config) : remedyForRule(client, config, { method: null, path: null }));
@@ -107,7 +107,7 @@ export function denyMethod(ask: Ask, method: string, client: ClientConfig, desti
   return deny('method-not-allowed', client, config, `The destination ${config.name} does not list the method ${show(method)}`, blockedByPath(ask, destination) ?? remedyForMethod(config, method));
 }
 
-/** What to do about a path that no list can permit, whatever else is changed; null: one can. */
+/** The remedy for a path that no list can permit; null: one can. */
 function blockedByPath(ask: Ask, { config, paths }: CompiledDestination): string | null {
   if (ask.path === null || (paths === null && ask.form !== 'gateway')) return null;
   const ambiguity = ambiguityOf(ask.path, ask, config);
@@ -124,7 +124,7 @@ export function denyPath(path: string, client: ClientConfig, destination: Destin
 
 /** `path-ambiguous`. @param reason the rest of a sentence about the path */
 export function denyAmbiguity({ form, path }: Ask, reason: string, client: Client, destination: Destination): Deny {
-  // An encoded slash alone is what a setting can permit.
+  // An encoded slash is the only ambiguity that a setting can permit.
   const permissible = form === 'gateway' && destination?.gateway?.encodedSlashes === 'refuse' && findAmbiguity(path ?? '', 'allow') === null;
   const remedy = permissible ? `set destinations.${destination.name}.gateway.encodedSlashes to allow` : 'ask for the path in its plain form; no setting permits this one';
   return deny('path-ambiguous', client, destination, `The path ${quote(path ?? '')} ${reason}`, remedy);
@@ -134,7 +134,7 @@ function asked(ask: Ask): string {
   return formatAuthority(show(ask.host), ask.port);
 }
 
-/** A verdict against a request, or what its rule says to too many of them, on its way to the client, with what had been asked. */
+/** A verdict against a request, or a rate that it exceeds, as the fault for the client; with the request. */
 export class Denial extends Fault {
   readonly ask: Ask;
 
@@ -145,7 +145,7 @@ export class Denial extends Fault {
   }
 }
 
-// Writes a moment for people: UTC, to the second.
+// Writes a time for people: UTC, to the second.
 
 /** @param ms since the epoch */
 export function formatMoment(ms: number): string {

@@ -1,7 +1,6 @@
 /**
- * Finds the destinations a host belongs to: exact names first, then the
- * wildcards that cover it, the longest suffix first; and the port that raw TLS
- * for it means.
+ * Finds the destinations of a host: exact names first, then the wildcards that
+ * match it, the longest suffix first; and the port for raw TLS to it.
  */
 import type { DestinationConfig } from '../config/config.ts';
 import { parseHostPattern } from '../targets/host.ts';
@@ -14,9 +13,9 @@ export interface HostTable {
    * specific pattern first and equal ones in order; empty when there is none.
    */
   find(host: string): readonly number[];
-  /** Whether `*.host` is a pattern: such a one never covers the host itself. */
+  /** Whether `*.host` is a pattern: it never matches the host itself. */
   hasBelow(host: string): boolean;
-  /** Indexes of lists that have a host which another list has, too. */
+  /** Indexes of lists that share a host with another list. */
   shared(): ReadonlySet<number>;
 }
 
@@ -24,7 +23,7 @@ const NOWHERE: readonly number[] = [];
 
 /**
  * @param lists canonical patterns of each list in order
- * @throws {TypeError} for a pattern that is not canonical: nothing could ever equal it
+ * @throws {TypeError} for a pattern that is not canonical: it could never match
  */
 export function buildHostTable(lists: readonly (readonly string[])[]): HostTable {
   const exact = new Map<string, number[]>();
@@ -36,7 +35,7 @@ export function buildHostTable(lists: readonly (readonly string[])[]): HostTable
       else append(exact, pattern, index);
     }
   }
-  // What less specific patterns add is worked out here, so that a lookup ends at the first entry it meets.
+  // The results of less specific patterns are added here, so that a look-up ends at the first entry it meets.
   const suffixes = new Map([...below].map(([suffix, own]) => [suffix, [...new Set([...own, ...covering(below, suffix)])]]));
   const names = new Map([...exact].map(([name, own]) => [name, [...new Set([...own, ...covering(below, name)])]]));
 
@@ -71,14 +70,14 @@ function covering(below: ReadonlyMap<string, readonly number[]>, name: string): 
   return found;
 }
 
-// Which port raw TLS is for: its ClientHello names a host and no port.
+// The port for raw TLS: a ClientHello names a host and no port.
 
 const HTTPS = 443;
 
 /**
  * 443 where a destination with this host lists it, else the first port of the
  * first such destination; those that take the form sni go before the others.
- * 443 for a host in none: that is what a client means.
+ * 443 for a host in none: the usual port.
  */
 export function tlsPortOf(hosts: HostTable, destinations: readonly DestinationConfig[], host: string): number {
   let first: number | null = null;

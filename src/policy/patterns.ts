@@ -4,12 +4,12 @@ import { canonicalPath } from '../targets/path.ts';
 const STAR = 0x2a;
 
 /**
- * Compares a text with a pattern in which `*` stands for any characters, also none.
+ * Compares a text with a pattern in which `*` matches any characters, also none.
  * @param stops characters that a `*` does not go past, unless it ends the pattern
  *
- * After a mismatch the last star takes one character more. An earlier star need
- * not: the last could take as much, and where a stop lies between the two, the
- * characters before it are settled. So the time is at most the product of the lengths.
+ * After a mismatch the last star takes one character more. An earlier star need not:
+ * the last could take as much, and if a stop lies between the two, the characters
+ * before it are fixed. So the time is at most the product of the lengths.
  */
 export function matchWildcard(pattern: string, text: string, stops: string): boolean {
   const last = pattern.length - 1;
@@ -41,15 +41,15 @@ export interface PathPatterns {
   readonly exact: ReadonlySet<string>;
   /** Patterns whose only star is the last character, without it. */
   readonly prefixes: readonly string[];
-  /** The others, by segments; null stands for `**`. */
+  /** The others, by segments; null is `**`. */
   readonly globs: readonly (readonly (string | null)[])[];
 }
 
 /**
- * Compares a path with patterns. `*` stands for any characters inside one
- * segment, `**` for any number of whole segments, and a final `*` for whatever
- * follows. No pattern can make it slow: it never goes back further than the
- * last star, so the time is at most the product of the two lengths.
+ * Compares a path with patterns. `*` matches any characters inside one segment,
+ * `**` any number of whole segments, and a final `*` everything that follows.
+ * No pattern can make it slow: it never goes back further than the last star,
+ * so the time is at most the product of the two lengths.
  */
 export function compilePaths(patterns: readonly string[]): PathPatterns {
   const exact = new Set<string>();
@@ -81,13 +81,14 @@ function matchesReading(patterns: PathPatterns, path: string): boolean {
 
 function readSegments(pattern: string): (string | null)[] {
   const segments = pattern.slice(1).split('/').map((segment) => (segment === '**' ? null : segment));
-  // A final star goes on past its segment; a final `**`, like a final `*`, covers what is below the path, not the path.
+  // A final star continues past its segment; a final `**`, like a final `*`, matches what is below the path, not the
+  // path.
   if (segments.at(-1) === null) segments[segments.length - 1] = '*';
   if (segments.at(-1)?.endsWith('*') === true) segments.push(null);
   return segments;
 }
 
-/** The usual walk: after a mismatch, the last `**` takes one segment more. An earlier one need not, for the last could take as much. */
+/** The usual algorithm: after a mismatch, the last `**` takes one segment more. An earlier one need not, for the last could take as much. */
 function matchesSegments(glob: readonly (string | null)[], segments: readonly string[]): boolean {
   let at = 0;
   let star = -1;
@@ -112,8 +113,8 @@ function matchesSegments(glob: readonly (string | null)[], segments: readonly st
 }
 
 // Finds the lists that have an entry for a text, exact or with `*`, in time
-// that does not grow with their number: patterns hang on a tree of what stands
-// before their first star, which is walked once along the text.
+// independent of their number: patterns are stored in a tree of their prefixes
+// before the first star, which is walked once along the text.
 
 /** Several lists of text patterns, compiled: which lists have a pattern that a text matches. */
 export interface PatternTable {
@@ -126,10 +127,10 @@ interface PatternEntry {
   readonly list: number;
 }
 
-/** What all below it begins with, after what is above it. */
+/** The prefix common to everything below it, after that of its parent. */
 interface PrefixNode {
   readonly edge: string;
-  /** Patterns whose first star comes right here. */
+  /** Patterns whose first star is here. */
   readonly here: readonly PatternEntry[];
   /** By the code of the first character of their edge. */
   readonly below: ReadonlyMap<number, PrefixNode>;
@@ -163,7 +164,7 @@ export function buildPatternTable(lists: Iterable<readonly [index: number, entri
   };
 }
 
-/** @param depth characters that all of the entries have in common already */
+/** @param depth length of the prefix that all entries have in common already */
 function buildNode(entries: readonly PatternEntry[], depth: number): PrefixNode {
   const literals = entries.map(({ pattern }) => pattern.slice(0, pattern.indexOf('*')));
   const edge = commonPrefix(literals).slice(depth);

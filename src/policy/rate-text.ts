@@ -1,4 +1,4 @@
-/** The rates of a rule in words, for people who look at a policy. */
+/** The rates of a rule in words, for readers of a policy. */
 import { RATE_KINDS, type RateConfig, type RateKind, type RateLimit } from '../config/config.ts';
 
 /** One limit of `rules[].rate`. */
@@ -8,7 +8,7 @@ export interface RuleRate {
   readonly limit: RateLimit;
 }
 
-/** The limits that a rule has, those of addresses first; none for null. */
+/** The limits of a rule, those of addresses first; none for null. */
 export function listRates(rate: RateConfig | null): RuleRate[] {
   return (['perAddress', 'perClient'] as const).flatMap((per) =>
     RATE_KINDS.flatMap((kind) => {

@@ -1,9 +1,9 @@
 /**
  * What would permit a request, in words: the first change that it needs. A
- * refusal shows it as it is, and a proposal (explain/suggest-change.ts) makes
- * the change, so both say the same. A change of a destination whose hosts
- * other destinations have too could take requests over from these; only a
- * comparison of both policies can tell, so a refusal then says who makes one.
+ * refusal shows it, and a proposal (explain/suggest-change.ts) makes the
+ * change, so both agree. A change of a destination that shares hosts with other
+ * destinations could take requests over from these; only a comparison of both
+ * policies can show that, so a refusal then names the command that compares.
  */
 import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
@@ -12,7 +12,7 @@ import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
 import type { Ask } from './verdict.ts';
 
-/** Classes of addresses where a partner can be. Others are not proposed; who wants one lists it. */
+/** Classes of addresses where a partner can be. Others are not proposed; they have to be listed by hand. */
 const PROPOSED_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private', 'unique-local', 'shared']);
 
 /** Whether a change may name this address. */
@@ -26,12 +26,12 @@ export function singleAddress(address: string): string {
   return `${address}/${address.includes(':') ? 128 : 32}`;
 }
 
-/** Of a change that could take requests over from another destination. */
+/** For a change that could take requests over from another destination. */
 export function whereShared({ name }: DestinationConfig): string {
   return `ask npx eco-egress explain for a change: other destinations have hosts of ${name} too`;
 }
 
-/** A destination of its own: what another one permits to others does not grow. @param client by its address alone where its credentials were not accepted; @param ports all that it should have */
+/** A new destination: existing ones permit no more than before. @param client by its address only where its credentials were not accepted; @param ports of the new destination */
 export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig, ports: readonly number[] = [port]): string {
   if (isIP(host) !== 0 && !isProposable(host)) return `ask for another host: ${show(host)} is a ${classifyAddress(host)?.class ?? 'special'} address, where no partner is`;
   return peer.rejected === null ? `add a destination with ${show(host)} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
@@ -42,7 +42,7 @@ export function remedyForPort({ name }: DestinationConfig, port: number): string
   return `add ${port} to destinations.${name}.ports, for all of its hosts and clients`;
 }
 
-/** Whether a destination can take a form: a tunnel hides methods and paths, so it would go round the limits of a destination that has any. */
+/** Whether a destination can take a form: a tunnel hides methods and paths, so it would bypass the limits of a destination that has any. */
 export function canTake({ methods, paths, gateway }: DestinationConfig, form: Ask['form']): boolean {
   if (form === 'gateway') return gateway !== null;
   return (form !== 'connect' && form !== 'sni') || (methods === null && paths === null);
@@ -57,13 +57,13 @@ export function remedyForForm(destination: DestinationConfig, form: Ask['form'])
   return `use a form in which ${limits} can be seen (${forms.join(', ')}): ${form} would go round the limits of ${name}`;
 }
 
-/** A rule of the client's own: what an existing one permits to others does not grow. @param limits what it lists; null: any */
+/** A new rule for the client: existing ones permit no more than before. @param limits what it lists; null: any */
 export function remedyForRule(client: ClientConfig, destination: DestinationConfig, { method, path }: { readonly method: string | null; readonly path: string | null }): string {
   const limits = [method === null ? '' : `the method ${show(method)}`, path === null ? '' : `the path ${show(path)}`].filter((limit) => limit !== '');
   return `add a rule for ${client.name} and ${destination.name}${limits.length === 0 ? '' : ` and ${limits.join(' and ')}`}`;
 }
 
-/** Of a peer that is a client by its address, and showed credentials that were not accepted. */
+/** For a peer that is a client by its address, with credentials that were not accepted. */
 export function remedyForRejected(client: ClientConfig): string {
   return `show credentials that are accepted: a rule for ${client.name} would let the peer in without them`;
 }
@@ -78,18 +78,18 @@ export function remedyForPath({ name }: DestinationConfig, path: string): string
   return isNameable(path) ? `add ${show(path)} to destinations.${name}.http.paths, for all of its clients` : unnameable(path);
 }
 
-/** Of an address that a name led to. Only where ranges are listed does another one take nothing away: a first list replaces the public addresses. @param entry as `singleAddress` gives it */
+/** For an address that a name resolved to. Adding a range is safe only where ranges are listed: a first list replaces the public addresses. @param entry as returned by `singleAddress` */
 export function remedyForAddress({ name, addresses }: DestinationConfig, entry: string): string {
   if (addresses === null) return `list all ranges of the partner in destinations.${name}.addresses, ${entry} among them: from then on no other address is dialled for its hosts, public or not`;
   return `add ${entry} to destinations.${name}.addresses, for all of its hosts and clients`;
 }
 
-/** Whether a pattern can be written that covers exactly this path: a star in it would be read as a pattern, and the others no pattern may have. @param path canonical */
+/** Whether a pattern for exactly this path exists: a star in it would be read as a pattern, and the other characters are not allowed in patterns. @param path canonical */
 export function isNameable(path: string): boolean {
   return path.startsWith('/') && !/[*"<>^`{|}]|%2F/.test(path);
 }
 
-/** Why no change is proposed for a path: no pattern has an encoded slash, one for each reading does. */
+/** Why no change is proposed for a path: no pattern has an encoded slash; one for each reading would. */
 export function unnameable(path: string): string {
   if (path.includes('%2F')) return `no pattern can name the path ${show(path)}: patterns have to cover both of its readings, ${show(path)} and ${show(path.replaceAll('%2F', '/'))}, and would permit more`;
   return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;

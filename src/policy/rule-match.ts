@@ -1,17 +1,17 @@
-/** Whether a rule applies to what is asked: its time, its methods and its paths. */
+/** Whether a rule applies to a request: its time, its methods and its paths. */
 import type { DestinationConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import type { CompiledRule } from './compile.ts';
 import { matchesPath } from './patterns.ts';
 import type { Ask } from './verdict.ts';
 
-/** Why a rule does not apply, in the order in which it is found out. */
+/** Why a rule does not apply, in the order of the checks. */
 export type Miss = 'early' | 'late' | 'hidden' | 'method' | 'path' | 'ambiguous';
 
-/** How far a rule got before it failed: what is blamed is the rule that almost applied. */
+/** How far a rule got before it failed: the rule that almost applied is blamed. */
 export const REACH: Readonly<Record<Miss, number>> = { early: 1, late: 1, hidden: 2, method: 3, path: 4, ambiguous: 5 };
 
-/** Of rules that do not apply, the one that got furthest, the first of equals; null when all apply or there are none. */
+/** The rule that got furthest without applying, the first of equals; null when all apply or there are none. */
 export function furthestMiss(rules: readonly CompiledRule[], ask: Ask, destination: DestinationConfig): { readonly rule: CompiledRule; readonly miss: Miss } | null {
   let furthest: { rule: CompiledRule; miss: Miss } | null = null;
   for (const rule of rules) {
@@ -41,7 +41,7 @@ export function missOf(rule: CompiledRule, ask: Ask, destination: DestinationCon
   return matchesPath(paths, canonicalPath(ask.path)) ? null : 'path';
 }
 
-/** Why the path can be read in two ways, given what the destination permits (null: none is known); null when it cannot. */
+/** Why the path is ambiguous, given what the destination permits (null: none is known); null when it is not. */
 export function ambiguityOf(path: string, { form }: Pick<Ask, 'form'>, destination: DestinationConfig | null): string | null {
   return findAmbiguity(path, form === 'gateway' ? destination?.gateway?.encodedSlashes : 'refuse');
 }

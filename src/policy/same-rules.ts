@@ -1,9 +1,9 @@
-/** Rules have no names: which rule of a changed file is which of the file before, found by what they say. */
+/** Rules have no names: matches the rules of a changed file with those of the previous one by their content. */
 import type { RuleConfig } from '../config/config.ts';
 
 /**
- * Which rules of two files are one rule: those with the same content, then of the others those at
- * the same place or in file order that share a client and a destination, as one that has been changed.
+ * Which rules of two files are the same rule: those with the same content, then of the others those at
+ * the same position or in file order that share a client and a destination, which count as changed.
  * @returns for each rule of either file a name that is in both
  */
 export function nameRules(before: readonly RuleConfig[], after: readonly RuleConfig[]): readonly [before: string[], after: string[]] {
@@ -35,7 +35,7 @@ function contentOfRule(rule: RuleConfig | undefined): string {
   return rule === undefined ? '' : JSON.stringify(decisiveOf(rule));
 }
 
-/** What a decision depends on, and not what is written for people. */
+/** The parts that decisions depend on, without comments for people. */
 export function decisiveOf({ clients, destinations, methods, paths, from, until, report }: RuleConfig): Pick<RuleConfig, 'clients' | 'destinations' | 'methods' | 'paths' | 'from' | 'until' | 'report'> {
   return { clients, destinations, methods, paths, from, until, report };
 }

@@ -1,13 +1,13 @@
 /**
- * What is asked of the policy and what it answers. Pure data: the listeners
- * build an Ask, decide.ts turns it into a Verdict, egress.ts acts on it.
+ * The policy's input and output. Pure data: the listeners build an Ask,
+ * decide.ts turns it into a Verdict, egress.ts acts on it.
  */
 import type { ClientConfig, DestinationConfig, Form, RateConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 
-/** Who asks, as far as it has been verified. */
+/** The client's identity, as far as it has been verified. */
 export interface Peer {
-  /** Canonical text: the other end of the connection, or what a trusted peer says of it. */
+  /** Canonical text: the peer of the connection, or the address given by a trusted peer. */
   readonly address: string;
   /** The Basic user whose password was verified. */
   readonly user: string | null;
@@ -15,32 +15,32 @@ export interface Peer {
   readonly token: { readonly issuer: string; readonly audiences: readonly string[]; readonly subject: string } | null;
   /** Subject alternative names of a verified client certificate: `DNS:name`, `URI:spiffe://…`. */
   readonly sans: readonly string[];
-  /** Credentials were presented and not accepted: why, safe to show; null when none were, or they were accepted. */
+  /** Credentials were presented and not accepted: the reason, safe to show; null when there were none, or they were accepted. */
   readonly rejected: string | null;
 }
 
-/** What was verified of a peer, and may cease to hold while what it was permitted goes on. */
+/** A verified property of a peer that may end while its connection or request continues. */
 export interface Proof {
-  /** `credentials`: user or token of the peer. `connection`: its certificate, without which its connection is served no more. */
+  /** `credentials`: user or token of the peer. `connection`: its certificate, without which its connection is no longer served. */
   readonly of: 'credentials' | 'connection';
-  /** Why it holds no longer, one sentence that is safe to show; null while it does. Cheap: asked again and again. */
+  /** Why it is no longer valid, one sentence that is safe to show; null while it is. Cheap: called often. */
   readonly lapsed: (now: number) => string | null;
 }
 
-/** Plain data, so that a decision can be kept and replayed. */
+/** Plain data, so a decision can be kept and replayed. */
 export interface Ask {
   readonly form: Form;
   readonly peer: Peer;
-  /** When it is asked, ms since the epoch: the only clock of a decision. */
+  /** Time of the request, ms since the epoch: the only clock of a decision. */
   readonly now: number;
-  /** Canonical host: name or IP literal without brackets (target/host.ts). */
+  /** Canonical host: name or IP literal without brackets (targets/host.ts). */
   readonly host: string;
   readonly port: number;
-  /** Null where we cannot see it (inside a tunnel). */
+  /** Null where it is hidden (inside a tunnel). */
   readonly method: string | null;
-  /** Path without query, otherwise exactly as it would be forwarded; null where we cannot see it. */
+  /** Path without query, otherwise exactly as it would be forwarded; null where it is hidden. */
   readonly path: string | null;
-  /** Name of the one destination that is meant, where a gateway prefix stands for it; absent: found by host and port. */
+  /** Name of the only destination, given by a gateway prefix; absent: found by host and port. */
   readonly destination?: string;
 }
 
@@ -49,24 +49,24 @@ export interface Allow {
   readonly verdict: 'allow';
   readonly client: ClientConfig;
   readonly destination: DestinationConfig;
-  /** `rules[0]`: the rule's place in the file. */
+  /** `rules[0]`: the rule's position in the file. */
   readonly rule: string;
   /** When the rule ends, ms since the epoch; Infinity: never. */
   readonly until: number;
-  /** Of that rule, which alone limits the request; null: it does not. */
+  /** From that rule, which alone limits the request; null: no limit. */
   readonly rate: RateConfig | null;
-  /** Report mode is on here, so what is found against the request later passes too. */
+  /** Report mode is on, so a later finding against the request passes too. */
   readonly lenient: boolean;
 }
 
-/** The request is refused; made by deny.ts alone. */
+/** The request is refused; created by deny.ts only. */
 export interface Deny {
   readonly verdict: 'deny';
   readonly code: FaultCode;
-  /** What was found before the denial, for the log; null where unknown. */
+  /** What was determined before the denial, for the log; null: unknown. */
   readonly client: ClientConfig | null;
   readonly destination: DestinationConfig | null;
-  /** One sentence about this very case. */
+  /** One sentence about this case. */
   readonly detail: string;
   /** The smallest change to the configuration that would permit it. */
   readonly remedy: string;
@@ -74,7 +74,7 @@ export interface Deny {
   readonly challenges: readonly string[];
 }
 
-/** Would be denied, but report mode lets it pass. */
+/** Would be denied, but passes in report mode. */
 export interface Report {
   readonly verdict: 'report';
   /** The denial that is not enforced. */

@@ -1,4 +1,4 @@
-/** One question on a connection of its own, which ends with it: for answers that a pooled connection would have from before. */
+/** One request on a connection of its own, which is closed afterwards: for answers that must not depend on a pooled connection opened earlier. */
 import { Client, errors } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
@@ -9,10 +9,10 @@ export interface OneQuestion {
   readonly method?: 'GET' | 'HEAD' | 'OPTIONS';
   /** `https://host:port`, for the Host field and messages. */
   readonly origin: string;
-  /** With its query; a whole URL where a proxy is asked. */
+  /** With its query; a whole URL if the request goes to a proxy. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Longest body that is taken, bytes; null: the body does not matter, and is not read. */
+  /** Longest accepted body, bytes; null: the body does not matter, and is not read. */
   readonly longest: number | null;
   readonly signal: AbortSignal;
 }
@@ -20,7 +20,7 @@ export interface OneQuestion {
 /** The response to it; redirects are not followed. */
 export interface OneAnswer {
   readonly status: number;
-  /** Where a redirect leads; null where the answer is none. */
+  /** Target of a redirect; null: the answer is none. */
   readonly location: string | null;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
@@ -30,21 +30,21 @@ export interface OneAnswer {
 const HEADER_BYTES = 16_384;
 
 /**
- * The connection is closed by then, whatever came of it.
- * @throws {Fault} of the exchange, or what `signal` was aborted with
+ * The connection is closed by then, with any result.
+ * @throws {Fault} of the exchange, or the reason of `signal`
  */
 export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
-  // What happens to it after its end concerns nobody; before it, undici says so.
+  // Errors after its end are ignored; undici reports those before it.
   socket.on('error', () => {});
   const client = new Client(origin, {
     pipelining: 1,
     allowH2: false,
     maxHeaderSize: HEADER_BYTES,
-    // The caller's signal is the clock.
+    // The caller's signal is the only time limit.
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: (_, callback) => {
-      // undici must not be answered in the same turn: its queue would not be resumed.
+      // undici must not be answered in the same turn: its queue would not resume.
       queueMicrotask(() => {
         if (socket.destroyed) callback(new Fault('upstream-cut', 'the connection was closed before the question'), null);
         else callback(null, socket);
@@ -56,7 +56,7 @@ export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'G
     const response = await client.request({ method, path, headers, signal, reset: true });
     responded = true;
     const body = longest === null ? '' : await readBody(response.body as AsyncIterable<Buffer>, longest);
-    // Destroyed with the connection: nobody is left to hear of it.
+    // Destroyed with the connection: it has no reader.
     response.body.on('error', () => {});
     const { location } = response.headers;
     return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
@@ -80,17 +80,17 @@ async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<s
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** What undici reports of a failed exchange, in our own codes. */
+/** The errors of undici for a failed exchange, as our codes. */
 function explainExchangeError(error: Error, responded: boolean): Fault {
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   const { code } = error as NodeJS.ErrnoException;
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
-  // With TLS 1.3 the upstream judges our certificate after its own handshake is done, so its alert arrives here.
+  // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
   if (code?.startsWith('ERR_SSL_') === true) {
     return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, { ...cause, remedy: 'if it asks for a client certificate, set tls.certFile and tls.keyFile' });
   }
-  // undici's name for any broken framing of a message with a Content-Length; before the response it is a contradiction.
+  // undici's name for any framing error of a message with a Content-Length; before the response it is a contradiction.
   if (error instanceof errors.ResponseContentLengthMismatchError && !responded) return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
   if (error instanceof errors.ResponseContentLengthMismatchError || error instanceof errors.SocketError || code === 'ECONNRESET' || code === 'EPIPE') {
     return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);

@@ -1,21 +1,20 @@
 /**
- * Reading for tunnels that move much. Node reads into a new buffer each time,
- * 64 KiB at most; one that is used again and again costs less than half
+ * Fast reading for tunnels with much traffic. Node reads into a new buffer each
+ * time, 64 KiB at most; a reused one costs less than half
  * (docs/decisions/0120-buffers-and-sets.md has the figures). Node offers that
- * for sockets that it connects (`onread`), and only from their beginning on.
- * So a connection that turns out to move much is given it later
- * (node-internals.ts); where that is not possible everything works as before,
- * slower.
+ * only for sockets that it connects (`onread`), and only from the start. So a
+ * connection that turns out to have much traffic gets one later
+ * (node-internals.ts); where that is not possible it works as before, slower.
  */
 import type { Duplex } from 'node:stream';
 import { readBuffer, takeReads } from './node-internals.ts';
 
-/** Buffers of one size, lent to the tunnels that move much. */
+/** Buffers of one size, lent to tunnels with much traffic. */
 class BufferPool {
   readonly size: number;
-  /** Lent at once to all tunnels together: this bounds their memory. */
+  /** Most buffers lent at once to all tunnels together: this bounds their memory. */
   readonly #most: number;
-  /** Kept for the next one that wants it. */
+  /** Kept for the next borrower. */
   readonly #spares: number;
   readonly #spare: Buffer[] = [];
   #lent = 0;
@@ -26,7 +25,7 @@ class BufferPool {
     this.#spares = spares;
   }
 
-  /** @returns null: all are lent */
+  /** @returns null: all are in use */
   borrow(): Buffer | null {
     if (this.#lent >= this.#most) return null;
     this.#lent += 1;
@@ -39,34 +38,35 @@ class BufferPool {
   }
 }
 
-/** For who fills a medium one: 64 MiB at most. */
+/** For tunnels that fill a medium one: 64 MiB at most. */
 const LARGE = new BufferPool(1024 * 1024, 64, 8);
-/** For most that move much: a partner writes records of TLS, or what a link gives, 32 MiB at most. */
+/** For most tunnels with much traffic: a partner writes TLS records, or what a link delivers, 32 MiB at most. */
 const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
-/** Who reads less than this at a time, bytes, has no use for a buffer of its own: to copy is cheaper. */
+/** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
 const SMALL = 2048;
 
 /**
- * Takes what was read, and says whether to go on: if not, it needs the bytes
- * for longer than this call, and calls `resume` of the socket when it does not.
+ * Takes the bytes read, and returns whether to continue: if not, it needs the
+ * bytes for longer than this call, and calls `resume` of the socket when it
+ * does not.
  */
 export type OnBulk = (bytes: Buffer) => boolean;
 
-/** A connection that is read in bulk: by its own socket, which emits no bytes any more. */
+/** A connection that is read in bulk: through its own socket, which emits no bytes any more. */
 export interface BulkConnection {
   /** Call it once the connection is closed: nothing is written from its buffer any more. */
   release(): void;
 }
 
-/** Reads into a buffer of its own that is used again, or, a little at a time, into the one that all share: bytes are valid only during `onBytes`. */
+/** Reads into its own reused buffer or, for small reads, into the shared one: bytes are valid only during `onBytes`. */
 class BulkReader implements BulkConnection {
   readonly #onBytes: OnBulk;
   #pool: BufferPool = MEDIUM;
-  /** From that pool; null: it reads into the shared one. */
+  /** From this pool; null: it reads into the shared one. */
   #own: Buffer | null = null;
   /** Bytes in its own buffer are still needed. */
   #held = false;
-  /** How much the last read gave. */
+  /** Length of the last read. */
   #last = 0;
 
   constructor(onBytes: OnBulk) {
@@ -78,7 +78,7 @@ class BulkReader implements BulkConnection {
     this.#own = null;
   }
 
-  /** @returns whether to go on reading */
+  /** @returns whether to continue reading */
   read(length: number, buffer: Buffer): boolean {
     this.#last = length;
     if (buffer === readBuffer) {
@@ -91,13 +91,13 @@ class BulkReader implements BulkConnection {
     return !this.#held;
   }
 
-  /** Node asks before the first read, and after each. */
+  /** Called by Node before the first read, and after each. */
   next(): Buffer {
     if (!this.#held) this.#fit();
     return this.#own ?? readBuffer;
   }
 
-  /** Its own buffer becomes one for as much as it reads at a time. */
+  /** Exchanges its own buffer for one that fits the size of its reads. */
   #fit(): void {
     const pool = this.#last < SMALL ? null : this.#last < MEDIUM.size ? MEDIUM : LARGE;
     if (this.#own !== null && pool === this.#pool) return;

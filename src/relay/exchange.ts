@@ -1,11 +1,11 @@
 /**
- * One HTTP request and its response, relayed over a pooled connection: the
- * same for every form that we terminate. The header section leaves as soon as
- * there is a connection for it; content flows both ways with back-pressure,
+ * One HTTP request and its response, relayed over a pooled connection: the same
+ * for every form that we terminate. The header section is sent as soon as there
+ * is a connection for it; content flows in both directions with back-pressure,
  * whichever side is done first.
  *
- * Longer than 300 lines: what either side may do next depends on what the
- * other has done, so the two are one state.
+ * Longer than 300 lines: each side's next step depends on the other, so both
+ * share one state.
  */
 import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
@@ -19,10 +19,10 @@ import { type ReplayBudget, RequestReplay } from './replay.ts';
 import type { ResponseHandler, UpstreamConnection } from './upstream-connection.ts';
 import type { ConnectionWaiter } from './waiting-line.ts';
 
-/** What an exchange is told to do. */
+/** The instructions for an exchange. */
 export interface ExchangePlan {
   readonly pool: UpstreamPool;
-  /** Whose share of the pool's connections it uses. */
+  /** The client whose share of the pool's connections it uses. */
   readonly client: string;
   readonly method: string;
   /** Request line and header section, ready for the upstream. */
@@ -32,9 +32,9 @@ export interface ExchangePlan {
   readonly expectsContinue: boolean;
   /** The client asked for a WebSocket. */
   readonly upgrades: boolean;
-  /** Our name in `Via`, or null for none. */
+  /** The proxy's name in `Via`, or null for none. */
   readonly viaName: string | null;
-  /** Rewrites fields of the response, or null to leave them. */
+  /** Rewrites fields of the response, or null for no change. */
   readonly mapField: MapField | null;
   /** Credentials in the request authenticate the connection (NTLM, Negotiate). */
   readonly authenticatesConnection: boolean;
@@ -42,11 +42,11 @@ export interface ExchangePlan {
   readonly timeouts: ExchangeTimeouts;
 }
 
-/** How long an exchange may stand still. */
+/** How long an exchange may be without progress. */
 export interface ExchangeTimeouts {
   /** From the complete request to the head of the response, ms. */
   readonly responseHeaders: number;
-  /** Longest time in which no byte moves, in either direction, ms. */
+  /** Longest time without a byte in either direction, ms. */
   readonly body: number;
 }
 
@@ -57,34 +57,34 @@ export interface ExchangeClient {
   inform(status: number, fields: RawFields): void;
   /** Begins the final response. `fields` have no framing but a Content-Length. */
   respond(head: ResponseHead, fields: RawFields): void;
-  /** Some of its content. @returns false: the client does not read as fast; `clientDrained` follows */
+  /** Some of its content. @returns false: the client does not keep up; `clientDrained` follows */
   write(content: Buffer): boolean;
   /** The response is complete. */
   complete(trailers: RawFields): void;
   /** No content of the request is wanted for now. */
   pause(): void;
   resume(): void;
-  /** A connection-authenticated upstream connection of this client connection and this pool; null: none. */
+  /** The connection-authenticated upstream connection of this client connection and this pool; null: none. */
   pinned(pool: UpstreamPool): UpstreamConnection | null;
-  /** The upstream connection belongs to this client connection alone from now on, and is closed with it. */
+  /** The upstream connection belongs to this client connection only from now on, and is closed with it. */
   pin(pool: UpstreamPool, connection: UpstreamConnection): void;
 }
 
-/** Who started the exchange learns how it ended: exactly one call of the three. */
+/** Notified of the end: exactly one of the three is called. */
 export interface ExchangeOwner {
-  /** Complete; the response has been handed to the client's connection. */
+  /** Complete; the response has been passed to the client's connection. */
   onDone(): void;
-  /** Failed. `answerable`: nothing was sent to the client yet, so the owner answers; otherwise the client has to see a broken transfer. */
+  /** Failed. `answerable`: nothing has been sent to the client yet, so the owner answers; otherwise the client must see a truncated transfer. */
   onFault(fault: Fault, answerable: boolean): void;
-  /** The upstream agreed to the upgrade: the owner answers 101 and relays the two sockets, which it now owns. */
+  /** The upstream accepted the upgrade: the owner answers 101 and relays the two sockets, which it now owns. */
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void;
-  /** Code of ours threw: the connection of the client ends. */
+  /** Our code threw: the client's connection ends. */
   onCrash(error: unknown): void;
 }
 
-/** More informational responses than this are an attack or a bug on the upstream's side. */
+/** More informational responses than this are an attack or a bug of the upstream. */
 const MAX_INFORMATIONAL = 32;
-/** RFC 9110 §10.1.1 lets a proxy answer 100 by itself. So long the upstream may take to do it, ms. */
+/** RFC 9110 §10.1.1 allows a proxy to send 100 by itself. How long the upstream may take to do it first, ms. */
 const CONTINUE_PATIENCE = 1000;
 /** RFC 9110 §9.2.2: may be repeated when the connection broke before any answer. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
@@ -95,9 +95,9 @@ function continueLate(exchange: Exchange): void {
   exchange.continueLate();
 }
 
-/** One request with its response. It takes a connection from the pool, and closes that where the exchange fails; the client is answered by the owner. */
+/** One request with its response. It takes a connection from the pool, and closes that if the exchange fails; the owner answers the client. */
 export class Exchange implements ResponseHandler, ConnectionWaiter {
-  /** Grows with whatever moves: the clock of the client's connection looks at it. */
+  /** Grows with any progress: read by the clock of the client's connection. */
   stamp = 0;
   readonly careful: boolean;
   readonly #client: ExchangeClient;
@@ -108,14 +108,14 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #state: ExchangeState = 'waiting';
   #connection: UpstreamConnection | null = null;
   #requestDone: boolean;
-  /** The upstream does not take content as fast as the client sends it. */
+  /** The upstream does not keep up with the client's content. */
   #uploadBlocked = false;
-  /** The client does not read as fast as the upstream sends. */
+  /** The client does not keep up with the upstream's content. */
   #downloadBlocked = false;
   #informational = 0;
   #continued = false;
   #continueTimer: NodeJS.Timeout | null = null;
-  /** Fields that `Connection` of the response named: they may not come as trailers either. */
+  /** Fields named by `Connection` of the response: not allowed as trailers either. */
   #nominated: ReadonlySet<string> | null = null;
 
   constructor(client: ExchangeClient, plan: ExchangePlan, record: AccessRecord, owner: ExchangeOwner) {
@@ -129,19 +129,19 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#replay = new RequestReplay(plan.replays, idempotent && !plan.upgrades);
   }
 
-  /** Whose share of the pool it takes. */
+  /** The client whose share of the pool it takes. */
   get client(): string {
     return this.#plan.client;
   }
 
-  /** Longest time that may pass without a new `stamp`, ms. While it waits for a connection, the pool has the clock. */
+  /** How long `stamp` may stay the same, ms. While it waits for a connection, the pool's time limit applies. */
   get patience(): number {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#state === 'waiting') return Infinity;
     return this.#state === 'asking' && this.#requestDone ? responseHeaders : body;
   }
 
-  /** Begins; everything after is told to the owner. */
+  /** Begins; everything else is reported to the owner. */
   start(): void {
     const { pool } = this.#plan;
     const connection = this.#client.pinned(pool) ?? pool.take(this);
@@ -175,7 +175,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#record.bytesSent += content.length;
     this.#replay.keep(content, this.#connection !== null);
     if (this.#connection === null) {
-      // Read with the header section; no more is, until there is a connection.
+      // Read with the header section; no more is read until there is a connection.
       this.#uploadBlocked = true;
       this.#client.pause();
     } else if (!this.#connection.write(content) && !this.#uploadBlocked) {
@@ -197,7 +197,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#fail(new Fault('client-closed', 'the client closed its connection before the response was complete'));
   }
 
-  /** The client takes more of the response. */
+  /** The client can take more of the response. */
   clientDrained(): void {
     if (!this.#downloadBlocked) return;
     this.stamp += 1;
@@ -205,7 +205,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#connection?.resume();
   }
 
-  /** The clock: nothing has moved for `patience`. */
+  /** Called by the clock: no progress for `patience`. */
   stalled(): void {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#downloadBlocked) this.#fail(new Fault('client-stalled', `the client did not read for ${body} ms`));
@@ -215,7 +215,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     else this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
   }
 
-  /** The proxy itself gives the exchange up: the drain deadline, or a broken request body. */
+  /** The proxy itself ends the exchange: the drain deadline, or a malformed request body. */
   abort(fault: Fault): void {
     this.#fail(fault);
   }
@@ -340,12 +340,12 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
   }
 
-  /** Only a reused connection can have died of old age (RFC 9112 §9.3.1), and only before any answer. */
+  /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. */
   #isStale(fault: Fault): boolean {
     return this.#connection !== null && this.#connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0;
   }
 
-  /** What is still at hand, and may be repeated, is sent again as it was. */
+  /** If all of it is kept and may be repeated, it is sent again unchanged. */
   #mayRetry(fault: Fault): boolean {
     return this.#isStale(fault) && this.#connection?.pinned === false && this.#replay.mayRepeat;
   }
@@ -361,7 +361,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (this.#state === 'ended') return;
     const answerable = this.#state !== 'responding';
     const connection = this.#connection;
-    // One that died of old age says nothing of the upstream.
+    // A stale connection is no evidence about the upstream's health.
     if (this.#state === 'asking' && !this.#isStale(fault)) connection?.dialled.circuit?.endedUnanswered(fault, this.#plan.client);
     if (connection === null) this.#plan.pool.leave(this);
     else connection.abandon();
@@ -369,7 +369,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#owner.onFault(connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault, answerable);
   }
 
-  /** From here on nothing more is told to anyone. */
+  /** From here on nothing more is reported. */
   #end(): void {
     this.#state = 'ended';
     this.#stopContinueTimer();
@@ -393,7 +393,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   }
 }
 
-/** Which connection carries it; the phases are those of whoever it was opened for. */
+/** Which connection carries it; the phases are those of the exchange it was opened for. */
 function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnection): void {
   const { socket, address, via, dnsMs, tcpMs, tlsMs, hopMs, attempts, reported } = dialled;
   record.dialled = true;
@@ -410,7 +410,7 @@ function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnect
   record.hopMs = hopMs;
 }
 
-/** Whether a request's Authorization authenticates the connection it comes on. */
+/** Whether a request's Authorization authenticates its connection. */
 export function authenticatesConnection(authorization: string): boolean {
   return authorization !== '' && isConnectionAuth(authorization);
 }

@@ -1,25 +1,25 @@
 /**
- * How connections end when the other side breaks off. A failed write does not
- * end reading: a partner may answer early (413, 401) and close with our bytes
- * unread, so that the next write fails while its answer is still to be read.
- * Node destroys a socket on a failed write, and the answer with it; here the
- * write waits until the other side's bytes have been read.
+ * How connections end when the peer aborts. A failed write does not end
+ * reading: a partner may answer early (413, 401) and close with our bytes
+ * unread, so the next write fails while its answer is still to be read. Node
+ * destroys a socket on a failed write, and the answer with it; here the write
+ * waits until the peer's bytes have been read.
  */
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { interceptWrites, type WriteDone } from './node-internals.ts';
 
-/** What is on its way after a failed write is read for this long, ms: more than a round trip. */
+/** How long pending bytes are read after a failed write, ms: more than a round trip. */
 const PATIENCE = 1000;
 
-/** Emitted, with the error, for each PATIENCE in which a write has failed and nobody reads from the socket. */
+/** Emitted, with the error, for each PATIENCE in which a write has failed and the socket is not read. */
 export const WRITE_FAILED = 'writeFailed';
 
 /**
- * Call it once for a connected socket, plain or TLS. A write that fails is
- * reported when the other side has ended or after a second in which it could
- * be read, whichever comes first; until then 'drain' does not come either.
- * While it is paused, whoever paused it learns of the failure by WRITE_FAILED.
+ * Call it once for a connected socket, plain or TLS. A failed write is reported
+ * when the peer has ended or after a second in which the socket was read,
+ * whichever comes first; until then 'drain' does not come either. While it is
+ * paused, the failure is reported by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
   interceptWrites(socket, settle);
@@ -40,7 +40,7 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
       report();
       return;
     }
-    // Whoever reads from it waits for somebody else; what is here is not lost meanwhile.
+    // Its reader waits for something else; pending bytes are not lost meanwhile.
     timer = setTimeout(onLate, PATIENCE);
     socket.emit(WRITE_FAILED, error);
   };
@@ -48,24 +48,24 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
   socket.once('end', report).once('close', report);
 }
 
-// Ends a connection so that the other side sees it broken, not complete.
+// Ends a connection so that the peer sees it as broken, not complete.
 
-/** A stream that can end its connection by a reset, if it is a socket. */
+/** A stream whose connection can be reset, if it is a socket. */
 export type Resettable = Duplex & { resetAndDestroy?: () => unknown };
 
 const kUnder = Symbol('connection under TLS');
 type Standing = Resettable & { [kUnder]?: Resettable };
 
-/** TLS has no reset of its own: to reset `tls` is from now on to reset the connection that it stands on. */
+/** TLS has no reset of its own: from now on, resetting `tls` resets the connection under it. */
 export function noteUnder(tls: Duplex, connection: Resettable): void {
   (tls as Standing)[kUnder] = connection;
 }
 
 /**
- * Resets where that can be done, destroys otherwise; 'close' follows in either
- * case. TLS on a connection that we do not hold cannot be reset, but ending it
- * without close_notify says the same. Nor can a socket whose own end is on its
- * way: libuv refuses to (EINVAL), and Node then never closes the handle.
+ * Resets if possible, destroys otherwise; 'close' follows in either case. TLS
+ * on a connection that we do not hold cannot be reset, but ending it without
+ * close_notify has the same meaning. Nor can a socket whose own end is pending:
+ * libuv refuses (EINVAL), and Node then never closes the handle.
  */
 export function resetSocket(socket: Resettable): void {
   if (socket.destroyed) return;

@@ -1,7 +1,7 @@
 /**
  * Header sections crossing the proxy, as flat arrays of names and values
- * (`rawHeaders`), so that order, case and repeated fields survive. What is
- * meant for one connection stays on it (RFC 9110 §7.6.1).
+ * (`rawHeaders`), so that order, case and repeated fields survive. Fields for
+ * one connection are not forwarded (RFC 9110 §7.6.1).
  */
 import { fieldName, isClaim, matchesField } from '../config/claim-fields.ts';
 import type { HeadersConfig } from '../config/config.ts';
@@ -11,29 +11,30 @@ import type { RequestTrace } from '../telemetry/trace-context.ts';
 
 type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'length' | 'forwarded' | 'x-forwarded';
 
-/** Request fields that never cross as they are. */
+/** Request fields that are never forwarded as they are. */
 const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['connection', 'drop'],
   ['keep-alive', 'drop'],
   ['proxy-connection', 'drop'],
   ['transfer-encoding', 'drop'],
   ['upgrade', 'drop'],
-  // RFC 7540 §3.2.1: only meaningful beside an h2c upgrade, which we do not make.
+  // RFC 7540 §3.2.1: only meaningful with an h2c upgrade, which we do not make.
   ['http2-settings', 'drop'],
-  // RFC 9110 §10.1.4: what it says of codings is for one connection; that trailers are welcome is true of ours too.
+  // RFC 9110 §10.1.4: its codings are for one connection; that trailers are accepted is true of the proxy too.
   ['te', 'te'],
-  // RFC 9112 §7.1.2: only chunks have trailers.
+  // RFC 9112 §7.1.2: only chunked content has trailers.
   ['trailer', 'trailer'],
-  // Credentials for this proxy stop here (RFC 9110 §11.7.2).
+  // Credentials for this proxy are removed here (RFC 9110 §11.7.2).
   ['proxy-authorization', 'drop'],
   ['proxy-authenticate', 'drop'],
-  // Says who asks to whoever trusts its sender; the partner could only take a client's own word for ours.
+  // They name the client, for receivers that trust the sender; from a client they are only a claim, which
+  // the partner would take for ours.
   ['x-forwarded-client-cert', 'drop'],
-  // What a sidecar tells its neighbour about the pod, its labels and the mesh: none of the partner's business.
+  // What a sidecar sends about the pod, its labels and the mesh: not for the partner.
   ['x-envoy-peer-metadata', 'drop'],
   ['x-envoy-peer-metadata-id', 'drop'],
   ['x-envoy-decorator-operation', 'drop'],
-  // Written from the number that was read: `05` is 5.
+  // Written from the parsed number: `05` is 5.
   ['content-length', 'length'],
   ['expect', 'expect'],
   ['max-forwards', 'max-forwards'],
@@ -52,8 +53,8 @@ function mayCross(name: string, action: Action | undefined, { forwarded, xForwar
   if (matchesField(drop, read)) return false;
   if (action === 'forwarded') return forwarded !== 'off';
   if (action === 'x-forwarded') return xForwarded !== 'off';
-  // A name with `_` is not the field that it resembles, and is taken for it all the same: by whoever reads names as
-  // variables, so also past keys that are set for the real one.
+  // A name with `_` is not the field that it resembles, but is taken for it by software that maps names to
+  // variables: it could bypass fields set for the real one.
   if (read !== name && REQUEST_ACTIONS.has(read)) return false;
   return !isClaim(read) || matchesField(keep, read);
 }
@@ -70,10 +71,10 @@ const RESPONSE_DROPPED: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** What may not come after the content, besides what may not cross at all. */
+/** Fields not allowed as trailers, in addition to those that are never forwarded. */
 const TRAILER_DROPPED: ReadonlySet<string> = new Set([...RESPONSE_DROPPED, 'content-length', 'content-type', 'content-encoding', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via']);
 
-/** In `Connection`, what names no field, or one that is not for one connection alone. */
+/** Names in `Connection` that are not fields, or are not for one connection only. */
 const NOT_NOMINATED: ReadonlySet<string> = new Set(['', 'close', 'keep-alive', 'content-length']);
 
 /** Whether one of the `Via` elements was written by `name` (RFC 9110 §7.6.3: received-protocol, received-by). */
@@ -103,24 +104,24 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   return names;
 }
 
-/** What the header section for the upstream depends on, besides the client's. */
+/** What the header section for the upstream depends on, in addition to the client's. */
 export interface RequestRewrite {
-  /** Goes into `Via`; lower case. */
+  /** The name for `Via`; lower case. */
   readonly name: string;
   readonly headers: HeadersConfig;
   /** The new `Host`. */
   readonly authority: string;
   readonly httpVersion: string;
   readonly clientAddress: string;
-  /** By which the client's request came. */
+  /** The scheme of the client's request. */
   readonly clientScheme: 'http' | 'https';
   /** As the client sent it, for `X-Forwarded-Host` and `Forwarded`. */
   readonly clientHost: string;
-  /** The content goes in chunks. */
+  /** The content is sent chunked. */
   readonly chunked: boolean;
-  /** The new `Max-Forwards`; null: it is left as it is. */
+  /** The new `Max-Forwards`; null: unchanged. */
   readonly maxForwards: number | null;
-  /** Null: what the client says of its trace is left as it is. */
+  /** Null: the client's trace fields are unchanged. */
   readonly trace: Pick<RequestTrace, 'parentSpanId' | 'traceparent'> | null;
 }
 
@@ -147,7 +148,7 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
       continue;
     }
     if (action === 'trailer' && !rewrite.chunked) continue;
-    // RFC 9110 §10.1.1: of an HTTP/1.0 request it is ignored.
+    // RFC 9110 §10.1.1: ignored in an HTTP/1.0 request.
     if (action === 'expect' && rewrite.httpVersion === '1.0') continue;
     if (action === 'max-forwards' && rewrite.maxForwards !== null) {
       out.push(name, String(rewrite.maxForwards));
@@ -173,7 +174,7 @@ function isReplaced(name: string, { parentSpanId }: Pick<RequestTrace, 'parentSp
   return name === 'traceparent' || (name === 'tracestate' && parentSpanId === '');
 }
 
-/** The lines that concern the connection to the upstream, for behind the fields of `forwardRequestHeaders`. */
+/** The fields about the connection to the upstream, to follow the fields of `forwardRequestHeaders`. */
 export function connectionOptions(fields: RawFields, { chunked, upgrades }: { readonly chunked: boolean; readonly upgrades: boolean }): string {
   const coding = chunked ? 'Transfer-Encoding: chunked\r\n' : '';
   if (upgrades) return `${coding}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
@@ -181,32 +182,32 @@ export function connectionOptions(fields: RawFields, { chunked, upgrades }: { re
   return `${coding}Connection: ${fields.includes('TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
 }
 
-/** RFC 7239 §4: IPv6 and anything with a port is quoted. */
+/** RFC 7239 §4: IPv6 and any value with a port is quoted. */
 function forwardedElement(rewrite: RequestRewrite): string {
   const node = rewrite.clientAddress.includes(':') ? `"[${rewrite.clientAddress}]"` : rewrite.clientAddress;
   const host = rewrite.clientHost === '' ? '' : `;host="${rewrite.clientHost.replace(/["\\]/g, '\\$&')}"`;
   return `for=${node};proto=${rewrite.clientScheme}${host}`;
 }
 
-/** Rewrites the value of a response field, or leaves the field out (null); `name` in lower case. */
+/** Rewrites the value of a response field, or drops the field (null); `name` in lower case. */
 export type MapField = (name: string, value: string) => string | null;
 
-/** What the header section for the client depends on, besides the upstream's. */
+/** What the header section for the client depends on, in addition to the upstream's. */
 export interface ResponseRewrite {
-  /** Our name in `Via`, or null for none. */
+  /** The proxy's name in `Via`, or null for none. */
   readonly viaName: string | null;
-  /** Rewrites fields, or null to leave them. */
+  /** Rewrites fields, or null for no change. */
   readonly mapField: MapField | null;
-  /** Its trailers can reach the client: in chunks, which HTTP/1.0 has not. */
+  /** Its trailers can reach the client: chunked, which HTTP/1.0 does not have. */
   readonly trailers: boolean;
-  /** What `nominatedBy` gives for this head, where it is known already. */
+  /** The result of `nominatedBy` for this header section, if it is known already. */
   readonly nominated?: ReadonlySet<string> | null;
 }
 
-/** The header section for the client, from what the upstream sent: no framing but one Content-Length, where there may be one. */
+/** The header section for the client, from the upstream's: no framing except one Content-Length, where allowed. */
 export function forwardResponseHeaders({ fields, status, version, framing }: ResponseHead, { viaName, mapField, trailers, nominated = nominatedBy(fields) }: ResponseRewrite): string[] {
   const out: string[] = [];
-  // RFC 9110 §8.6: 1xx and 204 have no content, nor a length of it; and of chunks nobody knows it.
+  // RFC 9110 §8.6: 1xx and 204 have no content and no Content-Length; chunked content has no known length.
   let sizeless = status < 200 || status === 204 || framing.kind === 'chunked';
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
@@ -216,33 +217,34 @@ export function forwardResponseHeaders({ fields, status, version, framing }: Res
     if (lower === 'content-length') {
       if (sizeless) continue;
       sizeless = true;
-      // Of several that are equal, one.
+      // Several equal values become one.
       if (framing.kind === 'length') value = String(framing.length);
-      // Of HEAD and 304 it frames nothing, but the next reader may mind (RFC 9110 §8.6).
+      // For HEAD and 304 it frames nothing, but the next recipient may check it (RFC 9110 §8.6).
       else if (!/^\d{1,15}$/.test(value)) continue;
     } else if (lower === 'trailer' && !(trailers && framing.kind === 'chunked')) continue;
     const mapped = mapField === null ? value : mapField(lower, value);
     if (mapped !== null) out.push(name, mapped);
   }
-  // RFC 9110 §7.6.3: the protocol that the message was received by.
+  // RFC 9110 §7.6.3: the protocol by which the message was received.
   if (viaName !== null) out.push('Via', `${version} ${viaName}`);
   return out;
 }
 
 /**
- * Trailer fields that cross; framing and routing fields may not be there (RFC 9110 §6.5.1).
+ * Trailer fields that are forwarded; framing and routing fields are not allowed (RFC 9110
+ * §6.5.1).
  * @param nominated by the `Connection` of the header section
  */
 export function forwardTrailers(fields: RawFields, nominated: ReadonlySet<string> | null): string[] {
   return trailersThat(fields, (name) => nominated?.has(name) !== true);
 }
 
-/** Those of a request: what its header section may not say about who asks, they may not either. */
+/** Trailers of a request: fields about the client that are removed from its header section are removed here too. */
 export function forwardRequestTrailers(fields: RawFields, nominated: ReadonlySet<string> | null, headers: HeadersConfig): string[] {
   return trailersThat(fields, (name) => nominated?.has(name) !== true && mayCross(name, undefined, headers));
 }
 
-/** @param cross whether a name, in lower case, may cross where nothing forbids it */
+/** @param cross whether a name, in lower case, may be forwarded where no other rule forbids it */
 function trailersThat(fields: RawFields, cross: (name: string) => boolean): string[] {
   const out: string[] = [];
   for (let i = 0; i + 1 < fields.length; i += 2) {

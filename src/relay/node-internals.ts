@@ -1,14 +1,14 @@
 /**
- * All that we use of Node without its documentation saying so. Each has a test
- * of its own (test/relay/node-internals.test.ts): a Node that changes one of
- * them fails there.
+ * Everything undocumented that we use of Node. Each has its own test
+ * (test/relay/node-internals.test.ts): a Node that changes one of them fails
+ * there.
  */
 import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
-/** Tells a stream how its write went. Call it once. */
+/** Reports the result of a write to the stream. Call it once. */
 export type WriteDone = (error?: Error | null) => void;
-/** Told how a write of `socket` went; the stream learns it when `done` is called, which may be later. */
+/** Called with the result of a write of `socket`; the stream gets it when `done` is called, which may be later. */
 export type SettleWrite = (socket: Duplex, error: Error | null | undefined, done: WriteDone) => void;
 
 const kSettle = Symbol('settles writes');
@@ -16,8 +16,8 @@ type Intercepted = Duplex & { [kSettle]?: SettleWrite };
 
 /**
  * Every write of a connected socket, plain or TLS, ends through `settle`. Node
- * documents `_write` and `_writev` for who makes a stream, not for a socket
- * that it made.
+ * documents `_write` and `_writev` for authors of streams, not for its own
+ * sockets.
  */
 export function interceptWrites(socket: Duplex, settle: SettleWrite): void {
   (socket as Intercepted)[kSettle] = settle;
@@ -35,14 +35,14 @@ function writevAndSettle(this: Intercepted, chunks: Parameters<NonNullable<Duple
 
 /** Node reads at most this much at a time. */
 const READ_SIZE = 65_536;
-/** For all sockets: what is read into it is copied at once, before the next one reads. */
+/** For all sockets: bytes read into it are copied at once, before the next read. */
 export const readBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
 
-/** What takes what a socket reads, as `onread` of `net.connect` has it. */
+/** The receiver of a socket's reads, as `onread` of `net.connect`. */
 export interface OnRead {
-  /** Asked for the next buffer to read into, after each read. */
+  /** Returns the buffer for the next read; called after each read. */
   readonly buffer: () => Buffer;
-  /** Takes what was read. @returns false to read no more until `resume` */
+  /** Takes the bytes read. @returns false to stop reading until `resume` */
   readonly callback: (length: number, buffer: Buffer) => boolean;
 }
 
@@ -57,26 +57,26 @@ type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: {
 interface ReadKeys {
   readonly buffer: symbol;
   readonly callback: symbol;
-  /** Of the function that gives the next buffer. */
+  /** Key of the function that returns the next buffer. */
   readonly generator: symbol;
 }
 let readKeys: ReadKeys | null = null;
 
 /**
- * Has a plain socket read into the one buffer, as `onread` would from its
- * beginning on; what it emits is the same. By itself Node 26 reads into 64 KiB
- * of which TLS sockets take their pieces: each plain read needs them whole, so
- * it allocates them anew whenever a TLS socket has read since. With plain
- * clients and a partner over TLS that is once for nearly each request, and the
- * collector runs without a pause (docs/performance.md).
+ * Makes a plain socket read into the shared buffer, as if `onread` had been set
+ * from the start; it emits the same events. By default Node 26 reads into a
+ * block of 64 KiB, of which TLS sockets take pieces: a plain read needs the
+ * whole block, so Node allocates a new one whenever a TLS socket has read
+ * since. With plain clients and a partner over TLS that is nearly once per
+ * request, and the garbage collector runs all the time (docs/performance.md).
  *
- * Does nothing for TLS, and for what reads into a buffer already.
+ * Does nothing for TLS, and for sockets that already read into a buffer.
  */
 export function shareReads(socket: Duplex): void {
   if (socket.constructor === Socket) readIntoShared(socket);
 }
 
-/** @returns the keys of the socket, or null where it reads as Node has it: not connected, or a Node without them */
+/** @returns the keys of the socket, or null where Node's default applies: not connected, or a Node without them */
 function readIntoShared(socket: Duplex): ReadKeys | null {
   const reading = socket as unknown as Reading;
   const handle = reading._handle;
@@ -86,21 +86,21 @@ function readIntoShared(socket: Duplex): ReadKeys | null {
   if (reading[readKeys.buffer] === null) {
     reading[readKeys.buffer] = readBuffer;
     reading[readKeys.callback] = pushRead;
-    // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the other side.
+    // With a buffer, net.Socket stops reading at once when it is paused, and does not notice a reset by the peer.
     setMethods(reading, Duplex.prototype);
     handle.useUserBuffer(readBuffer);
   }
   return readKeys;
 }
 
-/** Takes what a socket has read. The bytes are valid during the call only: `keepBytes` gives those that are needed longer. */
+/** Takes a socket's bytes, valid during the call only: `keepBytes` copies those that are needed longer. */
 export type Receive = (this: Socket, bytes: Buffer) => void;
 
 /**
- * Calls `receive` with what a socket reads, plain or TLS, without memory for
- * each read: from the buffer that all share. What it has read while it was
- * paused is emitted as 'data', which the caller listens to as well, with the
- * same function; so is everything where Node has no such buffer.
+ * Calls `receive` with the bytes that a socket reads, plain or TLS, without an
+ * allocation per read: from the shared buffer. Bytes read while it was paused
+ * are emitted as 'data', to which the caller listens as well, with the same
+ * function; so is everything where Node has no such buffer.
  */
 export function receiveDirectly(socket: Socket, receive: Receive): void {
   socket.on('data', receive);
@@ -111,7 +111,7 @@ export function receiveDirectly(socket: Socket, receive: Receive): void {
   reading[keys.callback] = receiveRead;
 }
 
-/** From here on the socket emits all that it reads, to who listens; `receive` as before is told of nothing. */
+/** From here on the socket emits everything that it reads as 'data'; the previous `receive` is not called any more. */
 export function receiveNoMore(socket: Socket, receive: Receive): void {
   socket.off('data', receive);
   const reading = socket as unknown as Reading;
@@ -120,17 +120,18 @@ export function receiveNoMore(socket: Socket, receive: Receive): void {
   reading[readKeys.callback] = pushRead;
 }
 
-/** The same bytes, in memory that nothing else is read into. */
+/** The same bytes, in memory that is not reused for reading. */
 export function keepBytes(bytes: Buffer): Buffer {
   return bytes.buffer === readBuffer.buffer ? Buffer.from(bytes) : bytes;
 }
 
 /**
- * Has a plain socket give what it reads to `onRead` from here on, as `onread`
- * would from its beginning on: it emits no bytes any more, only its end. The
+ * Makes a plain socket pass what it reads to `onRead` from here on, as if
+ * `onread` had been set from the start: it emits only its end, no bytes. The
  * first read may still be in `readBuffer`. While it waits for `resume` it does
- * not notice a reset by the other side.
- * @returns false, and nothing has changed, where that is not possible: TLS, a side that has ended, bytes that have been read and not emitted
+ * not notice a reset by the peer.
+ * @returns false, and nothing has changed, where that is not possible: TLS, a side that has ended, bytes read and not
+ * yet emitted
  */
 export function takeReads(socket: Duplex, { buffer, callback }: OnRead): boolean {
   if (socket.destroyed || socket.readableEnded || socket.readableLength > 0 || socket.constructor !== Socket) return false;
@@ -143,7 +144,7 @@ export function takeReads(socket: Duplex, { buffer, callback }: OnRead): boolean
   return true;
 }
 
-/** net.Socket has its own for the sake of `onread`. Assigned, because to delete them would make the socket slow. */
+/** net.Socket has its own method because of `onread`. Assigned, because deleting the key would make the socket slow. */
 function setMethods(reading: Reading, { pause, resume, read }: StreamMethods): void {
   reading.pause = pause;
   reading.resume = resume;
@@ -156,9 +157,9 @@ function findReadKeys(socket: Reading): ReadKeys | null {
   return buffer === undefined || callback === undefined || generator === undefined ? null : { buffer, callback, generator };
 }
 
-/** Reads up to this length, bytes, get their memory from a piece that they share: an allocation for each would cost more than the copy. */
+/** Reads up to this length, bytes, are copied into a shared block: an allocation for each would cost more than the copy. */
 const SMALL_READ = 1024;
-/** However long a few bytes are kept, they keep no more than this, bytes. */
+/** However long a few bytes are kept, they keep at most this many bytes in memory. */
 const PIECE = 8192;
 let piece = Buffer.allocUnsafeSlow(PIECE);
 let taken = 0;

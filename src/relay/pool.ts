@@ -1,11 +1,11 @@
 /**
  * Keep-alive connections to one origin of one destination. The most recently
- * used idle connection goes first: the others grow old and close, which keeps
- * NAT ports few. Each client has a share of them, so that none can keep all
- * others from the upstream.
+ * used idle connection goes first: the others expire, which keeps NAT ports
+ * few. Each client has a share of the connections, so no client can block all
+ * others.
  *
- * Longer than 300 lines: a connection is idle, active or being opened, and
- * each change of one concerns who waits for the others.
+ * Longer than 300 lines: a connection is idle, active or being opened, and each
+ * change concerns the waiting exchanges.
  */
 import { Crowd } from '../crowd.ts';
 import type { Dialled } from '../dial/dial.ts';
@@ -18,41 +18,41 @@ import { type UpstreamConnectionOptions, UpstreamConnection } from './upstream-c
 export interface PoolOptions extends UpstreamConnectionOptions {
   /** `https://host:port`, for messages. */
   readonly origin: string;
-  /** Connections at most. A client may hold no more of them than are still free. */
+  /** Most connections. A client may hold no more of them than are still free. */
   readonly size: number;
-  /** Exchanges that may wait for a connection. */
+  /** How many exchanges may wait for a connection. */
   readonly queue: number;
   /** How long one may wait, ms. */
   readonly queueTimeout: number;
   /** Opens one connection; the pool owns the socket it yields. Rejects with a Fault. */
   readonly open: (signal: AbortSignal) => Promise<Dialled>;
-  /** Told of each change of the numbers of active and idle connections (+1, 0, -1). */
+  /** Called with each change of the numbers of active and idle connections (+1, 0, -1). */
   readonly onChange: (active: number, idle: number) => void;
 }
 
-/** So many connections are opened as soon as somebody waits; more only for who has lost patience (pace.ts). */
+/** How many connections are opened without delay when exchanges wait; more only for those that have waited long (reuse.ts). */
 const EAGER = 16;
-/** Where one client holds so many, others that hold none do not wait for those. */
+/** Where one client holds this many, clients that hold none do not wait for them. */
 const CROWD = EAGER / 2;
-/** After a limit kept us from dialling, and others are connected, this long passes before the next attempt, ms. */
+/** After a limit has prevented a dial, and others are connected, time until the next attempt, ms. */
 const LIMIT_PAUSE_MS = 1000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
-/** Where closes are likely, a connection rests so long, ms, and so many turns, so that one that follows the answer is seen: a busy process has few turns in that time. */
+/** Where closes are likely, how long a connection rests, ms, and for how many turns, so that a close right after the answer is seen: a busy process has few turns in that time. */
 const REST_MS = 10;
 const REST_TURNS = 8;
-/** A connection that has been idle for so long, ms, stayed open; a later close is for its idle time. */
+/** A connection that has been idle for this long stayed open, ms; a later close is due to its idle time. */
 const STAYED_MS = 1000;
 
 /** An idle connection. */
 interface Resting {
   readonly connection: UpstreamConnection;
-  /** Turn of the event loop in which it came to rest, and when; monotonic ms. */
+  /** Turn of the event loop in which it became idle, and when; monotonic ms. */
   readonly turn: number;
   readonly since: number;
   /** It has been counted as one that stayed open. */
   stayed: boolean;
-  /** It closes then, monotonic ms. */
+  /** When it is to be closed, monotonic ms. */
   readonly until: number;
 }
 
@@ -68,11 +68,11 @@ export class UpstreamPool {
   readonly #held = (client: string): number | null => (this.#share.admits(client) ? this.#share.heldBy(client) : null);
   /** Turns of the event loop, counted while a connection settles. */
   #turn = 0;
-  /** They are counted until this one. */
+  /** Turns are counted until this one. */
   #lastTurn = 0;
-  /** Serves who waits while connections rest; not needed once nobody waits. */
+  /** Serves waiting exchanges while connections rest; not needed when none waits. */
   #lookAgain: NodeJS.Timeout | null = null;
-  /** Closes idle connections when their time has come; runs while there are any. */
+  /** Closes idle connections when they expire; runs while there are any. */
   #sweeper: NodeJS.Timeout | null = null;
   /** No dial before this, monotonic ms. */
   #pausedUntil = 0;
@@ -100,22 +100,22 @@ export class UpstreamPool {
     return this.#waiting.length;
   }
 
-  /** No connection, none on its way and nobody waiting: may be forgotten. */
+  /** No connection, none being dialled and no exchange waiting: may be forgotten. */
   get empty(): boolean {
     return this.#idle.length === 0 && this.quiet;
   }
 
-  /** Nobody uses it or waits: idle connections are all it may have. */
+  /** No exchange uses it or waits: it has idle connections at most. */
   get quiet(): boolean {
     return this.#active.size + this.#opening.size + this.#waiting.length === 0;
   }
 
-  /** All that are open, in use or not. */
+  /** All open connections, in use or idle. */
   get connections(): UpstreamConnection[] {
     return [...this.#active, ...this.#idle.map(({ connection }) => connection)];
   }
 
-  /** An idle connection, now active; null when there is none for this one. */
+  /** An idle connection, now active; null: none is suitable. */
   take({ client, careful }: Pick<ConnectionWaiter, 'client' | 'careful'>): UpstreamConnection | null {
     if (!this.#share.admits(client)) return null;
     const resting = this.#popIdle(careful);
@@ -126,10 +126,10 @@ export class UpstreamPool {
   }
 
   /**
-   * Waits for the first connection that is free; while the pool may grow and
-   * waiting takes long, a new one is dialled. `leave` takes the waiter back.
-   * @param fresh only one that was never used before will do, as far as the pool may grow: after a connection that
-   *   had grown old, any other might have, too
+   * Waits for the first connection that is free; if the pool may grow and the
+   * wait is long, a new one is dialled. `leave` removes the waiter.
+   * @param fresh accepts only a connection that was never used, as far as the pool may grow: after one stale
+   * connection, any other may be stale too
    */
   wait(waiter: ConnectionWaiter, fresh = false): void {
     if (this.#closed) {
@@ -142,12 +142,12 @@ export class UpstreamPool {
       return;
     }
     this.#waiting.add(waiter, fresh && room);
-    // What rests may have come to rest when fewer turns were enough.
+    // An idle connection may have become idle when fewer turns were enough.
     if (this.#idle.length > 0) this.#settle();
     this.#growForWaiting();
   }
 
-  /** The waiter is no longer interested; a dial that nobody waits for is given up. */
+  /** The waiter is no longer interested; a dial that no exchange waits for is cancelled. */
   leave(waiter: ConnectionWaiter): void {
     if (!this.#waiting.remove(waiter)) return;
     if (this.#opening.size > this.#waiting.length) {
@@ -177,12 +177,12 @@ export class UpstreamPool {
     this.#growForWaiting();
   }
 
-  /** A connection that was used again had been closed without a word. */
+  /** A reused connection had been closed without notice. */
   noteStale(): void {
     this.#silentCloses.noteClosed();
   }
 
-  /** The connection now carries something else (an upgrade): it leaves the pool, its socket stays open. */
+  /** The connection has changed its protocol (an upgrade): it leaves the pool, its socket stays open. */
   detach(connection: UpstreamConnection): void {
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
@@ -190,7 +190,7 @@ export class UpstreamPool {
     this.#growForWaiting();
   }
 
-  /** No connection is kept any more: idle ones close now, others when nobody needs them. Who waits is still served. */
+  /** No connection is kept any more: idle ones close now, others when they are not needed any more. Waiting exchanges are still served. */
   retire(): void {
     this.#retired = true;
     for (const resting of this.#idle.splice(0)) this.#dismiss(resting);
@@ -198,7 +198,7 @@ export class UpstreamPool {
     this.#sweeper = null;
   }
 
-  /** Everything ends now: who waits is refused, active connections are cut. */
+  /** Everything ends now: waiting exchanges are refused, active connections are cut. */
   destroy(): void {
     this.retire();
     this.#closed = true;
@@ -215,7 +215,7 @@ export class UpstreamPool {
     return this.#size < this.#options.size;
   }
 
-  /** Idle connections that may be of no use to those who wait. */
+  /** Idle connections that may be of no use to the waiting exchanges. */
   get #useless(): number {
     return this.#silentCloses.areFrequent ? this.#idle.length : 0;
   }
@@ -238,7 +238,7 @@ export class UpstreamPool {
     this.#share.take(client);
   }
 
-  /** The latest idle connection that will do; null: there is none. */
+  /** The latest suitable idle connection; null: there is none. */
   #popIdle(careful: boolean): Resting | null {
     for (let at = this.#idle.length - 1; at >= 0; at -= 1) {
       const resting = this.#idle[at];
@@ -252,8 +252,8 @@ export class UpstreamPool {
   }
 
   /**
-   * Whether a connection may be used again now. The more of them close without a word, the longer it rests first; where
-   * most likely do, what must not be sent twice (`careful`) takes only one that was never used.
+   * Whether a connection may be used again now. The more of them close without notice, the longer it rests first; where
+   * that is likely, a request that must not be sent twice (`careful`) takes only one that was never used.
    */
   #fits({ connection, turn, since }: Resting, careful: boolean): boolean {
     if (connection.uses === 0) return true;
@@ -311,7 +311,7 @@ export class UpstreamPool {
     this.#settle();
   };
 
-  /** Gives idle connections to who waits for one. */
+  /** Gives idle connections to waiting exchanges. */
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
       const resting = this.#popIdle(true) ?? this.#popIdle(false);
@@ -329,14 +329,14 @@ export class UpstreamPool {
     }
   }
 
-  /** Never more dials than there are waiters that may have one; a full line is no reason to be patient. */
+  /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */
   #growForWaiting(): void {
     while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
       const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#held);
       if (eligible <= this.#opening.size) return;
-      // Where it is not far, one at a time: each may turn out not to help.
+      // If the upstream is near, one at a time: each may turn out not to help.
       const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);
-      // Those that one client holds may not come back for long: the others need not find out.
+      // Connections that one client holds may not be returned for long: other clients need not wait to find out.
       const crowdedOut = without > this.#opening.size && this.#share.most >= CROWD;
       const pressed = this.#size - this.#useless < EAGER || this.#waiting.length > this.#options.queue || crowdedOut || impatient;
       if (!pressed) return;
@@ -365,16 +365,16 @@ export class UpstreamPool {
     );
   }
 
-  /** Whoever waits longest learns of it: a failed dial must not leave anyone waiting for nothing. */
+  /** The longest waiter gets the error: a failed dial must not leave an exchange waiting for nothing. */
   #notOpened(fault: Fault): void {
-    // Out of ports, but what is connected goes on: whoever waits may have one of those.
+    // Out of ports, but connections are open: a waiter may get one of those.
     if (fault.code === 'limit-reached' && this.#active.size > 0) this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
     else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
   }
 
   #opened(dialled: Dialled): void {
     const waiter = this.#closed ? null : this.#waiting.next('fresh', this.#held);
-    // Nobody uses it now: what it was to try remains to be tried.
+    // No exchange uses it now: the trial of its address has no result yet.
     if (waiter === null) dialled.circuit?.giveBack();
     if (this.#closed || (waiter === null && this.#retired)) {
       dialled.socket.destroy();
@@ -391,7 +391,7 @@ export class UpstreamPool {
       this.#growForWaiting();
     };
     if (waiter === null) {
-      // Who it was dialled for has been served: the next one has it.
+      // The exchange it was dialled for has been served: the next one gets it.
       this.#options.onChange(0, 1);
       this.#rest(connection, connection.activeSince);
     } else {

@@ -1,4 +1,4 @@
-/** All pools of the proxy: found by what their connections have in common, bounded in number, and put out of use without harm to who uses them. */
+/** All pools of the proxy: found by what their connections have in common, bounded in number, and retired without harm to exchanges in progress. */
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import type { UpstreamPool } from './pool.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
@@ -10,28 +10,28 @@ interface Kept {
   used: number;
 }
 
-/** A wildcard host could name any number of origins, and where a PROXY header names the client each client has pools of its own. */
+/** A wildcard host could name any number of origins, and where a PROXY header names the client each client has its own pools. */
 const POOLS_KEPT = 1024;
 
-/** Finds pools by key, and makes those that are missing. */
+/** Finds pools by key, and creates missing ones. */
 export class UpstreamPools {
   readonly #kept = new Map<string, Kept>();
-  /** Kept no more, until their last exchange has ended. */
+  /** Retired, until their last exchange has ended. */
   readonly #retired = new Set<UpstreamPool>();
   readonly #most: number;
   #uses = 0;
 
-  /** @param most above this many, the one that has been out of use for longest closes its idle connections and is forgotten; those in use stay */
+  /** @param most above this number, the pool unused for longest closes its idle connections and is forgotten; those in use stay */
   constructor(most = POOLS_KEPT) {
     this.#most = most;
   }
 
-  /** Pools that can be found; those that are retired and still in use are not among them. */
+  /** Pools that can be found; retired ones that are still in use are not counted. */
   get size(): number {
     return this.#kept.size;
   }
 
-  /** The pool under this key, made by `create` where there is none. */
+  /** The pool under this key, made by `create` if there is none. */
   get(key: string, destination: DestinationConfig, create: () => UpstreamPool): UpstreamPool {
     this.#uses += 1;
     const known = this.#kept.get(key);
@@ -45,19 +45,19 @@ export class UpstreamPools {
     return pool;
   }
 
-  /** Exchanges that wait for a connection, by destination; those without any are left out. */
+  /** Exchanges that wait for a connection, by destination; destinations without any are left out. */
   queued(): Map<string, number> {
     const queued = new Map<string, number>();
     for (const { pool, destination } of this.#kept.values()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
     return queued;
   }
 
-  /** Every connection that is open. */
+  /** Every open connection. */
   connections(): UpstreamConnection[] {
     return this.#all().flatMap((pool) => pool.connections);
   }
 
-  /** Pools whose destination `keeps` does not hold for keep no connection any more, and serve who uses them now. */
+  /** Pools whose destination `keeps` rejects keep no connection any more; exchanges in progress and waiting ones are still served. */
   sift(keeps: (destination: DestinationConfig) => boolean): void {
     for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
     for (const [key, { pool, destination }] of this.#kept) {
@@ -65,7 +65,7 @@ export class UpstreamPools {
     }
   }
 
-  /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
+  /** No connection is kept any more: idle ones close now, others with their exchange. Waiting exchanges are still served. */
   retire(): void {
     for (const pool of this.#all()) pool.retire();
   }
@@ -96,13 +96,15 @@ export class UpstreamPools {
   }
 }
 
-// What the configuration says of a pool: on what its connections depend, and how long one may take to open.
+// The part of a pool that depends on the configuration: which connections it may share, and how long one
+// may take to open.
 
 type Terms = Pick<Config, 'limits' | 'timeouts'>;
 
 /**
- * Equal where connections would be opened just so. What is left out is decided
- * for each request, or counted elsewhere; a key that is not named here counts.
+ * Equal for connections that would be opened in the same way. What is left out
+ * is decided for each request, or counted elsewhere; a key that is not named
+ * here counts.
  */
 export function poolTerms(destination: DestinationConfig, { limits, timeouts }: Terms): unknown {
   return [{ ...destination, ...DECIDED_PER_REQUEST }, { ...limits, ...COUNTED_ELSEWHERE }, timeouts];
@@ -111,13 +113,13 @@ export function poolTerms(destination: DestinationConfig, { limits, timeouts }: 
 const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null, gateReadiness: null } satisfies { [Key in keyof DestinationConfig]?: null };
 const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, headerFields: null } satisfies { [Key in keyof Terms['limits']]?: null };
 
-/** The longest that a dial to one address may take, ms: whoever waits for it should hear why it failed. */
+/** How long a dial to one address may take at most, ms: a waiting exchange should get the reason why it failed. */
 export function longestDial({ via }: Pick<DestinationConfig, 'via'>, { timeouts }: Pick<Terms, 'timeouts'>): number {
   const { resolve, connect, tls } = timeouts;
   return resolve + tls + (via.length === 0 ? connect : via.reduce((sum, hop) => sum + longestHop(hop), 0));
 }
 
-/** Each parent has its TCP, its TLS and its answer, each with the clock of the hop. */
+/** Each parent has its TCP, its TLS and its answer, each with the time limit of the hop. */
 function longestHop({ parents, connect }: HopConfig): number {
   return parents.reduce((sum, { scheme }) => sum + connect * (scheme === 'https' ? 3 : 2), 0);
 }

@@ -1,15 +1,15 @@
 /**
- * What of a request is still at hand, so that it can be sent a second time on
- * another connection, and how often that may happen.
+ * Keeps what is needed to send a request a second time on another connection,
+ * and limits how often that happens.
  */
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
 import { keepBytes } from './node-internals.ts';
 
-/** Of one request, bytes. */
+/** For one request, bytes. */
 const LONGEST_REPLAYED = 65_536;
-/** Of all requests together, bytes. */
+/** For all requests together, bytes. */
 const MOST_IN_ALL = 16 * 1024 * 1024;
-/** Of the exchanges under way so many may be repetitions, and a few in any case: a partner in trouble is not asked twice as much. */
+/** Share of the exchanges in progress that may be retries; a few are always allowed: a partner in trouble does not get twice the load. */
 const REPLAY_SHARE = 0.5;
 const MIN_REPEATS = 10;
 
@@ -21,12 +21,12 @@ export class ReplayBudget {
   repeated = 0;
   readonly #running: () => number;
 
-  /** @param running exchanges under way */
+  /** @param running exchanges in progress */
   constructor(running: () => number) {
     this.#running = running;
   }
 
-  /** Whether one more repetition may begin now. */
+  /** Whether one more retry may begin now. */
   get allowsRetry(): boolean {
     return this.repeated < Math.max(MIN_REPEATS, this.#running() * REPLAY_SHARE);
   }
@@ -38,7 +38,7 @@ export class RequestReplay {
   #held: Buffer[] | null = null;
   #bytes = 0;
   #trailers = NO_FIELDS;
-  /** All of it so far is at hand, and it may be repeated at all. */
+  /** All of it so far is kept, and it may be repeated at all. */
   #repeatable: boolean;
   #retried = false;
   #counted = false;
@@ -48,7 +48,7 @@ export class RequestReplay {
     this.#repeatable = idempotent;
   }
 
-  /** The content to send when a connection is there, or again. */
+  /** The content to send on a connection, the first one or another. */
   get held(): readonly Buffer[] {
     return this.#held ?? NO_CHUNKS;
   }
@@ -58,12 +58,12 @@ export class RequestReplay {
     return this.#trailers;
   }
 
-  /** It may be sent once more, as it was. */
+  /** It may be sent again unchanged. */
   get mayRepeat(): boolean {
     return this.#repeatable && !this.#retried && this.#budget.allowsRetry;
   }
 
-  /** Some content has come. What came before there is a connection is always kept: it has not been sent yet. */
+  /** Some content has come. Content that comes before there is a connection is always kept: it has not been sent yet. */
   keep(content: Buffer, sent: boolean): void {
     if (sent && !this.#repeatable) return;
     if (sent && (this.#bytes + content.length > LONGEST_REPLAYED || this.#budget.bytes + content.length > MOST_IN_ALL)) {
@@ -81,7 +81,7 @@ export class RequestReplay {
     this.#trailers = trailers;
   }
 
-  /** It has been given to a connection: what cannot be repeated need not be kept. */
+  /** It has been passed to a connection: if it cannot be repeated, it need not be kept. */
   noteSent(): void {
     if (!this.#repeatable) this.release();
   }
@@ -93,14 +93,14 @@ export class RequestReplay {
     this.#budget.repeated += 1;
   }
 
-  /** Nothing of it is needed any more: an answer has begun, or the exchange is over. */
+  /** Its content is not needed any more: an answer has begun, or the exchange is over. */
   release(): void {
     this.#budget.bytes -= this.#bytes;
     this.#bytes = 0;
     this.#held = null;
   }
 
-  /** The repetition is over; safe to call without one. */
+  /** The retry is over; safe to call without one. */
   endRetry(): void {
     if (!this.#counted) return;
     this.#counted = false;

@@ -1,10 +1,10 @@
 /**
- * Opaque bytes both ways between a client and an upstream, with half-close:
- * each direction ends on its own, and the tunnel ends when both have.
- * It owns both sockets and closes them.
+ * Relays opaque bytes in both directions between a client and an upstream, with
+ * half-close: each direction ends on its own, and the tunnel ends when both
+ * have. It owns both sockets and closes them.
  *
- * Longer than 300 lines: how a tunnel ends depends on all that may happen to
- * either side, and is one state.
+ * Longer than 300 lines: how a tunnel ends depends on the events of both sides,
+ * which share one state.
  */
 import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
@@ -15,42 +15,42 @@ import { shareReads } from './node-internals.ts';
 import { hear, hearBytes, hearLate, type Opening, type Side, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
-/** Who is told of a tunnel's end. */
+/** Notified of a tunnel's end. */
 export interface TunnelOwner {
-  /** What to say inside the tunnel before it is closed for `fault`. */
+  /** The bytes to send inside the tunnel before it is closed for `fault`. */
   lastWords(fault: Fault): string;
   /** Both sides are closed. `fault` is null when both ended in order. */
   onTunnelEnd(tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void;
-  /** Code of ours threw; both sockets are being closed, and no other call follows. */
+  /** Our code threw; both sockets are being closed, and no other call follows. */
   onCrash(error: unknown): void;
 }
 
-/** A client socket, or TLS or upgraded one, as far as a tunnel is concerned. */
+/** A client socket, TLS or upgraded ones included, as a tunnel uses it. */
 export type TunnelSocket = Resettable;
 
 function onTimer(tunnel: Tunnel): void {
   tunnel.onTimer();
 }
 
-/** As much as Node reads at a time. */
+/** The most that Node reads at a time. */
 const FULL_CHUNK = 65_536;
-/** After so many chunks a direction is read in bulk, or after a full one. */
+/** A direction is read in bulk after this many chunks, or after a full one. */
 const BULK_AFTER = 8;
 const EMPTY_CHUNK = Buffer.alloc(0);
-/** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client configured twice sends this. */
+/** RFC 9110 §9.3.6 is for the proxy port, not for inside a tunnel: a client with the proxy configured twice sends this. */
 const NESTED_CONNECT = Buffer.from('CONNECT ');
 
-/** What lasts this long, ms, is not over at once like most. */
+/** A tunnel that lasts this long is not a short one, as most are, ms. */
 const LASTING = 5_000;
-/** After this long, ms, a client that was refused and does not close is closed. */
+/** How long a refused client may take to close before it is closed, ms. */
 const REFUSED_LINGER = 5_000;
 /**
- * So long, ms, a side has to read what has been sent to it when the other one
- * broke: a reset overtakes what is still on its way. Counted again from the
- * last that the system took; how much of that has arrived, it does not say.
+ * How long a side may take to read pending bytes after the other one broke, ms:
+ * a reset overtakes them. Counted from the last write that the system accepted;
+ * the system does not report how much has arrived.
  */
 const PARTING = 1_000;
-/** What a side may still say after it was sent the end, bytes: room for a close_notify of TLS, which is 85 at most, and no answer. */
+/** How many bytes a side may still send after it was sent the end: room for a close_notify of TLS, which is 85 at most, and no answer. */
 const CLOSING_WORDS = 128;
 
 /** One tunnel between two sockets, which it owns and closes. */
@@ -58,7 +58,7 @@ export class Tunnel {
   readonly client: TunnelSocket;
   readonly upstream: TunnelSocket;
   readonly record: AccessRecord;
-  /** Grows with every byte, either way. */
+  /** Grows with every byte, in either direction. */
   moved = 0;
   readonly #owner: TunnelOwner;
   readonly #since = performance.now();
@@ -66,29 +66,29 @@ export class Tunnel {
   #fault: Fault | null = null;
   #closedBy: ClosedBy = '-';
   #open = 2;
-  /** As long as the client's bytes are looked at; the one thing that a chunk costs afterwards. */
+  /** Set as long as the client's bytes are inspected; afterwards a chunk costs only this check. */
   #looking = true;
   #begun = false;
-  /** Let go of once it has seen enough: it may have kept what it saw. */
+  /** Released once it has seen enough: it may have kept bytes. */
   #opening: Opening | null;
   readonly #bulk: BulkConnection[] = [];
   #chunksFromClient = 0;
   #chunksFromUpstream = 0;
-  /** Since bytes are held, since the client was refused, or since the other side broke. */
+  /** When bytes were first held, the client was refused, or the other side broke. */
   #timer: NodeJS.Timeout | null = null;
   /** The first side to which a write has failed while it was not read. */
   #failedWrite: Side | null = null;
-  /** The other one broke: this side is reset when it has had its time to read. */
+  /** The other one broke: this side is reset when its time to read is over. */
   #parting: Side | null = null;
-  /** Of what is for that side, bytes that the system has not taken. */
+  /** Bytes for that side that the system has not accepted. */
   #unsent = 0;
-  /** Both sides have been sent the end; what they still send is thrown away. */
+  /** Both sides have been sent the end; further bytes are discarded. */
   #leaving = false;
   #lateBytes = 0;
 
   /**
-   * @param upstream already reads on after failed writes
-   * @param opening looks at the client's first bytes; null: nobody does
+   * @param upstream already continues reading after failed writes
+   * @param opening inspects the client's first bytes; null: no inspection
    */
   constructor(client: TunnelSocket, upstream: TunnelSocket, record: AccessRecord, owner: TunnelOwner, opening: Opening | null) {
     this.client = client;
@@ -106,7 +106,7 @@ export class Tunnel {
     shareReads(upstream);
     hear(this, client);
     hear(this, upstream);
-    // A side that was gone before we listened will not say so again.
+    // A side that closed before we listened does not emit that again.
     for (const side of ['client', 'upstream'] as const) {
       const socket = this[side];
       if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
@@ -114,9 +114,9 @@ export class Tunnel {
     }
     hearBytes(client);
     hearBytes(upstream);
-    // Neither of them flows before the next turn, so this is the first to pass.
+    // Neither side flows before the next turn, so this is the first to be forwarded.
     if (head !== null && head.length > 0) this.received('client', head);
-    // Nor will it say again that it has ended: a client may, and go, while the upstream is dialled.
+    // Nor does it emit its end again: a client may end and close while the upstream is dialled.
     if (client.readableEnded) this.ended('client');
     if (upstream.readableEnded) this.ended('upstream');
   }
@@ -128,7 +128,7 @@ export class Tunnel {
     else this.#fromUpstream(chunk);
   }
 
-  /** This side takes more again. */
+  /** This side can take more again. */
   drained(side: Side): void {
     (side === 'client' ? this.upstream : this.client).resume();
   }
@@ -145,38 +145,38 @@ export class Tunnel {
   #fromUpstream(chunk: Buffer): void {
     if (this.#opening !== null) this.#hear(this.#opening, chunk);
     this.record.bytesReceived += chunk.length;
-    // What the system has taken at once leaves nothing to wait for, however much it was.
+    // If the system has accepted everything at once, there is nothing to wait for, whatever the amount.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
     this.#chunksFromUpstream += chunk.length < FULL_CHUNK ? 1 : BULK_AFTER;
-    // What is read in bulk is shown to nobody.
+    // Bulk reads are not inspected.
     if (this.#chunksFromUpstream >= BULK_AFTER && this.#opening === null) this.#readInBulk('upstream');
   }
 
-  /** One direction is complete; the other goes on. */
+  /** One direction is complete; the other continues. */
   ended(by: Side): void {
     if (this.#parting !== null) return;
     if (this.#closedBy === '-') this.#closedBy = by;
-    // What is held is not going to be complete.
+    // Held bytes will not become complete.
     if (by === 'client' && this.#timer !== null && this.#opening !== null && this.#fault === null) {
       this.#refuse(this.#opening.giveUp('ended'));
       return;
     }
     const other = by === 'client' ? this.upstream : this.client;
-    // When that side has ended too, and all has been sent, closing TCP says the same as ending it, with less ado. TLS has
-    // to say so itself: without close_notify the end looks cut off (RFC 8446 §6.1).
+    // When that side has ended too, and everything has been sent, closing TCP is the same as ending it, with less work.
+    // TLS needs its own message: without close_notify the end looks truncated (RFC 8446 §6.1).
     if (other.readableEnded && other.writableLength === 0 && !(other instanceof TLSSocket)) other.destroy();
     else other.end();
   }
 
-  /** A reset on one side becomes a reset on the other, behind the bytes that came before it: what is cut must not look complete. */
+  /** A reset on one side becomes a reset on the other, after the bytes that came before it: a truncated stream must not look complete. */
   broke(side: Side, error: Error): void {
     if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
-    // The other one has its end, and may still read what came before it.
+    // The other one has its end, and may still read earlier bytes.
     if (this.#leaving) {
       resetSocket(this[side]);
       return;
     }
-    // A client that has ended its own direction and then goes has what it wanted: programs close without waiting (curl).
+    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl).
     const done = side === 'client' && this.client.readableEnded;
     if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
     this.#partFrom(side);
@@ -185,7 +185,7 @@ export class Tunnel {
   closed(): void {
     this.#open -= 1;
     if (this.#open > 0) {
-      // Both halves of this side are gone, so nothing can pass any more.
+      // Both directions of this side have ended, so nothing can be relayed any more.
       if (!this.client.destroyed && this.client.writableEnded) return;
       if (!this.upstream.destroyed && this.upstream.writableEnded) return;
       this.#partFrom(this.client.destroyed ? 'client' : 'upstream');
@@ -210,7 +210,7 @@ export class Tunnel {
     return this.#since + (this.#lasting ? age : Math.min(LASTING, age));
   }
 
-  /** It has lasted for a while and goes on, or is as old as it may become. */
+  /** It has lasted for a while and continues, or has reached its age limit. */
   onDue(now: number, age: number): void {
     if (now - this.#since >= age) {
       this.end(new Fault('age-limit', 'the tunnel reached the age limit of tunnels'));
@@ -221,26 +221,26 @@ export class Tunnel {
     keepAlive(this.upstream);
   }
 
-  /** Silent for the idle time. */
+  /** No bytes for the idle time. */
   onIdle(): void {
     this.end(new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
   }
 
-  /** Its end has begun, whoever began it. */
+  /** Its end has begun, from either side or the proxy. */
   get ending(): boolean {
     return this.#fault !== null || this.#parting !== null;
   }
 
-  /** No byte is on its way through the proxy, as far as the proxy can see. */
+  /** No bytes are pending in the proxy, as far as the proxy can see. */
   get still(): boolean {
     return this.#timer === null && isStill(this.client) && isStill(this.upstream);
   }
 
   /**
-   * The proxy ends the tunnel at a moment when it is `still`: each side sees
-   * an orderly end, and is to close. What it sends all the same can reach
-   * nobody; if that is more than a few closing words, the tunnel is reset, so
-   * that what is cut does not look complete.
+   * The proxy ends the tunnel at a moment when it is `still`: each side sees an
+   * orderly end, and is to close. What it still sends cannot be delivered; if
+   * that is more than a close_notify, the tunnel is reset, so that a truncated
+   * stream does not look complete.
    */
   leave(fault: Fault): void {
     if (this.ending) return;
@@ -263,7 +263,7 @@ export class Tunnel {
     resetSocket(this.upstream);
   }
 
-  /** The proxy ends the tunnel: by a reset, because neither side has said that it was done. */
+  /** The proxy ends the tunnel by a reset, because neither side has ended. */
   end(fault: Fault): void {
     if (this.#fault !== null && this.#parting === null && !this.#leaving) return;
     if (this.#parting === null && !this.#leaving) {
@@ -274,7 +274,7 @@ export class Tunnel {
     resetSocket(this.upstream);
   }
 
-  /** The time of its timer is over. */
+  /** Its timer has expired. */
   onTimer(): void {
     this.#timer = null;
     try {
@@ -285,7 +285,7 @@ export class Tunnel {
     }
   }
 
-  /** Bytes were held as long as they may be; or a refused client has had its time to close. */
+  /** Bytes were held for the longest time allowed; or a refused client has had its time to close. */
   #heldTooLong(): void {
     if (this.#fault !== null) this.client.destroy();
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
@@ -298,13 +298,13 @@ export class Tunnel {
     else resetSocket(socket);
   }
 
-  /** Each waits to be read until the other one takes bytes, which neither will: nothing moves any more. */
+  /** Each waits for the other to take bytes before it is read, which neither will: nothing moves any more. */
   writeFailed(side: Side, error: Error): void {
     if (this.#failedWrite === null || this.#failedWrite === side) this.#failedWrite = side;
     else this.broke(side, error);
   }
 
-  /** This side is gone. The other one gets what has been sent to it, then a reset; what it still sends is thrown away. */
+  /** This side is gone. The other one gets what has been sent to it, then a reset; what it still sends is discarded. */
   #partFrom(gone: Side): void {
     if (this.#parting === gone) resetSocket(this[gone]);
     if (this.#parting !== null) return;
@@ -332,7 +332,7 @@ export class Tunnel {
     if (!this.upstream.write(chunk) && this.upstream.writableLength > 0) this.client.pause();
   }
 
-  /** This side sends much: it is read in bulk from here on, if that can be done. */
+  /** This side sends much: it is read in bulk from here on, if possible. */
   #readInBulk(side: Side): void {
     const from = this[side];
     if (side === 'client') this.#chunksFromClient = 0;
@@ -350,7 +350,7 @@ export class Tunnel {
     if (reader !== null) this.#bulk.push(reader);
   }
 
-  /** @returns whether the bytes are with the system already, so that their buffer may be read into again */
+  /** @returns whether the system has the bytes already, so that their buffer may be reused */
   #relayBulk(side: Side, bytes: Buffer): boolean {
     if (this.#leaving || this.#parting !== null) {
       if (this.#leaving) this.late(bytes.length);
@@ -361,12 +361,12 @@ export class Tunnel {
     this.record[side === 'client' ? 'bytesSent' : 'bytesReceived'] += bytes.length;
     const more = to.write(bytes);
     if (to.writableLength === 0) return true;
-    // 'drain' comes only after a write that said no.
+    // 'drain' comes only after a write that returned false.
     if (more) to.write(EMPTY_CHUNK, () => this[side].resume());
     return false;
   }
 
-  /** The first bytes of the client, and, once it was refused, those it still sends: they are thrown away. */
+  /** The client's first bytes and, once it was refused, those it still sends, which are discarded. */
   #look(chunk: Buffer): void {
     if (this.#fault !== null) return;
     if (!this.#begun) {
@@ -405,7 +405,7 @@ export class Tunnel {
   #letGo(opening: Opening): void {
     if (!opening.done) return;
     this.#opening = null;
-    // Before its first bytes the client may still begin with a CONNECT.
+    // Until its first bytes, the client may still begin with a CONNECT.
     if (this.#begun) this.#looking = false;
   }
 
@@ -417,9 +417,9 @@ export class Tunnel {
   }
 
   /**
-   * Closes the tunnel after some last words. What the client still sends is
-   * read and thrown away for a while: closing with unread bytes would reset
-   * the connection, and the client would lose those words.
+   * Closes the tunnel after a last message. What the client still sends is read
+   * and discarded for a while: closing with unread bytes would reset the
+   * connection, and the client would lose the message.
    */
   #refuse({ fault, lastWords }: TunnelRefusal): void {
     this.#fault = fault;

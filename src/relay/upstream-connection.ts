@@ -1,10 +1,9 @@
 /**
  * HTTP/1.1 towards an upstream on one dialled socket: writes one request at a
- * time and reads what answers it. It judges by RFC 9112 §9.3 alone whether the
+ * time and reads the response. RFC 9112 §9.3 alone decides whether the
  * connection can carry another exchange.
  *
- * Longer than 300 lines: writing, reading and whether it can be used again are
- * one state.
+ * Longer than 300 lines: writing, reading and reuse share one state.
  */
 import type { Socket } from 'node:net';
 import type { Dialled } from '../dial/dial.ts';
@@ -20,37 +19,37 @@ import { keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
-  /** An idle connection is kept this long, ms. */
+  /** How long an idle connection is kept, ms. */
   readonly keepAlive: number;
-  /** No exchange begins on a connection that is older, ms. */
+  /** Maximum age of a connection on which an exchange may begin, ms. */
   readonly age: number;
-  /** Response header section, bytes; and of a trailer section. */
+  /** Limit for the header section of a response, and for its trailer section, bytes. */
   readonly headerBytes: number;
-  /** Fields of each. */
+  /** Limit for the number of fields of each. */
   readonly headerFields: number;
 }
 
-/** Whoever has sent a request on the connection. What these throw ends the exchange (`onCrash`), never the process. */
+/** The exchange on the connection. An error thrown here ends the exchange (`onCrash`), never the process. */
 export interface ResponseHandler {
-  /** 1xx but 101. */
+  /** 1xx except 101. */
   onInformational(head: ResponseHead): void;
   onHead(head: ResponseHead): void;
   /** Some content, valid during the call. */
   onContent(content: Buffer): void;
   /** The response is complete. The connection may be released, and used again if it is `reusable`. */
   onEnd(trailers: RawFields): void;
-  /** 101: nothing more is read here; `detach` gives the socket. */
+  /** 101: nothing more is read here; `detach` returns the socket. */
   onSwitch(head: ResponseHead): void;
-  /** The upstream takes content again. */
+  /** The upstream can take content again. */
   onDrain(): void;
-  /** No answer, or no end of it, will come. The connection is closed. */
+  /** No response, or no end of it, will come. The connection is closed. */
   onBroken(fault: Fault): void;
   onCrash(error: unknown): void;
 }
 
-/** After a name's addresses have moved, connections of before are not used for ever; nor do all of them end at once. */
+/** After a name's addresses have changed, older connections are not used indefinitely; nor do they all end at once. */
 const AGE_SPREAD = 1 / 10;
-/** A hint of the upstream is for when it closes: we stop a little earlier, ms. */
+/** How much earlier than the upstream's announced timeout we stop using a connection, ms. */
 const HINT_MARGIN = 500;
 
 const kUpstreamConnection = Symbol('upstream connection');
@@ -76,15 +75,15 @@ function onServerDrain(this: UpstreamSocket): void {
 /** One connection to an upstream, for one exchange at a time. It owns the socket until `detach`. */
 export class UpstreamConnection {
   readonly dialled: Dialled;
-  /** Exchanges carried before the present one. */
+  /** Exchanges carried before the current one. */
   uses = 0;
-  /** Whose share of the pool it counts as, while it is active. */
+  /** The client whose share of the pool it counts as, while it is active. */
   client = '';
-  /** How long it may lie idle, ms: as configured, or less where the upstream says that it closes sooner (Keep-Alive: timeout). */
+  /** How long it may be idle, ms: as configured, or less where the upstream announces an earlier close (Keep-Alive: timeout). */
   keepFor: number;
-  /** When the present exchange got it, or the last one gave it back; monotonic ms. */
+  /** When the current exchange got it, or the last one returned it; monotonic ms. */
   activeSince = performance.now();
-  /** A connection-based authentication took place on it: it is one client connection's (RFC 4559 §6). */
+  /** Connection-based authentication took place on it: it belongs to one client connection (RFC 4559 §6). */
   pinned = false;
   /** It closed while it was idle. */
   onIdleClose: (() => void) | null = null;
@@ -94,12 +93,12 @@ export class UpstreamConnection {
   readonly #body: BodyReader;
   readonly #writer: MessageWriter;
   readonly #oldAt: number;
-  /** Exchanges that the upstream lets it carry (Keep-Alive: max). */
+  /** How many exchanges the upstream allows on it (Keep-Alive: max). */
   #most = Infinity;
   readonly #onContent: (content: Buffer) => void;
   #handler: ResponseHandler | null = null;
   #method = '';
-  /** Of the final response, once it has come. */
+  /** From the final response, once it has come. */
   #head: ResponseHead | null = null;
   #requestDone = true;
   #reusable = true;
@@ -126,12 +125,12 @@ export class UpstreamConnection {
     socket.on('end', onServerEnd).on('error', onServerError).on('close', onServerClose).on('drain', onServerDrain);
   }
 
-  /** The name may have moved to other addresses since it was dialled. */
+  /** The name may have other addresses since it was dialled. */
   get isOld(): boolean {
     return performance.now() >= this.#oldAt;
   }
 
-  /** The other end of our TCP connection, for `Proxy-Status`. */
+  /** The peer of our TCP connection, for `Proxy-Status`. */
   get nextHop(): string {
     const { address, port } = this.dialled.peer;
     return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
@@ -142,19 +141,19 @@ export class UpstreamConnection {
     return !this.#socket.destroyed;
   }
 
-  /** The exchange is over on both sides, and nothing stands against another one (RFC 9112 §9.3). */
+  /** The exchange is over on both sides, and another one may follow (RFC 9112 §9.3). */
   get reusable(): boolean {
     return this.#reusable && this.#handler === null && this.open;
   }
 
-  /** Nothing of the present request has been given to the system. */
+  /** Nothing of the current request has been passed to the system. */
   get untouched(): boolean {
     return !this.#written;
   }
 
   /**
-   * Sends the header section of a request. Content follows by `write`, if there is any, then `finish`.
-   * @param head as `MessageWriter.begin` takes it
+   * Sends the header section of a request. Content, if any, follows by `write`, then `finish`.
+   * @param head as for `MessageWriter.begin`
    */
   begin(handler: ResponseHandler, method: string, head: string, framing: Framing): void {
     this.#handler = handler;
@@ -165,7 +164,7 @@ export class UpstreamConnection {
     this.#writer.begin(head, framing.kind === 'chunked');
   }
 
-  /** @returns false: the upstream does not take it as fast; `onDrain` follows */
+  /** @returns false: the upstream does not keep up; `onDrain` follows */
   write(content: Buffer): boolean {
     return this.#writer.write(content);
   }
@@ -176,7 +175,7 @@ export class UpstreamConnection {
     this.#writer.end(trailers);
   }
 
-  /** Stops reading, while whoever is to have the response does not keep up. */
+  /** Stops reading, while the receiver of the response does not keep up. */
   pause(): void {
     this.#socket.pause();
   }
@@ -186,7 +185,7 @@ export class UpstreamConnection {
     this.#socket.resume();
   }
 
-  /** The connection carries something else from now on: the socket is the caller's, with what has been read beyond the header section put back. */
+  /** The connection changes its protocol: the socket is the caller's, with bytes read beyond the header section put back. */
   detach(): Socket {
     const socket = this.#socket;
     socket[kUpstreamConnection] = undefined;
@@ -198,7 +197,7 @@ export class UpstreamConnection {
     return socket;
   }
 
-  /** Whoever sent the request has no more interest: what is still to come must not be taken for another's. */
+  /** The exchange was abandoned: the rest of its response must not be taken for another's. */
   abandon(): void {
     this.#handler = null;
     this.#reusable = false;
@@ -228,7 +227,7 @@ export class UpstreamConnection {
     const handler = this.#handler;
     try {
       if (handler === null || this.#head === null || !this.#body.end()) this.#break(this.#cut(this.#error));
-      // A reset is no end, also where the end of the connection marks the end of the content.
+      // A reset is not an end, even where the end of the connection marks the end of the content.
       else this.#complete();
     } catch (error) {
       this.#crash(handler, error);
@@ -246,7 +245,7 @@ export class UpstreamConnection {
     else this.onIdleClose?.();
   }
 
-  /** The socket takes more again. */
+  /** The socket can take more again. */
   drained(): void {
     const handler = this.#handler;
     try {
@@ -261,7 +260,7 @@ export class UpstreamConnection {
     while (at < chunk.length) {
       const handler = this.#handler;
       if (handler === null) {
-        // Out of turn: what it is cannot be known, so nothing after it can be trusted.
+        // Unexpected: its meaning is unknown, so nothing after it can be trusted.
         this.#reusable = false;
         this.#socket.destroy();
         return;
@@ -290,7 +289,7 @@ export class UpstreamConnection {
   #readHead(handler: ResponseHandler, text: string): 'switched' | 'read' {
     const head = readResponseHead(text, this.#method, this.#options.headerFields);
     if (head.status === 101) {
-      // Before it is told: whoever takes the socket puts its own listeners there.
+      // Before the handler is called: the new owner of the socket registers its own listeners there.
       this.#socket.pause();
       handler.onSwitch(head);
       return 'switched';
@@ -302,7 +301,7 @@ export class UpstreamConnection {
     this.#head = head;
     this.#body.begin(head.framing);
     if (head.idleTimeout !== null) this.keepFor = Math.min(this.#options.keepAlive, Math.max(0, head.idleTimeout - HINT_MARGIN));
-    // Some count down (Apache), others say the same each time: what would close sooner counts.
+    // Some servers count down (Apache), others send the same number each time: the earlier close counts.
     if (head.mostExchanges !== null) this.#most = Math.min(this.#most, this.uses === 0 ? head.mostExchanges : this.uses + 1 + head.mostExchanges);
     if (!head.keepAlive || this.keepFor === 0 || this.uses + 1 >= this.#most) this.#reusable = false;
     handler.onHead(head);
@@ -312,11 +311,12 @@ export class UpstreamConnection {
   #complete(): void {
     const handler = this.#handler;
     if (handler === null) return;
-    // What is left of the request would be taken for the next one's beginning.
+    // The rest of the request would be taken for the beginning of the next one.
     if (!this.#requestDone) this.#reusable = false;
     this.#handler = null;
     this.#written = false;
-    // Whoever did not keep up has all of it now: idle, it must be read to notice its close, and in use again for the answer.
+    // The receiver has all of it now: an idle connection must be read to notice its close, and a reused one to get the
+    // answer.
     this.#socket.resume();
     if (this.#error !== null) handler.onBroken(this.#cut(this.#error));
     else handler.onEnd(this.#body.trailers);
@@ -334,7 +334,7 @@ export class UpstreamConnection {
     }
   }
 
-  /** @param handler of the exchange in which it was thrown; it may be over by now, for this connection */
+  /** @param handler of the exchange in which it was thrown; for this connection it may be over by now */
   #crash(handler: ResponseHandler | null, error: unknown): void {
     this.#handler = null;
     this.#reusable = false;
@@ -344,7 +344,7 @@ export class UpstreamConnection {
   }
 
   #cut(error: Error | null): Fault {
-    // With TLS 1.3 the upstream judges our certificate after its own handshake is done, so its alert arrives here.
+    // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
     if (error !== null && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) {
       return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, {
         cause: error,

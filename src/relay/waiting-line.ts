@@ -1,17 +1,17 @@
 /**
  * Exchanges that wait for a pooled connection, and each client's share of the
- * connections. The client that holds the fewest goes first, each client's in
- * their order. How long each has waited is counted without the time in which
- * the proxy itself had no CPU to spare: another connection would not have been
- * served sooner.
+ * connections. The client that holds the fewest goes first; the exchanges of
+ * one client keep their order. Time in which the proxy itself had no free CPU
+ * does not count as waiting: another connection would not have been served
+ * sooner.
  */
 import { Tally } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
-/** Who waits for a connection. Exactly one of the two is called, once. */
+/** An exchange that waits for a connection. Exactly one of the two is called, once. */
 export interface ConnectionWaiter {
-  /** Whose share of the connections it is. */
+  /** The client whose share of the connections it counts as. */
   readonly client: string;
   /** The request must not reach a connection that the upstream has closed already: it could not be sent again. */
   readonly careful: boolean;
@@ -21,11 +21,11 @@ export interface ConnectionWaiter {
 
 interface QueuedWaiter {
   readonly waiter: ConnectionWaiter;
-  /** Takes none that has been used. */
+  /** Accepts only a connection that has never been used. */
   readonly fresh: boolean;
-  /** Ends its wait, ms. */
+  /** When its wait ends, ms. */
   readonly until: number;
-  /** Reading of the idle clock when it came. */
+  /** Value of the idle clock when it came. */
   readonly ticks: number;
 }
 
@@ -35,25 +35,25 @@ export interface WaitingLineOptions {
   readonly size: number;
   /** How long one may wait, ms. */
   readonly longest: number;
-  /** It has waited so long, and is not in the line any more. */
+  /** It has waited for `longest`, and has left the line. */
   readonly onLate: (waiter: ConnectionWaiter) => void;
-  /** Somebody may have lost patience. */
+  /** Some may have waited for as long as their patience. */
   readonly onTick: () => void;
 }
 
-/** What a connection that is free is good for. */
+/** Which waiters a free connection is suitable for. */
 export type Offer = 'fresh' | 'settled' | 'used';
 
 const TICK_MS = 10;
-/** Above this share of its time at work, the event loop has none to spare. */
+/** Above this share of busy time, the event loop has no free time. */
 const BUSY = 0.8;
 
-/** Holds waiters, and says who is next. It tells `onLate` of who has waited too long, and nobody of anything else. */
+/** Holds waiters, and picks the next. It calls `onLate` for those that have waited too long, and no other waiter. */
 export class WaitingLine {
   readonly #options: WaitingLineOptions;
   readonly #byClient = new Map<string, QueuedWaiter[]>();
   readonly #share: FairShare;
-  /** Counts the ticks in which the loop had time to spare. */
+  /** Counts the ticks in which the loop had free time. */
   #ticks = 0;
   #timer: NodeJS.Timeout | null = null;
   #loop = performance.eventLoopUtilization();
@@ -73,7 +73,7 @@ export class WaitingLine {
     return this.#share.admits(client);
   }
 
-  /** @param fresh it takes no connection that has been used */
+  /** @param fresh it accepts only a connection that has never been used */
   add(waiter: ConnectionWaiter, fresh: boolean): void {
     const place: QueuedWaiter = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
@@ -94,7 +94,8 @@ export class WaitingLine {
   }
 
   /**
-   * Who comes next, taken out of the line: of the client that holds the fewest connections.
+   * Takes the next waiter out of the line: one of the client that holds the fewest
+   * connections.
    * @param held how many connections a client holds; null: it may have none now
    */
   next(offer: Offer, held: (client: string) => number | null): ConnectionWaiter | null {
@@ -108,15 +109,15 @@ export class WaitingLine {
     return best === null ? null : this.#take(best.client, best.at);
   }
 
-  /** The one that came first, whoever it is. */
+  /** The one that came first, of any client. */
   first(): ConnectionWaiter | null {
     const [client] = this.#byClient.keys();
     return client === undefined ? null : this.#take(client, 0);
   }
 
   /**
-   * Of those who may have a connection: how many wait, how many of them take a new one only or have waited for
-   * `patience` ms, and how many clients hold none.
+   * Counts the waiters that may have a connection, those of them that accept only a new one or have waited for
+   * `patience` ms, and the clients that hold none.
    * @param held how many connections a client holds; null: it may have none now
    */
   survey(patience: number, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
@@ -162,10 +163,10 @@ export class WaitingLine {
 }
 
 /**
- * Places that several clients share. A client may hold no more of them than
- * are still free: one alone gets half, two get a third each, and there is
- * always something left for the next one. (Choudhury and Hahne, "Dynamic queue
- * length thresholds for shared-memory packet switches", 1998, with α = 1.)
+ * Places shared by several clients. A client may hold no more of them than are
+ * still free: one alone gets half, two get a third each, and some are always
+ * left for the next one. (Choudhury and Hahne, "Dynamic queue length thresholds
+ * for shared-memory packet switches", 1998, with α = 1.)
  */
 export class FairShare {
   readonly #held = new Tally();
@@ -180,7 +181,7 @@ export class FairShare {
     return this.#total;
   }
 
-  /** Another number of places; who holds more than its share now gives none back. */
+  /** Changes the number of places; a client that holds more than its share keeps them. */
   resize(size: number): void {
     this.#size = size;
   }
@@ -190,7 +191,7 @@ export class FairShare {
     return this.#held.of(client);
   }
 
-  /** How many the one holds that holds the most. */
+  /** How many the client with the most places holds. */
   get most(): number {
     return this.#held.most;
   }
@@ -201,13 +202,13 @@ export class FairShare {
     return free > 0 && this.heldBy(client) < free;
   }
 
-  /** Takes a place, whether or not `admits` would have it. */
+  /** Takes a place, even beyond what `admits` allows. */
   take(client: string): void {
     this.#held.add(client);
     this.#total += 1;
   }
 
-  /** Answers one `take`. */
+  /** Reverts one `take`. */
   giveBack(client: string): void {
     this.#held.remove(client);
     this.#total -= 1;

@@ -1,17 +1,17 @@
-/** Where a candidate policy would answer the latest requests otherwise than the present one, and the memory of those requests. */
+/** Recent requests that a candidate policy would answer differently from the current one, and the record of recent requests. */
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import type { Ask } from '../policy/verdict.ts';
 import { detach } from '../targets/quote.ts';
 
-/** Requests of one client to one host and port that would be answered otherwise. */
+/** Requests of one client to one host and port that would be answered differently. */
 export interface DecisionChange {
   readonly client: string;
   readonly clientAddress: string;
   readonly form: string;
   readonly host: string;
   readonly port: number;
-  /** Of the verdict in whose favour or disfavour it changes: a fault code, or `ok`. */
+  /** Of the changed verdict: a fault code, or `ok`. */
   readonly code: string;
   readonly detail: string;
   count: number;
@@ -21,16 +21,16 @@ export interface DecisionChange {
 export interface Changes {
   readonly newlyDenied: readonly DecisionChange[];
   readonly newlyAllowed: readonly DecisionChange[];
-  /** Decisions that were asked again. */
+  /** Decisions that were repeated. */
   readonly replayed: number;
 }
 
-/** Different changes told at most, either way: a scan must not flood the log at a reload. */
+/** Most changes reported of each kind: a scan must not flood the log at a reload. */
 const MOST_CHANGES = 50;
 
 /**
- * Both policies are asked as of `now`, ms since the epoch: a rule that has
- * expired by itself is not the candidate's doing.
+ * Both policies decide as of `now`, ms since the epoch: a rule that has expired
+ * is not a change by the candidate.
  */
 export function compareDecisions(asks: readonly Ask[], present: Policy, candidate: Policy, now: number): Changes {
   const denied = new Map<string, DecisionChange>();
@@ -52,18 +52,18 @@ export function compareDecisions(asks: readonly Ask[], present: Policy, candidat
   return { newlyDenied: [...denied.values()], newlyAllowed: [...allowed.values()], replayed: asks.length };
 }
 
-/** A path longer than this is not remembered with its ask: a few clients with huge URLs must not cost megabytes. */
+/** A path longer than this is not kept with its ask: a few clients with huge URLs must not cost megabytes. */
 const LONGEST_KEPT_PATH = 2048;
 
-/** Of what is permitted, so many a second are remembered once a ring's worth has been. */
+/** How many permitted requests are kept per second once a whole ring has been filled. */
 const PERMITTED_PER_SECOND = 10;
 
-/** What was asked of late, so that a new policy can be asked about real traffic before it takes over. */
+/** Recent requests, so that a new policy can be checked against real traffic before it is applied. */
 export class DecisionRing {
   readonly #entries: Ask[] = [];
   #size: number;
   #next = 0;
-  /** How many may be remembered of those that are permitted now, and as of when, ms since the epoch. */
+  /** How many permitted requests may still be kept, and as of when, ms since the epoch. */
   #allowance: number;
   #allowedAt = 0;
 
@@ -74,10 +74,10 @@ export class DecisionRing {
   }
 
   /**
-   * All denials, and what is permitted as long as it does not come by the
-   * thousands: then a sample of it, which also reaches further back. Each that
-   * is kept outlives its time in the young generation, and costs the collector
-   * more than all the rest of its request.
+   * All denials, and permitted requests unless there are thousands per second:
+   * then a sample of them, which also reaches further back. Each kept request
+   * outlives the young generation, and costs the garbage collector more than
+   * the rest of the request.
    */
   remember(ask: Ask, permitted: boolean): void {
     if (this.#size === 0 || (ask.path !== null && ask.path.length > LONGEST_KEPT_PATH)) return;
@@ -97,7 +97,7 @@ export class DecisionRing {
     return this.#entries;
   }
 
-  /** Another size; starts empty when it changes. */
+  /** Changes the size; starts empty when it changes. */
   adopt(size: number): void {
     if (size === this.#size) return;
     this.#size = size;

@@ -1,4 +1,4 @@
-/** What is known of the configuration in force: the same for log, metrics, admin port and explanations. */
+/** The configuration in force, as shown in log, metrics, admin port and explanations. */
 import { type Config, WARNING_KINDS, type WarningKind } from '../config/config.ts';
 import { formatWarning, type Warning } from '../config/finding.ts';
 import { hashConfig, type Loaded } from '../config/load.ts';
@@ -6,13 +6,13 @@ import { compareSettings, type Difference, type Setting } from '../config/settin
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { isBelowKey } from './needs-restart.ts';
 
-/** The configuration in force, as it is shown. */
+/** The configuration in force, as shown. */
 export interface InForce {
-  /** As it was named at the start; null: the configuration came from no file. */
+  /** As given at the start; null: the configuration came from no file. */
   readonly file: string | null;
-  /** Of the values in effect: where a change waits for the next start, not that of the file. */
+  /** Hash of the effective values: where a change needs a restart, not that of the file. */
   readonly hash: string;
-  /** When it was taken over, ms since the epoch. */
+  /** When it was applied, ms since the epoch. */
   readonly loadedAt: number;
   readonly warnings: readonly Warning[];
   /** As of another time, ms since the epoch. */
@@ -21,7 +21,7 @@ export interface InForce {
   readonly contents: ReadonlyMap<string, string>;
 }
 
-/** Warnings told one by one, in each place: a file of thousands of clients may have as many. */
+/** How many warnings are listed in each place: a file of thousands of clients may have as many. */
 const MOST_WARNINGS = 20;
 
 /** @param loaded null: the configuration came from no file */
@@ -32,7 +32,7 @@ export function describeInForce(config: Config, loaded: Loaded | null, loadedAt:
   return { file, hash, loadedAt, warnings, warningsAt, settings, contents };
 }
 
-/** What follows `before` when `loaded` is taken over, but for the keys that wait for the next start. */
+/** The configuration in force once `loaded` is applied, without the keys that need a restart. */
 export function succeed(before: InForce, config: Config, loaded: Loaded, needRestart: readonly string[], loadedAt: number): InForce {
   const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config, loaded.contents) };
   if (needRestart.length === 0) return next;
@@ -40,20 +40,20 @@ export function succeed(before: InForce, config: Config, loaded: Loaded, needRes
   return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };
 }
 
-/** The same configuration at a later time, and the warnings that are new. */
+/** The same configuration at a later time, and the new warnings. */
 export function renewWarnings(before: InForce, now: number): { readonly inForce: InForce; readonly fresh: readonly Warning[] } {
   const warnings = before.warningsAt(now);
   const known = new Set(before.warnings.map(({ path, problem }) => `${path} ${problem}`));
   return { inForce: { ...before, warnings }, fresh: warnings.filter(({ path, problem }) => !known.has(`${path} ${problem}`)) };
 }
 
-/** Values that differ, and files whose content does. */
+/** Values and files that differ. */
 export function compareInForce(before: InForce, after: InForce): Difference[] {
   const contents = [...after.contents].filter(([file, content]) => before.contents.has(file) && before.contents.get(file) !== content);
   return [...compareSettings(before.settings(), after.settings()), ...contents.map(([file]) => ({ path: file, before: 'its earlier content', after: 'other content' }))];
 }
 
-/** One sentence each, as `/readyz` and the status page have them. */
+/** One sentence each, for `/readyz` and the status page. */
 export function tellWarnings({ warnings }: Pick<InForce, 'warnings'>): string[] {
   const told = warnings.slice(0, MOST_WARNINGS).map(formatWarning);
   return warnings.length > MOST_WARNINGS ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: npx eco-egress check shows them all.`] : told;

@@ -1,4 +1,4 @@
-/** What differs between two configurations besides what the policies decide, and what of it waits for a restart. */
+/** Differences between two configurations other than the policy's decisions, and which of them need a restart. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Config, RateConfig, RuleConfig } from '../config/config.ts';
 import type { Loaded } from '../config/load.ts';
@@ -7,16 +7,16 @@ import { listRates } from '../policy/rate-text.ts';
 import { decisiveOf, nameRules } from '../policy/same-rules.ts';
 import { isBelowKey, NEEDS_RESTART } from './needs-restart.ts';
 
-/** A key whose change is no change of a decision. */
+/** A key whose change does not change decisions. */
 export interface OtherChange extends Difference {
-  /** It takes effect at the next start, and not at a reload. */
+  /** It takes effect at the next start, not at a reload. */
   readonly needsRestart: boolean;
 }
 
-/** What differs, apart from decisions. */
+/** The differences, apart from decisions. */
 export interface OtherChanges {
   readonly changes: readonly OtherChange[];
-  /** Keys of the policy that are written in another way, whatever decisions say of it. */
+  /** Keys of the policy that are written differently, even if decisions are the same. */
   readonly policyKeys: readonly string[];
 }
 
@@ -28,27 +28,27 @@ const DECISIVE: Readonly<Record<'clients' | 'destinations', RegExp>> = {
   destinations: /^(?:hosts|ports|addresses|forms|gateway\.(?:prefix|url|encodedSlashes)|http\.(?:methods|paths)|report|upgradePlainHttp)$/,
 };
 
-/** In the order of the later file, then what is gone. */
+/** In the order of the later file, then removed keys. */
 export function compareOthers(before: Compared, after: Compared): OtherChanges {
   const changes: OtherChange[] = [];
   const policyKeys: string[] = [];
   for (const difference of compareSettings(before.settings(), after.settings())) {
     const { path } = difference;
     if (isDecisive(path, before.config, after.config)) policyKeys.push(path);
-    // Rules have no name: which is which is said by their content.
+    // Rules have no names: they are matched by their content.
     else if (!path.startsWith('rules[') && meansAnother(difference, before.config, after.config)) changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
   }
   changes.push(...compareSecrets(before.config, after.config), ...compareRuleNotes(before.config.rules, after.config.rules));
   return { changes, policyKeys };
 }
 
-/** Files may not have been read: their names are compared as they are written. */
+/** The files may not have been read: their names are compared as written. */
 function meansAnother({ path, before, after }: Difference, present: Config, wanted: Config): boolean {
   if (before === null && after === null) return false;
   return path.endsWith('File') || !isDeepStrictEqual(configAt(present, path), configAt(wanted, path));
 }
 
-/** What a setting has become, or the smallest part of the configuration that it has gone into: files write one thing in many ways. */
+/** The new value of a setting, or the smallest part of the configuration that contains it: files may write the same in many ways. */
 function configAt(config: Config, path: string): unknown {
   let value: unknown = config;
   for (const key of path.split(/\.|(?=\[)/)) {
@@ -67,13 +67,13 @@ function isDecisive(path: string, before: Config, after: Config): boolean {
     const inside = path.slice(section.length + 1);
     const has = (config: Config): string | undefined => config[section].map(({ name }) => name).find((name) => inside === name || inside.startsWith(`${name}.`));
     const [one, other] = [has(before), has(after)];
-    // An entry that is in one file only is the policy's, whole as it is.
+    // An entry that is in one file only belongs to the policy comparison, as a whole.
     return one === undefined || other === undefined || DECISIVE[section].test(inside.slice(one.length + 1));
   }
   return false;
 }
 
-/** Settings show no hashes, so that these differ without a word there. */
+/** Settings show no hashes, so these would differ without a visible difference. */
 function compareSecrets(before: Config, after: Config): OtherChange[] {
   const hashes = new Map(before.clients.flatMap(({ basic }) => (basic ?? []).map(({ user, hash }) => [user, hash] as const)));
   return after.clients.flatMap(({ name, basic }) =>
@@ -84,7 +84,7 @@ function compareSecrets(before: Config, after: Config): OtherChange[] {
   );
 }
 
-/** What a rule says to people: fields on which no decision depends, of rules that both files have. */
+/** Fields of a rule for people: without effect on decisions, in rules that both files have. */
 function compareRuleNotes(before: readonly RuleConfig[], after: readonly RuleConfig[]): OtherChange[] {
   const [names, later] = nameRules(before, after);
   const places = new Map(names.map((name, index) => [name, index]));
@@ -100,7 +100,7 @@ function compareRuleNotes(before: readonly RuleConfig[], after: readonly RuleCon
   });
 }
 
-/** Each limit by itself, as a person would write it. */
+/** Each limit separately, as a person would write it. */
 function compareRates(before: RateConfig | null, after: RateConfig | null, path: string): OtherChange[] {
   const [was, is] = [before, after].map((rate) => new Map<string, string>([...listRates(rate).map(({ per, kind, limit }) => [`${per}.${kind}`, limit.text] as const), ...(rate === null ? [] : [['whenExhausted', rate.whenExhausted] as const])]));
   return [...new Set([...(is?.keys() ?? []), ...(was?.keys() ?? [])])].flatMap((key) => {

@@ -1,4 +1,4 @@
-/** What becomes of a configuration that was offered to the running proxy, and how that is told. */
+/** The outcome of offering a configuration to the running proxy, and its report. */
 import type { ConfigFinding } from '../config/finding.ts';
 import type { Loaded, LoadResult } from '../config/load.ts';
 import type { Difference } from '../config/settings.ts';
@@ -6,12 +6,12 @@ import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { DecisionChange, Changes } from './compare.ts';
 import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
-/** `applied`: the new configuration is in force, but for `needRestart`. `refused`: nothing has changed; `changes` is null where the policies were not compared. */
+/** `applied`: the new configuration is in force, except for `needRestart`. `refused`: nothing has changed; `changes` is null where the policies were not compared. */
 export type ReloadOutcome =
   | { readonly result: 'applied'; readonly before: string; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
 
-/** The same as plain data, for who asked: without secrets, and with warnings in words. */
+/** The same as plain data for the caller: without secrets, and with warnings in words. */
 export type OutcomeReport = { readonly newlyDenied: readonly DecisionChange[]; readonly newlyAllowed: readonly DecisionChange[] } & (
   | { readonly result: 'refused'; readonly reasons: readonly string[] }
   | {
@@ -21,7 +21,7 @@ export type OutcomeReport = { readonly newlyDenied: readonly DecisionChange[]; r
       /** ISO 8601. */
       readonly loadedAt: string;
       readonly differences: readonly Difference[];
-      /** The hash of what was in force before. */
+      /** The hash of the previous configuration. */
       readonly before: string;
       /** Keys whose change takes effect at the next start. */
       readonly needRestart: readonly string[];
@@ -31,7 +31,7 @@ export type OutcomeReport = { readonly newlyDenied: readonly DecisionChange[]; r
     }
 );
 
-/** The outcome as `POST /reload` answers it. */
+/** The outcome as in the response to `POST /reload`. */
 export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   const changes = { newlyDenied: outcome.changes?.newlyDenied ?? [], newlyAllowed: outcome.changes?.newlyAllowed ?? [] };
   if (outcome.result === 'refused') return { result: 'refused', reasons: outcome.reasons, ...changes };
@@ -44,18 +44,18 @@ function refuseFaulty(faults: readonly ConfigFinding[]): ReloadOutcome {
   return { result: 'refused', reasons: faults.map(({ file, line, column, problem, instead }) => `${file}:${line}:${column} ${problem} ${instead}`.trimEnd()), changes: null };
 }
 
-/** Everything that could be tried at load was; what is found now is a bug, but the proxy goes on serving. */
+/** Everything that can be tested was tested at load; a later error is a bug, but the proxy continues to serve. */
 function refuseUnusable(error: unknown): ReloadOutcome {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { result: 'refused', reasons: [`It could not be applied because of an internal error: ${stack}`], changes: null };
 }
 
-/** The refusal under `reload.refuseIfDenies`, with a reason for each change that would deny something. */
+/** The refusal under `reload.refuseIfDenies`, with a reason for each change that would deny a request. */
 export function refuseDenials(changes: Changes): ReloadOutcome {
   return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describeDecisionChange(change)}: ${change.detail}`), changes };
 }
 
-/** One line for the outcome, and one for each change it makes to requests of late. */
+/** One line for the outcome, and one for each change to recent requests. */
 function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
   if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
@@ -75,10 +75,10 @@ function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
   for (const change of outcome.changes?.newlyAllowed ?? []) telemetry.notice('info', 'newly allowed by this configuration', { ...change });
 }
 
-/** Keys that a log line names at most. */
+/** Most keys listed in a log line. */
 const MOST_LOGGED_KEYS = 20;
 
-/** Fields of the log that say which configuration is in force. */
+/** Fields of the log that identify the configuration in force. */
 export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'hash' | 'loadedAt'>): Record<string, string> {
   return { configFile: file ?? '-', configHash: hash, loadedAt: new Date(loadedAt).toISOString() };
 }
@@ -87,7 +87,7 @@ function describeDecisionChange({ client, clientAddress, form, host, port, count
   return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times recently`;
 }
 
-/** Offers configurations to the running proxy one after the other, counts and tells what became of each. */
+/** Offers configurations to the running proxy one after the other, counts and reports each outcome. */
 export class Reloads {
   readonly #telemetry: Telemetry;
   readonly #adopt: (loaded: Loaded) => Promise<ReloadOutcome>;
@@ -95,7 +95,7 @@ export class Reloads {
   #warnings: readonly string[] = [];
   #refused = false;
 
-  /** @param adopt takes a whole configuration over, or nothing of it */
+  /** @param adopt applies a whole configuration, or nothing of it */
   constructor(telemetry: Telemetry, adopt: (loaded: Loaded) => Promise<ReloadOutcome>) {
     this.#telemetry = telemetry;
     this.#adopt = adopt;
@@ -106,12 +106,12 @@ export class Reloads {
     return this.#refused;
   }
 
-  /** Why the latest configuration offered is not, or not wholly, in force. */
+  /** Why the latest configuration offered is not, or not entirely, in force. */
   get warnings(): readonly string[] {
     return this.#warnings;
   }
 
-  /** Waits for the ones before it. What `adopt` throws is a bug: it is logged, and the previous configuration stays active. */
+  /** Waits for earlier ones. An error of `adopt` is a bug: it is logged, and the previous configuration stays active. */
   submit(candidate: LoadResult): Promise<ReloadOutcome> {
     const outcome = this.#latest.then(() => this.#offer(candidate));
     this.#latest = outcome.catch(() => {});

@@ -1,7 +1,7 @@
 /**
- * What the latest reload changed in decisions, in a sentence and a few lines.
- * It is worked out after the reload, in slices between which requests have
- * their turn, and up to a bound.
+ * The changes in decisions by the latest reload, in a sentence and a few lines.
+ * Computed after the reload, in slices that let requests through in between,
+ * and with a limit on the work.
  */
 import type { Policy } from '../policy/compile.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
@@ -10,23 +10,23 @@ import { BoundedMeter, runInTurns, TooMuchWork } from '../policy-diff/work.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { Turns } from '../turns.ts';
 
-/** The latest change, as it is shown. */
+/** The latest change, as shown. */
 export interface PolicyChange extends DiffSummary {
   /** When it took effect, ISO 8601. */
   readonly at: string;
 }
 
-/** A thousand destinations that are all changed take a fifth of it. */
+/** A thousand destinations that all change take a fifth of it. */
 const MOST_STEPS_OF_RELOAD = 1_000_000;
 const NOT_COMPUTED: DiffSummary = { different: true, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
 
-/** Compares policies as they take effect, one comparison at a time: a later reload ends the one before. */
+/** Compares policies as they take effect, one comparison at a time: a later reload cancels the previous one. */
 export class PolicyChanges {
   readonly #telemetry: Pick<Telemetry, 'notice'>;
   readonly #most: number;
   readonly #turns = new Turns();
   #latest: PolicyChange | null = null;
-  /** Of the comparison under way; another one means that it has been superseded. */
+  /** The current comparison; another one means that it has been superseded. */
   #current = 0;
 
   /** @param most steps of one comparison */
@@ -51,7 +51,7 @@ export class PolicyChanges {
     this.#telemetry.notice('info', 'what the new configuration decides differently', { policyChange: sentence, ...(classes.length === 0 ? {} : { classes }) });
   }
 
-  /** What is under way ends at its next slice. */
+  /** The current comparison ends at its next slice. */
   close(): void {
     this.#current += 1;
   }
@@ -63,7 +63,7 @@ export class PolicyChanges {
       return diff === null ? null : summariseDiff(diff);
     } catch (error) {
       if (error instanceof TooMuchWork) return NOT_COMPUTED;
-      // A bug; the reload has taken effect all the same.
+      // A bug; the reload is still in effect.
       this.#telemetry.notice('error', 'the new configuration could not be compared with the previous one', { reason: String(error) });
       return { different: true, sentence: 'Not computed, because of an internal error.', classes: [] };
     }

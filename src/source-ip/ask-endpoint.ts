@@ -1,7 +1,7 @@
 /**
- * Asks an echo endpoint once which address it sees: by the dialler that
- * requests use, on a connection of its own. A pooled connection would prove
- * only which address the NAT had given when it was opened.
+ * Queries an echo endpoint once for the source address that it sees: with the
+ * dialler of requests, on a connection of its own. A pooled connection would
+ * only show which address the NAT had assigned when it was opened.
  */
 import type { ProbeConfig } from '../config/config.ts';
 import type { AddressGuard, Dialled, Dialler } from '../dial/dial.ts';
@@ -12,11 +12,11 @@ import { askOnce, type OneAnswer } from '../relay/ask-once.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { quote, showTarget } from '../targets/quote.ts';
 
-/** What an endpoint answered, and how the way there was. */
+/** The answer of an endpoint, and its connection. */
 export interface Sighting {
   /** Canonical: the source address that the endpoint saw. */
   readonly address: string;
-  /** Where it was dialled; null: only the last hop knows. */
+  /** The dialled address; null: only the last hop knows it. */
   readonly endpointAddress: string | null;
   /** Our own end of the connection, before any NAT; null: not known. */
   readonly localAddress: string | null;
@@ -28,10 +28,10 @@ export interface Sighting {
   readonly answerMs: number;
 }
 
-/** How an endpoint is asked. */
+/** How an endpoint is queried. */
 export interface AskOptions {
   readonly dialler: Dialler;
-  /** Whether an address and port is one of our own listeners: it would tell nothing of the way out. */
+  /** Whether an address and port is one of our own listeners: it would prove nothing about the route out. */
   readonly isSelf: (address: string, port: number) => boolean;
   readonly signal: AbortSignal;
 }
@@ -40,8 +40,8 @@ export interface AskOptions {
 const LONGEST_ANSWER = 4096;
 
 /**
- * `probe.timeout` is over all. Leaves no socket behind.
- * @throws {Fault} of the dial or the exchange; what `signal` was aborted with
+ * `probe.timeout` limits the whole query. Leaves no socket behind.
+ * @throws {Fault} of the dial or the exchange; the reason of `signal`
  */
 export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal }: AskOptions): Promise<Sighting> {
   const where = formatAuthority(probe.host, probe.port);
@@ -77,7 +77,7 @@ function probeGuard({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): A
   return createAddressGuard({ name: 'sourceIp.probe', addresses, key: 'sourceIp.probe.addresses' }, isSelf);
 }
 
-/** A redirect leads elsewhere, by a way that nobody configured. */
+/** A redirect leads elsewhere, by a route that is not configured. */
 function refuseUnlessOk({ status, location }: OneAnswer, where: string): void {
   if (status >= 200 && status <= 299) return;
   if (status >= 300 && status <= 399 && location !== null) {
@@ -89,8 +89,8 @@ function refuseUnlessOk({ status, location }: OneAnswer, where: string): void {
 // The address in an echo endpoint's answer: the whole text, or a member of a JSON document. Pure.
 
 /**
- * @param field `ip`, or `client.ip` for a member inside another; null: the body is the address
- * @returns canonical text, by which addresses can be compared
+ * @param field `ip`, or `client.ip` for a nested member; null: the body is the address
+ * @returns canonical text, for comparison
  * @throws {Fault} upstream-malformed
  */
 export function readAnswer(body: string, field: string | null): string {

@@ -1,7 +1,7 @@
 /**
- * Tells every caller the address it comes from: the endpoint for probes, for
- * the partner's side or a VM of one's own. Holds nothing, knows nothing, and
- * is bounded in all a caller can make it hold.
+ * Answers every caller with its source address: the endpoint for probes, on the
+ * partner's side or on a VM. Keeps no data, and limits everything that a caller
+ * can make it hold.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -11,33 +11,33 @@ import { createServer } from '../lean-imports.ts';
 import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
 import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 
-/** Where the endpoint listens, and whom it believes. */
+/** Where the endpoint listens, and which peers it trusts. */
 export interface EchoServerOptions {
   readonly listen: ListenAddress;
-  /** CIDRs of the load balancers that may speak for callers. */
+  /** CIDRs of the load balancers that may name their callers. */
   readonly trustedPeers: readonly string[];
   /** Connections of trusted peers begin with a PROXY header. */
   readonly proxyProtocol: boolean;
-  /** Headers of trusted peers that are believed. */
+  /** Headers of trusted peers that are used. */
   readonly believe: readonly PeerHeader[];
 }
 
-/** A running endpoint; whoever opened it closes it. */
+/** A running endpoint; its creator closes it. */
 export interface Echo {
   readonly address: AddressInfo;
-  /** Accepts no more; what is being answered may end within a moment, the rest is cut. */
+  /** Accepts no more; current answers may end within a moment, the rest is cut. */
   close(): Promise<void>;
 }
 
-/** How the address is known. */
+/** How the address is determined. */
 type Via = 'connection' | 'proxy-protocol' | 'x-forwarded-for';
 
 const ECHO_CONNECTIONS = 1024;
 const ECHO_HEADER_BYTES = 8192;
-/** A PROXY header, and a request, must be complete within this, ms. */
+/** Time limit for a PROXY header, and for a request, ms. */
 const ARRIVAL = 10_000;
 const ECHO_KEEP_ALIVE = 5_000;
-/** For answers under way at the end, ms. */
+/** Time for current answers at the end, ms. */
 const ECHO_LINGER = 2_000;
 
 /** Rejects with the system's error when the address cannot be bound. */
@@ -63,7 +63,7 @@ export async function openEcho(options: EchoServerOptions): Promise<Echo> {
 
 interface Caller {
   readonly ip: string;
-  /** 0: not known, because a trusted peer told the address alone. */
+  /** 0: unknown, because a trusted peer gave the address only. */
   readonly port: number;
   readonly via: Via;
 }
@@ -84,7 +84,7 @@ function readCaller({ socket, rawHeaders, headers }: IncomingMessage, { peers, p
 }
 
 function answer(request: IncomingMessage, response: ServerResponse, whoAsks: () => Caller | Fault): void {
-  // A body says nothing here: it is not waited for.
+  // A body has no meaning here: it is not waited for.
   if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined) response.setHeader('connection', 'close');
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD');
@@ -106,7 +106,7 @@ function answer(request: IncomingMessage, response: ServerResponse, whoAsks: () 
   else send(response, 200, `${caller.ip}\n`);
 }
 
-/** RFC 9110 §12.5.1, as far as two choices need it: JSON where it is named, and plain text is not. */
+/** RFC 9110 §12.5.1, as needed for two choices: JSON if it is named and plain text is not. */
 function wantsJson(accept = ''): boolean {
   return /\bapplication\/json\b/i.test(accept) && !/\btext\/plain\b/i.test(accept);
 }
@@ -116,7 +116,7 @@ function send(response: ServerResponse, status: number, body: string, type = 'te
   response.end(response.req.method === 'HEAD' ? undefined : body);
 }
 
-/** Every connection of a trusted peer has to begin with a header; one without a valid one is closed. */
+/** Every connection of a trusted peer must begin with a header; one without a valid one is closed. */
 function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Socket, ClientPeer>): void {
   const serve = takeConnections(server);
   server.on('connection', (socket: Socket) => {
@@ -175,13 +175,13 @@ function end(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
   });
 }
 
-// Stands between an HTTP server and its new connections.
+// Intercepts the new connections of an HTTP server.
 
 /**
- * Takes from the server what it does with a new connection, for a listener
- * that has to look at the connection first. Call it with the socket once that
- * is HTTP. The server has to listen itself all the same: its own clocks run
- * only then (docs/decisions/0080-proxy-protocol.md).
+ * Takes over a server's handler of new connections, for a listener that has to
+ * inspect the connection first. Call it with the socket once that is HTTP. The
+ * server itself must still listen: its own timers run only then
+ * (docs/decisions/0080-proxy-protocol.md).
  */
 function takeConnections(server: Server): (socket: Socket) => void {
   const serve = server.listeners('connection');

@@ -1,17 +1,17 @@
 /**
- * Compares what was seen with what is expected, and says why a partner may be
- * silent. Pure.
+ * Compares the observed address with the expected ones, and determines why a
+ * partner may be silent. Pure.
  */
 import { classifyAddress } from '../policy/address-class.ts';
 import type { SourceResult } from '../telemetry/telemetry.ts';
 
-/** @param seen canonical, as readAnswer gives it */
+/** @param seen canonical, as returned by readAnswer */
 export function checkSeenAddress(seen: string, expected: readonly string[]): Exclude<SourceResult, 'unknown'> {
   if (expected.length === 0) return 'unjudged';
   return expected.some((address) => (classifyAddress(address)?.canonical ?? address) === seen) ? 'match' : 'mismatch';
 }
 
-/** What deserves a word about an address besides whether it is right; null for a public one. */
+/** A remark about an address besides whether it is right; null for a public one. */
 export function remarkOn(seen: string): string | null {
   const known = classifyAddress(seen);
   if (known === null || known.class === 'public') return null;
@@ -19,13 +19,13 @@ export function remarkOn(seen: string): string | null {
   return `${seen} is not a public address (${known.class}${reference}): the endpoint is on this side of the NAT, or no NAT is on the route to it`;
 }
 
-// Why a partner does not answer: what the silence, the probe and the port budget say together. Pure.
+// Why a partner does not answer: from the silence, the probe and the port budget together. Pure.
 
-/** What is known when connects to a partner have timed out for a while. */
+/** The facts when connects to a partner have timed out for a while. */
 export interface SilenceFacts {
-  /** Of a probe since the silence began; `pending`: none has ended since; `off`: nothing proves the address. */
+  /** Result of a probe since the silence began; `pending`: none has ended since; `off`: no probe is configured. */
   readonly source: SourceResult | 'pending' | 'off';
-  /** Whether the resolver failed since the silence began, so that expired answers were dialled. */
+  /** Whether the resolver failed since the silence began, so that expired answers were used. */
   readonly stale: boolean;
   /** NAT ports in use towards the partner; a limit of null: not configured. */
   readonly ports: { readonly used: number; readonly limit: number | null };
@@ -34,10 +34,10 @@ export interface SilenceFacts {
 /** Likely reason why a partner is silent (docs/source-ip.md). */
 export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'stale-name' | 'way-out' | 'unproven';
 
-/** Our count and the NAT's need not agree to the last port. */
+/** Our count and the NAT's may differ by a few ports. */
 const ALMOST_ALL = 0.9;
 
-/** Level and words of the notice for each cause, and what to do. */
+/** Level and text of the notice for each cause, and what to do. */
 export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | 'error'; readonly words: string; readonly check: string }>> = {
   whitelist: {
     level: 'error',
@@ -71,7 +71,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   },
 };
 
-/** Null while a probe is still to tell. */
+/** Null while a probe is pending. */
 export function judgeSilence({ source, stale, ports }: SilenceFacts): SilenceCause | null {
   if (source === 'mismatch') return 'source-address';
   if (ports.limit !== null && ports.used >= ports.limit * ALMOST_ALL) return 'nat-ports';

@@ -1,8 +1,8 @@
 /**
- * Notices that a partner has fallen silent: connects time out one after the
- * other and none succeeds, as when its firewall does not permit our address
- * any more. Says why that is, as far as the probe and the port budget tell,
- * once for each change, until the partner answers.
+ * Detects that a partner has fallen silent: connects time out one after the
+ * other and none succeeds, as when its firewall no longer permits our address.
+ * Reports the cause, as far as the probe and the port budget show it, once for
+ * each change, until the partner answers.
  */
 import type { FaultCode } from '../errors.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
@@ -10,7 +10,7 @@ import { judgeSilence, SILENCE, type SilenceCause, type SilenceFacts } from './j
 
 /** For `PartnerWatch`. */
 export interface PartnerWatchOptions {
-  /** Names of the destinations that we dial ourselves; of those behind a hop its answers tell. */
+  /** Names of the destinations that we dial ourselves; for those behind a hop, its answers give the cause. */
   readonly destinations: readonly string[];
   /** @param since when the silence began, ms since the epoch */
   readonly surroundings: (destination: string, since: number) => SilenceFacts;
@@ -33,23 +33,23 @@ interface Silence {
   since: number;
   last: number;
   timeouts: number;
-  /** What was told; null: nothing yet. */
+  /** What was reported; null: nothing yet. */
   cause: SilenceCause | null;
 }
 
-/** Fewer, or in a shorter time, may be a burst of one moment. */
+/** Fewer, or in a shorter time, may be a short burst. */
 const LEAST_TIMEOUTS = 3;
 const LEAST_MS = 20_000;
 
-/** The partner's host answered, if only to refuse: it does not drop what we send. */
+/** The partner's host answered, even if with a refusal: it does not drop our packets. */
 const ANSWERS: ReadonlySet<FaultCode> = new Set<FaultCode>(['connection-refused', 'tls-certificate', 'tls-failed', 'tls-timeout']);
-/** Neither silence nor an answer: these break a row of timeouts. Whatever else fails was not dialled at all. */
+/** Neither silence nor an answer: these end a row of timeouts. Other failures happen before a dial. */
 const NO_EVIDENCE: ReadonlySet<FaultCode> = new Set<FaultCode>(['name-not-found', 'resolver-failed', 'resolver-timeout', 'unreachable']);
 
-/** Counts timeouts of connects to each destination. It has no timer: it looks when it is told of something. */
+/** Counts timeouts of connects to each destination. It has no timer: it checks at each event. */
 export class PartnerWatch {
   readonly #options: PartnerWatchOptions;
-  /** Only of watched destinations; null: all is well. */
+  /** Only watched destinations; null: no timeouts. */
   readonly #partners = new Map<string, Silence | null>();
 
   constructor(options: PartnerWatchOptions) {
@@ -57,7 +57,7 @@ export class PartnerWatch {
     this.adopt(options.destinations);
   }
 
-  /** Destinations that are gone are forgotten; what is known of the others stays. */
+  /** Destinations that are gone are dropped; the state of the others is kept. */
   adopt(destinations: readonly string[]): void {
     const { telemetry } = this.#options;
     for (const name of this.#partners.keys()) {
@@ -74,7 +74,7 @@ export class PartnerWatch {
 
   /** A connection to the partner is up. */
   connected(destination: string): void {
-    // The usual case costs one look.
+    // The usual case costs one look-up.
     const silence = this.#partners.get(destination);
     if (silence !== null && silence !== undefined) this.#end(destination, silence, 'the partner answers again');
   }
@@ -88,7 +88,7 @@ export class PartnerWatch {
     else if (silence?.cause === null && NO_EVIDENCE.has(code)) this.#partners.set(destination, null);
   }
 
-  /** A probe has ended: what it found may change the cause. */
+  /** A probe has ended: its result may change the cause. */
   reconsider(): void {
     for (const [destination, silence] of this.#partners) if (silence !== null) this.#consider(destination, silence);
   }
@@ -105,7 +105,7 @@ export class PartnerWatch {
   #timedOut(destination: string, known: Silence | null): void {
     const now = this.#options.now();
     const silence = known ?? { since: now, last: now, timeouts: 0, cause: null };
-    // The clock was set back: what has lasted so far has lasted no less.
+    // The clock was set back: the silence so far is not shortened.
     if (now < silence.last) silence.since -= silence.last - now;
     silence.timeouts += 1;
     silence.last = now;
@@ -120,7 +120,7 @@ export class PartnerWatch {
     const around = surroundings(destination, since);
     const cause = judgeSilence(around);
     if (cause === null || cause === silence.cause) return;
-    // A probe that fails later on says less than what is known already.
+    // A probe that fails later adds nothing to what is known already.
     if (cause === 'way-out' && silence.cause !== null) return;
     silence.cause = cause;
     telemetry.whitelistSuspected(destination, cause === 'whitelist');

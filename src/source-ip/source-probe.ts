@@ -1,7 +1,7 @@
 /**
- * Asks the echo endpoint on start and again and again, keeps what came of it,
- * counts every probe and tells every change. Whether that keeps traffic away
- * is for others to say.
+ * Queries the echo endpoint at start and at intervals, keeps the results,
+ * counts every probe and reports every change. Its effect on readiness is
+ * decided elsewhere.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { ProbeConfig, SourceIpConfig } from '../config/config.ts';
@@ -13,36 +13,36 @@ import { checkSeenAddress, remarkOn } from './judge.ts';
 /** For `SourceProbe`; `random` spreads the probes of several replicas. */
 export interface SourceProbeOptions {
   readonly config: SourceIpConfig | null;
-  /** One question on a connection of its own; rejects with a Fault. */
+  /** One query on a connection of its own; rejects with a Fault. */
   readonly ask: (probe: ProbeConfig, signal: AbortSignal) => Promise<Sighting>;
   readonly telemetry: Pick<Telemetry, 'notice' | 'sourceAsked' | 'sourceProbed'>;
   /** Ms since the epoch. */
   readonly now: () => number;
   /** 0 to 1. */
   readonly random: () => number;
-  /** Told when a probe has ended, `finding` being up to date. */
+  /** Called when a probe has ended, with `finding` up to date. */
   readonly onProbed: () => void;
   /** May reject once `signal` is aborted. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<unknown>;
 }
 
-/** What the latest probe found. */
+/** The result of the latest probe. */
 export interface SourceFinding {
   readonly result: SourceResult;
   /** Null with `unknown`. */
   readonly seen: string | null;
-  /** With `unknown` alone. */
+  /** Only with `unknown`. */
   readonly fault: Fault | null;
-  /** Ms since the epoch: when the probe ended, and when the first of this result did. */
+  /** Ms since the epoch: when the probe ended, and when the first with this result did. */
   readonly at: number;
   readonly since: number;
 }
 
-/** Each wait is up to this share shorter or longer, so that replicas do not ask at one time. */
+/** Each wait is up to this share shorter or longer, so that replicas do not probe at the same time. */
 const JITTER = 0.1;
-/** Different findings of one result that are told; a NAT whose addresses take turns must not fill the log. */
+/** Most different findings of one result that are reported; a NAT with alternating addresses must not fill the log. */
 const MOST_FINDINGS = 8;
-/** Changes of what is found that are remembered. */
+/** How many changes of the finding are kept. */
 const MOST_KEPT_FINDINGS = 20;
 
 const RESULT_LEVELS = { match: 'info', mismatch: 'error', unknown: 'warn', unjudged: 'info' } as const;
@@ -53,7 +53,7 @@ const WORDS: Record<SourceResult, string> = {
   unjudged: 'the source address is seen, and none is expected',
 };
 
-/** What an answer depends on: all but when it is asked for, and what follows from it. */
+/** What an answer depends on: everything except when it is requested, and what follows from it. */
 function probeQuestion(config: SourceIpConfig | null): unknown {
   return config === null ? null : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
 }
@@ -64,9 +64,9 @@ export class SourceProbe {
   #config: SourceIpConfig | null;
   #finding: SourceFinding | null = null;
   #lastJudged: SourceFinding | null = null;
-  /** The latest last: a finding is here if it is another than the one before. */
+  /** The latest last: only findings that differ from the previous one. */
   readonly #changes: SourceFinding[] = [];
-  /** What was told since the result last changed. */
+  /** Findings reported since the result last changed. */
   #told = new Set<string>();
   #running: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
 
@@ -75,27 +75,27 @@ export class SourceProbe {
     this.#config = options.config;
   }
 
-  /** Null before the first probe has ended, and where nothing is asked. */
+  /** Null before the first probe has ended, and if no probe is configured. */
   get finding(): SourceFinding | null {
     return this.#finding;
   }
 
-  /** The latest finding that is not `unknown`: what holds as far as anybody knows. */
+  /** The latest finding that is not `unknown`: the last known state. */
   get lastJudged(): SourceFinding | null {
     return this.#lastJudged;
   }
 
-  /** What was found, each time that it was something else than before; the latest first. */
+  /** The findings, one for each change; the latest first. */
   get changes(): readonly SourceFinding[] {
     return this.#changes.toReversed();
   }
 
-  /** Whether there is an endpoint to ask. */
+  /** Whether an endpoint is configured. */
   get asks(): boolean {
     return (this.#config?.probe ?? null) !== null;
   }
 
-  /** In force. */
+  /** The options in force. */
   get config(): SourceIpConfig | null {
     return this.#config;
   }
@@ -109,7 +109,7 @@ export class SourceProbe {
     this.#running = { controller, ended: this.#run(config, probe, controller.signal) };
   }
 
-  /** Asks at once where anything has changed, and forgets what was known where that answers another question. Only after `start`. */
+  /** Probes at once if anything has changed, and drops findings that answered another question. Only after `start`. */
   adopt(config: SourceIpConfig | null): void {
     if (isDeepStrictEqual(config, this.#config)) return;
     this.#running?.controller.abort();
@@ -125,7 +125,7 @@ export class SourceProbe {
     this.start();
   }
 
-  /** Ends the probe that is under way, and its socket. */
+  /** Ends the current probe, and its socket. */
   async close(): Promise<void> {
     const running = this.#running;
     this.#running = null;
@@ -174,7 +174,7 @@ export class SourceProbe {
     onProbed();
   }
 
-  /** Once per change of the result, of an address that is not right, and of the reason why none is known. */
+  /** Once per change of the result, of a wrong address, and of the reason why none is known. */
   #tell({ expected }: SourceIpConfig, { result, seen, fault }: SourceFinding): void {
     if (this.#finding?.result !== result) this.#told = new Set();
     const what = result === 'match' ? '' : (seen ?? fault?.code ?? '');

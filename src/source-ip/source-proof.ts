@@ -1,7 +1,7 @@
 /**
- * The proof of the source address, whole: the probe that runs with the proxy,
- * the watch over partners that fall silent, the same question asked by hand,
- * and what all that means for readiness.
+ * The proof of the source address: the probe that runs with the proxy, the
+ * detection of silent partners, the manual query, and their effect on
+ * readiness.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
@@ -19,7 +19,7 @@ type Proven = Pick<Config, 'sourceIp' | 'destinations'>;
 
 interface SourceProofOptions {
   readonly config: Proven;
-  /** The one that requests go by; `adopt` gives another. */
+  /** The dialler of requests; `adopt` replaces it. */
   readonly dialler: Dialler;
   readonly staleNames: StaleNames;
   readonly isSelf: AskOptions['isSelf'];
@@ -29,7 +29,7 @@ interface SourceProofOptions {
   readonly now?: () => number;
 }
 
-/** When the resolver last failed, and an expired answer of it was used. */
+/** When the resolver last failed, and an expired answer was used. */
 export class StaleNames {
   readonly #now: () => number;
   /** Ms since the epoch; -Infinity: never. */
@@ -46,7 +46,7 @@ export class StaleNames {
   }
 }
 
-/** Whoever created it starts it and closes it. */
+/** Its creator starts it and closes it. */
 export class SourceProof {
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
@@ -71,7 +71,7 @@ export class SourceProof {
     });
   }
 
-  /** What tells of dials is to be told through this: the watch over partners listens, and what it throws ends nothing. */
+  /** Dial events are to be published through this: the detection of silent partners listens, and its errors have no effect on them. */
   listenTo(telemetry: Telemetry, contain: Contain): Telemetry {
     const connected = contain('partner-watch', (destination: string) => {
       this.#watch.connected(destination);
@@ -97,35 +97,36 @@ export class SourceProof {
     this.#probe.start();
   }
 
-  /** Another configuration from now on, and what dials by it. */
+  /** Changes the configuration and its dialler. */
   adopt(config: Proven, dialler: Dialler): void {
     this.#dialler = dialler;
     this.#watch.adopt(watchedOf(config));
     this.#probe.adopt(config.sourceIp);
   }
 
-  /** Resolves when the probe under way has ended. */
+  /** Resolves when the current probe has ended. */
   close(): Promise<void> {
     return this.#probe.close();
   }
 
-  /** Asks by hand, also before `start`. */
+  /** A manual query, also before `start`. */
   verify(request: VerifyRequest): Promise<Verification> {
     return verifySource(request, (probe) => askEndpoint(probe, this.#way(new AbortController().signal)));
   }
 
-  /** What keeps traffic away, where it is to, and what only deserves a look. */
+  /** Reasons not to be ready, if configured, and warnings. */
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { config, finding, lastJudged } = this.#probe;
     const silent = this.#watch.silent.map(({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`);
     const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describeSourceProblem(config, finding);
     if (config === null || said === null) return { reasons: [], warnings: silent };
-    // A probe that fails tells nothing of the address: what was last known of it holds, or an echo endpoint would stop everything.
+    // A failed probe is no evidence about the address: the last known state stays valid, or an echo endpoint could stop
+    // everything.
     if (config.gateReadiness && lastJudged?.result !== 'match') return { reasons: [said], warnings: silent };
     return { reasons: [], warnings: finding === null ? silent : [said, ...silent] };
   }
 
-  /** What `/source-ip` shows. */
+  /** The content of `/source-ip`. */
   view(): SourceView {
     const { config, finding, lastJudged } = this.#probe;
     return {
@@ -158,7 +159,7 @@ export class SourceProof {
 
 const watchedOf = ({ destinations }: Proven): string[] => destinations.filter(({ via }) => via.length === 0).map(({ name }) => name);
 
-/** Null when all is well. */
+/** Null when there is no problem. */
 function describeSourceProblem({ expected }: SourceIpConfig, finding: SourceFinding | null): string | null {
   if (finding === null) return 'The source address is not known yet.';
   if (finding.fault !== null) return `The source address is not known: ${finding.fault.message}.`;
@@ -170,7 +171,7 @@ function remarkOnFinding({ result, seen }: SourceFinding): string | null {
   return seen === null || result === 'match' ? null : remarkOn(seen);
 }
 
-// What the admin port shows of the source address, as JSON and for people.
+// The source address on the admin port, as JSON and for people.
 
 /** Times are ISO 8601. */
 export interface SourceView {
@@ -184,8 +185,8 @@ export interface SourceView {
   readonly remark: string | null;
   /** Partners whose connects time out. */
   readonly silentPartners: readonly { readonly destination: string; readonly cause: string; readonly since: string; readonly timeouts: number; readonly words: string; readonly check: string }[];
-  /** What was seen when an address was last known. */
+  /** The result when an address was last known. */
   readonly lastSeen: { readonly address: string | null; readonly at: string } | null;
-  /** What was found, each time that it was something else than before; the latest first. */
+  /** The findings, one for each change; the latest first. */
   readonly history: readonly { readonly at: string; readonly result: SourceResult; readonly seen: string | null; readonly code: string | null }[];
 }

@@ -1,4 +1,4 @@
-/** Asks the echo endpoint several times over, says what that proves, and names likely causes: several addresses of a NAT may take turns. */
+/** Queries the echo endpoint several times, reports the result, and names likely causes: a NAT may alternate between several addresses. */
 import type { ProbeConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
@@ -6,7 +6,7 @@ import type { SourceResult } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
 import { checkSeenAddress, remarkOn } from './judge.ts';
 
-/** Which endpoint is asked, how often, and which addresses are right. */
+/** Which endpoint is queried, how often, and which addresses are right. */
 export interface VerifyRequest {
   readonly probe: ProbeConfig;
   readonly expected: readonly string[];
@@ -16,7 +16,7 @@ export interface VerifyRequest {
 interface Observation {
   readonly result: SourceResult;
   readonly seen: string | null;
-  /** Where the endpoint was dialled; null where it did not come to that. */
+  /** The dialled address of the endpoint; null: it was not dialled. */
   readonly endpointAddress: string | null;
   /** Our own end of the connection, before any NAT. */
   readonly localAddress: string | null;
@@ -27,13 +27,13 @@ interface Observation {
   readonly reason: string | null;
 }
 
-/** What the answers prove together. */
+/** The result of all answers together. */
 export interface Verification {
-  /** `match` where every observation is one; otherwise the worst of them. */
+  /** `match` if every observation is one; otherwise the worst of them. */
   readonly result: SourceResult;
   readonly expected: readonly string[];
   readonly url: string;
-  /** Hops on the way. */
+  /** Hops on the route. */
   readonly via: readonly string[];
   readonly observations: readonly Observation[];
   readonly remarks: readonly string[];
@@ -44,7 +44,7 @@ export interface Verification {
 /** The worst first. */
 const WORST: readonly SourceResult[] = ['mismatch', 'unknown', 'unjudged', 'match'];
 
-/** Never rejects for what an endpoint does. */
+/** Never rejects because of an endpoint. */
 export async function verifySource({ probe, expected, times }: VerifyRequest, ask: (probe: ProbeConfig) => Promise<Sighting>): Promise<Verification> {
   const observations: Observation[] = [];
   for (let time = 0; time < times; time += 1) observations.push(await observe(probe, expected, ask));
@@ -74,21 +74,21 @@ async function observe(probe: ProbeConfig, expected: readonly string[], ask: (pr
   }
 }
 
-/** Without its query, where a key may stand. */
+/** Without its query, which may contain a key. */
 function probeUrl({ scheme, host, port, path }: ProbeConfig): string {
   const usual = scheme === 'https' ? 443 : 80;
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}${port === usual ? '' : `:${port}`}${path.split('?')[0] ?? ''}`;
 }
 
-// Why a source address is wrong or not known, as far as what was seen tells, and what to do about it. Pure.
+// Why a source address is wrong or unknown, as far as observed, and what to do about it. Pure.
 
 interface Evidence {
   readonly expected: readonly string[];
-  /** Different addresses that were seen. */
+  /** The different addresses observed. */
   readonly seen: readonly string[];
-  /** Hops on the way, nearest to us first. */
+  /** Hops on the route, nearest to us first. */
   readonly via: readonly string[];
-  /** Of the probes that failed. */
+  /** Of the failed probes. */
   readonly codes: readonly FaultCode[];
 }
 
@@ -106,7 +106,7 @@ const isPublic = (address: string): boolean => classifyAddress(address)?.class =
 const seesPublic = ({ seen }: Evidence): boolean => seen.some(isPublic);
 const failed = (...codes: readonly FaultCode[]) => (evidence: Evidence): boolean => evidence.codes.some((code) => codes.includes(code));
 
-/** In the order in which they are worth a look. */
+/** In the order in which they should be checked. */
 const CAUSES: readonly KnownCause[] = [
   {
     fits: ({ expected, seen }) => expected.length === 0 && seen.length > 0,
@@ -170,12 +170,12 @@ const CAUSES: readonly KnownCause[] = [
   },
 ];
 
-/** Those that fit; what was seen may leave several. */
+/** Those that fit; the observations may leave several. */
 export function findCauses(evidence: Evidence): Cause[] {
   return CAUSES.filter(({ fits }) => fits(evidence)).map(({ cause, check }) => ({ cause, check }));
 }
 
-/** A verification as text for people: what was seen, how, and what to do about it. */
+/** A verification as text for people: the result, how it was obtained, and what to do about it. */
 export function formatVerification(verification: Verification): string {
   const { url, via, observations, remarks, causes } = verification;
   const way = via.length === 0 ? 'directly' : `by ${via.join(', then ')}`;

@@ -1,23 +1,23 @@
 /**
- * Writes changes into the text of a configuration file by inserting what is
- * new: comments, order and layout stay as they are. What cannot be inserted,
- * because a variable is written there, is said instead.
+ * Writes changes into the text of a configuration file by insertion only:
+ * comments, order and layout are kept. What cannot be inserted, because a
+ * variable is used there, is reported instead.
  */
 import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
 import type { DestinationConfig } from '../config/config.ts';
 import { type PolicyEdit, renderClient, renderDestination, renderEntry, renderRule } from '../explain/policy-edits.ts';
 
-/** The file as it would be, or the places at which nothing can be inserted. */
+/** The new text of the file, or the places where nothing can be inserted. */
 export type EditedFile = { readonly text: string } | { readonly problems: readonly string[] };
 
 interface Insertion {
   readonly at: number;
   readonly text: string;
-  /** Characters that it takes the place of. */
+  /** How many characters it replaces. */
   readonly replaces?: number;
 }
 
-/** @param text of a file that the loader takes: valid YAML, without aliases */
+/** @param text of a file that the loader accepts: valid YAML, without aliases */
 export function editFile(text: string, edits: readonly PolicyEdit[]): EditedFile {
   const file = new YamlFile(text);
   const clients = edits.flatMap((edit) => (edit.kind === 'client' ? [[renderClient(edit.client)]] : []));
@@ -78,7 +78,7 @@ class YamlFile {
     else this.#addSection(key, node, items.map((item) => `- ${item}`), items);
   }
 
-  /** At the end of a list that is there: as YAML's own list, or as one text with commas. */
+  /** At the end of an existing list: a YAML list, or one text with commas. */
   lengthen(path: readonly string[], entries: readonly string[]): void {
     const node = this.#at(path);
     if (isSeq(node)) this.#lengthenSeq(node, entries);
@@ -90,7 +90,7 @@ class YamlFile {
     if (this.#problems.length > 0) return { problems: this.#problems };
     let { length: end } = this.#text;
     const pieces: string[] = [];
-    // From the end on, so that places stay; those of one place in their order.
+    // From the end on, so positions stay valid; those of one position in their order.
     for (const { at, text, replaces = 0 } of this.#insertions.toReversed().toSorted((one, other) => other.at - one.at)) {
       pieces.unshift(text, this.#text.slice(at + replaces, end));
       end = at;
@@ -168,7 +168,7 @@ class YamlFile {
     return this.#lines.linePos(start).col - 1;
   }
 
-  /** Behind the last thing in a collection that is written in lines, without comments and blank lines below it. */
+  /** After the last entry of a block collection, before comments and blank lines that follow it. */
   #endOf(node: unknown): number {
     if ((isMap(node) || isSeq(node)) && node.flow !== true) {
       const last: unknown = node.items.at(-1);
@@ -179,7 +179,7 @@ class YamlFile {
     return range?.[1] ?? 0;
   }
 
-  /** Where the line after a place begins. */
+  /** Start of the line after a position. */
   #lineEnd(at: number): number {
     if (at > 0 && this.#text[at - 1] === '\n') return at;
     const end = this.#text.indexOf('\n', at);

@@ -1,4 +1,4 @@
-/** What `suggest` found, for people and as data. */
+/** The results of `suggest`, for people and as data. */
 import { styleText } from 'node:util';
 import { formatMoment } from '../policy/deny.ts';
 import { describeClass } from '../policy-diff/describe-class.ts';
@@ -8,18 +8,18 @@ import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { DeniedGroup, Suggestions } from './propose-changes.ts';
 import type { SeenDenial } from './seen-denials.ts';
 
-/** Where the denials came from. */
+/** The source of the denials. */
 export interface SuggestSource {
   readonly file: string;
   readonly hash: string;
   readonly denials: readonly SeenDenial[];
-  /** Of a log; null: a running proxy was asked. */
+  /** Of a log; null: a running proxy was queried. */
   readonly lines: { readonly access: number; readonly other: number } | null;
-  /** Denials that were too many to be looked at. */
+  /** Denials that were not processed, because there were too many. */
   readonly leftOut: number;
 }
 
-/** How a change would be written: the patch, null where there is none, and what has to be written by hand. */
+/** How a change would be written: the patch, null if there is none, and what has to be written by hand. */
 export interface SuggestedPatch {
   readonly patch: string | null;
   readonly problems: readonly string[];

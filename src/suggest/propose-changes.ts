@@ -1,8 +1,8 @@
 /**
- * From denials to the smallest change: each kind of request that was denied is
- * asked again of the policy as the changes before it leave it, and what is
- * still denied gets the change that `explain` would propose. Nothing is
- * permitted that was not seen, unless it is generalised on demand.
+ * From denials to the smallest change: each kind of denied request is decided
+ * again with the changes before it, and if it is still denied it gets the
+ * change that `explain` would propose. Only observed requests are permitted,
+ * unless they are generalised on demand.
  */
 import { isIP } from 'node:net';
 import { type DestinationConfig, FORMS, type RuleConfig } from '../config/config.ts';
@@ -19,13 +19,13 @@ import { type Meter, runSteps } from '../policy-diff/work.ts';
 import { show } from '../targets/quote.ts';
 import type { SeenDenial } from './seen-denials.ts';
 
-/** What is asked for. */
+/** The options. */
 export interface SuggestTerms {
-  /** A new host is proposed once it was asked for so often by one client. */
+  /** How many requests of one client a new host needs to be proposed. */
   readonly least: number;
-  /** Whether several names or paths side by side become one pattern. */
+  /** Whether several names or paths next to each other become one pattern. */
   readonly generalise: boolean;
-  /** Ms since the epoch: as if the requests came then. */
+  /** Ms since the epoch: the requests are decided as of this time. */
   readonly now: number;
 }
 
@@ -43,16 +43,16 @@ export interface Suggestion extends DeniedGroup {
   readonly diffs: readonly PolicyDiff[];
 }
 
-/** Why a group, or a part of it, gets no change. */
+/** Why a group, or a part of it, has no change. */
 export interface NoSuggestion extends DeniedGroup {
   readonly reason: string;
 }
 
-/** Everything that comes of some denials. */
+/** The whole result for some denials. */
 export interface Suggestions {
   readonly made: readonly Suggestion[];
   readonly declined: readonly NoSuggestion[];
-  /** What became one pattern. */
+  /** Names or paths that became one pattern. */
   readonly generalised: readonly string[];
   /** Requests that the policy permits by now. */
   readonly permitted: number;
@@ -96,7 +96,7 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
   return { made, declined, generalised, permitted, before, after, diff: comparePolicyConfigs(before, after, terms.now, meter) };
 }
 
-/** Groups that get a change at a time: more is hard to review, and each is compared with all before it. */
+/** Most groups with a change in one run: more is hard to review, and each is compared with all before it. */
 const MOST_PROPOSED = 100;
 
 interface PolicyDraft {
@@ -122,7 +122,7 @@ function treat(draft: PolicyDraft, kind: SeenDenial, group: DeniedGroup, { least
   if (isNew && isIP(host) !== 0 && isProposable(host)) return { outcome: 'declined', reason: `${nameAddress(host)} is a literal address: ask for a name, or add the address by hand` };
   const times = group.kinds.reduce((sum, { count }) => sum + count, 0);
   if (isNew && times < least && isIP(host) === 0) return { outcome: 'declined', reason: `it was asked for ${times === 1 ? 'once' : `${times} times`}, and --min-count is ${least}` };
-  // A new destination without ranges leads to public addresses alone.
+  // A new destination without ranges leads to public addresses only.
   const inside = isNew ? [...kindsAddresses(group)].find((address) => classifyAddress(address)?.class !== 'public') : undefined;
   if (inside !== undefined) return { outcome: 'declined', reason: `the name led to ${nameAddress(inside)}: if a partner is there, add a destination by hand, with its range under addresses` };
   const found = runSteps(proposeChange(draft.compiled, ask, meter, contentOf(group.kinds)));
@@ -131,7 +131,7 @@ function treat(draft: PolicyDraft, kind: SeenDenial, group: DeniedGroup, { least
   return { outcome: 'changed', text: found.change.text, diff: found.diff };
 }
 
-/** The policy permits the request, and the name led to an address that is not permitted. */
+/** The policy permits the request, but the name resolved to an address that is not permitted. */
 function treatAddress(draft: PolicyDraft, destination: DestinationConfig, { upstreamAddresses }: SeenDenial, now: number, meter: Meter): Treated {
   const addresses = [...upstreamAddresses].map((address) => classifyAddress(address)?.canonical ?? address);
   const [first] = addresses;
@@ -171,12 +171,12 @@ function advance(draft: PolicyDraft, config: PolicyConfig): void {
   draft.compiled = compilePolicy(config);
 }
 
-/** One that the policy takes for the client that was logged; null where it was none, or is none by now. */
+/** A peer that matches the logged client; null: it was none, or is none by now. */
 function peerLike(policy: Policy, { client, addresses, user, subject, sans }: SeenDenial): Peer | null {
   const clients = policy.clients.map(({ config }) => config);
   const [address = ''] = addresses;
   const shown = assumePeer(clients, { client: address, user, subject, sans });
-  // What was shown may be known in part only: then somebody who certainly is this client.
+  // The credentials may be known in part only: then a peer that certainly is this client.
   const named = client === null ? '' : assumePeer(clients, { client, user: null, subject: null, sans: [] });
   const peers = [shown, named].flatMap((assumed) => (typeof assumed === 'string' ? [] : assumed.peers));
   const known = (peer: Peer): string | null => identify(policy, peer)?.name ?? null;
@@ -201,16 +201,16 @@ function mergeRules(before: PolicyConfig, after: PolicyConfig): PolicyConfig {
 
 // Generalising (docs/suggest.md has the rules).
 
-/** Names or paths side by side that become a pattern. */
+/** Names or paths next to each other that become a pattern. */
 const ENOUGH_ALIKE = 3;
-/** Labels below which a pattern may stand: `*.api.example.com`, never `*.example.com`. */
+/** Fewest labels of the suffix of a pattern: `*.api.example.com`, never `*.example.com`. */
 const LEAST_LABELS = 3;
 
-/** What would take anything away, or change what was permitted, stays as it is. */
+/** A pattern that would remove something, or change what was permitted, is not used. */
 function generalise(before: PolicyConfig, after: PolicyConfig, now: number, meter: Meter): { readonly config: PolicyConfig; readonly texts: readonly string[] } {
   let config = after;
   const texts: string[] = [];
-  // Paths first: rules that hosts are joined in are others.
+  // Paths first: they decide which rules can be joined for hosts.
   for (const widen of [...widerPaths(before, after), ...widerHosts(before, after)]) {
     const { config: wider, text } = widen(config);
     const isSafe = comparePolicyConfigs(before, wider, now, meter).classes.every(({ change }) => change === 'allowed' || change === 'refused');
@@ -247,7 +247,7 @@ function suffixOf(host: string): string | null {
   return isIP(host) === 0 && suffix.split('.').length >= LEAST_LABELS ? suffix : null;
 }
 
-/** Paths in one directory that a destination or a rule got. */
+/** Paths in one directory that were added to a destination or a rule. */
 function widerPaths(before: PolicyConfig, after: PolicyConfig): Widen[] {
   const ofDestinations = after.destinations.flatMap(({ name, paths }, index) => directoriesOf(before.destinations[index]?.paths ?? null, paths).map(({ directory, found }): Widen => (config) => ({
     config: { ...config, destinations: config.destinations.map((other) => (other.name === name ? { ...other, paths: replacePaths(other.paths, found, directory) } : other)) },

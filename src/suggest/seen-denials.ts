@@ -1,8 +1,8 @@
-/** Requests that a policy denied, or let pass in report mode alone: from lines of the access log, or from `/denials` of a running proxy. */
+/** Requests that a policy denied, or that passed in report mode only: from lines of the access log, or from `/denials` of a running proxy. */
 import { FORMS, type Form } from '../config/config.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 
-/** Requests that are one to a policy, and how many there were. */
+/** Requests that are the same to a policy, and their number. */
 export interface SeenDenial {
   /** Name of the client; null: the peer was none. */
   readonly client: string | null;
@@ -19,11 +19,11 @@ export interface SeenDenial {
   readonly port: number;
   /** Name of the destination; null: none was found. */
   readonly destination: string | null;
-  /** `address-not-allowed`: the name led to an address that is not permitted. */
+  /** `address-not-allowed`: the name resolved to an address that is not permitted. */
   readonly code: string;
-  /** Addresses that asked, the first few. */
+  /** Client addresses, the first few. */
   readonly addresses: Set<string>;
-  /** Where the name led, the first few; of requests that report mode let pass. */
+  /** Addresses of the name, the first few; for requests that passed in report mode. */
   readonly upstreamAddresses: Set<string>;
   count: number;
   /** Ms since the epoch. */
@@ -31,12 +31,12 @@ export interface SeenDenial {
   last: number;
 }
 
-/** Kinds of requests that are told apart; a scan of names has more, and says nothing about what is needed. */
+/** Most kinds of requests that are distinguished; a scan of names has more, and is no evidence of a need. */
 const MOST_KINDS = 20_000;
-/** Addresses that are kept of each. */
+/** Most addresses kept for each. */
 const MOST_KEPT_ADDRESSES = 100;
 
-/** Gathers what was seen. Bounded, however long the log is. */
+/** Collects denials. Bounded, however long the log is. */
 export class SeenDenials {
   readonly #kinds = new Map<string, SeenDenial>();
   /** Lines that are no access lines. */
@@ -50,7 +50,7 @@ export class SeenDenials {
     return [...this.#kinds.values()].sort((one, other) => other.count - one.count || one.first - other.first);
   }
 
-  /** A line of the access log, as JSON, of any profile that has its fields; others are counted and passed over. */
+  /** A line of the access log, as JSON, of any profile with its fields; others are counted and skipped. */
   addLine(line: string): void {
     if (line.trim() === '') return;
     const fields = readObject(line);
@@ -71,7 +71,7 @@ export class SeenDenials {
     for (const record of latest) this.#add(record, Date.parse(stringOf(record, 'time')), 1);
     for (const { client, host, count, latest: record } of frequent) {
       const known = latest.filter((one) => one['client'] === client && one['host'] === host).length;
-      // Those that are not among the latest one by one; what they asked for besides is forgotten.
+      // Those that are not among the latest are listed one by one; their other requests are not kept.
       if (typeof count === 'number' && count > known && isObject(record)) this.#add(record, Date.parse(stringOf(record, 'time')), count - known);
     }
     return true;
@@ -103,13 +103,13 @@ export class SeenDenials {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Whether the policy does not permit such a request. Others are refused for what they are, or for what is used up at the moment: no change of what is permitted would help them. */
+/** Whether the policy does not permit such a request. Others are refused for their content, or for exhausted limits: no change of the policy would help them. */
 function isOfPolicy(code: string): boolean {
   const kind = Object.hasOwn(FAULTS, code) ? FAULTS[code as FaultCode] : null;
   return kind?.blame === 'policy' && kind.status === 403;
 }
 
-/** Null where the policy let it pass, or it was refused before it said what it is. */
+/** Null if the policy permitted it, or it was refused before its target was known. */
 function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | null {
   const verdict = stringOf(fields, 'verdict');
   const form = FORMS.find((one) => one === fields['form']);
@@ -118,7 +118,7 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
   if ((verdict !== 'deny' && verdict !== 'report') || form === undefined || typeof port !== 'number' || host === '' || host === '-') return null;
   const tunnel = form === 'connect' || form === 'sni';
   const known = (name: string): string | null => (stringOf(fields, name) === '' || fields[name] === '-' ? null : stringOf(fields, name));
-  // In the log it is the code of the denial that was not enforced, in an answer `code` is that.
+  // In the log it is the code of the denial that was not enforced; in an answer, that is `code`.
   const code = known('wouldDeny') ?? stringOf(fields, 'code');
   if (!isOfPolicy(code)) return null;
   return {

@@ -1,7 +1,7 @@
 /**
- * Finds the TLS ClientHello at the beginning of a stream, however the stream
- * was cut into chunks and the hello into records. Keeps what it has seen until
- * then, within a bound, so that it can still be sent on unchanged.
+ * Finds the TLS ClientHello at the beginning of a stream, however the stream is
+ * split into chunks and the hello into records. Keeps the bytes read until
+ * then, within a limit, so that they can be forwarded unchanged.
  */
 import { type HelloMessage, readHelloMessage } from './hello-message.ts';
 
@@ -9,19 +9,19 @@ import { type HelloMessage, readHelloMessage } from './hello-message.ts';
 export type HelloResult =
   | (HelloMessage & {
       readonly kind: 'hello';
-      /** Length of the hello in the stream, record headers included. What follows was not looked at. */
+      /** Length of the hello in the stream, record headers included. Later bytes were not read. */
       readonly bytes: number;
-      /** Bytes that its last record has behind it: another handshake message. */
+      /** Bytes after it in its last record: another handshake message. */
       readonly excess: number;
     })
   /** `reason` is a sentence about the stream; safe to show, like that of `invalid`. */
   | { readonly kind: 'not-tls'; readonly reason: string }
-  /** It began as TLS, but no ClientHello that has one reading. */
+  /** It began as TLS, but has no unambiguous ClientHello. */
   | { readonly kind: 'invalid'; readonly reason: string };
 
-/** Bounds of a `ClientHelloReader`. */
+/** Limits of a `ClientHelloReader`. */
 export interface ClientHelloOptions {
-  /** Longest ClientHello that is read, bytes of the message. Post-quantum key shares make some 17 KiB long. */
+  /** Longest accepted ClientHello, bytes of the message. With post-quantum key shares it may be some 17 KiB long. */
   readonly maximum?: number;
 }
 
@@ -41,9 +41,9 @@ const SMALLEST_STORE = 1024;
 export const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /**
- * Reads one stream. Costs a bounded time per byte whatever the fragmentation,
- * and copies nothing when the first chunk holds the whole hello in one record,
- * as most do. Holds at most twice `maximum`: the hello, and as many bytes of
+ * Reads one stream. Takes bounded time per byte in any fragmentation, and
+ * copies nothing when the first chunk holds the whole hello in one record, as
+ * most do. Holds at most twice `maximum`: the hello, and as many bytes of
  * record headers.
  */
 export class ClientHelloReader {
@@ -51,14 +51,14 @@ export class ClientHelloReader {
   readonly #mostRecords: number;
   #store = NO_BYTES;
   #stored = 0;
-  /** How much of the store came with earlier chunks. */
+  /** Bytes in the store that came with earlier chunks. */
   #earlier = 0;
-  /** Where in the stream the record begins that is not complete yet. */
+  /** Position in the stream of the first incomplete record. */
   #record = 0;
   #records = 0;
   /** Bytes of the message in the records before it. */
   #gathered = 0;
-  /** Of the message with its header; 0 as long as that has not been read. */
+  /** Length of the message with its header; 0: not known yet. */
   #size = 0;
   #result: HelloResult | null = null;
 
@@ -68,8 +68,8 @@ export class ClientHelloReader {
   }
 
   /**
-   * Takes the next bytes of the stream. They are copied as far as they are
-   * kept. Once there is a result, it stays. Never throws.
+   * Takes the next bytes of the stream. Bytes that are kept are copied. A
+   * result is final. Never throws.
    */
   push(chunk: Buffer): 'more' | HelloResult {
     if (this.#result !== null) return this.#result;
@@ -105,7 +105,7 @@ export class ClientHelloReader {
     this.#stored = end;
   }
 
-  /** Each check stands at the first byte that decides it, so that the result is the same for every fragmentation. */
+  /** Each check is made at the first byte that decides it, so the result is the same for every fragmentation. */
   #scan(stream: Buffer): HelloResult | null {
     for (;;) {
       const record = this.#record;
@@ -174,7 +174,7 @@ function notTls(reason: string): HelloResult {
   return { kind: 'not-tls', reason };
 }
 
-/** The result for a stream that began as TLS and cannot be read. @param reason a sentence that is safe to show */
+/** The result for a stream that began as TLS and cannot be parsed. @param reason a sentence that is safe to show */
 export function invalidHello(reason: string): HelloResult {
   return { kind: 'invalid', reason };
 }

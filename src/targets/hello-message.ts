@@ -1,21 +1,21 @@
-/** Reads a whole TLS ClientHello message: the name it asks for, and what else a proxy may want to know of it. */
+/** Parses a whole TLS ClientHello message: the name it asks for, and other values that a proxy may need. */
 import { isIPv4 } from 'node:net';
 import { parseHost } from './host.ts';
 import { quote } from './quote.ts';
 
-/** What a ClientHello says (RFC 8446 §4.1.2). */
+/** The content of a ClientHello (RFC 8446 §4.1.2). */
 export interface HelloMessage {
-  /** 32 bytes as Latin-1 text: no two handshakes have the same, but for the two hellos of one (RFC 8446 §4.1.2). */
+  /** 32 bytes as Latin-1 text: unique per handshake, except for the two hellos of one (RFC 8446 §4.1.2). */
   readonly random: string;
-  /** Canonical (target/host.ts); null: no server_name extension. */
+  /** Canonical (targets/host.ts); null: no server_name extension. */
   readonly serverName: string | null;
-  /** Protocols offered, without GREASE; a client chose these bytes. */
+  /** Offered protocols, without GREASE; the bytes are chosen by the client. */
   readonly alpn: readonly string[];
-  /** encrypted_client_hello is there: the name seen here may not be the one that the server sees. */
+  /** encrypted_client_hello is present: the server may see another name. */
   readonly ech: boolean;
 }
 
-/** RFC 6066 §3, RFC 7301 §3.1, and TLS Encrypted Client Hello in the version that browsers speak. */
+/** RFC 6066 §3, RFC 7301 §3.1, and TLS Encrypted Client Hello in the version that browsers use. */
 const SERVER_NAME = 0;
 const ALPN = 16;
 const ENCRYPTED_CLIENT_HELLO = 0xfe0d;
@@ -25,12 +25,12 @@ const VERSION_BYTES = 2;
 /** Version and random. */
 const FIXED_PART = VERSION_BYTES + 32;
 const LONGEST_SESSION_ID = 32;
-/** A name of 253 characters and a final dot, to be told what is wrong with it. */
+/** A name of 253 characters and a final dot, so that the error can say what is wrong. */
 const LONGEST_SERVER_NAME = 254;
 /** A client offers two or three; each costs a string. */
 const MOST_PROTOCOLS = 32;
 
-/** Walks through the vectors of a message (RFC 8446 §3.4), each behind its length. */
+/** Walks through the vectors of a message (RFC 8446 §3.4), each preceded by its length. */
 class Cursor {
   readonly #bytes: Buffer;
   #offset: number;
@@ -44,7 +44,7 @@ class Cursor {
     return this.#offset === this.#bytes.length;
   }
 
-  /** The next number of one or two bytes; null when the bytes end before. */
+  /** The next number of one or two bytes; null at the end of the bytes. */
   number(width: 1 | 2): number | null {
     const start = this.#offset;
     if (start + width > this.#bytes.length) return null;
@@ -52,7 +52,7 @@ class Cursor {
     return this.#bytes.readUIntBE(start, width);
   }
 
-  /** What stands behind the next length, not copied; null when the bytes end before. */
+  /** The bytes after the next length, not copied; null at the end of the bytes. */
   vector(width: 1 | 2): Buffer | null {
     const length = this.number(width);
     if (length === null || this.#offset + length > this.#bytes.length) return null;
@@ -63,10 +63,10 @@ class Cursor {
 }
 
 /**
- * Reads the body of a ClientHello (RFC 8446 §4.1.2), without its four bytes of
- * handshake header. Returns why not, as the rest of a sentence that began with
- * "the ClientHello", when it is none. Unknown extensions, GREASE (RFC 8701)
- * among them, are passed over. Never throws.
+ * Parses the body of a ClientHello (RFC 8446 §4.1.2), without its four bytes of
+ * handshake header. For an invalid one it returns the reason, as the rest of a
+ * sentence that began with "the ClientHello". Unknown extensions, GREASE (RFC
+ * 8701) among them, are skipped. Never throws.
  */
 export function readHelloMessage(body: Buffer): HelloMessage | string {
   if (body.length < FIXED_PART) return 'ends within its version and random';
@@ -97,7 +97,7 @@ function readExtensions(extensions: Buffer): Omit<HelloMessage, 'random'> | stri
     const type = cursor.number(2);
     const data = cursor.vector(2);
     if (type === null || data === null) return 'has an extension that does not end where its list ends';
-    // RFC 8446 §4.2: one of each type. Of two names, two readers may each take another.
+    // RFC 8446 §4.2: one of each type. Of two names, two parsers could each take another.
     if (type === SERVER_NAME) {
       if (name !== null) return 'has two server_name extensions';
       name = data;
@@ -120,8 +120,8 @@ type ServerName = { readonly ok: true; readonly name: string } | { readonly ok: 
 
 /**
  * RFC 6066 §3: one host_name, in ASCII, without final dot, never an address.
- * Nothing of this is put right here: the bytes go on unchanged, and what a
- * server makes of such a name is anybody's guess.
+ * Nothing is repaired here: the bytes are forwarded unchanged, and servers
+ * differ in how they treat such a name.
  */
 function readSniExtension(data: Buffer): ServerName {
   const outer = new Cursor(data, 0);

@@ -1,9 +1,9 @@
 /**
- * The one canonical spelling of a host and of an authority. Everything that
- * compares, judges, dials or logs a host uses what comes out of here, so there
- * is no second reading of it anywhere (CVE-2022-24825, CVE-2022-29188).
+ * The one canonical spelling of a host and of an authority. All code that
+ * compares, checks, dials or logs a host uses this form, so a host is parsed in
+ * one way only (CVE-2022-24825, CVE-2022-29188).
  *
- * Stricter than WHATWG URL on purpose, and equal to it wherever both accept.
+ * Stricter than WHATWG URL on purpose, and equal to it where both accept.
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII, domainToUnicode } from 'node:url';
@@ -15,7 +15,7 @@ export interface Authority {
   readonly port: number;
 }
 
-/** Of the two schemes (RFC 9110 §4.2). */
+/** Default ports of the two schemes (RFC 9110 §4.2). */
 export const DEFAULT_PORT = { http: 80, https: 443 } as const;
 
 const HYPHEN = 0x2d;
@@ -33,7 +33,7 @@ const LONGEST_LABEL = 63;
 
 const LOWER = 1;
 const UPPER = 2;
-/** What each ASCII character is in a name; 0: not allowed in one. */
+/** The class of each ASCII character in a name; 0: not allowed. */
 const NAME_CHARACTERS = new Uint8Array(128);
 for (const character of 'abcdefghijklmnopqrstuvwxyz0123456789-_') NAME_CHARACTERS[character.charCodeAt(0)] = LOWER;
 for (const character of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') NAME_CHARACTERS[character.charCodeAt(0)] = UPPER;
@@ -42,17 +42,16 @@ for (const character of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') NAME_CHARACTERS[character.
 const NUMERIC_LABEL = /^(?:[0-9]+|0x[0-9a-f]*)$/;
 
 /**
- * The canonical form of a host as it stands in a URI authority, or null when
- * it is none.
+ * The canonical form of a host in a URI authority, or null when it is invalid.
  *
  * Names: letters, digits, hyphen and underscore (real DNS names have them), in
- * lower case, one final dot dropped. A label may not begin or end with a
- * hyphen (RFC 1123 §2.1): resolvers disagree about such names, and no partner's
+ * lower case, one final dot dropped. A label may not begin or end with a hyphen
+ * (RFC 1123 §2.1): resolvers disagree about such names, and no partner's
  * allowlist entry needs one. A-labels must survive the round trip through
- * Unicode, so that a name has one spelling.
- * IPv4: any spelling that WHATWG URL reads as one (`0x7f.1`, `2130706433`), as
- * four decimals. IPv6: only in brackets, without zone; given back without
- * brackets, compressed as in RFC 5952 §4.
+ * Unicode, so that a name has one spelling. IPv4: any spelling that WHATWG URL
+ * reads as one (`0x7f.1`, `2130706433`), as four decimals. IPv6: only in
+ * brackets, without zone; returned without brackets, compressed as in RFC 5952
+ * §4.
  */
 export function parseHost(text: string): string | null {
   if (text.charCodeAt(0) === OPEN_BRACKET) return parseBracketed(text);
@@ -90,16 +89,16 @@ export function parseHost(text: string): string | null {
  */
 export function parseConfigHost(text: string): string | null {
   if (isIPv6(text)) return parseBracketed(`[${text}]`);
-  // Its A-labels would be longer still, and to make them costs the square of the length.
+  // Its A-labels would be longer still, and computing them takes quadratic time.
   if (text.length > LONGEST_HOST + 1) return null;
   if (!/[^\0-\x7f]/.test(text)) return parseHost(text);
-  // domainToASCII would decode percent-escapes and stop at URL delimiters; neither belongs into a name.
+  // domainToASCII would decode percent-escapes and stop at URL delimiters; neither is valid in a name.
   return /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));
 }
 
 /**
- * A host of a destination: as parseConfigHost, or `*.suffix`, which stands for
- * the names below the suffix and never for the suffix itself.
+ * A host of a destination: as parseConfigHost, or `*.suffix`, which matches the
+ * names below the suffix and never the suffix itself.
  */
 export function parseHostPattern(text: string): string | null {
   if (!text.startsWith('*.')) return parseConfigHost(text);
@@ -108,8 +107,9 @@ export function parseHostPattern(text: string): string | null {
 }
 
 /**
- * Splits `host:port` (RFC 3986 §3.2 without userinfo). Returns why not, as the
- * rest of a sentence that began with the quoted text, when it is none.
+ * Splits `host:port` (RFC 3986 §3.2 without userinfo). For an invalid authority
+ * it returns the reason, as the rest of a sentence that began with the quoted
+ * text.
  *
  * `defaultPort` null: the port must be written out, as in CONNECT (RFC 9112
  * §3.2.3). Otherwise it may be absent or empty (RFC 3986 §3.2.3).
@@ -157,12 +157,12 @@ function parseIPv4(name: string): string | null {
 
 function parseBracketed(text: string): string | null {
   const inner = text.slice(1, -1);
-  // isIPv6 takes a zone (`fe80::1%eth0`), which means nothing off the client's own host; URL refuses it.
+  // isIPv6 accepts a zone (`fe80::1%eth0`), which means nothing off the client's own host; URL refuses it.
   if (!text.endsWith(']') || !isIPv6(inner)) return null;
   return URL.parse(`http://${text}/`)?.hostname.slice(1, -1) ?? null;
 }
 
-/** The platform leaves an A-label it cannot decode as it is, so what stays ASCII is none; RFC 5890 §2.3.2.1. */
+/** The platform leaves an A-label that it cannot decode unchanged, so one that stays ASCII is invalid; RFC 5890 §2.3.2.1. */
 function hasOneSpelling(name: string): boolean {
   return name.split('.').every((label) => {
     if (!label.startsWith('xn--')) return true;
@@ -171,7 +171,7 @@ function hasOneSpelling(name: string): boolean {
   });
 }
 
-/** Why parseHost refused: only ever called on the way to a refusal. */
+/** Why parseHost refused: called only for refusals. */
 function explainHost(text: string, hostEnd: number): string {
   const host = text.slice(0, hostEnd);
   if (text.startsWith('[')) {

@@ -1,7 +1,7 @@
 /**
- * The path as the policy reads it: which paths two servers could read in two
- * ways, and the one spelling that patterns are compared with. The path that is
- * forwarded stays exactly as received.
+ * The path for policy decisions: which paths are ambiguous between servers, and
+ * the one spelling that patterns are compared with. The forwarded path stays
+ * exactly as received.
  */
 import { DOT } from './host.ts';
 
@@ -20,13 +20,13 @@ export function pathOf(target: string): string {
 }
 
 /**
- * Names why a path could be read in more than one way, as the rest of a
- * sentence that began with the path; null when it cannot. Servers differ in
- * all of these: whether dot segments are resolved before or after decoding,
- * whether `\` is `/`, whether `;x` belongs to a segment, whether empty segments
- * count, whether a name is decoded twice. `%23` and `%3F` stand: decoding them
- * once, as part of a segment, is the only reading in use.
- * @param slashes `allow`: an encoded slash may stand, whichever way it is read; dot segments between such slashes may not
+ * Why a path is ambiguous, as the rest of a sentence that began with the path;
+ * null when it is not. Servers differ in all of these: whether dot segments are
+ * resolved before or after decoding, whether `\` is `/`, whether `;x` belongs
+ * to a segment, whether empty segments count, whether a name is decoded twice.
+ * `%23` and `%3F` are accepted: decoding them once, as part of a segment, is
+ * the only reading in use.
+ * @param slashes `allow`: an encoded slash is accepted, in either reading; dot segments between such slashes are not
  */
 export function findAmbiguity(path: string, slashes: 'allow' | 'refuse' = 'refuse'): string | null {
   if (path === '*') return null;
@@ -86,7 +86,7 @@ export function canonicalPath(path: string): string {
   });
 }
 
-/** Why an escaped byte is refused wherever it stands; `at` is the place of its percent sign. */
+/** Why an escaped byte is refused in any position; `at` is the position of its percent sign. */
 function troubleOf(byte: number, path: string, at: number): string | null {
   if (byte === SLASH) return 'has an encoded slash';
   if (byte === BACKSLASH) return 'has an encoded backslash';
@@ -103,7 +103,7 @@ function isDoubleEncoded(path: string, at: number): boolean {
   return byte === DOT || byte === SLASH || byte === BACKSLASH || (byte >= 0 && byte < 0x20) || byte === DELETE;
 }
 
-/** UTF-8 that spells a character with more bytes than it needs, once read as `/` and `.` (RFC 3629 §10). */
+/** UTF-8 that encodes a character in more bytes than it needs, once read as `/` and `.` (RFC 3629 §10). */
 function isOverlong(byte: number, path: string, at: number): boolean {
   if (byte === 0xc0 || byte === 0xc1) return true;
   if ((byte !== 0xe0 && byte !== 0xf0) || path.charCodeAt(at + 3) !== PERCENT) return false;

@@ -1,6 +1,6 @@
-/** Ports as a configuration lists them: single ones, and ranges that are never spelled out, since one may have 65,535. */
+/** Ports as a configuration lists them: single ones, and ranges, which are never expanded, since one may have 65,535. */
 
-/** Both ends belong to it; `first` is below `last`. */
+/** Both ends are included; `first` is below `last`. */
 export class PortRange {
   readonly first: number;
   readonly last: number;
@@ -15,7 +15,7 @@ export class PortRange {
     return `${this.first}-${this.last}`;
   }
 
-  /** As it is written in the configuration: `8000-8099`. */
+  /** As written in the configuration: `8000-8099`. */
   toJSON(): string {
     return this.toString();
   }
@@ -29,17 +29,17 @@ export const firstPort = (entry: PortEntry): number => (typeof entry === 'number
 /** The highest port of an entry. */
 export const lastPort = (entry: PortEntry): number => (typeof entry === 'number' ? entry : entry.last);
 
-/** Whether any entry has the port. For many questions, `compilePorts`. */
+/** Whether any entry has the port. For many look-ups, use `compilePorts`. */
 export function hasPort(entries: readonly PortEntry[], port: number): boolean {
   return entries.some((entry) => firstPort(entry) <= port && port <= lastPort(entry));
 }
 
-/** Ports, in a form that answers in constant time. */
+/** Ports, in a form with constant-time look-up. */
 export interface PortSet {
   has(port: number): boolean;
 }
 
-/** Answers in a time that does not grow with the ports, and hardly with the entries. */
+/** Look-up time is independent of the ports, and hardly depends on the entries. */
 export function compilePorts(entries: readonly PortEntry[]): PortSet {
   const merged = mergePorts(entries);
   const [only] = merged;
@@ -63,7 +63,7 @@ export function compilePorts(entries: readonly PortEntry[]): PortSet {
   };
 }
 
-/** The same ports in ascending order, in as few entries as can be. */
+/** The same ports in ascending order, in as few entries as possible. */
 export function mergePorts(entries: readonly PortEntry[]): PortEntry[] {
   const merged: PortEntry[] = [];
   for (const entry of entries.toSorted((a, b) => firstPort(a) - firstPort(b))) {
@@ -74,7 +74,7 @@ export function mergePorts(entries: readonly PortEntry[]): PortEntry[] {
   return merged;
 }
 
-/** Ports that are in both, each list merged. */
+/** Ports that are in both; each result is merged. */
 export function sharedPorts(one: readonly PortEntry[], other: readonly PortEntry[]): PortEntry[] {
   const shared: PortEntry[] = [];
   let [i, j] = [0, 0];
@@ -87,12 +87,12 @@ export function sharedPorts(one: readonly PortEntry[], other: readonly PortEntry
   return shared;
 }
 
-/** How many there are, each counted once for each entry that has it. */
+/** The number of ports, each counted once for each entry that has it. */
 export function countPorts(entries: readonly PortEntry[]): number {
   return entries.reduce<number>((sum, entry) => sum + lastPort(entry) - firstPort(entry) + 1, 0);
 }
 
-/** Each one, for lists that `countPorts` has found short enough. */
+/** Each port, for lists that `countPorts` has found short enough. */
 export function* eachPort(entries: readonly PortEntry[]): Generator<number> {
   for (const entry of entries) for (let port = firstPort(entry); port <= lastPort(entry); port += 1) yield port;
 }

@@ -1,7 +1,6 @@
 /**
- * Text that a client sent: shown inside a sentence of ours so that it can
- * neither flood nor forge a log line or a header, or kept longer than its
- * request.
+ * Text from a client: quoted in our messages so that it can neither flood nor
+ * forge a log line or a header, or copied to be kept longer than its request.
  */
 
 const LONGEST_QUOTE = 200;
@@ -18,19 +17,19 @@ export function quote(text: string): string {
 }
 
 /**
- * As quote, for what is or should have been a URL or an authority: without
- * user information and query, where passwords and tokens stand.
+ * As quote, for text that is or should be a URL or an authority: without user
+ * information and query, which may contain passwords and tokens.
  */
 export function quoteTarget(text: string): string {
   return quote(redact(text));
 }
 
-/** As it is where it is short and plain (a name, an address, a path), otherwise quoted. */
+/** Unchanged if it is short and plain (a name, an address, a path), otherwise quoted. */
 export function show(text: string): string {
   return text.length <= LONGEST_QUOTE && /^[\w.:*/~-]+$/.test(text) ? text : quote(text);
 }
 
-/** As show, for what is or should have been a URL or an authority. */
+/** As show, for text that is or should be a URL or an authority. */
 export function showTarget(text: string): string {
   return show(redact(text));
 }
@@ -39,7 +38,7 @@ function redact(text: string): string {
   const scheme = text.indexOf('://');
   const start = scheme === -1 ? 0 : scheme + 3;
   const slash = text.indexOf('/', start);
-  // The last one: whoever takes less for user information shows a piece of the password.
+  // The last one: with an earlier one, a piece of the password would be shown.
   const at = (slash === -1 ? text : text.slice(0, slash)).lastIndexOf('@');
   const shown = at < start ? text : `${text.slice(0, start)}***${text.slice(at)}`;
   const query = shown.indexOf('?');
@@ -53,14 +52,14 @@ function escapeUnit(code: number): string {
   return `\\u${code.toString(16).padStart(4, '0')}`;
 }
 
-// Text that is kept longer than the request it came from.
+// Text that is kept longer than its request.
 
 /** V8 copies shorter pieces itself. */
 const SHORTEST_PIECE = 13;
 
 /**
- * The same text, free of what it was cut from: a piece of a string keeps the
- * whole of it in memory, a URL of 60 KB perhaps.
+ * The same text, detached from its source: a substring keeps the whole string
+ * in memory, a URL of 60 KB perhaps.
  */
 export function detach(text: string): string {
   return text.length < SHORTEST_PIECE ? text : Buffer.from(text).toString();

@@ -1,7 +1,7 @@
 /**
- * Reads the request line and Host into what is asked for: one of the forms of
- * RFC 9112 §3.2, with a canonical host and a port. Whatever could be read in
- * two ways is refused with words that say what to write instead.
+ * Parses the request line and Host into a target: one of the forms of RFC 9112
+ * §3.2, with a canonical host and a port. An ambiguous target is refused with a
+ * message that says what to write instead.
  */
 import { Fault } from '../errors.ts';
 import { type Authority, DEFAULT_PORT, formatAuthority, parseAuthority } from './host.ts';
@@ -19,7 +19,7 @@ export interface AbsoluteTarget extends Authority {
   readonly scheme: 'http' | 'https';
   /** Path and query exactly as received; `/` when there was none, `*` for OPTIONS without path. */
   readonly target: string;
-  /** The Host field, where it names another: it is replaced (RFC 9112 §3.2.2). Null where it does not. */
+  /** The Host field, if it names another host: it is replaced (RFC 9112 §3.2.2). Otherwise null. */
   readonly otherHost: Authority | null;
 }
 
@@ -32,10 +32,10 @@ export interface OriginTarget {
   readonly target: string;
 }
 
-/** By which a request came to us. */
+/** The scheme of a request. */
 export type Scheme = 'http' | 'https';
 
-/** What a request asks for, by the form of its target. */
+/** The target of a request, by its form. */
 export type RequestTarget = ConnectTarget | AbsoluteTarget | OriginTarget;
 
 const { http: HTTP_PORT, https: HTTPS_PORT } = DEFAULT_PORT;
@@ -43,7 +43,7 @@ const HASH = 0x23;
 const QUESTION_MARK = 0x3f;
 
 /**
- * @param url the request-target as it stood in the request line
+ * @param url the request-target as in the request line
  * @param hostHeaders the value of every Host field line, in order
  * @param httpVersion `1.0` or `1.1`
  * @param scheme of an origin-form: that of the connection (RFC 9110 §7.1)
@@ -78,7 +78,7 @@ function readHost(hostHeader: string | null, defaultPort: number): Authority | n
   if (hostHeader === null) return null;
   const authority = parseAuthority(hostHeader, defaultPort);
   if (typeof authority !== 'string') return authority;
-  // RFC 9112 §3.2: an invalid field value is answered with 400, whatever the request-target says.
+  // RFC 9112 §3.2: an invalid field value is answered with 400, for any request-target.
   throw new Fault('request-malformed', `The Host field ${quoteTarget(hostHeader)} ${authority}`, {
     remedy: 'send "Host: name" or "Host: name:port"',
   });
@@ -88,7 +88,7 @@ function readHost(hostHeader: string | null, defaultPort: number): Authority | n
 function parseConnect(url: string, hostHeader: string | null): ConnectTarget {
   const authority = parseAuthority(url, null);
   if (typeof authority === 'string') throw connectMalformed(url, authority);
-  // Host must be well-formed but is not compared: it decides nothing in a tunnel, and clients in wide use
+  // Host must be well-formed but is not compared: it decides nothing in a tunnel, and common clients
   // (Node's http.request among them) put the proxy's own name there.
   if (hostHeader !== url) readHost(hostHeader, HTTPS_PORT);
   return { kind: 'connect', host: authority.host, port: authority.port };
@@ -106,7 +106,7 @@ function connectMalformed(url: string, reason: string): Fault {
   });
 }
 
-/** RFC 9112 §3.2.2: the target decides, and a Host that says otherwise is replaced. */
+/** RFC 9112 §3.2.2: the target decides, and a different Host is replaced. */
 function parseAbsolute(method: string, url: string, hostHeader: string | null): AbsoluteTarget {
   const schemeEnd = url.indexOf('://');
   const name = schemeEnd === -1 ? '' : url.slice(0, schemeEnd).toLowerCase();
@@ -131,7 +131,7 @@ function pathAndQuery(method: string, url: string, start: number): string {
   return url.charCodeAt(start) === SLASH ? url.slice(start) : `/${url.slice(start)}`;
 }
 
-/** Neither path nor http(s) URL: says which mistake it is. */
+/** Neither path nor http(s) URL: names the mistake. */
 function notAbsolute(method: string, url: string, hostHeader: string | null): Fault {
   if (url === '*') {
     return new Fault('target-malformed', `The target * of ${quote(method)} names no path`, {
@@ -167,7 +167,7 @@ function authorityEnd(text: string, start: number): number {
   return text.length;
 }
 
-/** RFC 9112 §3.2 gives a target no fragment; beyond visible ASCII lie the breaks that re-encoding turns into header lines. */
+/** RFC 9112 §3.2: a target has no fragment; beyond visible ASCII are the line breaks that re-encoding turns into header lines. */
 function refuseForeignCharacters(url: string): void {
   for (let i = 0; i < url.length; i += 1) {
     const code = url.charCodeAt(i);

@@ -1,8 +1,8 @@
 /**
- * Reads how TLS begins, in both directions, until the server has taken a
- * ClientHello: the first one, or one that it asked for (HelloRetryRequest,
- * RFC 8446 §4.1.4). Every hello that the server may take is shown; what would
- * let one pass unseen is `invalid`.
+ * Reads the start of TLS, in both directions, until the server has accepted a
+ * ClientHello: the first one, or one that it asked for (HelloRetryRequest, RFC
+ * 8446 §4.1.4). Every hello that the server may accept is returned; anything
+ * that could hide one is `invalid`.
  */
 import { ClientHelloReader, type HelloResult, invalidHello, MESSAGE_HEADER, NO_BYTES, RECORD_HEADER, TLS_MAJOR } from './client-hello.ts';
 
@@ -10,17 +10,17 @@ const HANDSHAKE = 22;
 /** What may come between two hellos: change_cipher_spec, alert, and early data (RFC 8446 §4.2.10, §5, §6). */
 const OTHER_RECORDS: ReadonlySet<number> = new Set([20, 21, 23]);
 
-/** Watches both directions of one connection. It is given bytes and changes none; it has nothing to close. */
+/** Watches both directions of one connection. It reads bytes and changes none; it has nothing to close. */
 export class TlsOpening {
-  /** Of the hello that is expected or under way; null: the server has not asked for another. */
+  /** State of the expected or current hello; null: the server has not asked for another. */
   #reader: ClientHelloReader | null = new ClientHelloReader();
   /** Its first byte has come, or has to be the next. */
   #begun = true;
-  /** Of the chunk in which it began, what came before it. */
+  /** Bytes that came before it in its first chunk. */
   #prefix = NO_BYTES;
   #earlier = NO_BYTES;
   #hellos = 0;
-  /** The client's record between two hellos: its header as far as it came, and the bytes that are still to come of it. */
+  /** The client's record between two hellos: its header as far as received, and the number of its bytes still to come. */
   #header = NO_BYTES;
   #headerBytes = 0;
   #left = 0;
@@ -32,12 +32,12 @@ export class TlsOpening {
     return this.#hellos;
   }
 
-  /** No hello is under way, and the server has taken one: there is no more to see. */
+  /** No hello is in progress, and the server has accepted one: there is no more to read. */
   get settled(): boolean {
     return this.#hellos > 0 && this.#answer === 'answered' && (this.#reader === null || !this.#begun);
   }
 
-  /** All that came in order before the last chunk and was answered with `more`. */
+  /** All bytes before the last chunk that were answered with `more`, in order. */
   get earlier(): Buffer {
     return this.#earlier;
   }
@@ -45,8 +45,8 @@ export class TlsOpening {
   /**
    * The client's next bytes. Never throws.
    * - `more`: they belong to a hello that is not complete.
-   * - `none`: they have nothing of a hello.
-   * - a result: the hello that ends in them, or what is wrong with them.
+   * - `none`: they contain no part of a hello.
+   * - a result: the hello that ends in them, or the error in them.
    */
   fromClient(chunk: Buffer): 'more' | 'none' | HelloResult {
     this.#earlier = NO_BYTES;
@@ -86,7 +86,7 @@ export class TlsOpening {
     return this.#answer;
   }
 
-  /** @returns where in the chunk a handshake record begins, its length if none does, or what is wrong with it */
+  /** @returns the position of a handshake record in the chunk, its length if there is none, or the error */
   #skipRecords(chunk: Buffer): number | string {
     let at = 0;
     while (at < chunk.length) {
@@ -115,8 +115,8 @@ export class TlsOpening {
 /**
  * - `more`: not clear yet.
  * - `retry`: it asked for another ClientHello, and has not answered that one yet.
- * - `answered`: it takes no further ClientHello. What it sends from now on need not be read.
- * - `not-tls`: what it sends is no TLS.
+ * - `answered`: it accepts no further ClientHello. Further bytes need not be read.
+ * - `not-tls`: it does not send TLS.
  */
 type ServerAnswer = 'more' | 'retry' | 'answered' | 'not-tls';
 const CHANGE_CIPHER_SPEC = 20;
@@ -124,29 +124,28 @@ const ALERT_RECORD = 21;
 /** RFC 8446 §5.2, the longest that TLS 1.2 allows included. */
 const LONGEST_RECORD = (1 << 14) + 2048;
 const SERVER_HELLO = 2;
-/** RFC 8446 §4.1.3: behind type, length and version. */
+/** RFC 8446 §4.1.3: after type, length and version. */
 const RANDOM_START = MESSAGE_HEADER + 2;
 const RANDOM_END = RANDOM_START + 32;
 /** RFC 8446 §4.1.3: the SHA-256 of "HelloRetryRequest" where other ServerHellos have a random. */
 const RETRY_RANDOM = Buffer.from('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c', 'hex');
 
 /**
- * Finds out what a TLS server answered to a ClientHello: whether it takes that
+ * Determines a TLS server's answer to a ClientHello: whether it accepts that
  * one, or asks for another (HelloRetryRequest, RFC 8446 §4.1.4). Reads the
- * stream as it comes, however it is cut, and keeps no more of it than the
- * beginning of one message.
+ * stream in any fragmentation, and keeps only the beginning of one message.
  */
 export class ServerAnswerReader {
   readonly #header = Buffer.allocUnsafe(RECORD_HEADER);
   #headerBytes = 0;
-  /** Bytes that the record under way still has. */
+  /** Remaining bytes of the current record. */
   #left = 0;
-  /** Beginning of the handshake message under way; it may lie in several records, and a record may hold several. */
+  /** Beginning of the current handshake message; it may span several records, and a record may hold several. */
   readonly #message = Buffer.allocUnsafe(RANDOM_END);
   #messageBytes = 0;
   #answer: ServerAnswer = 'more';
 
-  /** Takes the next bytes. `answered` and `not-tls` stay. Never throws. */
+  /** Takes the next bytes. `answered` and `not-tls` are final. Never throws. */
   push(chunk: Buffer): ServerAnswer {
     let at = 0;
     while (at < chunk.length && this.#answer !== 'answered' && this.#answer !== 'not-tls') {
@@ -155,7 +154,7 @@ export class ServerAnswerReader {
     return this.#answer;
   }
 
-  /** @returns how many bytes it took */
+  /** @returns how many bytes it consumed */
   #readHeader(chunk: Buffer, at: number): number {
     const taken = chunk.copy(this.#header, this.#headerBytes, at);
     this.#headerBytes += taken;
