@@ -11,6 +11,7 @@ import type { Lookup } from './dial/lookup.ts';
 import type { PortBudget } from './dial/ports.ts';
 import { createNamedDialler, diallerTerms } from './dial/dialler.ts';
 import { Fault } from './errors.ts';
+import { Overload, type OverloadProbes, type OverloadTerms } from './overload/overload.ts';
 import { type Authenticator, type AuthenticatorOptions, createAuthenticator } from './identity/authenticator.ts';
 import type { AdminRefusal } from './telemetry/cells.ts';
 import { RareNotice } from './telemetry/rare-notice.ts';
@@ -98,6 +99,25 @@ export function buildDescriptors(limit: number | null, telemetry: Notices & Pick
       rare.notice('error', 'file descriptors are running out: connections or requests are refused', { what, open, limit: most });
     },
   });
+}
+
+/** Logs when it begins to refuse new requests, and when that ends. */
+export function buildOverload(terms: OverloadTerms, telemetry: Notices, probes: OverloadProbes = {}): Overload {
+  return new Overload({
+    ...probes,
+    terms,
+    onChange: ({ cause, turnMs, memory, refused }) => {
+      const figures = { turnMs: Math.round(turnMs * 10) / 10, ...(memory === null ? {} : { memoryOf: memory.of, memoryUsed: memory.used, memoryLimit: memory.limit }) };
+      if (cause === null) telemetry.notice('info', 'no longer overloaded: every new request is let in', { ...figures, refused });
+      else telemetry.notice('error', 'overloaded: new requests are refused', { cause, ...figures });
+    },
+  });
+}
+
+/** For `/readyz`: a warning alone, because a replica that is taken away leaves its load to the others. */
+export function warnOfOverload({ cause }: Pick<Overload, 'cause'>): string[] {
+  if (cause === null) return [];
+  return [cause === 'memory' ? 'The proxy is almost out of memory, so new requests are refused. Give it more, or add a replica.' : 'The proxy has more to do than it can, so some new requests are refused. Add a replica.'];
 }
 
 /** For the start: nothing but a start changes it. */

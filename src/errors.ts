@@ -91,6 +91,7 @@ export const FAULTS = {
 
   'circuit-open': kind(503, 'destination_unavailable', 'upstream', 'The upstream has failed too often in a row, and is left alone for a moment'),
   'limit-reached': kind(503, 'connection_limit_reached', 'proxy', 'A limit of this proxy is reached'),
+  overloaded: kind(503, 'proxy_internal_response', 'proxy', 'This proxy is overloaded'),
   draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down'),
   'age-limit': kind(503, 'connection_limit_reached', 'proxy', 'The tunnel reached its greatest age'),
   internal: kind(500, 'proxy_internal_error', 'proxy', 'The proxy failed'),

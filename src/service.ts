@@ -11,7 +11,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-sources.ts';
-import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, type DialParts, sharesDialler, warnAboutOpenFiles } from './build-parts.ts';
+import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, buildOverload, type DialParts, sharesDialler, warnAboutOpenFiles, warnOfOverload } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
 import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
@@ -43,6 +43,7 @@ import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
 import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, renewWarnings, succeed, tellWarnings } from './reload/in-force.ts';
 import { PolicyChanges } from './reload/policy-change.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
+import type { Overload, OverloadProbes } from './overload/overload.ts';
 import { SelfTest } from './self-test/self-test.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
@@ -84,6 +85,8 @@ export interface ServiceDeps {
   readonly monotonic?: () => number;
   /** The time of the drain window; the system's by default. */
   readonly drainClock?: DrainClock;
+  /** Instead of the event loop and the memory of this process: for tests of overload. */
+  readonly overload?: OverloadProbes;
 }
 
 /** One running proxy with all its listeners. It binds nothing before `start`, and whoever created it ends it with `drain` or `close`. */
@@ -156,6 +159,7 @@ class RunningService implements Service {
   readonly #connections: ConnectionCount;
   readonly #openFiles: number | null;
   readonly #descriptors: Descriptors;
+  readonly #overload: Overload;
   readonly #drain: Drain;
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
@@ -172,6 +176,8 @@ class RunningService implements Service {
     this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
+    this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
+    this.#telemetry.watchOverload(this.#overload);
     // What the NAT and the parents remember does not change with a reload.
     this.#ports = createPortBudget({
       nat: config.nat,
@@ -218,6 +224,7 @@ class RunningService implements Service {
       tunnelTimes: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
+      overload: this.#overload,
       selfTest: this.#selfTest.environment,
       draining: false,
     };
@@ -266,6 +273,7 @@ class RunningService implements Service {
     this.sourceProof.start();
     this.#selfTest.start(this.#listeners.addresses);
     this.#descriptors.watch();
+    this.#overload.watch();
     this.#historyTimer = setInterval(() => { this.#telemetry.history.step(performance.now()); }, HISTORY_STEP).unref();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
@@ -341,6 +349,7 @@ class RunningService implements Service {
     this.#gateway = gateway;
     this.#ring.adopt(config.reload.remember);
     this.#connections.adopt(config.limits);
+    this.#overload.adopt(config.limits);
     this.#ports.adopt(config.nat);
     this.#circuits.adopt(config.destinations);
     this.#authenticator.update(config.clients);
@@ -403,6 +412,7 @@ class RunningService implements Service {
       () => this.#lastWords(),
       () => this.#telemetry.closeTracing(),
       () => { this.#descriptors.close(); },
+      () => { this.#overload.close(); },
       () => { clearInterval(this.#historyTimer); },
       () => { this.#policyChanges.close(); },
       () => { this.#authenticator.close(); },
@@ -468,7 +478,7 @@ class RunningService implements Service {
     const { refused, warnings: reloads } = this.#reloads;
     // What waits for the next start is as somebody wanted it.
     const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files])] };
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
   }
 
   #incidentSources(lookup: Lookup | null): IncidentSources {

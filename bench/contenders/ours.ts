@@ -9,8 +9,11 @@ const MAIN = join(ROOT, 'src/main.ts');
 /** As bin/eco-egress and the image set it. */
 const COMPILED = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/eco-egress') };
 
-/** `nodeOptions` are for the process, such as those of the profiler. */
-export function createOurs(nodeOptions: readonly string[] = []): Contender {
+/**
+ * @param nodeOptions for the process, such as those of the profiler
+ * @param limits more of them, as YAML
+ */
+export function createOurs(nodeOptions: readonly string[] = [], limits = ''): Contender {
   return {
     name: 'ours',
     fromNpm: false,
@@ -32,7 +35,7 @@ destinations:
     gateway: { prefix: "/eco", url: "https://${place.upstreamHost}:${place.securePort}" }
     tls: { caFile: "${place.caFile}" }
 rules: [{ clients: [bench], destinations: [upstream] }]
-limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPerClient: 20000, connections: 30000, connectionsPerClient: 30000 }
+limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPerClient: 20000, connections: 30000, connectionsPerClient: 30000${limits} }
 timeouts: { drainDelay: "0s", drain: "2s" }
 `,
       );

@@ -1,4 +1,4 @@
-/** The load generator, the upstream and the relay before it are C, compiled when they are needed: in a language with a runtime they would cost more than what they measure. */
+/** The load generators, the upstream and the relay before it are C, compiled when they are needed: in a language with a runtime they would cost more than what they measure. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
@@ -6,12 +6,13 @@ export interface Built {
   readonly load: string;
   readonly upstream: string;
   readonly relay: string;
+  readonly open: string;
 }
 
 /** Compiles them into `directory`. Throws with the compiler's words, and what to install. */
 export function buildLoad(directory: string): Built {
   const tls = ['-lssl', '-lcrypto'];
-  return { load: compile('load', directory, [...tls, '-lm']), upstream: compile('upstream', directory, tls), relay: compile('relay', directory, []) };
+  return { load: compile('load', directory, [...tls, '-lm']), upstream: compile('upstream', directory, tls), relay: compile('relay', directory, []), open: compile('open', directory, []) };
 }
 
 /** Whether this machine has a C compiler and OpenSSL's headers. */

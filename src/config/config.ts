@@ -345,6 +345,10 @@ export interface LimitsConfig {
   readonly upstreamConnections: number;
   /** Exchanges that may wait for one of them. */
   readonly upstreamQueue: number;
+  /** Longest turn of the event loop, ms, that may last before new requests are refused; 0: none are. */
+  readonly loopDelay: number;
+  /** Of the memory that there is: beyond it new requests are refused; 100: none are. */
+  readonly memoryPercent: number;
 }
 
 /** `timeouts`, all in ms. */

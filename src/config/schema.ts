@@ -337,6 +337,8 @@ const limits = z.strictObject({
   headerFields: scalar(readInteger(1, 10_000)).prefault(500),
   upstreamConnections: scalar(readInteger(1, 64_512)).prefault(64),
   upstreamQueue: scalar(readInteger(0, 1_000_000)).prefault(1000),
+  loopDelay: durationOrZero.prefault('0s'),
+  memoryPercent: scalar(readInteger(10, 100)).prefault(90),
 });
 
 const timeouts = z.strictObject({

@@ -136,6 +136,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   secure = false;
   /** The peer is the self-test of this process. */
   selfTest = false;
+  /** It was let in during an overload: what it asks first is not refused for that again. */
+  letIn = false;
   request: RequestUnderWay | null = null;
   /** Called once, when it has closed. */
   onClosed: () => void = () => {};
@@ -416,6 +418,12 @@ export class ClientConnection implements ExchangeClient, Watched {
   answer(status: number, reason: string, fields: RawFields, body: Buffer): void {
     const head = Buffer.from(headText(`HTTP/1.1 ${status} ${reason}`, fields, this.#connectionField()), 'latin1');
     this.socket.write(this.#head?.method === 'HEAD' ? head : Buffer.concat([head, body]));
+    this.#afterAnswer();
+  }
+
+  /** The same in one write, for answers that must be cheap. @param head without the field that says whether the connection is kept, and without the empty line; Latin-1, like the body */
+  answerText(head: string, body: string): void {
+    this.socket.write(`${head}${this.#connectionField()}\r\n${this.#head?.method === 'HEAD' ? '' : body}`, 'latin1');
     this.#afterAnswer();
   }
 

@@ -16,8 +16,8 @@ import type { ConnectionClock } from './connection-clock.ts';
 import type { HttpForms } from './http-forms.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
 import { refusalText } from './refuse.ts';
-import { endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
-import { createPeerReader, NO_ADDRESS, NO_SANS, peerInHeader, type PeerReader } from './trusted-peers.ts';
+import { endOverloaded, endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
+import { createPeerReader, NO_ADDRESS, NO_SANS, peerInHeader, peerOf, type PeerReader } from './trusted-peers.ts';
 
 /** The self-test, as seen by listeners. */
 export interface SelfTestSockets {
@@ -43,6 +43,8 @@ interface ConnectionGateOptions extends ListenerOptions {
   readonly timeout: number;
   /** Answers and closes a connection that is not accepted. */
   readonly refuse: (connection: ClientConnection, fault: Fault) => void;
+  /** What a refused client is sent, as it is on the wire; null: nothing. */
+  readonly lastWords: (fault: Fault, requestId: string) => Buffer | string | null;
 }
 
 /** Accepts connections of one listener, and keeps a list of the open ones. */
@@ -61,8 +63,15 @@ export class ConnectionGate {
   /** Owns and counts a new connection. Null: it was refused, or has closed already. */
   enter(socket: Socket): ClientConnection | null {
     const { connections, refuse, selfTest } = this.#options;
+    const own = selfTest.claims(socket);
+    const { overload } = this.#options.environment;
+    const overloaded = own ? null : (overload?.connectionRefusal() ?? null);
+    if (overloaded !== null) {
+      this.#turnAway(socket, overloaded);
+      return null;
+    }
     const connection = new ClientConnection(socket, this.#connectionOptions);
-    if (selfTest.claims(socket)) {
+    if (own) {
       this.#keep(connection);
       return connection;
     }
@@ -85,10 +94,27 @@ export class ConnectionGate {
       if (full === null) connections.leave(address);
       else if (lingers) connections.leaveRefused();
     };
-    if (full === null) return connection;
+    if (full === null) {
+      connection.letIn = overload?.cause === 'loop';
+      return connection;
+    }
     refuse(connection, full);
     if (!lingers) connection.destroy();
     return null;
+  }
+
+  /**
+   * Refuses before anything is built for a connection: what it will ask costs as much again.
+   * It is closed at once, so that what the client has sent already may reset it behind the answer.
+   */
+  #turnAway(socket: Socket, fault: Fault): void {
+    const { forms, environment, lastWords } = this.#options;
+    const record = forms.record(peerOf(socket).address);
+    const words = lastWords(fault, record.requestId);
+    socket.on('error', ignoreError);
+    if (words !== null) socket.write(words, 'latin1');
+    socket.destroy();
+    endOverloaded(environment, record, fault, words === null ? 0 : fault.kind.status);
   }
 
   /** A connection of the self-test takes no client's place, and is not counted. */
@@ -168,6 +194,9 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
     },
   };
 }
+
+/** Of a socket that is closed already. */
+function ignoreError(): void {}
 
 type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
 

@@ -1,6 +1,8 @@
 /**
  * Serves a request: the steps common to every form and, once it has been
  * admitted, the exchange or tunnel. choose-form.ts determines the form.
+ *
+ * Longer than 300 lines: every route that a request can take here ends in `admit`, or in a refusal.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin } from '../egress.ts';
@@ -21,7 +23,8 @@ import { readTraceparent } from '../telemetry/trace-context.ts';
 import { chooseForm, judgedAs, namesNoDestination, type PathChoice } from './choose-form.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createFrontingGuard } from './fronting-guard.ts';
-import { RequestContext, type RequestEnvironment } from './request-context.ts';
+import { isLastAnswer, RepeatedRefusals } from './refuse.ts';
+import { endOverloaded, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
 import type { ClientPeer, PeerReader } from './trusted-peers.ts';
 
 /** For `HttpForms`; config and gateway are replaced by a reload. */
@@ -50,9 +53,12 @@ const NO_PROOFS: readonly Proof[] = [];
 /** Serves the requests of all HTTP connections. Has no state per request. */
 export class HttpForms {
   #options: FormsOptions;
+  /** Of overload. */
+  readonly refusals: RepeatedRefusals;
 
   constructor(options: FormsOptions) {
     this.#options = options;
+    this.refusals = new RepeatedRefusals(options.environment.name);
   }
 
   /** New requests use this; those in progress continue as they began. */
@@ -73,7 +79,14 @@ export class HttpForms {
   onRequest(connection: ClientConnection, head: RequestHead, peers: PeerReader): void {
     const asker = peers.read(connection.peer, head.fields);
     const known = asker instanceof Fault ? connection.peer : asker;
-    const request = new RequestContext(this.#options.environment, this.record(known.address), connection, head);
+    const record = this.record(known.address);
+    const environment = environmentOf(connection, this.#options.environment);
+    const overloaded = overloadFault(connection, environment, record);
+    if (overloaded !== null) {
+      this.#turnAway(connection, head, environment, record, overloaded);
+      return;
+    }
+    const request = new RequestContext(this.#options.environment, record, connection, head);
     try {
       const fault = connectionFault(connection);
       if (fault !== null) throw fault;
@@ -90,6 +103,16 @@ export class HttpForms {
     } catch (error) {
       request.failed(error);
     }
+  }
+
+  /** Before anything has been done for a request: what is refused has to cost little beside what is served. */
+  #turnAway(connection: ClientConnection, head: RequestHead, environment: RequestEnvironment, record: AccessRecord, fault: Fault): void {
+    record.method = head.method;
+    if (head.method === 'CONNECT') record.form = 'connect';
+    if (environment.draining || isLastAnswer(fault, head)) connection.closeAfter();
+    const text = this.refusals.text(fault, record.requestId);
+    connection.answerText(text.head, text.body);
+    endOverloaded(environment, record, fault, fault.kind.status);
   }
 
   #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: VerifiedCredentials): void {

@@ -106,6 +106,10 @@ function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
     refuse: (connection, fault) => {
       connection.refuse(fault);
     },
+    lastWords: (fault, requestId) => {
+      const { head, body } = options.forms.refusals.text(fault, requestId);
+      return `${head}Connection: close\r\n\r\n${body}`;
+    },
   });
   const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
     const connection = gate.enter(socket);

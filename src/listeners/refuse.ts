@@ -77,20 +77,51 @@ function toldBefore(value: string | undefined): List {
 const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-timeout', 'client-certificate', 'revoked']);
 
 /**
- * Whether the connection ends with this answer: a limit may be about it, and
+ * Whether the connection ends with this answer: a limit may be about it (but
+ * for an overloaded proxy another connection costs more than a request), and
  * the start of the next request must be unambiguous. It is ambiguous when
  * framing was refused, when a client that sent `Expect: 100-continue` may now
  * either send its body or not (RFC 9110 §10.1.1), and after a CONNECT, where
  * old clients continue as if it had been accepted.
  */
 export function isLastAnswer(fault: Fault, { expect, method }: RequestHead): boolean {
-  return fault.kind.blame === 'proxy' || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
+  return (fault.kind.blame === 'proxy' && fault.code !== 'overloaded') || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
 }
 
 /** The whole answer as sent on the wire, where no request was read. */
 export function refusalText(fault: Fault, requestId: string, name: string): string {
   const { reason, fields, body } = composeRefusal(fault, requestId, name);
   return headText(`HTTP/1.1 ${fault.kind.status} ${reason}`, fields, 'Connection: close\r\n') + body;
+}
+
+/** The parts of an answer, between which the id of its request stands. */
+interface Pattern {
+  readonly idLength: number;
+  readonly head: readonly string[];
+  readonly body: readonly string[];
+}
+
+/** Answers to faults that are the same each time, but for the id of the request: composed once, because these refusals have to be cheap. */
+export class RepeatedRefusals {
+  readonly #name: string;
+  readonly #patterns = new Map<Fault, Pattern>();
+
+  /** @param name ours, for `Proxy-Status` */
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** The header section, as far as it does not depend on the connection, and the body behind the empty line. Both are ASCII. */
+  text(fault: Fault, requestId: string): { readonly head: string; readonly body: string } {
+    let pattern = this.#patterns.get(fault);
+    if (pattern?.idLength !== requestId.length) {
+      const { reason, fields, body } = composeRefusal(fault, requestId, this.#name);
+      const head = headText(`HTTP/1.1 ${fault.kind.status} ${reason}`, fields).slice(0, -'\r\n'.length);
+      pattern = { idLength: requestId.length, head: head.split(requestId), body: body.split(requestId) };
+      this.#patterns.set(fault, pattern);
+    }
+    return { head: pattern.head.join(requestId), body: pattern.body.join(requestId) };
+  }
 }
 
 /**

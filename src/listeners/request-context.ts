@@ -15,6 +15,7 @@ import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
+import type { Overload } from '../overload/overload.ts';
 import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchange.ts';
 import { forwardRequestTrailers, nominatedBy } from '../relay/headers.ts';
 import type { Opening } from '../relay/tunnel-events.ts';
@@ -45,6 +46,8 @@ export interface RequestEnvironment {
   readonly requests: Crowd<RequestContext>;
   /** The ClientHellos of open tunnels, by their random. */
   readonly hellos: Set<string>;
+  /** Consulted before any work is done for a request; null: overload protection is off. */
+  readonly overload: Pick<Overload, 'refusal' | 'connectionRefusal' | 'logsRefusal' | 'cause'> | null;
   /** Requests of the self-test are reported here only; null: there is no self-test. */
   readonly selfTest: RequestEnvironment | null;
   /** Once true, connections are closed after their response. */
@@ -453,6 +456,23 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 function blamed({ code, kind }: Fault): ClosedBy {
   if (code === 'client-closed') return 'client';
   return kind.blame === 'upstream' ? 'upstream' : 'proxy';
+}
+
+/** Why the proxy has no time or memory for a new request; null: it has. */
+export function overloadFault(connection: Pick<ClientConnection, 'letIn'>, { overload }: RequestEnvironment, { startedAt }: AccessRecord): Fault | null {
+  if (!connection.letIn) return overload?.refusal(startedAt) ?? null;
+  connection.letIn = false;
+  return null;
+}
+
+/** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
+export function endOverloaded({ telemetry, clientName, overload }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
+  record.client = clientName(record.clientAddress);
+  record.noteFault(fault);
+  record.status = status;
+  record.closedBy = 'proxy';
+  record.durationMs = performance.now() - record.startedAt;
+  telemetry.ended(record, overload?.logsRefusal);
 }
 
 /**

@@ -10,7 +10,7 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
-import { RequestContext, type RequestEnvironment } from './request-context.ts';
+import { environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
 
 /** For `SniForm`; `record` begins the log record of a request. */
 export interface SniFormOptions {
@@ -48,7 +48,10 @@ export class SniForm {
     const record = begin(peer.address);
     const request = new RequestContext(environment, record, connection, null);
     record.host = host;
+    record.form = 'sni';
     try {
+      const overloaded = overloadFault(connection, environmentOf(connection, environment), record);
+      if (overloaded !== null) throw overloaded;
       record.port = egress.policy.tlsPort(host);
       takeForm(record, 'sni', connection.forms);
       const loop = request.enterHello(random);

@@ -11,7 +11,7 @@ import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
+import { alertFor, expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
 import { ConnectionGate, type ListenerOptions } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
@@ -64,6 +64,7 @@ class TlsFront {
       refuse: (connection, fault) => {
         this.#refuse(connection, fault);
       },
+      lastWords: alertFor,
     });
     this.server = createServer(SERVER_OPTIONS, (socket) => {
       const connection = this.gate.enter(socket);

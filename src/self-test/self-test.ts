@@ -101,6 +101,7 @@ export class SelfTest implements SelfTestSockets {
       tunnelTimes: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
+      overload: null,
       selfTest: null,
       draining: false,
     };

@@ -140,7 +140,7 @@ export type Outcome = 'allowed' | 'denied' | 'failed' | 'aborted';
 
 const ABORTS: ReadonlySet<FaultCode> = new Set(['client-closed', 'client-stalled']);
 /** These also end what was let through long ago. */
-const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'draining', 'circuit-open']);
+const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'overloaded', 'draining', 'circuit-open']);
 
 const CODES = Object.keys(FAULTS) as FaultCode[];
 const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' || FAULTS[code].blame === 'policy';

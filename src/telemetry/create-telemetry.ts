@@ -14,6 +14,7 @@ import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
 import type { DestinationCircuits, NatPorts, RateFacts, RequestsUnderWay } from './collectors.ts';
 import type { DrainMetrics } from './drain-metrics.ts';
+import type { OverloadMetrics } from './overload-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import type { DestinationTraffic } from './traffic-view.ts';
 import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
@@ -40,7 +41,7 @@ export interface TelemetryOptions {
 }
 
 /** Metrics and log of one process. */
-export interface RunningTelemetry extends Telemetry, DrainMetrics {
+export interface RunningTelemetry extends Telemetry, DrainMetrics, OverloadMetrics {
   /** For the admin listener's `/metrics`. */
   readonly exposition: Exposition;
   /** Tunnels open now, all destinations together. */
@@ -111,7 +112,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
+  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
   const admitted = attempts.contain('traces', (record: AccessRecord) => { traces.admitted(record); });
@@ -135,11 +136,11 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
           countTunnel(record);
           traceTunnel(record);
         },
-        ended: (record) => {
+        ended: (record, logged = true) => {
           count(record);
           // Before the log, which has the ids of the spans.
           traceEnd(record);
-          if (!writeRecord(record)) sink.lose('unwritable');
+          if (logged && !writeRecord(record)) sink.lose('unwritable');
         },
         notice,
       },
@@ -157,6 +158,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     watchRates,
     watchCircuits,
     watchDrain,
+    watchOverload,
     adoptLog: (changed) => {
       format = createLineFormat(changed, output.isTTY);
       logger.level = changed.level;

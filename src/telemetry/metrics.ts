@@ -6,6 +6,7 @@ import { Cells, type DestinationCells, type FormCells, type FormName, increment,
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
 import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
+import { createOverloadMetrics, type OverloadMetrics } from './overload-metrics.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
@@ -16,7 +17,7 @@ import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
 /** Why a dial fails that says nothing of the upstream. */
-const OF_OURS: ReadonlySet<FaultCode> = new Set<FaultCode>(['limit-reached', 'draining', 'revoked', 'internal']);
+const OF_OURS: ReadonlySet<FaultCode> = new Set<FaultCode>(['limit-reached', 'overloaded', 'draining', 'revoked', 'internal']);
 const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 };
 
 /** For `createMetrics`. */
@@ -32,7 +33,7 @@ export interface MetricsOptions {
 }
 
 /** The counting half of the telemetry. */
-export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics {
+export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics, OverloadMetrics {
   readonly exposition: Exposition;
   readonly openTunnels: () => number;
   /** Of every configured destination. */
@@ -103,6 +104,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...createSourceMetrics(exposition),
     ...createEnforcementMetrics(exposition),
     ...createDrainMetrics(exposition),
+    ...createOverloadMetrics(exposition),
     ended: (record) => {
       cells.countEnd(record);
     },

@@ -25,8 +25,8 @@ export type Contain = <Args extends readonly unknown[]>(part: Part, action: (...
 export interface Telemetry {
   /** A request was admitted, and nothing has been sent for it yet: whether it is traced is in its record from now on. */
   admitted(record: AccessRecord): void;
-  /** An exchange or tunnel has ended, well or not: one log line, the counters, its spans. */
-  ended(record: AccessRecord): void;
+  /** An exchange or tunnel has ended, well or not: one log line, the counters, its spans. @param logged false: no log line */
+  ended(record: AccessRecord, logged?: boolean): void;
   /**
    * A tunnel carries bytes from now on. Answered by `ended` of the same record:
    * until then its bytes count as they move, and not only hours later.

@@ -61,6 +61,8 @@ t.test('a minimal file has every default', async (t) => {
       headerFields: 500,
       upstreamConnections: 64,
       upstreamQueue: 1000,
+      loopDelay: 0,
+      memoryPercent: 90,
     },
     timeouts: {
       resolve: 5000,

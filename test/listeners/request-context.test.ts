@@ -18,6 +18,7 @@ t.test('a connection that comes after the client has gone is closed, and carries
     clientName: () => '-',
     requests: new Crowd<RequestContext>(),
     hellos: new Set(),
+    overload: null,
     draining: false,
   } as unknown as RequestEnvironment;
   const connection = {

@@ -13,7 +13,7 @@ export interface HeldLab extends Lab {
   next(): Promise<Held>;
 }
 
-export async function startHeldLab(t: Test, options: Pick<LabOptions, 'configure' | 'drainClock' | 'monotonic'> = {}): Promise<HeldLab> {
+export async function startHeldLab(t: Test, options: Pick<LabOptions, 'configure' | 'drainClock' | 'monotonic' | 'overload'> = {}): Promise<HeldLab> {
   const held: Held[] = [];
   const waiting: ((held: Held) => void)[] = [];
   const lab = await startLab(t, {

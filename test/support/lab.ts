@@ -16,7 +16,7 @@ import type { compilePolicy } from '../../src/policy/compile.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { readBuffer } from '../../src/relay/node-internals.ts';
-import { createService, type Service } from '../../src/service.ts';
+import { createService, type Service, type ServiceDeps } from '../../src/service.ts';
 import { listen } from './listen.ts';
 import { readScrape, type Scrape } from './prometheus.ts';
 
@@ -66,6 +66,8 @@ export interface LabOptions {
   readonly monotonic?: () => number;
   /** For the drain window. */
   readonly drainClock?: DrainClock;
+  /** What the overload protection looks at. */
+  readonly overload?: ServiceDeps['overload'];
 }
 
 export interface Upstream {
@@ -130,6 +132,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     ...(options.now === undefined ? {} : { now: options.now }),
     ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
     ...(options.drainClock === undefined ? {} : { drainClock: options.drainClock }),
+    ...(options.overload === undefined ? {} : { overload: options.overload }),
   });
   await service.start();
   t.teardown(() => service.close());

@@ -38,4 +38,6 @@ export const FEW = {
   headerFields: 1,
   upstreamConnections: 1,
   upstreamQueue: 1,
+  loopDelay: 0,
+  memoryPercent: 100,
 };

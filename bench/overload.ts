@@ -1,0 +1,138 @@
+/**
+ * What more requests than the proxy can serve do to those that it serves, with
+ * and without `limits.loopDelay`. Requests arrive at a fixed rate whatever
+ * becomes of those before them (load/open.c): a closed load, where each client
+ * waits for its answer, cannot overload anything. Both proxies stay alive and
+ * take turns, so that a bad minute of the machine meets both. Prints Markdown.
+ * Run: bin/node bench/overload.ts [--seconds N] [--rounds N] [--only gateway|connect]
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { createOurs } from './contenders/ours.ts';
+import { buildLoad } from './load/build.ts';
+import { startUpstream, UPSTREAM_HOST } from './load/upstream.ts';
+import { pin } from './machine/cores.ts';
+import { freePort } from './machine/free-port.ts';
+import { type Program, startProgram } from './machine/program.ts';
+import { formatFigure, renderTable } from './report/table.ts';
+
+/** Requests at once when the capacity is looked for. */
+const CLOSED = 64;
+/** Of the capacity; the first is the unloaded proxy. */
+const LOADS = [0.3, 1, 2, 3] as const;
+/** Part of the time that a run may have waited for a core, and how often it is tried again. */
+const QUIET = 0.05;
+const ATTEMPTS = 4;
+/** Left out of each run, seconds: in it the proxy notices. */
+const WARM = 1;
+
+interface Seen {
+  readonly ok: number;
+  readonly refused: number;
+  readonly failed: number;
+  readonly unanswered: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly most: number;
+  /** Part of the time in which the generator, or the proxy, could have run but had no core. */
+  readonly waited: number;
+}
+
+type Load = Readonly<Record<string, string | number>>;
+
+interface Contestant {
+  readonly title: string;
+  readonly program: Program;
+  readonly port: number;
+}
+
+async function drive(open: string, load: Load): Promise<Seen> {
+  const args = Object.entries(load).map(([key, value]) => `${key}=${value}`);
+  const child = spawn(...pin('load', open, args), { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit') as Promise<[number | null]>]);
+  if (code !== 0) throw new Error(`open ended with ${code}`);
+  return JSON.parse(output) as Seen;
+}
+
+/** On a machine that others use, a run in which generator or proxy had no core says nothing: it is tried again, and the quietest counts. */
+async function run(open: string, program: Program, load: Load): Promise<Seen> {
+  let best: Seen | null = null;
+  for (let attempt = 0; attempt < ATTEMPTS && (best === null || best.waited > QUIET); attempt += 1) {
+    const [before, at] = [program.waitedSeconds(), performance.now()];
+    const seen = await drive(open, load);
+    const waited = Math.max(seen.waited, (program.waitedSeconds() - before) / ((performance.now() - at) / 1000));
+    if (best === null || waited < best.waited) best = { ...seen, waited };
+  }
+  if (best === null) throw new Error('no run');
+  return best;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? NaN;
+}
+
+async function measure(seconds: number, rounds: number, only: string | undefined): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'eco-egress-overload-'));
+  const built = buildLoad(directory);
+  const upstream = await startUpstream(built.upstream, directory);
+  const contestants: Contestant[] = [];
+  const parts: string[] = [];
+  try {
+    for (const [title, limits] of [['on', ', loopDelay: 2ms'], ['off', '']] as const) {
+      const place = { directory: join(directory, title), port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+      mkdirSync(place.directory);
+      contestants.push({ title, port: place.port, program: await startProgram(createOurs([], limits).launch(place), place.directory, place.port, true) });
+    }
+    const works: Record<string, Load> = {
+      gateway: { target: '/eco/api/v1/problems?state=open', host: 'gateway' },
+      connect: { connect: `${UPSTREAM_HOST}:${upstream.plainPort}` },
+    };
+    for (const [name, work] of Object.entries(works)) if (only === undefined || only === name) parts.push(await compare(built.open, name, work, contestants, seconds, rounds));
+    return parts.join('\n\n');
+  } finally {
+    for (const { program } of contestants) await program.stop();
+    await upstream.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function compare(open: string, name: string, work: Load, contestants: readonly Contestant[], seconds: number, rounds: number): Promise<string> {
+  const closed: number[] = [];
+  const seen = new Map<string, Seen[]>();
+  for (const { port } of contestants) await drive(open, { ...work, port, rate: 0, connections: CLOSED, seconds: 2, warm: 1 });
+  for (let round = 0; round < rounds; round += 1) {
+    for (const { port, program } of contestants) closed.push((await run(open, program, { ...work, port, rate: 0, connections: CLOSED, seconds: WARM / 2 + 1, warm: WARM / 2 })).ok);
+    const capacity = Math.max(...closed);
+    for (const load of LOADS) {
+      for (const { port, title, program } of contestants) {
+        const key = `${title} ${load}`;
+        seen.set(key, [...(seen.get(key) ?? []), await run(open, program, { ...work, port, rate: capacity * load, seconds: seconds + WARM, warm: WARM })]);
+      }
+    }
+  }
+  const capacity = Math.max(...closed);
+  const of = (title: string, load: number, figure: (seen: Seen) => number): number => median((seen.get(`${title} ${load}`) ?? []).map(figure));
+  const rows = contestants.flatMap(({ title }) =>
+    LOADS.map((load) => {
+      const p99 = of(title, load, (run) => run.p99);
+      return [
+        `${title}, ${load}×`,
+        ...[capacity * load, of(title, load, ({ ok }) => ok)].map(formatFigure),
+        formatFigure((of(title, load, ({ ok }) => ok) / capacity) * 100),
+        ...[of(title, load, ({ refused }) => refused), of(title, load, ({ failed }) => failed), of(title, load, ({ unanswered }) => unanswered), of(title, load, ({ p50 }) => p50), p99].map(formatFigure),
+        formatFigure(p99 / of(title, LOADS[0], (run) => run.p99)),
+        formatFigure(of(title, load, ({ most }) => most)),
+        formatFigure(of(title, load, ({ waited }) => waited) * 100),
+      ];
+    }),
+  );
+  return `${name}: ${formatFigure(capacity)} a second at most.\n\n${renderTable(['`limits.loopDelay`, load', 'asked/s', 'served/s', '% of capacity', 'refused/s', 'failed/s', 'unanswered', 'p50 ms', 'p99 ms', '× unloaded', 'most at once', 'waited %'], rows)}`;
+}
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' }, only: { type: 'string' } } });
+process.stdout.write(`${await measure(Number(values.seconds), Number(values.rounds), values.only)}\n`);

@@ -1,0 +1,114 @@
+/** How much of the memory that this process may have is in use: of the heap of V8, and of what its cgroup allows. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
+import { getHeapStatistics, type HeapInfo } from 'node:v8';
+
+/** Of the tighter of the two limits, in bytes. */
+export interface MemoryUse {
+  readonly of: 'heap' | 'cgroup';
+  readonly used: number;
+  readonly limit: number;
+  /** 0 to 1. */
+  readonly share: number;
+}
+
+/** Version 2 first; in a container its own cgroup is the root of what it sees. */
+const LAYOUTS = [
+  { directory: '', limit: 'memory.max', used: 'memory.current', cache: 'inactive_file' },
+  { directory: 'memory', limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', cache: 'total_inactive_file' },
+] as const;
+
+/** No machine has so much: version 1 says so where nothing is limited. */
+const NO_LIMIT = 2 ** 60;
+/** A collection of the whole heap says nothing any more after so long, ms: where nothing is let in, there may be no other one for long. */
+const STALE = 60_000;
+
+type HeapUse = Pick<HeapInfo, 'used_heap_size' | 'heap_size_limit'>;
+
+/** Watches the collections of the heap while it is asked. */
+export class MemoryWatch {
+  readonly #root: string;
+  readonly #heap: () => HeapUse;
+  readonly #now: () => number;
+  #observer: PerformanceObserver | null = null;
+  /** What was left after the latest collection of the whole heap, and when. */
+  #left = 0;
+  #at = -Infinity;
+
+  /** @param root where the cgroups are mounted; all of them are for tests */
+  constructor(root = '/sys/fs/cgroup', heap: () => HeapUse = getHeapStatistics, now: () => number = performance.now.bind(performance)) {
+    this.#root = root;
+    this.#heap = heap;
+    this.#now = now;
+  }
+
+  /** The tighter of both, now. The first call begins to watch. */
+  read(): MemoryUse {
+    this.#observer ??= this.#observe();
+    const heap = this.#readHeap();
+    const cgroup = readCgroup(this.#root);
+    return cgroup !== null && cgroup.share > heap.share ? cgroup : heap;
+  }
+
+  /** Ends the watch. */
+  close(): void {
+    this.#observer?.disconnect();
+    this.#observer = null;
+  }
+
+  /** A collection of the whole heap has ended: what is in use now is in use indeed. */
+  collected(): void {
+    this.#left = this.#heap().used_heap_size;
+    this.#at = this.#now();
+  }
+
+  /** What nobody needs any more and V8 has not collected yet does not count. */
+  #readHeap(): MemoryUse {
+    const { used_heap_size: all, heap_size_limit: limit } = this.#heap();
+    const used = this.#now() - this.#at < STALE ? Math.min(all, this.#left) : 0;
+    return { of: 'heap', used, limit, share: used / limit };
+  }
+
+  #observe(): PerformanceObserver {
+    const observer = new PerformanceObserver((list) => {
+      if (list.getEntries().some(isOfWholeHeap)) this.collected();
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    return observer;
+  }
+}
+
+function isOfWholeHeap(entry: PerformanceEntry & { readonly detail?: unknown }): boolean {
+  return (entry.detail as { readonly kind?: number } | undefined)?.kind === constants.NODE_PERFORMANCE_GC_MAJOR;
+}
+
+/** Pages of files that the kernel can drop do not count. Null: there is no cgroup, or it has no limit. */
+export function readCgroup(root: string): MemoryUse | null {
+  for (const { directory, limit: limitName, used: usedName, cache } of LAYOUTS) {
+    const limit = readNumber(join(root, directory, limitName));
+    const all = readNumber(join(root, directory, usedName));
+    if (limit === null || all === null || limit >= NO_LIMIT) continue;
+    const used = Math.max(0, all - readStat(join(root, directory, 'memory.stat'), cache));
+    return { of: 'cgroup', used, limit, share: used / limit };
+  }
+  return null;
+}
+
+/** Null: it cannot be read, or says `max`. */
+function readNumber(file: string): number | null {
+  const value = Number(textOfFile(file).trim() || 'none');
+  return Number.isFinite(value) && value > 0 ? value : null;
+}
+
+function readStat(file: string, key: string): number {
+  return Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(textOfFile(file))?.[1] ?? 0);
+}
+
+function textOfFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
