@@ -467,10 +467,7 @@ export function overloadFault(connection: Pick<ClientConnection, 'letIn'>, { ove
 
 /** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
 export function endOverloaded({ telemetry, clientName, overload }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
-  record.client = clientName(record.clientAddress);
-  record.noteFault(fault);
-  record.status = status;
-  record.closedBy = 'proxy';
+  noteRefused(record, clientName, fault, status);
   record.durationMs = performance.now() - record.startedAt;
   telemetry.ended(record, overload?.logsRefusal);
 }
@@ -480,10 +477,14 @@ export function endOverloaded({ telemetry, clientName, overload }: RequestEnviro
  * @param status that was sent; 0 for none
  */
 export function endUnread({ telemetry, denials, clientName }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
+  noteRefused(record, clientName, fault, status);
+  telemetry.ended(record);
+  denials.note(record, fault, null);
+}
+
+function noteRefused(record: AccessRecord, clientName: RequestEnvironment['clientName'], fault: Fault, status: number): void {
   record.client = clientName(record.clientAddress);
   record.noteFault(fault);
   record.status = status;
   record.closedBy = fault.code === 'client-closed' ? 'client' : 'proxy';
-  telemetry.ended(record);
-  denials.note(record, fault, null);
 }

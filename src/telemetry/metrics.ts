@@ -85,18 +85,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
   return {
     exposition,
-    watchPorts: (natPorts) => {
-      readPorts = natPorts;
-    },
-    watchRates: (facts) => {
-      readRates = facts;
-    },
-    watchCircuits: (circuits) => {
-      readCircuits = circuits;
-    },
-    watchRequests: (underWay) => {
-      readUnderWay = underWay;
-    },
+    watchPorts: (natPorts) => { readPorts = natPorts; },
+    watchRates: (facts) => { readRates = facts; },
+    watchCircuits: (circuits) => { readCircuits = circuits; },
+    watchRequests: (underWay) => { readUnderWay = underWay; },
     history,
     traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),
     connections: () => cells.clientConnections,
