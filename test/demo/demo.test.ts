@@ -177,6 +177,9 @@ t.test('the usual ports are taken: free ones, and it says so', async (t) => {
   await demo.until(/Ctrl-C ends the demo\.\n/);
   for (const port of [8080, 3128, 8443, 9090]) t.match(demo.output(), new RegExp(String.raw`port +${port} is taken, so \d+ is used instead`));
   t.notMatch(readPrinted(demo.output()).map(({ command }) => command).join('\n'), /:(8080|3128|8443|9090)\b/);
+  const [, page = ''] = /^\s*watch +(\S+) in a browser/.exec(demo.output()) ?? [];
+  const shown = await fetch(page, { headers: { accept: 'text/html' } });
+  t.match(await shown.text(), /<title>[^<]*eco-egress/, 'the first address that it prints is that of the status page');
   t.strictSame(await demo.stop('SIGTERM'), [0, null]);
 });
 
