@@ -497,7 +497,7 @@ class RunningService implements Service {
           notEnforcing: this.#selfTest.readiness().reasons,
           reloadRefused: refused ? warnings : [],
           loadedAt: this.#inForce.loadedAt,
-          policyChange: latest?.different === true ? { at: Date.parse(latest.at), sentence: latest.sentence, classes: latest.classes } : null,
+          policyChange: latest?.different === true ? { at: Date.parse(latest.at), denies: latest.denies, sentence: latest.sentence, classes: latest.classes } : null,
           limits: this.#limitUse(),
           descriptors: this.#descriptors.warning(),
         };

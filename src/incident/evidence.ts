@@ -156,7 +156,7 @@ export interface ProxyEvidence {
   readonly reloadRefused: readonly string[];
   readonly loadedAt: number;
   /** What the latest reload changed in decisions. */
-  readonly policyChange: { readonly at: number; readonly sentence: string; readonly classes: readonly string[] } | null;
+  readonly policyChange: { readonly at: number; readonly denies: boolean; readonly sentence: string; readonly classes: readonly string[] } | null;
   /** So late was the event loop at one look in twenty while this was gathered, ms: one pause says little. */
   readonly eventLoopMs: number;
   /** TCP segments while this was gathered; null: the system does not tell. */

@@ -96,7 +96,7 @@ function findReload({ proxy }: IncidentEvidence): NamelessFinding[] {
 
 /** Clients that it denies may have asked another replica. */
 function findChange({ at: now, proxy: { policyChange } }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
-  if (policyChange === null || now - policyChange.at > CHANGE_MS || !policyChange.sentence.includes('newly denied') || earlier.some(({ rule }) => rule === 'policy')) return [];
+  if (policyChange === null || now - policyChange.at > CHANGE_MS || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
   return [ours({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
 }
 

@@ -89,6 +89,8 @@ function moment(ms: number): string | null {
 export interface DiffSummary {
   /** Whether any decision differs, or may differ. */
   readonly different: boolean;
+  /** Whether requests that were allowed are denied now. */
+  readonly denies: boolean;
   readonly sentence: string;
   readonly classes: readonly string[];
 }
@@ -102,5 +104,5 @@ export function summariseDiff(diff: PolicyDiff): DiffSummary {
   const told = ([['allowed', 'newly allowed'], ['denied', 'newly denied'], ['otherwise', 'decided otherwise'], ['refused', 'denied with another code']] as const).flatMap(([change, text]) => (count(change) === 0 ? [] : [`${count(change)} ${text}`]));
   const sentence = told.length === 0 ? 'It decides every request as before.' : `Classes of requests: ${told.join(', ')}.`;
   const classes = diff.classes.slice(0, MOST_SUMMARISED).map((one: DiffClass) => escapeUnsafe(bound(`${HEADINGS[one.change]}: ${describeClass(diff, one)}`, LONGEST_SUMMARISED)));
-  return { different: told.length > 0, sentence, classes };
+  return { different: told.length > 0, denies: count('denied') > 0, sentence, classes };
 }

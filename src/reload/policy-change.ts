@@ -18,7 +18,7 @@ export interface PolicyChange extends DiffSummary {
 
 /** A thousand destinations that all change take a fifth of it. */
 const MOST_STEPS_OF_RELOAD = 1_000_000;
-const NOT_COMPUTED: DiffSummary = { different: true, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
+const NOT_COMPUTED: DiffSummary = { different: true, denies: false, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
 
 /** Compares policies as they take effect, one comparison at a time: a later reload cancels the previous one. */
 export class PolicyChanges {
@@ -65,7 +65,7 @@ export class PolicyChanges {
       if (error instanceof TooMuchWork) return NOT_COMPUTED;
       // A bug; the reload is still in effect.
       this.#telemetry.notice('error', 'the new configuration could not be compared with the previous one', { reason: String(error) });
-      return { different: true, sentence: 'Not computed, because of an internal error.', classes: [] };
+      return { different: true, denies: false, sentence: 'Not computed, because of an internal error.', classes: [] };
     }
   }
 }

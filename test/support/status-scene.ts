@@ -112,7 +112,7 @@ const READINESS: Readiness = {
   reasons: [],
   warnings: [`The latest 183 requests to billing failed (connect-timeout at ${secondsAgo(2)}: no answer from 203.0.113.7 within 5000 ms); the last one that succeeded was at ${secondsAgo(700)}.`],
   notes: ['deploy/config/egress.yaml:12:3 rules[0].report: Report mode.'],
-  policyChange: { at: secondsAgo(3_600), different: true, sentence: '1 class of requests is newly allowed.', classes: ['+ dynatrace-sit may CONNECT tickets.partner.example:443'] },
+  policyChange: { at: secondsAgo(3_600), different: true, denies: false, sentence: '1 class of requests is newly allowed.', classes: ['+ dynatrace-sit may CONNECT tickets.partner.example:443'] },
 };
 
 const STEPS = 180;
