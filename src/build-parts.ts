@@ -1,4 +1,4 @@
-/** Parts of a proxy that tell the log what befalls them, each made from a configuration. */
+/** Parts of a proxy that log their events, each created from a configuration. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
 import { CircuitBreaker } from './dial/circuit-breaker.ts';
@@ -19,17 +19,17 @@ import type { Telemetry } from './telemetry/telemetry.ts';
 
 type Notices = Pick<Telemetry, 'notice'>;
 
-/** What outlives the dialler of one configuration. */
+/** State that outlives the dialler of one configuration. */
 export interface DialParts {
-  /** Instead of the configured resolver; null for that. */
+  /** Replaces the configured resolver; null: it is used. */
   readonly lookup: Lookup | null;
   readonly ports: PortBudget;
   readonly coolDowns: CoolDowns;
   readonly circuits: CircuitBreaker;
   readonly history: DialHistory;
-  /** Whether a connection leads back to this very proxy. */
+  /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
-  /** Told, besides the log, when an expired answer is used because the resolver fails. */
+  /** Called, in addition to the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }
 
@@ -60,7 +60,7 @@ export function buildCircuits({ destinations }: Pick<Config, 'destinations'>, te
   return circuits;
 }
 
-/** A dialler that logs each use of an expired DNS answer; `parts.onStale` is told besides. */
+/** A dialler that logs each use of an expired DNS answer; it also calls `parts.onStale`. */
 export function buildDialler(config: Config, parts: DialParts, telemetry: Notices): Dialler {
   return createNamedDialler(diallerTerms(config), {
     ...parts,
@@ -71,7 +71,7 @@ export function buildDialler(config: Config, parts: DialParts, telemetry: Notice
   });
 }
 
-/** Whether the dialler of one configuration, with all the names it knows, does for the other. */
+/** Whether the dialler of one configuration, with its cached names, can be used for the other. */
 export function sharesDialler(config: Config, other: Config): boolean {
   return isDeepStrictEqual(diallerTerms(config), diallerTerms(other));
 }
@@ -114,13 +114,13 @@ export function buildOverload(terms: OverloadTerms, telemetry: Notices, probes: 
   });
 }
 
-/** For `/readyz`: a warning alone, because a replica that is taken away leaves its load to the others. */
+/** For `/readyz`: only a warning, because the load of a removed replica moves to the others. */
 export function warnOfOverload({ cause }: Pick<Overload, 'cause'>): string[] {
   if (cause === null) return [];
   return [cause === 'memory' ? 'The proxy is almost out of memory, so new requests are refused. Give it more, or add a replica.' : 'The proxy has more to do than it can, so some new requests are refused. Add a replica.'];
 }
 
-/** For the start: nothing but a start changes it. */
+/** Checked at the start: only a restart changes it. */
 export function warnAboutOpenFiles(config: Config, limit: number | null, telemetry: Notices): void {
   const { all } = descriptorNeeds(config);
   if (limit === null || limit >= all) return;
@@ -131,7 +131,7 @@ export function warnAboutOpenFiles(config: Config, limit: number | null, telemet
   });
 }
 
-/** What the log says of it, at most once a minute each. */
+/** The messages of the log, at most once a minute each. */
 const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
   connections: 'the admin port refused a connection: all are in use',
   evicted: 'the admin port closed an idle connection to make room for another',
@@ -141,7 +141,7 @@ const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
   busy: 'the admin port refused a question: too many are in progress',
 };
 
-/** @returns what counts and logs what the admin port turns away, and logs what it could not answer */
+/** @returns callbacks that count and log refusals of the admin port, and log failed answers */
 export function buildAdminNotices(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): { onRefused(reason: AdminRefusal, address: string): void; onFailed(error: Error): void } {
   const rare = new RareNotice({ telemetry });
   return {

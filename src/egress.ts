@@ -1,9 +1,9 @@
 /**
- * The one door to the outside: decide, count, dial, tell. No other file opens
- * a socket to an upstream, and both ways out ask for a Permit, which only
- * `admit` can make: so no form of request can dial undecided.
+ * The only exit to upstreams: decide, count, dial, report. No other file opens
+ * a socket to an upstream. Tunnels and exchanges both need a Permit, which only
+ * `admit` creates, so no form of request can dial without a decision.
  *
- * Longer than 300 lines: deciding, counting and dialling are not to be had apart.
+ * Longer than 300 lines: deciding, counting and dialling cannot be separated.
  */
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
@@ -35,12 +35,12 @@ export interface EgressTerms {
   readonly dialler: Dialler;
 }
 
-/** What the door is built with; the terms can be exchanged by `adopt`, the rest stays. */
+/** What an Egress is created with; `adopt` replaces the terms, the rest stays. */
 export interface EgressOptions extends EgressTerms {
   readonly telemetry: Telemetry;
-  /** Told what each decision was about, and whether it was permitted. */
+  /** Called with the subject of each decision, and whether it was permitted. */
   readonly remember: (ask: Ask, permitted: boolean) => void;
-  /** Asked before each request; absent: not counted. */
+  /** Checked before each request; absent: not counted. */
   readonly descriptors?: RequestDescriptors;
   /** Monotonic ms, for the rates of rules; `performance.now` by default. */
   readonly monotonic?: () => number;
@@ -55,18 +55,18 @@ export interface Origin {
   readonly port: number;
 }
 
-/** By what a rule may limit them. */
+/** What a rule may limit them by. */
 const RATED_AS = { exchanges: 'requests', tunnels: 'tunnels' } as const;
 
-/** In `Dialled.address` and `revoked`, of a name that only a parent resolved. */
+/** In `Dialled.address` and `revoked`, for a name that only a parent resolved. */
 const UNRESOLVED = '-';
 
-/** Who judges the addresses of a destination, and those of the parents on the way there. */
+/** The guards that check the addresses of a destination and those of its parent proxies. */
 interface WayGuards extends AddressGuards {
   readonly way: { readonly via: readonly HopStep[]; readonly resolve: DestinationConfig['resolve'] };
 }
 
-/** Leave to go out, for one request. Hold it while the request is under way, then `release` it. */
+/** Permission to dial, for one request. Hold it while the request is in progress, then `release` it. */
 export class Permit {
   readonly verdict: Allow | Report;
   readonly destination: DestinationConfig;
@@ -75,10 +75,10 @@ export class Permit {
   charge: ByteCharge | null;
   readonly #proofs: readonly Proof[];
   readonly #kind: Kind;
-  /** Where its place is given back; null: it has been. */
+  /** Where its place is released; null: it has been. */
   #limits: Limits | null;
 
-  /** For `Egress.admit` alone. */
+  /** For `Egress.admit` only. */
   constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, charge: ByteCharge | null = null) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
@@ -89,7 +89,7 @@ export class Permit {
     this.charge = charge;
   }
 
-  /** The first proof of who asks that holds no longer, and why; null while all do. */
+  /** The first proof of the client's identity that is no longer valid, and why; null while all are. */
   lapse(now: number): { readonly of: Proof['of']; readonly reason: string } | null {
     for (const proof of this.#proofs) {
       const reason = proof.lapsed(now);
@@ -98,12 +98,12 @@ export class Permit {
     return null;
   }
 
-  /** Whether the rule and the proofs that it rests on are valid; where they are not, others may still permit the same. */
+  /** Whether its rule and the proofs it depends on are valid; if not, other rules may still permit the same request. */
   holds(now: number): boolean {
     return (this.verdict.verdict !== 'allow' || now < this.verdict.until) && this.lapse(now) === null;
   }
 
-  /** Gives the place back, and pays for the last bytes; further calls do nothing. */
+  /** Releases the place and charges the last bytes; further calls do nothing. */
   release(): void {
     this.charge?.pay();
     this.#limits?.leave(this.#kind, this.ask.peer.address);
@@ -111,7 +111,7 @@ export class Permit {
   }
 }
 
-/** Decides on requests and dials for those admitted. One object serves all listeners; a reload gives it other terms. */
+/** Decides on requests and dials for those admitted. One object serves all listeners; a reload replaces its terms. */
 export class Egress {
   #options: EgressOptions;
   readonly #limits: Limits;
@@ -127,19 +127,20 @@ export class Egress {
     this.#rates = new Rates(options.policy.rules.map(({ config }) => config), options.monotonic ?? performance.now.bind(performance));
   }
 
-  /** Of the present terms. */
+  /** Of the current terms. */
   get dialler(): Dialler {
     return this.#options.dialler;
   }
 
-  /** Of the present terms. */
+  /** Of the current terms. */
   get policy(): Policy {
     return this.#options.policy;
   }
 
   /**
-   * Other terms from now on. Pools whose connections the new terms would open
-   * just so stay; the others keep no connection any more and serve who uses them now.
+   * Replaces the terms. Pools whose connections the new terms would open in the same
+   * way stay; the others keep no more connections, and serve only the requests that
+   * use them now.
    */
   adopt(terms: EgressTerms): void {
     const before = this.#options;
@@ -149,20 +150,21 @@ export class Egress {
     this.#guards = new Map();
     this.#pools.sift((destination) => {
       const next = terms.config.destinations.find(({ name }) => name === destination.name);
-      // What was dialled in report mode may be an address that enforcement refuses.
+      // An address that was dialled in report mode may be one that enforcement
+      // refuses.
       return before.policy.mode === terms.policy.mode && next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
     });
   }
 
   /**
-   * Why the present terms would not admit what an earlier permit admitted, or would not take who asked for who it was;
-   * null when they would. A change of the parents on the way takes no permission away.
-   * @param address where it was dialled to; null while that is not known, `-` where a parent alone knows it
+   * Why the current terms would not admit what an earlier permit admitted, or would not authenticate the client as the
+   * same one; null when they would. A change of the parent proxies revokes no permission.
+   * @param address the address dialled; null while that is not known, `-` where only a parent knows it
    */
   revoked(permit: Permit, address: string | null, now: number): Fault | null {
     const lapse = permit.lapse(now);
     if (lapse?.of === 'connection') return new Fault('revoked', lapse.reason, { remedy: 'connect again' });
-    // Without what it showed, it may still be a client by its address.
+    // Without its credentials, it may still be a client by its address.
     const { peer } = permit.ask;
     const verdict = decide(this.policy, { ...permit.ask, now, peer: lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason } });
     if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), permit.holds(now) ? undefined : 'what permitted it is no longer valid');
@@ -175,12 +177,12 @@ export class Egress {
     return identify(this.policy, { address, user: null, token: null, sans: [], rejected: null })?.name ?? '-';
   }
 
-  /** Tunnels and exchanges under way. */
+  /** Tunnels and exchanges in progress. */
   count(kind: Kind): number {
     return this.#limits.count(kind);
   }
 
-  /** Pooled connections that are open: where each leads, and what has come over it so far. */
+  /** Pooled connections that are open: where each leads, and the bytes received so far. */
   pooledConnections(): { readonly key: object; readonly address: string; readonly bytesReceived: number }[] {
     return this.#pools.connections().map((key) => ({ key, address: key.dialled.address ?? UNRESOLVED, bytesReceived: key.dialled.socket.bytesRead }));
   }
@@ -191,15 +193,15 @@ export class Egress {
   }
 
   /**
-   * Decides, and takes a place among what is under way. What the policy found
-   * is noted in the record, also when it denies.
-   * @param proofs by which the peer of the ask is who it is: once they lapse, so does the permit
-   * @throws {Fault} the denial, limit-reached, or what the rates of its rule refuse with; a request that is refused takes nothing
+   * Decides, and takes a place among the requests in progress. The record gets
+   * the policy's decision, also a denial.
+   * @param proofs of the peer's identity: once they expire, so does the permit
+   * @throws {Fault} the denial, limit-reached, or the refusal by the rates of its rule; a refused request takes nothing
    */
   admit(ask: Ask, kind: Kind, record: AccessRecord, proofs: readonly Proof[] = []): Permit {
     const verdict = this.#decide(ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
-    // It gets no permit, so that nothing can be dialled for it.
+    // It gets no permit, so nothing can be dialled for it.
     if (record.selfTest) throw new Fault('loop', 'the request is one of the self-test of this proxy, and was admitted');
     const { address } = ask.peer;
     if (verdict.verdict === 'report' || verdict.rate === null) {
@@ -212,19 +214,20 @@ export class Egress {
     return new Permit(verdict, ask, proofs, kind, this.#limits, rates === null ? null : this.#rates.begin(rates, verdict, address, counted, record));
   }
 
-  /** Charges the bytes of a request under way to the rates of its rule. @returns why it has to end; null: it may go on */
+  /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */
   charge(permit: Permit, record: AccessRecord): Fault | null {
     if (permit.charge === null) return null;
     permit.charge.pay();
     const overdrawn = permit.charge.overdrawn();
     if (overdrawn === null || !permit.charge.lenient) return overdrawn;
-    // Enforced, it would have ended here, and cost no more.
+    // With enforcement it would have ended here, and its bytes would not be
+    // charged any further.
     record.noteReported(overdrawn.code, overdrawn.message);
     permit.charge = null;
     return null;
   }
 
-  /** After a reload: from now on a request under way pays by the rule that would permit it now; what none would permit, pays as before. */
+  /** After a reload: a request in progress is charged to the rule that would permit it now; if no rule would, it is charged as before. */
   chargeAnew(permit: Permit, record: AccessRecord, now: number): void {
     const { ask } = permit;
     permit.charge?.pay();
@@ -232,24 +235,24 @@ export class Egress {
     if (verdict.verdict === 'allow') permit.charge = this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
   }
 
-  /** What the rates of the rule say to a permitted request; it takes nothing. */
+  /** The result of the rule's rates for a permitted request; takes nothing. */
   explainRates(verdict: Verdict, address: string, kind: Kind): string[] {
     return verdict.verdict === 'allow' ? this.#rates.explain(verdict, address, RATED_AS[kind]) : [];
   }
 
-  /** Of each rule that has rates for addresses. */
+  /** For each rule that has rates per address. */
   rateUsage(): RateFacts[] {
     return this.#rates.usage();
   }
 
-  /** The denial of what is asked, noted in the record; null when it would be admitted. Takes no place. */
+  /** The denial of a request, noted in the record; null when it would be admitted. Takes no place. */
   judge(ask: Ask, record: AccessRecord): Fault | null {
     const verdict = this.#decide(ask, record);
     return verdict.verdict === 'deny' ? new Denial(ask, verdict) : null;
   }
 
   /**
-   * Dials what a tunnel was permitted to. The caller owns the socket.
+   * Dials the target that a tunnel was permitted. The caller owns the socket.
    * @param clientPort 0 where it is not known
    * @throws {Fault} of the dial
    */
@@ -258,7 +261,8 @@ export class Egress {
     const terms = this.#options;
     const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort), ...circuit(destination, 'tunnel') }, signal);
     readOnAfterFailedWrites(dialled.socket);
-    // A reload meanwhile: the address was judged by terms that hold no longer.
+    // A reload happened meanwhile: the address was checked by the previous
+    // terms.
     const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNRESOLVED, Date.now());
     if (revoked !== null) {
       dialled.socket.destroy();
@@ -277,7 +281,7 @@ export class Egress {
   }
 
   /**
-   * What a dial would find, address by address; dials nothing.
+   * The result of a dial for each address; dials nothing.
    * @param assumed addresses of the host; null: it is looked up
    * @throws {Fault} of the look-up
    */
@@ -285,16 +289,16 @@ export class Egress {
     return surveyAddresses(this.#guard(destination), assumed ?? (await this.dialler.resolve(host, signal)), port);
   }
 
-  /** The hop that we dial ourselves, and who judges its addresses; null: the way is direct. */
+  /** The hop that we dial ourselves, and the guard of its addresses; null: the route is direct. */
   nearestHop(destination: DestinationConfig): HopStep | null {
     return this.#guard(destination).way.via[0] ?? null;
   }
 
   /**
    * The pool of connections for a permitted exchange: one for each destination
-   * and origin, whatever the form. Where a PROXY header names the client, one
-   * for each client too: what it sends must not come under another's name.
-   * @throws {Fault} circuit-open, where no address is to be used for now
+   * and origin, for all forms. Where a PROXY header names the client, one
+   * for each client too: its requests must not be sent under another's name.
+   * @throws {Fault} circuit-open, when no address may be used for now
    */
   pool(permit: Permit, origin: Origin): UpstreamPool {
     const { destination } = permit;
@@ -307,7 +311,7 @@ export class Egress {
     return this.#pools.get(key, destination, () => this.#createPool(destination, origin, client));
   }
 
-  /** Why requests of this client are refused at once, since every address has failed too often; null: they are not, or that is not known before a dial. */
+  /** Why requests of this client are refused at once: every address has failed too often. Null: they are not, or that is not known before a dial. */
   circuitFault(destination: DestinationConfig, { host, port, carries }: Pick<Origin, 'host' | 'port'> & { readonly carries: Carried }, client: string): Fault | null {
     const { dialler } = this.#options;
     const { enforcing, lenient, way } = this.#guard(destination);
@@ -315,7 +319,7 @@ export class Egress {
     return dialler.refusal(target, enforcing, client) ?? (lenient === null ? null : dialler.refusal(target, lenient, client));
   }
 
-  /** No connection is kept any more: idle ones close now, others with their exchange. Who waits for one is still served. */
+  /** Connections are no longer kept: idle ones close now, others after their exchange. Waiting exchanges are still served. */
   retire(): void {
     this.#pools.retire();
   }
@@ -337,10 +341,10 @@ export class Egress {
     return verdict;
   }
 
-  /** Whether the present terms would dial an address that was dialled under others. */
+  /** Whether the current terms would dial an address that was dialled under earlier ones. */
   #judgeAgain(destination: DestinationConfig, address: string, port: number): Fault | null {
     const { enforcing, lenient, way } = this.#guard(destination);
-    // Nor would the address of a new connection be judged here.
+    // The address of a new connection would not be checked here either.
     if (way.via.length > 0 && way.resolve === 'parent') return null;
     if (address !== UNRESOLVED) return (lenient ?? enforcing)(address, port);
     return lenient === null ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, { subject: destination.name }) : null;
@@ -348,7 +352,7 @@ export class Egress {
 
   #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
-    // From whatever port the client asks, its exchanges share these connections: none is the right one to name.
+    // Exchanges from all ports of the client share these connections: no single port would be right.
     const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0), ...circuit(destination, origin.scheme) };
     return new UpstreamPool({
       origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
@@ -366,7 +370,7 @@ export class Egress {
     });
   }
 
-  /** Whose exchanges it is for is judged again by the reload itself; the address is known only now. */
+  /** The reload itself checks again which exchanges it may serve; the address is known only now. */
   async #openPooled(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
     const terms = this.#options;
     const dialled = await this.#dial(destination, target, signal);
@@ -390,7 +394,7 @@ export class Egress {
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);
-      // Refused without a dial, it says nothing new of the upstream.
+      // It was refused without a dial, and says nothing new about the upstream.
       if (!signal.aborted && fault.code !== 'circuit-open') telemetry.upstreamFailed(destination.name, fault.code, fault.message);
       throw fault;
     }
@@ -408,7 +412,7 @@ export class Egress {
   }
 }
 
-/** In report mode, what enforcement would not dial is tried only after it left nothing, so that only what it denies is reported. */
+/** In report mode, addresses that enforcement would not dial are tried only when no others are left, so that only real denials are reported. */
 async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: AddressGuard, lenient: AddressGuard, signal: CancelSignal): Promise<Dialled> {
   try {
     return await dialler.dial(target, enforcing, signal);

@@ -1,6 +1,6 @@
 /**
- * What would load more than is used, taken so that it does not: a tenth of a
- * start, and some megabytes (docs/performance.md; test/integration/start.test.ts
+ * Imports without the unused parts they would load: saves a tenth of the start
+ * time and some megabytes (docs/performance.md; test/integration/start.test.ts
  * holds what serving loads).
  */
 import type { FastifyServerOptions } from 'fastify';

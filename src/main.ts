@@ -1,6 +1,6 @@
 /**
- * The process: arguments, .env, exit codes, and one clear line for whatever
- * goes wrong. What a command does stands in cli/, loaded only when it is asked for.
+ * The process: arguments, .env, exit codes, and one clear line for any error. The
+ * commands are in cli/, each loaded only when it is used.
  */
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
@@ -11,16 +11,16 @@ import { VERSION } from './version.ts';
 // Before anything larger is loaded.
 endOnEarlySignals();
 
-// Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first.
-// Where that place cannot be written, Node goes on without; NODE_COMPILE_CACHE names another. bin/eco-egress sets it, so
-// that this file and what it imports above are kept too.
+// Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first. If
+// that directory is not writable, Node continues without the cache; NODE_COMPILE_CACHE names another one.
+// bin/eco-egress sets it, so that this file and what it imports above are kept too.
 enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
 
 const { CommanderError, InvalidArgumentError, program } = await import('commander');
 
 type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => Promise<number>;
 
-/** Throws CommanderError for wrong arguments, and whatever the command throws. */
+/** Throws CommanderError for wrong arguments, and the command's own errors. */
 async function runCommand(argv: readonly string[], io: CommandIo): Promise<number> {
   let exitCode: number = EXIT.usage;
   program
@@ -43,7 +43,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
         const run = await load();
         exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2).flat() as string[]));
       });
-  // An empty variable in a script must not have the shipped policy served, or files written to where the script runs.
+  // An empty variable in a script must not cause the shipped policy to be served, or files to be written to the
+  // script's working directory.
   const nameOfFile = (value: string): string => {
     if (value === '') throw new InvalidArgumentError('The name of the file is empty.');
     return value;
@@ -139,14 +140,14 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
     .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
-  // Its options come with its module, which is too heavy for the other commands to wait for.
+  // Its options are in its module, which is too slow to load for the other commands.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);
 
   await program.parseAsync(argv, { from: 'user' });
   return exitCode;
 }
 
-/** Fills in what the environment leaves open from `.env` of the working directory, if there is one. */
+/** Sets missing variables of the environment from `.env` of the working directory, if there is one. */
 async function fillEnvironment(): Promise<void> {
   const { config: readDotenv } = await import('dotenv');
   const { error } = readDotenv({ quiet: true });
@@ -159,11 +160,11 @@ function describeError(error: unknown): string {
   return error.cause === undefined ? error.message : `${error.message} (${describeError(error.cause)})`;
 }
 
-/** What a command printed has not arrived, so it has failed; a message says so once. */
+/** The output of a command could not be written, so the command has failed; one message reports it. */
 let outputFailed = false;
 const stdout = openStandardOutput();
 stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
-  // A reader that went away (`eco-egress check | head`) is no failure of ours.
+  // A reader that went away (`eco-egress check | head`) is not an error.
   if (code === 'EPIPE' || outputFailed) return;
   outputFailed = true;
   endWith(EXIT.failed);
@@ -171,17 +172,18 @@ stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
 });
 // A file that may not grow (ulimit -f) gives EFBIG like other errors, once the signal that comes with it does not end the process.
 process.on('SIGXFSZ', () => {});
-// Nobody is left to whom that could be said.
+// There is no output left to report that.
 process.stderr.on('error', () => {});
 
-/** Sets the exit code, unless the output has failed: that can show before a command ends, and after it. */
+/** Sets the exit code, unless the output has failed, which can happen before and after a command ends. */
 function endWith(code: number): void {
   process.exitCode = outputFailed ? EXIT.failed : code;
 }
 
 try {
   await fillEnvironment();
-  // Each look at Node's own object asks the operating system, and the YAML parser looks for each token of a file.
+  // Each access to Node's own object calls the operating system, and the YAML parser makes one for each token of
+  // a file.
   process.env = { ...process.env };
   endWith(await runCommand(process.argv.slice(2), { stdin: process.stdin, stdout, stderr: process.stderr, env: process.env }));
 } catch (error) {

@@ -1,9 +1,10 @@
 /**
  * The composition root: from a configuration to a running proxy. Reads no
  * environment and handles no signals, so that tests, `serve` and `demo` start
- * the very same thing.
+ * the same proxy.
  *
- * Longer than 300 lines: all parts meet here, and begin and end in an order.
+ * Longer than 300 lines: all parts are created here, and start and stop in a
+ * fixed order.
  */
 import type { AddressInfo } from 'node:net';
 import type { Writable } from 'node:stream';
@@ -62,62 +63,62 @@ import { VERSION } from './version.ts';
 export interface ServiceDeps {
   /** Where the log goes; stays open. */
   readonly logDestination: LogOutput | Writable;
-  /** Where the configuration came from; absent: from no file, so that it has no warnings. */
+  /** The file of the configuration; absent: there is none, and it has no warnings. */
   readonly loaded?: Loaded;
-  /** Loads that file again, for who asks for it on the admin port; absent: nobody may. */
+  /** Loads that file again, for reloads through the admin port; absent: those are refused. */
   readonly loadAgain?: () => LoadResult;
-  /** How log lines are gathered; the defaults suit production. */
+  /** How log lines are buffered; the defaults suit production. */
   readonly logSink?: LogSinkOptions;
-  /** Instead of the configured resolver. */
+  /** Replaces the configured resolver. */
   readonly lookup?: Lookup;
-  /** Instead of what compiles the policy: for tests of a policy that is broken. */
+  /** Replaces the policy compiler, for tests of a broken policy. */
   readonly compile?: (config: PolicyConfig) => Policy;
   /** How many files this process may have open; null or absent: not limited, or not known. */
   readonly openFiles?: number | null;
   /** Name of this replica, for the status page and traces; `-` by default. */
   readonly instance?: string;
-  /** For traces: of this machine, and of its Kubernetes pod. */
+  /** For traces: names of this machine and of its Kubernetes pod. */
   readonly hostName?: string;
   readonly pod?: string;
   /** Ms since the epoch, for the proof of the source address; `Date.now` by default. */
   readonly now?: () => number;
   /** Monotonic ms, for the rates of rules and the pauses of circuits; `performance.now` by default. */
   readonly monotonic?: () => number;
-  /** The time of the drain window; the system's by default. */
+  /** The clock of the drain window; the system's by default. */
   readonly drainClock?: DrainClock;
-  /** Instead of the event loop and the memory of this process: for tests of overload. */
+  /** Replaces the event loop and the memory of this process, for tests of overload. */
   readonly overload?: OverloadProbes;
 }
 
-/** One running proxy with all its listeners. It binds nothing before `start`, and whoever created it ends it with `drain` or `close`. */
+/** One running proxy with all its listeners. It binds nothing before `start`; its creator ends it with `drain` or `close`. */
 export interface Service {
   /** Binds every listener, or rejects with the first error and leaves none bound. */
   start(): Promise<void>;
   /** Where it listens, HTTP and TLS in the order of the configuration. Throws before `start`. */
   readonly addresses: Listeners['addresses'] & { readonly admin: AddressInfo };
   /**
-   * Takes another configuration over, or nothing of it. Whatever was refused
-   * shows on `/readyz` as a warning until something is applied. Calls queue up.
+   * Applies another configuration, completely or not at all. A refusal is a
+   * warning on `/readyz` until a configuration is applied. Calls are queued.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
   /** Whether the configuration in force asks for a reload when its files change. */
   readonly watches: boolean;
-  /** Answers why, also before `start`: then nothing listens, and nothing is dialled. */
+  /** Explains decisions, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
-  /** Proves the source address; can be asked by hand before `start`, too. */
+  /** Proves the source address; can be run by hand before `start`, too. */
   readonly sourceProof: Pick<SourceProof, 'verify'>;
   /**
    * Ends in order: not ready at once; after `timeouts.drainDelay` no new
-   * connections, and tunnels are ended at an even rate; what else is under
-   * way may end until `timeouts.drain` has passed, and is then cut and logged.
-   * Resolves when all is closed.
+   * connections, and tunnels are ended at an even rate; other requests in
+   * progress may end until `timeouts.drain` has passed, and are then cut and
+   * logged. Resolves when all is closed.
    */
   drain(): Promise<void>;
-  /** Ends now: everything under way is cut and logged. Also cuts a `drain` short. */
+  /** Ends now: every request in progress is cut and logged. Also cuts a `drain` short. */
   close(): Promise<void>;
 }
 
-/** So long, ms, what was cut may take to tell its end: a few turns of the event loop do. */
+/** How long requests that were cut may take to report their end, ms: a few turns of the event loop are enough. */
 const LAST_WORDS_MS = 1000;
 
 /** Builds all parts from a configuration. Binds nothing and dials nothing before `start`. */
@@ -130,7 +131,7 @@ class RunningService implements Service {
   readonly sourceProof: SourceProof;
   #config: Config;
   #inForce: InForce;
-  /** When a rule ends next, or soon will: the warnings are others then. */
+  /** When a rule next ends or comes close to its end: the warnings change then. */
   #nextEnd: number;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
@@ -178,7 +179,7 @@ class RunningService implements Service {
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
     this.#telemetry.watchOverload(this.#overload);
-    // What the NAT and the parents remember does not change with a reload.
+    // A reload does not change the state of the NAT or of the parents.
     this.#ports = createPortBudget({
       nat: config.nat,
       notice: (level, message, fields) => {
@@ -299,9 +300,11 @@ class RunningService implements Service {
     this.#selfTest.stop();
     this.#drain.begin();
     this.#telemetry.notice('info', 'draining: no longer ready', describeForecast(this.#drain.view()));
-    // Whose header is not out yet says so in it; the next request would find the port closed.
+    // A response whose header has not been sent announces the close: the next request would
+    // find the port closed.
     for (const request of this.#environment.requests) request.closeAfter();
-    // Endpoints and load balancers need a moment to see that we are not ready (docs/architecture.md).
+    // Endpoints and load balancers need some time to see that the proxy is not ready
+    // (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);
     this.#listeners?.stop();
     this.#egress.retire();
@@ -322,16 +325,16 @@ class RunningService implements Service {
     return this.#reloads.submit(candidate);
   }
 
-  /** Everything new is made first, then taken over in one turn: no request sees half of it. */
+  /** All new parts are created first, then applied in one turn: no request sees half of them. */
   async #adopt(loaded: Loaded): Promise<ReloadOutcome> {
     const { config, needRestart } = keepWhatNeedsRestart(this.#config, loaded.config);
     const policy = this.#compile(config);
     const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
-    // The resolver's answers outlive a reload that does not concern them.
+    // The resolver's cache survives a reload that does not change the resolver.
     const dialler = sharesDialler(config, this.#config) ? this.#egress.dialler : buildDialler(config, this.#dialParts, this.#telemetry);
     const before = this.#gateway;
-    // Making a router takes the longest by far, and prefixes seldom change.
+    // Creating a router takes the most time, and prefixes seldom change.
     const routes = config.destinations.map(routeTerms);
     const gateway = isDeepStrictEqual(routes, this.#config.destinations.map(routeTerms)) ? before : await createGatewayRouter(routes);
     const adoptTracing = await this.#telemetry.prepareTracing(config.tracing);
@@ -368,12 +371,12 @@ class RunningService implements Service {
       request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
     }
     if (before !== gateway) await before.close();
-    // Told when it is known: nobody waits for it.
+    // Reported when it is known: no caller waits for it.
     void this.#policyChanges.compare(earlierPolicy, policy, now);
     return { result: 'applied', before: earlier, inForce, differences, changes, needRestart, tunnelsCut: cut };
   }
 
-  /** A token expires, its key is withdrawn, a certificate or a rule ends: so do the tunnels that were opened with it. And the bytes of all that is under way are charged. */
+  /** When a token expires, its key is withdrawn, or a certificate or a rule ends, the tunnels opened with it end too. Charges the bytes of all requests in progress. */
   #endLapsed(): void {
     const now = Date.now();
     const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record);
@@ -385,7 +388,7 @@ class RunningService implements Service {
     }
   }
 
-  /** At each tick, so that no timer has to wait for months, and a clock that is set is no matter. */
+  /** At each tick: no timer has to wait for months, and a change of the clock does no harm. */
   #tellEnds(): void {
     const now = this.#clock();
     if (now < this.#nextEnd) return;
@@ -402,7 +405,7 @@ class RunningService implements Service {
     if (this.#drain.state !== 'running') this.#telemetry.notice('info', 'the drain is over', { ...this.#drain.finish() });
     if (requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: requests.size });
     for (const request of requests) request.connection.guard(() => { request.cut(cut); });
-    // In this order, and each whatever became of those before it.
+    // In this order, and each even if an earlier one failed.
     const steps: readonly (() => unknown)[] = [
       () => this.#selfTest.close(),
       () => { this.#egress.destroy(); },
@@ -434,7 +437,7 @@ class RunningService implements Service {
     if (failed !== null) throw Fault.from(failed);
   }
 
-  /** What was cut tells its end when its sockets have closed. */
+  /** A request that was cut reports its end when its sockets have closed. */
   async #lastWords(): Promise<void> {
     const enough = new AbortController();
     await Promise.race([this.#environment.requests.emptied(), delay(LAST_WORDS_MS, undefined, { signal: enough.signal }).catch(ignoreAbort)]);
@@ -445,7 +448,7 @@ class RunningService implements Service {
     return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
-  /** Of the destinations in force: a name of an earlier configuration is nobody's concern any more. */
+  /** Of the current destinations: names of an earlier configuration are left out. */
   #healths(): HealthView[] {
     const names = new Set(this.#config.destinations.map(({ name }) => name));
     return this.#telemetry.healths().filter(({ destination }) => names.has(destination));
@@ -455,7 +458,7 @@ class RunningService implements Service {
     return this.#healths().flatMap((health) => warnOfHealth(health) ?? []);
   }
 
-  /** What the metrics say of the configuration in force. */
+  /** The metrics of the configuration in force. */
   #describe(config: Config): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
     return describePolicy(config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), ruleEnds: listRuleEnds(config.rules, this.#clock()) });
@@ -476,7 +479,7 @@ class RunningService implements Service {
     const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
     const { refused, warnings: reloads } = this.#reloads;
-    // What waits for the next start is as somebody wanted it.
+    // Changes that wait for the next start are no drift: they are wanted.
     const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
     return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
   }

@@ -1,4 +1,4 @@
-/** An answer to "why" in the form that was asked for: JSON for programs, words for the status page, a page of its own for a browser. */
+/** An answer to "why" in the requested form: JSON for programs, text for the status page, a separate page for a browser. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { formatAnswer } from '../explain/answer.ts';
 import type { RecalledDenial } from '../explain/explainer.ts';
@@ -17,7 +17,7 @@ export interface Answer {
   readonly about?: 'why' | 'incident';
 }
 
-/** Programs send no `accept`, or take anything: they get JSON. */
+/** Programs send no `accept`, or accept anything: they get JSON. */
 export async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
   reply.code(status);
   if (accept.includes('text/html')) {
@@ -28,7 +28,7 @@ export async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequ
   return reply.type(type).send(escapeUnsafe(json));
 }
 
-/** A denial or failure in words, and what the policy in force says of the same request; safe to print. */
+/** A denial or failure in words, and the result of the current policy for the same request; safe to print. */
 export function formatRecalled({ time, verdict, code, status, client, clientAddress, method, host, port, path, detail, remedy, now }: RecalledDenial): string {
   const what = verdict === 'allow' ? 'let through, and failed' : verdict === 'report' ? 'let through by report mode alone' : 'denied';
   const lines = [

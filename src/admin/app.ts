@@ -1,8 +1,8 @@
 /**
  * The admin listener: metrics, health, readiness, explanations and a status
- * page. Nothing of it is ever on a proxy port. It gives its answers one
- * request at a time for each connection and in slices, so that whoever asks
- * here costs the requests on the other ports next to nothing.
+ * page. It is never served on a proxy port. It answers one request at a time
+ * for each connection, in slices, so its callers cost the requests on the other
+ * ports almost nothing.
  */
 import type { Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -25,14 +25,14 @@ import { addTrafficRoutes, type Traffic } from './traffic-routes.ts';
 import { addStatusRoutes } from './status-page.ts';
 import type { AdminInfo, Readiness, StatusSources } from './status-sources.ts';
 
-/** Few and small clients come here: probes, a scraper, a person. Times in ms. */
+/** It has few clients: probes, a scraper, a person. Times in ms. */
 const ADMIN_CONNECTIONS = 256;
 const MAX_OF_ONE_ADDRESS = 64;
-/** Connections that were turned away and hear why; further ones are closed without a word. */
+/** Refused connections that get an answer; further ones are closed without one. */
 const MAX_REFUSED = 32;
 const ADMIN_HEADER_BYTES = 16_384;
 const REQUEST_TIMEOUT = 5_000;
-/** In which no byte moves while a request is answered. */
+/** Idle time while a request is answered. */
 const STALL_TIMEOUT = 30_000;
 /** Above the usual scrape interval, so that a scraper keeps its connection. */
 const ADMIN_KEEP_ALIVE = 65_000;
@@ -40,38 +40,38 @@ const ADMIN_LINGER = 1000;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
 const RELOAD = '/reload';
-/** They do something, so that a link to them must not. */
+/** They have side effects, so a link must not trigger them. */
 const POSTED: ReadonlySet<string> = new Set([RELOAD, INCIDENT_PATH]);
-/** Answered whoever asks, and by whatever name: what they say is nobody's secret. */
+/** Answered for any caller and any host name: their content is public. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
-/** What the admin port shows, each asked for at the time of a request, and whom it tells of refusals and failures. */
+/** The sources of the admin port, each read at the time of a request, and its callbacks for refusals and failures. */
 export interface AdminOptions {
   readonly exposition: { readonly contentType: string; slices(): AsyncIterable<string> };
-  /** Asked at every `/readyz`; must not throw. */
+  /** Called at every `/readyz`; must not throw. */
   readonly readiness: () => Readiness;
-  /** Asked at every status page; must not throw. */
+  /** Called at every status page; must not throw. */
   readonly info: () => AdminInfo;
   readonly explainer: Explaining;
   readonly configuration: ConfigRoutes;
   readonly traffic: Traffic;
-  /** Asked at every `/source-ip` and status page; must not throw. */
+  /** Called at every `/source-ip` and status page; must not throw. */
   readonly sourceIp: () => SourceView;
   /** See `StatusSources`. */
   readonly circuits?: StatusSources['circuits'];
-  /** Answers what is wrong; absent: it is not asked. */
+  /** Answers the incident question; absent: not served. */
   readonly incidents?: IncidentAnswers;
-  /** Told of what is turned away, and whom; must not throw. */
+  /** Called for each refusal, with the caller; must not throw. */
   readonly onRefused?: (reason: AdminRefusal, address: string) => void;
-  /** Told why an answer could not be made, or not to its end; must not throw. */
+  /** Called with the reason when an answer failed or was cut; must not throw. */
   readonly onFailed?: (error: Error) => void;
-  /** Whether file descriptors are so few that no further connection should be taken without closing another. */
+  /** Whether file descriptors are so short that a new connection should be accepted only after closing another. */
   readonly tight?: () => boolean;
   /** Longest time a request may take to arrive, ms. */
   readonly requestTimeout?: number;
 }
 
-/** The admin port while it listens; whoever opened it closes it. */
+/** The admin port while it listens; the caller of `listen` closes it. */
 export interface Admin {
   readonly address: AddressInfo;
   /** Stops listening and closes every connection, in use or not. */
@@ -84,7 +84,7 @@ export interface AdminApp {
   listen(listener: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin>;
 }
 
-/** Builds the admin port; each `listen` opens a server of its own. */
+/** Builds the admin port; each `listen` opens its own server. */
 export function createAdmin(options: AdminOptions): AdminApp {
   return {
     listen: async ({ host, port, hosts = [] }) => {
@@ -143,7 +143,7 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
         });
         handle(req, res);
       } else if (places.has(socket)) {
-        // Whoever does not wait for an answer could have any number of them made: no client of this port does that.
+        // A client that pipelines could request any number of answers: no legitimate client of this port does.
         onRefused('pipelined', socket.remoteAddress ?? '');
         socket.destroy();
       }
@@ -162,7 +162,7 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     });
     answerAndClose(socket, rawProblem(503, `All ${ADMIN_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
   });
-  // Node would cut such a connection without a word.
+  // Node would close such a connection without an answer.
   server.on('connect', (_request, socket) => {
     answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
   });
@@ -172,7 +172,8 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
 function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: OnRefused): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
-    // A router would look at the path alone, and the client take our page for the partner's.
+    // The router would use the path only, and the client would take our page for the
+    // partner's.
     if (request.raw.url?.startsWith('/') !== true) {
       refuseRequest(reply, 404, ELSEWHERE);
       return;
@@ -195,7 +196,7 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   };
   addStatusRoutes(app, { sources: { readiness, info, explainer, traffic, sourceIp, ...(circuits === undefined ? {} : { circuits }) }, stepSeconds: HISTORY_STEP / 1000, turns, onBusy });
   app.get('/metrics', (_request, reply) => {
-    // As much at a time as the scraper reads. Once the status is out, an error only cuts the answer.
+    // At the pace of the scraper. Once the status has been sent, an error only cuts the answer.
     reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }).on('error', onFailed));
   });
   app.get('/healthz', (_request, reply) => {
@@ -204,7 +205,8 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
   app.get('/readyz', (request: FastifyRequest, reply) => {
     const { ready, reasons, warnings, notes = [], policyChange = null } = readiness();
     const status = ready ? 'ready' : 'not ready';
-    // Why it is so may name what is configured: a probe needs the status alone.
+    // The reasons may name parts of the configuration: a probe needs only the
+    // status.
     const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings: [...warnings, ...notes], ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
     reply.code(ready ? 200 : 503).send(answer);
   });
@@ -222,7 +224,7 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
     refuseRequest(reply, 404, ELSEWHERE);
   });
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
-    // Content that is too large, or of no kind that is read.
+    // Content that is too large, or of an unsupported type.
     if (error.statusCode !== undefined && error.statusCode < 500) {
       refuseRequest(reply, 400, 'The content of the request is not read here. Send it without content.');
       return;
@@ -235,13 +237,13 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
 const pathOfUrl = (url: string): string => url.split('?')[0] ?? '';
 
 function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string): void {
-  // A refused request may have a body we will not read: the connection cannot be used again.
+  // A refused request may have a body that is not read: the connection cannot be reused.
   if (status === 405) reply.header('allow', POSTED.has(pathOfUrl(reply.request.url)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
 }
 
-/** Bytes that are no request. The socket is ours to close. */
+/** Bytes that are not a request. We close the socket. */
 function answerUnreadable(error: Error & { code?: string; rawPacket?: unknown }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
   else answerAndClose(socket, describeUnreadable(error.code, error.rawPacket));
@@ -257,7 +259,7 @@ function describeUnreadable(code: string | undefined, packet: unknown): string {
 
 /** Reads on for a moment, because closing over unread bytes would reset the connection and lose the answer (RFC 9112 §9.6). */
 function answerAndClose(socket: Duplex & { setTimeout?: Socket['setTimeout'] }, answer: string): void {
-  // The client went away by itself: nobody is left to tell, and the socket closes.
+  // The client disconnected: no answer is possible, and the socket closes.
   socket.on('error', () => {});
   socket.setTimeout?.(ADMIN_LINGER, () => {
     socket.destroy();

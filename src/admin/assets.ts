@@ -1,8 +1,8 @@
-/** The files that the status page consists of in a browser: its own in page/, and two libraries as they are installed. Read when they are first asked for. */
+/** The files of the status page in a browser: its own in page/, and two installed libraries. Read at the first request. */
 import { readdir, readFile } from 'node:fs/promises';
 
 const FOLDER = new URL('page/', import.meta.url);
-/** It runs in the proxy alone. */
+/** It runs only in the proxy. */
 const UNSERVED = 'server.js';
 const MEDIA_TYPES: Readonly<Record<string, string>> = { js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', svg: 'image/svg+xml' };
 
@@ -21,7 +21,7 @@ export async function readAsset(name: string): Promise<Asset | null> {
   try {
     return (await assets).get(name) ?? null;
   } catch (error) {
-    // What could not be read is tried again.
+    // A file that could not be read is tried again.
     assets = null;
     throw error;
   }

@@ -1,4 +1,4 @@
-/** Builds what the status page shows from what the parts of the proxy say now. */
+/** Builds what the status page shows from the current state of the proxy's parts. */
 import type { ListenAddress } from '../config/config.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
 import { bound, escapeText } from '../telemetry/safe-text.ts';
@@ -7,7 +7,7 @@ import { judgeBand } from './status-band.ts';
 import type { AdminInfo, CircuitsOfHost, PortsInfo, Readiness, StatusSources } from './status-sources.ts';
 import type { CodeCount, StatusCircuit, StatusConfiguration, StatusDestination, StatusHistory, StatusRequest, StatusView } from './status-view.ts';
 
-// How much of each list is shown: the page stays readable, and an event small, whatever the configuration has.
+// Limits of each list: the page stays readable and an event small for any configuration.
 const MOST_DESTINATIONS = 50;
 const MOST_CLIENTS_SHOWN = 12;
 const MOST_TUNNELS_SHOWN = 12;
@@ -68,7 +68,7 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
   };
 }
 
-/** The last 15 minutes of all that a view shows. @param most of the latest steps */
+/** The last 15 minutes of everything in a view. @param most maximum number of the latest steps */
 export function buildHistory({ traffic }: Pick<StatusSources, 'traffic'>, { at, destinations }: StatusView, stepSeconds: number, most?: number): StatusHistory {
   return { step: traffic.history.steps, stepSeconds, at, curves: traffic.history.curves(destinations.map(({ name }) => name), most) };
 }

@@ -1,8 +1,8 @@
 /**
- * Whether whoever asks the admin port may have the answer. It has no
- * authentication, so a browser must not be talked into asking for a page of
- * somebody else: neither by a name of theirs that leads here (DNS rebinding)
- * nor by a request from their page.
+ * Whether a caller of the admin port may have the answer. The port has no
+ * authentication, so a foreign web page must not make a browser call it:
+ * neither by a name that resolves to this host (DNS rebinding) nor by a
+ * cross-site request.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
@@ -20,12 +20,13 @@ const AUTHORITY = /^(?:\[([\da-f:.]+)\]|([^:[\]]+))(?::\d{0,5})?$/i;
 const SINGLE_LABEL = /^[a-z\d_-]+$/;
 
 /**
- * @param hosts names of the configuration, lower case, by which it may be asked besides
- * @returns null: it may have the answer
+ * @param hosts further names, from the configuration, by which it may be called, lower
+ * case
+ * @returns null: the caller may have the answer
  */
 export function refuseCaller(headers: IncomingHttpHeaders, hosts: readonly string[]): CallerRefusal | null {
   const { host, origin } = headers;
-  // HTTP/1.0 needs none, and no browser speaks it.
+  // HTTP/1.0 needs none, and browsers do not use it.
   if (host !== undefined && !isOurs(host, hosts)) {
     return {
       reason: 'host',
@@ -40,8 +41,8 @@ export function refuseCaller(headers: IncomingHttpHeaders, hosts: readonly strin
 }
 
 /**
- * No public name is one of these, so that nobody else can point it here: an
- * address, a name without a dot, or one of Kubernetes' own.
+ * None of these is a public name that others could point here: an address, a
+ * name without a dot, or a name of Kubernetes.
  */
 function isOurs(authority: string, hosts: readonly string[]): boolean {
   const [, literal, text = ''] = AUTHORITY.exec(authority) ?? [];
@@ -50,7 +51,7 @@ function isOurs(authority: string, hosts: readonly string[]): boolean {
   return isIP(name) === 4 || SINGLE_LABEL.test(name) || name.endsWith('.localhost') || name.endsWith('.svc') || name.endsWith('.svc.cluster.local') || hosts.includes(name);
 }
 
-/** Fetch Metadata (https://www.w3.org/TR/fetch-metadata/); programs send none of it. A link that somebody follows shows the page to nobody else. */
+/** Fetch Metadata (https://www.w3.org/TR/fetch-metadata/); programs do not send it. Following a link shows the page only to that user. */
 function isCrossSite({ 'sec-fetch-site': site, 'sec-fetch-mode': mode, 'sec-fetch-dest': destination }: IncomingHttpHeaders): boolean {
   if (site === undefined || site === 'same-origin' || site === 'none') return false;
   return !(mode === 'navigate' && destination === 'document');
@@ -58,13 +59,13 @@ function isCrossSite({ 'sec-fetch-site': site, 'sec-fetch-mode': mode, 'sec-fetc
 
 interface QueueLimits {
   readonly atOnce: number;
-  /** Under way and waiting. */
+  /** Running and waiting. */
   readonly most: number;
   /** The same, of one caller. */
   readonly mostOfOne: number;
 }
 
-/** Work that takes its time: so much of it at once, the rest in order, and of one caller only a little. */
+/** A queue for slow work: a limited number runs at once, the rest in order, with a lower limit per caller. */
 export class Queue {
   readonly #limits: QueueLimits;
   readonly #byCaller = new Tally();
@@ -75,13 +76,13 @@ export class Queue {
     this.#limits = limits;
   }
 
-  /** Resolves to what `work` does, when its time has come; rejects with what it rejects with. `busy`: it was not begun. */
+  /** Runs `work` in its turn, and settles as it does. `busy`: it was not started. */
   async run<T>(caller: string, work: () => Promise<T>): Promise<T | 'busy'> {
     const { atOnce, most, mostOfOne } = this.#limits;
     if (this.#byCaller.of(caller) >= mostOfOne || this.#running + this.#waiting.length >= most) return 'busy';
     this.#byCaller.add(caller);
     if (this.#running < atOnce) this.#running += 1;
-    // Whoever ends hands its place over.
+    // The place passes to the next one.
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
     try {
       return await work();

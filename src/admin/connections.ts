@@ -1,19 +1,19 @@
 /**
- * The places for connections on the admin port. A probe or scraper gets one
- * whatever else is going on: whoever asks for nothing makes room first, and
- * among those whoever holds most.
+ * The places for connections on the admin port. A probe or scraper always gets
+ * one: idle connections are closed first, and among those one of the caller
+ * that holds the most.
  */
 import type { Socket } from 'node:net';
 
 /** A new connection was turned away, or an idle one closed to make room for it. */
 export type PlaceRefusal = 'connections' | 'evicted';
 
-/** Limits of the admin port's connections. `onRefused` is told of connections that get no place, or lose theirs. */
+/** Limits of the admin port's connections. `onRefused` is called for connections that get no place, or lose theirs. */
 export interface ConnectionPlacesOptions {
   readonly most: number;
   /** For one address. */
   readonly mostOfOne: number;
-  /** Whether there may be no more of them than there are. */
+  /** Whether the limit is reached. */
   readonly tight: () => boolean;
   readonly onRefused: (reason: PlaceRefusal, address: string) => void;
 }
@@ -25,7 +25,7 @@ interface AdminConnection {
   answering: boolean;
 }
 
-/** Decides which connections of the admin port stay open when there are too many. It closes those that lose their place; the socket is otherwise the server's. */
+/** Decides which connections of the admin port stay open when there are too many. It closes those that lose their place; otherwise the server owns the socket. */
 export class ConnectionPlaces {
   readonly #options: ConnectionPlacesOptions;
   /** The oldest first. */
@@ -68,7 +68,7 @@ export class ConnectionPlaces {
     return true;
   }
 
-  /** The answer is on its way whole. */
+  /** The whole answer has been handed to the socket. */
   finish(socket: Socket): void {
     const place = this.#places.get(socket);
     if (place !== undefined) place.answering = false;
@@ -79,7 +79,7 @@ export class ConnectionPlaces {
     return this.#places.has(socket);
   }
 
-  /** Null: everybody is being answered, and nobody holds more than the newcomer would. */
+  /** Null: all connections are being answered, and no caller holds more than the new one would. */
   #choose(mine: number): AdminConnection | null {
     const [greediest, most] = [...this.#byAddress].reduce<[string, number]>((one, other) => (other[1] > one[1] ? other : one), ['', 0]);
     return this.#oldestIdle(greediest) ?? this.#oldestIdle(null) ?? (most > mine + 1 ? this.#oldest(greediest) : null);

@@ -1,17 +1,17 @@
 /**
- * A whole HTML page of the admin port. What is in its body is rendered by the
- * scripts of page/, the same ones that run in a browser: they are JavaScript,
- * because browsers take it as it is, and are loaded when the first page is
- * asked for.
+ * A whole HTML page of the admin port. Its body is rendered by the scripts of
+ * page/, the same ones that run in a browser: they are JavaScript, which
+ * browsers run without a build step, and are loaded at the first request for a
+ * page.
  */
 import { createHash } from 'node:crypto';
 import { escapeMarkup } from '../telemetry/safe-text.ts';
 import type { PageContent, PageRenderer } from './status-view.ts';
 
-/** Where a browser finds the libraries that the scripts import. */
+/** The paths of the libraries that the scripts import. */
 const IMPORT_MAP = '{"imports":{"preact":"/page/preact.js","uplot":"/page/uplot.js"}}';
 
-/** Nothing but what this port serves may take effect, and nothing may make markup or code from text, whatever the page should come to hold. */
+/** Only resources of this port may be used, and no text may become markup or code, for any content of the page. */
 const CSP = [
   "default-src 'none'",
   `script-src 'self' 'sha256-${createHash('sha256').update(IMPORT_MAP).digest('base64')}'`,
@@ -25,12 +25,12 @@ const CSP = [
   "trusted-types 'none'",
 ].join('; ');
 
-/** Headers of every page. Without a referrer, browsers would say of its own forms that they come from nowhere. */
+/** Headers of every page. Without a referrer, browsers would send a null origin with its own forms. */
 export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'same-origin' } as const;
 
 let renderer: Promise<PageRenderer> | null = null;
 
-/** The page as it is before any script has run: all of it is there, and a table or a picture. */
+/** The page before any script has run: complete, with tables and pictures. */
 export async function composePage(content: PageContent): Promise<string> {
   renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
   const { renderBody } = await renderer;

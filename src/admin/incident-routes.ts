@@ -1,22 +1,22 @@
-/** The question what is wrong, on the admin port: POST, since it has the proxy connect to partners. In the form that was asked for, as other answers. */
+/** The incident question on the admin port: POST, since the proxy connects to partners for it. Answered in the requested form, like the others. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Incidents } from '../incident/incidents.ts';
 import { formatIncident } from '../incident/format-incident.ts';
 import { replyAnswer } from './answers.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 
-/** Where it is asked. */
+/** Its path. */
 export const INCIDENT_PATH = '/incident';
 
-/** Who answers. */
+/** The part that answers. */
 export type IncidentAnswers = Pick<Incidents, 'ask' | 'destinations'>;
 
 const INCIDENT_TYPE = 'application/json; charset=utf-8';
 const ONE_AT_A_TIME = 'One such question is answered at a time, with some seconds between two, because each connects to partners. Ask again.';
 
-/** @param onBusy told of an address whose question is turned away */
+/** @param onBusy called with the address of a refused question */
 export function addIncidentRoutes(app: FastifyInstance, incidents: IncidentAnswers, onBusy: (address: string) => void): void {
-  // A scope of its own: what forms send is read nowhere else.
+  // A separate scope: form content is parsed only here.
   void app.register((scope, _options, done) => {
     scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, parsed) => {
       parsed(null, String(body));

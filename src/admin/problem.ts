@@ -1,6 +1,6 @@
-/** The admin listener's own refusals: RFC 9457 bodies that say where to look instead. */
+/** The admin listener's own refusals: RFC 9457 bodies with a pointer to the right path. */
 
-/** What the admin listener serves, and what each path is for. */
+/** The paths of the admin listener, with their purpose. */
 export const ADMIN_PATHS = {
   '/': 'status page for people',
   '/status.json': 'what the status page shows, as JSON',
@@ -37,12 +37,12 @@ export type ProblemStatus = keyof typeof TITLES;
 /** Media type of RFC 9457. */
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
-/** @param title where the usual one of the status does not say it */
+/** @param title where the standard one of the status is not precise enough */
 export function problemBody(status: ProblemStatus, detail: string, title: string = TITLES[status]): string {
   return `${JSON.stringify({ type: 'about:blank', title, status, detail, paths: ADMIN_PATHS })}\n`;
 }
 
-/** A whole response for a socket whose request no router will see; it announces the close. */
+/** A whole response for a socket whose request does not reach the router; it announces the close. */
 export function rawProblem(status: ProblemStatus, detail: string): string {
   const body = problemBody(status, detail);
   const more = status === 405 ? 'Allow: GET, HEAD\r\n' : status === 503 ? 'Retry-After: 1\r\n' : '';

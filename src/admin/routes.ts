@@ -1,4 +1,4 @@
-/** Pages of the admin listener that answer questions: why a request would be denied, what was denied lately, and which configuration is in force. */
+/** Pages of the admin listener that answer questions: why a request would be denied, recent denials, and the configuration in force. */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Explainer, ExplainRequest } from '../explain/explainer.ts';
@@ -12,7 +12,7 @@ import { formatAnswer } from '../explain/answer.ts';
 import { Queue } from './callers.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 
-/** The part of the explainer that the admin port asks. */
+/** The part of the explainer that the admin port uses. */
 export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'failures' | 'remembers' | 'remembersFailures'>;
 
 /** Entries of each list of `/denials`. */
@@ -23,7 +23,7 @@ const ENTRIES_A_SLICE = 20;
 const JSON_TYPE = 'application/json; charset=utf-8';
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
 const HOW_TO_ASK = 'The question is not valid';
-/** What a parameter stands for, and whether it may be left out. */
+/** The meaning of a parameter, and whether it may be left out. */
 const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly needed: boolean }>> = {
   client: { what: 'an IP address, or the name of a client', needed: true },
   target: { what: 'host:port for CONNECT, a URL, or a path, percent-encoded', needed: true },
@@ -37,19 +37,20 @@ const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly need
 /** As created by telemetry/request-id.ts. */
 const REQUEST_ID = /^[0-9a-z-]{1,64}$/;
 
-/** Questions that are answered at once, that wait, and of one address; a look-up may take seconds. */
+/** Questions answered at once, waiting, and per address; a look-up may take seconds. */
 const QUEUE = { atOnce: 4, most: 20, mostOfOne: 2 };
 
 /**
- * @param turns one slice of work in each
- * @param onBusy told of an address whose question is turned away, because it or all have too many
+ * @param turns event loop turns, one slice of work in each
+ * @param onBusy called with the address of a question that is refused, because this address or
+ * all together have too many
  */
 export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, turns: Turns, onBusy: (address: string) => void): void {
   const queue = new Queue(QUEUE);
   const inTurn = async <T>(request: FastifyRequest, reply: FastifyReply, answer: () => Promise<T>): Promise<T | null> => {
     const result = await queue.run(request.ip, async () => {
       await turns.next();
-      // Nobody is left to hear it.
+      // The client has disconnected.
       return reply.raw.destroyed ? null : answer();
     });
     if (result !== 'busy') return result;
@@ -105,7 +106,7 @@ function listParameters(): string {
   return `The parameters are ${described.join(', ')}.`;
 }
 
-/** As one JSON document. Each entry may have some kilobytes of what clients sent, so they are written a few at a time. */
+/** As one JSON document. Each entry may contain some kilobytes from clients, so they are written a few at a time. */
 async function* denialSlices({ frequent, latest, ...counts }: DenialsView, turns: Turns): AsyncGenerator<string, void, undefined> {
   yield `${JSON.stringify(counts).slice(0, -1)},"frequent":[`;
   yield* entrySlices(frequent, turns);
@@ -122,18 +123,18 @@ async function* entrySlices(entries: readonly unknown[], turns: Turns): AsyncGen
   }
 }
 
-/** Behind the routes that show the configuration in force, and reload it. */
+/** The source of the routes that show and reload the configuration in force. */
 export interface ConfigRoutes {
   readonly inForce: () => InForce;
-  /** Loads the file again and takes it over, or nothing of it; null: the configuration came from no file. */
+  /** Loads the file again and applies it, completely or not at all; null: the configuration is not from a file. */
   readonly reload: (() => Promise<ReloadOutcome>) | null;
 }
 
 const SETTINGS_A_SLICE = 50;
-/** Where a mesh's sidecar stands in for a caller elsewhere, it uses another of 127.0.0.0/8 (Istio: 127.0.0.6). */
+/** For a remote caller, a mesh's sidecar uses another address of 127.0.0.0/8 (Istio: 127.0.0.6). */
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', '::ffff:127.0.0.1']);
 
-/** The configuration in force, on the admin port: shown to whoever may ask there, and loaded again for who asks from this very host. */
+/** The configuration in force, on the admin port: shown to every permitted caller, and reloaded for callers from this host only. */
 export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: ConfigRoutes, turns: Turns): void {
   app.get('/config', (_request, reply) => {
     reply.type('application/json; charset=utf-8').send(Readable.from(configSlices(inForce(), turns), { objectMode: false }));

@@ -1,8 +1,8 @@
-/** The state of this replica in one word, with the reasons: what somebody sees first. Pure. */
+/** The state of this replica in one word, with the reasons: the top of the page. Pure. */
 import type { AdminInfo, Readiness } from './status-sources.ts';
 import type { CodeCount, StatusBand, StatusDestination } from './status-view.ts';
 
-/** So many failures in a minute, and this share of its requests, make a destination one that fails, though its latest request went well. */
+/** From this number of failures in a minute, and this share of its requests, a destination is failing even if its latest request succeeded. */
 const MANY_FAILURES = 3;
 const LARGE_SHARE = 0.05;
 
@@ -15,7 +15,7 @@ export function judgeBand({ config }: Pick<AdminInfo, 'config'>, isDraining: boo
   return { state, reasons: all, notes };
 }
 
-/** A destination whose latest request failed has a warning of its own. */
+/** A destination whose latest request failed has a separate warning. */
 function tellShare({ name, state, requests, failures, errors }: StatusDestination): string[] {
   if (state !== 'ok') return [];
   const failed = failures.minute.reduce((sum, { count }) => sum + count, 0);

@@ -1,4 +1,4 @@
-/** The status page: `/` for people, `/status.json` for programs, `/events` for the page while it is open, `/page/` for what it consists of. */
+/** The status page: `/` for people, `/status.json` for programs, `/events` for the page while it is open, `/page/` for its files. */
 import type { FastifyInstance } from 'fastify';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
@@ -14,7 +14,7 @@ interface StatusRoutesOptions {
   /** Seconds between two steps of the history. */
   readonly stepSeconds: number;
   readonly turns: Turns;
-  /** Told of an address that watches too often, or of one watcher too many; must not throw. */
+  /** Called with the address of a watcher that is refused, because this address or all have too many; must not throw. */
   readonly onBusy: (address: string) => void;
 }
 

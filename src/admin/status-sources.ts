@@ -1,4 +1,4 @@
-/** What the status page is built from: facts of the process, of its configuration and of its parts, each asked for at the time of a view. */
+/** The sources of the status page: facts about the process, its configuration and its parts, each read at the time of a view. */
 import type { Config, DestinationConfig } from '../config/config.ts';
 import type { RuleEnd } from '../config/rule-ends.ts';
 import type { PolicyChange } from '../reload/policy-change.ts';
@@ -7,12 +7,12 @@ import type { Explaining } from './routes.ts';
 import type { StatusCircuit, StatusLimit } from './status-view.ts';
 import type { Traffic } from './traffic-routes.ts';
 
-/** What the status page shows of the process and its configuration. */
+/** The process and its configuration on the status page. */
 export interface AdminInfo {
   readonly version: string;
   /** Name of this replica. */
   readonly instance: string;
-  /** Of the configuration in force; null: it came from no file. */
+  /** File of the configuration in force; null: it is not from a file. */
   readonly configFile: string | null;
   readonly configHash: string;
   /** Ms since the epoch. */
@@ -38,7 +38,7 @@ export interface CircuitsOfHost {
   readonly destination: string;
   readonly host: string;
   readonly port: number;
-  /** What is carried: each has circuits of its own. */
+  /** The kind of traffic: each has its own circuits. */
   readonly carries: string;
   readonly addresses: readonly Omit<StatusCircuit, 'of'>[];
 }
@@ -48,7 +48,7 @@ export interface PortsInfo {
   /** NAT ports towards one address and port; null: not limited. */
   readonly limit: number | null;
   readonly destinations: ReadonlyMap<string, { readonly used: number; readonly highWater: number; readonly refused: number }>;
-  /** By client: tunnels that were over soon, most first. */
+  /** Short tunnels by client, most first. */
   readonly shortTunnels: readonly (readonly [client: string, tunnels: number])[];
 }
 
@@ -57,15 +57,15 @@ export interface Readiness {
   readonly ready: boolean;
   /** Why not ready, one sentence each; empty when ready. */
   readonly reasons: readonly string[];
-  /** What is wrong though it does not keep traffic away. */
+  /** Problems that do not make the proxy unready. */
   readonly warnings: readonly string[];
-  /** What deserves a look and makes nothing worse; absent: nothing. */
+  /** Warnings that do not affect the state; absent: none. */
   readonly notes?: readonly string[];
   /** What the latest reload changed in decisions; absent or null: there was none, or it is being compared. */
   readonly policyChange?: PolicyChange | null;
 }
 
-/** What a view is built from; each is asked at the time of a view, and must not throw. */
+/** The sources of a view; each is read at the time of a view, and must not throw. */
 export interface StatusSources {
   readonly info: () => AdminInfo;
   readonly readiness: () => Readiness;

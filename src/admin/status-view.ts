@@ -1,8 +1,8 @@
 /**
- * What the status page shows, as plain data: built in build-status.ts, served
- * at /status.json and /events, rendered by page/. It imports nothing, so that
- * the scripts in the browser are checked against the very same types. Times
- * are ISO 8601, null: never. Texts are printable, whatever clients sent.
+ * The content of the status page as plain data: built in build-status.ts,
+ * served at /status.json and /events, rendered by page/. It imports nothing, so
+ * that the scripts in the browser are checked against the same types. Times are
+ * ISO 8601, null: never. Texts are always printable, also those from clients.
  */
 
 /** The band at the top, the most pressing first. */
@@ -15,7 +15,7 @@ export interface StatusBand {
   readonly state: BandState;
   /** One sentence each; empty where all is well. */
   readonly reasons: readonly string[];
-  /** What deserves a look and makes nothing worse: warnings of the configuration. */
+  /** Warnings that do not affect the state: those of the configuration. */
   readonly notes: readonly string[];
 }
 
@@ -27,7 +27,7 @@ export interface StatusLimit {
   readonly limit: number | null;
 }
 
-/** A client that has done anything in the last minute, or holds tunnels. */
+/** A client that was active in the last minute, or holds tunnels. */
 export interface StatusClient {
   readonly client: string;
   readonly requestsPerSecond: number;
@@ -43,12 +43,12 @@ export interface CodeCount {
   readonly count: number;
 }
 
-/** What became of the latest request to a destination; `unused`: there was none since the start. */
+/** The result of the latest request to a destination; `unused`: there was none since the start. */
 export const DESTINATION_STATES = ['failed', 'error', 'ok', 'unused'] as const;
 /** One of `DESTINATION_STATES`. */
 export type DestinationState = (typeof DESTINATION_STATES)[number];
 
-/** An address that has failed in a row. */
+/** An address with consecutive failures. */
 export interface StatusCircuit {
   /** `eco.example:443, tunnels`. */
   readonly of: string;
@@ -72,7 +72,7 @@ export interface StatusDestination {
   /** Hops between us and it; empty: direct. */
   readonly via: readonly string[];
   readonly state: DestinationState;
-  /** Addresses that have failed in a row. */
+  /** Addresses with consecutive failures. */
   readonly circuits: readonly StatusCircuit[];
   readonly requestsPerSecond: number;
   /** In the last minute. */
@@ -89,7 +89,7 @@ export interface StatusDestination {
   readonly lastFailure: { readonly at: string; readonly code: string; readonly detail: string } | null;
   /** Reached recently, the latest first. */
   readonly addresses: readonly { readonly address: string; readonly at: string }[];
-  /** When the certificate expires that it last showed us, and in how many days; null: none was seen. */
+  /** When its last certificate expires, and in how many days; null: none was seen. */
   readonly certificate: { readonly ends: string; readonly days: number } | null;
   readonly pool: { readonly active: number; readonly idle: number; readonly queued: number };
   readonly tunnels: number;
@@ -148,9 +148,9 @@ export interface StatusRuleEnd {
   readonly reason: string | null;
 }
 
-/** What is in force, and since when. */
+/** The configuration in force, and since when. */
 export interface StatusConfiguration {
-  /** Null: from no file. */
+  /** Null: not from a file. */
   readonly file: string | null;
   readonly hash: string;
   readonly loadedAt: string;
@@ -164,11 +164,11 @@ export interface StatusConfiguration {
   readonly ruleEndsLeftOut: number;
 }
 
-/** What a shutdown does, or would do now. */
+/** A drain, or what it would do now. */
 export interface StatusDrain {
   /** `running`: there is none. */
   readonly state: 'running' | 'delay' | 'draining' | 'ended';
-  /** When what is left is cut; null: there is none. */
+  /** When the remaining requests are cut; null: there is none. */
   readonly deadline: string | null;
   readonly secondsLeft: number | null;
   /** Ages in seconds. */
@@ -203,7 +203,7 @@ export interface StatusView {
   readonly destinations: readonly StatusDestination[];
   readonly destinationsLeftOut: number;
   readonly tunnels: { readonly open: number; readonly byClient: readonly { readonly client: string; readonly tunnels: number }[]; readonly oldest: readonly StatusTunnel[] };
-  /** By client: tunnels that were over soon. */
+  /** Short tunnels by client. */
   readonly shortTunnels: readonly { readonly client: string; readonly tunnels: number }[];
   /** The latest first. */
   readonly latestFailures: readonly StatusRequest[];
@@ -225,7 +225,7 @@ export interface StatusCurves {
   readonly requests: CurveValues;
   /** Per minute, with answers of 5xx. */
   readonly failures: CurveValues;
-  /** Per minute; of all together alone. */
+  /** Per minute; only for all together. */
   readonly denials: CurveValues;
   /** Ms. */
   readonly p99: CurveValues;
@@ -233,7 +233,7 @@ export interface StatusCurves {
 
 /** The last 15 minutes. */
 export interface StatusHistory {
-  /** Number of the latest step: who misses one asks anew. */
+  /** Number of the latest step: a client that misses one requests all again. */
   readonly step: number;
   readonly stepSeconds: number;
   readonly at: string;
@@ -243,7 +243,7 @@ export interface StatusHistory {
 /** What a page shows. */
 export type PageContent =
   | { readonly kind: 'status'; readonly view: StatusView }
-  /** To a question: why something is decided so, or what is wrong; in words, as JSON, and what was asked. */
+  /** The answer to a question about a decision or an incident, as text and JSON, with the question. */
   | { readonly kind: 'answer'; readonly about: 'why' | 'incident'; readonly words: string; readonly json: string; readonly question: Readonly<Record<string, string>> };
 
 /** What page/server.js exports. */

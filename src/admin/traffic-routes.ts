@@ -1,4 +1,4 @@
-/** What the partners answer, who holds tunnels and what a shutdown does to them, on the admin port: as JSON, and as sections of the status page. */
+/** Destination health, open tunnels and the drain, on the admin port: as JSON, and as sections of the status page. */
 import type { FastifyInstance } from 'fastify';
 import type { DrainView } from '../drain/drain-view.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
@@ -8,7 +8,7 @@ import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { DestinationTraffic } from '../telemetry/traffic-view.ts';
 import type { Turns } from '../turns.ts';
 
-/** Health of the destinations, open tunnels and the drain, asked for at each request. */
+/** Health of the destinations, open tunnels and the drain, read at each request. */
 export interface Traffic {
   readonly destinations: () => readonly HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
@@ -22,7 +22,7 @@ export interface Traffic {
 
 const MOST_TUNNELS = 200;
 
-/** Adds `/destinations`, `/tunnels` and `/drain`, which answer with JSON in a turn of the event loop of their own. */
+/** Adds `/destinations`, `/tunnels` and `/drain`, which answer with JSON in a separate turn of the event loop. */
 export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels, drain }: Traffic, turns: Turns): void {
   const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS), '/drain': drain };
   for (const [path, answer] of Object.entries(answers)) {

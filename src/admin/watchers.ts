@@ -1,15 +1,15 @@
 /**
- * Who watches the status page live: an event every second to each, made once
- * for all of them (server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html).
- * A watcher that does not read misses events, and is dropped when that goes on.
+ * The live watchers of the status page: each gets an event every second, which is built once for all
+ * (server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html). A watcher that
+ * does not read misses events, and is disconnected if it does not resume.
  */
 import type { ServerResponse } from 'node:http';
 
-/** What is sent. Each function gives JSON of one line. */
+/** The events. Each function returns JSON of one line. */
 export interface WatcherOptions {
-  /** The view of now, at every beat. */
+  /** The current view, sent at every beat. */
   readonly view: () => string;
-  /** All curves, to who has come; the latest step of them, to who has had the one before. */
+  /** All curves, for a new watcher; the latest step, for a watcher that has the previous one. */
   readonly history: () => string;
   readonly latestStep: () => string;
   /** Number of the latest step of the curves. */
@@ -27,25 +27,25 @@ interface Watcher {
   readonly address: string;
   /** Step of the curves that it had last; -1: none. */
   step: number;
-  /** Since when it reads nothing; null: it reads. */
+  /** Since when it has not read; null: it reads. */
   stalledAt: number | null;
 }
 
 const MOST_WATCHERS = 32;
 const MOST_WATCHERS_OF_ONE = 8;
 const BEAT = 1_000;
-/** A beat may take a hundredth of the time. */
+/** A beat may take one hundredth of the time. */
 const SHARE_OF_TIME = 100;
 /** Bytes that may wait for a watcher before it misses an event. */
 const MOST_UNREAD = 65_536;
-/** So long, ms, it may read nothing. */
+/** How long it may read nothing, ms. */
 const LONGEST_STALL = 15_000;
-/** When a browser that lost the connection comes again, ms. */
+/** Delay before a browser reconnects, ms. */
 const RETRY = 2_000;
 
 const HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
 
-/** Holds the responses of all watchers until they leave, or `close`. Without watchers, no event is made. */
+/** Holds the responses of all watchers until they leave, or `close`. Without watchers, no event is built. */
 export class Watchers {
   readonly #options: Required<WatcherOptions>;
   readonly #watchers = new Set<Watcher>();
@@ -61,7 +61,7 @@ export class Watchers {
     return this.#watchers.size;
   }
 
-  /** Takes the response over. False: there are too many, of this address or in all, or it is over; then nothing was written. */
+  /** Takes over the response. False: there are too many, of this address or in total, or it is closed; then nothing was written. */
   add(response: ServerResponse, address: string): boolean {
     const { most, mostOfOne } = this.#options;
     const ofOne = [...this.#watchers].filter((watcher) => watcher.address === address).length;

@@ -1,4 +1,4 @@
-/** Commands that ask the proxy that runs here: where its admin port is, and one question to it. */
+/** Requests of commands to the proxy that runs here: finds its admin port, and sends one request. */
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { text as textOf } from 'node:stream/consumers';
@@ -19,7 +19,7 @@ export interface AskedAdmin {
   readonly admin?: string;
 }
 
-/** What it answered. */
+/** The answer. */
 export interface AdminAnswer {
   /** `127.0.0.1:9090` */
   readonly place: string;
@@ -33,9 +33,9 @@ export interface AdminSilence {
   readonly exitCode: number;
   /** One sentence, or more. */
   readonly problem: string;
-  /** Where nothing answered; null: it is not known where to ask. */
+  /** The address that did not answer; null: the address is not known. */
   readonly place: string | null;
-  /** What became of the connection. */
+  /** The result of the connection. */
   readonly reason: string;
 }
 
@@ -47,7 +47,7 @@ export async function askAdmin(method: 'GET' | 'POST', path: string, options: As
   return answer.exitCode;
 }
 
-/** As `askAdmin`; what is wrong is for the caller to tell. */
+/** As `askAdmin`; the caller reports errors. */
 export async function tryAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | AdminSilence> {
   const admin = chooseAdmin(options, io);
   if (typeof admin === 'string') return { exitCode: EXIT.usage, problem: admin, place: null, reason: '' };
@@ -87,13 +87,13 @@ async function askOnPort(method: string, path: string, { host, port }: ListenAdd
   });
 }
 
-/** Of an answer that is not the one that was asked for: what it says. */
+/** The message of an unexpected answer. */
 export function readProblem(body: string): string {
   const { title, detail } = parseAnswer(body);
   return typeof title === 'string' && typeof detail === 'string' ? `${title}. ${detail}` : 'it is not the admin port of an eco-egress.';
 }
 
-/** Nothing where it is no JSON object. */
+/** Empty if it is not a JSON object. */
 export function parseAnswer(body: string): Readonly<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(body);
@@ -108,9 +108,9 @@ function describeConnectError(error: unknown, timeout: number): string {
   return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${timeout / 1000} s` : message;
 }
 
-// Where the proxy of a configuration file listens for operators, also while the file has faults.
+// Where the proxy of a configuration file listens for operators, even if the file has faults.
 
-/** The default where the file says nothing that can be read. Never throws for what stands in the file. */
+/** The default if the file has no readable value. Never throws for any content of the file. */
 function findAdmin({ file, env, readFile }: { readonly file: string; readonly env: Environment; readonly readFile: ReadFile }): ListenAddress | null {
   const { document, lines } = readYaml(readFile(file), () => {});
   const draft = draftOf(document === null ? {} : readTree(document, lines, env, () => {}).value);

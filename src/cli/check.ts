@@ -18,9 +18,9 @@ interface CheckOptions {
   /** File with the variables that the Deployment gets. */
   readonly settings?: string;
   readonly json?: boolean;
-  /** Each value in effect and where it came from, besides. */
+  /** Also print each value in effect and its origin. */
   readonly effective?: boolean;
-  /** Rules that have ended or soon will, instead. */
+  /** Print rules that have ended or soon will instead. */
   readonly expired?: boolean;
 }
 
@@ -93,7 +93,7 @@ function listenerText({ listeners, tlsServer }: Config): string {
 
 interface PermitRow {
   readonly client: string;
-  /** What the client has to show: something of each that is not null. */
+  /** The credentials the client needs: one of each that is not null. */
   readonly clientAddresses: readonly string[] | null;
   readonly clientUsers: readonly string[] | null;
   readonly clientTokenSubjects: readonly string[] | null;
@@ -122,19 +122,19 @@ interface PermitRow {
   readonly ticket: string | null;
   /** Null: public addresses only. */
   readonly addresses: readonly string[] | null;
-  /** Hops on the way, nearest to us first. */
+  /** Hops of the route, nearest to us first. */
   readonly via: readonly string[];
   /** With hops: who resolves the hosts. */
   readonly resolve: 'here' | 'parent';
-  /** Version of the header by which the destination is told the client; null: none. */
+  /** Version of the header that names the client to the destination; null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
-  /** The rule or the destination is in report mode: what else is asked of it passes too, and is reported. */
+  /** The rule or the destination is in report mode: other requests pass too, and are reported. */
   readonly report: boolean;
   readonly rate: readonly string[];
 }
 
-/** In the order of the rules; left out is what an earlier rule permits without limits. */
+/** In the order of the rules; permits that an earlier rule grants without limits are left out. */
 function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
@@ -196,7 +196,7 @@ function isoMoment(moment: number | null): string | null {
   return moment === null ? null : new Date(moment).toISOString();
 }
 
-/** Columns; a terminal and a page of documentation have as many. */
+/** Columns; the width of a terminal and of a documentation page. */
 const CHECK_WIDTH = 100;
 const CHECK_LABEL_WIDTH = 11;
 /** Lines of one list. */

@@ -56,7 +56,7 @@ async function serveDemo(options: DemoOptions, io: CommandIo, stopped: Promise<v
   const ports = { http: options.portHttp, proxy: options.portProxy, tls: options.portTls, admin: options.portAdmin };
   const log = new HeldOutput(openLogOutput(io.stdout));
   const demo = await startDemo(ports, log);
-  // Written or not: a reader that has gone may come back.
+  // The result is ignored: a reader that has gone may come back.
   io.stdout.write(options.json === true ? formatJson(demo, io.env) : formatText(demo, io.env), () => {
     log.release();
   });

@@ -1,4 +1,4 @@
-/** `eco-egress diff`: what a change of a configuration file means, by the code that decides on requests. Starts nothing, and looks nothing up. */
+/** `eco-egress diff`: the effect of a change of a configuration file, by the code that decides on requests. Starts nothing, and looks nothing up. */
 import { type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { readMoment } from '../config/read-scalar.ts';
@@ -16,7 +16,7 @@ export interface DiffOptions {
   readonly json?: boolean;
   /** `widening` */
   readonly failOn?: string;
-  /** From when on requests count; else now. */
+  /** The time from which requests count; else now. */
   readonly at?: string;
 }
 

@@ -1,4 +1,4 @@
-/** `eco-egress doctor`: tries the whole way from where it runs, and names the broken part. */
+/** `eco-egress doctor`: tries the whole route from this host, and names the broken part. */
 import { readFileSync } from 'node:fs';
 import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
@@ -18,7 +18,7 @@ import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 /** Arguments of `doctor`, as written; `timeout` is a duration such as `5s`. */
 export interface DoctorOptions {
   readonly config?: string;
-  /** Look from a client's place: no configuration, only the environment. */
+  /** Examine from a client's host or pod: no configuration, only the environment. */
   readonly client?: boolean;
   readonly proxy?: string;
   readonly target?: string;
@@ -32,10 +32,10 @@ export interface DoctorOptions {
   readonly json?: boolean;
 }
 
-/** A question that makes no sense: one sentence, and exit code 2. */
+/** An invalid question: one sentence, and exit code 2. */
 class Misuse extends Error {}
 
-/** Resolves to 0 when there is no cross, to 1 when there is, to 2 for a faulty file or question. */
+/** Resolves to 0 without a failed check, to 1 with one, to 2 for a faulty file or question. */
 export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
   try {
     if (options.incident !== undefined) return await (await import('./incident.ts')).askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
@@ -78,7 +78,7 @@ function chooseClientProxy({ proxy }: DoctorOptions, { scheme }: ClientTarget, e
   const name = scheme === 'https' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
   const value = [name.toLowerCase(), name, 'all_proxy', 'ALL_PROXY'].map((spelling) => env[spelling] ?? '').find((text) => text !== '') ?? '';
   const read = value === '' ? null : readProxyUrl(value);
-  // What is wrong with a variable is a finding of its own.
+  // An error in a variable is a separate finding.
   return typeof read === 'string' ? null : read;
 }
 
@@ -88,7 +88,7 @@ function readProxy(option: string, text: string): ProxyAddress {
   return read;
 }
 
-/** A URL, or a host alone. */
+/** A URL, or only a host. */
 function readClientTarget(text: string): ClientTarget {
   const read = readProbeUrl(text.includes('://') ? text : `https://${text}`);
   if ('problem' in read) throw new Misuse(`--target: ${read.problem} Write a URL like https://eco-sit.telus.internal.`);

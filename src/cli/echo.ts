@@ -1,4 +1,4 @@
-/** `eco-egress echo`: tells callers the address they come from, until a signal ends it. */
+/** `eco-egress echo`: returns to callers their source address, until a signal ends it. */
 import { readCidr, readListenAddress } from '../config/read-address.ts';
 import { createLogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoServerOptions, openEcho } from '../source-ip/echo-server.ts';

@@ -1,4 +1,4 @@
-/** `eco-egress explain`: what would become of a request, and why, by the code that serves requests. Dials nothing. */
+/** `eco-egress explain`: the result of a request, and why, by the code that serves requests. Dials nothing. */
 import { Writable } from 'node:stream';
 import type { Config } from '../config/config.ts';
 import { readMoment } from '../config/read-scalar.ts';
@@ -7,7 +7,7 @@ import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
-/** Arguments of `explain`, as written; method and target come besides. */
+/** Arguments of `explain`, as written; method and target are separate. */
 export interface ExplainOptions {
   readonly config?: string;
   readonly client?: string;
@@ -52,7 +52,7 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
   });
 }
 
-/** Answers questions by a service that never starts: nothing listens, and nothing is dialled. */
+/** Answers questions with a service that never starts: nothing listens, and nothing is dialled. */
 export async function withExplainer<T>(config: Config, use: (explainer: Service['explainer']) => Promise<T>): Promise<T> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
   const service = createService(config, { logDestination: nowhere });

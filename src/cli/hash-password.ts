@@ -5,13 +5,13 @@ import { text } from 'node:stream/consumers';
 import { hashPassword } from '../identity/proxy-authorization.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
-/** Below it a password is guessed sooner than a hash can help. */
+/** A shorter password can be guessed even with a hash. */
 const SHORTEST = 12;
 
 /**
  * Reads the password from a pipe, or asks a terminal for it twice without
- * showing it: as an argument it would stand in the process list and in the
- * shell's history. Resolves to 2 for input that is no password to use.
+ * showing it: as an argument it would be visible in the process list and in the
+ * shell's history. Resolves to 2 for an unusable password.
  */
 export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
   const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : (await text(io.stdin)).replace(/\r?\n$/, '');
@@ -24,15 +24,15 @@ export async function runHashPassword(_options: unknown, io: CommandIo): Promise
   return EXIT.ok;
 }
 
-/** What the other end could not send, or anybody could guess. */
+/** Passwords that the peer could not send, or that are easy to guess. */
 function problemOf(password: string): string | null {
   if (password.includes('\uFFFD')) return 'the password is not UTF-8';
-  // RFC 7617 §2 has none in a password; a line break within is a file that was not meant.
+  // RFC 7617 §2 allows none in a password; a line break within means the wrong file.
   if (/[\0-\x1f\x7f-\x9f]/.test(password)) return 'the password has a line break or another control character in it';
   return password.length < SHORTEST ? `the password has fewer than ${SHORTEST} characters; openssl rand -base64 24 makes a good one` : null;
 }
 
-/** Null when the two do not match, or the terminal was left. */
+/** Null when the two do not match, or the input was cancelled. */
 async function askPassword(stdin: Readable, prompts: Writable): Promise<string | null> {
   // A terminal that is read line by line echoes by itself; readline turns that off and echoes into this instead.
   const silence = new Writable({ write: (_chunk, _encoding, done) => { done(); } });

@@ -1,4 +1,4 @@
-/** `eco-egress doctor --incident`: asks the proxy that runs here what is wrong. Where none answers, that is the answer, with what can be seen without it. */
+/** `eco-egress doctor --incident`: asks the proxy that runs here what is wrong. If none answers, that is the verdict, with findings made without it. */
 import { formatReport } from '../doctor/format-report.ts';
 import type { DoctorReport } from '../doctor/finding.ts';
 import { formatIncident } from '../incident/format-incident.ts';
@@ -12,7 +12,7 @@ export interface IncidentOptions extends AskedAdmin {
   readonly json?: boolean;
 }
 
-/** A proxy that runs says that it is alive at once, ms. */
+/** A running proxy answers a liveness probe at once, ms. */
 const ALIVE_TIMEOUT = 3_000;
 /** The tries take some seconds, ms. */
 const INCIDENT_TIMEOUT = 45_000;
@@ -21,7 +21,7 @@ const INCIDENT_TIMEOUT = 45_000;
  * Resolves to 0 when nothing is wrong, to 1 when something is or the question
  * was not answered, to 2 for wrong arguments.
  *
- * @param examine what `doctor` does by itself, for where no proxy answers
+ * @param examine the checks of `doctor` itself, for when no proxy answers
  */
 export async function askIncident(options: IncidentOptions, io: CommandIo, examine: () => Promise<DoctorReport>): Promise<number> {
   const alive = await tryAdmin('GET', '/healthz', options, ALIVE_TIMEOUT, io);

@@ -40,15 +40,15 @@ function endAtOnce(signal: NodeJS.Signals): void {
   process.exit(128 + constants.signals[signal]);
 }
 
-/** From here on it is the command that handles them; every signal, not only the first, is given to it. */
+/** From here on the command handles them; it receives every signal, not only the first. */
 export function onEndingSignal(handle: (signal: NodeJS.Signals) => void): void {
   for (const signal of ENDING) process.on(signal, handle).off(signal, endAtOnce);
 }
 
 /**
- * For commands that run until they are told to end. Signals after the first
- * change nothing: closing is bounded to a few seconds, and `npm run` passes on
- * a Ctrl-C that the terminal has already sent.
+ * For commands that run until a signal. Signals after the first change nothing:
+ * closing is bounded to a few seconds, and `npm run` passes on a Ctrl-C that
+ * the terminal has already sent.
  */
 export function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
@@ -61,7 +61,7 @@ export function untilSignal(): Promise<void> {
   });
 }
 
-// Standard output for commands, and what becomes of one that cannot be written.
+// Standard output for commands, and its write errors.
 
 const FD = 1;
 
@@ -70,7 +70,7 @@ export function openStandardOutput(): Writable {
   return fstatSync(FD).isFile() ? new FileStream() : process.stdout;
 }
 
-/** Node's own stream takes a write that a full disk took in part for a whole one: output is cut off, and the exit code is 0. */
+/** Node's own stream treats a partial write on a full disk as complete: output is cut off, and the exit code is 0. */
 class FileStream extends Writable {
   /** As of process.stdout. */
   readonly fd = FD;

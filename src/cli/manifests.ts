@@ -56,7 +56,7 @@ function isOverlay(name: string): name is Overlay {
   return OVERLAYS.some((overlay) => overlay === name);
 }
 
-/** What is wrong with the first wrong one, or all of them, canonical. */
+/** The error of the first invalid one, or all of them, canonical. */
 function readRanges(text: string): string[] | string {
   const ranges: string[] = [];
   for (const part of text.split(/[\s,]+/).filter((one) => one !== '')) {
@@ -89,7 +89,8 @@ const MANIFESTS_WIDTH = 110;
 /** A rendered file as YAML text. */
 function writeFileText({ manifests, notes }: RenderedFile): string {
   const heading = ['Rendered from the policy by "npx eco-egress manifests". Change the policy, not this file.', ...notes.map((note) => `Note: ${note}`)];
-  // Quotes where YAML 1.1, which cluster tools read, would see no text; no anchors, which not all of them take; no folded lines.
+  // Quotes where YAML 1.1, which cluster tools read, would not see a string; no anchors, which some tools do not
+  // support; no folded lines.
   const documents = manifests.map((manifest) => stringify(manifest, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0, blockQuote: 'literal' }));
   return `${heading.map(commentOf).join('')}${documents.join('---\n')}`;
 }

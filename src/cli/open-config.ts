@@ -7,7 +7,7 @@ import { loadConfig, type Loaded } from '../config/load.ts';
 import type { ReadFile } from '../config/named-files.ts';
 import type { CommandIo } from './io.ts';
 
-/** Absolute path of the configuration file in the package, for where no file is named. */
+/** Absolute path of the configuration file in the package, used when no file is named. */
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
 
 /** `--config`, else ECO_EGRESS_CONFIG, else the shipped file. */
@@ -34,14 +34,14 @@ function shorten(path: string): string {
   return short.startsWith('..') ? path : short;
 }
 
-// How many files this process may have open, as the system says.
+// The system's limit of open files for this process.
 
 /** Null: not limited, or not known. Node raises the soft limit to the hard one when it starts. */
 export function readOpenFileLimit(): number | null {
   return readLimits() ?? readReportedLimit();
 }
 
-/** Linux says it at once. */
+/** Linux reports it directly. */
 function readLimits(): number | null {
   try {
     const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];

@@ -1,4 +1,4 @@
-/** `eco-egress reload`: has the proxy that runs here load its file again, and prints what came of it. */
+/** `eco-egress reload`: makes the proxy that runs here load its file again, and prints the result. */
 import type { OutcomeReport } from '../reload/outcome.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { askAdmin, parseAnswer, readProblem } from './ask-admin.ts';
@@ -42,7 +42,7 @@ type ReportedChange = OutcomeReport['newlyDenied'][number];
 
 const LONGEST_SHOWN_VALUE = 60;
 
-/** What came of a reload, for the person who asked for it. */
+/** The result of a reload, for people. */
 function formatOutcome(report: OutcomeReport): string {
   const lines: string[] = [];
   if (report.result === 'refused') {

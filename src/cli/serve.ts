@@ -17,7 +17,7 @@ export interface ServeOptions {
   readonly warmUp: boolean;
 }
 
-/** Between two looks at the configuration's files, ms. */
+/** Between two checks of the configuration's files, ms. */
 const LOOK_EVERY = 1_000;
 /** Longest that warming up may take, ms. */
 const WARM_UP = 300;
@@ -25,10 +25,10 @@ const WARM_UP = 300;
 const SAME_PRESS = 500;
 
 /**
- * Resolves to an exit code when it could not start. Once running, the first
- * SIGTERM or SIGINT drains and ends the process with 0, a later one ends it at
- * once; SIGHUP, `eco-egress reload`, or a change of its files, reloads the configuration; an error
- * nobody caught cuts everything, is told, and ends the process with 1.
+ * Resolves to an exit code when it could not start. Once running, the first SIGTERM or SIGINT
+ * drains and ends the process with 0, a later one ends it at once; SIGHUP, `eco-egress reload`, or
+ * a change of its files, reloads the configuration; an uncaught error cuts everything, is logged,
+ * and ends the process with 1.
  */
 export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
   // From here on: without a handler, SIGHUP would end the process.
@@ -53,7 +53,8 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     });
   }
   const started = service.start();
-  // Before it says that it listens: who reads that may send a signal at once.
+  // Before it logs that it listens: a reader of the log may send a signal at
+  // once.
   endOnSignals(service, started, io);
   try {
     await started;
@@ -61,9 +62,9 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
-  // V8 makes the objects of a place in the code in its old generation at once, when most of its earlier ones grew old.
-  // Those of sockets look so, and each then keeps its dead tunnel until the whole heap is collected
-  // (docs/decisions/0120-buffers-and-sets.md). Said after the start: code that was compiled before it is kept as it is.
+  // V8 allocates objects of a code location directly in its old generation when most earlier ones became old. Sockets
+  // match this, and each then keeps its dead tunnel until the whole heap is collected
+  // (docs/decisions/0120-buffers-and-sets.md). Set after the start: code compiled earlier is not changed.
   setFlagsFromString('--no-allocation-site-pretenuring');
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.

@@ -1,11 +1,11 @@
-/** `--settings`: the variables that the Deployment gets, for the commands that look at a configuration before it is applied. */
+/** `--settings`: the variables that the Deployment gets, for the commands that check a configuration before it is applied. */
 import { readFileSync } from 'node:fs';
 import { describeReadError } from '../config/named-files.ts';
 import type { CommandIo } from './io.ts';
 
 /**
- * The environment with the variables of a file in it: they decide, not those of the shell this runs in.
- * @param file undefined: the environment as it is
+ * The environment with the variables of a file: they override those of the shell.
+ * @param file undefined: the unchanged environment
  */
 export function withSettings(env: CommandIo['env'], file: string | undefined): { readonly env: CommandIo['env'] } | { readonly problem: string } {
   if (file === undefined) return { env };
@@ -18,14 +18,15 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
 }
 
 /**
- * Reads settings.env as kustomize does, which makes the ConfigMap of it: a value is all that follows the first `=`. What a
- * shell or dotenv would read otherwise is refused, and so is what kustomize refuses, so that the pod gets what was meant (kubernetes-sigs/kustomize#4525).
+ * Reads settings.env as kustomize does, which creates the ConfigMap from it: a value is everything after the first `=`.
+ * Lines that a shell or dotenv would read differently are refused, and those that kustomize refuses, so that the pod
+ * gets the intended values (kubernetes-sigs/kustomize#4525).
  */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
 const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 
-/** @param file for what is said of it */
+/** @param file for messages */
 export function readSettings(text: string, file: string): Settings {
   const values: Record<string, string> = {};
   const lines = new Map<string, number>();
@@ -49,7 +50,7 @@ function checkSetting(name: string, value: string): string | null {
   const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
-  // What is no UTF-8 was read as this.
+  // Invalid UTF-8 was decoded as this.
   if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;

@@ -23,7 +23,7 @@ import { chooseConfigFile } from './open-config.ts';
 /** Arguments of `suggest`, as written. */
 export interface SuggestOptions {
   readonly config?: string;
-  /** Of the proxy that is asked where no log is named. */
+  /** Admin port of the proxy that is asked when no log is named. */
   readonly admin?: string;
   readonly minCount: string;
   readonly generalise?: boolean;
@@ -31,7 +31,7 @@ export interface SuggestOptions {
   readonly json?: boolean;
 }
 
-/** Each proposal is compared with what was before it. */
+/** Each proposal is compared with the previous state. */
 const MOST_STEPS_OF_SUGGEST = 100_000_000;
 /** Ms. */
 const ANSWER_TIMEOUT = 30_000;
@@ -101,7 +101,7 @@ async function readLines(input: Readable, seen: SeenDenials): Promise<void> {
   for await (const line of createInterface({ input, crlfDelay: Infinity })) seen.addLine(line);
 }
 
-/** The file with the changes, once it has been read again and means just what was proposed. */
+/** The file with the changes, once it has been read again and has exactly the proposed effect. */
 function makePatch(loaded: Loaded, text: string, { before, after, diff }: Suggestions, now: number, io: CommandIo): SuggestedPatch & { readonly text: string | null } {
   if (diff.classes.length === 0) return { text: null, patch: null, problems: [] };
   const edited = editFile(text, listEdits(before, after));
@@ -116,7 +116,7 @@ function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number):
   return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
 }
 
-/** Whole or not at all: a running proxy that reads the file meanwhile finds the old one or the new one. */
+/** Atomic: a running proxy that reads the file meanwhile sees the old one or the new one. */
 function write(file: string, before: string, after: string, io: CommandIo): number {
   const target = realpathSync(file);
   const draft = `${target}.${process.pid}.new`;

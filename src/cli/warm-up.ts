@@ -1,8 +1,8 @@
 /**
- * Requests to a stand-in partner on loopback, through a proxy of their own in
- * this process, before the real one listens. V8 compiles what runs often; the
- * first clients of a new pod need not wait for that. Nothing of it is counted,
- * logged or remembered: it has a service of its own, which ends with it.
+ * Requests to a stand-in partner on loopback, through a separate proxy in this
+ * process, before the real one listens. V8 compiles code that runs often; the
+ * first clients of a new pod do not wait for that. Nothing is counted, logged
+ * or remembered: it uses a separate service, which ends with it.
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
@@ -21,7 +21,7 @@ const AT_ONCE = 4;
 const ROUNDS = 50;
 /** Exchanges on each connection that can have several. */
 const EXCHANGES = 20;
-/** No partner has this name (RFC 6761 §6.4). */
+/** Never the name of a partner (RFC 6761 §6.4). */
 const PARTNER = 'warm-up.invalid';
 /** Files of no disk. */
 const [WARM_CONFIG, WARM_CA] = ['/warm-up/egress.yaml', '/warm-up/ca.pem'];
@@ -30,7 +30,7 @@ const ANSWER = `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1
 
 /**
  * Resolves when every form has had its requests, or `budget` ms are over, to how many were answered.
- * @throws what kept it from that. Nothing is left open in either case
+ * @throws the reason of a failure. Nothing is left open in either case
  */
 export async function warmUp(budget: number): Promise<number> {
   const over = delay(budget, undefined, { ref: false });
@@ -104,7 +104,7 @@ function repeat(request: string): string[] {
   return Array.from({ length: EXCHANGES }, () => request);
 }
 
-/** Sends each request when the one before is answered, and closes. Rejects where one is not. */
+/** Sends each request when the previous one is answered, and closes. Rejects if one is not answered. */
 function ask(socket: Socket, requests: readonly string[], onAnswer: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
     let asked = 0;

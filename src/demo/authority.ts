@@ -1,5 +1,5 @@
 /**
- * A certificate authority made on the spot, for the demo and the tests; its
+ * A certificate authority created at run time, for the demo and the tests; its
  * key never leaves memory. Strict verifiers (OpenSSL 3, Java, Python's
  * VERIFY_X509_STRICT) accept what it issues.
  */
@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import ipaddr from 'ipaddr.js';
 
-// Writes ASN.1 in DER, as much of it as a certificate takes (ITU-T X.690). It reads none.
+// Writes ASN.1 in DER, as far as a certificate needs it (ITU-T X.690). It reads none.
 
 /** One element: its tag, its length in as few bytes as that takes (§8.1.3, §10.1), its content. */
 export function der(tag: number, ...content: readonly Uint8Array[]): Buffer {
@@ -88,16 +88,16 @@ export interface IssuedCertificate {
 
 /** Issues certificates for the demo and for tests. */
 export interface CertificateAuthority {
-  /** Its own certificate; of a root, what the other side has to trust. */
+  /** Its own certificate; for a root, the certificate that the peer has to trust. */
   readonly certPem: string;
   issue(options: IssueOptions): Promise<IssuedCertificate>;
-  /** An intermediate authority that this one vouches for. */
+  /** An intermediate authority issued by this one. */
   issueAuthority(commonName: string): Promise<CertificateAuthority>;
 }
 
 const HOUR = 3_600_000;
 const YEAR = 365 * 24 * HOUR;
-/** X.520 bounds a common name; verifiers read the subjectAltName. */
+/** X.520 limits the length of a common name; verifiers read the subjectAltName. */
 const LONGEST_COMMON_NAME = 64;
 
 const newKeys = promisify(generateKeyPair);
@@ -215,7 +215,7 @@ function serialNumber(): Buffer {
   return bytes;
 }
 
-// Where the demo's CA certificate lies for programs that take it from a file.
+// The file of the demo's CA certificate, for programs that read it from one.
 
 const CA_FILE = 'ca.pem';
 
@@ -225,7 +225,7 @@ interface TemporaryCa {
   close(): Promise<void>;
 }
 
-/** Writes the certificate into a fresh directory under TMPDIR. Rejects, with what to change, if it cannot. */
+/** Writes the certificate into a fresh directory under TMPDIR. Rejects, with a remedy, if it cannot. */
 export async function writeTemporaryCa(certPem: string): Promise<TemporaryCa> {
   let directory: string;
   try {

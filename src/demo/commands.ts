@@ -6,7 +6,7 @@ export interface DemoPlaces {
   readonly http: string;
   /** `http://127.0.0.1:3128`: the one shown as a proxy. */
   readonly proxy: string;
-  /** `127.0.0.1:8443`: where TLS is taken and passed on by its server name. */
+  /** `127.0.0.1:8443`: where TLS is routed by its server name. */
   readonly tls: string;
   readonly admin: string;
   /** `https://eco-sit.telus.internal:PORT`. */
@@ -15,9 +15,9 @@ export interface DemoPlaces {
   readonly caFile: string;
 }
 
-/** A command to paste, and what it shows. */
+/** A command to paste, and its subject. */
 export interface DemoCommand {
-  /** What it shows: a request form, or a word of its own. */
+  /** Its subject: a request form, or another word. */
   readonly name: string;
   /** One line: what to expect. */
   readonly expect: string;
@@ -25,10 +25,10 @@ export interface DemoCommand {
   readonly command: string;
 }
 
-/** Proxy variables of the caller's shell, which curl would obey where the demo means otherwise. */
+/** Proxy variables of the caller's shell, which curl would use against the demo's intention. */
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
-/** The commands for these places. `environment` tells which proxy variables curl has to be kept from. */
+/** The commands for these places. `environment` has the proxy variables that curl must ignore. */
 export function describeCommands(places: DemoPlaces, environment: ProxyEnvironment): DemoCommand[] {
   const { http, proxy, tls, admin, ecoHttps, ecoHttp } = places;
   const isSet = (...names: string[]): boolean => names.some((name) => (environment[name] ?? '') !== '');

@@ -1,4 +1,4 @@
-/** The demo as one thing to start and close: a CA, the stand-in ECO SIT, and the real proxy before it. */
+/** The demo, started and closed as a whole: a CA, the stand-in ECO SIT, and the real proxy in front of it. */
 import { type AddressInfo, createServer, isIPv6 } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { loadConfig } from '../config/load.ts';
@@ -22,7 +22,7 @@ interface DemoPorts {
   readonly admin: number;
 }
 
-/** A running demo; whoever started it closes it. */
+/** A running demo; its creator closes it. */
 export interface Demo {
   readonly places: DemoPlaces;
   /** The ports asked for that were taken, each with the one used instead. */
@@ -39,7 +39,7 @@ export interface Demo {
  * @param instance name of the replica, for the status page
  */
 export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['logDestination'], instance = 'demo'): Promise<Demo> {
-  // Last opened, first closed; on the way out of here too, unless all of it has started.
+  // Last opened, first closed; also when the start fails.
   await using opened = new AsyncDisposableStack();
 
   const authority = await createAuthority('eco-egress demo authority');
@@ -93,7 +93,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
   };
 }
 
-/** The one name of the demo, without touching the hosts file. */
+/** Resolves the demo's single name, without a change of the hosts file. */
 const resolveEco: Lookup = (host) =>
   host === ECO
     ? Promise.resolve({ addresses: [HOST], ttl: null })
@@ -104,13 +104,14 @@ export function formatAddress({ address, port }: AddressInfo): string {
   return `${isIPv6(address) ? `[${address}]` : address}:${port}`;
 }
 
-// Which port to ask the system for: the usual one, or any where that is taken.
+// The port to bind: the usual one, or any if that is in use.
 
 /** Resolves to `wanted` if it can be bound on `host` just now, otherwise to 0, which lets the system choose. */
 function preferPort(host: string, wanted: number): Promise<number> {
   return new Promise((resolve) => {
     const probe = createServer();
-    // Taken, or not for us (EACCES below 1024): either way the system chooses.
+    // In use, or not permitted (EACCES below 1024): either way the system
+    // chooses.
     probe.once('error', () => {
       resolve(0);
     });

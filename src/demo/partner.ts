@@ -32,7 +32,7 @@ interface Partner {
   close(): Promise<void>;
 }
 
-/** Longer than any pool in front keeps an idle connection, so that this side never closes one under a request. */
+/** Longer than any client's pool keeps an idle connection, so that this side never closes one during a request. */
 const KEEP_ALIVE_MS = 120_000;
 
 /** A stand-in that listens from `start` to `close`; `start` rejects, and leaves nothing open, where a port is taken. */
@@ -87,7 +87,8 @@ function closeServer(server: Server): Promise<void> {
   });
 }
 
-// What the stand-in ECO SIT answers: endpoints that show what it saw, and bodies of every kind.
+// The answers of the stand-in ECO SIT: endpoints that show the received request, and bodies of
+// every kind.
 
 const STAND_IN_NAME = 'ECO SIT stand-in';
 const CHUNK = Buffer.alloc(65_536, 'eco-egress demo\n');
@@ -117,7 +118,7 @@ const HELP = Object.fromEntries([
   ['/metrics', 'metrics of ECO, not of the proxy'],
 ]) as Record<string, string>;
 
-/** One handler for both servers, with one count of the requests seen. It reads every body it does not use to its end. */
+/** One handler for both servers, with one count of the requests seen. It reads unused bodies to their end. */
 function createPartnerEndpoints(): RequestListener {
   let requests = 0;
 
@@ -125,7 +126,8 @@ function createPartnerEndpoints(): RequestListener {
     requests += 1;
     const [path = '/'] = (request.url ?? '/').split('?', 1);
     if (path !== '/echo') request.resume();
-    // No proxy on the way that would use the connection again: whoever asks once has it ended in order, by this side first.
+    // The request did not come through a proxy that would reuse the connection: a single request gets an orderly close,
+    // by this side first.
     if (request.headers.via === undefined) response.shouldKeepAlive = false;
     if (path === '/metrics') {
       sendMetrics(response, requests);
@@ -181,7 +183,8 @@ function echo(request: IncomingMessage, response: ServerResponse): void {
   const { 'content-type': type, 'content-length': length } = request.headers;
   if (type !== undefined) response.setHeader('content-type', type);
   if (length !== undefined) response.setHeader('content-length', length);
-  // A client that goes away mid-body is its own business; the pipeline destroys both sides.
+  // A client that disconnects during the body is no error here; the pipeline destroys both
+  // sides.
   pipeline(request, response, () => {});
 }
 

@@ -1,4 +1,4 @@
-/** Tells from its answer what listens at a proxy's address, and why it refused. Pure. */
+/** Detects from its answer what listens at a proxy's address, and why it refused. Pure. */
 import { isIP, type Socket } from 'node:net';
 import type { HopCredentials } from '../config/config.ts';
 import { createConnectRequest } from '../dial/connect-request.ts';
@@ -26,7 +26,7 @@ interface Head {
 const TLS_ALERT = 0x15;
 const NOT_A_PROXY = 'Check host and port of the proxy: 3128 and 8080 of eco-egress take CONNECT.';
 
-/** What came instead of a tunnel. */
+/** The answer instead of a tunnel. */
 export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunnel>): Judgement {
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
@@ -87,7 +87,8 @@ function readHead(heard: Buffer): Head | null {
   return { statusLine, status, fields, body: text.slice(end + 4) };
 }
 
-// What listens at a proxy's address, where its answer alone does not tell: a port that speaks TLS may end a plain connection without a word.
+// What listens at a proxy's address, where its answer is not enough: a TLS port may close a plain connection without an
+// answer.
 
 /** @param reopen another connection to the same port */
 export async function judgeRefused(refused: NonNullable<RefusedTunnel>, reopen: () => Promise<Socket>, timeout: number): Promise<Judgement> {
@@ -96,7 +97,7 @@ export async function judgeRefused(refused: NonNullable<RefusedTunnel>, reopen: 
     await readPeerChain({ socket: await reopen(), host: '', port: 0, timeout });
     return SPEAKS_TLS;
   } catch {
-    // No TLS either: what came first is the finding.
+    // No TLS either: the first answer is the finding.
     return judgeConnect(refused);
   }
 }
@@ -105,7 +106,7 @@ export async function judgeRefused(refused: NonNullable<RefusedTunnel>, reopen: 
 
 /**
  * As curl, Go and Python read it: names and their subdomains, `*` for all,
- * ranges for addresses. What any of them takes for a match is one.
+ * ranges for addresses. A match in any of them counts.
  */
 export function hidingEntry(noProxy: string, host: string, port: number): string | null {
   return noProxy.split(/[\s,]+/).find((entry) => entry !== '' && hides(entry.toLowerCase(), host, port)) ?? null;
@@ -144,7 +145,7 @@ function isRange(entry: string): boolean {
   return isIP(address) !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most;
 }
 
-// Asks whatever listens at a proxy's address for a tunnel, and keeps what it said.
+// Requests a tunnel from the server at a proxy's address, and keeps the answer.
 
 interface ConnectQuestion {
   readonly host: string;
@@ -154,7 +155,7 @@ interface ConnectQuestion {
   readonly timeout: number;
 }
 
-/** What was said, byte by byte; null: the tunnel is up, and the socket is the caller's. */
+/** The bytes of the answer; null: the tunnel is up, and the caller owns the socket. */
 type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
 
 /** The socket is destroyed unless the tunnel is up. Never rejects. */
@@ -177,7 +178,7 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
   return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout' };
 }
 
-/** Whether the port speaks plain HTTP, whatever it says. The socket is destroyed. */
+/** Whether the port speaks plain HTTP, with any answer. The socket is destroyed. */
 export async function answersHttp(socket: Socket, question: ConnectQuestion): Promise<boolean> {
   const refused = await askConnect(socket, question);
   socket.destroy();

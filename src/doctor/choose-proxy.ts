@@ -1,7 +1,6 @@
 /**
- * By which proxy forms are tried: the one that was named; else the one that
- * runs here, if it takes the doctor for a client; else one that the doctor
- * starts.
+ * The proxy through which forms are tried: the named one; else the one that
+ * runs here, if the doctor is a client of it; else one that the doctor starts.
  */
 import { isIPv6, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
@@ -17,10 +16,10 @@ import { type FormsProxy, type ProxyAddress, showProxy, type TriedForm } from '.
 
 type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'lookup'>;
 
-/** Why a running proxy would tell nothing of the forms: the doctor is nobody's client there. */
+/** Why a running proxy cannot test the forms: the doctor is not a client there. */
 const NOT_FOR_US: ReadonlySet<string> = new Set(['client-not-allowed', 'no-rule', 'credentials-missing', 'credentials-wrong', 'peer-not-trusted', 'proxy-protocol-malformed']);
 
-/** Finds or starts the proxy; the caller closes what it gets, and starting may reject. */
+/** Finds or starts the proxy; the caller closes it. Rejects if it cannot start. */
 export async function chooseFormsProxy(choice: Choice): Promise<FormsProxy> {
   const { config, proxy } = choice;
   if (proxy !== null) return namedProxy(choice, proxy);
@@ -34,7 +33,7 @@ export async function chooseFormsProxy(choice: Choice): Promise<FormsProxy> {
   return standInProxy(choice, findings);
 }
 
-/** Null: it serves us. Otherwise why a stand-in is needed. */
+/** Null: it serves us. Otherwise why a separate proxy is needed. */
 async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): Promise<DoctorFinding | null> {
   const [target] = targets;
   const where = showProxy(at);
@@ -72,7 +71,7 @@ async function namedProxy({ targets, tools }: Choice, proxy: ProxyAddress): Prom
   };
 }
 
-/** Null: it takes connections. */
+/** Null: it accepts connections. */
 async function tryProxy(proxy: ProxyAddress, target: Choice['targets'][number], tools: Choice['tools']): Promise<DoctorFinding | null> {
   const opened = await openOrFail(proxy, target, tools);
   if (!('destroy' in opened)) return opened;
@@ -126,7 +125,7 @@ export function reachable(host: string): string {
   return isIPv6(host) && host === '::' ? '::1' : host;
 }
 
-// A connection to a proxy, as its client makes one; and what is wrong where there is none.
+// A connection to a proxy, opened as its clients do; or the error.
 
 /** TCP, and TLS with an https proxy, verified as a client would. */
 export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Tools): Promise<Socket> {
@@ -148,7 +147,7 @@ export async function openOrFail(proxy: ProxyAddress, target: { readonly host: s
   }
 }
 
-/** The remedies of the dialler speak of partners. */
+/** The dialler's remedies are about partners. */
 function adviseOnProxy({ code, remedy }: Fault): string | null {
   switch (code) {
     case 'connection-refused':
@@ -172,7 +171,7 @@ async function startStandIn(config: Config, lookup: Lookup | undefined): Promise
   return service;
 }
 
-/** Every rule holds for the doctor as for those it names; who may be believed what does not matter to it. */
+/** Every rule applies to the doctor as to its named clients; trusted peers do not matter to it. */
 export function admitDoctor(config: Config): Config {
   const doctor: ClientConfig = { name: freeName(config), addresses: [`${HERE}/32`], basic: null, tokens: null, certificates: null };
   const here = <T extends ListenerConfig>(listener: T): T => ({ ...listener, host: HERE, port: 0, trustedPeers: [], proxyProtocol: 'off', believe: [] });
@@ -181,7 +180,7 @@ export function admitDoctor(config: Config): Config {
     listeners: { http: config.listeners.http.map(here), tls: config.listeners.tls.map(here), admin: { host: HERE, port: 0, hosts: [] } },
     clients: [doctor, ...config.clients],
     rules: config.rules.map((rule) => ({ ...rule, clients: [...rule.clients, doctor.name] })),
-    // The doctor asks that itself.
+    // The doctor runs that probe itself.
     sourceIp: null,
     selfTest: { every: null },
   };

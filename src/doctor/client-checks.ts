@@ -1,4 +1,4 @@
-/** What a client's place is tested for: names, the proxy, and the partner through it. */
+/** The checks from a client's host or pod: names, the proxy, and the partner through it. */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { UpstreamTlsConfig } from '../config/config.ts';
@@ -13,7 +13,7 @@ import { describeTls, describeChain, noteClock } from './partner-checks.ts';
 import { type ProxyAddress, showProxy } from './proxy-address.ts';
 import { describeAddresses } from './targets.ts';
 
-/** What a client asks for. */
+/** The target of a client. */
 export interface ClientTarget {
   readonly scheme: 'http' | 'https';
   /** Canonical. */
@@ -27,17 +27,17 @@ export interface ClientTarget {
 /** What the checks share. Each leaves in `trail` what later ones use. */
 export interface ClientExamination {
   readonly target: ClientTarget;
-  /** Null: none; a mesh steers, or the way is direct. */
+  /** Null: none; a mesh redirects, or the route is direct. */
   readonly proxy: ProxyAddress | null;
   readonly tls: UpstreamTlsConfig;
   readonly host: HostFacts;
-  /** No host has it: what accepts a connection to it answers for others. */
+  /** No host has it: a server that accepts a connection to it answers for other addresses. */
   readonly emptyAddress: string;
   readonly tools: Tools;
   readonly trail: { addresses: readonly string[]; proxyAddresses: readonly string[]; open: boolean; readonly clocks: { where: string; ahead: number }[] };
 }
 
-/** A client's way: the names it needs, the proxy it is pointed at, and what that answers. */
+/** A client's route: the names it needs, its configured proxy, and the proxy's answer. */
 export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
   const find = async (host: string): Promise<readonly string[] | Fault> => {
     try {
@@ -68,7 +68,7 @@ export async function checkClientRoute(examination: ClientExamination): Promise<
   return examination.proxy === null ? checkDirect(examination) : checkProxy(examination.proxy, examination);
 }
 
-/** Where a mesh steers, this is its sidecar: it may take connections to anything. */
+/** With a mesh this is its sidecar: it may accept connections to any address. */
 async function checkDirect({ target, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
   if (trail.addresses.length === 0) return [skipped(target.where, 'no address to dial: see names')];
   try {
@@ -97,7 +97,7 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
   return [fail(shown, code, seen, advice)];
 }
 
-/** The partner, as a client sees it at the end of its way: TLS and HTTP. */
+/** The partner, as a client sees it at the end of its route: TLS and HTTP. */
 export async function checkClientTls(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { target, trail, tools, host } = examination;
   if (target.scheme === 'http') return [];
@@ -117,19 +117,19 @@ export async function checkClientTls(examination: ClientExamination): Promise<Do
   }
 }
 
-/** A client has no configuration of ours, of which the remedies of the dialler speak. */
+/** A client has no proxy configuration, which the dialler's remedies mention. */
 function adviseOnFault({ remedy }: Fault): string | null {
   if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
   return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
 }
 
-/** Asks the partner by HEAD, and notes its clock. Skipped while `trail.open` is false. */
+/** Sends HEAD to the partner, and records its clock. Skipped while `trail.open` is false. */
 export async function checkClientHttp(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { proxy, target, trail, tools, host } = examination;
   if (!trail.open) return [skipped(target.where, 'not reached: see way and tls')];
   const origin = `${target.scheme}://${target.where}`;
   try {
-    // Plain http:// is not tunnelled: the proxy is asked for the URL.
+    // Plain http:// is not tunnelled: the URL is requested from the proxy.
     const byUrl = target.scheme === 'http' && proxy !== null;
     const socket = target.scheme === 'https' ? await openTls(examination) : byUrl ? await openProxy(proxy, tools) : await openWay(examination);
     const asked = host.now();

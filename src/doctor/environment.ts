@@ -7,7 +7,7 @@ import type { Tools } from './examination.ts';
 import { type DoctorCode, fail, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { readProxyUrl, showProxy, showWritten } from './proxy-address.ts';
 
-/** Checks the proxy variables: values that contradict each other, partners that NO_PROXY hides, `https://` for a plain port. Never empty. */
+/** Checks the proxy variables: values that contradict each other, partners that NO_PROXY excludes, `https://` for a plain port. Never empty. */
 export async function checkEnvironment(surroundings: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const { env } = surroundings;
   const found = [...findMistakes(surroundings), ...(await findHiddenAddresses(surroundings, tools)), ...(await findPlainPort(env, surroundings, tools))];
@@ -15,7 +15,7 @@ export async function checkEnvironment(surroundings: EnvironmentFacts, tools: To
   return [usesProxy(env) ? ok('', 'the proxy variables agree, and hide no partner') : skipped('', 'no proxy variable is set in this environment')];
 }
 
-/** Only by the partner's addresses does it show that Ruby goes past the proxy. */
+/** Only the partner's addresses show that Ruby bypasses the proxy. */
 async function findHiddenAddresses({ env, partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   if (!usesProxy(env)) return [];
   const lists = ['NO_PROXY', 'no_proxy'].flatMap((name) => ((env[name] ?? '') === '' ? [] : [{ name, list: env[name] ?? '' }]));
@@ -34,7 +34,7 @@ async function findHiddenAddresses({ env, partners }: EnvironmentFacts, tools: T
   );
 }
 
-/** The commonest of all: https:// stands for TLS with the proxy, and not for what is asked of it. */
+/** The commonest of all: https:// means TLS with the proxy, not with the target. */
 async function findPlainPort(env: EnvironmentFacts['env'], { partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const [partner] = partners;
   const written = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'].filter((name) => env[name]?.toLowerCase().startsWith('https://'));
@@ -53,7 +53,7 @@ async function findPlainPort(env: EnvironmentFacts['env'], { partners }: Environ
     const plain = await answersHttp(await tools.connect(host, port, addresses), { ...partner, credentials: read.credentials, timeout: tools.timeout });
     return plain ? [fail(written.join(', '), 'https-proxy-on-plain-port', `${showProxy(read)} asks for TLS with the proxy, and port ${port} speaks plain HTTP`, `Write http://${showProxy(read).slice('https://'.length)}: also for https:// destinations.`)] : [];
   } catch {
-    // Not reached at all: that is for other checks to say.
+    // Not reached at all: other checks report that.
     return [];
   }
 }
@@ -62,7 +62,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 interface EnvironmentFacts {
   readonly env: Env;
-  /** Hosts and ports that should go by the proxy. */
+  /** Hosts and ports that should use the proxy. */
   readonly partners: readonly { readonly host: string; readonly port: number }[];
 }
 
@@ -73,7 +73,7 @@ interface Mistake {
 
 const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'] as const;
 const PAIRS = [...PROXIES, 'NO_PROXY'] as const;
-/** What a pod needs besides the partner, and must not ask the proxy for: docs/clients. */
+/** What a pod needs besides the partner, without the proxy: docs/clients. */
 const DIRECT_SAMPLES = ['169.254.169.254', 'metadata.google.internal', 'localhost', 'any.svc', 'any.cluster.local'] as const;
 
 /** Both spellings of a variable that are set and not empty, upper case first. */

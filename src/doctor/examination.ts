@@ -1,4 +1,4 @@
-/** What the checks of a proxy's host work on and with, and what each leaves for those after it. */
+/** The input of the checks of a proxy's host, and the results that each leaves for later ones. */
 import { createSocket } from 'node:dgram';
 import { isIPv6, type Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
@@ -15,7 +15,7 @@ import type { Verification } from '../source-ip/verify.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import type { Target } from './targets.ts';
 
-/** What the environment of the process says. */
+/** Facts from the environment of the process. */
 export interface HostFacts {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Files a process may have open; null: not known, or not limited. */
@@ -30,7 +30,7 @@ interface Trail {
   readonly addresses: Map<string, readonly string[]>;
   /** Addresses to which no route leads. */
   readonly routeless: Set<string>;
-  /** Where TCP stands, or parents have connected: by target; the addresses, or none where parents resolve. */
+  /** Targets with a TCP connection, direct or through parents: the addresses, or none where parents resolve. */
   readonly reached: Map<string, readonly string[]>;
   /** Targets whose connects timed out. */
   readonly silent: Set<string>;
@@ -53,13 +53,13 @@ export interface Examination {
   readonly tools: Tools;
   readonly host: HostFacts;
   readonly trail: Trail;
-  /** By which forms are tried, instead of a proxy that runs here. */
+  /** The proxy for trying forms, instead of one that runs here. */
   readonly proxy: ProxyAddress | null;
   readonly lookup: Lookup | undefined;
   readonly isSelf: (address: string, port: number) => boolean;
-  /** Asks which source address is seen; the data path of the proxy. */
+  /** Probes the source address; the data path of the proxy. */
   readonly verifySource: () => Promise<Verification | null>;
-  /** The proxy that forms are tried by; the examination closes it. */
+  /** The proxy for trying forms; the examination closes it. */
   readonly formsProxy: () => Promise<FormsProxy>;
 }
 
@@ -73,11 +73,11 @@ export const hostKey = ({ destination, host }: Pick<Target, 'destination' | 'hos
 /** Key of a target in the maps of the trail. */
 export const targetKey = ({ destination, where }: Pick<Target, 'destination' | 'where'>): string => `${destination.name} ${where}`;
 
-// The steps of dialling, one by one and all together: the very code by which the proxy dials, on the doctor's clock.
+// The steps of dialling, separately and together: the same code as the proxy's dials, with the doctor's time limits.
 
 interface ToolsOptions {
   readonly config: Pick<Config, 'name' | 'headers' | 'dns'>;
-  /** Instead of the configured resolver. */
+  /** Replaces the configured resolver. */
   readonly lookup?: Lookup | undefined;
   readonly timeouts: Pick<Config['timeouts'], 'resolve' | 'connect' | 'tls'>;
   /** For every other step, ms. */
@@ -89,13 +89,13 @@ export interface Tools {
   readonly timeout: number;
   /** Rejects with a Fault of the look-up. */
   resolve(host: string): Promise<readonly string[]>;
-  /** Our own address towards a place; sends nothing. */
+  /** Our own address for a route; sends nothing. */
   localAddress(address: string, port: number): Promise<string>;
-  /** TCP alone, to the first of the addresses that answers; without any, the host is one. The caller closes the socket. */
+  /** TCP alone, to the first of the addresses that answers; without any, the host is an address. The caller closes the socket. */
   connect(host: string, port: number, addresses?: readonly string[]): Promise<Socket>;
-  /** The whole way, parents and TLS included; the caller closes the socket. With `address`: to that address of the host alone. */
+  /** The whole route, parents and TLS included; the caller closes the socket. With `address`: only to that address of the host. */
   dial(target: DialTarget, guard: AddressGuard, address?: string): Promise<Dialled>;
-  /** One question over a connection, which is closed by then. */
+  /** One request over a connection, which is closed afterwards. */
   ask(over: Pick<Dialled, 'socket'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
 }
 
@@ -131,7 +131,7 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
   };
 }
 
-/** One address of a name, the others as they are. */
+/** One address of a name; other names unchanged. */
 function pinned(resolver: Resolver, host: string, address: string): Resolver {
   return {
     cached: (name) => (name === host ? [address] : resolver.cached(name)),
@@ -141,7 +141,7 @@ function pinned(resolver: Resolver, host: string, address: string): Resolver {
 
 type TakeTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** Lets so many pieces of work run at once; the others wait, in the order in which they came. */
+/** Limits how many tasks run at once; the others wait in order. */
 export function createTurns(most: number): TakeTurn {
   const waiting: (() => void)[] = [];
   let running = 0;
@@ -152,18 +152,18 @@ export function createTurns(most: number): TakeTurn {
       return await work();
     } finally {
       const next = waiting.shift();
-      // Whose turn it is takes this one's place.
+      // The next task takes this place.
       if (next === undefined) running -= 1;
       else next();
     }
   };
 }
 
-// Which address of ours packets to a place would leave from, as the routing table says: nothing is sent.
+// The local address of packets to a destination, by the routing table: nothing is sent.
 
 /**
- * Connecting a UDP socket asks the routing table and the local firewall, and
- * sends no packet (POSIX connect()). Leaves no socket behind.
+ * Connecting a UDP socket consults the routing table and the local firewall,
+ * and sends no packet (POSIX connect()). Leaves no socket behind.
  *
  * @param address IP literal
  * @throws {Fault} `unreachable`: there is no route
@@ -181,7 +181,8 @@ export function findLocalAddress(address: string, port: number): Promise<string>
       socket.close();
       resolve(local);
     });
-    // Given a callback, Node hands it the error in place of the event.
+    // With a callback, Node passes the error to it instead of emitting the
+    // event.
     socket.connect(port, address);
   });
 }

@@ -1,4 +1,4 @@
-/** The examination of a client's place, such as a pod: its variables, the proxy as it is from there, and the partner behind it. */
+/** The examination from a client's host or pod: its variables, the proxy as seen from there, and the partner behind it. */
 import type { Lookup } from '../dial/lookup.ts';
 import { checkClientHttp, checkClientNames, checkClientTls, checkClientRoute, type ClientExamination } from './client-checks.ts';
 import { checkEnvironment } from './environment.ts';
@@ -16,11 +16,11 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
   readonly timeout: number;
   readonly only: readonly string[];
   readonly lookup?: Lookup;
-  /** One that no host has; by default of those for documentation. */
+  /** An address that no host has; by default one for documentation. */
   readonly emptyAddress?: string;
 }
 
-/** Checks from a client's place, in the order in which they run. */
+/** Checks from a client's host or pod, in the order in which they run. */
 export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
@@ -31,7 +31,7 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
 ];
 
-/** Runs the checks; what does not work is a finding, not a rejection. */
+/** Runs the checks; a failure is a finding, not a rejection. */
 export async function examineClient({ target, proxy, host, ca, timeout, only, lookup, emptyAddress = NO_HOSTS_ADDRESS }: ClientExaminationOptions): Promise<DoctorReport> {
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
   const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, emptyAddress, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };

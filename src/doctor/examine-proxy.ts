@@ -1,4 +1,4 @@
-/** The examination of a proxy's host: every check of the way from the configuration to the partner. */
+/** The examination of a proxy's host: every check from the configuration to the partner. */
 import type { Config } from '../config/config.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Lookup } from '../dial/lookup.ts';
@@ -21,7 +21,7 @@ export interface ProxyExamination {
   readonly loaded: Extract<LoadResult, { ok: true }>;
   readonly file: string;
   readonly host: HostFacts;
-  /** By which forms are tried; null: by the one that runs here, or one of the doctor's own. */
+  /** The proxy for trying forms; null: the one that runs here, or one that the doctor starts. */
   readonly proxy: ProxyAddress | null;
   /** Names to try where a destination has a pattern for them. */
   readonly hosts: readonly string[];
@@ -29,11 +29,11 @@ export interface ProxyExamination {
   readonly timeout: number;
   /** Names of checks; empty: all. */
   readonly only: readonly string[];
-  /** Instead of the configured resolver. */
+  /** Replaces the configured resolver. */
   readonly lookup?: Lookup;
 }
 
-/** In the order of a request's way. */
+/** In the order of a request's path. */
 export const PROXY_CHECKS: readonly Check<Examination>[] = [
   { name: 'configuration', title: 'Configuration', needs: [], run: (examination) => Promise.resolve(checkConfiguration(examination)) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkResolution },
@@ -86,11 +86,11 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
   }
 }
 
-/** Once: whether several addresses take turns is for `verify-ip` to find. */
+/** Once: `verify-ip` detects alternating addresses. */
 async function verifySourceOnce(config: Config, lookup: Lookup | undefined): Promise<Verification | null> {
   if (!config.sourceIp?.probe) return null;
   const { expected, probe } = config.sourceIp;
-  // Not started: it listens nowhere, and its data path is the one that serves.
+  // Not started: it does not listen, and its data path is the real one.
   const service = createService(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   try {
     return await service.sourceProof.verify({ probe, expected, times: 1 });
@@ -99,7 +99,7 @@ async function verifySourceOnce(config: Config, lookup: Lookup | undefined): Pro
   }
 }
 
-/** No step takes longer than the doctor lets it. */
+/** No step takes longer than the doctor's time limit. */
 function hurry(config: Config, timeout: number): Config {
   const short = (ms: number): number => Math.min(ms, timeout);
   const hops = new Map(config.hops.map((hop) => [hop.name, { ...hop, connect: short(hop.connect) }]));

@@ -1,7 +1,7 @@
-/** What a check found: one line each, with a stable code where something is wrong; and the run of all checks, into a report. */
+/** The findings of checks, one line each, with a stable code for a problem; and the run of all checks, into a report. */
 import { Fault, type FaultCode } from '../errors.ts';
 
-/** What only the doctor says; the rest are codes of faults. docs/doctor.md lists them, a test holds the two together. */
+/** Codes of the doctor only; the rest are codes of faults. docs/doctor.md lists them; a test compares the two. */
 export const DOCTOR_CODES = [
   'config-faulty',
   'config-warning',
@@ -37,19 +37,19 @@ export const DOCTOR_CODES = [
   'reached-through-sidecar',
 ] as const;
 
-/** A stable word for what is wrong: one of the doctor's own, or that of a Fault. */
+/** A stable code of a problem: one of the doctor, or that of a Fault. */
 export type DoctorCode = (typeof DOCTOR_CODES)[number] | FaultCode;
 
 /** One line of the report. */
 export interface DoctorFinding {
-  /** `warn`: it works, and deserves a look. `skipped`: it does not apply here, or something before it is broken. */
+  /** `warn`: it works, with a warning. `skipped`: it does not apply here, or an earlier step is broken. */
   readonly state: 'ok' | 'warn' | 'fail' | 'skipped';
-  /** What was looked at: `eco-sit.telus.internal:443`; '' for this host as a whole. */
+  /** The subject: `eco-sit.telus.internal:443`; '' for this host as a whole. */
   readonly subject: string;
   /** Null with `ok` and `skipped`. */
   readonly code: DoctorCode | null;
   readonly seen: string;
-  /** What to do; null where nothing is to be done. */
+  /** The remedy; null: none is needed. */
   readonly advice: string | null;
 }
 
@@ -63,7 +63,7 @@ export function skipped(subject: string, seen: string, advice: string | null = n
   return { state: 'skipped', subject, code: null, seen, advice };
 }
 
-/** It works, and deserves a look. */
+/** It works, with a warning. */
 export function warn(subject: string, code: DoctorCode, seen: string, advice: string): DoctorFinding {
   return { state: 'warn', subject, code, seen, advice };
 }
@@ -73,28 +73,28 @@ export function fail(subject: string, code: DoctorCode, seen: string, advice: st
   return { state: 'fail', subject, code, seen, advice };
 }
 
-/** The partner was reached, and answered: with 5xx it says that something is broken on its side. */
+/** The partner was reached, and answered: 5xx means that something is broken on its side. */
 export function judgeStatus(subject: string, seen: string, status: number): DoctorFinding {
   if (status < 500) return ok(subject, seen);
   return warn(subject, 'partner-error', seen, 'The route to the partner works; the partner, or a gateway of it, answers that it cannot serve this. Ask the partner, and give the time.');
 }
 
-/** What a fault is about need not be said twice. */
+/** The subject of a fault is not repeated. */
 export function failBy(subject: string, fault: Fault): DoctorFinding {
   return fail(subject, fault.code, fault.subject === subject ? fault.detail : fault.message, fault.remedy);
 }
 
 /** What all checks found. */
 export interface DoctorReport {
-  /** No cross among the findings. */
+  /** No finding is a failure. */
   readonly ok: boolean;
   readonly mode: 'proxy' | 'client';
-  /** Where from, and what was looked at: one sentence. */
+  /** The place and the subject of the examination: one sentence. */
   readonly about: string;
   readonly checks: readonly CheckResult[];
 }
 
-/** What the doctor has to say, whole. */
+/** The whole report of the doctor. */
 export function createReport(mode: DoctorReport['mode'], about: string, checks: readonly CheckResult[]): DoctorReport {
   return { ok: checks.every(({ findings }) => findings.every(({ state }) => state !== 'fail')), mode, about, checks };
 }
@@ -105,11 +105,11 @@ export function createReport(mode: DoctorReport['mode'], about: string, checks: 
 export interface Check<Context> {
   /** Stable: for --only and --json. */
   readonly name: string;
-  /** What it asks, for people. */
+  /** The question it answers, for people. */
   readonly title: string;
-  /** Checks whose results it uses; they stand earlier in the table. */
+  /** Checks whose results it uses; they are earlier in the table. */
   readonly needs: readonly string[];
-  /** A line for each thing that was looked at; empty: there is nothing of the kind. */
+  /** A line for each subject; empty: there is none. */
   run(context: Context): Promise<readonly DoctorFinding[]>;
 }
 
@@ -120,8 +120,8 @@ interface CheckResult {
 }
 
 /**
- * In the order of the table. A check that was not asked for and is needed runs
- * too, and appears only with what is wrong.
+ * In the order of the table. A check that was not requested but is needed runs
+ * too, and only its problems are shown.
  *
  * @param only names of checks; empty: all
  */
@@ -148,7 +148,7 @@ export async function runChecks<Context>(checks: readonly Check<Context>[], cont
   });
 }
 
-/** Whatever a check throws is a finding: the others go on. */
+/** An exception of a check is a finding: the others continue. */
 async function runOne<Context>(check: Check<Context>, context: Context): Promise<CheckResult> {
   const { name, title } = check;
   try {

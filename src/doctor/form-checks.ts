@@ -40,7 +40,7 @@ async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examina
   const subject = `${form} ${target === null ? name : target.where}`;
   if (destination === null || target === null) return skipped(subject, whyNone(form, name));
   if (form !== 'terminated' && !destination.forms.includes(form)) return skipped(subject, `off: it is not among destinations.${name}.forms`);
-  // A proxy elsewhere may get where this host does not.
+  // A proxy elsewhere may reach what this host cannot.
   const whole = target.protocol === 'unknown' ? examination.trail.reached : examination.trail.answered;
   if (proxy.kind !== 'named' && !whole.has(targetKey(target))) return skipped(subject, 'not tried: the route is broken, see above');
   const trial = planTrial(form, target, examination);
@@ -54,12 +54,12 @@ async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examina
   }
 }
 
-/** Of a proxy that is somewhere else. */
+/** For a proxy elsewhere. */
 function whyNotThere(form: TriedForm): string {
   return form === 'sni' || form === 'terminated' ? 'the TLS listeners of a proxy elsewhere are not known' : 'the proxy is not reached';
 }
 
-/** Whether this form can ask for the target at all. */
+/** Whether this form can request the target at all. */
 function suits(form: TriedForm, { destination: { gateway }, host, port, protocol }: Target, { config }: Examination): boolean {
   switch (form) {
     case 'connect':
@@ -81,7 +81,7 @@ function whyNone(form: TriedForm, name: string): string {
   return form === 'host-routed' ? 'none of its ports is known to speak plain HTTP' : 'none of its ports fits';
 }
 
-/** A harmless request that the policy permits, as it would for those the rules name; otherwise why there is none. */
+/** A harmless request that the policy permits, as it would for the clients that the rules name; otherwise why there is none. */
 function planTrial(form: TriedForm, target: Target, { config, host: facts }: Examination): Trial | string {
   const policy = compilePolicy(admitDoctor(config));
   const { destination, host, port } = target;
@@ -129,7 +129,7 @@ async function throughTunnel({ target, method, path }: Trial, socket: Socket, su
   return checkFormAnswer(subject, await tools.ask({ socket: secured }, { method, origin: `https://${where}`, path }));
 }
 
-/** Our own certificate may be of an authority that is not known here: it is the configured one, or it is not. */
+/** Our own certificate may be from an authority that is unknown here: it is compared with the configured one. */
 async function throughTermination(socket: Socket, subject: string, { config, tools }: Examination): Promise<DoctorFinding> {
   const [name = ''] = config.tlsServer?.names ?? [];
   const chain = await readPeerChain({ socket, host: name, port: 0, timeout: tools.timeout });

@@ -1,11 +1,11 @@
-/** A report for people: a mark for each thing that was looked at, what was seen, and what to do. */
+/** A report for people: a mark for each subject, the result, and the remedy. */
 import { styleText } from 'node:util';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { DoctorFinding, DoctorReport } from './finding.ts';
 
 const STATE_MARK = { ok: '✓', warn: '!', fail: '✗', skipped: '–' } as const;
 const STATE_STYLE = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as const;
-/** Longer subjects push what was seen to the right. */
+/** Longer subjects move the result to the right. */
 const WIDEST_SUBJECT = 40;
 
 /** Ends with a line break; safe to print. Colours only where the stream is a terminal. */
@@ -31,7 +31,7 @@ function summariseFindings(findings: readonly DoctorFinding[]): string {
   return `${broken === 1 ? 'One thing is' : `${broken} things are`} broken: ${rest}.`;
 }
 
-/** Nothing that moves the cursor, whatever a server sent. */
+/** No characters that move the cursor, for any data from a server. */
 function printableText(text: string): string {
   return escapeUnsafe(text.replace(/\p{Cc}/gu, ' '));
 }

@@ -1,4 +1,4 @@
-/** Checks of this host alone: configuration, clock, open files, NAT ports, route. */
+/** Checks of this host only: configuration, clock, open files, NAT ports, route. */
 import type { Config } from '../config/config.ts';
 import { descriptorNeeds } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
@@ -13,13 +13,13 @@ export function checkConfiguration({ file, hash, warnings }: Pick<Examination, '
   return [valid, ...warnings.map(({ line, path, problem, instead }) => warn(line === null ? file : `${file}:${line}`, 'config-warning', `${path}: ${problem}`, instead))];
 }
 
-/** Certificates and tokens bear less than this; a Date field has whole seconds, and is as old as the answer. */
+/** Certificates and tokens tolerate less than this; a Date field has whole seconds, and is as old as the answer. */
 const MOST_MS = 60_000;
 
-/** This host's clock beside those of the servers that answered. */
+/** Compares this host's clock with those of the servers that answered. */
 export function checkClock(clocks: readonly { readonly where: string; readonly ahead: number }[]): DoctorFinding[] {
   if (clocks.length === 0) return [skipped('', 'no answer had a Date to compare with')];
-  // One server may be wrong by itself: the one nearest to ours counts.
+  // One server may be wrong: the one closest to ours counts.
   const nearest = clocks.reduce((best, clock) => (Math.abs(clock.ahead) < Math.abs(best.ahead) ? clock : best));
   const seconds = Math.round(Math.abs(nearest.ahead) / 1000);
   const seen = `this host is ${seconds} s ${nearest.ahead > 0 ? 'behind' : 'ahead of'} ${nearest.where}`;
@@ -27,7 +27,7 @@ export function checkClock(clocks: readonly { readonly where: string; readonly a
   return [ok('', seen)];
 }
 
-// Whether the process may have as many files open as the limits let connections be.
+// Whether the process may open as many files as the limits allow connections.
 
 /** @param openFiles null: not known, or not limited */
 export function checkOpenFiles(config: Pick<Config, 'limits' | 'destinations'>, openFiles: number | null): DoctorFinding[] {
@@ -46,7 +46,7 @@ const MOST_METRICS = 4 * 1024 * 1024;
 
 const MORE_PORTS_ADVICE = 'Use fewer connections (the gateway path shares them), or give the NAT more ports and raise nat.ports: docs/port-economy.md.';
 
-/** NAT ports: what the proxy that runs here has in use, or else what the limits would let it use. */
+/** NAT ports: those used by the proxy that runs here, or else those that the limits would allow. */
 export async function checkPorts(examination: Examination): Promise<DoctorFinding[]> {
   const metrics = await scrape(examination);
   const limit = metrics === null ? null : ([...readGauge(metrics, 'eco_egress_nat_ports_limit').values()][0] ?? null);
@@ -61,7 +61,7 @@ export async function checkPorts(examination: Examination): Promise<DoctorFindin
   });
 }
 
-/** Null: nothing of ours answers here. */
+/** Null: no proxy of ours answers here. */
 async function scrape({ config, tools }: Examination): Promise<string | null> {
   const { host, port } = config.listeners.admin;
   if (port === 0) return null;
@@ -70,7 +70,8 @@ async function scrape({ config, tools }: Examination): Promise<string | null> {
     const { status, body } = await tools.ask({ socket }, { origin: `http://${formatAuthority(reachable(host), port)}`, path: '/metrics', longest: MOST_METRICS });
     return status === 200 && body.includes('eco_egress_') ? body : null;
   } catch {
-    // Not running here is no fault: the plan is judged instead.
+    // A proxy that does not run here is no fault: the limits are checked
+    // instead.
     return null;
   }
 }
@@ -92,7 +93,7 @@ function plan({ config: { limits, nat } }: Examination): DoctorFinding {
   return ok('', seen);
 }
 
-/** Whether a route leads to each address, and from which address of ours. Sends nothing. */
+/** Whether there is a route to each address, and its local address. Sends nothing. */
 export async function checkRoute({ targets, tools, trail }: Examination): Promise<DoctorFinding[]> {
   const places = new Map<string, number>();
   for (const target of targets) {

@@ -9,7 +9,7 @@ import { failBy, type DoctorFinding, judgeStatus, ok, skipped, warn } from './fi
 import { dialTargetOf, targetGuard, type Target } from './targets.ts';
 
 const DAY_MS = 86_400_000;
-/** A certificate that ends sooner deserves a look. */
+/** A certificate that expires sooner is a warning. */
 const SOON_DAYS = 14;
 /** A certificate may be for hundreds. */
 const LONGEST_NAMES = 200;
@@ -57,7 +57,7 @@ export function describeTls(subject: string, socket: Socket, now: number): Docto
   return ok(subject, seen);
 }
 
-/** What a server showed, and whose certificate would have to be trusted. */
+/** The certificate of a server, and the issuer that would have to be trusted. */
 export function describeChain(chain: readonly PartnerCertificate[]): string {
   const [leaf] = chain;
   if (leaf === undefined) return 'no certificate is shown';
@@ -68,7 +68,7 @@ export function describeChain(chain: readonly PartnerCertificate[]): string {
   return `shown: ${way}${root}; for ${bound(leaf.names, LONGEST_NAMES) || 'no name'}, valid ${day(leaf.validFrom)} to ${day(leaf.validTo)}`;
 }
 
-/** Whether HTTP is answered, by the whole way that the proxy goes. Any answer below 500 is well: what it says is between partner and client. */
+/** Whether HTTP is answered, over the same path as the proxy's requests. Any answer below 500 is ok: its meaning is between partner and client. */
 export async function checkHttp(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkHttpOf(target, examination)))).flat();
 }

@@ -1,8 +1,8 @@
 /**
- * Whether a client's place reaches the partner past the proxy. What a network
- * policy or a firewall closes is refused or not answered. A sidecar of a mesh
- * accepts connections to anything, so that a connection alone shows nothing
- * there: an address that no host has tells the two apart.
+ * Whether a client's host or pod reaches the partner without the proxy. A
+ * network policy or firewall refuses such connections or drops them. A sidecar
+ * of a mesh accepts connections to any address, so a connection alone proves
+ * nothing there: a try of an address that no host has shows the difference.
  */
 import type { Socket } from 'node:net';
 import { secure } from '../dial/tls.ts';
@@ -10,16 +10,16 @@ import { Fault } from '../errors.ts';
 import type { ClientExamination } from './client-checks.ts';
 import { type DoctorFinding, ok, skipped, warn } from './finding.ts';
 
-/** For documentation (RFC 5737): no host has it, so only what answers for others does. */
+/** For documentation (RFC 5737): no host has it, so only a server that answers for other addresses accepts it. */
 export const NO_HOSTS_ADDRESS = '192.0.2.1';
 
-/** Each takes a connection to the partner. */
+/** Each uses a connection to the partner. */
 const ADDRESSES_TRIED = 4;
 
 const CLOSE_IT = 'Let only the proxy out to the partner: by the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md), or by a firewall. Then run this again.';
 const LOOK_IN_THE_LOG = 'Search the log of the proxy for this connection (form sni or host-routed, with the address of this pod). If it is not there, the sidecar lets it out by itself: apply the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md).';
 
-/** Tries to reach the partner without the proxy: it is good when that fails. */
+/** Tries to reach the partner without the proxy: the check succeeds if that fails. */
 export async function checkPastProxy(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { target, tools, trail } = examination;
   const { where } = target;
@@ -64,7 +64,7 @@ async function acceptsAnything({ target, tools, emptyAddress }: ClientExaminatio
   }
 }
 
-/** Whether anything is carried further says TLS: a sidecar that permits only what is registered closes the connection. */
+/** TLS shows whether bytes are forwarded: a sidecar that permits only registered hosts closes the connection. */
 async function lookThroughSidecar({ target, tls, tools, emptyAddress }: ClientExamination, socket: Socket): Promise<DoctorFinding> {
   const { where, host, port, scheme } = target;
   const sidecar = `a sidecar accepts connections to anything here, even to ${emptyAddress}`;
@@ -74,7 +74,7 @@ async function lookThroughSidecar({ target, tls, tools, emptyAddress }: ClientEx
     secured.destroy();
   } catch (error) {
     const { code } = Fault.from(error);
-    // Some certificate was shown: something at the other end has answered.
+    // A certificate was shown: a server has answered.
     if (code !== 'tls-certificate') return ok(where, `cannot be reached past the proxy: ${sidecar}, and TLS through it fails (${code})`);
   }
   return warn(where, 'reached-through-sidecar', `${sidecar}, and carried TLS to what has a certificate for it: through the proxy where the mesh steers it there, past it otherwise. From here the two look the same`, LOOK_IN_THE_LOG);

@@ -1,4 +1,4 @@
-/** The proxy that is tried: its URL as people write it into HTTPS_PROXY or --proxy. */
+/** The proxy to try: its URL as written in HTTPS_PROXY or --proxy. */
 import type { Socket } from 'node:net';
 import type { Form, HopCredentials } from '../config/config.ts';
 import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
@@ -7,12 +7,12 @@ import type { DoctorFinding } from './finding.ts';
 
 /** A proxy, as its URL names it. */
 export interface ProxyAddress {
-  /** Whether the proxy itself is spoken to inside TLS. */
+  /** Whether the connection to the proxy itself uses TLS. */
   readonly scheme: 'http' | 'https';
   readonly host: string;
   readonly port: number;
   readonly credentials: HopCredentials | null;
-  /** Null: none was written. */
+  /** Null: none was given. */
   readonly written: string | null;
 }
 
@@ -34,7 +34,7 @@ export function showProxy({ scheme, host, port }: Pick<ProxyAddress, 'scheme' | 
   return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-/** What was written, without the password in it. */
+/** The input without its password. */
 export const showWritten = showTarget;
 
 /** @returns undefined when they cannot be read */
@@ -48,16 +48,16 @@ function readUserInfo(text: string | undefined): HopCredentials | null | undefin
   }
 }
 
-// A proxy that forms of request are tried by.
+// A proxy for trying forms of request.
 
-/** The forms, and TLS that ends at the proxy with any of them inside. */
+/** The forms, and TLS terminated by the proxy with any of them inside. */
 export type TriedForm = Form | 'terminated';
 
-/** A proxy that forms are tried through; whoever got it closes it. */
+/** A proxy for trying forms; the receiver closes it. */
 export interface FormsProxy {
   readonly kind: 'named' | 'running' | 'stand-in';
   readonly findings: readonly DoctorFinding[];
-  /** A connection to a listener that takes the form; null: none does. The caller closes it. Rejects with a Fault. */
+  /** A connection to a listener that accepts the form; null: none does. The caller closes it. Rejects with a Fault. */
   open(form: TriedForm): Promise<Socket> | null;
   readonly credentials: ProxyAddress['credentials'];
   close(): Promise<void>;

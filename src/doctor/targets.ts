@@ -1,4 +1,4 @@
-/** What is tried: each host and port of each destination, and what is known of how it speaks. */
+/** The targets: each host and port of each destination, and its protocol as far as known. */
 import type { Config, DestinationConfig } from '../config/config.ts';
 import type { AddressGuard, DialTarget } from '../dial/dial.ts';
 import { classifyAddress } from '../policy/address-class.ts';
@@ -15,7 +15,7 @@ export interface Target {
   readonly port: number;
   /** `eco-sit.telus.internal:443`. */
   readonly where: string;
-  /** What the upstream speaks there, as far as the configuration tells. */
+  /** The upstream's protocol there, as far as the configuration says. */
   readonly protocol: 'tls' | 'http' | 'unknown';
   readonly guards: AddressGuards;
 }
@@ -30,7 +30,7 @@ export function targetsOf(config: Config, hosts: readonly string[], isSelf: IsSe
     const meant = hosts.filter((host) => table.find(host).includes(index));
     const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant])];
     return named.flatMap((host) =>
-      // Of a range the first: nobody expects something behind each of a thousand ports.
+      // The first port of a range: not every port of a thousand is in use.
       destination.ports.map(firstPort).map((port) => ({ destination, host, port, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })),
     );
   });
@@ -42,7 +42,7 @@ export function patternsOf({ destinations }: Config, targets: readonly Target[])
   return destinations.flatMap(({ hosts }) => hosts.filter((host) => host.startsWith('*') && !tried(host)));
 }
 
-/** As the proxy judges: report mode lets more pass. */
+/** As the proxy checks: report mode lets more pass. */
 export function targetGuard({ guards: { enforcing, lenient } }: Target): AddressGuard {
   return (address, port) => {
     const refusal = enforcing(address, port);
@@ -56,7 +56,7 @@ export function dialTargetOf({ destination, host, port, protocol }: Target, isSe
   return {
     host,
     port,
-    // Another object each time: a resumed session would not show the certificate again.
+    // A new object each time: a resumed session would not show the certificate again.
     tls: tls ? { ...destination.tls } : null,
     via: via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) })),
     resolve,

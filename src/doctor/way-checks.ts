@@ -1,4 +1,4 @@
-/** Checks of the way to each target: names, TCP, parent proxies, silence, source address. */
+/** Checks of the route to each target: names, TCP, parent proxies, silence, source address. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, classifyAddress } from '../policy/address-class.ts';
@@ -46,23 +46,25 @@ async function checkHost(ports: readonly Target[], examination: Examination): Pr
   return [warn(host, refusal.code, `${seen}; ${refusal.message}`, refusal.remedy ?? 'The other addresses are dialled.')];
 }
 
-/** A place of ours that the partner's name leads to; null: none that is known. */
+/** An address of our own that the partner's name resolves to; null: none is known. */
 async function findSteering(addresses: readonly string[], { host: { env }, proxy, tools }: Examination): Promise<string | null> {
-  // Kubernetes tells each pod the Services of its namespace: `ECO_EGRESS_SERVICE_HOST`.
+  // Kubernetes sets variables for the Services of a pod's namespace:
+  // `ECO_EGRESS_SERVICE_HOST`.
   const service = Object.entries(env).find(([name, value]) => name.endsWith('_SERVICE_HOST') && value !== undefined && addresses.includes(value));
   if (service !== undefined) return `the Service of ${service[0]}`;
   if (proxy === null) return null;
   try {
     const own = await tools.resolve(proxy.host);
-    // Loopback is where a test has both; as a partner's address it is judged by the guard.
+    // Loopback is where a test has both; as a partner's address it is checked by the
+    // guard.
     return own.some((address) => addresses.includes(address) && classifyAddress(address)?.class !== 'loopback') ? 'the proxy that --proxy names' : null;
   } catch {
-    // For the forms to tell.
+    // The form checks report this.
     return null;
   }
 }
 
-/** Those that are on a way; the file may hold others. */
+/** Those used by a route; the file may have others. */
 function hopsOf({ targets, config }: Examination): HopConfig[] {
   const used = [...targets.flatMap(({ destination }) => destination.via), ...(config.sourceIp?.probe?.via ?? [])];
   return [...new Map(used.map((hop) => [hop.name, hop])).values()];
@@ -91,7 +93,7 @@ function isMadeUp(address: string): boolean {
   return known?.class === 'reserved' && Number(known.canonical.split('.')[0]) >= 240;
 }
 
-/** TCP to every permitted address and port, where no hop is on the way. */
+/** TCP to every permitted address and port, where the route has no hop. */
 export async function checkTcp(examination: Examination): Promise<DoctorFinding[]> {
   return (await Promise.all(examination.targets.map((target) => checkTcpOf(target, examination)))).flat();
 }
@@ -125,7 +127,7 @@ async function checkTcpOf(target: Target, { tools, trail }: Examination): Promis
   return findings;
 }
 
-/** Each parent proxy by itself: whether it takes us, and connects to what lies behind it. */
+/** Each parent proxy separately: whether it accepts us, and connects to the next hop or the target. */
 export async function checkHops(examination: Examination): Promise<DoctorFinding[]> {
   const { targets } = examination;
   return (await Promise.all(targets.filter(({ destination }) => destination.via.length > 0).map((target) => checkTargetRoute(target, examination)))).flat();
@@ -148,7 +150,7 @@ interface ParentAt {
   readonly depth: number;
 }
 
-/** Asked for the next parent, the last one for the target. */
+/** Each is asked for the next parent, the last one for the target. */
 async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { isSelf, tools }: Examination): Promise<DoctorFinding> {
   const { destination, where } = target;
   const [next] = destination.via[depth + 1]?.parents ?? [];
@@ -156,7 +158,7 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
   const subject = `${hop.name} ${parent.scheme}://${formatAuthority(parent.host, parent.port)}`;
   const whole = dialTargetOf(target, isSelf, false);
   const via = (whole.via ?? []).slice(0, depth + 1).map((step, index) => (index === depth ? { ...step, hop: { ...hop, parents: [parent] } } : step));
-  // A parent is asked for by its name: whoever lies before it resolves it.
+  // A parent is requested by name: the hop before it resolves the name.
   const dialled = next === undefined ? { ...whole, via } : { host: next.host, port: next.port, tls: null, via, resolve: 'parent' as const };
   const began = performance.now();
   try {
@@ -168,7 +170,7 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
   }
 }
 
-/** Why a partner does not answer, where its connects time out: what the source address and the ports say together. */
+/** Why a partner does not answer when connects time out: from the source address and the ports together. */
 export function checkSilence({ targets, trail }: Examination): DoctorFinding[] {
   const { ports, silent, verification } = trail;
   const cause = judgeSilence({ source: verification?.result ?? 'off', stale: false, ports: ports ?? { used: 0, limit: null } });
@@ -206,7 +208,7 @@ async function verify({ trail, verifySource }: Examination): Promise<DoctorFindi
   }
 }
 
-/** A public NAT never applies to them, so the public address never appears there, whatever an endpoint elsewhere sees. */
+/** A public NAT never applies to them, so the public address never appears there, even if an endpoint elsewhere sees it. */
 function findPrivatePartners({ config, targets, trail }: Examination): DoctorFinding[] {
   const expected = config.sourceIp?.expected ?? [];
   if (!expected.some((address) => classifyAddress(address)?.class === 'public')) return [];

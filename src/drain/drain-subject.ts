@@ -1,11 +1,11 @@
-/** What a drain knows of the requests under way. */
+/** The drain's view of requests in progress. */
 import type { Fault } from '../errors.ts';
 
-/** A tunnel, as far as a drain is concerned. */
+/** The drain's view of a tunnel. */
 export interface DrainTunnel {
   /** Grows with every byte. */
   readonly moved: number;
-  /** Nothing is on its way through the proxy. */
+  /** The proxy holds no bytes of it. */
   readonly still: boolean;
   /** It is ending already. */
   readonly ending: boolean;
@@ -15,13 +15,13 @@ export interface DrainTunnel {
   end(fault: Fault): void;
 }
 
-/** A request under way. */
+/** A request in progress. */
 export interface DrainSubject {
   readonly record: { readonly client: string; readonly destination: string; readonly startedAt: number; readonly bytesReceived: number };
-  /** What is inside says where it ends, as TLS does: an end in order is not taken for the end of what was sent. */
+  /** Its protocol marks its own end, as TLS does: a FIN is not taken for the end of the content. */
   readonly tellsItsEnd: boolean;
-  /** Null: it is none, or not yet. */
+  /** Null: it is not a tunnel, or not yet. */
   readonly tunnel: DrainTunnel | null;
-  /** As the clock of the connections has seen it. */
+  /** As recorded by the clock of the connections. */
   readonly connection: { readonly stamp: number; readonly seen: number; readonly seenAt: number; guard(step: () => void): void };
 }

@@ -1,12 +1,12 @@
-/** What a drain would find now, or how far it is: for the admin port and the log. */
+/** The forecast or progress of a drain: for the admin port and the log. */
 import type { DrainSubject } from './drain-subject.ts';
 
-/** What an operator sees of it: nothing yet, still accepting, ending tunnels, over. */
+/** Its state for operators: not started, still accepting, ending tunnels, ended. */
 export type DrainState = 'running' | 'delay' | 'draining' | 'ended';
 
 /** How the tunnels of a drain have ended so far. */
 export interface DrainCounts {
-  /** By their client or upstream, or for another reason than the drain. */
+  /** By their client or upstream, or for a reason other than the drain. */
   readonly byThemselves: number;
   /** By the drain, at a moment when no byte moved. */
   readonly quiet: number;
@@ -29,7 +29,7 @@ export interface DrainView {
     /** Without a byte for a moment. */
     readonly idle: number;
     readonly busy: number;
-    /** Of a drain that begins now, or of what is left of this one. */
+    /** Of a drain that begins now, or of the rest of this one. */
     readonly endsPerSecond: number;
     /** Seconds; null: none is open. */
     readonly medianAge: number | null;
@@ -38,7 +38,7 @@ export interface DrainView {
     readonly byClient: readonly { readonly client: string; readonly tunnels: number }[];
     readonly byDestination: readonly { readonly destination: string; readonly tunnels: number }[];
   };
-  /** Under way now. */
+  /** In progress now. */
   readonly exchanges: number;
   readonly ended: DrainCounts;
 }
@@ -58,7 +58,7 @@ interface Situation {
   readonly counts: DrainCounts;
 }
 
-/** Takes time for each tunnel: for people, not for every scrape. */
+/** Its cost grows with the number of tunnels: for people, not for every scrape. */
 export function forecast({ requests, state, exchanges, now, wallNow, deadline, spreadFrom, spreadUntil, quietTime, movedAt, counts }: Situation): DrainView {
   const ages: number[] = [];
   const clients = new Map<string, number>();

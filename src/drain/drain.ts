@@ -1,25 +1,25 @@
 /**
- * How a proxy that shuts down ends its tunnels: not all at the deadline, when
- * every client would reconnect in the same second, but at an even rate over
- * the window, idle ones first and at a moment when nothing moves. One timer
- * for all; each step plans anew with the tunnels that are open then.
+ * Ends the tunnels of a proxy that shuts down. If all ended at the deadline,
+ * every client would reconnect in the same second, so they end at an even rate
+ * over the window, idle ones first, and while no bytes move. One timer for all;
+ * each step plans again with the tunnels that are open then.
  */
 import { Fault } from '../errors.ts';
 import type { DrainSubject, DrainTunnel } from './drain-subject.ts';
 import { type DrainCounts, type DrainState, type DrainView, forecast } from './drain-view.ts';
 
-/** The time of a drain, monotonic. Tests have one of their own. */
+/** The monotonic clock of a drain. Tests have their own. */
 export interface DrainClock {
   /** Ms; `performance.now()` of the same moment. */
   now(): number;
-  /** Calls `step` every so many ms. @returns what ends it */
+  /** Calls `step` at this interval, ms. @returns a function that stops it */
   every(ms: number, step: () => void): () => void;
 }
 
 /** For `Drain`. */
 export interface DrainOptions {
   readonly requests: Iterable<DrainSubject>;
-  /** Under way now. */
+  /** In progress now. */
   readonly exchanges: () => number;
   /** In force, ms. */
   readonly times: () => { readonly drainDelay: number; readonly drain: number };
@@ -42,25 +42,25 @@ const MONOTONIC_CLOCK: DrainClock = {
 const STEPS = 250;
 const SHORTEST_STEP = 10;
 const LONGEST_STEP = 100;
-/** Without a byte for so many steps, a tunnel is quiet. */
+/** A tunnel without a byte for this number of steps is quiet. */
 const QUIET_STEPS = 5;
 /** The same where the client spoke last: it may be waiting for an answer. */
 const UNANSWERED_STEPS = 50;
-/** Until this part of the window tunnels end only at quiet moments; those that have none are ended in what is left of it. */
+/** Until this part of the window tunnels end only at quiet moments; those without one are ended in the rest. */
 const PATIENT = 0.8;
-/** By this part of it all have ended: the rest is for their sides to close. */
+/** By this part of the window all have been ended: the rest is for both sides to close. */
 const SPREAD = 0.95;
-/** Both sides have been sent the end; after so long, ms, those that have not closed are reset. */
+/** Time after the FIN to both sides until tunnels that have not closed are reset, ms. */
 const PARTING_TIME = 5000;
 
-/** What the plan has seen of a tunnel. */
+/** The state of a tunnel in the plan. */
 interface TunnelPace {
   readonly request: DrainSubject;
   readonly tunnel: DrainTunnel;
   moved: number;
   /** From the upstream, bytes. */
   received: number;
-  /** What moved last came from the client alone. */
+  /** The last bytes came only from the client. */
   unanswered: boolean;
   /** When `moved` was seen to change last, ms. */
   since: number;
@@ -73,7 +73,7 @@ interface Window {
   readonly from: number;
   readonly patientUntil: number;
   readonly spreadUntil: number;
-  /** Then even what moves is ended. */
+  /** From then on active tunnels are ended too. */
   readonly last: number;
   readonly deadline: number;
   readonly step: number;
@@ -90,7 +90,7 @@ export class Drain {
   /** Tunnels that were open at some step. */
   #known = 0;
   #window: Window | null = null;
-  /** When the latest end was due: the next one is due an even part of what is left later. */
+  /** When the latest end was due: the next one follows after an even part of the remaining time. */
   #mark = 0;
   /** An end was due, and no tunnel was quiet. */
   #owed: 0 | 1 = 0;
@@ -115,7 +115,7 @@ export class Drain {
     return this.#counts;
   }
 
-  /** The proxy is not ready any more, and still accepts for the delay. */
+  /** The proxy is no longer ready, but still accepts during the delay. */
   begin(): void {
     const { drainDelay, drain } = this.#options.times();
     this.#state = 'delay';
@@ -146,7 +146,7 @@ export class Drain {
     });
   }
 
-  /** What is under way now is going to be cut. */
+  /** The requests in progress now will be cut. */
   finish(): DrainCounts {
     const counts = this.#counts;
     for (const { tunnel } of this.#options.requests) {
@@ -159,7 +159,7 @@ export class Drain {
     return counts;
   }
 
-  /** What a drain would find now, or how far it is. */
+  /** The forecast or progress of a drain. */
   view(): DrainView {
     const { requests, exchanges, times, wallClock } = this.#options;
     const now = this.#clock.now();
@@ -181,7 +181,7 @@ export class Drain {
     });
   }
 
-  /** Notes what has moved. @returns tunnels that are quiet, and those that are not */
+  /** Records which tunnels moved bytes. @returns tunnels that are quiet, and those that are not */
   #look(now: number): { readonly open: number; readonly quiet: TunnelPace[]; readonly busy: TunnelPace[] } {
     const quiet: TunnelPace[] = [];
     const busy: TunnelPace[] = [];
@@ -229,9 +229,10 @@ export class Drain {
     const wanted = due + this.#owed;
     if (wanted === 0) return;
     for (const pace of pickLongest(quiet, wanted)) this.#end(pace, now, 'quiet');
-    // One waits for the next quiet moment; of more, what is left is spread anew.
+    // One waits for the next quiet moment; if there are more, the rest is spread
+    // again.
     this.#owed = wanted > quiet.length ? 1 : 0;
-    // Between the two, the few that are left have a little longer to become quiet.
+    // Between the two, the few remaining ones have more time to become quiet.
     const pressed = now >= window.last || (now >= window.patientUntil && now < window.spreadUntil);
     if (!pressed || due <= quiet.length) return;
     for (const pace of pickLongest(busy, due - quiet.length)) this.#end(pace, now, 'busy');
@@ -254,7 +255,7 @@ export class Drain {
     pace.leftAt = now;
     this.#counts[how] += 1;
     pace.request.connection.guard(() => {
-      // A FIN in a pause of plain bytes would be the end of a response that has none of its own (RFC 9112 §6.3).
+      // A FIN in a pause of plain bytes would end a response that is delimited by the close (RFC 9112 §6.3).
       if (how === 'quiet' && pace.request.tellsItsEnd) pace.tunnel.leave(this.#fault);
       else pace.tunnel.end(this.#fault);
     });
@@ -266,7 +267,7 @@ export class Drain {
   }
 }
 
-/** Those that have been without a byte for the longest. Numbers are sorted, not tunnels: of 10,000 that takes a millisecond. */
+/** Those idle for the longest. Numbers are sorted, not tunnels: for 10,000 that takes a millisecond. */
 function pickLongest(paces: readonly TunnelPace[], most: number): readonly TunnelPace[] {
   if (most >= paces.length) return paces;
   const limit = Float64Array.from(paces, ({ since }) => since).sort()[most - 1] ?? 0;
@@ -279,7 +280,7 @@ function windowOf(from: number, length: number): Window {
   return { from, patientUntil: from + length * PATIENT, spreadUntil: from + length * SPREAD, last: deadline - 2 * step, deadline, step };
 }
 
-/** When the connection moved last, as far as its clock knows: at most one of its ticks too late. */
+/** When the connection moved last, by its clock: at most one tick late. */
 function movedAtByClock({ connection }: DrainSubject, now: number): number {
   return connection.stamp === connection.seen ? Math.min(connection.seenAt, now) : now;
 }

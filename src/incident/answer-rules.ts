@@ -1,4 +1,4 @@
-/** The rules about what partners answer: their TLS and their application. Each asks first whether a cause of ours explains the same. Pure. */
+/** The rules about what partners answer: their TLS and their application. Each first checks whether a cause on our side explains the same. Pure. */
 import type { DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, RouteTry, TlsTry } from './evidence.ts';
 import { type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, linesOfHttp, linesOfTls, linesOfTry, outcomeOfTry, RECENT_MS, type Symptom, utc } from './finding.ts';
 import { isDateFault } from './own-rules.ts';
@@ -6,10 +6,10 @@ import { eachDirect, finding } from './partner-rules.ts';
 
 type Alternative = IncidentFinding['alternatives'][number];
 
-/** Failed so often in a moment, requests show what a try of ours cannot. */
+/** From this number of failures, requests show a problem that our own try may not. */
 const MANY_UNANSWERED = 3;
 const MOMENT_MS = 5_000;
-/** An answer to a request without content that takes longer is slow; so many times longer than the connection took. */
+/** An answer to a request without content that takes longer is slow; relative to the connection time, by this factor. */
 const SLOW_MS = 900;
 
 const UNANSWERED_CODES: ReadonlySet<string> = new Set(['upstream-silent', 'upstream-cut', 'upstream-malformed']);
@@ -48,7 +48,7 @@ function findTls({ destinations, proxy }: IncidentEvidence, earlier: readonly In
   });
 }
 
-/** Whose TLS it is. A certificate of an authority that we do not trust is the partner's doing only if nothing has changed here since it last was accepted. */
+/** Who is responsible for TLS. An untrusted authority is the partner's fault only if nothing has changed here since its certificate was last accepted. */
 function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loadedAt: number): { part: IncidentPart; why: string; alternatives: Alternative[]; next: string[] } {
   const { code = 'tls-failed', detail = '' } = tls?.fault ?? {};
   const certificate = tls?.certificate ?? null;
@@ -71,13 +71,13 @@ function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loaded
   return { part: 'partner-tls', why: `the TLS handshake fails (${code}: ${detail})`, alternatives: [{ part: 'route', why: 'a firewall between that inspects TLS may cut handshakes' }, ...parent], next: ['Ask the partner what its TLS server logs at these times.'] };
 }
 
-/** The partner's application: our own request shows it, and those of clients too. */
+/** The partner's application: shown by our own request, and by those of clients. */
 function findHttp({ destinations, at }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     if (explainedBy(earlier, destination.name, 'http') !== undefined || earlier.some((one) => one.destination === destination.name && one.state === 'broken' && one.part.startsWith('partner'))) return [];
     const { failed, state } = failedLayers(destination, ({ http }) => http !== null && (http.fault !== null || http.status >= 500));
     const [first] = failed;
-    // Partners may dislike a request of ours that no client sends: it counts only where clients see the same.
+    // Partners may refuse our own request, which no client sends: it counts only if clients see the same.
     const http = first?.http ?? null;
     if (http === null || !failsForClients(destination, at)) return [];
     const { fault, status } = http;
@@ -105,7 +105,7 @@ function requestLines({ failures, lastError }: DestinationEvidence): EvidenceLin
   return [...failures.slice(0, 4).map(({ at, code, detail }) => ({ at, text: `A request failed with ${code}: ${detail}` })), ...(lastError === null ? [] : [{ at: lastError.at, text: `A request was answered with ${lastError.status}` }])];
 }
 
-/** Requests of clients fail by the answer, or there were none that could tell. */
+/** Requests of clients fail with the same answer, or there were none to compare. */
 function failsForClients({ last, lastOk, lastError, failures, circuits }: DestinationEvidence, now: number): boolean {
   const recent = (at: number): boolean => now - at <= RECENT_MS;
   if (last === 'error' || last === 'failed' || circuits.length > 0) return true;
@@ -113,7 +113,7 @@ function failsForClients({ last, lastOk, lastError, failures, circuits }: Destin
   return failures.some(({ at, code }) => recent(at) && UNANSWERED_CODES.has(code)) || lastOk === null || !recent(lastOk);
 }
 
-/** What a request without content does not show: answers that break in the middle. */
+/** Answers that break in the middle, which a request without content does not show. */
 function findRequests({ destinations, at: now }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { name, failures, last, via } = destination;

@@ -1,4 +1,4 @@
-/** What is known when somebody asks what is wrong: plain data, gathered by gather.ts and judged by judge.ts. Times are ms since the epoch. */
+/** The evidence of an incident: plain data, collected by gather.ts and evaluated by judge.ts. Times are ms since the epoch. */
 import type { FaultCode } from '../errors.ts';
 import type { SentSegments } from './retransmits.ts';
 
@@ -11,11 +11,11 @@ export type IncidentPart = (typeof INCIDENT_PARTS)[number];
 export interface TriedFault {
   readonly code: FaultCode;
   readonly detail: string;
-  /** With a parent: its TCP connection had no answer; it was not asked for anything. */
+  /** With a parent: its TCP connection had no answer; nothing was sent to it. */
   readonly connecting?: boolean;
 }
 
-/** What became of a TCP connection: `unsent` means that our own system refused before a packet left. */
+/** The result of a TCP connection: `unsent` means that the local system refused before a packet left. */
 export type TcpOutcome = 'open' | 'refused' | 'silent' | 'unreachable' | 'unsent';
 
 /** One TCP connection that was tried. */
@@ -27,14 +27,14 @@ export interface TcpTry {
   readonly from: string | null;
   readonly outcome: TcpOutcome;
   readonly ms: number;
-  /** The name of the error, or how long nothing came; '' where it is open. */
+  /** The name of the error, or how long there was no answer; '' where it is open. */
   readonly detail: string;
 }
 
 /** A TLS handshake that was tried. */
 export interface TlsTry {
   readonly fault: TriedFault | null;
-  /** Of the certificate that was shown; null: none was. */
+  /** Expiry of the certificate shown; null: none was. */
   readonly certificate: { readonly names: string; readonly issuer: string; readonly validFrom: number; readonly validTo: number } | null;
 }
 
@@ -44,7 +44,7 @@ export interface HttpTry {
   /** 0: no answer. */
   readonly status: number;
   readonly ms: number;
-  /** What was asked: `HEAD /`. */
+  /** The request: `HEAD /`. */
   readonly asked: string;
 }
 
@@ -57,7 +57,7 @@ export interface AddressTry {
   readonly again: TcpTry | null;
   readonly tls: TlsTry | null;
   readonly http: HttpTry | null;
-  /** Bytes that came from this address over connections that were open already, while this was tried. */
+  /** Bytes that came from this address over connections that were open already, during the try. */
   readonly moved: number;
 }
 
@@ -66,7 +66,7 @@ export interface ParentTry {
   readonly hop: string;
   /** `activegateway.telus.internal:3128` */
   readonly parent: string;
-  /** Its name could not be resolved, or leads where we may not dial. */
+  /** Its name could not be resolved, or resolves to addresses that may not be dialled. */
   readonly fault: TriedFault | null;
   readonly tcp: readonly TcpTry[];
 }
@@ -111,10 +111,10 @@ export interface FailedConnection {
   readonly reason: string;
 }
 
-/** One destination: what its requests met, and what was tried now. */
+/** One destination: results of its requests, and of the tries made now. */
 export interface DestinationEvidence {
   readonly name: string;
-  /** Hops on the way; empty: direct. */
+  /** Hops of the route; empty: direct. */
   readonly via: readonly string[];
   readonly last: 'ok' | 'error' | 'failed' | null;
   readonly lastOk: number | null;
@@ -122,7 +122,7 @@ export interface DestinationEvidence {
   /** The latest first. */
   readonly failures: readonly FailedRequest[];
   readonly connections: readonly FailedConnection[];
-  /** Addresses that requests leave alone. */
+  /** Addresses that requests do not use. */
   readonly circuits: readonly { readonly address: string; readonly port: number; readonly since: number; readonly reason: string }[];
   readonly ports: { readonly used: number; readonly limit: number | null; readonly refused: number };
   readonly names: readonly NameTry[];
@@ -131,12 +131,12 @@ export interface DestinationEvidence {
   readonly routes: readonly RouteTry[];
 }
 
-/** Requests that were refused lately, of one client with one code. */
+/** Recently refused requests of one client with one code. */
 export interface DeniedRequests {
   readonly client: string;
   readonly clientAddress: string;
   readonly code: FaultCode;
-  /** `-`: none that is configured. */
+  /** `-`: no configured one. */
   readonly destination: string;
   /** One of the hosts. */
   readonly host: string;
@@ -150,23 +150,23 @@ export interface DeniedRequests {
 /** The proxy itself. */
 export interface ProxyEvidence {
   readonly draining: boolean;
-  /** Why the allowlist is not in force; empty: it is, as far as known. */
+  /** Why the allowlist is not enforced; empty: it is, as far as known. */
   readonly notEnforcing: readonly string[];
-  /** Why the latest configuration offered was refused; empty: it was not. */
+  /** Why the latest configuration was refused; empty: it was not. */
   readonly reloadRefused: readonly string[];
   readonly loadedAt: number;
   /** What the latest reload changed in decisions. */
   readonly policyChange: { readonly at: number; readonly denies: boolean; readonly sentence: string; readonly classes: readonly string[] } | null;
-  /** So late was the event loop at one look in twenty while this was gathered, ms: one pause says little. */
+  /** Delay of the event loop in the worst one of twenty samples during collection, ms: a single pause says little. */
   readonly eventLoopMs: number;
-  /** TCP segments while this was gathered; null: the system does not tell. */
+  /** TCP segments during collection; null: the system does not report them. */
   readonly segments: SentSegments | null;
   readonly limits: readonly { readonly name: string; readonly used: number; readonly limit: number | null }[];
   /** Why file descriptors are short; null: they are not. */
   readonly descriptors: string | null;
 }
 
-/** Which source address is seen, asked now. */
+/** The source address seen by a probe made now. */
 export interface SourceEvidence {
   /** `off`: no probe is configured. */
   readonly result: 'match' | 'mismatch' | 'unknown' | 'unjudged' | 'off';
@@ -186,7 +186,7 @@ export interface IncidentEvidence {
   readonly at: number;
   readonly instance: string;
   readonly version: string;
-  /** What was asked about; null: every destination. */
+  /** The destination of the question; null: all. */
   readonly asked: string | null;
   readonly proxy: ProxyEvidence;
   readonly source: SourceEvidence;
@@ -195,6 +195,6 @@ export interface IncidentEvidence {
   /** How far clocks of partners are ahead of ours, ms. */
   readonly clocks: readonly { readonly where: string; readonly ahead: number }[];
   readonly destinations: readonly DestinationEvidence[];
-  /** Destinations, hosts and addresses that were not tried, because there are too many or time was over. */
+  /** Destinations, hosts and addresses that were not tried, because there are too many or the time was up. */
   readonly leftOut: number;
 }

@@ -1,12 +1,12 @@
-/** What a rule finds, and the small questions about evidence that several rules ask. Pure. */
+/** The finding of a rule, and checks of evidence that several rules share. Pure. */
 import type { AddressTry, DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, TcpOutcome, TlsTry } from './evidence.ts';
 
-/** `certain`: the evidence leaves nothing else. `likely`: something else is possible, and nothing speaks for it. `unsure`: the evidence does not tell. */
+/** `certain`: the evidence excludes other causes. `likely`: another cause is possible, without evidence for it. `unsure`: the evidence is not sufficient. */
 export const INCIDENT_CONFIDENCES = ['certain', 'likely', 'unsure'] as const;
 /** One of `INCIDENT_CONFIDENCES`. */
 export type IncidentConfidence = (typeof INCIDENT_CONFIDENCES)[number];
 
-/** What a cause makes of requests: a cause of ours that explains one is named before the partner. */
+/** The symptoms of a cause: a cause on our side that explains one is named before the partner. */
 export type Symptom = 'name' | 'silent' | 'refused' | 'unreachable' | 'tls' | 'certificate-dates' | 'http';
 
 /** A line of evidence. */
@@ -21,7 +21,7 @@ export interface IncidentFinding {
   /** Of the rule. */
   readonly rule: string;
   readonly part: IncidentPart;
-  /** `broken`: requests fail by it. `degraded`: something is wrong, and requests are served nevertheless. */
+  /** `broken`: requests fail because of it. `degraded`: something is wrong, and requests are served nevertheless. */
   readonly state: 'broken' | 'degraded';
   readonly confidence: IncidentConfidence;
   /** Null: it concerns all. */
@@ -33,7 +33,7 @@ export interface IncidentFinding {
   /** What else it may be. */
   readonly alternatives: readonly { readonly part: IncidentPart; readonly why: string }[];
   readonly next: readonly string[];
-  /** Symptoms that it may be the reason of. */
+  /** Symptoms that it may explain. */
   readonly explains: readonly Symptom[];
 }
 
@@ -43,11 +43,11 @@ export type NamelessFinding = Omit<IncidentFinding, 'rule'>;
 /** One row of the table of rules. */
 export interface IncidentRule {
   readonly name: string;
-  /** @param earlier what rules before this one have found */
+  /** @param earlier findings of the earlier rules */
   readonly find: (evidence: IncidentEvidence, earlier: readonly IncidentFinding[]) => readonly NamelessFinding[];
 }
 
-/** A minute: what has happened since counts as now. */
+/** A minute: later events count as now. */
 export const RECENT_MS = 60_000;
 
 /** `2026-03-02T12:00:00Z`: to the second. */
@@ -55,7 +55,7 @@ export function utc(at: number): string {
   return `${new Date(at).toISOString().slice(0, 19)}Z`;
 }
 
-/** What a connection came to, of both tries. */
+/** The result of a connection, from both tries. */
 export function outcomeOfTry({ tcp, again }: AddressTry): TcpOutcome {
   return again?.outcome ?? tcp.outcome;
 }
@@ -69,11 +69,11 @@ export function isLossy({ tcp, again }: AddressTry): boolean {
   return tcp.outcome === 'open' && tcp.ms >= SECOND_SYN_MS;
 }
 
-/** So many segments sent again are more than the usual few. */
+/** From this number, retransmitted segments are more than the usual few. */
 const MANY_AGAIN = 10;
 const LARGE_SHARE_AGAIN = 0.02;
 
-/** Whether packets are lost on connections of every kind; null: the system does not tell. */
+/** Whether packets are lost on connections of every kind; null: the system does not report it. */
 export function losesPackets({ proxy: { segments } }: IncidentEvidence): boolean | null {
   return segments === null ? null : segments.again >= MANY_AGAIN && segments.again >= segments.sent * LARGE_SHARE_AGAIN;
 }
@@ -88,12 +88,12 @@ export function isDown(destination: DestinationEvidence): boolean {
   return byTarget(destination).some((tries) => tries.every((one) => outcomeOfTry(one) !== 'open'));
 }
 
-/** Whether requests to it go wrong now, as far as the tries and the names tell. */
+/** Whether requests to it fail now, as far as the tries and the look-ups show. */
 export function isBroken(destination: DestinationEvidence): boolean {
   return isDown(destination) || destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) || destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) || destination.routes.some(({ fault }) => fault !== null);
 }
 
-/** What else is reached from here, in words; null: nothing, as far as was tried. */
+/** Other destinations that are reached from here, in words; null: none of those tried. */
 export function reachedElsewhere({ source, destinations }: IncidentEvidence, than: string): string | null {
   if (source.endpoint !== null && source.result !== 'unknown') return `the echo endpoint ${source.endpoint}`;
   for (const { name, tries } of destinations) {
@@ -103,21 +103,21 @@ export function reachedElsewhere({ source, destinations }: IncidentEvidence, tha
   return null;
 }
 
-/** Whether partners are shown to see the expected source address. */
+/** Whether it is proved that partners see the expected source address. */
 export function isSourceProven({ source }: IncidentEvidence): boolean {
   return source.result === 'match';
 }
 
-/** The cause of ours that may explain a symptom; undefined: none was found. */
+/** The cause on our side that may explain a symptom; undefined: none was found. */
 export function explainedBy(earlier: readonly IncidentFinding[], destination: string, symptom: Symptom): IncidentFinding | undefined {
   return earlier.find((one) => (one.destination === null || one.destination === destination) && one.explains.includes(symptom));
 }
 
-/** A pause in a row of failures that ends the row: so long, ms, and so many times longer than the usual one. */
+/** A pause that ends a row of failures: its minimum length, ms, and its ratio to the usual pause. */
 const LEAST_PAUSE_MS = 10_000;
 const LONG_PAUSE = 5;
 
-/** When the latest unbroken row of failures with these codes began, or the first circuit opened by them; null: neither is known. */
+/** When the latest unbroken row of failures with these codes began, or when the first circuit opened because of them; null: neither is known. */
 export function failingSince({ failures, circuits }: DestinationEvidence, codes: readonly string[]): number | null {
   const times = failures.filter(({ code }) => codes.includes(code)).map(({ at }) => at);
   const pauses = times.slice(1).map((at, index) => (times[index] ?? at) - at);

@@ -1,8 +1,8 @@
-/** The verdict as text for people: who it is first, then why, then what to do. Pure. */
+/** The verdict as text for people: first the responsible part, then the reason, then the remedy. Pure. */
 import { escapeText } from '../telemetry/safe-text.ts';
 import { type IncidentVerdict, PART_NAMES } from './judge.ts';
 
-/** One printable text, whatever a partner or client sent; ends with a line break. */
+/** Always one printable text, also with data from partners and clients; ends with a line break. */
 export function formatIncident({ sentence, at, instance, evidence, alternatives, ruledOut, also, next, runbook, letter }: IncidentVerdict): string {
   const blocks: string[][] = [[sentence, `Asked at ${at}${instance === '-' ? '' : ` of ${instance}`}.`]];
   const add = (title: string, lines: readonly string[]): void => {

@@ -1,4 +1,4 @@
-/** Puts the evidence together: what the running proxy knows, and what is tried now. Bounded in number and in time. */
+/** Collects the evidence: the state of the running proxy, and the tries made now. Bounded in number and in time. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createTools } from '../doctor/examination.ts';
@@ -25,7 +25,7 @@ const MOST_DENIALS_READ = 1_000;
 const MOST_KEPT_FAILURES = 20;
 const LONGEST_SHOWN_DETAIL = 300;
 const LOOP_RESOLUTION_MS = 10;
-/** The event loop is watched at least so long, ms: in a shorter time one pause would count as many. */
+/** Minimum time of watching the event loop, ms: in a shorter time one pause would count too much. */
 const LEAST_WATCHED_MS = 1_000;
 
 /** @param asked name of a destination; null: all */
@@ -67,7 +67,7 @@ interface TargetResult extends Pick<DestinationEvidence, 'names' | 'tries' | 'pa
   readonly leftOut: number;
 }
 
-/** A host has one name, and a hop its parents, whatever the port. */
+/** A host has one name, and a hop has its parents, for every port. */
 function mergeResults(results: readonly TargetResult[]): Pick<DestinationEvidence, 'names' | 'tries' | 'parents' | 'routes'> {
   const once = <T>(all: readonly T[], key: (one: T) => string): T[] => [...new Map(all.map((one) => [key(one), one])).values()];
   return {
@@ -89,7 +89,7 @@ async function tryTarget(target: Target, sources: IncidentSources, context: TryC
   const answers: NameTry['history'] = history.answersFor(host).map(({ at, addresses, code }) => ({ at, addresses, code }));
   const name = await tryName(target, context, await inUse, answers);
   if (behind) return { target, names: [name], tries: [], parents: await parents, routes: name.addresses.length > name.refused.length ? [await tryRoute(target, context)] : [], leftOut: 0 };
-  // Where the resolver fails, what requests use in its place is tried.
+  // If the resolver fails, the addresses that requests use instead are tried.
   const guard = targetGuard(target);
   const permitted = (name.fault === null ? name.addresses : (name.inUse ?? [])).filter((address) => guard(address, port) === null);
   const before = new Map(Array.from(sources.connections(), ({ key, bytesReceived }) => [key, bytesReceived]));
@@ -104,7 +104,7 @@ function movedSince(before: ReadonlyMap<object, number>, connections: Iterable<O
   return moved;
 }
 
-/** The probe of the source address, asked once more now. */
+/** The probe of the source address, repeated now. */
 async function askSource({ config, source, now }: IncidentSources): Promise<SourceEvidence> {
   const { sourceIp } = config();
   const view = source.view();
@@ -135,7 +135,7 @@ function describeTraffic(name: string, { health: healthOf, failures, history, ci
   };
 }
 
-/** Of the last minute, and decided by the configuration in force: what an earlier one denied says nothing of now. */
+/** Of the last minute, and decided by the configuration in force: denials of an earlier one do not count. */
 function groupRefusals(denials: readonly DenialRecord[], now: number, loadedAt: number, asked: string | null): DeniedRequests[] {
   const recent = denials.filter(({ time, verdict, destination }) => verdict === 'deny' && Date.parse(time) >= Math.max(now - RECENT_MS, loadedAt) && (asked === null || destination === asked || destination === '-'));
   return [...Map.groupBy(recent, ({ client, clientAddress, code, destination }) => `${client === '-' ? clientAddress : client} ${code} ${destination}`).values()]

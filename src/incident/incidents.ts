@@ -1,9 +1,9 @@
-/** Answers what is wrong, one question at a time: what it tries costs connections to partners, so a further question within some seconds gets the answer of the one before. */
+/** Answers incident questions, one at a time: its tries cost connections to partners, so a question within some seconds of the previous one gets the same answer. */
 import { gatherEvidence } from './gather.ts';
 import { type IncidentVerdict, judgeIncident } from './judge.ts';
 import type { IncidentSources } from './sources.ts';
 
-/** Between the end of one question and the beginning of another, ms. */
+/** Between the end of one question and the start of the next, ms. */
 const PAUSE_MS = 5_000;
 
 /** Holds no timer, so there is nothing to close. */
@@ -19,12 +19,12 @@ export class Incidents {
     this.#monotonic = monotonic;
   }
 
-  /** Names that can be asked about. */
+  /** Valid names for a question. */
   get destinations(): readonly string[] {
     return this.#sources.config().destinations.map(({ name }) => name);
   }
 
-  /** `busy`: another question is being answered, or was just now. @param asked name of a destination; null: all */
+  /** `busy`: another question is being answered, or has just been. @param asked name of a destination; null: all */
   async ask(asked: string | null): Promise<IncidentVerdict | 'busy'> {
     if (this.#busy) return 'busy';
     if (this.#latest !== null && this.#monotonic() - this.#latest.endedAt < PAUSE_MS) return this.#latest.asked === asked ? this.#latest.verdict : 'busy';

@@ -1,4 +1,4 @@
-/** From the evidence to a verdict: all rules in one table, the first cause that holds is named, what it rules out is told. Pure. */
+/** From the evidence to a verdict: all rules in one table; the first cause that applies is named, with what it rules out. Pure. */
 import { type DestinationEvidence, type IncidentEvidence, INCIDENT_PARTS, type IncidentPart } from './evidence.ts';
 import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, isSourceProven, outcomeOfTry, utc } from './finding.ts';
 import { writeLetter } from './letter.ts';
@@ -14,10 +14,10 @@ export interface IncidentVerdict {
   readonly at: string;
   /** Of the replica that answered; `-`: none did. */
   readonly instance: string;
-  /** The destination that was asked about; null: all. */
+  /** The destination of the question; null: all. */
   readonly asked: string | null;
   readonly state: (typeof INCIDENT_STATES)[number];
-  /** The guilty part; null: nothing is wrong. */
+  /** The responsible part; null: nothing is wrong. */
   readonly part: IncidentPart | null;
   readonly confidence: IncidentConfidence | null;
   readonly destination: string | null;
@@ -25,22 +25,22 @@ export interface IncidentVerdict {
   readonly sentence: string;
   readonly since: string | null;
   readonly evidence: readonly { readonly at: string | null; readonly text: string }[];
-  /** What else it may be, as far as the evidence does not tell. */
+  /** Other possible causes that the evidence does not exclude. */
   readonly alternatives: readonly { readonly part: IncidentPart; readonly why: string }[];
   readonly ruledOut: readonly { readonly part: IncidentPart; readonly why: string }[];
   /** Further causes that were found. */
   readonly also: readonly { readonly part: IncidentPart; readonly state: 'broken' | 'degraded'; readonly destination: string | null; readonly sentence: string }[];
   readonly next: readonly string[];
-  /** The section of the pages that says what to do. */
+  /** The section of the documentation with the remedy. */
   readonly runbook: string;
-  /** To be sent to the partner; null: it is not likely to be the cause. */
+  /** A letter to the partner; null: it is not likely to be the cause. */
   readonly letter: string | null;
 }
 
 /** In the order in which causes are named: ours before the partner's. */
 export const INCIDENT_RULES: readonly IncidentRule[] = [...OWN_RULES, ...PACKET_RULES, ...TLS_RULES, ...PARENT_RULES, ...APPLICATION_RULES, ...MINOR_RULES];
 
-/** How each part is called in sentences. */
+/** The name of each part in sentences. */
 export const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
   pod: 'The pod (client)',
   proxy: 'The proxy',
@@ -54,11 +54,11 @@ export const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
 };
 
 const RUNBOOK = 'docs/operations.md#what-the-autopsy-names';
-/** Lines of evidence that are shown: the rest says the same of more addresses. */
+/** Maximum number of lines of evidence: further ones say the same about more addresses. */
 const MOST_EVIDENCE = 24;
 const SEVERITY = { broken: 0, degraded: 1 } as const;
 
-/** Never throws for what is in the evidence; equal evidence gives an equal verdict. */
+/** Never throws for any evidence; equal evidence gives an equal verdict. */
 export function judgeIncident(evidence: IncidentEvidence): IncidentVerdict {
   const found: IncidentFinding[] = [];
   for (const { name, find } of INCIDENT_RULES) found.push(...find(evidence, found).map((one) => ({ rule: name, ...one })));
@@ -89,7 +89,7 @@ export function judgeIncident(evidence: IncidentEvidence): IncidentVerdict {
   };
 }
 
-/** The verdict where no proxy answers. @param place its admin port @param reason what became of the question @param seen what was found without it */
+/** The verdict where no proxy answers. @param place its admin port @param reason why there is no answer @param seen findings without it */
 export function judgeNoProxy(place: string, reason: string, seen: NoProxyFindings, now: number): IncidentVerdict {
   const findings = seen.checks.flatMap(({ findings: found }) => found);
   const broken = findings.filter(({ state }) => state === 'fail');
@@ -114,7 +114,7 @@ export function judgeNoProxy(place: string, reason: string, seen: NoProxyFinding
   };
 }
 
-/** What a report of the doctor has of it. */
+/** The findings of a doctor's report. */
 interface NoProxyFindings {
   readonly checks: readonly { readonly findings: readonly { readonly state: string; readonly subject: string; readonly seen: string }[] }[];
 }
@@ -123,7 +123,7 @@ function showLines(lines: readonly EvidenceLine[]): { at: string | null; text: s
   return lines.slice(0, MOST_EVIDENCE).map(({ at, text }) => ({ at: at === null ? null : new Date(at).toISOString(), text }));
 }
 
-/** With what else it may be, where the evidence leaves that open. */
+/** With other possible causes that the evidence does not exclude. */
 function sayWho({ part, confidence, alternatives }: IncidentFinding): string {
   const others = alternatives.map((other) => lower(PART_NAMES[other.part]));
   if (confidence === 'certain') return PART_NAMES[part];
@@ -145,7 +145,7 @@ function linesOfAll({ destinations }: IncidentEvidence): EvidenceLine[] {
 
 const holdsForAll = (destinations: readonly DestinationEvidence[], holds: (destination: DestinationEvidence) => boolean): boolean => destinations.length > 0 && destinations.every(holds);
 
-/** Why a part has nothing to do with it; null: the evidence does not say. */
+/** Why a part is not the cause; null: the evidence does not say. */
 const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => string | null>> = {
   pod: ({ denials }) => (denials.length === 0 ? 'no request was refused in the last minute' : 'what was refused in the last minute is little'),
   proxy: ({ proxy: { eventLoopMs, limits, loadedAt } }) => `it answers, its event loop is late by ${Math.round(eventLoopMs)} ms, ${limits.map(({ name, used, limit }) => `${used}${limit === null ? '' : ` of ${limit}`} ${name}`).join(', ')}; configuration in force since ${utc(loadedAt)}`,

@@ -1,10 +1,10 @@
-/** The paragraph for the partner: who we are to it, what was tried when, and what was seen. Only where its part is the likely cause. Pure. */
+/** The paragraph for the partner: our source address, what was tried and when, and the results. Only where its part is the likely cause. Pure. */
 import type { IncidentEvidence } from './evidence.ts';
 import { type IncidentFinding, reachedElsewhere, utc } from './finding.ts';
 
 const MOST_QUOTED = 8;
 
-/** Null where the partner is not the likely cause: nobody is to be accused of what may be ours. */
+/** Null where the partner is not the likely cause: a partner must not be blamed for a possible fault on our side. */
 export function writeLetter(whole: IncidentEvidence, { part, confidence, destination, what, since, evidence }: IncidentFinding): string | null {
   const { at, source, destinations } = whole;
   const elsewhere = destination === null ? null : reachedElsewhere(whole, destination);

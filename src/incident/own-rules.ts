@@ -5,14 +5,14 @@ import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, typ
 
 
 const NETWORK: readonly Symptom[] = ['silent', 'refused', 'unreachable', 'tls', 'http'];
-/** So late, ms, the event loop delays every answer; and so late, time limits pass by it. */
+/** Event loop delay that slows every answer, ms; and the delay that makes time limits expire. */
 const SLOW_LOOP_MS = 500;
 const STUCK_LOOP_MS = 1000;
 /** A clock that is off by more can refuse certificates that are valid. */
 const CLOCK_OFF_MS = 60_000;
-/** Our count of ports and the NAT's need not agree to the last one. */
+/** Our count of ports and the NAT's may differ slightly. */
 const ALMOST_ALL_PORTS = 0.9;
-/** Denials of one client in a minute that are a flood, and not the background of every cluster. */
+/** Denials of one client in a minute that count as a flood, above the usual background of a cluster. */
 const FLOOD = 100;
 /** Fewer refusals may be one mistyped command. */
 const FEW = 3;
@@ -42,13 +42,13 @@ function findOverload({ proxy }: IncidentEvidence): NamelessFinding[] {
   return found;
 }
 
-/** It delays answers, and explains no failure. */
+/** It delays answers, but explains no failure. */
 function findLateness({ proxy: { eventLoopMs } }: IncidentEvidence): NamelessFinding[] {
   if (eventLoopMs < SLOW_LOOP_MS || eventLoopMs >= STUCK_LOOP_MS) return [];
   return [ours({ part: 'proxy', state: 'degraded', what: `every request waits, because the event loop is late by ${Math.round(eventLoopMs)} ms`, next: ['Add replicas, or raise the CPU limit of the pod.'] })];
 }
 
-/** Denials of hosts that the policy knows: somebody may have taken a rule away. */
+/** Denials of hosts that the policy knows: a rule may have been removed. */
 function findPolicy({ denials, proxy }: IncidentEvidence): NamelessFinding[] {
   const known = denials.filter(({ code, destination, count }) => FAULTS[code].blame === 'policy' && !RATED.has(code) && code !== 'address-not-allowed' && destination !== '-' && count >= FEW);
   return known.map((group) => {
@@ -84,9 +84,9 @@ function findPod({ denials }: IncidentEvidence): NamelessFinding[] {
   });
 }
 
-/** Not refusals by what the upstream or the proxy lacks. */
+/** Excludes refusals for missing resources of the upstream or the proxy. */
 const ASKED_WRONGLY: ReadonlySet<string> = new Set(['policy', 'client']);
-/** A client that leaves is no fault. */
+/** A client that disconnects is no fault. */
 const ENDS: ReadonlySet<string> = new Set(['client-closed', 'client-stalled']);
 
 function findReload({ proxy }: IncidentEvidence): NamelessFinding[] {
@@ -94,16 +94,16 @@ function findReload({ proxy }: IncidentEvidence): NamelessFinding[] {
   return [ours({ part: 'proxy', state: 'degraded', what: 'the configuration that was offered last is faulty and was refused; the one before stays in force', evidence: [...proxy.reloadRefused.map((text) => ({ at: null, text })), { at: proxy.loadedAt, text: 'Configuration in force since then' }], next: ['Correct the file: npx eco-egress check names every fault with its line.'] })];
 }
 
-/** Clients that it denies may have asked another replica. */
+/** Clients that it denies may have used another replica. */
 function findChange({ at: now, proxy: { policyChange } }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   if (policyChange === null || now - policyChange.at > CHANGE_MS || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
   return [ours({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
 }
 
-/** A change so recent, ms, is worth a word when somebody asks what is wrong. */
+/** A change within this time, ms, is mentioned in the answer. */
 const CHANGE_MS = 900_000;
 
-/** Requests may still be served, by connections that were open before. */
+/** Requests may still be served over existing connections. */
 function findSource(evidence: IncidentEvidence): NamelessFinding[] {
   const { source, destinations } = evidence;
   if (source.result !== 'mismatch') return [];
@@ -128,7 +128,7 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   });
 }
 
-/** New connections get no answer from an address that answers on connections that are open: the NAT has no port, or a firewall lets only what it knows through. */
+/** New connections get no answer from an address that answers on connections that are open: the NAT has no port, or a firewall passes only known connections. */
 function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
   const loses = losesPackets(evidence);
   return evidence.destinations.flatMap((destination) => {
@@ -174,7 +174,7 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
   });
 }
 
-/** Nothing outside answers: neither partners, nor the endpoint that is nobody's partner. */
+/** Nothing outside answers: neither partners nor the independent endpoint. */
 function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFinding[] {
   const firsts = destinations.flatMap(({ tries, parents }) => [...tries.map(outcomeOfTry), ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome))]);
   const noRoute = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent' || outcome === 'unreachable');
@@ -256,12 +256,12 @@ function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[
   return [ours({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(ahead / 1000)} s ahead of our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
 }
 
-/** A certificate that has ended, or not begun: by our clock. */
+/** A certificate that has expired or is not valid yet, by our clock. */
 export function isDateFault(detail: string): boolean {
   return /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/.test(detail);
 }
 
-/** Some packets arrive, and some do not. What is sent again towards an address that does not answer at all is no sign of that. */
+/** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */
 function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   const { segments } = evidence.proxy;
   const tries = evidence.destinations.flatMap((destination) => destination.tries);
@@ -289,7 +289,7 @@ export const OWN_RULES: readonly IncidentRule[] = [
   { name: 'policy', find: findPolicy },
 ];
 
-/** Named only after everything that breaks requests. */
+/** Named only after all causes that break requests. */
 export const MINOR_RULES: readonly IncidentRule[] = [
   { name: 'reload-refused', find: findReload },
   { name: 'policy-change', find: findChange },

@@ -1,4 +1,4 @@
-/** The rules about packets: the partner's firewall, the route to it, and the parents on the way. Each asks first whether a cause of ours explains the same. Pure. */
+/** The rules about packets: the partner's firewall, the route to it, and the parent proxies. Each first checks whether a cause on our side explains the same. Pure. */
 import type { AddressTry, DestinationEvidence, IncidentEvidence } from './evidence.ts';
 import { byTarget, type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, describeTcp, isSourceProven, linesOfTry, outcomeOfTry, reachedElsewhere, type Symptom } from './finding.ts';
 
@@ -7,7 +7,7 @@ interface Bad {
   readonly tries: readonly AddressTry[];
   /** No address of this host and port is left. */
   readonly all: boolean;
-  /** Whether it was the only way that was tried. */
+  /** Whether it was the only route tried. */
   readonly where: string;
 }
 
@@ -48,15 +48,15 @@ function sinceOf(destination: DestinationEvidence, groups: readonly Bad[], codes
   return oldest === null ? failing : failing === null ? oldest : Math.max(oldest, failing);
 }
 
-/** What a rule finds at destinations that are dialled without a parent. */
+/** The findings of a rule for destinations that are dialled without a parent. */
 export function eachDirect(evidence: IncidentEvidence, find: (destination: DestinationEvidence) => readonly NamelessFinding[]): NamelessFinding[] {
   return evidence.destinations.flatMap((destination) => (destination.tries.length === 0 ? [] : find(destination)));
 }
 
-/** A finding of one destination, with nothing but what is given. */
+/** A finding of one destination, with only the given fields. */
 export const finding = (destination: DestinationEvidence, found: Omit<NamelessFinding, 'destination' | 'explains' | 'alternatives' | 'next' | 'evidence'> & Partial<NamelessFinding>): NamelessFinding => ({ destination: destination.name, explains: [], alternatives: [], next: [], evidence: [], ...found });
 
-/** The host says no: nothing listens there, or a firewall rejects. */
+/** The connection is refused: nothing listens there, or a firewall rejects it. */
 function findRefused(evidence: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'refused');
@@ -81,7 +81,7 @@ function findRefused(evidence: IncidentEvidence, earlier: readonly IncidentFindi
 
 const addressesOf = (groups: readonly Bad[]): Set<string> => new Set(groups.flatMap(({ tries }) => tries.map(({ tcp }) => tcp.address)));
 
-/** No packet comes back. Who is to blame depends on what else is reached by the same NAT, and on the address that is seen there. */
+/** No packet comes back. The cause depends on what else is reached through the same NAT, and on the source address seen there. */
 function findSilent(evidence: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'silent' && one.moved === 0);
@@ -122,7 +122,7 @@ function sourceLines({ source }: IncidentEvidence): EvidenceLine[] {
   return [{ at: source.at, text: source.fault === null ? `The echo endpoint ${source.endpoint ?? '-'}, asked from ${source.from ?? '-'}, saw ${source.seen ?? '-'}: ${source.result}` : `The echo endpoint: ${source.fault.code}, ${source.fault.detail}` }];
 }
 
-/** A router says that there is no way, or our own system does. */
+/** A router, or the local system, reports no route. */
 function findUnreachable(evidence: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'unreachable' || outcomeOfTry(one) === 'unsent');
@@ -144,7 +144,7 @@ function findUnreachable(evidence: IncidentEvidence, earlier: readonly IncidentF
   });
 }
 
-/** The parents on the way, each by itself, and the whole way through them. */
+/** The parent proxies, each separately, and the whole route through them. */
 function findParents({ destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { name, parents, routes, via } = destination;
@@ -180,7 +180,7 @@ function explainParent(code: string, via: string): Pick<NamelessFinding, 'part' 
   }
 }
 
-/** In the order in which they are tried and named; what is above packets comes between. */
+/** In the order in which they are tried and named; rules above the packet level come between. */
 export const PACKET_RULES: readonly IncidentRule[] = [
   { name: 'refused', find: findRefused },
   { name: 'unreachable', find: findUnreachable },

@@ -1,16 +1,16 @@
-/** How many TCP segments the system of this host, or pod, sends again: the only sign of lost packets that says nothing of any partner. Linux alone tells. */
+/** TCP retransmissions of this host or pod: the only sign of lost packets that does not depend on a partner. Linux only. */
 import { readFileSync } from 'node:fs';
 
 /** Counted since the system began. */
 export interface SentSegments {
   readonly sent: number;
-  /** Sent again, on connections that were open. */
+  /** Retransmissions on open connections. */
   readonly again: number;
-  /** First packets of connections that were sent again. */
+  /** Retransmitted first packets of connections. */
   readonly synAgain: number;
 }
 
-/** Null where the system does not tell. */
+/** Null where the system does not report them. */
 export function readSentSegments(read: (file: string) => string = (file) => readFileSync(file, 'utf8')): SentSegments | null {
   try {
     const tcp = readCounters(read('/proc/net/snmp'), 'Tcp');
@@ -18,7 +18,7 @@ export function readSentSegments(read: (file: string) => string = (file) => read
     const [sent, again, synAgain] = [tcp.get('OutSegs'), tcp.get('RetransSegs'), more.get('TCPSynRetrans')];
     return sent === undefined || again === undefined || synAgain === undefined ? null : { sent, again: Math.max(0, again - synAgain), synAgain };
   } catch {
-    // Another system, or one that shows nothing to this process.
+    // Another system, or one that hides the counters from this process.
     return null;
   }
 }

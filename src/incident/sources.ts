@@ -1,4 +1,4 @@
-/** What the running proxy knows and keeps anyway, as incidents are judged by it: each is asked at the time of a question, and must not throw. */
+/** The state that the running proxy keeps anyway and incidents use: each is read at the time of a question, and must not throw. */
 import type { Config } from '../config/config.ts';
 import type { CircuitsView } from '../dial/circuit-view.ts';
 import type { DialHistory } from '../dial/dial-history.ts';
@@ -10,9 +10,9 @@ import type { Verification, VerifyRequest } from '../source-ip/verify.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { ProxyEvidence } from './evidence.ts';
 
-/** A connection to a partner that is open, and what has come over it so far. */
+/** An open connection to a partner, and the bytes received so far. */
 export interface OpenConnection {
-  /** By which it is known again. */
+  /** Its identity. */
   readonly key: object;
   readonly address: string;
   readonly bytesReceived: number;
@@ -23,17 +23,17 @@ export interface IncidentSources {
   readonly instance: string;
   readonly version: string;
   readonly config: () => Config;
-  /** Instead of the configured resolver; null: that. */
+  /** Replaces the configured resolver; null: it is used. */
   readonly lookup: Lookup | null;
   readonly isSelf: (address: string, port: number) => boolean;
-  /** What requests would be given for a name; rejects with a Fault. */
+  /** The addresses that requests would get for a name; rejects with a Fault. */
   readonly resolveAsRequests: (host: string, signal: AbortSignal) => Promise<readonly string[]>;
   readonly proxy: () => Omit<ProxyEvidence, 'eventLoopMs' | 'segments'>;
   readonly source: { view(): SourceView; verify(request: VerifyRequest): Promise<Verification> };
   /** The latest first. */
   readonly denials: (most: number) => readonly DenialRecord[];
   readonly failures: (most: number) => readonly DenialRecord[];
-  /** Null: nothing has been asked of it. */
+  /** Null: no request has been sent to it. */
   readonly health: (destination: string) => HealthView | null;
   readonly circuits: () => readonly CircuitsView[];
   readonly ports: () => PortsInUse;

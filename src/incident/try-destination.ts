@@ -1,4 +1,4 @@
-/** What is tried now, step by step: each name, each address and port, each parent, by the very steps by which the proxy dials, on a clock of its own and past open circuits. */
+/** Tries a destination step by step: each name, each address and port, each parent, with the same steps as the proxy's dials, with its own time limits and ignoring open circuits. */
 import { TLSSocket } from 'node:tls';
 import type { Dialled } from '../dial/dial.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
@@ -18,7 +18,7 @@ export interface TryContext {
   readonly isSelf: (address: string, port: number) => boolean;
   /** Ms since the epoch. */
   readonly now: () => number;
-  /** Over, it begins no further step. */
+  /** When it is up, no further step begins. */
   readonly signal: AbortSignal;
   /** Filled in. */
   readonly clocks: { where: string; ahead: number }[];
@@ -28,7 +28,7 @@ export interface TryContext {
 const LONGEST_CERTIFICATE_NAMES = 200;
 const LONGEST_TRIED_DETAIL = 300;
 
-/** Looks the name up now, whatever is cached. @param inUse what requests are given for it; null: nothing */
+/** Looks the name up now, without the cache. @param inUse the addresses that requests get; null: none */
 export async function tryName(target: Target, { tools, now }: TryContext, inUse: readonly string[] | null, history: NameTry['history']): Promise<NameTry> {
   const { host, port } = target;
   const at = now();
@@ -45,7 +45,7 @@ export async function tryName(target: Target, { tools, now }: TryContext, inUse:
   }
 }
 
-/** @param moved bytes that have come from the address over other connections since this function was called */
+/** @param moved bytes received from the address over other connections since this function was called */
 export async function tryAddress(target: Target, address: string, context: TryContext, moved: () => number): Promise<AddressTry> {
   const { where, port, protocol } = target;
   const tcp = await tryTcp(address, port, context);
@@ -60,7 +60,7 @@ async function tryTcp(address: string, port: number, { tools, now, signal }: Pic
   return { at, address, port, ...(await tryConnect(address, port, tools.timeout, signal)) };
 }
 
-/** TLS and one request. @param address undefined: by way of the parents */
+/** TLS and one request. @param address undefined: through the parents */
 async function tryAbove(target: Target, address: string | undefined, context: TryContext): Promise<{ tls: TlsTry | null; http: HttpTry | null; fault: TriedFault | null }> {
   const { protocol } = target;
   const { tools, isSelf } = context;
@@ -101,7 +101,7 @@ function certificateOf({ socket }: Dialled): TlsTry['certificate'] {
   return { names: bound(shown.subjectAltName ?? shown.subject, LONGEST_CERTIFICATE_NAMES), issuer: bound(shown.issuer.replaceAll('\n', ', '), LONGEST_CERTIFICATE_NAMES), validFrom: shown.validFromDate.getTime(), validTo: shown.validToDate.getTime() };
 }
 
-/** Null: none is shown. */
+/** Null: no certificate was shown. */
 async function readCertificate(target: Target, address: string | undefined, { tools, isSelf, signal }: TryContext): Promise<TlsTry['certificate']> {
   if (signal.aborted) return null;
   try {
@@ -109,12 +109,12 @@ async function readCertificate(target: Target, address: string | undefined, { to
     const [leaf] = await readPeerChain({ socket, host: target.destination.tls.serverName ?? target.host, port: target.port, timeout: tools.timeout });
     return leaf === undefined ? null : { names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES), issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES), validFrom: leaf.validFrom, validTo: leaf.validTo };
   } catch {
-    // The first handshake has said what is wrong.
+    // The first handshake has reported the error.
     return null;
   }
 }
 
-/** Each parent of the first hop by itself. */
+/** Each parent of the first hop separately. */
 export async function tryParents({ destination }: Target, context: TryContext): Promise<ParentTry[]> {
   const { tools, isSelf, signal } = context;
   const [hop] = destination.via;
@@ -136,7 +136,7 @@ export async function tryParents({ destination }: Target, context: TryContext): 
   );
 }
 
-/** The whole way through the parents. */
+/** The whole route through the parents. */
 export async function tryRoute(target: Target, context: TryContext): Promise<RouteTry> {
   return { where: target.where, at: context.now(), ...(await tryAbove(target, undefined, context)) };
 }

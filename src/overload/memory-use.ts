@@ -1,4 +1,4 @@
-/** How much of the memory that this process may have is in use: of the heap of V8, and of what its cgroup allows. */
+/** The memory in use relative to the limits of this process: the heap of V8, and the cgroup. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
@@ -13,26 +13,26 @@ export interface MemoryUse {
   readonly share: number;
 }
 
-/** Version 2 first; in a container its own cgroup is the root of what it sees. */
+/** Version 2 first; in a container its own cgroup is the visible root. */
 const LAYOUTS = [
   { directory: '', limit: 'memory.max', used: 'memory.current', cache: 'inactive_file' },
   { directory: 'memory', limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', cache: 'total_inactive_file' },
 ] as const;
 
-/** No machine has so much: version 1 says so where nothing is limited. */
+/** More than any machine has: version 1 reports it when there is no limit. */
 const NO_LIMIT = 2 ** 60;
-/** A collection of the whole heap says nothing any more after so long, ms: where nothing is let in, there may be no other one for long. */
+/** After this time, ms, the result of a full collection is outdated: while all requests are refused, the next one may be far away. */
 const STALE = 60_000;
 
 type HeapUse = Pick<HeapInfo, 'used_heap_size' | 'heap_size_limit'>;
 
-/** Watches the collections of the heap while it is asked. */
+/** Observes the garbage collections while it is in use. */
 export class MemoryWatch {
   readonly #root: string;
   readonly #heap: () => HeapUse;
   readonly #now: () => number;
   #observer: PerformanceObserver | null = null;
-  /** What was left after the latest collection of the whole heap, and when. */
+  /** The heap in use after the latest full collection, and when. */
   #left = 0;
   #at = -Infinity;
 
@@ -43,7 +43,7 @@ export class MemoryWatch {
     this.#now = now;
   }
 
-  /** The tighter of both, now. The first call begins to watch. */
+  /** The tighter of both, now. The first call starts observing. */
   read(): MemoryUse {
     this.#observer ??= this.#observe();
     const heap = this.#readHeap();
@@ -51,19 +51,19 @@ export class MemoryWatch {
     return cgroup !== null && cgroup.share > heap.share ? cgroup : heap;
   }
 
-  /** Ends the watch. */
+  /** Stops observing. */
   close(): void {
     this.#observer?.disconnect();
     this.#observer = null;
   }
 
-  /** A collection of the whole heap has ended: what is in use now is in use indeed. */
+  /** A full collection has ended: the heap in use now is live. */
   collected(): void {
     this.#left = this.#heap().used_heap_size;
     this.#at = this.#now();
   }
 
-  /** What nobody needs any more and V8 has not collected yet does not count. */
+  /** Garbage that V8 has not collected yet does not count. */
   #readHeap(): MemoryUse {
     const { used_heap_size: all, heap_size_limit: limit } = this.#heap();
     const used = this.#now() - this.#at < STALE ? Math.min(all, this.#left) : 0;

@@ -1,58 +1,56 @@
 /**
  * Refuses new requests before the process is too slow for all of them.
  *
- * There is one thread, so what is too much waits in the kernel, and each turn
- * of the event loop takes up all that has come during the turn before. Beyond
- * the capacity turns therefore grow without end, and a request waits for some
- * of them. Two steps follow:
+ * There is one thread, so excess requests wait in the kernel, and each turn of
+ * the event loop takes all that arrived during the previous turn. Above
+ * capacity, turns therefore grow without bound, and a request waits for several
+ * of them. So there are two steps:
  *
- * 1. A sampler looks at the mean turn of each window, in time of the processor. Only where it is too
- *    long in several windows on end, and the loop never rested, refusing
- *    begins: a pause of the garbage collector or a burst is one long turn among
- *    many, or over by then.
- * 2. While it lasts, each turn has a budget of time. What is found in it is
- *    served, and what is behind it is refused, which costs a tenth. So a turn
- *    hardly grows, and there is no controller to be tuned.
+ * 1. A sampler measures the mean turn of each window, in CPU time. Refusing begins only if it is too
+ * long in several consecutive windows and the loop was never idle: a pause of the garbage collector
+ * or a burst is one long turn among many, or over by then. 2. While it lasts, each turn has a budget
+ * of time. Requests within it are served, and later ones are refused, which costs a tenth. So a turn
+ * hardly grows, and there is no controller to tune.
  *
  * Without enough memory, all new requests are refused.
  */
 import { Fault } from '../errors.ts';
 import { type MemoryUse, MemoryWatch } from './memory-use.ts';
 
-/** Between two looks at the loop, ms. */
+/** Between two samples of the loop, ms. */
 const WINDOW = 100;
-/** So many windows on end have to be too slow before anything is refused, */
+/** Consecutive windows that have to be too slow before requests are refused, */
 const SLOW_WINDOWS = 3;
-/** and so many have to pass without a refusal before nothing is refused any more. */
+/** and consecutive windows without a refusal before refusing ends. */
 const CALM_WINDOWS = 10;
-/** Part of a window in which a loop that cannot follow is busy: all of it, but for what measuring loses. */
+/** Part of a window in which an overloaded loop is busy: all of it, minus measurement losses. */
 const SATURATED = 0.9;
 /** Of the budget of a turn: accepting a connection is a quarter of what serving one costs. */
 const CONNECTION_SHARE = 0.25;
-/** Memory is free again so far below the limit. */
+/** How far below the limit memory counts as free again. */
 const HYSTERESIS = 0.05;
-/** Looking at the memory reads a file or two. */
+/** Sampling the memory reads a file or two. */
 const MEMORY_EVERY = 5;
-/** Refusals in one window that are logged each. */
+/** Refusals per window that are logged individually. */
 const LOGGED = 10;
-/** Clients that were refused together should not come back together: one of these, s, in turn. */
+/** Clients that were refused together should not return together: these values, s, are used in turn. */
 const RETRY_AFTER = [1, 2, 3] as const;
 
 /** Why new requests are refused; null: they are not. */
 export type OverloadCause = 'loop' | 'memory' | null;
 
-/** What is configured of it. */
+/** Its configuration. */
 export interface OverloadTerms {
-  /** Longest turn of the event loop that may last, ms; 0: nothing is refused for it. */
+  /** Longest sustained turn of the event loop, ms; 0: not limited. */
   readonly loopDelay: number;
-  /** Of the memory that there is, in percent; 100: nothing is refused for it. */
+  /** Limit of memory in use, percent; 100: not limited. */
   readonly memoryPercent: number;
 }
 
-/** What the event loop has done so far, ms and turns. */
+/** Totals of the event loop, ms and turns. */
 export interface LoopUse {
   readonly busy: number;
-  /** Of it, what the thread had a core for: a turn is long too where others have the core, and no request less would help. */
+  /** The CPU time of it: a turn is also long when other processes use the core, and then refusing requests would not help. */
   readonly worked: number;
   readonly idle: number;
   readonly turns: number;
@@ -63,13 +61,13 @@ export interface OverloadChange {
   readonly cause: OverloadCause;
   /** Of the latest window: the mean turn, ms. */
   readonly turnMs: number;
-  /** Null before the first look. */
+  /** Null before the first sample. */
   readonly memory: MemoryUse | null;
   /** Requests that have been refused since it began. */
   readonly refused: number;
 }
 
-/** What it looks at; all of it is for tests. */
+/** Its inputs; all of them are for tests. */
 export interface OverloadProbes {
   /** Monotonic ms. */
   readonly now?: () => number;
@@ -81,7 +79,7 @@ export interface OverloadProbes {
 
 interface OverloadOptions extends OverloadProbes {
   readonly terms: OverloadTerms;
-  /** Told when refusing begins and ends. */
+  /** Called when refusing begins and ends. */
   readonly onChange: (change: OverloadChange) => void;
 }
 
@@ -90,7 +88,7 @@ const REFUSALS = {
   memory: RETRY_AFTER.map((retryAfter) => new Fault('overloaded', 'this proxy is almost out of memory', { retryAfter, remedy: 'try again; give it more memory, or add a replica' })),
 } as const;
 
-/** Looks at the event loop and the memory, and says of each new request whether it is refused. */
+/** Samples the event loop and the memory, and decides whether each new request is refused. */
 export class Overload {
   readonly #options: OverloadOptions;
   readonly #now: () => number;
@@ -99,7 +97,7 @@ export class Overload {
   readonly #atTurnEnd: (callback: () => void) => void;
   #terms: OverloadTerms;
   #timer: NodeJS.Timeout | null = null;
-  /** What comes up to here is served: the end of this turn's budget while refusing, else Infinity. */
+  /** Requests up to this time are served: the end of this turn's budget while refusing, else Infinity. */
   #until = Infinity;
   #before: LoopUse;
   #slow = 0;
@@ -123,7 +121,7 @@ export class Overload {
     this.#before = this.#loop();
   }
 
-  /** Other terms from now on; what refusing has begun by others, ends. */
+  /** Replaces the terms; refusing that began by the previous ones ends. */
   adopt(terms: OverloadTerms): void {
     this.#terms = terms;
     this.#slow = 0;
@@ -131,7 +129,7 @@ export class Overload {
     if (this.#cause === 'memory' && !this.#isFull()) this.#become(null);
   }
 
-  /** Looks by itself from now on. */
+  /** Starts periodic sampling. */
   watch(): void {
     this.#before = this.#loop();
     this.#timer = setInterval(() => {
@@ -139,7 +137,7 @@ export class Overload {
     }, WINDOW).unref();
   }
 
-  /** Ends `watch`, and refuses nothing any more. */
+  /** Ends `watch`, and stops refusing. */
   close(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#memory.close();
@@ -154,7 +152,7 @@ export class Overload {
 
   /**
    * The answer to a new request; null: it is let in.
-   * @param at when its header section was there, monotonic ms
+   * @param at when its header section was complete, monotonic ms
    */
   refusal(at: number): Fault | null {
     if (at <= this.#until || this.#cause === null) return null;
@@ -163,17 +161,17 @@ export class Overload {
     return REFUSALS[this.#cause][this.#refused % RETRY_AFTER.length] ?? null;
   }
 
-  /** The same of a new connection, which is accepted in a turn of its own before its request is read: only in the first part of a turn. */
+  /** The same for a new connection, which is accepted in a separate turn before its request is read: only in the first part of a turn. */
   connectionRefusal(): Fault | null {
     return this.#cause === null ? null : this.refusal(this.#now() + this.#terms.loopDelay * (1 - CONNECTION_SHARE));
   }
 
-  /** Whether the latest refusal gets a line of its own in the log: of thousands a second, a line would cost a quarter of the refusal. */
+  /** Whether the latest refusal gets a line of its own in the log: with thousands a second, a line would cost a quarter of the refusal. */
   get logsRefusal(): boolean {
     return this.#refusedInWindow <= LOGGED;
   }
 
-  /** Looks now, at the end of a window; the interval calls it. */
+  /** Samples now, at the end of a window; called by the interval. */
   look(): void {
     const use = this.#loop();
     const before = this.#before;
@@ -218,7 +216,7 @@ export class Overload {
     this.#atTurnEnd(this.#onTurnEnd);
   }
 
-  /** While the budget of turns counts, the loop never sleeps: only so is it known when a turn began. */
+  /** While turns have a budget, the loop never sleeps: only then is the start of a turn known. */
   readonly #onTurnEnd = (): void => {
     this.#watchesTurns = this.#cause === 'loop';
     if (!this.#watchesTurns) return;

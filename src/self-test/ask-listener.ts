@@ -1,16 +1,16 @@
 /**
- * One request of the self-test, on a connection of this process to a listener
- * of its own. Nothing is written before the listener has found this very
- * connection among those that it accepted: what stands between the two, such
- * as a redirect of the kernel, gets no byte.
+ * One request of the self-test, on a connection of this process to its own
+ * listener. Nothing is written before the listener has found this connection
+ * among those it accepted: anything between the two, such as a redirect of the
+ * kernel, gets no byte.
  */
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls';
 import type { SelfTestProbe } from './probes.ts';
 
-/** What came back. */
+/** The answer. */
 export type ProbeAnswer =
-  /** With the code of a refusal; null: a TLS alert, which has none. */
+  /** The code of a refusal; null: a TLS alert, which has none. */
   | { readonly kind: 'refused'; readonly code: string | null }
   /** It was not refused: the first words of the answer. */
   | { readonly kind: 'served'; readonly with: string }
@@ -25,13 +25,13 @@ export interface OwnConnection {
   readonly arrived: () => void;
 }
 
-/** The longest answer that is looked at, bytes; a refusal has a fraction of it. */
+/** Maximum number of bytes read from an answer; a refusal is much shorter. */
 const LONGEST_REFUSAL = 16_384;
 
 let context: SecureContext | undefined;
 
 /**
- * @param own told of the connection as soon as it is begun
+ * @param own called with the connection as soon as it is started
  * @param timeout of the whole, ms
  */
 export function askListener(probe: SelfTestProbe, own: (connection: OwnConnection) => void, timeout: number, signal: AbortSignal): Promise<ProbeAnswer> {
@@ -54,7 +54,8 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
     const abort = (): void => {
       giveUp('the self-test has ended');
     };
-    // Behind a turn of the loop: a process that was busy may have the answer, or has yet to accept.
+    // After a turn of the event loop: in a busy process the answer may be there unread, or the
+    // connection not accepted yet.
     const timer = setTimeout(() => setImmediate(setImmediate, () => {
       giveUp(`${step} within ${timeout} ms`);
     }), timeout);
@@ -77,7 +78,7 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
         socket.write(request);
         return;
       }
-      // Whose socket this is, is known: it is this process's own listener.
+      // The peer is known: it is this process's own listener.
       context ??= createSecureContext({ ca: [] });
       const secure = connectTls({ socket, servername: serverName, rejectUnauthorized: false, secureContext: context });
       secure.on('error', (error: NodeJS.ErrnoException) => {
@@ -105,7 +106,7 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
   });
 }
 
-/** Null: not whole yet. */
+/** Null: not complete yet. */
 function readProbeAnswer(text: string): ProbeAnswer | null {
   const status = /^HTTP\/1\.1 (\d{3}) /.exec(text)?.[1];
   if (status !== undefined && Number(status) < 400) return { kind: 'served', with: `status ${status}` };

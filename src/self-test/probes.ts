@@ -1,7 +1,6 @@
 /**
- * What the self-test asks in one round: for each listener, a request in each
- * form that the policy has to refuse, and the code it has to be refused with.
- * Pure.
+ * The probes of one round of the self-test: for each listener, a request in
+ * each form that the policy must refuse, and the expected code. Pure.
  */
 import type { AddressInfo } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
@@ -9,7 +8,7 @@ import type { FaultCode } from '../errors.ts';
 import { createPeerReader } from '../listeners/trusted-peers.ts';
 import { formatAuthority } from '../targets/host.ts';
 
-/** A metadata service: no policy has a reason to permit it, and a proxy that leads there gives its own credentials away. */
+/** A metadata service: no policy has a reason to permit it, and a proxy that permits it discloses its own credentials. */
 export const METADATA_ADDRESS = '169.254.169.254';
 
 /** One request on a connection of its own. */
@@ -25,7 +24,7 @@ export interface SelfTestProbe {
   readonly serverName: string | null;
   /** '' where the ClientHello is the request. */
   readonly request: string;
-  /** The address it asks for; null: its own. */
+  /** The client address it claims; null: its own. */
   readonly asker: string | null;
   /** Any of them is right. */
   readonly expected: readonly FaultCode[];
@@ -38,9 +37,9 @@ export interface ProbeTerms {
   readonly bound: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
   /** A name that no destination has. */
   readonly name: string;
-  /** The address of a client that the policy knows by it alone; null: there is none. */
+  /** The address of a client that is identified by address only; null: there is none. */
   readonly client: string | null;
-  /** An address that is no client's; null: each is one's. */
+  /** An address of no client; null: every address is a client's. */
   readonly stranger: string | null;
 }
 
@@ -49,7 +48,7 @@ interface ProbedListener {
   readonly port: number;
   readonly listener: ListenerConfig;
   readonly serverName: string | null;
-  /** With which everything on it is refused; null: the policy says. */
+  /** The code with which everything on it is refused; null: the policy decides. */
   readonly refusal: FaultCode | null;
 }
 
@@ -67,7 +66,7 @@ export function listProbes(terms: ProbeTerms): SelfTestProbe[] {
     const listener = config.listeners.tls[index];
     if (listener === undefined) return;
     const way = { ...reach(address), listener };
-    // The hello alone says what is asked for, and alone is answered.
+    // Only the ClientHello names the target, and only it is answered.
     probes.push(probeOf({ ...way, serverName: terms.name, refusal: null }, 'sni', '', terms.client, listener.forms.includes('sni') ? hostDenials(terms) : ['form-not-allowed']));
     const serverName = config.tlsServer?.names[0];
     // The self-test has no certificate to show.
@@ -87,14 +86,14 @@ function httpProbes({ config, name, client, stranger }: ProbeTerms, way: ProbedL
     probeOf(way, 'host-routed', getHead('/', name), client, host),
   ];
   if (!config.destinations.some(({ hosts }) => hosts.includes(METADATA_ADDRESS))) probes.push(probeOf(way, `connect to ${METADATA_ADDRESS}`, connectHead(METADATA_ADDRESS, 80), client, inForm('connect', host)));
-  // Below a prefix the destination is given: what can be wrong is who asks. Report mode lets that pass.
+  // Below a prefix the destination is fixed: only the client can be wrong. Report mode lets that pass.
   const prefix = config.destinations.find(({ gateway, report }) => gateway !== null && !report)?.gateway?.prefix;
   if (prefix !== undefined && stranger !== null) probes.push(probeOf(way, 'gateway', getHead(`${prefix}/`, name), stranger, inForm('gateway', NO_CLIENT)));
   return probes;
 }
 
 function hostDenials({ client }: Pick<ProbeTerms, 'client'>): readonly FaultCode[] {
-  // Asked as itself, it may be a client or none.
+  // By its own address, it may be a client or not.
   return client === null ? ['host-not-allowed', ...NO_CLIENT] : ['host-not-allowed'];
 }
 
@@ -103,14 +102,14 @@ function probeOf({ host, port, listener, serverName, refusal }: ProbedListener, 
   return { what: `${form}${inside} on ${formatAuthority(host, port)}`, host, port, preface: prefaceOf(listener, host, port, asker), serverName, request, asker, expected: refusal === null ? expected : [refusal] };
 }
 
-/** A listener that trusts this host to name its clients waits for that. */
+/** A listener that trusts this host to name its clients waits for a PROXY header. */
 function prefaceOf(listener: ListenerConfig, host: string, port: number, asker: string | null): string {
   if (listener.proxyProtocol === 'off' || !createPeerReader(listener).trusts({ address: host, port: 0, sans: [] })) return '';
   if (asker === null) return 'PROXY UNKNOWN\r\n';
   return asker.includes(':') ? `PROXY TCP6 ${asker} ::1 1 ${port}\r\n` : `PROXY TCP4 ${asker} 127.0.0.1 1 ${port}\r\n`;
 }
 
-/** How a bound listener is reached from this host. What is dialled on this host is dialled from that same address. */
+/** How a bound listener is reached from this host. A connection to a local address has that same address as its source. */
 export function reach({ address, port }: AddressInfo): { readonly host: string; readonly port: number } {
   return { host: address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port };
 }

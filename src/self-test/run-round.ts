@@ -1,4 +1,4 @@
-/** One round of the self-test: each probe, one after the other, then the address guards; and what follows from the answers. */
+/** One round of the self-test: each probe in order, then the address guards; and the result. */
 import type { DestinationConfig } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
@@ -6,15 +6,15 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ProbeAnswer } from './ask-listener.ts';
 import { METADATA_ADDRESS, type SelfTestProbe } from './probes.ts';
 
-/** What a round found; `reason` is a sentence without its full stop. */
+/** The result of a round; `reason` is a sentence without its full stop. */
 export type RoundResult =
   | { readonly state: 'holds' }
-  /** Something that must be refused was not. */
+  /** A request that must be refused was not. */
   | { readonly state: 'broken'; readonly reason: string }
-  /** Nothing was let through, but not everything could be tried. */
+  /** Nothing was let through, but not every probe could be tried. */
   | { readonly state: 'unknown'; readonly reason: string };
 
-/** What a probe came to: the answer on the wire, and the record of the request if there was one. */
+/** The result of a probe: the answer on the wire, and the record of the request if there was one. */
 export interface ProbeOutcome {
   readonly answer: ProbeAnswer;
   readonly record: AccessRecord | null;
@@ -24,14 +24,14 @@ interface RoundOptions {
   readonly probes: readonly SelfTestProbe[];
   readonly ask: (probe: SelfTestProbe) => Promise<ProbeOutcome>;
   readonly egress: Pick<Egress, 'survey'>;
-  /** Whose address guards are asked. */
+  /** The destinations whose address guards are checked. */
   readonly destinations: readonly DestinationConfig[];
   /** One of our own listeners. */
   readonly self: { readonly host: string; readonly port: number };
   readonly signal: AbortSignal;
 }
 
-/** Ends early where something between answers in place of a listener, or a probe is not answered: the next ones would not be either. */
+/** Ends early if an intermediary answers instead of a listener, or a probe is not answered: further probes would fail the same way. */
 export async function runRound({ probes, ask, egress, destinations, self, signal }: RoundOptions): Promise<RoundResult> {
   const wrong: string[] = [];
   let unknown: string | null = null;
@@ -49,21 +49,21 @@ export async function runRound({ probes, ask, egress, destinations, self, signal
   return unknown === null ? { state: 'holds' } : { state: 'unknown', reason: unknown };
 }
 
-/** Why what must be refused was not; null: it was, or nobody can tell. */
+/** Why a request that must be refused was not; null: it was, or the result is unknown. */
 function findLeak({ what }: SelfTestProbe, { answer, record }: ProbeOutcome): string | null {
   if (record?.verdict === 'allow' || record?.verdict === 'report') return `${what} was admitted for ${record.host}`;
   return answer.kind === 'served' ? `${what} was answered with ${answer.with}` : null;
 }
 
-/** A refusal for another reason lets nothing through, and does not show either that the right check would have refused. */
+/** A refusal for another reason lets nothing through, but does not prove that the right check would have refused. */
 function findDoubt({ what, expected }: SelfTestProbe, answer: ProbeAnswer, record: AccessRecord | null): string | null {
   if (answer.kind === 'none') return `${what}: ${answer.why}`;
-  // An alert has no code of ours.
+  // An alert has none of our codes.
   const code = answer.kind === 'refused' ? (answer.code ?? record?.code ?? '-') : '-';
   return expected.some((each) => each === code) ? null : `${what} was refused with ${code}, and not with ${expected.join(' or ')}`;
 }
 
-/** A name that is permitted, and resolves to what may never be dialled: looks nothing up and dials nothing. */
+/** A permitted name that resolves to an address that may never be dialled: looks nothing up and dials nothing. */
 async function askGuards(egress: Pick<Egress, 'survey'>, destination: DestinationConfig, self: RoundOptions['self'], signal: AbortSignal): Promise<string[]> {
   const { name, hosts, addresses } = destination;
   const [host = name] = hosts;
@@ -77,7 +77,7 @@ async function askGuards(egress: Pick<Egress, 'survey'>, destination: Destinatio
   };
   const wrong: string[] = [];
   if (await admits(self.host, self.port)) wrong.push(`the address guard of ${name} lets this proxy itself be dialled`);
-  // Where ranges are listed, they say what is permitted.
+  // Configured ranges define what is permitted.
   if (addresses === null && (await admits(METADATA_ADDRESS, 80))) wrong.push(`the address guard of ${name} lets ${METADATA_ADDRESS} be dialled`);
   return wrong;
 }

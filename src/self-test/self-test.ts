@@ -1,8 +1,9 @@
 /**
- * Shows again and again that the running proxy refuses what its policy does
- * not permit: requests by real connections to its own listeners, in every
- * form. They are known by their sockets, which no client can have; they are
- * decided like any other, and never admitted, counted, logged or remembered.
+ * Checks periodically that the running proxy refuses what its policy does not
+ * permit: with requests over real connections to its own listeners, in every
+ * form. They are recognised by their sockets, which no client can have; they
+ * are decided like any other, and never admitted, counted, logged or
+ * remembered.
  */
 import { randomBytes } from 'node:crypto';
 import type { AddressInfo, Socket } from 'node:net';
@@ -48,11 +49,11 @@ export interface EnforcementView {
   readonly words: string;
 }
 
-/** One request may take so long, ms. */
+/** Time limit of one request, ms. */
 const PROBE_TIMEOUT = 5_000;
-/** Address guards that are asked in a round; the next round goes on behind them. */
+/** Address guards checked in a round; the next round continues after them. */
 const GUARDS = 32;
-/** Of documentation (RFC 5737, RFC 3849): no pod has one, unless a client is all addresses. */
+/** Addresses for documentation (RFC 5737, RFC 3849): no client has one, unless it is configured with all addresses. */
 const STRANGERS = ['192.0.2.1', '198.51.100.1', '203.0.113.1', '2001:db8::1'];
 /** No host has a name below it (RFC 6761 §6.4). */
 const RESERVED_DOMAIN = 'invalid';
@@ -66,21 +67,21 @@ const STATE_WORDS = {
   unknown: ['warn', 'self-test: whether the allowlist is in force is not known'],
 } as const satisfies Record<EnforcementState, readonly [NoticeLevel, string]>;
 
-/** Runs rounds from `start` to `stop`. Whoever created it closes it. */
+/** Runs rounds from `start` to `stop`. Its creator closes it. */
 export class SelfTest implements SelfTestSockets {
-  /** Where its requests are told. */
+  /** Where its requests are reported. */
   readonly environment: RequestEnvironment;
   readonly #options: SelfTestOptions;
   #config: Tested;
   #bound: ProbeTerms['bound'] | null = null;
   #found: SelfTestFinding = { state: 'pending', reason: '' };
-  /** What the latest round found that could tell; null: none has yet. */
+  /** The result of the latest conclusive round; null: none yet. */
   #known: SelfTestFinding | null = null;
   /** When that was, ms since the epoch. */
   #knownAt = 0;
   #running: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
   #round = 0;
-  /** Of the probe under way. */
+  /** Of the current probe. */
   #own: OwnConnection | null = null;
   #asker: string | null = null;
   #record: AccessRecord | null = null;
@@ -127,7 +128,7 @@ export class SelfTest implements SelfTestSockets {
     this.#begin();
   }
 
-  /** Another policy: a round begins at once. */
+  /** A new policy: a round begins at once. */
   adopt(config: Tested): void {
     this.#running?.controller.abort();
     this.#running = null;
@@ -135,24 +136,24 @@ export class SelfTest implements SelfTestSockets {
     if (this.#bound !== null) this.#begin();
   }
 
-  /** No more rounds; what was found last stays. */
+  /** No more rounds; the last result stays. */
   stop(): void {
     this.#bound = null;
     this.#running?.controller.abort();
   }
 
-  /** Resolves when the round under way has ended, and its socket. */
+  /** Resolves when the current round has ended and its socket is closed. */
   async close(): Promise<void> {
     this.stop();
     await this.#running?.ended;
     this.#running = null;
   }
 
-  /** What keeps traffic away, and what only deserves a look. */
+  /** The reasons for not being ready, and the warnings. */
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { state, reason } = this.#found;
     return {
-      // A round that cannot tell does not make good what was found before.
+      // An inconclusive round does not clear an earlier failure.
       reasons: this.#known?.state === 'broken' ? [`The allowlist is not in force: ${this.#known.reason}.`] : [],
       warnings: state === 'unknown' ? [`Whether the allowlist is in force is not known: ${reason}.`] : [],
     };
@@ -197,7 +198,7 @@ export class SelfTest implements SelfTestSockets {
     return runRound({ probes, ask: (probe) => this.#ask(probe, signal), egress: this.#options.egress, destinations: pickDestinations(config.destinations, round), self, signal });
   }
 
-  /** One at a time: the connection under way is the only one that is claimed. */
+  /** One at a time: only the current connection is claimed. */
   async #ask(probe: SelfTestProbe, signal: AbortSignal): Promise<ProbeOutcome> {
     this.#record = null;
     this.#asker = probe.asker;
@@ -223,7 +224,7 @@ export class SelfTest implements SelfTestSockets {
     if (state !== before) this.#tell(found, before, reason === '' ? {} : { reason });
   }
 
-  /** Nothing is tested: what was known counts no longer. */
+  /** Nothing is tested: the earlier result is no longer valid. */
   #forget(state: 'off' | 'report'): void {
     const before = this.#found.state;
     this.#found = { state, reason: '' };
@@ -232,7 +233,7 @@ export class SelfTest implements SelfTestSockets {
     if (state !== before) this.#tell(this.#found, before, {});
   }
 
-  /** Once per change. That all is well at the start is what is expected. */
+  /** Logged once per change. A success at the start is not logged: it is expected. */
   #tell({ state }: SelfTestFinding, before: EnforcementState, fields: Record<string, unknown>): void {
     const [level, words] = STATE_WORDS[state];
     const quiet = before === 'pending' && level === 'info';
@@ -245,7 +246,7 @@ function pause(ms: number, signal: AbortSignal): Promise<boolean> {
   return delay(ms, true, { signal, ref: false }).catch(() => false);
 }
 
-/** The address of a client that is known by its address alone; another one in each round. */
+/** The address of a client that is identified by address only; another one in each round. */
 function pickClient({ clients }: Pick<Config, 'clients'>, round: number): string | null {
   const known = clients.filter(({ addresses, basic, tokens, certificates }) => addresses !== null && basic === null && tokens === null && certificates === null);
   return known[round % Math.max(1, known.length)]?.addresses?.[0]?.split('/')[0] ?? null;

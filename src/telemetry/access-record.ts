@@ -1,7 +1,7 @@
 /**
- * What is known of one exchange or tunnel, and how it ended. The data path
- * fills it in as it goes, plain fields, no objects per phase; when it ends,
- * the record is handed once to `Telemetry.ended`.
+ * The record of one exchange or tunnel, and how it ended. The data path fills
+ * in plain fields, without objects per phase; at the end the record is passed
+ * once to `Telemetry.ended`.
  */
 import type { Form } from '../config/config.ts';
 import { type Fault, type FaultCode, FAULTS } from '../errors.ts';
@@ -13,25 +13,25 @@ export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
 /** Names of a certificate that are kept; one may have hundreds. */
 const MOST_CERTIFICATE_NAMES = 3;
 
-/** `-` stands for "not known" in every name field, as in the metrics. */
+/** `-` means "not known" in every name field, as in the metrics. */
 export class AccessRecord {
   readonly requestId: string;
   /** performance.now() at the start, ms. */
   readonly startedAt: number;
   readonly clientAddress: string;
-  /** It belongs to the self-test: it is decided like any other, remembered nowhere and never admitted. */
+  /** It belongs to the self-test: it is decided like any other, recorded nowhere and never admitted. */
   selfTest = false;
   /** `-` when the request failed before its form was known. */
   form: Form | '-' = '-';
   client = '-';
-  /** What was verified of the client: the Basic user, the subject of the token, the first names of the certificate. Empty where it showed none. */
+  /** What was verified of the client: the Basic user, the subject of the token, the first names of the certificate. Empty: nothing. */
   user = '';
   subject = '';
   san = '';
   method = '-';
-  /** The client's connection is TLS that ends here. */
+  /** The client's TLS is terminated here. */
   secure = false;
-  /** Of what is asked of the upstream; empty for a tunnel, and where that is not known. */
+  /** Of the request to the upstream; empty for a tunnel, and where that is not known. */
   scheme: 'http' | 'https' | '' = '';
   host = '-';
   port = 0;
@@ -40,7 +40,7 @@ export class AccessRecord {
   destination = '-';
   rule = '-';
   verdict: 'allow' | 'deny' | 'report' | '-' = '-';
-  /** What report mode let pass: the code it would have been denied with; empty otherwise. */
+  /** Passed by report mode: the code of the denial; empty otherwise. */
   wouldDeny: FaultCode | '' = '';
   /** `ok`, or the code of the fault. */
   code: FaultCode | 'ok' = 'ok';
@@ -50,21 +50,21 @@ export class AccessRecord {
   status = 0;
   /** Where a dial failed, the last address that was tried. */
   upstreamAddress = '-';
-  /** Our end of the connection towards it, or towards the first parent: what a NAT or firewall log has. Empty and 0 where there was none. */
+  /** Our end of the connection to it, or to the first parent, as in the log of a NAT or firewall. Empty and 0 where there was none. */
   localAddress = '';
   localPort = 0;
-  /** Status that the upstream answered with; 0 for none. */
+  /** Status of the upstream's response; 0 for none. */
   upstreamStatus = 0;
-  /** The parents on the way; empty where there are none. */
+  /** The parent proxies; empty where there are none. */
   via = '';
   reusedConnection = false;
-  /** Requests sent to the upstream for it: more than one where a connection had died of old age. */
+  /** Requests sent to the upstream for it: more than one if a reused connection had been closed. */
   attempts = 0;
-  /** Connections that were begun for it: more than one where an address did not answer, or the first TLS handshake was cut. 0: it was given one that was there. */
+  /** Connections that were started for it: more than one if an address did not answer, or the first TLS handshake was cut. 0: it reused one. */
   dials = 0;
-  /** It was given a connection to the upstream. */
+  /** It had a connection to the upstream. */
   dialled = false;
-  /** What the request became: a tunnel is a CONNECT that was answered, raw TLS that was dialled for, or an exchange that was upgraded. Null: nothing, it was refused or failed before. */
+  /** What the request became: a tunnel is a CONNECT that was answered, raw TLS whose target was dialled, or an upgraded exchange. Null: nothing, it was refused or failed before. */
   became: 'exchange' | 'tunnel' | null = null;
   /** Milliseconds; -1: the phase did not happen. */
   dnsMs = -1;
@@ -78,7 +78,7 @@ export class AccessRecord {
   /** Body or tunnel bytes, upstream to client. */
   bytesReceived = 0;
   closedBy: ClosedBy = '-';
-  /** From `traceparent`, lower-case hex; empty where absent. Of a request that is traced, the span is our own. */
+  /** From `traceparent`, lower-case hex; empty where absent. For a traced request, the span is our own. */
   traceId = '';
   spanId = '';
   traceFlags = 0;
@@ -93,7 +93,7 @@ export class AccessRecord {
     this.clientAddress = clientAddress;
   }
 
-  /** What the peer showed, and was verified. */
+  /** The verified credentials of the peer. */
   noteShown({ user, token, sans }: { readonly user: string | null; readonly token: { readonly subject: string } | null; readonly sans: readonly string[] }): void {
     this.user = user ?? '';
     this.subject = token?.subject ?? '';
@@ -106,14 +106,14 @@ export class AccessRecord {
     this.localPort = localPort ?? 0;
   }
 
-  /** Report mode let something pass. Of several, the first gives its code; each detail is told once. */
+  /** Report mode let something pass. The first of several gives the code; each detail is recorded once. */
   noteReported(code: FaultCode, detail: string): void {
     this.verdict = 'report';
     if (this.wouldDeny === '') this.wouldDeny = code;
     this.noteDetail(detail);
   }
 
-  /** What it ended with comes first in the log line; what was noted before stays. */
+  /** The reason for the end comes first in the log line; earlier notes stay. */
   noteFault({ code, advice }: Pick<Fault, 'code' | 'advice'>): void {
     const noted = this.detail;
     this.code = code;
@@ -121,31 +121,32 @@ export class AccessRecord {
     if (noted !== '') this.noteDetail(noted);
   }
 
-  /** Something to be said in the log line. */
+  /** A note for the log line. */
   noteDetail(detail: string): void {
     if (this.detail === '') this.detail = detail;
     else if (!this.detail.includes(detail)) this.detail += `; ${detail}`;
   }
 }
 
-// How a request ended, in one word: what the counters and the level of a log line go by.
+// How a request ended, in one word: it determines the counters and the level of a log
+// line.
 
 /**
- * - `allowed`: let through, and ended as it should.
+ * - `allowed`: let through, and ended normally.
  * - `denied`: refused by us: the policy, a malformed request, a full limit, an open circuit, draining.
- * - `failed`: not refused, yet the upstream or this proxy could not serve it to the end.
+ * - `failed`: not refused, but the upstream or this proxy could not complete it.
  * - `aborted`: the client went away first, or stopped reading.
  */
 export type Outcome = 'allowed' | 'denied' | 'failed' | 'aborted';
 
 const ABORTS: ReadonlySet<FaultCode> = new Set(['client-closed', 'client-stalled']);
-/** These also end what was let through long ago. */
+/** These also end requests that were admitted earlier. */
 const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'overloaded', 'draining', 'circuit-open']);
 
 const CODES = Object.keys(FAULTS) as FaultCode[];
 const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' || FAULTS[code].blame === 'policy';
 
-/** Codes of `denied`, those aside that a verdict alone makes one. */
+/** Codes of `denied`, except those that depend on a verdict. */
 export const DENIAL_CODES: readonly FaultCode[] = CODES.filter((code) => !ABORTS.has(code) && (isRefusal(code) || REFUSED_UNLESS_DIALLED.has(code)));
 /** Codes of a dial, or of an upstream that was dialled. */
 export const UPSTREAM_CODES: readonly FaultCode[] = CODES.filter((code) => (!isRefusal(code) && code !== 'circuit-open') || code === 'address-not-allowed');
@@ -160,20 +161,20 @@ export function outcomeOf(record: AccessRecord): Outcome {
   return REFUSED_UNLESS_DIALLED.has(code) && !record.dialled ? 'denied' : 'failed';
 }
 
-/** Whether it could have become nothing else. */
+/** Whether it could only have become a tunnel. */
 export function asksForTunnel({ form }: AccessRecord): boolean {
   return form === 'connect' || form === 'sni';
 }
 
 /**
  * A tunnel that is over sooner than this, ms, has held its NAT port longer
- * closed than open: Cloud NAT keeps it for 30 s or more. How many requests
- * were in it cannot be seen; a client that opens a tunnel for each request
- * makes such tunnels.
+ * closed than open: Cloud NAT keeps it for 30 s or more. How many requests were
+ * in it cannot be seen; a client that opens a tunnel for each request creates
+ * such tunnels.
  */
 const SHORT_MS = 30_000;
 
-/** Whether a tunnel carried something and was over soon, without being cut. */
+/** Whether a tunnel carried bytes and ended soon, without being cut. */
 export function isShortTunnel(record: AccessRecord): boolean {
   return record.code === 'ok' && asksForTunnel(record) && record.became === 'tunnel' && record.durationMs < SHORT_MS && record.bytesSent > 0 && record.bytesReceived > 0;
 }

@@ -1,7 +1,7 @@
 /**
- * Keeps the data path from what listens to it: what is told of a request may
- * fail to be counted or written, and the request goes on all the same. Each
- * failure is counted, and the first of each part is logged.
+ * Isolates the data path from telemetry: a request continues if it cannot be
+ * counted or logged. Each failure is counted, and the first of each part is
+ * logged.
  */
 import type { Contain, Part, Telemetry } from './telemetry.ts';
 
@@ -13,7 +13,7 @@ export class Attempts {
   readonly failures: Record<Part, number> = { metrics: 0, log: 0, traces: 0, denials: 0, decisions: 0, 'partner-watch': 0 };
   readonly #onFirst: (part: Part, error: unknown) => void;
 
-  /** @param onFirst told of the first failure of each part; may throw, too */
+  /** @param onFirst called for the first failure of each part; may throw */
   constructor(onFirst: (part: Part, error: unknown) => void) {
     this.#onFirst = onFirst;
   }
@@ -38,12 +38,12 @@ export class Attempts {
     try {
       this.#onFirst(part, error);
     } catch {
-      // The log is what fails. The counter has it.
+      // The log itself fails. The failure has been counted.
     }
   }
 }
 
-/** The same telemetry, of which no method throws. */
+/** The same telemetry with methods that never throw. */
 export function makeTotal(telemetry: Telemetry, part: Part, contain: Contain): Telemetry {
   const methods = Object.entries(telemetry as unknown as Record<string, (...args: readonly unknown[]) => void>);
   return Object.fromEntries(methods.map(([name, method]) => [name, contain(part, method)])) as unknown as Telemetry;

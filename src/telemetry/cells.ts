@@ -1,7 +1,7 @@
 /**
- * Where the metrics are counted: plain numbers, found through maps by names of
- * the configuration. A name the configuration does not hold counts under `-`,
- * so nothing a client sends can add a series.
+ * Where the metrics are counted: plain numbers in maps, keyed by names of the
+ * configuration. Any other name counts under `-`, so clients cannot add a
+ * series.
  */
 import type { Form, WarningKind } from '../config/config.ts';
 import type { RuleEnd } from '../config/rule-ends.ts';
@@ -18,13 +18,13 @@ const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 export const EXCHANGE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TUNNEL_BOUNDS = [0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200];
 
-/** What a configuration lets the metrics say: names that may become label values, and numbers of its own. */
+/** What the metrics use of a configuration: names that may become label values, and its numbers. */
 export interface PolicyFacts {
   /** Of the whole configuration. */
   readonly hash: string;
-  /** `-`: it came from no file. */
+  /** `-`: it was not loaded from a file. */
   readonly file: string;
-  /** When it was taken over, ms since the epoch. */
+  /** When it was applied, ms since the epoch. */
   readonly loadedAt: number;
   readonly warnings: ReadonlyMap<WarningKind, number>;
   readonly clients: readonly string[];
@@ -33,17 +33,17 @@ export interface PolicyFacts {
   readonly limits: Readonly<Record<string, number>>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
-  /** Rules that end, each with who has to know. */
+  /** Rules that end, each with its owner. */
   readonly ruleEnds: readonly Pick<RuleEnd, 'rule' | 'owner' | 'ticket' | 'until' | 'state'>[];
 }
 
-/** Series of rules that end at most: a file may have thousands, and somebody pays for each. */
+/** Maximum number of series of rules that end: a file may have thousands, and each series costs money. */
 export const MAX_RULE_ENDS = 100;
 
 /** A form, or `-` for a request whose form was not known. */
 export type FormName = Form | '-';
 type CodeName = FaultCode | 'ok';
-/** Requests of one form, destination, client and code, by how they ended. */
+/** Requests of one form, destination, client and code, by result. */
 type OutcomeCounts = Record<Outcome, number>;
 
 /** Counters of one destination and form. */
@@ -54,7 +54,7 @@ export class FormCells {
   readonly tunnelTimes = new HistogramCell(TUNNEL_BOUNDS);
   /** By client and code. */
   readonly requests = new Map<string, Map<CodeName, OutcomeCounts>>();
-  /** What report mode let pass, by client and by the code of the denial. */
+  /** Requests passed by report mode, by client and code of the denial. */
   readonly reported = new Map<string, Map<FaultCode, number>>();
   /** Tunnels that are open: their bytes are still in their record, until `ended` adds them to the sums. */
   readonly open = new Crowd<AccessRecord>();
@@ -76,12 +76,12 @@ export class DestinationCells {
   readonly health = new DestinationHealth();
   readonly reached = new Reached();
 
-  /** @param errors that are there with 0 before the first */
+  /** @param errors that are exported with 0 before the first */
   constructor(errors: readonly FaultCode[]) {
     this.errors = zeros(errors);
   }
 
-  /** Made at the first use. */
+  /** Created at the first use. */
   form(name: FormName): FormCells {
     let cells = this.forms.get(name);
     if (cells === undefined) this.forms.set(name, (cells = new FormCells()));
@@ -93,26 +93,26 @@ export class DestinationCells {
 export type ReloadResult = 'applied' | 'refused';
 
 /**
- * What the admin port turns away.
+ * What the admin port refuses.
  * - `connections`: a connection, because all are in use; `evicted`: an idle one, closed to make room.
- * - `host`, `cross-site`: a request that a browser may have been talked into.
- * - `pipelined`: a request before the one ahead of it was answered; `busy`: a question, because too many are asked.
+ * - `host`, `cross-site`: a request that a browser may have been tricked into.
+ * - `pipelined`: a request before the one ahead of it was answered; `busy`: a question, because there are too many.
  */
 export const ADMIN_REFUSALS = ['connections', 'evicted', 'host', 'cross-site', 'pipelined', 'busy'] as const;
-/** Why the admin port turned something away. */
+/** Why the admin port refused something. */
 export type AdminRefusal = (typeof ADMIN_REFUSALS)[number];
 
 /**
- * Label sets of `requests_total` and `would_deny_total` at most. They appear
- * with their first request, and a client can ask for every destination in
- * every wrong way: what the configuration bounds would be millions.
+ * Maximum number of label sets of `requests_total` and `would_deny_total`. They
+ * appear with their first request, and a client can ask for every destination
+ * with every error: the configuration alone would allow millions.
  */
 export const MAX_REQUEST_SETS = 20_000;
 
 /** Counters and gauges that the data path writes, and the facts of the configuration in force. */
 export class Cells {
   clientConnections = 0;
-  /** Requests counted under no client and no destination, because their label set would have been one too many. */
+  /** Requests counted under no client and no destination, because the limit of label sets was reached. */
   folded = 0;
   internalErrors = 0;
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
@@ -126,9 +126,9 @@ export class Cells {
   readonly destinations = new Map<string, DestinationCells>();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
-  /** Tunnels that were over soon, by client. */
+  /** Short tunnels, by client. */
   readonly shortTunnels = new Map<string, number>([['-', 0]]);
-  /** Of no destination. */
+  /** Without a destination. */
   readonly #unknown = new DestinationCells([]);
   #requestSets = 0;
 
@@ -136,7 +136,7 @@ export class Cells {
     this.destinations.set('-', this.#unknown);
   }
 
-  /** Counts under these names too. Names of an earlier policy stay: a counter must not go back, and what is under way still ends. */
+  /** Counts under these names too. Names of an earlier policy stay: a counter must not decrease, and requests in progress still end. */
   adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates, ruleEnds }: PolicyFacts): void {
     this.config = { hash, file, loadedAt, warnings };
     this.limits = limits;
@@ -144,7 +144,7 @@ export class Cells {
     const ahead = ruleEnds.filter(({ state }) => state !== 'ended').toSorted((one, other) => one.until - other.until);
     const behind = ruleEnds.filter(({ state }) => state === 'ended').toSorted((one, other) => other.until - one.until);
     this.ruleEnds = [...ahead, ...behind].slice(0, MAX_RULE_ENDS);
-    // From the start and with 0: whoever looks for an increase sees none in a counter that begins with 1.
+    // Exported from the start with 0: `increase()` sees no increase in a counter that begins with 1.
     for (const name of clients) {
       if (this.denials.has(name)) continue;
       this.denials.set(name, zeros(DENIAL_CODES));
@@ -152,7 +152,7 @@ export class Cells {
     }
     for (const name of destinations) {
       if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells(UPSTREAM_CODES));
-      // A tunnel gauge that is absent until the first tunnel would leave an autoscaler without a value.
+      // Without a gauge before the first tunnel, an autoscaler would have no value.
       this.destination(name).form('connect');
     }
   }
@@ -182,9 +182,10 @@ export class Cells {
       if (isShortTunnel(record)) increment(this.shortTunnels, client);
       return;
     }
-    // What broke off after its head has failed, and was told as such.
+    // A response that was cut after its head has already been counted as
+    // failed.
     if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now());
-    // Refusals take no time; among the exchanges they would only hide how long a partner takes.
+    // Refusals take no time; in this histogram they would hide the partner's response times.
     if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
   }
 
@@ -229,7 +230,7 @@ function zeros(codes: readonly FaultCode[]): Map<FaultCode, number> {
   return new Map(codes.map((code) => [code, 0]));
 }
 
-/** Counts one more of what `counts` may or may not have. */
+/** Adds one to an entry of `counts`, or creates it. */
 export function increment<Key>(counts: Map<Key, number> | undefined, key: Key): void {
   counts?.set(key, (counts.get(key) ?? 0) + 1);
 }

@@ -1,4 +1,4 @@
-/** What the metrics say besides the counters of requests: the configuration in force, NAT ports, the process, the source address. */
+/** The metrics besides the counters of requests: the configuration in force, NAT ports, the process, the source address. */
 import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
@@ -43,9 +43,9 @@ function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): R
   return expiries;
 }
 
-// NAT ports and who uses them up: what the port budget counts, and the clients that take a port for each request.
+// NAT ports and their use: the counts of the port budget, and the clients that open a port per request.
 
-/** NAT ports of a destination: of the addresses it went to, those of the one with the most in use. */
+/** NAT ports of a destination: those of its address with the most in use. */
 interface NatPortUsage {
   readonly used: number;
   readonly highWater: number;
@@ -62,7 +62,7 @@ export interface NatPorts {
 /** Where ports are not counted. */
 export const NO_NAT_PORTS: NatPorts = { limit: null, destinations: new Map() };
 
-/** @param natPorts asked at every scrape */
+/** @param natPorts called at every scrape */
 export function registerPorts(exposition: Exposition, cells: Cells, natPorts: () => NatPorts): void {
   gauge(exposition, 'nat_ports_limit', 'NAT ports for connections to one address and port.', [], (set) => {
     const { limit } = natPorts();
@@ -96,11 +96,11 @@ export interface RateFacts {
   readonly rule: string;
   /** Addresses that have an entry. */
   readonly addresses: number;
-  /** Takings from the bucket that addresses share while there is no room. */
+  /** Requests charged to the bucket that addresses share while the table is full. */
   readonly shared: number;
 }
 
-/** @param facts asked at every scrape */
+/** @param facts called at every scrape */
 export function registerRates(exposition: Exposition, facts: () => readonly RateFacts[]): void {
   gauge(exposition, 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', ['rule'], (set) => {
     for (const { rule, addresses } of facts()) set({ rule }, addresses);
@@ -113,7 +113,7 @@ export function registerRates(exposition: Exposition, facts: () => readonly Rate
 /** By name of the destination: how many of its addresses have an open circuit, and how many of its hosts and ports have no other. */
 export type DestinationCircuits = ReadonlyMap<string, { readonly open: number; readonly refusing: number }>;
 
-/** @param circuits asked at every scrape */
+/** @param circuits called at every scrape */
 export function registerCircuits(exposition: Exposition, cells: Cells, circuits: () => DestinationCircuits): void {
   const each = (read: (counts: { open: number; refusing: number }) => number, set: (labels: { destination: string }, value: number) => void): void => {
     const known = circuits();
@@ -127,7 +127,7 @@ export function registerCircuits(exposition: Exposition, cells: Cells, circuits:
   });
 }
 
-/** What requests hold now besides tunnels. */
+/** Resources that requests hold now, besides tunnels. */
 export interface RequestsUnderWay {
   readonly exchanges: number;
   /** Exchanges that wait for a pooled connection, by destination. */
@@ -137,7 +137,7 @@ export interface RequestsUnderWay {
 /** Where that is not known. */
 export const NOTHING_UNDER_WAY: RequestsUnderWay = { exchanges: 0, waiting: new Map() };
 
-/** @param underWay asked at every scrape */
+/** @param underWay called at every scrape */
 export function registerUnderWay(exposition: Exposition, cells: Cells, underWay: () => RequestsUnderWay): void {
   gauge(exposition, 'exchanges_active', 'Exchanges under way now.', [], (set) => {
     set({}, underWay().exchanges);
@@ -151,7 +151,7 @@ export function registerUnderWay(exposition: Exposition, cells: Cells, underWay:
   });
 }
 
-/** Of the process as clients and scrapers meet it: connections, refusals, faults. */
+/** The process as clients and scrapers see it: connections, refusals, faults. */
 export function registerProcess(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
     set({}, cells.clientConnections);
@@ -178,7 +178,7 @@ export function registerLosses(exposition: Exposition, lostLogLines: () => LossC
   });
 }
 
-/** @param facts asked at every scrape */
+/** @param facts called at every scrape */
 export function registerTracing(exposition: Exposition, facts: () => TracingFacts): void {
   counter(exposition, 'spans_total', 'Spans of traced requests, by what became of them.', ['result'], (set) => {
     for (const [result, count] of Object.entries(facts().spans)) set({ result }, count);
@@ -189,9 +189,9 @@ export function registerTracing(exposition: Exposition, facts: () => TracingFact
 }
 
 /**
- * prom-client walks over every handle for these, and reads the names of all
- * descriptors at once: with 16,000 sockets that is 65 ms in which no request
- * gets on. Connections and tunnels have gauges of their own.
+ * prom-client iterates over every handle for these, and reads the names of all
+ * descriptors at once: with 16,000 sockets that blocks all requests for 65 ms.
+ * Connections and tunnels have gauges of their own.
  */
 const SLOW = ['nodejs_active_handles', 'nodejs_active_handles_total', 'nodejs_active_requests', 'nodejs_active_requests_total', 'nodejs_active_resources', 'nodejs_active_resources_total'];
 const OPEN_FDS: MetricDefinition = { name: 'process_open_fds', help: 'Number of open file descriptors.', type: 'gauge', labelNames: [] };
@@ -199,7 +199,7 @@ const OPEN_FDS: MetricDefinition = { name: 'process_open_fds', help: 'Number of 
 /** Observed from the first call on until the process ends: prom-client has no end for it. */
 let ofProcess: ForeignMetrics | null = null;
 
-/** Metrics of the process, from prom-client: those that take no longer the more sockets are open. They are the same for all who ask. */
+/** Metrics of the process, from prom-client: those whose cost does not grow with the number of sockets. They are the same for all scrapers. */
 export function processMetrics(): ForeignMetrics {
   return (ofProcess ??= createProcessMetrics());
 }
@@ -219,7 +219,8 @@ function createProcessMetrics(): ForeignMetrics {
   };
 }
 
-// Counts what proves, or disproves, that partners see the right source address. docs/source-ip.md says what each result means.
+// Counts the evidence that partners see the right source address, or do not. docs/source-ip.md says what each result
+// means.
 
 /** Registers the metrics; each of the functions returned is the method of Telemetry of that name. */
 export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'sourceAsked' | 'sourceProbed' | 'whitelistSuspected'> {
@@ -264,7 +265,7 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
   };
 }
 
-// The self-test: whether what must be refused is refused.
+// The self-test: whether requests that must be refused are refused.
 
 /** Registers the metrics of the self-test, and returns what fills them. */
 export function createEnforcementMetrics(exposition: Exposition): Pick<Telemetry, 'enforcementTested'> {

@@ -1,4 +1,4 @@
-/** Puts the metrics and the log behind the one interface the data path knows. */
+/** Implements the telemetry interface of the data path with metrics, log and traces. */
 import type { Writable } from 'node:stream';
 import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
@@ -23,7 +23,7 @@ import { Traces } from './traces.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
 const MAX_FIELD = 4096;
-/** Names pino writes itself; the same name twice in a line would leave it to the reader which one counts. */
+/** Names pino writes itself; with duplicate names in a line, parsers differ in which one counts. */
 const RESERVED = new Set(['level', 'time', 'msg']);
 
 const NAMELESS: Omit<TracedProcess, 'version'> = { instance: '-', hostName: '-', pod: null };
@@ -35,7 +35,7 @@ export interface TelemetryOptions {
   /** Where log lines go, usually `process.stdout`; stays open. Coloured if it is a terminal and the format is text. */
   readonly output: LogOutput | (Writable & { readonly isTTY?: boolean });
   readonly version: string;
-  /** What spans say of this process; of one without names by default. */
+  /** The process attributes of spans; without names by default. */
   readonly process?: Omit<TracedProcess, 'version'>;
   readonly sink?: LogSinkOptions;
 }
@@ -48,41 +48,41 @@ export interface RunningTelemetry extends Telemetry, DrainMetrics, OverloadMetri
   openTunnels(): number;
   /** Of every configured destination. */
   healths(): HealthView[];
-  /** Who holds tunnels now; at most so many are listed. */
+  /** The clients that hold tunnels now; at most `most` tunnels are listed. */
   tunnels(most: number): TunnelsView;
-  /** By client: tunnels that were over soon, most first. */
+  /** Short tunnels by client, most first. */
   shortTunnels(): (readonly [client: string, tunnels: number])[];
-  /** From now on `natPorts` is asked at every scrape; none are shown before. */
+  /** `natPorts` is called at every scrape from now on; none are shown before. */
   watchPorts(natPorts: () => NatPorts): void;
   /** Likewise, for the rates of rules. */
   watchRates(facts: () => readonly RateFacts[]): void;
-  /** From now on `circuits` is asked at every scrape: of destinations whose addresses fail. */
+  /** `circuits` is called at every scrape from now on: circuits of failing addresses. */
   watchCircuits(circuits: () => DestinationCircuits): void;
   /** Lines from now on have this level, format and profile. */
   adoptLog(log: LogConfig): void;
-  /** Likewise what is under way. */
+  /** Likewise, for requests in progress. */
   watchRequests(underWay: () => RequestsUnderWay): void;
   /** Of the last 15 minutes, by the clock of `performance`. */
   readonly history: History;
-  /** Of a configured destination; null: of none. */
+  /** For a configured destination; null: it is not configured. */
   traffic(destination: string): DestinationTraffic | null;
   /** Client connections open now. */
   connections(): number;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   certificates(): ReadonlyMap<string, number>;
-  /** For what listens to the data path besides: what it throws is counted, and the first of each part logged. */
+  /** For other listeners of the data path: their exceptions are counted, and the first of each part is logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
   warnings(): string[];
-  /** Makes what another configuration of traces needs. @returns takes it over: requests from then on are traced by it */
+  /** Creates what another configuration of traces needs. @returns applies it: later requests are traced by it */
   prepareTracing(config: TracingConfig | null): Promise<() => void>;
   /** Sends the spans still waiting, within a bound; requests from then on are not traced. */
   closeTracing(): Promise<void>;
-  /** Writes the log lines still waiting. Call it last: what is told afterwards is lost. */
+  /** Writes the log lines still waiting. Call it last: later lines are lost. */
   close(): Promise<void>;
 }
 
-/** None of its methods throws, whatever fails: no request ends because it could not be counted or logged. */
+/** Its methods never throw: no request ends because it could not be counted or logged. */
 export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { log, policy, version } = options;
   const output = options.output instanceof LogOutput ? options.output : openLogOutput(options.output);
@@ -124,7 +124,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   });
   const notice: Telemetry['notice'] = (level, message, fields) => {
     if (!writeNotice(level, message, fields)) sink.lose('unwritable');
-    // Notices are few, and somebody may be waiting for this one.
+    // Notices are few, and an operator may be waiting for this one.
     sink.flush();
   };
   return {
@@ -147,7 +147,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
       'metrics',
       attempts.contain,
     ),
-    // For every request: contained once is enough.
+    // Called for every request: one try block is enough.
     admitted,
     exposition,
     openTunnels,
@@ -188,7 +188,7 @@ function warnAboutFailures(failures: Readonly<Record<Part, number>>): string[] {
   return failed.length === 0 ? [] : [`Some events could not be recorded (${failed.map((part) => `${part}: ${failures[part]}`).join(', ')}); the log has the first error of each.`];
 }
 
-/** By hand, and not by the logger: that may be what has failed. */
+/** Written directly, not by the logger, which may have failed. */
 function failureLine(part: Part, error: unknown): string {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return noticeLine('telemetry failed; requests go on, further failures of this part are only counted', { part, error: bound(stack, MAX_FIELD) });

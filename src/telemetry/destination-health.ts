@@ -1,9 +1,9 @@
-/** What became of the latest requests to a destination: a state, so that it says the same at one call an hour as at a thousand a second. */
+/** The result of the latest requests to a destination: a state, independent of the request rate. */
 import type { FaultCode } from '../errors.ts';
 
 /** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
 export const LAST_OUTCOMES = ['ok', 'error', 'failed'] as const;
-/** What became of a request: `error` is an answer with 5xx. */
+/** The result of a request: `error` is an answer with 5xx. */
 export type LastOutcome = (typeof LAST_OUTCOMES)[number];
 
 /** Classes of status codes (RFC 9110 §15), in order. */
@@ -11,7 +11,7 @@ export const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 /** One of `STATUS_CLASSES`. */
 export type StatusClass = (typeof STATUS_CLASSES)[number];
 
-/** The latest failure that was no answer. */
+/** The latest failure without an answer. */
 export interface LastFailure {
   readonly code: FaultCode;
   /** One sentence; may quote what the partner sent. */
@@ -20,11 +20,11 @@ export interface LastFailure {
 
 /** State of one destination; times are ms since the epoch, 0: never. */
 export class DestinationHealth {
-  /** Null: nothing has been asked of it since the start. */
+  /** Null: no request since the start. */
   last: LastOutcome | null = null;
   /** When each was last seen, ms since the epoch; 0: never. */
   readonly at: Record<LastOutcome, number> = { ok: 0, error: 0, failed: 0 };
-  /** Requests in a row with the last outcome. */
+  /** Consecutive requests with the last outcome. */
   inRow = 0;
   lastFailure: LastFailure | null = null;
   /** Of the latest answer with 5xx. */
@@ -45,14 +45,14 @@ export class DestinationHealth {
     this.#note('ok', now);
   }
 
-  /** A dial or an exchange has failed, not by our own doing. */
+  /** A dial or an exchange has failed for a reason outside this proxy. */
   noteFailure(code: FaultCode, detail: string, now: number): void {
     this.lastFailure = { code, detail };
     this.#note('failed', now);
   }
 
   #note(outcome: LastOutcome, now: number): void {
-    // The clock was set back: nothing has happened in the future, or it would seem to be the latest until then.
+    // The clock was set back: a time in the future would remain the latest until then.
     if (this.last !== null && now < this.at[this.last]) for (const other of LAST_OUTCOMES) this.at[other] = Math.min(this.at[other], now);
     this.inRow = this.last === outcome ? this.inRow + 1 : 1;
     this.last = outcome;
@@ -69,7 +69,7 @@ export interface HealthView {
   readonly lastError: { readonly at: string; readonly status: number } | null;
   readonly lastFailure: { readonly at: string; readonly code: FaultCode; readonly detail: string } | null;
   readonly answers: Readonly<Record<StatusClass, number>>;
-  /** By code, those that never happened left out. */
+  /** By code; codes that never occurred are left out. */
   readonly failures: Readonly<Partial<Record<FaultCode, number>>>;
 }
 
@@ -102,16 +102,16 @@ export function warnOfHealth({ destination, last, inRow, lastOk, lastError, last
   return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST_FAILURE_QUOTE ? `${detail.slice(0, LONGEST_FAILURE_QUOTE)}…` : detail}); ${since}.`;
 }
 
-/** So many failures in a row make a gating destination one that cannot be reached. */
+/** Consecutive failures after which a gating destination counts as unreachable. */
 const GATING_FAILURES = 3;
-/** So long, ms, after the last of them. Then requests have to try again: who is never ready is never asked. */
+/** For how long after the last failure, ms. Then requests have to try again: a replica that is never ready gets no requests. */
 const GATING_MS = 60_000;
 
 /** Why the proxy is not ready where this destination gates its readiness; null: it is. An answer with 5xx is an answer. */
 export function gateByHealth({ destination, last, inRow, lastFailure }: HealthView, now: number): string | null {
   if (last !== 'failed' || lastFailure === null || inRow < GATING_FAILURES) return null;
   const since = now - Date.parse(lastFailure.at);
-  // In the future: the clock was set back, and nobody knows how long ago it was.
+  // In the future: the clock was set back, and its age is unknown.
   if (since < 0 || since >= GATING_MS) return null;
   return `The latest ${inRow} requests to ${destination} failed (${lastFailure.code} at ${lastFailure.at}).`;
 }

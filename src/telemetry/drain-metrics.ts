@@ -1,4 +1,4 @@
-/** What the metrics say of a shutdown. */
+/** The metrics of a shutdown. */
 import { counter, type Exposition, gauge } from './exposition.ts';
 
 const DRAIN_ENDS = ['quiet', 'busy', 'cut'] as const;
@@ -10,9 +10,9 @@ interface WatchedDrain {
   readonly counts: Readonly<Record<(typeof DRAIN_ENDS)[number], number>>;
 }
 
-/** What the metrics of a drain are asked of. */
+/** The source of the drain metrics. */
 export interface DrainMetrics {
-  /** From now on this drain is asked at every scrape. */
+  /** This drain is read at every scrape from now on. */
   readonly watchDrain: (drain: WatchedDrain) => void;
 }
 

@@ -1,8 +1,7 @@
 /**
- * All metrics as a scraper reads them, in the Prometheus text format 0.0.4,
- * written in slices: between two of them everybody else has a turn of the
- * event loop, however many series there are and however many ask at once
- * (docs/decisions/0040-metrics-and-log.md).
+ * All metrics in the Prometheus text format 0.0.4, written in slices: between
+ * two slices the event loop serves other work, regardless of the number of
+ * series and scrapers (docs/decisions/0040-metrics-and-log.md).
  */
 import { Turns } from '../turns.ts';
 import type { Attempt } from './attempt.ts';
@@ -19,20 +18,20 @@ export interface MetricDefinition {
 }
 
 interface MetricFamily extends MetricDefinition {
-  /** Its lines at this moment, each with its line feed. May be given up between two of them. */
+  /** Its current lines, each with its line feed. The caller may stop between two of them. */
   readonly lines: () => Iterable<string>;
 }
 
-/** Metrics that somebody else keeps: in the text format, with what it defines. */
+/** Metrics kept by another library, in the text format, with their definitions. */
 export interface ForeignMetrics {
   readonly definitions: () => readonly MetricDefinition[];
   readonly text: () => Promise<string>;
 }
 
-/** So many lines take about a millisecond. */
+/** Lines per slice: they take about a millisecond. */
 const LINES_A_SLICE = 500;
 
-/** All metrics of a process; values are read when somebody scrapes. */
+/** All metrics of a process; values are read at each scrape. */
 export class Exposition {
   /** Of the answer to a scrape. */
   readonly contentType = 'text/plain; version=0.0.4; charset=utf-8';
@@ -41,7 +40,7 @@ export class Exposition {
   readonly #foreign: ForeignMetrics[] = [];
   readonly #turns = new Turns();
 
-  /** @param attempt what fails in one family leaves the others as they are */
+  /** @param attempt an error in one family does not affect the others */
   constructor(attempt: Attempt) {
     this.#attempt = attempt;
   }
@@ -61,7 +60,7 @@ export class Exposition {
     return [...this.#families.map(({ name, help, type, labelNames }) => ({ name, help, type, labelNames })), ...this.#foreign.flatMap(({ definitions }) => definitions())];
   }
 
-  /** The text in pieces. Each is made when it is asked for, so that a slow reader costs one of them and not all. */
+  /** The text in slices. Each is created on demand, so a slow reader holds one slice, not all. */
   async *slices(): AsyncGenerator<string, void, undefined> {
     await this.#turns.next();
     let slice = '';
@@ -100,7 +99,7 @@ export class Exposition {
         iterator ??= lines()[Symbol.iterator]();
         next = iterator.next();
       });
-      // It has failed or it is over; what it had said before was true.
+      // It has failed or ended; its earlier lines are valid.
       const result = next as IteratorResult<string> | null;
       if (result === null || result.done === true) return;
       yield result.value;
@@ -108,7 +107,7 @@ export class Exposition {
   }
 }
 
-/** As a sample has them: `{a="1",b="2"}`, empty for none. */
+/** As in a sample: `{a="1",b="2"}`, empty for none. */
 function labelText(labels: Labels): string {
   let text = '';
   for (const [name, value] of Object.entries(labels)) text += `${text === '' ? '{' : ','}${name}="${escapeLabel(value)}"`;
@@ -133,28 +132,28 @@ type SetValue = (labels: Labels, value: number) => void;
 /** A value of a metric, with its labels. */
 export type Sample = readonly [labels: Labels, value: number];
 
-/** Hands every series to `set` once; what is not handed over is absent. Where there may be thousands, it yields them instead, one after the other. */
+/** Passes every series to `set` once; others are absent. Where there may be thousands, it yields them one by one instead. */
 type EachValue = ((set: SetValue) => void) | (() => Iterable<Sample>);
 type EachCell = (add: (labels: Labels, cell: HistogramCell) => void) => void;
 
-/** Adds metrics, under our prefix, each with the function that hands its series over when it is scraped. */
+/** Adds metrics, under our prefix, each with the function that passes its series at a scrape. */
 export function counter(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
   addValues(exposition, 'counter', name, help, labelNames, each);
 }
 
-/** Adds a gauge whose values `each` gives at every scrape. The name gets the prefix of all metrics. */
+/** Adds a gauge whose values `each` passes at every scrape. The name gets the prefix of all metrics. */
 export function gauge(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
   addValues(exposition, 'gauge', name, help, labelNames, each);
 }
 
-/** A gauge that is always 1 and tells something by its labels. */
+/** A gauge that is always 1, with information in its labels. */
 export function constant(exposition: Exposition, name: string, help: string, labels: Labels): void {
   gauge(exposition, name, help, Object.keys(labels), (set) => {
     set(labels, 1);
   });
 }
 
-/** Adds a histogram whose cells `each` gives at every scrape. The name gets the prefix of all metrics. */
+/** Adds a histogram whose cells `each` passes at every scrape. The name gets the prefix of all metrics. */
 export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachCell): void {
   const full = PREFIX + name;
   exposition.add({
@@ -165,7 +164,7 @@ export function histogram(exposition: Exposition, name: string, help: string, la
     *lines() {
       const cells: (readonly [Labels, HistogramCell])[] = [];
       each((labels, cell) => cells.push([labels, cell]));
-      // The lines of one cell belong together: they are of one moment.
+      // The lines of one cell belong together: they are from one moment.
       for (const [labels, cell] of cells) yield* cellLines(full, labels, cell);
     },
   });

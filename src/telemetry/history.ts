@@ -1,9 +1,9 @@
 /**
- * The last 15 minutes of each destination, and what the last minute and hour
- * added to its counters: for the status page. Taken every five seconds from
- * the counters that the metrics have, in typed arrays of fixed size, so that
- * requests cost nothing more and memory depends on the configuration alone:
- * 13 kB for each destination, less than 1 kB for each client.
+ * The last 15 minutes of each destination, and the increase of its counters in
+ * the last minute and hour: for the status page. Taken every five seconds from
+ * the counters that the metrics have, in typed arrays of fixed size, so
+ * requests cost nothing extra, and memory depends only on the configuration: 13
+ * kB for each destination, less than 1 kB for each client.
  */
 import type { FaultCode } from '../errors.ts';
 import { UPSTREAM_CODES } from './access-record.ts';
@@ -27,10 +27,10 @@ const CODES_AT = 2;
 const BUCKETS_AT = CODES_AT + UPSTREAM_CODES.length;
 const ROW = BUCKETS_AT + EXCHANGE_BOUNDS.length + 1;
 
-/** Failures in a stretch of time, by code; those that did not happen are left out. */
+/** Failures in a period, by code; codes that did not occur are left out. */
 export type FailureCounts = Readonly<Partial<Record<FaultCode, number>>>;
 
-/** What has happened at a destination recently. */
+/** Recent activity of a destination. */
 export interface DestinationNow {
   /** Exchanges that have ended and tunnels that were opened, per second, over the last ten seconds. */
   readonly requestsPerSecond: number;
@@ -44,7 +44,7 @@ export interface DestinationNow {
   readonly p99: number | null;
 }
 
-/** What a client has done recently. */
+/** Recent activity of a client. */
 export interface ClientNow {
   readonly client: string;
   readonly requestsPerSecond: number;
@@ -65,7 +65,7 @@ export interface HistoryCurves {
   readonly requests: HistorySeries;
   /** Per minute: failed dials and exchanges, and answers with 5xx. */
   readonly failures: HistorySeries;
-  /** Per minute; of all destinations alone. */
+  /** Per minute; only for all destinations together. */
   readonly denials: HistorySeries;
   /** Ms. */
   readonly p99: HistorySeries;
@@ -88,7 +88,7 @@ class DestinationHistory {
   readonly hour = new CounterRing(HOUR_MINUTES + 1, BUCKETS_AT);
   readonly curves = new Curves();
 
-  /** What it counted before is left out. */
+  /** Earlier counts are left out. */
   constructor(row: Uint32Array) {
     this.minute.push(row);
     this.hour.push(row.subarray(0, BUCKETS_AT));
@@ -119,7 +119,7 @@ export class History {
     return this.#steps;
   }
 
-  /** Takes what the counters say now. */
+  /** Samples the counters now. */
   step(now: number): void {
     this.#begin();
     const spent = Math.max(1, now - (this.#times.at(-1) ?? now)) / 1000;
@@ -149,7 +149,7 @@ export class History {
     this.#steps += 1;
   }
 
-  /** Of one destination up to now; null where the configuration has no such name. */
+  /** For one destination up to now; null where the configuration has no such name. */
   destination(name: string, now: number): DestinationNow | null {
     const history = this.#destinations.get(name);
     if (history === undefined) return null;
@@ -172,7 +172,7 @@ export class History {
     return difference(Uint32Array.of(countDenied(this.#cells)), this.#denied.ago(MINUTE_STEPS), 0);
   }
 
-  /** Those that have done anything in the last minute or hold tunnels, the busiest first; up to the latest step. */
+  /** Clients that were active in the last minute or hold tunnels, the busiest first; up to the latest step. */
   clients(): ClientNow[] {
     const tunnels = countTunnels(this.#cells);
     const seconds = Math.max(1, (this.#times.at(-1) ?? 0) - (this.#times.at(-1 - RATE_STEPS) ?? this.#times[0] ?? 0)) / 1000;
@@ -185,12 +185,12 @@ export class History {
       .toSorted((one, other) => other.requests + other.tunnels - (one.requests + one.tunnels));
   }
 
-  /** The curves of all together, then of these destinations. @param most of the latest steps */
+  /** The curves of all together, then of these destinations. @param most maximum number of the latest steps */
   curves(names: readonly string[], most = HISTORY_STEPS): HistoryCurves[] {
     return [this.#total.view('', most), ...names.flatMap((name) => this.#destinations.get(name)?.curves.view(name, most) ?? [])];
   }
 
-  /** Names that are new, and those that are gone. */
+  /** Adds new names and removes old ones. */
   #begin(): void {
     for (const [name, cells] of this.#cells.destinations) {
       if (name !== '-' && !this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(cells, this.#row)));
@@ -224,13 +224,13 @@ export class History {
     for (const [client, row] of counts) this.#clients.get(client)?.push(row);
   }
 
-  /** Seconds since so many steps before the latest. */
+  /** Seconds since the given number of steps before the latest. */
   #since(steps: number, now: number): number {
     return Math.max(1000, now - (this.#times.at(-1 - steps) ?? this.#times[0] ?? now)) / 1000;
   }
 }
 
-/** A tunnel counts when it is opened, and not once more when it ends. */
+/** A tunnel counts once, when it is opened. */
 function readRow({ outcomes, errors, health, forms }: DestinationCells, row: Uint32Array): Uint32Array {
   row.fill(0);
   row[REQUESTS] = outcomes.allowed + outcomes.failed + outcomes.aborted;

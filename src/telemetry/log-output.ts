@@ -1,30 +1,30 @@
 /**
- * Where log lines go, so that no disk, terminal or reader ever ends, delays or
- * blocks the process: a batch is written whole, or comes back with how much of
- * it was written and why no more.
+ * Writes log lines. No disk, terminal or reader ever ends, delays or blocks the
+ * process: a batch is written whole, or reported with the number of bytes
+ * written and the error.
  *
- * Node's own streams are not used for standard output. The one for files
- * writes synchronously, so that a slow disk stops every request, and takes a
- * write that the disk took in part for a whole one. The one for terminals
- * blocks while the terminal's reader stops. And after an error they are over,
- * while a disk has room again.
+ * Node's own streams are not used for standard output. The one for files writes
+ * synchronously, so a slow disk stops every request, and it treats a partial
+ * write as complete. The one for terminals blocks while the terminal's reader
+ * is stopped. After an error they are closed, although a disk may have room
+ * again.
  */
 import { closeSync, constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 
-/** @param written bytes of the batch that were taken, from its beginning; all of them unless there is an error */
+/** @param written bytes of the batch that were written, from its beginning; all of them unless there is an error */
 export type OnWritten = (written: number, error: NodeJS.ErrnoException | null) => void;
 
 /** Where batches of log lines are written. */
 export abstract class LogOutput {
   /** For people: lines may be coloured. */
   abstract readonly isTTY: boolean;
-  /** Tries to write all of `batch`, and says once what came of it. One batch at a time. Neither throws nor blocks. */
+  /** Tries to write all of `batch`, and reports the result once. One batch at a time. Neither throws nor blocks. */
   abstract write(batch: Buffer, done: OnWritten): void;
-  /** The process ends in this turn: writes what can be written at once, first what is left of the batch under way. */
+  /** The process ends in this turn: writes what can be written at once, first the rest of the current batch. */
   abstract writeLast(batch: Buffer): void;
-  /** Gives back what it opened itself; the stream or descriptor it was made for stays open. */
+  /** Closes what it opened itself; the caller's stream or descriptor stays open. */
   abstract close(): void;
 }
 
@@ -43,7 +43,8 @@ export function openLogOutput(stream: Writable & { readonly fd?: unknown; readon
 function openDescriptor(fd: number): LogOutput {
   if (isatty(fd)) return new PromptOutput(reopenTerminal(fd), true);
   const kind = fstatSync(fd);
-  // Pipes and sockets do not block: Node sees to that where it makes its own stream of them, which process.stdout has done.
+  // Pipes and sockets do not block: Node makes them non-blocking when it creates a stream for them, as for
+  // process.stdout.
   return kind.isFIFO() || kind.isSocket() ? new PromptOutput({ fd, own: false }, false) : new FileOutput(fd);
 }
 
@@ -54,9 +55,9 @@ interface Descriptor {
 }
 
 /**
- * A description of its own for the same terminal: one that does not block,
- * without a change for whoever else writes to it. Where there is no way to get
- * one (no /proc, or no right to open the terminal), a stopped terminal blocks.
+ * A separate open file description for the same terminal: non-blocking, without
+ * a change for other writers. Where there is none (no /proc, or no right to
+ * open the terminal), a stopped terminal blocks.
  */
 function reopenTerminal(fd: number): Descriptor {
   try {
@@ -66,7 +67,7 @@ function reopenTerminal(fd: number): Descriptor {
   }
 }
 
-/** Files, and devices that are no terminal: written from the thread pool, because a disk may be slow. */
+/** Files, and devices other than terminals: written from the thread pool, because a disk may be slow. */
 class FileOutput extends LogOutput {
   readonly isTTY = false;
   readonly #fd: number;
@@ -82,7 +83,8 @@ class FileOutput extends LogOutput {
       this.#left = batch.subarray(from);
       write(this.#fd, batch, from, batch.length - from, null, (error, count) => {
         const written = from + (error === null ? count : 0);
-        // A disk that is full takes a part first, and says so only of the rest.
+        // A full disk first accepts a partial write, and fails only for the
+        // rest.
         if (error === null && count > 0 && written < batch.length) go(written);
         else {
           this.#left = null;
@@ -94,7 +96,7 @@ class FileOutput extends LogOutput {
   }
 
   writeLast(batch: Buffer): void {
-    // What the thread pool has been given it still writes.
+    // The thread pool still completes writes that it has started.
     if (this.#left === null) writeAtOnce(this.#fd, batch);
   }
 
@@ -106,7 +108,7 @@ class FileOutput extends LogOutput {
 /** Longest wait between two attempts, ms. */
 const LONGEST_WAIT = 250;
 
-/** Pipes, sockets and terminals: what they do not take at once is tried again, a little later each time. */
+/** Pipes, sockets and terminals: the unwritten rest is retried, with an increasing delay. */
 class PromptOutput extends LogOutput {
   readonly isTTY: boolean;
   readonly #descriptor: Descriptor;
@@ -146,7 +148,7 @@ class PromptOutput extends LogOutput {
   }
 }
 
-/** @returns what is left when the other end takes no more for now, or never again: then there is an error */
+/** @returns the rest when the other end accepts no more for now; with an error: never again */
 function writeAtOnce(fd: number, bytes: Buffer): { readonly rest: Buffer; readonly error: NodeJS.ErrnoException | null } {
   let written = 0;
   try {
@@ -169,7 +171,7 @@ class StreamOutput extends LogOutput {
   constructor(stream: Writable) {
     super();
     this.#stream = stream;
-    // What it says by an event it also says to who wrote.
+    // The callback of the write gets the same error.
     stream.on('error', this.#onError);
   }
 
@@ -203,12 +205,12 @@ class StreamOutput extends LogOutput {
   }
 
   close(): void {
-    // A write that is still under way may fail later.
+    // A write in progress may fail later.
     if (this.#stream.writableLength === 0) this.#stream.off('error', this.#onError);
   }
 }
 
-/** Keeps the first batch back until `release`: something else has to be written first. */
+/** Holds the first batch until `release`: other output has to be written first. */
 export class HeldOutput extends LogOutput {
   readonly #output: LogOutput;
   #start: (() => void) | null = null;

@@ -1,4 +1,4 @@
-/** Fields by which Dynatrace and Google Cloud Logging know a line, beside ours: those stay as they are, for people and for `suggest`. */
+/** Fields that Dynatrace and Google Cloud Logging recognise, in addition to ours. Ours do not change, for people and for `suggest`. */
 import type { LogConfig } from '../config/config.ts';
 import type { AccessRecord } from './access-record.ts';
 
@@ -11,14 +11,14 @@ export interface AccessTexts {
   readonly upstreamAddress: string;
 }
 
-/** Made of a record and texts that are escaped already: it writes nothing else of what was sent. */
+/** Made from a record and escaped texts: it writes nothing else that a client sent. */
 export type AccessFields = (record: AccessRecord, texts: AccessTexts) => string;
 
 /** What a profile adds. */
 interface LogProfile {
-  /** Before all others, in every line; each with its comma. @param message JSON text; empty where the line has none */
+  /** Fields before all others, in every line; each with its comma. @param message JSON text; empty where the line has none */
   readonly lead: (level: string, time: string, message: string) => string;
-  /** In access lines, each behind its comma. */
+  /** Fields of access lines, each after its comma. */
   readonly access: AccessFields;
 }
 
@@ -26,7 +26,7 @@ interface LogProfile {
 const SEVERITIES: Readonly<Record<string, string>> = { debug: 'DEBUG', info: 'INFO', warn: 'WARNING', error: 'ERROR', fatal: 'CRITICAL' };
 
 /**
- * Cloud Logging takes every line for INFO unless it has a `severity`, and shows `message` in its list.
+ * Cloud Logging treats every line as INFO unless it has a `severity`, and shows `message` in its list.
  * https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
  */
 const google: LogProfile = {
@@ -44,7 +44,7 @@ const google: LogProfile = {
   },
 };
 
-/** Without scheme: which one it was is not in the record. For a tunnel, host and port are all that was asked for. */
+/** Without the scheme, which is not in the record. For a tunnel, host and port only. */
 function urlInQuotes({ form, host, port }: AccessRecord, hostText: string, pathText: string): string {
   const inside = hostText.slice(1, -1);
   const authority = `${host.includes(':') ? `[${inside}]` : inside}:${port}`;
@@ -52,11 +52,10 @@ function urlInQuotes({ form, host, port }: AccessRecord, hostText: string, pathT
 }
 
 /**
- * Dynatrace takes the level from the first of `loglevel`, `status`, `severity`
- * and `level` that it finds, and `status` is a number with us; the text of the
- * record is `content`, its moment `timestamp`.
- * https://docs.dynatrace.com/docs/shortlink/lma-ingest-json-txt-logs
- * Its other names are those of OpenTelemetry, with which its dictionary agrees.
+ * Dynatrace takes the level from the first of `loglevel`, `status`, `severity` and `level` that it
+ * finds, and our `status` is a number; the text of the record is `content`, its time `timestamp`.
+ * https://docs.dynatrace.com/docs/shortlink/lma-ingest-json-txt-logs Its other names are those of
+ * OpenTelemetry, with which its dictionary agrees.
  * https://docs.dynatrace.com/docs/ingest-from/opentelemetry/otlp-api/otel-semantic-mapping-extended
  */
 const dynatrace: LogProfile = {
@@ -82,11 +81,11 @@ export function accessFieldsOf({ format, profile }: Pick<LogConfig, 'format' | '
   return format === 'text' ? null : (PROFILES[profile]?.access ?? null);
 }
 
-/** `level` and `time` are the first fields of every line, and `msg` the last. A quote inside a text is escaped, so no text looks like that end. */
+/** `level` and `time` are the first fields of every line, and `msg` the last. A quote inside a text is escaped, so no text can look like that end. */
 const LEVEL_AND_TIME = /^\{"level":"(\w+)","time":"([^"]*)"/;
 const MESSAGE = ',"msg":';
 
-/** A line of JSON with the fields that its profile puts before all others. */
+/** A line of JSON with the leading fields of its profile. */
 export function leadWith(profile: LogConfig['profile']): (json: string) => string {
   const lead = PROFILES[profile]?.lead;
   if (lead === undefined) return (json) => json;

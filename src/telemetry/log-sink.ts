@@ -1,18 +1,18 @@
 /**
- * Takes log lines off the hot path: gathers them into batches, and loses
- * lines, counted, rather than wait for a reader, fail with a disk, or grow
- * without end. Once lines get through again, one of them says how many did not.
+ * Takes log lines off the hot path: collects them in batches. It drops and
+ * counts lines rather than wait for a reader, fail with a disk, or grow without
+ * bound. When writing works again, one line reports how many were lost.
  */
 import type { Writable } from 'node:stream';
 import { LogOutput, openLogOutput } from './log-output.ts';
 
 /**
  * Why a line was lost.
- * - `slow`: no room is left, because the reader or the disk does not keep up, or takes nothing.
- * - `full`: the disk, the quota or the greatest size of a file.
- * - `gone`: nobody reads the pipe or socket any more.
- * - `failed`: anything else that the system says of a write.
- * - `unwritable`: the line could not be put together: a bug.
+ * - `slow`: no room is left, because the reader or the disk is too slow, or accepts nothing.
+ * - `full`: the disk is full, or the quota or the maximum file size is reached.
+ * - `gone`: the pipe or socket has no reader any more.
+ * - `failed`: any other error of a write.
+ * - `unwritable`: the line could not be built: a bug.
  */
 export const LOSS_REASONS = ['slow', 'full', 'gone', 'failed', 'unwritable'] as const;
 /** Why log lines were lost; label value of `eco_egress_log_lines_dropped_total`. */
@@ -21,12 +21,12 @@ export type LossReason = (typeof LOSS_REASONS)[number];
 /** Lost lines since the start. */
 export type LossCounts = Readonly<Record<LossReason, number>>;
 
-/** A loss that the log has not told of yet. */
+/** A loss that has not been logged yet. */
 export interface Loss {
-  /** Lines that were lost since the log last said so. */
+  /** Lines lost since the last report in the log. */
   readonly lines: number;
   readonly reasons: Partial<LossCounts>;
-  /** Of the latest write that failed; null where none did. */
+  /** Error of the latest failed write; null: none failed. */
   readonly error: string | null;
   /** When the first of them was lost, ms since the epoch. */
   readonly since: number;
@@ -34,15 +34,15 @@ export interface Loss {
 
 /** For `createLogSink`; the defaults suit production. */
 export interface LogSinkOptions {
-  /** Characters after which a batch is written without waiting for the clock. */
+  /** Characters after which a batch is written without waiting for the timer. */
   readonly batchLength?: number;
   /** Longest time a line waits, ms. */
   readonly flushEvery?: number;
-  /** Characters that may wait, those of the batch under way included; lines beyond are dropped. */
+  /** Characters that may wait, including the current batch; further lines are dropped. */
   readonly maxLength?: number;
   /** Longest time `close` waits for a slow reader, ms. */
   readonly closeTimeout?: number;
-  /** The line that says what was lost, with its line feed; none by default. */
+  /** The line that reports the loss, with its line feed; none by default. */
   readonly describeLoss?: (loss: Loss) => string;
 }
 
@@ -50,15 +50,15 @@ export interface LogSinkOptions {
 export interface LogSink {
   /** Never blocks, never throws. */
   write(line: string): void;
-  /** Hands over what has been gathered, and does not wait for more. */
+  /** Writes the collected lines without waiting for more. */
   flush(): void;
-  /** A line was lost before it got here. */
+  /** Counts a line that was lost earlier. */
   lose(reason: LossReason): void;
   /** Lines lost since the start. */
   dropped(): number;
   /** The same, by reason. */
   losses(): LossCounts;
-  /** What is being lost: null as long as lines get through. */
+  /** The current loss; null while lines are written. */
   trouble(): Loss | null;
   /** Writes what is left and waits for it, within `closeTimeout`. Does not end the stream, which is the caller's. */
   close(): Promise<void>;
@@ -67,7 +67,7 @@ export interface LogSink {
 /** Of every sink that is open. */
 const endings = new Set<() => void>();
 
-/** One listener for all of them: Node takes many on one event for a leak. */
+/** One listener for all of them: Node treats many listeners of one event as a leak. */
 function endAll(): void {
   for (const end of endings) end();
 }
@@ -82,19 +82,19 @@ function notAtExit(end: () => void): void {
   if (endings.size === 0) process.off('exit', endAll);
 }
 
-/** A batch on its way. */
+/** A batch that is being written. */
 interface LogBatch {
   readonly bytes: Buffer;
   /** Characters. */
   readonly length: number;
   /** Lines of others. */
   readonly lines: number;
-  /** Bytes before them: the end of a torn line, and the line that says what was lost. */
+  /** Bytes before them: the end of a partial line, and the line that reports the loss. */
   readonly head: number;
   readonly told: Loss | null;
 }
 
-/** @param output by itself, or a stream to make one of */
+/** @param output an output, or a stream to create one from */
 export function createLogSink(output: LogOutput | Writable, options: LogSinkOptions = {}): LogSink {
   return new Sink(output instanceof LogOutput ? output : openLogOutput(output), options);
 }
@@ -114,14 +114,14 @@ class Sink implements LogSink {
   readonly #timer: NodeJS.Timeout;
   #batch = '';
   #lines = 0;
-  /** Handed to the output and not yet answered for; null: nothing is. */
+  /** Passed to the output, without a result yet; null: nothing is. */
   #inFlight: LogBatch | null = null;
   readonly #lost = none();
-  /** What no line in the log tells of. */
+  /** The loss that is not in the log yet. */
   #untold: Loss | null = null;
   /** Of the latest write, if it failed. */
   #error: string | null = null;
-  /** What the output got last ends in the middle of a line. */
+  /** The last bytes written end in the middle of a line. */
   #torn = false;
   #open = true;
   #whenIdle: (() => void) | null = null;
@@ -211,7 +211,7 @@ class Sink implements LogSink {
     this.#output.writeLast(this.#load()?.bytes ?? Buffer.alloc(0));
   };
 
-  /** Takes what has been gathered: first what was lost, which is told of as soon as it can be, also when no further line comes. */
+  /** Takes the collected lines, after a report of the loss, which is written as soon as possible, even without a further line. */
   #load(): LogBatch | null {
     const told = this.#untold;
     const notice = told === null ? '' : this.#describeLoss({ ...told, error: this.#error });
@@ -225,7 +225,7 @@ class Sink implements LogSink {
     return flight;
   }
 
-  /** Nothing more of this batch gets out: lines that were written whole are there, the others are lost. */
+  /** No more of this batch will be written: complete lines are in the log, the others are lost. */
   #drop({ bytes, lines, head, told }: LogBatch, written: number, reason: LossReason): void {
     if (written > 0) this.#torn = bytes[written - 1] !== LINE_FEED;
     if (written < head) this.#untold = merge(told, this.#untold);

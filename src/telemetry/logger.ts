@@ -1,4 +1,4 @@
-/** The log: JSON lines, or lines for people; notices by pino, and the one line for each exchange or tunnel. */
+/** The log: JSON lines, or text for people; notices by pino, and one line for each exchange or tunnel. */
 import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
 import { type AccessRecord, outcomeOf } from './access-record.ts';
@@ -14,7 +14,7 @@ export function createLineFormat({ format, profile }: Pick<LogConfig, 'format' |
   return leadWith(profile);
 }
 
-/** @param writeLine takes one line of JSON in which no character acts, with its line feed */
+/** @param writeLine takes one line of JSON without control characters, with its line feed */
 export function createLogger(level: LogConfig['level'], writeLine: (line: string) => void): Logger {
   return pino(
     {
@@ -37,7 +37,7 @@ type LogFields = Readonly<Record<string, unknown>>;
 
 const COLOURS: Readonly<Record<string, number>> = { debug: 90, info: 32, warn: 33, error: 31, fatal: 31 };
 
-/** Times are UTC, as in the JSON. Whatever a value holds, the result is one printable line with its newline. */
+/** Times are UTC, as in the JSON. The result is always one printable line with its newline, for any value. */
 export function formatTextLine(json: string, colour: boolean): string {
   const fields = JSON.parse(json) as LogFields;
   const level = text(fields, 'level');
@@ -52,7 +52,7 @@ function requestText(fields: LogFields): string {
   const form = text(fields, 'form');
   const method = form === 'connect' || form === 'sni' ? '' : ` ${text(fields, 'method')}`;
   const host = text(fields, 'host');
-  // Refused before it said where to.
+  // Refused before its target was known.
   const authority = host === '-' ? 'no host' : `${host.includes(':') ? `[${host}]` : host}:${text(fields, 'port')}`;
   const asked = form === '-' ? 'no request' : `${form}${method} ${authority}${text(fields, 'path')}`;
   const what = `${asked} → ${text(fields, 'upstreamAddress')}${'via' in fields ? ` by way of ${text(fields, 'via')}` : ''}`;
@@ -80,14 +80,14 @@ function text(fields: LogFields, name: string): string {
 
 function showField(value: unknown): string {
   if (value === undefined) return '-';
-  // An error as pino writes it: its message is enough here, the JSON format has the stack.
+  // An error as pino writes it: the message is enough here, the JSON format has the stack.
   if (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value) return showField(value.message);
   return typeof value === 'string' && /^[\w.:/-]+$/.test(value) ? value : escapeText(JSON.stringify(value)).replaceAll('\\"', '"');
 }
 
 // Writes one line for each exchange or tunnel that has ended. docs/log.md lists
-// every field. The line is put together here and not by pino, which writes all
-// the others: this one is written for every request, and its fields are known
+// every field. The line is built here, not by pino as all the others: it is
+// written for every request, and its fields are known
 // (docs/decisions/0040-metrics-and-log.md).
 
 /** Longest text of each field, characters: a client chooses some of these. */
@@ -97,7 +97,7 @@ const MAX_LOGGED_PATH = 2048;
 const MAX_LOGGED_DETAIL = 1024;
 const MAX_NAME = 256;
 
-/** Ends that a limit of ours brings about as it should: worth a look, no fault. */
+/** Ends caused by a configured limit: a warning, not an error. */
 const PLANNED = new Set(['idle-timeout', 'age-limit', 'draining']);
 
 type LogLevel = LogConfig['level'];
@@ -135,7 +135,7 @@ export function createAccessLog(log: LogConfig, write: (line: string) => void): 
   };
 }
 
-/** In quotes as they are: names that the configuration's own rules keep plain, and words of ours. */
+/** Quoted without escaping: names that the configuration restricts to plain characters, and our own words. */
 function formatAccess(record: AccessRecord, level: LogLevel, message: string, more: AccessFields | null): string {
   const clientAddress = jsonText(record.clientAddress);
   const method = jsonText(bound(record.method, MAX_LOGGED_METHOD));

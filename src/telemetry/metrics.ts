@@ -1,4 +1,4 @@
-/** Counts what the data path tells, in plain numbers that are read when somebody scrapes. docs/metrics.md lists every metric. */
+/** Counts the events of the data path, in plain numbers that are read at each scrape. docs/metrics.md lists every metric. */
 import type { FaultCode } from '../errors.ts';
 import { asksForTunnel, type Outcome } from './access-record.ts';
 import { Attempts, type Attempt } from './attempt.ts';
@@ -16,7 +16,7 @@ import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
 const OUTCOMES: readonly Outcome[] = ['allowed', 'denied', 'failed', 'aborted'];
-/** Why a dial fails that says nothing of the upstream. */
+/** Dial failures that say nothing about the upstream. */
 const OF_OURS: ReadonlySet<FaultCode> = new Set<FaultCode>(['limit-reached', 'overloaded', 'draining', 'revoked', 'internal']);
 const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 };
 
@@ -24,11 +24,11 @@ const NOTHING_LOST: LossCounts = { slow: 0, full: 0, gone: 0, failed: 0, unwrita
 export interface MetricsOptions {
   readonly policy: PolicyFacts;
   readonly version: string;
-  /** Log lines lost so far; asked for at every scrape. */
+  /** Log lines lost so far; read at every scrape. */
   readonly lostLogLines?: () => LossCounts;
-  /** Asked at every scrape; absent: nothing is traced. */
+  /** Read at every scrape; absent: nothing is traced. */
   readonly tracing?: () => TracingFacts;
-  /** Runs what listens to the data path, and counts what failed of it. */
+  /** Runs the listeners of the data path, and counts their failures. */
   readonly attempts?: { readonly run: Attempt; readonly failures: Readonly<Record<Part, number>> };
 }
 
@@ -39,19 +39,19 @@ export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMe
   /** Of every configured destination. */
   readonly healths: () => HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
-  /** By client: tunnels that were over soon, most first. */
+  /** Short tunnels by client, most first. */
   readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
-  /** From now on `natPorts` is asked at every scrape; none are shown before. */
+  /** `natPorts` is called at every scrape from now on; none are shown before. */
   readonly watchPorts: (natPorts: () => NatPorts) => void;
   /** Likewise, for the rates of rules. */
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
-  /** From now on `circuits` is asked at every scrape. */
+  /** `circuits` is called at every scrape from now on. */
   readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
-  /** Likewise what is under way. */
+  /** Likewise, for requests in progress. */
   readonly watchRequests: (underWay: () => RequestsUnderWay) => void;
   /** Of the last 15 minutes, by the clock of `performance`. */
   readonly history: History;
-  /** Of a configured destination; null: of none. */
+  /** For a configured destination; null: it is not configured. */
   readonly traffic: (destination: string) => DestinationTraffic | null;
   /** Client connections open now. */
   readonly connections: () => number;
@@ -59,7 +59,7 @@ export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMe
   readonly certificates: () => ReadonlyMap<string, number>;
 }
 
-/** Nothing here is asynchronous, or allocates for a series it has met before. */
+/** Nothing here is asynchronous, or allocates for a known series. */
 export function createMetrics(options: MetricsOptions): Metrics {
   const { policy, version, attempts = new Attempts(() => {}) } = options;
   const exposition = new Exposition(attempts.run);
@@ -224,7 +224,7 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
 function registerUpstreams(exposition: Exposition, cells: Cells): void {
   const each: EachDestination = (visit) => {
     for (const [name, destination] of cells.destinations) {
-      // Nothing should ever be dialled for `-`; if it was, it shows.
+      // Nothing should ever be dialled for `-`; if it was, the metrics show it.
       if (name !== '-' || destination.connectionsOpened + destination.errors.size > 0) visit(name, destination);
     }
   };

@@ -1,4 +1,4 @@
-/** Who holds tunnels now: for the admin port a bounded list, for the metrics a number for each client. */
+/** The open tunnels: a bounded list for the admin port, a number per client for the metrics. */
 import type { AccessRecord } from './access-record.ts';
 import type { Cells } from './cells.ts';
 
@@ -32,7 +32,7 @@ export function* openRecords(cells: Cells): Generator<AccessRecord, void, undefi
   for (const { forms } of cells.destinations.values()) for (const { open } of forms.values()) yield* open;
 }
 
-/** Configured clients are there with 0; who is none counts under `-`. */
+/** Configured clients are listed with 0; others count under `-`. */
 export function countByClient(cells: Cells): Map<string, number> {
   const counts = new Map<string, number>([...cells.denials.keys()].map((client) => [client, 0]));
   for (const { client } of openRecords(cells)) {
@@ -43,7 +43,7 @@ export function countByClient(cells: Cells): Map<string, number> {
 }
 
 /**
- * @param most tunnels that are listed
+ * @param most maximum number of tunnels listed
  * @param now performance.now(), ms
  */
 export function viewTunnels(cells: Cells, most: number, now: number): TunnelsView {
@@ -73,7 +73,7 @@ export function viewTunnels(cells: Cells, most: number, now: number): TunnelsVie
   };
 }
 
-/** Keeps the oldest of all in order, without sorting the thousands that there may be. */
+/** Keeps the oldest in order, without sorting thousands. */
 function insert(oldest: AccessRecord[], record: AccessRecord, most: number): void {
   if (oldest.length >= most && record.startedAt >= (oldest.at(-1)?.startedAt ?? -Infinity)) return;
   let place = oldest.length;

@@ -1,4 +1,4 @@
-/** What the metrics say of overload. */
+/** The metrics of overload. */
 import { type Exposition, gauge } from './exposition.ts';
 
 const OVERLOAD_CAUSES = ['loop', 'memory'] as const;
@@ -8,9 +8,9 @@ interface WatchedOverload {
   readonly cause: (typeof OVERLOAD_CAUSES)[number] | null;
 }
 
-/** What the metric of overload is asked of. */
+/** The source of the overload metric. */
 export interface OverloadMetrics {
-  /** From now on this is asked at every scrape. */
+  /** This is read at every scrape from now on. */
   readonly watchOverload: (overload: WatchedOverload) => void;
 }
 

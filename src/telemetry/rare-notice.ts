@@ -1,4 +1,4 @@
-/** Notices of what somebody else can cause by the thousands: the first is logged, and then one in a minute that has the number. */
+/** Notices that peers can cause by the thousands: the first is logged, then one per minute with the count. */
 import type { Telemetry } from './telemetry.ts';
 
 const EVERY = 60_000;
@@ -20,7 +20,7 @@ export interface RareNoticeOptions {
 /** Logs a notice that may repeat at most once a minute for each message. */
 export class RareNotice {
   readonly #options: RareNoticeOptions;
-  /** By message, of which there are few. */
+  /** By message; there are few. */
   readonly #told = new Map<string, Told>();
 
   constructor(options: RareNoticeOptions) {

@@ -1,4 +1,4 @@
-/** Which addresses of a destination have been reached recently, and until when the certificate is valid that was shown there. Noted at each dial, not at each request. */
+/** The addresses of a destination that were reached recently, and when the certificate shown there expires. Noted at each dial, not at each request. */
 
 /** Addresses that are remembered for one destination. */
 const MOST_REACHED = 8;
@@ -10,11 +10,11 @@ export interface ReachedAddress {
   readonly at: number;
 }
 
-/** What dials to one destination have found. */
+/** Results of the dials to one destination. */
 export class Reached {
   /** The least recent first. */
   readonly #addresses = new Map<string, number>();
-  /** When the certificate ends that was last seen, ms since the epoch; 0: none was seen. */
+  /** When the last certificate seen expires, ms since the epoch; 0: none was seen. */
   certificateEnds = 0;
 
   /** @param certificateEnds 0: without TLS of our own */

@@ -1,6 +1,6 @@
-/** Rings of fixed size, in typed arrays: what has come last takes the place of the oldest. */
+/** Rings of fixed size, in typed arrays: the latest entry replaces the oldest. */
 
-/** Counters as they were at the latest steps. They may wrap: only differences are looked at. */
+/** Counters as they were at the latest steps. They may wrap: only differences are used. */
 export class CounterRing {
   readonly #counters: Uint32Array;
   readonly #width: number;
@@ -20,7 +20,7 @@ export class CounterRing {
     this.#count += 1;
   }
 
-  /** So many steps before the latest; the oldest there is where that is longer ago. */
+  /** The entry this many steps before the latest, or else the oldest. */
   ago(steps: number): Uint32Array {
     const from = (Math.max(0, this.#count - 1 - Math.min(steps, this.#room - 1)) % this.#room) * this.#width;
     return this.#counters.subarray(from, from + this.#width);
@@ -43,7 +43,7 @@ export class ValueRing {
     this.#count += 1;
   }
 
-  /** The oldest first, rounded. @param most of the latest */
+  /** The oldest first, rounded. @param most maximum number of the latest entries */
   list(most: number): (number | null)[] {
     const length = Math.min(most, this.#count, this.#values.length);
     return Array.from({ length }, (_, i) => {

@@ -1,15 +1,16 @@
-/** Keeps what others sent harmless where people and terminals read it. */
+/** Makes text from peers harmless for people and terminals. */
 
 /**
- * What JSON leaves as it is and a terminal or reader may act on: DEL and the
- * C1 controls, line and paragraph separators, and the marks that reorder or hide text.
+ * Characters that JSON does not escape and that may affect a terminal or reader: DEL
+ * and the C1 controls, line and paragraph separators, and the marks that reorder or
+ * hide text.
  */
 const UNSAFE = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/;
 const ALL_UNSAFE = new RegExp(UNSAFE, 'g');
 
 const escape = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
-/** JSON text stays JSON text of the same value; the text within has no character that acts. */
+/** JSON text stays JSON text of the same value; the text within has no control characters. */
 export function escapeUnsafe(json: string): string {
   return UNSAFE.test(json) ? json.replace(ALL_UNSAFE, escape) : json;
 }
@@ -22,12 +23,12 @@ export function escapeText(text: string): string {
 /** Nothing in it needs an escape. */
 const PLAIN_TEXT = /^[ !#-[\]-~]*$/;
 
-/** Any text as a JSON string, quotes included: one line, with no character that acts. */
+/** Any text as a JSON string, quotes included: one line, without control characters. */
 export function jsonText(text: string): string {
   return PLAIN_TEXT.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
 }
 
-/** At most `length` characters; what is cut shows as an ellipsis. */
+/** At most `length` characters; a cut is shown as an ellipsis. */
 export function bound(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
 }

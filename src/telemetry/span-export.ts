@@ -1,8 +1,8 @@
 /**
- * Sends spans to a collector, by OTLP over HTTP, in batches. It has a queue of
- * bounded length and connections of its own, and no request ever waits for it.
- * Nothing of it depends on the environment: the exporter of the SDK that does
- * so is not used (docs/decisions/0160-traces.md).
+ * Sends spans to a collector, by OTLP over HTTP, in batches. It has a bounded
+ * queue and its own connections, and no request ever waits for it. It does not
+ * depend on the environment: the SDK's exporter, which does, is not used
+ * (docs/decisions/0160-traces.md).
  */
 import { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
@@ -15,7 +15,7 @@ import type { AccessRecord } from './access-record.ts';
 import { createSpanWriter, type SpanWriter, type TracedProcess } from './spans.ts';
 import type { RequestTrace } from './trace-context.ts';
 
-/** Spans by what became of them; label values of `eco_egress_spans_total`. */
+/** Spans by result; label values of `eco_egress_spans_total`. */
 export interface SpanCounts {
   exported: number;
   /** The collector could not be reached, or refused them. */
@@ -24,14 +24,14 @@ export interface SpanCounts {
   dropped: number;
 }
 
-/** Who learns what became of the spans. */
+/** Receives the results of the spans. */
 export interface ExportOwner {
   readonly counts: SpanCounts;
-  /** Of each batch; `reason` null: it was taken. */
+  /** For each batch; `reason` null: it was accepted. */
   readonly onResult: (spans: number, reason: string | null) => void;
 }
 
-/** Spans that wait at most: some megabytes. */
+/** Maximum number of waiting spans: some megabytes. */
 const SPAN_QUEUE = 2_048;
 const BATCH = 512;
 /** How long sending may take, ms. */
@@ -45,9 +45,9 @@ export interface ExportTimes {
 }
 
 const EXPORT_TIMES: ExportTimes = { batch: 1_000, send: 10_000, flush: 3_000 };
-/** The SDK gives a batch up so much later than we do, ms, should its exporter never answer. */
+/** How much later than we the SDK gives up a batch, ms, if its exporter never answers. */
 const LATER = 1_000;
-/** Batches under way at once: one, and all that are left at the end. */
+/** Batches sent at once: one, and all that are left at the end. */
 const CONCURRENT = SPAN_QUEUE / BATCH + 1;
 const CONNECTIONS = 2;
 
@@ -68,7 +68,7 @@ export class SpanExport {
     this.#owner = owner;
     this.#times = times;
     this.#write = createSpanWriter(config.serviceName, traced);
-    // An agent of its own: the one of the process may lead through a proxy that the environment names.
+    // An agent of its own: the agent of the process may use a proxy from the environment.
     const keep = { keepAlive: true, maxSockets: CONNECTIONS };
     const { serverName } = config.tls;
     const agent = config.endpoint.startsWith('https:') ? new TlsAgent({ ...keep, rejectUnauthorized: true, secureContext: clientContext(config.tls), ...(serverName === null ? {} : { servername: serverName }) }) : new Agent(keep);
@@ -92,7 +92,8 @@ export class SpanExport {
       export: (spans, done) => {
         this.#waiting -= spans.length;
         this.#underWay += spans.length;
-        // The time-out of the SDK is for silence: one that answers a byte now and then would hold a batch for ever.
+        // The SDK's time-out is for idle connections: a collector that sends a byte now and then would hold a batch
+        // indefinitely.
         const clock = setTimeout(() => { agent.destroy(); }, times.send);
         delegate.export(spans, (result) => {
           clearTimeout(clock);
@@ -118,11 +119,11 @@ export class SpanExport {
     }
   }
 
-  /** Sends what waits, within a bound; what is left then is lost. Never rejects. */
+  /** Sends the waiting spans, within a time limit; the rest is lost. Never rejects. */
   async close(): Promise<void> {
     const enough = Promise.withResolvers<undefined>();
     const clock = setTimeout(() => { enough.resolve(undefined); }, this.#times.flush);
-    // What fails has been told where it failed.
+    // Failures have already been reported.
     await Promise.race([this.#processor.shutdown().catch(() => {}), enough.promise]);
     clearTimeout(clock);
     this.#closed = true;
@@ -145,7 +146,7 @@ export function openSpanExport(config: TracingConfig, traced: TracedProcess, own
   return new SpanExport(config, traced, owner, { ...EXPORT_TIMES, ...times });
 }
 
-/** An answer with a status has it as its code; its body is the collector's, and not repeated. */
+/** For an answer with a status, the status is the code; the collector's body is not logged. */
 function describeExportError(error: Error): string {
   const { code } = error as { readonly code?: unknown };
   if (typeof code === 'number') return `it answered ${code} ${error.message}`;

@@ -1,9 +1,9 @@
 /**
- * The spans of a request, from its access record: one of a server for what
- * the client asked, and one of a client below it for what was asked of the
- * upstream. Names and attributes are those of OpenTelemetry's stable semantic
- * conventions for HTTP, besides `eco_egress.*`. Nothing of a header section, a
- * query or a detail that could quote them is here (docs/tracing.md).
+ * The spans of a request, from its access record: a server span for the
+ * client's request, and a client span below it for the request to the upstream.
+ * Names and attributes are those of OpenTelemetry's stable semantic conventions
+ * for HTTP, besides `eco_egress.*`. Spans contain no header fields, no query,
+ * and no detail that could quote them (docs/tracing.md).
  */
 import { type Attributes, type HrTime, type SpanContext, SpanKind, type SpanStatus, SpanStatusCode } from '@opentelemetry/api';
 import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
@@ -13,7 +13,7 @@ import { type AccessRecord, outcomeOf } from './access-record.ts';
 import { bound } from './safe-text.ts';
 import { type RequestTrace, SAMPLED } from './trace-context.ts';
 
-/** What spans say of the process that sends them. */
+/** The attributes of the process in its spans. */
 export interface TracedProcess {
   readonly version: string;
   /** Of this replica; `-`: it has none. */
@@ -23,7 +23,7 @@ export interface TracedProcess {
   readonly pod: string | null;
 }
 
-/** @param endedAt ms since the epoch; `lastedMs` before it the request began */
+/** @param endedAt ms since the epoch; the request began `lastedMs` earlier */
 export type SpanWriter = (record: AccessRecord, trace: RequestTrace, endedAt: number, lastedMs: number) => ReadableSpan[];
 
 type SpanScope = ReadableSpan['instrumentationScope'];
@@ -34,7 +34,7 @@ const MAX_TRACED_METHOD = 32;
 const NONE: never[] = [];
 const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
 const FAILED: SpanStatus = { code: SpanStatusCode.ERROR };
-/** Others are `_OTHER`, so that a client makes up no names of spans. */
+/** Others are `_OTHER`, so that a client cannot create span names. */
 const NAMED_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
 
 class FinishedSpan implements ReadableSpan {
@@ -100,13 +100,13 @@ export function createSpanWriter(serviceName: string, { version, instance, hostN
   };
 }
 
-/** Names of the configuration and known methods alone. */
+/** Only names of the configuration and known methods. */
 function serverName(record: AccessRecord): string {
   const what = record.form === 'sni' ? 'TLS' : record.method === '-' ? 'HTTP' : methodOf(record.method, 'HTTP');
   return record.destination === '-' ? what : `${what} ${record.destination}`;
 }
 
-/** Of a tunnel, what the proxy does upstream is to dial. */
+/** For a tunnel, the upstream operation is the dial. */
 function clientName(record: AccessRecord): string {
   return isDial(record) ? `dial ${record.destination}` : `${methodOf(record.method, 'HTTP')} ${record.destination}`;
 }
@@ -114,18 +114,18 @@ function clientName(record: AccessRecord): string {
 const isDial = ({ form }: AccessRecord): boolean => form === 'connect' || form === 'sni';
 const methodOf = (method: string, other: string): string => (NAMED_METHODS.has(method) ? method : other);
 
-/** Something was asked of an upstream, or tried to. */
+/** A request to an upstream was sent or tried. */
 function wentOut({ became, dialled, code }: AccessRecord): boolean {
   return became !== null || dialled || (code !== 'ok' && code !== 'circuit-open' && FAULTS[code].blame === 'upstream');
 }
 
-/** Refusals with 4xx are what was meant to happen (semantic conventions: for a server, an error is 5xx), and so is a client that goes away. */
+/** Refusals with 4xx are no errors (semantic conventions: for a server, an error is 5xx), nor is a client that disconnects. */
 function isFailed(record: AccessRecord): boolean {
   const outcome = outcomeOf(record);
   return record.status >= 500 || outcome === 'failed';
 }
 
-/** What was wrong upstream; empty: nothing. */
+/** The error of the upstream; empty: none. */
 function upstreamError({ code, upstreamStatus }: AccessRecord): string {
   if (code !== 'ok' && FAULTS[code].blame === 'upstream') return code;
   return upstreamStatus >= 400 ? String(upstreamStatus) : '';
@@ -165,10 +165,10 @@ function clientAttributes(record: AccessRecord): Attributes {
   const attributes: Attributes = { 'server.address': address, 'server.port': port, 'eco_egress.destination': record.destination, 'eco_egress.reused_connection': record.reusedConnection };
   if (!isDial(record)) {
     noteMethod(attributes, record.method);
-    // Without the query, which is the partner's and the client's own.
+    // Without the query, which belongs to the partner and the client.
     if (scheme !== '') attributes['url.full'] = `${scheme}://${address.includes(':') ? `[${address}]` : address}:${port}${bound(path, MAX_TRACED_PATH)}`;
   }
-  // By way of a parent, the address is not that of the other end of our connection.
+  // Through a parent, the address is not the peer of our connection.
   if (via !== '') attributes['eco_egress.via'] = via;
   else if (upstreamAddress !== '-') {
     attributes['network.peer.address'] = upstreamAddress;

@@ -1,16 +1,16 @@
 /**
- * What the data path tells; metrics and log listen. The data path knows this
- * interface only, and never waits for what is behind it.
+ * The events of the data path, for metrics, log and traces. The data path knows
+ * this interface only, and never waits for its implementation.
  */
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AccessRecord } from './access-record.ts';
 import type { AdminRefusal, PolicyFacts, ReloadResult } from './cells.ts';
 
-/** Of a probe of the source address: as expected, another, no answer to judge, or nothing expected to judge it by. */
+/** Of a probe of the source address: as expected, another, no usable answer, or no expected address configured. */
 export type SourceResult = 'match' | 'mismatch' | 'unknown' | 'unjudged';
 
-/** Of a line that is no access record. */
+/** Level of a line other than an access record. */
 export type NoticeLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** The parts that listen to the data path. */
@@ -18,23 +18,23 @@ export const PARTS = ['metrics', 'log', 'traces', 'denials', 'decisions', 'partn
 /** One of `PARTS`. */
 export type Part = (typeof PARTS)[number];
 
-/** The same action, which never throws; made once, called often. @returns whether it threw nothing */
+/** The same action, which never throws; created once, called often. @returns whether it threw nothing */
 export type Contain = <Args extends readonly unknown[]>(part: Part, action: (...args: Args) => void) => (...args: Args) => boolean;
 
-/** Told of all that happens on the data path. No method blocks or throws. */
+/** Receives all events of the data path. No method blocks or throws. */
 export interface Telemetry {
-  /** A request was admitted, and nothing has been sent for it yet: whether it is traced is in its record from now on. */
+  /** A request was admitted, and nothing has been sent for it yet. From now on its record says whether it is traced. */
   admitted(record: AccessRecord): void;
   /** An exchange or tunnel has ended, well or not: one log line, the counters, its spans. @param logged false: no log line */
   ended(record: AccessRecord, logged?: boolean): void;
   /**
-   * A tunnel carries bytes from now on. Answered by `ended` of the same record:
-   * until then its bytes count as they move, and not only hours later.
+   * A tunnel carries bytes from now on, until `ended` of the same record. Its
+   * bytes are counted as they move, not only hours later.
    */
   tunnelOpened(record: AccessRecord): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
-  /** The address that it leads to, `-` where a parent alone knows it; `certificateEnds` in ms since the epoch, 0: without TLS of our own. */
+  /** The address of the peer, `-` where only a parent knows it; `certificateEnds` in ms since the epoch, 0: without TLS of our own. */
   upstreamReached(destination: string, address: string, certificateEnds: number): void;
   /** A dial, or an upstream we were talking to, failed. @param detail one sentence */
   upstreamFailed(destination: string, code: FaultCode, detail: string): void;
@@ -42,21 +42,21 @@ export interface Telemetry {
   upstreamPooled(destination: string, active: number, idle: number): void;
   /** A client connection opened or closed (+1, -1). */
   clientConnections(change: number): void;
-  /** The admin port has turned something away. */
+  /** The admin port has refused something. */
   adminRefused(reason: AdminRefusal): void;
-  /** Something was refused because hardly any file descriptor is left. */
+  /** Something was refused because file descriptors are short. */
   descriptorsRefused(what: DescriptorRefusal): void;
   /** Another policy is in force: its names may become labels. */
   policyChanged(facts: PolicyFacts): void;
   /** A configuration was offered to the running proxy. */
   policyReloaded(result: ReloadResult): void;
-  /** The source address is asked for anew, or not any more: what was known of it counts no longer. */
+  /** The probe of the source address has been restarted or stopped: its earlier result is no longer valid. */
   sourceAsked(): void;
   /** A probe of the source address has ended: the address that was seen, null with `unknown`; `at` in ms since the epoch. */
   sourceProbed(result: SourceResult, address: string | null, at: number): void;
-  /** Whether a partner seems to have us no longer on its whitelist; null: the destination is gone. */
+  /** Whether a partner seems to have removed us from its whitelist; null: the destination is gone. */
   whitelistSuspected(destination: string, suspected: boolean | null): void;
-  /** The self-test has a result: whether what must be refused was refused; null: that is not tested any more. `at` in ms since the epoch. */
+  /** The self-test has a result: whether requests that must be refused were refused; null: no longer tested. `at` in ms since the epoch. */
   enforcementTested(holds: boolean | null, at: number): void;
   /** Something an operator should see: one line, with fields that are safe to print. */
   notice(level: NoticeLevel, message: string, fields?: Record<string, unknown>): void;

@@ -1,4 +1,4 @@
-/** The names by which log lines are found: the trace that a request belongs to, and its own id. */
+/** The identifiers of log lines: the trace of a request, and its own id. */
 import { randomBytes } from 'node:crypto';
 
 interface TraceContext {
@@ -10,22 +10,22 @@ interface TraceContext {
   readonly flags: number;
 }
 
-/** The flag of who records the trace (§3.2.2.5.1). */
+/** The flag `sampled` (§3.2.2.5.1). */
 export const SAMPLED = 1;
-/** What crosses of the flags; the others have no meaning yet (Level 2 §2.2.5.3: the trace id is random). */
+/** The flags that are forwarded; the others have no meaning yet (Level 2 §2.2.5.3: the trace id is random). */
 const KNOWN_FLAGS = 3;
 
-/** What a request that is traced has besides its record: ids of its spans, which are told upstream before there are any. The span of the proxy as a server is `spanId` of the record. */
+/** The span ids of a traced request, besides its record. They are sent upstream before the spans exist. The proxy's server span is `spanId` of the record. */
 export class RequestTrace {
   /** The span of the caller; empty: the trace begins here. */
   readonly parentSpanId: string;
-  /** The span of the proxy as a client, below that of it as a server. */
+  /** The proxy's client span, a child of its server span. */
   readonly clientSpanId: string;
   /** For the upstream. */
   readonly traceparent: string;
   /** By the clock of `performance`. */
   readonly admittedAt: number;
-  /** Its spans have been told. */
+  /** Its spans have been reported. */
   told = false;
 
   constructor({ traceId, traceFlags }: { readonly traceId: string; readonly traceFlags: number }, parentSpanId: string, clientSpanId: string, admittedAt: number) {
@@ -40,8 +40,8 @@ export class RequestTrace {
 const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 
 /**
- * Null unless `value` is one valid `traceparent` field value. Header fields
- * that came twice arrive joined by a comma and so are not valid.
+ * Null unless `value` is one valid `traceparent` field value. Repeated header
+ * fields arrive joined by a comma, and are invalid.
  */
 export function readTraceparent(value: string | undefined): TraceContext | null {
   if (value === undefined || value.length < 55) return null;

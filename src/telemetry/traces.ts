@@ -1,8 +1,8 @@
 /**
- * Which requests are traced, and who sends their spans. Whether a request is
- * traced is decided when it is admitted, before anything is sent upstream; a
- * request that is refused earlier, when it ends. What sends is loaded only
- * where tracing is configured.
+ * Decides which requests are traced, and sends their spans. Whether a request
+ * is traced is decided when it is admitted, before anything is sent upstream;
+ * for a request that is refused earlier, when it ends. The exporter is loaded
+ * only where tracing is configured.
  */
 import { randomBytes } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
@@ -14,7 +14,7 @@ import type { TracedProcess } from './spans.ts';
 import type { Telemetry } from './telemetry.ts';
 import { RequestTrace, SAMPLED } from './trace-context.ts';
 
-/** What is counted of tracing. */
+/** Counters of tracing. */
 export interface TracingFacts {
   readonly spans: Readonly<SpanCounts>;
   /** Requests that would have been traced, had their client not used up `tracing.perClient`. */
@@ -35,7 +35,7 @@ export interface TracesOptions {
 /** Names of the configuration; a bucket each. */
 const MOST_TRACED_CLIENTS = 100_000;
 
-/** Off until something is adopted. Whoever created it closes it. */
+/** Off until a configuration is adopted. Its creator closes it. */
 export class Traces {
   readonly #options: TracesOptions;
   readonly #spans: SpanCounts = { ...NO_TRACING.spans };
@@ -44,7 +44,7 @@ export class Traces {
   #export: SpanExport | null = null;
   #buckets = new RateBuckets([null], MOST_TRACED_CLIENTS);
   #limited = 0;
-  /** Since when the collector takes nothing, ms since the epoch, and why; null: it does, or was not asked yet. */
+  /** Since when the collector accepts nothing, ms since the epoch, and why; null: it works, or was not tried yet. */
   #trouble: { readonly since: number; readonly reason: string; spans: number } | null = null;
 
   constructor(options: TracesOptions) {
@@ -55,7 +55,7 @@ export class Traces {
     return { spans: this.#spans, limited: this.#limited };
   }
 
-  /** One sentence while the collector takes nothing. */
+  /** One sentence while the collector accepts nothing. */
   warnings(): string[] {
     if (this.#trouble === null) return [];
     const { since, reason, spans } = this.#trouble;
@@ -63,8 +63,8 @@ export class Traces {
   }
 
   /**
-   * Loads and makes what another configuration needs.
-   * @returns takes it over; what was traced before is still sent
+   * Loads and creates what another configuration needs.
+   * @returns applies it; earlier spans are still sent
    */
   async prepare(config: TracingConfig | null): Promise<() => void> {
     if (isDeepStrictEqual(config, this.#config)) return () => {};
@@ -78,26 +78,26 @@ export class Traces {
     };
   }
 
-  /** A request is about to be sent on. */
+  /** A request is about to be forwarded. */
   admitted(record: AccessRecord): void {
     if (this.#config === null) return;
     record.admitted = true;
     this.#decide(record, this.#config);
   }
 
-  /** A tunnel carries bytes from now on: its spans are over, because those of a day would come too late for any collector. */
+  /** A tunnel carries bytes from now on: its spans end here, because spans of a day would arrive too late for any collector. */
   tunnelOpened(record: AccessRecord): void {
     if (record.trace !== null) this.#tell(record, record.trace, performance.now() - record.startedAt);
   }
 
-  /** To be told before the log, which has the ids that are given here. */
+  /** Call it before the log, which needs the ids assigned here. */
   ended(record: AccessRecord): void {
     if (this.#config === null) return;
     if (!record.admitted) this.#decide(record, this.#config);
     if (record.trace !== null) this.#tell(record, record.trace, record.durationMs);
   }
 
-  /** Sends what is left, within a bound. Never rejects. */
+  /** Sends the remaining spans, within a time limit. Never rejects. */
   async close(): Promise<void> {
     this.#retire();
     this.#config = null;
@@ -105,9 +105,10 @@ export class Traces {
   }
 
   /**
-   * As the caller has decided, by the flag of its `traceparent`, or by chance.
-   * Anybody may set that flag, so each client has a bound of its own: one that
-   * asks for everything uses up neither the collector nor what others have.
+   * As the caller decided by the flag of its `traceparent`, or by random
+   * sampling. Any client may set that flag, so each has its own limit: a client
+   * that sets it always exhausts neither the collector nor the limits of
+   * others.
    */
   #decide(record: AccessRecord, { sample }: TracingConfig): void {
     const wanted = record.traceId === '' ? Math.random() < sample : (record.traceFlags & SAMPLED) !== 0;
@@ -139,7 +140,8 @@ export class Traces {
     const opened = openSpanExport(config, this.#options.process, {
       counts: this.#spans,
       onResult: (spans, reason) => {
-        // What becomes of the last spans of an earlier collector, its end tells.
+        // The result of an earlier collector's last spans is reported when it is
+        // closed.
         if (this.#export === opened) this.#noteResult(spans, reason);
       },
     }, this.#options.times);

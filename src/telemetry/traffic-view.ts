@@ -1,4 +1,4 @@
-/** All that is known of the traffic of one destination, for the status page: counters, history, pool, tunnels, addresses. */
+/** The traffic of one destination, for the status page: counters, history, pool, tunnels, addresses. */
 import type { Cells } from './cells.ts';
 import { type HealthView, viewHealth } from './destination-health.ts';
 import type { DestinationNow, History } from './history.ts';
@@ -13,7 +13,7 @@ export interface DestinationTraffic {
   /** Open. */
   readonly tunnels: number;
   readonly addresses: readonly ReachedAddress[];
-  /** Of the certificate that was last shown to us there, ms since the epoch; 0: none was. */
+  /** Expiry of the last certificate shown there, ms since the epoch; 0: none was. */
   readonly certificateEnds: number;
 }
 

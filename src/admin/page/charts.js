@@ -1,4 +1,4 @@
-/** Draws the curves of the last 15 minutes into the places that the page leaves for them, with uPlot. In the browser alone. */
+/** Draws the curves of the last 15 minutes into the places that the page leaves for them, with uPlot. Only in the browser. */
 import uPlot from 'uplot';
 
 /** @typedef {import('../status-view.ts').StatusHistory} StatusHistory */
@@ -11,7 +11,7 @@ const CURVE_COLOURS = { requests: '--accent', failures: '--bad', denials: '--war
 /** @type {Map<Element, uPlot>} */
 const drawn = new Map();
 
-/** Draws what is new, moves what is there, and removes what has no place any more. @param {StatusHistory | null} history */
+/** Draws new curves, moves existing ones, and removes those without a place. @param {StatusHistory | null} history */
 export function drawCharts(history) {
   for (const [place, chart] of drawn) {
     if (place.isConnected) continue;
@@ -27,7 +27,7 @@ export function drawCharts(history) {
   }
 }
 
-/** Everything anew, in the colours of now. */
+/** Draws everything again, in the current colours. */
 export function forgetCharts() {
   for (const chart of drawn.values()) chart.destroy();
   drawn.clear();
@@ -62,7 +62,8 @@ function draw(place, kind, data) {
       legend: { show: false },
       cursor: { show: false },
       axes: [{ show: false }, { show: false }],
-      // From zero, and never a line that rises out of nothing but noise.
+      // From zero, and with a minimum range, so that noise does not look like a
+      // rise.
       scales: { y: { range: (_, __, most) => [0, Math.max(most, kind === 'p99' ? 10 : 1) * 1.05] } },
       series: [{}, { stroke: colour, width: 1.5, fill: `${colour}22`, points: { show: false } }],
     },

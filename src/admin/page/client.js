@@ -1,4 +1,4 @@
-/** Keeps the status page up to date in a browser: events of this very port, and answers to the form, in place. What comes from outside is only ever set as text. */
+/** Keeps the status page up to date in a browser: by events of the same port, and answers to the form in place. External content is only ever set as text. */
 import { h, render } from 'preact';
 import { drawCharts, forgetCharts } from './charts.js';
 import { StatusPage } from './page.js';
@@ -6,7 +6,7 @@ import { StatusPage } from './page.js';
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 /** @typedef {import('../status-view.ts').StatusHistory} StatusHistory */
 
-/** Without an event for so long, ms, the connection counts as lost: there is one every second. */
+/** Without an event for this time, ms, the connection counts as lost: there is one every second. */
 const LOST_AFTER = 5_000;
 /** Before a refused connection is tried again, ms. */
 const AGAIN = 5_000;
@@ -38,14 +38,14 @@ function connect() {
   source.addEventListener('status', ({ data }) => {
     heard = Date.now();
     view = /** @type {StatusView} */ (JSON.parse(String(data)));
-    // After an update the page would be that of another version than its numbers.
+    // After an update the page and its data would be of different versions.
     if (version !== null && version !== view.version) location.reload();
     version = view.version;
     showNow();
   });
   source.addEventListener('history', ({ data }) => {
     history = /** @type {StatusHistory} */ (JSON.parse(String(data)));
-    // What the first rendering finds below a place for a curve it removes.
+    // The first rendering removes anything below a place for a curve.
     if (charted > 0) drawCharts(history);
   });
   source.addEventListener('step', ({ data }) => {
@@ -58,7 +58,7 @@ function connect() {
   });
 }
 
-/** One more value to each curve. A destination that is new has a whole curve elsewhere. @param {StatusHistory} step */
+/** One more value to each curve. A new destination gets its whole curve in another event. @param {StatusHistory} step */
 function addStep(step) {
   if (history === null) return;
   const before = new Map(history.curves.map((curves) => [curves.name, curves]));
@@ -94,7 +94,7 @@ function showNow() {
   }
 }
 
-/** By the form: where its answer stands. */
+/** By form: the place of its answer. */
 const ANSWER_PLACES = new Map([['ask', 'answer'], ['incident', 'verdict']]);
 /** A second question while one is being answered would be refused. */
 let asking = false;
@@ -135,7 +135,7 @@ document.addEventListener('submit', (event) => {
 if (document.body.dataset['page'] === 'status') {
   connect();
   setInterval(showNow, 1_000);
-  // A page that nobody sees costs nothing.
+  // A hidden page costs nothing.
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) {
       clearTimeout(retry);

@@ -1,4 +1,4 @@
-/** The cards of the status page, one for each destination: those that fail first. */
+/** The cards of the status page, one for each destination: failing ones first. */
 import { h } from 'preact';
 import { ago, bar, chart, chip, code, facts, formatNumber, formatRate, formatSpread, ofLimit, section } from './parts.js';
 

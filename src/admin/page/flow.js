@@ -1,8 +1,8 @@
 /**
  * The route of the requests as a picture: clients, this proxy, the NAT address,
- * hops, partners, with what goes along each edge. Drawn twice, side by side
- * for a wide window and one below the other for a phone; the style sheet shows
- * one. All that it says is in words elsewhere on the page.
+ * hops, partners, with the rate on each edge. Drawn twice, horizontally for a
+ * wide window and vertically for a phone; the style sheet shows one. The same
+ * facts are in text elsewhere on the page.
  */
 import { h } from 'preact';
 import { formatNumber, formatRate, countOf } from './parts.js';
@@ -130,7 +130,7 @@ function narrow(clients, proxy, nat, partners, rate) {
 /** @param {number} x1 @param {number} y1 @param {number} x2 @param {number} y2 */
 const curve = (x1, y1, x2, y2) => `C ${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
 
-/** The more goes along it, the thicker. @param {string} key @param {string} path @param {Pick<Lane, 'rate' | 'broken'>} lane */
+/** The higher the rate, the thicker the line. @param {string} key @param {string} path @param {Pick<Lane, 'rate' | 'broken'>} lane */
 function edge(key, path, { rate, broken }) {
   const state = broken ? 'edge-bad' : rate > 0 ? 'edge-busy' : 'edge-idle';
   return h('path', { key, class: `edge ${state}`, d: path, 'stroke-width': Math.min(8, 1.5 + Math.log10(1 + rate) * 2) });

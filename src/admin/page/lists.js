@@ -1,4 +1,4 @@
-/** The lower half of the status page: failures, denials, tunnels, a question, the source address, what is in force. */
+/** The lower half of the status page: failures, denials, tunnels, a question, the source address, the configuration in force. */
 import { h } from 'preact';
 import { ago, chip, code, facts, formatBytes, formatDuration, formatNumber, countOf, section, table } from './parts.js';
 
@@ -75,7 +75,8 @@ export function tunnels({ tunnels: { open, byClient, oldest }, drain, shortTunne
 }
 
 /**
- * A form that works by itself: its answer is a page. Where scripts run, it comes in below the form.
+ * A form that works without scripts: its answer is a page. With scripts, the answer is shown below
+ * the form.
  * @param {readonly string[]} clients @param {Readonly<Record<string, string>>} question
  */
 export function whyForm(clients, question = {}) {
@@ -92,7 +93,8 @@ export function whyForm(clients, question = {}) {
 }
 
 /**
- * The question what is wrong. A form that works by itself, and posts: it has the proxy connect to partners.
+ * The incident question. A form that works without scripts, and uses POST: the proxy connects to partners
+ * for it.
  * @param {readonly string[]} destinations
  */
 export function incidentForm(destinations) {

@@ -48,7 +48,7 @@ export function band({ band: { state, reasons }, destinations, drain, at }) {
   );
 }
 
-/** Times in sentences are to the millisecond, for the log; here the second does, and the day is today's. @param {string} sentence @param {string} now */
+/** Times in sentences are to the millisecond, for the log; here seconds are enough, and the day is today. @param {string} sentence @param {string} now */
 function shortenTimes(sentence, now) {
   return sentence.replaceAll(/(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\.\d{3}Z/g, (_, day, time) => (day === now.slice(0, 10) ? `${String(time)} UTC` : `${String(day)} ${String(time)} UTC`));
 }

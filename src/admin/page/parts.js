@@ -3,7 +3,7 @@ import { h } from 'preact';
 
 /** @typedef {import('preact').ComponentChildren} Children */
 
-/** `1,234`, `12.3`, `0.02`; at most three digits that count. @param {number} value */
+/** `1,234`, `12.3`, `0.02`; at most three significant digits. @param {number} value */
 export function formatNumber(value) {
   if (value >= 100) return Math.round(value).toLocaleString('en-US');
   if (value === 0 || Number.isInteger(value)) return String(value);
@@ -57,10 +57,10 @@ export function ago(at, now) {
 /** `1 failure`, `3 failures`. @param {number} count @param {string} one @param {string} more */
 export const countOf = (count, one, more = `${one}s`) => `${formatNumber(count)} ${count === 1 ? one : more}`;
 
-/** A word of the configuration or of a client: it may be long. @param {Children} children */
+/** A word from the configuration or a client: it may be long. @param {Children} children */
 export const code = (children) => h('code', typeof children === 'string' && children.length > 30 ? { title: children } : null, children);
 
-/** A bar: how much of a whole. The number stands beside it. @param {number} used @param {number | null} whole */
+/** A bar: a share of a whole. The number is beside it. @param {number} used @param {number | null} whole */
 export function bar(used, whole) {
   if (whole === null || whole === 0) return null;
   const share = Math.min(1, used / whole);
@@ -83,7 +83,7 @@ export const chip = (kind, text) => h('span', { class: `chip chip-${kind}` }, h(
 export const chart = (name, kind, label) => h('div', { class: `chart chart-${kind}`, 'data-name': name, 'data-kind': kind, role: 'img', 'aria-label': label });
 
 /**
- * A table that scrolls by itself where the window is narrow.
+ * A table that scrolls separately in a narrow window.
  * @param {{ caption: string, head: readonly string[], rows: readonly { key: string, cells: readonly Children[] }[], numbers?: readonly number[], quiet?: boolean, stacks?: boolean }} table `numbers`: columns that are set to the right; `stacks`: on a phone its cells stand one below the other
  */
 export function table({ caption, head, rows, numbers = [], quiet = false, stacks = false }) {
@@ -102,7 +102,7 @@ export function table({ caption, head, rows, numbers = [], quiet = false, stacks
 }
 
 /**
- * A table of facts: what, and its value.
+ * A table of facts: name and value.
  * @param {string} caption
  * @param {readonly (readonly [string, Children])[]} facts
  */

@@ -1,4 +1,4 @@
-/** The pages as markup, made in the proxy: a browser never asks for this file. */
+/** The pages as markup, rendered in the proxy: a browser never requests this file. */
 import { h } from 'preact';
 import { renderToString } from 'preact-render-to-string';
 import { AnswerPage, StatusPage } from './page.js';
