@@ -29,11 +29,11 @@ const LONGEST_CERTIFICATE_NAMES = 200;
 const LONGEST_TRIED_DETAIL = 300;
 
 /** Looks the name up now, without the cache. @param inUse the addresses that requests get; null: none */
-export async function tryName(target: Target, { tools, now }: TryContext, inUse: readonly string[] | null, history: NameTry['history']): Promise<NameTry> {
+export async function tryName(target: Target, { tools, now, signal }: TryContext, inUse: readonly string[] | null, history: NameTry['history']): Promise<NameTry> {
   const { host, port } = target;
   const at = now();
   try {
-    const addresses = await tools.resolve(host);
+    const addresses = await lookUp(host, tools, signal);
     const guard = targetGuard(target);
     const refused = addresses.flatMap((address) => {
       const refusal = guard(address, port);
@@ -42,6 +42,16 @@ export async function tryName(target: Target, { tools, now }: TryContext, inUse:
     return { host, at, fault: null, addresses, refused, inUse, history };
   } catch (error) {
     return { host, at, fault: faultOf(error), addresses: [], refused: [], inUse, history };
+  }
+}
+
+/** A question that got no answer is asked once more: a single packet may be lost. */
+async function lookUp(host: string, tools: TryContext['tools'], signal: AbortSignal): Promise<readonly string[]> {
+  try {
+    return await tools.resolve(host);
+  } catch (error) {
+    if (faultOf(error).code !== 'resolver-timeout' || signal.aborted) throw error;
+    return tools.resolve(host);
   }
 }
 
@@ -124,7 +134,7 @@ export async function tryParents({ destination }: Target, context: TryContext): 
     hop.parents.map(async ({ host, port }): Promise<ParentTry> => {
       const parent = formatAuthority(host, port);
       try {
-        const addresses = await tools.resolve(host);
+        const addresses = await lookUp(host, tools, signal);
         const permitted = addresses.filter((address) => guard(address, port) === null);
         const [refusal] = addresses.flatMap((address) => guard(address, port) ?? []);
         if (permitted.length === 0 && refusal !== undefined) throw refusal;

@@ -105,6 +105,19 @@ t.test('names: those that do not exist, and those that lead where we may not go'
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /resolver-failed|name-not-found|does not exist/ });
 });
 
+t.test('one question to the resolver that is lost is no fault of the resolver', async (t) => {
+  let asked = 0;
+  const lab = await start(t, {
+    lookup: async () => {
+      asked += 1;
+      if (asked === 1) throw Object.assign(new Error('x'), { code: 'ETIMEOUT' });
+      return { addresses: ['127.0.0.1'], ttl: null };
+    },
+  });
+  t.match(await verdictOf(t, lab), { state: 'ok', part: null });
+  t.ok(asked > 1);
+});
+
 t.test('a draining proxy says so', async (t) => {
   const lab = await start(t, { configure: (draft) => { draft.timeouts['drainDelay'] = '60s'; } });
   void lab.service.drain();
