@@ -106,16 +106,20 @@ t.test('names: those that do not exist, and those that lead where we may not go'
 });
 
 t.test('one question to the resolver that is lost is no fault of the resolver', async (t) => {
-  let asked = 0;
+  let lose = false;
   const lab = await start(t, {
+    configure: (draft, { https }) => { draft.destinations.eco['ports'] = [https]; },
     lookup: async () => {
-      asked += 1;
-      if (asked === 1) throw Object.assign(new Error('x'), { code: 'ETIMEOUT' });
+      if (lose) {
+        lose = false;
+        throw Object.assign(new Error('x'), { code: 'ETIMEOUT' });
+      }
       return { addresses: ['127.0.0.1'], ttl: null };
     },
   });
+  lose = true;
   t.match(await verdictOf(t, lab), { state: 'ok', part: null });
-  t.ok(asked > 1);
+  t.notOk(lose, 'it was lost');
 });
 
 t.test('a draining proxy says so', async (t) => {
