@@ -503,6 +503,8 @@ class RunningService implements Service {
           policyChange: latest?.different === true ? { at: Date.parse(latest.at), denies: latest.denies, sentence: latest.sentence, classes: latest.classes } : null,
           limits: this.#limitUse(),
           descriptors: this.#descriptors.warning(),
+          overloaded: warnOfOverload(this.#overload),
+          telemetry: this.#telemetry.warnings(),
         };
       },
       source: this.sourceProof,

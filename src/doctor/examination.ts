@@ -89,6 +89,8 @@ export interface Tools {
   readonly timeout: number;
   /** Rejects with a Fault of the look-up. */
   resolve(host: string): Promise<readonly string[]>;
+  /** The same, in a look-up of its own: an earlier failure or one in progress does not count. */
+  resolveAnew(host: string): Promise<readonly string[]>;
   /** Our own address for a route; sends nothing. */
   localAddress(address: string, port: number): Promise<string>;
   /** TCP alone, to the first of the addresses that answers; without any, the host is an address. The caller closes the socket. */
@@ -105,7 +107,8 @@ const MOST_AT_ONCE = 16;
 /** Nothing to close. */
 export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions): Tools {
   const { dns, headers, name } = config;
-  const resolver = createResolver({ lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve });
+  const lookups = { lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve };
+  const resolver = createResolver(lookups);
   const never = new AbortController().signal;
   const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
   const usual = dialler(resolver);
@@ -114,6 +117,7 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
   return {
     timeout,
     resolve: (host) => resolver.resolve(host),
+    resolveAnew: (host) => createResolver(lookups).resolve(host),
     localAddress: findLocalAddress,
     connect: async (host, port, addresses = [host]) => (await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }))).socket,
     dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),

@@ -164,6 +164,10 @@ export interface ProxyEvidence {
   readonly limits: readonly { readonly name: string; readonly used: number; readonly limit: number | null }[];
   /** Why file descriptors are short; null: they are not. */
   readonly descriptors: string | null;
+  /** Why new requests are refused for lack of time or memory; empty: they are not. */
+  readonly overloaded: readonly string[];
+  /** What is lost of log, metrics and traces; empty: nothing. */
+  readonly telemetry: readonly string[];
 }
 
 /** The source address seen by a probe made now. */

@@ -29,8 +29,8 @@ function findNotEnforcing({ proxy }: IncidentEvidence): NamelessFinding[] {
 }
 
 function findOverload({ proxy }: IncidentEvidence): NamelessFinding[] {
-  const { eventLoopMs, limits, descriptors } = proxy;
-  const found: NamelessFinding[] = [];
+  const { eventLoopMs, limits, descriptors, overloaded } = proxy;
+  const found: NamelessFinding[] = overloaded.map((text) => ours({ part: 'proxy', state: 'broken', what: 'it is overloaded, and refuses new requests', evidence: [{ at: null, text }], next: ['Add replicas, give it more CPU or memory, or find on the status page which client sends so much.'] }));
   if (eventLoopMs >= STUCK_LOOP_MS) {
     found.push(ours({ part: 'proxy', state: 'broken', what: `it is short of CPU: its event loop is late by ${Math.round(eventLoopMs)} ms`, evidence: [{ at: null, text: `Event loop late by ${Math.round(eventLoopMs)} ms (95th percentile) while this was tried` }], next: ['Add replicas, or raise the CPU limit of the pod.'], explains: ['silent', 'tls', 'http', 'name'] }));
   }
@@ -273,6 +273,12 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   return [ours({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [{ at: null, text: `TCP of this host while this was tried: ${counted}, and ${segments.synAgain} first packets of connections` }]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
 }
 
+/** Requests are served, and what is recorded of them is incomplete. */
+function findLostTelemetry({ proxy: { telemetry } }: IncidentEvidence): NamelessFinding[] {
+  if (telemetry.length === 0) return [];
+  return [ours({ part: 'proxy', state: 'degraded', what: 'it serves requests, and log, metrics or traces lose some of what it records', evidence: telemetry.map((text) => ({ at: null, text })), next: ['For the log: is the disk full, or the reader of standard output gone or slow? For traces: does the collector accept them?'] })];
+}
+
 /** In the order in which they are tried and named. */
 export const OWN_RULES: readonly IncidentRule[] = [
   { name: 'draining', find: findDraining },
@@ -293,6 +299,7 @@ export const OWN_RULES: readonly IncidentRule[] = [
 export const MINOR_RULES: readonly IncidentRule[] = [
   { name: 'reload-refused', find: findReload },
   { name: 'policy-change', find: findChange },
+  { name: 'lost-telemetry', find: findLostTelemetry },
   { name: 'client-requests', find: findPod },
   { name: 'late', find: findLateness },
 ];

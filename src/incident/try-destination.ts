@@ -51,7 +51,7 @@ async function lookUp(host: string, tools: TryContext['tools'], signal: AbortSig
     return await tools.resolve(host);
   } catch (error) {
     if (faultOf(error).code !== 'resolver-timeout' || signal.aborted) throw error;
-    return tools.resolve(host);
+    return tools.resolveAnew(host);
   }
 }
 

@@ -48,8 +48,7 @@ export const TRUTHS: Readonly<Record<string, Truth>> = {
   'replica-out-of-memory': ['proxy', 'ok'],
   'clock-forward': ['proxy', 'ok'],
   'clock-back': ['proxy', 'ok'],
-  // The log is filled by a flood of denied requests.
-  'disk-full': ['proxy', 'pod', 'ok'],
+  'disk-full': ['proxy'],
   'policy-broken': ['proxy'],
   'policy-narrowed': ['proxy'],
   'pod-floods': ['pod'],

@@ -114,9 +114,11 @@ t.test('one question to the resolver that is lost is no fault of the resolver', 
         lose = false;
         throw Object.assign(new Error('x'), { code: 'ETIMEOUT' });
       }
-      return { addresses: ['127.0.0.1'], ttl: null };
+      return { addresses: ['127.0.0.1'], ttl: 60 };
     },
   });
+  // What requests use is known: the question of the autopsy is the next one.
+  t.equal((await fetch(`${lab.url}/eco/x`)).status, 200);
   lose = true;
   t.match(await verdictOf(t, lab), { state: 'ok', part: null });
   t.notOk(lose, 'it was lost');

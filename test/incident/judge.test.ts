@@ -27,6 +27,8 @@ const CASES: readonly Case[] = [
   ['overload explains silence', wrong(both(silentTry), { proxy: { ...proxy, eventLoopMs: 2_500 } }), { state: 'broken', part: 'proxy', says: /short of CPU/ }],
   ['late, and no more', evidenceOf({ proxy: { ...proxy, eventLoopMs: 600 } }), { state: 'degraded', part: 'proxy', says: /late by 600 ms/ }],
   ['a limit is reached', evidenceOf({ proxy: { ...proxy, limits: [{ name: 'tunnels', used: 2_000, limit: 2_000 }] } }), { state: 'broken', part: 'proxy', says: /limit of tunnels is reached: 2000 of 2000/ }],
+  ['requests are refused for overload', evidenceOf({ proxy: { ...proxy, overloaded: ['New requests are refused.'] } }), { state: 'broken', part: 'proxy', says: /overloaded, and refuses/ }],
+  ['the log cannot be written', evidenceOf({ proxy: { ...proxy, telemetry: ['12 lines of the log were lost.'] }, denials: [denied({ code: 'host-not-allowed', count: 200, hosts: 200 })] }), { state: 'degraded', part: 'proxy', says: /lose some of what it records/ }],
   ['descriptors', evidenceOf({ proxy: { ...proxy, descriptors: 'Few are left.' } }), { state: 'degraded', part: 'proxy', says: /descriptors/ }],
   ['a reload was refused', evidenceOf({ proxy: { ...proxy, reloadRefused: ['egress.yaml:2:1 rules: x'] } }), { state: 'degraded', part: 'proxy', says: /faulty and was refused/ }],
   ['the policy was narrowed', evidenceOf({ proxy: { ...proxy, policyChange: { at: NOW - 30_000, denies: true, sentence: 'Classes of requests: 1 newly denied.', classes: [] } }, denials: [denied({ code: 'no-rule', destination: 'eco-sit' })] }), { state: 'broken', part: 'proxy', confidence: 'likely', says: /since the reload at 2026-03-02T11:59:30Z it denies dynatrace-sit with no-rule/ }],

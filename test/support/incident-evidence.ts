@@ -51,7 +51,7 @@ export function evidenceOf(change: Partial<IncidentEvidence> = {}): IncidentEvid
     instance: 'eco-egress-1',
     version: '1.0.0',
     asked: null,
-    proxy: { draining: false, notEnforcing: [], reloadRefused: [], loadedAt: NOW - 2 * DAY, policyChange: null, eventLoopMs: 2, segments: { sent: 400, again: 1, synAgain: 0 }, limits: [{ name: 'tunnels', used: 10, limit: 2_000 }], descriptors: null },
+    proxy: { draining: false, notEnforcing: [], reloadRefused: [], loadedAt: NOW - 2 * DAY, policyChange: null, eventLoopMs: 2, segments: { sent: 400, again: 1, synAgain: 0 }, limits: [{ name: 'tunnels', used: 10, limit: 2_000 }], descriptors: null, overloaded: [], telemetry: [] },
     source: { result: 'match', seen: '34.123.45.67', expected: ['34.123.45.67'], since: NOW - DAY, at: NOW - 2_000, endpoint: '203.0.113.80', from: '10.128.0.11', fault: null },
     denials: [],
     clocks: [],
