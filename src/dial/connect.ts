@@ -40,7 +40,7 @@ export interface ConnectRequest {
   readonly isOurs?: IsOurs | undefined;
   /** Called for each address that failed, unless our own resources were the cause; absent: not reported. */
   readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
-  /** Remembers attempts that failed; absent: nobody does. */
+  /** Remembers attempts that failed; absent: they are not kept. */
   readonly history?: Pick<DialHistory, 'failed'> | undefined;
 }
 

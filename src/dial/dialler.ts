@@ -29,7 +29,7 @@ interface DiallerOptions {
   readonly coolDowns?: CoolDowns;
   /** Which addresses failed too often; by default an own one without notices. */
   readonly circuits?: CircuitBreaker;
-  /** Remembers connections that failed; absent: nobody does. */
+  /** Remembers connections that failed; absent: they are not kept. */
   readonly history?: DialHistory | undefined;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via?: string | null;

@@ -41,7 +41,7 @@ export function tryConnect(address: string, port: number, timeout: number, signa
     socket.once('connect', () => {
       end('open', '');
     });
-    // Stays: what destroying brings concerns nobody.
+    // The listener stays: an error after `destroy` is of no interest, and must not be uncaught.
     socket.on('error', (error) => {
       const name = errorCode(error);
       if (name === 'ECONNREFUSED' || name === 'ECONNRESET') end('refused', name);

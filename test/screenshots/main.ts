@@ -20,7 +20,7 @@ const OUT = values.out ?? new URL('../../docs/images/', import.meta.url).pathnam
 const MOST_BYTES = 200_000;
 
 const PICTURES = [
-  { name: 'status-page', width: 1360, height: 1000, scheme: 'light', scripts: true, full: false, always: true },
+  { name: 'status-page', width: 1360, height: 830, scheme: 'light', scripts: true, full: false, always: true },
   { name: 'dark', width: 1360, height: 900, scheme: 'dark', scripts: true, full: true, always: false },
   { name: 'light', width: 1360, height: 900, scheme: 'light', scripts: true, full: true, always: false },
   { name: 'phone', width: 360, height: 800, scheme: 'light', scripts: true, full: true, always: false },

@@ -29,8 +29,8 @@ const TICK_MS = 20;
 const SAMPLE_EVERY_MS = 1000;
 /** Of one work under way: beyond, it is left out. */
 const MOST_AT_ONCE = 50;
-/** Of one work, in the last quarter: more fail only where something broke, and not because the machine is slow. */
-const MOST_FAILED = 0.9;
+/** Share of one kind of work, in the last quarter. */
+const MOST_FAILED = 0.5;
 /** The longest timeout of world.ts is 10 s. */
 const QUIET_WITHIN_MS = 30_000;
 /** What the proxy opens when it first needs it, and what has just begun: a probe, a self-test. */
