@@ -1,7 +1,6 @@
 /** The rules about what partners answer: their TLS and their application. Each first checks whether a cause on our side explains the same. Pure. */
 import type { DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, RouteTry, TlsTry } from './evidence.ts';
-import { type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, linesOfHttp, linesOfTls, linesOfTry, outcomeOfTry, RECENT_MS, type Symptom, utc } from './finding.ts';
-import { isDateFault } from './own-rules.ts';
+import { type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, isDateFault, type NamelessFinding, linesOfHttp, linesOfTls, linesOfTry, outcomeOfTry, RECENT_MS, type Symptom, utc } from './finding.ts';
 import { eachDirect, finding } from './partner-rules.ts';
 
 type Alternative = IncidentFinding['alternatives'][number];

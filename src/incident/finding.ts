@@ -157,3 +157,13 @@ export function linesOfHttp(http: HttpTry | null, where: string, at: number): Ev
   if (http === null) return [];
   return [{ at, text: `${http.asked} to ${where}: ${http.fault === null ? `status ${http.status} in ${http.ms} ms` : `${http.fault.code}, ${http.fault.detail}`}` }];
 }
+
+/** A certificate that has expired or is not valid yet, by our clock. */
+export function isDateFault(detail: string): boolean {
+  return /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/.test(detail);
+}
+
+/** A finding on our side, with what most of them have. */
+export function ownFinding(found: Partial<NamelessFinding> & Pick<NamelessFinding, 'part' | 'what' | 'state'>): NamelessFinding {
+  return { confidence: 'certain', destination: null, since: null, evidence: [], alternatives: [], next: [], explains: [], ...found };
+}

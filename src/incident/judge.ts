@@ -2,8 +2,9 @@
 import { type DestinationEvidence, type IncidentEvidence, INCIDENT_PARTS, type IncidentPart } from './evidence.ts';
 import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, isSourceProven, outcomeOfTry, utc } from './finding.ts';
 import { writeLetter } from './letter.ts';
-import { MINOR_RULES, OWN_RULES } from './own-rules.ts';
+import { MINOR_RULES, POLICY_RULES, PROXY_RULES } from './proxy-rules.ts';
 import { APPLICATION_RULES, TLS_RULES } from './answer-rules.ts';
+import { NETWORK_RULES } from './network-rules.ts';
 import { PACKET_RULES, PARENT_RULES } from './partner-rules.ts';
 
 /** `ok`: nothing is wrong now. */
@@ -38,7 +39,7 @@ export interface IncidentVerdict {
 }
 
 /** In the order in which causes are named: ours before the partner's. */
-export const INCIDENT_RULES: readonly IncidentRule[] = [...OWN_RULES, ...PACKET_RULES, ...TLS_RULES, ...PARENT_RULES, ...APPLICATION_RULES, ...MINOR_RULES];
+export const INCIDENT_RULES: readonly IncidentRule[] = [...PROXY_RULES, ...NETWORK_RULES, ...POLICY_RULES, ...PACKET_RULES, ...TLS_RULES, ...PARENT_RULES, ...APPLICATION_RULES, ...MINOR_RULES];
 
 /** The name of each part in sentences. */
 export const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
