@@ -19,14 +19,14 @@ export function formatReport(results: Results): string {
   const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
   const run = new Set(results.comparisons.map(({ work }) => work));
   const measuredWorks = new Set(WORKS.filter(({ name }) => run.has(name)).map(({ of }) => of));
-  const missing = [...new Set(TARGETS.map(({ work }) => work))].filter((of) => !measuredWorks.has(of));
+  const missing = [...new Set(TARGETS.flatMap(({ work }) => work ?? []))].filter((of) => !measuredWorks.has(of));
   const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
   return [
     describeRun(results),
     `Medians, with their ratio to ours: above 1 costs more than ours. CPU is of the proxy's process, all its threads and children. haproxy and nginx pass tunnels on as bytes (L4): no CONNECT, no name, no choice of destination.`,
     formatCosts(WORKS, contenders, summaries),
     `Targets, all with policy, metrics and access log on, each in the shape of the work that is furthest from it${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
-    formatTargets(WORKS, judge(summaries).filter(({ work }) => run.has(work))),
+    formatTargets(judge(summaries).filter(({ work }) => run.has(work))),
     `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
     ...section('Latency, of all runs together. The baseline is the same requests to the upstream directly, in the same minute; in first-second, those of the tenth second. In the way of a request may have been the host of the machine (stolen), other programs on the core of the proxy (waited), collections, or a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),

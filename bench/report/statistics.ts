@@ -28,7 +28,11 @@ export interface Summary {
   /** Added by the proxy, in microseconds: less than direct is possible where the machine is noisy. */
   readonly addedP50: number;
   readonly addedP99: number;
+  /** p99 of what a work about latency compares with, in milliseconds; NaN of others. */
+  readonly baselineP99: number;
   readonly rssBytes: number;
+  /** KB for each operation, or MiB; NaN where nothing observed it. */
+  readonly allocatedKb: number;
   readonly failure: string | null;
 }
 
@@ -43,19 +47,22 @@ export function summarise(comparisons: readonly Comparison[]): Summaries {
     of: (work, contender) => {
       const comparison = find(work, contender);
       if (comparison === undefined) return null;
-      const { samples, latencies, again, failure = null } = comparison;
+      const { samples, latencies, again, observed, failure = null } = comparison;
       const direct = find(work, 'direct')?.samples ?? [];
       const added = (figure: 'p50' | 'p99'): number => median(valuesOf(samples, figure)) - median(valuesOf(direct, figure));
       const costs = valuesOf(samples, 'cost');
+      const baselineP99 = latencies === undefined ? NaN : percentile(latencies.baseline, 0.99) / 1_000;
       return {
         runs: samples.length,
-        cost: latencies === undefined ? median(costs) : (percentile(latencies.own, 0.99) - percentile(latencies.baseline, 0.99)) / 1_000,
+        cost: latencies === undefined ? median(costs) : percentile(latencies.own, 0.99) / 1_000 - baselineP99,
         spread: spread(costs),
         costAgain: again === undefined ? null : median(again),
         rate: median(valuesOf(samples, 'rate')),
         addedP50: added('p50'),
         addedP99: added('p99'),
+        baselineP99,
         rssBytes: median(valuesOf(samples, 'rssBytes')),
+        allocatedKb: (observed?.told?.allocatedBytes ?? NaN) / 1e3,
         failure,
       };
     },

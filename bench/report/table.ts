@@ -66,9 +66,8 @@ function formatCalls(calls: Observed['systemCalls']): [sum: string, most: string
   return [formatFigure(sorted.reduce((sum, [, count]) => sum + count, 0)), sorted.slice(0, 3).map(([name, count]) => `${name} ${formatFigure(count)}`).join(', ')];
 }
 
-export function formatTargets(works: readonly Work[], judgements: readonly Judgement[]): string {
-  const unitOf = (name: string): string => works.find((work) => work.name === name)?.unit ?? '';
-  const rows = judgements.map(({ work, text, figure, limit, met }) => [work, text, Number.isFinite(figure) ? `${formatFigure(figure)} ${unitOf(work)}` : '', formatFigure(limit), WORDS[`${met}`]]);
+export function formatTargets(judgements: readonly Judgement[]): string {
+  const rows = judgements.map(({ work, text, figure, unit, limit, met }) => [work, text, Number.isFinite(figure) ? `${formatFigure(figure)} ${unit}` : '', formatFigure(limit), WORDS[`${met}`]]);
   return renderTable(['work', 'target', 'ours', 'limit', ''], rows);
 }
 

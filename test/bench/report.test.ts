@@ -38,31 +38,49 @@ t.test('latency is told as what the proxy adds to direct', async (t) => {
 });
 
 const AT_TARGET: Record<string, Record<string, number>> = {
-  setup: { ours: 48, squid: 60, tinyproxy: 59, 'proxy-chain': 63, haproxy: 30, nginx: 26 },
+  setup: { ours: 54, squid: 60 },
   download: { ours: 0.12, squid: 0.2, haproxy: 0.37, nginx: 0.41 },
-  upload: { ours: 0.27, squid: 0.27 },
-  ping: { ours: 11, squid: 10 },
-  idle: { ours: 16, squid: 31 },
+  upload: { ours: 0.18, squid: 0.3, haproxy: 0.37 },
+  ping: { ours: 9.5, squid: 10, haproxy: 9.5 / 1.1 },
+  idle: { ours: 13, squid: 31 },
   forward: { ours: 30, squid: 30 },
-  gateway: { ours: 26.4, stock: 40, nginx: 12 },
+  gateway: { ours: 24, stock: 40, nginx: 8 },
+  post: { ours: 200, stock: 210, 'http-proxy-3': 200 },
   connections: { ours: 16 },
-  'gateway-half': { ours: 1 },
-  'ping-half': { ours: 1 },
+  'gateway-half': { ours: 2, stock: 2 },
+  'ping-half': { ours: 2 },
+  'first-second': { ours: 3 },
   memory: { ours: 10 },
   startup: { ours: 400 },
 };
-const withOurs = (factor: number) => summarise(Object.entries(AT_TARGET).flatMap(([work, all]) => Object.entries(all).map(([name, cost]) => costs(work, name, name === 'ours' ? cost * factor : cost))));
+const ALLOCATED_KB: Record<string, number> = { setup: 20, ping: 0.1, forward: 8, gateway: 8 };
+const MB = 2 ** 20;
+/** In buckets of a histogram: 1.02 ** 35 is just below 2. */
+const TWICE = 35;
+const withOurs = (factor: number) =>
+  summarise(
+    Object.entries(AT_TARGET).flatMap(([work, all]) =>
+      Object.entries(all).map(([name, cost]) => {
+        if (name !== 'ours') return costs(work, name, cost);
+        const ours = costs(work, name, cost * factor);
+        const told = { allocatedBytes: (ALLOCATED_KB[work] ?? NaN) * 1e3 * factor, gcShare: 0, longestGcMs: 0, loopP99Ms: 0, loopMaxMs: 0 };
+        const whole = { ...ours, observed: { told, systemCalls: {} }, samples: ours.samples.map((sample) => ({ ...sample, rssBytes: 120 * MB * factor })) };
+        return work === 'first-second' ? { ...whole, latencies: { own: { [300 + (factor < 1 ? TWICE : TWICE + 1)]: 1 }, baseline: { 300: 1 } } } : whole;
+      }),
+    ),
+  );
 
 t.test('a target is met at its limit, not above it, and unknown without what it is compared with', async (t) => {
-  t.strictSame([...new Set(TARGETS.map(({ work }) => work))].filter((work) => !WORKS.some(({ name }) => name === work)), [], 'each is about a work');
+  t.strictSame([...new Set(TARGETS.flatMap(({ work }) => work ?? []))].filter((work) => !WORKS.some(({ name }) => name === work)), [], 'each is about a work');
   t.strictSame(judge(withOurs(1 - 1e-9)).filter(({ met }) => met !== true), []);
-  // Two of the three about set-up have room left: 0.5 of Smokescreen's class and what the others need are the same as 0.8 of Squid, or more.
-  t.strictSame(judge(withOurs(1.001)).filter(({ met }) => met === true).map(({ text }) => text), ['below every other that speaks CONNECT', 'at most 0.9 of stock @fastify/http-proxy']);
+  // The best of the others is what the usual shape is held to 0.6 of.
+  t.strictSame(judge(withOurs(1.001)).filter(({ met }) => met === true).map(({ text }) => text), ['at most the best other', 'at most the best other']);
   t.strictSame(judge(withOurs(2)).filter(({ met }) => met !== false), []);
   t.strictSame(judge(summarise([])).filter(({ met }) => met !== null), []);
   t.match(judge(summarise([costs('setup', 'ours', 50)])).find(({ work }) => work === 'setup'), { met: null, figure: 50 }, 'nothing to compare with');
   const shapes = summarise([costs('upload', 'ours', 1), costs('upload', 'squid', 1), costs('upload-1400', 'ours', 3), costs('upload-1400', 'squid', 2), costs('upload-16384', 'ours', 4), costs('upload-16384', 'squid', 4)]);
-  t.match(judge(shapes).find(({ text }) => text === 'at most Squid'), { work: 'upload-1400', met: false, figure: 3, limit: 2 }, 'the worst shape counts');
+  t.match(judge(shapes).find(({ work, text }) => work.startsWith('upload') && text === 'at most the best other'), { work: 'upload-1400', met: false, figure: 3, limit: 2 }, 'the worst shape counts');
+  t.match(judge(shapes).find(({ work, text }) => work.startsWith('upload') && text.includes('0.6')), { work: 'upload', met: false, figure: 1, limit: 0.6 }, 'of the usual shape alone');
 });
 
 t.test('tables', async (t) => {
@@ -71,8 +89,8 @@ t.test('tables', async (t) => {
   const summaries = summarise([costs('setup', 'ours', 50), costs('setup', 'squid', 65), { work: 'setup', contender: 'nginx', samples: [], failure: 'gone' }]);
   const [, , row = ''] = formatCosts(WORKS, ['ours', 'squid', 'nginx'], summaries).split('\n');
   t.match(row, /tunnel set-up.*50\.0 .*65\.0 \(1\.30×\).*failed/);
-  const targets = formatTargets(WORKS, judge(summaries)).split('\n');
-  t.match(targets[2], /at most 0\.8 of Squid .*50\.0 µs CPU .*52\.0 .* met/);
+  const targets = formatTargets(judge(summaries)).split('\n');
+  t.match(targets[2], /at most 0\.9 of Squid .*50\.0 µs CPU .*58\.5 .* met/);
   t.notMatch(targets[2], /not met/);
   t.notMatch(formatCapacity(summaries), /Gbit/, 'no rows without a figure');
   t.match(formatCapacity(summaries), /tunnel set-ups a second +\| +14,000 .*537/);
@@ -92,7 +110,7 @@ t.test('the report says where it comes from, and what has no result', async (t) 
   t.match(report, /^2026-11-01, A CPU, 2 cores, Linux 6\.1, 5 interleaved runs of each\. node 26\.10\.0/);
   t.match(report, '- setup, squid: no answer at all');
   t.match(report, /Targets, .* \(not run: download, upload, idle, /);
-  t.notMatch(report, /at most 16 KB/, 'nothing is said of what was not run');
+  t.notMatch(report, /at most 13 KB/, 'nothing is said of what was not run');
   t.match(formatReport({ ...RESULTS, scale: 0.1 }), /Only 10 % of the operations/);
   t.match(formatReport({ ...RESULTS, machine: { ...RESULTS.machine, loadBefore: 3 } }), /not idle before \(load 3\.0\)/);
 });
