@@ -12,6 +12,7 @@ import type { Contender } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
 import { buildLoad } from './load/build.ts';
 import { startDistant, startUpstream } from './load/upstream.ts';
+import { compareSafeguards, SAFEGUARDED } from './safeguards.ts';
 import { choose, parseOptions, USAGE, type Options } from './options.ts';
 import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
@@ -38,6 +39,10 @@ async function run(options: Options): Promise<void> {
   }
   if (options.partners) {
     process.stdout.write(`${await comparePartners(options.contenders.length === 0 ? {} : { contenders: options.contenders })}\n`);
+    return;
+  }
+  if (options.safeguards) {
+    await withMeans(options, async (means) => { process.stdout.write(`${await compareSafeguards(choose(WORKS, options.only.length === 0 ? SAFEGUARDED : options.only, 'work'), means)}\n`); });
     return;
   }
   const works = choose(WORKS, options.only, 'work').filter(({ long, name }) => !long || options.long || options.only.includes(name));

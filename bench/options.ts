@@ -15,6 +15,8 @@ export interface Options {
   readonly profile: boolean;
   /** Instead of the works: what impolite partners do to each contender. */
   readonly partners: boolean;
+  /** Instead of the works: ours with circuit breaker, rates, self-test and overload protection on, against ours without. */
+  readonly safeguards: boolean;
   readonly writeDocs: boolean;
   /** Result files to report instead of running anything. */
   readonly from: readonly string[];
@@ -33,6 +35,7 @@ export const USAGE = `npm run bench -- [OPTIONS]
   --long               with --quick: first-second, cores and memory too
   --profile            ours alone, once per work, and where its CPU time went
   --partners           instead: what impolite partners do to ours, squid, haproxy and nginx, as a table
+  --safeguards         instead: what circuit breaker, rates, self-test and overload protection cost ours, as a table
   --write-docs         put the report into docs/performance.md
   --from FILE,…        report these results again; later ones replace earlier ones
   --out DIRECTORY      for the results (default bench/results)
@@ -51,6 +54,7 @@ export function parseOptions(args: readonly string[]): Options {
       long: { type: 'boolean', default: false },
       profile: { type: 'boolean', default: false },
       partners: { type: 'boolean', default: false },
+      safeguards: { type: 'boolean', default: false },
       'write-docs': { type: 'boolean', default: false },
       from: { type: 'string', default: '' },
       out: { type: 'string' },
@@ -62,7 +66,7 @@ export function parseOptions(args: readonly string[]): Options {
   const warmUp = values.scale === undefined && values.quick ? 0.5 : scale;
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a whole number of 1 or more`);
   if (!(scale > 0 && scale <= 1)) throw new Error(`--scale ${values.scale}: a number above 0 and up to 1`);
-  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, partners: values.partners, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
+  return { only: listOf(values.only), contenders: listOf(values.contenders), runs, scale, warmUp, long: values.long || !values.quick, profile: values.profile, partners: values.partners, safeguards: values.safeguards, writeDocs: values['write-docs'], from: listOf(values.from), out: values.out ?? null, help: values.help };
 }
 
 /** The entries of `all` with these names, in the order of `all`; the name of a work selects all its shapes. Throws for an unknown name. */

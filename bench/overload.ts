@@ -86,7 +86,7 @@ async function measure(seconds: number, rounds: number, only: string | undefined
     for (const [title, limits] of [['on', ', loopDelay: 2ms'], ['off', '']] as const) {
       const place = { directory: join(directory, title), port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
       mkdirSync(place.directory);
-      contestants.push({ title, port: place.port, program: await startProgram(createOurs([], limits).launch(place), place.directory, place.port, true) });
+      contestants.push({ title, port: place.port, program: await startProgram(createOurs([], { limits }).launch(place), place.directory, place.port, true) });
     }
     const works: Record<string, Load> = {
       gateway: { target: '/eco/api/v1/problems?state=open', host: 'gateway' },

@@ -1,0 +1,32 @@
+/** What the safeguards cost: ours with all of them on, against ours with all of them off, run after run. */
+import { compare, type Means } from './compare.ts';
+import { createOurs } from './contenders/ours.ts';
+import { median, spread } from './report/statistics.ts';
+import { formatFigure, renderTable } from './report/table.ts';
+import type { Work } from './works.ts';
+
+/** Works and shapes that are compared where none are named. */
+export const SAFEGUARDED = ['setup', 'setup-64', 'ping', 'download-16384', 'forward', 'gateway', 'gateway-64'];
+
+/** The self-test six times as often as by default, so that some rounds of it fall into each run. Rates that are never used up, and that count all there is to count. */
+const ON = createOurs([], {
+  name: 'on',
+  limits: ', loopDelay: 100ms',
+  rule: ', rate: { perAddress: { requests: 1000000/s, tunnels: 1000000/s }, perClient: { requests: 1000000/s, tunnels: 1000000/s, sent: 1000GiB/s, received: 1000GiB/s } }',
+  rest: 'selfTest: { every: 10s }\n',
+});
+const OFF = createOurs([], { name: 'off', limits: ', memoryPercent: 100', rest: 'circuitBreaker: { enabled: false }\nselfTest: { every: off }\n' });
+
+/** A table: CPU of both, and the median of the ratios of runs that followed each other. */
+export async function compareSafeguards(works: readonly Work[], means: Means): Promise<string> {
+  const rows: string[][] = [];
+  for (const work of works) {
+    const results = await compare({ ...work, direct: false }, [OFF, ON], means);
+    const [off = [], on = []] = results.map(({ samples }) => samples.map(({ cost }) => cost ?? NaN));
+    const failure = results.find((result) => result.failure !== undefined)?.failure;
+    if (failure !== undefined) throw new Error(`${work.name}: ${failure}`);
+    const ratios = on.map((cost, run) => cost / (off[run] ?? NaN));
+    rows.push([`${work.title}, ${work.unit}`, ...[median(off), median(on)].map(formatFigure), median(ratios).toFixed(3), formatFigure(spread(ratios) * 100)]);
+  }
+  return renderTable(['work', 'off', 'on', 'on / off', 'spread of the ratio, %'], rows);
+}
