@@ -85,9 +85,24 @@ async function call(asked: () => ClientRequest, reused = false): Promise<boolean
   }
 }
 
+/** Below those that the system gives. */
+const OWN_PORTS = [10_000, 32_000] as const;
+let ownPort: number = OWN_PORTS[0];
+
+/**
+ * A port that no connection of this host has had for minutes. The system may
+ * give one again at once that a tunnel had, and where that one was reset, the
+ * connection tracking of the Service leads the new one to the same replica,
+ * which is gone (docs/chaos.md#restarts).
+ */
+function nextPort(): number {
+  ownPort = ownPort + 1 < OWN_PORTS[1] ? ownPort + 1 : OWN_PORTS[0];
+  return ownPort;
+}
+
 function openTunnel(target: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const asked = request({ host: proxy, port: 3128, method: 'CONNECT', path: target, agent: false });
+    const asked = request({ host: proxy, port: 3128, method: 'CONNECT', path: target, agent: false, localPort: nextPort() });
     const timer = setTimeout(() => asked.destroy(new Error('timeout')), TIMEOUT_MS);
     asked.on('error', reject).on('close', () => { clearTimeout(timer); });
     asked.on('connect', (response: IncomingMessage, socket: Socket) => {
