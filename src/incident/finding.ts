@@ -72,10 +72,21 @@ export function isLossy({ tcp, again }: AddressTry): boolean {
 /** From this number, retransmitted segments are more than the usual few. */
 const MANY_AGAIN = 10;
 const LARGE_SHARE_AGAIN = 0.02;
+/** Of so many segments, some are sent again if packets are lost at a rate that a connection's first packet is likely to meet. */
+const TELLING_SEGMENTS = 200;
+const SMALL_SHARE_AGAIN = 0.005;
 
-/** Whether packets are lost on connections of every kind; null: the system does not report it. */
-export function losesPackets({ proxy: { segments } }: IncidentEvidence): boolean | null {
-  return segments === null ? null : segments.again >= MANY_AGAIN && segments.again >= segments.sent * LARGE_SHARE_AGAIN;
+/**
+ * What the retransmissions on open connections say of lost packets:
+ * `everywhere`, on connections of every kind; `not-on-open`, so that a first
+ * packet that had no answer was not lost by chance; `unknown`, too few segments,
+ * or a system that does not report them.
+ */
+export function judgeLoss({ proxy: { segments } }: IncidentEvidence): 'everywhere' | 'not-on-open' | 'unknown' {
+  if (segments === null) return 'unknown';
+  const { sent, again } = segments;
+  if (again >= MANY_AGAIN && again >= sent * LARGE_SHARE_AGAIN) return 'everywhere';
+  return sent >= TELLING_SEGMENTS && again <= sent * SMALL_SHARE_AGAIN ? 'not-on-open' : 'unknown';
 }
 
 /** Tries of one host and port. */

@@ -1,6 +1,7 @@
 /** The rules about causes between the proxy and the partner, on our side: the NAT, the route out, the resolver, the clock of this host. Pure. */
 import type { DestinationEvidence, IncidentEvidence, NameTry } from './evidence.ts';
-import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, linesOfTry, losesPackets, type NamelessFinding, ownFinding, outcomeOfTry, type Symptom } from './finding.ts';
+import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, ownFinding, outcomeOfTry, type Symptom } from './finding.ts';
+import type { SentSegments } from './retransmits.ts';
 
 const NETWORK: readonly Symptom[] = ['silent', 'refused', 'unreachable', 'tls', 'http'];
 /** A clock that is off by more can refuse certificates that are valid. */
@@ -33,11 +34,12 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   });
 }
 
-/** New connections get no answer from an address that answers on connections that are open: the NAT has no port, or a firewall passes only known connections. */
+/** New connections get no answer, or a late one, where open connections lose nothing: the NAT has no port, or a firewall passes only known connections. */
 function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
-  const loses = losesPackets(evidence);
+  const { segments } = evidence.proxy;
+  const loss = judgeLoss(evidence);
   return evidence.destinations.flatMap((destination) => {
-    const odd = destination.tries.filter((one) => one.moved > 0 && (outcomeOfTry(one) === 'silent' || (isLossy(one) && loses === false)));
+    const odd = destination.tries.filter((one) => (one.moved > 0 && outcomeOfTry(one) === 'silent') || (isLossy(one) && loss === 'not-on-open'));
     const [first] = odd;
     if (first === undefined) return [];
     return [
@@ -46,9 +48,9 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
         state: isDown(destination) ? 'broken' : 'degraded',
         confidence: 'unsure',
         destination: destination.name,
-        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before carry data from it: the NAT is probably out of ports`,
+        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before lose nothing: the NAT is probably out of ports`,
         since: failingSince(destination, ['connect-timeout']),
-        evidence: [...odd.flatMap(linesOfTry), { at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }],
+        evidence: [...odd.flatMap(linesOfTry), ...(first.moved > 0 ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }] : []), ...(segments === null ? [] : [segmentsLine(segments)])],
         alternatives: [{ part: 'partner-firewall', why: 'a firewall may let only connections through that it knows' }],
         next: ["Look at the NAT's dropped packets (OUT_OF_RESOURCES in Cloud NAT): they decide it.", 'Set nat.ports, so that the proxy counts them.'],
         explains: ['silent'],
@@ -166,12 +168,15 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   const { segments } = evidence.proxy;
   const tries = evidence.destinations.flatMap((destination) => destination.tries);
   const lossy = tries.filter(isLossy);
-  const loses = losesPackets(evidence);
-  const shown = loses === true && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
+  const shown = judgeLoss(evidence) === 'everywhere' && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
   if (!shown && (lossy.length === 0 || earlier.some(({ rule }) => rule === 'new-connections-alone'))) return [];
-  const counted = segments === null ? '' : `${segments.again} of ${segments.sent} segments were sent again`;
-  return [ownFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [{ at: null, text: `TCP of this host while this was tried: ${counted}, and ${segments.synAgain} first packets of connections` }]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
+  const counted = segments === null ? '' : describeSegments(segments);
+  return [ownFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
 }
+
+const describeSegments = ({ again, sent }: SentSegments): string => `${again} of ${sent} segments were sent again`;
+
+const segmentsLine = (segments: SentSegments): { at: null; text: string } => ({ at: null, text: `TCP of this host while this was tried: ${describeSegments(segments)}, and ${segments.synAgain} first packets of connections` });
 
 /** In the order in which they are tried and named. */
 export const NETWORK_RULES: readonly IncidentRule[] = [
