@@ -44,8 +44,9 @@ export async function runFault(stage: Stage, fault: ChaosFault, inForce: () => P
     await first.stop();
     await first.start(fault.replica(stage));
   }
-  const before = await untilCalm(stage);
-  if (before === null) problems.push('it was not steady before');
+  const calm = await untilCalm(stage);
+  const before = calm.unrest === null ? calm.looks : null;
+  if (calm.unrest !== null) problems.push(`it was not steady before: ${calm.unrest}`);
   const starts = stage.nodes.map((node) => node.starts);
   const descriptors = await Promise.all(stage.nodes.map((node) => descriptorsBesideTunnels(stage, node)));
   const marks = stage.nodes.map((node) => node.mark());
@@ -99,16 +100,17 @@ export async function runFault(stage: Stage, fault: ChaosFault, inForce: () => P
   return { fault, problems, calls: calls.length, failures: countBy(failed, ({ outcome }) => outcome), namedAfter, shownAfter, alerts, healedAfter };
 }
 
-/** Resolves to what the replicas show once every kind of call ends well and no status page gives a reason for anything; null: not soon. */
-async function untilCalm(stage: Stage): Promise<Look[] | null> {
+/** Resolves to what the replicas show once every kind of call ends well and no status page gives a reason for anything. `unrest`: what did not come to rest in time; null: all did. */
+async function untilCalm(stage: Stage): Promise<{ readonly looks: readonly Look[]; readonly unrest: string | null }> {
   const end = Date.now() + CALM_WITHIN_MS;
+  let looks: readonly Look[] = [];
   while (Date.now() < end) {
-    if ((await untilSteady(stage, CALM_WITHIN_MS)) === null) return null;
-    const looks = await lookOnce(stage);
-    if (reasonsGiven(looks).length === 0 && looks.every(({ band }) => band !== null)) return looks;
+    if ((await untilSteady(stage, CALM_WITHIN_MS)) === null) return { looks, unrest: 'calls fail' };
+    looks = await lookOnce(stage);
+    if (reasonsGiven(looks).length === 0 && looks.every(({ band }) => band !== null)) return { looks, unrest: null };
     await pause(STEADY_MS);
   }
-  return null;
+  return { looks, unrest: reasonsGiven(looks).join(' | ') || 'a replica does not answer' };
 }
 
 /** Tunnels move to the other replica while one is gone, and each takes two along. */
