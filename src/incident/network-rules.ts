@@ -34,7 +34,7 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   });
 }
 
-/** New connections get no answer, or a late one, where open connections lose nothing: the NAT has no port, or a firewall passes only known connections. */
+/** New connections get no answer, or a late one, while open connections work: the NAT has no port, or a firewall passes only known connections. */
 function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
   const { segments } = evidence.proxy;
   const loss = judgeLoss(evidence);
@@ -48,7 +48,7 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
         state: isDown(destination) ? 'broken' : 'degraded',
         confidence: 'unsure',
         destination: destination.name,
-        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before lose nothing: the NAT is probably out of ports`,
+        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
         since: failingSince(destination, ['connect-timeout']),
         evidence: [...odd.flatMap(linesOfTry), ...(first.moved > 0 ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }] : []), ...(segments === null ? [] : [segmentsLine(segments)])],
         alternatives: [{ part: 'partner-firewall', why: 'a firewall may let only connections through that it knows' }],
