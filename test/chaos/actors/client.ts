@@ -141,10 +141,13 @@ async function session(target: string, uses: number, between: number): Promise<v
   process.stdout.write(`${JSON.stringify({ kind, opened: Date.now() } satisfies OpenedReport)}\n`);
   const one = new Agent({ keepAlive: true, maxSockets: 1 });
   Object.assign(one, { createConnection: () => socket });
+  // A pause ends with the tunnel, so that the next one is opened when the proxy has ended this one. After a call that failed it does not.
+  const ended = new AbortController();
+  socket.once('close', () => { ended.abort(); });
   for (let use = 0; use < uses && !socket.destroyed; use += 1) {
     // Between two requests, a tunnel that ends is no failure: the next one is opened.
     const isOk = await call(() => request({ host, agent: one, path: '/api/status', headers: { host } }), use > 0);
-    await pause(between);
+    await pause(between, undefined, isOk ? { signal: ended.signal } : {}).catch(() => {});
     if (!isOk) break;
   }
   socket.destroy();
