@@ -174,7 +174,7 @@ export function isDateFault(detail: string): boolean {
   return /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/.test(detail);
 }
 
-/** A finding on our side, with what most of them have. */
-export function ownFinding(found: Partial<NamelessFinding> & Pick<NamelessFinding, 'part' | 'what' | 'state'>): NamelessFinding {
+/** A finding, with the usual values for what is not given. */
+export function completeFinding(found: Partial<NamelessFinding> & Pick<NamelessFinding, 'part' | 'what' | 'state'>): NamelessFinding {
   return { confidence: 'certain', destination: null, since: null, evidence: [], alternatives: [], next: [], explains: [], ...found };
 }

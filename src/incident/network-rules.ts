@@ -1,6 +1,6 @@
 /** The rules about causes between the proxy and the partner, on our side: the NAT, the route out, the resolver, the clock of this host. Pure. */
 import type { DestinationEvidence, IncidentEvidence, NameTry } from './evidence.ts';
-import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, ownFinding, outcomeOfTry, type Symptom } from './finding.ts';
+import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, completeFinding, outcomeOfTry, type Symptom } from './finding.ts';
 import type { SentSegments } from './retransmits.ts';
 
 const NETWORK: readonly Symptom[] = ['silent', 'refused', 'unreachable', 'tls', 'http'];
@@ -14,7 +14,7 @@ function findSource(evidence: IncidentEvidence): NamelessFinding[] {
   const { source, destinations } = evidence;
   if (source.result !== 'mismatch') return [];
   return [
-    ownFinding({
+    completeFinding({
       part: 'nat',
       state: destinations.some(isBroken) ? 'broken' : 'degraded',
       what: `our connections leave from ${source.seen ?? '-'}, and partners expect ${source.expected.join(' or ')}`,
@@ -30,7 +30,7 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { name, ports: { used, limit, refused } } = destination;
     if (limit === null || used < limit * ALMOST_ALL_PORTS) return [];
-    return [ownFinding({ part: 'nat', state: isDown(destination) || refused > 0 ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
+    return [completeFinding({ part: 'nat', state: isDown(destination) || refused > 0 ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
   });
 }
 
@@ -43,7 +43,7 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
     const [first] = odd;
     if (first === undefined) return [];
     return [
-      ownFinding({
+      completeFinding({
         part: 'nat',
         state: isDown(destination) ? 'broken' : 'degraded',
         confidence: 'unsure',
@@ -66,7 +66,7 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
     const failed = routes.find(({ fault }) => fault?.connecting === true);
     if (accepted === undefined || failed === undefined) return [];
     return [
-      ownFinding({
+      completeFinding({
         part: 'nat',
         state: 'degraded',
         confidence: 'unsure',
@@ -93,7 +93,7 @@ function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFindi
   if (source.result !== 'unknown' && !(noRoute && source.result === 'off')) return [];
   if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code)) return [];
   return [
-    ownFinding({
+    completeFinding({
       part: 'route',
       state: 'broken',
       confidence: noRoute ? 'certain' : 'likely',
@@ -121,7 +121,7 @@ function findNames({ destinations }: IncidentEvidence, earlier: readonly Inciden
 function findWrongAddress(destination: DestinationEvidence, name: NameTry): NamelessFinding {
   const { host, addresses, refused, history } = name;
   const before = history.find((answer) => answer.addresses.some((address) => !addresses.includes(address)));
-  return ownFinding({
+  return completeFinding({
     part: 'resolver',
     state: 'broken',
     confidence: before === undefined ? 'unsure' : 'likely',
@@ -141,7 +141,7 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
   const missing = code === 'name-not-found';
   const broken = inUse === null || missing || isDown(destination);
   const tail = inUse === null || missing ? '' : `; ${inUse.join(', ')} is used, as known before`;
-  return ownFinding({
+  return completeFinding({
     part: 'resolver',
     state: broken ? 'broken' : 'degraded',
     confidence: missing ? 'likely' : 'certain',
@@ -160,7 +160,7 @@ function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[
   const middle = sorted[Math.floor(sorted.length / 2)];
   if (middle === undefined || Math.abs(middle.ahead) <= CLOCK_OFF_MS) return [];
   const dates = destinations.some(({ tries, routes }) => [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')));
-  return [ownFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(ahead / 1000)} s ahead of our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
+  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(ahead / 1000)} s ahead of our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
 }
 
 /** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */
@@ -171,7 +171,7 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   const shown = judgeLoss(evidence) === 'everywhere' && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
   if (!shown && (lossy.length === 0 || earlier.some(({ rule }) => rule === 'new-connections-alone'))) return [];
   const counted = segments === null ? '' : describeSegments(segments);
-  return [ownFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
+  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
 }
 
 const describeSegments = ({ again, sent }: SentSegments): string => `${again} of ${sent} segments were sent again`;

@@ -1,6 +1,6 @@
 /** The rules about packets: the partner's firewall, the route to it, and the parent proxies. Each first checks whether a cause on our side explains the same. Pure. */
 import type { AddressTry, DestinationEvidence, IncidentEvidence } from './evidence.ts';
-import { byTarget, type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, describeTcp, isSourceProven, linesOfTry, outcomeOfTry, reachedElsewhere, type Symptom } from './finding.ts';
+import { byTarget, completeFinding, type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, describeTcp, isSourceProven, linesOfTry, outcomeOfTry, reachedElsewhere, type Symptom } from './finding.ts';
 
 
 interface Bad {
@@ -53,8 +53,8 @@ export function eachDirect(evidence: IncidentEvidence, find: (destination: Desti
   return evidence.destinations.flatMap((destination) => (destination.tries.length === 0 ? [] : find(destination)));
 }
 
-/** A finding of one destination, with only the given fields. */
-export const finding = (destination: DestinationEvidence, found: Omit<NamelessFinding, 'destination' | 'explains' | 'alternatives' | 'next' | 'evidence'> & Partial<NamelessFinding>): NamelessFinding => ({ destination: destination.name, explains: [], alternatives: [], next: [], evidence: [], ...found });
+/** A finding of one destination. Its confidence is always given: it may accuse a partner. */
+export const finding = (destination: DestinationEvidence, found: Omit<NamelessFinding, 'destination' | 'explains' | 'alternatives' | 'next' | 'evidence'> & Partial<NamelessFinding>): NamelessFinding => completeFinding({ destination: destination.name, ...found });
 
 /** The connection is refused: nothing listens there, or a firewall rejects it. */
 function findRefused(evidence: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {

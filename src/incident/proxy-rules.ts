@@ -1,7 +1,7 @@
 /** The rules about causes in the proxy, its policy, and the pods that ask. Pure. */
 import { FAULTS } from '../errors.ts';
 import type { DeniedRequests, IncidentEvidence } from './evidence.ts';
-import { type IncidentFinding, type IncidentRule, type NamelessFinding, ownFinding, utc } from './finding.ts';
+import { type IncidentFinding, type IncidentRule, type NamelessFinding, completeFinding, utc } from './finding.ts';
 
 /** Event loop delay that slows every answer, ms; and the delay that makes time limits expire. */
 const SLOW_LOOP_MS = 500;
@@ -13,31 +13,31 @@ const FEW = 3;
 
 function findDraining({ proxy }: IncidentEvidence): NamelessFinding[] {
   if (!proxy.draining) return [];
-  return [ownFinding({ part: 'proxy', state: 'broken', what: 'this replica is shutting down, and takes no new requests', next: ['Ask another replica; kubectl describe pod says why this one is ended.'] })];
+  return [completeFinding({ part: 'proxy', state: 'broken', what: 'this replica is shutting down, and takes no new requests', next: ['Ask another replica; kubectl describe pod says why this one is ended.'] })];
 }
 
 function findNotEnforcing({ proxy }: IncidentEvidence): NamelessFinding[] {
-  return proxy.notEnforcing.map((reason) => ownFinding({ part: 'proxy', state: 'broken', what: 'the self-test found that the allowlist is not in force, so this replica is not ready', evidence: [{ at: null, text: reason }], next: ['Delete the pod, and look at the access lines of the host that the sentence names.'] }));
+  return proxy.notEnforcing.map((reason) => completeFinding({ part: 'proxy', state: 'broken', what: 'the self-test found that the allowlist is not in force, so this replica is not ready', evidence: [{ at: null, text: reason }], next: ['Delete the pod, and look at the access lines of the host that the sentence names.'] }));
 }
 
 function findOverload({ proxy }: IncidentEvidence): NamelessFinding[] {
   const { eventLoopMs, limits, descriptors, overloaded } = proxy;
-  const found: NamelessFinding[] = overloaded.map((text) => ownFinding({ part: 'proxy', state: 'broken', what: 'it is overloaded, and refuses new requests', evidence: [{ at: null, text }], next: ['Add replicas, give it more CPU or memory, or find on the status page which client sends so much.'] }));
+  const found: NamelessFinding[] = overloaded.map((text) => completeFinding({ part: 'proxy', state: 'broken', what: 'it is overloaded, and refuses new requests', evidence: [{ at: null, text }], next: ['Add replicas, give it more CPU or memory, or find on the status page which client sends so much.'] }));
   if (eventLoopMs >= STUCK_LOOP_MS) {
-    found.push(ownFinding({ part: 'proxy', state: 'broken', what: `it is short of CPU: its event loop is late by ${Math.round(eventLoopMs)} ms`, evidence: [{ at: null, text: `Event loop late by ${Math.round(eventLoopMs)} ms (95th percentile) while this was tried` }], next: ['Add replicas, or raise the CPU limit of the pod.'], explains: ['silent', 'tls', 'http', 'name'] }));
+    found.push(completeFinding({ part: 'proxy', state: 'broken', what: `it is short of CPU: its event loop is late by ${Math.round(eventLoopMs)} ms`, evidence: [{ at: null, text: `Event loop late by ${Math.round(eventLoopMs)} ms (95th percentile) while this was tried` }], next: ['Add replicas, or raise the CPU limit of the pod.'], explains: ['silent', 'tls', 'http', 'name'] }));
   }
   for (const { name, used, limit } of limits) {
     if (limit === null || used < limit) continue;
-    found.push(ownFinding({ part: 'proxy', state: 'broken', what: `the limit of ${name} is reached: ${used} of ${limit}, and further ones are refused`, next: ['See which client holds them on the status page; add replicas, or raise the limit.'] }));
+    found.push(completeFinding({ part: 'proxy', state: 'broken', what: `the limit of ${name} is reached: ${used} of ${limit}, and further ones are refused`, next: ['See which client holds them on the status page; add replicas, or raise the limit.'] }));
   }
-  if (descriptors !== null) found.push(ownFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['silent', 'unreachable'] }));
+  if (descriptors !== null) found.push(completeFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['silent', 'unreachable'] }));
   return found;
 }
 
 /** It delays answers, but explains no failure. */
 function findLateness({ proxy: { eventLoopMs } }: IncidentEvidence): NamelessFinding[] {
   if (eventLoopMs < SLOW_LOOP_MS || eventLoopMs >= STUCK_LOOP_MS) return [];
-  return [ownFinding({ part: 'proxy', state: 'degraded', what: `every request waits, because the event loop is late by ${Math.round(eventLoopMs)} ms`, next: ['Add replicas, or raise the CPU limit of the pod.'] })];
+  return [completeFinding({ part: 'proxy', state: 'degraded', what: `every request waits, because the event loop is late by ${Math.round(eventLoopMs)} ms`, next: ['Add replicas, or raise the CPU limit of the pod.'] })];
 }
 
 /** Denials of hosts that the policy knows: a rule may have been removed. */
@@ -46,7 +46,7 @@ function findPolicy({ denials, proxy }: IncidentEvidence): NamelessFinding[] {
   return known.map((group) => {
     const { policyChange, loadedAt } = proxy;
     const changed = policyChange !== null && group.first >= policyChange.at;
-    return ownFinding({
+    return completeFinding({
       part: changed ? 'proxy' : 'pod',
       state: changed ? 'broken' : 'degraded',
       confidence: changed ? 'likely' : 'unsure',
@@ -65,7 +65,7 @@ const RATED: ReadonlySet<string> = new Set(['rate-limited', 'byte-limit-reached'
 const denialLine = ({ client, clientAddress, code, host, hosts, count, last }: DeniedRequests): { at: number; text: string } => ({ at: last, text: `${count} requests of ${client} (${clientAddress}) refused in the last minute with ${code}, for ${hosts === 1 ? host : `${hosts} hosts, such as ${host}`}` });
 
 function findPod({ denials }: IncidentEvidence): NamelessFinding[] {
-  const pod = (group: DeniedRequests, what: string, more: Partial<NamelessFinding>): NamelessFinding => ownFinding({ part: 'pod', state: 'degraded', what, since: group.first, evidence: [denialLine(group)], ...more });
+  const pod = (group: DeniedRequests, what: string, more: Partial<NamelessFinding>): NamelessFinding => completeFinding({ part: 'pod', state: 'degraded', what, since: group.first, evidence: [denialLine(group)], ...more });
   return denials.flatMap((group) => {
     const { client, clientAddress, code, count, hosts } = group;
     const who = client === '-' ? clientAddress : `${client} (${clientAddress})`;
@@ -83,13 +83,13 @@ const ENDS: ReadonlySet<string> = new Set(['client-closed', 'client-stalled']);
 
 function findReload({ proxy }: IncidentEvidence): NamelessFinding[] {
   if (proxy.reloadRefused.length === 0) return [];
-  return [ownFinding({ part: 'proxy', state: 'degraded', what: 'the configuration that was offered last is faulty and was refused; the one before stays in force', evidence: [...proxy.reloadRefused.map((text) => ({ at: null, text })), { at: proxy.loadedAt, text: 'Configuration in force since then' }], next: ['Correct the file: npx eco-egress check names every fault with its line.'] })];
+  return [completeFinding({ part: 'proxy', state: 'degraded', what: 'the configuration that was offered last is faulty and was refused; the one before stays in force', evidence: [...proxy.reloadRefused.map((text) => ({ at: null, text })), { at: proxy.loadedAt, text: 'Configuration in force since then' }], next: ['Correct the file: npx eco-egress check names every fault with its line.'] })];
 }
 
 /** Clients that it denies may have used another replica. */
 function findChange({ at: now, proxy: { policyChange } }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   if (policyChange === null || now - policyChange.at > CHANGE_MS || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
-  return [ownFinding({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
+  return [completeFinding({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
 }
 
 /** A change within this time, ms, is mentioned in the answer. */
@@ -98,7 +98,7 @@ const CHANGE_MS = 900_000;
 /** Requests are served, and what is recorded of them is incomplete. */
 function findLostTelemetry({ proxy: { telemetry } }: IncidentEvidence): NamelessFinding[] {
   if (telemetry.length === 0) return [];
-  return [ownFinding({ part: 'proxy', state: 'degraded', what: 'it serves requests, and log, metrics or traces lose some of what it records', evidence: telemetry.map((text) => ({ at: null, text })), next: ['For the log: is the disk full, or the reader of standard output gone or slow? For traces: does the collector accept them?'] })];
+  return [completeFinding({ part: 'proxy', state: 'degraded', what: 'it serves requests, and log, metrics or traces lose some of what it records', evidence: telemetry.map((text) => ({ at: null, text })), next: ['For the log: is the disk full, or the reader of standard output gone or slow? For traces: does the collector accept them?'] })];
 }
 
 /** In the order in which they are tried and named. */
