@@ -18,7 +18,7 @@ export const PROXY_NAME = 'eco-egress.eco-egress.svc';
 const ECHO = 'echo.partner.internal';
 
 /** How often the proxies ask for their source address. */
-export const PROBE_EVERY_MS = 3000;
+const PROBE_EVERY_MS = 3000;
 /** How long the proxies keep a connection to the partner that nobody uses. */
 export const POOL_IDLE_MS = 2000;
 
