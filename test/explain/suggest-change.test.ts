@@ -14,7 +14,7 @@ import { makeAsk, makeClient, makeDestination, makePeer, makeRule } from '../sup
 import { holds } from '../support/property.ts';
 
 /** More by ECO_PROPERTY_RUNS. */
-const RUNS = Number(process.env['ECO_PROPERTY_RUNS'] ?? 8_000);
+const RUNS = Number(process.env['ECO_PROPERTY_RUNS'] ?? 20_000);
 const HOSTS = ['a.example', 'b.example', '*.example', 'x.a.example', '192.0.2.7', '10.40.1.9'] as const;
 const METHODS = ['GET', 'HEAD', 'PUT'] as const;
 const PATHS = ['/a', '/a/b', '/c'] as const;
