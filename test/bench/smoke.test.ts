@@ -94,3 +94,8 @@ t.test('one contender, one work', { skip }, async (t) => {
   t.equal(versions['node'], process.version);
   t.notMatch(text, process.cwd(), 'no paths in what is published');
 });
+
+t.test('the safeguards, on and off: both configurations are valid, and serve', { skip }, async (t) => {
+  const { stdout } = await start(process.execPath, [MAIN, '--safeguards', '--only', 'setup-64,gateway-64', '--runs', '1', '--scale', '0.001']);
+  t.match(stdout, /\| tunnel set-up, 64 connections, µs CPU +\| [^]*\| gateway GET over TLS, 64 connections, µs CPU +\| [^]*\| geometric mean of all, /);
+});
