@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import t from 'tap';
-import type { Test } from 'tap';
 import { connectFirst, interleaveFamilies } from '../../src/dial/connect.ts';
 import type { ConnectRequest } from '../../src/dial/connect.ts';
 import { Fault } from '../../src/errors.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
@@ -31,9 +31,6 @@ async function faultOf(promise: Promise<unknown>): Promise<Fault> {
   }
   throw new Error('was not refused');
 }
-
-/** A port that refuses on 127.0.0.1 and its neighbours: it is taken on another loopback address only. */
-const refusingPort = (t: Test): Promise<number> => listen(t, createServer(), '127.0.0.9');
 
 t.test('families take turns, beginning with the first', async (t) => {
   for (const [addresses, expected] of [
@@ -115,7 +112,7 @@ t.test('two families: whichever listens is found', async (t) => {
 });
 
 t.test('when all fail, each is named and the most telling gives the code', async (t) => {
-  const port = await refusingPort(t);
+  const port = await findNobody();
   for (const [addresses, code, texts] of [
     [['127.0.0.1'], 'connection-refused', ['127.0.0.1: ECONNREFUSED']],
     [[NOWHERE], 'unreachable', [`${NOWHERE}: E`]],

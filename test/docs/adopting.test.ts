@@ -1,26 +1,15 @@
 /** docs/adopting.md: the whole page is replayed, by a proxy that runs and clients that ask. */
 import t from 'tap';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { findMissing, readCommands, readDocBlocks } from '../support/doc-blocks.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { openShell } from '../support/transcript.ts';
-
-/** Free at this moment. */
-async function takeFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 t.test('from report mode to an enforced policy', { timeout: 300_000 }, async (t) => {
   const cwd = t.testdir({});
   // Whatever runs here has the page's own ports, perhaps.
-  const ports = await Promise.all(['13128', '19090'].map(async (port) => [port, String(await takeFreePort())] as const));
+  const ports = await Promise.all(['13128', '19090'].map(async (port) => [port, String(await findNobody())] as const));
   const here = (text: string): string => ports.reduce((rest, [port, free]) => rest.replaceAll(port, free), text);
   const shell = openShell(cwd, { PATH: `${join(import.meta.dirname, '../../node_modules/.bin')}:${process.env['PATH'] ?? ''}`, HOME: cwd, NO_COLOR: '1' });
   t.teardown(() => shell.close());

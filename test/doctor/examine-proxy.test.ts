@@ -2,13 +2,12 @@
 import t from 'tap';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { createServer } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { ECO, examine, faultsOf, findingsOf, PLAIN, RIGHT, startPartner, wordsOf } from '../support/doctor-lab.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { labCertificates } from '../support/lab.ts';
-import { listen } from '../support/listen.ts';
 
 t.test('all is well', async (t) => {
   const lab = await startPartner(t);
@@ -71,9 +70,7 @@ t.test('a name that is steered to the proxy where the proxy looks it up', async 
 
 t.test('TCP', async (t) => {
   const lab = await startPartner(t);
-  const closed = createServer();
-  const refusing = await listen(t, closed);
-  closed.close();
+  const refusing = await findNobody();
   const refused = await examine(lab, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [lab.https, refusing] }) });
   t.strictSame(faultsOf(refused), [`tcp connection-refused ${ECO}:${refusing}`]);
   t.match(wordsOf(refused), /partner listens on this port/);

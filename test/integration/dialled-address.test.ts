@@ -1,8 +1,8 @@
 /** The address that was dialled is in the log where the dial failed, too: in every form, and under each profile's name for it. */
-import { once } from 'node:events';
 import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import type { LogConfig } from '../../src/config/config.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { startHopLab } from '../support/hop-lab.ts';
 import { ECO, type Lab, type LogLine } from '../support/lab.ts';
@@ -19,15 +19,6 @@ const ELSEWHERE: Readonly<Record<LogConfig['profile'], (line: LogLine) => unknow
   dynatrace: (line) => line['network.peer.address'],
 };
 const PROFILES = Object.keys(ELSEWHERE) as LogConfig['profile'][];
-
-/** A port that refuses: it was free, and is no more than that. */
-async function closedPort(t: Test): Promise<number> {
-  const server = createServer();
-  const port = await listen(t, server);
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 const startFailing = (t: Test, port: number, profile: LogConfig['profile']): Promise<TlsLab> =>
   startTlsLab(t, {
@@ -62,7 +53,7 @@ async function holdAll(t: Test, lab: Lab, profile: LogConfig['profile'], forms: 
 
 for (const profile of PROFILES) {
   t.test(`refused: ${profile}`, async (t) => {
-    const port = await closedPort(t);
+    const port = await findNobody();
     const lab = await startFailing(t, port, profile);
     await askAll(t, lab, port);
     await holdAll(t, lab, profile, ['connect', 'forward', 'gateway', 'host-routed'], 'connection-refused');
@@ -77,7 +68,7 @@ for (const profile of PROFILES) {
 }
 
 t.test('TLS that is passed on, to a port that refuses', async (t) => {
-  const port = await closedPort(t);
+  const port = await findNobody();
   const lab = await startFailing(t, port, 'plain');
   const steered = await openSteered(t, lab).catch((error: unknown) => error);
   t.ok(steered instanceof Error);
@@ -114,7 +105,7 @@ t.test('of several addresses, the one that was tried last, and none that was not
 });
 
 t.test('with a parent: what it was asked for, and never its own address', async (t) => {
-  const port = await closedPort(t);
+  const port = await findNobody();
   const away = await startHopLab(t, { hops: { edge: { url: `http://parent.test:${port}` } } });
   const first = await openWire(t, away.port);
   first.send(`CONNECT ${ECO}:${away.upstream.httpsPort} HTTP/1.1\r\nHost: x\r\n\r\n`);

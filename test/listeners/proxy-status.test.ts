@@ -7,6 +7,7 @@ import t from 'tap';
 import { judgeAnswer } from '../../src/dial/connect-request.ts';
 import { Fault } from '../../src/errors.ts';
 import { composeRefusal } from '../../src/listeners/refuse.ts';
+import { findNobody } from '../support/find-nobody.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 
@@ -68,10 +69,7 @@ t.test('told where it is found out', async (t) => {
       socket.once('data', (chunk: Buffer) => socket.write(answers[chunk.toString().split(' ')[1] ?? ''] ?? ''));
     }),
   );
-  const closed = createServer();
-  const nobody = await listen(t, closed);
-  closed.close();
-  await once(closed, 'close');
+  const nobody = await findNobody();
   const lab = await startLab(t, {
     configure: (draft) => {
       Object.assign(draft.destinations.eco, { hosts: [ECO, 'gone.telus.internal', 'ill.telus.internal'], ports: [port, nobody], gateway: undefined });
