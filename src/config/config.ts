@@ -345,7 +345,7 @@ export interface LimitsConfig {
   readonly upstreamConnections: number;
   /** Exchanges that may wait for one of them. */
   readonly upstreamQueue: number;
-  /** Longest turn of the event loop, ms, that may last before new requests are refused; 0: none are. */
+  /** Longest turn of the event loop, and longest wait in the accept queue, ms, that may last before new requests and connections are refused; 0: none are. */
   readonly loopDelay: number;
   /** Of the memory that there is: beyond it new requests are refused; 100: none are. */
   readonly memoryPercent: number;

@@ -9,6 +9,7 @@ import { Crowd, Tally } from '../crowd.ts';
 import type { Descriptors } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
 import { outOfDescriptors } from '../limits.ts';
+import { AcceptQueue } from '../overload/overload.ts';
 import { resetSocket } from '../relay/failed-writes.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { ClientConnection, type ConnectionOptions, type ConnectionTerms } from './client-connection.ts';
@@ -51,6 +52,7 @@ interface ConnectionGateOptions extends ListenerOptions {
 export class ConnectionGate {
   readonly #options: ConnectionGateOptions;
   readonly #connections = new Crowd<ClientConnection>();
+  readonly #queue = new AcceptQueue();
   readonly #peers: PeerReader;
   readonly #connectionOptions: ConnectionOptions;
 
@@ -65,7 +67,7 @@ export class ConnectionGate {
     const { connections, refuse, selfTest } = this.#options;
     const own = selfTest.claims(socket);
     const { overload } = this.#options.environment;
-    const overloaded = own ? null : (overload?.connectionRefusal() ?? null);
+    const overloaded = own ? null : (overload?.connectionRefusal(this.#queue) ?? null);
     if (overloaded !== null) {
       this.#turnAway(socket, overloaded);
       return null;

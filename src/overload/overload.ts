@@ -9,8 +9,13 @@
  * 1. A sampler measures the mean turn of each window, in CPU time. Refusing begins only if it is too
  * long in several consecutive windows and the loop was never idle: a pause of the garbage collector
  * or a burst is one long turn among many, or over by then. 2. While it lasts, each turn has a budget
- * of time. Requests within it are served, and later ones are refused, which costs a tenth. So a turn
- * hardly grows, and there is no controller to tune.
+ * of time. Requests within it are served, and later ones are refused, which costs a fraction. So a
+ * turn hardly grows, and there is no controller to tune.
+ *
+ * Excess connections wait in the accept queue of their listener instead. libuv accepts one
+ * connection per turn (libuv#3696), so turns stay short. The signal is that every turn of a window
+ * accepted one. Then the budget is that of the queue: it begins when a turn has found the queue
+ * empty, so what is served has waited in it no longer than the budget.
  *
  * Without enough memory, all new requests are refused.
  */
@@ -23,10 +28,12 @@ const WINDOW = 100;
 const SLOW_WINDOWS = 3;
 /** and consecutive windows without a refusal before refusing ends. */
 const CALM_WINDOWS = 10;
-/** Part of a window in which an overloaded loop is busy: all of it, minus measurement losses. */
+/** Part of a window in which an overloaded loop is busy, and of its turns that accept a connection from a queue that is never empty: all, minus measurement losses. */
 const SATURATED = 0.9;
 /** Of the budget of a turn: accepting a connection is a quarter of what serving one costs. */
 const CONNECTION_SHARE = 0.25;
+/** A queue that refusing cannot empty gets a new budget after so many of them: otherwise it would never be served. */
+const MOST_BUDGETS = 8;
 /** How far below the limit memory counts as free again. */
 const HYSTERESIS = 0.05;
 /** Sampling the memory reads a file or two. */
@@ -41,7 +48,7 @@ export type OverloadCause = 'loop' | 'memory' | null;
 
 /** Its configuration. */
 export interface OverloadTerms {
-  /** Longest sustained turn of the event loop, ms; 0: not limited. */
+  /** Longest sustained turn of the event loop, and longest wait in an accept queue, ms; 0: not limited. */
   readonly loopDelay: number;
   /** Limit of memory in use, percent; 100: not limited. */
   readonly memoryPercent: number;
@@ -77,6 +84,18 @@ export interface OverloadProbes {
   readonly atTurnEnd?: (callback: () => void) => void;
 }
 
+/** The accept queue of one listening socket, as far as its accepted connections show it. */
+export class AcceptQueue {
+  /** How many connections were accepted in this window, */
+  accepted = 0;
+  /** its number, */
+  window = 0;
+  /** the turn of the latest one, while turns have a budget, */
+  turn = 0;
+  /** and when the first one after an empty queue was accepted, monotonic ms. */
+  since = -Infinity;
+}
+
 interface OverloadOptions extends OverloadProbes {
   readonly terms: OverloadTerms;
   /** Called when refusing begins and ends. */
@@ -100,6 +119,11 @@ export class Overload {
   /** Requests up to this time are served: the end of this turn's budget while refusing, else Infinity. */
   #until = Infinity;
   #before: LoopUse;
+  /** The number of this window, and of this turn while turns have a budget. */
+  #window = 1;
+  #turn = 1;
+  /** The most connections that were accepted from one queue in this window. */
+  #accepted = 0;
   #slow = 0;
   #calm = 0;
   #lookedAgo = 0;
@@ -161,9 +185,29 @@ export class Overload {
     return REFUSALS[this.#cause][this.#refused % RETRY_AFTER.length] ?? null;
   }
 
-  /** The same for a new connection, which is accepted in a separate turn before its request is read: only in the first part of a turn. */
-  connectionRefusal(): Fault | null {
-    return this.#cause === null ? null : this.refusal(this.#now() + this.#terms.loopDelay * (1 - CONNECTION_SHARE));
+  /**
+   * The same for a new connection, which is accepted in a separate turn before
+   * its request is read: only in the first part of a turn, and of the budget of its queue.
+   * To be called once for each accepted connection.
+   */
+  connectionRefusal(queue: AcceptQueue): Fault | null {
+    if (queue.window !== this.#window) queue.accepted = 0;
+    queue.window = this.#window;
+    queue.accepted += 1;
+    if (queue.accepted > this.#accepted) this.#accepted = queue.accepted;
+    if (this.#cause === null) return null;
+    const now = this.#now();
+    const { loopDelay } = this.#terms;
+    return this.refusal(this.#isLate(queue, now) ? Infinity : now + loopDelay * (1 - CONNECTION_SHARE));
+  }
+
+  /** Whether what is accepted now may have waited in the queue for longer than the budget. */
+  #isLate(queue: AcceptQueue, now: number): boolean {
+    const { loopDelay } = this.#terms;
+    // A turn without a connection has found the queue empty.
+    if (queue.turn < this.#turn - 1 || now - queue.since > loopDelay * MOST_BUDGETS) queue.since = now;
+    queue.turn = this.#turn;
+    return now - queue.since > loopDelay;
   }
 
   /** Whether the latest refusal gets a line of its own in the log: with thousands a second, a line would cost a quarter of the refusal. */
@@ -180,7 +224,10 @@ export class Overload {
     const turns = Math.max(1, use.turns - before.turns);
     this.#turnMs = Math.min(busy, use.worked - before.worked) / turns;
     const { loopDelay } = this.#terms;
-    const slow = loopDelay > 0 && this.#turnMs > loopDelay && busy >= SATURATED * (busy + use.idle - before.idle);
+    const standing = this.#accepted >= SATURATED * turns;
+    this.#accepted = 0;
+    this.#window += 1;
+    const slow = loopDelay > 0 && (this.#turnMs > loopDelay || standing) && busy >= SATURATED * (busy + use.idle - before.idle);
     this.#slow = slow ? this.#slow + 1 : 0;
     this.#calm = slow || this.#refusedInWindow > 0 ? 0 : this.#calm + 1;
     this.#refusedInWindow = 0;
@@ -220,6 +267,7 @@ export class Overload {
   readonly #onTurnEnd = (): void => {
     this.#watchesTurns = this.#cause === 'loop';
     if (!this.#watchesTurns) return;
+    this.#turn += 1;
     this.#until = this.#now() + this.#terms.loopDelay;
     this.#atTurnEnd(this.#onTurnEnd);
   };

@@ -1,11 +1,13 @@
 /** When new requests are refused because the event loop or the memory has reached its limit. Time is turned by hand. */
 import t from 'tap';
-import { Overload, type OverloadChange, type OverloadTerms } from '../../src/overload/overload.ts';
+import { AcceptQueue, Overload, type OverloadChange, type OverloadTerms } from '../../src/overload/overload.ts';
 import { type Costs, simulateLoop } from '../support/simulated-loop.ts';
 
 /** A refusal costs a tenth of a request that is served (docs/decisions/0153-overload.md). */
 const COSTS: Costs = { request: 0.045, response: 0.03, refusal: 0.0075, turn: 0.02 };
 const CAPACITY = 1000 / (COSTS.request + COSTS.response);
+/** Each request brings a connection, and a turn accepts one. */
+const CONNECT_CAPACITY = 1000 / (COSTS.turn + COSTS.request + COSTS.response);
 const ON: OverloadTerms = { loopDelay: 2, memoryPercent: 100 };
 const OFF: OverloadTerms = { loopDelay: 0, memoryPercent: 100 };
 
@@ -22,6 +24,24 @@ t.test('more arrives than can be served: what is admitted stays quick, and littl
     t.ok(Math.abs(served + refused - load * CAPACITY) < 0.02 * load * CAPACITY, `${load}×: everyone has an answer`);
     t.equal(changes.length, 1, 'begun once');
   }
+  t.end();
+});
+
+t.test('the same where each request brings a connection, so that the queue is in the kernel and turns stay short', (t) => {
+  const run = (terms: OverloadTerms, load: number) => simulateLoop({ connects: true, terms, costs: COSTS, rate: () => CONNECT_CAPACITY * load, length: 4000, warm: 2000 });
+  t.equal(run(OFF, 2).served, 0, 'without it, nothing that arrived after two seconds is served within four');
+  for (const load of [1.2, 2]) {
+    const { served, refused, p99, changes } = run(ON, load);
+    t.ok(p99 < 2 * ON.loopDelay, `${load}×: p99 is ${p99} ms`);
+    // The turn that accepts what is refused is not free either.
+    const cost = (COSTS.turn + COSTS.refusal) * (CONNECT_CAPACITY / 1000);
+    t.ok(served > 0.9 * ((1 - load * cost) / (1 - cost)) * CONNECT_CAPACITY, `${load}×: ${served} a second are served`);
+    t.ok(Math.abs(served + refused - load * CONNECT_CAPACITY) < 0.02 * load * CONNECT_CAPACITY, `${load}×: everyone has an answer`);
+    t.equal(changes.length, 1, 'begun once');
+  }
+  t.ok(run(ON, 4).served > 0.05 * CONNECT_CAPACITY, 'and where refusing alone is more than can be done, some are served all the same');
+  for (const load of [0.5, 0.9, 0.98]) t.equal(run(ON, load).refused, 0, `nothing is refused at ${load}×`);
+  t.match(simulateLoop({ connects: true, terms: ON, costs: COSTS, rate: () => CONNECT_CAPACITY * 0.5, length: 4000, warm: 0, pauses: new Map(Array.from({ length: 20 }, (_, i) => [i * 190, 60] as const)) }), { refused: 0, changes: { length: 0 } }, 'nor where pauses of 60 ms, five a second, let queues stand');
   t.end();
 });
 
@@ -62,9 +82,14 @@ function setUp(terms: OverloadTerms) {
   return {
     overload,
     told,
-    /** So many windows, each with this many turns. @param worked of each window, ms; the rest is waiting for a core, or idle */
-    pass: (windows: number, turns: number, worked = 100, busy = worked): void => {
+    /**
+     * So many windows, each with this many turns.
+     * @param worked of each window, ms; the rest is waiting for a core, or idle
+     * @param accept called this many times in each
+     */
+    pass: (windows: number, turns: number, worked = 100, busy = worked, accept: [count: number, queue: AcceptQueue] = [0, new AcceptQueue()]): void => {
       for (let window = 0; window < windows; window += 1) {
+        for (let count = 0; count < accept[0]; count += 1) overload.connectionRefusal(accept[1]);
         now += 100;
         use = { busy: use.busy + busy, worked: use.worked + worked, idle: use.idle + 100 - busy, turns: use.turns + turns };
         overload.look();
@@ -96,6 +121,37 @@ t.test('two slow windows are not enough, nor are slow turns with rests, nor thos
   t.end();
 });
 
+t.test('turns that each accept a connection begin it, of one queue, and without a rest', (t) => {
+  const { overload, pass } = setUp(ON);
+  const queue = new AcceptQueue();
+  pass(10, 1000, 100, 100, [500, queue]);
+  pass(10, 1000, 85, 85, [1000, queue]);
+  pass(2, 1000, 100, 100, [1000, queue]);
+  t.equal(overload.cause, null, 'half of the turns, all with rests, two windows');
+  pass(1, 1000, 100, 100, [1000, queue]);
+  t.equal(overload.cause, 'loop');
+  t.end();
+});
+
+t.test('a queue has its budget from the turn on that found it empty', (t) => {
+  const { overload, pass, later, endTurn } = setUp(ON);
+  const [standing, other] = [new AcceptQueue(), new AcceptQueue()];
+  pass(3, 10);
+  const turn = (...queues: AcceptQueue[]): boolean[] => {
+    later(0.5);
+    endTurn();
+    return queues.map((queue) => overload.connectionRefusal(queue) !== null);
+  };
+  t.strictSame(Array.from({ length: 6 }, () => turn(standing)[0]), [false, false, false, false, false, true], 'for as long as the budget');
+  t.strictSame(turn(standing, other), [true, false], 'each queue its own');
+  t.strictSame(turn(), []);
+  t.strictSame(turn(standing, other), [false, false], 'a turn has accepted none: it was empty');
+  const patient = Array.from({ length: 60 }, () => turn(standing)[0]);
+  t.equal(patient.indexOf(true), 4);
+  t.equal(patient.indexOf(false, 4), 32, 'and never empty, it is served again after eight budgets');
+  t.end();
+});
+
 t.test('each turn has its budget', (t) => {
   const { overload, pass, later, endTurn } = setUp(ON);
   pass(3, 10);
@@ -103,9 +159,9 @@ t.test('each turn has its budget', (t) => {
   t.match(overload.refusal(later(1)), { code: 'overloaded', kind: { status: 503 } });
   endTurn();
   t.equal(overload.refusal(later(0)), null, 'the next turn');
-  t.equal(overload.connectionRefusal(), null);
+  t.equal(overload.connectionRefusal(new AcceptQueue()), null);
   later(1);
-  t.match(overload.connectionRefusal(), { code: 'overloaded' }, 'a connection is more work than a request');
+  t.match(overload.connectionRefusal(new AcceptQueue()), { code: 'overloaded' }, 'a connection is more work than a request');
   t.equal(overload.refusal(later(0)), null);
   later(5);
   const before = overload.logsRefusal;
@@ -119,7 +175,7 @@ t.test('without memory all is refused, until there is some again', (t) => {
   const { overload, told, pass, use } = setUp({ loopDelay: 0, memoryPercent: 90 });
   use(0.91);
   pass(6, 1000, 1);
-  t.match([overload.refusal(0), overload.connectionRefusal()], [{ code: 'overloaded', message: /memory/ }, { code: 'overloaded' }]);
+  t.match([overload.refusal(0), overload.connectionRefusal(new AcceptQueue())], [{ code: 'overloaded', message: /memory/ }, { code: 'overloaded' }]);
   use(0.88);
   pass(6, 1000, 1);
   t.equal(overload.cause, 'memory', 'not yet');
@@ -154,6 +210,6 @@ t.test('after its end nothing is refused', (t) => {
   pass(3, 1);
   overload.close();
   t.equal(overload.refusal(later(100)), null);
-  t.equal(overload.connectionRefusal(), null);
+  t.equal(overload.connectionRefusal(new AcceptQueue()), null);
   t.end();
 });

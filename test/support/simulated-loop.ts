@@ -1,5 +1,5 @@
 /** An event loop in a time of its own: requests arrive at a fixed rate, wait in the kernel, and cost what they cost. */
-import { Overload, type OverloadChange, type OverloadTerms } from '../../src/overload/overload.ts';
+import { AcceptQueue, Overload, type OverloadChange, type OverloadTerms } from '../../src/overload/overload.ts';
 import type { MemoryUse } from '../../src/overload/memory-use.ts';
 
 /** Ms of the one thread. */
@@ -30,6 +30,8 @@ export interface Simulation {
   readonly warm: number;
   /** The upstream takes so long, ms. */
   readonly upstream?: number;
+  /** Each request brings a connection; a turn accepts one. */
+  readonly connects?: boolean;
   /** Pauses of the whole process, by their beginning, ms. */
   readonly pauses?: ReadonlyMap<number, number>;
 }
@@ -38,7 +40,7 @@ const WINDOW = 100;
 const NO_MEMORY: MemoryUse = { of: 'heap', used: 0, limit: 1, share: 0 };
 
 /** Runs one simulation to its end. The same input gives the same output. */
-export function simulateLoop({ terms, costs, rate, length, warm, upstream = 0.1, pauses = new Map<number, number>() }: Simulation): Simulated {
+export function simulateLoop({ terms, costs, rate, length, warm, upstream = 0.1, connects = false, pauses = new Map<number, number>() }: Simulation): Simulated {
   let now = 0;
   let busy = 0;
   let idle = 0;
@@ -57,6 +59,8 @@ export function simulateLoop({ terms, costs, rate, length, warm, upstream = 0.1,
     now += ms;
     busy += ms;
   };
+  const queue = new AcceptQueue();
+  const refuses = (): boolean => (connects ? overload.connectionRefusal(queue) : overload.refusal(now)) !== null;
   const ahead = [...pauses].toSorted(([one], [other]) => one - other);
   let arrival = 0;
   let look = WINDOW;
@@ -75,19 +79,21 @@ export function simulateLoop({ terms, costs, rate, length, warm, upstream = 0.1,
     // What was there when the turn began is taken up in it, answers and requests in turn.
     const ready = answers.filter(({ at }) => at <= began);
     answers = answers.filter(({ at }) => at > began);
-    while (arrival <= began || ready.length > 0) {
+    let accepts = connects ? 1 : Infinity;
+    while ((arrival <= began && accepts > 0) || ready.length > 0) {
       const answer = ready.shift();
       if (answer !== undefined) {
         work(costs.response);
         if (answer.due >= warm) took.push(now - answer.due);
       }
-      if (arrival > began) continue;
-      if (overload.refusal(now) === null) {
-        work(costs.request);
-        answers.push({ due: arrival, at: now + upstream });
-      } else {
+      if (arrival > began || accepts === 0) continue;
+      accepts -= 1;
+      if (refuses()) {
         work(costs.refusal);
         if (arrival >= warm) refused += 1;
+      } else {
+        work(costs.request);
+        answers.push({ due: arrival, at: now + upstream });
       }
       arrival += 1000 / rate(arrival);
     }
