@@ -106,8 +106,8 @@ export function buildOverload(terms: OverloadTerms, telemetry: Notices, probes: 
   return new Overload({
     ...probes,
     terms,
-    onChange: ({ cause, turnMs, memory, refused }) => {
-      const figures = { turnMs: Math.round(turnMs * 10) / 10, ...(memory === null ? {} : { memoryOf: memory.of, memoryUsed: memory.used, memoryLimit: memory.limit }) };
+    onChange: ({ cause, turnMs, acceptsPerTurn, memory, refused }) => {
+      const figures = { turnMs: Math.round(turnMs * 10) / 10, acceptsPerTurn: Math.round(acceptsPerTurn * 10) / 10, ...(memory === null ? {} : { memoryOf: memory.of, memoryUsed: memory.used, memoryLimit: memory.limit }) };
       if (cause === null) telemetry.notice('info', 'no longer overloaded: every new request is let in', { ...figures, refused });
       else telemetry.notice('error', 'overloaded: new requests are refused', { cause, ...figures });
     },

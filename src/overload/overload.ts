@@ -68,6 +68,8 @@ export interface OverloadChange {
   readonly cause: OverloadCause;
   /** Of the latest window: the mean turn, ms. */
   readonly turnMs: number;
+  /** Of the latest window: connections from the busiest listener; near 1, its accept queue was never empty. */
+  readonly acceptsPerTurn: number;
   /** Null before the first sample. */
   readonly memory: MemoryUse | null;
   /** Requests that have been refused since it began. */
@@ -129,6 +131,7 @@ export class Overload {
   #lookedAgo = 0;
   #use: MemoryUse | null = null;
   #turnMs = 0;
+  #acceptsPerTurn = 0;
   /** The end of each turn is watched. */
   #watchesTurns = false;
   #cause: OverloadCause = null;
@@ -224,10 +227,10 @@ export class Overload {
     const turns = Math.max(1, use.turns - before.turns);
     this.#turnMs = Math.min(busy, use.worked - before.worked) / turns;
     const { loopDelay } = this.#terms;
-    const standing = this.#accepted >= SATURATED * turns;
+    this.#acceptsPerTurn = this.#accepted / turns;
     this.#accepted = 0;
     this.#window += 1;
-    const slow = loopDelay > 0 && (this.#turnMs > loopDelay || standing) && busy >= SATURATED * (busy + use.idle - before.idle);
+    const slow = loopDelay > 0 && (this.#turnMs > loopDelay || this.#acceptsPerTurn >= SATURATED) && busy >= SATURATED * (busy + use.idle - before.idle);
     this.#slow = slow ? this.#slow + 1 : 0;
     this.#calm = slow || this.#refusedInWindow > 0 ? 0 : this.#calm + 1;
     this.#refusedInWindow = 0;
@@ -250,7 +253,7 @@ export class Overload {
 
   #become(cause: OverloadCause): void {
     if (cause === this.#cause) return;
-    this.#options.onChange({ cause, turnMs: this.#turnMs, memory: this.#use, refused: this.#refused });
+    this.#options.onChange({ cause, turnMs: this.#turnMs, acceptsPerTurn: this.#acceptsPerTurn, memory: this.#use, refused: this.#refused });
     this.#cause = cause;
     this.#refused = 0;
     this.#calm = 0;

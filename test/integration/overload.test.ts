@@ -6,14 +6,14 @@ import { ECO, type LabOptions } from '../support/lab.ts';
 import { hello, serverName } from '../support/hello.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
-/** Probes that the test turns. The loop is slow in every look while it is `slow`, and no turn ends: what comes after the first millisecond is refused. */
+/** Probes that the test turns. The loop is busy with one turn in every look while it is `slow`, `worked` ms of it, and no turn ends: what comes after the first millisecond is refused. */
 function makeProbes() {
-  const state = { slow: false, share: 0, ended: (): void => {} };
+  const state = { slow: false, worked: 100, share: 0 };
   const use = { busy: 0, worked: 0, idle: 0, turns: 0 };
   const overload: NonNullable<LabOptions['overload']> = {
     loop: (): LoopUse => {
       use.busy += state.slow ? 100 : 1;
-      use.worked = use.busy;
+      use.worked += state.slow ? state.worked : 1;
       use.idle += state.slow ? 0 : 99;
       use.turns += state.slow ? 1 : 100;
       return { ...use };
@@ -112,6 +112,26 @@ t.test('the loop cannot follow: every form is refused, on kept and on new connec
   again.send(all['gateway'] ?? '');
   (await lab.next()).res.end('after');
   await again.until('after');
+});
+
+t.test('a new connection in every turn, in a loop that never rests', async (t) => {
+  const { state, overload } = makeProbes();
+  const lab = await startHeldLab(t, { overload, configure: (draft) => Object.assign(draft, { limits: { loopDelay: '1ms' } }) });
+  Object.assign(state, { slow: true, worked: 0.5 });
+  const begins = lab.logged(begun);
+  let heard = '';
+  while (!heard.includes('overloaded')) {
+    const wire = await openWire(t, lab.port);
+    // Refused by the proxy itself in any case.
+    wire.send('GET / HTTP/1.1\r\nHost: nowhere.example\r\nConnection: close\r\n\r\n');
+    ({ heard } = await wire.ended);
+  }
+  t.match(heard, REFUSED);
+  const line = await begins;
+  t.match(line, { cause: 'loop', turnMs: 0.5 });
+  t.ok(Number(line['acceptsPerTurn']) >= 1);
+  state.slow = false;
+  t.ok(await lab.logged(ended));
 });
 
 t.test('no memory: everything is refused until there is some; and it can be turned off', async (t) => {
