@@ -37,13 +37,13 @@ export function saveResults(results: Results, directory: string, name = `${resul
   return file;
 }
 
-/** Later files replace what earlier ones say of the same work; all must be of one machine, since figures of two cannot be compared. */
+/** Later files replace what earlier ones say of the same work; all must be of one machine, since figures of two cannot be compared. Runs and scale are the smallest of them: more must not be claimed. */
 export function loadResults(files: readonly string[]): Results {
   const all = files.map((file) => JSON.parse(readFileSync(file, 'utf8')) as Results);
   return all.reduce((earlier, later) => {
     const [a, b] = [earlier, later].map(({ machine: { cpu, cores, kernel } }) => `${cpu}, ${cores} cores, ${kernel}`);
     if (a !== b) throw new Error(`Results of two machines cannot be put together: ${a} and ${b}`);
     const works = new Set(later.comparisons.map(({ work }) => work));
-    return { ...later, versions: { ...earlier.versions, ...later.versions }, comparisons: [...earlier.comparisons.filter(({ work }) => !works.has(work)), ...later.comparisons] };
+    return { ...later, runs: Math.min(earlier.runs, later.runs), scale: Math.min(earlier.scale, later.scale), versions: { ...earlier.versions, ...later.versions }, comparisons: [...earlier.comparisons.filter(({ work }) => !works.has(work)), ...later.comparisons] };
   });
 }

@@ -119,9 +119,10 @@ t.test('results are kept, and put together by work', async (t) => {
   const directory = t.testdir({});
   const first = saveResults(RESULTS, directory);
   t.match(first, /2026-11-01T10-11-12Z\.json$/);
-  const second = saveResults({ ...RESULTS, comparisons: [costs('ping', 'ours', 8)] }, directory, 'later.json');
+  const second = saveResults({ ...RESULTS, runs: RESULTS.runs + 1, scale: 0.5, comparisons: [costs('ping', 'ours', 8)] }, directory, 'later.json');
   const { comparisons } = loadResults([first, second]);
   t.strictSame(comparisons.map(({ work, samples }) => [work, samples[0]?.cost]), [['setup', 50], ['setup', undefined], ['ping', 8]]);
+  for (const files of [[first, second], [second, first]]) t.match(loadResults(files), { runs: RESULTS.runs, scale: 0.5 }, 'no more is claimed than was done for each');
   const elsewhere = saveResults({ ...RESULTS, machine: { ...RESULTS.machine, cores: 64 } }, directory, 'elsewhere.json');
   t.throws(() => loadResults([first, elsewhere]), /two machines/);
 });
