@@ -16,6 +16,8 @@ import type { Work } from './works.ts';
 const ROOT = join(import.meta.dirname, '..');
 /** The part of a work's operations that runs under strace. */
 const UNDER_STRACE = 0.1;
+/** Runs for warming up, and the part of the cost of the one before that ends them. */
+const [MOST_WARMING, WARM] = [10, 0.95] as const;
 /** What clients of the gateway know the proxy by. */
 const OWN_NAME = 'proxy.internal';
 
@@ -71,8 +73,7 @@ export async function compare(work: Work, contenders: readonly Contender[], give
     await attempt(entry, means.directory, async () => {
       const stage = await openStage(entry.open, means);
       kept.set(entry, stage);
-      // The first run warms up: code is compiled, connections are open, and its result is thrown away.
-      await runOn(warming(stage, means), work);
+      await warmUp(warming(stage, means), work);
     });
   }
   const runs = work.slices === undefined ? means.runs : counter(means.scale)(work.slices);
@@ -105,6 +106,21 @@ export async function compare(work: Work, contenders: readonly Contender[], give
     await program.stop();
   }
   return entries.map(({ result }) => result);
+}
+
+/**
+ * Runs whose results are thrown away: connections are opened, and code is
+ * compiled. Programs differ in how long they take for that, so it goes on until a
+ * run costs hardly less than the one before. A work in slices has one: it is about
+ * latency, and what it costs says nothing.
+ */
+async function warmUp(stage: Stage, work: Work): Promise<void> {
+  let before = Infinity;
+  for (let run = 0; run < (work.slices === undefined ? MOST_WARMING : 1); run += 1) {
+    const { cost } = await runOn(stage, work);
+    if (cost === null || cost > before * WARM) return;
+    before = cost;
+  }
 }
 
 /** Two runs more, after those that are measured for CPU: both ways of looking cost some. */
