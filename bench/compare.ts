@@ -5,7 +5,7 @@ import type { Contender, Place } from './contenders/contender.ts';
 import { drive, driveWrk, holdTunnels, type Door } from './load/drive.ts';
 import type { Built } from './load/build.ts';
 import { UPSTREAM_HOST, type Upstream } from './load/upstream.ts';
-import { freePort } from './machine/free-port.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
 import { countSystemCalls } from './machine/system-calls.ts';
 import { startReplicas } from './replicas.ts';
@@ -46,7 +46,7 @@ export interface Means {
   readonly runs: number;
   /** A part of the operations, up to 1. */
   readonly scale: number;
-  /** The same for the run that warms up. */
+  /** The same for runs that warm up. */
   readonly warmUp: number;
   /** Told what is under way. */
   say(text: string): void;
@@ -73,7 +73,7 @@ export async function compare(work: Work, contenders: readonly Contender[], give
     await attempt(entry, means.directory, async () => {
       const stage = await openStage(entry.open, means);
       kept.set(entry, stage);
-      await warmUp(warming(stage, means), work);
+      await warmUp(stage, work, means);
     });
   }
   const runs = work.slices === undefined ? means.runs : counter(means.scale)(work.slices);
@@ -114,10 +114,11 @@ export async function compare(work: Work, contenders: readonly Contender[], give
  * run costs hardly less than the one before. A work in slices has one: it is about
  * latency, and what it costs says nothing.
  */
-async function warmUp(stage: Stage, work: Work): Promise<void> {
+export async function warmUp(stage: Stage, work: Work, means: Pick<Means, 'warmUp'>): Promise<void> {
+  const warming = { ...stage, count: counter(means.warmUp) };
   let before = Infinity;
   for (let run = 0; run < (work.slices === undefined ? MOST_WARMING : 1); run += 1) {
-    const { cost } = await runOn(stage, work);
+    const { cost } = await runOn(warming, work);
     if (cost === null || cost > before * WARM) return;
     before = cost;
   }
@@ -183,15 +184,10 @@ function counter(scale: number): Stage['count'] {
   return (operations) => Math.max(1, Math.round(operations * scale));
 }
 
-/** The stage for a warm-up, whose length is its own. */
-export function warming(stage: Stage, { warmUp }: Means): Stage {
-  return { ...stage, count: counter(warmUp) };
-}
-
 /** Starts a contender in a directory of its own. The caller stops it. */
 export async function start(contender: Contender, { way, plain }: Pick<Work, 'way' | 'plain'>, { directory, upstream }: Means): Promise<Opened> {
   const home = mkdtempSync(join(directory, `${contender.name}-`));
-  const place: Place = { directory: home, port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+  const place: Place = { directory: home, port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
   const port = way === 'gateway' ? place[contender.gatewayOn] : place.port;
   const program = await startProgram(contender.launch(place), home, port, plain);
   const host = `${UPSTREAM_HOST}:${upstream.plainPort}`;

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { hashPassword } from '../src/identity/proxy-authorization.ts';
-import { freePort } from './machine/free-port.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 import { startProgram } from './machine/program.ts';
 import { formatFigure, renderTable } from './report/table.ts';
 
@@ -158,7 +158,7 @@ async function measure(seconds: number, only: string): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
   const upstreams = [0, LOWEST_PRIORITY].map((priority) => fork(import.meta.filename, ['--do', UPSTREAM, '--priority', String(priority)]));
   const [partner = 0, pouring = 0] = await Promise.all(upstreams.map(async (server) => ((await once(server, 'message')) as [number])[0]));
-  const ports: Ports = { proxy: await freePort(), admin: await freePort(), partner, pouring };
+  const ports: Ports = { proxy: await findUnusedPort(), admin: await findUnusedPort(), partner, pouring };
   const config = join(directory, 'egress.yaml');
   writeFileSync(
     config,

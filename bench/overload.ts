@@ -17,7 +17,7 @@ import { createOurs } from './contenders/ours.ts';
 import { buildLoad } from './load/build.ts';
 import { startUpstream, UPSTREAM_HOST } from './load/upstream.ts';
 import { pin } from './machine/cores.ts';
-import { freePort } from './machine/free-port.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 import { type Program, startProgram } from './machine/program.ts';
 import { formatFigure, renderTable } from './report/table.ts';
 
@@ -84,7 +84,7 @@ async function measure(seconds: number, rounds: number, only: string | undefined
   const parts: string[] = [];
   try {
     for (const [title, limits] of [['on', ', loopDelay: 2ms'], ['off', '']] as const) {
-      const place = { directory: join(directory, title), port: await freePort(), gatewayPort: await freePort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+      const place = { directory: join(directory, title), port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
       mkdirSync(place.directory);
       contestants.push({ title, port: place.port, program: await startProgram(createOurs([], { limits }).launch(place), place.directory, place.port, true) });
     }

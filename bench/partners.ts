@@ -17,7 +17,7 @@ import { createPartner, type Script } from '../test/partners/partner.ts';
 import { createRelay } from '../test/partners/relay.ts';
 import type { Contender, Way } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
-import { freePort } from './machine/free-port.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 import { startProgram } from './machine/program.ts';
 import { choose } from './options.ts';
 import { renderTable } from './report/table.ts';
@@ -85,7 +85,7 @@ async function driveAll(contender: Contender, way: Way, behaviours: readonly Beh
     return servers.listen(createRelay({ port: await servers.listen(server), most: MOST_DELAY, seed: 1 }));
   };
   const [plainPort, securePort] = [await partner(false), await partner(true)];
-  const [port, gatewayPort] = [await freePort(), await freePort()];
+  const [port, gatewayPort] = [await findUnusedPort(), await findUnusedPort()];
   const program = await startProgram(contender.launch({ directory: own, port, gatewayPort, upstreamHost: HOST, plainPort, securePort, caFile }), own, way === 'gateway' && contender.gatewayOn === 'gatewayPort' ? gatewayPort : port);
   const near = await servers.listen(createRelay({ port: contender.gatewayOn === 'gatewayPort' && way === 'gateway' ? gatewayPort : port, most: MOST_DELAY, seed: 2 }));
   const place: Place = { port: near, gatewayPort: near, tlsPort: 0, ownName: 'proxy.internal', host: HOST, plainPort, securePort, plainPrefix: '/eco', securePrefix: '/eco', ca: authority.certPem };

@@ -10,12 +10,13 @@ import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { createAuthority } from '../src/demo/authority.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 
 const CLIENTS = 100;
 const REQUESTS = 100;
@@ -66,7 +67,7 @@ async function measure(proxy: Proxy, way: Way, ports: Upstream, upstream: ChildP
   const directory = mkdtempSync(join(tmpdir(), 'ports-'));
   // Squid, started by root, becomes another user.
   chmodSync(directory, 0o777);
-  const place: Place = { ...ports, directory, port: await freePort() };
+  const place: Place = { ...ports, directory, port: await findUnusedPort() };
   const running = spawn(proxy.program, proxy.args(place), { stdio: 'ignore' });
   try {
     await untilListening(place.port);
@@ -175,16 +176,6 @@ async function countOf(upstream: ChildProcess): Promise<number> {
   upstream.send('count');
   const [count] = (await once(upstream, 'message')) as [number];
   return count;
-}
-
-/** Squid and tinyproxy cannot be asked for any free one. */
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, HOST);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function untilListening(port: number): Promise<void> {

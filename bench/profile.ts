@@ -1,7 +1,7 @@
 /** Where the time goes: ours under each work with V8's profiler on, and the functions that took most. */
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { meansFor, openStage, start, warming, type Means } from './compare.ts';
+import { meansFor, openStage, start, warmUp, type Means } from './compare.ts';
 import { createOurs } from './contenders/ours.ts';
 import { heaviest, type Profile } from './report/profile.ts';
 import type { Work } from './works.ts';
@@ -28,7 +28,7 @@ async function runProfiled(work: Work, directory: string, means: Means): Promise
   const stage = await openStage(() => start(ours, work, means), means);
   const began = performance.now();
   try {
-    if (!work.fresh) await work.run(warming(stage, means));
+    if (!work.fresh) await warmUp(stage, work, means);
     const skippedMs = work.fresh ? 0 : (stage.program?.startMs ?? 0) + performance.now() - began;
     await work.run(stage);
     return skippedMs;

@@ -4,7 +4,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { drive, type Door, type Load, type Seen } from './load/drive.ts';
 import { moveToCore } from './machine/cores.ts';
-import { freePort } from './machine/free-port.ts';
+import { findUnusedPort } from '../test/support/unused-port.ts';
 import { startProgram, type Program } from './machine/program.ts';
 import { limitCpu } from './machine/quota.ts';
 
@@ -37,7 +37,7 @@ export async function startReplicas(count: number, open: () => Promise<{ program
     }
     const [door] = doors;
     if (door === undefined) throw new Error('there are no doors of no replicas');
-    const port = await freePort();
+    const port = await findUnusedPort();
     const home = mkdtempSync(join(directory, 'balancer-'));
     const file = join(home, 'haproxy.cfg');
     writeFileSync(file, balancerConfig(port, doors));

@@ -9,7 +9,7 @@ import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { recordIo } from '../support/command-io.ts';
 import { eco } from '../support/eco.ts';
 import { startLab } from '../support/lab.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { listen } from '../support/listen.ts';
 import { schemaFaults } from '../support/schemas.ts';
 
@@ -122,7 +122,7 @@ t.test('--incident: something is wrong, and the question is', async (t) => {
 t.test('--incident: no proxy answers, which is the answer; with what the doctor sees by itself', async (t) => {
   const server = createServer((_, response) => response.end('well'));
   const config = writeConfig(t, await listen(t, server));
-  const admin = `127.0.0.1:${await findNobody()}`;
+  const admin = `127.0.0.1:${await findUnusedPort()}`;
   const { code, out, err } = await doctor({ incident: true, admin, config });
   t.match({ code, err }, { code: 1, err: '' });
   t.match(out, new RegExp(`^The proxy: none answers at ${admin} \\(nothing listens there\\), so requests [^]*\\n\\nWhat can be seen without the proxy:\\n\\nThe route from here to the partners`));

@@ -5,7 +5,7 @@ import t from 'tap';
 import { connectFirst, interleaveFamilies } from '../../src/dial/connect.ts';
 import type { ConnectRequest } from '../../src/dial/connect.ts';
 import { Fault } from '../../src/errors.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
@@ -112,7 +112,7 @@ t.test('two families: whichever listens is found', async (t) => {
 });
 
 t.test('when all fail, each is named and the most telling gives the code', async (t) => {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   for (const [addresses, code, texts] of [
     [['127.0.0.1'], 'connection-refused', ['127.0.0.1: ECONNREFUSED']],
     [[NOWHERE], 'unreachable', [`${NOWHERE}: E`]],

@@ -3,7 +3,7 @@ import t from 'tap';
 import { createDialler } from '../../src/dial/dialler.ts';
 import { DialHistory } from '../../src/dial/dial-history.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 
 const resolver = createResolver({ lookup: async () => ({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 60_000, staleFor: 0 }, timeout: 1_000 });
@@ -13,7 +13,7 @@ t.test('connections that fail, the latest first; what never answered with our po
   const history = new DialHistory(() => (now += 1));
   const dialler = createDialler({ resolver, timeouts: { connect: 100, tls: 100 }, history });
   const dial = (port: number): Promise<unknown> => dialler.dial({ host: 'eco.example', port, tls: null, destination: 'eco' }, () => null, new AbortController().signal);
-  const [nobody, full] = [await findNobody(), await startFullListener(t)];
+  const [nobody, full] = [await findUnusedPort(), await startFullListener(t)];
   await t.rejects(dial(nobody), { code: 'connection-refused' });
   await t.rejects(dial(full), { code: 'connect-timeout' });
   t.match(history.failedTo('eco'), [

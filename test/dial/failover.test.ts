@@ -7,7 +7,7 @@ import { CoolDowns } from '../../src/dial/cool-downs.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
 import { createPortBudget } from '../../src/dial/nat-budget.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { dialBy, faultOf, openDoor, startEcho } from '../support/hop-door.ts';
 import { type ParentOptions, startParent } from '../support/parents.ts';
 import { makeHop, parentAt } from '../support/way.ts';
@@ -16,7 +16,7 @@ const refusing = (answer: string, options: ParentOptions = {}): ParentOptions =>
 
 t.test('in order, past those that failed, until their time is over', async (t) => {
   const port = await startEcho(t);
-  const nobody = await findNobody();
+  const nobody = await findUnusedPort();
   const good = await startParent(t);
   const { dialler: door, clock, notices } = openDoor();
   const hop = makeHop('edge', [parentAt(nobody), parentAt(good.port)]);

@@ -1,7 +1,7 @@
 /** What a parent may do to the way at each step, and what is then said. */
 import t from 'tap';
 import type { HopConfig } from '../../src/config/config.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { authority, clientTls, dialBy, faultOf, type SCHEMES, serverTls, startEcho, startOdd } from '../support/hop-door.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { untilSockets } from '../support/open-sockets.ts';
@@ -35,7 +35,7 @@ t.test('a parent that hangs, at each step, has this hop’s clock', async (t) =>
 });
 
 t.test('a parent that refuses or cuts, at each step, is named', async (t) => {
-  const nobody = await findNobody();
+  const nobody = await findUnusedPort();
   const cutting = await startOdd(t, 'http', (socket) => socket.once('data', () => socket.end()));
   const cuttingHead = await startOdd(t, 'http', (socket) => socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\n')));
   const resetting = await startOdd(t, 'http', (socket) => socket.once('data', () => socket.resetAndDestroy()));

@@ -8,7 +8,7 @@ import { examineClient } from '../../src/doctor/examine-client.ts';
 import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { readProxyUrl } from '../../src/doctor/proxy-address.ts';
 import { faultsOf, findingsOf, lookupOf, type Patient, wordsOf } from '../support/doctor-lab.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { startFullListener } from '../support/full-listener.ts';
@@ -84,7 +84,7 @@ t.test('what answers at the address of the proxy', async (t) => {
   const lab = await startLab(t);
   const { certPem, keyPem } = await labCertificates();
   const tlsPort = await listen(t, createHttpsServer({ cert: certPem, key: keyPem }));
-  const refusing = await findNobody();
+  const refusing = await findUnusedPort();
   for (const [code, proxy, words] of [
     ['connect-answered-by-sidecar', `http://127.0.0.1:${await answering(t, 'HTTP/1.1 404 Not Found\r\nserver: envoy\r\n\r\n')}`, /appProtocol: tcp/],
     ['proxy-speaks-tls', `http://127.0.0.1:${tlsPort}`, /speaks TLS/],

@@ -5,7 +5,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { ECO, examine, faultsOf, findingsOf, PLAIN, RIGHT, startPartner, wordsOf } from '../support/doctor-lab.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { labCertificates } from '../support/lab.ts';
 
@@ -70,7 +70,7 @@ t.test('a name that is steered to the proxy where the proxy looks it up', async 
 
 t.test('TCP', async (t) => {
   const lab = await startPartner(t);
-  const refusing = await findNobody();
+  const refusing = await findUnusedPort();
   const refused = await examine(lab, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [lab.https, refusing] }) });
   t.strictSame(faultsOf(refused), [`tcp connection-refused ${ECO}:${refusing}`]);
   t.match(wordsOf(refused), /partner listens on this port/);

@@ -7,7 +7,7 @@ import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
 import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -53,7 +53,7 @@ const REQUESTS: readonly ((lab: Lab) => string)[] = [
 ];
 
 t.test('what our own code throws ends one connection, in every form and phase', async (t) => {
-  const nobody = await findNobody();
+  const nobody = await findUnusedPort();
   const lab = await startLab(t, {
     configure: ({ destinations, rules }) => {
       destinations['nobody'] = { hosts: ['nobody.example'], ports: [nobody], addresses: ['127.0.0.0/8'], gateway: { prefix: '/nobody', url: `http://nobody.example:${nobody}` } };

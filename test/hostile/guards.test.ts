@@ -8,7 +8,7 @@ import { createServer, type Server } from 'node:net';
 import os from 'node:os';
 import t, { type Test } from 'tap';
 import { dnsLookup } from '../../src/dial/lookup.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, attack, lastRequest, refuses, stillServes } from '../support/hostile.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { ECO, type Draft, startLab } from '../support/lab.ts';
@@ -93,7 +93,7 @@ t.test('the address guard alone: nothing but public addresses, in every form, by
 });
 
 t.test('the address guard alone: never ourselves, whatever the destination lists', async (t) => {
-  const [own, admin] = [await findNobody(), await findNobody()];
+  const [own, admin] = [await findUnusedPort(), await findUnusedPort()];
   const lab = await startLab(t, {
     configure: (draft: Draft, { http }) => {
       Object.assign(draft.listeners, { http: [`127.0.0.1:${own}`], admin: `127.0.0.1:${admin}` });
@@ -115,7 +115,7 @@ t.test('the address guard alone: never ourselves, whatever the destination lists
 const OWN_ADDRESS = Object.values(os.networkInterfaces()).flatMap((entries) => entries ?? []).find(({ internal, family }) => !internal && family === 'IPv4')?.address;
 
 t.test('an address of ours that no interface shows: both ends of the connection have it', { skip: OWN_ADDRESS === undefined ? 'this host has no address but its loopback ones' : false }, async (t) => {
-  const own = await findNobody();
+  const own = await findUnusedPort();
   const lab = await startLab(t, {
     configure: (draft: Draft, { http }) => {
       Object.assign(draft.listeners, { http: [`0.0.0.0:${own}`] });

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import type { IncidentVerdict } from '../../src/incident/judge.ts';
 import { EVIL } from '../support/status-scene.ts';
 import { startEchoEndpoint } from '../support/echo-endpoint.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { type Draft, ECO, type Lab, labCertificates, type LabOptions, startLab, startUpstream } from '../support/lab.ts';
 import { schemaFaults } from '../support/schemas.ts';
@@ -44,7 +44,7 @@ t.test('nothing is wrong: each address with its port, the certificate, the answe
 });
 
 t.test('the partner refuses: since the first failure, with what requests met', async (t) => {
-  const nobody = await findNobody();
+  const nobody = await findUnusedPort();
   const echo = await startEchoEndpoint(t, '192.0.2.1');
   const lab = await start(t, { configure: (draft) => { point(draft, nobody, {}, echo.url); } });
   const before = Date.now();

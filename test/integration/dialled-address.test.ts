@@ -2,7 +2,7 @@
 import { createServer } from 'node:net';
 import t, { type Test } from 'tap';
 import type { LogConfig } from '../../src/config/config.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { startHopLab } from '../support/hop-lab.ts';
 import { ECO, type Lab, type LogLine } from '../support/lab.ts';
@@ -53,7 +53,7 @@ async function holdAll(t: Test, lab: Lab, profile: LogConfig['profile'], forms: 
 
 for (const profile of PROFILES) {
   t.test(`refused: ${profile}`, async (t) => {
-    const port = await findNobody();
+    const port = await findUnusedPort();
     const lab = await startFailing(t, port, profile);
     await askAll(t, lab, port);
     await holdAll(t, lab, profile, ['connect', 'forward', 'gateway', 'host-routed'], 'connection-refused');
@@ -68,7 +68,7 @@ for (const profile of PROFILES) {
 }
 
 t.test('TLS that is passed on, to a port that refuses', async (t) => {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   const lab = await startFailing(t, port, 'plain');
   const steered = await openSteered(t, lab).catch((error: unknown) => error);
   t.ok(steered instanceof Error);
@@ -105,7 +105,7 @@ t.test('of several addresses, the one that was tried last, and none that was not
 });
 
 t.test('with a parent: what it was asked for, and never its own address', async (t) => {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   const away = await startHopLab(t, { hops: { edge: { url: `http://parent.test:${port}` } } });
   const first = await openWire(t, away.port);
   first.send(`CONNECT ${ECO}:${away.upstream.httpsPort} HTTP/1.1\r\nHost: x\r\n\r\n`);

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ask, FORMS } from '../support/ask.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { LOGIN, startHopLab } from '../support/hop-lab.ts';
 import { ECO } from '../support/lab.ts';
 import type { TlsLab } from '../support/tls-lab.ts';
@@ -52,7 +52,7 @@ async function remedyOf(lab: TlsLab, form: 'gateway' | 'forward'): Promise<{ det
 }
 
 t.test('Squid', { skip: isHere('squid') ? false : 'squid is not on this machine' }, async (t) => {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   const lab = await startHopLab(t, { hops: { gate: { url: `http://squid.test:${port}` } } });
   const { httpsPort, httpPort } = lab.upstream;
   const directory = t.testdir({ hosts: `127.0.0.1 ${ECO}\n`, 'squid.conf': '' });
@@ -85,7 +85,7 @@ http_access allow all
 });
 
 t.test('tinyproxy', { skip: isHere('tinyproxy') ? false : 'tinyproxy is not on this machine' }, async (t) => {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   const lab = await startHopLab(t, { hops: { gate: { url: `http://tiny.test:${port}`, credentialsFile: 'hop.txt' } }, files: { '/lab/hop.txt': LOGIN } });
   const { httpsPort, httpPort } = lab.upstream;
   const settings = `Port ${port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth ${LOGIN.replace(':', ' ')}\nConnectPort ${httpsPort}\nConnectPort ${httpPort}\nConnectPort 1\n`;

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { parseList, Token } from 'structured-headers';
 import t, { type Test } from 'tap';
 import { FAULTS, type FaultCode } from '../../src/errors.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { type Draft, ECO, type Lab, type LabOptions, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -101,7 +101,7 @@ const FAILURES: readonly Failure[] = [
   { code: 'resolver-timeout', what: 'a resolver that is silent', lookup: () => new Promise(() => {}), configure: ({ timeouts }) => Object.assign(timeouts, { resolve: '100ms' }) },
   { code: 'address-not-allowed', what: 'an address outside of the permitted ones', lookup: answering('10.0.0.1'), detail: /10\.0\.0\.1/ },
   { code: 'address-not-allowed', what: 'the metadata service', lookup: answering('169.254.169.254'), configure: ({ destinations }) => Object.assign(destinations.eco, { addresses: undefined }), detail: /169\.254\.169\.254/ },
-  { code: 'connection-refused', what: 'a port that nobody listens on', port: findNobody, detail: /ECONNREFUSED/ },
+  { code: 'connection-refused', what: 'a port that nobody listens on', port: () => findUnusedPort(), detail: /ECONNREFUSED/ },
   { code: 'unreachable', what: 'an address without a way there', lookup: answering('255.255.255.255'), configure: ({ destinations }) => Object.assign(destinations.eco, { addresses: ['255.255.255.255/32'] }) },
   { code: 'connect-timeout', what: 'a host that does not answer', port: startFullListener, configure: ({ timeouts }) => Object.assign(timeouts, { connect: '100ms' }) },
   { code: 'tls-certificate', what: 'a certificate of an unknown authority', tls: true, configure: ({ destinations }) => Object.assign(destinations.eco, { tls: {} }) },

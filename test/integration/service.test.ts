@@ -8,7 +8,7 @@ import t from 'tap';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
 import { createService, type Service } from '../../src/service.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { answerOf, ask, beginAsk, TERMINATED } from '../support/ask.ts';
 import { startHeldLab } from '../support/held-lab.ts';
 import { baseDraft, type Draft, type Lab, startLab } from '../support/lab.ts';
@@ -81,7 +81,7 @@ t.test('a port in use: the start fails with the system’s error, and nothing st
     ['the second HTTP port', (port: number) => ({ http: [`127.0.0.1:${port}`, `127.0.0.1:${taken}`], admin: '127.0.0.1:0' })],
     ['the admin port', (port: number) => ({ http: [`127.0.0.1:${port}`], admin: `127.0.0.1:${taken}` })],
   ] as const) {
-    const port = await findNobody();
+    const port = await findUnusedPort();
     const service = createBare((draft) => Object.assign(draft.listeners, change(port)));
     await t.rejects(service.start(), { code: 'EADDRINUSE', port: taken }, what);
     t.notOk(await isOpen(port), 'the port that could be bound was given back');

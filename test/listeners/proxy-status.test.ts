@@ -7,7 +7,7 @@ import t from 'tap';
 import { judgeAnswer } from '../../src/dial/connect-request.ts';
 import { Fault } from '../../src/errors.ts';
 import { composeRefusal } from '../../src/listeners/refuse.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 
@@ -69,7 +69,7 @@ t.test('told where it is found out', async (t) => {
       socket.once('data', (chunk: Buffer) => socket.write(answers[chunk.toString().split(' ')[1] ?? ''] ?? ''));
     }),
   );
-  const nobody = await findNobody();
+  const nobody = await findUnusedPort();
   const lab = await startLab(t, {
     configure: (draft) => {
       Object.assign(draft.destinations.eco, { hosts: [ECO, 'gone.telus.internal', 'ill.telus.internal'], ports: [port, nobody], gateway: undefined });

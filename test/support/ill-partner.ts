@@ -4,7 +4,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Test } from 'tap';
 import type { LabOptions } from './lab.ts';
-import { findNobody } from './find-nobody.ts';
+import { findUnusedPort } from './unused-port.ts';
 
 /** What an address does with a request. */
 export type Manners = 'answers' | 'cuts' | 'is silent';
@@ -34,7 +34,7 @@ export interface IllPartner {
 
 /** Listens; `more` addresses do not, yet. All end with the test. */
 export async function startIllPartner(t: Test, address = '127.0.0.1', more: readonly string[] = []): Promise<IllPartner & { readonly first: PartnerAddress }> {
-  const port = await findNobody();
+  const port = await findUnusedPort();
   const first = createPartnerAddress(t, address, port);
   await first.begin();
   return { port, first, at: [first, ...more.map((other) => createPartnerAddress(t, other, port))] };

@@ -3,7 +3,7 @@
  * process, a stand-in partner that stops and comes back where the page says so.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -11,6 +11,7 @@ import { createPartner } from '../../src/demo/partner.ts';
 import { startDnsServer } from './dns-server.ts';
 import { readCommands } from './doc-blocks.ts';
 import { createCanon, formatCommand, openShell } from './transcript.ts';
+import { findUnusedPort } from './unused-port.ts';
 
 export const PAGE = 'docs/operations-day.md';
 const ROOT = new URL('../../', import.meta.url).pathname;
@@ -19,9 +20,8 @@ const ECO = 'eco-sit.telus.internal';
 const OWN = 'eco-egress.eco-egress.svc';
 /** Ports of the page: proxy, TLS, admin, and of the stand-ins HTTPS, HTTP and DNS. */
 const PORTS = ['3128', '8443', '9090', '9443', '9080', '9053'] as const;
-/** Below those that Linux gives out by itself, so that no other process gets a port while nothing listens on it here; of four digits, as the page's. */
-const FREE_FROM = 7000;
-const FREE_COUNT = 1000;
+/** Of four digits, as the page's: first and how many. */
+const FOUR_DIGITS = [7000, 1000] as const;
 
 const LOG = 'egress.log';
 const BETWEEN_MS = 50;
@@ -46,7 +46,7 @@ export async function replayDay(directory: string): Promise<{ readonly page: str
   const page = readFileSync(join(ROOT, PAGE), 'utf8');
   await using opened = new AsyncDisposableStack();
   const ports = new Map<string, string>();
-  for (const port of PORTS) ports.set(port, await findFreePort([...ports.values()]));
+  for (const port of PORTS) ports.set(port, String(await findUnusedPort(FOUR_DIGITS)));
   const portOf = (port: string): number => Number(ports.get(port));
   const names = await startDnsServer(({ type }) => (type === 'A' ? { addresses: [HOST], ttl: 60 } : null), { host: HOST, port: portOf('9053') });
   opened.defer(() => names.close());
@@ -112,21 +112,4 @@ function acceptsAt(port: number): Promise<boolean> {
       resolve(false);
     });
   });
-}
-
-async function findFreePort(taken: readonly string[]): Promise<string> {
-  for (;;) {
-    const port = FREE_FROM + Math.floor(Math.random() * FREE_COUNT);
-    if (taken.includes(String(port))) continue;
-    const free = await new Promise<boolean>((resolve) => {
-      const probe = createServer();
-      probe.once('error', () => {
-        resolve(false);
-      });
-      probe.listen(port, HOST, () => probe.close(() => {
-        resolve(true);
-      }));
-    });
-    if (free) return String(port);
-  }
 }

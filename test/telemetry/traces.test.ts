@@ -8,7 +8,7 @@ import type { Test } from 'tap';
 import type { TracingConfig } from '../../src/config/config.ts';
 import { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { Traces } from '../../src/telemetry/traces.ts';
-import { findNobody } from '../support/find-nobody.ts';
+import { findUnusedPort } from '../support/unused-port.ts';
 import { listen } from '../support/listen.ts';
 import { startOtlpReceiver } from '../support/otlp-receiver.ts';
 
@@ -103,7 +103,7 @@ t.test('by way of a parent, the address is not that of the other end', async (t)
 });
 
 t.test('nobody listens: logged once, counted, and again when somebody does', async (t) => {
-  const { traces, notices } = await startTraces(t, `http://127.0.0.1:${await findNobody()}/v1/traces`, { times: { send: 50 } });
+  const { traces, notices } = await startTraces(t, `http://127.0.0.1:${await findUnusedPort()}/v1/traces`, { times: { send: 50 } });
   for (let round = 1; round <= 3; round += 1) {
     ended(traces);
     await settled(traces, round * 2);
