@@ -98,7 +98,7 @@ export class Explainer {
     if (typeof assumed === 'string') return assumed;
     const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
     try {
-      const wanted = await readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
+      const wanted = readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
       const { resolve, resolves = null, at: now = Date.now(), propose = true } = request;
       const peer = shownBy(wanted, this.#choosePeer(assumed, wanted, now));
       return await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose });

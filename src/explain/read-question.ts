@@ -35,7 +35,7 @@ interface ReadingTerms {
 }
 
 /** @throws {Fault} that the request would get before the policy decides */
-export async function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Promise<Wanted> {
+export function readTarget({ method, target, host }: WrittenRequest, terms: ReadingTerms): Wanted {
   if (method === 'TLS') return readSniTarget(target, terms);
   const { policy, gateway } = terms;
   // HTTP/1.0 may have no Host; nothing else depends on the version here.
@@ -45,7 +45,7 @@ export async function readTarget({ method, target, host }: WrittenRequest, terms
     if (choice.form === 'connect') return { form: 'connect', host: choice.host, port: choice.port, method: null, path: null };
     return wantedOf(choice.form, method, choice.origin, choice.target);
   }
-  const route = await gateway.find(choice.target);
+  const route = gateway.route(choice.target);
   if (route !== null) {
     take('gateway', terms);
     return { ...wantedOf('gateway', method, route.origin, route.target), destination: route.destination };

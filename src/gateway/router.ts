@@ -16,7 +16,7 @@ import type { MapField } from '../relay/headers.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { findAmbiguity, pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
-import { createResponseFields } from './response-fields.ts';
+import { createResponseFields, type ResponseFields } from './response-fields.ts';
 
 /** The target of a path below a prefix. */
 export interface GatewayRoute {
@@ -25,28 +25,33 @@ export interface GatewayRoute {
   /** Path and query for the upstream. */
   readonly target: string;
   /** Maps the upstream's references to itself to the prefix. @param secure whether the client's connection is TLS */
-  readonly mapFields: (secure: boolean) => MapField;
-}
-
-/** Exactly one is called, once; `onRoute` and `onNone` may throw a Fault, which is passed to `onError`. */
-export interface RouteCallbacks {
-  onRoute(route: GatewayRoute): void;
-  onNone(): void;
-  onError(error: unknown): void;
+  mapFields(secure: boolean): MapField;
 }
 
 /** Routes of all gateway prefixes of one configuration; its creator closes it. */
 export interface GatewayRouter {
   readonly prefixes: readonly string[];
-  /** @param target path and query as in the request line */
-  route(target: string, callbacks: RouteCallbacks): void;
-  /** The same as a promise. @returns null when the path is below no prefix; rejects with the Fault that the request would get */
-  find(target: string): Promise<GatewayRoute | null>;
+  /**
+   * @param target path and query as in the request line
+   * @returns null when the path is below no prefix
+   * @throws {Fault} where the path could leave its prefix, or cannot be decoded
+   */
+  route(target: string): GatewayRoute | null;
   close(): Promise<void>;
 }
 
-const kCallbacks = Symbol('callbacks');
-type Routed = http.IncomingMessage & { [kCallbacks]?: RouteCallbacks };
+/** What Fastify and http-proxy make of a path. It does not depend on the query. */
+interface Place {
+  readonly destination: string;
+  readonly origin: Origin;
+  /** For the upstream. */
+  readonly path: string;
+  readonly fields: ResponseFields;
+}
+
+const kOutcome = Symbol('outcome');
+/** The outcome is set before `routing` returns: nothing on the way is asynchronous. */
+type Routed = http.IncomingMessage & { [kOutcome]?: Place | 'none' | Fault };
 
 /** Fastify finds the route, and does not answer: it never touches the connection of the request. */
 const unconnectedSocket = new Socket();
@@ -78,13 +83,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
     },
   });
   app.setNotFoundHandler((request, reply) => {
-    reply.hijack();
-    const callbacks = callbacksOf(request);
-    try {
-      callbacks.onNone();
-    } catch (error) {
-      callbacks.onError(error);
-    }
+    note(request, reply, 'none');
   });
   app.setErrorHandler(failRoute);
   const served = destinations.flatMap(({ name, gateway }) => (gateway === null ? [] : [{ name, gateway }]));
@@ -95,29 +94,68 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
   }
   await app.ready();
   const prefixes = served.map(({ gateway }) => gateway.prefix);
-  const route = (target: string, callbacks: RouteCallbacks): void => {
+  const find = (path: string): Place | null => {
     const req: Routed = new IncomingMessage(unconnectedSocket);
     // A prefix owns its paths for every method; the policy decides on methods.
     req.method = 'GET';
-    req.url = target;
-    req[kCallbacks] = callbacks;
+    req.url = path;
     app.routing(req, new ServerResponse(req));
+    const outcome = req[kOutcome];
+    if (outcome === undefined) throw new Fault('internal', 'Fastify did not route a request of the gateway');
+    if (outcome instanceof Fault) throw outcome;
+    return outcome === 'none' ? null : outcome;
   };
+  const places = new RecentPlaces();
   return {
     prefixes,
-    route,
-    find: (target) =>
-      new Promise((resolve, reject) => {
-        route(target, {
-          onRoute: resolve,
-          onNone: () => {
-            resolve(null);
-          },
-          onError: reject,
-        });
-      }),
+    route: (target) => {
+      const path = pathOf(target);
+      let place = places.get(path);
+      if (place === null) {
+        place = find(path);
+        if (place === null) return null;
+        places.set(path, place);
+      }
+      const { destination, origin, fields } = place;
+      const asked = place.path + target.slice(path.length);
+      return { destination, origin, target: asked, mapFields: (secure) => fields.mapFor(asked, secure) };
+    },
     close: () => app.close(),
   };
+}
+
+/** Paths longer than this are not kept, characters. */
+const LONGEST_KEPT = 512;
+/** How many paths are kept, twice. */
+const MOST_KEPT = 256;
+
+/**
+ * Where the paths asked for last lead: clients ask for few paths again and
+ * again, and Fastify and http-proxy take a tenth of the time of a request. Two
+ * maps take turns: one is filled, the other has what was asked for before, so
+ * that paths which nobody asks for again leave, whatever their order.
+ */
+class RecentPlaces {
+  #latest = new Map<string, Place>();
+  #earlier = new Map<string, Place>();
+
+  get(path: string): Place | null {
+    const known = this.#latest.get(path);
+    if (known !== undefined) return known;
+    const earlier = this.#earlier.get(path);
+    if (earlier === undefined) return null;
+    this.set(path, earlier);
+    return earlier;
+  }
+
+  set(path: string, place: Place): void {
+    if (path.length > LONGEST_KEPT) return;
+    if (this.#latest.size >= MOST_KEPT) {
+      this.#earlier = this.#latest;
+      this.#latest = new Map();
+    }
+    this.#latest.set(path, place);
+  }
 }
 
 async function registerPrefix(app: FastifyInstance, destination: string, gateway: GatewayConfig): Promise<void> {
@@ -130,36 +168,26 @@ async function registerPrefix(app: FastifyInstance, destination: string, gateway
     rewritePrefix: gateway.basePath === '' ? '/' : gateway.basePath,
     httpMethods: ['GET'],
     handler: (request: FastifyRequest, reply: FastifyReply, path: string) => {
-      reply.hijack();
-      const callbacks = callbacksOf(request);
-      try {
-        const url = request.raw.url ?? '';
-        const query = url.indexOf('?');
-        const target = (path === '' ? '/' : path) + (query === -1 ? '' : url.slice(query));
-        callbacks.onRoute({ destination, origin, target, mapFields: (secure) => fields.mapFor(target, secure) });
-      } catch (error) {
-        callbacks.onError(error);
-      }
+      note(request, reply, { destination, origin, path: path === '' ? '/' : path, fields });
     },
   } as Parameters<typeof httpProxy>[1]);
 }
 
-function callbacksOf(request: FastifyRequest): RouteCallbacks {
-  const callbacks = (request.raw as Routed)[kCallbacks];
-  if (callbacks === undefined) throw new Fault('internal', 'a request reached the gateway past its listener');
-  return callbacks;
+/** The request goes no further in Fastify. */
+function note(request: FastifyRequest, reply: FastifyReply, outcome: Place | 'none' | Fault): void {
+  reply.hijack();
+  (request.raw as Routed)[kOutcome] = outcome;
 }
 
 /** http-proxy and the router refuse paths that could leave the prefix or cannot be decoded. */
 function failRoute(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  reply.hijack();
   const status = (error as { statusCode?: unknown }).statusCode;
-  const refused = !(error instanceof Fault) && typeof status === 'number' && status < 500;
-  callbacksOf(request).onError(refused ? ambiguous(request, error) : error);
+  const refused = typeof status === 'number' && status < 500;
+  note(request, reply, refused ? ambiguous(request, error) : Fault.from(error));
 }
 
 function ambiguous(request: FastifyRequest, error: unknown): Fault {
-  const path = pathOf(request.raw.url ?? '');
+  const path = request.raw.url ?? '';
   // They never refuse an encoded slash.
   const detail = `the path ${quote(path)} ${findAmbiguity(path, 'allow') ?? findAmbiguity(path) ?? 'is not valid'}`;
   return new Fault('path-ambiguous', detail, { cause: error, remedy: 'write it without empty and dot segments, backslashes and encoded slashes' });

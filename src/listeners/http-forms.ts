@@ -131,18 +131,12 @@ export class HttpForms {
       record.path = pathOf(choice.target);
       record.host = choice.authority?.host ?? '-';
       record.port = choice.authority?.port ?? 0;
-      gateway.route(choice.target, {
-        onRoute: (route) => {
-          takeForm(record, 'gateway', connection.forms);
-          this.#exchange(identified, 'gateway', route.origin, route.target, route);
-        },
-        onNone: () => {
-          this.#serveRouteless(identified, choice);
-        },
-        onError: (error) => {
-          request.failed(error);
-        },
-      });
+      const route = gateway.route(choice.target);
+      if (route === null) this.#serveRouteless(identified, choice);
+      else {
+        takeForm(record, 'gateway', connection.forms);
+        this.#exchange(identified, 'gateway', route.origin, route.target, route);
+      }
       return;
     }
     takeForm(record, choice.form, connection.forms);
