@@ -335,7 +335,7 @@ const limits = z.strictObject({
   exchangesPerClient: amount.prefault(500),
   headerBytes: scalar(readSize(1, 1024)).prefault('64KiB'),
   headerFields: scalar(readInteger(1, 10_000)).prefault(500),
-  upstreamConnections: scalar(readInteger(1, 64_512)).prefault(64),
+  upstreamConnections: scalar(readInteger(1, 64_512)).prefault(256),
   upstreamQueue: scalar(readInteger(0, 1_000_000)).prefault(1000),
   loopDelay: durationOrZero.prefault('0s'),
   memoryPercent: scalar(readInteger(10, 100)).prefault(90),

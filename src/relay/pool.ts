@@ -332,7 +332,7 @@ export class UpstreamPool {
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */
   #growForWaiting(): void {
     while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
-      const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#held);
+      const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#pace.isFar, this.#held);
       if (eligible <= this.#opening.size) return;
       // If the upstream is near, one at a time: each may turn out not to help.
       const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);

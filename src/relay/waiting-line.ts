@@ -55,6 +55,8 @@ export class WaitingLine {
   readonly #share: FairShare;
   /** Counts the ticks in which the loop had free time. */
   #ticks = 0;
+  /** Value of `#ticks` when the line was empty last. */
+  #since = 0;
   #timer: NodeJS.Timeout | null = null;
   #loop = performance.eventLoopUtilization();
 
@@ -81,6 +83,7 @@ export class WaitingLine {
     else mine.push(place);
     this.#share.take(waiter.client);
     if (this.#timer !== null) return;
+    this.#since = this.#ticks;
     this.#loop = performance.eventLoopUtilization();
     this.#timer = setInterval(() => {
       this.#tick();
@@ -118,9 +121,12 @@ export class WaitingLine {
   /**
    * Counts the waiters that may have a connection, those of them that accept only a new one or have waited for
    * `patience` ms, and the clients that hold none.
+   * @param standing once the line has not been empty for `patience` ms, every waiter has waited long enough: each of
+   * them may wait for less than that, and yet all of them always wait
    * @param held how many connections a client holds; null: it may have none now
    */
-  survey(patience: number, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
+  survey(patience: number, standing: boolean, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
+    const stands = standing && (this.#ticks - this.#since) * TICK_MS >= patience;
     let eligible = 0;
     let pressing = 0;
     let without = 0;
@@ -129,7 +135,7 @@ export class WaitingLine {
       if (count === null) continue;
       if (count === 0) without += 1;
       eligible += places.length;
-      for (const { fresh, ticks } of places) if (fresh || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
+      for (const { fresh, ticks } of places) if (fresh || stands || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
     }
     return { eligible, pressing, without };
   }

@@ -59,7 +59,7 @@ t.test('a minimal file has every default', async (t) => {
       exchangesPerClient: 500,
       headerBytes: 65_536,
       headerFields: 500,
-      upstreamConnections: 64,
+      upstreamConnections: 256,
       upstreamQueue: 1000,
       loopDelay: 0,
       memoryPercent: 90,

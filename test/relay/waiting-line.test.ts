@@ -95,9 +95,36 @@ t.test('how many are pressing', async (t) => {
   line.add(new Someone('a'), false);
   line.add(new Someone('a'), true);
   line.add(new Someone('b'), false);
-  t.strictSame(line.survey(1_000_000, () => 1), { eligible: 3, pressing: 1, without: 0 }, 'who takes a new one only, at once');
-  t.strictSame(line.survey(0, () => 0), { eligible: 3, pressing: 3, without: 2 }, 'clients are counted once each');
-  t.strictSame(line.survey(0, (client) => (client === 'b' ? 0 : null)), { eligible: 1, pressing: 1, without: 1 });
+  t.strictSame(line.survey(1_000_000, true, () => 1), { eligible: 3, pressing: 1, without: 0 }, 'who takes a new one only, at once');
+  t.strictSame(line.survey(0, false, () => 0), { eligible: 3, pressing: 3, without: 2 }, 'clients are counted once each');
+  t.strictSame(line.survey(0, false, (client) => (client === 'b' ? 0 : null)), { eligible: 1, pressing: 1, without: 1 });
+});
+
+t.test('in a line that stands all are pressing, however short each waits', async (t) => {
+  let tick = Promise.withResolvers<undefined>();
+  const line = open(t, {
+    onTick: () => {
+      tick.resolve(undefined);
+    },
+  });
+  line.add(new Someone('a'), false);
+  const alive = setInterval(() => {}, 1000);
+  // Five ticks in which the loop had free time; after each, somebody else waits.
+  for (const stands of [false, false, false, false, true]) {
+    t.equal(line.survey(50, true, none).pressing, 0);
+    while (line.survey(10, false, none).pressing === 0) {
+      await tick.promise;
+      tick = Promise.withResolvers<undefined>();
+    }
+    line.add(new Someone('b'), false);
+    line.next('settled', none);
+    t.equal(line.survey(50, true, none).pressing, stands ? 1 : 0);
+    t.equal(line.survey(50, false, none).pressing, 0, 'nobody has waited for long');
+  }
+  line.next('settled', none);
+  line.add(new Someone('a'), false);
+  t.equal(line.survey(50, true, none).pressing, 0, 'it was empty');
+  clearInterval(alive);
 });
 
 t.test('who has waited too long is told once, in order, and the others wait on', async (t) => {
