@@ -9,12 +9,36 @@ import type { RawFields } from './fields.ts';
 
 /** The largest read with its header section, twice: it is written once it exceeds what a socket holds (64 KiB). */
 const OUTBOX_SIZE = 131_072;
-/** With less room than this the outbox is replaced, bytes. */
+/** With less room than this the outbox gets other memory, bytes. */
 const LEAST_ROOM = 32_768;
+/** Most memory kept for it besides, in blocks of the size of the outbox. */
+const MOST_SPARE = 8;
 
+/** Memory of the outbox. It is used again once everything written from it has been sent. */
+class Block {
+  readonly memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
+  /** Writes whose end has not been reported yet. */
+  writes = 0;
+  /** Something written from it is still to be sent, and its end is not reported: it is left to the garbage collector. */
+  lost = false;
+
+  readonly onWritten = (): void => {
+    this.writes -= 1;
+    if (!this.free) return;
+    if (this !== outbox.block) {
+      if (spare.length < MOST_SPARE) spare.push(this);
+    } else if (outbox.sender === null) outbox.start = outbox.end = 0;
+  };
+
+  get free(): boolean {
+    return this.writes === 0 && !this.lost;
+  }
+}
+
+const spare: Block[] = [];
 /** Pending bytes are between `start` and `end`; before them are bytes that sockets have yet to send. */
 const outbox = {
-  memory: Buffer.allocUnsafeSlow(OUTBOX_SIZE),
+  block: new Block(),
   start: 0,
   end: 0,
   /** The writer that the bytes belong to. */
@@ -45,11 +69,17 @@ function roomFor(writer: MessageWriter): number {
 /** Writes messages to one socket, which it neither closes nor listens to. */
 export class MessageWriter {
   readonly #socket: Duplex;
+  readonly #late: boolean;
   #chunked = false;
 
-  /** The socket stays the caller's. */
-  constructor(socket: Duplex) {
+  /**
+   * The socket stays the caller's.
+   * @param late the socket never takes bytes at once, as TLS does not: its reports of writes are worth waiting for.
+   * To ask a plain socket for them costs a tick for each write.
+   */
+  constructor(socket: Duplex, late = false) {
     this.#socket = socket;
+    this.#late = late;
   }
 
   /**
@@ -94,16 +124,22 @@ export class MessageWriter {
   /** Writes the pending bytes now. */
   flush(): void {
     if (outbox.sender !== this) return;
-    const { memory, start, end } = outbox;
+    const { block, start, end } = outbox;
     outbox.sender = null;
-    outbox.start = end;
-    if (!this.#socket.destroyed) this.#socket.write(memory.subarray(start, end));
+    outbox.end = start;
+    if (this.#socket.destroyed) return;
+    const bytes = block.memory.subarray(start, end);
+    if (this.#late) {
+      block.writes += 1;
+      this.#socket.write(bytes, block.onWritten);
+    } else this.#socket.write(bytes);
+    if (this.#socket.writableLength === 0) return;
     // Bytes that the system did not accept at once stay in place until they have been sent.
-    if (this.#socket.writableLength === 0) outbox.start = outbox.end = start;
-    else if (OUTBOX_SIZE - end < LEAST_ROOM) {
-      outbox.memory = Buffer.allocUnsafeSlow(OUTBOX_SIZE);
-      outbox.start = outbox.end = 0;
-    }
+    if (!this.#late) block.lost = true;
+    outbox.start = outbox.end = end;
+    if (OUTBOX_SIZE - end >= LEAST_ROOM) return;
+    outbox.block = spare.pop() ?? new Block();
+    outbox.start = outbox.end = 0;
   }
 
   #addText(text: string): void {
@@ -111,14 +147,14 @@ export class MessageWriter {
       this.#addBytes(Buffer.from(text, 'latin1'));
       return;
     }
-    outbox.end += outbox.memory.write(text, outbox.end, 'latin1');
+    outbox.end += outbox.block.memory.write(text, outbox.end, 'latin1');
   }
 
   #addBytes(bytes: Buffer): void {
     for (let from = 0; from < bytes.length; ) {
       if (roomFor(this) === 0) this.flush();
       const to = Math.min(bytes.length, from + roomFor(this));
-      outbox.end += bytes.copy(outbox.memory, outbox.end, from, to);
+      outbox.end += bytes.copy(outbox.block.memory, outbox.end, from, to);
       from = to;
     }
   }

@@ -201,7 +201,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.secure = true;
     this.peer = { ...this.peer, sans };
     noteUnder(socket, this.#raw);
-    this.#writer = new MessageWriter(socket);
+    this.#writer = new MessageWriter(socket, true);
     (socket as Connected)[kConnection] = this;
     socket.on('error', onError).on('close', onClose);
   }

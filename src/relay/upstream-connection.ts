@@ -6,6 +6,7 @@
  * Longer than 300 lines: writing, reading and reuse share one state.
  */
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { BodyReader, type Framing } from '../http1/body-reader.ts';
@@ -116,7 +117,7 @@ export class UpstreamConnection {
     this.#socket = socket;
     this.#heads = new HeadReader({ limit: options.headerBytes, lenient: true, startLine: true });
     this.#body = new BodyReader({ trailerBytes: options.headerBytes, trailerFields: options.headerFields, lenient: true });
-    this.#writer = new MessageWriter(socket);
+    this.#writer = new MessageWriter(socket, socket instanceof TLSSocket);
     this.#onContent = (content) => this.#handler?.onContent(content);
     socket[kUpstreamConnection] = this;
     keepAlive(socket);

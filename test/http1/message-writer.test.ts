@@ -175,3 +175,60 @@ t.test('nobody waits for what the system takes at once, however much comes in on
     t.equal(slow.write(Buffer.alloc(16_384, 'x')), false, 'it has not taken the first yet');
   }
 });
+
+/** Keeps what it is given, as the system may, and looks at it again when it has been sent. */
+class Keeper extends Duplex {
+  readonly memories: Set<ArrayBufferLike>;
+  readonly sent: Buffer[] = [];
+  #kept: { readonly chunk: Buffer; readonly done: () => void } | null = null;
+
+  constructor(memories: Set<ArrayBufferLike>) {
+    super({ highWaterMark: 65_536 });
+    this.memories = memories;
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.memories.add(chunk.buffer);
+    this.#kept = { chunk, done };
+  }
+
+  proceed(): void {
+    const kept = this.#kept;
+    if (kept === null) return;
+    this.#kept = null;
+    this.sent.push(Buffer.from(kept.chunk));
+    kept.done();
+  }
+}
+
+t.test('memory is used again once what was written from it has been sent, and no sooner', async (t) => {
+  for (const [late, most] of [
+    [true, 16],
+    [false, Infinity],
+  ] as const) {
+    const memories = new Set<ArrayBufferLike>();
+    const places = Array.from({ length: 4 }, () => {
+      const wire = new Keeper(memories);
+      return { wire, writer: new MessageWriter(wire, late), expected: [] as Buffer[] };
+    });
+    for (let round = 0; round < 400; round += 1) {
+      const place = places[(round * 7) % 4];
+      if (place === undefined) throw new Error('no such place');
+      const content = Buffer.alloc([60_000, 200, 3_000][round % 3] ?? 0, 97 + (round % 26));
+      place.expected.push(content);
+      place.writer.begin('', false);
+      place.writer.write(content);
+      place.writer.end([]);
+      if (round % 5 === 0) await turn();
+      places[(round * 3 + 1) % 4]?.wire.proceed();
+      if (round % 40 === 39) for (const { wire } of places) for (let more = 0; more < 30; more += 1) wire.proceed();
+    }
+    for (const { wire, expected } of places) {
+      for (let more = 0; more < 400; more += 1) wire.proceed();
+      t.ok(Buffer.concat(wire.sent).equals(Buffer.concat(expected)), 'every byte as it was written');
+    }
+    t.ok(memories.size <= most, `${memories.size} blocks of memory`);
+  }
+});
