@@ -9,10 +9,10 @@
 import type { Duplex } from 'node:stream';
 import { readBuffer, takeReads } from './node-internals.ts';
 
-/** Buffers of one size, lent to tunnels with much traffic. */
-class BufferPool {
+/** Buffers of one size, lent to those with much traffic. */
+export class BufferPool {
   readonly size: number;
-  /** Most buffers lent at once to all tunnels together: this bounds their memory. */
+  /** Most buffers lent at once to all together: this bounds their memory. */
   readonly #most: number;
   /** Kept for the next borrower. */
   readonly #spares: number;
@@ -32,6 +32,7 @@ class BufferPool {
     return this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.size);
   }
 
+  /** From `borrow`; nothing uses it any more. */
   giveBack(buffer: Buffer): void {
     this.#lent -= 1;
     if (this.#spare.length < this.#spares) this.#spare.push(buffer);

@@ -3,7 +3,8 @@
  * and limits how often that happens.
  */
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
-import { keepBytes } from './node-internals.ts';
+import { BufferPool } from './bulk.ts';
+import { keepBytes, readBuffer } from './node-internals.ts';
 
 /** For one request, bytes. */
 const LONGEST_REPLAYED = 65_536;
@@ -12,6 +13,11 @@ const MOST_IN_ALL = 16 * 1024 * 1024;
 /** Share of the exchanges in progress that may be retries; a few are always allowed: a partner in trouble does not get twice the load. */
 const REPLAY_SHARE = 0.5;
 const MIN_REPEATS = 10;
+
+/** Content read in large pieces is kept in memory that is used again: the garbage collector would be busy with it. 4 MiB at most. */
+const LARGE = new BufferPool(readBuffer.length, 64, 16);
+/** Less than this is not worth a buffer of its own, bytes. */
+const LEAST_LARGE = 16_384;
 
 const NO_CHUNKS: readonly Buffer[] = [];
 
@@ -36,6 +42,8 @@ export class ReplayBudget {
 export class RequestReplay {
   readonly #budget: ReplayBudget;
   #held: Buffer[] | null = null;
+  /** Lent by `LARGE`. */
+  #lent: Buffer[] | null = null;
   #bytes = 0;
   #trailers = NO_FIELDS;
   /** All of it so far is kept, and it may be repeated at all. */
@@ -48,7 +56,7 @@ export class RequestReplay {
     this.#repeatable = idempotent;
   }
 
-  /** The content to send on a connection, the first one or another. */
+  /** The content to send on a connection, the first one or another. Valid until `release`. */
   get held(): readonly Buffer[] {
     return this.#held ?? NO_CHUNKS;
   }
@@ -71,9 +79,17 @@ export class RequestReplay {
       this.release();
       return;
     }
-    (this.#held ??= []).push(keepBytes(content));
+    (this.#held ??= []).push(this.#copy(content));
     this.#bytes += content.length;
     this.#budget.bytes += content.length;
+  }
+
+  #copy(content: Buffer): Buffer {
+    const large = content.buffer === readBuffer.buffer && content.length >= LEAST_LARGE ? LARGE.borrow() : null;
+    if (large === null) return keepBytes(content);
+    (this.#lent ??= []).push(large);
+    content.copy(large);
+    return large.subarray(0, content.length);
   }
 
   /** The content is complete. */
@@ -98,6 +114,9 @@ export class RequestReplay {
     this.#budget.bytes -= this.#bytes;
     this.#bytes = 0;
     this.#held = null;
+    if (this.#lent === null) return;
+    for (const buffer of this.#lent) LARGE.giveBack(buffer);
+    this.#lent = null;
   }
 
   /** The retry is over; safe to call without one. */

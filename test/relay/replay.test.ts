@@ -1,5 +1,6 @@
 /** What is kept of a request, for how long, and how often it may be sent again. */
 import t from 'tap';
+import { readBuffer } from '../../src/relay/node-internals.ts';
 import { ReplayBudget, RequestReplay } from '../../src/relay/replay.ts';
 
 const MOST = 65_536;
@@ -19,6 +20,27 @@ t.test('a request that may be repeated is kept whole, with its trailers', async 
   t.strictSame([replay.held, budget.bytes], [[], 0]);
   replay.release();
   t.equal(budget.bytes, 0, 'once');
+});
+
+t.test('what was read into the shared buffer is kept in memory of its own, which is used again after it', async (t) => {
+  const budget = new ReplayBudget(() => 1);
+  const memories = new Set<ArrayBufferLike>();
+  for (const length of [MOST, 16_384, 16_383, MOST, 40_000, MOST]) {
+    const replays = [new RequestReplay(budget, false), new RequestReplay(budget, false)];
+    for (const [index, replay] of replays.entries()) {
+      readBuffer.fill(97 + index, 0, length);
+      replay.keep(readBuffer.subarray(0, length), false);
+    }
+    readBuffer.fill('-');
+    for (const [index, replay] of replays.entries()) {
+      const [held = bytes(0)] = replay.held;
+      t.ok(held.equals(Buffer.alloc(length, 97 + index)), `${length} bytes`);
+      if (length >= 16_384) memories.add(held.buffer);
+    }
+    for (const replay of replays) replay.release();
+  }
+  t.equal(memories.size, 2);
+  t.equal(budget.bytes, 0);
 });
 
 t.test('of one that may not, only what has not been sent', async (t) => {
