@@ -20,7 +20,7 @@ import { Denial } from './policy/deny.ts';
 import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
 import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
-import { longestDial, poolTerms, UpstreamPools } from './relay/pools.ts';
+import { longestDial, poolTerms, type PoolKey, UpstreamPools } from './relay/pools.ts';
 import { UpstreamPool } from './relay/pool.ts';
 import { ReplayBudget } from './relay/replay.ts';
 import { formatAuthority } from './targets/host.ts';
@@ -117,7 +117,7 @@ export class Egress {
   readonly #limits: Limits;
   readonly #rates: Rates;
   #guards = new Map<DestinationConfig, WayGuards>();
-  readonly #pools = new UpstreamPools();
+  readonly #pools = new UpstreamPools((key) => this.#createPool(key));
   /** What is kept of requests in case they have to be sent again. */
   readonly replays = new ReplayBudget(() => this.count('exchanges'));
 
@@ -306,9 +306,8 @@ export class Egress {
       const refusal = this.circuitFault(destination, { ...origin, carries: origin.scheme }, permit.ask.peer.address);
       if (refusal !== null) throw refusal;
     }
-    const client = destination.proxyProtocol === 'off' ? '' : permit.ask.peer.address;
-    const key = `${destination.name} ${origin.scheme} ${origin.host} ${origin.port} ${client}`;
-    return this.#pools.get(key, destination, () => this.#createPool(destination, origin, client));
+    const { scheme, host, port } = origin;
+    return this.#pools.get({ destination, scheme, host, port, client: destination.proxyProtocol === 'off' ? '' : permit.ask.peer.address });
   }
 
   /** Why requests of this client are refused at once: every address has failed too often. Null: they are not, or that is not known before a dial. */
@@ -350,12 +349,12 @@ export class Egress {
     return lenient === null ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, { subject: destination.name }) : null;
   }
 
-  #createPool(destination: DestinationConfig, origin: Origin, client: string): UpstreamPool {
+  #createPool({ destination, scheme, host, port, client }: PoolKey): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
     // Exchanges from all ports of the client share these connections: no single port would be right.
-    const target: DialTarget = { host: origin.host, port: origin.port, tls: origin.scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0), ...circuit(destination, origin.scheme) };
+    const target: DialTarget = { host, port, tls: scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0), ...circuit(destination, scheme) };
     return new UpstreamPool({
-      origin: `${origin.scheme}://${formatAuthority(origin.host, origin.port)}`,
+      origin: `${scheme}://${formatAuthority(host, port)}`,
       size: limits.upstreamConnections,
       queue: limits.upstreamQueue,
       queueTimeout: longestDial(destination, this.#options.config),

@@ -59,6 +59,21 @@ export interface BulkConnection {
   release(): void;
 }
 
+/** Small reads are copied into it, into the same part for the same length: the next read may not begin before the system has taken the bytes. */
+let scratch = Buffer.allocUnsafeSlow(SMALL);
+/** The first bytes of `scratch`, by their number. */
+let beginnings: Buffer[] = [];
+
+/** `length` bytes of memory, until the next call, or for good if `keepScratch` comes before it. */
+function takeScratch(length: number): Buffer {
+  return (beginnings[length] ??= scratch.subarray(0, length));
+}
+
+function keepScratch(): void {
+  scratch = Buffer.allocUnsafeSlow(SMALL);
+  beginnings = [];
+}
+
 /** Reads into its own reused buffer or, for small reads, into the shared one: bytes are valid only during `onBytes`. */
 class BulkReader implements BulkConnection {
   readonly #onBytes: OnBulk;
@@ -84,9 +99,12 @@ class BulkReader implements BulkConnection {
     this.#last = length;
     if (buffer === readBuffer) {
       this.#held = false;
-      const bytes = Buffer.allocUnsafe(length);
+      const small = length <= SMALL;
+      const bytes = small ? takeScratch(length) : Buffer.allocUnsafe(length);
       buffer.copy(bytes, 0, 0, length);
-      return this.#onBytes(bytes);
+      const taken = this.#onBytes(bytes);
+      if (!taken && small) keepScratch();
+      return taken;
     }
     this.#held = !this.#onBytes(length === buffer.length ? buffer : buffer.subarray(0, length));
     return !this.#held;

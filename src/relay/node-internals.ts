@@ -11,8 +11,8 @@ export type WriteDone = (error?: Error | null) => void;
 /** Called with the result of a write of `socket`; the stream gets it when `done` is called, which may be later. */
 export type SettleWrite = (socket: Duplex, error: Error | null | undefined, done: WriteDone) => void;
 
-const kSettle = Symbol('settles writes');
-type Intercepted = Duplex & { [kSettle]?: SettleWrite };
+const [kDone, kWritten] = [Symbol('end of the write in progress'), Symbol('told of the end of each write')];
+type Intercepted = Duplex & { [kDone]?: WriteDone; [kWritten]?: WriteDone };
 
 /**
  * Every write of a connected socket, plain or TLS, ends through `settle`. Node
@@ -20,17 +20,24 @@ type Intercepted = Duplex & { [kSettle]?: SettleWrite };
  * sockets.
  */
 export function interceptWrites(socket: Duplex, settle: SettleWrite): void {
-  (socket as Intercepted)[kSettle] = settle;
+  const intercepted = socket as Intercepted;
+  // A stream writes one thing at a time, so one function serves all of its writes.
+  intercepted[kWritten] = (error) => {
+    const done = intercepted[kDone];
+    if (done !== undefined) settle(socket, error, done);
+  };
   socket._write = writeAndSettle;
   if (socket._writev !== undefined) socket._writev = writevAndSettle;
 }
 
-// One function each for all sockets: nothing is bound per socket.
+// One function each for all sockets.
 function writeAndSettle(this: Intercepted, chunk: unknown, encoding: BufferEncoding, done: WriteDone): void {
-  (Object.getPrototypeOf(this) as Duplex)._write.call(this, chunk, encoding, (error) => this[kSettle]?.(this, error, done));
+  this[kDone] = done;
+  (Object.getPrototypeOf(this) as Duplex)._write.call(this, chunk, encoding, this[kWritten] ?? done);
 }
 function writevAndSettle(this: Intercepted, chunks: Parameters<NonNullable<Duplex['_writev']>>[0], done: WriteDone): void {
-  (Object.getPrototypeOf(this) as Duplex)._writev?.call(this, chunks, (error) => this[kSettle]?.(this, error, done));
+  this[kDone] = done;
+  (Object.getPrototypeOf(this) as Duplex)._writev?.call(this, chunks, this[kWritten] ?? done);
 }
 
 /** Node reads at most this much at a time. */

@@ -3,9 +3,18 @@ import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import type { UpstreamPool } from './pool.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
-interface Kept {
-  readonly pool: UpstreamPool;
+/** What the connections of a pool have in common. */
+export interface PoolKey {
   readonly destination: DestinationConfig;
+  readonly scheme: 'http' | 'https';
+  readonly host: string;
+  readonly port: number;
+  /** Where a PROXY header names the client, its address; otherwise empty. */
+  readonly client: string;
+}
+
+interface Kept extends PoolKey {
+  readonly pool: UpstreamPool;
   /** Grows with each use of any pool. */
   used: number;
 }
@@ -18,11 +27,18 @@ export class UpstreamPools {
   readonly #kept = new Map<string, Kept>();
   /** Retired, until their last exchange has ended. */
   readonly #retired = new Set<UpstreamPool>();
+  readonly #create: (key: PoolKey) => UpstreamPool;
   readonly #most: number;
+  /** Found last: nearly every request asks for the same pool, and comparing costs less than building a key. */
+  #last: Kept | null = null;
   #uses = 0;
 
-  /** @param most above this number, the pool unused for longest closes its idle connections and is forgotten; those in use stay */
-  constructor(most = POOLS_KEPT) {
+  /**
+   * @param create makes a pool that cannot be found
+   * @param most above this number, the pool unused for longest closes its idle connections and is forgotten; those in use stay
+   */
+  constructor(create: (key: PoolKey) => UpstreamPool, most = POOLS_KEPT) {
+    this.#create = create;
     this.#most = most;
   }
 
@@ -31,18 +47,25 @@ export class UpstreamPools {
     return this.#kept.size;
   }
 
-  /** The pool under this key, made by `create` if there is none. */
-  get(key: string, destination: DestinationConfig, create: () => UpstreamPool): UpstreamPool {
+  /** The pool of this key, new if there is none. */
+  get(wanted: PoolKey): UpstreamPool {
     this.#uses += 1;
-    const known = this.#kept.get(key);
-    if (known !== undefined) {
-      known.used = this.#uses;
-      return known.pool;
+    const last = this.#last;
+    if (last !== null && isSame(last, wanted)) {
+      last.used = this.#uses;
+      return last.pool;
     }
-    if (this.#kept.size >= this.#most) this.#makeRoom();
-    const pool = create();
-    this.#kept.set(key, { pool, destination, used: this.#uses });
-    return pool;
+    const { destination, scheme, host, port, client } = wanted;
+    const key = `${destination.name} ${scheme} ${host} ${port} ${client}`;
+    let kept = this.#kept.get(key);
+    if (kept === undefined) {
+      if (this.#kept.size >= this.#most) this.#makeRoom();
+      kept = { pool: this.#create(wanted), destination, scheme, host, port, client, used: 0 };
+      this.#kept.set(key, kept);
+    }
+    kept.used = this.#uses;
+    this.#last = kept;
+    return kept.pool;
   }
 
   /** Exchanges that wait for a connection, by destination; destinations without any are left out. */
@@ -91,9 +114,14 @@ export class UpstreamPools {
 
   #forget(key: string, pool: UpstreamPool): void {
     pool.retire();
+    if (this.#last?.pool === pool) this.#last = null;
     this.#kept.delete(key);
     this.#retired.add(pool);
   }
+}
+
+function isSame(kept: PoolKey, { destination, scheme, host, port, client }: PoolKey): boolean {
+  return kept.port === port && kept.scheme === scheme && kept.host === host && kept.client === client && kept.destination.name === destination.name;
 }
 
 // The part of a pool that depends on the configuration: which connections it may share, and how long one

@@ -32,13 +32,13 @@ async function start(t: Test, most: number): Promise<Lab> {
         },
       }),
     );
-  const pools = new UpstreamPools(most);
+  const pools = new UpstreamPools(create, most);
   t.teardown(() => {
     pools.destroy();
   });
   return {
     pools,
-    get: (key, destination = ECO) => pools.get(key, destination, create),
+    get: (key, destination = ECO) => pools.get({ destination, scheme: 'https', host: key, port: 443, client: '' }),
     open: (pool) =>
       new Promise((resolve, reject) => {
         // Each for a client of its own: none has to share.
@@ -54,7 +54,14 @@ t.test('one for each key', async (t) => {
   const one = get('a');
   t.equal(get('a'), one);
   t.not(get('b'), one);
+  t.equal(get('a'), one);
   t.equal(pools.size, 2);
+  const key = { destination: ECO, scheme: 'https', host: 'a', port: 443, client: '' } as const;
+  const all = [{}, { destination: OTHER }, { scheme: 'http' }, { host: 'aa' }, { port: 80 }, { client: '10.8.0.1' }] as const;
+  const pooled = all.map((other) => pools.get({ ...key, ...other }));
+  t.equal(pooled[0], one);
+  t.equal(new Set(pooled).size, all.length);
+  t.strictSame(all.map((other) => pools.get({ ...key, ...other })), pooled);
 });
 
 t.test('beyond the bound the empty ones go first, then the one longest out of use; what is in use stays', async (t) => {
@@ -100,6 +107,7 @@ t.test('what a reload changed is put out of use, and the rest stays', async (t) 
   changed.release(await open(changed));
   same.release(await open(same));
   t.equal(idle(), 2);
+  t.equal(get('a'), changed);
   pools.sift(({ name }) => name === 'other');
   t.equal(idle(), 1);
   t.ok(busy.open, 'who uses it is served');
