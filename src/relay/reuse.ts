@@ -42,8 +42,8 @@ export class SilentCloses {
   }
 }
 
-/** If every exchange takes this long, the delay is in the network path, ms. */
-const FAR_MS = 10;
+/** If every exchange takes this long, the delay is in the network path or in the upstream, ms. */
+const FAR_MS = 2;
 /** How long a line may stand on a long path: a burst is over by then, and a new connection takes as long itself. */
 const PATIENCE_FAR_MS = 50;
 /** How long to wait elsewhere: the time of this many exchanges. With fewer waiting for each connection, none is opened. */
