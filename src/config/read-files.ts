@@ -9,17 +9,23 @@ import { readFileSync, statSync } from 'node:fs';
 export class ReadFiles {
   #read = new Map<string, string>();
   #lastLook = '';
+  #again = false;
 
   /** Drops the remembered files: call before loading anew. */
   begin(): void {
+    this.#again = true;
     this.#read = new Map();
     this.#lastLook = '';
   }
 
-  /** Throws the errors of node:fs; still remembers the file, for it may appear. */
+  /**
+   * Throws the errors of node:fs; still remembers the file, for it may appear. The first time it may be a pipe
+   * (`--config <(…)`); later, when requests are being served, to wait for a pipe's writer would stop them all.
+   */
   readonly read = (path: string): string => {
     // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
+    if (this.#again && isEndless(path)) throw new Error('it is a pipe or a device, which can be read at the start only');
     return readFileSync(path, 'utf8');
   };
 
@@ -44,6 +50,12 @@ export class ReadFiles {
     this.#lastLook = look;
     return differs && settled;
   }
+}
+
+/** A missing file is not, nor is a directory: reading them fails at once. */
+function isEndless(path: string): boolean {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats !== undefined && !stats.isFile() && !stats.isDirectory();
 }
 
 function stateOf(path: string): string {
