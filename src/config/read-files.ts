@@ -3,7 +3,7 @@
  * their state, because that covers the symlinks that Kubernetes swaps when a
  * ConfigMap changes, and editors and network file systems, whose events differ.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 
 /** Reads files, and remembers the state of each to detect later changes. */
 export class ReadFiles {
@@ -25,8 +25,7 @@ export class ReadFiles {
   readonly read = (path: string): string => {
     // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
-    if (this.#again && isEndless(path)) throw new Error('it is a pipe or a device, which can be read at the start only');
-    return readFileSync(path, 'utf8');
+    return this.#again ? readRegularFile(path) : readFileSync(path, 'utf8');
   };
 
   /** Files read since the last `forget`. */
@@ -52,10 +51,16 @@ export class ReadFiles {
   }
 }
 
-/** A missing file is not, nor is a directory: reading them fails at once. */
-function isEndless(path: string): boolean {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  return stats !== undefined && !stats.isFile() && !stats.isDirectory();
+function readRegularFile(path: string): string {
+  // Without O_NONBLOCK, opening a pipe waits for its writer.
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(file);
+    if (!stats.isFile() && !stats.isDirectory()) throw new Error('it is a pipe or a device, which can be read at the start only');
+    return readFileSync(file, 'utf8');
+  } finally {
+    closeSync(file);
+  }
 }
 
 function stateOf(path: string): string {
