@@ -2,6 +2,7 @@
  * The process: arguments, .env, exit codes, and one clear line for any error. The
  * commands are in cli/, each loaded only when it is used.
  */
+import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -149,9 +150,17 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 
 /** Sets missing variables of the environment from `.env` of the working directory, if there is one. */
 async function fillEnvironment(): Promise<void> {
-  const { config: readDotenv } = await import('dotenv');
-  const { error } = readDotenv({ quiet: true });
-  if (error !== undefined && !('code' in error && error.code === 'ENOENT')) throw new Error(`.env cannot be read: ${error.message}`);
+  let text: string;
+  try {
+    text = readFileSync('.env', 'utf8');
+  } catch (error) {
+    if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return;
+    throw new Error(`.env cannot be read: ${error.message}`);
+  }
+  // dotenv would find no variable in it, and the defaults would be used without a word.
+  if (text.includes('\0')) throw new Error('.env is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8.');
+  const { parse, populate } = await import('dotenv');
+  populate(process.env, parse(text));
 }
 
 function describeError(error: unknown): string {
