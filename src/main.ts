@@ -2,11 +2,10 @@
  * The process: arguments, .env, exit codes, and one clear line for any error. The
  * commands are in cli/, each loaded only when it is used.
  */
-import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput } from './cli/io.ts';
+import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput, readDotenv } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.
@@ -150,15 +149,8 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 
 /** Sets missing variables of the environment from `.env` of the working directory, if there is one. */
 async function fillEnvironment(): Promise<void> {
-  let text: string;
-  try {
-    text = readFileSync('.env', 'utf8');
-  } catch (error) {
-    if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return;
-    throw new Error(`.env cannot be read: ${error.message}`);
-  }
-  // dotenv would find no variable in it, and the defaults would be used without a word.
-  if (text.includes('\0')) throw new Error('.env is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8.');
+  const text = readDotenv();
+  if (text === null) return;
   const { parse, populate } = await import('dotenv');
   populate(process.env, parse(text));
 }
