@@ -5,7 +5,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput } from './cli/io.ts';
+import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput, readDotenv } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.
@@ -149,9 +149,10 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 
 /** Sets missing variables of the environment from `.env` of the working directory, if there is one. */
 async function fillEnvironment(): Promise<void> {
-  const { config: readDotenv } = await import('dotenv');
-  const { error } = readDotenv({ quiet: true });
-  if (error !== undefined && !('code' in error && error.code === 'ENOENT')) throw new Error(`.env cannot be read: ${error.message}`);
+  const text = readDotenv();
+  if (text === null) return;
+  const { parse, populate } = await import('dotenv');
+  populate(process.env, parse(text));
 }
 
 function describeError(error: unknown): string {

@@ -133,6 +133,8 @@ class RunningService implements Service {
   #inForce: InForce;
   /** When a rule next ends or comes close to its end: the warnings change then. */
   #nextEnd: number;
+  /** When that was last checked. */
+  #endsCheckedAt = 0;
   readonly #telemetry: RunningTelemetry;
   readonly #egress: Egress;
   readonly #self: SelfCheck;
@@ -391,7 +393,9 @@ class RunningService implements Service {
   /** At each tick: no timer has to wait for months, and a change of the clock does no harm. */
   #tellEnds(): void {
     const now = this.#clock();
-    if (now < this.#nextEnd) return;
+    const setBack = now < this.#endsCheckedAt;
+    this.#endsCheckedAt = now;
+    if (now < this.#nextEnd && !setBack) return;
     const { inForce, fresh } = renewWarnings(this.#inForce, now);
     this.#inForce = inForce;
     this.#nextEnd = nextRuleEnd(this.#config.rules, now);

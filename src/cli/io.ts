@@ -1,5 +1,5 @@
 /** What all commands share of the process they run in: its streams, exit codes and signals. */
-import { fstatSync, writeSync } from 'node:fs';
+import { fstatSync, readFileSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
 
@@ -84,4 +84,18 @@ class FileStream extends Writable {
     }
     done();
   }
+}
+
+/** The text of `.env` in the working directory; null: there is none. @throws Error when it cannot be read */
+export function readDotenv(): string | null {
+  let text: string;
+  try {
+    text = readFileSync('.env', 'utf8');
+  } catch (error) {
+    if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
+    throw new Error(`.env cannot be read: ${error.message}`);
+  }
+  // dotenv would find no variable in it, and the defaults would be used without a word.
+  if (text.includes('\0')) throw new Error('.env is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8.');
+  return text;
 }

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { readCidr } from '../config/read-address.ts';
+import { readNamespace } from '../config/read-scalar.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { type Overlay, OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
 import { type CommandIo, EXIT } from './io.ts';
@@ -30,6 +31,10 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
   const stranger = wanted.find((name) => !isOverlay(name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose one of ${OVERLAYS.join(', ')}.`);
+  for (const [option, name] of [['--namespace', options.namespace], ['--client-namespace', options.clientNamespace]] as const) {
+    const read = name === undefined ? null : readNamespace(name);
+    if (read !== null && !('value' in read)) return complain(`${option}: ${read.problem} ${read.instead}`);
+  }
 
   const env = withSettings(io.env, options.settings);
   if ('problem' in env) return complain(env.problem);

@@ -107,13 +107,17 @@ function escapeUnicode(character: string): string {
 
 // Faults and warnings for a terminal: place, problem, what to write, and the line itself.
 
+/** `egress.yaml:5:17`; what concerns the whole file has no line. */
+export function tellPlace({ file, line, column }: ConfigFinding): string {
+  return line === null ? file : `${file}:${line}:${column ?? 1}`;
+}
+
 /** Colours only where the stream is a terminal; NO_COLOR is honoured. */
 export function formatFindings(findings: readonly ConfigFinding[], kind: 'fault' | 'warning', stream: NodeJS.WritableStream): string {
   const paint = (style: Parameters<typeof styleText>[0], text: string) => styleText(style, text, { stream });
   return findings
     .map((finding) => {
-      const place = finding.line === null ? finding.file : `${finding.file}:${finding.line}:${finding.column ?? 1}`;
-      const lines = [`${paint('bold', place)}${finding.path === '' ? '' : `  ${finding.path}`}`];
+      const lines = [`${paint('bold', tellPlace(finding))}${finding.path === '' ? '' : `  ${finding.path}`}`];
       lines.push(`  ${paint(kind === 'fault' ? 'red' : 'yellow', finding.problem)}`);
       if (finding.instead !== '') lines.push(`  ${finding.instead}`);
       if (finding.excerpt !== null) lines.push(...excerpt(finding, finding.excerpt, (text) => paint('dim', text)));

@@ -3,24 +3,29 @@
  * their state, because that covers the symlinks that Kubernetes swaps when a
  * ConfigMap changes, and editors and network file systems, whose events differ.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 
 /** Reads files, and remembers the state of each to detect later changes. */
 export class ReadFiles {
   #read = new Map<string, string>();
   #lastLook = '';
+  #again = false;
 
   /** Drops the remembered files: call before loading anew. */
   begin(): void {
+    this.#again = true;
     this.#read = new Map();
     this.#lastLook = '';
   }
 
-  /** Throws the errors of node:fs; still remembers the file, for it may appear. */
+  /**
+   * Throws the errors of node:fs; still remembers the file, for it may appear. The first time it may be a pipe
+   * (`--config <(…)`); later, when requests are being served, to wait for a pipe's writer would stop them all.
+   */
   readonly read = (path: string): string => {
     // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
-    return readFileSync(path, 'utf8');
+    return this.#again ? readRegularFile(path) : readFileSync(path, 'utf8');
   };
 
   /** Files read since the last `forget`. */
@@ -43,6 +48,18 @@ export class ReadFiles {
     const settled = look === this.#lastLook;
     this.#lastLook = look;
     return differs && settled;
+  }
+}
+
+function readRegularFile(path: string): string {
+  // Without O_NONBLOCK, opening a pipe waits for its writer.
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(file);
+    if (!stats.isFile() && !stats.isDirectory()) throw new Error('it is a pipe or a device, which can be read at the start only');
+    return readFileSync(file, 'utf8');
+  } finally {
+    closeSync(file);
   }
 }
 

@@ -16,10 +16,12 @@ export interface LookupAnswer {
  * (https://nodejs.org/api/dns.html#error-codes): ENOTFOUND and ENODATA mean
  * that the name has no address, as does an empty list; anything else means that
  * the look-up failed.
+ *
+ * @param patience how long silent servers are asked again, ms; by default, each is asked twice
  */
-export type Lookup = (host: string) => Promise<LookupAnswer>;
+export type Lookup = (host: string, patience?: number) => Promise<LookupAnswer>;
 
-/** After this, a silent server is skipped in favour of the next one; in a later round it gets longer. */
+/** After this, a silent server is skipped in favour of the next one; in later rounds it gets longer. */
 const SERVER_MS = [1_000, 2_000] as const;
 /** A family that answered waits this long for the other, so a server that drops AAAA does not fail every name. */
 const SECOND_FAMILY_MS = 500;
@@ -42,13 +44,13 @@ interface SystemSources {
 /** Looks in the hosts file, then queries the system's current DNS servers. Answers of the hosts file have no ttl. */
 export function createSystemLookup({ servers, findInHosts: find }: SystemSources): Lookup {
   let current: { readonly from: string; readonly ask: Lookup } | null = null;
-  return async (host) => {
+  return async (host, patience) => {
     const known = find(host);
     if (known.length > 0) return { addresses: known.toSorted(byFamily), ttl: null };
     const now = servers();
     const from = now.join(' ');
     if (current?.from !== from) current = { from, ask: dnsLookup(now) };
-    return current.ask(host);
+    return current.ask(host, patience);
   };
 }
 
@@ -78,10 +80,12 @@ export function dnsLookup(servers: readonly string[]): Lookup {
   );
   let preferred = 0;
 
-  async function ask(question: (resolver: dns.Resolver) => Promise<RecordWithTtl[]>): Promise<RecordWithTtl[] | Error> {
+  async function ask(question: (resolver: dns.Resolver) => Promise<RecordWithTtl[]>, patience: number): Promise<RecordWithTtl[] | Error> {
     const first = preferred;
+    const began = performance.now();
     let failure = new Error('there is no DNS server to ask');
-    for (const round of rounds) {
+    for (let number = 0; ; number += 1) {
+      const round = rounds[Math.min(number, rounds.length - 1)] ?? [];
       for (let turn = 0; turn < round.length; turn += 1) {
         const index = (first + turn) % round.length;
         const resolver = round[index];
@@ -97,13 +101,15 @@ export function dnsLookup(servers: readonly string[]): Lookup {
           return failure;
         }
       }
+      // A server that was still looking may have found it by now.
+      const again = errorCode(failure) === 'ETIMEOUT' && performance.now() - began < patience;
+      if (number + 1 >= rounds.length && !again) return failure;
     }
-    return failure;
   }
 
-  return async (host) => {
-    const four = ask((resolver) => resolver.resolve4(host, { ttl: true }));
-    const six = ask((resolver) => resolver.resolve6(host, { ttl: true }));
+  return async (host, patience = 0) => {
+    const four = ask((resolver) => resolver.resolve4(host, { ttl: true }), patience);
+    const six = ask((resolver) => resolver.resolve6(host, { ttl: true }), patience);
     const first = await Promise.race([four, six]);
     const answers = await (first instanceof Error
       ? Promise.all([four, six])

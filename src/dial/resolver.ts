@@ -105,7 +105,7 @@ export function createResolver(options: ResolverOptions): Resolver {
 
   async function question(host: string): Promise<Known | Fault> {
     try {
-      const answer = await lookup(host);
+      const answer = await lookup(host, timeout);
       const addresses = [...new Set(answer.addresses)];
       if (addresses.length === 0) return noSuchName(host);
       const life = answer.ttl === null ? dns.ttl : Math.min(Math.max(answer.ttl, MIN_TTL_MS), MAX_TTL_MS);

@@ -39,6 +39,11 @@ export class HeadReader {
     return this.#length > 0;
   }
 
+  /** More has come than what may become an empty line. */
+  get begun(): boolean {
+    return this.#length > 1 || (this.#length === 1 && this.#held[0] !== CR);
+  }
+
   /** The bytes so far, for callers that detect the protocol. */
   get bytes(): Buffer {
     return this.#held.subarray(0, this.#length);

@@ -39,6 +39,11 @@ function add(list: string[], value: string): string[] {
   return list;
 }
 
+/** RFC 9110 §5.3: repeated fields as one. Where only one is permitted, the outcome is not valid. */
+function joinValues(before: string, value: string): string {
+  return before === '' ? value : `${before}, ${value}`;
+}
+
 const HTTP_VERSION = /^HTTP\/(\d\.\d)$/;
 /** RFC 9110 §8.6; 15 digits are more than any content needs, and exact as a number. */
 export const CONTENT_LENGTH = /^\d{1,15}$/;
@@ -80,22 +85,22 @@ export function readRequestHead(text: string, most: number): RequestHead {
         if (name.toLowerCase() === 'host') hosts = add(hosts, value);
         break;
       case 6:
-        if (name.toLowerCase() === 'expect') expect = expect === '' ? value : `${expect}, ${value}`;
+        if (name.toLowerCase() === 'expect') expect = joinValues(expect, value);
         break;
       case 7:
-        if (name.toLowerCase() === 'upgrade') upgrade = upgrade === '' ? value : `${upgrade}, ${value}`;
+        if (name.toLowerCase() === 'upgrade') upgrade = joinValues(upgrade, value);
         break;
       case 10:
         if (name.toLowerCase() === 'connection') close ||= listHas(value, 'close');
         break;
       case 11:
-        if (name.toLowerCase() === 'traceparent') traceparent = value;
+        if (name.toLowerCase() === 'traceparent') traceparent = joinValues(traceparent, value);
         break;
       case 12:
-        if (name.toLowerCase() === 'max-forwards') maxForwards = value;
+        if (name.toLowerCase() === 'max-forwards') maxForwards = joinValues(maxForwards, value);
         break;
       case 13:
-        if (name.toLowerCase() === 'authorization') authorization = value;
+        if (name.toLowerCase() === 'authorization') authorization = joinValues(authorization, value);
         break;
       case 14:
         if (name.toLowerCase() === 'content-length') lengths = add(lengths, value);

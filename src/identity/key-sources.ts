@@ -4,7 +4,8 @@
  * only check a configuration load this file, but not the library that verifies
  * tokens.
  */
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import type { JSONWebKeySet, JWK } from 'jose';
 
 /** A set of ten RSA keys has some 5 KB. */
@@ -14,9 +15,12 @@ const PUBLIC_KINDS: ReadonlySet<unknown> = new Set(['RSA', 'EC', 'OKP']);
 
 /** Rejects when the file is missing, too large or no key set; the message says which. */
 export async function readKeyFile(path: string, signal: AbortSignal): Promise<JSONWebKeySet> {
-  const bytes = await readFile(path, { signal });
-  if (bytes.length > LARGEST) throw new Error(`${path} has more than ${LARGEST} bytes`);
-  return parseKeys(bytes.toString(), path);
+  // Without O_NONBLOCK, a pipe would hold one of Node's few threads until somebody writes to it.
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stats = await file.stat();
+  if (!stats.isFile() && !stats.isDirectory()) throw new Error(`${path} is not a file`);
+  if (stats.size > LARGEST) throw new Error(`${path} has more than ${LARGEST} bytes`);
+  return parseKeys(await file.readFile({ encoding: 'utf8', signal }), path);
 }
 
 /**

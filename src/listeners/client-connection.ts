@@ -280,18 +280,11 @@ export class ClientConnection implements ExchangeClient, Watched {
             this.#goOnLater();
             return;
           }
-          this.#enter('head');
+          at = this.#readHead(chunk, at);
           break;
-        case 'head': {
-          const section = this.#heads?.read(chunk, at) ?? null;
-          if (section === null) {
-            if (this.#heads?.pending === false) this.#enter('idle');
-            return;
-          }
-          at = section.next;
-          if (this.#begin(section.text, chunk, at) === 'held') return;
+        case 'head':
+          at = this.#readHead(chunk, at);
           break;
-        }
         case 'busy':
         case 'discarding':
           // Content that is not wanted yet is kept as it came, after the request, which may still be being decided.
@@ -309,6 +302,15 @@ export class ClientConnection implements ExchangeClient, Watched {
           return;
       }
     }
+  }
+
+  /** @returns the position of what follows the header section; the end of the chunk if nothing more is to be read of it */
+  #readHead(chunk: Buffer, at: number): number {
+    const section = this.#heads?.read(chunk, at) ?? null;
+    if (section !== null) return this.#begin(section.text, chunk, section.next) === 'held' ? chunk.length : section.next;
+    // Empty lines begin no request: for the clock, the client has sent nothing.
+    if (this.#stage !== 'head' && this.#heads?.begun === true) this.#enter('head');
+    return chunk.length;
   }
 
   /** A client that speaks another protocol is answered at its first bytes. */

@@ -1,5 +1,5 @@
 /** The outcome of offering a configuration to the running proxy, and its report. */
-import type { ConfigFinding } from '../config/finding.ts';
+import { type ConfigFinding, tellPlace } from '../config/finding.ts';
 import type { Loaded, LoadResult } from '../config/load.ts';
 import type { Difference } from '../config/settings.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
@@ -41,7 +41,7 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
 }
 
 function refuseFaulty(faults: readonly ConfigFinding[]): ReloadOutcome {
-  return { result: 'refused', reasons: faults.map(({ file, line, column, problem, instead }) => `${file}:${line}:${column} ${problem} ${instead}`.trimEnd()), changes: null };
+  return { result: 'refused', reasons: faults.map((fault) => `${tellPlace(fault)} ${fault.problem} ${fault.instead}`.trimEnd()), changes: null };
 }
 
 /** Everything that can be tested was tested at load; a later error is a bug, but the proxy continues to serve. */

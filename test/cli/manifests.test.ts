@@ -74,6 +74,8 @@ t.test('what cannot be rendered', async (t) => {
   const table: readonly [what: string, options: ManifestsOptions, err: RegExp, policy?: string][] = [
     ['no overlay', {}, /^Say which with --overlay: base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress, external-service\./],
     ['an overlay that is none', { overlay: ['sidecar', 'sidecars'] }, /^There is no overlay sidecars\. Choose one of base, /],
+    ['an empty namespace, of a variable that is not set', { overlay: ['base'], namespace: '' }, /^--namespace: "" is not a namespace\. Use lower-case letters/],
+    ['a namespace that Kubernetes does not know', { overlay: ['base'], clientNamespace: 'Pods of mine' }, /^--client-namespace: "Pods of mine" is not a namespace\./],
     ['a direct range that is none', { overlay: ['base'], direct: '10.0.0.1/8' }, /^--direct: "10\.0\.0\.1\/8" is an address inside a range.* Write 10\.0\.0\.0\/8/],
     ['a faulty policy', { overlay: ['base'] }, /^One fault in .*egress\.yaml/, POLICY.replace('[443, 80]', '[0]')],
     ['a policy that listens elsewhere', { out: 'out' }, /^Port 8443 of the Service eco-egress leads to no listener\. Let the policy listen on 8443 and take sni there\.\n$/, `${POLICY}listeners: { tls: off }\n`],

@@ -1,5 +1,6 @@
 /** A running `serve` takes over what its file says: on SIGHUP always, and by itself while the file asks for that. */
-import { renameSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { stringify } from 'yaml';
@@ -50,6 +51,20 @@ t.test('a SIGHUP during the start is a reload behind it', async (t) => {
   await served.logged(({ msg }) => msg === 'eco-egress is listening');
   await served.logged(({ msg }) => msg?.startsWith('reload') === true);
   t.same(served.log.filter(({ msg }) => msg?.startsWith('reload') === true).map(({ msg }) => msg), ['reload applied']);
+  served.child.kill('SIGTERM');
+  t.match(await served.ended, { code: 0 });
+});
+
+t.test('a pipe in the place of the file, or no file: refused, and the proxy goes on', async (t) => {
+  const served = serve(t, { config: config(false, 10) });
+  await served.logged(({ msg }) => msg === 'eco-egress is listening');
+  rmSync(served.file);
+  for (const [make, reason] of [[() => {}, 'there is no such file'], [() => { execFileSync('mkfifo', [served.file]); }, 'it is a pipe or a device']] as const) {
+    make();
+    served.child.kill('SIGHUP');
+    const { reasons } = await served.logged((line) => String(line['reasons']).includes(reason));
+    t.match(reasons, [new RegExp(`egress\\.yaml The file cannot be read: ${reason}`)], 'with no line, for there is none');
+  }
   served.child.kill('SIGTERM');
   t.match(await served.ended, { code: 0 });
 });

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -57,4 +58,17 @@ t.test('a file that is still being written is left alone', async (t) => {
     t.notOk(files.changed());
   }
   t.ok(files.changed());
+});
+
+t.test('a pipe or a device in the place of a file is read at the start only: its reader would wait', async (t) => {
+  const dir = t.testdir({ directory: {} });
+  const fifo = join(dir, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  symlinkSync('/dev/zero', join(dir, 'device'));
+  const files = new ReadFiles();
+  t.equal(files.read('/dev/null'), '', 'at the start');
+  files.begin();
+  for (const path of [fifo, join(dir, 'device')]) t.throws(() => files.read(path), /^it is a pipe or a device/);
+  t.throws(() => files.read(join(dir, 'directory')), { code: 'EISDIR' });
+  t.throws(() => files.read(join(dir, 'missing')), { code: 'ENOENT' });
 });

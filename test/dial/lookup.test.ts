@@ -55,6 +55,23 @@ t.test('the next server is asked when the first is not there', async (t) => {
   t.same((await dnsLookup([gone.address, server.address])('four.test')).addresses, ['192.0.2.1']);
 });
 
+t.test('a server that is still looking is asked again until the time is over, and one that fails is not', async (t) => {
+  const asked = new Map<string, number>();
+  const slow = await startDnsServer(({ name, type }) => {
+    const times = (asked.get(`${name} ${type}`) ?? 0) + 1;
+    asked.set(`${name} ${type}`, times);
+    if (name === 'refused.test') return 'REFUSED';
+    return times < 3 ? 'silent' : type === 'A' ? { addresses: ['192.0.2.1'], ttl: 1 } : null;
+  });
+  t.teardown(() => slow.close());
+  const ask = dnsLookup([slow.address]);
+  await t.rejects(ask('three.test'), { code: 'ETIMEOUT' }, 'two rounds');
+  t.equal(asked.get('three.test A'), 2);
+  t.same((await ask('third.test', 60_000)).addresses, ['192.0.2.1']);
+  await t.rejects(ask('refused.test', 60_000), { code: 'EREFUSED' });
+  t.equal(asked.get('refused.test A'), 2);
+});
+
 t.test('a server is an address', async (t) => {
   t.throws(() => dnsLookup(['dns.example']), { code: 'ERR_INVALID_IP_ADDRESS' });
 });

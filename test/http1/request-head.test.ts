@@ -171,6 +171,7 @@ t.test('what else is read out of the fields', async (t) => {
   const plain = read('GET / HTTP/1.1');
   t.strictSame(plain, { method: 'GET', target: '/', version: '1.1', fields: [], framing: { kind: 'none' }, keepAlive: true, hosts: [], via: [], proxyAuthorization: [], traceparent: '', expect: '', upgrade: '', authorization: '', maxForwards: '' });
   t.match(read(withFields('Expect: a', 'Expect: b', 'Upgrade: h2c', 'Upgrade: websocket')), { expect: 'a, b', upgrade: 'h2c, websocket' }, 'lists are lists');
+  t.match(read(withFields('Max-Forwards: 0', 'Max-Forwards: 5', 'Authorization: NTLM x', 'Authorization: Basic y', 'traceparent: a', 'traceparent: b')), { maxForwards: '0, 5', authorization: 'NTLM x, Basic y', traceparent: 'a, b' }, 'no first one is lost behind a second');
   t.match(read(withFields('vix: 1', 'hosx: 1', 'expecx: 1', 'upgradx: 1', 'traceparenx: 1', 'max-forwardx: 1', 'authorizatiox: 1', 'proxy-authorizatiox: 1', 'connectiox: close')), { hosts: ['h'], via: { length: 0 }, expect: '', upgrade: '', traceparent: '', maxForwards: '', authorization: '', proxyAuthorization: { length: 0 }, keepAlive: true }, 'neighbours of the same length');
 });
 

@@ -1,4 +1,5 @@
 /** Keys from files and from servers that behave, and from some that do not. */
+import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,6 +23,9 @@ t.test('files that are no set of keys', async (t) => {
   const file = join(directory, 'jwks.json');
   await t.rejects(readKeyFile(file, OPEN), { code: 'ENOENT' });
   await t.rejects(readKeyFile(directory, OPEN), { code: 'EISDIR' });
+  const pipe = join(directory, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  await t.rejects(readKeyFile(pipe, OPEN), { message: /pipe is not a file$/ });
   const wrong: [text: string, reason: RegExp][] = [
     ['', /jwks\.json is not JSON/],
     ['{', /not JSON/],

@@ -19,4 +19,7 @@ t.test('TRACE shows the request as it came, byte by byte, and leaves the connect
   wire.send(`OPTIONS http://${authority}/x HTTP/1.1\r\nHost: ${authority}\r\nMax-Forwards: 1\r\n\r\n`);
   await wire.until(/HTTP\/1\.1 200 OK\r\n[^]*HTTP\/1\.1 200 OK\r\n/);
   t.match(lab.upstream.requests, [{ method: 'OPTIONS', headers: { 'max-forwards': '0' } }]);
+  wire.send(`OPTIONS http://${authority}/x HTTP/1.1\r\nHost: ${authority}\r\nMax-Forwards: 0\r\nMax-Forwards: 5\r\n\r\n`);
+  await wire.until(/HTTP\/1\.1 400 Bad request: request-malformed/);
+  t.equal(lab.upstream.requests.length, 1, 'a second one does not take the first back');
 });

@@ -1,8 +1,9 @@
 /** A running proxy whose rules end: it warns when the time comes, without a reload, wherever warnings are. */
 import { mock } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ENDS_SOON } from '../../src/config/rule-ends.ts';
-import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, LONGEST_WAIT_FOR_LINE, startLab } from '../support/lab.ts';
 import { openWire } from '../support/wire.ts';
 
 const DAY = 86_400_000;
@@ -54,6 +55,21 @@ t.test('warned of 14 days before, and ended at its time, with its tunnels', asyn
   t.match(await warnings(lab), [/^rules\[0\]\.until: The rule has ended/]);
   t.strictSame(await counted(lab), { expired: 1, 'expires-soon': 0 });
   t.equal(lab.log.filter(({ kind }) => kind === 'expired' || kind === 'expires-soon').length, 2, 'each once');
+});
+
+t.test('a clock that was ahead and is set back takes its warnings along, and the end is told at its time', async (t) => {
+  const lab = await startLab(t, { configure: (draft) => void draft.rules.splice(0, 1, { ...structuredClone(RULE), ...endsIn(100) }) });
+  const pass = holdDate(t);
+  pass(200 * DAY);
+  await lab.logged(({ kind }) => kind === 'expired');
+  t.match(await warnings(lab), [/The rule has ended/]);
+  pass(-200 * DAY);
+  const began = performance.now();
+  while ((await warnings(lab)).length > 0 && performance.now() - began < LONGEST_WAIT_FOR_LINE) await setTimeout(20);
+  t.strictSame(await warnings(lab), [], 'it permits again');
+  t.strictSame(await counted(lab), { expired: 0, 'expires-soon': 0 });
+  pass(90 * DAY);
+  t.ok(await lab.logged(({ kind }) => kind === 'expires-soon'));
 });
 
 t.test('a reload begins anew, and what it warned of is not told again when the time comes', async (t) => {
