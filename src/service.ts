@@ -28,10 +28,9 @@ import type { Descriptors } from './descriptors.ts';
 import { Egress, type Permit } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
-import { Incidents } from './incident/incidents.ts';
-import type { IncidentSources, OpenConnection } from './incident/sources.ts';
+import { Incidents, type IncidentSources, type OpenConnection } from './incident/gather.ts';
 import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
-import { ConnectionCount } from './listeners/connection-gate.ts';
+import { ConnectionCount } from './limits.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import type { Authenticator } from './identity/authenticator.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
@@ -203,9 +202,7 @@ class RunningService implements Service {
       policy,
       dialler,
       telemetry: this.sourceProof.listenTo(this.#telemetry, this.#telemetry.contain),
-      remember: this.#telemetry.contain('decisions', (ask, permitted) => {
-        this.#ring.remember(ask, permitted);
-      }),
+      remember: this.#telemetry.contain('decisions', this.#ring.remember.bind(this.#ring)),
       isSelf,
       descriptors: this.#descriptors,
       ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),

@@ -1,9 +1,10 @@
 /**
  * The circuit of one address: a state machine that counts failures in a row,
  * opens, lets one trial through after each pause, and closes with the first
- * success. Pure: each method gets the time.
+ * success. Pure: each method gets the time. And what operators see of circuits.
  */
 import type { CircuitBreakerConfig } from '../config/config.ts';
+import { type Carried, place } from './dial.ts';
 
 /**
  * - `closed`: used like any other.
@@ -138,4 +139,52 @@ export class Circuit {
     this.#pause = pause;
     this.#until = now + pause * (1 + PAUSE_JITTER * (2 * this.#random() - 1));
   }
+}
+
+// For operators: plain data, counts for the metrics, and warnings.
+
+/** One address whose circuit is open, or that has failed recently. Times are ISO 8601. */
+interface AddressCircuitView {
+  readonly address: string;
+  readonly state: CircuitState;
+  /** In a row. */
+  readonly failures: number;
+  /** When it opened; null: it is closed. */
+  readonly since: string | null;
+  /** Reason of the latest failure. */
+  readonly reason: string;
+  /** When a request may try it; null: it is closed. */
+  readonly nextTrial: string | null;
+  /** The only client whose requests failed, and are refused; null: those of any. */
+  readonly client: string | null;
+}
+
+/** One host and port of a destination, with the addresses that have failed. */
+export interface CircuitsView {
+  readonly destination: string;
+  readonly host: string;
+  readonly port: number;
+  readonly carries: Carried;
+  /** No address is left: requests are refused with `circuit-open`. */
+  readonly refuses: boolean;
+  readonly addresses: readonly AddressCircuitView[];
+}
+
+/** Of one destination, for the metrics. */
+export interface CircuitCounts {
+  /** Addresses whose circuit is open. */
+  readonly open: number;
+  /** Hosts and ports without any other address. */
+  readonly refusing: number;
+}
+
+/** One sentence for each host and port whose requests are refused. */
+export function warnOfCircuits(views: readonly CircuitsView[]): string[] {
+  return views
+    .filter(({ refuses }) => refuses)
+    .map(({ destination, host, port, carries, addresses }) => {
+      const since = addresses.flatMap((one) => one.since ?? []).toSorted()[0] ?? '-';
+      const reasons = addresses.map(({ address, reason }) => `${address}: ${reason}`).join('; ');
+      return `Requests to ${destination} (${carries}, ${place(host, port)}) are refused with circuit-open since ${since}: every address has failed (${reasons}).`;
+    });
 }
