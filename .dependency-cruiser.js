@@ -24,7 +24,7 @@ export const MAY_IMPORT = {
   'targets/': ['errors'],
   'policy/': ['config/config', 'errors', 'targets/'],
   'identity/': ['config/config', 'errors', 'http1/fields', 'policy/address-class', 'policy/verdict', 'targets/'],
-  'dial/': ['cancel', 'config/config', 'config/tls-context', 'errors', 'targets/ip-address', 'targets/quote'],
+  'dial/': ['cancel', 'config/config', 'config/tls-context', 'errors', 'targets/host', 'targets/ip-address', 'targets/quote'],
   'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
   'telemetry/': ['config/config', 'config/rule-ends', 'config/tls-context', 'crowd', 'descriptors', 'errors', 'rate-buckets', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'lean-imports', 'relay/headers', 'targets/'],

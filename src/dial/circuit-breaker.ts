@@ -10,8 +10,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { Circuit, type CircuitCounts, type CircuitFailure, type CircuitsView, type CircuitTrial, warnOfCircuits } from './circuit.ts';
-import { type Carried, type CircuitPlan, type CircuitReport, type DialTarget, place } from './dial.ts';
+import type { Carried, CircuitPlan, CircuitReport, DialTarget } from './dial.ts';
 
 /** For `CircuitBreaker`. */
 export interface CircuitBreakerOptions {
@@ -262,7 +263,7 @@ export class CircuitBreaker {
     const retryAfter = under ? TRIAL_RETRY_S : Math.max(1, Math.ceil((next - now) / 1000));
     const list = addresses.map((address) => `${address}: ${circuits.get(address)?.reason ?? ''}`).join('; ');
     return new Fault('circuit-open', `it has failed too often in a row, and is tried again ${under ? 'now, by another request' : `in ${retryAfter} s`} (${list})`, {
-      subject: place(host, port),
+      subject: formatAuthority(host, port),
       retryAfter,
       remedy: 'Try again later: a single request tries it after each pause, and a success lets all others through again.',
     });

@@ -4,7 +4,8 @@
  * success. Pure: each method gets the time. And what operators see of circuits.
  */
 import type { CircuitBreakerConfig } from '../config/config.ts';
-import { type Carried, place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
+import type { Carried } from './dial.ts';
 
 /**
  * - `closed`: used like any other.
@@ -185,6 +186,6 @@ export function warnOfCircuits(views: readonly CircuitsView[]): string[] {
     .map(({ destination, host, port, carries, addresses }) => {
       const since = addresses.flatMap((one) => one.since ?? []).toSorted()[0] ?? '-';
       const reasons = addresses.map(({ address, reason }) => `${address}: ${reason}`).join('; ');
-      return `Requests to ${destination} (${carries}, ${place(host, port)}) are refused with circuit-open since ${since}: every address has failed (${reasons}).`;
+      return `Requests to ${destination} (${carries}, ${formatAuthority(host, port)}) are refused with circuit-open since ${since}: every address has failed (${reasons}).`;
     });
 }

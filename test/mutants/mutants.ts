@@ -40,8 +40,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
   [
     '2. The address dialled is the address checked',
     [
-      mutant('one-good-address-is-enough', 'src/dial/dial.ts', 'test/dial/dialler.test.ts', 'if (permitted.length > 0 || first === undefined) return permitted;', 'if (permitted.length > 0 || first === undefined) return addresses;'),
-      mutant('only-address-not-asked-about', 'src/dial/dial.ts', 'test/dial/dialler.test.ts', 'if (refusal !== null) throw refusal;', ''),
+      mutant('one-good-address-is-enough', 'src/dial/resolver.ts', 'test/dial/dialler.test.ts', 'if (permitted.length > 0 || first === undefined) return permitted;', 'if (permitted.length > 0 || first === undefined) return addresses;'),
+      mutant('only-address-not-asked-about', 'src/dial/resolver.ts', 'test/dial/dialler.test.ts', 'if (refusal !== null) throw refusal;', ''),
       mutant('all-addresses-dialled', 'src/dial/dialler.ts', 'test/dial/dialler.test.ts', 'addresses: permitted, timeout: timeouts.connect', 'addresses, timeout: timeouts.connect'),
       mutant('parent-address-not-judged', 'src/dial/hops.ts', 'test/dial/hops.test.ts', 'addresses: permitted, timeout: hop.connect', 'addresses, timeout: hop.connect'),
       mutant('metadata-range-lost', 'src/policy/address-class.ts', ['test/policy/address-class.test.ts', 'test/hostile/guards.test.ts'], "  range('168.63.129.16/32', 'metadata', 'Azure platform services'),\n", ''),
