@@ -1,10 +1,9 @@
 /** Turns the permitted content of a configuration into tables with constant-time look-up, and says whether a rule of it applies to a request. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
-import { compilePorts, type PortSet } from '../targets/port-range.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
 import { compilePaths, matchesPath, type PathPatterns } from './patterns.ts';
-import { buildHostTable, type HostTable, tlsPortOf } from './tables.ts';
+import { buildHostTable, compilePorts, type HostTable, type PortSet, tlsPortOf } from './tables.ts';
 import type { Allow, Ask } from './verdict.ts';
 
 /** The part of a configuration that decides on requests. */

@@ -1,13 +1,14 @@
 /**
  * Look-up tables over several lists of a configuration, compiled once: the
  * first list of CIDRs that contains an address, and the lists of hosts that
- * match one. The time of a look-up is independent of the length of the lists.
+ * match one; and whether one list of ports has a port. The time of a look-up
+ * hardly depends on the length of the lists.
  */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { DestinationConfig } from '../config/config.ts';
 import { DOT, parseHost, parseHostPattern, ZERO } from '../targets/host.ts';
-import { firstPort, hasPort } from '../targets/port-range.ts';
+import { firstPort, hasPort, lastPort, mergePorts, type PortEntry } from '../targets/port-range.ts';
 
 /** Several lists of CIDR ranges, compiled; indexes are those of the lists. */
 export interface CidrTable {
@@ -235,4 +236,35 @@ export function tlsPortOf(hosts: HostTable, destinations: readonly DestinationCo
     else first ??= port;
   }
   return first ?? other ?? HTTPS;
+}
+
+// Ports.
+
+/** Ports, in a form with constant-time look-up. */
+export interface PortSet {
+  has(port: number): boolean;
+}
+
+/** Look-up time is independent of the ports, and hardly depends on the entries. */
+export function compilePorts(entries: readonly PortEntry[]): PortSet {
+  const merged = mergePorts(entries);
+  const [only] = merged;
+  if (merged.length === 1 && only !== undefined) return { has: (port) => firstPort(only) <= port && port <= lastPort(only) };
+  const single = new Set(merged.filter((entry) => typeof entry === 'number'));
+  const ranges = merged.filter((entry) => typeof entry !== 'number');
+  return {
+    has(port) {
+      if (single.has(port)) return true;
+      let low = 0;
+      let high = ranges.length - 1;
+      while (low <= high) {
+        const middle = (low + high) >> 1;
+        const range = ranges[middle];
+        if (range === undefined || port < range.first) high = middle - 1;
+        else if (port > range.last) low = middle + 1;
+        else return true;
+      }
+      return false;
+    },
+  };
 }
