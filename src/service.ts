@@ -49,13 +49,12 @@ import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
-import type { AccessRecord } from './telemetry/access-record.ts';
+import { type AccessRecord, createRequestIds } from './telemetry/access-record.ts';
 import { HISTORY_STEP } from './telemetry/history.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
 import { describePolicy } from './telemetry/collectors.ts';
-import { createRequestIds } from './telemetry/trace-context.ts';
 import { VERSION } from './version.ts';
 
 /** What a service gets from its process; all but `logDestination` may be left out. */

@@ -44,7 +44,7 @@ import { canonicalPath, findAmbiguity, pathOf } from '../../src/targets/path.ts'
 import { parseRequestTarget } from '../../src/targets/request-target.ts';
 import { bound, escapeText, escapeUnsafe, jsonText } from '../../src/telemetry/safe-text.ts';
 import { formatTextLine } from '../../src/telemetry/logger.ts';
-import { readTraceparent } from '../../src/telemetry/trace-context.ts';
+import { readTraceparent } from '../../src/telemetry/access-record.ts';
 
 /** Characters of the short text: together with the long one, what the limits of header sections and of the formats allow. */
 const SHORT = 2_048;
