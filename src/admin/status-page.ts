@@ -71,7 +71,7 @@ interface Asset {
 let assets: Promise<ReadonlyMap<string, Asset>> | null = null;
 
 /** Null: there is none of this name. */
-export async function readAsset(name: string): Promise<Asset | null> {
+async function readAsset(name: string): Promise<Asset | null> {
   assets ??= readAssets();
   try {
     return (await assets).get(name) ?? null;

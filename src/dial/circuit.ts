@@ -13,7 +13,7 @@ import type { Carried } from './dial.ts';
  * - `due`: its pause is over, and the next request may be the trial.
  * - `half-open`: a trial is in progress.
  */
-export type CircuitState = 'closed' | 'open' | 'due' | 'half-open';
+type CircuitState = 'closed' | 'open' | 'due' | 'half-open';
 
 /** A failure that counts against an address. */
 export interface CircuitFailure {

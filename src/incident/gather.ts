@@ -37,7 +37,7 @@ const LOOP_RESOLUTION_MS = 10;
 const LEAST_WATCHED_MS = 1_000;
 
 /** @param asked name of a destination; null: all */
-export async function gatherEvidence(sources: IncidentSources, asked: string | null): Promise<IncidentEvidence> {
+async function gatherEvidence(sources: IncidentSources, asked: string | null): Promise<IncidentEvidence> {
   const { config: configOf, lookup, isSelf, now, instance, version } = sources;
   const whole = configOf();
   const short = (ms: number): number => Math.min(ms, STEP_MS);

@@ -42,7 +42,7 @@ export interface IncidentVerdict {
 export const INCIDENT_RULES: readonly IncidentRule[] = [...PROXY_RULES, ...NETWORK_RULES, ...POLICY_RULES, ...PACKET_RULES, ...TLS_RULES, ...PARENT_RULES, ...APPLICATION_RULES, ...MINOR_RULES];
 
 /** The name of each part in sentences. */
-export const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
+const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
   pod: 'The pod (client)',
   proxy: 'The proxy',
   nat: 'The NAT',
@@ -180,7 +180,7 @@ const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => stri
 const MOST_QUOTED = 8;
 
 /** Null where the partner is not the likely cause: a partner must not be blamed for a possible fault on our side. */
-export function writeLetter(whole: IncidentEvidence, { part, confidence, destination, what, since, evidence }: IncidentFinding): string | null {
+function writeLetter(whole: IncidentEvidence, { part, confidence, destination, what, since, evidence }: IncidentFinding): string | null {
   const { at, source, destinations } = whole;
   const elsewhere = destination === null ? null : reachedElsewhere(whole, destination);
   if (!part.startsWith('partner') || confidence === 'unsure') return null;

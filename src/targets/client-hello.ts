@@ -30,18 +30,18 @@ export interface ClientHelloOptions {
 
 const DEFAULT_MAXIMUM = 32 * 1024;
 /** RFC 8446 §5.1. */
-export const RECORD_HEADER = 5;
+const RECORD_HEADER = 5;
 const HANDSHAKE_RECORD = 22;
 /** First byte of the version in every record (RFC 8446 §5.1). */
-export const TLS_MAJOR = 3;
+const TLS_MAJOR = 3;
 const LONGEST_PLAINTEXT = 1 << 14;
 /** RFC 8446 §4. */
-export const MESSAGE_HEADER = 4;
+const MESSAGE_HEADER = 4;
 const CLIENT_HELLO = 1;
 const SMALLEST_STORE = 1024;
 
 /** Where nothing has been kept. */
-export const NO_BYTES: Buffer = Buffer.alloc(0);
+const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /**
  * Reads one stream. Takes bounded time per byte in any fragmentation, and
@@ -178,7 +178,7 @@ function notTls(reason: string): HelloResult {
 }
 
 /** The result for a stream that began as TLS and cannot be parsed. @param reason a sentence that is safe to show */
-export function invalidHello(reason: string): HelloResult {
+function invalidHello(reason: string): HelloResult {
   return { kind: 'invalid', reason };
 }
 

@@ -95,9 +95,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...createEnforcementMetrics(exposition),
     ...createDrainMetrics(exposition),
     ...createOverloadMetrics(exposition),
-    ended: (record) => {
-      cells.countEnd(record);
-    },
+    ended: cells.countEnd.bind(cells),
     tunnelOpened: (record) => {
       const destination = cells.destination(record.destination);
       destination.form(record.form).open.add(record);
