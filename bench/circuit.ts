@@ -1,6 +1,5 @@
 /** What the circuit breaker costs an exchange and a dial: while nothing fails, while another destination fails, and when it refuses. Run: bin/node bench/circuit.ts */
-import { CircuitBreaker } from '../src/dial/circuit-breaker.ts';
-import { CircuitUse } from '../src/dial/circuit-use.ts';
+import { CircuitBreaker, CircuitUse } from '../src/dial/circuit-breaker.ts';
 import type { DialTarget } from '../src/dial/dial.ts';
 
 const ROUNDS = 5_000_000;

@@ -3,11 +3,10 @@ import { createWriteStream } from 'node:fs';
 import { Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import type { LogConfig } from '../src/config/config.ts';
-import { AccessRecord } from '../src/telemetry/access-record.ts';
+import { AccessRecord, createRequestIds } from '../src/telemetry/access-record.ts';
 import { createTelemetry } from '../src/telemetry/create-telemetry.ts';
 import type { RunningTelemetry } from '../src/telemetry/create-telemetry.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
-import { createRequestIds } from '../src/telemetry/trace-context.ts';
 
 const ROUNDS = 300_000;
 const SLICE = 100;

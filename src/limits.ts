@@ -1,8 +1,9 @@
-/** Limits the tunnels and exchanges in progress, in total and per client address. */
+/** Limits what is open at once, in total and per client address: tunnels and exchanges in progress, and the connections of clients. */
 import type { LimitsConfig } from './config/config.ts';
-import type { Descriptors } from './descriptors.ts';
 import { Tally } from './crowd.ts';
+import type { Descriptors } from './descriptors.ts';
 import { Fault } from './errors.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 
 /** What is counted; each has a total limit and one per client address. */
 export type Kind = 'tunnels' | 'exchanges';
@@ -60,8 +61,84 @@ export class Limits {
   }
 }
 
+// Connections of clients.
+
+type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
+
+/** Each holds a descriptor for some seconds, in addition to those counted by limits.connections. */
+const MOST_REFUSED = 64;
+
+/** Client connections of all listeners together: the total limit, and the limit for one address. */
+export class ConnectionCount {
+  readonly #telemetry: Telemetry;
+  readonly #descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
+  #limits: ConnectionLimits;
+  #open = 0;
+  /** Refused, and not closed yet. */
+  #refused = 0;
+  /** Bounded: hardly larger than the total limit. */
+  readonly #byAddress = new Tally();
+
+  constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
+    this.#limits = limits;
+    this.#descriptors = descriptors;
+    this.#telemetry = telemetry;
+  }
+
+  /** The counts are kept; only the limits change. */
+  adopt(limits: ConnectionLimits): void {
+    this.#limits = limits;
+  }
+
+  /** There is no room even for an answer: a new connection is to be closed without one. */
+  exhausted(): boolean {
+    return this.#descriptors.exhausted();
+  }
+
+  /**
+   * Takes a place; each null must be followed by one `leave`.
+   * @param address of the peer; null where many clients share it, so it may take all places
+   * @returns why there is no place
+   */
+  enter(address: string | null): Fault | null {
+    const { connections, connectionsPerClient } = this.#limits;
+    if (this.#open >= connections) return tooManyConnections(`${connections} client connections are open`, 'raise limits.connections');
+    if (!this.#descriptors.take('connection')) return outOfDescriptors();
+    if (address !== null) {
+      if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+      this.#byAddress.add(address);
+    }
+    this.#open += 1;
+    this.#telemetry.clientConnections(1);
+    return null;
+  }
+
+  /** A refused connection may stay until its client has read the reason. @returns false: there are too many of those already */
+  enterRefused(): boolean {
+    if (this.#refused >= MOST_REFUSED) return false;
+    this.#refused += 1;
+    return true;
+  }
+
+  /** A refused connection has closed. */
+  leaveRefused(): void {
+    this.#refused -= 1;
+  }
+
+  /** @param address as passed to `enter` */
+  leave(address: string | null): void {
+    this.#open -= 1;
+    this.#telemetry.clientConnections(-1);
+    if (address !== null) this.#byAddress.remove(address);
+  }
+}
+
+function tooManyConnections(detail: string, remedy: string): Fault {
+  return new Fault('limit-reached', detail, { retryAfter: 1, remedy });
+}
+
 /** Before anything is opened that could fail halfway. */
-export function outOfDescriptors(): Fault {
+function outOfDescriptors(): Fault {
   return new Fault('limit-reached', 'this proxy is almost out of file descriptors', {
     retryAfter: 1,
     remedy: 'raise its limit of open files (ulimit -n), lower limits.connections, or add a replica',

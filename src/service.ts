@@ -28,10 +28,9 @@ import type { Descriptors } from './descriptors.ts';
 import { Egress, type Permit } from './egress.ts';
 import { Fault } from './errors.ts';
 import { Explainer } from './explain/explainer.ts';
-import { Incidents } from './incident/incidents.ts';
-import type { IncidentSources, OpenConnection } from './incident/sources.ts';
+import { Incidents, type IncidentSources, type OpenConnection } from './incident/gather.ts';
 import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/router.ts';
-import { ConnectionCount } from './listeners/connection-gate.ts';
+import { ConnectionCount } from './limits.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import type { Authenticator } from './identity/authenticator.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
@@ -50,13 +49,12 @@ import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
-import type { AccessRecord } from './telemetry/access-record.ts';
+import { type AccessRecord, createRequestIds } from './telemetry/access-record.ts';
 import { HISTORY_STEP } from './telemetry/history.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
 import type { PolicyFacts } from './telemetry/cells.ts';
 import { describePolicy } from './telemetry/collectors.ts';
-import { createRequestIds } from './telemetry/trace-context.ts';
 import { VERSION } from './version.ts';
 
 /** What a service gets from its process; all but `logDestination` may be left out. */
@@ -205,9 +203,7 @@ class RunningService implements Service {
       policy,
       dialler,
       telemetry: this.sourceProof.listenTo(this.#telemetry, this.#telemetry.contain),
-      remember: this.#telemetry.contain('decisions', (ask, permitted) => {
-        this.#ring.remember(ask, permitted);
-      }),
+      remember: this.#telemetry.contain('decisions', this.#ring.remember.bind(this.#ring)),
       isSelf,
       descriptors: this.#descriptors,
       ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),

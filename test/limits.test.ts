@@ -1,5 +1,6 @@
 import t from 'tap';
-import { Limits } from '../src/limits.ts';
+import { ConnectionCount, Limits } from '../src/limits.ts';
+import type { Telemetry } from '../src/telemetry/telemetry.ts';
 import { FEW } from './support/policy.ts';
 
 t.test('per client and in all, and a place given back can be taken again', async (t) => {
@@ -27,4 +28,56 @@ t.test('exchanges and tunnels are counted apart', async (t) => {
   limits.leave('exchanges', 'a');
   t.equal(limits.count('exchanges'), 0);
   t.equal(limits.count('tunnels'), 1);
+});
+
+// Connections of clients. A whole proxy with these limits is in test/integration/limits.test.ts.
+
+function open(connections: number, connectionsPerClient: number): { count: ConnectionCount; told: () => number } {
+  let counted = 0;
+  const telemetry: Pick<Telemetry, 'clientConnections'> = {
+    clientConnections: (change) => {
+      counted += change;
+    },
+  };
+  return { count: new ConnectionCount({ connections, connectionsPerClient }, telemetry as Telemetry, { take: () => true, exhausted: () => false }), told: () => counted };
+}
+
+t.test('in all: the next one has a place when another has left', async (t) => {
+  const { count, told } = open(2, 2);
+  t.equal(count.enter('a'), null);
+  t.equal(count.enter('b'), null);
+  t.match(count.enter('c'), { code: 'limit-reached', message: /^2 client connections are open/, remedy: /limits\.connections$/ });
+  t.match(count.enter(null), { code: 'limit-reached' }, 'many behind one address count as well');
+  t.equal(told(), 2, 'a refusal takes no place');
+  count.leave('a');
+  t.equal(told(), 1);
+  t.equal(count.enter('c'), null);
+});
+
+t.test('of one address: others have their places, and so has it when one has left', async (t) => {
+  const { count } = open(9, 2);
+  t.strictSame([count.enter('a'), count.enter('a')], [null, null]);
+  t.match(count.enter('a'), { code: 'limit-reached', message: /^2 connections from a are open/, remedy: /limits\.connectionsPerClient/ });
+  t.strictSame([count.enter('b'), count.enter(null), count.enter(null), count.enter(null)], [null, null, null, null]);
+  count.leave('a');
+  t.equal(count.enter('a'), null);
+  t.match(count.enter('a'), { code: 'limit-reached' });
+});
+
+t.test('those that were turned away and linger are few', async (t) => {
+  const { count } = open(1, 1);
+  let lingering = 0;
+  while (lingering < 1000 && count.enterRefused()) lingering += 1;
+  t.equal(lingering, 64);
+  count.leaveRefused();
+  t.equal(count.enterRefused(), true);
+  t.equal(count.enterRefused(), false);
+});
+
+t.test('other limits hold for who comes, and close nobody', async (t) => {
+  const { count, told } = open(3, 3);
+  for (const address of ['a', 'a', 'b']) t.equal(count.enter(address), null);
+  count.adopt({ connections: 1, connectionsPerClient: 1 });
+  t.equal(told(), 3);
+  t.match(count.enter('c'), { code: 'limit-reached' });
 });

@@ -16,12 +16,10 @@ import type { AdminRefusal } from '../telemetry/cells.ts';
 import { HISTORY_STEP } from '../telemetry/history.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
-import { addIncidentRoutes, INCIDENT_PATH, type IncidentAnswers } from './incident-routes.ts';
-import { addConfigRoutes, addExplainRoutes, type ConfigRoutes, type Explaining } from './routes.ts';
+import { addConfigRoutes, addExplainRoutes, addIncidentRoutes, addTrafficRoutes, type ConfigRoutes, type Explaining, INCIDENT_PATH, type IncidentAnswers, type Traffic } from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
 import type { ProblemStatus } from './problem.ts';
-import { addTrafficRoutes, type Traffic } from './traffic-routes.ts';
 import { addStatusRoutes } from './status-page.ts';
 import type { AdminInfo, Readiness, StatusSources } from './status-sources.ts';
 

@@ -1,15 +1,27 @@
-/** Pages of the admin listener that answer questions: why a request would be denied, recent denials, and the configuration in force. */
+/**
+ * Pages of the admin listener that answer questions: why a request would be
+ * denied, recent denials, the configuration in force, what is wrong, and the
+ * traffic.
+ */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Explainer, ExplainRequest } from '../explain/explainer.ts';
+import type { DrainView } from '../drain/drain-view.ts';
+import { formatAnswer } from '../explain/answer.ts';
+import type { Explainer, ExplainRequest, RecalledDenial } from '../explain/explainer.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
+import type { Incidents } from '../incident/gather.ts';
+import { formatIncident } from '../incident/judge.ts';
 import { type InForce, tellWarnings } from '../reload/in-force.ts';
 import { type ReloadOutcome, reportOutcome } from '../reload/outcome.ts';
-import { escapeUnsafe } from '../telemetry/safe-text.ts';
+import { formatAuthority } from '../targets/host.ts';
+import type { HealthView } from '../telemetry/destination-health.ts';
+import type { History } from '../telemetry/history.ts';
+import type { TunnelsView } from '../telemetry/open-tunnels.ts';
+import { escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import type { DestinationTraffic } from '../telemetry/traffic-view.ts';
 import type { Turns } from '../turns.ts';
-import { formatRecalled, replyAnswer } from './answers.ts';
-import { formatAnswer } from '../explain/answer.ts';
 import { Queue } from './callers.ts';
+import { composePage, PAGE_HEADERS } from './html-page.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 
 /** The part of the explainer that the admin port uses. */
@@ -34,7 +46,7 @@ const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly need
   san: { what: 'a name in a client certificate, such as DNS:pod.example; may be repeated', needed: false },
   resolve: { what: 'no: do not look the name up', needed: false },
 };
-/** As created by telemetry/request-id.ts. */
+/** As created by `createRequestIds`. */
 const REQUEST_ID = /^[0-9a-z-]{1,64}$/;
 
 /** Questions answered at once, waiting, and per address; a look-up may take seconds. */
@@ -169,4 +181,113 @@ async function* configSlices(inForce: InForce, turns: Turns): AsyncGenerator<str
     yield `${from === 0 ? '' : ','}${escapeUnsafe(JSON.stringify(settings.slice(from, from + SETTINGS_A_SLICE)).slice(1, -1))}`;
   }
   yield ']}\n';
+}
+
+// What is wrong: POST, since the proxy connects to partners for it. Answered in
+// the requested form, like the others.
+
+/** The path of the incident question. */
+export const INCIDENT_PATH = '/incident';
+
+/** The part that answers it. */
+export type IncidentAnswers = Pick<Incidents, 'ask' | 'destinations'>;
+
+const ONE_AT_A_TIME = 'One such question is answered at a time, with some seconds between two, because each connects to partners. Ask again.';
+
+/** @param onBusy called with the address of a refused question */
+export function addIncidentRoutes(app: FastifyInstance, incidents: IncidentAnswers, onBusy: (address: string) => void): void {
+  // A separate scope: form content is parsed only here.
+  void app.register((scope, _options, done) => {
+    scope.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, parsed) => {
+      parsed(null, String(body));
+    });
+    scope.post(INCIDENT_PATH, async (request, reply) => {
+      const asked = readAsked(request);
+      if (asked !== null && !incidents.destinations.includes(asked)) return refuse(request, reply, 400, `There is no destination of this name. There are: ${incidents.destinations.join(', ')}.`, HOW_TO_ASK);
+      const verdict = await incidents.ask(asked);
+      if (verdict === 'busy') {
+        onBusy(request.ip);
+        return refuse(request, reply.header('retry-after', '5'), 503, ONE_AT_A_TIME);
+      }
+      return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(verdict)}\n`, words: formatIncident(verdict), about: 'incident' });
+    });
+    done();
+  });
+}
+
+function refuse(request: FastifyRequest, reply: FastifyReply, status: 400 | 503, detail: string, title?: string): Promise<FastifyReply> {
+  return replyAnswer(request, reply, { status, type: PROBLEM_TYPE, json: problemBody(status, detail, title), words: detail, about: 'incident' });
+}
+
+/** Of the query, else of the form; null: all destinations. */
+function readAsked({ url, body }: FastifyRequest): string | null {
+  const queried = new URLSearchParams(url.split('?')[1] ?? '').get('destination');
+  return queried ?? (new URLSearchParams(typeof body === 'string' ? body : '').get('destination') || null);
+}
+
+// Destination health, open tunnels and the drain, as JSON.
+
+/** Health of the destinations, open tunnels and the drain, read at each request. */
+export interface Traffic {
+  readonly destinations: () => readonly HealthView[];
+  readonly tunnels: (most: number) => TunnelsView;
+  readonly drain: () => DrainView;
+  /** Of one destination; null: there is none of this name. */
+  readonly of: (destination: string) => DestinationTraffic | null;
+  /** Exchanges that wait for a pooled connection, by destination. */
+  readonly queued: () => ReadonlyMap<string, number>;
+  readonly history: Pick<History, 'clients' | 'curves' | 'denials' | 'steps'>;
+}
+
+const MOST_TUNNELS = 200;
+
+/** Adds `/destinations`, `/tunnels` and `/drain`, which answer with JSON in a separate turn of the event loop. */
+export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels, drain }: Traffic, turns: Turns): void {
+  const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS), '/drain': drain };
+  for (const [path, answer] of Object.entries(answers)) {
+    app.get(path, async (_request, reply) => {
+      await turns.next();
+      return reply.type(JSON_TYPE).send(`${escapeUnsafe(JSON.stringify(answer()))}\n`);
+    });
+  }
+}
+
+// An answer in the requested form: JSON for programs, text for the status page, a
+// separate page for a browser.
+
+/** The same answer in each form. */
+interface Answer {
+  readonly status: number;
+  /** Of the JSON. */
+  readonly type: string;
+  readonly json: string;
+  readonly words: string;
+  /** What the page is about; `why` by default. */
+  readonly about?: 'why' | 'incident';
+}
+
+/** Programs send no `accept`, or accept anything: they get JSON. */
+async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
+  reply.code(status);
+  if (accept.includes('text/html')) {
+    const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
+    return reply.headers(PAGE_HEADERS).send(page);
+  }
+  if (accept.startsWith('text/plain')) return reply.type('text/plain; charset=utf-8').send(words);
+  return reply.type(type).send(escapeUnsafe(json));
+}
+
+/** A denial or failure in words, and the result of the current policy for the same request; safe to print. */
+function formatRecalled({ time, verdict, code, status, client, clientAddress, method, host, port, path, detail, remedy, now }: RecalledDenial): string {
+  const what = verdict === 'allow' ? 'let through, and failed' : verdict === 'report' ? 'let through by report mode alone' : 'denied';
+  const lines = [
+    `${time}  ${what}: ${code}${status === 0 ? '' : ` (${status})`}`,
+    '',
+    `  client        ${client} (${clientAddress})`,
+    `  request       ${method} ${formatAuthority(host, port)}${path}`,
+    `  why           ${detail}`,
+    ...(remedy === null ? [] : [`  what to do    ${remedy}`]),
+  ];
+  const printable = lines.map((line) => escapeText(line).replaceAll('\\"', '"')).join('\n');
+  return now === null ? `${printable}\n` : `${printable}\n\nThe policy in force says of the same request:\n\n${formatAnswer(now)}`;
 }

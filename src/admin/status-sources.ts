@@ -3,9 +3,8 @@ import type { Config, DestinationConfig } from '../config/config.ts';
 import type { RuleEnd } from '../config/rule-ends.ts';
 import type { PolicyChange } from '../reload/policy-change.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
-import type { Explaining } from './routes.ts';
+import type { Explaining, Traffic } from './routes.ts';
 import type { StatusCircuit, StatusLimit } from './status-view.ts';
-import type { Traffic } from './traffic-routes.ts';
 
 /** The process and its configuration on the status page. */
 export interface AdminInfo {

@@ -1,17 +1,19 @@
-/** `eco-egress doctor`: tries the whole route from this host, and names the broken part. */
+/** `eco-egress doctor`: tries the whole route from this host, and names the broken part; or asks the proxy that runs here what is wrong. */
 import { readFileSync } from 'node:fs';
 import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
-import { readDuration } from '../config/read-scalar.ts';
 import { readProbeUrl } from '../config/read-address.ts';
+import { readDuration } from '../config/read-scalar.ts';
 import type { ClientTarget } from '../doctor/client-checks.ts';
-import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
 import type { HostFacts } from '../doctor/examination.ts';
+import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
 import { examineProxy, PROXY_CHECKS } from '../doctor/examine-proxy.ts';
-import { createReport, fail, type DoctorReport } from '../doctor/finding.ts';
+import { createReport, type DoctorReport, fail } from '../doctor/finding.ts';
 import { formatReport } from '../doctor/format-report.ts';
 import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
+import { formatIncident, type IncidentVerdict, judgeNoProxy } from '../incident/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { parseAnswer, readProblem, tryAdmin } from './ask-admin.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
@@ -38,7 +40,7 @@ class Misuse extends Error {}
 /** Resolves to 0 without a failed check, to 1 with one, to 2 for a faulty file or question. */
 export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
   try {
-    if (options.incident !== undefined) return await (await import('./incident.ts')).askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
+    if (options.incident !== undefined) return await askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
     const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
     io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
     return code;
@@ -124,4 +126,54 @@ function faulty(file: string, faults: readonly ConfigFinding[]): DoctorReport {
 
 function factsOf({ env }: CommandIo): HostFacts {
   return { env, openFiles: readOpenFileLimit(), now: Date.now };
+}
+
+// `doctor --incident`. If no proxy answers, that is the verdict, with findings
+// made without it.
+
+/** A running proxy answers a liveness probe at once, ms. */
+const ALIVE_TIMEOUT = 3_000;
+/** The tries take some seconds, ms. */
+const INCIDENT_TIMEOUT = 45_000;
+
+/**
+ * Resolves to 0 when nothing is wrong, to 1 when something is or the question
+ * was not answered, to 2 for wrong arguments.
+ *
+ * @param examine the checks of `doctor` itself, for when no proxy answers
+ */
+async function askIncident(options: DoctorOptions, io: CommandIo, examine: () => Promise<DoctorReport>): Promise<number> {
+  const alive = await tryAdmin('GET', '/healthz', options, ALIVE_TIMEOUT, io);
+  if ('problem' in alive) {
+    if (alive.place === null) {
+      io.stderr.write(`${alive.problem}\n`);
+      return alive.exitCode;
+    }
+    const report = await examine();
+    showVerdict(options, io, { ...judgeNoProxy(alive.place, alive.reason, report, Date.now()) }, report);
+    return EXIT.failed;
+  }
+  const asked = typeof options.incident === 'string' ? `?destination=${encodeURIComponent(options.incident)}` : '';
+  const answer = await tryAdmin('POST', `/incident${asked}`, options, INCIDENT_TIMEOUT, io);
+  if ('problem' in answer) {
+    io.stderr.write(`${answer.problem}\n`);
+    return answer.exitCode;
+  }
+  const verdict = parseVerdict(answer.body);
+  if (verdict === null) {
+    io.stderr.write(`${answer.place} does not say what is wrong (${answer.status}): ${readProblem(answer.body)}\n`);
+    return answer.status === 400 ? EXIT.usage : EXIT.failed;
+  }
+  showVerdict(options, io, verdict, null);
+  return verdict.state === 'ok' ? EXIT.ok : EXIT.failed;
+}
+
+function showVerdict({ json }: DoctorOptions, io: CommandIo, verdict: IncidentVerdict, report: DoctorReport | null): void {
+  if (json === true) io.stdout.write(`${JSON.stringify(verdict, null, 2)}\n`);
+  else io.stdout.write(`${formatIncident(verdict)}${report === null ? '' : `\nWhat can be seen without the proxy:\n\n${formatReport(report, io.stdout)}`}`);
+}
+
+function parseVerdict(body: string): IncidentVerdict | null {
+  const parsed = parseAnswer(body);
+  return typeof parsed['sentence'] === 'string' && typeof parsed['state'] === 'string' ? (parsed as unknown as IncidentVerdict) : null;
 }

@@ -1,14 +1,18 @@
 /**
  * The circuits of all addresses that have failed, by destination and target:
  * which addresses a dial may use, when a request is refused instead, and the
- * results of traffic. An address that works has no entry.
+ * results of traffic, as each dial and its connection report them. An address
+ * that works has no entry.
+ *
+ * Longer than 300 lines: a dial reaches the circuits through its own use of
+ * them only, and the two hand trials to each other.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { DestinationConfig } from '../config/config.ts';
-import { Fault } from '../errors.ts';
-import { Circuit, type CircuitFailure, type CircuitTrial } from './circuit.ts';
-import { type CircuitCounts, type CircuitsView, warnOfCircuits } from './circuit-view.ts';
-import { type Carried, type CircuitPlan, type DialTarget, place } from './dial.ts';
+import { Fault, type FaultCode } from '../errors.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { Circuit, type CircuitCounts, type CircuitFailure, type CircuitsView, type CircuitTrial, warnOfCircuits } from './circuit.ts';
+import type { Carried, CircuitPlan, CircuitReport, DialTarget } from './dial.ts';
 
 /** For `CircuitBreaker`. */
 export interface CircuitBreakerOptions {
@@ -259,7 +263,7 @@ export class CircuitBreaker {
     const retryAfter = under ? TRIAL_RETRY_S : Math.max(1, Math.ceil((next - now) / 1000));
     const list = addresses.map((address) => `${address}: ${circuits.get(address)?.reason ?? ''}`).join('; ');
     return new Fault('circuit-open', `it has failed too often in a row, and is tried again ${under ? 'now, by another request' : `in ${retryAfter} s`} (${list})`, {
-      subject: place(host, port),
+      subject: formatAuthority(host, port),
       retryAfter,
       remedy: 'Try again later: a single request tries it after each pause, and a success lets all others through again.',
     });
@@ -296,4 +300,99 @@ function circuitPlace(destination: string, { host, port, carries }: CircuitRoute
 /** What determines whether a destination can be reached, and when its circuits open. */
 function circuitTerms({ addresses, tls, via, resolve, proxyProtocol, circuitBreaker }: DestinationConfig): unknown {
   return [addresses, tls, via, resolve, proxyProtocol, circuitBreaker];
+}
+
+// One dial and its connection.
+
+/** An upstream that did not answer, for any request. Others, such as a client that disconnected, are no evidence about it. */
+const UNANSWERED: ReadonlySet<FaultCode> = new Set<FaultCode>(['upstream-silent', 'upstream-cut', 'tls-failed']);
+/** Parents that fail, or cannot reach the upstream. What a parent refuses by its policy, or rejects in our request, is not such a failure. */
+const UNREACHED: ReadonlySet<FaultCode> = new Set<FaultCode>(['hop-failed', 'hop-timeout', 'hop-upstream-failed']);
+const NO_ADDRESSES: readonly string[] = [];
+const NO_STATUSES: readonly number[] = [];
+
+/** The use that one dial and its connection make of the circuits: they report their results here. Holds the trial until the result is known. */
+export class CircuitUse implements CircuitReport {
+  readonly #breaker: CircuitBreaker;
+  readonly #target: DialTarget;
+  #all: readonly string[] = NO_ADDRESSES;
+  #address = '';
+  #tried = '';
+  #trial: CircuitTrial | null = null;
+
+  constructor(breaker: CircuitBreaker, target: DialTarget) {
+    this.#breaker = breaker;
+    this.#target = target;
+  }
+
+  /** As `CircuitBreaker.choose`. @throws {Fault} circuit-open */
+  choose(addresses: readonly string[]): readonly string[] {
+    this.#all = addresses;
+    if (this.#breaker.quiet) return addresses;
+    const chosen = this.#breaker.choose(this.#target, addresses, this.#target.client ?? null);
+    this.#tried = chosen.tried;
+    this.#trial = chosen.trial;
+    return chosen.addresses;
+  }
+
+  /** An attempt to connect has failed. */
+  connectFailed(address: string, reason: string): void {
+    this.#failed(address, { reason, client: null, unanswered: false });
+  }
+
+  /** The connection is being made to this address, or by parents to the host itself. */
+  opened(address: string): void {
+    this.#address = address;
+  }
+
+  /** TLS with the upstream has failed. The client's address in the PROXY header may be the reason. */
+  handshakeFailed({ kind, code, detail }: Fault): void {
+    if (kind.blame === 'upstream') this.#failed(this.#address, { reason: `${code}: ${detail}`, client: this.#target.proxied?.address ?? null, unanswered: false });
+  }
+
+  /** The route through parents has failed: because of their upstream, or all of them. */
+  routeFailed({ code, message }: Fault): void {
+    if (UNREACHED.has(code)) this.connectFailed(this.#target.host, `${code}: ${message}`);
+  }
+
+  /** The connection is ready for use. */
+  ready(): void {
+    // Another address was faster than a trial that had to wait for a port.
+    if (this.#address !== this.#tried) this.giveBack();
+    if (!this.#breaker.quiet && this.#breaker.connected(this.#target, this.#address)) this.#trial = null;
+  }
+
+  /** The upstream has answered a request. */
+  answered(status: number, client: string): void {
+    const statuses = this.#target.circuit?.terms.statuses ?? NO_STATUSES;
+    if (statuses.length > 0 && statuses.includes(status)) this.#failed(this.#address, { reason: `status ${status}`, client, unanswered: true });
+    else if (!this.#breaker.quiet) {
+      this.#breaker.worked(this.#target, this.#address);
+      this.#trial = null;
+    }
+  }
+
+  /** An exchange ended without an answer. */
+  endedUnanswered({ code, detail }: Fault, client: string): void {
+    if (UNANSWERED.has(code)) this.#failed(this.#address, { reason: `${code}: ${detail}`, client, unanswered: true });
+    else this.giveBack();
+  }
+
+  /** No result: the next request may try the address at once. */
+  giveBack(): void {
+    if (this.#trial === null) return;
+    this.#breaker.giveBack(this.#target, this.#tried, this.#trial);
+    this.#trial = null;
+  }
+
+  /** An idle connection must not be used: its address has failed since. */
+  get blocked(): boolean {
+    return !this.#breaker.quiet && this.#breaker.blocksAll(this.#target, this.#address);
+  }
+
+  #failed(address: string, failure: CircuitFailure): void {
+    const trial = address === this.#tried ? this.#trial : null;
+    this.#breaker.failed(this.#target, address, this.#all, failure, trial);
+    if (trial !== null) this.#trial = null;
+  }
 }

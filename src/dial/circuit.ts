@@ -1,9 +1,11 @@
 /**
  * The circuit of one address: a state machine that counts failures in a row,
  * opens, lets one trial through after each pause, and closes with the first
- * success. Pure: each method gets the time.
+ * success. Pure: each method gets the time. And what operators see of circuits.
  */
 import type { CircuitBreakerConfig } from '../config/config.ts';
+import { formatAuthority } from '../targets/host.ts';
+import type { Carried } from './dial.ts';
 
 /**
  * - `closed`: used like any other.
@@ -11,7 +13,7 @@ import type { CircuitBreakerConfig } from '../config/config.ts';
  * - `due`: its pause is over, and the next request may be the trial.
  * - `half-open`: a trial is in progress.
  */
-export type CircuitState = 'closed' | 'open' | 'due' | 'half-open';
+type CircuitState = 'closed' | 'open' | 'due' | 'half-open';
 
 /** A failure that counts against an address. */
 export interface CircuitFailure {
@@ -138,4 +140,52 @@ export class Circuit {
     this.#pause = pause;
     this.#until = now + pause * (1 + PAUSE_JITTER * (2 * this.#random() - 1));
   }
+}
+
+// For operators: plain data, counts for the metrics, and warnings.
+
+/** One address whose circuit is open, or that has failed recently. Times are ISO 8601. */
+interface AddressCircuitView {
+  readonly address: string;
+  readonly state: CircuitState;
+  /** In a row. */
+  readonly failures: number;
+  /** When it opened; null: it is closed. */
+  readonly since: string | null;
+  /** Reason of the latest failure. */
+  readonly reason: string;
+  /** When a request may try it; null: it is closed. */
+  readonly nextTrial: string | null;
+  /** The only client whose requests failed, and are refused; null: those of any. */
+  readonly client: string | null;
+}
+
+/** One host and port of a destination, with the addresses that have failed. */
+export interface CircuitsView {
+  readonly destination: string;
+  readonly host: string;
+  readonly port: number;
+  readonly carries: Carried;
+  /** No address is left: requests are refused with `circuit-open`. */
+  readonly refuses: boolean;
+  readonly addresses: readonly AddressCircuitView[];
+}
+
+/** Of one destination, for the metrics. */
+export interface CircuitCounts {
+  /** Addresses whose circuit is open. */
+  readonly open: number;
+  /** Hosts and ports without any other address. */
+  readonly refusing: number;
+}
+
+/** One sentence for each host and port whose requests are refused. */
+export function warnOfCircuits(views: readonly CircuitsView[]): string[] {
+  return views
+    .filter(({ refuses }) => refuses)
+    .map(({ destination, host, port, carries, addresses }) => {
+      const since = addresses.flatMap((one) => one.since ?? []).toSorted()[0] ?? '-';
+      const reasons = addresses.map(({ address, reason }) => `${address}: ${reason}`).join('; ');
+      return `Requests to ${destination} (${carries}, ${formatAuthority(host, port)}) are refused with circuit-open since ${since}: every address has failed (${reasons}).`;
+    });
 }

@@ -5,7 +5,7 @@
 import { parseList, Token } from 'structured-headers';
 import type { HopCredentials } from '../config/config.ts';
 import { quote } from '../targets/quote.ts';
-import { place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
 import type { HopHandshake, HandshakeStep } from './handshake.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 
@@ -27,7 +27,7 @@ const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 /** A handshake that requests a tunnel by CONNECT, once; bytes after the answer are returned as the rest of `done`. */
 export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
-  const target = place(options.host, options.port);
+  const target = formatAuthority(options.host, options.port);
   const authorization = credentials === null ? null : authorize(credentials);
   const lines = [
     `CONNECT ${target} HTTP/1.1`,

@@ -12,7 +12,8 @@ import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
-import { abortFault, place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { abortFault } from './dial.ts';
 import type { DialHistory } from './dial-history.ts';
 import { errorCode } from './lookup.ts';
 import type { Ending, PortBudget, PortLease } from './ports.ts';
@@ -197,7 +198,7 @@ class ConnectionRace {
   /** @param socket that still has its local end; null: it is gone */
   #remember(socket: Socket | null, address: string, reason: string): void {
     const { history, destination = '-', port } = this.#request;
-    history?.failed({ destination, address, port, from: socket?.localPort === undefined ? null : place(socket.localAddress ?? '', socket.localPort), reason });
+    history?.failed({ destination, address, port, from: socket?.localPort === undefined ? null : formatAuthority(socket.localAddress ?? '', socket.localPort), reason });
   }
 
   #start(address: string, lease: PortLease | undefined): void {
@@ -323,6 +324,6 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
 function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
-  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: place(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
-  return new Fault(code, list, { subject: place(host, port), remedy: REMEDIES[code] ?? '' });
+  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: formatAuthority(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
+  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: REMEDIES[code] ?? '' });
 }

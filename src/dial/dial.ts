@@ -1,4 +1,4 @@
-/** The contract of dialling: what is dialled, what is returned, and which checks may refuse an address; with helpers for its messages. */
+/** The contract of dialling: what is dialled, what is returned, and which checks may refuse an address. */
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { CircuitBreakerConfig, HopConfig, UpstreamTlsConfig } from '../config/config.ts';
@@ -113,38 +113,4 @@ export interface Dialler {
 export function abortFault(signal: CancelSignal): Fault {
   const reason: unknown = signal.reason;
   return reason instanceof Fault ? reason : new Fault('client-closed', 'no request is waiting for this connection', { cause: reason });
-}
-
-// How a message names the dialled target.
-
-/** `host:port`, an IPv6 literal in brackets (RFC 3986 §3.2.2). */
-export function place(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-// Lets a guard check every address of a name, before any of them is dialled.
-
-/** @throws Fault of the first refused address, naming all, when none may be dialled. */
-export function checkAddresses(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
-  const [only] = addresses;
-  if (only !== undefined && addresses.length === 1) {
-    const refusal = guard(only, port);
-    if (refusal !== null) throw refusal;
-    return addresses;
-  }
-  const refusals: Fault[] = [];
-  const permitted = addresses.filter((address) => {
-    const refusal = guard(address, port);
-    if (refusal !== null) refusals.push(refusal);
-    return refusal === null;
-  });
-  const [first] = refusals;
-  if (permitted.length > 0 || first === undefined) return permitted;
-  if (refusals.length === 1) throw first;
-  const { subject } = first;
-  throw new Fault(first.code, refusals.map((refusal) => (refusal.subject === subject ? refusal.detail : refusal.message)).join('; '), {
-    ...(subject === null ? {} : { subject }),
-    cause: first,
-    ...(first.remedy === null ? {} : { remedy: first.remedy }),
-  });
 }

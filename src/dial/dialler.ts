@@ -7,18 +7,18 @@ import { isIP, type Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { CircuitBreaker } from './circuit-breaker.ts';
-import { CircuitUse } from './circuit-use.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { CircuitBreaker, CircuitUse } from './circuit-breaker.ts';
 import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import type { DialHistory } from './dial-history.ts';
-import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep, checkAddresses, place } from './dial.ts';
+import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep } from './dial.ts';
 import { HopFault } from './hop-fault.ts';
 import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
-import { createResolver, type Resolver } from './resolver.ts';
+import { checkAddresses, createResolver, type Resolver } from './resolver.ts';
 import { HandshakeCut } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
@@ -142,7 +142,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0 };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
-        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: place(opened.address, port), address: opened.address }) : error;
+        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: formatAuthority(opened.address, port), address: opened.address }) : error;
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = error;
         avoid = opened.address;
@@ -171,7 +171,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       });
       return told.catch((error: unknown) => {
         circuit?.giveBack();
-        throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: place(target.host, target.port) }) : error;
+        throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: formatAuthority(target.host, target.port) }) : error;
       });
     },
   };
@@ -191,7 +191,7 @@ function without(addresses: readonly string[], avoid: string | null): readonly s
 
 /** `edge (proxy-a:3128), core (proxy-b:1080)`. */
 function describeWay({ parents }: OpenRoute): string {
-  return parents.map(({ hop, parent }) => `${hop.name} (${place(parent.host, parent.port)})`).join(', ');
+  return parents.map(({ hop, parent }) => `${hop.name} (${formatAuthority(parent.host, parent.port)})`).join(', ');
 }
 
 /** Of several addresses; the first gives code and remedy. */

@@ -1,7 +1,7 @@
 /** A fault of a parent proxy, and whether another parent, or another address, could do better. */
 import type { HopConfig, ParentConfig } from '../config/config.ts';
 import { Fault, type FaultFacts } from '../errors.ts';
-import { place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
 
 /** Codes of faults of parents. */
 export type HopCode = 'hop-failed' | 'hop-timeout' | 'hop-credentials' | 'hop-refused' | 'hop-upstream-failed';
@@ -21,7 +21,7 @@ export interface HopParent {
 
 /** `hop activegateway (activegateway.telus.internal:3128)`. */
 export function nameParent({ hop, parent }: HopParent): string {
-  return `hop ${hop.name} (${place(parent.host, parent.port)})`;
+  return `hop ${hop.name} (${formatAuthority(parent.host, parent.port)})`;
 }
 
 /** The parts of a HopFault besides its code, hop and detail. */
@@ -73,7 +73,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
     remedy: wayRemedy(fault, hop),
     cause: fault,
     // The address is the parent's, and not one of the requested target.
-    facts: { nextHop: place(parent.host, parent.port), ...fault.facts, address: null },
+    facts: { nextHop: formatAuthority(parent.host, parent.port), ...fault.facts, address: null },
   });
 }
 

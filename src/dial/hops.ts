@@ -6,13 +6,14 @@
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
-import { abortFault, type HopStep, checkAddresses, type RemoteEndpoint, place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
 import type { ConnectedSocket, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
 import { converse, type HopHandshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
-import type { Resolver } from './resolver.ts';
+import { checkAddresses, type Resolver } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { secure } from './tls.ts';
 
@@ -102,7 +103,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     const { signal } = dial;
     const way = await reach(below, step, at, dial);
     const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal) : way.socket;
-    const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${place(target.host, target.port)}`;
+    const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${formatAuthority(target.host, target.port)}`;
     const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked });
     if (failure !== null) {
       const { code, about, detail, remedy, facts } = failure;
@@ -110,7 +111,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         subject: nameParent(at),
         about,
         remedy: remedy.replace('hops.<name>', `hops.${hop.name}`),
-        facts: { nextHop: place(parent.host, parent.port), ...facts },
+        facts: { nextHop: formatAuthority(parent.host, parent.port), ...facts },
       });
     }
     return { ...way, socket, parents: [...way.parents, at] };

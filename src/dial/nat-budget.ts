@@ -7,8 +7,8 @@
 import { isIPv4 } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
-import { place } from './dial.ts';
 import { type Ending, type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage, SWEEP_AT, TupleLease } from './ports.ts';
 
 /** For `createPortBudget`; the clock is for tests. */
@@ -186,7 +186,7 @@ class Budget implements PortBudget {
   /** A tuple is an address and port, in any spelling: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
   #tuple(address: string, port: number): Tuple {
     const canonical = isIPv4(address) ? address : (canonicalIp(address) ?? address);
-    const key = place(canonical, port);
+    const key = formatAuthority(canonical, port);
     let tuple = this.#tuples.get(key);
     if (tuple === undefined) {
       tuple = new PortTuple(key);

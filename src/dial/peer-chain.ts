@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
-import { place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
 
 /** A certificate that a server sent; not verified. */
 export interface PartnerCertificate {
@@ -40,7 +40,7 @@ const MOST_CERTIFICATES = 10;
  */
 export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Promise<readonly PartnerCertificate[]> {
   return new Promise((resolve, reject) => {
-    const where = place(host, port);
+    const where = formatAuthority(host, port);
     const tls = tlsConnect({ socket, servername: isIP(host) === 0 ? host : '', ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });
     const end = (): void => {
       clearTimeout(timer);

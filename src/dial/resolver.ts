@@ -7,7 +7,7 @@ import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultCode, type FaultOptions } from '../errors.ts';
-import { abortFault } from './dial.ts';
+import { abortFault, type AddressGuard } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
 
@@ -238,5 +238,32 @@ function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | u
       end();
       resolve(value);
     });
+  });
+}
+
+// Lets a guard check every address of a name, before any of them is dialled.
+
+/** @throws Fault of the first refused address, naming all, when none may be dialled. */
+export function checkAddresses(addresses: readonly string[], port: number, guard: AddressGuard): readonly string[] {
+  const [only] = addresses;
+  if (only !== undefined && addresses.length === 1) {
+    const refusal = guard(only, port);
+    if (refusal !== null) throw refusal;
+    return addresses;
+  }
+  const refusals: Fault[] = [];
+  const permitted = addresses.filter((address) => {
+    const refusal = guard(address, port);
+    if (refusal !== null) refusals.push(refusal);
+    return refusal === null;
+  });
+  const [first] = refusals;
+  if (permitted.length > 0 || first === undefined) return permitted;
+  if (refusals.length === 1) throw first;
+  const { subject } = first;
+  throw new Fault(first.code, refusals.map((refusal) => (refusal.subject === subject ? refusal.detail : refusal.message)).join('; '), {
+    ...(subject === null ? {} : { subject }),
+    cause: first,
+    ...(first.remedy === null ? {} : { remedy: first.remedy }),
   });
 }

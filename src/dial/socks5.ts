@@ -4,9 +4,9 @@
  */
 import ipaddr from 'ipaddr.js';
 import { parseIp } from '../targets/ip-address.ts';
+import { formatAuthority } from '../targets/host.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 import type { HopHandshake, HandshakeStep } from './handshake.ts';
-import { place } from './dial.ts';
 
 /** The request to a SOCKS5 parent. */
 export interface Socks5Options {
@@ -48,7 +48,7 @@ const REPLIES: Readonly<Record<number, SocksRefusal>> = {
 
 /** A handshake that requests a connection by SOCKS5, once. Sends a password only if the parent asks for one. */
 export function createSocks5({ host, port, credentials }: Socks5Options): HopHandshake {
-  const asked = `SOCKS CONNECT ${place(host, port)}`;
+  const asked = `SOCKS CONNECT ${formatAuthority(host, port)}`;
   const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
   const garbage = (words: string): HandshakeStep =>
     failed({ code: 'hop-failed', about: 'parent', words: `${words} instead of a SOCKS5 answer to ${asked}`, remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.' });

@@ -12,7 +12,8 @@ import type { CancelSignal } from '../cancel.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { clientContext } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
-import { abortFault, place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { abortFault } from './dial.ts';
 import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
 /** A TLS handshake to be made over a connected socket. */
@@ -51,7 +52,7 @@ const contexts = new WeakMap<UpstreamTlsConfig, Context>();
 export function secure(request: SecureRequest): Promise<TLSSocket> {
   const { socket, host, port, config, keys = "the destination's tls", timeout, signal } = request;
   const name = config.serverName ?? host;
-  const where = place(host, port);
+  const where = formatAuthority(host, port);
   const sessionKey = `${name}:${port}`;
 
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /** One TCP connection to one address, to see what comes of it: with both ends and the time written down, whatever the outcome, and closed at once. Carries nothing. */
 import { connect as netConnect } from 'node:net';
-import { place } from './dial.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { errorCode } from './lookup.ts';
 
 /** What became of it. */
@@ -36,7 +36,7 @@ export function tryConnect(address: string, port: number, timeout: number, signa
     signal.addEventListener('abort', giveUp);
     // Behind Node's own tick, in which the system chooses the port: later errors come without it.
     process.nextTick(() => {
-      if (socket.localPort !== undefined) from = place(socket.localAddress ?? '', socket.localPort);
+      if (socket.localPort !== undefined) from = formatAuthority(socket.localAddress ?? '', socket.localPort);
     });
     socket.once('connect', () => {
       end('open', '');

@@ -5,7 +5,7 @@ import { createConnectRequest } from '../dial/connect-request.ts';
 import { converse } from '../dial/handshake.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
-import { buildCidrTable } from '../policy/cidr-table.ts';
+import { buildCidrTable } from '../policy/tables.ts';
 import { quote } from '../targets/quote.ts';
 import type { DoctorCode } from './finding.ts';
 

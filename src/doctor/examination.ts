@@ -5,13 +5,14 @@ import type { Config } from '../config/config.ts';
 import type { ConfigFinding } from '../config/finding.ts';
 import { connectFirst } from '../dial/connect.ts';
 import { CoolDowns } from '../dial/cool-downs.ts';
-import { type AddressGuard, type Dialled, type DialTarget, place } from '../dial/dial.ts';
+import type { AddressGuard, Dialled, DialTarget } from '../dial/dial.ts';
 import { createDialler } from '../dial/dialler.ts';
 import { dnsLookup, errorCode, type Lookup, systemLookup } from '../dial/lookup.ts';
 import { createResolver, type Resolver } from '../dial/resolver.ts';
 import { Fault } from '../errors.ts';
 import { askOnce, type OneAnswer, type OneQuestion } from '../relay/ask-once.ts';
 import type { Verification } from '../source-ip/verify.ts';
+import { formatAuthority } from '../targets/host.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import type { Target } from './targets.ts';
 
@@ -177,7 +178,7 @@ export function findLocalAddress(address: string, port: number): Promise<string>
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const fail = (error: Error): void => {
       socket.close();
-      reject(new Fault('unreachable', errorCode(error) || error.message, { subject: place(address, port), remedy: 'Check the routes of this host: none leads there.', cause: error }));
+      reject(new Fault('unreachable', errorCode(error) || error.message, { subject: formatAuthority(address, port), remedy: 'Check the routes of this host: none leads there.', cause: error }));
     };
     socket.once('error', fail);
     socket.once('connect', () => {

@@ -3,7 +3,7 @@ import type { Config, DestinationConfig } from '../config/config.ts';
 import type { AddressGuard, DialTarget } from '../dial/dial.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { type AddressGuards, createAddressGuards, createHopGuard, describeAddress } from '../policy/address-guard.ts';
-import { buildHostTable } from '../policy/host-table.ts';
+import { buildHostTable } from '../policy/tables.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { firstPort } from '../targets/port-range.ts';
 

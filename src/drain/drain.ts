@@ -5,8 +5,7 @@
  * each step plans again with the tunnels that are open then.
  */
 import { Fault } from '../errors.ts';
-import type { DrainSubject, DrainTunnel } from './drain-subject.ts';
-import { type DrainCounts, type DrainState, type DrainView, forecast } from './drain-view.ts';
+import { type DrainCounts, type DrainState, type DrainSubject, type DrainTunnel, type DrainView, forecast } from './drain-view.ts';
 
 /** The monotonic clock of a drain. Tests have their own. */
 export interface DrainClock {

@@ -4,14 +4,13 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
-import { buildCidrTable } from '../policy/cidr-table.ts';
+import { buildCidrTable } from '../policy/tables.ts';
 import { buildCertificateNames } from '../policy/client-table.ts';
-import type { CompiledClient, CompiledDestination, CompiledRule, Policy } from '../policy/compile.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, furthestMiss, type Miss, missOf, type Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard } from '../policy/patterns.ts';
 import { describeRates } from '../policy/rate-text.ts';
-import { ambiguityOf, furthestMiss, type Miss, missOf } from '../policy/rule-match.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';

@@ -22,8 +22,7 @@ import type { ExplainAnswer, ExplainedChange } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, recordOf } from './kept-request.ts';
-import { type DenialsView, RecentDenials } from './recent-denials.ts';
-import { RecentFailures } from './recent-failures.ts';
+import { type DenialsView, RecentDenials, RecentFailures } from './recent-denials.ts';
 import { proposeChange } from './suggest-change.ts';
 
 /** TLS is not a method, and means raw TLS. */

@@ -9,11 +9,10 @@
  */
 import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
-import { buildCidrTable } from '../policy/cidr-table.ts';
-import { compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
+import { buildCidrTable } from '../policy/tables.ts';
+import { compilePolicy, furthestMiss, missOf, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import { canTake, contentLike, isNameable, isProposable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, singleAddress, unnameable } from '../policy/remedies.ts';
-import { furthestMiss, missOf } from '../policy/rule-match.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';

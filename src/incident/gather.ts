@@ -1,14 +1,22 @@
-/** Collects the evidence: the state of the running proxy, and the tries made now. Bounded in number and in time. */
+/** Answers incident questions: collects the evidence, which is the state of the running proxy and the tries made now, bounded in number and in time, and has it judged. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../config/config.ts';
+import type { CircuitsView } from '../dial/circuit.ts';
+import type { DialHistory } from '../dial/dial-history.ts';
+import type { Lookup } from '../dial/lookup.ts';
+import type { PortsInUse } from '../dial/ports.ts';
 import { createTools } from '../doctor/examination.ts';
 import { type Target, targetGuard, targetsOf } from '../doctor/targets.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
+import type { SourceView } from '../source-ip/source-proof.ts';
+import type { Verification, VerifyRequest } from '../source-ip/verify.ts';
+import type { HealthView } from '../telemetry/destination-health.ts';
 import { bound } from '../telemetry/safe-text.ts';
-import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, SourceEvidence } from './evidence.ts';
+import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, ProxyEvidence, SourceEvidence } from './evidence.ts';
 import { RECENT_MS } from './finding.ts';
+import { type IncidentVerdict, judgeIncident } from './judge.ts';
 import { readSentSegments, sentBetween } from './retransmits.ts';
-import type { IncidentSources, OpenConnection } from './sources.ts';
 import { tryAddress, type TryContext, tryName, tryParents, tryRoute } from './try-destination.ts';
 
 /** For each step, ms; shorter where the configuration says so. */
@@ -29,7 +37,7 @@ const LOOP_RESOLUTION_MS = 10;
 const LEAST_WATCHED_MS = 1_000;
 
 /** @param asked name of a destination; null: all */
-export async function gatherEvidence(sources: IncidentSources, asked: string | null): Promise<IncidentEvidence> {
+async function gatherEvidence(sources: IncidentSources, asked: string | null): Promise<IncidentEvidence> {
   const { config: configOf, lookup, isSelf, now, instance, version } = sources;
   const whole = configOf();
   const short = (ms: number): number => Math.min(ms, STEP_MS);
@@ -147,4 +155,79 @@ function groupRefusals(denials: readonly DenialRecord[], now: number, loadedAt: 
       return [{ client, clientAddress, code, destination, host, hosts: new Set(group.map((one) => one.host)).size, count: group.length, first: Date.parse(first.time), last: Date.parse(latest.time) }];
     })
     .toSorted((one, other) => other.count - one.count);
+}
+
+// The state that the running proxy keeps anyway: each is read at the time of a
+// question, and must not throw.
+
+/** An open connection to a partner, and the bytes received so far. */
+export interface OpenConnection {
+  /** Its identity. */
+  readonly key: object;
+  readonly address: string;
+  readonly bytesReceived: number;
+}
+
+/** Of one replica. */
+export interface IncidentSources {
+  readonly instance: string;
+  readonly version: string;
+  readonly config: () => Config;
+  /** Replaces the configured resolver; null: it is used. */
+  readonly lookup: Lookup | null;
+  readonly isSelf: (address: string, port: number) => boolean;
+  /** The addresses that requests would get for a name; rejects with a Fault. */
+  readonly resolveAsRequests: (host: string, signal: AbortSignal) => Promise<readonly string[]>;
+  readonly proxy: () => Omit<ProxyEvidence, 'eventLoopMs' | 'segments'>;
+  readonly source: { view(): SourceView; verify(request: VerifyRequest): Promise<Verification> };
+  /** The latest first. */
+  readonly denials: (most: number) => readonly DenialRecord[];
+  readonly failures: (most: number) => readonly DenialRecord[];
+  /** Null: no request has been sent to it. */
+  readonly health: (destination: string) => HealthView | null;
+  readonly circuits: () => readonly CircuitsView[];
+  readonly ports: () => PortsInUse;
+  readonly history: Pick<DialHistory, 'failedTo' | 'answersFor'>;
+  readonly connections: () => Iterable<OpenConnection>;
+  /** Ms since the epoch. */
+  readonly now: () => number;
+}
+
+// Questions, one at a time: the tries cost connections to partners, so one within
+// some seconds of the previous one gets the same answer.
+
+/** Between the end of one question and the start of the next, ms. */
+const PAUSE_MS = 5_000;
+
+/** Holds no timer, so there is nothing to close. */
+export class Incidents {
+  readonly #sources: IncidentSources;
+  readonly #monotonic: () => number;
+  #busy = false;
+  #latest: { readonly asked: string | null; readonly verdict: IncidentVerdict; readonly endedAt: number } | null = null;
+
+  /** @param monotonic ms */
+  constructor(sources: IncidentSources, monotonic: () => number) {
+    this.#sources = sources;
+    this.#monotonic = monotonic;
+  }
+
+  /** Valid names for a question. */
+  get destinations(): readonly string[] {
+    return this.#sources.config().destinations.map(({ name }) => name);
+  }
+
+  /** `busy`: another question is being answered, or has just been. @param asked name of a destination; null: all */
+  async ask(asked: string | null): Promise<IncidentVerdict | 'busy'> {
+    if (this.#busy) return 'busy';
+    if (this.#latest !== null && this.#monotonic() - this.#latest.endedAt < PAUSE_MS) return this.#latest.asked === asked ? this.#latest.verdict : 'busy';
+    this.#busy = true;
+    try {
+      const verdict = judgeIncident(await gatherEvidence(this.#sources, asked));
+      this.#latest = { asked, verdict, endedAt: this.#monotonic() };
+      return verdict;
+    } finally {
+      this.#busy = false;
+    }
+  }
 }

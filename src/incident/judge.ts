@@ -1,11 +1,11 @@
-/** From the evidence to a verdict: all rules in one table; the first cause that applies is named, with what it rules out. Pure. */
-import { type DestinationEvidence, type IncidentEvidence, INCIDENT_PARTS, type IncidentPart } from './evidence.ts';
-import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, isSourceProven, outcomeOfTry, utc } from './finding.ts';
-import { writeLetter } from './letter.ts';
-import { MINOR_RULES, POLICY_RULES, PROXY_RULES } from './proxy-rules.ts';
+/** From the evidence to a verdict: all rules in one table; the first cause that applies is named, with what it rules out. And the verdict in words, for people and for the partner. Pure. */
+import { escapeText } from '../telemetry/safe-text.ts';
 import { APPLICATION_RULES, TLS_RULES } from './answer-rules.ts';
+import { type DestinationEvidence, INCIDENT_PARTS, type IncidentEvidence, type IncidentPart } from './evidence.ts';
+import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, isSourceProven, outcomeOfTry, reachedElsewhere, utc } from './finding.ts';
 import { NETWORK_RULES } from './network-rules.ts';
 import { PACKET_RULES, PARENT_RULES } from './partner-rules.ts';
+import { MINOR_RULES, POLICY_RULES, PROXY_RULES } from './proxy-rules.ts';
 
 /** `ok`: nothing is wrong now. */
 export const INCIDENT_STATES = ['ok', 'degraded', 'broken'] as const;
@@ -42,7 +42,7 @@ export interface IncidentVerdict {
 export const INCIDENT_RULES: readonly IncidentRule[] = [...PROXY_RULES, ...NETWORK_RULES, ...POLICY_RULES, ...PACKET_RULES, ...TLS_RULES, ...PARENT_RULES, ...APPLICATION_RULES, ...MINOR_RULES];
 
 /** The name of each part in sentences. */
-export const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
+const PART_NAMES: Readonly<Record<IncidentPart, string>> = {
   pod: 'The pod (client)',
   proxy: 'The proxy',
   nat: 'The NAT',
@@ -173,3 +173,43 @@ const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => stri
     return answers.length > 0 && answers.every(({ fault, status }) => fault === null && status < 500) ? `it answers: ${[...new Set(answers.map(({ asked, status }) => `${asked} with ${status}`))].join(', ')}` : null;
   },
 };
+
+// The paragraph for the partner: our source address, what was tried and when,
+// and the results. Only where its part is the likely cause.
+
+const MOST_QUOTED = 8;
+
+/** Null where the partner is not the likely cause: a partner must not be blamed for a possible fault on our side. */
+function writeLetter(whole: IncidentEvidence, { part, confidence, destination, what, since, evidence }: IncidentFinding): string | null {
+  const { at, source, destinations } = whole;
+  const elsewhere = destination === null ? null : reachedElsewhere(whole, destination);
+  if (!part.startsWith('partner') || confidence === 'unsure') return null;
+  const hosts = destinations.filter(({ name }) => name === destination).flatMap(({ names, tries }) => [...names.map(({ host }) => host), ...tries.map(({ where }) => where.replace(/:\d+$/, ''))]);
+  const from = source.seen ?? (source.expected.length > 0 ? source.expected.join(' or ') : null);
+  const proven = source.result === 'match' && source.seen !== null ? ` (seen from outside at ${utc(source.at)})` : '';
+  const tried = evidence.filter((line) => line.at !== null).slice(0, MOST_QUOTED);
+  return [
+    `We connect to ${[...new Set(hosts)].join(', ')} from ${from === null ? 'our source address (not known to this tool: please add it)' : `the source address ${from}${proven}`}. ${since === null ? `At ${utc(at)}` : `Since ${utc(since)}`} we see: ${what}.`,
+    'Tried from here (times in UTC; source ports are those before our NAT):',
+    ...tried.map((line) => `- ${utc(line.at ?? at)} ${line.text}`),
+    `${elsewhere === null ? '' : `From the same network we reach ${elsewhere}. `}Could you please look at your side at these times, and tell us whether something has changed?`,
+  ].join('\n');
+}
+
+// The verdict as text for people: first the responsible part, then the reason,
+// then the remedy.
+
+/** Always one printable text, also with data from partners and clients; ends with a line break. */
+export function formatIncident({ sentence, at, instance, evidence, alternatives, ruledOut, also, next, runbook, letter }: IncidentVerdict): string {
+  const blocks: string[][] = [[sentence, `Asked at ${at}${instance === '-' ? '' : ` of ${instance}`}.`]];
+  const add = (title: string, lines: readonly string[]): void => {
+    if (lines.length > 0) blocks.push([title, ...lines]);
+  };
+  add('What else it may be:', alternatives.map(({ part, why }) => `  - ${PART_NAMES[part]}: ${why}`));
+  add('Evidence (UTC; source ports are those before the NAT):', evidence.map(({ at: when, text }) => `  ${when ?? '-'.padEnd(24)}  ${text}`));
+  add('Also found:', also.map((one) => `  - ${one.sentence}`));
+  add('Ruled out:', ruledOut.map(({ part, why }) => `  - ${PART_NAMES[part]}: ${why}`));
+  add('What to do:', [...next.map((step) => `  - ${step}`), `  - ${runbook}`]);
+  if (letter !== null) add('To send to the partner:', letter.split('\n').map((line) => `  ${line}`));
+  return `${blocks.map((lines) => lines.map((line) => escapeText(line).replaceAll('\\"', '"')).join('\n')).join('\n\n')}\n`;
+}

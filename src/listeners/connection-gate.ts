@@ -1,17 +1,16 @@
 /**
- * The connections of one listener from accept on: owned, counted, refused above
+ * One port for clients: how it is bound, stopped and closed; and its
+ * connections from accept on: owned, counted, refused above
  * the limit, held until an expected PROXY header has come, and closed at the
  * end. Logs and counts what ends without a request.
  */
-import type { Socket } from 'node:net';
-import type { LimitsConfig, ListenerConfig } from '../config/config.ts';
-import { Crowd, Tally } from '../crowd.ts';
-import type { Descriptors } from '../descriptors.ts';
+import type { AddressInfo, Server, ServerOpts, Socket } from 'node:net';
+import type { ListenAddress, ListenerConfig } from '../config/config.ts';
+import { Crowd } from '../crowd.ts';
 import { Fault } from '../errors.ts';
-import { outOfDescriptors } from '../limits.ts';
+import type { ConnectionCount } from '../limits.ts';
 import { AcceptQueue } from '../overload/overload.ts';
 import { resetSocket } from '../relay/failed-writes.ts';
-import type { Telemetry } from '../telemetry/telemetry.ts';
 import { ClientConnection, type ConnectionOptions, type ConnectionTerms } from './client-connection.ts';
 import type { ConnectionClock } from './connection-clock.ts';
 import type { HttpForms } from './http-forms.ts';
@@ -200,76 +199,44 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
 /** Of a socket that is closed already. */
 function ignoreError(): void {}
 
-type ConnectionLimits = Pick<LimitsConfig, 'connections' | 'connectionsPerClient'>;
+// The port itself.
 
-/** Each holds a descriptor for some seconds, in addition to those counted by limits.connections. */
-const MOST_REFUSED = 64;
-
-/** Client connections of all listeners together: the total limit, and the limit for one address. */
-export class ConnectionCount {
-  readonly #telemetry: Telemetry;
-  readonly #descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
-  #limits: ConnectionLimits;
-  #open = 0;
-  /** Refused, and not closed yet. */
-  #refused = 0;
-  /** Bounded: hardly larger than the total limit. */
-  readonly #byAddress = new Tally();
-
-  constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
-    this.#limits = limits;
-    this.#descriptors = descriptors;
-    this.#telemetry = telemetry;
-  }
-
-  /** The counts are kept; only the limits change. */
-  adopt(limits: ConnectionLimits): void {
-    this.#limits = limits;
-  }
-
-  /** There is no room even for an answer: a new connection is to be closed without one. */
-  exhausted(): boolean {
-    return this.#descriptors.exhausted();
-  }
-
-  /**
-   * Takes a place; each null must be followed by one `leave`.
-   * @param address of the peer; null where many clients share it, so it may take all places
-   * @returns why there is no place
-   */
-  enter(address: string | null): Fault | null {
-    const { connections, connectionsPerClient } = this.#limits;
-    if (this.#open >= connections) return reached(`${connections} client connections are open`, 'raise limits.connections');
-    if (!this.#descriptors.take('connection')) return outOfDescriptors();
-    if (address !== null) {
-      if (this.#byAddress.of(address) >= connectionsPerClient) return reached(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
-      this.#byAddress.add(address);
-    }
-    this.#open += 1;
-    this.#telemetry.clientConnections(1);
-    return null;
-  }
-
-  /** A refused connection may stay until its client has read the reason. @returns false: there are too many of those already */
-  enterRefused(): boolean {
-    if (this.#refused >= MOST_REFUSED) return false;
-    this.#refused += 1;
-    return true;
-  }
-
-  /** A refused connection has closed. */
-  leaveRefused(): void {
-    this.#refused -= 1;
-  }
-
-  /** @param address as passed to `enter` */
-  leave(address: string | null): void {
-    this.#open -= 1;
-    this.#telemetry.clientConnections(-1);
-    if (address !== null) this.#byAddress.remove(address);
-  }
+/** A bound port for clients; it owns its connections. Ends by `stop`, then `destroy` for the rest. */
+export interface Listener {
+  readonly address: AddressInfo;
+  /** Accepts no more connections and closes idle ones; the others close after their response. */
+  stop(): void;
+  /** Resolves when every connection is closed. */
+  readonly closed: Promise<void>;
+  /** Closes every connection now. */
+  destroy(): void;
 }
 
-function reached(detail: string, remedy: string): Fault {
-  return new Fault('limit-reached', detail, { retryAfter: 1, remedy });
+/** Each direction of a client ends on its own; reading begins when the connection has its owner; small answers are not delayed. */
+export const SERVER_OPTIONS: ServerOpts = { allowHalfOpen: true, noDelay: true };
+
+/** @throws when the address cannot be bound, with the system's error */
+export async function bindListener(server: Server, gate: ConnectionGate, { host, port }: ListenAddress): Promise<Listener> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  const closed = new Promise<void>((resolve) => {
+    server.once('close', resolve);
+  });
+  return {
+    // A server listening on an IP address has no other kind of address.
+    address: server.address() as AddressInfo,
+    closed,
+    stop() {
+      server.close();
+      gate.stop();
+    },
+    destroy() {
+      gate.destroy();
+    },
+  };
 }

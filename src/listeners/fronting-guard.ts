@@ -9,9 +9,8 @@ import type { Config } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { Opening, TunnelRefusal } from '../relay/tunnel-events.ts';
-import type { HelloResult } from '../targets/client-hello.ts';
+import { type HelloResult, TlsOpening } from '../targets/client-hello.ts';
 import { show } from '../targets/quote.ts';
-import { TlsOpening } from '../targets/tls-opening.ts';
 import type { RequestContext } from './request-context.ts';
 import { alertFor } from './tls-terminator.ts';
 

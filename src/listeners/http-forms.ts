@@ -18,8 +18,7 @@ import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from 
 import { type Authority, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
-import { AccessRecord } from '../telemetry/access-record.ts';
-import { readTraceparent } from '../telemetry/trace-context.ts';
+import { AccessRecord, readTraceparent } from '../telemetry/access-record.ts';
 import { chooseForm, judgedAs, namesNoDestination, type PathChoice } from './choose-form.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createFrontingGuard } from './fronting-guard.ts';

@@ -1,11 +1,11 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Config, HttpListenerConfig } from '../config/config.ts';
+import type { ConnectionCount } from '../limits.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import { type ConnectionCount, ConnectionGate, type ListenerOptions, type SelfTestSockets } from './connection-gate.ts';
+import { bindListener, ConnectionGate, type Listener, type ListenerOptions, type SelfTestSockets, SERVER_OPTIONS } from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
-import { bindListener, type Listener, SERVER_OPTIONS } from './listener.ts';
 import type { RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { openTlsListener, type TlsListener } from './tls-listener.ts';

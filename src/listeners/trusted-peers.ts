@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { clientFromForwardedFor, lastOfXfcc } from '../identity/forwarded.ts';
-import { buildCidrTable } from '../policy/cidr-table.ts';
+import { buildCidrTable } from '../policy/tables.ts';
 import type { Peer } from '../policy/verdict.ts';
 import type { RawFields } from '../http1/fields.ts';
 import { canonicalIp } from '../targets/ip-address.ts';

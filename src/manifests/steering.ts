@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Config, DestinationConfig, Form } from '../config/config.ts';
-import { buildHostTable, tlsPortOf } from '../policy/host-table.ts';
+import { buildHostTable, tlsPortOf } from '../policy/tables.ts';
 import { countPorts, eachPort, mergePorts } from '../targets/port-range.ts';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 

@@ -1,6 +1,6 @@
 /** Sets of IP addresses as intervals: the parts into which several CIDR lists divide the addresses, and the CIDRs of an interval. */
 import ipaddr from 'ipaddr.js';
-import { parseCidrEntry } from '../policy/cidr-table.ts';
+import { parseCidrEntry } from '../policy/tables.ts';
 
 /** Addresses from `first` to `last`, of one family. */
 export interface AddressInterval {

@@ -7,7 +7,7 @@
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, type ClassifiedAddress, classifyAddress } from './address-class.ts';
-import { buildCidrTable } from './cidr-table.ts';
+import { buildCidrTable } from './tables.ts';
 
 /**
  * The ranges of the destination are compiled here, once.

@@ -5,8 +5,7 @@
  */
 import { type ClientConfig, type DestinationConfig, FORMS } from '../config/config.ts';
 import { parseHost } from '../targets/host.ts';
-import { buildCidrTable, type CidrTable } from './cidr-table.ts';
-import { buildHostTable } from './host-table.ts';
+import { buildCidrTable, buildHostTable, type CidrTable } from './tables.ts';
 import { buildPatternTable, type PatternTable } from './patterns.ts';
 import type { Peer } from './verdict.ts';
 

@@ -4,10 +4,9 @@
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { type CompiledClient, type CompiledDestination, type CompiledRule, NO_RULE, type Policy } from './compile.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, missOf, NO_RULE, type Policy, REACH } from './compile.ts';
 import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPair, denyPath, denyPort, denyRule } from './deny.ts';
 import { matchesPath } from './patterns.ts';
-import { ambiguityOf, type Miss, missOf, REACH } from './rule-match.ts';
 import type { Allow, Ask, Deny, Peer, Report, Verdict } from './verdict.ts';
 
 /** The client that matches a peer, the first in file order; null when none does. */

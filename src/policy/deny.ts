@@ -5,10 +5,9 @@ import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
-import type { CompiledDestination, CompiledRule } from './compile.ts';
+import { ambiguityOf, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
 import { canTake, contentLike, isNameable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
 import { matchesPath } from './patterns.ts';
-import { ambiguityOf, type Miss } from './rule-match.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
 type Client = ClientConfig | null;

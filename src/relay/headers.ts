@@ -7,7 +7,7 @@ import { fieldName, isClaim, matchesField } from '../config/claim-fields.ts';
 import type { HeadersConfig } from '../config/config.ts';
 import { listHas, type RawFields, trimBlanks } from '../http1/fields.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
-import type { RequestTrace } from '../telemetry/trace-context.ts';
+import type { RequestTrace } from '../telemetry/access-record.ts';
 
 type Action = 'drop' | 'te' | 'trailer' | 'expect' | 'max-forwards' | 'length' | 'forwarded' | 'x-forwarded';
 

@@ -14,7 +14,7 @@ import type { Egress } from '../egress.ts';
 import type { SelfTestSockets } from '../listeners/connection-gate.ts';
 import type { RequestEnvironment } from '../listeners/request-context.ts';
 import { peerOf } from '../listeners/trusted-peers.ts';
-import { buildCidrTable } from '../policy/cidr-table.ts';
+import { buildCidrTable } from '../policy/tables.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { NoticeLevel, Telemetry } from '../telemetry/telemetry.ts';
 import { askListener, type OwnConnection } from './ask-listener.ts';

@@ -5,7 +5,7 @@
  * each change, until the partner answers.
  */
 import type { FaultCode } from '../errors.ts';
-import type { Telemetry } from '../telemetry/telemetry.ts';
+import type { Contain, Telemetry } from '../telemetry/telemetry.ts';
 import { judgeSilence, SILENCE, type SilenceCause, type SilenceFacts } from './judge.ts';
 
 /** For `PartnerWatch`. */
@@ -70,6 +70,23 @@ export class PartnerWatch {
       this.#partners.set(name, null);
       telemetry.whitelistSuspected(name, false);
     }
+  }
+
+  /** Dial events are to be published through this: the watch listens, and its errors have no effect on them. */
+  listenTo(telemetry: Telemetry, contain: Contain): Telemetry {
+    const connected = contain('partner-watch', this.connected.bind(this));
+    const failed = contain('partner-watch', this.failed.bind(this));
+    return {
+      ...telemetry,
+      upstreamConnected: (destination, ...phases) => {
+        telemetry.upstreamConnected(destination, ...phases);
+        connected(destination);
+      },
+      upstreamFailed: (destination, code, detail) => {
+        telemetry.upstreamFailed(destination, code, detail);
+        failed(destination, code);
+      },
+    };
   }
 
   /** A connection to the partner is up. */

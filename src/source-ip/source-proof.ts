@@ -7,7 +7,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
 import type { PortBudget } from '../dial/ports.ts';
-import type { FaultCode } from '../errors.ts';
 import type { Contain, SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
 import { remarkOn, SILENCE, type SilenceFacts } from './judge.ts';
@@ -71,25 +70,9 @@ export class SourceProof {
     });
   }
 
-  /** Dial events are to be published through this: the detection of silent partners listens, and its errors have no effect on them. */
+  /** As `PartnerWatch.listenTo`. */
   listenTo(telemetry: Telemetry, contain: Contain): Telemetry {
-    const connected = contain('partner-watch', (destination: string) => {
-      this.#watch.connected(destination);
-    });
-    const failed = contain('partner-watch', (destination: string, code: FaultCode) => {
-      this.#watch.failed(destination, code);
-    });
-    return {
-      ...telemetry,
-      upstreamConnected: (destination, ...phases) => {
-        telemetry.upstreamConnected(destination, ...phases);
-        connected(destination);
-      },
-      upstreamFailed: (destination, code, detail) => {
-        telemetry.upstreamFailed(destination, code, detail);
-        failed(destination, code);
-      },
-    };
+    return this.#watch.listenTo(telemetry, contain);
   }
 
   /** Begins to probe, if an endpoint is configured. */

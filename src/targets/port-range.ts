@@ -34,35 +34,6 @@ export function hasPort(entries: readonly PortEntry[], port: number): boolean {
   return entries.some((entry) => firstPort(entry) <= port && port <= lastPort(entry));
 }
 
-/** Ports, in a form with constant-time look-up. */
-export interface PortSet {
-  has(port: number): boolean;
-}
-
-/** Look-up time is independent of the ports, and hardly depends on the entries. */
-export function compilePorts(entries: readonly PortEntry[]): PortSet {
-  const merged = mergePorts(entries);
-  const [only] = merged;
-  if (merged.length === 1 && only !== undefined) return { has: (port) => firstPort(only) <= port && port <= lastPort(only) };
-  const single = new Set(merged.filter((entry) => typeof entry === 'number'));
-  const ranges = merged.filter((entry) => typeof entry !== 'number');
-  return {
-    has(port) {
-      if (single.has(port)) return true;
-      let low = 0;
-      let high = ranges.length - 1;
-      while (low <= high) {
-        const middle = (low + high) >> 1;
-        const range = ranges[middle];
-        if (range === undefined || port < range.first) high = middle - 1;
-        else if (port > range.last) low = middle + 1;
-        else return true;
-      }
-      return false;
-    },
-  };
-}
-
 /** The same ports in ascending order, in as few entries as possible. */
 export function mergePorts(entries: readonly PortEntry[]): PortEntry[] {
   const merged: PortEntry[] = [];

@@ -9,8 +9,7 @@ import { Crowd } from '../crowd.ts';
 import type { DescriptorRefusal } from '../descriptors.ts';
 import type { FaultCode } from '../errors.ts';
 import { type AccessRecord, asksForTunnel, DENIAL_CODES, isShortTunnel, type Outcome, outcomeOf, UPSTREAM_CODES } from './access-record.ts';
-import { DestinationHealth } from './destination-health.ts';
-import { Reached } from './reached.ts';
+import { DestinationHealth, Reached } from './destination-health.ts';
 
 /** Bounds in seconds. */
 const CONNECT_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -2,8 +2,6 @@
 import type { Writable } from 'node:stream';
 import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
-import { Attempts, makeTotal } from './attempt.ts';
-import type { AccessRecord } from './access-record.ts';
 import type { PolicyFacts } from './cells.ts';
 import type { HealthView } from './destination-health.ts';
 import type { Exposition } from './exposition.ts';
@@ -13,11 +11,10 @@ import type { History } from './history.ts';
 import { createMetrics } from './metrics.ts';
 import type { TunnelsView } from './open-tunnels.ts';
 import type { DestinationCircuits, NatPorts, RateFacts, RequestsUnderWay } from './collectors.ts';
-import type { DrainMetrics } from './drain-metrics.ts';
-import type { OverloadMetrics } from './overload-metrics.ts';
+import type { DrainMetrics, OverloadMetrics } from './state-metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import type { DestinationTraffic } from './traffic-view.ts';
-import { type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
+import { Attempts, type Contain, makeTotal, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 import type { TracedProcess } from './spans.ts';
 import { Traces } from './traces.ts';
 
@@ -115,9 +112,9 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
   const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
-  const admitted = attempts.contain('traces', (record: AccessRecord) => { traces.admitted(record); });
-  const traceTunnel = attempts.contain('traces', (record: AccessRecord) => { traces.tunnelOpened(record); });
-  const traceEnd = attempts.contain('traces', (record: AccessRecord) => { traces.ended(record); });
+  const admitted = attempts.contain('traces', traces.admitted.bind(traces));
+  const traceTunnel = attempts.contain('traces', traces.tunnelOpened.bind(traces));
+  const traceEnd = attempts.contain('traces', traces.ended.bind(traces));
   let writeRecord = attempts.contain('log', createAccessLog(log, writeLine));
   const writeNotice = attempts.contain('log', (level: NoticeLevel, message: string, fields?: Record<string, unknown>) => {
     logger[level](fields === undefined ? {} : printableFields(fields), bound(message, MAX_FIELD));

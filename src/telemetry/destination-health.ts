@@ -1,4 +1,4 @@
-/** The result of the latest requests to a destination: a state, independent of the request rate. */
+/** The state of a destination, independent of the request rate: the result of the latest requests, and the addresses that were reached. */
 import type { FaultCode } from '../errors.ts';
 
 /** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
@@ -114,4 +114,40 @@ export function gateByHealth({ destination, last, inRow, lastFailure }: HealthVi
   // In the future: the clock was set back, and its age is unknown.
   if (since < 0 || since >= GATING_MS) return null;
   return `The latest ${inRow} requests to ${destination} failed (${lastFailure.code} at ${lastFailure.at}).`;
+}
+
+// The addresses that were reached recently, and when the certificate shown
+// there expires. Noted at each dial, not at each request.
+
+/** Addresses that are remembered for one destination. */
+const MOST_REACHED = 8;
+
+/** An address that a connection was opened to. */
+export interface ReachedAddress {
+  readonly address: string;
+  /** The latest, ms since the epoch. */
+  readonly at: number;
+}
+
+/** Results of the dials to one destination. */
+export class Reached {
+  /** The least recent first. */
+  readonly #addresses = new Map<string, number>();
+  /** When the last certificate seen expires, ms since the epoch; 0: none was seen. */
+  certificateEnds = 0;
+
+  /** @param certificateEnds 0: without TLS of our own */
+  note(address: string, certificateEnds: number, now: number): void {
+    if (certificateEnds > 0) this.certificateEnds = certificateEnds;
+    this.#addresses.delete(address);
+    this.#addresses.set(address, now);
+    if (this.#addresses.size <= MOST_REACHED) return;
+    const [oldest = ''] = this.#addresses.keys();
+    this.#addresses.delete(oldest);
+  }
+
+  /** The latest first. */
+  list(): ReachedAddress[] {
+    return Array.from(this.#addresses, ([address, at]) => ({ address, at })).reverse();
+  }
 }

@@ -4,7 +4,7 @@
  * series and scrapers (docs/decisions/0040-metrics-and-log.md).
  */
 import { Turns } from '../turns.ts';
-import type { Attempt } from './attempt.ts';
+import type { Attempt } from './telemetry.ts';
 import type { HistogramCell } from './cells.ts';
 
 type Labels = Readonly<Record<string, string>>;

@@ -1,17 +1,15 @@
 /** Counts the events of the data path, in plain numbers that are read at each scrape. docs/metrics.md lists every metric. */
 import type { FaultCode } from '../errors.ts';
 import { asksForTunnel, type Outcome } from './access-record.ts';
-import { Attempts, type Attempt } from './attempt.ts';
 import { Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
-import { createDrainMetrics, type DrainMetrics } from './drain-metrics.ts';
-import { createOverloadMetrics, type OverloadMetrics } from './overload-metrics.ts';
+import { createDrainMetrics, createOverloadMetrics, type DrainMetrics, type OverloadMetrics } from './state-metrics.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
 import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerProcess, registerRates, registerTracing, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
-import type { Part, Telemetry } from './telemetry.ts';
+import { type Attempt, Attempts, type Part, type Telemetry } from './telemetry.ts';
 import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
@@ -97,9 +95,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...createEnforcementMetrics(exposition),
     ...createDrainMetrics(exposition),
     ...createOverloadMetrics(exposition),
-    ended: (record) => {
-      cells.countEnd(record);
-    },
+    ended: cells.countEnd.bind(cells),
     tunnelOpened: (record) => {
       const destination = cells.destination(record.destination);
       destination.form(record.form).open.add(record);

@@ -11,9 +11,8 @@ import { ProtobufTraceSerializer, TraceExporterMetricsHelper } from '@openteleme
 import { BatchSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace';
 import type { TracingConfig } from '../config/config.ts';
 import { clientContext } from '../config/tls-context.ts';
-import type { AccessRecord } from './access-record.ts';
+import type { AccessRecord, RequestTrace } from './access-record.ts';
 import { createSpanWriter, type SpanWriter, type TracedProcess } from './spans.ts';
-import type { RequestTrace } from './trace-context.ts';
 
 /** Spans by result; label values of `eco_egress_spans_total`. */
 export interface SpanCounts {

@@ -9,9 +9,8 @@ import { type Attributes, type HrTime, type SpanContext, SpanKind, type SpanStat
 import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace';
 import { FAULTS } from '../errors.ts';
-import { type AccessRecord, outcomeOf } from './access-record.ts';
+import { type AccessRecord, outcomeOf, type RequestTrace, SAMPLED } from './access-record.ts';
 import { bound } from './safe-text.ts';
-import { type RequestTrace, SAMPLED } from './trace-context.ts';
 
 /** The attributes of the process in its spans. */
 export interface TracedProcess {

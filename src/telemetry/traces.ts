@@ -8,11 +8,10 @@ import { randomBytes } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { TracingConfig } from '../config/config.ts';
 import { RateBuckets } from '../rate-buckets.ts';
-import type { AccessRecord } from './access-record.ts';
+import { type AccessRecord, RequestTrace, SAMPLED } from './access-record.ts';
 import type { ExportTimes, SpanCounts, SpanExport } from './span-export.ts';
 import type { TracedProcess } from './spans.ts';
 import type { Telemetry } from './telemetry.ts';
-import { RequestTrace, SAMPLED } from './trace-context.ts';
 
 /** Counters of tracing. */
 export interface TracingFacts {

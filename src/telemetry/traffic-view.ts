@@ -1,8 +1,7 @@
 /** The traffic of one destination, for the status page: counters, history, pool, tunnels, addresses. */
 import type { Cells } from './cells.ts';
-import { type HealthView, viewHealth } from './destination-health.ts';
+import { type HealthView, type ReachedAddress, viewHealth } from './destination-health.ts';
 import type { DestinationNow, History } from './history.ts';
-import type { ReachedAddress } from './reached.ts';
 
 /** Of one destination now. */
 export interface DestinationTraffic {

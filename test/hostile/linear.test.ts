@@ -32,11 +32,11 @@ import { createPeerReader } from '../../src/listeners/trusted-peers.ts';
 import { recogniseMistake } from '../../src/listeners/wrong-protocol.ts';
 import { classifyAddress } from '../../src/policy/address-class.ts';
 import { buildCertificateNames } from '../../src/policy/client-table.ts';
-import { buildCidrTable } from '../../src/policy/cidr-table.ts';
+import { buildCidrTable } from '../../src/policy/tables.ts';
 import { buildPatternTable, compilePaths, matchesPath, matchWildcard } from '../../src/policy/patterns.ts';
 import { forwardRequestHeaders, forwardRequestTrailers, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
 import { readAnswer } from '../../src/source-ip/ask-endpoint.ts';
-import { ClientHelloReader } from '../../src/targets/client-hello.ts';
+import { ClientHelloReader, ServerAnswerReader, TlsOpening } from '../../src/targets/client-hello.ts';
 import { detach, quote, quoteTarget, show, showTarget } from '../../src/targets/quote.ts';
 import { readHelloMessage } from '../../src/targets/hello-message.ts';
 import { parseAuthority, parseConfigHost, parseHost, parseHostPattern } from '../../src/targets/host.ts';
@@ -44,8 +44,7 @@ import { canonicalPath, findAmbiguity, pathOf } from '../../src/targets/path.ts'
 import { parseRequestTarget } from '../../src/targets/request-target.ts';
 import { bound, escapeText, escapeUnsafe, jsonText } from '../../src/telemetry/safe-text.ts';
 import { formatTextLine } from '../../src/telemetry/logger.ts';
-import { ServerAnswerReader, TlsOpening } from '../../src/targets/tls-opening.ts';
-import { readTraceparent } from '../../src/telemetry/trace-context.ts';
+import { readTraceparent } from '../../src/telemetry/access-record.ts';
 
 /** Characters of the short text: together with the long one, what the limits of header sections and of the formats allow. */
 const SHORT = 2_048;

@@ -1,6 +1,6 @@
 /** Addresses are cut as the policy's table reads them: every address in one piece, and CIDRs that cover just an interval. */
 import t from 'tap';
-import { buildCidrTable } from '../../src/policy/cidr-table.ts';
+import { buildCidrTable } from '../../src/policy/tables.ts';
 import { cutAddresses, describeIntervals, invertIntervals, joinIntervals, listCidrs, readInterval, writeAddress } from '../../src/policy-diff/address-sets.ts';
 import { pick } from '../support/random-policies.ts';
 import { between, seeded } from '../support/random.ts';

@@ -1,7 +1,7 @@
 import ipaddr from 'ipaddr.js';
 import fc from 'fast-check';
 import t from 'tap';
-import { buildCidrTable } from '../../src/policy/cidr-table.ts';
+import { buildCidrTable } from '../../src/policy/tables.ts';
 import { parseConfigHost } from '../../src/targets/host.ts';
 
 t.test('the first list that holds an address, and the neighbours just outside', async (t) => {

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { ClientConfig, TokenConfig } from '../../src/config/config.ts';
-import { buildCidrTable } from '../../src/policy/cidr-table.ts';
+import { buildCidrTable } from '../../src/policy/tables.ts';
 import { buildClientTable } from '../../src/policy/client-table.ts';
 import type { Peer } from '../../src/policy/verdict.ts';
 import { makeClient, makePeer } from '../support/policy.ts';

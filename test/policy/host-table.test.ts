@@ -1,5 +1,5 @@
 import t from 'tap';
-import { buildHostTable } from '../../src/policy/host-table.ts';
+import { buildHostTable } from '../../src/policy/tables.ts';
 
 t.test('exact beats wildcard, the longest suffix beats the shorter, equals keep their order', async (t) => {
   const table = buildHostTable([

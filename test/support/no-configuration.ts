@@ -1,6 +1,5 @@
 /** For an admin port without a proxy behind it. */
-import type { ConfigRoutes } from '../../src/admin/routes.ts';
-import type { Traffic } from '../../src/admin/traffic-routes.ts';
+import type { ConfigRoutes, Traffic } from '../../src/admin/routes.ts';
 import type { DrainView } from '../../src/drain/drain-view.ts';
 
 export const NO_CONFIGURATION: ConfigRoutes = { inForce: () => ({ file: null, hash: '', loadedAt: 0, warnings: [], warningsAt: () => [], settings: () => [], contents: new Map() }), reload: null };

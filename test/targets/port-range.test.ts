@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { readPorts } from '../../src/config/read-scalar.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { compilePolicy } from '../../src/policy/compile.ts';
-import { compilePorts, countPorts, eachPort, firstPort, hasPort, lastPort, mergePorts, type PortEntry, PortRange, sharedPorts } from '../../src/targets/port-range.ts';
+import { compilePorts } from '../../src/policy/tables.ts';
+import { countPorts, eachPort, firstPort, hasPort, lastPort, mergePorts, type PortEntry, PortRange, sharedPorts } from '../../src/targets/port-range.ts';
 
 const entry = fc.oneof(
   fc.integer({ min: 1, max: 60 }),

@@ -1,6 +1,6 @@
 /** How TLS begins, in both directions: which hellos are shown, and what is refused, however the bytes are cut. */
 import t from 'tap';
-import { TlsOpening } from '../../src/targets/tls-opening.ts';
+import { TlsOpening } from '../../src/targets/client-hello.ts';
 import { hello, message, padding, records, serverName, vector } from '../support/hello.ts';
 
 const RETRY = Buffer.from('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c', 'hex');

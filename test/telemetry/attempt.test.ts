@@ -2,9 +2,8 @@
 import { PassThrough } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import t from 'tap';
-import { Attempts, makeTotal } from '../../src/telemetry/attempt.ts';
 import { createTelemetry, type RunningTelemetry } from '../../src/telemetry/create-telemetry.ts';
-import type { Telemetry } from '../../src/telemetry/telemetry.ts';
+import { Attempts, makeTotal, type Telemetry } from '../../src/telemetry/telemetry.ts';
 import { makeRecord } from '../support/access-record.ts';
 import { readScrape, sumOf } from '../support/prometheus.ts';
 

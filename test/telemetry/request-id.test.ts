@@ -1,5 +1,5 @@
 import t from 'tap';
-import { createRequestIds } from '../../src/telemetry/trace-context.ts';
+import { createRequestIds } from '../../src/telemetry/access-record.ts';
 
 t.test('ids are unique, of one width, and safe in a URL', async (t) => {
   const [one, other] = [createRequestIds(), createRequestIds()];

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { readTraceparent } from '../../src/telemetry/trace-context.ts';
+import { readTraceparent } from '../../src/telemetry/access-record.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const SPAN = 'b7ad6b7169203331';

@@ -1,4 +1,4 @@
-/** The metrics of a shutdown. */
+/** The metrics of states in which new requests are refused: a shutdown, and overload. */
 import { counter, type Exposition, gauge } from './exposition.ts';
 
 const DRAIN_ENDS = ['quiet', 'busy', 'cut'] as const;
@@ -28,6 +28,32 @@ export function createDrainMetrics(exposition: Exposition): DrainMetrics {
   return {
     watchDrain: (watched) => {
       drain = watched;
+    },
+  };
+}
+
+const OVERLOAD_CAUSES = ['loop', 'memory'] as const;
+
+/** Why new requests are refused, as metrics show it; null: they are not. */
+interface WatchedOverload {
+  readonly cause: (typeof OVERLOAD_CAUSES)[number] | null;
+}
+
+/** The source of the overload metric. */
+export interface OverloadMetrics {
+  /** This is read at every scrape from now on. */
+  readonly watchOverload: (overload: WatchedOverload) => void;
+}
+
+/** Registers the metric; nothing is overloaded before `watchOverload`. */
+export function createOverloadMetrics(exposition: Exposition): OverloadMetrics {
+  let overload: WatchedOverload = { cause: null };
+  gauge(exposition, 'overloaded', 'Whether new requests are refused because the event loop or the memory has reached its limit.', ['reason'], (set) => {
+    for (const cause of OVERLOAD_CAUSES) set({ reason: cause }, overload.cause === cause ? 1 : 0);
+  });
+  return {
+    watchOverload: (watched) => {
+      overload = watched;
     },
   };
 }
