@@ -1,6 +1,7 @@
 /** Valid configuration that was probably not meant. */
 import ipaddr from 'ipaddr.js';
 import { closestMatch } from 'leven';
+import { parseIp } from '../targets/ip-address.ts';
 import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
 import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
@@ -227,6 +228,10 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
       `Write forms: [forward, gateway, host-routed] under ${destination.name} to hold every request to them.`,
     );
   }
+  const unreachable = destination.addresses === null && destination.resolve === 'here' ? destination.hosts.find(isInternal) : undefined;
+  if (unreachable !== undefined) {
+    warn('no-effect', [...path, 'hosts', destination.hosts.indexOf(unreachable)], `${unreachable} is not a public address, and others have to be permitted: it cannot be reached.`, `Write addresses under ${destination.name}: all that its hosts may have, ${unreachable} among them.`);
+  }
   const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (!forms.some((form) => taken.has(form))) {
@@ -234,6 +239,14 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   } else if (destination.gateway !== null && !taken.has('gateway')) {
     warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`, 'Add gateway to the forms of a listener under listeners.');
   }
+}
+
+/** Ranges of which policy/address-guard.ts permits none without `addresses`. Those of rarer kinds are left out. */
+const INTERNAL: ReadonlySet<string> = new Set(['private', 'uniqueLocal', 'loopback', 'linkLocal', 'carrierGradeNat']);
+
+/** Whether a host is itself an address, and not a public one. */
+function isInternal(host: string): boolean {
+  return INTERNAL.has(parseIp(host)?.range() ?? '');
 }
 
 /** On all listeners together. The requests inside TLS are visible only where it is terminated. */

@@ -83,7 +83,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
     },
   });
   app.setNotFoundHandler((request, reply) => {
-    note(request, reply, 'none');
+    settleRoute(request, reply, 'none');
   });
   app.setErrorHandler(failRoute);
   const served = destinations.flatMap(({ name, gateway }) => (gateway === null ? [] : [{ name, gateway }]));
@@ -168,13 +168,13 @@ async function registerPrefix(app: FastifyInstance, destination: string, gateway
     rewritePrefix: gateway.basePath === '' ? '/' : gateway.basePath,
     httpMethods: ['GET'],
     handler: (request: FastifyRequest, reply: FastifyReply, path: string) => {
-      note(request, reply, { destination, origin, path: path === '' ? '/' : path, fields });
+      settleRoute(request, reply, { destination, origin, path: path === '' ? '/' : path, fields });
     },
   } as Parameters<typeof httpProxy>[1]);
 }
 
 /** The request goes no further in Fastify. */
-function note(request: FastifyRequest, reply: FastifyReply, outcome: Place | 'none' | Fault): void {
+function settleRoute(request: FastifyRequest, reply: FastifyReply, outcome: Place | 'none' | Fault): void {
   reply.hijack();
   (request.raw as Routed)[kOutcome] = outcome;
 }
@@ -183,7 +183,7 @@ function note(request: FastifyRequest, reply: FastifyReply, outcome: Place | 'no
 function failRoute(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const status = (error as { statusCode?: unknown }).statusCode;
   const refused = typeof status === 'number' && status < 500;
-  note(request, reply, refused ? ambiguous(request, error) : Fault.from(error));
+  settleRoute(request, reply, refused ? ambiguous(request, error) : Fault.from(error));
 }
 
 function ambiguous(request: FastifyRequest, error: unknown): Fault {

@@ -15,9 +15,9 @@ const REPLAY_SHARE = 0.5;
 const MIN_REPEATS = 10;
 
 /** Content read in large pieces is kept in memory that is used again: the garbage collector would be busy with it. 4 MiB at most. */
-const LARGE = new BufferPool(readBuffer.length, 64, 16);
-/** Less than this is not worth a buffer of its own, bytes. */
-const LEAST_LARGE = 16_384;
+const PIECES = new BufferPool(readBuffer.length, 64, 16);
+/** Smaller ones are not worth such memory, bytes. */
+const LEAST_PIECE = 16_384;
 
 const NO_CHUNKS: readonly Buffer[] = [];
 
@@ -42,7 +42,7 @@ export class ReplayBudget {
 export class RequestReplay {
   readonly #budget: ReplayBudget;
   #held: Buffer[] | null = null;
-  /** Lent by `LARGE`. */
+  /** Lent by `PIECES`. */
   #lent: Buffer[] | null = null;
   #bytes = 0;
   #trailers = NO_FIELDS;
@@ -85,7 +85,7 @@ export class RequestReplay {
   }
 
   #copy(content: Buffer): Buffer {
-    const large = content.buffer === readBuffer.buffer && content.length >= LEAST_LARGE ? LARGE.borrow() : null;
+    const large = content.buffer === readBuffer.buffer && content.length >= LEAST_PIECE ? PIECES.borrow() : null;
     if (large === null) return keepBytes(content);
     (this.#lent ??= []).push(large);
     content.copy(large);
@@ -115,7 +115,7 @@ export class RequestReplay {
     this.#bytes = 0;
     this.#held = null;
     if (this.#lent === null) return;
-    for (const buffer of this.#lent) LARGE.giveBack(buffer);
+    for (const buffer of this.#lent) PIECES.giveBack(buffer);
     this.#lent = null;
   }
 

@@ -53,7 +53,7 @@ async function askOf(config: Config, client: string, request: string): Promise<A
   const gateway = await createGatewayRouter(config.destinations);
   const host = URL.parse(target)?.host ?? null;
   try {
-    const wanted = await readTarget({ method, target, host: method === 'CONNECT' ? target : host }, { policy: compilePolicy(config), gateway, listeners: config.listeners.http });
+    const wanted = readTarget({ method, target, host: method === 'CONNECT' ? target : host }, { policy: compilePolicy(config), gateway, listeners: config.listeners.http });
     return { ...readAsker(client, config), ...wanted };
   } finally {
     await gateway.close();

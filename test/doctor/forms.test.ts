@@ -59,8 +59,8 @@ t.test('ports of the proxy that runs', async (t) => {
     t.strictSame(faultsOf(report), faults, String(used));
   }
   const plan = async (nat: object) => faultsOf(await examine(partner, { configure: (draft) => (draft.nat = { ...nat }), only: ['nat-ports'] }));
-  t.strictSame(await plan({ ports: 2064 }), []);
-  t.strictSame(await plan({ ports: 2063 }), ['nat-ports nat-ports-short']);
+  t.strictSame(await plan({ ports: 2256 }), []);
+  t.strictSame(await plan({ ports: 2255 }), ['nat-ports nat-ports-short']);
   t.strictSame(await plan({ ports: 64, replicasPerNode: 65 }), ['nat-ports nat-ports-exhausted']);
   t.strictSame(await plan({}), []);
 });
