@@ -5,14 +5,14 @@ import { type Complain, type Complaint, type ConfigFinding, formatPath, type Pat
 import type { NodePlace } from './read-tree.ts';
 
 /** With 1.1, a directive of the file would give another meaning to the same words. */
-const VERSION = '1.2';
+const YAML_VERSION = '1.2';
 
 /** The document is null when the text cannot be checked further; the fault has been reported. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
   let document: Document.Parsed;
   try {
-    document = parseDocument(text, { version: VERSION, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+    document = parseDocument(text, { version: YAML_VERSION, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
   } catch (error) {
     // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
@@ -34,9 +34,9 @@ export function readYaml(text: string, complain: Complain): { document: Document
   if (lastLine > 0) return { document: null, lines };
 
   const asked: string = document.directives.yaml.version;
-  if (asked !== VERSION) {
+  if (asked !== YAML_VERSION) {
     const at = text.search(/^%YAML/m);
-    complain([], `The file asks for YAML ${asked}, in which 0443 is 291 and yes is true.`, `Take the %YAML line out: this file is read as YAML ${VERSION}.`, [at, at + 1]);
+    complain([], `The file asks for YAML ${asked}, in which 0443 is 291 and yes is true.`, `Take the %YAML line out: this file is read as YAML ${YAML_VERSION}.`, [at, at + 1]);
     return { document: null, lines };
   }
 

@@ -126,20 +126,23 @@ export class MessageWriter {
     if (outbox.sender !== this) return;
     const { block, start, end } = outbox;
     outbox.sender = null;
-    outbox.end = start;
-    if (this.#socket.destroyed) return;
-    const bytes = block.memory.subarray(start, end);
-    if (this.#late) {
-      block.writes += 1;
-      this.#socket.write(bytes, block.onWritten);
-    } else this.#socket.write(bytes);
-    if (this.#socket.writableLength === 0) return;
-    // Bytes that the system did not accept at once stay in place until they have been sent.
-    if (!this.#late) block.lost = true;
-    outbox.start = outbox.end = end;
-    if (OUTBOX_SIZE - end >= LEAST_ROOM) return;
-    outbox.block = spare.pop() ?? new Block();
-    outbox.start = outbox.end = 0;
+    outbox.start = end;
+    if (!this.#socket.destroyed) {
+      const bytes = block.memory.subarray(start, end);
+      if (this.#late) {
+        block.writes += 1;
+        this.#socket.write(bytes, block.onWritten);
+      } else this.#socket.write(bytes);
+    }
+    if (this.#socket.writableLength === 0) outbox.start = outbox.end = start;
+    else {
+      // Bytes that the system did not accept at once stay in place until they have been sent.
+      if (!this.#late) block.lost = true;
+      if (OUTBOX_SIZE - end < LEAST_ROOM) {
+        outbox.block = spare.pop() ?? new Block();
+        outbox.start = outbox.end = 0;
+      }
+    }
   }
 
   #addText(text: string): void {
