@@ -35,7 +35,8 @@ export function readYaml(text: string, complain: Complain): { document: Document
 
   const asked: string = document.directives.yaml.version;
   if (asked !== YAML_VERSION) {
-    const at = text.search(/^%YAML/m);
+    // A byte order mark may come first.
+    const at = text.search(/^\uFEFF?%YAML/m);
     complain([], `The file asks for YAML ${asked}, in which 0443 is 291 and yes is true.`, `Take the %YAML line out: this file is read as YAML ${YAML_VERSION}.`, [at, at + 1]);
     return { document: null, lines };
   }

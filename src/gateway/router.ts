@@ -133,7 +133,7 @@ const MOST_KEPT = 256;
  * Where the paths asked for last lead: clients ask for few paths again and
  * again, and Fastify and http-proxy take a tenth of the time of a request. Two
  * maps take turns: one is filled, the other has what was asked for before, so
- * that paths which nobody asks for again leave, whatever their order.
+ * that paths that are not asked for again are dropped, whatever their order.
  */
 class RecentPlaces {
   #latest = new Map<string, Place>();

@@ -21,6 +21,7 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['empty file', '', /^1:1 : The file is empty\. .*egress\.yaml/],
     ['comments only', '# nothing\n', /^1:1 : The file is empty/],
     ['another YAML', `# ours\n%YAML 1.1\n---\n${MINIMAL}`, /^2:1 : The file asks for YAML 1\.1, in which 0443 is 291 and yes is true\. Take the %YAML line out/],
+    ['another YAML, behind a byte order mark', `\uFEFF%YAML 1.1\n---\n${MINIMAL}`, /^1:1 : The file asks for YAML 1\.1/],
     ['a list', '- a\n', /^1:1 : Expected a mapping \(key: value\), found a list/],
     ['a word', 'version 1\n', /^1:1 : Expected a mapping \(key: value\), found "version 1"/],
     ['no version', changed('version: 1\n', ''), /^1:1 : version is missing at the top of the file\. Write version: 1/],
