@@ -16,7 +16,7 @@ import { compareSafeguards, SAFEGUARDED } from './safeguards.ts';
 import { choose, parseOptions, USAGE, type Options } from './options.ts';
 import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
-import { formatReport, replaceMeasured } from './report/report.ts';
+import { formatDetails, formatSummary, replaceMeasured } from './report/report.ts';
 import { describe, loadResults, saveResults, type Results } from './report/results.ts';
 import { WORKS, type Work } from './works.ts';
 
@@ -24,6 +24,7 @@ import { WORKS, type Work } from './works.ts';
 const DISTANCE_MS = 10;
 const PAGE = join(import.meta.dirname, '../docs/performance.md');
 const RESULTS = join(import.meta.dirname, 'results');
+const DETAILS = join(RESULTS, 'published.md');
 
 try {
   await run(parseOptions(process.argv.slice(2)));
@@ -69,11 +70,11 @@ async function measure(works: readonly Work[], options: Options, means: Means): 
 }
 
 function report(results: Results, { writeDocs }: Options): void {
-  const text = formatReport(results);
-  process.stdout.write(`${text}\n`);
+  const [summary, details] = [formatSummary(results), formatDetails(results)];
+  process.stdout.write(`${details}\n\n${summary}\n`);
   if (!writeDocs) return;
-  writeFileSync(PAGE, replaceMeasured(readFileSync(PAGE, 'utf8'), text));
-  // What the page says, as figures: kept with it, where other results are not.
+  for (const [page, text] of [[PAGE, summary], [DETAILS, details]] as const) writeFileSync(page, replaceMeasured(readFileSync(page, 'utf8'), text));
+  // What the pages say, as figures: kept with them, where other results are not.
   saveResults(results, RESULTS, 'published.json');
 }
 

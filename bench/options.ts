@@ -36,7 +36,7 @@ export const USAGE = `npm run bench -- [OPTIONS]
   --profile            ours alone, once per work, and where its CPU time went
   --partners           instead: what impolite partners do to ours, squid, haproxy and nginx, as a table
   --safeguards         instead: what circuit breaker, rates, self-test and overload protection cost ours, as a table
-  --write-docs         put the report into docs/performance.md
+  --write-docs         put the report into docs/performance.md and bench/results/published.md
   --from FILE,…        report these results again; later ones replace earlier ones
   --out DIRECTORY      for the results (default bench/results)
 `;

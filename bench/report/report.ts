@@ -1,4 +1,4 @@
-/** The whole report, for the terminal and for docs/performance.md. */
+/** The report: its summary for docs/performance.md, its details beside the published results, both for the terminal. */
 import { CONTENDERS } from '../contenders/list.ts';
 import { WORKS } from '../works.ts';
 import type { Results } from './results.ts';
@@ -13,11 +13,9 @@ import { judge, TARGETS } from './targets.ts';
 const BEGIN = '<!-- measured: written by npm run bench -- --write-docs -->';
 const END = '<!-- /measured -->';
 
-export function formatReport(results: Results): string {
-  const summaries = summarise(results.comparisons);
-  const measured = new Set(results.comparisons.map(({ contender }) => contender));
-  const contenders = CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name));
-  const run = new Set(results.comparisons.map(({ work }) => work));
+/** What each work costs, the targets, latency, and what one process carries. */
+export function formatSummary(results: Results): string {
+  const { summaries, contenders, run } = evaluate(results);
   const measuredWorks = new Set(WORKS.filter(({ name }) => run.has(name)).map(({ of }) => of));
   const missing = [...new Set(TARGETS.flatMap(({ work }) => work ?? []))].filter((of) => !measuredWorks.has(of));
   const failures = results.comparisons.flatMap(({ work, contender, failure }) => (failure === undefined ? [] : [`- ${work}, ${contender}: ${failure.replaceAll(/\s+/g, ' ').slice(0, 500)}`]));
@@ -27,16 +25,29 @@ export function formatReport(results: Results): string {
     formatCosts(WORKS, contenders, summaries),
     `Targets, all with policy, metrics and access log on, each in the shape of the work that is furthest from it${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
     formatTargets(judge(summaries).filter(({ work }) => run.has(work))),
-    `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
-    formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
     ...section('Latency, of all runs together. The baseline is the same requests to the upstream directly, in the same minute; in first-second, those of the tenth second. In the way of a request may have been the host of the machine (stolen), other programs on the core of the proxy (waited), collections, or a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),
     ...section('The same requests from two generators. What one proxy costs to another agrees where both ratios lie within 15 %:', formatAgreement(WORKS, contenders, summaries)),
-    ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
     ...section('Replicas behind a balancer of connections, each kept to the same part of a core of its own, with 32 connections for each. It shows whether they get into the way of each other, by what a request costs and what they carry together; not what two cores at their limit carry, whose caches and memory are shared, nor what an uneven balancer makes of it:', formatReplicas(results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
     ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
   ].join('\n\n');
+}
+
+/** Of each work and contender: spread, speed, added latency and memory; what was observed, and the system calls. */
+export function formatDetails(results: Results): string {
+  const { summaries, contenders } = evaluate(results);
+  return [
+    describeRun(results),
+    `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
+    formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
+    ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
+  ].join('\n\n');
+}
+
+function evaluate({ comparisons }: Results): { summaries: ReturnType<typeof summarise>; contenders: string[]; run: Set<string> } {
+  const measured = new Set(comparisons.map(({ contender }) => contender));
+  return { summaries: summarise(comparisons), contenders: CONTENDERS.map(({ name }) => name).filter((name) => measured.has(name)), run: new Set(comparisons.map(({ work }) => work)) };
 }
 
 /** Nothing where nothing was measured. */

@@ -11,7 +11,7 @@ import { formatCapacity } from '../../bench/report/capacity.ts';
 import { mergeLatencies, percentile } from '../../bench/report/histogram.ts';
 import { formatLatencies } from '../../bench/report/latency.ts';
 import { heaviest } from '../../bench/report/profile.ts';
-import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { formatDetails, formatSummary, replaceMeasured } from '../../bench/report/report.ts';
 import { formatReplicas } from '../../bench/report/replicas.ts';
 import { loadResults, saveResults, type Results } from '../../bench/report/results.ts';
 import { median, spread, summarise } from '../../bench/report/statistics.ts';
@@ -106,13 +106,14 @@ const RESULTS: Results = {
 };
 
 t.test('the report says where it comes from, and what has no result', async (t) => {
-  const report = formatReport(RESULTS);
+  const report = formatSummary(RESULTS);
   t.match(report, /^2026-11-01, A CPU, 2 cores, Linux 6\.1, 5 interleaved runs of each\. node 26\.10\.0/);
   t.match(report, '- setup, squid: no answer at all');
+  t.match(formatDetails(RESULTS), /^2026-11-01, A CPU(.|\n)*\| setup, ours +\|/);
   t.match(report, /Targets, .* \(not run: download, upload, idle, /);
   t.notMatch(report, /at most 13 KB/, 'nothing is said of what was not run');
-  t.match(formatReport({ ...RESULTS, scale: 0.1 }), /Only 10 % of the operations/);
-  t.match(formatReport({ ...RESULTS, machine: { ...RESULTS.machine, loadBefore: 3 } }), /not idle before \(load 3\.0\)/);
+  t.match(formatSummary({ ...RESULTS, scale: 0.1 }), /Only 10 % of the operations/);
+  t.match(formatSummary({ ...RESULTS, machine: { ...RESULTS.machine, loadBefore: 3 } }), /not idle before \(load 3\.0\)/);
 });
 
 t.test('results are kept, and put together by work', async (t) => {

@@ -1,7 +1,7 @@
-/** docs/performance.md says what the published results say, and names the benchmark's options as they are. */
+/** docs/performance.md and the details of it say what the published results say; the page names the benchmark's options as they are. */
 import t from 'tap';
-import { existsSync, readFileSync } from 'node:fs';
-import { formatReport, replaceMeasured } from '../../bench/report/report.ts';
+import { readFileSync } from 'node:fs';
+import { formatDetails, formatSummary, replaceMeasured } from '../../bench/report/report.ts';
 import { loadResults } from '../../bench/report/results.ts';
 import { parseOptions } from '../../bench/options.ts';
 import { WORKS } from '../../bench/works.ts';
@@ -10,8 +10,11 @@ const pathOf = (path: string): string => new URL(`../../${path}`, import.meta.ur
 const PUBLISHED = pathOf('bench/results/published.json');
 const PAGE = readFileSync(pathOf('docs/performance.md'), 'utf8');
 
-t.test('the measured part is the report of the published results', async (t) => {
-  t.equal(PAGE, replaceMeasured(PAGE, existsSync(PUBLISHED) ? formatReport(loadResults([PUBLISHED])) : 'Nothing is published yet.'));
+t.test('the measured parts are the report of the published results', async (t) => {
+  const results = loadResults([PUBLISHED]);
+  t.equal(PAGE, replaceMeasured(PAGE, formatSummary(results)));
+  const details = readFileSync(pathOf('bench/results/published.md'), 'utf8');
+  t.equal(details, replaceMeasured(details, formatDetails(results)));
 });
 
 t.test('its commands are understood', async (t) => {
