@@ -8,7 +8,8 @@
  *   operations   requests: how many in all; download, upload: MiB in each stream; idle: tunnels
  *   each         requests on one connection before it is replaced; 0: it is kept
  *   rate         requests a second; 0: as fast as they come. A paced request's clock starts when
- *                it was due, also if it had to wait for a connection
+ *                it was due, also if it had to wait for a connection. Connections that are kept are
+ *                opened, and used once, before the first is due, unless `opening` is 1
  *   chunk        download, upload: bytes in each write of whoever sends
  *   wait         download: microseconds that the reader waits between two bursts; 0: it reads as fast as it can
  *   burst        download: bytes that it reads between two waits
@@ -305,26 +306,12 @@ static void print_histogram(void) {
   printf(measured ? "}" : "{}");
 }
 
-static void requests(void) {
-  struct connection *all = calloc((size_t)connections, sizeof *all);
-  latencies = calloc((size_t)operations, sizeof *latencies);
-  keep_length = make_request(&request_keep, 0);
-  last_length = make_request(&request_last, !client_closes);
-  connect_request(tunnel_request, sizeof tunnel_request);
-  loop = epoll_create1(0);
-  timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-  struct epoll_event alarm = {.events = EPOLLIN, .data.ptr = NULL};
-  epoll_ctl(loop, EPOLL_CTL_ADD, timer, &alarm);
-  first = now();
-  for (int i = 0; i < connections; i++) {
-    all[i].fd = -1;
-    if (rate == 0 && begun < operations) begin(&all[i], now());
-  }
-  if (rate > 0) pace(all);
-  while (finished < operations) {
+/* Until so many are finished. */
+static void serve(struct connection *all, long all_of_them, int paced) {
+  while (finished < all_of_them) {
     struct epoll_event events[256];
     int count = epoll_wait(loop, events, 256, 30000);
-    if (count == 0) die("load: nothing happened for 30 s, %ld of %ld done", finished, operations);
+    if (count == 0) die("load: nothing happened for 30 s, %ld of %ld done", finished, all_of_them);
     for (int i = 0; i < count; i++) {
       struct connection *c = events[i].data.ptr;
       unsigned long long ticks;
@@ -335,8 +322,32 @@ static void requests(void) {
       if (events[i].events & EPOLLOUT) flush_out(c);
       if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(c);
     }
-    if (rate > 0) pace(all);
+    if (paced) pace(all);
   }
+}
+
+static void requests(void) {
+  struct connection *all = calloc((size_t)connections, sizeof *all);
+  latencies = calloc((size_t)(operations + connections), sizeof *latencies);
+  keep_length = make_request(&request_keep, 0);
+  last_length = make_request(&request_last, !client_closes);
+  connect_request(tunnel_request, sizeof tunnel_request);
+  loop = epoll_create1(0);
+  timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+  struct epoll_event alarm = {.events = EPOLLIN, .data.ptr = NULL};
+  epoll_ctl(loop, EPOLL_CTL_ADD, timer, &alarm);
+  for (int i = 0; i < connections; i++) all[i].fd = -1;
+  if (rate > 0 && !each && !opening) {
+    /* What is due while they are opened would wait for them, and count. */
+    for (int i = 0; i < connections; i++) begin(&all[i], now());
+    serve(all, connections, 0);
+    begun = finished = 0;
+  }
+  first = now();
+  if (rate > 0) pace(all);
+  else
+    for (int i = 0; i < connections && begun < operations; i++) begin(&all[i], now());
+  serve(all, operations, rate > 0);
   double seconds = now() - first;
   qsort(latencies, (size_t)measured, sizeof *latencies, by_size);
   printf("{\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f,\"histogram\":", seconds, latencies[measured / 2] * 1e6, latencies[measured * 99 / 100] * 1e6);
