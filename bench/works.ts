@@ -50,7 +50,7 @@ const PART_OF_CORE = 0.3;
 /** Requests in the first second of a process. */
 const MODEST = 200;
 /** wrk runs for a time: seconds, in whole numbers. */
-const WRK_MS = 5_000;
+const WRK_MS = 3_000;
 /** How long idle tunnels are left alone before memory is read. */
 const IDLE_MS = 2_000;
 
@@ -61,31 +61,31 @@ const IDLE_MS = 2_000;
  */
 export const WORKS: readonly Work[] = [
   // Nothing is asked twice: a tunnel for one small request, as clients without keep-alive do.
-  requests('setup', 'tunnel set-up', 'tunnel', 20_000, SETUP),
-  ...connectionShapes('setup', 'tunnel set-up', 'tunnel', 10_000, SETUP, [1, 64, 512]),
-  requests('setup-client', 'tunnel set-up, the client closes first', 'tunnel', 10_000, { ...SETUP, close: 'client' }, 'setup'),
-  farAway(requests('setup', 'tunnel set-up, 64 connections', 'tunnel', 10_000, { ...SETUP, connections: 64 })),
-  stream('download', 1024, { chunk: 1_048_576 }),
+  requests('setup', 'tunnel set-up', 'tunnel', 8_000, SETUP),
+  ...connectionShapes('setup', 'tunnel set-up', 'tunnel', 4_000, SETUP, [1, 64, 512]),
+  requests('setup-client', 'tunnel set-up, the client closes first', 'tunnel', 4_000, { ...SETUP, close: 'client' }, 'setup'),
+  farAway(requests('setup', 'tunnel set-up, 64 connections', 'tunnel', 4_000, { ...SETUP, connections: 64 })),
+  stream('download', 256, { chunk: 1_048_576 }),
   // A segment of Ethernet, a record of TLS, what Go writes at a time.
-  ...[[1_400, 64], [16_384, 256], [32_768, 512], [65_536, 512]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
-  stream('download', 128, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
-  stream('download', 256, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
-  stream('download', 256, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),
-  farAway(stream('download', 512, { chunk: 1_048_576 })),
-  stream('upload', 512, { chunk: 1_048_576 }),
-  ...[[1_400, 64], [16_384, 256]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
-  requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 200_000, PING),
-  ...connectionShapes('ping', 'ping-pong', 'tunnel', 100_000, PING, [1, 512], 'tunnels'),
+  ...[[1_400, 32], [16_384, 128], [32_768, 256], [65_536, 256]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
+  stream('download', 64, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
+  stream('download', 128, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
+  stream('download', 128, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),
+  farAway(stream('download', 256, { chunk: 1_048_576 })),
+  stream('upload', 256, { chunk: 1_048_576 }),
+  ...[[1_400, 32], [16_384, 192]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
+  requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 80_000, PING),
+  ...connectionShapes('ping', 'ping-pong', 'tunnel', 30_000, PING, [1, 512], 'tunnels'),
   { ...USUAL, name: 'idle', of: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
-  withWrk(requests('forward', 'forward GET', 'forward', 40_000, FORWARD_GET), FORWARD_GET),
-  ...connectionShapes('forward', 'forward GET', 'forward', 20_000, FORWARD_GET, [64, 512]),
+  withWrk(requests('forward', 'forward GET', 'forward', 20_000, FORWARD_GET), FORWARD_GET),
+  ...connectionShapes('forward', 'forward GET', 'forward', 10_000, FORWARD_GET, [64, 512]),
   ...answerShapes('forward', 'forward GET', 'forward', FORWARD_GET, ''),
-  farAway(requests('forward', 'forward GET, 64 connections', 'forward', 10_000, { ...FORWARD_GET, connections: 64 })),
-  withWrk(requests('gateway', 'gateway GET over TLS', 'gateway', 40_000, GATEWAY_GET), GATEWAY_GET),
-  ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET, [64, 512]),
+  farAway(requests('forward', 'forward GET, 64 connections', 'forward', 6_000, { ...FORWARD_GET, connections: 64 })),
+  withWrk(requests('gateway', 'gateway GET over TLS', 'gateway', 20_000, GATEWAY_GET), GATEWAY_GET),
+  ...connectionShapes('gateway', 'gateway GET over TLS', 'gateway', 12_000, GATEWAY_GET, [64, 512]),
   ...answerShapes('gateway', 'gateway GET over TLS', 'gateway', GATEWAY_GET, '/eco'),
-  farAway(requests('gateway', 'gateway GET over TLS, 64 connections', 'gateway', 10_000, { ...GATEWAY_GET, connections: 64 })),
-  requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 8_000, { ...GATEWAY_GET, body: 65_536 }),
+  farAway(requests('gateway', 'gateway GET over TLS, 64 connections', 'gateway', 6_000, { ...GATEWAY_GET, connections: 64 })),
+  requests('post', 'gateway POST of 64 KiB over TLS', 'gateway', 4_000, { ...GATEWAY_GET, body: 65_536 }),
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
@@ -111,7 +111,7 @@ function connectionShapes(of: string, title: string, way: Way, operations: numbe
 
 function answerShapes(of: string, title: string, way: Way, load: Load, prefix: string): Work[] {
   const answer = (name: string, words: string, operations: number, bytes: number): Work => requests(`${of}-${name}`, `${title}, answers of ${words}`, way, operations, { ...load, target: `${prefix}/bytes/${bytes}` }, of);
-  return [answer('100b', '100 bytes', 20_000, 100), answer('10k', '10 KB', 10_000, 10_000), answer('1m', '1 MB', 500, 1_000_000)];
+  return [answer('100b', '100 bytes', 12_000, 100), answer('10k', '10 KB', 8_000, 10_000), answer('1m', '1 MB', 400, 1_000_000)];
 }
 
 /** With the upstream where a partner is: of more requests at once than usual, since each takes 20 ms. */
