@@ -95,7 +95,7 @@ export function readDotenv(): string | null {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
     throw new Error(`.env cannot be read: ${error.message}`);
   }
-  // dotenv would find no variable in it, and the defaults would be used without a word.
+  // dotenv would find no variable in it, and the defaults would be used without a message.
   if (text.includes('\0')) throw new Error('.env is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8.');
   return text;
 }

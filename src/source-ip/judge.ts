@@ -42,7 +42,7 @@ export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | '
   whitelist: {
     level: 'error',
     words: 'its whitelist probably lacks our source address',
-    check: 'ask the partner whether it still permits our address; its firewall drops connections without a word',
+    check: 'ask the partner whether it still permits our address; its firewall drops connections without an answer',
   },
   'source-address': {
     level: 'error',
