@@ -424,6 +424,27 @@ t.test('the clocks', async (t) => {
   t.strictSame(request?.told, ['stalled']);
 });
 
+t.test('a client that uploads on behind its answer keeps its connection meanwhile, and not for ever', async (t) => {
+  for (const last of ['', 'Connection: close\r\n']) {
+    for (const [bytes, rounds] of [[16_384, 6], [16_383, 1]] as const) {
+      const bench = await start(t);
+      const client = await bench.open();
+      const connection = bench.connection(0);
+      client.socket.write(`POST / HTTP/1.1\r\nHost: x\r\n${last}Content-Length: 1000000\r\n\r\n`);
+      await until(() => client.heard !== '');
+      for (let round = 1; round <= rounds; round += 1) {
+        t.equal(connection.socket.destroyed, false, `${bytes} bytes, ${last}round ${round}`);
+        const before = connection.socket.bytesRead;
+        client.socket.write('x'.repeat(bytes));
+        await until(() => connection.socket.bytesRead === before + bytes);
+        wait(bench, LINGER);
+      }
+      t.equal(connection.socket.destroyed, true, `${bytes} bytes, ${last}then no longer`);
+      client.socket.destroy();
+    }
+  }
+});
+
 t.test('empty lines are no progress', async (t) => {
   for (const [first, patience] of [['', 1000], [get('/'), 4000]] as const) {
     for (const piece of ['\r\n', '\r\n\r\n', '\r', '\n']) {
