@@ -413,6 +413,8 @@ export class ClientConnection implements ExchangeClient, Watched {
     const chunked = open && this.httpVersion !== '1.0';
     // RFC 9112 §6.3: for an HTTP/1.0 client the close is the end.
     if (open && !chunked) this.#last = true;
+    // RFC 9110 §10.1.1: instead of 100. Whether the content comes, or the next request, is unknown.
+    if (this.#body?.done === false && this.#head?.expect !== '') this.#last = true;
     this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
   }
 

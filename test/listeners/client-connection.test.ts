@@ -559,16 +559,27 @@ t.test('an answer from the upstream: its framing for whoever asks', async (t) =>
     ['until the close', get('/'), 'HTTP/1.1 200 OK', /\r\nTransfer-Encoding: chunked\r\n[^]*\r\n\r\n3\r\nabc\r\n0\r\n/],
     ['chunks for HTTP/1.0', 'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked', /^HTTP\/1\.1 200 OK\r\nConnection: close\r\n\r\nabc$/],
     ['the last one', get('/', 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
+    // RFC 9110 §10.1.1: its content comes, or the next request instead.
+    ['instead of 100', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n', 'HTTP/1.1 417 No\r\nContent-Length: 3', /^HTTP\/1\.1 417 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
+    ['behind the content', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc', 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n/],
     ['a reason that cannot be passed on', get('/'), 'HTTP/1.1 404 \x01\r\nContent-Length: 3', /^HTTP\/1\.1 404 Not Found\r\n/],
   ];
   for (const [what, request, head, expected] of rows) {
     const bench = await start(t);
-    bench.serve = ({ connection }) => {
+    const respond = (connection: ClientConnection): void => {
       const response = readResponseHead(head, 'GET', 10);
       connection.request = null;
       connection.respond(response, response.framing.kind === 'length' ? ['Content-Length', String(response.framing.length)] : []);
       connection.write(Buffer.from('abc'));
       connection.complete(['X', '1']);
+    };
+    bench.serve = (served) => {
+      if (!request.endsWith('abc')) respond(served.connection);
+      else {
+        served.contentEnd = () => {
+          respond(served.connection);
+        };
+      }
     };
     const client = await bench.open();
     client.socket.write(request);
