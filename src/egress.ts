@@ -119,7 +119,7 @@ export class Egress {
   #guards = new Map<DestinationConfig, WayGuards>();
   readonly #pools = new UpstreamPools((key) => this.#createPool(key));
   /** What is kept of requests in case they have to be sent again. */
-  readonly replays = new ReplayBudget(() => this.count('exchanges'));
+  readonly replays = new ReplayBudget();
 
   constructor(options: EgressOptions) {
     this.#options = options;

@@ -31,9 +31,9 @@ export type OnContent = (content: Buffer) => void;
 /** Limit of one chunk's line, and of all chunk extensions of a message: they carry nothing, and cost work. */
 const LONGEST_LINE = 1024;
 const MOST_EXTENSION_BYTES = 16_384;
-/** RFC 9112 §7.1, without its bad whitespace. Up to 13 digits: sizes beyond JavaScript's exact integers are an attack. */
-const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*)$/;
-const LENIENT_CHUNK_LINE = /^([0-9A-Fa-f]{1,13})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?$/;
+/** RFC 9112 §7.1, without its bad whitespace. Up to 13 digits behind the zeros: sizes beyond JavaScript's exact integers are an attack. */
+const CHUNK_LINE = /^0*([0-9A-Fa-f]{1,13})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*)$/;
+const LENIENT_CHUNK_LINE = /^0*([0-9A-Fa-f]{1,13})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?$/;
 
 /** The next expected part. */
 type Expects = 'content' | 'until-close' | 'chunk-line' | 'chunk' | 'chunk-end' | 'trailers' | 'nothing';

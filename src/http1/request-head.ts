@@ -45,8 +45,8 @@ function joinValues(before: string, value: string): string {
 }
 
 const HTTP_VERSION = /^HTTP\/(\d\.\d)$/;
-/** RFC 9110 §8.6; 15 digits are more than any content needs, and exact as a number. */
-export const CONTENT_LENGTH = /^\d{1,15}$/;
+/** RFC 9110 §8.6; 15 digits are more than any content needs, and exact as a number. Zeros before them change nothing. */
+export const CONTENT_LENGTH = /^0*\d{1,15}$/;
 
 /**
  * @param text the section without the empty line that ends it

@@ -121,8 +121,8 @@ function responseFraming(status: number, method: string, lengths: readonly strin
   // Nearly every answer has one.
   if (lengths.length === 1 && CONTENT_LENGTH.test(first)) return { kind: 'length', length: Number(first) };
   const values = lengths.join(',').split(',').map(trimBlanks);
-  const [length = ''] = values;
-  if (!CONTENT_LENGTH.test(length)) throw new MessageError('framing', 'the Content-Length of the answer is not a number');
-  if (values.some((value) => value !== length)) throw new MessageError('framing', 'the answer has several lengths that differ');
-  return { kind: 'length', length: Number(length) };
+  if (!values.every((value) => CONTENT_LENGTH.test(value))) throw new MessageError('framing', 'the Content-Length of the answer is not a number');
+  const length = Number(values[0]);
+  if (values.some((value) => Number(value) !== length)) throw new MessageError('framing', 'the answer has several lengths that differ');
+  return { kind: 'length', length };
 }

@@ -90,6 +90,10 @@ type Stage = 'opening' | 'silent' | 'head' | 'busy' | 'discarding' | 'flushing' 
 
 /** How long a client that has its last answer may take to close, or to finish discarded content, ms. */
 export const LINGER = 5_000;
+/** A client may read its answer only after all of its upload: as long as that goes on, it may take so many times as long. */
+const MOST_LINGERS = 6;
+/** Less than this in that time is not an upload, bytes. */
+const LEAST_UPLOAD = 16_384;
 /** How many of the client's first bytes are kept: enough to recognise the protocol. */
 const FIRST_BYTES = 16;
 const NONE_YET = Buffer.alloc(0);
@@ -158,6 +162,9 @@ export class ClientConnection implements ExchangeClient, Watched {
   #last = false;
   /** The request's owner wants no content for now. */
   #paused = false;
+  /** Bytes that have come behind the answer, since it was sent or the clock last looked, and how often it has looked. */
+  #discarded = 0;
+  #lingers = 0;
   #goingOn = false;
   #pins: Map<UpstreamPool, UpstreamConnection> | null = null;
 
@@ -210,7 +217,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   received(chunk: Buffer): void {
     try {
       if (this.#first !== null) this.#look(chunk);
-      if (this.#stage !== 'lingering') this.#read(chunk, 0);
+      if (this.#stage === 'lingering') this.#discarded += chunk.length;
+      else this.#read(chunk, 0);
     } catch (error) {
       if (error instanceof MessageError) this.#onMessageError(error);
       else this.crash(error);
@@ -351,6 +359,7 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   readonly #onContent = (content: Buffer): void => {
     if (this.#stage === 'busy') this.request?.content(content);
+    else this.#discarded += content.length;
   };
 
   #contentDone(trailers: RawFields): void {
@@ -404,6 +413,9 @@ export class ClientConnection implements ExchangeClient, Watched {
     const chunked = open && this.httpVersion !== '1.0';
     // RFC 9112 §6.3: for an HTTP/1.0 client the close is the end.
     if (open && !chunked) this.#last = true;
+    // The partner did not wait for the content. Whether that comes, or the next request instead, is unknown: some
+    // clients stop an upload that has been answered, and none sends it after a final answer instead of 100.
+    if (this.#body?.done === false) this.#last = true;
     this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
   }
 
@@ -571,10 +583,17 @@ export class ClientConnection implements ExchangeClient, Watched {
     try {
       if (this.#stage === 'busy' || this.#stage === 'detached') this.request?.stalled();
       else if (this.#stage === 'head') this.refuse(new Fault('request-timeout', 'the request headers did not arrive in time'));
-      else this.destroy();
+      else if (!this.#stillUploads()) this.destroy();
     } catch (error) {
       this.crash(error);
     }
+  }
+
+  #stillUploads(): boolean {
+    const enough = this.#discarded >= LEAST_UPLOAD;
+    this.#discarded = 0;
+    this.#lingers += 1;
+    return enough && this.#lingers < MOST_LINGERS;
   }
 
   onDue(now: number): void {
@@ -622,6 +641,8 @@ export class ClientConnection implements ExchangeClient, Watched {
     }
     this.#head = null;
     this.#paused = false;
+    this.#discarded = 0;
+    this.#lingers = 0;
     this.#enter('idle');
     if (this.#rest !== null || this.socket.isPaused()) this.#goOnLater();
   }

@@ -15,7 +15,7 @@ import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
 import type { UpstreamPool } from './pool.ts';
-import { type ReplayBudget, RequestReplay } from './replay.ts';
+import { fitsReplay, type ReplayBudget, RequestReplay } from './replay.ts';
 import type { ResponseHandler, UpstreamConnection } from './upstream-connection.ts';
 import type { ConnectionWaiter } from './waiting-line.ts';
 
@@ -125,8 +125,9 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#owner = owner;
     this.#requestDone = plan.framing === NO_CONTENT;
     const idempotent = IDEMPOTENT.has(plan.method);
-    this.careful = !idempotent;
-    this.#replay = new RequestReplay(plan.replays, idempotent && !plan.upgrades);
+    // What cannot be sent again in full must not meet a stale connection.
+    this.careful = !idempotent || !fitsReplay(plan.framing);
+    this.#replay = new RequestReplay(plan.replays, idempotent);
   }
 
   /** The client whose share of the pool it takes. */
@@ -374,7 +375,6 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#state = 'ended';
     this.#stopContinueTimer();
     this.#replay.release();
-    this.#replay.endRetry();
     this.#releaseConnection();
   }
 

@@ -1,7 +1,11 @@
 /**
- * Keeps what is needed to send a request a second time on another connection,
- * and limits how often that happens.
+ * Keeps what is needed to send a request a second time on another connection.
+ *
+ * How often that happens needs no limit of its own: it happens only after a
+ * connection broke that had carried an exchange before, and that one is gone
+ * then. A partner in trouble has none left, and gets each request once.
  */
+import type { Framing } from '../http1/body-reader.ts';
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
 import { BufferPool } from './bulk.ts';
 import { keepBytes, readBuffer } from './node-internals.ts';
@@ -10,9 +14,6 @@ import { keepBytes, readBuffer } from './node-internals.ts';
 const LONGEST_REPLAYED = 65_536;
 /** For all requests together, bytes. */
 const MOST_IN_ALL = 16 * 1024 * 1024;
-/** Share of the exchanges in progress that may be retries; a few are always allowed: a partner in trouble does not get twice the load. */
-const REPLAY_SHARE = 0.5;
-const MIN_REPEATS = 10;
 
 /** Content read in large pieces is kept in memory that is used again: the garbage collector would be busy with it. 4 MiB at most. */
 const PIECES = new BufferPool(readBuffer.length, 64, 16);
@@ -23,19 +24,13 @@ const NO_CHUNKS: readonly Buffer[] = [];
 
 /** Shared by all exchanges. */
 export class ReplayBudget {
+  /** Of content that is kept. */
   bytes = 0;
-  repeated = 0;
-  readonly #running: () => number;
+}
 
-  /** @param running exchanges in progress */
-  constructor(running: () => number) {
-    this.#running = running;
-  }
-
-  /** Whether one more retry may begin now. */
-  get allowsRetry(): boolean {
-    return this.repeated < Math.max(MIN_REPEATS, this.#running() * REPLAY_SHARE);
-  }
+/** Whether all the content of a request is sure to be kept. */
+export function fitsReplay(framing: Framing): boolean {
+  return framing.kind === 'none' || (framing.kind === 'length' && framing.length <= LONGEST_REPLAYED);
 }
 
 /** Keeps the content of one request, as long as it may have to be sent again. */
@@ -49,7 +44,6 @@ export class RequestReplay {
   /** All of it so far is kept, and it may be repeated at all. */
   #repeatable: boolean;
   #retried = false;
-  #counted = false;
 
   constructor(budget: ReplayBudget, idempotent: boolean) {
     this.#budget = budget;
@@ -68,7 +62,7 @@ export class RequestReplay {
 
   /** It may be sent again unchanged. */
   get mayRepeat(): boolean {
-    return this.#repeatable && !this.#retried && this.#budget.allowsRetry;
+    return this.#repeatable && !this.#retried;
   }
 
   /** Some content has come. Content that comes before there is a connection is always kept: it has not been sent yet. */
@@ -102,11 +96,9 @@ export class RequestReplay {
     if (!this.#repeatable) this.release();
   }
 
-  /** It is being sent again; counts against the budget until `endRetry`. */
+  /** It is being sent again. */
   noteRetry(): void {
     this.#retried = true;
-    this.#counted = true;
-    this.#budget.repeated += 1;
   }
 
   /** Its content is not needed any more: an answer has begun, or the exchange is over. */
@@ -117,12 +109,5 @@ export class RequestReplay {
     if (this.#lent === null) return;
     for (const buffer of this.#lent) PIECES.giveBack(buffer);
     this.#lent = null;
-  }
-
-  /** The retry is over; safe to call without one. */
-  endRetry(): void {
-    if (!this.#counted) return;
-    this.#counted = false;
-    this.#budget.repeated -= 1;
   }
 }

@@ -92,6 +92,7 @@ t.test('where the content ends', async (t) => {
     ['in any case', ['CONTENT-LENGTH: 5'], { kind: 'length', length: 5 }],
     ['blanks around it', ['Content-Length: \t5 '], { kind: 'length', length: 5 }],
     ['zeros before it', ['Content-Length: 005'], { kind: 'length', length: 5 }],
+    ['many zeros before it', [`Content-Length: ${'0'.repeat(20)}5`], { kind: 'length', length: 5 }],
     ['the longest', [`Content-Length: ${'9'.repeat(15)}`], { kind: 'length', length: 999_999_999_999_999 }],
     ['one digit more', [`Content-Length: 1${'0'.repeat(15)}`], 'framing'],
     ['nothing', ['Content-Length:'], 'framing'],
@@ -191,5 +192,6 @@ t.test('the work grows with the input', async (t) => {
     isLinear(t, `many of ${field}`, 4_000, (size) => head(`GET / HTTP/1.1${`\r\n${field}`.repeat(size)}`));
   }
   isLinear(t, 'a long list in Connection', 50_000, (size) => head(`GET / HTTP/1.1\r\nConnection: ${'a, '.repeat(size)}`));
+  isLinear(t, 'many zeros of a length', 200_000, (size) => head(`GET / HTTP/1.1\r\nContent-Length: ${'0'.repeat(size)}x`));
   isLinear(t, 'many digits of a length', 200_000, (size) => head(`GET / HTTP/1.1\r\nContent-Length: ${'1'.repeat(size)}`));
 });

@@ -424,6 +424,27 @@ t.test('the clocks', async (t) => {
   t.strictSame(request?.told, ['stalled']);
 });
 
+t.test('a client that uploads on behind its answer keeps its connection meanwhile, and not for ever', async (t) => {
+  for (const last of ['', 'Connection: close\r\n']) {
+    for (const [bytes, rounds] of [[16_384, 6], [16_383, 1]] as const) {
+      const bench = await start(t);
+      const client = await bench.open();
+      const connection = bench.connection(0);
+      client.socket.write(`POST / HTTP/1.1\r\nHost: x\r\n${last}Content-Length: 1000000\r\n\r\n`);
+      await until(() => client.heard !== '');
+      for (let round = 1; round <= rounds; round += 1) {
+        t.equal(connection.socket.destroyed, false, `${bytes} bytes, ${last}round ${round}`);
+        const before = connection.socket.bytesRead;
+        client.socket.write('x'.repeat(bytes));
+        await until(() => connection.socket.bytesRead === before + bytes);
+        wait(bench, LINGER);
+      }
+      t.equal(connection.socket.destroyed, true, `${bytes} bytes, ${last}then no longer`);
+      client.socket.destroy();
+    }
+  }
+});
+
 t.test('empty lines are no progress', async (t) => {
   for (const [first, patience] of [['', 1000], [get('/'), 4000]] as const) {
     for (const piece of ['\r\n', '\r\n\r\n', '\r', '\n']) {
@@ -538,16 +559,28 @@ t.test('an answer from the upstream: its framing for whoever asks', async (t) =>
     ['until the close', get('/'), 'HTTP/1.1 200 OK', /\r\nTransfer-Encoding: chunked\r\n[^]*\r\n\r\n3\r\nabc\r\n0\r\n/],
     ['chunks for HTTP/1.0', 'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked', /^HTTP\/1\.1 200 OK\r\nConnection: close\r\n\r\nabc$/],
     ['the last one', get('/', 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
+    // The content comes, or the next request instead.
+    ['before the content', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na', 'HTTP/1.1 413 No\r\nContent-Length: 3', /^HTTP\/1\.1 413 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
+    ['instead of 100', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n', 'HTTP/1.1 417 No\r\nContent-Length: 3', /^HTTP\/1\.1 417 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
+    ['behind the content', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc', 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n/],
     ['a reason that cannot be passed on', get('/'), 'HTTP/1.1 404 \x01\r\nContent-Length: 3', /^HTTP\/1\.1 404 Not Found\r\n/],
   ];
   for (const [what, request, head, expected] of rows) {
     const bench = await start(t);
-    bench.serve = ({ connection }) => {
+    const respond = (connection: ClientConnection): void => {
       const response = readResponseHead(head, 'GET', 10);
       connection.request = null;
       connection.respond(response, response.framing.kind === 'length' ? ['Content-Length', String(response.framing.length)] : []);
       connection.write(Buffer.from('abc'));
       connection.complete(['X', '1']);
+    };
+    bench.serve = (served) => {
+      if (!request.endsWith('abc')) respond(served.connection);
+      else {
+        served.contentEnd = () => {
+          respond(served.connection);
+        };
+      }
     };
     const client = await bench.open();
     client.socket.write(request);

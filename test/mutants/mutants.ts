@@ -158,7 +158,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('response-lengths-differ', 'src/http1/response-head.ts', 'test/http1/response-head.test.ts', 'if (values.some((value) => value !== length)) throw', 'if (values.length > 9) throw'),
       mutant('chunk-ends-anywhere', 'src/http1/body-reader.ts', 'test/http1/body-reader.test.ts', "if (this.#expects === 'chunk-end' && this.#line !== '' && this.#line !== '\\r') throw", "if (this.#expects === 'content') throw"),
       mutant('post-sent-twice', 'src/relay/exchange.ts', 'test/integration/reuse.test.ts', 'const idempotent = IDEMPOTENT.has(plan.method);', "const idempotent = plan.method !== '';"),
-      mutant('sent-again-and-again', 'src/relay/replay.ts', 'test/relay/replay.test.ts', 'return this.#repeatable && !this.#retried && this.#budget.allowsRetry;', 'return this.#repeatable && this.#budget.allowsRetry;'),
+      mutant('sent-again-and-again', 'src/relay/replay.ts', 'test/relay/replay.test.ts', 'return this.#repeatable && !this.#retried;', 'return this.#repeatable;'),
       mutant('tunnel-reset-becomes-an-end', 'src/relay/failed-writes.ts', 'test/relay/reset.test.ts', 'else connection.resetAndDestroy();', 'else connection.destroy();'),
       mutant('tunnel-half-close-cuts', 'src/relay/tunnel.ts', 'test/integration/tunnel.test.ts', 'else other.end();', 'else other.destroy();'),
     ],

@@ -142,6 +142,56 @@ for (const tls of [false, true]) {
   });
 }
 
+const WEBSOCKET = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n';
+
+t.test('idle connections that a NAT or firewall has dropped: whatever may be sent again comes through, however many there are', async (t) => {
+  const CONNECTIONS = 24;
+  for (const [name, question] of [
+    ['GET', {}],
+    ['WebSocket', { fields: WEBSOCKET }],
+  ] as const) {
+    let asked = 0;
+    const script: Script = async (side) => {
+      await side.request();
+      asked += 1;
+      // All of them are on their way by then: each on a connection of its own.
+      await side.wait(100);
+      await side.send(OK);
+      await side.request();
+      asked += 1;
+      side.reset();
+    };
+    const { place } = await startPartnerLab(t, { script, delay: 0 });
+    for (let round = 1; round <= 3; round += 1) {
+      const seen = await Promise.all(Array.from({ length: CONNECTIONS }, () => exchange(place, { form: 'forward', tls: false }, question)));
+      t.same(seen.map(({ status }) => status), Array(CONNECTIONS).fill(200), `${name}, round ${round}`);
+    }
+    t.ok(asked <= 2 * 3 * CONNECTIONS, `${asked} requests reached the partner: at most each twice`);
+  }
+});
+
+t.test('connections that close a moment after the answer: what cannot be sent again does not meet them', async (t) => {
+  const script: Script = async (side) => {
+    const request = await side.request();
+    await request.content;
+    await side.send(OK);
+    await side.wait(15);
+    await side.end();
+  };
+  for (const [name, content] of [
+    ['PUT, too long to be kept', { bytes: 100_000, framing: 'length' }],
+    ['PUT, of unknown length', { bytes: 100_000, framing: 'chunked' }],
+  ] as const) {
+    const { place } = await startPartnerLab(t, { script, delay: 2 });
+    let failed = 0;
+    for (let round = 0; round < 5; round += 1) {
+      const seen = await Promise.all(Array.from({ length: 40 }, () => exchange(place, { form: 'forward', tls: false }, { method: 'PUT', content })));
+      failed += seen.filter(({ status, end }) => status !== 200 || end !== 'complete').length;
+    }
+    t.ok(failed <= 2, `${name}: ${failed} of 200 failed`);
+  }
+});
+
 t.test('a first TLS handshake that is reset is tried again: nothing was sent', async (t) => {
   const script: Script = async (side) => {
     const request = await side.request();
