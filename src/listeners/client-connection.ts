@@ -8,6 +8,7 @@
  * and closing are its transitions.
  */
 import type { Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { BodyReader, NO_CONTENT } from '../http1/body-reader.ts';
@@ -101,6 +102,12 @@ const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
 
+/** An upstream connection that was authenticated, and for whom. */
+interface Pin {
+  readonly identity: object;
+  readonly connection: UpstreamConnection;
+}
+
 const kConnection = Symbol('client connection');
 type Connected = Socket & { [kConnection]?: ClientConnection | undefined };
 
@@ -136,6 +143,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   proof: Proof | null = null;
   /** Length of its PROXY header, bytes; 0: there was none. */
   proxyHeaderLength = 0;
+  /** The address whose share of the connections it takes; null: none's. */
+  countedAs: string | null = null;
   /** TLS is terminated here. */
   secure = false;
   /** The peer is the self-test of this process. */
@@ -166,7 +175,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   #discarded = 0;
   #lingers = 0;
   #goingOn = false;
-  #pins: Map<UpstreamPool, UpstreamConnection> | null = null;
+  #pins: Map<UpstreamPool, Pin> | null = null;
 
   constructor(socket: Socket, options: ConnectionOptions) {
     this.socket = socket;
@@ -256,7 +265,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#rest = null;
     this.#heads = null;
     try {
-      if (this.#pins !== null) for (const [pool, connection] of this.#pins) release(pool, connection);
+      if (this.#pins !== null) for (const [pool, { connection }] of this.#pins) release(pool, connection);
       this.#raw.destroy();
       this.request?.clientClosed();
     } catch (error) {
@@ -401,9 +410,9 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#linger();
   }
 
-  inform(status: number, fields: RawFields): void {
+  inform(status: number, fields: RawFields): boolean {
     this.#writer.flush();
-    this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1');
+    return this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0;
   }
 
   respond(head: ResponseHead, fields: RawFields): void {
@@ -473,18 +482,19 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   // --- connection-based authentication (RFC 4559 §6)
 
-  pinned(pool: UpstreamPool): UpstreamConnection | null {
-    const connection = this.#pins?.get(pool);
-    if (connection === undefined) return null;
-    if (connection.reusable) return connection;
+  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null {
+    const pin = this.#pins?.get(pool);
+    if (pin === undefined) return null;
+    // A trusted peer sends requests of several clients on one connection.
+    if (pin.connection.reusable && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
-    release(pool, connection);
+    release(pool, pin.connection);
     return null;
   }
 
-  pin(pool: UpstreamPool, connection: UpstreamConnection): void {
+  pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void {
     this.#pins ??= new Map();
-    this.#pins.set(pool, connection);
+    this.#pins.set(pool, { identity, connection });
   }
 
   // --- leaving HTTP

@@ -24,6 +24,8 @@ export interface ExchangePlan {
   readonly pool: UpstreamPool;
   /** The client whose share of the pool's connections it uses. */
   readonly client: string;
+  /** The client as it has been identified: the same one has an equal object. */
+  readonly identity: object;
   readonly method: string;
   /** Request line and header section, ready for the upstream. */
   readonly head: string;
@@ -53,8 +55,8 @@ export interface ExchangeTimeouts {
 /** The client's side of an exchange: its connection. */
 export interface ExchangeClient {
   readonly httpVersion: string;
-  /** Sends an informational response. */
-  inform(status: number, fields: RawFields): void;
+  /** Sends an informational response. @returns false: as for `write` */
+  inform(status: number, fields: RawFields): boolean;
   /** Begins the final response. `fields` have no framing but a Content-Length. */
   respond(head: ResponseHead, fields: RawFields): void;
   /** Some of its content. @returns false: the client does not keep up; `clientDrained` follows */
@@ -64,10 +66,10 @@ export interface ExchangeClient {
   /** No content of the request is wanted for now. */
   pause(): void;
   resume(): void;
-  /** The connection-authenticated upstream connection of this client connection and this pool; null: none. */
-  pinned(pool: UpstreamPool): UpstreamConnection | null;
-  /** The upstream connection belongs to this client connection only from now on, and is closed with it. */
-  pin(pool: UpstreamPool, connection: UpstreamConnection): void;
+  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. */
+  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null;
+  /** The upstream connection belongs to this client on this client connection only from now on, and is closed with it. */
+  pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void;
 }
 
 /** Notified of the end: exactly one of the three is called. */
@@ -144,8 +146,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Begins; everything else is reported to the owner. */
   start(): void {
-    const { pool } = this.#plan;
-    const connection = this.#client.pinned(pool) ?? pool.take(this);
+    const { pool, identity } = this.#plan;
+    const connection = this.#client.pinned(pool, identity) ?? pool.take(this);
     if (connection !== null) this.#begin(connection);
     else pool.wait(this);
   }
@@ -237,7 +239,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#client.httpVersion === '1.0') return;
-    this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
+    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false })));
   }
 
   onHead(head: ResponseHead): void {
@@ -258,9 +260,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   onContent(content: Buffer): void {
     this.stamp += 1;
     this.#record.bytesReceived += content.length;
-    if (this.#client.write(content) || this.#downloadBlocked) return;
-    this.#downloadBlocked = true;
-    this.#connection?.pause();
+    this.#keepPace(this.#client.write(content));
   }
 
   onEnd(trailers: RawFields): void {
@@ -341,6 +341,13 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
   }
 
+  /** The upstream is read no faster than the client reads. */
+  #keepPace(keepsUp: boolean): void {
+    if (keepsUp || this.#downloadBlocked) return;
+    this.#downloadBlocked = true;
+    this.#connection?.pause();
+  }
+
   /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. */
   #isStale(fault: Fault): boolean {
     return this.#connection !== null && this.#connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0;
@@ -355,7 +362,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     const connection = this.#connection;
     if (connection === null || connection.pinned) return;
     connection.pinned = true;
-    this.#client.pin(this.#plan.pool, connection);
+    this.#client.pin(this.#plan.pool, this.#plan.identity, connection);
   }
 
   #fail(fault: Fault): void {

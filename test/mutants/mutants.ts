@@ -31,6 +31,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('bare-lf-in-chunks', 'src/http1/body-reader.ts', 'test/http1/body-reader.test.ts', "if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end'))", "if (!ended && this.#expects === 'chunk-end')"),
       mutant('two-hosts', 'src/targets/request-target.ts', 'test/targets/request-target.test.ts', 'if (hostHeaders.length > 1) {', 'if (hostHeaders.length > 9) {'),
       mutant('tunnels-not-judged-on-reload', 'src/service.ts', 'test/reload/reload.test.ts', 'if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;', ''),
+      mutant('upgrade-outlives-its-permission', 'src/listeners/request-context.ts', 'test/reload/reload.test.ts', "    const fault = this.#withdrawn;\n    if (fault !== null) {\n      upstream", "    const fault = null as Fault | null;\n    if (fault !== null) {\n      upstream"),
+      mutant('exchange-outlives-its-permission', 'src/listeners/request-context.ts', 'test/integration/withdrawn.test.ts', 'this.#endBy = Math.min(this.#endBy, performance.now() + this.#environment.times().drain);', ''),
       mutant('proof-never-lapses', 'src/identity/authenticator.ts', 'test/identity/authenticator.test.ts', "lapsed: () => (holds() ? null : 'the password has been changed or taken away')", 'lapsed: () => null'),
       mutant('tunnel-outlives-its-rule', 'src/egress.ts', 'test/integration/withdrawn.test.ts', "(this.verdict.verdict !== 'allow' || now < this.verdict.until) && ", ''),
       mutant('pools-survive-their-terms', 'src/egress.ts', 'test/egress.test.ts', 'return before.policy.mode === terms.policy.mode && next !== undefined &&', 'return next !== undefined &&'),
@@ -219,6 +221,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     "12. What one client has is not another's",
     [
       mutant('ntlm-connection-not-pinned', 'src/relay/exchange.ts', 'test/hostile/boundary.test.ts', 'if (head.authenticatesConnection || plan.authenticatesConnection) this.#pin();', ''),
+      mutant('pinned-for-every-client', 'src/listeners/client-connection.ts', 'test/hostile/boundary.test.ts', ' && isDeepStrictEqual(pin.identity, identity)', ''),
       mutant('pinned-connection-given-back', 'src/relay/exchange.ts', 'test/hostile/boundary.test.ts', 'if (connection !== null && !(connection.pinned && connection.reusable)) this', 'if (connection !== null) this'),
       mutant('ntlm-not-recognised', 'src/http1/response-head.ts', 'test/http1/response-head.test.ts', "return /^[ \\t]*(?:ntlm|negotiate)(?:[ \\t,]|$)/i.test(value) ||", 'return'),
       mutant('read-without-a-copy', 'src/relay/node-internals.ts', 'test/hostile/shared-memory.test.ts', 'return bytes.buffer === readBuffer.buffer ? Buffer.from(bytes) : bytes;', 'return bytes;'),
