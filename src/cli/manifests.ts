@@ -1,5 +1,5 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { readCidr } from '../config/read-address.ts';
@@ -46,7 +46,7 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   const renderings = wanted.filter(isOverlay).map((overlay) =>
     renderManifests(overlay, {
       config: opened.config,
-      policyText: readFileSync(opened.file, 'utf8'),
+      policyText: opened.text,
       placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
       direct,
     }),

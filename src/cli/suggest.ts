@@ -45,14 +45,9 @@ export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs
   const least = Number(options.minCount);
   if (!Number.isInteger(least) || least < 1) return refuse(`--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
   const file = chooseConfigFile(options.config, io.env);
-  let text = '';
-  const readFile = (path: string): string => {
-    const content = readFileSync(path, 'utf8');
-    if (path === file) text = content;
-    return content;
-  };
-  const loaded = loadConfig({ file, env: io.env, readFile, policyOnly: true });
+  const loaded = loadConfig({ file, env: io.env, policyOnly: true });
   if (!loaded.ok) return refuse(`${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
+  const { text } = loaded;
   const seen = await gatherDenials(logs, options, io);
   if (typeof seen === 'number') return seen;
 

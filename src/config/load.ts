@@ -40,6 +40,8 @@ export interface Loaded {
   readonly config: Config;
   /** As given by the caller. */
   readonly file: string;
+  /** As read. */
+  readonly text: string;
   readonly hash: string;
   /** Valid configuration that was probably not meant; the same in every place that shows warnings. */
   readonly warnings: readonly Warning[];
@@ -87,6 +89,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, pol
     ok: true,
     config,
     file,
+    text,
     hash: hashConfig(config, contents),
     warnings: warningsAt(reading.now),
     warningsAt,

@@ -1,6 +1,8 @@
 /** `manifests`: what goes where, and what it says when it cannot. */
 import t, { type Test } from 'tap';
+import { execFileSync, spawn } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { type ManifestsOptions, runManifests } from '../../src/cli/manifests.ts';
 import { recordIo } from '../support/command-io.ts';
@@ -32,6 +34,15 @@ t.test('one overlay, as a stream of documents', async (t) => {
   t.match(documents[0]?.toJS(), { data: { 'egress.yaml': POLICY } }, 'the policy as it stands, variables and all');
   t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "npx eco-egress manifests"/);
   t.match(out, /exportTo:\n {4}- "\."\n/, 'quoted, for readers of YAML 1.1');
+});
+
+t.test('a policy that can be read once, as from a pipe', async (t) => {
+  const pipe = join(t.testdir(), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  spawn('sh', ['-c', 'printf "%s" "$1" > "$0"', pipe, POLICY], { stdio: 'ignore' });
+  const io = recordIo();
+  t.equal(await runManifests({ config: pipe, overlay: ['base'] }, io), 0);
+  t.match(parseAllDocuments(io.out())[0]?.toJS(), { data: { 'egress.yaml': POLICY } });
 });
 
 t.test('all of them, as files', async (t) => {
