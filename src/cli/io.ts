@@ -1,7 +1,8 @@
 /** What all commands share of the process they run in: its streams, exit codes and signals. */
-import { fstatSync, readFileSync, writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
+import { readUtf8 } from '../config/read-files.ts';
 
 /** Streams and environment of a command; tests give their own. The streams stay open. */
 export interface CommandIo {
@@ -90,7 +91,7 @@ class FileStream extends Writable {
 export function readDotenv(): string | null {
   let text: string;
   try {
-    text = readFileSync('.env', 'utf8');
+    text = readUtf8('.env');
   } catch (error) {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
     throw new Error(`.env cannot be read: ${error.message}`);

@@ -3,7 +3,6 @@
  * result is a whole configuration or all faults of the file, never a part.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
@@ -13,6 +12,7 @@ import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './findin
 import { checkJwksFile, nameFiles, readTlsServer, readWayFiles } from './key-files.ts';
 import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
+import { readUtf8 } from './read-files.ts';
 import { type Environment, readTree, type Tree } from './read-tree.ts';
 import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
@@ -148,11 +148,6 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
       found.push({ kind, path, problem, instead, aim });
     },
   };
-}
-
-/** Throws the errors of node:fs. */
-export function readUtf8(path: string): string {
-  return readFileSync(path, 'utf8');
 }
 
 /**
