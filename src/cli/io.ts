@@ -31,8 +31,11 @@ const ENDING = ['SIGTERM', 'SIGINT'] as const;
  * A signal without a handler ends a process, but the first process of a
  * container never receives it. There, until the command has a handler of its
  * own, a signal ends the process with the code that it would have elsewhere.
+ *
+ * @param serves SIGHUP would end the process, and asks for nothing before the configuration has been read
  */
-export function endOnEarlySignals(): void {
+export function heedEarlySignals(serves: boolean): void {
+  if (serves) process.on('SIGHUP', () => {});
   if (process.pid !== 1) return;
   for (const signal of ENDING) process.on(signal, endAtOnce);
 }
