@@ -34,7 +34,7 @@ async function readPiped(stdin: Readable): Promise<string> {
     length += chunk.length;
     if (length > 4 * LONGEST) break;
   }
-  return Buffer.concat(chunks).toString();
+  return new TextDecoder().decode(Buffer.concat(chunks));
 }
 
 /** Passwords that the peer could not send, or that are easy to guess. */

@@ -126,8 +126,18 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
     return aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, instead);
   }
   // Read as UTF-8, every second byte of plain text in UTF-16 is a NUL.
-  return text.includes('\0') ? aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.') : text;
+  if (text.includes('\0')) return aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.');
+  const { index, 0: character } = NOT_OF_TEXT.exec(text) ?? { index: 0, 0: '' };
+  if (character === '') return text;
+  const line = text.slice(0, index).split(/\r?\n/).length;
+  if (character === REPLACEMENT) return aboutFile(file, `The file is not UTF-8 text: see line ${line}.`, 'Save it as UTF-8.');
+  return aboutFile(file, `Line ${line} has the control character U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}.`, 'Take it out, or write it as an escape in double quotes.');
 }
+
+/** What was no UTF-8 was decoded as this. */
+const REPLACEMENT = '\ufffd';
+/** Neither in YAML nor in the ConfigMap (YAML 1.2 §5.1), or a line break for readers of YAML 1.1, such as the cluster's. */
+const NOT_OF_TEXT = /(?![\t\n\r])[\p{Cc}\u2028\u2029\ufffd]/u;
 
 /** A list of faults that grows as they are reported. */
 export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {

@@ -8,6 +8,9 @@ import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'n
 /** Bytes: a file of this size takes some ten seconds to check. */
 const LARGEST_FILE = 16_777_216;
 
+/** Editors of Windows put a byte order mark before UTF-8, which would be part of the first word. */
+const WITHOUT_MARK = new TextDecoder();
+
 /** The text of a file, pipe or device. Throws the errors of node:fs, and one for a file without an end, such as /dev/zero. */
 export function readUtf8(path: string): string {
   const file = openSync(path, constants.O_RDONLY);
@@ -24,7 +27,7 @@ function readOpened(file: number): string {
   for (let length = 0; length <= LARGEST_FILE; ) {
     const chunk = Buffer.allocUnsafe(65_536);
     const read = readSync(file, chunk);
-    if (read === 0) return Buffer.concat(chunks).toString();
+    if (read === 0) return WITHOUT_MARK.decode(Buffer.concat(chunks));
     chunks.push(chunk.subarray(0, read));
     length += read;
   }

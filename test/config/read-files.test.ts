@@ -60,6 +60,11 @@ t.test('a file that is still being written is left alone', async (t) => {
   t.ok(files.changed());
 });
 
+t.test('a byte order mark is no part of the text', async (t) => {
+  const dir = t.testdir({ secret: '\ufeffuser:pw\ufeff' });
+  t.equal(readUtf8(join(dir, 'secret')), 'user:pw\ufeff');
+});
+
 t.test('a file without an end is read no further than any file of ours would be', async (t) => {
   const dir = t.testdir({ 'large.yaml': '', 'largest.yaml': '' });
   truncateSync(join(dir, 'large.yaml'), 16 * 1_048_576 + 1);
