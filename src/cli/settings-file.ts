@@ -24,6 +24,8 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
  */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
+/** Go's bufio.Scanner, in bytes. */
+const LONGEST_SETTING_LINE = 65_535;
 const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 
 /** @param file for messages */
@@ -31,7 +33,8 @@ export function readSettings(text: string, file: string): Settings {
   const values: Record<string, string> = {};
   const lines = new Map<string, number>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
-    const written = line.trimStart();
+    // A byte order mark is a blank to JavaScript alone.
+    const written = line.replace(/^[^\S\ufeff]+/, '');
     if (written === '' || written.startsWith('#')) continue;
     const equals = written.indexOf('=');
     const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
@@ -51,6 +54,8 @@ function checkSetting(name: string, value: string): string | null {
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
   // Invalid UTF-8 was decoded as this.
+  if (/(?!\t)\p{Cc}/u.test(value)) return `The value of ${name} has control characters, which no variable of a pod has as they are. Take them out.`;
+  if (Buffer.byteLength(`${name}=${value}`) > LONGEST_SETTING_LINE) return `The line of ${name} is longer than kustomize reads: ${LONGEST_SETTING_LINE} bytes.`;
   if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;
