@@ -1,6 +1,6 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
@@ -47,6 +47,7 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
     renderManifests(overlay, {
       config: opened.config,
       policyText: opened.text,
+      names: [...opened.contents.keys()].map((path) => relative(resolve(dirname(opened.file)), path)),
       placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
       direct,
     }),
