@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Config, DestinationConfig, Form } from '../config/config.ts';
 import { buildHostTable, tlsPortOf } from '../policy/tables.ts';
-import { countPorts, eachPort, mergePorts } from '../targets/port-range.ts';
+import { countPorts, eachPort, hasPort, mergePorts } from '../targets/port-range.ts';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 
 /** `passed`: raw TLS to the TLS port; `tunnelled`: TLS inside a CONNECT that the sidecar makes; `plain`: HTTP as it is. */
@@ -40,8 +40,9 @@ interface MeshAbilities {
 const MOST_OF_AN_ENTRY = 256;
 const MOST_OF_A_RANGE = 100;
 
+const HTTP_PORT = 80;
 /** Customary ports of plain HTTP; a gateway's URL is explicit, and every other port is assumed to be TLS. */
-const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
+const HTTP_PORTS: ReadonlySet<number> = new Set([HTTP_PORT, 8080]);
 
 /**
  * A mesh takes one route for a host, so a host of several destinations is
@@ -69,9 +70,11 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
       for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
         const refused = new Map<string, number[]>();
-        const wide = owner.ports.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
+        // Whoever upgrades plain HTTP gets it on port 80, of whatever ports it is then sent on to.
+        const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, HTTP_PORT) ? owner.ports : [...owner.ports, HTTP_PORT];
+        const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
-        for (const port of eachPort(owner.ports.filter((entry) => !wide.includes(entry)))) {
+        for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
           const found = wayFor(owner, host, port, tunnels, rawTlsPort);
           const way = typeof found === 'string' ? (whyNoRoom(port, found, ports, protocols) ?? found) : found;
           if (typeof way === 'string') {

@@ -79,6 +79,12 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
     notes: [/^d: eco\.example:8443-8444 is not steered\. Raw TLS does not say its port/],
   },
   {
+    what: 'plain HTTP that is sent on over TLS, to a destination without port 80',
+    destination: '{ hosts: eco.example, ports: [443], upgradePlainHttp: 443 }',
+    sidecar: ['tls 443 eco.example -> 8443', 'http 80 -> 8080'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'http 80 -> 8080'],
+  },
+  {
     what: 'more ports than a mesh lists',
     destination: '{ hosts: eco.example, ports: [443, "8000-8100"] }',
     sidecar: ['tls 443 eco.example -> 8443'],
