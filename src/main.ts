@@ -5,11 +5,11 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type CommandIo, endOnEarlySignals, EXIT, openStandardOutput, readDotenv } from './cli/io.ts';
+import { type CommandIo, EXIT, heedEarlySignals, openStandardOutput, readDotenv } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.
-endOnEarlySignals();
+heedEarlySignals(process.argv[2] === 'serve');
 
 // Compiled code is kept beside the packages: nearly half of a start is compiling, and TypeScript is stripped first. If
 // that directory is not writable, Node continues without the cache; NODE_COMPILE_CACHE names another one.

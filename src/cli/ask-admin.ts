@@ -1,11 +1,11 @@
 /** Requests of commands to the proxy that runs here: finds its admin port, and sends one request. */
-import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { text as textOf } from 'node:stream/consumers';
 import type { ListenAddress } from '../config/config.ts';
 import { draftOf } from '../config/draft.ts';
 import { describeReadError, type ReadFile } from '../config/named-files.ts';
 import { readListenAddress } from '../config/read-address.ts';
+import { readUtf8 } from '../config/read-files.ts';
 import { type Environment, readTree } from '../config/read-tree.ts';
 import { readYaml } from '../config/read-yaml.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -68,7 +68,7 @@ function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddres
   }
   const file = chooseConfigFile(config, io.env);
   try {
-    const found = findAdmin({ file, env: io.env, readFile: (path) => readFileSync(path, 'utf8') });
+    const found = findAdmin({ file, env: io.env, readFile: readUtf8 });
     if (found === null || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
     return { ...found, host: found.host === '0.0.0.0' ? '127.0.0.1' : found.host === '::' ? '::1' : found.host };
   } catch (error) {

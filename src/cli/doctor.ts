@@ -1,8 +1,9 @@
 /** `eco-egress doctor`: tries the whole route from this host, and names the broken part; or asks the proxy that runs here what is wrong. */
-import { readFileSync } from 'node:fs';
 import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
+import { describeReadError } from '../config/named-files.ts';
 import { readProbeUrl } from '../config/read-address.ts';
+import { readUtf8 } from '../config/read-files.ts';
 import { readDuration } from '../config/read-scalar.ts';
 import type { ClientTarget } from '../doctor/client-checks.ts';
 import type { HostFacts } from '../doctor/examination.ts';
@@ -99,9 +100,9 @@ function readClientTarget(text: string): ClientTarget {
 
 function readCa(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readUtf8(file);
   } catch (error) {
-    throw new Misuse(`--ca: ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)}).`);
+    throw new Misuse(`--ca: ${file} cannot be read: ${describeReadError(error)}.`);
   }
 }
 

@@ -1,12 +1,13 @@
 /** `eco-egress hash-password`: the hash of a password, for `clients.<name>.basic` of the configuration. */
 import { createInterface } from 'node:readline/promises';
 import { type Readable, Writable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { hashPassword } from '../identity/proxy-authorization.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
 /** A shorter password can be guessed even with a hash. */
 const SHORTEST = 12;
+/** A longer one is the wrong file, and would not fit into the fields of a request with others. */
+const LONGEST = 1_024;
 
 /**
  * Reads the password from a pipe, or asks a terminal for it twice without
@@ -14,7 +15,7 @@ const SHORTEST = 12;
  * shell's history. Resolves to 2 for an unusable password.
  */
 export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
-  const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : (await text(io.stdin)).replace(/\r?\n$/, '');
+  const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : (await readPiped(io.stdin)).replace(/\r?\n$/, '');
   const problem = password === null ? 'the two passwords differ' : problemOf(password);
   if (password === null || problem !== null) {
     io.stderr.write(`No hash was made: ${problem}.\n`);
@@ -24,8 +25,21 @@ export async function runHashPassword(_options: unknown, io: CommandIo): Promise
   return EXIT.ok;
 }
 
+/** As far as is needed to see that it is too long: a device has no end. */
+async function readPiped(stdin: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > 4 * LONGEST) break;
+  }
+  return new TextDecoder().decode(Buffer.concat(chunks));
+}
+
 /** Passwords that the peer could not send, or that are easy to guess. */
 function problemOf(password: string): string | null {
+  if (password.length > LONGEST) return `the password has more than ${LONGEST} characters`;
   if (password.includes('\uFFFD')) return 'the password is not UTF-8';
   // RFC 7617 §2 allows none in a password; a line break within means the wrong file.
   if (/[\0-\x1f\x7f-\x9f]/.test(password)) return 'the password has a line break or another control character in it';

@@ -1,7 +1,8 @@
 /** What all commands share of the process they run in: its streams, exit codes and signals. */
-import { fstatSync, readFileSync, writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
+import { readUtf8 } from '../config/read-files.ts';
 
 /** Streams and environment of a command; tests give their own. The streams stay open. */
 export interface CommandIo {
@@ -30,8 +31,11 @@ const ENDING = ['SIGTERM', 'SIGINT'] as const;
  * A signal without a handler ends a process, but the first process of a
  * container never receives it. There, until the command has a handler of its
  * own, a signal ends the process with the code that it would have elsewhere.
+ *
+ * @param serves SIGHUP would end the process, and asks for nothing before the configuration has been read
  */
-export function endOnEarlySignals(): void {
+export function heedEarlySignals(serves: boolean): void {
+  if (serves) process.on('SIGHUP', () => {});
   if (process.pid !== 1) return;
   for (const signal of ENDING) process.on(signal, endAtOnce);
 }
@@ -90,7 +94,7 @@ class FileStream extends Writable {
 export function readDotenv(): string | null {
   let text: string;
   try {
-    text = readFileSync('.env', 'utf8');
+    text = readUtf8('.env');
   } catch (error) {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
     throw new Error(`.env cannot be read: ${error.message}`);

@@ -1,6 +1,6 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
@@ -46,7 +46,8 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   const renderings = wanted.filter(isOverlay).map((overlay) =>
     renderManifests(overlay, {
       config: opened.config,
-      policyText: readFileSync(opened.file, 'utf8'),
+      policyText: opened.text,
+      names: [...opened.contents.keys()].map((path) => relative(resolve(dirname(opened.file)), path)),
       placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
       direct,
     }),

@@ -1,6 +1,6 @@
 /** `--settings`: the variables that the Deployment gets, for the commands that check a configuration before it is applied. */
-import { readFileSync } from 'node:fs';
 import { describeReadError } from '../config/named-files.ts';
+import { readUtf8 } from '../config/read-files.ts';
 import type { CommandIo } from './io.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { CommandIo } from './io.ts';
 export function withSettings(env: CommandIo['env'], file: string | undefined): { readonly env: CommandIo['env'] } | { readonly problem: string } {
   if (file === undefined) return { env };
   try {
-    const read = readSettings(readFileSync(file, 'utf8'), file);
+    const read = readSettings(readUtf8(file), file);
     return 'problem' in read ? { problem: `--settings: ${read.problem}` } : { env: { ...env, ...read.values } };
   } catch (error) {
     return { problem: `--settings: ${file} cannot be read: ${describeReadError(error)}.` };
@@ -24,6 +24,8 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
  */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
+/** Go's bufio.Scanner, in bytes. */
+const LONGEST_SETTING_LINE = 65_535;
 const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 
 /** @param file for messages */
@@ -31,7 +33,8 @@ export function readSettings(text: string, file: string): Settings {
   const values: Record<string, string> = {};
   const lines = new Map<string, number>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
-    const written = line.trimStart();
+    // A byte order mark is a blank to JavaScript alone.
+    const written = line.replace(/^[^\S\ufeff]+/, '');
     if (written === '' || written.startsWith('#')) continue;
     const equals = written.indexOf('=');
     const [name, value] = equals === -1 ? [written, ''] : [written.slice(0, equals), written.slice(equals + 1)];
@@ -51,6 +54,8 @@ function checkSetting(name: string, value: string): string | null {
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
   // Invalid UTF-8 was decoded as this.
+  if (/(?!\t)\p{Cc}/u.test(value)) return `The value of ${name} has control characters, which no variable of a pod has as they are. Take them out.`;
+  if (Buffer.byteLength(`${name}=${value}`) > LONGEST_SETTING_LINE) return `The line of ${name} is longer than kustomize reads: ${LONGEST_SETTING_LINE} bytes.`;
   if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;

@@ -1,11 +1,12 @@
 /** `eco-egress suggest`: from denials to the smallest change of the configuration file that permits them. Starts nothing, and looks nothing up. */
-import { createReadStream, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { createReadStream, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
 import { formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { describeReadError } from '../config/named-files.ts';
+import { readUtf8 } from '../config/read-files.ts';
 import { listEdits } from '../explain/policy-edits.ts';
 import { enforcedConfigOf } from '../explain/suggest-change.ts';
 import { compilePolicy, type PolicyConfig } from '../policy/compile.ts';
@@ -33,6 +34,8 @@ export interface SuggestOptions {
 
 /** Each proposal is compared with the previous state. */
 const MOST_STEPS_OF_SUGGEST = 100_000_000;
+/** Characters. */
+const LONGEST_LOG_LINE = 1_048_576;
 /** Ms. */
 const ANSWER_TIMEOUT = 30_000;
 
@@ -45,14 +48,9 @@ export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs
   const least = Number(options.minCount);
   if (!Number.isInteger(least) || least < 1) return refuse(`--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
   const file = chooseConfigFile(options.config, io.env);
-  let text = '';
-  const readFile = (path: string): string => {
-    const content = readFileSync(path, 'utf8');
-    if (path === file) text = content;
-    return content;
-  };
-  const loaded = loadConfig({ file, env: io.env, readFile, policyOnly: true });
+  const loaded = loadConfig({ file, env: io.env, policyOnly: true });
   if (!loaded.ok) return refuse(`${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
+  const { text } = loaded;
   const seen = await gatherDenials(logs, options, io);
   if (typeof seen === 'number') return seen;
 
@@ -98,7 +96,15 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
 }
 
 async function readLines(input: Readable, seen: SeenDenials): Promise<void> {
-  for await (const line of createInterface({ input, crlfDelay: Infinity })) seen.addLine(line);
+  const decoder = new StringDecoder();
+  let rest = '';
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    const lines = (rest + decoder.write(chunk)).split(/\r?\n/);
+    rest = lines.pop() ?? '';
+    if (rest.length > LONGEST_LOG_LINE) throw new Error('it has a line of more than 1 MiB');
+    for (const line of lines) seen.addLine(line);
+  }
+  if (rest !== '') seen.addLine(rest);
 }
 
 /** The file with the changes, once it has been read again and has exactly the proposed effect. */
@@ -107,7 +113,7 @@ function makePatch(loaded: Loaded, text: string, { before, after, diff }: Sugges
   const edited = editFile(text, listEdits(before, after));
   if ('problems' in edited) return { text: null, patch: null, problems: edited.problems };
   const { file } = loaded;
-  const again = loadConfig({ file, env: io.env, readFile: (path) => (path === file ? edited.text : readFileSync(path, 'utf8')), policyOnly: true });
+  const again = loadConfig({ file, env: io.env, readFile: (path) => (path === file ? edited.text : readUtf8(path)), policyOnly: true });
   if (!again.ok || !meansTheSame(again.config, after, now)) return { text: null, patch: null, problems: ['the changes cannot be inserted where the file has these keys: write them by hand'] };
   return { text: edited.text, patch: createTwoFilesPatch(file, file, text, edited.text).replace(/^Index: .*\n=+\n/, ''), problems: [] };
 }
@@ -121,7 +127,7 @@ function write(file: string, before: string, after: string, io: CommandIo): numb
   const target = realpathSync(file);
   const draft = `${target}.${process.pid}.new`;
   try {
-    if (readFileSync(target, 'utf8') !== before) {
+    if (readUtf8(target) !== before) {
       io.stderr.write(`${file} has been changed meanwhile: run this again.\n`);
       return EXIT.failed;
     }

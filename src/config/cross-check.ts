@@ -76,12 +76,23 @@ function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, compla
 function checkCluster(draft: Draft, complain: Complain): void {
   for (const section of ['clients', 'destinations', 'hops'] as const) {
     const known = [...draft[section].keys()];
-    for (const name of Object.keys(draft.cluster[section] ?? {})) {
+    for (const [name, pods] of Object.entries(draft.cluster[section] ?? {})) {
+      checkLabels(pods.labels, ['cluster', section, name, 'labels'], complain);
       if (known.includes(name)) continue;
       const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
       complain(['cluster', section, name], `There is no entry ${quoteValue(name)} under ${section}.`, instead, 'key');
     }
   }
+  checkLabels(draft.cluster.collector?.labels, ['cluster', 'collector', 'labels'], complain);
+}
+
+/** Pods have one value of a label: of two, the last would be selected. */
+function checkLabels(labels: readonly (readonly [key: string, value: string] | undefined)[] = [], path: Path, complain: Complain): void {
+  const seen = new Set<string>();
+  labels.forEach((label, index) => {
+    if (label !== undefined && seen.has(label[0])) complain([...path, index], `The label ${quoteValue(label[0])} has two values, and no pod has both.`, 'Keep one of them.');
+    if (label !== undefined) seen.add(label[0]);
+  });
 }
 
 function checkListeners(draft: Draft, complain: Complain): void {

@@ -3,7 +3,6 @@
  * result is a whole configuration or all faults of the file, never a part.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Config, WarningKind } from './config.ts';
 import { crossCheck } from './cross-check.ts';
@@ -13,6 +12,7 @@ import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './findin
 import { checkJwksFile, nameFiles, readTlsServer, readWayFiles } from './key-files.ts';
 import { describeReadError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
+import { readUtf8 } from './read-files.ts';
 import { type Environment, readTree, type Tree } from './read-tree.ts';
 import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
@@ -40,6 +40,8 @@ export interface Loaded {
   readonly config: Config;
   /** As given by the caller. */
   readonly file: string;
+  /** As read. */
+  readonly text: string;
   readonly hash: string;
   /** Valid configuration that was probably not meant; the same in every place that shows warnings. */
   readonly warnings: readonly Warning[];
@@ -87,6 +89,7 @@ export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, pol
     ok: true,
     config,
     file,
+    text,
     hash: hashConfig(config, contents),
     warnings: warningsAt(reading.now),
     warningsAt,
@@ -123,8 +126,18 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
     return aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, instead);
   }
   // Read as UTF-8, every second byte of plain text in UTF-16 is a NUL.
-  return text.includes('\0') ? aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.') : text;
+  if (text.includes('\0')) return aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.');
+  const { index, 0: character } = NOT_OF_TEXT.exec(text) ?? { index: 0, 0: '' };
+  if (character === '') return text;
+  const line = text.slice(0, index).split(/\r?\n/).length;
+  if (character === REPLACEMENT) return aboutFile(file, `The file is not UTF-8 text: see line ${line}.`, 'Save it as UTF-8.');
+  return aboutFile(file, `Line ${line} has the control character U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}.`, 'Take it out, or write it as an escape in double quotes.');
 }
+
+/** What was no UTF-8 was decoded as this. */
+const REPLACEMENT = '\ufffd';
+/** Neither in YAML nor in the ConfigMap (YAML 1.2 §5.1), or a line break for readers of YAML 1.1, such as the cluster's. */
+const NOT_OF_TEXT = /(?![\t\n\r])[\p{Cc}\u2028\u2029\ufffd]/u;
 
 /** A list of faults that grows as they are reported. */
 export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {
@@ -145,11 +158,6 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
       found.push({ kind, path, problem, instead, aim });
     },
   };
-}
-
-/** Throws the errors of node:fs. */
-export function readUtf8(path: string): string {
-  return readFileSync(path, 'utf8');
 }
 
 /**

@@ -85,7 +85,7 @@ export function readHeaderLines(file: string | undefined, path: Path, reading: F
 
 // Reads the file with the credentials for a parent proxy. Its content is never quoted.
 
-const EXAMPLE = 'It is one line: user:password, or Bearer and a token.';
+const EXAMPLE = 'It is one line: user:password, or Bearer and a token, with no quotes and blanks around them.';
 
 /** Null: no file, or a fault was reported. */
 export function readHopCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {
@@ -95,8 +95,9 @@ export function readHopCredentials(file: string | undefined, path: Path, reading
   // RFC 6750 §2.1: the characters of a token.
   const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(line)?.[1];
   if (token !== undefined) return { kind: 'bearer', token };
-  // RFC 7617 §2: the user has no colon, and neither has control characters.
-  const pair = /^([^:\p{Cc}]+):([^\p{Cc}]*)$/u.exec(line);
+  // RFC 7617 §2: the user has no colon, and neither has control characters. What looks like a header line, a URL or a
+  // quoted text is none, and U+FFFD is what was no UTF-8.
+  const pair = /^(?!["'\s])([^:\p{Cc}\ufffd]+):(?!\s|\/\/)([^\p{Cc}\ufffd]*)$(?<!\s)/u.exec(line);
   if (pair?.[1] === undefined || pair[2] === undefined) {
     reading.complain(path, `${found.name} holds no credentials.`, EXAMPLE);
     return null;

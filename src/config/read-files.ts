@@ -3,7 +3,36 @@
  * their state, because that covers the symlinks that Kubernetes swaps when a
  * ConfigMap changes, and editors and network file systems, whose events differ.
  */
-import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
+
+/** Bytes: a file of this size takes some ten seconds to check. */
+const LARGEST_FILE = 16_777_216;
+
+/** Editors of Windows put a byte order mark before UTF-8, which would be part of the first word. */
+const WITHOUT_MARK = new TextDecoder();
+
+/** The text of a file, pipe or device. Throws the errors of node:fs, and one for a file without an end, such as /dev/zero. */
+export function readUtf8(path: string): string {
+  const file = openSync(path, constants.O_RDONLY);
+  try {
+    return readOpened(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A chunk at a time: neither a pipe nor a file that grows says how much is to come. */
+function readOpened(file: number): string {
+  const chunks: Buffer[] = [];
+  for (let length = 0; length <= LARGEST_FILE; ) {
+    const chunk = Buffer.allocUnsafe(65_536);
+    const read = readSync(file, chunk);
+    if (read === 0) return WITHOUT_MARK.decode(Buffer.concat(chunks));
+    chunks.push(chunk.subarray(0, read));
+    length += read;
+  }
+  throw new Error(`it has more than ${LARGEST_FILE / 1_048_576} MiB`);
+}
 
 /** Reads files, and remembers the state of each to detect later changes. */
 export class ReadFiles {
@@ -25,7 +54,7 @@ export class ReadFiles {
   readonly read = (path: string): string => {
     // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
-    return this.#again ? readRegularFile(path) : readFileSync(path, 'utf8');
+    return this.#again ? readRegularFile(path) : readUtf8(path);
   };
 
   /** Files read since the last `forget`. */
@@ -57,7 +86,7 @@ function readRegularFile(path: string): string {
   try {
     const stats = fstatSync(file);
     if (!stats.isFile() && !stats.isDirectory()) throw new Error('it is a pipe or a device, which can be read at the start only');
-    return readFileSync(file, 'utf8');
+    return readOpened(file);
   } finally {
     closeSync(file);
   }

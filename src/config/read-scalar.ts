@@ -42,7 +42,7 @@ export function readNamespace(value: unknown): Read<string> {
 
 /** `app=activegateway`, as Kubernetes labels: the key may have a prefix, the value may be empty. */
 export function readLabel(value: unknown): Read<readonly [key: string, value: string]> {
-  const match = typeof value === 'string' ? /^((?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
+  const match = typeof value === 'string' ? /^((?:(?=[^/]{1,253}\/)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
   const [, key, text] = match ?? [];
   if (key !== undefined && text !== undefined) return { value: [key, text] };
   return invalidValue(`${showValue(value)} is not a label.`, 'Write key=value, as in app.kubernetes.io/name=activegateway.');

@@ -64,8 +64,19 @@ export function readOwnCertificate(certFile: string | undefined, keyFile: string
   if (chain !== null) {
     warnAboutValidity(chain, [...path, 'certFile'], reading);
     warnAboutChain(chain, purpose, [...path, 'certFile'], reading);
+    refuseUnknownKind(chain.all[0], [...path, 'certFile'], reading.complain);
   }
   return chain === null || key === null ? null : { cert: chain.pem, key, leaf: chain.all[0] };
+}
+
+/** Curves that have a signature scheme in TLS (RFC 8446 §4.2.3, RFC 8734). */
+const SIGNING_CURVES: ReadonlySet<unknown> = new Set(['prime256v1', 'secp384r1', 'secp521r1', 'brainpoolP256r1', 'brainpoolP384r1', 'brainpoolP512r1']);
+
+/** OpenSSL loads every key, and finds only in a handshake that TLS has no signature for some: all of them would fail. */
+function refuseUnknownKind({ publicKey }: X509Certificate, path: Path, complain: Complain): void {
+  const { asymmetricKeyType: kind, asymmetricKeyDetails: details } = publicKey;
+  const refused = kind === 'dsa' ? 'of DSA' : kind === 'ec' && !SIGNING_CURVES.has(details?.namedCurve) ? `on the curve ${String(details?.namedCurve)}` : null;
+  if (refused !== null) complain(path, `The certificate has a key ${refused}, with which no TLS handshake succeeds.`, 'Issue another one with a key of RSA, or on the curve P-256.');
 }
 
 /** Reports OpenSSL's errors as faults. */

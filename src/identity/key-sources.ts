@@ -19,8 +19,9 @@ export async function readKeyFile(path: string, signal: AbortSignal): Promise<JS
   await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const stats = await file.stat();
   if (!stats.isFile() && !stats.isDirectory()) throw new Error(`${path} is not a file`);
-  if (stats.size > LARGEST) throw new Error(`${path} has more than ${LARGEST} bytes`);
-  return parseKeys(await file.readFile({ encoding: 'utf8', signal }), path);
+  if (stats.size > LARGEST) throw tooLarge(path);
+  // Without a byte order mark, as when the configuration is loaded.
+  return parseKeys(new TextDecoder().decode(await file.readFile({ signal })), path);
 }
 
 /**
@@ -70,7 +71,7 @@ async function readBounded(response: Response): Promise<string | null> {
     if (length > LARGEST) return null;
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString();
+  return new TextDecoder().decode(Buffer.concat(chunks));
 }
 
 /**
@@ -80,12 +81,17 @@ async function readBounded(response: Response): Promise<string | null> {
  * @throws Error with what is wrong with the text
  */
 export function parseKeys(text: string, place: string): JSONWebKeySet {
+  if (Buffer.byteLength(text) > LARGEST) throw tooLarge(place);
   const keys = keysOf(parseJson(text, place));
   if (keys === null) throw new Error(`${place} is not a JSON Web Key Set: it has no list "keys"`);
   if (keys.length > MOST_ISSUER_KEYS) throw new Error(`${place} has more than ${MOST_ISSUER_KEYS} keys`);
   const usable = keys.filter(isPublicKey);
   if (usable.length === 0) throw new Error(`${place} has no public key for signatures`);
   return { keys: usable };
+}
+
+function tooLarge(place: string): Error {
+  return new Error(`${place} has more than ${LARGEST} bytes`);
 }
 
 function parseJson(text: string, place: string): unknown {

@@ -172,7 +172,10 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
 function allowedRest(family: AddressFamily, known: readonly string[], closed: readonly PortEntry[]): EgressRule[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
   if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
-  return [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }].filter(({ to }) => to.length > 0);
+  const internal: EgressRule = { to: peers(only(internalBut(known))) };
+  const beyond: EgressRule = { to: peers(only(publicBut(known))), ports: portsBut(closed) };
+  // An empty list would mean everybody, or every port.
+  return [internal, beyond].filter(({ to, ports }) => to.length > 0 && ports?.length !== 0);
 }
 
 /** Ports of the destinations that may be anywhere in the family. */

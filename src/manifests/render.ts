@@ -3,10 +3,11 @@
  * the allowlist and the cluster's rules stay the same.
  */
 import { isIP } from 'node:net';
-import type { Config, Form } from '../config/config.ts';
+import { posix } from 'node:path';
+import type { Config, Form, ListenAddress } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
 import { clientPolicy, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
-import { EXTERNAL_SERVICE, type Manifest, type Placement, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
+import { EXTERNAL_SERVICE, type Manifest, type Placement, POD, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
 /**
@@ -23,6 +24,8 @@ export interface RenderOptions {
   /** The configuration file as written, with its variables. */
   readonly policyText: string;
   readonly placement: Placement;
+  /** The files that the configuration names, by their paths from its own directory. */
+  readonly names?: readonly string[];
   /** Public CIDRs that clients may reach without the proxy. */
   readonly direct: readonly string[];
 }
@@ -45,8 +48,8 @@ export interface Rendering {
 
 /** Renders the files of one overlay, also where there are problems. */
 export function renderManifests(overlay: Overlay, options: RenderOptions): Rendering {
-  const needs = NEEDS[overlay];
-  const problems = needs.flatMap(({ port, form }) => missingListener(options.config, port, form));
+  const problems = NEEDS[overlay].flatMap(({ port, form }) => missingListener(options.config, port, form));
+  if (overlay !== 'no-direct-egress' && overlay !== 'external-service') problems.push(...missingAdmin(options.config));
   return { files: renderFiles(overlay, options), problems };
 }
 
@@ -69,12 +72,32 @@ const NEEDS: Readonly<Record<Overlay, readonly { readonly port: number; readonly
 
 function missingListener({ listeners }: Config, port: number, form: Form): string[] {
   const there = [...listeners.http, ...listeners.tls].find((listener) => listener.port === port);
-  if (there?.forms.includes(form) === true) return [];
-  const what = there === undefined ? 'no listener' : `a listener without the form ${form}`;
-  return [`Port ${port} of the Service ${SERVICE_NAME} leads to ${what}. Let the policy listen on ${port} and take ${form} there.`];
+  if (there?.forms.includes(form) === true && isReached(there)) return [];
+  const what = there === undefined ? 'no listener' : isReached(there) ? `a listener without the form ${form}` : `a listener on ${there.host}, which no other pod reaches`;
+  return [`Port ${port} of the Service ${SERVICE_NAME} leads to ${what}. Let the policy listen on ${isReached(there) ? '' : '0.0.0.0:'}${port} and take ${form} there.`];
 }
 
-function renderBase({ config, policyText, placement }: RenderOptions): RenderedFile[] {
+/** A pod's own address is not known before it runs. */
+function isReached(listener: ListenAddress | undefined): boolean {
+  return listener === undefined || listener.host === '0.0.0.0' || listener.host === '::';
+}
+
+function missingAdmin({ listeners: { admin } }: Config): string[] {
+  if (admin.port === PORTS.admin && isReached(admin)) return [];
+  return [`The probes of the Deployment ask port ${PORTS.admin}, and no pod becomes ready without an answer. Let the policy have listeners.admin: 0.0.0.0:${PORTS.admin}.`];
+}
+
+/** What base/deployment.yaml has otherwise than the policy needs it. */
+function podNotes({ timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
+  const seconds = Math.ceil((drainDelay + drain) / 1000);
+  const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
+  return [
+    ...(seconds < POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
+    ...elsewhere.map((name) => `The policy names the file ${name}, which pods do not have. Theirs are those of the Secret eco-egress-certificates, in ${POD.certificates}.`),
+  ];
+}
+
+function renderBase({ config, policyText, placement, names = [] }: RenderOptions): RenderedFile[] {
   const policyMap: Manifest = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -82,7 +105,7 @@ function renderBase({ config, policyText, placement }: RenderOptions): RenderedF
     data: { 'egress.yaml': policyText },
   };
   return [
-    { path: 'base/policy.yaml', manifests: [policyMap], notes: [] },
+    { path: 'base/policy.yaml', manifests: [policyMap], notes: podNotes(config, names) },
     { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: [...clientNotes(config, placement), ...collectorNotes(config)] },
   ];
 }

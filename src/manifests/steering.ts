@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Config, DestinationConfig, Form } from '../config/config.ts';
 import { buildHostTable, tlsPortOf } from '../policy/tables.ts';
-import { countPorts, eachPort, mergePorts } from '../targets/port-range.ts';
+import { countPorts, eachPort, hasPort, mergePorts } from '../targets/port-range.ts';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 
 /** `passed`: raw TLS to the TLS port; `tunnelled`: TLS inside a CONNECT that the sidecar makes; `plain`: HTTP as it is. */
@@ -36,11 +36,13 @@ interface MeshAbilities {
   readonly wildcards: boolean;
 }
 
-/** A ServiceEntry has at most 256 ports, those of other entries among them. */
+/** Hosts of a ServiceEntry, and its ports, by its CRD. */
+const MOST_OF_AN_ENTRY = 256;
 const MOST_OF_A_RANGE = 100;
 
+const HTTP_PORT = 80;
 /** Customary ports of plain HTTP; a gateway's URL is explicit, and every other port is assumed to be TLS. */
-const HTTP_PORTS: ReadonlySet<number> = new Set([80, 8080]);
+const HTTP_PORTS: ReadonlySet<number> = new Set([HTTP_PORT, 8080]);
 
 /**
  * A mesh takes one route for a host, so a host of several destinations is
@@ -50,6 +52,8 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
   const notes: string[] = [];
   const table = buildHostTable(destinations.map(({ hosts }) => hosts));
   const seen = new Set<string>();
+  // A sidecar has one listener for a port, whatever the host: of two protocols, one would be read as the other.
+  const protocols = new Map<number, ProtocolOfPort>();
   const steered = destinations.flatMap(({ name, hosts }): SteeredDestination[] => {
     const ports: SteeredPort[] = [];
     for (const host of hosts.filter((one) => !seen.has(one))) {
@@ -66,12 +70,17 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
       for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
         const refused = new Map<string, number[]>();
-        const wide = owner.ports.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
+        // Whoever upgrades plain HTTP gets it on port 80, of whatever ports it is then sent on to.
+        const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, HTTP_PORT) ? owner.ports : [...owner.ports, HTTP_PORT];
+        const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
-        for (const port of eachPort(owner.ports.filter((entry) => !wide.includes(entry)))) {
-          const way = wayFor(owner, host, port, tunnels, rawTlsPort);
-          if (typeof way === 'string') addTo(ports, { port, way, hosts: [host] });
-          else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
+        for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
+          const found = wayFor(owner, host, port, tunnels, rawTlsPort);
+          const way = typeof found === 'string' ? (whyNoRoom(port, found, ports, protocols) ?? found) : found;
+          if (typeof way === 'string') {
+            addTo(ports, { port, way, hosts: [host] });
+            protocols.set(port, protocolOf(way));
+          } else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
         }
         for (const [why, them] of refused) for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
       }
@@ -79,6 +88,16 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
     return ports.length === 0 ? [] : [{ name, ports }];
   });
   return { destinations: steered, notes };
+}
+
+type ProtocolOfPort = 'http' | 'tls';
+const protocolOf = (way: SteeringMode): ProtocolOfPort => (way === 'plain' ? 'http' : 'tls');
+
+function whyNoRoom(port: number, way: SteeringMode, ports: readonly SteeredPort[], protocols: ReadonlyMap<number, ProtocolOfPort>): { readonly why: string } | null {
+  const taken = protocols.get(port);
+  if (taken !== undefined && taken !== protocolOf(way)) return { why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.` };
+  const numbers = new Set(ports.map((steered) => steered.port));
+  return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY ? null : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
 }
 
 /** Hosts with the same route to the same port share it. */
@@ -112,23 +131,24 @@ const NETWORKING = 'networking.istio.io/v1';
 const HERE_ALONE = ['.'] as const;
 const WAYPOINT = 'eco-egress-waypoint';
 
-/** The partner's hosts for the mesh. Two entries if there are wildcards among them: a wildcard cannot be resolved. */
+/** The partner's hosts for the mesh. Wildcards have entries of their own, because they cannot be resolved. */
 export function serviceEntries({ name, ports }: SteeredDestination, { clientNamespace }: Placement, ambient: boolean): Manifest[] {
   const hosts = [...new Set(ports.flatMap((port) => port.hosts))];
-  const wild = hosts.filter((host) => host.startsWith('*.'));
   const entry = (entryName: string, resolution: 'DNS' | 'NONE', of: readonly string[]): Manifest => ({
     apiVersion: NETWORKING,
     kind: 'ServiceEntry',
     metadata: { name: entryName, namespace: clientNamespace, ...(ambient ? { labels: { 'istio.io/use-waypoint': WAYPOINT } } : {}) },
     spec: { hosts: of, location: 'MESH_EXTERNAL', resolution, exportTo: HERE_ALONE, ports: portsOf(ports.filter((port) => port.hosts.some((host) => of.includes(host)))) },
   });
-  const entries = hosts.length > wild.length ? [entry(`${name}-external`, 'DNS', hosts.filter((host) => !wild.includes(host)))] : [];
-  return wild.length === 0 ? entries : [...entries, entry(`${name}-external-wildcard`, 'NONE', wild)];
+  const entries = (entryName: string, resolution: 'DNS' | 'NONE', of: readonly string[]): Manifest[] =>
+    Array.from({ length: Math.ceil(of.length / MOST_OF_AN_ENTRY) }, (_, index) => entry(index === 0 ? entryName : `${entryName}-${index + 1}`, resolution, of.slice(index * MOST_OF_AN_ENTRY, (index + 1) * MOST_OF_AN_ENTRY)));
+  const isWild = (host: string): boolean => host.startsWith('*.');
+  return [...entries(`${name}-external`, 'DNS', hosts.filter((host) => !isWild(host))), ...entries(`${name}-external-wildcard`, 'NONE', hosts.filter(isWild))];
 }
 
 function portsOf(ports: readonly SteeredPort[]): { number: number; name: string; protocol: string }[] {
-  const unique = new Map(ports.map((steered) => [steered.port, steered.way === 'plain' ? 'http' : 'tls']));
-  const usual: Record<string, number> = { http: 80, tls: 443 };
+  const unique = new Map(ports.map((steered) => [steered.port, protocolOf(steered.way)]));
+  const usual: Record<ProtocolOfPort, number> = { http: 80, tls: 443 };
   return [...unique].map(([number, kind]) => ({ number, name: usual[kind] === number ? kind : `${kind}-${number}`, protocol: kind.toUpperCase() }));
 }
 

@@ -86,7 +86,8 @@ t.test('questions that make no sense', async (t) => {
   for (const [options, said] of [
     [{ client: true }, /--client needs --target URL/],
     [{ client: true, target: 'ftp://x' }, /--target: .*not an http or https URL/],
-    [{ client: true, target: 'x', ca: 'nowhere.pem' }, /--ca: nowhere\.pem cannot be read \(ENOENT\)/],
+    [{ client: true, target: 'x', ca: 'nowhere.pem' }, /--ca: nowhere\.pem cannot be read: there is no such file\./],
+    [{ client: true, target: 'x', ca: '/dev/zero' }, /--ca: \/dev\/zero cannot be read: it has more than 16 MiB\./],
     [{ proxy: 'socks5://x:1' }, /--proxy: it has the scheme socks5/],
     [{ timeout: '5' }, /--timeout: .*no unit/],
     [{ only: ['tcp', 'nothing'] }, /--only: there is no check nothing\. There are: configuration, names/],

@@ -22,6 +22,7 @@ t.test('a pipe: one hash on stdout, of the text without its final line break', a
 t.test('no hash of what is no password', async (t) => {
   const wrong: [input: Buffer | string, why: RegExp][] = [
     ['', /fewer than 12 characters/],
+    ['x'.repeat(1025), /more than 1024 characters/],
     ['elevenchars', /fewer than 12 characters/],
     ['twelve chars\n\n', /line break/],
     ['two lines of\na file', /line break/],
@@ -35,6 +36,12 @@ t.test('no hash of what is no password', async (t) => {
     t.match(told, why);
     if (input.length > 5) t.notMatch(told, input.toString().trim().slice(0, 6), 'what was typed is not shown');
   }
+});
+
+t.test('input without an end, such as /dev/zero', async (t) => {
+  const io = recordIo({}, Readable.from((function* () { for (;;) yield Buffer.alloc(65_536); })()));
+  t.equal(await runHashPassword({}, io), 2);
+  t.match(io.err(), /^No hash was made: the password has more than 1024 characters\.\n$/);
 });
 
 t.test('a terminal: asked twice, nothing shown', async (t) => {

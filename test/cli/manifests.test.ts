@@ -1,8 +1,11 @@
 /** `manifests`: what goes where, and what it says when it cannot. */
 import t, { type Test } from 'tap';
+import { execFileSync, spawn } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { type ManifestsOptions, runManifests } from '../../src/cli/manifests.ts';
+import { renderText } from '../support/manifests/rendered.ts';
 import { recordIo } from '../support/command-io.ts';
 
 const POLICY = `version: 1
@@ -32,6 +35,15 @@ t.test('one overlay, as a stream of documents', async (t) => {
   t.match(documents[0]?.toJS(), { data: { 'egress.yaml': POLICY } }, 'the policy as it stands, variables and all');
   t.match(out, /^# base\/policy\.yaml\n# Rendered from the policy by "npx eco-egress manifests"/);
   t.match(out, /exportTo:\n {4}- "\."\n/, 'quoted, for readers of YAML 1.1');
+});
+
+t.test('a policy that can be read once, as from a pipe', async (t) => {
+  const pipe = join(t.testdir(), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  spawn('sh', ['-c', 'printf "%s" "$1" > "$0"', pipe, POLICY], { stdio: 'ignore' });
+  const io = recordIo();
+  t.equal(await runManifests({ config: pipe, overlay: ['base'] }, io), 0);
+  t.match(parseAllDocuments(io.out())[0]?.toJS(), { data: { 'egress.yaml': POLICY } });
 });
 
 t.test('all of them, as files', async (t) => {
@@ -78,6 +90,8 @@ t.test('what cannot be rendered', async (t) => {
     ['a namespace that Kubernetes does not know', { overlay: ['base'], clientNamespace: 'Pods of mine' }, /^--client-namespace: "Pods of mine" is not a namespace\./],
     ['a direct range that is none', { overlay: ['base'], direct: '10.0.0.1/8' }, /^--direct: "10\.0\.0\.1\/8" is an address inside a range.* Write 10\.0\.0\.0\/8/],
     ['a faulty policy', { overlay: ['base'] }, /^One fault in .*egress\.yaml/, POLICY.replace('[443, 80]', '[0]')],
+    ['a listener that no other pod reaches', { overlay: ['no-mesh'] }, /^Port 3128 of the Service eco-egress leads to a listener on 127\.0\.0\.1, which no other pod reaches\. Let the policy listen on 0\.0\.0\.0:3128 and take connect there\.\n/, `${POLICY}listeners: { http: ["127.0.0.1:3128"] }\n`],
+    ...['127.0.0.1:9090', '0.0.0.0:9191'].map((admin): [string, ManifestsOptions, RegExp, string] => [`probes that nobody answers: ${admin}`, { overlay: ['base'] }, /^The probes of the Deployment ask port 9090, .* listeners\.admin: 0\.0\.0\.0:9090\.\n$/, `${POLICY}listeners: { admin: "${admin}" }\n`]),
     ['a policy that listens elsewhere', { out: 'out' }, /^Port 8443 of the Service eco-egress leads to no listener\. Let the policy listen on 8443 and take sni there\.\n$/, `${POLICY}listeners: { tls: off }\n`],
   ];
   for (const [what, options, err, policy] of table) {
@@ -91,6 +105,17 @@ t.test('a settings file that is not there', async (t) => {
   const io = recordIo();
   t.equal(await runManifests({ overlay: ['base'], settings: `${t.testdir()}/none.env` }, io), 2);
   t.match(io.err(), /^--settings: .*none\.env cannot be read/);
+});
+
+t.test('what the Deployment has otherwise than the policy needs it', async (t) => {
+  const notes = async (more: string): Promise<string> => (await manifests(t, { overlay: ['base'] }, { policy: `${POLICY}${more}\n` })).err;
+  t.equal(await notes('listeners: { admin: "[::]:9090" }\ntimeouts: { drain: 34s }'), '');
+  t.match(await notes('timeouts: { drain: 5m }'), /^Note: timeouts\.drainDelay and drain take 305 s, and pods are killed 40 s after SIGTERM\. Patch terminationGracePeriodSeconds of the Deployment to 315 or more\.\n$/);
+  for (const [names, said] of [[['../certificates/ca.pem', '../../etc/eco-egress/certificates/ca.pem'], []], [['ca.pem', '../tmp/ca.pem'], [/^The policy names the file ca\.pem, which pods do not have\./, /file \.\.\/tmp\/ca\.pem/]]] as const) {
+    const { notes } = renderText('base', POLICY, { names });
+    t.match(notes, said);
+    t.equal(notes.length, said.length);
+  }
 });
 
 t.test('notes stand at the top of their file', async (t) => {

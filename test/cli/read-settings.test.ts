@@ -17,6 +17,9 @@ t.test('what they would read otherwise is refused', async (t) => {
     ['B=2', /settings\.env:2: B has a value already, in line 1\. Keep one of the two lines\.$/],
     ['B=1', /settings\.env:2: B has a value already, in line 1/],
     ['A=\ufffd', /settings\.env:2: The value of A is not UTF-8 text\. Save the file as UTF-8\.$/],
+    ['\ufeffA=v', /is not the name of a variable/],
+    ...['a\u0085', 'a\0', 'a\rb'].map((value): [string, RegExp] => [`A=${value}`, /The value of A has control characters/]),
+    [`A=${'x'.repeat(65_534)}`, /The line of A is longer than kustomize reads: 65535 bytes\./],
     ['A', /"A" has no value\. Write NAME=value\.$/],
   ];
   for (const [line, problem] of table) t.match(readSettings(`B=1\n${line}\n`, 'settings.env'), { problem }, line);

@@ -55,6 +55,16 @@ t.test('a SIGHUP during the start is a reload behind it', async (t) => {
   t.match(await served.ended, { code: 0 });
 });
 
+t.test('a SIGHUP before the command is loaded ends nothing', async (t) => {
+  // .env is read first of all: as above, the signal comes once the process is about to read it. By NODE_OPTIONS the
+  // test runner has a handler of its own in every process.
+  const shell = 'unset NODE_OPTIONS; mkfifo .env; (exec 3>.env; kill -HUP $$) & exec "$@"';
+  const served = serve(t, { config: config(false, 10), shell });
+  await served.logged(({ msg }) => msg === 'eco-egress is listening');
+  served.child.kill('SIGTERM');
+  t.match(await served.ended, { code: 0 });
+});
+
 t.test('a pipe in the place of the file, or no file: refused, and the proxy goes on', async (t) => {
   const served = serve(t, { config: config(false, 10) });
   await served.logged(({ msg }) => msg === 'eco-egress is listening');

@@ -90,6 +90,9 @@ t.test('nothing to do, and what cannot be done', async (t) => {
   const io = recordIo();
   t.equal(await runSuggest({ config: variable.file, minCount: '2' }, io, join(variable.directory, 'none.log')), 2);
   t.match(io.err(), /none\.log cannot be read: .*Name a file with the access log, or - for standard input\./);
+  const device = recordIo();
+  t.equal(await runSuggest({ config: variable.file, minCount: '2' }, device, '/dev/zero'), 2);
+  t.match(device.err(), /^\/dev\/zero cannot be read: it has a line of more than 1 MiB\./, 'a file without an end');
 });
 
 t.test('a rule beside one that has a rate has the same rate', async (t) => {

@@ -30,6 +30,8 @@ t.test('what is wrong with it', async (t) => {
     ['{ clients: { eco: { namespace: x } } }', 'cluster.clients.eco', /There is no entry "eco" under clients/],
     ['{ hops: { near: { namespace: Gateways } } }', 'cluster.hops.near.namespace', /"Gateways" is not a namespace/],
     ['{ hops: { near: { namespace: gateways, labels: app } } }', 'cluster.hops.near.labels', /"app" is not a label/],
+    ['{ hops: { near: { namespace: gateways, labels: "a=1, b=1, a=2" } } }', 'cluster.hops.near.labels', /The label "a" has two values, and no pod has both/],
+    ...['a..b/x=1', '-a/x=1', 'a-/x=1', '.a/x=1', '/x=1', `${'a.'.repeat(126)}ab/x=1`].map((label): [string, string, RegExp] => [`{ hops: { near: { namespace: gateways, labels: "${label}" } } }`, 'cluster.hops.near.labels', /is not a label/]),
     ['{ hops: { near: { labels: "a=b" } } }', 'cluster.hops.near', /namespace/],
     ['{ clients: { batch: { namespace: jobs, port: 1 } } }', 'cluster.clients.batch.port', /There is no key "port"/],
   ] as const) {

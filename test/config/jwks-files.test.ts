@@ -48,6 +48,7 @@ t.test('keys among others that cannot be read are a warning', async (t) => {
 t.test('what is no file of public keys', async (t) => {
   const table: [what: string, content: string | null, problem: RegExp][] = [
     ['nothing', null, /"\/etc\/eco\/keys\.json" cannot be read: there is no such file/],
+    ['more than is read while it runs', JSON.stringify({ keys: [key], padding: 'x'.repeat(300_000) }), /has more than 262144 bytes/],
     ['no JSON', '-----BEGIN CERTIFICATE-----', /is not a JWK set/],
     ['another JSON', '[]', /is not a JWK set/],
     ['null', 'null', /is not a JWK set/],

@@ -269,6 +269,12 @@ t.test('a file in UTF-16 is named as such', async (t) => {
   t.match(loadText(text), { ok: false, faults: [{ problem: /not UTF-8 text/, instead: 'Save it as UTF-8.' }] });
 });
 
+t.test('text of another encoding, and characters that others read otherwise, are named with their line', async (t) => {
+  const other: [string, RegExp][] = [[Buffer.from('user: b\xe4r', 'latin1').toString('utf8'), /not UTF-8 text: see line 2/], ['\x85', /Line 2 has the control character U\+0085/], ['\u2028', /U\+2028/], ['\x7f', /U\+007F/], ['\x1b', /U\+001B/]];
+  for (const [text, problem] of other) t.match(loadText(MINIMAL.replace('\n', `\r\n# ${text}\n`)), { ok: false, faults: [{ problem }] });
+  t.match(loadText(MINIMAL.replace('\n', '\n#\t\xa0\u{1f600}\r\n')), { ok: true });
+});
+
 t.test('files are read from disk', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-load-'));
   t.teardown(() => { rmSync(directory, { recursive: true }); });

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ReadFiles } from '../../src/config/read-files.ts';
+import { ReadFiles, readUtf8 } from '../../src/config/read-files.ts';
 
 /** True at the second look, when a change has settled. */
 function settled(files: ReadFiles): boolean {
@@ -58,6 +58,26 @@ t.test('a file that is still being written is left alone', async (t) => {
     t.notOk(files.changed());
   }
   t.ok(files.changed());
+});
+
+t.test('a byte order mark is no part of the text', async (t) => {
+  const dir = t.testdir({ secret: '\ufeffuser:pw\ufeff' });
+  t.equal(readUtf8(join(dir, 'secret')), 'user:pw\ufeff');
+});
+
+t.test('a file without an end is read no further than any file of ours would be', async (t) => {
+  const dir = t.testdir({ 'large.yaml': '', 'largest.yaml': '' });
+  truncateSync(join(dir, 'large.yaml'), 16 * 1_048_576 + 1);
+  truncateSync(join(dir, 'largest.yaml'), 16 * 1_048_576);
+  t.equal(readUtf8(join(dir, 'largest.yaml')).length, 16 * 1_048_576);
+  const refused = /^it has more than 16 MiB$/;
+  for (const path of ['/dev/zero', join(dir, 'large.yaml')]) {
+    t.throws(() => readUtf8(path), refused, path);
+    t.throws(() => new ReadFiles().read(path), refused, path);
+  }
+  const files = new ReadFiles();
+  files.begin();
+  t.throws(() => files.read(join(dir, 'large.yaml')), refused, 'at a reload');
 });
 
 t.test('a pipe or a device in the place of a file is read at the start only: its reader would wait', async (t) => {

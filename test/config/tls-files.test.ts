@@ -23,7 +23,11 @@ const lockedKey = generateKeyPairSync('ec', {
   privateKeyEncoding: { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' },
 }).privateKey;
 
+/** `openssl ecparam -name secp256k1 -genkey -noout`, then `openssl req -x509`: valid for a hundred years. */
+const ODD_CURVE = '-----BEGIN CERTIFICATE-----\nMIIBfzCCASSgAwIBAgIUJ+Xvn7p/4JmphJqCVNRI30XPuSEwCgYIKoZIzj0EAwIw\nFTETMBEGA1UEAwwKazEuZXhhbXBsZTAgFw0yNjExMzAwMDExMDZaGA8yMTI2MTEw\nNjAwMTEwNlowFTETMBEGA1UEAwwKazEuZXhhbXBsZTBWMBAGByqGSM49AgEGBSuB\nBAAKA0IABKNgsUyTl9xYZQIme+1PG9hKgyPWgPWe8Rjb07XKB5pspHarTFLj5clr\nBmKStn3xrawBNxiOVRpXgbfnnrOD1ZCjUzBRMB0GA1UdDgQWBBQMgsaInzZAmrU9\n3tX4IGCXOgp8ejAfBgNVHSMEGDAWgBQMgsaInzZAmrU93tX4IGCXOgp8ejAPBgNV\nHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQDDLlwbK2eJ65MkAel4XcPs\n02ra0rxW7fRIV2dHXbAX2wIhAKSzmd44o8oivy6U2rWYFdyKI40SsVa+RPDoyngZ\nUPpN\n-----END CERTIFICATE-----\n';
+
 const FILES: Readonly<Record<string, string>> = {
+  '/etc/eco/odd-curve.pem': ODD_CURVE,
   '/etc/eco/ca.pem': authority.certPem,
   '/etc/eco/bundle.pem': `# two\n${authority.certPem}\n${second.certPem}`,
   '/etc/eco/cert.pem': `${ours.certPem}\n${authority.certPem}`,
@@ -97,6 +101,7 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     ['certFile: cert.pem, keyFile: other-key.pem', [{ path: 'keyFile', problem: /does not belong to the certificate/ }]],
     ['certFile: cert.pem, keyFile: locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
     ['certFile: cert.pem, keyFile: old-locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
+    ['certFile: odd-curve.pem, keyFile: key.pem', [{ path: 'certFile', problem: /a key on the curve secp256k1, with which no TLS handshake succeeds/ }, { path: 'keyFile', problem: /does not belong/ }]],
     ['certFile: cert.pem, keyFile: ca.pem', [{ path: 'keyFile', problem: /holds no private key/ }]],
     ['caFile: nope.pem, certFile: cut.pem', [{ path: 'caFile', problem: /no such file/ }, { path: 'certFile', problem: /ends inside a CERTIFICATE block/ }, { path: 'certFile', problem: /without its key/ }]],
     ['caFile: 5', [{ path: 'caFile', problem: /5 is not a text/ }]],

@@ -3,7 +3,10 @@ import t from 'tap';
 import { loadConfig } from '../../src/config/load.ts';
 import { MINIMAL } from '../support/load-text.ts';
 
+const ODD_CREDENTIALS = ['Authorization: Bearer x', 'Bearer: x', 'http://user:pw@gate', '"user:pw"', 'user:pw ', ' user:pw', 'user:p\ufffd'];
+
 const FILES: Record<string, string> = {
+  ...Object.fromEntries(ODD_CREDENTIALS.map((text, index) => [`/etc/odd-${index}`, text])),
   '/etc/basic': 'door:se:cret\n',
   '/etc/bearer': 'Bearer abc.def-ghi_~+/==\n',
   '/etc/none': 'just words\n',
@@ -89,6 +92,7 @@ t.test('faults', async (t) => {
     ['TLS without TLS', hop('url: "http://g.example", tls: { serverName: x.example }'), '', 'hops.gate.tls', /None of the parents/],
     ['no such file', hop('url: "http://g.example", credentialsFile: absent'), '', 'hops.gate.credentialsFile', /no such file/],
     ['no credentials', hop('url: "http://g.example", credentialsFile: none'), '', 'hops.gate.credentialsFile', /"\/etc\/none" holds no credentials/],
+    ...ODD_CREDENTIALS.map((text, index): [string, string, string, string, RegExp] => [text, hop(`url: "http://g.example", credentialsFile: odd-${index}`), '', 'hops.gate.credentialsFile', /holds no credentials/]),
     ['two lines', hop('url: "http://g.example", credentialsFile: two-lines'), '', 'hops.gate.credentialsFile', /holds no credentials/],
     ['a token for SOCKS', hop('url: "socks5://g.example", credentialsFile: bearer'), '', 'hops.gate.credentialsFile', /takes no token/],
     ['too long for SOCKS', hop('url: "socks5://g.example", credentialsFile: long'), '', 'hops.gate.credentialsFile', /255 bytes/],

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, parseAllDocuments } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
+import { POD } from '../../src/manifests/placement.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -41,8 +42,10 @@ t.test('both policies that are shipped drain alike, and nothing else delays the 
   for (const container of deployment?.spec.template.spec.containers ?? []) t.equal(container.lifecycle, undefined, 'a preStop would take from the grace period');
 });
 
-t.test('what the pages say of it', async (t) => {
+t.test('what the pages, and the rendered manifests, say of it', async (t) => {
   const grace = found('deploy/kubernetes/base/deployment.yaml', /^ +terminationGracePeriodSeconds: (\d+)$/m);
+  t.equal(POD.grace, Number(grace));
+  for (const directory of [POD.policy, POD.certificates]) t.match(read('deploy/kubernetes/base/deployment.yaml'), `mountPath: ${directory},`);
   t.match(read('deploy/kubernetes/README.md'), `| \`${grace}\` | \`base/deployment.yaml\` | Seconds from SIGTERM to SIGKILL: \`drainDelay\` ${delay}, \`drain\` ${window},`);
   t.match(read('docs/deploy-gke.md'), `its tunnels are ended evenly over ${window} s`);
   t.match(read('docs/operations.md'), `\`timeouts.drainDelay\` + \`timeouts.drain\`, ${delay + window} s as shipped`);

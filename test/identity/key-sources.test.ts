@@ -14,8 +14,10 @@ t.test('a set of keys, and what is left out of it', async (t) => {
   const file = join(t.testdir(), 'jwks.json');
   const secret = { kty: 'oct', k: 'c2VjcmV0', kid: 'secret' };
   const whole = { ...key, d: 'cHJpdmF0ZQ', kid: 'private' };
-  await writeFile(file, JSON.stringify({ keys: [secret, whole, key, { kty: 'new' }, null, 'x'] }));
-  t.strictSame(await readKeyFile(file, OPEN), { keys: [key] });
+  for (const mark of ['', '\ufeff']) {
+    await writeFile(file, `${mark}${JSON.stringify({ keys: [secret, whole, key, { kty: 'new' }, null, 'x'] })}`);
+    t.strictSame(await readKeyFile(file, OPEN), { keys: [key] });
+  }
 });
 
 t.test('files that are no set of keys', async (t) => {

@@ -79,6 +79,12 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
     notes: [/^d: eco\.example:8443-8444 is not steered\. Raw TLS does not say its port/],
   },
   {
+    what: 'plain HTTP that is sent on over TLS, to a destination without port 80',
+    destination: '{ hosts: eco.example, ports: [443], upgradePlainHttp: 443 }',
+    sidecar: ['tls 443 eco.example -> 8443', 'http 80 -> 8080'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443', 'http 80 -> 8080'],
+  },
+  {
     what: 'more ports than a mesh lists',
     destination: '{ hosts: eco.example, ports: [443, "8000-8100"] }',
     sidecar: ['tls 443 eco.example -> 8443'],
@@ -114,6 +120,33 @@ t.test('a wildcard has a ServiceEntry of its own, for it cannot be resolved', as
   const { spec } = renderText('sidecar', policyWith({ eco: '{ hosts: [eco.example, "*.eco.example"], ports: [443] }' }));
   t.match(spec('ServiceEntry', 'eco-external'), { hosts: ['eco.example'], resolution: 'DNS', exportTo: ['.'] });
   t.match(spec('ServiceEntry', 'eco-external-wildcard'), { hosts: ['*.eco.example'], resolution: 'NONE', ports: [{ number: 443, name: 'tls', protocol: 'TLS' }] });
+});
+
+t.test('a port has one protocol in the whole mesh: another one is not steered, and a word', async (t) => {
+  const text = policyWith({
+    a: '{ hosts: [a.example, b.example], ports: [443, 9000] }',
+    b: '{ hosts: c.example, ports: [9000], gateway: { prefix: /x, url: "http://c.example:9000" } }',
+    c: '{ hosts: a.example, ports: [9001], gateway: { prefix: /y, url: "http://a.example:9001" } }',
+    d: '{ hosts: b.example, ports: [9001] }',
+  });
+  const { objects, notes, spec } = renderText('sidecar-tunnel', text);
+  t.match(spec('ServiceEntry', 'a-external'), { ports: [{ name: 'tls' }, { name: 'tls-9000' }, { name: 'http-9001', protocol: 'HTTP' }] });
+  t.notOk(objects.some(({ metadata }) => metadata.name.startsWith('b-')));
+  t.notMatch(JSON.stringify(spec('VirtualService', 'a-through-egress')), 'b-example-9001');
+  t.match(notes.filter((note) => note.includes('one protocol')), [/^d: b\.example:9001 .*takes this one for HTTP/, /^b: c\.example:9000 .*takes this one for TLS/]);
+});
+
+t.test('more hosts and ports than a ServiceEntry has', async (t) => {
+  const hosts = Array.from({ length: 300 }, (_, index) => `h${index}.example`);
+  const many = renderText('sidecar', policyWith({ eco: `{ hosts: [${hosts.join()}, "*.w.example"], ports: [443] }` }));
+  t.strictSame(many.objects.flatMap(checkSchema), []);
+  const entries = many.objects.filter(({ kind }) => kind === 'ServiceEntry');
+  t.strictSame(entries.map(({ metadata }) => metadata.name), ['eco-external', 'eco-external-2', 'eco-external-wildcard']);
+  t.strictSame(entries.flatMap(({ spec }) => (spec as { hosts: string[] }).hosts), [...hosts, '*.w.example']);
+  const wide = renderText('sidecar-tunnel', policyWith({ eco: '{ hosts: eco.example, ports: ["1000-1099", "2000-2099", "3000-3099"] }' }));
+  t.strictSame(wide.objects.flatMap(checkSchema), []);
+  t.equal((wide.spec('ServiceEntry', 'eco-external') as { ports: object[] }).ports.length, 256);
+  t.match(wide.notes.join('\n'), /eco: eco\.example:3056-3099 is not steered\. A mesh takes 256 ports/);
 });
 
 t.test('several destinations: names and routes of each, one DestinationRule', async (t) => {

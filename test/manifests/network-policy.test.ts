@@ -230,6 +230,13 @@ t.test('a range that is unknown is closed whole', async (t) => {
   for (const port of [2, 7999, 8101, 65_535]) t.ok(out(policies, PUBLIC, port), `${port}`);
 });
 
+t.test('all ports of unknown addresses closed: none is left, and no empty list of ports, which would open them all', async (t) => {
+  const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: ["1-65535"] }' }));
+  for (const port of [1, 443, 65_535]) for (const end of [PUBLIC, '2606:2800:220:1::1']) t.notOk(out(policies, end, port), `${end} ${port}`);
+  t.ok(out(policies, '10.1.2.3', 443));
+  t.ok(out(policies, { namespace: 'eco-egress' }, 3128));
+});
+
 t.test('known and unknown together', async (t) => {
   const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: [65535, 1] }', b: '{ hosts: b.example, ports: [8443], addresses: [10.0.0.0/8, 93.184.0.0/16, "fd40::/64"] }' }));
   t.notOk(out(policies, '10.1.2.3', 443), 'a known one is closed whole, also where it is a whole private range');

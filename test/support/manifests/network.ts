@@ -38,10 +38,14 @@ export function permits(policies: readonly NetworkPolicySpec[], direction: 'Ingr
   return holding.some((policy) =>
     ((direction === 'Ingress' ? policy.ingress : policy.egress) ?? []).some((rule) => {
       const peers = direction === 'Ingress' ? rule.from : rule.to;
-      const portFits = rule.ports?.some((one) => (one.protocol ?? 'TCP') === protocol && (one.port === undefined || (port >= one.port && port <= (one.endPort ?? one.port)))) ?? true;
-      return portFits && (peers?.some((peer) => fits(peer, end)) ?? true);
+      // To the API server an empty list is the same as none: all of them.
+      return matches(rule.ports, (one) => (one.protocol ?? 'TCP') === protocol && (one.port === undefined || (port >= one.port && port <= (one.endPort ?? one.port)))) && matches(peers, (peer) => fits(peer, end));
     }),
   );
+}
+
+function matches<T>(list: readonly T[] | undefined, one: (item: T) => boolean): boolean {
+  return list === undefined || list.length === 0 || list.some(one);
 }
 
 function fits({ ipBlock, namespaceSelector, podSelector }: Peer, end: End): boolean {
