@@ -44,7 +44,7 @@ async function prove(t: Test, lab: Lab, request: string, code: FaultCode): Promi
   const problem = JSON.parse(body) as Problem;
   t.match(problem, { type: `urn:eco-egress:error:${code}`, title, status, code, requestId: headers.get('x-request-id') });
   t.ok(problem.detail.length > 0 && String(parameters.get('details')).startsWith(`${code}: `));
-  if (blame === 'policy' || blame === 'proxy') t.ok(problem.remedy, 'says what would have to change');
+  t.ok(problem.remedy, 'says what would have to change');
 
   const line = await lab.logged((line) => line['requestId'] === problem.requestId);
   t.match(line, { code, status, closedBy: 'proxy' });
