@@ -15,17 +15,22 @@ interface FaultKind {
   readonly blame: Blame;
   /** Short sentence, the same every time: RFC 9457 `title`. */
   readonly title: string;
+  /** What helps in every case of it; null: only the case can say. */
+  readonly remedy: string | null;
 }
 
-const kind = (status: number, proxyError: string, blame: Blame, title: string): FaultKind => ({
+const kind = (status: number, proxyError: string, blame: Blame, title: string, remedy: string | null = null): FaultKind => ({
   status,
   proxyError,
   blame,
   title,
+  remedy,
 });
 
+const ASK_PARTNER = 'Ask the partner, with the time and the upstreamAddress of the log line.';
+
 const denied = (title: string): FaultKind => kind(403, 'http_request_denied', 'policy', title);
-const malformed = (title: string): FaultKind => kind(400, 'http_request_error', 'client', title);
+const malformed = (title: string, remedy: string | null = null): FaultKind => kind(400, 'http_request_error', 'client', title, remedy);
 
 /** The codes are a contract with users: docs/errors.md lists them, a test holds the two together. */
 export const FAULTS = {
@@ -47,11 +52,11 @@ export const FAULTS = {
   'credentials-wrong': kind(407, 'http_request_denied', 'client', 'The credentials are not accepted'),
   'address-not-allowed': kind(403, 'destination_ip_prohibited', 'policy', 'The host resolves to an address that is not permitted'),
 
-  'request-malformed': malformed('The request is not valid HTTP/1.1'),
+  'request-malformed': malformed('The request is not valid HTTP/1.1', 'Let an HTTP library write the request.'),
   'target-malformed': malformed('The request target is not valid'),
   'path-ambiguous': malformed('The path can be read in more than one way'),
   'scheme-not-supported': malformed('Only http and https targets are served'),
-  'framing-forbidden': malformed('The message framing is ambiguous or not allowed here'),
+  'framing-forbidden': malformed('The message framing is ambiguous or not allowed here', 'Let the HTTP library write Content-Length and Transfer-Encoding.'),
   'tls-on-http-port': malformed('TLS was spoken to a plain HTTP port'),
   'http2-on-http-port': malformed('HTTP/2 was spoken to an HTTP/1.1 port'),
   'socks-on-http-port': malformed('SOCKS was spoken to an HTTP port'),
@@ -61,10 +66,10 @@ export const FAULTS = {
   'tls-hello-malformed': malformed('The connection does not begin with a readable TLS ClientHello'),
   'sni-missing': malformed('The TLS ClientHello names no host'),
   'client-tls-failed': malformed('The TLS handshake between client and proxy failed'),
-  'target-too-long': kind(414, 'http_request_error', 'client', 'The request target is too long'),
-  'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large'),
-  'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time'),
-  'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is supported'),
+  'target-too-long': kind(414, 'http_request_error', 'client', 'The request target is too long', 'Put long values into the body of a POST, or raise limits.headerBytes.'),
+  'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large', 'Send fewer or shorter fields, or raise limits.headerBytes or limits.headerFields.'),
+  'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time', 'Look at the client, and at the network between it and the proxy.'),
+  'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is supported', 'Leave the field Expect out.'),
   'client-closed': kind(499, 'connection_terminated', 'client', 'The client went away before the end'),
   'client-stalled': kind(499, 'connection_terminated', 'client', 'The client stopped reading'),
 
@@ -84,17 +89,17 @@ export const FAULTS = {
   'hop-credentials': kind(502, 'proxy_configuration_error', 'proxy', 'A parent proxy does not accept our credentials'),
   'hop-refused': kind(502, 'connection_refused', 'upstream', 'A parent proxy does not permit the upstream'),
   'hop-upstream-failed': kind(502, 'destination_unavailable', 'upstream', 'A parent proxy cannot reach the upstream'),
-  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time'),
-  'upstream-cut': kind(502, 'http_response_incomplete', 'upstream', 'The upstream cut the response off'),
-  'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1'),
-  'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long'),
+  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time', 'Ask the partner; if it may take so long, raise timeouts.responseHeaders or timeouts.body.'),
+  'upstream-cut': kind(502, 'http_response_incomplete', 'upstream', 'The upstream cut the response off', ASK_PARTNER),
+  'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1', ASK_PARTNER),
+  'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long', 'Send keep-alives inside the tunnel, or raise timeouts.tunnelIdle.'),
 
   'circuit-open': kind(503, 'destination_unavailable', 'upstream', 'The upstream has failed too often in a row, and is left alone for a moment'),
   'limit-reached': kind(503, 'connection_limit_reached', 'proxy', 'A limit of this proxy is reached'),
   overloaded: kind(503, 'proxy_internal_response', 'proxy', 'This proxy is overloaded'),
-  draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down'),
-  'age-limit': kind(503, 'connection_limit_reached', 'proxy', 'The tunnel reached its greatest age'),
-  internal: kind(500, 'proxy_internal_error', 'proxy', 'The proxy failed'),
+  draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down', 'Try again: another replica answers.'),
+  'age-limit': kind(503, 'connection_limit_reached', 'proxy', 'The tunnel reached its greatest age', 'Connect again.'),
+  internal: kind(500, 'proxy_internal_error', 'proxy', 'The proxy failed', 'Report it, with the log line of this request.'),
 } as const satisfies Record<string, FaultKind>;
 
 /** A word for why a request was refused or failed: the same in answers, log and metrics (docs/errors.md). */
@@ -106,6 +111,8 @@ export interface FaultFacts {
   readonly nextHop?: string;
   /** The address that was tried last, without success; null: one of a parent, which is not that of the target. For the log. */
   readonly address?: string | null;
+  /** Of a connection that was open before it failed: our end of it, and how long its phases took, ms (-1: did not happen). For the log. */
+  readonly opened?: { readonly localAddress: string | undefined; readonly localPort: number | undefined; readonly dnsMs: number; readonly tcpMs: number; readonly hopMs: number };
   /** Status of the next hop's answer, if we did not forward it (`received-status`). */
   readonly receivedStatus?: number;
   /** `Proxy-Status` of that answer, as received: ours is appended to it. */
@@ -120,7 +127,7 @@ export interface FaultFacts {
 export interface FaultOptions {
   /** The host, `host:port`, parent or destination that it is about: put before the detail. */
   readonly subject?: string;
-  /** What would have to change for the request to pass. Shown to the client and in the log. */
+  /** What would have to change for the request to pass; absent: as for every fault of the code. Shown to the client and in the log. */
   readonly remedy?: string;
   /** Seconds for `Retry-After`. */
   readonly retryAfter?: number;
@@ -154,7 +161,7 @@ export class Fault extends Error {
     this.code = code;
     this.subject = options.subject ?? null;
     this.detail = detail;
-    this.remedy = options.remedy ?? null;
+    this.remedy = options.remedy ?? FAULTS[code].remedy;
     this.retryAfter = options.retryAfter ?? null;
     this.challenges = options.challenges ?? [];
     this.facts = options.facts ?? NO_FACTS;

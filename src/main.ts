@@ -43,6 +43,9 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
         const run = await load();
         exitCode = await run(given.at(-2) as Options, io, ...(given.slice(0, -2).flat() as string[]));
       });
+  program.hook('preAction', (_, action) => {
+    refuseEmpty(action);
+  });
   // An empty variable in a script must not cause the shipped policy to be served, or files to be written to the
   // script's working directory.
   const nameOfFile = (value: string): string => {
@@ -145,6 +148,19 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 
   await program.parseAsync(argv, { from: 'user' });
   return exitCode;
+}
+
+/** Options for which nothing is a value too: no ranges, and a Host field without content. */
+const MAY_BE_EMPTY: ReadonlySet<string> = new Set(['direct', 'host']);
+
+/** An empty variable in a script must not mean that the option was not given. Throws CommanderError. */
+function refuseEmpty(command: Command): void {
+  const values: Readonly<Record<string, unknown>> = command.opts();
+  const isEmpty = (value: unknown): boolean => value === '' || (Array.isArray(value) && value.includes(''));
+  const option = command.options.find((one) => !MAY_BE_EMPTY.has(one.attributeName()) && isEmpty(values[one.attributeName()]));
+  if (option !== undefined) command.error(`error: the value of option '${option.flags}' is empty. Give one, or leave the option out.`);
+  const index = command.args.indexOf('');
+  if (index !== -1) command.error(`error: argument ${index + 1} is empty.`);
 }
 
 /** Sets missing variables of the environment from `.env` of the working directory, if there is one. */

@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { text as textOf } from 'node:stream/consumers';
 import type { ListenAddress } from '../config/config.ts';
 import { draftOf } from '../config/draft.ts';
-import { describeReadError, type ReadFile } from '../config/named-files.ts';
+import { describeFileError, type ReadFile } from '../config/named-files.ts';
 import { readListenAddress } from '../config/read-address.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import { type Environment, readTree } from '../config/read-tree.ts';
@@ -72,7 +72,7 @@ function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddres
     if (found === null || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
     return { ...found, host: found.host === '0.0.0.0' ? '127.0.0.1' : found.host === '::' ? '::1' : found.host };
   } catch (error) {
-    return `${file} cannot be read: ${describeReadError(error)}. Name another with --config, or the admin port with --admin.`;
+    return `${file} cannot be read: ${describeFileError(error)}. Name another with --config, or the admin port with --admin.`;
   }
 }
 

@@ -2,6 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type { ListenAddress } from '../config/config.ts';
+import { describeFileError } from '../config/named-files.ts';
 import { createAuthority, writeCa } from '../demo/authority.ts';
 import { describeCommands } from '../demo/commands.ts';
 import type { ProxyEnvironment } from '../demo/commands.ts';
@@ -68,7 +69,13 @@ async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promis
   const { certificates, name, listenHttps: https, listenHttp: http } = options;
   const authority = await createAuthority('eco-egress demo authority');
   const partner = createPartner({ authority, name, https, http });
-  const caFile = await writeCa(certificates, authority.certPem);
+  let caFile: string;
+  try {
+    caFile = await writeCa(certificates, authority.certPem);
+  } catch (error) {
+    io.stderr.write(`eco-egress demo could not start: ${certificates} cannot be written: ${describeFileError(error)}. Name another directory with --certificates.\n`);
+    return EXIT.failed;
+  }
   let addresses: Awaited<ReturnType<typeof partner.start>>;
   try {
     addresses = await partner.start();

@@ -1,7 +1,7 @@
 /** `eco-egress doctor`: tries the whole route from this host, and names the broken part; or asks the proxy that runs here what is wrong. */
 import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
-import { describeReadError } from '../config/named-files.ts';
+import { describeFileError } from '../config/named-files.ts';
 import { readProbeUrl } from '../config/read-address.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import { readDuration } from '../config/read-scalar.ts';
@@ -41,6 +41,7 @@ class Misuse extends Error {}
 /** Resolves to 0 without a failed check, to 1 with one, to 2 for a faulty file or question. */
 export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
   try {
+    refuseWithoutEffect(options);
     if (options.incident !== undefined) return await askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
     const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
     io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
@@ -50,6 +51,14 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     io.stderr.write(`${error.message}\n`);
     return EXIT.usage;
   }
+}
+
+/** @throws {Misuse} for an option that would be ignored beside the others, or without another */
+function refuseWithoutEffect({ client = false, incident, config, ca, admin }: DoctorOptions): void {
+  if (client && incident !== undefined) throw new Misuse('--client and --incident exclude each other: choose one.');
+  if (client && config !== undefined) throw new Misuse('--client and --config exclude each other: a client has its environment only.');
+  if (!client && ca !== undefined) throw new Misuse('--ca needs --client: the proxy has tls.caFile of each destination.');
+  if (incident === undefined && admin !== undefined) throw new Misuse('--admin needs --incident, which asks the proxy that runs here.');
 }
 
 type DoctorOutcome = readonly [DoctorReport, number];
@@ -102,7 +111,7 @@ function readCa(file: string): string {
   try {
     return readUtf8(file);
   } catch (error) {
-    throw new Misuse(`--ca: ${file} cannot be read: ${describeReadError(error)}.`);
+    throw new Misuse(`--ca: ${file} cannot be read: ${describeFileError(error)}.`);
   }
 }
 
@@ -116,6 +125,7 @@ function readOnly({ only = [] }: DoctorOptions, checks: readonly { readonly name
   const names = only.flatMap((given) => given.split(',')).filter((name) => name !== '');
   const known = checks.map(({ name }) => name);
   const unknown = names.find((name) => !known.includes(name));
+  if (only.length > 0 && names.length === 0) throw new Misuse(`--only names no check. There are: ${known.join(', ')}.`);
   if (unknown !== undefined) throw new Misuse(`--only: there is no check ${unknown}. There are: ${known.join(', ')}.`);
   return names;
 }

@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
+import { describeFileError } from '../config/named-files.ts';
 import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
@@ -21,7 +22,7 @@ export interface ManifestsOptions {
   readonly out?: string;
 }
 
-/** Resolves to 0 when everything was written, to 2 for a faulty file or question: nothing is written then. */
+/** Resolves to 0 when everything was written, to 1 when a file could not be, to 2 for a faulty file or question: nothing is written then. */
 export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const complain = (text: string): Promise<number> => {
     io.stderr.write(`${text}\n`);
@@ -54,7 +55,12 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   );
   const problems = [...new Set(renderings.flatMap((rendering) => rendering.problems))];
   if (problems.length > 0) return complain(problems.join('\n'));
-  deliver(renderings.flatMap(({ files }) => files), options.out, io);
+  try {
+    deliver(renderings.flatMap(({ files }) => files), options.out, io);
+  } catch (error) {
+    io.stderr.write(`${options.out ?? ''} cannot be written: ${describeFileError(error)}. Name another directory with --out.\n`);
+    return Promise.resolve(EXIT.failed);
+  }
   return Promise.resolve(EXIT.ok);
 }
 

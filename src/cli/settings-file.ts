@@ -1,5 +1,5 @@
 /** `--settings`: the variables that the Deployment gets, for the commands that check a configuration before it is applied. */
-import { describeReadError } from '../config/named-files.ts';
+import { describeFileError } from '../config/named-files.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import type { CommandIo } from './io.ts';
 
@@ -13,7 +13,7 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
     const read = readSettings(readUtf8(file), file);
     return 'problem' in read ? { problem: `--settings: ${read.problem}` } : { env: { ...env, ...read.values } };
   } catch (error) {
-    return { problem: `--settings: ${file} cannot be read: ${describeReadError(error)}.` };
+    return { problem: `--settings: ${file} cannot be read: ${describeFileError(error)}.` };
   }
 }
 

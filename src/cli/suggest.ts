@@ -5,7 +5,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
 import { formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
-import { describeReadError } from '../config/named-files.ts';
+import { describeFileError } from '../config/named-files.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import { listEdits } from '../explain/policy-edits.ts';
 import { enforcedConfigOf } from '../explain/suggest-change.ts';
@@ -86,7 +86,7 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
     try {
       await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
     } catch (error) {
-      io.stderr.write(`${log} cannot be read: ${describeReadError(error)}. Name a file with the access log, or - for standard input.\n`);
+      io.stderr.write(`${log} cannot be read: ${describeFileError(error)}. Name a file with the access log, or - for standard input.\n`);
       return EXIT.usage;
     }
   }
@@ -135,7 +135,7 @@ function write(file: string, before: string, after: string, io: CommandIo): numb
     renameSync(draft, target);
   } catch (error) {
     rmSync(draft, { force: true });
-    io.stderr.write(`${file} cannot be written: ${describeReadError(error)}. Apply the patch by hand.\n`);
+    io.stderr.write(`${file} cannot be written: ${describeFileError(error)}. Apply the patch by hand.\n`);
     return EXIT.failed;
   }
   io.stderr.write(`${escapeText(file)} is written.\n`);

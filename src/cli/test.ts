@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
-import { describeReadError, type ReadFile } from '../config/named-files.ts';
+import { describeFileError, type ReadFile } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
@@ -102,7 +102,7 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
     try {
       writeFileSync(options.junit, formatJunit(all));
     } catch (error) {
-      return refuse(`${options.junit} cannot be written: ${describeReadError(error)}. Name another file with --junit.`);
+      return refuse(`${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
     }
   }
   io.stdout.write(options.json === true ? formatTestJson(all, coverages) : options.tap === true ? formatTap(all) : formatTestResults(all, coverages, io.stdout));
@@ -120,7 +120,7 @@ function findFiles(paths: readonly string[]): string[] | string {
       if (found.length === 0) return `There is no file *.test.yaml in ${path} or below: name a file, or another directory.`;
       files.push(...found);
     } catch (error) {
-      return `${path} cannot be read: ${describeReadError(error)}. Name a file of tests, or a directory with files *.test.yaml.`;
+      return `${path} cannot be read: ${describeFileError(error)}. Name a file of tests, or a directory with files *.test.yaml.`;
     }
   }
   return files;
@@ -164,7 +164,7 @@ function whyUnreadable(file: string, readFile: ReadFile): string | null {
     readFile(file);
     return null;
   } catch (error) {
-    return describeReadError(error);
+    return describeFileError(error);
   }
 }
 

@@ -10,7 +10,7 @@ import { draftOf, draftOfContent } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
 import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './finding.ts';
 import { checkJwksFile, nameFiles, readTlsServer, readWayFiles } from './key-files.ts';
-import { describeReadError, type ReadFile } from './named-files.ts';
+import { describeFileError, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
 import { readUtf8 } from './read-files.ts';
 import { type Environment, readTree, type Tree } from './read-tree.ts';
@@ -123,7 +123,7 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
   try {
     text = readFile(file);
   } catch (error) {
-    return aboutFile(file, `The file cannot be read: ${describeReadError(error)}.`, instead);
+    return aboutFile(file, `The file cannot be read: ${describeFileError(error)}.`, instead);
   }
   // Read as UTF-8, every second byte of plain text in UTF-16 is a NUL.
   if (text.includes('\0')) return aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.');

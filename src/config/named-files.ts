@@ -29,7 +29,7 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
   try {
     return { name: quoteValue(full), text: readFile(full) };
   } catch (error) {
-    complain(path, `${quoteValue(full)} cannot be read: ${describeReadError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+    complain(path, `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
     return null;
   }
 }
@@ -49,16 +49,20 @@ function isForEverybody(path: string): boolean {
   return process.platform !== 'win32' && (mode & 0o004) !== 0;
 }
 
-const READ_ERRORS = new Map([
+const FILE_ERRORS = new Map([
   ['ENOENT', 'there is no such file'],
   ['EACCES', 'permission denied'],
   ['EISDIR', 'it is a directory'],
+  ['ENOTDIR', 'a part of its path is a file'],
+  ['EPERM', 'the operation is not permitted'],
+  ['EROFS', 'the file system is read-only'],
+  ['ENOSPC', 'the disk is full'],
 ]);
 
-/** Why a file could not be read, as the rest of a sentence. */
-export function describeReadError(error: unknown): string {
+/** Why a file could not be read or written, as the rest of a sentence. */
+export function describeFileError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  return READ_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
+  return FILE_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
 }
 
 // Reads the file with the header lines for a collector of traces. Its content is never quoted.

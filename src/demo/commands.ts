@@ -19,7 +19,7 @@ export interface DemoPlaces {
 export interface DemoCommand {
   /** Its subject: a request form, or another word. */
   readonly name: string;
-  /** One line: what to expect. */
+  /** One line: what to expect. It is printed behind `#`, which zsh of macOS runs: no apostrophes, and nothing else that a shell acts on. */
   readonly expect: string;
   /** One line for a POSIX shell. */
   readonly command: string;
@@ -45,12 +45,12 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
     },
     {
       name: 'forward',
-      expect: "plain HTTP through the proxy: ECO's metrics, eco_sit_requests_total, not the proxy's own",
+      expect: 'plain HTTP through the proxy: the metrics of ECO, eco_sit_requests_total, not those of the proxy',
       command: `${viaProxy} ${ecoHttp}/metrics`,
     },
     {
       name: 'gateway',
-      expect: '/eco/* without any proxy setting: ECO answers for "path": "/api/status" over "tls": true',
+      expect: 'below /eco, without any proxy setting: ECO answers for "path": "/api/status" over "tls": true',
       command: `${direct} ${http}/eco/api/status`,
     },
     {
@@ -60,7 +60,7 @@ export function describeCommands(places: DemoPlaces, environment: ProxyEnvironme
     },
     {
       name: 'sni',
-      expect: "raw TLS that a mesh has steered here, known by its server name and passed on: ECO's own certificate, \"tls\": true",
+      expect: 'raw TLS that a mesh has steered here, known by its server name and passed on: the certificate of ECO itself, "tls": true',
       command: `${direct} ${ca} --connect-to ${new URL(ecoHttps).host}:${tls} ${ecoHttps}/api/status`,
     },
     {

@@ -24,6 +24,8 @@ export interface DialTarget {
   readonly port: number;
   /** Null: plain TCP. Otherwise TLS to `serverName ?? host`, verified, HTTP/1.1 by ALPN. */
   readonly tls: UpstreamTlsConfig | null;
+  /** Where that is configured, for messages: `sourceIp.probe.tls`; absent: at the destination. */
+  readonly keys?: string;
   /** Name of the destination whose NAT ports are used; absent: none. */
   readonly destination?: string;
   /** The only client that may use the connection, and from whose share of NAT ports it comes; absent: it serves all clients. */
@@ -87,6 +89,8 @@ export interface Dialled {
   readonly certificateEnds?: number;
   /** Why enforcement would not have dialled it; absent: it would. Set by the caller in report mode. */
   readonly reported?: Fault;
+  /** What an error of the socket means that is one of TLS; absent: no TLS of our own. */
+  readonly tlsFault?: (error: Error) => Fault;
   /** Absent: failures are not counted. */
   readonly circuit?: CircuitReport;
 }

@@ -19,7 +19,7 @@ import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
 import { checkAddresses, createResolver, type Resolver } from './resolver.ts';
-import { HandshakeCut } from './tls-fault.ts';
+import { HandshakeCut, lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
 interface DiallerOptions {
@@ -126,7 +126,7 @@ export function createDialler(options: DiallerOptions): Dialler {
    * the upstream's certificate would repeat.
    */
   async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal, circuit: CircuitUse | undefined): Promise<Opened> {
-    const { host, port } = target;
+    const { host, port, keys = "the destination's tls" } = target;
     let avoid: string | null = null;
     let attempts = 0;
     let cut: Fault | null = null;
@@ -137,12 +137,16 @@ export function createDialler(options: DiallerOptions): Dialler {
       });
       attempts += opened.attempts;
       const connected = now();
+      // Read here: a socket that was destroyed has none.
+      const { localAddress, localPort } = opened.socket;
       try {
-        const socket = await secure({ socket: opened.socket, host, port, config, timeout: timeouts.tls, signal });
-        return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0 };
+        const socket = await secure({ socket: opened.socket, host, port, config, keys, timeout: timeouts.tls, signal });
+        const tlsFault = (error: Error): Fault => lateTlsFault(error, { where: formatAuthority(host, port), name: config.serverName ?? host, config, keys });
+        return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0, tlsFault };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
-        const fault = error instanceof Fault && opened.address !== null ? error.with({ nextHop: formatAuthority(opened.address, port), address: opened.address }) : error;
+        const { address, dnsMs, tcpMs, hopMs } = opened;
+        const fault = error instanceof Fault ? error.with({ opened: { localAddress, localPort, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) }) : error;
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = error;
         avoid = opened.address;

@@ -75,6 +75,13 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
   return new Fault('tls-failed', `the handshake failed (${named})`, { subject: where, remedy: WHAT_TLS, cause: error, ...alertOf(error) });
 }
 
+/** The same for an error after the handshake: in TLS 1.3 the upstream checks our certificate only when its own side is done (RFC 8446 §4.4.2.4). */
+export function lateTlsFault(error: Error, attempt: TlsAttempt): Fault {
+  const code = errorCode(error);
+  if (WANTS_CERTIFICATE.test(code)) return tlsFault(error, attempt);
+  return new Fault('tls-failed', `the upstream ended TLS (${code || error.message})`, { subject: attempt.where, remedy: 'Ask the partner why, with the time of this request.', cause: error, ...alertOf(error) });
+}
+
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
 
 /** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not given a reason. */

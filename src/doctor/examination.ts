@@ -99,7 +99,7 @@ export interface Tools {
   /** The whole route, parents and TLS included; the caller closes the socket. With `address`: only to that address of the host. */
   dial(target: DialTarget, guard: AddressGuard, address?: string): Promise<Dialled>;
   /** One request over a connection, which is closed afterwards. */
-  ask(over: Pick<Dialled, 'socket'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
+  ask(over: Pick<Dialled, 'socket' | 'tlsFault'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
 }
 
 /** Each takes a NAT port, and a file of this process. */

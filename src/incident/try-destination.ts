@@ -87,7 +87,10 @@ async function tryAbove(target: Target, address: string | undefined, context: Tr
     dialled.socket.destroy();
     return { tls, http: null, fault: null };
   }
-  return { tls, http: await tryHttp(target, dialled, context), fault: null };
+  const http = await tryHttp(target, dialled, context);
+  // A refusal of our certificate arrives with the answer.
+  if (tls !== null && http.fault?.code === 'tls-failed') return { tls: { ...tls, fault: http.fault }, http: null, fault: null };
+  return { tls, http, fault: null };
 }
 
 async function tryHttp({ destination, protocol, where }: Target, dialled: Dialled, { tools, now, clocks }: TryContext): Promise<HttpTry> {

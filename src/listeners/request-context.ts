@@ -474,7 +474,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
       record.noteFault(fault);
-      if (record.upstreamAddress === '-') record.upstreamAddress = fault.facts.address ?? '-';
+      if (record.upstreamAddress === '-') record.noteTried(fault.facts);
       // Refused before the policy decision: the log still names the client.
       if (record.client === '-') record.client = clientName(record.clientAddress);
     }

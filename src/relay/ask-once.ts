@@ -33,9 +33,12 @@ const HEADER_BYTES = 16_384;
  * The connection is closed by then, with any result.
  * @throws {Fault} of the exchange, or the reason of `signal`
  */
-export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
-  // Errors after its end are ignored; undici reports those before it.
-  socket.on('error', () => {});
+export async function askOnce({ socket, tlsFault }: Pick<Dialled, 'socket' | 'tlsFault'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
+  // Errors after its end are ignored. undici reports those before it, but of one before it has written only that the connection was closed.
+  let first: NodeJS.ErrnoException | null = null;
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    first ??= error;
+  });
   const client = new Client(origin, {
     pipelining: 1,
     allowH2: false,
@@ -62,7 +65,7 @@ export async function askOnce({ socket }: Pick<Dialled, 'socket'>, { method = 'G
     return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
   } catch (error) {
     if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
-    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded);
+    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded, tlsErrorOf(first), tlsFault);
   } finally {
     socket.destroy();
     await client.destroy();
@@ -80,16 +83,20 @@ async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<s
   return Buffer.concat(chunks).toString('utf8');
 }
 
+/** Null: it is none of TLS. */
+function tlsErrorOf(error: NodeJS.ErrnoException | null): Error | null {
+  return error?.code?.startsWith('ERR_SSL_') === true ? error : null;
+}
+
 /** The errors of undici for a failed exchange, as our codes. */
-function explainExchangeError(error: Error, responded: boolean): Fault {
+function explainExchangeError(error: Error, responded: boolean, ofSocket: Error | null, tlsFault: Dialled['tlsFault']): Fault {
+  // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
+  const ofTls = tlsErrorOf(error) ?? ofSocket;
+  if (ofTls !== null && tlsFault !== undefined) return tlsFault(ofTls);
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   const { code } = error as NodeJS.ErrnoException;
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
-  // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
-  if (code?.startsWith('ERR_SSL_') === true) {
-    return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, { ...cause, remedy: 'if it asks for a client certificate, set tls.certFile and tls.keyFile' });
-  }
   // undici's name for any framing error of a message with a Content-Length; before the response it is a contradiction.
   if (error instanceof errors.ResponseContentLengthMismatchError && !responded) return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
   if (error instanceof errors.ResponseContentLengthMismatchError || error instanceof errors.SocketError || code === 'ECONNRESET' || code === 'EPIPE') {

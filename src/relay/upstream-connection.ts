@@ -346,12 +346,7 @@ export class UpstreamConnection {
 
   #cut(error: Error | null): Fault {
     // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
-    if (error !== null && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) {
-      return new Fault('tls-failed', `the upstream ended TLS: ${error.message}`, {
-        cause: error,
-        remedy: "if it asks for a client certificate, set the destination's tls.certFile and tls.keyFile",
-      });
-    }
+    if (error !== null && this.dialled.tlsFault !== undefined && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) return this.dialled.tlsFault(error);
     return new Fault('upstream-cut', `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`, error === null ? {} : { cause: error });
   }
 }

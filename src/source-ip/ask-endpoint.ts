@@ -55,7 +55,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   try {
     const tls = probe.scheme === 'https' ? probe.tls : null;
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, via }, probeGuard(probe, isSelf), either);
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, keys: 'sourceIp.probe.tls', via }, probeGuard(probe, isSelf), either);
     const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
     const localAddress = socket.localAddress ?? null;
     const asked = performance.now();

@@ -164,7 +164,17 @@ const CAUSES: readonly KnownCause[] = [
     check: 'list its range under sourceIp.probe.addresses',
   },
   {
-    fits: failed('connection-refused', 'upstream-cut', 'upstream-silent', 'upstream-malformed', 'tls-certificate', 'tls-failed', 'tls-timeout'),
+    fits: failed('tls-certificate', 'tls-failed', 'tls-timeout'),
+    cause: 'TLS with the endpoint fails',
+    check: 'look at the reason: its certificate, its authority in sourceIp.probe.tls, or a port without TLS',
+  },
+  {
+    fits: failed('connection-refused'),
+    cause: 'nothing listens on the port of the endpoint',
+    check: 'is it up? on a VM or at the partner, run: npx eco-egress echo',
+  },
+  {
+    fits: failed('upstream-cut', 'upstream-silent', 'upstream-malformed'),
     cause: 'the endpoint is reached, and does not answer as an echo endpoint does',
     check: 'ask it with curl; on a VM or at the partner, run: npx eco-egress echo',
   },

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Form } from '../config/config.ts';
-import { type Fault, type FaultCode, FAULTS } from '../errors.ts';
+import { type Fault, type FaultCode, type FaultFacts, FAULTS } from '../errors.ts';
 
 /** Which side ended it: `-` until it has ended. */
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
@@ -104,6 +104,16 @@ export class AccessRecord {
   noteLocalEnd({ localAddress, localPort }: { readonly localAddress?: string | undefined; readonly localPort?: number | undefined }): void {
     this.localAddress = localAddress ?? '';
     this.localPort = localPort ?? 0;
+  }
+
+  /** What a dial that failed had tried and opened. */
+  noteTried({ address, opened }: FaultFacts): void {
+    this.upstreamAddress = address ?? '-';
+    if (opened === undefined) return;
+    this.noteLocalEnd(opened);
+    this.dnsMs = opened.dnsMs;
+    this.tcpMs = opened.tcpMs;
+    this.hopMs = opened.hopMs;
   }
 
   /** Report mode let something pass. The first of several gives the code; each detail is recorded once. */

@@ -92,8 +92,13 @@ t.test('questions that make no sense', async (t) => {
     [{ timeout: '5' }, /--timeout: .*no unit/],
     [{ only: ['tcp', 'nothing'] }, /--only: there is no check nothing\. There are: configuration, names/],
     [{ client: true, target: 'x', only: ['forms'] }, /There are: environment, names, way/],
+    [{ only: [','] }, /--only names no check\. There are: configuration, names/],
+    [{ client: true, target: 'x', config }, /--client and --config exclude each other/],
+    [{ client: true, target: 'x', incident: true }, /--client and --incident exclude each other/],
+    [{ ca: 'ca.pem' }, /--ca needs --client/],
+    [{ admin: '127.0.0.1:9090' }, /--admin needs --incident/],
   ] as const) {
-    t.match(await doctor({ config, ...options }), { code: 2, out: '', err: said });
+    t.match(await doctor('client' in options ? options : { config, ...options }), { code: 2, out: '', err: said });
   }
 });
 

@@ -20,6 +20,10 @@ t.test('wrong arguments end with 2 and a hint', async (t) => {
   t.match(await eco(['check', 'x.yaml']), { code: 2, out: '', err: /too many arguments[^]*named with --config FILE/ });
   for (const command of ['serve', 'check', 'doctor', 'reload']) t.match(await eco([command, '--config', '']), { code: 2, out: '', err: /The name of the file is empty/ }, command);
   for (const args of [['manifests', '--out', ''], ['check', '--settings', ''], ['doctor', '--client', '--ca', '']]) t.match(await eco(args), { code: 2, out: '', err: /The name of the (?:file|directory) is empty/ }, args.join(' '));
+  for (const args of [['explain', '--user', '', 'CONNECT', 'a:1'], ['explain', '--san', 'DNS:a', '--san', '', 'CONNECT', 'a:1'], ['doctor', '--incident', ''], ['doctor', '--only', ''], ['diff', '', 'x'], ['test', '']]) {
+    t.match(await eco(args), { code: 2, out: '', err: /^error: .* is empty\./ }, args.join(' '));
+  }
+  t.match(await eco(['explain', '--host', '', 'GET', '/']), { code: 1, out: /The Host field "" is empty/ }, 'a Host field may be');
   t.match(await eco(['check', '--config']), { code: 2, out: '', err: /argument missing/ });
 });
 

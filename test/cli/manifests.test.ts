@@ -46,6 +46,13 @@ t.test('a policy that can be read once, as from a pipe', async (t) => {
   t.match(parseAllDocuments(io.out())[0]?.toJS(), { data: { 'egress.yaml': POLICY } });
 });
 
+t.test('where nothing can be written', async (t) => {
+  const directory = t.testdir({ 'egress.yaml': POLICY, file: '' });
+  const io = recordIo({});
+  t.equal(await runManifests({ config: `${directory}/egress.yaml`, out: `${directory}/file/x` }, io), 1);
+  t.match(io.err(), new RegExp(`${directory}/file/x cannot be written: a part of its path is a file\\. Name another directory with --out\\.\n$`));
+});
+
 t.test('all of them, as files', async (t) => {
   const { code, directory, out } = await manifests(t, { out: 'out' });
   t.equal(code, 0);

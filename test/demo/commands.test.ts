@@ -23,6 +23,13 @@ t.test('one line each, plain where the shell has no proxy settings', async (t) =
   }
 });
 
+t.test('what zsh runs of a comment (it has none at its prompt, as on macOS) swallows no command', async (t) => {
+  for (const { name, expect } of describeCommands(PLACES, {})) {
+    t.notMatch(`# ${name}: ${expect}`, /['`;|&<>()$*?\\]/);
+    t.equal(expect.split('"').length % 2, 1, expect);
+  }
+});
+
 t.test('NO_PROXY does not take a command past the proxy', async (t) => {
   for (const name of ['no_proxy', 'NO_PROXY']) {
     for (const command of commandsFor({ [name]: '.telus.internal' })) {

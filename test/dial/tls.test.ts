@@ -9,7 +9,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { tlsFault } from '../../src/dial/tls-fault.ts';
+import { lateTlsFault, tlsFault } from '../../src/dial/tls-fault.ts';
 import { secure } from '../../src/dial/tls.ts';
 import type { SecureRequest } from '../../src/dial/tls.ts';
 import { Fault } from '../../src/errors.ts';
@@ -206,11 +206,13 @@ t.test('a client certificate', async (t) => {
   const newer = await startServer(t, { ...required, minVersion: 'TLSv1.3' });
   const socket = await shake(newer);
   const [error] = (await once(socket, 'error')) as [Error];
-  const late = tlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" });
+  const late = lateTlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" });
   t.equal(late.code, 'tls-failed');
   t.match(late.message, 'CERTIFICATE_REQUIRED');
   t.match(late.remedy, "the destination's tls.certFile and the destination's tls.keyFile");
   t.match(tlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: withCertificate, keys: 'hops.edge.tls' }).remedy, 'the client certificate in hops.edge.tls.certFile');
+  const broken = Object.assign(new Error('long'), { code: 'ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC' });
+  t.match(lateTlsFault(broken, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" }), { message: 'eco.test:443: the upstream ended TLS (ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC)', facts: { alert: { id: 20, message: 'bad_record_mac' } } });
   await untilSockets(0);
 });
 

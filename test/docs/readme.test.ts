@@ -145,6 +145,14 @@ t.test('the pages spell each command in one way', async (t) => {
   }
 });
 
+t.test('no command is followed by a comment, which zsh (macOS) takes for arguments', async (t) => {
+  // Its commands are for Debian.
+  for (const page of [...PAGES, ...globSync('deploy/**/README.md', { cwd: ROOT })].filter((page) => page !== 'docs/performance.md')) {
+    const lines = readDocBlocks(page).filter(({ language }) => language === 'shell' || language === 'sh').flatMap(({ text }) => text.split('\n'));
+    t.strictSame(lines.filter((line) => (line.startsWith('#') ? /['"`<>$]/.test(line) : /\s#(?:\s|$)/.test(line))), [], page);
+  }
+});
+
 t.test('those of the README that dial nothing are run as they are written', async (t) => {
   const lines = readDocBlocks('README.md').flatMap(({ text: body }) => body.split('\n'));
   const commands = lines.filter((line) => /^(?:npx eco-egress|npm run) (?:check|explain|manifests)\b/.test(line));

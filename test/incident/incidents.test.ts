@@ -1,11 +1,13 @@
 /** A running proxy is asked what is wrong, while partners refuse, are silent, show bad certificates, answer 500: gathered from its own state and from real tries. */
 import { once } from 'node:events';
+import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
 import type { IncidentVerdict } from '../../src/incident/judge.ts';
 import { EVIL } from '../support/status-scene.ts';
 import { startEchoEndpoint } from '../support/echo-endpoint.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
+import { listen } from '../support/listen.ts';
 import { type Draft, ECO, type Lab, labCertificates, type LabOptions, startLab, startUpstream } from '../support/lab.ts';
 import { schemaFaults } from '../support/schemas.ts';
 
@@ -53,6 +55,14 @@ t.test('the partner refuses: since the first failure, with what requests met', a
   t.match(verdict, { asked: 'eco', state: 'broken', part: 'partner-application', confidence: 'likely', alternatives: [{ part: 'partner-firewall' }], letter: /from the source address 192\.0\.2\.1 \(seen from outside/ });
   t.ok(Date.parse(verdict.since ?? '') >= before - 1000);
   t.match(verdict.evidence.map(({ text }) => text).join('\n'), new RegExp(`TCP to 127\\.0\\.0\\.1:${nobody} from 127\\.0\\.0\\.1:\\d+: refused \\(ECONNREFUSED\\)[^]*A request met at 127\\.0\\.0\\.1:${nobody}: ECONNREFUSED`));
+});
+
+t.test('the partner wants a certificate of ours, and says so with its answer (TLS 1.3): its application is not blamed', async (t) => {
+  const { certPem, keyPem, authority } = await labCertificates();
+  const port = await listen(t, createTlsServer({ cert: certPem, key: keyPem, ca: authority.certPem, requestCert: true, rejectUnauthorized: true }));
+  const lab = await start(t, { configure: (draft) => { point(draft, port); } });
+  const verdict = await verdictOf(t, lab, '?destination=eco');
+  t.match(verdict, { state: 'broken', part: 'proxy', sentence: /the partner does not accept our client certificate, or asks for one/ });
 });
 
 t.test('the partner is silent: only with the source address proven is it named', async (t) => {

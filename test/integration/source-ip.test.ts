@@ -1,8 +1,10 @@
 /** A whole proxy that proves its source address: an endpoint whose answer changes stands for a NAT whose address does. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
-import { type Draft, ECO, type Lab, type LogLine, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, labCertificates, type LogLine, startLab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
 import { type EchoEndpoint, startEchoEndpoint } from '../support/echo-endpoint.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { countSockets, untilSockets } from '../support/open-sockets.ts';
@@ -177,6 +179,24 @@ t.test('an endpoint over TLS', async (t) => {
   t.match(lab.upstream.requests[0], { method: 'GET', url: '/ip', headers: { host: `${ECO}:${lab.upstream.httpsPort}`, connection: 'close', accept: /^text\/plain/ } });
   const { samples } = await lab.scrape();
   t.equal(samples.get('eco_egress_upstream_connections_opened_total{destination="eco"}'), 0, 'it is no request of a client');
+});
+
+t.test('an endpoint whose TLS fails: the keys of the probe are named, not those of a destination', async (t) => {
+  const { certPem, keyPem, authority } = await labCertificates();
+  const asking = await listen(t, createTlsServer({ cert: certPem, key: keyPem, ca: authority.certPem, requestCert: true, rejectUnauthorized: true }));
+  const configure = (draft: Draft): void => {
+    draft.sourceIp = { expected: RIGHT, probe: { url: `https://${ECO}:${asking}/ip`, every: '1h', addresses: ['127.0.0.0/8'], tls: { caFile: 'ca.pem' } } };
+  };
+  const lab = await startLab(t, { configure });
+  const loaded = lab.load(configure);
+  const probe = loaded.ok ? loaded.config.sourceIp?.probe : null;
+  if (probe === null || probe === undefined) throw new Error('no probe');
+  for (const [tls, code, reason] of [
+    [probe.tls, 'tls-failed', /^eco-sit\.telus\.internal:\d+: the upstream refused the handshake \(ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED\); .* sourceIp\.probe\.tls\.certFile/],
+    [{ ...probe.tls, ca: null }, 'tls-certificate', /sourceIp\.probe\.tls\.caFile/],
+  ] as const) {
+    t.match(await lab.service.sourceProof.verify({ probe: { ...probe, tls }, expected: [RIGHT], times: 1 }), { observations: [{ code, reason }], causes: [{ cause: 'TLS with the endpoint fails' }] }, code);
+  }
 });
 
 t.test('the probe goes by the hops of requests', async (t) => {

@@ -353,5 +353,6 @@ t.test('an upstream that asks for a client certificate we do not have is told ap
   });
   const res = await fetch(`${lab.url}/eco/x`);
   t.equal(res.status, 502);
-  t.match(await res.json(), { code: 'tls-failed', remedy: /tls\.certFile/ });
+  t.match(res.headers.get('proxy-status'), /;alert-id=116;alert-message="certificate_required"/);
+  t.match(await res.json(), { code: 'tls-failed', detail: `eco-sit.telus.internal:${port}: the upstream refused the handshake (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED)`, remedy: /tls\.certFile/ });
 });

@@ -58,6 +58,8 @@ t.test('likely causes', async (t) => {
     ['no way', { codes: ['connect-timeout'] }, [/nothing comes back/]],
     ['not dialled', { codes: ['address-not-allowed'] }, [/not dialled/]],
     ['no echo', { codes: ['upstream-malformed'] }, [/does not answer as an echo/]],
+    ['no TLS', { codes: ['tls-certificate'] }, [/TLS with the endpoint fails/]],
+    ['refused', { codes: ['connection-refused'] }, [/nothing listens/]],
     ['a hop refuses', { codes: ['hop-refused'], via: ['activegateway'] }, [/hop on the way/]],
   ] as const) {
     const found = findCauses({ expected, seen: [], via: [], codes: [], ...evidence });
