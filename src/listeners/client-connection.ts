@@ -413,8 +413,9 @@ export class ClientConnection implements ExchangeClient, Watched {
     const chunked = open && this.httpVersion !== '1.0';
     // RFC 9112 §6.3: for an HTTP/1.0 client the close is the end.
     if (open && !chunked) this.#last = true;
-    // RFC 9110 §10.1.1: instead of 100. Whether the content comes, or the next request, is unknown.
-    if (this.#body?.done === false && this.#head?.expect !== '') this.#last = true;
+    // The partner did not wait for the content. Whether that comes, or the next request instead, is unknown: some
+    // clients stop an upload that has been answered, and none sends it after a final answer instead of 100.
+    if (this.#body?.done === false) this.#last = true;
     this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
   }
 

@@ -76,16 +76,22 @@ function toldBefore(value: string | undefined): List {
 /** The connection is at fault, or the start of the next request is ambiguous. */
 const LAST: ReadonlySet<FaultCode> = new Set(['framing-forbidden', 'request-timeout', 'client-certificate', 'revoked']);
 
+/** Content up to this length is on its way before the client has an answer, bytes. */
+const LONGEST_SENT_AT_ONCE = 16_384;
+
 /**
  * Whether the connection ends with this answer: a limit may be about it (but
  * for an overloaded proxy another connection costs more than a request), and
  * the start of the next request must be unambiguous. It is ambiguous when
  * framing was refused, when a client that sent `Expect: 100-continue` may now
- * either send its body or not (RFC 9110 §10.1.1), and after a CONNECT, where
- * old clients continue as if it had been accepted.
+ * either send its body or not (RFC 9110 §10.1.1), when it may stop an upload
+ * because it has been answered, and after a CONNECT, where old clients continue
+ * as if it had been accepted.
  */
-export function isLastAnswer(fault: Fault, { expect, method }: RequestHead): boolean {
-  return (fault.kind.blame === 'proxy' && fault.code !== 'overloaded') || LAST.has(fault.code) || expect !== '' || method === 'CONNECT';
+export function isLastAnswer(fault: Fault, { expect, method, framing }: RequestHead): boolean {
+  // Where the content is chunked, a request in its place is seen to be none of it.
+  const uploads = framing.kind === 'length' && framing.length > LONGEST_SENT_AT_ONCE;
+  return (fault.kind.blame === 'proxy' && fault.code !== 'overloaded') || LAST.has(fault.code) || expect !== '' || uploads || method === 'CONNECT';
 }
 
 /** The whole answer as sent on the wire, where no request was read. */

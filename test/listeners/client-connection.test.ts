@@ -559,7 +559,8 @@ t.test('an answer from the upstream: its framing for whoever asks', async (t) =>
     ['until the close', get('/'), 'HTTP/1.1 200 OK', /\r\nTransfer-Encoding: chunked\r\n[^]*\r\n\r\n3\r\nabc\r\n0\r\n/],
     ['chunks for HTTP/1.0', 'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked', /^HTTP\/1\.1 200 OK\r\nConnection: close\r\n\r\nabc$/],
     ['the last one', get('/', 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
-    // RFC 9110 §10.1.1: its content comes, or the next request instead.
+    // The content comes, or the next request instead.
+    ['before the content', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na', 'HTTP/1.1 413 No\r\nContent-Length: 3', /^HTTP\/1\.1 413 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
     ['instead of 100', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n', 'HTTP/1.1 417 No\r\nContent-Length: 3', /^HTTP\/1\.1 417 No\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc$/],
     ['behind the content', 'POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc', 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n/],
     ['a reason that cannot be passed on', get('/'), 'HTTP/1.1 404 \x01\r\nContent-Length: 3', /^HTTP\/1\.1 404 Not Found\r\n/],

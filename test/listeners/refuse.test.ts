@@ -4,7 +4,8 @@ import { connect } from 'node:net';
 import { parseList } from 'structured-headers';
 import t from 'tap';
 import { Fault, FAULTS, type FaultCode } from '../../src/errors.ts';
-import { refusalText } from '../../src/listeners/refuse.ts';
+import { readRequestHead } from '../../src/http1/request-head.ts';
+import { isLastAnswer, refusalText } from '../../src/listeners/refuse.ts';
 import { startLab } from '../support/lab.ts';
 
 function read(text: string): { status: string; headers: Map<string, string>; body: string } {
@@ -33,6 +34,21 @@ t.test('every code says the same in the status line, Proxy-Status and body', asy
       requestId: 'id-1',
       remedy: 'what to do',
     });
+  }
+});
+
+t.test('a refusal is the last on its connection where the start of the next request would be unknown', async (t) => {
+  const denied = new Fault('host-not-allowed', 'x');
+  for (const [request, last] of [
+    ['GET / HTTP/1.1', false],
+    ['POST / HTTP/1.1\r\nContent-Length: 16384', false],
+    // Some clients stop an upload that has been answered.
+    ['POST / HTTP/1.1\r\nContent-Length: 16385', true],
+    ['POST / HTTP/1.1\r\nTransfer-Encoding: chunked', false],
+    ['POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1', true],
+    ['CONNECT x:1 HTTP/1.1', true],
+  ] as const) {
+    t.equal(isLastAnswer(denied, readRequestHead(request, 10)), last, request);
   }
 });
 
