@@ -40,6 +40,8 @@ export interface RequestEnvironment {
   readonly denials: DenialMemory;
   /** The configured name of a client address; `-` if it has none. */
   readonly clientName: (address: string) => string;
+  /** Why the policy in force would not admit what an earlier permit admitted, to this address; null: it would. */
+  readonly revoked: (permit: Permit, address: string) => Fault | null;
   /** The policy in force. */
   readonly tunnelTimes: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge'>;
   /** Every request in progress: a drain waits for these. */
@@ -391,6 +393,13 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
     const { record } = this;
+    // The upstream may have taken long, and exchanges outlast their permission, which tunnels must not.
+    const fault = this.#permit === null ? null : this.#environment.revoked(this.#permit, record.upstreamAddress);
+    if (fault !== null) {
+      upstream.destroy();
+      this.refuse(fault);
+      return;
+    }
     record.status = head.status;
     record.upstreamStatus = head.status;
     record.firstByteMs = performance.now() - record.startedAt;

@@ -99,6 +99,7 @@ export class SelfTest implements SelfTestSockets {
       },
       denials: { note: () => {} },
       clientName: () => '-',
+      revoked: () => null,
       tunnelTimes: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),

@@ -31,6 +31,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('bare-lf-in-chunks', 'src/http1/body-reader.ts', 'test/http1/body-reader.test.ts', "if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end'))", "if (!ended && this.#expects === 'chunk-end')"),
       mutant('two-hosts', 'src/targets/request-target.ts', 'test/targets/request-target.test.ts', 'if (hostHeaders.length > 1) {', 'if (hostHeaders.length > 9) {'),
       mutant('tunnels-not-judged-on-reload', 'src/service.ts', 'test/reload/reload.test.ts', 'if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;', ''),
+      mutant('upgrade-outlives-its-permission', 'src/listeners/request-context.ts', 'test/reload/reload.test.ts', 'this.#permit === null ? null : this.#environment.revoked(this.#permit, record.upstreamAddress)', 'null'),
       mutant('proof-never-lapses', 'src/identity/authenticator.ts', 'test/identity/authenticator.test.ts', "lapsed: () => (holds() ? null : 'the password has been changed or taken away')", 'lapsed: () => null'),
       mutant('tunnel-outlives-its-rule', 'src/egress.ts', 'test/integration/withdrawn.test.ts', "(this.verdict.verdict !== 'allow' || now < this.verdict.until) && ", ''),
       mutant('pools-survive-their-terms', 'src/egress.ts', 'test/egress.test.ts', 'return before.policy.mode === terms.policy.mode && next !== undefined &&', 'return next !== undefined &&'),

@@ -3,11 +3,13 @@ import { webcrypto } from 'node:crypto';
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { LoadResult } from '../../src/config/load.ts';
 import { type Draft, ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
+import { openWire } from '../support/wire.ts';
 
 /** Asks for a tunnel; resolves with the status line and the socket. */
 async function tunnel(lab: Lab, authority: string): Promise<{ status: string; socket: Socket }> {
@@ -178,6 +180,25 @@ t.test('an exchange under way ends as it began', async (t) => {
   let body = '';
   for await (const chunk of res) body += chunk.toString();
   t.equal(body, 'first, last');
+});
+
+t.test('an upgrade that the partner accepts after it has been forbidden becomes no tunnel', async (t) => {
+  const lab = await startLab(t);
+  const asked = Promise.withResolvers<Duplex>();
+  lab.upstream.http.on('upgrade', (_req, socket: Duplex) => {
+    socket.on('error', () => {});
+    asked.resolve(socket);
+  });
+  const client = await openWire(t, lab.port);
+  client.send(`GET http://${ECO}:${lab.upstream.httpPort}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
+  const partner = await asked.promise;
+  await lab.reload(denyAll);
+  const gone = once(partner, 'end');
+  partner.resume();
+  partner.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframe');
+  t.match(await client.until(/frame|"revoked"/), /^HTTP\/1\.1 403 [^]*"code":"revoked"/);
+  await gone;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'forward', status: 403, closedBy: 'proxy' });
 });
 
 t.test('refuseIfDenies keeps a live client from being shut out by mistake', async (t) => {
