@@ -8,6 +8,7 @@
  * and closing are its transitions.
  */
 import type { Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { BodyReader, NO_CONTENT } from '../http1/body-reader.ts';
@@ -97,6 +98,12 @@ const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
 
+/** An upstream connection that was authenticated, and for whom. */
+interface Pin {
+  readonly identity: object;
+  readonly connection: UpstreamConnection;
+}
+
 const kConnection = Symbol('client connection');
 type Connected = Socket & { [kConnection]?: ClientConnection | undefined };
 
@@ -159,7 +166,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** The request's owner wants no content for now. */
   #paused = false;
   #goingOn = false;
-  #pins: Map<UpstreamPool, UpstreamConnection> | null = null;
+  #pins: Map<UpstreamPool, Pin> | null = null;
 
   constructor(socket: Socket, options: ConnectionOptions) {
     this.socket = socket;
@@ -248,7 +255,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#rest = null;
     this.#heads = null;
     try {
-      if (this.#pins !== null) for (const [pool, connection] of this.#pins) release(pool, connection);
+      if (this.#pins !== null) for (const [pool, { connection }] of this.#pins) release(pool, connection);
       this.#raw.destroy();
       this.request?.clientClosed();
     } catch (error) {
@@ -461,18 +468,19 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   // --- connection-based authentication (RFC 4559 §6)
 
-  pinned(pool: UpstreamPool): UpstreamConnection | null {
-    const connection = this.#pins?.get(pool);
-    if (connection === undefined) return null;
-    if (connection.reusable) return connection;
+  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null {
+    const pin = this.#pins?.get(pool);
+    if (pin === undefined) return null;
+    // A trusted peer sends requests of several clients on one connection.
+    if (pin.connection.reusable && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
-    release(pool, connection);
+    release(pool, pin.connection);
     return null;
   }
 
-  pin(pool: UpstreamPool, connection: UpstreamConnection): void {
+  pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void {
     this.#pins ??= new Map();
-    this.#pins.set(pool, connection);
+    this.#pins.set(pool, { identity, connection });
   }
 
   // --- leaving HTTP

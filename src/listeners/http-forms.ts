@@ -231,6 +231,7 @@ export class HttpForms {
     request.startExchange({
       pool: egress.pool(permit, origin),
       client: asker.address,
+      identity: peer,
       method,
       head: headText(`${method} ${target} HTTP/1.1`, fields, connectionOptions(fields, { chunked: framing.kind === 'chunked', upgrades })),
       framing,

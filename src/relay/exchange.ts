@@ -24,6 +24,8 @@ export interface ExchangePlan {
   readonly pool: UpstreamPool;
   /** The client whose share of the pool's connections it uses. */
   readonly client: string;
+  /** The client as it has been identified: the same one has an equal object. */
+  readonly identity: object;
   readonly method: string;
   /** Request line and header section, ready for the upstream. */
   readonly head: string;
@@ -64,10 +66,10 @@ export interface ExchangeClient {
   /** No content of the request is wanted for now. */
   pause(): void;
   resume(): void;
-  /** The connection-authenticated upstream connection of this client connection and this pool; null: none. */
-  pinned(pool: UpstreamPool): UpstreamConnection | null;
-  /** The upstream connection belongs to this client connection only from now on, and is closed with it. */
-  pin(pool: UpstreamPool, connection: UpstreamConnection): void;
+  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. */
+  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null;
+  /** The upstream connection belongs to this client on this client connection only from now on, and is closed with it. */
+  pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void;
 }
 
 /** Notified of the end: exactly one of the three is called. */
@@ -143,8 +145,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Begins; everything else is reported to the owner. */
   start(): void {
-    const { pool } = this.#plan;
-    const connection = this.#client.pinned(pool) ?? pool.take(this);
+    const { pool, identity } = this.#plan;
+    const connection = this.#client.pinned(pool, identity) ?? pool.take(this);
     if (connection !== null) this.#begin(connection);
     else pool.wait(this);
   }
@@ -354,7 +356,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     const connection = this.#connection;
     if (connection === null || connection.pinned) return;
     connection.pinned = true;
-    this.#client.pin(this.#plan.pool, connection);
+    this.#client.pin(this.#plan.pool, this.#plan.identity, connection);
   }
 
   #fail(fault: Fault): void {

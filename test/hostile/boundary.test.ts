@@ -1,7 +1,8 @@
 /** The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has. */
-import { createServer } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
@@ -11,6 +12,7 @@ import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
+import { POD, POD6, startPeerLab } from '../support/peer-lab.ts';
 import { sumOf } from '../support/prometheus.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
@@ -111,21 +113,23 @@ async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {
   return wire;
 }
 
-t.test("a connection that was authenticated is one client connection's", async (t) => {
-  // NTLM as a server sees it: three messages on one connection, and then that connection is the user's.
+/** NTLM as a server sees it: three messages on one connection, and then that connection is the user's. */
+function askForNtlm(): RequestListener {
   const users = new WeakMap<object, number>();
-  const lab = await startLab(t, {
-    onRequest: (req, res) => {
-      const step = users.get(req.socket) ?? 0;
-      const { authorization } = req.headers;
-      if (step === 2) res.end('the page of A');
-      else if (authorization?.startsWith('NTLM ') === true) {
-        users.set(req.socket, step + 1);
-        if (step === 1) res.end('the page of A');
-        else res.writeHead(401, { 'WWW-Authenticate': 'NTLM TlRMTVNTUAAC' }).end();
-      } else res.writeHead(401, { 'WWW-Authenticate': 'NTLM' }).end('who are you?');
-    },
-  });
+  return (req, res) => {
+    const step = users.get(req.socket) ?? 0;
+    const { authorization } = req.headers;
+    if (step === 2) res.end('the page of A');
+    else if (authorization?.startsWith('NTLM ') === true) {
+      users.set(req.socket, step + 1);
+      if (step === 1) res.end('the page of A');
+      else res.writeHead(401, { 'WWW-Authenticate': 'NTLM TlRMTVNTUAAC' }).end();
+    } else res.writeHead(401, { 'WWW-Authenticate': 'NTLM' }).end('who are you?');
+  };
+}
+
+t.test("a connection that was authenticated is one client connection's", async (t) => {
+  const lab = await startLab(t, { onRequest: askForNtlm() });
   for (const [form, begin] of [
     ['forward', `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`],
     ['gateway', 'GET /eco/ HTTP/1.1\r\nHost: x\r\n'],
@@ -147,6 +151,31 @@ t.test("a connection that was authenticated is one client connection's", async (
     const c = await openWire(t, lab.port);
     c.send(`${begin}Connection: close\r\n\r\n`);
     t.match((await c.ended).heard, /^HTTP\/1\.1 401 [^]*who are you\?/, `${form}: after A has gone`);
+  }
+});
+
+t.test("nor another client's on the same connection", async (t) => {
+  const password = await hashPassword('secret');
+  const lab = await startPeerLab(t, {
+    onRequest: askForNtlm(),
+    listener: { believe: ['x-forwarded-for'] },
+    configure: ({ clients, rules }) => {
+      clients['users'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'one', hash: password }, { user: 'two', hash: password }] };
+      rules.push({ clients: ['users'], destinations: ['eco'] });
+    },
+  });
+  const userField = (user: string): string => `Proxy-Authorization: Basic ${Buffer.from(`${user}:secret`).toString('base64')}\r\n`;
+  for (const [a, b] of [[`X-Forwarded-For: ${POD}\r\n`, `X-Forwarded-For: ${POD6}\r\n`], [userField('one'), userField('two')]] as const) {
+    const shared = await openWire(t, lab.port);
+    const begin = `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`;
+    shared.send(`${begin}${a}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+    await shared.until('TlRMTVNTUAAC');
+    shared.send(`${begin}${a}Authorization: NTLM TlRMTVNTUAAD\r\n\r\n`);
+    await shared.until('the page of A');
+    shared.send(`${begin}${a}\r\n`);
+    await shared.until(/the page of A[^]*the page of A/);
+    shared.send(`${begin}${b}Connection: close\r\n\r\n`);
+    t.match((await shared.ended).heard, /the page of A[^]*the page of AHTTP\/1\.1 401 [^]*who are you\?/);
   }
 });
 
