@@ -3,8 +3,8 @@
  * server: a server that trusts them from its own front end would trust them
  * from our clients too. None is forwarded unless headers.keep names it. Names
  * are lower case, with `-` where a client may write `_`: CGI, WSGI and similar
- * interfaces cannot distinguish the two. docs/headers.md is held to this file
- * by a test.
+ * interfaces cannot distinguish the two, and lighttpd's no other sign either.
+ * docs/headers.md is held to this file by a test.
  */
 
 /** Request fields that make one kind of claim. */
@@ -42,7 +42,7 @@ export const CLAIM_FIELDS: readonly ClaimFields[] = [
   },
   {
     claim: 'another target than the one that was checked, or a proxy to use (httpoxy)',
-    names: ['x-original-url', 'x-rewrite-url', 'x-original-host', 'x-original-uri', 'x-envoy-original-path', 'x-envoy-original-dst-host', 'x-host', 'proxy'],
+    names: ['x-original-url', 'x-rewrite-url', 'x-original-host', 'x-original-uri', 'x-envoy-original-path', 'x-envoy-original-dst-host', 'x-host', 'script-name', 'path-info', 'proxy'],
   },
 ];
 
@@ -50,10 +50,12 @@ const ALL = CLAIM_FIELDS.flatMap(({ names }) => names);
 const EXACT: ReadonlySet<string> = new Set(ALL.filter((name) => !name.endsWith('*')));
 const PREFIXES = ALL.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
 
-/** One spelling for a field name, as for software that cannot distinguish `_` from `-`. */
+const OTHER_SIGN = /[^a-z0-9-]/;
+
+/** One spelling for a field name, as for software that cannot distinguish `_` and other signs from `-`. */
 export function fieldName(name: string): string {
   const lower = name.toLowerCase();
-  return lower.includes('_') ? lower.replaceAll('_', '-') : lower;
+  return OTHER_SIGN.test(lower) ? lower.replaceAll(/[^a-z0-9]/g, '-') : lower;
 }
 
 /** Whether one of the patterns, exact or with a final `*`, matches this name; both as returned by `fieldName`. */

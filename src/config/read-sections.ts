@@ -56,9 +56,10 @@ export function readPathPattern(value: unknown): Read<string> {
   return { value };
 }
 
-/** RFC 9110 §5.1: a token; here also with a final `*`. Canonical: lower case, `-` for `_`. */
+/** RFC 9110 §5.1: a token; here also with a final `*`. Canonical: as `fieldName` returns it. */
 function readFieldPattern(value: unknown): string | null {
-  return typeof value === 'string' && /^[A-Za-z0-9!#$%&'+.^_`|~-]+\*?$/.test(value) ? fieldName(value) : null;
+  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'+.^_`|~-]+\*?$/.test(value)) return null;
+  return value.endsWith('*') ? `${fieldName(value.slice(0, -1))}*` : fieldName(value);
 }
 
 /** Fields for routing and framing are written anew for each connection. */

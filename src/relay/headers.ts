@@ -53,7 +53,7 @@ function mayCross(name: string, action: Action | undefined, { forwarded, xForwar
   if (matchesField(drop, read)) return false;
   if (action === 'forwarded') return forwarded !== 'off';
   if (action === 'x-forwarded') return xForwarded !== 'off';
-  // A name with `_` is not the field that it resembles, but is taken for it by software that maps names to
+  // A name with `_` or `.` is not the field that it resembles, but is taken for it by software that maps names to
   // variables: it could bypass fields set for the real one.
   if (read !== name && REQUEST_ACTIONS.has(read)) return false;
   return !isClaim(read) || matchesField(keep, read);

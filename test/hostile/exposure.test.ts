@@ -107,7 +107,7 @@ t.test('without leave to append, no client can say whom it speaks for', async (t
   await askRaw(t, lab.port, `GET /eco/x HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\nx-forwarded-host: evil\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\nForwarded: for=6.6.6.6\r\nConnection: close\r\n\r\n`);
   t.notMatch(lab.told(), /forwarded/i);
   t.equal(accessLines(lab)[0]?.['clientAddress'], '127.0.0.1');
-  const claims = ['X_Forwarded_For', 'X-Real-IP', 'X-real_ip', 'True-Client-IP', 'X-Client-IP', 'Client-Cert', 'Client-Cert-Chain', 'Proxy', 'X-SSL-Client-Verify', 'X-Forwarded-User', 'CF-Connecting-IP'];
+  const claims = ['X_Forwarded_For', 'X.Forwarded.For', 'X-Forwarded~For', 'SCRIPT_NAME', 'Path-Info', 'X-Real-IP', 'X-real_ip', 'True-Client-IP', 'X-Client-IP', 'Client-Cert', 'Client-Cert-Chain', 'Proxy', 'X-SSL-Client-Verify', 'X-Forwarded-User', 'CF-Connecting-IP'];
   for (const target of ['/eco/x', `http://${lab.partner}/x`]) {
     await askRaw(t, lab.port, `GET ${target} HTTP/1.1\r\nHost: ${lab.partner}\r\n${claims.map((name) => `${name}: 6.6.6.6\r\n`).join('')}Connection: close\r\n\r\n`);
   }
