@@ -399,9 +399,9 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#linger();
   }
 
-  inform(status: number, fields: RawFields): void {
+  inform(status: number, fields: RawFields): boolean {
     this.#writer.flush();
-    this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1');
+    return this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0;
   }
 
   respond(head: ResponseHead, fields: RawFields): void {

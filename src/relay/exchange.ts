@@ -55,8 +55,8 @@ export interface ExchangeTimeouts {
 /** The client's side of an exchange: its connection. */
 export interface ExchangeClient {
   readonly httpVersion: string;
-  /** Sends an informational response. */
-  inform(status: number, fields: RawFields): void;
+  /** Sends an informational response. @returns false: as for `write` */
+  inform(status: number, fields: RawFields): boolean;
   /** Begins the final response. `fields` have no framing but a Content-Length. */
   respond(head: ResponseHead, fields: RawFields): void;
   /** Some of its content. @returns false: the client does not keep up; `clientDrained` follows */
@@ -238,7 +238,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#client.httpVersion === '1.0') return;
-    this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
+    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false })));
   }
 
   onHead(head: ResponseHead): void {
@@ -259,9 +259,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   onContent(content: Buffer): void {
     this.stamp += 1;
     this.#record.bytesReceived += content.length;
-    if (this.#client.write(content) || this.#downloadBlocked) return;
-    this.#downloadBlocked = true;
-    this.#connection?.pause();
+    this.#keepPace(this.#client.write(content));
   }
 
   onEnd(trailers: RawFields): void {
@@ -340,6 +338,13 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       this.#client.resume();
     }
     if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
+  }
+
+  /** The upstream is read no faster than the client reads. */
+  #keepPace(keepsUp: boolean): void {
+    if (keepsUp || this.#downloadBlocked) return;
+    this.#downloadBlocked = true;
+    this.#connection?.pause();
   }
 
   /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. */

@@ -1,10 +1,12 @@
 /** Clients that take their time: every phase on every listener has a clock, and what moves in time is left alone. */
+import { createServer, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { createAdmin } from '../../src/admin/app.ts';
 import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
-import { type Draft, type Lab, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
 import { createExposition } from '../support/exposition.ts';
+import { listen } from '../support/listen.ts';
 import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
 import { noSource } from '../support/no-source.ts';
@@ -139,6 +141,37 @@ t.test('clients that do not read', { buffered: true }, async (t) => {
   );
   await untilDeserted(lab.upstream.http);
   await untilDeserted(lab.upstream.https);
+});
+
+t.test('clients that do not read informational responses', async (t) => {
+  const accepted = Promise.withResolvers<Socket>();
+  const partner = await listen(t, createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => {
+      accepted.resolve(socket);
+      // As many as are passed on, each as large as may be: 32 MB, more than the buffers of the system hold.
+      socket.write(`HTTP/1.1 103 Early Hints\r\nLink: ${'x'.repeat(1_000_000)}\r\n\r\n`.repeat(32));
+      socket.end('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast');
+    });
+  }));
+  const lab = await startLab(t, {
+    configure: ({ destinations: { eco }, limits }) => {
+      Object.assign(eco, { ports: [partner], gateway: { prefix: '/eco', url: `http://${ECO}:${partner}` } });
+      limits['headerBytes'] = '1024KiB';
+    },
+  });
+  const wire = await openWire(t, lab.port);
+  wire.socket.pause();
+  wire.send('GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n');
+  const socket = await accepted.promise;
+  let still = 0;
+  for (let before = -1; still < 20; before = socket.writableLength) {
+    await delay(25);
+    still = socket.writableLength === before ? still + 1 : 0;
+  }
+  t.ok(socket.writableLength > 0, 'what the client does not read is not read from the partner either');
+  wire.socket.resume();
+  t.equal((await wire.until(/last$/)).match(/^HTTP\/1\.1 103/gm)?.length, 32, 'all come when it reads');
 });
 
 t.test('half-open and silent tunnels', { buffered: true }, async (t) => {
