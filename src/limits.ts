@@ -101,15 +101,24 @@ export class ConnectionCount {
    * @returns why there is no place
    */
   enter(address: string | null): Fault | null {
-    const { connections, connectionsPerClient } = this.#limits;
+    const { connections } = this.#limits;
     if (this.#open >= connections) return tooManyConnections(`${connections} client connections are open`, 'raise limits.connections');
     if (!this.#descriptors.take('connection')) return outOfDescriptors();
-    if (address !== null) {
-      if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
-      this.#byAddress.add(address);
-    }
+    const full = address === null ? null : this.identify(address);
+    if (full !== null) return full;
     this.#open += 1;
     this.#telemetry.clientConnections(1);
+    return null;
+  }
+
+  /**
+   * Counts a place for its client, which may become known only after it was taken.
+   * @returns why the client may have no other: the place stays that of the peer
+   */
+  identify(address: string): Fault | null {
+    const { connectionsPerClient } = this.#limits;
+    if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+    this.#byAddress.add(address);
     return null;
   }
 
@@ -125,7 +134,7 @@ export class ConnectionCount {
     this.#refused -= 1;
   }
 
-  /** @param address as passed to `enter` */
+  /** @param address as passed to `enter`, or later to `identify` */
   leave(address: string | null): void {
     this.#open -= 1;
     this.#telemetry.clientConnections(-1);

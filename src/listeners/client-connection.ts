@@ -139,6 +139,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   proof: Proof | null = null;
   /** Length of its PROXY header, bytes; 0: there was none. */
   proxyHeaderLength = 0;
+  /** The address whose share of the connections it takes; null: none's. */
+  countedAs: string | null = null;
   /** TLS is terminated here. */
   secure = false;
   /** The peer is the self-test of this process. */

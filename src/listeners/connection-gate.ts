@@ -85,14 +85,14 @@ export class ConnectionGate {
       connection.destroy();
       return null;
     }
-    const address = this.#peers.trusts(connection.peer) ? null : connection.peer.address;
-    const full = connections.enter(address);
+    connection.countedAs = this.#shareOf(connection);
+    const full = connections.enter(connection.countedAs);
     // Refused connections that linger hold a descriptor too.
     const lingers = full !== null && connections.enterRefused();
     this.#connections.add(connection);
     connection.onClosed = () => {
       this.#connections.delete(connection);
-      if (full === null) connections.leave(address);
+      if (full === null) connections.leave(connection.countedAs);
       else if (lingers) connections.leaveRefused();
     };
     if (full === null) {
@@ -127,6 +127,19 @@ export class ConnectionGate {
     };
   }
 
+  /** Many clients are behind a trusted peer. */
+  #shareOf({ peer }: ClientConnection): string | null {
+    return this.#peers.trusts(peer) ? null : peer.address;
+  }
+
+  /** The PROXY header has named the client. @returns why it may have no other connection */
+  #identify(connection: ClientConnection): Fault | null {
+    const share = this.#shareOf(connection);
+    const full = share === null ? null : this.#options.connections.identify(share);
+    if (full === null) connection.countedAs = share;
+    return full;
+  }
+
   /** Calls `next` at once, or when the expected PROXY header has been read. */
   receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
     const { listener, timeout, refuse, selfTest } = this.#options;
@@ -137,11 +150,13 @@ export class ConnectionGate {
     }
     receiveProxyHeader(connection.socket, {
       timeout,
-      onHeader(header) {
+      onHeader: (header) => {
         connection.proxyHeaderLength = header.length;
         connection.peer = peerInHeader(header) ?? connection.peer;
         connection.guard(() => {
-          next(connection);
+          const full = this.#identify(connection);
+          if (full === null) next(connection);
+          else refuse(connection, full);
         });
       },
       onFault(fault) {

@@ -126,7 +126,8 @@ t.test('connections of one client: others have their places, on every listener',
 t.test('a load balancer may have all the places, and who only says that it is one may not', async (t) => {
   const lab = await startPeerLab(t, { listener: { proxyProtocol: 'from-trusted' }, configure: limit({ connections: 6, connectionsPerClient: 2 }) });
   const header = Buffer.from(`PROXY TCP4 ${POD} 10.0.0.1 56324 8080\r\n`);
-  for (let i = 0; i < 4; i += 1) (await openWire(t, lab.port)).send(header);
+  const ours = await Promise.all(Array.from({ length: 4 }, async () => openWire(t, lab.port)));
+  for (const [i, wire] of ours.entries()) wire.send(i < 2 ? header : `PROXY TCP4 10.8.0.${i} 10.0.0.1 56324 8080\r\n`);
   for (let i = 0; i < 2; i += 1) await openWire(t, lab.port, { from: STRANGER });
   const beyond = await openWire(t, lab.port, { from: STRANGER });
   t.match((await beyond.ended).heard, /6 client connections are open/, 'the limit in all counts everybody');
@@ -134,7 +135,22 @@ t.test('a load balancer may have all the places, and who only says that it is on
     draft.listeners['http'] = [{ address: '127.0.0.1:0', trustedPeers: [`${TRUSTED}/32`, '10.9.0.0/16'], proxyProtocol: 'from-trusted' }];
     limit({ connections: 100, connectionsPerClient: 2 })(draft);
   });
-  (await openWire(t, lab.port)).send(header);
+  const another = await openWire(t, lab.port);
+  another.send(header);
+  t.match((await another.ended).heard, new RegExp(`2 connections from ${POD} are open`), 'nor may one client behind it');
+  const others = await Promise.all([1, 2, 3].map(async () => openWire(t, lab.port)));
+  for (const wire of others) wire.send('PROXY UNKNOWN\r\n');
+  const after = 'GET /eco/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  for (const wire of others) {
+    wire.send(after);
+    t.match((await wire.ended).heard, /^HTTP\/1\.1 200 /, 'who speaks for itself is not counted');
+  }
+  ours[0]?.socket.destroy();
+  await untilSample(lab, 'eco_egress_client_connections', 5);
+  const next = await openWire(t, lab.port);
+  next.send(header);
+  next.send(after);
+  t.match((await next.ended).heard, /^HTTP\/1\.1 403 [^]*client-not-allowed/, 'its place is free again, and what it asks is looked at');
   const stranger = await openWire(t, lab.port, { from: STRANGER });
   stranger.send(header);
   t.match((await stranger.ended).heard, /2 connections from 127\.0\.0\.2 are open/);
