@@ -221,7 +221,7 @@ class RunningService implements Service {
       },
       clientName: (address) => this.#egress.clientName(address),
       revoked: (permit, address) => this.#egress.revoked(permit, address, Date.now()),
-      tunnelTimes: () => this.#config.timeouts,
+      times: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
       overload: this.#overload,

@@ -40,10 +40,10 @@ export interface RequestEnvironment {
   readonly denials: DenialMemory;
   /** The configured name of a client address; `-` if it has none. */
   readonly clientName: (address: string) => string;
-  /** Why the policy in force would not admit what an earlier permit admitted, to this address; null: it would. */
-  readonly revoked: (permit: Permit, address: string) => Fault | null;
+  /** Why the policy in force would not admit what an earlier permit admitted, to this address if it is known; null: it would. */
+  readonly revoked: (permit: Permit, address: string | null) => Fault | null;
   /** The policy in force. */
-  readonly tunnelTimes: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge'>;
+  readonly times: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge' | 'drain'>;
   /** Every request in progress: a drain waits for these. */
   readonly requests: Crowd<RequestContext>;
   /** The ClientHellos of open tunnels, by their random. */
@@ -86,6 +86,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   #hello: string | null = null;
   #headers: HeadersConfig | null = null;
   #state: State = DECIDING;
+  /** The permission of an exchange has been withdrawn: when it has to end, monotonic ms. */
+  #endBy = NO_CLOCK;
   /** Its end has been logged and counted. */
   #told = false;
 
@@ -228,18 +230,33 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   /**
    * The policy has changed: a tunnel, open or being dialled, that it no longer
-   * permits is closed. Exchanges continue to their end: they are short, and
-   * half a response cannot be taken back.
+   * permits is closed. An exchange has the time of a drain to end: most are
+   * short, and half a response cannot be taken back.
    * @param revoke why a permit, to this address if it is known yet, is no longer valid; or
    * null
    * @returns whether it was closed
    */
   recheck(revoke: (permit: Permit, address: string | null) => Fault | null): boolean {
     const { kind } = this.#state;
-    if (this.#permit === null || (kind !== 'tunnel' && kind !== 'dialling')) return false;
-    const fault = revoke(this.#permit, kind === 'tunnel' ? this.record.upstreamAddress : null);
-    if (fault !== null) this.cut(fault);
-    return fault !== null;
+    if (this.#permit === null || (kind !== 'tunnel' && kind !== 'dialling' && kind !== 'exchange')) return false;
+    const fault = revoke(this.#permit, this.#address);
+    if (fault === null) return false;
+    if (kind === 'exchange') {
+      this.#endBy = Math.min(this.#endBy, performance.now() + this.#environment.times().drain);
+      return false;
+    }
+    this.cut(fault);
+    return true;
+  }
+
+  /** Where it was dialled to; null: it has not been yet. */
+  get #address(): string | null {
+    return this.record.dialled ? this.record.upstreamAddress : null;
+  }
+
+  /** Why it would not be admitted now; null: it would. */
+  get #withdrawn(): Fault | null {
+    return this.#permit === null ? null : (this.connection.fault ?? this.#environment.revoked(this.#permit, this.#address));
   }
 
   /**
@@ -290,18 +307,26 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       case 'exchange':
         return this.#state.exchange.patience;
       case 'tunnel':
-        return this.#environment.tunnelTimes().tunnelIdle;
+        return this.#environment.times().tunnelIdle;
       default:
         return NO_CLOCK;
     }
   }
 
   get due(): number {
-    return this.#state.kind === 'tunnel' ? this.#state.tunnel.dueBy(this.#environment.tunnelTimes().tunnelAge) : NO_CLOCK;
+    return this.#state.kind === 'tunnel' ? this.#state.tunnel.dueBy(this.#environment.times().tunnelAge) : this.#endBy;
   }
 
   onDue(now: number): void {
-    if (this.#state.kind === 'tunnel') this.#state.tunnel.onDue(now, this.#environment.tunnelTimes().tunnelAge);
+    if (this.#state.kind === 'tunnel') this.#state.tunnel.onDue(now, this.#environment.times().tunnelAge);
+    else this.#endWithdrawn();
+  }
+
+  /** Its time is over, unless it has been permitted again. */
+  #endWithdrawn(): void {
+    this.#endBy = NO_CLOCK;
+    const fault = this.#withdrawn;
+    if (fault !== null) this.cut(fault);
   }
 
   content(content: Buffer): void {
@@ -394,7 +419,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
     const { record } = this;
     // The upstream may have taken long, and exchanges outlast their permission, which tunnels must not.
-    const fault = this.#permit === null ? null : this.#environment.revoked(this.#permit, record.upstreamAddress);
+    const fault = this.#withdrawn;
     if (fault !== null) {
       upstream.destroy();
       this.refuse(fault);

@@ -100,7 +100,7 @@ export class SelfTest implements SelfTestSockets {
       denials: { note: () => {} },
       clientName: () => '-',
       revoked: () => null,
-      tunnelTimes: () => this.#config.timeouts,
+      times: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
       overload: null,

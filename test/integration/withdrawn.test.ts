@@ -1,5 +1,6 @@
 /** What a tunnel was permitted by is changed, expires or is withdrawn: the tunnel ends, and others go on. */
 import { writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { mock } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -52,6 +53,49 @@ t.test('a password that a reload changes or takes away', async (t) => {
   t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /the password has been changed or taken away/ });
   t.ok(isOpen(bob), 'whose password is what it was stays');
   t.match(await lab.reload(users({ user: 'alice', hash: new_ }, { user: 'bob', hash: other })), { tunnelsCut: 0 });
+});
+
+t.test('an exchange without end has the time of a drain', async (t) => {
+  const password = await hashPassword('one');
+  const drain = ({ timeouts }: Draft): void => {
+    timeouts['drain'] = '1s';
+  };
+  const users = (...names: string[]) => (draft: Draft): void => {
+    drain(draft);
+    draft.clients['pods'] = { addresses: ['127.0.0.0/8'], basic: names.map((user) => ({ user, hash: password })) };
+  };
+  const streams = new Set<ServerResponse>();
+  const beat = setInterval(() => {
+    for (const stream of streams) stream.write('data: x\n\n');
+  }, 20);
+  t.teardown(() => {
+    clearInterval(beat);
+  });
+  const lab = await startLab(t, {
+    configure: users('alice', 'bob', 'carol'),
+    onRequest: (req, res) => {
+      // The one that is not answered is not under way at the client either.
+      if (req.url !== '/silent') streams.add(res.writeHead(200, { 'content-type': 'text/event-stream' }));
+    },
+  });
+  const events = async (user: string, path: string): Promise<Wire> => {
+    const wire = await openWire(t, lab.port);
+    wire.send(`GET http://${ECO}:${lab.upstream.httpPort}${path} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: ${basic(user, 'one')}\r\n\r\n`);
+    if (path === '/') await wire.until('data: x');
+    return wire;
+  };
+  const [alice, silent, bob, carol] = [await events('alice', '/'), await events('alice', '/silent'), await events('bob', '/'), await events('carol', '/')];
+  while (lab.upstream.requests.length < 4) await delay(10);
+  await lab.reload(users('bob'));
+  t.ok(isOpen(alice), 'a short one would end by itself');
+  await lab.reload(users('bob', 'carol'));
+  t.notMatch((await alice.ended).heard, /\r\n0\r\n\r\n$/, 'it is cut, and that shows');
+  t.match(await silent.until('"revoked"'), /^HTTP\/1\.1 403 /);
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'forward', closedBy: 'proxy', detail: /the password has been changed or taken away/ });
+  await delay(300);
+  t.ok(isOpen(bob), 'whose password is what it was stays');
+  t.equal(lab.log.filter((line) => line.code === 'revoked').length, 3, 'another entry of the same user is another one');
+  t.notOk(isOpen(carol));
 });
 
 t.test('a token that expires, and one whose key is withdrawn', async (t) => {
