@@ -43,6 +43,13 @@ function setUp(options: Partial<ResolverOptions> = {}) {
 /** Lets what a settled look-up leads to happen: nobody waits for a refresh in the background. */
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+t.test('of an answer without measure, no more is used than a dial could try', async (t) => {
+  const { resolver, fill } = setUp();
+  const addresses = Array.from({ length: 4_000 }, (_, i) => `192.0.${i >> 8}.${i & 255}`);
+  await fill('eco', { addresses: addresses.flatMap((address) => [address, address]), ttl: 60_000 });
+  t.same(resolver.cached('eco'), addresses.slice(0, 128));
+});
+
 t.test('IP literals are never looked up', async (t) => {
   const { resolver, lookups } = setUp();
   for (const address of ['192.0.2.1', '2001:db8::1', '::ffff:127.0.0.1']) {
