@@ -35,7 +35,13 @@ export interface SecureRequest {
 interface Context {
   readonly secure: SecureContext;
   /** By `name:port`: a session belongs to the name it was verified for (RFC 8446 §4.6.1). */
-  readonly sessions: LRUCache<string, Buffer>;
+  readonly sessions: LRUCache<string, KeptSession>;
+}
+
+interface KeptSession {
+  readonly ticket: Buffer;
+  /** When the upstream's certificate expires, ms since the epoch: nothing of it is checked again when the session is resumed. */
+  readonly until: number;
 }
 
 /** Names per destination whose last session is kept; each is a few kilobytes. */
@@ -69,7 +75,8 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       reject(unusable(where, keys, error));
       return;
     }
-    const session = context.sessions.get(sessionKey);
+    const kept = context.sessions.get(sessionKey);
+    const session = kept !== undefined && Date.now() < kept.until ? kept.ticket : undefined;
     const tls = tlsConnect({
       socket,
       secureContext: context.secure,
@@ -122,7 +129,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     tls.on('error', onError);
     tls.on('close', onClose);
     // TLS 1.3 issues tickets after the handshake and more than once: the latest counts.
-    tls.on('session', (ticket) => context.sessions.set(sessionKey, ticket));
+    tls.on('session', (ticket) => context.sessions.set(sessionKey, { ticket, until: tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0 }));
     tls.once('secureConnect', () => {
       end();
       tls.off('error', onError);

@@ -19,6 +19,8 @@ const MOST_IN_ALL = 16 * 1024 * 1024;
 const PIECES = new BufferPool(readBuffer.length, 64, 16);
 /** Smaller ones are not worth such memory, bytes. */
 const LEAST_PIECE = 16_384;
+/** Pieces after the first are gathered in blocks of this size, bytes: a chunk of one byte in a Buffer of its own would take fifty. */
+const BLOCK = 4_096;
 
 const NO_CHUNKS: readonly Buffer[] = [];
 
@@ -39,6 +41,9 @@ export class RequestReplay {
   #held: Buffer[] | null = null;
   /** Lent by `PIECES`. */
   #lent: Buffer[] | null = null;
+  /** The block that is being filled, the last of `#held`, and how far. */
+  #block: Buffer | null = null;
+  #filled = 0;
   #bytes = 0;
   #trailers = NO_FIELDS;
   /** All of it so far is kept, and it may be repeated at all. */
@@ -73,17 +78,34 @@ export class RequestReplay {
       this.release();
       return;
     }
-    (this.#held ??= []).push(this.#copy(content));
+    this.#copy(content);
     this.#bytes += content.length;
     this.#budget.bytes += content.length;
   }
 
-  #copy(content: Buffer): Buffer {
+  #copy(content: Buffer): void {
     const large = content.buffer === readBuffer.buffer && content.length >= LEAST_PIECE ? PIECES.borrow() : null;
-    if (large === null) return keepBytes(content);
-    (this.#lent ??= []).push(large);
-    content.copy(large);
-    return large.subarray(0, content.length);
+    if (large !== null) {
+      (this.#lent ??= []).push(large);
+      content.copy(large);
+      this.#append(large.subarray(0, content.length));
+    } else if (this.#held === null || content.length >= BLOCK) this.#append(keepBytes(content));
+    else this.#gather(this.#held, content);
+  }
+
+  #append(piece: Buffer): void {
+    (this.#held ??= []).push(piece);
+    this.#block = null;
+  }
+
+  #gather(held: Buffer[], content: Buffer): void {
+    if (this.#block === null || this.#filled + content.length > BLOCK) {
+      this.#block = Buffer.allocUnsafeSlow(BLOCK);
+      this.#filled = 0;
+      held.push(this.#block);
+    }
+    this.#filled += content.copy(this.#block, this.#filled);
+    held[held.length - 1] = this.#block.subarray(0, this.#filled);
   }
 
   /** The content is complete. */
@@ -106,6 +128,7 @@ export class RequestReplay {
     this.#budget.bytes -= this.#bytes;
     this.#bytes = 0;
     this.#held = null;
+    this.#block = null;
     if (this.#lent === null) return;
     for (const buffer of this.#lent) PIECES.giveBack(buffer);
     this.#lent = null;

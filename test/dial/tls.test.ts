@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as netConnect, createServer as createTcpServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import tls, { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
@@ -91,6 +92,18 @@ t.test('HTTP/1.1 is the only protocol offered', async (t) => {
   t.match(await read(await shake(both)), { alpn: 'http/1.1' });
   const two = await startServer(t, { ALPNProtocols: ['h2'] });
   t.equal((await refusal(two)).code, 'tls-failed');
+});
+
+t.test('a session ends with the certificate that it was verified by', async (t) => {
+  const ends = new Date(Math.ceil(Date.now() / 1000) * 1000 + 4_000);
+  const short = await authority.issue({ names: ['eco.test'], notAfter: ends });
+  const versions = await Promise.all((['TLSv1.2', 'TLSv1.3'] as const).map(async (maxVersion) => ({ maxVersion, config: { ...trusting }, port: await startServer(t, { cert: short.certPem, key: short.keyPem, maxVersion }) })));
+  for (const { maxVersion, config, port } of versions) {
+    t.match(await read(await shake(port, { config })), { reused: false }, maxVersion);
+    t.match(await read(await shake(port, { config })), { reused: true }, maxVersion);
+  }
+  while (Date.now() <= ends.getTime() + 1_000) await delay(100);
+  for (const { maxVersion, config, port } of versions) t.match(await refusal(port, { config }), { code: 'tls-certificate', message: /expired/ }, maxVersion);
 });
 
 t.test('sessions are resumed, for the same name and the same settings only', async (t) => {

@@ -44,6 +44,20 @@ t.test('what was read into the shared buffer is kept in memory of its own, which
   t.equal(budget.bytes, 0);
 });
 
+t.test('pieces of any size take no more memory than a few large ones', async (t) => {
+  const replay = new RequestReplay(new ReplayBudget(() => 1), true);
+  const content = Buffer.from(Array.from({ length: MOST }, (_, i) => i & 255));
+  const sizes = [1, 1, 4_095, 4_096, 2, 16_384, 1, 3_000, 3_000];
+  let at = 0;
+  for (const size of sizes) {
+    replay.keep(content.subarray(at, at + size), true);
+    at += size;
+  }
+  for (; at < MOST; at += 1) replay.keep(content.subarray(at, at + 1), true);
+  t.ok(Buffer.concat(replay.held).equals(content), 'in order');
+  t.ok(replay.held.length <= 2 * sizes.length + MOST / 4_096, `${replay.held.length} buffers`);
+});
+
 t.test('of one that may not, only what has not been sent', async (t) => {
   const budget = new ReplayBudget();
   const replay = new RequestReplay(budget, false);
