@@ -10,15 +10,20 @@ const YAML_VERSION = '1.2';
 /** The document is null when the text cannot be checked further; the fault has been reported. */
 export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
+  const tooDeep = (): { document: null; lines: LineCounter } => {
+    complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
+    return { document: null, lines };
+  };
   let document: Document.Parsed;
   try {
     document = parseDocument(text, { version: YAML_VERSION, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
   } catch (error) {
     // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
-    complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
-    return { document: null, lines };
+    return tooDeep();
   }
+  // For some depths it reports that itself.
+  if (document.errors.some(({ message }) => message.includes('call stack'))) return tooDeep();
 
   // One mistake makes the parser report errors in the rest of its line, and in everything after an unclosed bracket.
   let lastLine = 0;

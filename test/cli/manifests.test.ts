@@ -125,6 +125,13 @@ t.test('what the Deployment has otherwise than the policy needs it', async (t) =
   }
 });
 
+t.test('objects that are too large for kubectl apply, and for the API server', async (t) => {
+  const padded = (bytes: number): string => `${POLICY}#${'x'.repeat(bytes)}\n`;
+  t.equal((await manifests(t, { overlay: ['base'] }, { policy: padded(200_000) })).err, '');
+  t.match(await manifests(t, { overlay: ['base'] }, { policy: padded(300_000) }), { code: 0, err: /^Note: ConfigMap eco-egress-policy has more than 256 KiB, which kubectl apply takes with --server-side only\.\n$/ });
+  t.match(await manifests(t, { overlay: ['base'] }, { policy: padded(1_100_000) }), { code: 2, out: '', err: /^ConfigMap eco-egress-policy would have more than 1 MiB/ });
+});
+
 t.test('notes stand at the top of their file', async (t) => {
   const { directory, err } = await manifests(t, { out: 'out', overlay: ['sidecar'] }, { policy: POLICY.replace('[443, 80]', '[443, 8443]') });
   const text = readFileSync(`${directory}/out/overlays/sidecar/steering.yaml`, 'utf8');

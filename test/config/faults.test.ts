@@ -20,6 +20,7 @@ t.test('one fault, one complaint at its place', async (t) => {
   const table: [what: string, text: string, fault: RegExp][] = [
     ['empty file', '', /^1:1 : The file is empty\. .*egress\.yaml/],
     ['comments only', '# nothing\n', /^1:1 : The file is empty/],
+    ...[2_500, 100_000].map((depth): [string, string, RegExp] => [`brackets ${depth} deep`, `version: 1\nx: ${'['.repeat(depth)}${']'.repeat(depth)}\n`, /This is not valid YAML: it has thousands of nested brackets/]),
     ['another YAML', `# ours\n%YAML 1.1\n---\n${MINIMAL}`, /^2:1 : The file asks for YAML 1\.1, in which 0443 is 291 and yes is true\. Take the %YAML line out/],
     ['another YAML, behind a byte order mark', `\uFEFF%YAML 1.1\n---\n${MINIMAL}`, /^1:1 : The file asks for YAML 1\.1/],
     ['a list', '- a\n', /^1:1 : Expected a mapping \(key: value\), found a list/],
