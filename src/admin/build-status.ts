@@ -142,7 +142,7 @@ function viewConfiguration({ configFile, configHash, loadedAt, config, enforceme
 
 const iso = (at: number): string => new Date(at).toISOString();
 const word = (text: string): string => bound(escapeText(text), LONGEST_SHOWN_HOST);
-const sentence = (text: string): string => bound(escapeText(text).replaceAll('\\"', '"'), LONGEST_SENTENCE);
+const sentence = (text: string): string => bound(escapeText(text), LONGEST_SENTENCE);
 const sentenceOrNull = (text: string | null): string | null => (text === null ? null : sentence(text));
 const rounded = (value: number): number => Number(value.toPrecision(3));
 const roundedOrNull = (value: number | null): number | null => (value === null ? null : rounded(value));

@@ -288,6 +288,6 @@ function formatRecalled({ time, verdict, code, status, client, clientAddress, me
     `  why           ${detail}`,
     ...(remedy === null ? [] : [`  what to do    ${remedy}`]),
   ];
-  const printable = lines.map((line) => escapeText(line).replaceAll('\\"', '"')).join('\n');
+  const printable = lines.map((line) => escapeText(line)).join('\n');
   return now === null ? `${printable}\n` : `${printable}\n\nThe policy in force says of the same request:\n\n${formatAnswer(now)}`;
 }

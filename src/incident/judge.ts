@@ -211,5 +211,5 @@ export function formatIncident({ sentence, at, instance, evidence, alternatives,
   add('Ruled out:', ruledOut.map(({ part, why }) => `  - ${PART_NAMES[part]}: ${why}`));
   add('What to do:', [...next.map((step) => `  - ${step}`), `  - ${runbook}`]);
   if (letter !== null) add('To send to the partner:', letter.split('\n').map((line) => `  ${line}`));
-  return `${blocks.map((lines) => lines.map((line) => escapeText(line).replaceAll('\\"', '"')).join('\n')).join('\n\n')}\n`;
+  return `${blocks.map((lines) => lines.map((line) => escapeText(line)).join('\n')).join('\n\n')}\n`;
 }

@@ -31,7 +31,7 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
     const lines = classes.flatMap((one) => [
       `  ${paint(change, SIGNS[change])} ${escapeText(describeClass(diff, one))}`,
       `      ${escapeText(describeOutcome(one))}`,
-      `      ${escapeLine(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}${describeCircumstances(one)}`,
+      `      ${escapeText(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}${describeCircumstances(one)}`,
     ]);
     return `${HEADINGS[change]}, ${countClasses(classes.length)}:\n${lines.join('\n')}\n`;
   })
@@ -51,10 +51,6 @@ function describeCircumstances({ resolved, forms, schemes }: DiffClass): string 
   return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
 }
 
-/** Quotes are kept: it is to be pasted. */
-function escapeLine(text: string): string {
-  return escapeText(text).replaceAll('\\"', '"');
-}
 
 /** The same as data. Infinity is null. */
 export function reportClasses(diff: PolicyDiff): unknown[] {

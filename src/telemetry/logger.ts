@@ -82,7 +82,7 @@ function showField(value: unknown): string {
   if (value === undefined) return '-';
   // An error as pino writes it: the message is enough here, the JSON format has the stack.
   if (typeof value === 'object' && value !== null && 'stack' in value && 'message' in value) return showField(value.message);
-  return typeof value === 'string' && /^[\w.:/-]+$/.test(value) ? value : escapeText(JSON.stringify(value)).replaceAll('\\"', '"');
+  return typeof value === 'string' && /^[\w.:/-]+$/.test(value) ? value : escapeText(JSON.stringify(value));
 }
 
 // Writes one line for each exchange or tunnel that has ended. docs/log.md lists

@@ -15,9 +15,9 @@ export function escapeUnsafe(json: string): string {
   return UNSAFE.test(json) ? json.replace(ALL_UNSAFE, escape) : json;
 }
 
-/** Any text, as the inside of a JSON string: one line, printable, no quotes of its own. */
+/** Any text for people: one line, printable, with the escapes of JSON; quotes stay as they are. */
 export function escapeText(text: string): string {
-  return escapeUnsafe(JSON.stringify(text).slice(1, -1));
+  return escapeUnsafe(JSON.stringify(text).slice(1, -1)).replaceAll('\\"', '"');
 }
 
 /** Nothing in it needs an escape. */

@@ -48,6 +48,9 @@ t.test('applied, in part, and refused', async (t) => {
 
   put(config({ version: 7 }));
   t.match(await reload(options), { code: 1, out: /^Refused: the previous configuration stays active\.\n {2}\S+egress\.yaml:1:\d+ / });
+  put(config({ mode: 'strict' }));
+  t.match((await reload(options)).out, / "strict" is not possible here\./, 'quotes as people write them');
+  put(config({ version: 7 }));
   const json = await reload({ ...options, json: true });
   t.match(JSON.parse(json.out), { result: 'refused', reasons: [/egress\.yaml:1:\d+ .+\. Write .+\.$/] }, 'and what to write instead');
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { jsonText } from '../../src/telemetry/safe-text.ts';
+import { jsonText, escapeText } from '../../src/telemetry/safe-text.ts';
 
 t.test('any text as a JSON string: the same text for who reads it, and nothing in it that acts', async (t) => {
   for (const text of ['', 'plain /api?x=1', 'a"b', 'a\\b', '\x7f', '\x1b[31m', 'ü', '\u2028', '\ud800']) {
@@ -8,4 +8,8 @@ t.test('any text as a JSON string: the same text for who reads it, and nothing i
     t.match(jsonText(text), /^"[ -~ü]*"$/);
   }
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => JSON.parse(jsonText(text)) === text));
+});
+
+t.test('text for people: one line, printable, quotes as they are', async (t) => {
+  for (const [text, shown] of [['"a" is no name', '"a" is no name'], ['a\\"b', 'a\\\\"b'], ['a\nb\u001b[2J\u202e', 'a\\nb\\u001b[2J\\u202e'], ['ends in \\', 'ends in \\\\']] as const) t.equal(escapeText(text), shown);
 });
