@@ -50,8 +50,8 @@ export interface Rendering {
 export function renderManifests(overlay: Overlay, options: RenderOptions): Rendering {
   const problems = NEEDS[overlay].flatMap(({ port, form }) => missingListener(options.config, port, form));
   if (overlay !== 'no-direct-egress' && overlay !== 'external-service') problems.push(...missingAdmin(options.config));
-  const files = renderFiles(overlay, options).map((file) => ({ ...file, notes: [...file.notes, ...file.manifests.filter((one) => sizeOf(one) > MOST_OF_APPLY).map(tellLarge)] }));
-  const tooLarge = files.flatMap(({ manifests }) => manifests).filter((one) => sizeOf(one) > MOST_OF_SERVER);
+  const files = renderFiles(overlay, options).map((file) => ({ ...file, notes: [...file.notes, ...file.manifests.filter((one) => bytesOf(one) > MOST_OF_APPLY).map(tellLarge)] }));
+  const tooLarge = files.flatMap(({ manifests }) => manifests).filter((one) => bytesOf(one) > MOST_OF_SERVER);
   return { files, problems: [...problems, ...tooLarge.map(({ kind, metadata: { name } }) => `${kind} ${name} would have more than 1 MiB, and the API server takes no larger one. Use wildcards and ranges in the policy.`)] };
 }
 
@@ -60,7 +60,7 @@ const MOST_OF_APPLY = 262_000;
 /** Of a ConfigMap; etcd takes little more. */
 const MOST_OF_SERVER = 1_048_576;
 
-const sizeOf = (manifest: Manifest): number => Buffer.byteLength(JSON.stringify(manifest));
+const bytesOf = (manifest: Manifest): number => Buffer.byteLength(JSON.stringify(manifest));
 
 function tellLarge({ kind, metadata: { name } }: Manifest): string {
   return `${kind} ${name} has more than 256 KiB, which kubectl apply takes with --server-side only.`;

@@ -40,9 +40,9 @@ interface MeshAbilities {
 const MOST_OF_AN_ENTRY = 256;
 const MOST_OF_A_RANGE = 100;
 
-const HTTP_PORT = 80;
+const PLAIN_HTTP_PORT = 80;
 /** Customary ports of plain HTTP; a gateway's URL is explicit, and every other port is assumed to be TLS. */
-const HTTP_PORTS: ReadonlySet<number> = new Set([HTTP_PORT, 8080]);
+const HTTP_PORTS: ReadonlySet<number> = new Set([PLAIN_HTTP_PORT, 8080]);
 
 /**
  * A mesh takes one route for a host, so a host of several destinations is
@@ -71,7 +71,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
         const refused = new Map<string, number[]>();
         // Whoever upgrades plain HTTP gets it on port 80, of whatever ports it is then sent on to.
-        const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, HTTP_PORT) ? owner.ports : [...owner.ports, HTTP_PORT];
+        const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, PLAIN_HTTP_PORT) ? owner.ports : [...owner.ports, PLAIN_HTTP_PORT];
         const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
         for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
@@ -79,7 +79,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
           const way = typeof found === 'string' ? (whyNoRoom(port, found, ports, protocols) ?? found) : found;
           if (typeof way === 'string') {
             addTo(ports, { port, way, hosts: [host] });
-            protocols.set(port, protocolOf(way));
+            protocols.set(port, portProtocol(way));
           } else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
         }
         for (const [why, them] of refused) for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
@@ -91,11 +91,11 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
 }
 
 type ProtocolOfPort = 'http' | 'tls';
-const protocolOf = (way: SteeringMode): ProtocolOfPort => (way === 'plain' ? 'http' : 'tls');
+const portProtocol = (way: SteeringMode): ProtocolOfPort => (way === 'plain' ? 'http' : 'tls');
 
 function whyNoRoom(port: number, way: SteeringMode, ports: readonly SteeredPort[], protocols: ReadonlyMap<number, ProtocolOfPort>): { readonly why: string } | null {
   const taken = protocols.get(port);
-  if (taken !== undefined && taken !== protocolOf(way)) return { why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.` };
+  if (taken !== undefined && taken !== portProtocol(way)) return { why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.` };
   const numbers = new Set(ports.map((steered) => steered.port));
   return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY ? null : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
 }
@@ -147,7 +147,7 @@ export function serviceEntries({ name, ports }: SteeredDestination, { clientName
 }
 
 function portsOf(ports: readonly SteeredPort[]): { number: number; name: string; protocol: string }[] {
-  const unique = new Map(ports.map((steered) => [steered.port, protocolOf(steered.way)]));
+  const unique = new Map(ports.map((steered) => [steered.port, portProtocol(steered.way)]));
   const usual: Record<ProtocolOfPort, number> = { http: 80, tls: 443 };
   return [...unique].map(([number, kind]) => ({ number, name: usual[kind] === number ? kind : `${kind}-${number}`, protocol: kind.toUpperCase() }));
 }

@@ -29,7 +29,7 @@ t.test('the table of X-Forwarded-For', async (t) => {
   for (const [sent = '', outcome = ''] of rows) {
     const fields = sent.split(' and again ').flatMap((field) => field.split(': '));
     const peer = reader.read({ address: '10.9.0.7', port: 56324, sans: [] }, fields);
-    if (peer instanceof Fault) t.match(outcome, `Nobody: 400 ${peer.code}`, sent);
+    if (peer instanceof Fault) t.match(outcome, `No client: 400 ${peer.code}`, sent);
     else t.equal(outcome.split(':')[0], peer.address, sent);
   }
 });
