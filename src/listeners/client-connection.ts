@@ -422,9 +422,9 @@ export class ClientConnection implements ExchangeClient, Watched {
     const chunked = open && this.httpVersion !== '1.0';
     // RFC 9112 §6.3: for an HTTP/1.0 client the close is the end.
     if (open && !chunked) this.#last = true;
-    // The partner did not wait for the content. Whether that comes, or the next request instead, is unknown: some
-    // clients stop an upload that has been answered, and none sends it after a final answer instead of 100.
-    if (this.#body?.done === false) this.#last = true;
+    // The partner does not want the content. Whether that comes, or the next request instead, is unknown: some
+    // clients stop an upload that has been refused, and none sends it after a final answer instead of 100.
+    if (this.#body?.done === false && (head.status >= 300 || this.#head?.expect !== '')) this.#last = true;
     this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
   }
 
