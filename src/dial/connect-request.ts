@@ -71,6 +71,7 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
       length += 1;
       spent += 1;
       if (spent > MAX_HEAD) return garbage(`sent more than ${MAX_HEAD} bytes of header`);
+      if (byte === HEAD_END[1] && ending % 2 === 0) return garbage('ended a line in LF alone');
       ending = byte === HEAD_END[ending] ? ending + 1 : byte === HEAD_END[0] ? 1 : 0;
       if (ending < HEAD_END.length) continue;
       const head = Buffer.concat([...pieces, chunk.subarray(from, at + 1)]).toString('latin1', 0, length - HEAD_END.length);

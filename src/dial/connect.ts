@@ -175,7 +175,7 @@ class ConnectionRace {
     if (UNSENT.has(name)) attempt.ending = 'unsent';
     if (this.#ended) return;
     this.#forget(socket);
-    this.#failures.push({ address: attempt.address, ...explainConnectError(error) });
+    this.#failures.push({ address: attempt.address, ...explainConnectError(error, attempt.address) });
     this.#remember(null, attempt.address, name || error.message);
     if (!UNSENT.has(name) || name === NO_ROUTE) this.#request.circuit?.connectFailed(attempt.address, name || error.message);
     this.attempt();
@@ -281,6 +281,8 @@ const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of
 const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
 /** The one of them that is not due to our resources: as long as there is no route, trying is useless. */
 const NO_ROUTE = 'ENETUNREACH';
+/** All local ports towards this address and port are in use. */
+const NO_LOCAL_PORT = 'EADDRNOTAVAIL';
 
 interface Failure {
   readonly address: string;
@@ -288,7 +290,7 @@ interface Failure {
   readonly text: string;
 }
 
-function explainConnectError(error: Error): Omit<Failure, 'address'> {
+function explainConnectError(error: Error, address: string): Omit<Failure, 'address'> {
   const code = errorCode(error);
   switch (code) {
     case 'ECONNREFUSED':
@@ -301,8 +303,11 @@ function explainConnectError(error: Error): Omit<Failure, 'address'> {
     case 'ENOBUFS':
     case 'ENOMEM':
       return { code: 'limit-reached', text: code };
+    case NO_LOCAL_PORT:
+      // For an IPv6 address also where the system has no IPv6.
+      return { code: isIPv6(address) ? 'unreachable' : 'limit-reached', text: code };
     default:
-      // EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL, EACCES of a local firewall: no packet reached the host.
+      // EHOSTUNREACH, ENETUNREACH, EACCES of a local firewall: no packet reached the host.
       return { code: 'unreachable', text: code || error.message };
   }
 }
@@ -311,6 +316,7 @@ function explainConnectError(error: Error): Omit<Failure, 'address'> {
 const RANK: readonly FaultCode[] = ['loop', 'limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
 const MORE_PORTS_REMEDY = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
+const LOCAL_PORTS_REMEDY = 'This system has no local port left for this partner: use the gateway or http://, which share connections, add replicas, or widen net.ipv4.ip_local_port_range.';
 
 const REMEDIES: Partial<Record<FaultCode, string>> = {
   loop: 'Make the name resolve to the partner, not to this proxy.',
@@ -325,5 +331,6 @@ function connectFault(host: string, port: number, failures: readonly Failure[], 
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
   if (retryAfter !== null) return new Fault('limit-reached', list, { subject: formatAuthority(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
-  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: REMEDIES[code] ?? '' });
+  const noLocalPort = code === 'limit-reached' && failures.some((failure) => failure.code === code && failure.text === NO_LOCAL_PORT);
+  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: noLocalPort ? LOCAL_PORTS_REMEDY : (REMEDIES[code] ?? '') });
 }

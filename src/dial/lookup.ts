@@ -23,8 +23,13 @@ export type Lookup = (host: string, patience?: number) => Promise<LookupAnswer>;
 
 /** After this, a silent server is skipped in favour of the next one; in later rounds it gets longer. */
 const SERVER_MS = [1_000, 2_000] as const;
-/** A family that answered waits this long for the other, so a server that drops AAAA does not fail every name. */
+/** A family that answered waits this long for the other, so a server that drops AAAA does not fail every name… */
 const SECOND_FAMILY_MS = 500;
+/** …and an AAAA answer this much longer for A, by when a server that lost the question has been asked again. */
+const LOST_QUESTION_MS = SERVER_MS[0];
+/** How long an answer without one family may be kept when that failed or kept silent, s: IPv4 is what partners permit, and some servers never answer AAAA. */
+const WITHOUT_A = 0;
+const WITHOUT_AAAA = 30;
 
 /**
  * As the system is configured: its hosts file, otherwise the servers of its
@@ -113,13 +118,13 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const first = await Promise.race([four, six]);
     const answers = await (first instanceof Error
       ? Promise.all([four, six])
-      : Promise.all([settleWithin(four, SECOND_FAMILY_MS), settleWithin(six, SECOND_FAMILY_MS)]));
+      : Promise.all([settleWithin(four, SECOND_FAMILY_MS + LOST_QUESTION_MS), settleWithin(six, SECOND_FAMILY_MS)]));
 
     const found = answers.flatMap((answer) => (Array.isArray(answer) ? answer : []));
     if (found.length > 0) {
       return {
         addresses: found.map((record) => record.address),
-        ttl: Math.min(...found.map((record) => record.ttl)) * 1_000,
+        ttl: Math.min(...found.map((record) => record.ttl), isOpen(answers[0]) ? WITHOUT_A : Infinity, isOpen(answers[1]) ? WITHOUT_AAAA : Infinity) * 1_000,
       };
     }
     // "No such record" from one family and a failure from the other are inconclusive: the failure is reported.
@@ -129,6 +134,11 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     // For c-ares, aliases that lead to no address are not an error.
     return { addresses: [], ttl: null };
   };
+}
+
+/** Whether this family may have addresses all the same. */
+function isOpen(answer: RecordWithTtl[] | Error | null | undefined): boolean {
+  return !Array.isArray(answer) && !isNoSuchName(answer);
 }
 
 function byFamily(one: string, other: string): number {

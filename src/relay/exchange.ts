@@ -243,6 +243,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   }
 
   onHead(head: ResponseHead): void {
+    if (this.#goesAgain(head)) return;
     const plan = this.#plan;
     this.stamp += 1;
     this.#stopContinueTimer();
@@ -289,6 +290,16 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (!this.#uploadBlocked) return;
     this.#uploadBlocked = false;
     this.#client.resume();
+  }
+
+  /** The end of an idle connection, announced while our request was on its way: it may be repeated (RFC 9110 §15.5.9). */
+  #goesAgain(head: ResponseHead): boolean {
+    if (head.status !== 408 || head.keepAlive || !this.#requestDone) return false;
+    const cut = new Fault('upstream-cut', 'the upstream ended the connection with 408');
+    if (!this.#mayRetry(cut)) return false;
+    this.#connection?.abandon();
+    this.onBroken(cut);
+    return true;
   }
 
   onBroken(fault: Fault): void {

@@ -107,7 +107,8 @@ export function readAnswer(body: string, field: string | null): string {
 function readMember(body: string, field: string): string {
   let value: unknown;
   try {
-    value = JSON.parse(body);
+    // RFC 8259 §8.1: a byte order mark may be ignored.
+    value = JSON.parse(body.trim());
   } catch {
     throw malformedAnswer(`the answer ${quote(body)} is not JSON`, 'Take sourceIp.probe.field out if the endpoint answers with the address alone.');
   }

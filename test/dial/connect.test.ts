@@ -1,6 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { Socket } from 'node:net';
+import { createServer, Socket } from 'node:net';
 import t from 'tap';
 import { connectFirst, interleaveFamilies } from '../../src/dial/connect.ts';
 import type { ConnectRequest } from '../../src/dial/connect.ts';
@@ -187,4 +186,17 @@ t.test('a connection that leads back to ourselves is closed, and the next addres
   t.equal(address, '127.0.0.2');
   socket.destroy();
   await Promise.all(closed);
+});
+
+t.test('a system without local ports is not the fault of the partner; without IPv6, it has none for IPv6', async (t) => {
+  t.intercept(Socket.prototype, 'connect', {
+    value(this: Socket) {
+      return this.destroy(Object.assign(new Error('connect EADDRNOTAVAIL'), { code: 'EADDRNOTAVAIL' }));
+    },
+  });
+  const told: string[] = [];
+  const circuit = { connectFailed: (address: string) => void told.push(address) };
+  t.match(await faultOf(connectFirst(request(443, ['192.0.2.1', '2001:db8::1'], { circuit }))), { code: 'limit-reached', remedy: /ip_local_port_range/ });
+  t.match(await faultOf(connectFirst(request(443, ['2001:db8::1'], { circuit }))), { code: 'unreachable', remedy: /route/ });
+  t.strictSame(told, []);
 });

@@ -11,6 +11,7 @@ const zone: Record<string, readonly [a: DnsReply, aaaa: DnsReply]> = {
   'silent-six.test': [{ addresses: ['192.0.2.1'], ttl: 60 }, 'silent'],
   'silent-four.test': ['silent', { addresses: ['2001:db8::1'], ttl: 60 }],
   'broken-six.test': [{ addresses: ['192.0.2.1'], ttl: 60 }, 'SERVFAIL'],
+  'broken-four.test': ['SERVFAIL', { addresses: ['2001:db8::1'], ttl: 60 }],
   'empty.test': [null, null],
   'half-broken.test': ['SERVFAIL', null],
   'broken.test': ['SERVFAIL', 'SERVFAIL'],
@@ -29,9 +30,11 @@ t.test('answers', async (t) => {
     ['both.test', ['192.0.2.1', '192.0.2.2', '2001:db8::1'], 7_000],
     ['four.test', ['192.0.2.1'], 60_000],
     ['six.test', ['2001:db8::1'], 60_000],
-    ['silent-six.test', ['192.0.2.1'], 60_000],
-    ['silent-four.test', ['2001:db8::1'], 60_000],
-    ['broken-six.test', ['192.0.2.1'], 60_000],
+    // The other family may have addresses all the same: soon asked again, at once for IPv4.
+    ['silent-six.test', ['192.0.2.1'], 30_000],
+    ['silent-four.test', ['2001:db8::1'], 0],
+    ['broken-six.test', ['192.0.2.1'], 30_000],
+    ['broken-four.test', ['2001:db8::1'], 0],
   ] as const) t.same(await lookup(host), { addresses, ttl }, host);
 });
 
@@ -70,6 +73,17 @@ t.test('a server that is still looking is asked again until the time is over, an
   t.same((await ask('third.test', 60_000)).addresses, ['192.0.2.1']);
   await t.rejects(ask('refused.test', 60_000), { code: 'EREFUSED' });
   t.equal(asked.get('refused.test A'), 2);
+});
+
+t.test('a question for A that was lost is asked again before AAAA counts alone', async (t) => {
+  let asked = 0;
+  const lossy = await startDnsServer(({ type }) => {
+    if (type === 'AAAA') return { addresses: ['2001:db8::1'], ttl: 3_600 };
+    asked += 1;
+    return asked === 1 ? 'silent' : { addresses: ['192.0.2.1'], ttl: 3_600 };
+  });
+  t.teardown(() => lossy.close());
+  t.same(await dnsLookup([lossy.address])('both.test'), { addresses: ['192.0.2.1', '2001:db8::1'], ttl: 3_600_000 });
 });
 
 t.test('a server is an address', async (t) => {

@@ -170,6 +170,31 @@ t.test('a stale pooled connection: what is safe is sent again, once, on a new on
   }
 });
 
+t.test('408 with which the upstream ends an idle connection: what is safe is sent again, once; any other 408 is the answer', async (t) => {
+  const LATE = 'HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\nlate';
+  for (const [method, answer, always, expected, sent] of [
+    ['GET', LATE, false, 200, 3],
+    ['GET', LATE, true, 408, 3],
+    ['POST', LATE, false, 408, 2],
+    // The connection stays open: it is what the upstream has to say of the request.
+    ['GET', 'HTTP/1.1 408 x\r\nContent-Length: 0\r\n\r\n', false, 408, 2],
+  ] as const) {
+    let requests = 0;
+    const lab = await startRawLab(t, (socket) => {
+      socket.on('data', () => {
+        requests += 1;
+        if (requests === 2 || (always && requests > 2)) socket.write(answer, () => answer === LATE && socket.end());
+        else socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      });
+    });
+    t.equal((await ask(lab, 'gateway')).status, 200);
+    await untilRested();
+    t.equal((await ask(lab, 'gateway', { method })).status, expected, `${method} ${String(always)}`);
+    t.equal(requests, sent);
+    await lab.service.close();
+  }
+});
+
 t.test('a new connection that breaks is not tried again', async (t) => {
   let connections = 0;
   const lab = await startRawLab(t, (socket) => {
