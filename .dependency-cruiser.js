@@ -95,7 +95,7 @@ export default {
     forbid('pure-has-no-client', 'targets/ and policy/ do no I/O', { path: '^src/(?:targets|policy)/' }, { path: '^node_modules/', pathNot: '^node_modules/ipaddr\\.js/' }),
     forbid('http1-has-no-socket', 'http1/ reads and writes messages; whose bytes they are, it does not know', { path: '^src/http1/' }, { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] }),
     forbid('names-are-resolved-in-dial', 'a name resolved elsewhere is an address nobody judged', { path: '^src/', pathNot: '^src/dial/' }, { path: '^dns' }),
-    forbid('no-undici', 'upstream-connection.ts asks whatever is asked', { path: '^src/' }, { path: '^node_modules/undici/' }),
+    forbid('undici-in-relay', 'one-off questions alone use undici, over a connection they are given', { path: '^src/', pathNot: '^src/relay/ask-once\\.ts$' }, { path: '^node_modules/undici/' }),
     forbid('files-at-the-edge', 'configuration, commands and demo read and write files; besides, keys and names are read from one each, descriptors and lost packets counted, the cgroup is read, the log is written, and the status page has parts', { path: '^src/', pathNot: '^src/(?:(?:config|cli|demo)/|(?:admin/status-page|descriptors|dial/lookup|identity/key-sources|incident/retransmits|overload/memory-use|telemetry/log-output)\\.ts$)' }, { path: '^fs' }),
     forbid('the-page-runs-in-browsers', 'what a browser is sent imports nothing of the proxy but types', { path: '^src/admin/page/(?!server\\.js$)' }, { path: '^src/(?!admin/page/)|preact-render-to-string', dependencyTypesNot: ['type-only'] }),
     forbid('no-processes', 'the proxy starts no other program', { path: '^src/' }, { path: '^(?:child_process|worker_threads|cluster)$' }),

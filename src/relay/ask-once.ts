@@ -1,10 +1,7 @@
 /** One request on a connection of its own, which is closed afterwards: for answers that must not depend on a pooled connection opened earlier. */
+import { Client, errors } from 'undici';
 import type { Dialled } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
-import { NO_CONTENT } from '../http1/body-reader.ts';
-import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
-import type { ResponseHead } from '../http1/response-head.ts';
-import { UpstreamConnection } from './upstream-connection.ts';
 
 /** A request without content. */
 export interface OneQuestion {
@@ -14,7 +11,6 @@ export interface OneQuestion {
   readonly origin: string;
   /** With its query; a whole URL if the request goes to a proxy. */
   readonly path: string;
-  /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   /** Longest accepted body, bytes; null: the body does not matter, and is not read. */
   readonly longest: number | null;
@@ -32,77 +28,79 @@ export interface OneAnswer {
 }
 
 const HEADER_BYTES = 16_384;
-const HEADER_FIELDS = 200;
 
 /**
- * Read as the answers of partners are, whatever those are used to. The
- * connection is closed by then, with any result.
+ * The connection is closed by then, with any result.
  * @throws {Fault} of the exchange, or the reason of `signal`
  */
 export async function askOnce({ socket, tlsFault }: Pick<Dialled, 'socket' | 'tlsFault'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
-  if (socket.destroyed) throw new Fault('upstream-cut', 'the connection was closed before the question');
-  const peer = { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
-  const dialled: Dialled = { socket, address: null, peer, via: '', dnsMs: -1, tcpMs: -1, tlsMs: -1, hopMs: -1, attempts: 1, ...(tlsFault === undefined ? {} : { tlsFault }) };
-  // The caller's signal is the only time limit.
-  const connection = new UpstreamConnection(dialled, { keepAlive: 0, age: Infinity, headerBytes: HEADER_BYTES, headerFields: HEADER_FIELDS });
-  const { promise, resolve, reject } = Promise.withResolvers<OneAnswer>();
-  const abort = (): void => {
-    reject(Fault.from(signal.reason));
-  };
-  signal.addEventListener('abort', abort);
-  let answer: Omit<OneAnswer, 'body'> | null = null;
-  const chunks: Buffer[] = [];
-  let length = 0;
-  const end = (): void => {
-    if (answer !== null) resolve({ ...answer, body: Buffer.concat(chunks).toString('utf8') });
-  };
+  // Errors after its end are ignored. undici reports those before it, but of one before it has written only that the connection was closed.
+  let first: NodeJS.ErrnoException | null = null;
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    first ??= error;
+  });
+  const client = new Client(origin, {
+    pipelining: 1,
+    allowH2: false,
+    maxHeaderSize: HEADER_BYTES,
+    // The caller's signal is the only time limit.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: (_, callback) => {
+      // undici must not be answered in the same turn: its queue would not resume.
+      queueMicrotask(() => {
+        if (socket.destroyed) callback(new Fault('upstream-cut', 'the connection was closed before the question'), null);
+        else callback(null, socket);
+      });
+    },
+  });
+  let responded = false;
   try {
-    if (signal.aborted) abort();
-    const fields = { host: new URL(origin).host, ...headers, connection: 'close' };
-    const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-    connection.begin(
-      {
-        onInformational: () => {},
-        onHead: ({ status, fields: received }: ResponseHead) => {
-          const named = byName(received);
-          const { location } = named;
-          answer = { status, location: typeof location === 'string' ? location : null, headers: named };
-          if (longest === null) end();
-        },
-        onContent: (content) => {
-          if (longest === null) return;
-          length += content.length;
-          if (length > longest) reject(new Fault('upstream-malformed', `the answer is longer than ${longest} bytes`));
-          else chunks.push(Buffer.from(content));
-        },
-        onEnd: end,
-        onSwitch: () => {
-          reject(new Fault('upstream-malformed', 'the upstream switched protocols without being asked to'));
-        },
-        onDrain: () => {},
-        onBroken: reject,
-        onCrash: reject,
-      },
-      method,
-      `${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`,
-      NO_CONTENT,
-    );
-    connection.finish(NO_FIELDS);
-    return await promise;
+    const response = await client.request({ method, path, headers, signal, reset: true });
+    responded = true;
+    const body = longest === null ? '' : await readBody(response.body as AsyncIterable<Buffer>, longest);
+    // Destroyed with the connection: it has no reader.
+    response.body.on('error', () => {});
+    const { location } = response.headers;
+    return { status: response.statusCode, location: typeof location === 'string' ? location : null, headers: response.headers, body };
+  } catch (error) {
+    if (signal.aborted && signal.reason instanceof Fault) throw signal.reason;
+    throw explainExchangeError(error instanceof Error ? error : new Error(String(error)), responded, tlsErrorOf(first), tlsFault);
   } finally {
-    signal.removeEventListener('abort', abort);
-    connection.abandon();
+    socket.destroy();
+    await client.destroy();
   }
 }
 
-/** Names in lower case; the values of a repeated one as a list. */
-function byName(fields: RawFields): Record<string, string | string[]> {
-  const named: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>;
-  for (let at = 0; at + 1 < fields.length; at += 2) {
-    const name = (fields[at] ?? '').toLowerCase();
-    const value = fields[at + 1] ?? '';
-    const earlier = named[name];
-    named[name] = earlier === undefined ? value : [...(typeof earlier === 'string' ? [earlier] : earlier), value];
+async function readBody(body: AsyncIterable<Buffer>, longest: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > longest) throw new Fault('upstream-malformed', `the answer is longer than ${longest} bytes`);
+    chunks.push(chunk);
   }
-  return named;
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** Null: it is none of TLS. */
+function tlsErrorOf(error: NodeJS.ErrnoException | null): Error | null {
+  return error?.code?.startsWith('ERR_SSL_') === true ? error : null;
+}
+
+/** The errors of undici for a failed exchange, as our codes. */
+function explainExchangeError(error: Error, responded: boolean, ofSocket: Error | null, tlsFault: Dialled['tlsFault']): Fault {
+  // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
+  const ofTls = tlsErrorOf(error) ?? ofSocket;
+  if (ofTls !== null && tlsFault !== undefined) return tlsFault(ofTls);
+  if (error instanceof Fault) return error;
+  const cause = { cause: error };
+  const { code } = error as NodeJS.ErrnoException;
+  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
+  // undici's name for any framing error of a message with a Content-Length; before the response it is a contradiction.
+  if (error instanceof errors.ResponseContentLengthMismatchError && !responded) return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
+  if (error instanceof errors.ResponseContentLengthMismatchError || error instanceof errors.SocketError || code === 'ECONNRESET' || code === 'EPIPE') {
+    return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
+  }
+  return Fault.from(error);
 }

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
-import { connect, createServer as createRawServer, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { Fault } from '../../src/errors.ts';
 import { askOnce, type OneQuestion } from '../../src/relay/ask-once.ts';
 import { listen } from '../support/listen.ts';
@@ -40,27 +40,4 @@ t.test('no answer: what the caller aborted with', async (t) => {
   }, { signal: clock.signal });
   await t.rejects(asked, { code: 'upstream-silent', message: 'too late' });
   t.ok(socket.destroyed);
-});
-
-t.test('impolite answers are read as those of partners are', async (t) => {
-  const of = async (answer: (socket: Socket) => void): Promise<string> => {
-    const port = await listen(t, createRawServer((socket) => socket.once('data', () => { answer(socket); })));
-    const socket = connect({ host: '127.0.0.1', port });
-    await once(socket, 'connect');
-    return askOnce({ socket }, { origin: `http://127.0.0.1:${port}`, path: '/', headers: {}, longest: 10, signal: AbortSignal.timeout(5_000) }).then(
-      ({ body }) => body,
-      (error: unknown) => (error instanceof Fault ? error.code : String(error)),
-    );
-  };
-  for (const [text, expected] of [
-    ['HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'ok'],
-    ['HTTP/1.1 200 OK\nContent-Length: 2\n\nok', 'ok'],
-    ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok', 'ok'],
-    ['HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n', 'ok'],
-    ['HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok', 'upstream-malformed'],
-    ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n', 'upstream-malformed'],
-    ['SSH-2.0-x\r\n', 'upstream-malformed'],
-  ] as const) t.equal(await of((socket) => socket.write(text)), expected, JSON.stringify(text));
-  t.equal(await of((socket) => socket.end('HTTP/1.0 200 OK\r\n\r\nok')), 'ok');
-  t.equal(await of((socket) => socket.write('HTTP/1.0 200 OK\r\n\r\nok', () => setTimeout(() => socket.resetAndDestroy(), 50))), 'upstream-cut');
 });
