@@ -104,6 +104,14 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   return names;
 }
 
+/** Fields by which some servers take another method than that of the request line; as returned by `fieldName`. */
+const METHOD_OVERRIDES: ReadonlySet<string> = new Set(['x-http-method-override', 'x-http-method', 'x-method-override']);
+
+/** The methods that a server could take in place of that of the request line. @param fields as they reach it */
+export function overridingMethods(fields: RawFields): string[] {
+  return fields.filter((value, i) => i % 2 === 1 && value !== '' && METHOD_OVERRIDES.has(fieldName(fields[i - 1] ?? '')));
+}
+
 /** What the header section for the upstream depends on, in addition to the client's. */
 export interface RequestRewrite {
   /** The name for `Via`; lower case. */
