@@ -245,10 +245,10 @@ export class Egress {
     return this.#rates.usage();
   }
 
-  /** The denial of a request, noted in the record; null when it would be admitted. Takes no place. */
-  judge(ask: Ask, record: AccessRecord): Fault | null {
+  /** The denial of a request, noted in the record; null when it would be admitted. Takes no place. @param why begins the detail */
+  judge(ask: Ask, record: AccessRecord, why = ''): Fault | null {
     const verdict = this.#decide(ask, record);
-    return verdict.verdict === 'deny' ? new Denial(ask, verdict) : null;
+    return verdict.verdict === 'deny' ? new Denial(ask, { ...verdict, detail: why + verdict.detail }) : null;
   }
 
   /**

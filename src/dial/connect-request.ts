@@ -122,9 +122,12 @@ const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|
 const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
 
 /** Determines from a parent's refusal of a CONNECT whether it is about the parent or the requested target. Pure. */
-export function judgeAnswer(answer: ConnectAnswer): HandshakeFailure {
+export function judgeAnswer(heard: ConnectAnswer): HandshakeFailure {
+  const { credentials, statusLine, fields } = heard;
+  // Before anything is quoted: a quote cuts and escapes, so that a secret in it is not recognised.
+  const answer = { ...heard, statusLine: conceal(statusLine, credentials), fields: fields.map((line) => conceal(line, credentials)) };
   const proxyStatus = fieldOf(answer, 'proxy-status');
-  const told = proxyStatus === null ? {} : { proxyStatus: conceal(proxyStatus, answer.credentials) };
+  const told = proxyStatus === null ? {} : { proxyStatus };
   return { ...explainConnectAnswer(answer), facts: { receivedStatus: answer.status, ...told } };
 }
 
@@ -136,11 +139,11 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
     ...(proxyStatus === null ? [] : [`Proxy-Status: ${quote(proxyStatus)}`]),
     ...(squid === null ? [] : [`X-Squid-Error: ${quote(squid)}`]),
   ];
-  const detail = conceal([`answered ${quote(answer.statusLine)} to CONNECT ${target}`, ...told].join(', '), credentials);
+  const detail = [`answered ${quote(answer.statusLine)} to CONNECT ${target}`, ...told].join(', ');
 
   // 401 is for servers (RFC 9110 §15.5.2); tinyproxy sends it when credentials are wrong.
   if (status === 407 || status === 401) {
-    const asked = conceal([...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', '), credentials);
+    const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', ');
     const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
@@ -189,10 +192,11 @@ function fieldOf(answer: ConnectAnswer, name: string): string | null {
   return values.length === 0 ? null : values.join(', ');
 }
 
-/** A parent that repeats our credentials must not get them into our log. */
+/** A parent that repeats our credentials must not get them into our log. @param text as received, Latin-1 */
 function conceal(text: string, credentials: HopCredentials | null): string {
   if (credentials === null) return text;
   const secrets = credentials.kind === 'bearer' ? [credentials.token] : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
-  // Shorter ones would blank out half of every sentence.
-  return secrets.filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
+  const sent = secrets.map((secret) => Buffer.from(secret).toString('latin1'));
+  // As they are, and inside a quoted string. Shorter ones would blank out half of every sentence.
+  return [...sent, ...sent.map((secret) => secret.replaceAll(/["\\]/g, '\\$&'))].filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }

@@ -13,6 +13,8 @@ const OUTBOX_SIZE = 131_072;
 const LEAST_ROOM = 32_768;
 /** Most memory kept for it besides, in blocks of the size of the outbox. */
 const MOST_SPARE = 8;
+/** While a socket takes nothing, less than this is gathered, bytes: each write that waits costs some 200 bytes besides its own. */
+const GATHERED = 4_096;
 
 /** Memory of the outbox. It is used again once everything written from it has been sent. */
 class Block {
@@ -49,13 +51,13 @@ const outbox = {
 
 function flushSender(): void {
   outbox.scheduled = false;
-  outbox.sender?.flush();
+  outbox.sender?.settle();
 }
 
 /** The outbox belongs to this writer from here on, and its bytes are sent at the end of the turn at the latest. @returns the room left, bytes */
 function roomFor(writer: MessageWriter): number {
   if (outbox.sender !== writer) {
-    outbox.sender?.flush();
+    outbox.sender?.settle();
     outbox.sender = writer;
     // TLS emits one read record by record, each in its own tick: all of them come before this.
     if (!outbox.scheduled) {
@@ -71,6 +73,10 @@ export class MessageWriter {
   readonly #socket: Duplex;
   readonly #late: boolean;
   #chunked = false;
+  /** A write behind others waits, and its end will be reported: little bytes are gathered until then. */
+  #waits = false;
+  #gathered: Buffer | null = null;
+  #length = 0;
 
   /**
    * The socket stays the caller's.
@@ -123,16 +129,14 @@ export class MessageWriter {
 
   /** Writes the pending bytes now. */
   flush(): void {
+    this.#release();
     if (outbox.sender !== this) return;
     const { block, start, end } = outbox;
     outbox.sender = null;
     outbox.start = end;
     if (!this.#socket.destroyed) {
-      const bytes = block.memory.subarray(start, end);
-      if (this.#late) {
-        block.writes += 1;
-        this.#socket.write(bytes, block.onWritten);
-      } else this.#socket.write(bytes);
+      if (this.#late) block.writes += 1;
+      this.#send(block.memory.subarray(start, end), this.#late ? block.onWritten : null);
     }
     if (this.#socket.writableLength === 0) outbox.start = outbox.end = start;
     else {
@@ -143,6 +147,42 @@ export class MessageWriter {
         outbox.start = outbox.end = 0;
       }
     }
+  }
+
+  /** The outbox is wanted for other bytes: the pending ones are written, or gathered if they are few and would only wait. */
+  settle(): void {
+    const { block, start, end } = outbox;
+    if (!this.#waits || this.#length + end - start > GATHERED) {
+      this.flush();
+      return;
+    }
+    this.#gathered ??= Buffer.allocUnsafeSlow(GATHERED);
+    this.#length += block.memory.copy(this.#gathered, this.#length, start, end);
+    outbox.sender = null;
+    outbox.end = start;
+  }
+
+  /** Writes what was gathered: it comes before what is pending. */
+  #release(): void {
+    const gathered = this.#gathered;
+    if (gathered === null) return;
+    this.#gathered = null;
+    if (!this.#socket.destroyed) this.#send(gathered.subarray(0, this.#length), null);
+    this.#length = 0;
+  }
+
+  #send(bytes: Buffer, onWritten: (() => void) | null): void {
+    if (this.#waits || this.#socket.writableLength === 0) {
+      if (onWritten === null) this.#socket.write(bytes);
+      else this.#socket.write(bytes, onWritten);
+      return;
+    }
+    this.#waits = true;
+    this.#socket.write(bytes, () => {
+      onWritten?.();
+      this.#waits = false;
+      this.#release();
+    });
   }
 
   #addText(text: string): void {

@@ -5,7 +5,7 @@
  * Longer than 300 lines: every route that a request can take here ends in `admit`, or in a refusal.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
-import type { Egress, Origin } from '../egress.ts';
+import type { Egress, Origin, Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
 import type { RawFields } from '../http1/fields.ts';
@@ -14,10 +14,10 @@ import type { RequestHead } from '../http1/request-head.ts';
 import type { Authenticator, VerifiedCredentials } from '../identity/authenticator.ts';
 import type { Ask, Peer, Proof } from '../policy/verdict.ts';
 import { authenticatesConnection } from '../relay/exchange.ts';
-import { connectionOptions, forwardRequestHeaders, nominatedBy, viaNames } from '../relay/headers.ts';
+import { connectionOptions, forwardRequestHeaders, nominatedBy, overridingMethods, viaNames } from '../relay/headers.ts';
 import { type Authority, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
-import { quote } from '../targets/quote.ts';
+import { quote, show } from '../targets/quote.ts';
 import { AccessRecord, readTraceparent } from '../telemetry/access-record.ts';
 import { chooseForm, judgedAs, namesNoDestination, type PathChoice } from './choose-form.ts';
 import type { ClientConnection } from './client-connection.ts';
@@ -228,6 +228,7 @@ export class HttpForms {
       maxForwards: maxForwards === null ? null : maxForwards - 1,
       trace: record.trace,
     });
+    for (const overriding of overridingMethods(fields)) judgeOverriding(egress, permit, overriding, record);
     request.startExchange({
       pool: egress.pool(permit, origin),
       client: asker.address,
@@ -251,6 +252,13 @@ function connectionFault({ fault, proof }: ClientConnection): Fault | null {
   if (fault !== null) return fault;
   const reason = proof?.lapsed(Date.now()) ?? null;
   return reason === null ? null : new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
+}
+
+/** A partner may obey the method in a field in place of the request's: both have to be permitted, by the same destination. @throws {Fault} */
+function judgeOverriding(egress: Egress, { ask, verdict: { destination } }: Permit, method: string, record: AccessRecord): void {
+  const asked = { ...ask, method, ...(destination === null ? {} : { destination: destination.name }) };
+  const denial = egress.judge(asked, record, `a field overrides the method with ${show(method)}: `);
+  if (denial !== null) throw denial;
 }
 
 /** Records the form. @throws {Fault} form-not-allowed where the listener does not accept it */

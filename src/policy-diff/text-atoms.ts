@@ -4,6 +4,7 @@
  * by side as one automaton, so nothing is sampled; texts that no request can
  * have (ambiguous paths, control characters) are left out.
  */
+import { SEGMENT_STOPS } from '../policy/patterns.ts';
 import { findAmbiguity } from '../targets/path.ts';
 import type { Meter } from './work.ts';
 
@@ -26,7 +27,7 @@ export function tokenizePath(pattern: string): TokenPattern {
   if (rest === '*' || rest === '**') return [...literal(pattern.slice(0, star)), { kind: 'star', stops: '' }];
   const segments = pattern.slice(1).split('/');
   if (segments.at(-1) === '**') segments[segments.length - 1] = '*';
-  const tokens: Token[] = segments.flatMap((segment, index): Token[] => (segment === '**' && index < segments.length - 1 ? [{ kind: 'segments' }] : [...literal('/'), ...withStars(segment, '/', '/')]));
+  const tokens: Token[] = segments.flatMap((segment, index): Token[] => (segment === '**' && index < segments.length - 1 ? [{ kind: 'segments' }] : [...literal('/'), ...withStars(segment, `/${SEGMENT_STOPS}`, '/')]));
   return segments.at(-1)?.endsWith('*') === true ? [...tokens, { kind: 'segments' }] : tokens;
 }
 

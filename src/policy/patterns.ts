@@ -36,6 +36,9 @@ export function matchWildcard(pattern: string, text: string, stops: string): boo
   return at === pattern.length;
 }
 
+/** What follows a semicolon is a parameter to some servers (RFC 3986 §3.3): a star that reached past one would find its end in `/admin;x.json`. */
+export const SEGMENT_STOPS = ';';
+
 /** Path patterns of one list, compiled. */
 export interface PathPatterns {
   readonly exact: ReadonlySet<string>;
@@ -47,8 +50,8 @@ export interface PathPatterns {
 
 /**
  * Compares a path with patterns. `*` matches any characters inside one segment,
- * `**` any number of whole segments, and a final `*` everything that follows.
- * No pattern can make it slow: it never goes back further than the last star,
+ * not past a semicolon unless it ends the segment, `**` any number of whole
+ * segments, and a final `*` everything that follows. No pattern can make it slow: it never goes back further than the last star,
  * so the time is at most the product of the two lengths.
  */
 export function compilePaths(patterns: readonly string[]): PathPatterns {
@@ -99,7 +102,7 @@ function matchesSegments(glob: readonly (string | null)[], segments: readonly st
       star = at;
       at += 1;
       taken = i;
-    } else if (expected !== undefined && matchWildcard(expected, segments[i] ?? '', '')) {
+    } else if (expected !== undefined && matchWildcard(expected, segments[i] ?? '', SEGMENT_STOPS)) {
       at += 1;
       i += 1;
     } else if (star !== -1) {

@@ -71,8 +71,16 @@ const RESPONSE_DROPPED: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** Fields not allowed as trailers, in addition to those that are never forwarded. */
-const TRAILER_DROPPED: ReadonlySet<string> = new Set([...RESPONSE_DROPPED, 'content-length', 'content-type', 'content-encoding', 'trailer', 'set-cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via']);
+/** Fields by which some servers take another method than that of the request line; as returned by `fieldName`. */
+const METHOD_OVERRIDES: ReadonlySet<string> = new Set(['x-http-method-override', 'x-http-method', 'x-method-override']);
+
+/** Fields not allowed as trailers, in addition to those that are never forwarded; as returned by `fieldName`. */
+const TRAILER_DROPPED: ReadonlySet<string> = new Set([
+  ...RESPONSE_DROPPED,
+  ...METHOD_OVERRIDES,
+  ...['content-length', 'content-type', 'content-encoding', 'content-range', 'trailer', 'set-cookie', 'cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via'],
+  ...['range', 'if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'if-range'],
+]);
 
 /** Names in `Connection` that are not fields, or are not for one connection only. */
 const NOT_NOMINATED: ReadonlySet<string> = new Set(['', 'close', 'keep-alive', 'content-length']);
@@ -102,6 +110,11 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
     }
   }
   return names;
+}
+
+/** The methods that a server could take in place of that of the request line. @param fields as they reach it */
+export function overridingMethods(fields: RawFields): string[] {
+  return fields.filter((value, i) => i % 2 === 1 && value !== '' && METHOD_OVERRIDES.has(fieldName(fields[i - 1] ?? '')));
 }
 
 /** What the header section for the upstream depends on, in addition to the client's. */
@@ -250,7 +263,8 @@ function trailersThat(fields: RawFields, cross: (name: string) => boolean): stri
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
     const lower = name.toLowerCase();
-    if (!TRAILER_DROPPED.has(lower) && !REQUEST_ACTIONS.has(lower) && cross(lower)) out.push(name, fields[i + 1] ?? '');
+    const read = fieldName(name);
+    if (!TRAILER_DROPPED.has(read) && !REQUEST_ACTIONS.has(read) && cross(lower)) out.push(name, fields[i + 1] ?? '');
   }
   return out;
 }

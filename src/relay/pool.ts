@@ -381,8 +381,9 @@ export class UpstreamPool {
       return;
     }
     const connection = new UpstreamConnection(dialled, this.#options);
-    // An idle connection that closes leaves the pool at once.
+    // A connection that closes without an exchange leaves the pool at once: an idle one, or one that its client keeps.
     connection.onIdleClose = () => {
+      this.release(connection);
       const at = this.#idle.findIndex((resting) => resting.connection === connection);
       const [resting] = at === -1 ? [] : this.#idle.splice(at, 1);
       if (resting === undefined) return;

@@ -86,7 +86,7 @@ export class UpstreamConnection {
   activeSince = performance.now();
   /** Connection-based authentication took place on it: it belongs to one client connection (RFC 4559 §6). */
   pinned = false;
-  /** It closed while it was idle. */
+  /** It closed while no exchange used it. */
   onIdleClose: (() => void) | null = null;
   readonly #options: UpstreamConnectionOptions;
   readonly #socket: UpstreamSocket;

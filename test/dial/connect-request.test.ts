@@ -156,6 +156,15 @@ t.test('what the parent says stays inside its quotes, and says nothing of what i
   }
 });
 
+t.test('nor where the quote would cut or escape it', async (t) => {
+  const told = (credentials: HopCredentials, secret: string): string => JSON.stringify(hear([Buffer.from(`HTTP/1.1 407 no ${secret}\r\nProxy-Status: gate; details="${secret}"\r\nProxy-Authenticate: ${secret}\r\n\r\n`)], { credentials }));
+  const token = `${'a'.repeat(50)}.body${'b'.repeat(400)}`;
+  t.notMatch(told({ kind: 'bearer', token }, token), 'aaaa');
+  for (const password of ['pässword', 'pa"ss\\word']) {
+    for (const secret of [password, password.replaceAll(/["\\]/g, '\\$&')]) t.notMatch(told({ kind: 'basic', user: 'u', password }, secret), 'word');
+  }
+});
+
 t.test('the remedy fits the case', async (t) => {
   const remedy = (answer: string, change: Change): string => {
     const step = hear([bytes(answer)], change);

@@ -154,6 +154,24 @@ t.test("a connection that was authenticated is one client connection's", async (
   }
 });
 
+t.test('one that the partner has closed gives its place back, though the client stays', async (t) => {
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      const login = req.headers.authorization !== undefined;
+      res.end('answered', () => {
+        if (login) setImmediate(() => req.socket.destroy());
+      });
+    },
+    configure: (draft) => Object.assign(draft.limits, { upstreamConnections: 4 }),
+  });
+  const begin = `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`;
+  for (let i = 0; i < 6; i += 1) {
+    const wire = await openWire(t, lab.port);
+    wire.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+    t.match(await wire.until(/answered|HTTP\/1.1 5/), 'answered', `while the client keeps ${i} others`);
+  }
+});
+
 t.test("nor another client's on the same connection", async (t) => {
   const password = await hashPassword('secret');
   const lab = await startPeerLab(t, {

@@ -141,6 +141,50 @@ t.test('says when enough is waiting, and drain follows', async (t) => {
   }
 });
 
+t.test('while the other side does not read, few writes wait however small they are', async (t) => {
+  for (const late of [false, true]) {
+    const wire = new Wire(true);
+    const writer = new MessageWriter(wire, late);
+    const other = new Wire();
+    const besides = new MessageWriter(other);
+    const content: string[] = [];
+    let writes = 0;
+    const write = wire.write.bind(wire) as (...given: unknown[]) => boolean;
+    wire.write = ((...given: unknown[]) => {
+      writes += 1;
+      return write(...given);
+    }) as typeof wire.write;
+    writer.begin(HEAD, true);
+    const piece = (): boolean => {
+      const part = String(content.length);
+      content.push(part);
+      return writer.write(Buffer.from(part));
+    };
+    while (piece() && content.length < 10_000) {
+      // The outbox goes round, and the other side reads a little now and then.
+      if (content.length % 3 === 0) besides.begin('x', false);
+      if (content.length % 7 !== 0) await turn();
+      if (content.length < 100 && content.length % 10 === 0) wire.proceed();
+    }
+    t.ok(content.length > 1_000 && content.length < 10_000 && writes < 60, `${content.length} pieces in ${writes} writes`);
+    const drained = once(wire, 'drain');
+    for (let i = 0; i < 20; i += 1) {
+      wire.proceed();
+      await turn();
+    }
+    await drained;
+    piece();
+    await turn();
+    piece();
+    writer.end([]);
+    for (let i = 0; i < 20; i += 1) {
+      wire.proceed();
+      await turn();
+    }
+    t.equal(wire.sent.join(''), `${HEAD}${content.map((part) => `${part.length}\r\n${part}\r\n`).join('')}0\r\n\r\n`, 'all of it, in order');
+  }
+});
+
 t.test('on a connection that is gone, nothing is thrown and nothing is heard', async (t) => {
   const wire = new PassThrough();
   wire.on('error', (error) => {

@@ -187,3 +187,37 @@ t.test('Forwarded and X-Forwarded-*: off, pass, append', async (t) => {
     }
   }
 });
+
+t.test('a field by which a partner may take another method', async (t) => {
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.destinations.eco['http'] = { methods: ['GET', 'POST'] };
+      for (const rule of draft.rules) rule['methods'] = ['GET', 'POST', 'DELETE'];
+    },
+  });
+  for (const form of TERMINATED) {
+    for (const name of ['X-HTTP-Method-Override', 'x-http-method', 'X-Method-Override', 'X_HTTP_Method_Override', 'X.Http.Method']) {
+      const denied = await ask(lab, form, { method: 'POST', headers: [name, 'GET', name, 'DELETE'] });
+      t.equal(denied.status, 403, `${form} ${name}`);
+      const { code, detail, remedy, requestId } = JSON.parse(denied.text) as Record<string, string>;
+      t.match({ code, detail, remedy }, { code: 'method-not-allowed', detail: /overrides the method with DELETE: .* does not list the method DELETE/, remedy: /add DELETE to destinations.eco.http.methods/ });
+      const line = await lab.logged((line) => line['requestId'] === requestId);
+      t.match(line, { verdict: 'deny', method: 'POST', detail: /overrides the method with DELETE/ });
+    }
+    const permitted = await ask(lab, form, { method: 'POST', headers: ['X-HTTP-Method-Override', 'HEAD', 'X-Method-Override', ''] });
+    t.same([permitted.status, valuesOf((JSON.parse(permitted.text) as { headers: string[] }).headers, 'x-http-method-override')], [200, ['HEAD']]);
+  }
+  t.equal((await ask(lab, 'forward', { method: 'POST', headers: ['X-HTTP-Method-Override', 'delete'] })).status, 403, 'as written');
+});
+
+t.test('it passes where methods are not limited, or where it does not reach the partner', async (t) => {
+  const free = await startLab(t);
+  t.equal((await ask(free, 'forward', { method: 'POST', headers: ['X-HTTP-Method-Override', 'DELETE'] })).status, 200);
+  const dropping = await startLab(t, {
+    configure: (draft) => {
+      draft.destinations.eco['http'] = { methods: ['POST'] };
+      draft.headers['drop'] = ['x-http-method-override'];
+    },
+  });
+  t.equal((await ask(dropping, 'forward', { method: 'POST', headers: ['X-HTTP-Method-Override', 'DELETE'] })).status, 200);
+});

@@ -72,6 +72,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('port-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (destination.ports.has(ask.port)) {', 'if (ask.port > 0) {'),
       mutant('form-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (destination.forms.has(ask.form)) {', 'if (destination.forms.size > 0) {'),
       mutant('method-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', '!methods.has(ask.method)) return denyMethod(', "!methods.has(ask.method) && ask.form === 'gateway') return denyMethod("),
+      mutant('overriding-method-not-judged', 'src/listeners/http-forms.ts', 'test/integration/fields.test.ts', '  if (denial !== null) throw denial;\n', ''),
       mutant('two-readings-of-a-path', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);', ''),
       mutant('gateway-path-not-read', 'src/policy/decide.ts', 'test/policy/decide.test.ts', "if (paths === null && ask.form !== 'gateway') return null;", 'if (paths === null) return null;'),
       mutant('report-mode-spreads', 'src/policy/decide.ts', 'test/policy/report-mode.test.ts', "if (policy.mode !== 'report' && destination?.config.report !== true && reporting === undefined) return would;", ''),
@@ -132,7 +133,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     '6. Credentials stop at the hop they are for',
     [
       mutant('proxy-authorization-crosses', 'src/relay/headers.ts', ['test/relay/headers.test.ts', 'test/hostile/exposure.test.ts'], "  ['proxy-authorization', 'drop'],\n", ''),
-      mutant('proxy-authorization-in-trailers', 'src/relay/headers.ts', 'test/relay/headers.test.ts', '!REQUEST_ACTIONS.has(lower) && cross(lower)', 'cross(lower)'),
+      mutant('proxy-authorization-in-trailers', 'src/relay/headers.ts', 'test/relay/headers.test.ts', '!REQUEST_ACTIONS.has(read) && cross(lower)', 'cross(lower)'),
       mutant('challenge-of-the-partner', 'src/relay/headers.ts', 'test/relay/headers.test.ts', "  'proxy-authenticate',\n", ''),
       mutant('claim-of-the-client-crosses', 'src/relay/headers.ts', 'test/relay/headers.test.ts', 'return !isClaim(read) || matchesField(keep, read);', "return read !== '';"),
       mutant('forwarded-for-crosses', 'src/relay/headers.ts', 'test/relay/headers.test.ts', "if (action === 'x-forwarded') return xForwarded !== 'off';", "if (action === 'x-forwarded') return true;"),
