@@ -6,9 +6,7 @@ import t from 'tap';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { HttpForm } from '../../src/config/config.ts';
 import { addressOf, ask, beginAsk, FORMS, TERMINATED } from '../support/ask.ts';
-import { askOften } from '../support/circuits.ts';
 import { startHeldLab } from '../support/held-lab.ts';
-import { startIllPartner, toPartner } from '../support/ill-partner.ts';
 import { type Draft, ECO, type Lab, type LogLine, startLab } from '../support/lab.ts';
 import { openSteered, startTlsLab } from '../support/tls-lab.ts';
 import { ESTABLISHED, openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
@@ -104,20 +102,6 @@ t.test('a full limit takes nothing of a rate', async (t) => {
   (await lab.next()).res.end();
   t.equal((await second).status, 200);
   t.match(await askRaw(t, lab.port, requestOf(lab, 'forward')), LIMITED);
-});
-
-t.test('an open circuit takes nothing of a rate, in any form', async (t) => {
-  const clock = { now: 0 };
-  const partner = await startIllPartner(t);
-  await partner.first.end();
-  const { configure, ...rest } = toPartner(partner, clock);
-  const lab = await startLab(t, { ...rest, configure: (draft, ports) => { configure?.(draft, ports); rate({ perAddress: { requests: '6/h', tunnels: '6/h' }, perClient: { requests: '6/h' } })(draft); } });
-  const at = { lab, port: partner.port };
-  for (const form of ['connect', 'gateway'] as const) t.strictSame(await askOften(at, 3, form), ['connection-refused']);
-  for (const form of ['connect', 'gateway', 'forward'] as const) t.strictSame(await askOften(at, 9, form), ['circuit-open'], form);
-  await partner.first.begin();
-  clock.now += 10_000;
-  for (const form of ['connect', 'gateway'] as const) t.strictSame([await askOften(at, 3, form), await askOften(at, 1, form)], [['ok'], ['rate-limited']], `${form}: what was dialled is counted`);
 });
 
 const USED_UP = { code: 'byte-limit-reached', rule: 'rules[0]', detail: /has used up rules\[0\]\.rate\.perClient\.(sent|received), 64KiB\/day/ };
