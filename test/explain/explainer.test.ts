@@ -52,7 +52,7 @@ t.test('an allowed request, whole', async (t) => {
       { address: '127.0.0.1', class: 'loopback', reference: 'RFC 1122', via: null, verdict: 'allow', code: null, detail: null },
       { address: '10.0.0.1', class: 'private', verdict: 'deny', code: 'address-not-allowed', detail: /outside the ranges/ },
     ],
-    notes: ['1 of 2 addresses are never dialled.'],
+    notes: ['1 of 2 addresses is never dialled.'],
   });
   t.notMatch(JSON.stringify(answer), 'secret');
   t.equal(lab.upstream.connections, 0, 'nothing was dialled');
