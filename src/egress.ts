@@ -77,15 +77,18 @@ export class Permit {
   readonly #kind: Kind;
   /** Where its place is released; null: it has been. */
   #limits: Limits | null;
+  /** They were charged for it; null: none were. */
+  readonly #rates: Rates | null;
 
   /** For `Egress.admit` only. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, charge: ByteCharge | null = null) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, rates: Rates | null = null, charge: ByteCharge | null = null) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#proofs = proofs;
     this.#kind = kind;
     this.#limits = limits;
+    this.#rates = rates;
     this.charge = charge;
   }
 
@@ -103,11 +106,16 @@ export class Permit {
     return (this.verdict.verdict !== 'allow' || now < this.verdict.until) && this.lapse(now) === null;
   }
 
-  /** Releases the place and charges the last bytes; further calls do nothing. */
-  release(): void {
+  /**
+   * Releases the place and charges the last bytes; further calls do nothing.
+   * @param refused it was, before anything was dialled: its rule is charged for no request
+   */
+  release(refused = false): void {
     this.charge?.pay();
-    this.#limits?.leave(this.#kind, this.ask.peer.address);
+    if (this.#limits === null) return;
+    this.#limits.leave(this.#kind, this.ask.peer.address);
     this.#limits = null;
+    if (refused && this.verdict.verdict === 'allow') this.#rates?.giveBack(this.verdict, this.ask.peer.address, RATED_AS[this.#kind]);
   }
 }
 
@@ -211,7 +219,7 @@ export class Egress {
     const counted = RATED_AS[kind];
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
-    return new Permit(verdict, ask, proofs, kind, this.#limits, rates === null ? null : this.#rates.begin(rates, verdict, address, counted, record));
+    return rates === null ? new Permit(verdict, ask, proofs, kind, this.#limits) : new Permit(verdict, ask, proofs, kind, this.#limits, this.#rates, this.#rates.begin(rates, verdict, address, counted, record));
   }
 
   /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */

@@ -111,6 +111,8 @@ export interface FaultFacts {
   readonly nextHop?: string;
   /** The address that was tried last, without success; null: one of a parent, which is not that of the target. For the log. */
   readonly address?: string | null;
+  /** How long the look-up of the name took, ms; absent: none was needed. For the log. */
+  readonly dnsMs?: number;
   /** Of a connection that was open before it failed: our end of it, and how long its phases took, ms (-1: did not happen). For the log. */
   readonly opened?: { readonly localAddress: string | undefined; readonly localPort: number | undefined; readonly dnsMs: number; readonly tcpMs: number; readonly hopMs: number };
   /** Status of the next hop's answer, if we did not forward it (`received-status`). */

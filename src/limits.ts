@@ -54,7 +54,8 @@ export class Limits {
   }
 
   #reached(key: keyof LimitsConfig, limit: number, whose: string): Fault {
-    return new Fault('limit-reached', `${limit} ${key.replace('PerClient', '')} ${whose} are already under way`, {
+    const [noun, are] = nounOf(key.replace('PerClient', ''), limit);
+    return new Fault('limit-reached', `${limit} ${noun} ${whose} ${are} already under way`, {
       retryAfter: 1,
       remedy: `close some, or raise limits.${key}`,
     });
@@ -102,7 +103,7 @@ export class ConnectionCount {
    */
   enter(address: string | null): Fault | null {
     const { connections } = this.#limits;
-    if (this.#open >= connections) return tooManyConnections(`${connections} client connections are open`, 'raise limits.connections');
+    if (this.#open >= connections) return tooManyConnections(`${connections} client ${nounOf('connections', connections).join(' ')} open`, 'raise limits.connections');
     if (!this.#descriptors.take('connection')) return outOfDescriptors();
     const full = address === null ? null : this.identify(address);
     if (full !== null) return full;
@@ -117,7 +118,8 @@ export class ConnectionCount {
    */
   identify(address: string): Fault | null {
     const { connectionsPerClient } = this.#limits;
-    if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} connections from ${address} are open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+    const [noun, are] = nounOf('connections', connectionsPerClient);
+    if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} ${noun} from ${address} ${are} open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
     this.#byAddress.add(address);
     return null;
   }
@@ -140,6 +142,11 @@ export class ConnectionCount {
     this.#telemetry.clientConnections(-1);
     if (address !== null) this.#byAddress.remove(address);
   }
+}
+
+/** The noun and the verb for so many of them. */
+function nounOf(many: string, count: number): [noun: string, are: string] {
+  return count === 1 ? [many.slice(0, -1), 'is'] : [many, 'are'];
 }
 
 function tooManyConnections(detail: string, remedy: string): Fault {

@@ -89,6 +89,15 @@ export class RateBuckets {
     this.#numbers[at] = Math.max(-refill.burst, (this.#numbers[at] ?? 0) - tokens);
   }
 
+  /** Returns a token that was taken; a name whose buckets are full again lacks none. */
+  giveBack(name: string, kind: number, now: number): void {
+    const refill = this.#refills[kind] ?? null;
+    const place = this.find(name, now);
+    if (refill === null || place === NOT_KEPT) return;
+    const at = place * this.#width + 1 + kind;
+    this.#numbers[at] = Math.min(refill.burst, (this.#numbers[at] ?? 0) + 1);
+  }
+
   get #width(): number {
     return 1 + this.#refills.length;
   }

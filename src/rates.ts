@@ -90,6 +90,12 @@ class RuleRates {
     this.#clients.take(client, KIND[kind], 1, now);
   }
 
+  /** One that had begun was refused after all. */
+  giveBack(address: string, client: string, kind: 'requests' | 'tunnels', now: number): void {
+    this.#addresses.giveBack(address, KIND[kind], now);
+    this.#clients.giveBack(client, KIND[kind], now);
+  }
+
   /** This many bytes have been relayed. */
   pass(address: string, client: string, sent: number, received: number, now: number): void {
     for (const scope of SCOPES) {
@@ -213,6 +219,11 @@ export class Rates {
   begin(rates: RuleRates, verdict: Allow, address: string, kind: 'requests' | 'tunnels', record: AccessRecord): ByteCharge | null {
     rates.begin(address, verdict.client.name, kind, this.#now());
     return rates.limitsBytes ? new ByteCharge(rates, verdict, address, record, this.#now) : null;
+  }
+
+  /** Returns what `begin` charged for a request that was refused behind the policy: a refusal takes nothing. */
+  giveBack(verdict: Allow, address: string, kind: 'requests' | 'tunnels'): void {
+    this.#of(verdict)?.giveBack(address, verdict.client.name, kind, this.#now());
   }
 
   /** The account of a request in progress from now on, under another verdict than at its start. */

@@ -20,6 +20,20 @@ t.test('per client and in all, and a place given back can be taken again', async
   t.equal(limits.count('tunnels'), 3);
 });
 
+t.test('one is said as one', async (t) => {
+  const limits = new Limits({ ...FEW, tunnels: 1, exchanges: 2, exchangesPerClient: 1 });
+  limits.enter('tunnels', 'a');
+  limits.enter('exchanges', 'a');
+  t.throws(() => { limits.enter('tunnels', 'a'); }, { message: '1 tunnel in all is already under way' });
+  t.throws(() => { limits.enter('exchanges', 'a'); }, { message: '1 exchange from a is already under way' });
+  const { count } = open(2, 1);
+  count.enter('a');
+  t.match(count.enter('a'), { message: '1 connection from a is open' });
+  const { count: single } = open(1, 1);
+  single.enter('a');
+  t.match(single.enter('b'), { message: '1 client connection is open' });
+});
+
 t.test('exchanges and tunnels are counted apart', async (t) => {
   const limits = new Limits(FEW);
   limits.enter('exchanges', 'a');

@@ -1,5 +1,5 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { describeFileError } from '../config/named-files.ts';
@@ -90,10 +90,17 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
   }
   for (const file of unique.values()) {
     const path = join(out, file.path);
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     writeFileSync(path, writeFileText(file));
     stdout.write(`${path}\n`);
   }
+}
+
+/** With its parents. Below /proc, where nothing can be made, Node's `recursive` never returns: mkdir says there ENOENT, though the parent exists. */
+function makeDirectory(path: string): void {
+  if (existsSync(path)) return;
+  makeDirectory(dirname(path));
+  mkdirSync(path);
 }
 
 const MANIFESTS_WIDTH = 110;

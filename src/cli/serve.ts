@@ -44,7 +44,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   if (opened === null) return EXIT.usage;
   const loadAgain = (): LoadResult => {
     files.begin();
-    return loadConfig({ file: opened.file, env: io.env, readFile: files.read });
+    return loadConfig({ file: opened.file, env: io.env, readFile: files.read, instead: 'Put it back: a reload reads the file that was named at the start.' });
   };
   const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
   if (options.warmUp) {

@@ -28,6 +28,8 @@ export interface LoadOptions {
   readonly env: Environment;
   /** Reads the file and the certificate files; throws the errors of node:fs. */
   readonly readFile?: ReadFile;
+  /** What to do if the file cannot be read; absent: name another one. */
+  readonly instead?: string;
   /** For the expiry of certificates; ms since the epoch. */
   readonly now?: () => number;
   /** Certificates, keys and credentials are not read: for commands that only query the policy, where they may be secrets of another machine. Such a configuration cannot be served. */
@@ -57,9 +59,9 @@ export interface Loaded {
 export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
 /** Never throws for the content of the file. `hash` changes whenever the meaning of the configuration does. */
-export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false }: LoadOptions): LoadResult {
+export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false, instead }: LoadOptions): LoadResult {
   // Commands that only query the policy name the file in another way: as an operand, or in the tests.
-  const text = readSource(file, readFile, policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.');
+  const text = readSource(file, readFile, instead ?? (policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.'));
   if (typeof text !== 'string') return { ok: false, faults: [text] };
 
   const faults = collectFaults();

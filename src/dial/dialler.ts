@@ -62,20 +62,27 @@ export function createDialler(options: DiallerOptions): Dialler {
     const known = resolver.cached(host);
     if (known !== null) return { addresses: known, dnsMs: -1 };
     const asked = now();
-    return { addresses: await resolver.resolve(host, signal), dnsMs: now() - asked };
+    const addresses = await resolver.resolve(host, signal).catch((error: unknown) => {
+      throw afterLookup(error, now() - asked);
+    });
+    return { addresses, dnsMs: now() - asked };
   }
 
   async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
     const known = resolver.cached(host);
     // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
-    const checked = checkAddresses(addresses, port, guard);
-    const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
-    const dialled = now();
-    const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit, history });
-    circuit?.opened(address);
-    if (proxied !== undefined) nameClient(socket, proxied, address, port);
-    return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
+    try {
+      const checked = checkAddresses(addresses, port, guard);
+      const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
+      const dialled = now();
+      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit, history });
+      circuit?.opened(address);
+      if (proxied !== undefined) nameClient(socket, proxied, address, port);
+      return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
+    } catch (error) {
+      throw afterLookup(error, dnsMs);
+    }
   }
 
   /** One address after the other, until one answers or no other can. */
@@ -104,14 +111,18 @@ export function createDialler(options: DiallerOptions): Dialler {
     circuit?.choose([host]);
     circuit?.opened(host);
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
-    const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
-    const opened = await openByHops(steps, asked, port, dial).catch((error: unknown) => {
-      if (error instanceof Fault && !signal.aborted) circuit?.routeFailed(error);
-      throw error;
-    });
-    const address = by === 'parent' ? null : opened.address;
-    if (proxied !== undefined) nameClient(opened.socket, proxied, address, port);
-    return { ...opened, address, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
+    try {
+      const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
+      const opened = await openByHops(steps, asked, port, dial).catch((error: unknown) => {
+        if (error instanceof Fault && !signal.aborted) circuit?.routeFailed(error);
+        throw error;
+      });
+      const address = by === 'parent' ? null : opened.address;
+      if (proxied !== undefined) nameClient(opened.socket, proxied, address, port);
+      return { ...opened, address, dnsMs: dnsMs === -1 ? opened.dnsMs : dnsMs + Math.max(opened.dnsMs, 0) };
+    } catch (error) {
+      throw afterLookup(error, dnsMs);
+    }
   }
 
   /** Connected, with the header that names the client, before TLS. */
@@ -179,6 +190,11 @@ export function createDialler(options: DiallerOptions): Dialler {
       });
     },
   };
+}
+
+/** The same, with how long the look-up before it took. @param dnsMs -1: there was none */
+function afterLookup(error: unknown, dnsMs: number): unknown {
+  return dnsMs === -1 || !(error instanceof Fault) ? error : error.with({ dnsMs });
 }
 
 /** Writes the PROXY header first, before TLS or the client's bytes. */

@@ -27,7 +27,7 @@ export interface HostFacts {
 
 /** Filled in by the checks, in the order of their needs. */
 interface Trail {
-  /** Addresses of a host that the guard permits, by destination and host. */
+  /** Addresses of a target that the guard permits: not the same for each port, since our own are refused. */
   readonly addresses: Map<string, readonly string[]>;
   /** Addresses to which no route leads. */
   readonly routeless: Set<string>;

@@ -4,7 +4,7 @@ import { descriptorNeeds } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { reachable } from './choose-proxy.ts';
-import { type Examination, hostKey } from './examination.ts';
+import { type Examination, targetKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 
 /** One line that the file is valid, and one for each of its warnings. */
@@ -98,7 +98,7 @@ export async function checkRoute({ targets, tools, trail }: Examination): Promis
   const places = new Map<string, number>();
   for (const target of targets) {
     if (target.destination.via.length > 0) continue;
-    for (const address of trail.addresses.get(hostKey(target)) ?? []) places.set(address, target.port);
+    for (const address of trail.addresses.get(targetKey(target)) ?? []) places.set(address, target.port);
   }
   return Promise.all(
     [...places].map(async ([address, port]) => {

@@ -52,7 +52,7 @@ export function describeTls(subject: string, socket: Socket, now: number): Docto
   if (certificate === undefined) return ok(subject, `${protocol}, verified`);
   const ends = Date.parse(certificate.validTo);
   const days = Math.floor((ends - now) / DAY_MS);
-  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more days (until ${new Date(ends).toISOString().slice(0, 10)})`;
+  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more ${days === 1 ? 'day' : 'days'} (until ${new Date(ends).toISOString().slice(0, 10)})`;
   if (days < SOON_DAYS) return warn(subject, 'certificate-expiring', seen, 'Renew it where it is installed.');
   return ok(subject, seen);
 }

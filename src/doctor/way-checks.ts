@@ -32,17 +32,22 @@ async function checkHost(ports: readonly Target[], examination: Examination): Pr
     return [failBy(host, Fault.from(error))];
   }
   const seen = describeAddresses(addresses);
-  const surveys = ports.flatMap(({ guards, port }) => surveyAddresses(guards, addresses, port));
-  const refused = surveys.flatMap(({ refusal }) => refusal ?? []);
-  const [refusal] = refused;
-  const permitted = addresses.filter((address) => surveys.every((survey) => survey.address !== address || survey.refusal === null || survey.reported));
+  // An address of ours is refused for our own ports only.
+  const places = ports.map((target) => {
+    const surveys = surveyAddresses(target.guards, addresses, target.port);
+    const permitted = surveys.filter(({ refusal, reported }) => refusal === null || reported).map(({ address }) => address);
+    return { target, permitted, refusal: surveys.find(({ refusal }) => refusal !== null)?.refusal ?? null };
+  });
+  const refusal = places.find((place) => place.refusal !== null)?.refusal;
   const steered = await findSteering(addresses, examination);
   if (steered !== null) return [fail(host, 'steered-loop', `${seen}: that is ${steered}, so what is asked for comes back to this proxy`, 'What steers clients to the proxy (DNS, ServiceEntry, VirtualService) must not reach the proxy: exportTo, sourceNamespace, or another DNS server in dns.servers.')];
-  trail.addresses.set(hostKey(first), permitted);
-  if (refusal === undefined) return [ok(host, seen)];
+  for (const { target, permitted } of places) trail.addresses.set(targetKey(target), permitted);
+  if (refusal === undefined || refusal === null) return [ok(host, seen)];
   const captured = addresses.some(isMadeUp);
   if (captured) return [fail(host, 'dns-captured', `${seen}: a sidecar made this address up (DNS capture of Istio)`, 'Remove the sidecar from this pod (sidecar.istio.io/inject: "false"), or switch its DNS capture off: the proxy has to see the real address.')];
-  if (permitted.length === 0) return [failBy(host, refusal)];
+  const closed = places.filter(({ permitted }) => permitted.length === 0);
+  if (closed.length === places.length) return [failBy(host, refusal)];
+  if (closed.length > 0) return [ok(host, seen), ...closed.flatMap(({ target, refusal: why }) => (why === null ? [] : failBy(target.where, why)))];
   return [warn(host, refusal.code, `${seen}; ${refusal.message}`, refusal.remedy ?? 'The other addresses are dialled.')];
 }
 
@@ -101,7 +106,7 @@ export async function checkTcp(examination: Examination): Promise<DoctorFinding[
 async function checkTcpOf(target: Target, { tools, trail }: Examination): Promise<DoctorFinding[]> {
   const { destination, host, port, where } = target;
   if (destination.via.length > 0) return [skipped(where, `by ${destination.via.map(({ name }) => name).join(', then ')}: see hops`)];
-  const addresses = trail.addresses.get(hostKey(target)) ?? [];
+  const addresses = trail.addresses.get(targetKey(target)) ?? [];
   if (addresses.length === 0) return [skipped(where, 'no address to dial: see names')];
   const reached: string[] = [];
   let timeouts = 0;
@@ -136,11 +141,11 @@ export async function checkHops(examination: Examination): Promise<DoctorFinding
 async function checkTargetRoute(target: Target, examination: Examination): Promise<DoctorFinding[]> {
   const { destination, where } = target;
   const { trail } = examination;
-  if (destination.resolve === 'here' && (trail.addresses.get(hostKey(target)) ?? []).length === 0) return [skipped(where, 'no address to ask for: see names')];
+  if (destination.resolve === 'here' && (trail.addresses.get(targetKey(target)) ?? []).length === 0) return [skipped(where, 'no address to ask for: see names')];
   const parents = destination.via.flatMap((hop, depth) => hop.parents.map((parent) => ({ hop, parent, depth })));
   const findings = await Promise.all(parents.map((at) => checkParent(target, at, examination)));
   const last = destination.via.length - 1;
-  if (findings.some(({ state }, index) => state === 'ok' && parents[index]?.depth === last)) trail.reached.set(targetKey(target), trail.addresses.get(hostKey(target)) ?? []);
+  if (findings.some(({ state }, index) => state === 'ok' && parents[index]?.depth === last)) trail.reached.set(targetKey(target), trail.addresses.get(targetKey(target)) ?? []);
   return findings;
 }
 
@@ -212,9 +217,10 @@ async function verify({ trail, verifySource }: Examination): Promise<DoctorFindi
 function findPrivatePartners({ config, targets, trail }: Examination): DoctorFinding[] {
   const expected = config.sourceIp?.expected ?? [];
   if (!expected.some((address) => classifyAddress(address)?.class === 'public')) return [];
-  const hosts = new Map(targets.filter(({ destination }) => destination.via.length === 0).map((target) => [target.host, trail.addresses.get(hostKey(target)) ?? []]));
+  const hosts = new Map<string, string[]>();
+  for (const target of targets) if (target.destination.via.length === 0) hosts.set(target.host, [...(hosts.get(target.host) ?? []), ...(trail.addresses.get(targetKey(target)) ?? [])]);
   return [...hosts].flatMap(([host, addresses]) => {
-    const inside = addresses.filter((address) => INSIDE.has(classifyAddress(address)?.class ?? 'public'));
+    const inside = [...new Set(addresses)].filter((address) => INSIDE.has(classifyAddress(address)?.class ?? 'public'));
     if (inside.length === 0) return [];
     return [fail(host, 'private-behind-nat', `${inside.join(', ')} is private: a public NAT does not apply on this route, and ${expected.join(' or ')} never appears`, 'Use Private NAT (type=PRIVATE) for this route, and have the partner permit its address: docs/one-address.md.')];
   });

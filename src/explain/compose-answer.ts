@@ -176,8 +176,8 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   else if (!resolve) notes.push('The name was not looked up, so its addresses are not checked.');
   if (Array.isArray(survey)) {
     const refused = survey.filter(({ refusal }) => refusal !== null).length;
-    if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses are never dialled.`);
-    if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further addresses are not shown.`);
+    if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses ${refused === 1 ? 'is' : 'are'} never dialled.`);
+    if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further ${survey.length - MOST_ADDRESSES === 1 ? 'address is' : 'addresses are'} not shown.`);
   }
   const told = verdict.destination?.proxyProtocol ?? 'off';
   if (told !== 'off') notes.push(`Each connection to ${verdict.destination?.name ?? '-'} begins with a PROXY protocol header (${told}) that names the client.`);

@@ -97,10 +97,14 @@ export class Explainer {
     if (typeof assumed === 'string') return assumed;
     const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
     try {
-      const wanted = readTarget(request, { policy, gateway: await gateway(), listeners: listenersOf(config()) });
+      const router = await gateway();
+      const { routeless = null, ...wanted } = readTarget(request, { policy, gateway: router, listeners: listenersOf(config()) });
       const { resolve, resolves = null, at: now = Date.now(), propose = true } = request;
       const peer = shownBy(wanted, this.#choosePeer(assumed, wanted, now));
-      return await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose });
+      // Its Host may be the name of this proxy: as a host of a destination, it would be preferred to every prefix.
+      const proposes = propose && (routeless === null || router.prefixes.length === 0);
+      const answer = await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose: proposes });
+      return routeless === null || answer.verdict !== 'deny' || answer.code !== routeless.code ? answer : { ...answer, why: routeless.message, remedy: routeless.remedy };
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;

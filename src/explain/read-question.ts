@@ -26,7 +26,10 @@ export interface WrittenRequest {
 }
 
 /** The question to the policy, without client and time. */
-export type Wanted = Omit<Ask, 'peer' | 'now'>;
+export interface Wanted extends Omit<Ask, 'peer' | 'now'> {
+  /** Its path names no destination: what the request gets where its Host names none either. */
+  readonly routeless?: Fault;
+}
 
 interface ReadingTerms {
   readonly policy: Policy;
@@ -52,7 +55,7 @@ export function readTarget({ method, target, host }: WrittenRequest, terms: Read
   }
   const origin = judgedAs(choice, 'http');
   if (origin === null) throw namesNoDestination(choice, gateway.prefixes);
-  return wantedOf('host-routed', method, origin, choice.target);
+  return { ...wantedOf('host-routed', method, origin, choice.target), routeless: namesNoDestination(choice, gateway.prefixes) };
 }
 
 function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target: string): Wanted {

@@ -9,10 +9,11 @@
  */
 import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
+import { createAddressGuard } from '../policy/address-guard.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { compilePolicy, furthestMiss, missOf, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import { canTake, contentLike, isNameable, isProposable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, singleAddress, unnameable } from '../policy/remedies.ts';
+import { canTake, contentLike, isNameable, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, singleAddress, unnameable } from '../policy/remedies.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
@@ -71,6 +72,8 @@ export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: See
     const compiled = compilePolicy(config);
     const verdict = decide(compiled, ask);
     if (verdict.verdict !== 'deny') {
+      const address = remedyForLiteral(verdict.destination, ask.host);
+      if (address !== null) return { instead: [...texts, address].join('; ') };
       const diff = yield* compareWith(before, compiled, ask.now, meter);
       if (diff === null) return { instead: 'the policy is too large for a change to be checked: compare one with npx eco-egress diff' };
       const harm = findHarm(diff, scopes);
@@ -84,6 +87,15 @@ export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: See
     if (step.scope !== null) scopes.push(step.scope);
   }
   return { instead: 'no small change of the policy permits this' };
+}
+
+/** An IP literal is its own address, so it is known here that it would not be dialled. Null: it would. */
+function remedyForLiteral(destination: DestinationConfig | null, host: string): string | null {
+  const canonical = classifyAddress(host)?.canonical;
+  if (destination === null || canonical === undefined || (destination.via.length > 0 && destination.resolve === 'parent')) return null;
+  const fault = createAddressGuard(destination, () => false)(canonical, 0);
+  if (fault === null) return null;
+  return isProposable(canonical) ? remedyForAddress(destination, singleAddress(canonical)) : `but it would not be dialled: ${fault.detail}`;
 }
 
 /** Null where that is too much work. */

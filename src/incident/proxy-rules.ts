@@ -62,7 +62,7 @@ function findPolicy({ denials, proxy }: IncidentEvidence): NamelessFinding[] {
 
 const RATED: ReadonlySet<string> = new Set(['rate-limited', 'byte-limit-reached']);
 
-const denialLine = ({ client, clientAddress, code, host, hosts, count, last }: DeniedRequests): { at: number; text: string } => ({ at: last, text: `${count} requests of ${client} (${clientAddress}) refused in the last minute with ${code}, for ${hosts === 1 ? host : `${hosts} hosts, such as ${host}`}` });
+const denialLine = ({ client, clientAddress, code, host, hosts, count, last }: DeniedRequests): { at: number; text: string } => ({ at: last, text: `${count} ${count === 1 ? 'request' : 'requests'} of ${client} (${clientAddress}) refused in the last minute with ${code}, for ${hosts === 1 ? host : `${hosts} hosts, such as ${host}`}` });
 
 function findPod({ denials }: IncidentEvidence): NamelessFinding[] {
   const pod = (group: DeniedRequests, what: string, more: Partial<NamelessFinding>): NamelessFinding => completeFinding({ part: 'pod', state: 'degraded', what, since: group.first, evidence: [denialLine(group)], ...more });

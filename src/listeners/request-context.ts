@@ -20,7 +20,7 @@ import { Exchange, type ExchangeOwner, type ExchangePlan } from '../relay/exchan
 import { forwardRequestTrailers, nominatedBy } from '../relay/headers.ts';
 import type { Opening } from '../relay/tunnel-events.ts';
 import { Tunnel, type TunnelOwner } from '../relay/tunnel.ts';
-import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import { type AccessRecord, type ClosedBy, outcomeOf } from '../telemetry/access-record.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
 import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
@@ -480,7 +480,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     }
     record.closedBy = closedBy;
     record.durationMs = performance.now() - record.startedAt;
-    this.#permit?.release();
+    this.#permit?.release(!record.dialled && outcomeOf(record) === 'denied');
     requests.delete(this);
     telemetry.ended(record);
     if (fault !== null || record.wouldDeny !== '') denials.note(record, fault, this.#permit);

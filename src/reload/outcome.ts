@@ -84,7 +84,7 @@ export function nameConfig({ file, hash, loadedAt }: Pick<InForce, 'file' | 'has
 }
 
 function describeDecisionChange({ client, clientAddress, form, host, port, count }: DecisionChange): string {
-  return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count} times recently`;
+  return `${client} (${clientAddress}) ${form} ${host}:${port}, asked ${count === 1 ? 'once' : `${count} times`} recently`;
 }
 
 /** Offers configurations to the running proxy one after the other, counts and reports each outcome. */

@@ -34,6 +34,12 @@ export function showTarget(text: string): string {
   return show(redact(text));
 }
 
+/** `the port 443`, `the ports 443, 80`; a range of ports is several. */
+export function listOf(noun: string, values: readonly unknown[]): string {
+  const text = values.join(', ');
+  return `the ${noun}${values.length === 1 && !/^\d+-/.test(text) ? '' : 's'} ${text}`;
+}
+
 function redact(text: string): string {
   const scheme = text.indexOf('://');
   const start = scheme === -1 ? 0 : scheme + 3;

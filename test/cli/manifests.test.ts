@@ -1,7 +1,7 @@
 /** `manifests`: what goes where, and what it says when it cannot. */
 import t, { type Test } from 'tap';
 import { execFileSync, spawn } from 'node:child_process';
-import { globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { type ManifestsOptions, runManifests } from '../../src/cli/manifests.ts';
@@ -51,6 +51,13 @@ t.test('where nothing can be written', async (t) => {
   const io = recordIo({});
   t.equal(await runManifests({ config: `${directory}/egress.yaml`, out: `${directory}/file/x` }, io), 1);
   t.match(io.err(), new RegExp(`${directory}/file/x cannot be written: a part of its path is a file\\. Name another directory with --out\\.\n$`));
+});
+
+t.test('below /proc, where nothing can be made', { skip: !existsSync('/proc/self') }, async (t) => {
+  const directory = t.testdir({ 'egress.yaml': POLICY });
+  const io = recordIo({});
+  t.equal(await runManifests({ config: `${directory}/egress.yaml`, out: '/proc/x' }, io), 1);
+  t.match(io.err(), /^\/proc\/x cannot be written: .*\. Name another directory with --out\.\n$/m);
 });
 
 t.test('all of them, as files', async (t) => {

@@ -55,6 +55,19 @@ t.test('a name that leads back to the proxy', async (t) => {
   t.match(wordsOf(report), /Make the name resolve to the partner, not to this proxy/);
 });
 
+t.test('one port of the destination leads back to the proxy, the others do not', async (t) => {
+  const lab = await startPartner(t);
+  const own = await findUnusedPort();
+  const report = await examine(lab, {
+    configure: (draft) => {
+      draft.listeners['http'] = [`127.0.0.1:${own}`];
+      Object.assign(draft.destinations.eco, { ports: [own, lab.https] });
+    },
+  });
+  t.strictSame(findingsOf(report, 'names').filter(({ subject }) => subject.startsWith(ECO)).map(({ subject, code }) => [subject, code]), [[ECO, null], [`${ECO}:${own}`, 'loop']]);
+  t.match(findingsOf(report, 'tcp').filter(({ subject }) => subject.startsWith(ECO)), [{ subject: `${ECO}:${own}`, state: 'skipped' }, { subject: `${ECO}:${lab.https}`, state: 'ok' }]);
+});
+
 t.test('a name that is steered to the proxy where the proxy looks it up', async (t) => {
   const lab = await startPartner(t);
   const names = { [ECO]: ['10.96.0.10'], 'eco-egress.svc': ['10.96.0.10'] };

@@ -56,7 +56,7 @@ t.test('a permitted request', async (t) => {
   t.match(explanation, {
     verdict: { verdict: 'allow', rule: 'rules[0]' },
     target: { host: 'eco-sit.telus.internal', kind: 'name', port: 443, path: '/api/x', ambiguity: null },
-    rules: [{ rule: 'rules[0]', destination: 'eco', applies: true, detail: 'permits it within the methods GET' }],
+    rules: [{ rule: 'rules[0]', destination: 'eco', applies: true, detail: 'permits it within the method GET' }],
     report: null,
     change: null,
   });
@@ -130,7 +130,7 @@ t.test('what almost applied, and the smallest change', async (t) => {
     ['a client whose credentials were not accepted', { peer: makePeer('192.0.2.1', { rejected: 'the password is wrong' }) }, null, /credentials/, null],
     ['no address', { peer: makePeer('x') }, null, /x is not an address/, null],
     ['hidden method', { destination: 'eco' }, /lists methods, which connect hides/, /^use a form in which methods can be seen/, null],
-    ['method of the rule', { ...get, method: 'PUT' }, /lists the methods GET, not PUT/, /^add a rule for sit and eco and the method PUT; add PUT to destinations\.eco\.http\.methods, for all of its clients$/, 'destinations:\n  eco:\n    http:\n      methods: [GET, POST, PUT]\nrules:\n  - { clients: [sit], destinations: [eco], methods: [PUT] }\n'],
+    ['method of the rule', { ...get, method: 'PUT' }, /lists the method GET, not PUT/, /^add a rule for sit and eco and the method PUT; add PUT to destinations\.eco\.http\.methods, for all of its clients$/, 'destinations:\n  eco:\n    http:\n      methods: [GET, POST, PUT]\nrules:\n  - { clients: [sit], destinations: [eco], methods: [PUT] }\n'],
     ['method of the rule alone', { ...get, method: 'POST' }, null, /^add a rule for sit and eco and the method POST$/, 'rules:\n  - { clients: [sit], destinations: [eco], methods: [POST] }\n'],
     ['path of the destination', { ...get, path: '/x' }, /permits it/, /^add \/x to destinations\.eco\.http\.paths, for all of its clients$/, 'destinations:\n  eco:\n    http:\n      paths: ["/api/*", "/x"]\n'],
     ['time', { ...get, host: 'a.telus.internal', peer: mesh, now: Date.UTC(2027, 0) }, /ended at 2027-01-01T00:00:00Z/, /^add a rule for mesh and wild$/, 'rules:\n  - { clients: [mesh], destinations: [wild] }\n'],

@@ -52,7 +52,7 @@ t.test('an allowed request, whole', async (t) => {
       { address: '127.0.0.1', class: 'loopback', reference: 'RFC 1122', via: null, verdict: 'allow', code: null, detail: null },
       { address: '10.0.0.1', class: 'private', verdict: 'deny', code: 'address-not-allowed', detail: /outside the ranges/ },
     ],
-    notes: ['1 of 2 addresses are never dialled.'],
+    notes: ['1 of 2 addresses is never dialled.'],
   });
   t.notMatch(JSON.stringify(answer), 'secret');
   t.equal(lab.upstream.connections, 0, 'nothing was dialled');
@@ -149,6 +149,14 @@ t.test('answers stay small whatever the size of policy and DNS answer', async (t
   t.equal(answer.addresses?.length, 32);
   t.match(answer.notes, ['96 further addresses are not shown.'], 'of the 128 that are used');
   t.ok(JSON.stringify(answer).length < 20_000);
+});
+
+t.test('a path below no prefix, with a Host that may be the proxy: the words of the refusal, and no destination for it', async (t) => {
+  const lab = await startLab(t);
+  const body = JSON.parse(await askRaw(t, lab.port, 'GET /four/x HTTP/1.1\r\nHost: proxy.example\r\nConnection: close\r\n\r\n').then((heard) => heard.slice(heard.indexOf('\r\n\r\n')))) as Record<string, string>;
+  const answer = await fetch(`${lab.adminUrl}/explain?client=127.0.0.1&method=GET&target=/four/x&host=proxy.example`).then((response) => response.json());
+  t.match(answer, { verdict: 'deny', code: body['code'], why: body['detail'], remedy: body['remedy'], change: null, target: { form: 'host-routed' } });
+  t.match(body['remedy'], /^ask below a gateway prefix/);
 });
 
 t.test('questions that mean nothing', async (t) => {

@@ -1,7 +1,9 @@
 /** A change that is proposed is safe: tried with generated policies, requests and bystanders. */
+import { isIP } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
 import { type ClientConfig, type DestinationConfig, FORMS, type GatewayConfig, type RuleConfig } from '../../src/config/config.ts';
+import { createAddressGuard } from '../../src/policy/address-guard.ts';
 import { compilePolicy, type PolicyConfig } from '../../src/policy/compile.ts';
 import { decide } from '../../src/policy/decide.ts';
 import { listEdits } from '../../src/explain/policy-edits.ts';
@@ -125,7 +127,7 @@ t.test('the request passes, nobody loses anything, nobody gains anything unsaid,
       const found = propose(policy, ask);
       const refusal = decide(before, ask);
       if (refusal.verdict === 'deny' && !/^(?:client|credentials)-/.test(refusal.code)) {
-        const agrees = refusal.remedy.startsWith('ask npx eco-egress explain') || ('instead' in found ? found.instead === refusal.remedy : found.change.text.startsWith(refusal.remedy));
+        const agrees = refusal.remedy.startsWith('ask npx eco-egress explain') || ('instead' in found ? found.instead : found.change.text).startsWith(refusal.remedy);
         if (!agrees) throw new Error(`the refusal says "${refusal.remedy}", and the explanation "${'instead' in found ? found.instead : found.change.text}"`);
       }
       if ('instead' in found) {
@@ -135,7 +137,9 @@ t.test('the request passes, nobody loses anything, nobody gains anything unsaid,
       }
       proposed += 1;
       const after = compilePolicy(found.config);
-      if (decide(after, ask).verdict !== 'allow') throw new Error('it does not pass');
+      const passes = decide(after, ask);
+      if (passes.verdict !== 'allow') throw new Error('it does not pass');
+      if (isIP(ask.host) !== 0 && createAddressGuard(passes.destination, () => false)(ask.host, ask.port) !== null) throw new Error('its address is not dialled');
       const near = others.flatMap((other): Ask[] => [other, { ...other, peer: ask.peer }, { ...ask, peer: other.peer }, { ...ask, host: other.host, port: other.port }, { ...ask, peer: makePeer(ask.peer.address) }]);
       for (const other of near.map((each) => posed(config, each)).filter((each) => each !== null)) {
         // What is over does not matter.
@@ -163,6 +167,19 @@ t.test('the request passes, nobody loses anything, nobody gains anything unsaid,
   );
   t.ok(proposed > RUNS / 10, `${proposed} changes`);
   t.ok(none > RUNS / 10, `${none} times none`);
+});
+
+t.test('an IP literal that would not be dialled: the whole of what it needs is said, and no change shown that would not do', async (t) => {
+  const one = (addresses: string[] | null, host: string): string => {
+    const config: PolicyConfig = { mode: 'enforce', clients: [makeClient('pods', { addresses: ['10.7.0.0/16'] })], destinations: [makeDestination('lit', [host], { addresses })], rules: [makeRule(['pods'], ['lit'])] };
+    const found = propose(compilePolicy(config), makeAsk({ peer: makePeer('10.7.0.5'), host, port: 8443 }));
+    return 'instead' in found ? found.instead : `change: ${found.change.text}`;
+  };
+  const port = 'add 8443 to destinations.lit.ports, for all of its hosts and clients';
+  t.equal(one(null, '10.40.1.9'), `${port}; list all ranges of the partner in destinations.lit.addresses, 10.40.1.9/32 among them: from then on no other address is dialled for its hosts, public or not`);
+  t.equal(one(['10.41.0.0/16'], '10.40.1.9'), `${port}; add 10.40.1.9/32 to destinations.lit.addresses, for all of its hosts and clients`);
+  t.match(one(null, '192.0.2.7'), `${port}; but it would not be dialled: 192.0.2.7 (documentation`);
+  t.equal(one(['10.40.0.0/16'], '10.40.1.9'), `change: ${port}`);
 });
 
 t.test('a change is not proposed where it would hurt, and it says why', async (t) => {

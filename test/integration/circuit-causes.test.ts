@@ -187,3 +187,17 @@ t.test('by parents: the circuit is that of the host, for what they cannot reach 
     }
   }
 });
+
+t.test('an open circuit takes nothing of a rate, in any form', async (t) => {
+  const clock = { now: 0 };
+  const partner = await startIllPartner(t);
+  await partner.first.end();
+  const { configure, ...rest } = toPartner(partner, clock);
+  const lab = await startLab(t, { ...rest, configure: (draft, ports) => { configure?.(draft, ports); draft.rules[0] = { clients: ['pods'], destinations: ['eco'], rate: { perAddress: { requests: '6/h', tunnels: '6/h' }, perClient: { requests: '6/h' } } }; } });
+  const at = { lab, port: partner.port };
+  for (const form of ['connect', 'gateway'] as const) t.strictSame(await askOften(at, 3, form), ['connection-refused']);
+  for (const form of ['connect', 'gateway', 'forward'] as const) t.strictSame(await askOften(at, 9, form), ['circuit-open'], form);
+  await partner.first.begin();
+  clock.now += 10_000;
+  for (const form of ['connect', 'gateway'] as const) t.strictSame([await askOften(at, 3, form), await askOften(at, 1, form)], [['ok'], ['rate-limited']], `${form}: what was dialled is counted`);
+});

@@ -5,7 +5,7 @@ import type { LogConfig } from '../../src/config/config.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { startHopLab } from '../support/hop-lab.ts';
-import { ECO, type Lab, type LogLine } from '../support/lab.ts';
+import { ECO, type Lab, type LogLine, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { openSteered, startTlsLab, type TlsLab } from '../support/tls-lab.ts';
 import { openWire } from '../support/wire.ts';
@@ -66,6 +66,20 @@ for (const profile of PROFILES) {
     await holdAll(t, lab, profile, ['connect', 'forward', 'gateway', 'host-routed'], 'connect-timeout');
   });
 }
+
+t.test('the phases have the look-up before a connection that failed, and one that failed itself', async (t) => {
+  const port = await findUnusedPort();
+  for (const [lookup, code] of [[() => Promise.resolve({ addresses: [ADDRESS], ttl: null }), 'connection-refused'], [() => Promise.resolve({ addresses: ['10.9.9.9'], ttl: null }), 'address-not-allowed'], [() => Promise.reject(Object.assign(new Error('x'), { code: 'ENOTFOUND' })), 'name-not-found']] as const) {
+    const lab = await startLab(t, { lookup, configure: (draft) => { Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `http://${ECO}:${port}` } }); } });
+    for (const head of [`CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: ${ECO}:${port}\r\n\r\n`, `GET /eco/a HTTP/1.1\r\nHost: proxy.example\r\nConnection: close\r\n\r\n`]) {
+      const wire = await openWire(t, lab.port);
+      wire.send(head);
+      await wire.ended;
+    }
+    t.match(await lab.logged(({ form }) => form === 'connect'), { code, phases: { dns: Number } });
+    t.match(await lab.logged(({ form }) => form === 'gateway'), { code });
+  }
+});
 
 t.test('TLS that is passed on, to a port that refuses', async (t) => {
   const port = await findUnusedPort();

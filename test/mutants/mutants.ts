@@ -202,7 +202,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('old-tunnel-stays', 'src/relay/tunnel.ts', 'test/relay/keep-alive.test.ts', 'if (now - this.#since >= age) {', 'if (age < 0) {'),
       mutant('place-not-given-back', 'src/limits.ts', 'test/limits.test.ts', 'this.#total[kind] -= 1;', ''),
       mutant('permit-released-twice', 'src/egress.ts', 'test/egress.test.ts', '    this.#limits = null;\n', ''),
-      mutant('permit-not-released', 'src/listeners/request-context.ts', 'test/integration/limits.test.ts', 'this.#permit?.release();', ''),
+      mutant('permit-not-released', 'src/listeners/request-context.ts', 'test/integration/limits.test.ts', "this.#permit?.release(!record.dialled && outcomeOf(record) === 'denied');", ''),
       mutant('connection-counted-for-ever', 'src/limits.ts', 'test/limits.test.ts', '    this.#open -= 1;\n', ''),
       mutant('connections-without-end', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#open >= connections) return tooManyConnections(', 'if (this.#open < 0) return tooManyConnections('),
     ],

@@ -154,7 +154,7 @@ export function configuration({ configuration: { file, hash, loadedAt, mode, enf
       ['Mode', mode],
       ...listeners.map(({ name, addresses }) => /** @type {const} */ ([`${name} listeners`, addresses.length === 0 ? 'none' : code(addresses.join(', '))])),
       ['Last reload', reload === null ? 'none since the start' : [ago(reload.at, at), `: ${reload.sentence}`, reload.classes.length === 0 ? null : h('ul', null, reload.classes.map((text) => h('li', { key: text }, text)))]],
-      ...certificates.map(({ name, ends, days }) => /** @type {const} */ ([name, h('span', days < 14 ? { class: 'bad' } : null, `${formatNumber(days)} days left, ends ${ends.slice(0, 10)}`)])),
+      ...certificates.map(({ name, ends, days }) => /** @type {const} */ ([name, h('span', days < 14 ? { class: 'bad' } : null, `${countOf(days, 'day')} left, ends ${ends.slice(0, 10)}`)])),
     ]),
     notes.length === 0 ? null : [h('h3', null, 'Warnings'), h('ul', null, notes.map((note) => h('li', { key: note }, note)))],
     ruleEnds.length === 0
