@@ -112,9 +112,18 @@ export function nominatedBy(fields: RawFields): ReadonlySet<string> | null {
   return names;
 }
 
+const OVERRIDE_LENGTHS: ReadonlySet<number> = new Set([...METHOD_OVERRIDES].map((name) => name.length));
+const NO_METHODS: readonly string[] = [];
+
 /** The methods that a server could take in place of that of the request line. @param fields as they reach it */
-export function overridingMethods(fields: RawFields): string[] {
-  return fields.filter((value, i) => i % 2 === 1 && value !== '' && METHOD_OVERRIDES.has(fieldName(fields[i - 1] ?? '')));
+export function overridingMethods(fields: RawFields): readonly string[] {
+  let methods = NO_METHODS;
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    // Nearly every name is seen by its length to be another.
+    if (OVERRIDE_LENGTHS.has(name.length) && METHOD_OVERRIDES.has(fieldName(name)) && fields[i + 1] !== '') methods = [...methods, fields[i + 1] ?? ''];
+  }
+  return methods;
 }
 
 /** What the header section for the upstream depends on, in addition to the client's. */
