@@ -13,7 +13,7 @@ import { matchesPath, matchWildcard } from '../policy/patterns.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { listOf, show } from '../targets/quote.ts';
+import { enumerate, show } from '../targets/quote.ts';
 import type { ExplainedCheck, ExplainedClient, ExplainedDestination, ExplainedKind, ExplainedRule, ExplainedTarget, Explanation } from './answer.ts';
 
 /** Pure, like the decision itself. Takes time in proportion to the policy: for people, not for requests. */
@@ -98,8 +98,8 @@ function explainRules(client: CompiledClient, candidates: readonly CompiledDesti
 function describeRule({ config }: CompiledRule): string {
   const { methods, paths, from, until, rate } = config;
   const limits = [
-    methods === null ? '' : listOf('method', methods),
-    paths === null ? '' : listOf('path', paths),
+    methods === null ? '' : enumerate('method', methods),
+    paths === null ? '' : enumerate('path', paths),
     from === null ? '' : `from ${formatMoment(from)}`,
     until === null ? '' : `until ${formatMoment(until)}`,
   ].filter((limit) => limit !== '');
@@ -118,9 +118,9 @@ function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss, destination: Des
     case 'hidden':
       return `lists ${[methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ')}, which ${ask.form} hides`;
     case 'method':
-      return `lists ${listOf('method', methods ?? [])}, not ${show(ask.method ?? '')}`;
+      return `lists ${enumerate('method', methods ?? [])}, not ${show(ask.method ?? '')}`;
     case 'path':
-      return `lists ${listOf('path', paths ?? [])}, not ${show(canonicalPath(ask.path ?? ''))}`;
+      return `lists ${enumerate('path', paths ?? [])}, not ${show(canonicalPath(ask.path ?? ''))}`;
     case 'ambiguous':
       return `lists paths, and ${show(ask.path ?? '')} ${ambiguityOf(ask.path ?? '', ask, destination) ?? ''}`;
   }

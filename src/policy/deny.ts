@@ -3,7 +3,7 @@ import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
-import { listOf, quote, show } from '../targets/quote.ts';
+import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
 import { ambiguityOf, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
 import { canTake, contentLike, isNameable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
@@ -57,7 +57,7 @@ export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Den
 /** `port-not-allowed`: a destination has the host, but not the port. */
 export function denyPort(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
   const { name, ports } = config;
-  return deny('port-not-allowed', client, config, `${asked(ask)}: the destination ${name} has ${listOf('port', ports)}`, shared ? whereShared(config) : remedyForPort(config, ask.port));
+  return deny('port-not-allowed', client, config, `${asked(ask)}: the destination ${name} has ${enumerate('port', ports)}`, shared ? whereShared(config) : remedyForPort(config, ask.port));
 }
 
 /** `form-not-allowed`: the destination does not take this form. */

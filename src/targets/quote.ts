@@ -35,7 +35,7 @@ export function showTarget(text: string): string {
 }
 
 /** `the port 443`, `the ports 443, 80`; a range of ports is several. */
-export function listOf(noun: string, values: readonly unknown[]): string {
+export function enumerate(noun: string, values: readonly unknown[]): string {
   const text = values.join(', ');
   return `the ${noun}${values.length === 1 && !/^\d+-/.test(text) ? '' : 's'} ${text}`;
 }
