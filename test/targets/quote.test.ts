@@ -1,5 +1,5 @@
 import t from 'tap';
-import { listOf, quote, quoteTarget, show } from '../../src/targets/quote.ts';
+import { enumerate, quote, quoteTarget, show } from '../../src/targets/quote.ts';
 
 t.test('what a client sent stays on one short, printable line', async (t) => {
   t.equal(quote('/a b'), '"/a b"');
@@ -36,5 +36,5 @@ t.test('user information and query of a target are never shown', async (t) => {
 });
 
 t.test('one of a list is said as one, and a range of ports is several', async (t) => {
-  t.strictSame([listOf('port', [443]), listOf('port', [443, 80]), listOf('port', ['8000-8099']), listOf('method', ['GET'])], ['the port 443', 'the ports 443, 80', 'the ports 8000-8099', 'the method GET']);
+  t.strictSame([enumerate('port', [443]), enumerate('port', [443, 80]), enumerate('port', ['8000-8099']), enumerate('method', ['GET'])], ['the port 443', 'the ports 443, 80', 'the ports 8000-8099', 'the method GET']);
 });
