@@ -51,8 +51,9 @@ export interface PathPatterns {
 /**
  * Compares a path with patterns. `*` matches any characters inside one segment,
  * not past a semicolon unless it ends the segment, `**` any number of whole
- * segments, and a final `*` everything that follows. No pattern can make it slow: it never goes back further than the last star,
- * so the time is at most the product of the two lengths.
+ * segments, and a final `*` everything that follows. No pattern can make it
+ * slow: it never goes back further than the last star, so the time is at most
+ * the product of the two lengths.
  */
 export function compilePaths(patterns: readonly string[]): PathPatterns {
   const exact = new Set<string>();
