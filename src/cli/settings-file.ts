@@ -53,9 +53,9 @@ function checkSetting(name: string, value: string): string | null {
   const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
-  // Invalid UTF-8 was decoded as this.
   if (/(?!\t)\p{Cc}/u.test(value)) return `The value of ${name} has control characters, which no variable of a pod has as they are. Take them out.`;
   if (Buffer.byteLength(`${name}=${value}`) > LONGEST_SETTING_LINE) return `The line of ${name} is longer than kustomize reads: ${LONGEST_SETTING_LINE} bytes.`;
+  // Invalid UTF-8 was decoded as this.
   if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;
   if (/(?:^|\s)#/.test(value)) return `The comment would be part of the value of ${name}. ${instead}`;

@@ -40,10 +40,12 @@ interface Context {
 
 interface KeptSession {
   readonly ticket: Buffer;
-  /** When the upstream's certificate expires, ms since the epoch: nothing of it is checked again when the session is resumed. */
+  /** Ms since the epoch: nothing is verified again when it is resumed, neither the certificate nor those that issued it. */
   readonly until: number;
 }
 
+/** How long what was verified is relied upon, however often the session is renewed, ms. */
+const LONGEST_TRUST = 3_600_000;
 /** Names per destination whose last session is kept; each is a few kilobytes. */
 const MAX_SESSIONS = 100;
 
@@ -76,7 +78,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       return;
     }
     const kept = context.sessions.get(sessionKey);
-    const session = kept !== undefined && Date.now() < kept.until ? kept.ticket : undefined;
+    const resumed = kept !== undefined && Date.now() < kept.until ? kept : null;
     const tls = tlsConnect({
       socket,
       secureContext: context.secure,
@@ -86,7 +88,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       ALPNProtocols: ['http/1.1'],
       // Set explicitly, because NODE_TLS_REJECT_UNAUTHORIZED=0 would otherwise disable it.
       rejectUnauthorized: true,
-      ...(session === undefined ? {} : { session }),
+      ...(resumed === null ? {} : { session: resumed.ticket }),
     });
 
     const timer = setTimeout(() => {
@@ -129,7 +131,10 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     tls.on('error', onError);
     tls.on('close', onClose);
     // TLS 1.3 issues tickets after the handshake and more than once: the latest counts.
-    tls.on('session', (ticket) => context.sessions.set(sessionKey, { ticket, until: tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0 }));
+    tls.on('session', (ticket) => {
+      const verified = (): number => Math.min(Date.now() + LONGEST_TRUST, tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0);
+      context.sessions.set(sessionKey, { ticket, until: resumed !== null && tls.isSessionReused() ? resumed.until : verified() });
+    });
     tls.once('secureConnect', () => {
       end();
       tls.off('error', onError);

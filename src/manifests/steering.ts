@@ -70,7 +70,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
       for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
         const refused = new Map<string, number[]>();
-        // Whoever upgrades plain HTTP gets it on port 80, of whatever ports it is then sent on to.
+        // Plain HTTP that is upgraded comes on port 80, whichever ports it is then sent to.
         const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, PLAIN_HTTP_PORT) ? owner.ports : [...owner.ports, PLAIN_HTTP_PORT];
         const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);

@@ -105,7 +105,7 @@ t.test('what cannot be rendered', async (t) => {
     ['a direct range that is none', { overlay: ['base'], direct: '10.0.0.1/8' }, /^--direct: "10\.0\.0\.1\/8" is an address inside a range.* Write 10\.0\.0\.0\/8/],
     ['a faulty policy', { overlay: ['base'] }, /^One fault in .*egress\.yaml/, POLICY.replace('[443, 80]', '[0]')],
     ['a listener that no other pod reaches', { overlay: ['no-mesh'] }, /^Port 3128 of the Service eco-egress leads to a listener on 127\.0\.0\.1, which no other pod reaches\. Let the policy listen on 0\.0\.0\.0:3128 and take connect there\.\n/, `${POLICY}listeners: { http: ["127.0.0.1:3128"] }\n`],
-    ...['127.0.0.1:9090', '0.0.0.0:9191'].map((admin): [string, ManifestsOptions, RegExp, string] => [`probes that nobody answers: ${admin}`, { overlay: ['base'] }, /^The probes of the Deployment ask port 9090, .* listeners\.admin: 0\.0\.0\.0:9090\.\n$/, `${POLICY}listeners: { admin: "${admin}" }\n`]),
+    ...['127.0.0.1:9090', '0.0.0.0:9191'].map((admin): [string, ManifestsOptions, RegExp, string] => [`probes without an answer: ${admin}`, { overlay: ['base'] }, /^The probes of the Deployment ask port 9090, .* listeners\.admin: 0\.0\.0\.0:9090\.\n$/, `${POLICY}listeners: { admin: "${admin}" }\n`]),
     ['a policy that listens elsewhere', { out: 'out' }, /^Port 8443 of the Service eco-egress leads to no listener\. Let the policy listen on 8443 and take sni there\.\n$/, `${POLICY}listeners: { tls: off }\n`],
   ];
   for (const [what, options, err, policy] of table) {

@@ -60,7 +60,7 @@ t.test('a file that is still being written is left alone', async (t) => {
   t.ok(files.changed());
 });
 
-t.test('a byte order mark is no part of the text', async (t) => {
+t.test('a byte order mark is not part of the text', async (t) => {
   const dir = t.testdir({ secret: '\ufeffuser:pw\ufeff' });
   t.equal(readUtf8(join(dir, 'secret')), 'user:pw\ufeff');
 });

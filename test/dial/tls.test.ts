@@ -106,6 +106,21 @@ t.test('a session ends with the certificate that it was verified by', async (t) 
   for (const { maxVersion, config, port } of versions) t.match(await refusal(port, { config }), { code: 'tls-certificate', message: /expired/ }, maxVersion);
 });
 
+t.test('a session is resumed for an hour after what was verified, however often it has been renewed', async (t) => {
+  const { now } = Date;
+  let ahead = 0;
+  t.intercept(Date, 'now', { value: () => now() + ahead });
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const port = await startServer(t, { maxVersion });
+    const config = { ...trusting };
+    const start = ahead;
+    for (const [minutes, reused] of [[0, false], [30, true], [59, true], [61, false], [119, true]] as const) {
+      ahead = start + minutes * 60_000;
+      t.match(await read(await shake(port, { config })), { reused }, `${maxVersion} after ${minutes} minutes`);
+    }
+  }
+});
+
 t.test('sessions are resumed, for the same name and the same settings only', async (t) => {
   for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
     const ticketKeys = randomBytes(48);
