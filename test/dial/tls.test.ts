@@ -1,3 +1,7 @@
+/**
+ * TLS towards a partner: what is verified, which sessions are resumed, and how each failure is told.
+ * Longer than 300 lines: one authority and one server stand behind all of these tests.
+ */
 import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
 import { once } from 'node:events';
