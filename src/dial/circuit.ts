@@ -42,7 +42,7 @@ export class Circuit {
   failures = 0;
   /** Reason of the latest failure. */
   reason = '';
-  /** The only client whose requests may have caused the failures; null: none. */
+  /** The client whose requests may have caused the failures, and that alone is refused; null: any. */
   client: string | null = null;
   /** When it opened; null: it is closed. */
   openSince: number | null = null;
@@ -54,6 +54,9 @@ export class Circuit {
   #touchedAt = 0;
   /** Some failure came after the connection was ready. */
   #unanswered = false;
+  /** Failures in the row, by their client, until enough of them are of others: then it concerns every client, and nothing more is counted. */
+  readonly #failuresOf = new Map<string | null, number>();
+  #concernsAll = false;
   #pause = 0;
   #until = 0;
   #trial: CircuitTrial | null = null;
@@ -82,7 +85,7 @@ export class Circuit {
   }
 
   /**
-   * It has failed. While it is open only its trial counts: the others began before.
+   * It has failed. While it is open only its trial prolongs that: the others began before, or are of clients that it lets through.
    * @param trial the result of `claim`; null: it was no trial
    * @returns whether this opened it
    */
@@ -91,12 +94,12 @@ export class Circuit {
     this.#touchedAt = now;
     if (this.failures === 0) {
       this.#firstAt = now;
-      this.client = client;
-      this.#unanswered = unanswered;
-    } else {
-      if (this.client !== client) this.client = null;
-      this.#unanswered ||= unanswered;
+      this.#unanswered = false;
+      this.#failuresOf.clear();
+      this.#concernsAll = false;
     }
+    this.#unanswered ||= unanswered;
+    this.#attribute(client);
     this.reason = reason;
     if (this.openSince !== null) {
       if (trial === null || trial !== this.#trial) return false;
@@ -136,6 +139,23 @@ export class Circuit {
     return now - Math.max(this.#touchedAt, this.#until) > FORGET_MS;
   }
 
+  /**
+   * Finds out whom the failures concern: the client with most of them, unless
+   * half as many as open a circuit are of others. A client that repeats a bad
+   * request would else need only one failure of another to shut out everybody.
+   */
+  #attribute(client: string | null): void {
+    if (this.#concernsAll) return;
+    this.#failuresOf.set(client, (this.#failuresOf.get(client) ?? 0) + 1);
+    let [all, most, suspect]: [number, number, string | null] = [0, 0, null];
+    for (const [one, failures] of this.#failuresOf) {
+      all += failures;
+      if (one !== null && failures > most) [most, suspect] = [failures, one];
+    }
+    this.#concernsAll = all - most >= Math.max(1, Math.floor(this.#terms.failures / 2));
+    this.client = this.#concernsAll ? null : suspect;
+  }
+
   #wait(pause: number, now: number): void {
     this.#pause = pause;
     this.#until = now + pause * (1 + PAUSE_JITTER * (2 * this.#random() - 1));
@@ -156,7 +176,7 @@ interface AddressCircuitView {
   readonly reason: string;
   /** When a request may try it; null: it is closed. */
   readonly nextTrial: string | null;
-  /** The only client whose requests failed, and are refused; null: those of any. */
+  /** The client that most failures are of, and that alone is refused; null: any. */
   readonly client: string | null;
 }
 

@@ -93,6 +93,17 @@ t.test('what may be due to the requests of one client concerns that client', asy
   t.strictSame([own.blocks('10.0.0.1'), own.blocks('10.0.0.3'), own.blocks(null)], [true, true, true], 'another has found the same');
   const connects = failingAt([0, 1, 2000]);
   t.strictSame([connects.blocks('10.0.0.1'), connects.blocks(null)], [true, true]);
+  const ten = { ...TERMS, failures: 10 };
+  const most = failingAt([0, 1, 2, 3, 4, 5, 6, 7, 8], silentTo('10.0.0.1'), ten);
+  t.equal(most.failed(silentTo('10.0.0.2'), null, 2000), true);
+  t.strictSame(['10.0.0.1', '10.0.0.2', null].map((client) => most.blocks(client)), [true, false, false], 'nine of one client, and one of another');
+  for (const [other, blocked] of [['10.0.0.2', false], ['10.0.0.3', false], [null, false], ['10.0.0.2', true]] as const) {
+    most.failed({ reason: 'x', client: other, unanswered: true }, null, 2001);
+    t.equal(most.blocks('10.0.0.4'), blocked, 'half as many of others');
+  }
+  const evenly = new Circuit(ten, MIDDLE);
+  for (let at = 0; at < 10; at++) evenly.failed(silentTo(`10.0.0.${at % 2}`), null, at * 1000);
+  t.equal(evenly.blocks(null), true, 'no later because there are two');
   const mixed = failingAt([0, 1], silentTo('10.0.0.1'));
   mixed.failed(REFUSED, null, 2000);
   t.equal(mixed.blocks(null), true);
@@ -143,8 +154,16 @@ class Model {
   }
 
   blocks(client: string | null): boolean {
-    const clients = new Set(this.row.map((failure) => failure.client));
-    return this.opened && (clients.size > 1 || clients.has(null) || (client !== null && clients.has(client)));
+    if (!this.opened) return false;
+    let suspect: string | null = null;
+    // After each failure of the row: once for everybody, it stays so.
+    for (let end = 1; end <= this.row.length; end++) {
+      const of = (one: string): number => this.row.slice(0, end).filter((failure) => failure.client === one).length;
+      const most = Math.max(of('a'), of('b'));
+      if (end - most >= TERMS.failures / 2 - 0.5) return true;
+      suspect = of('a') === most ? 'a' : 'b';
+    }
+    return client === suspect;
   }
 }
 
