@@ -1,12 +1,12 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
 import { hostname } from 'node:os';
-import { setFlagsFromString } from 'node:v8';
 import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
 import { explainStart } from './explain.ts';
+import { tuneV8 } from './tune-v8.ts';
 import { warmUp } from './warm-up.ts';
 import { openConfig, readOpenFileLimit } from './open-config.ts';
 
@@ -49,7 +49,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
-      io.stderr.write(`The warm-up failed, so the first requests take longer: ${error instanceof Error ? error.message : String(error)}\n`);
+      io.stderr.write(`The warm-up failed, so the first requests take longer: ${reasonOf(error)}\n`);
     });
   }
   const started = service.start();
@@ -62,10 +62,11 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     io.stderr.write(`eco-egress could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
-  // V8 allocates objects of a code location directly in its old generation when most earlier ones became old. Sockets
-  // match this, and each then keeps its dead tunnel until the whole heap is collected
-  // (docs/decisions/0120-buffers-and-sets.md). Set after the start: code compiled earlier is not changed.
-  setFlagsFromString('--no-allocation-site-pretenuring');
+  try {
+    tuneV8();
+  } catch (error) {
+    io.stderr.write(`V8's helper threads keep their priority, so requests may wait for collections: ${reasonOf(error)}\n`);
+  }
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.
   if (early > 0) reload();
@@ -75,6 +76,10 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   return new Promise(() => {
     // Never settles: from here on the signals end the process.
   });
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** A signal during the start drains once that is over. */
