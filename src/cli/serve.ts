@@ -65,7 +65,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   try {
     tuneV8();
   } catch (error) {
-    io.stderr.write(`V8's helper threads keep their priority, so requests may wait for collections: ${reasonOf(error)}\n`);
+    io.stderr.write(`V8 keeps its own settings, so more requests wait for collections: ${reasonOf(error)}\n`);
   }
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.
