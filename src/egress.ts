@@ -103,7 +103,7 @@ export class Permit {
 
   /** Whether its rule and the proofs it depends on are valid; if not, other rules may still permit the same request. */
   holds(now: number): boolean {
-    return (this.verdict.verdict !== 'allow' || now < this.verdict.until) && this.lapse(now) === null;
+    return now < this.verdict.until && this.lapse(now) === null;
   }
 
   /**

@@ -37,6 +37,8 @@ function readOpened(file: number): string {
 /** Reads files, and remembers the state of each to detect later changes. */
 export class ReadFiles {
   #read = new Map<string, string>();
+  /** Those that could not be opened: what prevents that may end without a change of the file, such as a lack of descriptors. */
+  #closed = new Set<string>();
   #lastLook = '';
   #again = false;
 
@@ -44,6 +46,7 @@ export class ReadFiles {
   begin(): void {
     this.#again = true;
     this.#read = new Map();
+    this.#closed = new Set();
     this.#lastLook = '';
   }
 
@@ -54,7 +57,12 @@ export class ReadFiles {
   readonly read = (path: string): string => {
     // Before reading: a change in between is then detected at the next check.
     this.#read.set(path, stateOf(path));
-    return this.#again ? readRegularFile(path) : readUtf8(path);
+    try {
+      return this.#again ? readRegularFile(path) : readUtf8(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).syscall === 'open') this.#closed.add(path);
+      throw error;
+    }
   };
 
   /** Files read since the last `forget`. */
@@ -63,7 +71,7 @@ export class ReadFiles {
   }
 
   /**
-   * Whether any file has changed since it was read, and has been stable for two
+   * Whether any file has changed since it was read, or can be opened now, and has been stable for two
    * checks: a file that is still being written is not read.
    */
   changed(): boolean {
@@ -71,7 +79,7 @@ export class ReadFiles {
     let differs = false;
     for (const [path, before] of this.#read) {
       const state = stateOf(path);
-      differs ||= state !== before;
+      differs ||= state !== before || (this.#closed.has(path) && opens(path));
       look += `${state}\n`;
     }
     const settled = look === this.#lastLook;
@@ -80,9 +88,11 @@ export class ReadFiles {
   }
 }
 
+/** Without O_NONBLOCK, opening a pipe waits for its writer. */
+const WITHOUT_WAITING = constants.O_RDONLY | constants.O_NONBLOCK;
+
 function readRegularFile(path: string): string {
-  // Without O_NONBLOCK, opening a pipe waits for its writer.
-  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const file = openSync(path, WITHOUT_WAITING);
   try {
     const stats = fstatSync(file);
     if (!stats.isFile() && !stats.isDirectory()) throw new Error('it is a pipe or a device, which can be read at the start only');
@@ -92,10 +102,20 @@ function readRegularFile(path: string): string {
   }
 }
 
+function opens(path: string): boolean {
+  try {
+    closeSync(openSync(path, WITHOUT_WAITING));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function stateOf(path: string): string {
   try {
-    const { ino, dev, size, mtimeMs } = statSync(path);
-    return `${dev}:${ino}:${size}:${mtimeMs}`;
+    // Not ctime: the kubelet may set owners again once a minute.
+    const { ino, dev, mode, size, mtimeMs } = statSync(path);
+    return `${dev}:${ino}:${mode}:${size}:${mtimeMs}`;
   } catch (error) {
     // Absent or unreachable is a state like any other; reading the file gives the reason.
     return (error as NodeJS.ErrnoException).code ?? 'unknown';

@@ -44,7 +44,7 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
   }
 }
 
-function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): void {
+function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
   if (mode === 'report') {
     warn('report-mode', ['mode'], 'Report mode: every peer that reaches the proxy may use any public host; what the policy denies is only logged.', 'Write mode: enforce once the log shows what you expect.');
     return;
@@ -52,15 +52,13 @@ function warnAboutReport({ mode, destinations, rules }: Config, warn: Warn): voi
   for (const { name, report } of destinations) {
     if (report) warn('report-mode', ['destinations', name, 'report'], `Report mode: every peer that reaches the proxy may use ${name}; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
   }
-  rules.forEach(({ report }, index) => {
-    if (report) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may send any request to its destinations; what the policy denies is only logged.', 'Take report out once the log shows what you expect.');
-  });
 }
 
-/** Rules that have ended, or soon will: these warnings change without a change of the file. @param now ms since the epoch */
-export function warnAboutRuleEnds({ rules }: Pick<Config, 'rules'>, now: number, warn: Warn): void {
+/** Rules in report mode, and those that have ended or soon will: these warnings change without a change of the file. @param now ms since the epoch */
+export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
-    const { until } = rule;
+    const { report, until } = rule;
+    if (report && mode !== 'report' && (until === null || now < until)) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may send any request to its destinations; what the policy denies is only logged.', 'Take report out once the log shows what you expect.');
     if (until === null || until - now > ENDS_SOON) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];

@@ -7,7 +7,7 @@ import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { buildCertificateNames } from '../policy/client-table.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, furthestMiss, type Miss, missOf, type Policy } from '../policy/compile.ts';
-import { decide } from '../policy/decide.ts';
+import { decide, reportingRule } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard } from '../policy/patterns.ts';
 import { describeRates } from '../policy/rate-text.ts';
@@ -31,7 +31,7 @@ export function explainDecision(policy: Policy, ask: Ask): Explanation {
     clients: policy.clients.map(({ config }) => explainClient(config, ask.peer, config === verdict.client)),
     destinations: candidates.map((destination) => explainDestination(destination, client, ask, verdict)),
     rules: client === null ? [] : explainRules(client, candidates, ask),
-    report: explainReport(policy, verdict, client),
+    report: explainReport(policy, verdict, client, ask.now),
   };
 }
 
@@ -126,14 +126,14 @@ function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss, destination: Des
   }
 }
 
-function explainReport(policy: Policy, verdict: Verdict, client: CompiledClient | null): string | null {
+function explainReport(policy: Policy, verdict: Verdict, client: CompiledClient | null, now: number): string | null {
   if (verdict.verdict === 'allow') return null;
   if (verdict.verdict === 'deny') {
     const reporting = policy.mode === 'report' || verdict.destination?.report === true;
     return reporting ? 'Report mode is on, but never lets a path pass that can be read in more than one way.' : null;
   }
   const index = policy.destinations.findIndex(({ config }) => config === verdict.destination);
-  const rule = client?.rules[index]?.find(({ config }) => config.report);
+  const rule = reportingRule(client?.rules[index], now);
   const { destination } = verdict;
   const whose = policy.mode === 'report' ? 'mode: report' : destination?.report === true ? `destinations.${destination.name}.report` : `${rule?.name ?? verdict.rule}.report`;
   return `It passes because of ${whose}. Enforced, it would be denied: ${verdict.would.code}.`;

@@ -4,7 +4,7 @@
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, missOf, NO_RULE, type Policy, REACH } from './compile.ts';
+import { ambiguityOf, type Chain, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, missOf, NO_RULE, type Policy, REACH } from './compile.ts';
 import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPair, denyPath, denyPort, denyRule } from './deny.ts';
 import { matchesPath } from './patterns.ts';
 import type { Allow, Ask, Deny, Peer, Report, Verdict } from './verdict.ts';
@@ -43,7 +43,7 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
         reached = STAGE.form;
         for (const candidate of client.rules[index] ?? []) {
           const why = missOf(candidate, ask, destination.config);
-          if (why === null) return judgeContent(ask, client, destination) ?? allow(policy, client, destination, candidate);
+          if (why === null) return judgeContent(ask, client, destination) ?? allow(policy, client, destination, candidate, ask.now);
           const further = STAGE.form + REACH[why];
           if (further <= Math.max(stage, reached)) continue;
           reached = further;
@@ -94,11 +94,11 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
   return matchesPath(paths, path) ? null : denyPath(path, client.config, config);
 }
 
-function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule): Allow {
-  const key = destination.index * policy.rules.length + rule.index;
+function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, now: number): Allow {
+  const lenient = policy.mode === 'report' || destination.config.report || (policy.reportsSome && reportingRule(client.rules[destination.index], now) !== undefined);
+  const key = (destination.index * policy.rules.length + rule.index) * 2 + Number(lenient);
   const known = client.allows.get(key);
   if (known !== undefined) return known;
-  const lenient = policy.mode === 'report' || destination.config.report || (client.rules[destination.index] ?? []).some(({ config }) => config.report);
   const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name, until: rule.until, rate: rule.config.rate, lenient };
   client.allows.set(key, made);
   return made;
@@ -106,6 +106,10 @@ function allow(policy: Policy, client: CompiledClient, destination: CompiledDest
 
 // Report mode: lets a denied request pass where the policy, the destination or a rule says so.
 
+/** The first of these rules that is in report mode now: before its beginning and after its end a rule has no effect. */
+export function reportingRule(rules: Chain = NO_RULE, now: number): CompiledRule | undefined {
+  return rules.find(({ config, from, until }) => config.report && now >= from && now < until);
+}
 
 /** The denial itself if report mode is off, or if the request is malformed: that never passes. */
 function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
@@ -113,8 +117,9 @@ function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
   const client = policy.clients[policy.table.find(ask.peer)] ?? null;
   const destination = destinationOf(policy, ask, would);
   const rules = destination === null ? NO_RULE : (client?.rules[destination.index] ?? NO_RULE);
-  const reporting = rules.find((rule) => rule.config.report);
-  if (policy.mode !== 'report' && destination?.config.report !== true && reporting === undefined) return would;
+  const reporting = reportingRule(rules, ask.now);
+  const byRule = policy.mode !== 'report' && destination?.config.report !== true;
+  if (byRule && reporting === undefined) return would;
 
   if (would.code === 'path-ambiguous') return would;
   // The denial had another reason, but the path must still mean the same to the upstream.
@@ -124,7 +129,7 @@ function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
     if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, would.client, destination?.config ?? null);
   }
   const rule = rules.find((candidate) => destination !== null && missOf(candidate, ask, destination.config) === null) ?? reporting;
-  return { verdict: 'report', would, client: would.client, destination: destination?.config ?? null, rule: rule?.name ?? '-' };
+  return { verdict: 'report', would, client: would.client, destination: destination?.config ?? null, rule: rule?.name ?? '-', until: (byRule ? reporting?.until : undefined) ?? Infinity };
 }
 
 /** The destination that the denial blames; if none, the one that the request would most likely have got. */

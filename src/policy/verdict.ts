@@ -84,6 +84,8 @@ export interface Report {
   readonly destination: DestinationConfig | null;
   /** `-` where no rule applies. */
   readonly rule: string;
+  /** When the rule ends that is in report mode, ms since the epoch; Infinity: never, or more than a rule is in report mode. */
+  readonly until: number;
 }
 
 /** The policy's answer on one request. */

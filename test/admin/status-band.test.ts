@@ -6,7 +6,7 @@ import type { StatusDestination } from '../../src/admin/status-view.ts';
 import { SCENE_INFO } from '../support/status-scene.ts';
 
 const READY: Readiness = { ready: true, reasons: [], warnings: [], notes: ['a note'] };
-const ENFORCING = { config: { ...SCENE_INFO.config, rules: [] } };
+const ENFORCING = { config: { ...SCENE_INFO.config, rules: [] }, ruleEnds: [] };
 
 const destination = (parts: Partial<StatusDestination>): StatusDestination => ({
   name: 'eco',
@@ -53,6 +53,11 @@ t.test('report mode, of all or of parts', async (t) => {
   t.match(judgeBand({ ...ENFORCING, config: { ...ENFORCING.config, mode: 'report' } }, false, READY, []), { state: 'report', reasons: [/^Report mode: /] });
   const config = { ...ENFORCING.config, rules: [{ report: false }, { report: true }], destinations: ENFORCING.config.destinations.map((one) => ({ ...one, report: true })) };
   t.match(judgeBand({ ...ENFORCING, config }, false, READY, []), { state: 'report', reasons: [/^Report mode for destinations\.eco-sit, destinations\.billing, destinations\.tickets and 2 more: /] });
+  const [end] = SCENE_INFO.ruleEnds;
+  if (end === undefined) throw new Error('no rule of the scene ends');
+  const rules = { ...ENFORCING.config, rules: [{ report: true }] };
+  t.equal(judgeBand({ config: rules, ruleEnds: [{ ...end, rule: 'rules[0]', state: 'soon' }] }, false, READY, []).state, 'report');
+  t.equal(judgeBand({ config: rules, ruleEnds: [{ ...end, rule: 'rules[0]', state: 'ended' }] }, false, READY, []).state, 'ok', 'it has ended');
   t.match(judgeBand({ ...ENFORCING, config }, false, { ...READY, warnings: ['worse'] }, []), { state: 'degraded', reasons: ['worse', /^Report mode/] });
 });
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { ReadFiles, readUtf8 } from '../../src/config/read-files.ts';
@@ -17,6 +17,7 @@ t.test('a file written, replaced, removed and made anew', async (t) => {
     ['written', () => { writeFileSync(file, 'two, longer'); }],
     ['same length, later', () => { writeFileSync(file, 'owt, longer'); utimesSync(file, 1, 1); }],
     ['replaced', () => { writeFileSync(`${file}.new`, 'owt, longer'); renameSync(`${file}.new`, file); }],
+    ['permitted to others', () => { chmodSync(file, 0o604); }],
     ['removed', () => { rmSync(file); }],
     ['made anew', () => { writeFileSync(file, 'four'); }],
   ];
@@ -91,4 +92,33 @@ t.test('a pipe or a device in the place of a file is read at the start only: its
   for (const path of [fifo, join(dir, 'device')]) t.throws(() => files.read(path), /^it is a pipe or a device/);
   t.throws(() => files.read(join(dir, 'directory')), { code: 'EISDIR' });
   t.throws(() => files.read(join(dir, 'missing')), { code: 'ENOENT' });
+});
+
+/** Reads a file while every descriptor is in use; prints what reading gave, and how many of three looks show a change before and after there are some again. */
+const WITHOUT_DESCRIPTORS = `
+import { closeSync, openSync } from 'node:fs';
+const { ReadFiles } = await import(process.argv[1]);
+const files = new ReadFiles();
+const looks = () => [1, 2, 3].filter(() => files.changed()).length;
+const open = [];
+try {
+  for (;;) open.push(openSync('/dev/null'));
+} catch {}
+files.begin();
+let code = 'read';
+try {
+  files.read(process.argv[2]);
+} catch (error) {
+  code = error.code;
+}
+const before = looks();
+open.forEach((file) => { closeSync(file); });
+process.stdout.write(\`\${code} \${before} \${looks()}\`);
+`;
+
+t.test('a file that could not be opened for lack of descriptors is read again when there are some', async (t) => {
+  const file = join(t.testdir({ 'egress.yaml': 'one' }), 'egress.yaml');
+  const source = new URL('../../src/config/read-files.ts', import.meta.url).href;
+  const output = execFileSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', WITHOUT_DESCRIPTORS, source, file], { encoding: 'utf8' });
+  t.equal(output, 'EMFILE 0 3');
 });

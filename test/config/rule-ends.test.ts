@@ -37,3 +37,15 @@ t.test('warnings as of another time, of the same file', async (t) => {
   t.strictSame(kinds(end - 1), ['open', 'expires-soon']);
   t.strictSame(kinds(end), ['open', 'expired']);
 });
+
+t.test('report mode of a rule is warned of until its end', async (t) => {
+  const load = (more: string) => loadText(MINIMAL.replace('[eco] }', `[eco], report: true, until: "${new Date(NOW + 2 * ENDS_SOON).toISOString().slice(0, 19)}Z" }${more}`), {}, { now: () => NOW });
+  const loaded = load('');
+  if (!loaded.ok) throw new Error('the file is faulty');
+  const kinds = (now: number): string[] => loaded.warningsAt(now).map(({ kind }) => kind);
+  t.strictSame(kinds(NOW), ['report-mode']);
+  t.strictSame(kinds(NOW + 2 * ENDS_SOON - 1).toSorted(), ['expires-soon', 'report-mode']);
+  t.strictSame(kinds(NOW + 2 * ENDS_SOON), ['expired']);
+  const whole = load('\nmode: report\n');
+  t.strictSame(whole.ok ? whole.warnings.map(({ path }) => path) : null, ['mode'], 'said once');
+});

@@ -41,7 +41,7 @@ t.test('a denial is found by its request id, with what the policy was asked', (t
 });
 
 t.test('what is kept of which end', (t) => {
-  const report: Verdict = { verdict: 'report', would: DENY, client: null, destination: null, rule: '-' };
+  const report: Verdict = { verdict: 'report', would: DENY, client: null, destination: null, until: Infinity, rule: '-' };
   const allow = permit(report);
   for (const [name, record, fault, by, expected] of [
     ['an exchange that went well', makeRecord(), null, allow, null],

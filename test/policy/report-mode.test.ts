@@ -38,7 +38,7 @@ t.test('what each level lets pass', async (t) => {
     [{}, 'allow rules[0]', 'allow rules[0]', 'allow rules[0]'],
     [{ port: 22 }, 'report port-not-allowed eco sit rules[0]', 'report port-not-allowed eco sit rules[0]', 'report port-not-allowed eco sit rules[0]'],
     [{ form: 'host-routed', method: 'GET', path: '/' }, 'report form-not-allowed eco sit rules[0]', 'report form-not-allowed eco sit rules[0]', 'report form-not-allowed eco sit rules[0]'],
-    [{ now: 1000 }, 'report rule-expired eco sit -', 'report rule-expired eco sit -', 'report rule-expired eco sit rules[0]'],
+    [{ now: 1000 }, 'report rule-expired eco sit -', 'report rule-expired eco sit -', 'deny rule-expired'],
     [{ ...forward, method: 'PUT' }, 'report method-not-allowed eco sit rules[0]', 'report method-not-allowed eco sit rules[0]', 'report method-not-allowed eco sit rules[0]'],
     [{ ...forward, path: '/x' }, 'report path-not-allowed eco sit rules[0]', 'report path-not-allowed eco sit rules[0]', 'report path-not-allowed eco sit rules[0]'],
     [{ peer: makePeer('10.30.0.1') }, 'report no-rule eco idle -', 'report no-rule eco idle -', 'deny no-rule'],
@@ -72,6 +72,28 @@ t.test('a path with two readings never passes where paths are judged or rewritte
     [{ mode: 'report' }, { ...forward, host: 'evil.example', path: '/a/../b' }, 'report host-not-allowed none sit -'],
   ];
   for (const [changes, more, expected] of table) t.equal(outcome(changes, more), expected, `${JSON.stringify(Object.keys(changes))} ${JSON.stringify(more)}`);
+});
+
+t.test('a rule is in report mode only while it is in effect', async (t) => {
+  const policy = compilePolicy({ ...config, rules: [makeRule(['sit'], ['eco']), makeRule(['sit'], ['eco'], { from: 500, until: 1000, report: true }), makeRule(['sit'], ['eco'], { from: 2000, report: true })] });
+  const table: [now: number, put: string, lenient: boolean][] = [
+    [499, 'deny', false],
+    [500, 'report until 1000', true],
+    [999, 'report until 1000', true],
+    [1000, 'deny', false],
+    [1999, 'deny', false],
+    [2000, 'report until Infinity', true],
+  ];
+  // Each moment twice, back and forth: verdicts are kept.
+  for (const [now, put, lenient] of [...table, ...table.toReversed()]) {
+    const denied = decide(policy, makeAsk({ ...forward, method: 'PUT', now }));
+    t.equal(denied.verdict === 'report' ? `report until ${denied.until}` : denied.verdict, put, `PUT at ${now}`);
+    t.match(decide(policy, makeAsk({ ...forward, now })), { verdict: 'allow', rule: 'rules[0]', lenient }, `GET at ${now}`);
+  }
+  for (const changes of [{ mode: 'report' as const }, reportDestination]) {
+    const verdict = decide(compilePolicy({ ...config, ...reportRule, ...changes }), makeAsk({ port: 22 }));
+    t.match(verdict, { verdict: 'report', until: Infinity }, 'more than the rule is');
+  }
 });
 
 t.test('the denial that was not enforced is told whole', async (t) => {

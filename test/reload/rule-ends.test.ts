@@ -57,6 +57,23 @@ t.test('warned of 14 days before, and ended at its time, with its tunnels', asyn
   t.equal(lab.log.filter(({ kind }) => kind === 'expired' || kind === 'expires-soon').length, 2, 'each once');
 });
 
+t.test('a rule in report mode ends at its time, with what it alone let pass', async (t) => {
+  const lab = await startLab(t, { configure: (draft) => void draft.rules.splice(0, 1, { ...structuredClone(RULE), methods: ['GET'], report: true, ...endsIn(1) }) });
+  const wire = await openWire(t, lab.port);
+  wire.send(`CONNECT ${ECO}:${lab.upstream.httpsPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await wire.until(/ 200 /);
+  const status = async (): Promise<number> => (await fetch(`${lab.url}/eco/x`, { method: 'PUT', body: 'x' })).status;
+  t.equal(await status(), 200, 'it is reported');
+  t.match(await warnings(lab), [/Report mode/, /The rule ends at /]);
+  holdDate(t)(DAY + 1000);
+  await wire.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { verdict: 'report', detail: /^what permitted it is no longer valid: .* only until / });
+  t.equal(await status(), 403);
+  await lab.logged(({ kind }) => kind === 'expired');
+  t.match(await warnings(lab), [/^rules\[0\]\.until: The rule has ended/]);
+  t.equal((await warnings(lab)).length, 1);
+});
+
 t.test('a clock that was ahead and is set back takes its warnings along, and the end is told at its time', async (t) => {
   const lab = await startLab(t, { configure: (draft) => void draft.rules.splice(0, 1, { ...structuredClone(RULE), ...endsIn(100) }) });
   const pass = holdDate(t);
