@@ -9,7 +9,7 @@ import { buildCertificateNames } from '../policy/client-table.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, furthestMiss, type Miss, missOf, type Policy } from '../policy/compile.ts';
 import { decide, reportingRule } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
-import { matchesPath, matchWildcard } from '../policy/patterns.ts';
+import { matchesPath, matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
@@ -169,7 +169,7 @@ function explainTokens(tokens: NonNullable<ClientConfig['tokens']>, { token, rej
   if (token === null) return { kind: 'tokens', matches: false, detail: unverified('token', rejected) };
   const issued = tokens.filter(({ issuer }) => issuer === token.issuer);
   const meant = issued.filter(({ audience }) => token.audiences.includes(audience));
-  const subject = meant.flatMap(({ subjects }) => subjects).find((pattern) => (pattern.includes('*') ? matchWildcard(pattern, token.subject, '/:') : pattern === token.subject));
+  const subject = meant.flatMap(({ subjects }) => subjects).find((pattern) => (pattern.includes('*') ? matchWildcard(pattern, token.subject, NAME_STOPS) : pattern === token.subject));
   if (subject !== undefined) return { kind: 'tokens', matches: true, detail: `the subject ${show(token.subject)} is ${subject}` };
   const detail =
     issued.length === 0

@@ -9,7 +9,7 @@ import type { GatewayRouter } from '../gateway/router.ts';
 import { chooseForm, judgedAs, namesNoDestination } from '../listeners/choose-form.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import type { Policy } from '../policy/compile.ts';
-import { matchWildcard } from '../policy/patterns.ts';
+import { matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
 import { parseHost } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
@@ -139,7 +139,7 @@ function firstToken(client: ClientConfig | null): Peer['token'] {
 /** From the issuer that a client expects such a subject from; if there is none, from an unknown one. */
 function tokenFor(subject: string, clients: readonly ClientConfig[]): Peer['token'] {
   const tokens = clients.flatMap((client) => client.tokens ?? []);
-  const fits = tokens.find(({ subjects }) => subjects.some((pattern) => (pattern.includes('*') ? matchWildcard(pattern, subject, '/:') : pattern === subject)));
+  const fits = tokens.find(({ subjects }) => subjects.some((pattern) => (pattern.includes('*') ? matchWildcard(pattern, subject, NAME_STOPS) : pattern === subject)));
   return fits === undefined ? { issuer: '-', audiences: [], subject } : { issuer: fits.issuer, audiences: [fits.audience], subject };
 }
 

@@ -9,7 +9,7 @@ import type { FaultCode } from '../errors.ts';
 import { buildCertificateNames } from '../policy/client-table.ts';
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import { matchWildcard } from '../policy/patterns.ts';
+import { matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { parseHost } from '../targets/host.ts';
 import { type AddressAtom, type AddressInterval, cutAddresses } from './address-sets.ts';
@@ -161,10 +161,8 @@ function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredent
   return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchesText(pattern, token.subject)));
 }
 
-const matchesText = (pattern: string, text: string): boolean => (pattern.includes('*') ? matchWildcard(pattern, text, STOPS) : pattern === text);
+const matchesText = (pattern: string, text: string): boolean => (pattern.includes('*') ? matchWildcard(pattern, text, NAME_STOPS) : pattern === text);
 
-/** Characters that a star in a subject or URI does not match, unless it is the last character. */
-const STOPS = '/:';
 const OTHER_USER = 'credentials of no client';
 
 /** None, each user and each kind of token that the files distinguish, and credentials that no client has. */
@@ -183,7 +181,7 @@ function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter)
     const audiences = [...new Set(own.map(({ audience }) => audience))];
     // Several audiences in one token count like several tokens; at most two decide the first match in either file.
     const sets = [...audiences.map((audience) => [audience]), ...audiences.flatMap((one, index) => audiences.slice(index + 1).map((other) => [one, other]))];
-    const lists = own.map(({ subjects }) => ({ patterns: subjects.map((pattern) => tokenizeText(pattern, STOPS)), before: '' }));
+    const lists = own.map(({ subjects }) => ({ patterns: subjects.map((pattern) => tokenizeText(pattern, NAME_STOPS)), before: '' }));
     for (const { vector, text: subject } of yield* cutTexts(lists, { texts: 'text', encodedSlashes: false }, meter)) {
       if (!vector.includes('1')) continue;
       for (const chosen of sets) shows.push({ user: null, token: { issuer, audiences: chosen, subject }, text: `a token of ${subject} from ${issuer}${audiences.length > 1 ? ` for ${chosen.join(' and ')}` : ''}` });
@@ -205,7 +203,7 @@ function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter:
   const names = lists.flat(2);
   const hosts = new Set(names.filter((name) => name.startsWith('DNS:')).map((name) => name.slice('DNS:'.length)));
   for (const host of listHostWitnesses(hosts)) add(`DNS:${host}`);
-  const uris = lists.flat().map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, STOPS)), before: '' }));
+  const uris = lists.flat().map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, NAME_STOPS)), before: '' }));
   if (uris.some(({ patterns }) => patterns.length > 0)) for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter)) if (vector.includes('1')) add(text);
   const found = [...singles.values()];
   const both: CertificateAtom[] = [];

@@ -11,8 +11,8 @@ import type { Meter } from './work.ts';
 /** One step of a pattern. */
 type Token =
   | { readonly kind: 'char'; readonly code: number }
-  /** Any number of characters except those in `stops`. */
-  | { readonly kind: 'star'; readonly stops: string }
+  /** Any number of characters, and no text of `stops`: characters, or escapes. */
+  | { readonly kind: 'star'; readonly stops: readonly string[] }
   /** Any number of whole segments, each after a slash. */
   | { readonly kind: 'segments' };
 
@@ -24,19 +24,19 @@ export function tokenizePath(pattern: string): TokenPattern {
   const star = pattern.indexOf('*');
   const rest = star === -1 ? '' : pattern.slice(star);
   if (star === -1) return literal(pattern);
-  if (rest === '*' || rest === '**') return [...literal(pattern.slice(0, star)), { kind: 'star', stops: '' }];
+  if (rest === '*' || rest === '**') return [...literal(pattern.slice(0, star)), { kind: 'star', stops: [] }];
   const segments = pattern.slice(1).split('/');
   if (segments.at(-1) === '**') segments[segments.length - 1] = '*';
-  const tokens: Token[] = segments.flatMap((segment, index): Token[] => (segment === '**' && index < segments.length - 1 ? [{ kind: 'segments' }] : [...literal('/'), ...withStars(segment, `/${SEGMENT_STOPS}`, '/')]));
+  const tokens: Token[] = segments.flatMap((segment, index): Token[] => (segment === '**' && index < segments.length - 1 ? [{ kind: 'segments' }] : [...literal('/'), ...withStars(segment, ['/', ...SEGMENT_STOPS], ['/'])]));
   return segments.at(-1)?.endsWith('*') === true ? [...tokens, { kind: 'segments' }] : tokens;
 }
 
 /** The tokens of a pattern as `matchWildcard` parses it. */
-export function tokenizeText(pattern: string, stops: string): TokenPattern {
-  return withStars(pattern, stops, '');
+export function tokenizeText(pattern: string, stops: readonly string[]): TokenPattern {
+  return withStars(pattern, stops, []);
 }
 
-function withStars(pattern: string, stops: string, lastStops: string): Token[] {
+function withStars(pattern: string, stops: readonly string[], lastStops: readonly string[]): Token[] {
   const last = pattern.length - 1;
   return pattern.split('').map((character, index): Token => (character === '*' ? { kind: 'star', stops: index === last ? lastStops : stops } : { kind: 'char', code: character.charCodeAt(0) }));
 }
@@ -159,7 +159,7 @@ function buildMachine(lists: readonly TextList[]): { machine: Machine; start: Po
     }
   }
   const machine: Machine = { tokens, ends, others: OTHERS.find((character) => !used.has(character.charCodeAt(0))) ?? '' };
-  const start = starts.flatMap(([position, before]) => before.split('').reduce<Positions>((positions, character) => readCharacter(machine, positions, character), close(machine, [position])));
+  const start = starts.flatMap(([position, before]) => symbolsOf(before).reduce<Positions>((positions, symbol) => readSymbol(machine, positions, symbol), close(machine, [position])));
   return { machine, start: [...new Set(start)].sort((a, b) => a - b) };
 }
 
@@ -199,10 +199,17 @@ const NO_POSITIONS: Positions = [];
 
 /** An escape is three characters in a pattern, but one in the meaning of a path. */
 function readSymbol(machine: Machine, positions: Positions, symbol: string): Positions {
-  let next = positions;
+  let next = symbol.length === 1 ? positions : positions.filter((position) => !isStopped(machine, position, symbol));
   for (const character of symbol) next = readCharacter(machine, next, character);
   return next;
 }
+
+function isStopped({ tokens }: Machine, position: number, symbol: string): boolean {
+  const token = (position & 1) === 1 ? undefined : tokens[position >> 1];
+  return token?.kind === 'star' && token.stops.includes(symbol);
+}
+
+const symbolsOf = (text: string): readonly string[] => text.match(/%[0-9A-F]{2}|[^]/g) ?? [];
 
 /** The symbols after which the state may differ; all others are like `others`. */
 function symbolsAt(machine: Machine, { positions, slashes, slashed, shape }: TextState, kind: TextKind): Iterable<string> {

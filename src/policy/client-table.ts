@@ -6,7 +6,7 @@
 import { type ClientConfig, type DestinationConfig, FORMS } from '../config/config.ts';
 import { parseHost } from '../targets/host.ts';
 import { buildCidrTable, buildHostTable, type CidrTable } from './tables.ts';
-import { buildPatternTable, type PatternTable } from './patterns.ts';
+import { buildPatternTable, NAME_STOPS, type PatternTable } from './patterns.ts';
 import type { Peer } from './verdict.ts';
 
 /** All clients of a configuration, compiled. */
@@ -101,7 +101,7 @@ function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable
     }
   }
   const tables = new Map<string, Map<string, PatternTable>>();
-  for (const [issuer, audiences] of subjects) tables.set(issuer, new Map([...audiences].map(([audience, bySubject]) => [audience, buildPatternTable(bySubject, '/:')])));
+  for (const [issuer, audiences] of subjects) tables.set(issuer, new Map([...audiences].map(([audience, bySubject]) => [audience, buildPatternTable(bySubject, NAME_STOPS)])));
 
   return {
     find({ issuer, audiences, subject }) {
@@ -173,7 +173,7 @@ const DNS = 'DNS:';
 /** @param lists names of each list: `DNS:name`, `DNS:*.suffix`, `URI:uri` with `*` */
 export function buildCertificateNames(lists: readonly (readonly string[])[]): CertificateNames {
   const hosts = buildHostTable(lists.map((names) => names.filter((name) => name.startsWith(DNS)).map((name) => name.slice(DNS.length))));
-  const others = buildPatternTable(lists.map((names) => names.filter((name) => !name.startsWith(DNS))).entries(), '/:');
+  const others = buildPatternTable(lists.map((names) => names.filter((name) => !name.startsWith(DNS))).entries(), NAME_STOPS);
   return {
     find(name) {
       if (!name.startsWith(DNS)) return others.find(name);

@@ -5,13 +5,13 @@ const STAR = 0x2a;
 
 /**
  * Compares a text with a pattern in which `*` matches any characters, also none.
- * @param stops characters that a `*` does not go past, unless it ends the pattern
+ * @param stops texts that a `*` does not go past, unless it ends the pattern; none is a part of another
  *
  * After a mismatch the last star takes one character more. An earlier star need not:
  * the last could take as much, and if a stop lies between the two, the characters
  * before it are fixed. So the time is at most the product of the lengths.
  */
-export function matchWildcard(pattern: string, text: string, stops: string): boolean {
+export function matchWildcard(pattern: string, text: string, stops: readonly string[]): boolean {
   const last = pattern.length - 1;
   let at = 0;
   let star = -1;
@@ -26,7 +26,7 @@ export function matchWildcard(pattern: string, text: string, stops: string): boo
     } else if (at <= last && code === text.charCodeAt(i)) {
       at += 1;
       i += 1;
-    } else if (star !== -1 && !stops.includes(text.charAt(taken))) {
+    } else if (star !== -1 && !isStop(stops, text, taken)) {
       taken += 1;
       i = taken;
       at = star + 1;
@@ -36,8 +36,18 @@ export function matchWildcard(pattern: string, text: string, stops: string): boo
   return at === pattern.length;
 }
 
-/** What follows a semicolon is a parameter to some servers (RFC 3986 §3.3): a star that reached past one would find its end in `/admin;x.json`. */
-export const SEGMENT_STOPS = ';';
+function isStop(stops: readonly string[], text: string, at: number): boolean {
+  for (const stop of stops) if (text.startsWith(stop, at)) return true;
+  return false;
+}
+
+/**
+ * What follows a semicolon is a parameter to some servers (RFC 3986 §3.3): a star that reached past one would find its
+ * end in `/admin;x.json`. Others decode before they pass a path on, so an encoded one is a stop too.
+ */
+export const SEGMENT_STOPS: readonly string[] = [';', '%3B'];
+/** Parts of a URI, such as a SPIFFE ID, and of a token's subject. */
+export const NAME_STOPS: readonly string[] = ['/', ':'];
 
 /** Path patterns of one list, compiled. */
 export interface PathPatterns {
@@ -50,7 +60,7 @@ export interface PathPatterns {
 
 /**
  * Compares a path with patterns. `*` matches any characters inside one segment,
- * not past a semicolon unless it ends the segment, `**` any number of whole
+ * not past a semicolon, plain or encoded, unless it ends the segment, `**` any number of whole
  * segments, and a final `*` everything that follows. No pattern can make it
  * slow: it never goes back further than the last star, so the time is at most
  * the product of the two lengths.
@@ -144,9 +154,9 @@ const NO_PATTERNS: readonly number[] = [];
 
 /**
  * @param lists index and entries of each list, in ascending order
- * @param stops characters that a star does not go past, unless it ends its entry
+ * @param stops texts that a star does not go past, unless it ends its entry
  */
-export function buildPatternTable(lists: Iterable<readonly [index: number, entries: readonly string[]]>, stops: string): PatternTable {
+export function buildPatternTable(lists: Iterable<readonly [index: number, entries: readonly string[]]>, stops: readonly string[]): PatternTable {
   const exact = new Map<string, number[]>();
   const wild: PatternEntry[] = [];
   for (const [list, entries] of lists) {
@@ -198,7 +208,7 @@ function commonPrefix(texts: readonly string[]): string {
   return first.slice(0, length);
 }
 
-function findBelow(root: PrefixNode, text: string, stops: string): readonly number[] {
+function findBelow(root: PrefixNode, text: string, stops: readonly string[]): readonly number[] {
   let found: number[] | null = null;
   let depth = 0;
   for (let node: PrefixNode | undefined = root; node !== undefined && text.startsWith(node.edge, depth); ) {

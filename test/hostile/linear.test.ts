@@ -33,7 +33,7 @@ import { recogniseMistake } from '../../src/listeners/wrong-protocol.ts';
 import { classifyAddress } from '../../src/policy/address-class.ts';
 import { buildCertificateNames } from '../../src/policy/client-table.ts';
 import { buildCidrTable } from '../../src/policy/tables.ts';
-import { buildPatternTable, compilePaths, matchesPath, matchWildcard } from '../../src/policy/patterns.ts';
+import { buildPatternTable, compilePaths, matchesPath, matchWildcard, NAME_STOPS } from '../../src/policy/patterns.ts';
 import { forwardRequestHeaders, forwardRequestTrailers, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
 import { readAnswer } from '../../src/source-ip/ask-endpoint.ts';
 import { ClientHelloReader, ServerAnswerReader, TlsOpening } from '../../src/targets/client-hello.ts';
@@ -121,7 +121,7 @@ function stream(start: Buffer, open: () => (chunk: Buffer) => unknown, pieces: r
 
 const trusted = (address: string): boolean => address.startsWith('10.') || address.startsWith('::');
 const names = buildCertificateNames([['DNS:*.a', 'URI:spiffe://a/*/b/*', 'URI:a*a*a*b']]);
-const patterns = buildPatternTable([[0, ['a*a*b', '*.a', '/*/a']]], '/:');
+const patterns = buildPatternTable([[0, ['a*a*b', '*.a', '/*/a']]], NAME_STOPS);
 const cidrs = buildCidrTable([['10.0.0.0/8', '::/0']]);
 const paths = compilePaths(['/a/**/b', '/a*a*b', '/**/a/**/a/*.b', '/x*']);
 const peers = createPeerReader({ trustedPeers: ['127.0.0.1', '10.0.0.0/8'], believe: ['x-forwarded-for', 'x-forwarded-client-cert'] });
@@ -157,7 +157,7 @@ routed('/a/x');
 const READERS: readonly Reader[] = [
   ...reader('text', { quote, quoteTarget, show, showTarget, detach, escapeText, escapeUnsafe, jsonText, bound: (text) => bound(text, 100), recogniseMistake: (text) => recogniseMistake(Buffer.from(text, 'latin1'), { peer: neighbour, proxyHeaderLength: 0 }, 'off') }),
   ...reader('text', { readName, readText, readMethod, readPort, readUser, readClaim, readSubject, readMoment, readField, interpolate: (text) => interpolate(text, { A: 'a' }), adviseSyntax: (text) => adviseSyntax({ code: 'MISSING_CHAR' }, text), readInteger: readInteger(0, 9), readDuration: readDuration('zero'), readSize: readSize(1, 2) }),
-  ...reader('text', { trimBlanks, isConnectionAuth, listHas: (text) => listHas(text, 'close'), readAnswer: (text) => readAnswer(text, null), readMember: (text) => readAnswer(text, 'a.b'), matchWildcard: (text) => matchWildcard('a*a*0*b', text, '/:') }),
+  ...reader('text', { trimBlanks, isConnectionAuth, listHas: (text) => listHas(text, 'close'), readAnswer: (text) => readAnswer(text, null), readMember: (text) => readAnswer(text, 'a.b'), matchWildcard: (text) => matchWildcard('a*a*0*b', text, NAME_STOPS) }),
   ...reader('address', {
     clientFromForwardedFor: (text) => clientFromForwardedFor(text, trusted),
     peerFromForwardedFor: (text) => peers.read(neighbour, ['X-Forwarded-For', text]),
