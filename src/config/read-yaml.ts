@@ -16,7 +16,8 @@ export function readYaml(text: string, complain: Complain): { document: Document
   };
   let document: Document.Parsed;
   try {
-    document = parseDocument(text, { version: YAML_VERSION, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+    // Only text, numbers, lists and mappings: nodes of YAML 1.1's other types (!!omap, !!binary, …) are no part of a policy.
+    document = parseDocument(text, { version: YAML_VERSION, resolveKnownTags: false, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
   } catch (error) {
     // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
