@@ -100,12 +100,13 @@ function missingAdmin({ listeners: { admin } }: Config): string[] {
   return [`The probes of the Deployment ask port ${PORTS.admin}, and no pod becomes ready without an answer. Let the policy have listeners.admin: 0.0.0.0:${PORTS.admin}.`];
 }
 
-/** What base/deployment.yaml has otherwise than the policy needs it. */
-function podNotes({ timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
+/** What base/deployment.yaml and the autoscaler have otherwise than the policy needs it. */
+function podNotes({ limits, timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
   const seconds = Math.ceil((drainDelay + drain) / 1000);
   const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
   return [
     ...(seconds < POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
+    ...(limits.tunnels > POD.scaleAt ? [] : [`The autoscaler adds a pod beyond ${POD.scaleAt} open tunnels in each, and limits.tunnels is ${limits.tunnels}, so it never would. Patch averageValue of the HorizontalPodAutoscaler to ${Math.ceil(limits.tunnels * 0.7)}.`]),
     ...elsewhere.map((name) => `The policy names the file ${name}, which pods do not have. Theirs are those of the Secret eco-egress-certificates, in ${POD.certificates}.`),
   ];
 }
