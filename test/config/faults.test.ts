@@ -70,6 +70,8 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['an alias', changed('destinations:', '  more: &m { addresses: 10.0.0.0/8 }\n  others: *m\ndestinations:'), /^6:11 clients\.others: \*m repeats another part/],
     ['a wildcard without quotes', changed('[eco.example]', '[*.eco.example]'), /^7:13 destinations\.eco\.hosts\[0\]: \*\.eco\.example is not in quotes.* Write "\*\.eco\.example"\.$/],
     ...[['omap', '[a: 1]'], ['pairs', '[a: 1]'], ['set', '{ a.example }'], ['binary', 'YS5leGFtcGxl'], ['timestamp', '2027-03-01']].map(([tag = '', value = '']): [string, string, RegExp] => [`a tag ${tag}`, changed('[eco.example]', `!!${tag} ${value}`), new RegExp(`^7:12 : This is not valid YAML: unresolved tag: tag:yaml\\.org,2002:${tag}\\. Take the tag`)]),
+    ...(['false', 'no', 'none', '"false"'] as const).map((word): [string, string, RegExp] => [`${word} in place of off`, `${MINIMAL}listeners: { tls: ${word} }\n`, new RegExp(`^11:19 listeners\\.tls: "?${word.replaceAll('"', '')}"? is not possible here\\. Write off for none\\.$`)]),
+    ['false in place of off for a time', `${MINIMAL}selfTest: { every: false }\n`, /^11:20 selfTest\.every: false is not a duration\. .*5m or 2h\. Never is off\.$/],
     ['a merge', changed('destinations:', '  more: { <<: { addresses: 10.0.0.0/8 } }\ndestinations:'), /^5:11 clients\.more: << merges/],
     ['a variable in a key', `${MINIMAL}"\${A}": 1\n`, /^11:1 \["\$\{A\}"\]: There is no key/],
     ['a variable that is not set', changed('[443]', '${PORT}'), /^8:12 destinations\.eco\.ports: The environment variable PORT is not set\. Set PORT, or write a default: \$\{PORT:-default\}/],
