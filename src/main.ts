@@ -142,6 +142,10 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--out <directory>', 'write files below this directory instead of standard output', nameOfDirectory);
   command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
     .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
+  command('version', 'Print the version, as --version does.', 'npx eco-egress version', () => Promise.resolve((_, { stdout }) => {
+    stdout.write(`${VERSION}\n`);
+    return Promise.resolve(EXIT.ok);
+  }));
   const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
   // Its options are in its module, which is too slow to load for the other commands.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);

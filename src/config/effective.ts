@@ -1,6 +1,6 @@
 /** Turns the errors of the schema library into faults with advice. */
 import type * as z from 'zod';
-import { type Complain, formatPath, nearest, type Path, quoteValue, showValue, suggest } from './finding.ts';
+import { adviseSpace, type Complain, formatPath, nearest, type Path, quoteValue, showValue, suggest } from './finding.ts';
 import { placeAt, type Tree, UNREADABLE } from './read-tree.ts';
 import { ADVICE_SEPARATOR } from './schema.ts';
 
@@ -10,7 +10,7 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
   const { input } = issue;
   if (issue.code === 'unrecognized_keys') {
     const known = Object.keys((issue.inst as z.ZodObject).def.shape);
-    return issue.keys.map((key) => suggest(key, known)).join(ADVICE_SEPARATOR);
+    return issue.keys.map((key) => adviseSpace(key) ?? suggest(key, known)).join(ADVICE_SEPARATOR);
   }
   if (issue.code === 'too_small') return say('The list is empty.', 'Write at least one entry, or remove the key.');
   if (issue.code === 'invalid_value') {

@@ -68,7 +68,16 @@ const LONGEST_CONFIG_QUOTE = 80;
 /** Text from the file or the environment, safe to print: escaped and truncated. */
 export function quoteValue(text: string): string {
   const cut = text.length > LONGEST_CONFIG_QUOTE ? `${text.slice(0, LONGEST_CONFIG_QUOTE)}…` : text;
-  return JSON.stringify(cut).replace(/[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, escapeUnicode);
+  return JSON.stringify(cut).replace(/[\u007f-\u00a0\u00ad\u061c\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]/g, escapeUnicode);
+}
+
+/** What YAML does not take for a space, though it looks like one or like nothing; web pages and word processors have it. */
+const ODD_SPACE = /[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]/;
+
+/** What to do about such a character in a key or a line; null: it has none. */
+export function adviseSpace(text: string): string | null {
+  const [character] = ODD_SPACE.exec(text) ?? [];
+  return character === undefined ? null : `U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')} is not a space: write a plain one, or take it out.`;
 }
 
 /** Any value of a file in a few words, for the beginning of a sentence. */

@@ -58,8 +58,17 @@ export interface Loaded {
 /** A configuration that can be served, or every fault of the file. */
 export type LoadResult = Loaded | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
-/** Never throws for the content of the file. `hash` changes whenever the meaning of the configuration does. */
-export function loadConfig({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false, instead }: LoadOptions): LoadResult {
+/** Never throws: an error here is a bug, and must not end a proxy that reloads. `hash` changes whenever the meaning of the configuration does. */
+export function loadConfig(options: LoadOptions): LoadResult {
+  try {
+    return load(options);
+  } catch (error) {
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { ok: false, faults: [aboutFile(options.file, `It could not be loaded because of an internal error: ${stack}`, '')] };
+  }
+}
+
+function load({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false, instead }: LoadOptions): LoadResult {
   // Commands that only query the policy name the file in another way: as an operand, or in the tests.
   const text = readSource(file, readFile, instead ?? (policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.'));
   if (typeof text !== 'string') return { ok: false, faults: [text] };

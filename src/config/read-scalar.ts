@@ -112,7 +112,9 @@ const readPositive = readDuration('positive');
 
 /** A positive duration, or `off`, which is null. */
 export function readEvery(value: unknown): Read<number | null> {
-  return value === 'off' ? { value: null } : readPositive(value);
+  if (value === 'off') return { value: null };
+  const read = readPositive(value);
+  return 'value' in read ? read : invalidValue(read.problem, `${read.instead} Never is off.`);
 }
 
 const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);

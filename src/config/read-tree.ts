@@ -186,7 +186,8 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     if (isMap(node)) return readMap(node);
     if (isSeq(node)) return readList(node.items);
     if (isAlias(node)) {
-      say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
+      if (node.source.startsWith('.')) say(`*${node.source} is not in quotes, and YAML takes a * at the beginning for a reference.`, `Write ${quoteValue(`*${node.source}`)}.`);
+      else say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
       return UNREADABLE;
     }
     if (isScalar(node) && typeof node.value === 'string') return node.value.includes('${') ? fillIn(node, node.value) : node.value;

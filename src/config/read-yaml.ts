@@ -1,7 +1,7 @@
 /** YAML text to a document; every syntax error has advice, and every finding its line. */
 import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
-import { type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
+import { adviseSpace, type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
 import type { NodePlace } from './read-tree.ts';
 
 /** With 1.1, a directive of the file would give another meaning to the same words. */
@@ -16,7 +16,8 @@ export function readYaml(text: string, complain: Complain): { document: Document
   };
   let document: Document.Parsed;
   try {
-    document = parseDocument(text, { version: YAML_VERSION, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+    // Only text, numbers, lists and mappings: nodes of YAML 1.1's other types (!!omap, !!binary, …) are no part of a policy.
+    document = parseDocument(text, { version: YAML_VERSION, resolveKnownTags: false, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
   } catch (error) {
     // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
@@ -69,7 +70,7 @@ const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s[{,]*\$\{/;
 /** @param error the parser's, at this line */
 export function adviseSyntax(error: Pick<YAMLError, 'code'>, line: string): string {
   if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} inside [ ] or { } in quotes: ["${NAME}"].';
-  return ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
+  return adviseSpace(line) ?? ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
 }
 
 function lineText(text: string, lines: LineCounter, line: number): string {

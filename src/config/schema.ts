@@ -9,8 +9,9 @@ import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
 import { readAddress, readCidr, readCollectorUrl, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
+import { showValue } from './finding.ts';
 import { readRate } from './read-rate.ts';
-import { type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
+import { invalidValue, type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
 
 /** A finding inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -63,10 +64,13 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   return list;
 }
 
+/** Other words for `off`: tools that read YAML 1.1 write false in its place. */
+const isNo = (value: unknown): boolean => value === false || value === 'false' || value === 'no' || value === 'none';
+
 /** A list that may be empty; `off` is the empty one, also in a variable. */
 function listOrOff<T extends z.ZodType>(item: T) {
   const split = (value: unknown): unknown => (value === 'off' ? [] : splitText(value));
-  const list = z.preprocess(split, z.array(item));
+  const list = z.preprocess((value, context) => (isNo(value) ? raise(context, value, invalidValue(`${showValue(value)} is not possible here.`, 'Write off for none.'), []) : split(value)), z.array(item));
   LENIENT.set(list, z.preprocess(split, z.array(item.optional().catch(undefined))));
   return list;
 }

@@ -29,7 +29,8 @@ const API = 'networking.k8s.io/v1';
 const NODE_RESOLVERS = ['169.254.20.10/32', '169.254.169.254/32'] as const;
 const LAST_PORT = 65_535;
 
-const FAMILIES = ['IPv4', 'IPv6'] as const;
+/** Of addresses. */
+export const FAMILIES = ['IPv4', 'IPv6'] as const;
 type AddressFamily = (typeof FAMILIES)[number];
 const familyOf = (cidr: string): AddressFamily => (cidr.includes(':') ? 'IPv6' : 'IPv4');
 

@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { posix } from 'node:path';
 import type { Config, Form, ListenAddress } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
-import { clientPolicy, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
+import { clientPolicy, FAMILIES, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
 import { EXTERNAL_SERVICE, type Manifest, type Placement, POD, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
@@ -100,12 +100,13 @@ function missingAdmin({ listeners: { admin } }: Config): string[] {
   return [`The probes of the Deployment ask port ${PORTS.admin}, and no pod becomes ready without an answer. Let the policy have listeners.admin: 0.0.0.0:${PORTS.admin}.`];
 }
 
-/** What base/deployment.yaml has otherwise than the policy needs it. */
-function podNotes({ timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
+/** What base/deployment.yaml and the autoscaler have otherwise than the policy needs it. */
+function podNotes({ limits, timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
   const seconds = Math.ceil((drainDelay + drain) / 1000);
   const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
   return [
     ...(seconds < POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
+    ...(limits.tunnels > POD.scaleAt ? [] : [`The autoscaler adds a pod beyond ${POD.scaleAt} open tunnels in each, and limits.tunnels is ${limits.tunnels}, so it never would. Patch averageValue of the HorizontalPodAutoscaler to ${Math.ceil(limits.tunnels * 0.7)}.`]),
     ...elsewhere.map((name) => `The policy names the file ${name}, which pods do not have. Theirs are those of the Secret eco-egress-certificates, in ${POD.certificates}.`),
   ];
 }
@@ -168,10 +169,13 @@ function renderLock({ config, placement, direct }: RenderOptions): RenderedFile 
 function lockNotes({ destinations, cluster }: Config): string[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   const unlisted = destinations.filter(({ name, addresses }) => addresses === null && !inside.has(name));
-  const ipv6 = unknownPorts(destinations.filter(({ addresses }) => addresses !== null), cluster, 'IPv6');
   return [
     ...unlisted.map(({ name, ports }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. List them there, and everything else is open.`),
-    ...(ipv6.length === 0 ? [] : [`The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port ${mergePorts(ipv6).join(' or ')}: the partner could have one.`]),
+    ...FAMILIES.flatMap((family) => {
+      const one = destinations.filter((destination) => destination.addresses !== null && unknownPorts([destination], cluster, family).length > 0);
+      const ports = mergePorts(one.flatMap((destination) => destination.ports));
+      return one.length === 0 ? [] : [`The addresses of ${one.map(({ name }) => name).join(', ')} are ${family === 'IPv4' ? 'IPv6' : 'IPv4'}, so NO public ${family} address is permitted on port ${ports.join(' or ')}: the partner could have one.`];
+    }),
     ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
   ];
 }

@@ -58,8 +58,9 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
     const ports: SteeredPort[] = [];
     for (const host of hosts.filter((one) => !seen.has(one))) {
       seen.add(host);
-      if (isIP(host) !== 0) {
-        notes.push(`${name}: ${host} is an address, and a mesh steers by names. Clients reach it by HTTPS_PROXY or the gateway.`);
+      const unfit = whyUnfit(host);
+      if (unfit !== null) {
+        notes.push(`${name}: ${host} ${unfit}. Clients reach it by HTTPS_PROXY or the gateway.`);
         continue;
       }
       if (!wildcards && host.startsWith('*.')) {
@@ -88,6 +89,13 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
     return ports.length === 0 ? [] : [{ name, ports }];
   });
   return { destinations: steered, notes };
+}
+
+/** What a ServiceEntry and a VirtualService cannot both have as one host: validation and `ResolveShortnameToFQDN` of Istio. */
+function whyUnfit(host: string): string | null {
+  if (isIP(host) !== 0) return 'is an address, and a mesh steers by names';
+  if (host.includes('_')) return 'has an underscore, and Istio refuses objects with such a host';
+  return host.includes('.') ? null : 'has no dot, and Istio takes it for a Service of the clients\' namespace';
 }
 
 type ProtocolOfPort = 'http' | 'tls';

@@ -6,11 +6,11 @@ import { MINIMAL } from '../support/load-text.ts';
 t.test('help and version', async (t) => {
   const help = await eco(['--help']);
   t.match(help, { code: 0, err: '', out: /^Usage: npx eco-egress/ });
-  for (const command of ['serve', 'check', 'reload', 'explain', 'demo', 'hash-password', 'manifests', 'verify-ip', 'echo', 'doctor', 'test', 'schema']) {
+  for (const command of ['serve', 'check', 'reload', 'explain', 'demo', 'hash-password', 'manifests', 'verify-ip', 'echo', 'doctor', 'test', 'schema', 'version']) {
     t.match(help.out, new RegExp(`^ {2}${command} `, 'm'));
     t.match(await eco([command, '--help']), { code: 0, err: '', out: new RegExp(`^Usage: npx eco-egress ${command}[^]*Example:\\n {2}npx eco-egress ${command}`) }, command);
   }
-  t.match(await eco(['--version']), { code: 0, err: '', out: /^\d+\.\d+\.\d+\n$/ });
+  for (const asked of ['--version', 'version']) t.match(await eco([asked]), { code: 0, err: '', out: /^\d+\.\d+\.\d+\n$/ });
 });
 
 t.test('wrong arguments end with 2 and a hint', async (t) => {

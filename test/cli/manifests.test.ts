@@ -125,6 +125,8 @@ t.test('what the Deployment has otherwise than the policy needs it', async (t) =
   const notes = async (more: string): Promise<string> => (await manifests(t, { overlay: ['base'] }, { policy: `${POLICY}${more}\n` })).err;
   t.equal(await notes('listeners: { admin: "[::]:9090" }\ntimeouts: { drain: 34s }'), '');
   t.match(await notes('timeouts: { drain: 5m }'), /^Note: timeouts\.drainDelay and drain take 305 s, and pods are killed 40 s after SIGTERM\. Patch terminationGracePeriodSeconds of the Deployment to 315 or more\.\n$/);
+  t.equal(await notes('limits: { tunnels: 1401 }'), '');
+  t.match(await notes('limits: { tunnels: 1400 }'), /^Note: The autoscaler adds a pod beyond 1400 open tunnels in each, and limits\.tunnels is 1400, so it never would\. Patch averageValue of the HorizontalPodAutoscaler to 980\.\n$/);
   for (const [names, said] of [[['../certificates/ca.pem', '../../etc/eco-egress/certificates/ca.pem'], []], [['ca.pem', '../tmp/ca.pem'], [/^The policy names the file ca\.pem, which pods do not have\./, /file \.\.\/tmp\/ca\.pem/]]] as const) {
     const { notes } = renderText('base', POLICY, { names });
     t.match(notes, said);

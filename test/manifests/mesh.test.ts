@@ -100,6 +100,13 @@ const TABLE: readonly { what: string; destination: string; sidecar: string[]; tu
     notes: [/^d: 192\.0\.2\.7 is an address, and a mesh steers by names/],
     tunnelNotes: [/^d: 192\.0\.2\.7 is an address/],
   },
+  {
+    what: 'names that Istio refuses, or reads otherwise',
+    destination: '{ hosts: [eco_1.example, "*.eco_1.example", eco, eco.example], ports: [443] }',
+    sidecar: ['tls 443 eco.example -> 8443'],
+    tunnel: ['tls 443 eco.example -> 3128 eco-example-443'],
+    ...Object.fromEntries(['notes', 'tunnelNotes'].map((key) => [key, [/^d: eco_1\.example has an underscore, and Istio refuses/, /^d: \*\.eco_1\.example has an underscore/, /^d: eco has no dot, and Istio takes it for a Service/]])),
+  },
 ];
 
 for (const { what, destination, sidecar, tunnel, ambient = sidecar, notes = [], tunnelNotes = [], ambientNotes = notes } of TABLE) {

@@ -204,7 +204,11 @@ t.test('addresses of one family leave the other unknown: its public ones are clo
   t.ok(out(policies, 'fd00::1', 443), 'what is private stays open');
   t.ok(out(policies, '2600:1901::1', 443), '--direct');
   t.ok(out(policies, PUBLIC, 443), 'of IPv4 all is known');
-  t.match(renderText('no-direct-egress', text).notes, ['The addresses of the policy are IPv4, so NO public IPv6 address is permitted on port 443: the partner could have one.']);
+  const sixth = policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: "fd40::/64" }', both: '{ hosts: both.example, ports: [8443], addresses: [10.41.0.0/16, "fd41::/64"] }' });
+  t.notOk(out(clientsOf(sixth), PUBLIC, 443));
+  t.ok(out(clientsOf(sixth), PUBLIC, 8443));
+  t.strictSame(renderText('no-direct-egress', sixth).notes, ['The addresses of eco are IPv6, so NO public IPv4 address is permitted on port 443: the partner could have one.']);
+  t.strictSame(renderText('no-direct-egress', text).notes, ['The addresses of eco are IPv4, so NO public IPv6 address is permitted on port 443: the partner could have one.']);
 });
 
 t.test('clients do not reach listed addresses, and everything else', async (t) => {
