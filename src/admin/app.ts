@@ -115,6 +115,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
       refuseRequest(reply, 400, 'The path is not valid.');
     },
   });
+  refuseContent(app);
   addChecks(app, hosts, onRefused);
   addRoutes(app, options, hosts);
   addRefusals(app, options.onFailed);
@@ -165,6 +166,14 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
   });
   return server;
+}
+
+/** Content of any type is refused, and none is none: curl and others name a type for it, too. */
+function refuseContent(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, content, done) => {
+    done(content.length === 0 ? null : Object.assign(new Error('content'), { statusCode: 400 }));
+  });
 }
 
 function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: OnRefused): void {
@@ -224,7 +233,7 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     // Content that is too large, or of an unsupported type.
     if (error.statusCode !== undefined && error.statusCode < 500) {
-      refuseRequest(reply, 400, 'The content of the request is not read here. Send it without content.');
+      refuseRequest(reply, 400, 'Send it without content; what there is to ask is in the path and its query.', 'The content of the request is not read here');
       return;
     }
     onFailed(error);
@@ -234,11 +243,11 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
 
 const pathOfUrl = (url: string): string => url.split('?')[0] ?? '';
 
-function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string): void {
+function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string): void {
   // A refused request may have a body that is not read: the connection cannot be reused.
   if (status === 405) reply.header('allow', POSTED.has(pathOfUrl(reply.request.url)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
-  reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
+  reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }
 
 /** Bytes that are not a request. We close the socket. */

@@ -227,12 +227,22 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 t.test('content that no request here has is the fault of who sends it', async (t) => {
   const failed: string[] = [];
   const { url } = await openAdmin(t, { onFailed: ({ message }) => failed.push(message) });
-  for (const [type, body] of [['text/x', 'x'], ['application/json', '{'], ['text/plain', 'x'.repeat(10_000)]] as const) {
+  for (const [type, body] of [['text/x', 'x'], ['application/json', '{'], ['application/json', '{}'], ['text/plain', 'x'], ['text/plain', 'x'.repeat(10_000)]] as const) {
     const response = await fetch(`${url}/reload`, { method: 'POST', headers: { 'content-type': type }, body });
     t.equal(response.status, 400, type);
-    t.match(await response.text(), 'Send it without content');
+    t.match(await response.json(), { title: 'The content of the request is not read here', detail: /^Send it without content/ });
   }
   t.strictSame(failed, [], 'and no error of ours');
+});
+
+t.test('no content is no content, whatever type it is said to have', async (t) => {
+  const { port } = await openAdmin(t);
+  for (const fields of ['', 'Content-Length: 0\r\n', 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n', 'Content-Type: application/json\r\nContent-Length: 0\r\n', 'Content-Type: application/json\r\n']) {
+    t.match(await speak(port, `POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${fields}\r\n`), /^HTTP\/1\.1 404 .*There is no file to load/s, fields);
+  }
+  for (const type of ['', 'Content-Type: application/json\r\n']) {
+    t.match(await speak(port, `POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${type}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`), /^HTTP\/1\.1 404 .*There is no file to load/s, `${type}chunked`);
+  }
 });
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
