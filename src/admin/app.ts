@@ -37,9 +37,11 @@ const ADMIN_KEEP_ALIVE = 65_000;
 const ADMIN_LINGER = 1000;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
-const RELOAD = '/reload';
-/** They have side effects, so a link must not trigger them. */
-const POSTED: ReadonlySet<string> = new Set([RELOAD, INCIDENT_PATH]);
+/** They have side effects, so a link must not trigger them: what to do instead. */
+const POSTED: ReadonlyMap<string, string> = new Map([
+  ['/reload', 'A reload changes something: send POST, or run npx eco-egress reload.'],
+  [INCIDENT_PATH, 'This question makes the proxy connect to partners: send POST, or run npx eco-egress doctor --incident.'],
+]);
 /** Answered for any caller and any host name: their content is public. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
@@ -189,9 +191,11 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
       refuseRequest(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD' && !POSTED.has(request.routeOptions.url ?? '')) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload and /incident.');
-    else if (request.method !== 'POST' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
-    else if (request.method !== 'POST' && pathOfUrl(request.url) === INCIDENT_PATH) refuseRequest(reply, 405, 'This question makes the proxy connect to partners: send POST, or run npx eco-egress doctor --incident.');
+      return;
+    }
+    const path = pathOf(request);
+    const reads = request.method === 'GET' || request.method === 'HEAD';
+    if (POSTED.has(path) ? request.method !== 'POST' : !reads) refuseRequest(reply, 405, POSTED.get(path) ?? 'Only GET and HEAD are served here, and POST for /reload and /incident.');
     else next();
   });
 }
@@ -241,11 +245,12 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   });
 }
 
-const pathOfUrl = (url: string): string => url.split('?')[0] ?? '';
+/** Of the route, else as it was sent. */
+const pathOf = ({ routeOptions, url }: FastifyRequest): string => routeOptions.url ?? url.split(/[?#]/)[0] ?? '';
 
 function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string): void {
   // A refused request may have a body that is not read: the connection cannot be reused.
-  if (status === 405) reply.header('allow', POSTED.has(pathOfUrl(reply.request.url)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', POSTED.has(pathOf(reply.request)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }

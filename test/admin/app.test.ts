@@ -6,6 +6,7 @@ import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
+import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createExposition } from '../support/exposition.ts';
 import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
@@ -190,6 +191,38 @@ t.test('unknown paths and methods are refused with the list of paths', async (t)
     t.equal(response.headers.get('allow'), status === 405 ? 'GET, HEAD' : null, `${method} ${path}`);
     t.match(await response.json(), { status, title: String, detail: String, paths: { '/metrics': String, '/readyz': String } });
   }
+});
+
+t.test('what is to be posted says so to other methods, however its path is written', async (t) => {
+  const { url } = await openAdmin(t, { incidents: { ask: async () => 'busy', destinations: [] } });
+  for (const [path, word] of [['/reload', 'eco-egress reload'], ['/incident', 'doctor --incident']] as const) {
+    for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS']) {
+      for (const more of ['', '?', '?x=1']) {
+        const response = await fetch(`${url}${path}${more}`, { method });
+        t.equal(response.status, 405, `${method} ${path}${more}`);
+        t.equal(response.headers.get('allow'), 'POST');
+        if (method !== 'HEAD') t.match(await response.json(), { detail: new RegExp(word) });
+      }
+    }
+  }
+});
+
+t.test('of two reloads at once the second is asked to come again', async (t) => {
+  const begun = Promise.withResolvers<undefined>();
+  const end = Promise.withResolvers<undefined>();
+  const reload = async (): Promise<ReloadOutcome> => {
+    begun.resolve(undefined);
+    await end.promise;
+    return { result: 'refused', reasons: [], changes: null };
+  };
+  const { url } = await openAdmin(t, { configuration: { ...NO_CONFIGURATION, reload } });
+  const first = fetch(`${url}/reload`, { method: 'POST' });
+  await begun.promise;
+  const second = await fetch(`${url}/reload`, { method: 'POST' });
+  t.strictSame([second.status, second.headers.get('retry-after')], [503, '1']);
+  t.match(await second.json(), { title: 'A reload is under way' });
+  end.resolve(undefined);
+  t.equal((await first).status, 422);
 });
 
 t.test('what is no request gets one clear answer, and the listener lives', async (t) => {
