@@ -7,6 +7,7 @@
  */
 import * as z from 'zod';
 import { FORMS, type LogConfig, PEER_HEADERS, WARNING_KINDS } from '../src/config/config.ts';
+import type { Setting } from '../src/config/settings.ts';
 import { DOCTOR_CODES, type DoctorReport } from '../src/doctor/finding.ts';
 import { type FaultCode, FAULTS } from '../src/errors.ts';
 import type { ExplainAnswer } from '../src/explain/answer.ts';
@@ -14,10 +15,18 @@ import { DIFF_CHANGES, type DiffChange } from '../src/policy-diff/diff-class.ts'
 import type { DiffRequest, DiffVerdict } from '../src/policy-diff/judge-request.ts';
 import type { Peer } from '../src/policy/verdict.ts';
 import { BAND_STATES, DESTINATION_STATES, type StatusHistory, type StatusView } from '../src/admin/status-view.ts';
+import type { DrainView } from '../src/drain/drain-view.ts';
+import type { DenialsView } from '../src/explain/recent-denials.ts';
 import { INCIDENT_PARTS } from '../src/incident/evidence.ts';
 import { INCIDENT_CONFIDENCES } from '../src/incident/finding.ts';
 import { INCIDENT_STATES, type IncidentVerdict } from '../src/incident/judge.ts';
+import type { InForce } from '../src/reload/in-force.ts';
 import type { OtherChange } from '../src/reload/other-changes.ts';
+import type { OutcomeReport } from '../src/reload/outcome.ts';
+import type { SourceView } from '../src/source-ip/source-proof.ts';
+import type { Verification } from '../src/source-ip/verify.ts';
+import { type HealthView, LAST_OUTCOMES } from '../src/telemetry/destination-health.ts';
+import type { TunnelsView } from '../src/telemetry/open-tunnels.ts';
 
 const CODES = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]];
 const code = z.enum(CODES);
@@ -140,7 +149,7 @@ const permit = z.strictObject({
   rate: texts.describe('Limits of the rule, each in words; empty: none.'),
 });
 
-const setting = z.strictObject({ path: text, value: z.unknown(), origin: z.strictObject({ from: z.enum(['file', 'variable', 'default']), line: z.int().nullable(), variables: texts }) });
+const setting = z.strictObject({ path: text, value: z.unknown(), origin: z.strictObject({ from: z.enum(['file', 'variable', 'default']), line: z.int().nullable(), variables: texts }) }) satisfies z.ZodType<Setting>;
 
 const ending = z.strictObject({ rule: text, clients: texts, destinations: texts, owner: orNull, reason: orNull, ticket: orNull, until: moment });
 
@@ -319,20 +328,38 @@ const statusDestination = z.strictObject({
   nat: z.strictObject({ used: count, highWater: count, refused: count }),
 });
 
+const drainTunnels = z.strictObject({ open: count, idle: count, busy: count, endsPerSecond: z.number().min(0), medianAge: z.number().min(0).nullable(), oldestAge: z.number().min(0).nullable() });
+
+const drainFields = {
+  state: z.enum(['running', 'delay', 'draining', 'ended']).describe('running: there is none, and the rest is a forecast.'),
+  deadline: moment.nullable(),
+  secondsLeft: z.number().min(0).nullable(),
+  tunnels: drainTunnels,
+  exchanges: count,
+  ended: z.strictObject({ byThemselves: count, quiet: count, busy: count, cut: count, exchangesCut: count }),
+};
+
+const SOURCE_RESULTS = ['match', 'mismatch', 'unknown', 'unjudged'] as const;
+const sourceResult = z.enum(SOURCE_RESULTS);
+
+const sourceFields = {
+  result: z.enum([...SOURCE_RESULTS, 'pending', 'off']),
+  seen: orNull,
+  expected: texts,
+  since: momentOrNull,
+  at: momentOrNull,
+  reason: orNull,
+};
+
+const openTunnel = z.strictObject({ requestId: text, client: text, clientAddress: text, host: text, port: z.int(), ageMs: count, bytesSent: count, bytesReceived: count });
+
 const statusView = z.strictObject({
   at: moment,
   instance: text.describe('Name of this replica.'),
   version: text,
   uptimeSeconds: count,
   band: z.strictObject({ state: z.enum(BAND_STATES), reasons: texts, notes: texts }),
-  drain: z.strictObject({
-    state: z.enum(['running', 'delay', 'draining', 'ended']).describe('running: there is none, and the rest is a forecast.'),
-    deadline: moment.nullable(),
-    secondsLeft: z.number().min(0).nullable(),
-    tunnels: z.strictObject({ open: count, idle: count, busy: count, endsPerSecond: z.number().min(0), medianAge: z.number().min(0).nullable(), oldestAge: z.number().min(0).nullable() }),
-    exchanges: count,
-    ended: z.strictObject({ byThemselves: count, quiet: count, busy: count, cut: count, exchangesCut: count }),
-  }),
+  drain: z.strictObject(drainFields),
   requestsPerSecond: amount,
   failures: count.describe('Failed dials and exchanges in the last minute.'),
   errors: count.describe('Answers with 5xx in the last minute.'),
@@ -341,18 +368,13 @@ const statusView = z.strictObject({
   clients: z.array(z.strictObject({ client: text, requestsPerSecond: amount, requests: count, denials: count, tunnels: count })),
   clientsLeftOut: count,
   source: z.strictObject({
-    result: z.enum(['match', 'mismatch', 'unknown', 'unjudged', 'pending', 'off']),
-    seen: orNull,
-    expected: texts,
-    since: momentOrNull,
-    at: momentOrNull,
-    reason: orNull,
+    ...sourceFields,
     history: z.array(z.strictObject({ at: moment, result: text, seen: orNull, code: orNull })).describe('Changes, the latest first.'),
   }),
   natLimit: count.nullable(),
   destinations: z.array(statusDestination).describe('Those that fail first, then the busiest.'),
   destinationsLeftOut: count,
-  tunnels: z.strictObject({ open: count, byClient, oldest: z.array(z.strictObject({ requestId: text, client: text, clientAddress: text, host: text, port: z.int(), ageMs: count, bytesSent: count, bytesReceived: count })) }),
+  tunnels: z.strictObject({ open: count, byClient, oldest: z.array(openTunnel) }),
   shortTunnels: byClient,
   latestFailures: z.array(keptRequest),
   latestDenials: z.array(keptRequest),
@@ -380,6 +402,128 @@ const statusHistory = z.strictObject({
 }) satisfies z.ZodType<StatusHistory>;
 
 const status = statusView.extend({ history: statusHistory.describe('The last 15 minutes.') });
+
+// What the admin port answers besides.
+
+const drain = z.strictObject({
+  ...drainFields,
+  tunnels: drainTunnels.extend({ byClient: byClient.describe('Most first.'), byDestination: z.array(z.strictObject({ destination: text, tunnels: count })).describe('Most first.') }),
+}) satisfies z.ZodType<DrainView>;
+
+const tunnels = z.strictObject({
+  open: count,
+  byClient: byClient.describe('Most first.'),
+  oldest: z.array(openTunnel.extend({ form, destination: text, upstreamAddress: text.describe('-: only the parent proxy knows.') })).describe('The 200 oldest.'),
+}) satisfies z.ZodType<TunnelsView>;
+
+const statusCount = z.strictObject({ '1xx': count, '2xx': count, '3xx': count, '4xx': count, '5xx': count });
+
+const destinations = z.strictObject({
+  destinations: z.array(
+    z.strictObject({
+      destination: text,
+      last: z.enum(LAST_OUTCOMES).nullable().describe('ok: an answer below 500, or a tunnel. error: an answer of 5xx. failed: no answer. Null: no request since the start.'),
+      inRow: count.describe('The latest requests with that outcome.'),
+      lastOk: momentOrNull,
+      lastError: z.strictObject({ at: moment, status: z.int() }).nullable(),
+      lastFailure: z.strictObject({ at: moment, code, detail: text }).nullable(),
+      answers: statusCount.describe('By class of their status.'),
+      failures: z.partialRecord(code, count).describe('By code; without those that never occurred.'),
+    }),
+  ),
+}) satisfies z.ZodType<{ readonly destinations: readonly HealthView[] }>;
+
+const denialRecord = z.strictObject({
+  requestId: text,
+  time: moment.describe('When it ended.'),
+  verdict: verdict.describe('report: let through by report mode alone.'),
+  code,
+  detail: text,
+  remedy: orNull,
+  status: z.int().min(0).max(599).describe('Sent to the client; 0: none.'),
+  form: z.enum([...FORMS, '-']),
+  client: text.describe('-: the peer is no client.'),
+  clientAddress: text,
+  method: text,
+  host: text,
+  port: z.int().min(0).max(65_535),
+  path: text,
+  destination: text,
+});
+
+const denials = z.strictObject({
+  total: count.describe('Since the start.'),
+  kept: count.describe('Most single denials that are kept.'),
+  frequent: z.array(z.strictObject({ client: text, host: text, count: count.describe('At most overcount too many.'), overcount: count, latest: denialRecord })).describe('Most first.'),
+  latest: z.array(denialRecord).describe('The latest first.'),
+}) satisfies z.ZodType<DenialsView>;
+
+const sourceIp = z.strictObject({
+  ...sourceFields,
+  code: code.nullable().describe('Why the address is not known.'),
+  remark: orNull,
+  lastSeen: z.strictObject({ address: orNull, at: moment }).nullable().describe('When an address was last known.'),
+  history: z.array(z.strictObject({ at: moment, result: sourceResult, seen: orNull, code: code.nullable() })).describe('Changes, the latest first.'),
+  silentPartners: z.array(z.strictObject({ destination: text, cause: text, since: moment, timeouts: count, words: text, check: text })).describe('Partners whose connects time out.'),
+}) satisfies z.ZodType<SourceView>;
+
+const difference = z.strictObject({ path: text, before: z.unknown().describe('Null: not set.'), after: z.unknown().describe('Null: not set.') });
+
+const inForce = z.strictObject({
+  file: orNull.describe('Null: not from a file.'),
+  hash,
+  loadedAt: moment,
+  warnings: texts,
+  settings: z.array(setting),
+}) satisfies z.ZodType<Pick<InForce, 'file' | 'hash'>>;
+
+// reload
+
+const decisionChanges = z.array(z.strictObject({ client: text, clientAddress: text, form, host: text, port: z.int(), code: codeOrOk.describe('Of the new verdict.'), detail: text, count }));
+const decided = { newlyDenied: decisionChanges.describe('Latest requests that would be denied now.'), newlyAllowed: decisionChanges };
+
+const reload = z.union([
+  z
+    .strictObject({
+      result: z.literal('applied'),
+      file: orNull,
+      hash,
+      loadedAt: moment,
+      before: hash.describe('Of the configuration before.'),
+      differences: z.array(difference),
+      needRestart: texts.describe('Keys whose change takes effect at the next start.'),
+      warnings: texts,
+      replayed: count.describe('Latest requests that were compared.'),
+      tunnelsCut: count,
+      ...decided,
+    })
+    .describe('The file is in force.'),
+  z.strictObject({ result: z.literal('refused'), reasons: texts, ...decided }).describe('The previous configuration stays active.'),
+]) satisfies z.ZodType<OutcomeReport>;
+
+// verify-ip
+
+const phase = z.number().min(0).exactOptional();
+
+const verifyIp = z.strictObject({
+  result: sourceResult.describe('The worst of the observations.'),
+  expected: texts,
+  url: text,
+  via: texts,
+  observations: z.array(
+    z.strictObject({
+      result: sourceResult,
+      seen: orNull,
+      endpointAddress: orNull.describe('Null: it was not dialled.'),
+      localAddress: orNull.describe('Our end, before any NAT.'),
+      phases: z.strictObject({ dns: phase, tcp: phase, hop: phase, tls: phase, answer: phase }).describe('Ms.'),
+      code: code.nullable(),
+      reason: orNull,
+    }),
+  ),
+  remarks: texts,
+  causes: z.array(z.strictObject({ cause: text, check: text })).describe('Likely ones; empty with match.'),
+}) satisfies z.ZodType<Verification>;
 
 // The body of a refusal, and of one by the admin port.
 
@@ -485,13 +629,21 @@ const logLine = z.union([...lineOf('plain'), ...lineOf('google'), ...lineOf('dyn
 /** By the name under which `eco-egress schema` prints it, without the version. */
 export const OUTPUTS = {
   check: { title: 'npx eco-egress check --json', page: 'docs/configuration.md', schema: check },
+  'config-in-force': { title: 'GET /config of the admin port', page: 'docs/reload.md', schema: inForce },
+  denials: { title: 'GET /denials of the admin port', page: 'docs/explain.md', schema: denials },
+  destinations: { title: 'GET /destinations of the admin port', page: 'docs/operations.md', schema: destinations },
   diff: { title: 'npx eco-egress diff --json', page: 'docs/policy-diff.md', schema: diff },
   doctor: { title: 'npx eco-egress doctor --json', page: 'docs/doctor.md', schema: doctor },
+  drain: { title: 'GET /drain of the admin port', page: 'docs/operations.md', schema: drain },
   explain: { title: 'npx eco-egress explain --json, and GET /explain', page: 'docs/explain.md', schema: explain },
   incident: { title: 'npx eco-egress doctor --incident --json, and POST /incident', page: 'docs/doctor.md', schema: incident },
   'log-line': { title: 'A line of the log of eco-egress', page: 'docs/log.md', schema: logLine },
   problem: { title: 'The body of a refusal by eco-egress (RFC 9457)', page: 'docs/errors.md', schema: problem },
+  reload: { title: 'npx eco-egress reload --json, and POST /reload', page: 'docs/reload.md', schema: reload },
+  'source-ip': { title: 'GET /source-ip of the admin port', page: 'docs/source-ip.md', schema: sourceIp },
   status: { title: 'GET /status.json of the admin port', page: 'docs/operations.md', schema: status },
   suggest: { title: 'npx eco-egress suggest --json', page: 'docs/suggest.md', schema: suggest },
   test: { title: 'npx eco-egress test --json', page: 'docs/policy-tests.md', schema: test },
+  tunnels: { title: 'GET /tunnels of the admin port', page: 'docs/operations.md', schema: tunnels },
+  'verify-ip': { title: 'npx eco-egress verify-ip --json', page: 'docs/source-ip.md', schema: verifyIp },
 } as const satisfies Readonly<Record<string, { title: string; page: string; schema: z.ZodType }>>;

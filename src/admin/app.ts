@@ -37,9 +37,11 @@ const ADMIN_KEEP_ALIVE = 65_000;
 const ADMIN_LINGER = 1000;
 
 const ELSEWHERE = 'This is the admin port of eco-egress; requests to be forwarded belong to its proxy ports.';
-const RELOAD = '/reload';
-/** They have side effects, so a link must not trigger them. */
-const POSTED: ReadonlySet<string> = new Set([RELOAD, INCIDENT_PATH]);
+/** They have side effects, so a link must not trigger them: what to do instead. */
+const POSTED: ReadonlyMap<string, string> = new Map([
+  ['/reload', 'A reload changes something: send POST, or run npx eco-egress reload.'],
+  [INCIDENT_PATH, 'This question makes the proxy connect to partners: send POST, or run npx eco-egress doctor --incident.'],
+]);
 /** Answered for any caller and any host name: their content is public. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
 
@@ -115,6 +117,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
       refuseRequest(reply, 400, 'The path is not valid.');
     },
   });
+  refuseContent(app);
   addChecks(app, hosts, onRefused);
   addRoutes(app, options, hosts);
   addRefusals(app, options.onFailed);
@@ -167,6 +170,14 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
   return server;
 }
 
+/** Content of any type is refused, and none is none: curl and others name a type for it, too. */
+function refuseContent(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, content, done) => {
+    done(content.length === 0 ? null : Object.assign(new Error('content'), { statusCode: 400 }));
+  });
+}
+
 function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: OnRefused): void {
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
@@ -180,9 +191,11 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
     if (refusal !== null) {
       onRefused(refusal.reason, request.ip);
       refuseRequest(reply, refusal.status, refusal.detail);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD' && !POSTED.has(request.routeOptions.url ?? '')) refuseRequest(reply, 405, 'Only GET and HEAD are served here, and POST for /reload and /incident.');
-    else if (request.method !== 'POST' && request.url === RELOAD) refuseRequest(reply, 405, 'A reload changes something: send POST, or run npx eco-egress reload.');
-    else if (request.method !== 'POST' && pathOfUrl(request.url) === INCIDENT_PATH) refuseRequest(reply, 405, 'This question makes the proxy connect to partners: send POST, or run npx eco-egress doctor --incident.');
+      return;
+    }
+    const path = pathOf(request);
+    const reads = request.method === 'GET' || request.method === 'HEAD';
+    if (POSTED.has(path) ? request.method !== 'POST' : !reads) refuseRequest(reply, 405, POSTED.get(path) ?? 'Only GET and HEAD are served here, and POST for /reload and /incident.');
     else next();
   });
 }
@@ -224,7 +237,7 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     // Content that is too large, or of an unsupported type.
     if (error.statusCode !== undefined && error.statusCode < 500) {
-      refuseRequest(reply, 400, 'The content of the request is not read here. Send it without content.');
+      refuseRequest(reply, 400, 'Send it without content; what there is to ask is in the path and its query.', 'The content of the request is not read here');
       return;
     }
     onFailed(error);
@@ -232,13 +245,14 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   });
 }
 
-const pathOfUrl = (url: string): string => url.split('?')[0] ?? '';
+/** Of the route, else as it was sent. */
+const pathOf = ({ routeOptions, url }: FastifyRequest): string => routeOptions.url ?? url.split(/[?#]/)[0] ?? '';
 
-function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string): void {
+function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string): void {
   // A refused request may have a body that is not read: the connection cannot be reused.
-  if (status === 405) reply.header('allow', POSTED.has(pathOfUrl(reply.request.url)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', POSTED.has(pathOf(reply.request)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
-  reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail));
+  reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }
 
 /** Bytes that are not a request. We close the socket. */

@@ -153,7 +153,7 @@ export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: Confi
   });
   let busy = false;
   app.post('/reload', async (request, reply) => {
-    const refuse = (status: 403 | 404 | 503, detail: string, title: string) => reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
+    const refuse = (status: 403 | 404 | 503, detail: string, title: string) => reply.code(status).headers(status === 503 ? { 'retry-after': '1' } : {}).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
     if (!isFromThisHost(request)) return refuse(403, 'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
     if (reload === null) return refuse(404, 'This proxy was started without a configuration file.', 'There is no file to load');
     if (busy) return refuse(503, 'Wait for its outcome, which the log has too.', 'A reload is under way');

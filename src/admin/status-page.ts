@@ -7,7 +7,7 @@ import { buildHistory, buildStatus } from './build-status.ts';
 import { composePage, PAGE_HEADERS } from './html-page.ts';
 import { PROBLEM_TYPE, problemBody } from './problem.ts';
 import type { StatusSources } from './status-sources.ts';
-import { Watchers } from './watchers.ts';
+import { STREAM_HEADERS, Watchers } from './watchers.ts';
 
 interface StatusRoutesOptions {
   readonly sources: StatusSources;
@@ -35,6 +35,9 @@ export function addStatusRoutes(app: FastifyInstance, { sources, stepSeconds, tu
     await turns.next();
     const now = view();
     return reply.type('application/json; charset=utf-8').send(`${safeJson({ ...now, history: buildHistory(sources, now, stepSeconds) })}\n`);
+  });
+  app.head('/events', (_request, reply) => {
+    reply.headers(STREAM_HEADERS).send();
   });
   app.get('/events', { exposeHeadRoute: false }, (request, reply) => {
     if (watchers.add(reply.raw, request.ip)) {

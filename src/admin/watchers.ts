@@ -43,7 +43,8 @@ const LONGEST_STALL = 15_000;
 /** Delay before a browser reconnects, ms. */
 const RETRY = 2_000;
 
-const HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
+/** Of the response to a watcher. */
+export const STREAM_HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
 
 /** Holds the responses of all watchers until they leave, or `close`. Without watchers, no event is built. */
 export class Watchers {
@@ -72,7 +73,7 @@ export class Watchers {
       this.#watchers.delete(watcher);
       if (this.#watchers.size === 0) this.#stop();
     });
-    response.writeHead(200, HEADERS);
+    response.writeHead(200, STREAM_HEADERS);
     response.write(`retry: ${RETRY}\n\n`);
     this.#send(watcher, event('status', this.#options.view()));
     if (this.#timer === null) this.#schedule(this.#options.every);

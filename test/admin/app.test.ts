@@ -6,6 +6,7 @@ import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
+import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createExposition } from '../support/exposition.ts';
 import { NO_CONFIGURATION, NO_TRAFFIC } from '../support/no-configuration.ts';
 import { NO_EXPLAINING } from '../support/no-explaining.ts';
@@ -192,6 +193,38 @@ t.test('unknown paths and methods are refused with the list of paths', async (t)
   }
 });
 
+t.test('what is to be posted says so to other methods, however its path is written', async (t) => {
+  const { url } = await openAdmin(t, { incidents: { ask: async () => 'busy', destinations: [] } });
+  for (const [path, word] of [['/reload', 'eco-egress reload'], ['/incident', 'doctor --incident']] as const) {
+    for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS']) {
+      for (const more of ['', '?', '?x=1']) {
+        const response = await fetch(`${url}${path}${more}`, { method });
+        t.equal(response.status, 405, `${method} ${path}${more}`);
+        t.equal(response.headers.get('allow'), 'POST');
+        if (method !== 'HEAD') t.match(await response.json(), { detail: new RegExp(word) });
+      }
+    }
+  }
+});
+
+t.test('of two reloads at once the second is asked to come again', async (t) => {
+  const begun = Promise.withResolvers<undefined>();
+  const end = Promise.withResolvers<undefined>();
+  const reload = async (): Promise<ReloadOutcome> => {
+    begun.resolve(undefined);
+    await end.promise;
+    return { result: 'refused', reasons: [], changes: null };
+  };
+  const { url } = await openAdmin(t, { configuration: { ...NO_CONFIGURATION, reload } });
+  const first = fetch(`${url}/reload`, { method: 'POST' });
+  await begun.promise;
+  const second = await fetch(`${url}/reload`, { method: 'POST' });
+  t.strictSame([second.status, second.headers.get('retry-after')], [503, '1']);
+  t.match(await second.json(), { title: 'A reload is under way' });
+  end.resolve(undefined);
+  t.equal((await first).status, 422);
+});
+
 t.test('what is no request gets one clear answer, and the listener lives', async (t) => {
   const { url, port } = await openAdmin(t);
   const hello = Buffer.from('160301020001fc0303', 'hex');
@@ -227,12 +260,22 @@ t.test('a fault of ours is answered, and shows nothing of itself', async (t) => 
 t.test('content that no request here has is the fault of who sends it', async (t) => {
   const failed: string[] = [];
   const { url } = await openAdmin(t, { onFailed: ({ message }) => failed.push(message) });
-  for (const [type, body] of [['text/x', 'x'], ['application/json', '{'], ['text/plain', 'x'.repeat(10_000)]] as const) {
+  for (const [type, body] of [['text/x', 'x'], ['application/json', '{'], ['application/json', '{}'], ['text/plain', 'x'], ['text/plain', 'x'.repeat(10_000)]] as const) {
     const response = await fetch(`${url}/reload`, { method: 'POST', headers: { 'content-type': type }, body });
     t.equal(response.status, 400, type);
-    t.match(await response.text(), 'Send it without content');
+    t.match(await response.json(), { title: 'The content of the request is not read here', detail: /^Send it without content/ });
   }
   t.strictSame(failed, [], 'and no error of ours');
+});
+
+t.test('no content is no content, whatever type it is said to have', async (t) => {
+  const { port } = await openAdmin(t);
+  for (const fields of ['', 'Content-Length: 0\r\n', 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n', 'Content-Type: application/json\r\nContent-Length: 0\r\n', 'Content-Type: application/json\r\n']) {
+    t.match(await speak(port, `POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${fields}\r\n`), /^HTTP\/1\.1 404 .*There is no file to load/s, fields);
+  }
+  for (const type of ['', 'Content-Type: application/json\r\n']) {
+    t.match(await speak(port, `POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${type}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`), /^HTTP\/1\.1 404 .*There is no file to load/s, `${type}chunked`);
+  }
 });
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {

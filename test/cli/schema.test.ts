@@ -8,8 +8,8 @@ const text = (name: string): string => readFileSync(new URL(`../../schemas/${nam
 t.test('all names, each with what it is of', async (t) => {
   const { code, out, err } = await eco(['schema']);
   t.match([code, err], [0, '']);
-  t.strictSame(out.trimEnd().split('\n').map((line) => line.split(/ {2,}/)[0]), ['check.v1', 'config.v1', 'diff.v1', 'doctor.v1', 'explain.v1', 'incident.v1', 'log-line.v1', 'policy-tests.v1', 'problem.v1', 'status.v1', 'suggest.v1', 'test.v1']);
-  t.match(out, /^config\.v1 {8}The configuration of eco-egress$/m);
+  t.strictSame(out.trimEnd().split('\n').map((line) => line.split(/ {2,}/)[0]), ['check.v1', 'config-in-force.v1', 'config.v1', 'denials.v1', 'destinations.v1', 'diff.v1', 'doctor.v1', 'drain.v1', 'explain.v1', 'incident.v1', 'log-line.v1', 'policy-tests.v1', 'problem.v1', 'reload.v1', 'source-ip.v1', 'status.v1', 'suggest.v1', 'test.v1', 'tunnels.v1', 'verify-ip.v1']);
+  t.match(out, /^config\.v1 {11}The configuration of eco-egress$/m);
 });
 
 t.test('one of them, from wherever it is asked', async (t) => {

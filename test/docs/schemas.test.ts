@@ -1,4 +1,4 @@
-/** The JSON Schemas: rendered without drift, whole, and right about files that people write. test/integration/schemas.test.ts holds outputs to them. */
+/** The JSON Schemas: rendered without drift, whole, and right about files that people write. test/integration/schemas.test.ts and answer-schemas.test.ts hold outputs to them. */
 import t from 'tap';
 import { globSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
@@ -16,7 +16,7 @@ import { readSchema, schemaFaults } from '../support/schemas.ts';
 import { listSchemaKeys } from '../support/schema-keys.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const NAMES = ['check', 'config', 'diff', 'doctor', 'explain', 'incident', 'log-line', 'policy-tests', 'problem', 'status', 'suggest', 'test'];
+const NAMES = ['check', 'config-in-force', 'config', 'denials', 'destinations', 'diff', 'doctor', 'drain', 'explain', 'incident', 'log-line', 'policy-tests', 'problem', 'reload', 'source-ip', 'status', 'suggest', 'test', 'tunnels', 'verify-ip'];
 
 t.test('they are what the code renders to: npm run schemas', async (t) => {
   const rendered = renderSchemas();
