@@ -18,6 +18,8 @@ export interface WatcherOptions {
   readonly mostOfOne?: number;
   /** Between two beats, ms. */
   readonly every?: number;
+  /** The most that a slow beat delays the next one, ms. */
+  readonly longest?: number;
   /** A monotonic clock, ms. */
   readonly now?: () => number;
 }
@@ -36,6 +38,8 @@ const MOST_WATCHERS_OF_ONE = 8;
 const BEAT = 1_000;
 /** A beat may take one hundredth of the time. */
 const SHARE_OF_TIME = 100;
+/** A page takes five seconds without an event for a lost connection, and one beat may have met a pause of the process. */
+const LONGEST_BEAT = 4_000;
 /** Bytes that may wait for a watcher before it misses an event. */
 const MOST_UNREAD = 65_536;
 /** How long it may read nothing, ms. */
@@ -54,7 +58,7 @@ export class Watchers {
   #closed = false;
 
   constructor(options: WatcherOptions) {
-    this.#options = { most: MOST_WATCHERS, mostOfOne: MOST_WATCHERS_OF_ONE, every: BEAT, now: () => performance.now(), ...options };
+    this.#options = { most: MOST_WATCHERS, mostOfOne: MOST_WATCHERS_OF_ONE, every: BEAT, longest: LONGEST_BEAT, now: () => performance.now(), ...options };
   }
 
   /** Watching now. */
@@ -82,7 +86,8 @@ export class Watchers {
 
   /** One event to each. Called by the timer, and by tests. */
   beat(): void {
-    const began = performance.now();
+    const { now, every, longest } = this.#options;
+    const began = now();
     const view = event('status', this.#options.view());
     let late: string | null = null;
     for (const watcher of this.#watchers) {
@@ -90,7 +95,7 @@ export class Watchers {
       if (watcher.step === this.#options.step() - 1) late ??= event('step', this.#options.latestStep());
       this.#send(watcher, view, late);
     }
-    if (this.#timer !== null) this.#schedule(Math.max(this.#options.every, (performance.now() - began) * SHARE_OF_TIME));
+    if (this.#timer !== null) this.#schedule(Math.max(every, Math.min(longest, (now() - began) * SHARE_OF_TIME)));
   }
 
   /** Ends every response in order, and accepts no further watcher. */

@@ -160,7 +160,7 @@ function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[
   const middle = sorted[Math.floor(sorted.length / 2)];
   if (middle === undefined || Math.abs(middle.ahead) <= CLOCK_OFF_MS) return [];
   const dates = destinations.some(({ tries, routes }) => [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')));
-  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(ahead / 1000)} s ahead of our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
+  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
 }
 
 /** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */

@@ -127,6 +127,20 @@ t.test('who does not read misses events, and is dropped; others go on', async (t
   t.equal(watchers.size, 1);
 });
 
+t.test('a beat during which the process stood still does not delay the next one for long', async (t) => {
+  let now = 0;
+  let views = 0;
+  const view = (): string => {
+    // An hour passes while the second one is made.
+    if (views === 1) now += 3_600_000;
+    views += 1;
+    return `{"view":${views}}`;
+  };
+  const { port } = await openWatchers(t, { view, now: () => now, every: 1, longest: 5 });
+  const watcher = await watch(t, port);
+  await watcher.until('"view":3');
+});
+
 t.test('close ends every response in order, and takes nobody any more', async (t) => {
   const { watchers, port } = await openWatchers(t);
   const watcher = await watch(t, port);

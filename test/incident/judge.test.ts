@@ -134,3 +134,8 @@ t.test('what is ruled out, and why', async (t) => {
   t.strictSame(ruledOut.map(({ part }) => part), ['pod', 'proxy', 'nat', 'resolver', 'parent']);
   t.match(ruledOut.find(({ part }) => part === 'nat')?.why, /sees 34\.123\.45\.67, as expected/);
 });
+
+t.test('a clock that is off is told with its direction', async (t) => {
+  const { evidence } = judgeIncident(wrong({}, { clocks: [{ where: 'a:80', ahead: -400_000_000 }, { where: 'b:80', ahead: 400_001_000 }] }));
+  t.strictSame(evidence.map(({ text }) => text), ['The Date of a:80 is 400000 s behind our clock', 'The Date of b:80 is 400001 s ahead of our clock']);
+});

@@ -80,7 +80,7 @@ function addStep(step) {
 function showNow() {
   if (view === null) return;
   const lost = heard === null || Date.now() - heard > LOST_AFTER || events?.readyState === EventSource.CLOSED;
-  const since = heard === null ? null : new Date(heard).toLocaleTimeString();
+  const since = heard === null ? null : `${new Date(heard).toISOString().slice(11, 19)} UTC`;
   render(h(StatusPage, { view, link: lost ? { state: 'lost', since } : { state: 'live', since: null } }), page);
   const { state } = view.band;
   const title = `${lost ? 'no connection' : state}: ${view.instance}, eco-egress`;
