@@ -12,13 +12,13 @@ export function formatCapacity(summaries: Summaries): string {
   const cost = (work: string): number => summaries.of(work, 'ours')?.cost ?? NaN;
   const perSecond = (work: string): number => (PART * 1e6) / cost(work);
   const rows = [
-    ['tunnel set-ups a second', formatFigure(perSecond('setup')), `of these one NAT address allows ${formatFigure(Math.floor(NAT_PORTS / TIME_WAIT_SECONDS))}, with a TIME_WAIT of ${TIME_WAIT_SECONDS} s`],
-    ['gateway requests a second', formatFigure(perSecond('gateway')), 'over kept connections, which take no more ports as requests grow'],
+    ['tunnel set-ups a second', formatFigure(perSecond('setup')), `one NAT address allows ${formatFigure(Math.floor(NAT_PORTS / TIME_WAIT_SECONDS))} of them, with a TIME_WAIT of ${TIME_WAIT_SECONDS} s`],
+    ['gateway requests a second', formatFigure(perSecond('gateway')), 'over kept connections: more requests take no more ports'],
     ['forwarded requests a second', formatFigure(perSecond('forward')), 'likewise'],
     ['64-byte messages a second, there and back', formatFigure(perSecond('ping')), ''],
     ['download through tunnels, Gbit/s', formatFigure(gigabits(cost('download'))), ''],
     ['upload through tunnels, Gbit/s', formatFigure(gigabits(cost('upload'))), ''],
-    ['memory for 4,000 idle tunnels, MB', formatFigure((4_000 * cost('idle')) / 1024), 'besides that of the process'],
+    ['memory for 4,000 idle tunnels, MB', formatFigure((4_000 * cost('idle')) / 1024), 'in addition to that of the process'],
   ];
   return renderTable(['', 'one process', ''], rows.filter(([, figure]) => figure !== ''));
 }

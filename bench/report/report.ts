@@ -23,14 +23,14 @@ export function formatSummary(results: Results): string {
     describeRun(results),
     `Medians, with their ratio to ours: above 1 costs more than ours. CPU is of the proxy's process, all its threads and children. haproxy and nginx pass tunnels on as bytes (L4): no CONNECT, no name, no choice of destination.`,
     formatCosts(WORKS, contenders, summaries),
-    `Targets, all with policy, metrics and access log on, each in the shape of the work that is furthest from it${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
+    `Targets, all with policy, metrics and access log on. Each is checked in the shape of the work that is furthest from it${missing.length === 0 ? '' : ` (not run: ${missing.join(', ')})`}:`,
     formatTargets(judge(summaries).filter(({ work }) => run.has(work))),
-    ...section('Latency, of all runs together. The baseline is the same requests to the upstream directly, in the same minute; in first-second, those of the tenth second. In the way of a request may have been the host of the machine (stolen), other programs on the core of the proxy (waited), collections, or a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),
-    ...section('The same requests from two generators. What one proxy costs to another agrees where both ratios lie within 15 %:', formatAgreement(WORKS, contenders, summaries)),
-    ...section('Replicas behind a balancer of connections, each kept to the same part of a core of its own, with 32 connections for each. It shows whether they get into the way of each other, by what a request costs and what they carry together; not what two cores at their limit carry, whose caches and memory are shared, nor what an uneven balancer makes of it:', formatReplicas(results.comparisons)),
+    ...section('Latency, of all runs together. The baseline is the same requests sent directly to the upstream in the same minute; in first-second, the requests of the tenth second. A request may have been delayed by the host of the machine (stolen), by other programs on the core of the proxy (waited), by garbage collections, or by a long turn of the event loop:', formatLatencies(WORKS, contenders, results.comparisons)),
+    ...section('The same requests from two generators. The generators agree if their ratios of one proxy to another are within 15 %:', formatAgreement(WORKS, contenders, summaries)),
+    ...section('Replicas behind a balancer of connections, each limited to the same share of a core of its own, with 32 connections for each. The cost of a request and the total throughput show whether replicas get in the way of each other. The table does not show what two cores at their limit carry, which share caches and memory, nor the effect of an uneven balancer:', formatReplicas(results.comparisons)),
     'What one process carries, on one core at 70 % of its time:',
     formatCapacity(summaries),
-    ...(failures.length === 0 ? [] : [`Without a result, or cut short:\n\n${failures.join('\n')}`]),
+    ...(failures.length === 0 ? [] : [`No result, or cut short:\n\n${failures.join('\n')}`]),
   ].join('\n\n');
 }
 
@@ -39,9 +39,9 @@ export function formatDetails(results: Results): string {
   const { summaries, contenders } = evaluate(results);
   return [
     describeRun(results),
-    `Speed of one process, and what it adds to a request that goes to the upstream directly ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
+    `Speed of one process, and what it adds to a request sent directly to the upstream ("direct", which is also what load and upstream can do by themselves). Spread is (largest - smallest) / median of the cost:`,
     formatSpeeds(WORKS, [...contenders, 'direct'], summaries),
-    ...section(`Of an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long collections stopped the main thread, how late the event loop was; and in a shorter one under strace, the system calls:`, formatObserved(WORKS, contenders, results.comparisons)),
+    ...section(`For an operation, or a MiB of a stream, in one more run that is observed and not measured for CPU: what V8 allocated, how long garbage collections stopped the main thread, and how late the event loop was. The system calls are from a shorter run under strace:`, formatObserved(WORKS, contenders, results.comparisons)),
   ].join('\n\n');
 }
 
@@ -64,7 +64,7 @@ export function replaceMeasured(page: string, report: string): string {
 
 function describeRun({ when, machine, versions, runs, scale }: Results): string {
   const names = Object.entries(versions).map(([name, version]) => `${name} ${version.replace(/^v/, '')}`);
-  const quick = scale < 1 ? ` Only ${scale * 100} % of the operations: a glance, no result.` : '';
+  const quick = scale < 1 ? ` Only ${scale * 100} % of the operations: a rough result.` : '';
   const noise = machine.loadBefore > 0.5 ? ` The machine was not idle before (load ${machine.loadBefore.toFixed(1)}).` : '';
   return `${when.slice(0, 10)}, ${machine.cpu}, ${machine.cores} cores, ${machine.kernel}, ${runs} interleaved runs of each.${quick}${noise} ${names.join(', ')}.`;
 }

@@ -90,7 +90,7 @@ t.test('tables', async (t) => {
   const [, , row = ''] = formatCosts(WORKS, ['ours', 'squid', 'nginx'], summaries).split('\n');
   t.match(row, /tunnel set-up.*50\.0 .*65\.0 \(1\.30×\).*failed/);
   const targets = formatTargets(judge(summaries)).split('\n');
-  t.match(targets[2], /at most 0\.9 of Squid .*50\.0 µs CPU .*58\.5 .* met/);
+  t.match(targets[2], /at most 0\.9 times Squid .*50\.0 µs CPU .*58\.5 .* met/);
   t.notMatch(targets[2], /not met/);
   t.notMatch(formatCapacity(summaries), /Gbit/, 'no rows without a figure');
   t.match(formatCapacity(summaries), /tunnel set-ups a second +\| +14,000 .*537/);
