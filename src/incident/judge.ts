@@ -140,10 +140,10 @@ const SLOW_EXCHANGES_MS = 5_000;
 
 const slowOnes = ({ destinations }: IncidentEvidence): readonly DestinationEvidence[] => destinations.filter(({ took }) => took !== null && took.p99 > SLOW_EXCHANGES_MS);
 
-const seconds = (ms: number): string => `${Number((ms / 1000).toPrecision(2))} s`;
+const inSeconds = (ms: number): string => `${Number((ms / 1000).toPrecision(2))} s`;
 
 function saySlow(evidence: IncidentEvidence): string {
-  return slowOnes(evidence).map(({ name, took }) => ` But requests to ${name} took long in the last minute: half of them up to ${seconds(took?.p50 ?? 0)}, one in a hundred ${seconds(took?.p99 ?? 0)} or more.`).join('');
+  return slowOnes(evidence).map(({ name, took }) => ` But requests to ${name} took long in the last minute: half of them up to ${inSeconds(took?.p50 ?? 0)}, one in a hundred ${inSeconds(took?.p99 ?? 0)} or more.`).join('');
 }
 
 function sayNothingIsWrong(evidence: IncidentEvidence): string {
