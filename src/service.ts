@@ -512,6 +512,10 @@ class RunningService implements Service {
       denials: (most) => this.explainer.denials(0, most).latest,
       failures: (most) => this.explainer.failures(most),
       health: (destination) => this.#telemetry.traffic(destination)?.health ?? null,
+      took: (destination) => {
+        const { p50 = null, p99 = null } = this.#telemetry.traffic(destination)?.now ?? {};
+        return p50 === null || p99 === null ? null : { p50, p99 };
+      },
       circuits: () => this.#circuits.view(),
       ports: () => this.#ports.inUse(),
       history: this.#history,

@@ -92,7 +92,11 @@ function onAttemptFailed(this: Attempted, error: Error): void {
 function onAttemptClosed(this: Attempted): void {
   this[kAttempt]?.lease?.end(this[kAttempt].ending);
 }
+/** After a look at the sockets: after a pause of the process, timers run before what came meanwhile is seen. */
 function onLate(race: ConnectionRace): void {
+  setImmediate(giveUp, race);
+}
+function giveUp(race: ConnectionRace): void {
   race.tooLate();
 }
 function onDelayOver(race: ConnectionRace): void {
@@ -183,6 +187,7 @@ class ConnectionRace {
 
   /** The time limit for all of them has passed. */
   tooLate(): void {
+    if (this.#ended) return;
     const { timeout, circuit } = this.#request;
     for (const socket of this.#pending) {
       const address = socket[kAttempt]?.address ?? '';

@@ -91,14 +91,17 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       ...(resumed === null ? {} : { session: resumed.ticket }),
     });
 
-    const timer = setTimeout(() => {
+    const giveUp = (): void => {
       fail(
         new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, {
           subject: where,
           remedy: 'Check that the upstream serves TLS on this port.',
         }),
       );
-    }, timeout);
+    };
+    let late: NodeJS.Immediate | undefined;
+    // After a look at the socket, as for connecting.
+    const timer = setTimeout(() => { late = setImmediate(giveUp); }, timeout);
     const abort = (): void => {
       fail(abortFault(signal));
     };
@@ -116,6 +119,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     };
     const end = (): void => {
       clearTimeout(timer);
+      clearImmediate(late);
       signal.removeEventListener('abort', abort);
       tls.off('close', onClose);
     };

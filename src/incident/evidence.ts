@@ -125,6 +125,8 @@ export interface DestinationEvidence {
   /** Addresses that requests do not use. */
   readonly circuits: readonly { readonly address: string; readonly port: number; readonly since: number; readonly reason: string }[];
   readonly ports: { readonly used: number; readonly limit: number | null; readonly refused: number };
+  /** How long exchanges took that ended in the last minute, ms: half of them at most, and 99 of 100; null: none ended. */
+  readonly took: { readonly p50: number; readonly p99: number } | null;
   readonly names: readonly NameTry[];
   readonly tries: readonly AddressTry[];
   readonly parents: readonly ParentTry[];

@@ -125,7 +125,7 @@ async function askSource({ config, source, now }: IncidentSources): Promise<Sour
   return { result, seen, expected, since, at, endpoint: endpointAddress, from: localAddress, fault: code === null ? null : { code, detail: bound(reason ?? '', LONGEST_SHOWN_DETAIL) } };
 }
 
-function describeTraffic(name: string, { health: healthOf, failures, history, circuits, ports }: IncidentSources): Omit<DestinationEvidence, 'via' | 'names' | 'tries' | 'parents' | 'routes'> {
+function describeTraffic(name: string, { health: healthOf, failures, history, circuits, ports, took }: IncidentSources): Omit<DestinationEvidence, 'via' | 'names' | 'tries' | 'parents' | 'routes'> {
   const health = healthOf(name);
   const lastError = health?.lastError ?? null;
   const { limit, destinations } = ports();
@@ -140,6 +140,7 @@ function describeTraffic(name: string, { health: healthOf, failures, history, ci
     connections: history.failedTo(name).slice(0, MOST_KEPT_FAILURES).map(({ at, address, port, from, reason }) => ({ at, address, port, from, reason })),
     circuits: circuits().filter(({ destination }) => destination === name).flatMap(({ port, addresses }) => addresses.flatMap(({ address, since, reason }) => (since === null ? [] : [{ address, port, since: Date.parse(since), reason: bound(reason, LONGEST_SHOWN_DETAIL) }]))),
     ports: { used, limit, refused },
+    took: took(name),
   };
 }
 
@@ -185,6 +186,8 @@ export interface IncidentSources {
   readonly failures: (most: number) => readonly DenialRecord[];
   /** Null: no request has been sent to it. */
   readonly health: (destination: string) => HealthView | null;
+  /** Null: no exchange with it has ended in the last minute. */
+  readonly took: (destination: string) => DestinationEvidence['took'];
   readonly circuits: () => readonly CircuitsView[];
   readonly ports: () => PortsInUse;
   readonly history: Pick<DialHistory, 'failedTo' | 'answersFor'>;

@@ -70,7 +70,8 @@ export function judgeIncident(evidence: IncidentEvidence): IncidentVerdict {
     return why === null ? [] : [{ part, why }];
   });
   if (first === undefined) {
-    return { ...common, state: 'ok', part: null, confidence: null, destination: evidence.asked, sentence: sayNothingIsWrong(evidence), since: null, evidence: showLines(linesOfAll(evidence)), alternatives: [], ruledOut, next: evidence.leftOut === 0 ? ['If a client still fails, ask with npx eco-egress doctor --client from its pod: the route from there to the proxy cannot be seen here.'] : [`Not everything was tried (${evidence.leftOut} left out): name a destination.`], runbook: RUNBOOK, letter: null };
+    const steps = slowOnes(evidence).map(({ name }) => `If requests to ${name} do not take so long by nature, ask the partner: phases.firstByte of the access log has the wait for each answer.`);
+    return { ...common, state: 'ok', part: null, confidence: null, destination: evidence.asked, sentence: sayNothingIsWrong(evidence), since: null, evidence: showLines(linesOfAll(evidence)), alternatives: [], ruledOut, next: evidence.leftOut === 0 ? [...steps, 'If a client still fails, ask with npx eco-egress doctor --client from its pod: the route from there to the proxy cannot be seen here.'] : [...steps, `Not everything was tried (${evidence.leftOut} left out): name a destination.`], runbook: RUNBOOK, letter: null };
   }
   const { part, state, confidence, destination, what, since, alternatives, next } = first;
   return {
@@ -134,10 +135,22 @@ function sayWho({ part, confidence, alternatives }: IncidentFinding): string {
 
 const lower = (name: string): string => name.replace(/^T/, 't');
 
-function sayNothingIsWrong({ destinations, asked }: IncidentEvidence): string {
+/** As for the alert EcoEgressPartnerSlow, ms. A partner may be slow by nature, so it is no finding; but not what clears the partner. */
+const SLOW_EXCHANGES_MS = 5_000;
+
+const slowOnes = ({ destinations }: IncidentEvidence): readonly DestinationEvidence[] => destinations.filter(({ took }) => took !== null && took.p99 > SLOW_EXCHANGES_MS);
+
+const inSeconds = (ms: number): string => `${Number((ms / 1000).toPrecision(2))} s`;
+
+function saySlow(evidence: IncidentEvidence): string {
+  return slowOnes(evidence).map(({ name, took }) => ` But requests to ${name} took long in the last minute: half of them up to ${inSeconds(took?.p50 ?? 0)}, one in a hundred ${inSeconds(took?.p99 ?? 0)} or more.`).join('');
+}
+
+function sayNothingIsWrong(evidence: IncidentEvidence): string {
+  const { destinations, asked } = evidence;
   const reached = destinations.filter(({ tries, routes }) => tries.some((one) => outcomeOfTry(one) === 'open') || routes.some(({ fault }) => fault === null)).map(({ name }) => name);
   const whom = asked ?? (reached.length === 0 ? 'no destination could be tried' : reached.join(', '));
-  return reached.length === 0 ? `Nothing is known to be wrong, but ${asked === null ? whom : `${asked} could not be tried`}.` : `Nothing is wrong now: ${whom} ${reached.length > 1 && asked === null ? 'answer' : 'answers'} at every address.`;
+  return reached.length === 0 ? `Nothing is known to be wrong, but ${asked === null ? whom : `${asked} could not be tried`}.` : `Nothing is wrong now: ${whom} ${reached.length > 1 && asked === null ? 'answer' : 'answers'} at every address.${saySlow(evidence)}`;
 }
 
 function linesOfAll({ destinations }: IncidentEvidence): EvidenceLine[] {
@@ -168,7 +181,9 @@ const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => stri
     const ends = shown.flatMap(({ certificate }) => certificate?.validTo ?? []);
     return `handshakes are verified${ends.length === 0 ? '' : `, the certificate is valid until ${utc(Math.min(...ends))}`}`;
   },
-  'partner-application': ({ destinations }) => {
+  'partner-application': (evidence) => {
+    const { destinations } = evidence;
+    if (slowOnes(evidence).length > 0) return null;
     const answers = destinations.flatMap(({ tries, routes }) => [...tries, ...routes].flatMap(({ http }) => http ?? []));
     return answers.length > 0 && answers.every(({ fault, status }) => fault === null && status < 500) ? `it answers: ${[...new Set(answers.map(({ asked, status }) => `${asked} with ${status}`))].join(', ')}` : null;
   },

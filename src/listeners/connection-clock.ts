@@ -33,12 +33,17 @@ export interface ConnectionClockOptions {
   readonly onTick?: () => void;
 }
 
-/** Calls each watched connection when its time is over, at most a tick late. */
+/** A tick that is later than this, ms, comes after a pause of the process: a stopped machine, a frozen container. */
+const PAUSE = 1_000;
+
+/** Calls each watched connection when its time is over, at most a tick late. A pause of the process is no silence of a connection: what came meanwhile is read after it. */
 export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;
   readonly #onTick: () => void;
   #interval: NodeJS.Timeout;
+  #tick = 0;
+  #tickedAt = 0;
 
   constructor({ tick, now, onTick = () => {} }: ConnectionClockOptions) {
     this.#now = now;
@@ -68,9 +73,13 @@ export class ConnectionClock {
   tick(): void {
     this.#onTick();
     const now = this.#now();
+    const late = now - this.#tickedAt - this.#tick;
+    const pause = late > PAUSE ? late : 0;
+    this.#tickedAt = now;
     for (const item of this.#watched) {
       const { stamp } = item;
       if (now >= item.due) item.onDue(now);
+      if (pause > 0) item.seenAt = Math.min(now, item.seenAt + pause);
       if (stamp !== item.seen) {
         item.seen = stamp;
         item.seenAt = now;
@@ -87,6 +96,8 @@ export class ConnectionClock {
   }
 
   #start(tick: number): NodeJS.Timeout {
+    this.#tick = tick;
+    this.#tickedAt = this.#now();
     return setInterval(() => {
       this.tick();
     }, tick).unref();

@@ -64,6 +64,19 @@ t.test('connects, and leaves the upstream half to its owner', async (t) => {
   await untilSockets(0);
 });
 
+t.test('a connection that opened while the process stood still is no timeout', async (t) => {
+  const port = await listen(t, createServer());
+  const failed: string[] = [];
+  const circuit: ConnectRequest['circuit'] = { connectFailed: (address) => { failed.push(address); } };
+  const connecting = connectFirst(request(port, ['127.0.0.1'], { timeout: 20, circuit }));
+  // The kernel answers meanwhile; then the timer is due first.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  const { socket } = await connecting;
+  t.strictSame(failed, []);
+  socket.destroy();
+  await untilSockets(0);
+});
+
 t.test('a refusal starts the next attempt at once', async (t) => {
   const port = await listen(t, createServer());
   const started = performance.now();

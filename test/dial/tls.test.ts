@@ -9,6 +9,7 @@ import { connect as netConnect, createServer as createTcpServer } from 'node:net
 import { setTimeout as delay } from 'node:timers/promises';
 import tls, { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { TLSSocket, TlsOptions } from 'node:tls';
+import { Worker } from 'node:worker_threads';
 import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -267,6 +268,22 @@ t.test('what is no TLS, too old or too short', async (t) => {
   t.match(await refusal(closing), { code: 'tls-failed' }, 'closed at once');
   const leaving = await listen(t, createTcpServer((socket) => socket.once('data', () => socket.resetAndDestroy())));
   t.match(await refusal(leaving), { code: 'tls-failed', message: /closed the connection/ }, 'reset after our hello');
+});
+
+t.test('a handshake that was answered while the process stood still is no timeout', async (t) => {
+  const code = `const { parentPort, workerData } = require('node:worker_threads');
+    require('node:tls').createServer(workerData, (socket) => socket.on('error', () => {})).listen(0, '127.0.0.1', function () { parentPort.postMessage(this.address().port); });`;
+  const upstream = new Worker(code, { eval: true, workerData: { cert: issued.certPem, key: issued.keyPem } });
+  t.teardown(() => upstream.terminate());
+  const [port] = (await once(upstream, 'message')) as [number];
+  // What only the first handshake of the upstream needs.
+  (await shake(port)).destroy();
+  const socket = netConnect({ port, host: '127.0.0.1' });
+  await once(socket, 'connect');
+  const shaking = secure({ socket, host: 'eco.test', port, config: trusting, timeout: 20, signal: new AbortController().signal });
+  // The upstream answers meanwhile; then the timer is due first.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  (await shaking).destroy();
 });
 
 t.test('an upstream that never answers runs into the time limit', async (t) => {

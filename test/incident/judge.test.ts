@@ -139,3 +139,16 @@ t.test('a clock that is off is told with its direction', async (t) => {
   const { evidence } = judgeIncident(wrong({}, { clocks: [{ where: 'a:80', ahead: -400_000_000 }, { where: 'b:80', ahead: 400_001_000 }] }));
   t.strictSame(evidence.map(({ text }) => text), ['The Date of a:80 is 400000 s behind our clock', 'The Date of b:80 is 400001 s ahead of our clock']);
 });
+
+t.test('a partner whose answers take long is not cleared by a quick answer to the try, nor accused', async (t) => {
+  const at = (p99: number): ReturnType<typeof judgeIncident> => judgeIncident(wrong({ took: { p50: p99 / 2, p99 } }));
+  const slow = at(29_800);
+  t.equal(slow.state, 'ok', 'it may be slow by nature');
+  t.match(slow.sentence, /at every address\. But requests to eco-sit took long in the last minute: half of them up to 15 s, one in a hundred 30 s or more\.$/);
+  t.notOk(slow.ruledOut.some(({ part }) => part === 'partner-application'));
+  t.match(slow.next.join(' '), /phases\.firstByte/);
+  const usual = at(5_000);
+  t.notMatch(usual.sentence, /But/);
+  t.ok(usual.ruledOut.some(({ part }) => part === 'partner-application'));
+  t.equal(judgeIncident(wrong({ took: null })).sentence, usual.sentence);
+});

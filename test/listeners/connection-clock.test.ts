@@ -21,9 +21,9 @@ class Item implements Watched {
   }
 }
 
-function start(t: { teardown(fn: () => void): unknown }): { clock: ConnectionClock; pass: (ms: number) => void } {
+function start(t: { teardown(fn: () => void): unknown }, tick = 3_600_000): { clock: ConnectionClock; pass: (ms: number) => void } {
   let now = 1000;
-  const clock = new ConnectionClock({ tick: 3_600_000, now: () => now });
+  const clock = new ConnectionClock({ tick, now: () => now });
   t.teardown(() => {
     clock.close();
   });
@@ -48,6 +48,26 @@ t.test('stalled when its time is over, not a moment before, and again after as l
   t.equal(item.stalls, 1);
   pass(1);
   t.equal(item.stalls, 2);
+});
+
+t.test('a pause of the process is no silence', async (t) => {
+  // The interval does not fire during the test.
+  const { clock, pass } = start(t, 100_000);
+  const item = new Item(300_000);
+  clock.watch(item);
+  pass(100_000);
+  pass(100_000 + 600_000);
+  t.equal(item.stalls, 0, 'what came during the pause is not read yet');
+  pass(99_999);
+  t.equal(item.stalls, 0);
+  pass(1);
+  t.equal(item.stalls, 1);
+  const late = new Item(300_000);
+  clock.watch(late);
+  pass(101_000);
+  pass(101_000);
+  pass(98_000);
+  t.equal(late.stalls, 1, 'a busy process is not a pause');
 });
 
 t.test('whatever moves begins anew, at the tick that sees it', async (t) => {
