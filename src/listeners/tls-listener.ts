@@ -74,14 +74,20 @@ class TlsFront {
   adopt(terms: TlsTerms): void {
     const { terminator } = this.#terms;
     this.#terms = terms;
-    if (terminator === null || !this.#isOutdated(terminator)) return;
-    for (const connection of this.gate.connections) if (connection.secure) connection.revoke(outdated());
+    if (terminator === null) return;
+    const [verified, others] = [this.#isOutdated(terminator, true), this.#isOutdated(terminator, false)];
+    if (!others) return;
+    for (const connection of this.gate.connections) if (connection.secure && (verified || connection.proof === null)) connection.revoke(outdated());
   }
 
-  /** The previous configuration accepted other client certificates than this one. */
-  #isOutdated(terminator: TlsTerminator): boolean {
+  /**
+   * The previous configuration identified clients in another way than this one.
+   * @param verified whether the client has shown a certificate that was accepted: it still would be where authorities
+   * were only added, while a client without one might now show one
+   */
+  #isOutdated(terminator: TlsTerminator, verified: boolean): boolean {
     const { tlsServer } = this.#terms.config;
-    return tlsServer === null || !terminator.identifiesLike(tlsServer);
+    return tlsServer === null || !(terminator.identifiesLike(tlsServer) || (verified && terminator.isWidenedBy(tlsServer)));
   }
 
   readonly #awaitHello = (connection: ClientConnection): void => {
@@ -129,7 +135,7 @@ class TlsFront {
       onSecure: (socket, shown) => {
         connection.guard(() => {
           // A reload during the handshake.
-          this.#begin(connection, socket, this.#isOutdated(terminator) ? { ...shown, fault: outdated() } : shown);
+          this.#begin(connection, socket, this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown);
         });
       },
       onFault: (fault) => {
