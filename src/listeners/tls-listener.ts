@@ -32,8 +32,8 @@ export interface TlsListenerOptions extends TlsTerms, ListenerOptions {
 
 /** A listener that accepts raw TLS, and TLS for the proxy's own names. */
 export interface TlsListener extends Listener {
-  /** New connections use this configuration. Connections authenticated by a client certificate accepted before are closed. */
-  adopt(terms: TlsTerms): void;
+  /** New connections use this configuration. Connections authenticated in another way are closed. @returns how many of them were tunnels */
+  adopt(terms: TlsTerms): number;
 }
 
 /** @throws when the address cannot be bound, with the system's error */
@@ -42,9 +42,7 @@ export async function openTlsListener(options: TlsListenerOptions): Promise<TlsL
   const listener = await bindListener(front.server, front.gate, options.listener);
   return {
     ...listener,
-    adopt: (terms) => {
-      front.adopt(terms);
-    },
+    adopt: (terms) => front.adopt(terms),
   };
 }
 
@@ -71,13 +69,15 @@ class TlsFront {
     });
   }
 
-  adopt(terms: TlsTerms): void {
+  adopt(terms: TlsTerms): number {
     const { terminator } = this.#terms;
     this.#terms = terms;
-    if (terminator === null) return;
+    if (terminator === null) return 0;
     const [verified, others] = [this.#isOutdated(terminator, true), this.#isOutdated(terminator, false)];
-    if (!others) return;
-    for (const connection of this.gate.connections) if (connection.secure && (verified || connection.proof === null)) connection.revoke(outdated());
+    let cut = 0;
+    if (!others) return cut;
+    for (const connection of this.gate.connections) if (connection.secure && (verified || connection.proof === null) && connection.revoke(outdated())) cut += 1;
+    return cut;
   }
 
   /**
