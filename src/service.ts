@@ -356,14 +356,13 @@ class RunningService implements Service {
     this.#circuits.adopt(config.destinations);
     this.#authenticator.update(config.clients);
     this.#forms.adopt({ config, gateway });
-    adoptListeners();
+    let cut = adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
     this.sourceProof.adopt(config, dialler);
     this.#selfTest.adopt(config);
     this.#telemetry.adoptLog(config.log);
     adoptTracing();
     this.#telemetry.policyChanged(this.#describe(config));
-    let cut = 0;
     const now = Date.now();
     for (const request of this.#environment.requests) {
       if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;

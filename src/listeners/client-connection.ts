@@ -49,8 +49,8 @@ export interface RequestUnderWay {
   onDue(now: number): void;
   /** This answer is to be the last on its connection. */
   closeAfter(): void;
-  /** The connection's authorisation has been revoked. */
-  revoked(fault: Fault): void;
+  /** The connection's authorisation has been revoked. @returns whether that closed a tunnel */
+  revoked(fault: Fault): boolean;
   /** Our code threw. Ends the request, and answers if that is still possible. */
   crashed(fault: Fault): void;
 }
@@ -514,11 +514,12 @@ export class ClientConnection implements ExchangeClient, Watched {
     return rest;
   }
 
-  /** Its authorisation has been revoked: tunnels end, and no more requests are served. */
-  revoke(fault: Fault): void {
+  /** Its authorisation has been revoked: tunnels end, and no more requests are served. @returns whether that closed a tunnel */
+  revoke(fault: Fault): boolean {
     this.fault = fault;
-    this.request?.revoked(fault);
+    const cut = this.request?.revoked(fault) === true;
     if (this.#stage === 'idle' || this.#stage === 'silent') this.closeWhenIdle();
+    return cut;
   }
 
   /** No more requests: closes now if none is being served, else after the answer. */

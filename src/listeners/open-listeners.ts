@@ -30,10 +30,10 @@ export interface Listeners extends Omit<Listener, 'address'> {
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
   /**
    * Prepares what another configuration needs; the returned function applies
-   * it.
+   * it, and says how many tunnels that closed.
    * @throws OpenSSL's error for a certificate that it cannot use
    */
-  prepare(config: OpenTerms): () => void;
+  prepare(config: OpenTerms): () => number;
 }
 
 /** Rejects with the first error; then no listener stays open. */
@@ -72,7 +72,7 @@ export async function openListeners({ config, onTick, ...rest }: ListenersOption
       return () => {
         present = next;
         clock.adopt(tickOf(next));
-        for (const listener of tls) listener.adopt(terms);
+        return tls.reduce((cut, listener) => cut + listener.adopt(terms), 0);
       };
     },
   };

@@ -383,8 +383,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.connection.closeAfter();
   }
 
-  revoked(fault: Fault): void {
-    this.recheck(() => fault);
+  revoked(fault: Fault): boolean {
+    return this.recheck(() => fault);
   }
 
   crashed(fault: Fault): void {

@@ -32,8 +32,8 @@ export interface TlsListenerOptions extends TlsTerms, ListenerOptions {
 
 /** A listener that accepts raw TLS, and TLS for the proxy's own names. */
 export interface TlsListener extends Listener {
-  /** New connections use this configuration. Connections authenticated by a client certificate accepted before are closed. */
-  adopt(terms: TlsTerms): void;
+  /** New connections use this configuration. Connections authenticated in another way are closed. @returns how many of them were tunnels */
+  adopt(terms: TlsTerms): number;
 }
 
 /** @throws when the address cannot be bound, with the system's error */
@@ -42,9 +42,7 @@ export async function openTlsListener(options: TlsListenerOptions): Promise<TlsL
   const listener = await bindListener(front.server, front.gate, options.listener);
   return {
     ...listener,
-    adopt: (terms) => {
-      front.adopt(terms);
-    },
+    adopt: (terms) => front.adopt(terms),
   };
 }
 
@@ -71,17 +69,25 @@ class TlsFront {
     });
   }
 
-  adopt(terms: TlsTerms): void {
+  adopt(terms: TlsTerms): number {
     const { terminator } = this.#terms;
     this.#terms = terms;
-    if (terminator === null || !this.#isOutdated(terminator)) return;
-    for (const connection of this.gate.connections) if (connection.secure) connection.revoke(outdated());
+    if (terminator === null) return 0;
+    const [verified, others] = [this.#isOutdated(terminator, true), this.#isOutdated(terminator, false)];
+    let cut = 0;
+    if (!others) return cut;
+    for (const connection of this.gate.connections) if (connection.secure && (verified || connection.proof === null) && connection.revoke(outdated())) cut += 1;
+    return cut;
   }
 
-  /** The previous configuration accepted other client certificates than this one. */
-  #isOutdated(terminator: TlsTerminator): boolean {
+  /**
+   * The previous configuration identified clients in another way than this one.
+   * @param verified whether the client has shown a certificate that was accepted: it still would be where authorities
+   * were only added, while a client without one might now show one
+   */
+  #isOutdated(terminator: TlsTerminator, verified: boolean): boolean {
     const { tlsServer } = this.#terms.config;
-    return tlsServer === null || !terminator.identifiesLike(tlsServer);
+    return tlsServer === null || !(terminator.identifiesLike(tlsServer) || (verified && terminator.isWidenedBy(tlsServer)));
   }
 
   readonly #awaitHello = (connection: ClientConnection): void => {
@@ -129,7 +135,7 @@ class TlsFront {
       onSecure: (socket, shown) => {
         connection.guard(() => {
           // A reload during the handshake.
-          this.#begin(connection, socket, this.#isOutdated(terminator) ? { ...shown, fault: outdated() } : shown);
+          this.#begin(connection, socket, this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown);
         });
       },
       onFault: (fault) => {

@@ -52,6 +52,13 @@ export class TlsTerminator {
     return clientCertificate === this.#config.clientCertificate && (clientCertificate === 'none' || clientCa === this.#config.clientCa);
   }
 
+  /** Whether another configuration trusts each authority that this one trusts, and so accepts every certificate that it accepted, revoked ones aside. */
+  isWidenedBy({ clientCa, clientCertificate }: TlsServerConfig): boolean {
+    if (clientCertificate === 'none' || clientCa === null || this.#config.clientCa === null) return false;
+    const trusted = new Set(authoritiesIn(clientCa));
+    return authoritiesIn(this.#config.clientCa).every((authority) => trusted.has(authority));
+  }
+
   /** Whether a list of revoked certificates contains one of these. */
   hasRevoked(certificates: readonly CertificateId[]): boolean {
     return certificates.some((certificate) => isRevoked(this.#lists, certificate));
@@ -99,6 +106,11 @@ export class TlsTerminator {
     pending.finish();
     return pending;
   }
+}
+
+/** Each as OpenSSL writes it. */
+function authoritiesIn(pem: string): string[] {
+  return pem.split(/(?<=-----END CERTIFICATE-----\n)/);
 }
 
 /** Both sockets have the same two addresses and ports, which no other connection has. */

@@ -71,8 +71,9 @@ class Served implements RequestUnderWay {
   onDue(now: number): void {
     this.told.push(`due ${now}`);
   }
-  revoked(fault: Fault): void {
+  revoked(fault: Fault): boolean {
     this.told.push(`revoked ${fault.code}`);
+    return false;
   }
   crashed(fault: Fault): void {
     this.told.push(`crashed ${fault.code}`);

@@ -333,3 +333,34 @@ t.test('another authority for clients ends what the old one vouched for', async 
   t.match(await ask(t, lab, shown(pods)), { status: 403, heard: /client-certificate/ });
   t.match(await ask(t, lab, shown(await issueClient(strangers, 'dynatrace-sit'))), { status: 200 });
 });
+
+t.test('an authority that is added ends only what has no accepted certificate', async (t) => {
+  const lab = await certificateLab(t, 'request', { files: { '/lab/both.pem': `${strangers.certPem}${authority.certPem}`, '/lab/strangers.pem': strangers.certPem } });
+  const [verified, without, tunnel] = [await openOwn(t, lab, shown(pods)), await openOwn(t, lab), await openOwn(t, lab, shown(pods))];
+  const keep = get(lab).replace('Connection: close\r\n', '');
+  for (const idle of [verified, without]) {
+    idle.write(keep);
+    await once(idle, 'data');
+  }
+  tunnel.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+  t.match(String((await once(tunnel, 'data'))[0]), /^HTTP\/1\.1 200 /);
+  const slow = await startHeldHandshake(t, lab);
+  const trust = (clientCaFile: string) =>
+    lab.reload((draft) => {
+      Object.assign(draft.tlsServer ?? {}, { clientCaFile });
+      Object.assign(draft, { clients: CLIENTS });
+      draft.rules[0] = { clients: Object.keys(CLIENTS), destinations: ['eco'] };
+    });
+  const gone = once(without, 'close');
+  t.match(await trust('both.pem'), { result: 'applied', tunnelsCut: 0 });
+  await gone;
+  t.match(readAnswers(await speak(await slow(), get(lab)))[0], { status: 200 }, 'a handshake that was under way');
+  tunnel.write('GET /x HTTP/1.1\r\nHost: x\r\n\r\n');
+  t.match(String((await once(tunnel, 'data'))[0]), /^HTTP\/1\.1 200 /, 'the tunnel goes on');
+  const ended = once(tunnel, 'close').catch(() => {});
+  tunnel.on('error', () => {});
+  verified.write(keep);
+  t.match(String((await once(verified, 'data'))[0]), /^HTTP\/1\.1 200 /);
+  t.match(await trust('strangers.pem'), { result: 'applied', tunnelsCut: 1 }, 'the old one is taken out');
+  await ended;
+});
