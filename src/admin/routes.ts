@@ -266,14 +266,32 @@ interface Answer {
   readonly about?: 'why' | 'incident';
 }
 
-/** Programs send no `accept`, or accept anything: they get JSON. */
+/** Media types that an answer has besides JSON. */
+const NAMED_TYPES: ReadonlyMap<string, 'page' | 'words' | 'json'> = new Map([['text/html', 'page'], ['text/plain', 'words'], ['application/json', 'json']]);
+
+/** The one named with the highest weight, and of those the first (RFC 9110 §12.5.1). Programs send no `accept`, or accept anything: they get JSON. */
+function chooseAnswerForm(accept: string): 'page' | 'words' | 'json' {
+  let chosen: 'page' | 'words' | 'json' = 'json';
+  let highest = 0;
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim());
+    const form = NAMED_TYPES.get(type);
+    const weight = Number(parameters.find((each) => each.startsWith('q='))?.slice(2) ?? 1);
+    if (form === undefined || !(weight > highest)) continue;
+    chosen = form;
+    highest = weight;
+  }
+  return chosen;
+}
+
 async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
   reply.code(status);
-  if (accept.includes('text/html')) {
+  const form = chooseAnswerForm(accept);
+  if (form === 'page') {
     const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
     return reply.headers(PAGE_HEADERS).send(page);
   }
-  if (accept.startsWith('text/plain')) return reply.type('text/plain; charset=utf-8').send(words);
+  if (form === 'words') return reply.type('text/plain; charset=utf-8').send(words);
   return reply.type(type).send(escapeUnsafe(json));
 }
 
