@@ -193,7 +193,7 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
       refuseRequest(reply, refusal.status, refusal.detail);
       return;
     }
-    const path = routedPath(request);
+    const path = pathAsked(request);
     const reads = request.method === 'GET' || request.method === 'HEAD';
     if (POSTED.has(path) ? request.method !== 'POST' : !reads) refuseRequest(reply, 405, POSTED.get(path) ?? 'Only GET and HEAD are served here, and POST for /reload and /incident.');
     else next();
@@ -246,11 +246,11 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
 }
 
 /** Of the route, else as it was sent. */
-const routedPath = ({ routeOptions, url }: FastifyRequest): string => routeOptions.url ?? url.split(/[?#]/)[0] ?? '';
+const pathAsked = ({ routeOptions, url }: FastifyRequest): string => routeOptions.url ?? url.split(/[?#]/)[0] ?? '';
 
 function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string): void {
   // A refused request may have a body that is not read: the connection cannot be reused.
-  if (status === 405) reply.header('allow', POSTED.has(routedPath(reply.request)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
+  if (status === 405) reply.header('allow', POSTED.has(pathAsked(reply.request)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
   if (status === 503) reply.header('retry-after', '1');
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }

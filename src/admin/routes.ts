@@ -1,7 +1,8 @@
 /**
  * Pages of the admin listener that answer questions: why a request would be
  * denied, recent denials, the configuration in force, what is wrong, and the
- * traffic.
+ * traffic. Longer than 300 lines: they share how a question is read and an
+ * answer is given.
  */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -36,7 +37,11 @@ const JSON_TYPE = 'application/json; charset=utf-8';
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
 const HOW_TO_ASK = 'The question is not valid';
 /** The meaning of a parameter, and whether it may be left out. */
-const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly needed: boolean }>> = {
+type QueryParameters = Readonly<Record<string, { readonly what: string; readonly needed: boolean }>>;
+const RESOLVE = { what: 'no: do not look the name up', needed: false };
+const RECALL_PARAMETERS: QueryParameters = { resolve: RESOLVE };
+const INCIDENT_PARAMETERS: QueryParameters = { destination: { what: 'its name; else all', needed: false } };
+const PARAMETERS: QueryParameters = {
   client: { what: 'an IP address, or the name of a client', needed: true },
   target: { what: 'host:port for CONNECT, a URL, or a path, percent-encoded', needed: true },
   method: { what: 'CONNECT where the target is host:port, otherwise GET, unless given', needed: false },
@@ -44,7 +49,7 @@ const PARAMETERS: Readonly<Record<string, { readonly what: string; readonly need
   user: { what: 'the user of Basic credentials, as if verified', needed: false },
   subject: { what: 'the subject of a token, as if verified', needed: false },
   san: { what: 'a name in a client certificate, such as DNS:pod.example; may be repeated', needed: false },
-  resolve: { what: 'no: do not look the name up', needed: false },
+  resolve: RESOLVE,
 };
 /** As created by `createRequestIds`. */
 const REQUEST_ID = /^[0-9a-z-]{1,64}$/;
@@ -71,7 +76,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     return null;
   };
   app.get('/explain', async (request, reply) => {
-    const question = readQuestion(new URLSearchParams(request.url.split('?')[1] ?? ''));
+    const question = readQuestion(queryOf(request));
     const answer = typeof question === 'string' ? question : await inTurn(request, reply, () => explainer.explain(question));
     if (answer === null) return reply;
     if (typeof answer === 'string') return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, answer, HOW_TO_ASK), words: answer });
@@ -79,7 +84,10 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
   });
   app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
     const { requestId } = request.params;
-    const resolve = new URLSearchParams(request.url.split('?')[1] ?? '').get('resolve') !== 'no';
+    const parameters = queryOf(request);
+    const wrong = complainOf(parameters, RECALL_PARAMETERS);
+    if (wrong !== null) return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, wrong, HOW_TO_ASK), words: wrong });
+    const resolve = parameters.get('resolve') !== 'no';
     const found = REQUEST_ID.test(requestId) ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) })) : { denial: null };
     if (found === null) return reply;
     if (found.denial !== null) return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(found.denial)}\n`, words: formatRecalled(found.denial) });
@@ -93,14 +101,12 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
 
 /** @returns what is wrong with the parameters */
 function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
-  for (const name of parameters.keys()) {
-    if (!Object.hasOwn(PARAMETERS, name)) return `Unknown parameter ${name}. ${listParameters()}`;
-    if (name !== 'san' && parameters.getAll(name).length > 1) return `The parameter ${name} is given more than once.`;
-  }
+  const wrong = complainOf(parameters, PARAMETERS);
+  if (wrong !== null) return wrong;
   const given = (name: string): string | null => parameters.get(name) || null;
   const client = given('client');
   const target = given('target');
-  if (client === null || target === null) return `${client === null ? 'client' : 'target'} is missing. ${USAGE}. ${listParameters()}`;
+  if (client === null || target === null) return `${client === null ? 'client' : 'target'} is missing. ${USAGE}. ${listParameters(PARAMETERS)}`;
   return {
     client,
     target,
@@ -113,9 +119,20 @@ function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
   };
 }
 
-function listParameters(): string {
-  const described = Object.entries(PARAMETERS).map(([name, { what, needed }]) => `${name} (${needed ? '' : 'optional; '}${what})`);
-  return `The parameters are ${described.join(', ')}.`;
+const queryOf = ({ url }: FastifyRequest): URLSearchParams => new URLSearchParams(url.split('?')[1] ?? '');
+
+/** What would be read over, and so answered as another question; null: nothing. */
+function complainOf(parameters: URLSearchParams, known: QueryParameters): string | null {
+  for (const name of parameters.keys()) {
+    if (!Object.hasOwn(known, name)) return `Unknown parameter ${name}. ${listParameters(known)}`;
+    if (name !== 'san' && parameters.getAll(name).length > 1) return `The parameter ${name} is given more than once.`;
+  }
+  return ['', 'no'].includes(parameters.get('resolve') ?? '') ? null : 'The parameter resolve is no, or left out.';
+}
+
+function listParameters(known: QueryParameters): string {
+  const described = Object.entries(known).map(([name, { what, needed }]) => `${name} (${needed ? '' : 'optional; '}${what})`);
+  return `The ${described.length === 1 ? 'parameter is' : 'parameters are'} ${described.join(', ')}.`;
 }
 
 /** As one JSON document. Each entry may contain some kilobytes from clients, so they are written a few at a time. */
@@ -202,6 +219,8 @@ export function addIncidentRoutes(app: FastifyInstance, incidents: IncidentAnswe
       parsed(null, String(body));
     });
     scope.post(INCIDENT_PATH, async (request, reply) => {
+      const wrong = complainOf(queryOf(request), INCIDENT_PARAMETERS);
+      if (wrong !== null) return refuse(request, reply, 400, wrong, HOW_TO_ASK);
       const asked = readAsked(request);
       if (asked !== null && !incidents.destinations.includes(asked)) return refuse(request, reply, 400, `There is no destination of this name. There are: ${incidents.destinations.join(', ')}.`, HOW_TO_ASK);
       const verdict = await incidents.ask(asked);
@@ -220,9 +239,9 @@ function refuse(request: FastifyRequest, reply: FastifyReply, status: 400 | 503,
 }
 
 /** Of the query, else of the form; null: all destinations. */
-function readAsked({ url, body }: FastifyRequest): string | null {
-  const queried = new URLSearchParams(url.split('?')[1] ?? '').get('destination');
-  return queried ?? (new URLSearchParams(typeof body === 'string' ? body : '').get('destination') || null);
+function readAsked(request: FastifyRequest): string | null {
+  const { body } = request;
+  return queryOf(request).get('destination') ?? (new URLSearchParams(typeof body === 'string' ? body : '').get('destination') || null);
 }
 
 // Destination health, open tunnels and the drain, as JSON.
@@ -266,14 +285,32 @@ interface Answer {
   readonly about?: 'why' | 'incident';
 }
 
-/** Programs send no `accept`, or accept anything: they get JSON. */
+/** Media types that an answer has besides JSON. */
+const NAMED_TYPES: ReadonlyMap<string, 'page' | 'words' | 'json'> = new Map([['text/html', 'page'], ['text/plain', 'words'], ['application/json', 'json']]);
+
+/** The one named with the highest weight, and of those the first (RFC 9110 §12.5.1). Programs send no `accept`, or accept anything: they get JSON. */
+function chooseAnswerForm(accept: string): 'page' | 'words' | 'json' {
+  let chosen: 'page' | 'words' | 'json' = 'json';
+  let highest = 0;
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim());
+    const form = NAMED_TYPES.get(type);
+    const weight = Number(parameters.find((each) => each.startsWith('q='))?.slice(2) ?? 1);
+    if (form === undefined || !(weight > highest)) continue;
+    chosen = form;
+    highest = weight;
+  }
+  return chosen;
+}
+
 async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
   reply.code(status);
-  if (accept.includes('text/html')) {
+  const form = chooseAnswerForm(accept);
+  if (form === 'page') {
     const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
     return reply.headers(PAGE_HEADERS).send(page);
   }
-  if (accept.startsWith('text/plain')) return reply.type('text/plain; charset=utf-8').send(words);
+  if (form === 'words') return reply.type('text/plain; charset=utf-8').send(words);
   return reply.type(type).send(escapeUnsafe(json));
 }
 

@@ -163,7 +163,9 @@ t.test('an answer to why comes as it is asked for', async (t) => {
     const response = await fetch(`${url}/explain?client=%3Cx%3E&target=y:1`, { headers: accept === null ? {} : { accept } });
     return [response.status, response.headers.get('content-type'), await response.text()];
   };
-  for (const accept of [null, '*/*', 'application/json']) t.match(await ask(accept), [400, 'application/problem+json; charset=utf-8', /^\{.*"detail":"the client <x> is not known"/]);
+  for (const accept of [null, '*/*', 'application/json', 'application/xml', 'application/json, text/html;q=0.1', 'application/json, text/plain, */*', 'text/html;q=0', 'text/html;q=x', 'text/plain;q=0, */*', 'text/html;q=0.5, application/json;q=0.9']) t.match(await ask(accept), [400, 'application/problem+json; charset=utf-8', /^\{.*"detail":"the client <x> is not known"/]);
+  for (const accept of ['TEXT/HTML', 'text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2', 'application/json;q=0.5, text/html']) t.match(await ask(accept), [400, 'text/html; charset=utf-8'], accept);
+  t.match(await ask('text/html;q=0.2, text/plain'), [400, 'text/plain; charset=utf-8']);
   t.strictSame(await ask('text/plain'), [400, 'text/plain; charset=utf-8', 'the client <x> is not known']);
   const [status, type, page] = await ask('text/html,application/xhtml+xml,*/*;q=0.8');
   t.strictSame([status, type], [400, 'text/html; charset=utf-8']);

@@ -150,6 +150,8 @@ t.test('one question at a time, with a pause between them, and by POST alone', a
   now = 5_001;
   t.equal((await ask(lab, '?destination=eco')).status, 200);
   t.match(await ask(lab, '?destination=other'), { status: 400, text: /There are: eco\./ });
+  t.match(await ask(lab, '?dest=eco'), { status: 400, text: /Unknown parameter dest\. The parameter is destination/ }, 'not an answer about all');
+  t.match(await ask(lab, '?destination=eco&destination=other'), { status: 400, text: /more than once/ });
   for (const method of ['GET', 'HEAD']) {
     const refused = await fetch(`${lab.adminUrl}/incident?destination=eco`, { method });
     t.equal(refused.status, 405, method);
