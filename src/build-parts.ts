@@ -29,6 +29,8 @@ export interface DialParts {
   readonly history: DialHistory;
   /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
+  /** Whether there is a file descriptor for a connection, which is opened at once. */
+  readonly mayOpen: () => boolean;
   /** Called, in addition to the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }

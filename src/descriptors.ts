@@ -71,14 +71,18 @@ export class Descriptors {
     this.#reserve = Math.min(MOST_RESERVED, Math.floor((options.limit ?? 0) / 8));
   }
 
-  /** Whether one more may be opened for this; to be called each time. A refusal is reported. */
-  take(what: 'connection' | 'request'): boolean {
-    if (this.#left() > this.#reserve) {
-      this.#taken += 1;
-      return true;
-    }
+  /** Whether one more may be opened for this, later. A refusal is reported. */
+  allows(what: 'connection' | 'request'): boolean {
+    if (this.#left() > this.#reserve) return true;
     this.#refuse(what);
     return false;
+  }
+
+  /** The same, for one that is open since the latest count, or will be in this turn of the event loop. */
+  take(what: 'connection' | 'request'): boolean {
+    if (!this.allows(what)) return false;
+    this.#taken += 1;
+    return true;
   }
 
   /** So few are left that a refused connection cannot even be answered: that would use one for seconds. */

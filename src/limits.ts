@@ -10,8 +10,8 @@ export type Kind = 'tunnels' | 'exchanges';
 
 const PER_CLIENT = { tunnels: 'tunnelsPerClient', exchanges: 'exchangesPerClient' } as const;
 
-/** Decides whether a request may open another descriptor. */
-export type RequestDescriptors = Pick<Descriptors, 'take'>;
+/** Decides whether a request may be served that may open another descriptor. */
+export type RequestDescriptors = Pick<Descriptors, 'allows'>;
 
 /** Counts tunnels and exchanges in progress, and refuses those above `limits` with `limit-reached`. */
 export class Limits {
@@ -42,7 +42,7 @@ export class Limits {
     if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
     const perClient = PER_CLIENT[kind];
     if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
-    if (this.#descriptors?.take('request') === false) throw outOfDescriptors();
+    if (this.#descriptors?.allows('request') === false) throw outOfDescriptors();
     this.#total[kind] += 1;
     this.#byAddress[kind].add(address);
   }

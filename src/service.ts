@@ -194,7 +194,7 @@ class RunningService implements Service {
     this.#telemetry.watchCircuits(() => this.#circuits.counts());
     const staleNames = new StaleNames(clock);
     this.#history = new DialHistory(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, onStale: () => { staleNames.note(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: () => { staleNames.note(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });

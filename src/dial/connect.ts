@@ -39,6 +39,8 @@ export interface ConnectRequest {
   readonly client?: string | undefined;
   /** Checked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;
+  /** Whether there is a file descriptor for one more attempt; it is opened at once. Absent: always. */
+  readonly mayOpen?: (() => boolean) | undefined;
   /** Called for each address that failed, unless our own resources were the cause; absent: not reported. */
   readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
   /** Remembers attempts that failed; absent: they are not kept. */
@@ -207,9 +209,15 @@ class ConnectionRace {
   }
 
   #start(address: string, lease: PortLease | undefined): void {
+    const { port, mayOpen } = this.#request;
+    if (mayOpen?.() === false) {
+      lease?.end('unsent');
+      this.#failures.push({ address, code: 'limit-reached', text: NO_DESCRIPTOR });
+      this.attempt();
+      return;
+    }
     this.#latestTried = address;
     this.#attempts += 1;
-    const { port } = this.#request;
     const socket: Attempted = netConnect({ host: address, port, autoSelectFamily: false, allowHalfOpen: true, noDelay: true });
     socket[kAttempt] = { race: this, address, order: this.#attempts, lease, ending: 'unanswered' };
     socket.on('error', onAttemptFailed).on('connect', onAttemptConnected).on('close', onAttemptClosed);
@@ -275,6 +283,7 @@ export function interleaveFamilies(addresses: readonly string[]): readonly strin
   return mixed;
 }
 
+const NO_DESCRIPTOR = 'almost no file descriptors are left';
 const NO_PORT = 'no NAT port is free';
 const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of them';
 
@@ -337,5 +346,5 @@ function connectFault(host: string, port: number, failures: readonly Failure[], 
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
   if (retryAfter !== null) return new Fault('limit-reached', list, { subject: formatAuthority(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
   const noLocalPort = code === 'limit-reached' && failures.some((failure) => failure.code === code && failure.text === NO_LOCAL_PORT);
-  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: noLocalPort ? LOCAL_PORTS_REMEDY : (REMEDIES[code] ?? '') });
+  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: noLocalPort ? LOCAL_PORTS_REMEDY : (REMEDIES[code] ?? ''), ...(code === 'limit-reached' ? { retryAfter: 1 } : {}) });
 }

@@ -37,6 +37,8 @@ interface DiallerOptions {
   readonly ports?: PortBudget | undefined;
   /** Whether a connection leads back to this proxy; absent: none does. */
   readonly isOurs?: IsOurs;
+  /** Whether there is a file descriptor for a connection; absent: always. */
+  readonly mayOpen?: () => boolean;
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
@@ -52,7 +54,7 @@ const MOST_ASKED_FOR = 4;
 
 /** Keeps nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts, history, ports, isOurs, via = null } = options;
+  const { resolver, timeouts, history, ports, isOurs, mayOpen, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
@@ -76,7 +78,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       const checked = checkAddresses(addresses, port, guard);
       const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
       const dialled = now();
-      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, circuit, history });
+      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, mayOpen, circuit, history });
       circuit?.opened(address);
       if (proxied !== undefined) nameClient(socket, proxied, address, port);
       return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
@@ -106,7 +108,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
-    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, history }), signal };
+    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, mayOpen, history }), signal };
     // Only the parents could say which of its addresses is at fault.
     circuit?.choose([host]);
     circuit?.opened(host);
@@ -236,6 +238,8 @@ interface NamedDiallerOptions {
   readonly history: DialHistory;
   /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
+  /** Whether there is a file descriptor for a connection, which is opened at once. */
+  readonly mayOpen: () => boolean;
 }
 
 /** The configuration of a dialler: equal terms make an equal dialler. */
@@ -251,8 +255,8 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
 
 /** A dialler with its own resolver and DNS cache: `lookup` if given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, circuits, history, ports, isOurs } = options;
+  const { lookup, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
   const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
-  return createDialler({ resolver, timeouts, history, ports, isOurs, coolDowns, circuits, via });
+  return createDialler({ resolver, timeouts, history, ports, isOurs, mayOpen, coolDowns, circuits, via });
 }

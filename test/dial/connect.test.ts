@@ -3,6 +3,7 @@ import { createServer, Socket } from 'node:net';
 import t from 'tap';
 import { connectFirst, interleaveFamilies } from '../../src/dial/connect.ts';
 import type { ConnectRequest } from '../../src/dial/connect.ts';
+import type { PortBudget } from '../../src/dial/ports.ts';
 import { Fault } from '../../src/errors.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';
@@ -199,6 +200,16 @@ t.test('a connection that leads back to ourselves is closed, and the next addres
   t.equal(address, '127.0.0.2');
   socket.destroy();
   await Promise.all(closed);
+});
+
+t.test('without a file descriptor nothing is opened, and the port is free again', async (t) => {
+  const ended: string[] = [];
+  const ports = { take: () => ({ end: (how: string) => ended.push(how) }) } as unknown as PortBudget;
+  const told: string[] = [];
+  const circuit = { connectFailed: (address: string) => told.push(address) };
+  const asked = { mayOpen: () => false, ports, circuit };
+  t.match(await faultOf(connectFirst(request(9, ['127.0.0.1', '127.0.0.2'], asked))), { code: 'limit-reached', retryAfter: 1, message: /127\.0\.0\.1: almost no file descriptors are left; 127\.0\.0\.2: / });
+  t.strictSame([ended, told], [['unsent', 'unsent'], []]);
 });
 
 t.test('a system without local ports is not the fault of the partner; without IPv6, it has none for IPv6', async (t) => {

@@ -72,3 +72,20 @@ t.test('connections that come faster than anything else can happen', async (t) =
   served.child.kill('SIGTERM');
   t.match(await served.ended, { code: 0, stderr: '' });
 });
+
+t.test('requests that were admitted together, and are dialled for later', async (t) => {
+  const target = await listen(t, createServer(wireOf));
+  const draft = baseDraft({ https: target, http: target });
+  Object.assign(draft.destinations.eco, { hosts: ['localhost'], ports: [target], gateway: undefined, tls: undefined });
+  Object.assign(draft.timeouts, { drain: '100ms' });
+  const served = serve(t, { config: draft, files: {}, shell: `ulimit -n ${FILES}; exec "$@"` });
+  const { http: [port = 0], admin } = await portsOf(served);
+  // There is room for all of them while the pool dials for the first 16, and not for what it dials later.
+  const wires = await Promise.all(Array.from({ length: 38 }, (_, i) => openWire(t, port, { from: `127.0.0.${i + 2}` })));
+  for (const wire of wires) wire.send(`POST http://localhost:${target}/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n`);
+  await served.logged(({ what }) => what === 'request');
+  t.equal((await fetch(`http://127.0.0.1:${admin}/healthz`)).status, 200, 'the reserve is left');
+  t.notMatch(served.log.map(({ detail }) => String(detail)).join('\n'), /EMFILE/);
+  served.child.kill('SIGTERM');
+  await served.ended;
+});
