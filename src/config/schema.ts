@@ -51,7 +51,7 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
     z.array(z.unknown()).min(1).transform((items, context): T[] =>
       items.map((item, index) => {
         const result = read(item);
-        return 'value' in result ? result.value : raise(context, item, result, [index]);
+        return 'value' in result ? result.value : raise(context, item, { ...result, instead: adviseSeparator(item, read) ?? result.instead }, [index]);
       }),
     ),
   );
@@ -62,6 +62,12 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   LENIENT.set(list, z.preprocess(splitText, z.array(z.unknown()).transform((items) => items.map(orUndefined))));
   READERS.set(list, read);
   return list;
+}
+
+/** For several values in one text without commas, as lists are written elsewhere. */
+function adviseSeparator(item: unknown, read: (value: unknown) => Read<unknown>): string | null {
+  const parts = typeof item === 'string' ? item.split(/[\s;|]+/).filter((part) => part !== '') : [];
+  return parts.length > 1 && parts.every((part) => 'value' in read(part)) ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.` : null;
 }
 
 /** Other words for `off`: tools that read YAML 1.1 write false in its place. */
