@@ -43,7 +43,8 @@ export class ConnectionClock {
   readonly #onTick: () => void;
   #interval: NodeJS.Timeout;
   #tick = 0;
-  #tickedAt = 0;
+  /** Of the latest tick; null: none yet. */
+  #tickedAt: number | null = null;
 
   constructor({ tick, now, onTick = () => {} }: ConnectionClockOptions) {
     this.#now = now;
@@ -73,7 +74,7 @@ export class ConnectionClock {
   tick(): void {
     this.#onTick();
     const now = this.#now();
-    const late = now - this.#tickedAt - this.#tick;
+    const late = this.#tickedAt === null ? 0 : now - this.#tickedAt - this.#tick;
     const pause = late > PAUSE ? late : 0;
     this.#tickedAt = now;
     for (const item of this.#watched) {
@@ -97,7 +98,7 @@ export class ConnectionClock {
 
   #start(tick: number): NodeJS.Timeout {
     this.#tick = tick;
-    this.#tickedAt = this.#now();
+    this.#tickedAt = null;
     return setInterval(() => {
       this.tick();
     }, tick).unref();
