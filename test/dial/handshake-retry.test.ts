@@ -120,3 +120,12 @@ t.test('a trial of another address that got no port is handed back before the se
   t.equal(address, '127.0.0.2');
   t.equal(circuits.view()[0]?.addresses[0]?.state, 'due', 'the next request may try it at once');
 });
+
+t.test('no port is left for the second try: what the partner did is the fault', async (t) => {
+  const { port, taken } = await startPartner(t, ['reset']);
+  const budget = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 60_000, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
+  const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, ports: budget });
+  t.match(await faultOf(dialler.dial({ host: 'eco.test', port, tls: trusting }, anybody, new AbortController().signal)), { code: 'tls-failed', detail: /closed the connection during the handshake/ });
+  t.equal(taken(), 1);
+});
