@@ -330,8 +330,12 @@ export class CircuitUse implements CircuitReport {
     this.#all = addresses;
     if (this.#breaker.quiet) return addresses;
     const chosen = this.#breaker.choose(this.#target, addresses, this.#target.client ?? null);
-    this.#tried = chosen.tried;
-    this.#trial = chosen.trial;
+    // In the second try of a dial, the trial of the first may have no result yet.
+    if (chosen.trial !== null) {
+      this.giveBack();
+      this.#tried = chosen.tried;
+      this.#trial = chosen.trial;
+    }
     return chosen.addresses;
   }
 

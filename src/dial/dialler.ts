@@ -145,8 +145,8 @@ export function createDialler(options: DiallerOptions): Dialler {
     let cut: Fault | null = null;
     for (let handshakes = 1; ; handshakes += 1) {
       const opened: Opened = await open(target, guard, signal, avoid, circuit).catch((error: unknown) => {
-        // The one that was cut may have been the last to try.
-        throw cut !== null && error instanceof Fault && error.code === 'circuit-open' ? cut : error;
+        // The one that was cut may have been the last to try, or our last port.
+        throw cut !== null && error instanceof Fault && (error.code === 'circuit-open' || error.code === 'limit-reached') ? cut : error;
       });
       attempts += opened.attempts;
       const connected = now();

@@ -3,6 +3,7 @@
  * a token names an unknown key; the last good set stays in use while the file
  * or server yields no new one.
  */
+import { createPublicKey } from 'node:crypto';
 import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, exportJWK, type JSONWebKeySet, type JWK, type JWSHeaderParameters } from 'jose';
 
 interface KeySetOptions {
@@ -129,6 +130,11 @@ export function createKeySet(options: KeySetOptions): KeySet {
 
 /** Without entries that are not keys: they match no token either. */
 async function idsOf(keys: readonly JWK[]): Promise<ReadonlySet<string>> {
-  const ids = await Promise.all(keys.map((key) => calculateJwkThumbprint(key).catch(() => null)));
+  const ids = await Promise.all(keys.map((key) => publishedId(key).catch(() => null)));
   return new Set(ids.filter((id) => id !== null));
+}
+
+/** The id of the key itself, as `findIn` computes it: numbers are also published with leading zeros, or with padding. */
+async function publishedId(key: JWK): Promise<string> {
+  return calculateJwkThumbprint(createPublicKey({ key, format: 'jwk' }).export({ format: 'jwk' }));
 }

@@ -99,7 +99,9 @@ export class ConnectionGate {
       connection.letIn = overload?.cause === 'loop';
       return connection;
     }
-    refuse(connection, full);
+    connection.guard(() => {
+      refuse(connection, full);
+    });
     if (!lingers) connection.destroy();
     return null;
   }

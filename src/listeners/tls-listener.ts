@@ -105,7 +105,9 @@ class TlsFront {
         };
       },
       onGiveUp: (why) => {
-        this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
+        connection.guard(() => {
+          this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
+        });
       },
       onOver: () => {},
     });
@@ -140,7 +142,9 @@ class TlsFront {
       },
       onFault: (fault) => {
         // The proxy itself closes it here.
-        if (!this.#options.environment.draining || fault.code !== 'client-closed') this.#note(connection, fault);
+        connection.guard(() => {
+          if (!this.#options.environment.draining || fault.code !== 'client-closed') this.#note(connection, fault);
+        });
       },
     });
   }

@@ -5,8 +5,10 @@ import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import t, { type Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
-import type { AddressGuard, Dialled } from '../../src/dial/dial.ts';
+import { CircuitBreaker } from '../../src/dial/circuit-breaker.ts';
+import type { AddressGuard, Dialled, DialTarget } from '../../src/dial/dial.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
+import { createPortBudget } from '../../src/dial/nat-budget.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
 import { listen } from '../support/listen.ts';
@@ -99,4 +101,31 @@ t.test('what the partner, or we, have said is not asked again', async (t) => {
   const other = await startPartner(t, ['serve'], { tls: { ALPNProtocols: ['h2'] } });
   t.match(await faultOf(dial(other.port, ['127.0.0.1'])), { code: 'tls-failed', facts: { alert: { id: 120, message: 'no_application_protocol' } } });
   t.equal(other.taken(), 1);
+});
+
+t.test('a trial of another address that got no port is handed back before the second try', async (t) => {
+  const clock = { now: 0 };
+  const circuits = new CircuitBreaker({ now: () => clock.now, random: () => 0.5, onOpened: () => {}, onClosed: () => {} });
+  const { port } = await startPartner(t, ['reset', 'serve'], { host: '127.0.0.2' });
+  const addresses = ['127.0.0.1', '127.0.0.2'];
+  const target: DialTarget = { host: 'eco.test', port, tls: trusting, circuit: { terms: { failures: 2, over: 0, pause: 1_000, longestPause: 60_000, statuses: [] }, carries: 'https' } };
+  for (let i = 0; i < 2; i += 1) circuits.failed(target, '127.0.0.1', addresses, { reason: 'ECONNREFUSED', client: null, unanswered: false }, null);
+  clock.now = 1_000;
+  const budget = createPortBudget({ nat: { ports: 2, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  for (let i = 0; i < 2; i += 1) budget.take('127.0.0.1', port, '-');
+  const resolver = createResolver({ lookup: () => Promise.resolve({ addresses, ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
+  const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, circuits, ports: budget });
+  const { socket, address } = await dialler.dial(target, anybody, new AbortController().signal);
+  socket.destroy();
+  t.equal(address, '127.0.0.2');
+  t.equal(circuits.view()[0]?.addresses[0]?.state, 'due', 'the next request may try it at once');
+});
+
+t.test('no port is left for the second try: what the partner did is the fault', async (t) => {
+  const { port, taken } = await startPartner(t, ['reset']);
+  const budget = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 60_000, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
+  const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, ports: budget });
+  t.match(await faultOf(dialler.dial({ host: 'eco.test', port, tls: trusting }, anybody, new AbortController().signal)), { code: 'tls-failed', detail: /closed the connection during the handshake/ });
+  t.equal(taken(), 1);
 });

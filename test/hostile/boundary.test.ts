@@ -4,16 +4,19 @@ import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
+import { HttpForms } from '../../src/listeners/http-forms.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
 import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
+import { hello, serverName } from '../support/hello.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { POD, POD6, startPeerLab } from '../support/peer-lab.ts';
 import { sumOf } from '../support/prometheus.ts';
+import { OWN, startTlsLab } from '../support/tls-lab.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
 /** Where code runs for a client, by the object that it runs on. */
@@ -104,6 +107,34 @@ t.test('what our own code throws ends one connection, in every form and phase', 
   t.equal(sumOf(scrape, 'eco_egress_tunnels_active'), others.length, 'no tunnel that ended so is counted as open');
   const notice = lab.log.find(({ msg }) => msg?.startsWith('internal error') === true);
   t.match(notice, { level: 'error', clientAddress: '127.0.0.1', reason: /^planted in /, stack: /\n +at / });
+});
+
+t.test('and what it throws before there is a request', async (t) => {
+  const lab = await startTlsLab(t, {
+    configure: (draft) => {
+      draft.limits['connections'] = 2;
+      // Its requests are none of these.
+      draft.selfTest = { every: 'off' };
+    },
+  });
+  const other = await openTunnelOf(t, lab);
+  const own = hello({ extensions: [serverName(OWN)] });
+  const refusals: readonly (readonly [what: string, wire: () => Promise<Wire>, sent: Buffer])[] = [
+    ['half a ClientHello', () => openWire(t, lab.tlsPort), own.subarray(0, 20)],
+    ['a handshake that fails', () => openWire(t, lab.tlsPort), own],
+    ['a connection too many', async () => {
+      await openWire(t, lab.port);
+      return openWire(t, lab.tlsPort);
+    }, Buffer.alloc(0)],
+  ];
+  for (const [what, open, sent] of refusals) {
+    const pull = plant(HttpForms, 'record');
+    const wire = await open();
+    wire.socket.end(sent);
+    await wire.ended.finally(() => t.ok(pull(), what));
+  }
+  t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, refusals.length, 'each is logged');
+  t.ok(other.socket.writable, 'another connection goes on');
 });
 
 async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {

@@ -66,6 +66,22 @@ t.test('every asymmetric algorithm', async (t) => {
   }
 });
 
+t.test('a key that is not published in its shortest form', async (t) => {
+  const shorten = async (alg: string, change: (key: Record<string, unknown>) => Record<string, unknown>): Promise<void> => {
+    const issuer = await createIssuer(ISSUER, alg);
+    const { verifier, sign, file } = await setUp(t, { ...issuer, jwks: () => ({ keys: issuer.jwks().keys.map((key) => ({ ...key, ...change({ ...key }) })) }) });
+    const found = await verifier.verify(await sign());
+    t.match(found, { subject: SUBJECT }, `${alg} in ${file}`);
+    if (typeof found !== 'string') t.ok(found.stillHolds(), 'it is published');
+    if (typeof found !== 'string') t.equal(found.lapsed(0), null);
+  };
+  const bytes = (value: unknown): Buffer => Buffer.from(String(value), 'base64url');
+  // As Java's BigInteger writes it.
+  await shorten('RS256', ({ n }) => ({ n: Buffer.concat([Buffer.of(0), bytes(n)]).toString('base64url') }));
+  await shorten('PS256', () => ({ e: Buffer.of(0, 1, 0, 1).toString('base64url') }));
+  await shorten('ES256', ({ x }) => ({ x: bytes(x).toString('base64') }));
+});
+
 t.test('a token as Kubernetes projects it', async (t) => {
   const { verifier, sign } = await setUp(t, await createIssuer(ISSUER, 'RS256'));
   const claims = {

@@ -5,10 +5,10 @@ import { mock } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
-import { createIssuer } from '../support/issuer.ts';
+import { createIssuer, startKeyServer } from '../support/issuer.ts';
 import { type Draft, ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
 import { issueClient, openOwn, startTlsLab } from '../support/tls-lab.ts';
-import { openWire, type Wire, wireOf } from '../support/wire.ts';
+import { askRaw, openWire, type Wire, wireOf } from '../support/wire.ts';
 
 const ISSUER = 'https://kubernetes.default.svc';
 const MINUTE = 60_000;
@@ -163,6 +163,33 @@ t.test('a client certificate that expires', async (t) => {
   t.ok(isOpen(long));
   idle.send(`GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n`);
   t.match(await idle.until('client-certificate'), /^HTTP\/1\.1 403 /, 'nor is another request served');
+});
+
+t.test('a client certificate that is no longer accepted by the time the credentials beside it have been verified', async (t) => {
+  const [{ authority }, issuer] = [await labCertificates(), await createIssuer(ISSUER)];
+  const keyServer = await startKeyServer(t, issuer);
+  const verified = Promise.withResolvers<undefined>();
+  keyServer.answer((_req, res) => void verified.promise.then(() => res.end(JSON.stringify(issuer.jwks()))));
+  const clientsOf = ({ clients }: Draft): void => {
+    clients['pods'] = { certificates: ['spiffe://cluster.local/ns/a/*'] };
+    clients['others'] = { tokens: [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwksUrl: keyServer.url }] };
+  };
+  const tlsServer = { clientCaFile: 'ca.pem', clientCertificate: 'request' };
+  const lab = await startTlsLab(t, { tlsServer, configure: clientsOf });
+  const { certPem, keyPem } = await issueClient(authority, 'a');
+  const wire = wireOf(await openOwn(t, lab, { cert: certPem, key: keyPem }));
+  const target = `${ECO}:${lab.upstream.httpsPort}`;
+  const token = await issuer.sign({ sub: 'pod', aud: 'eco-egress', exp: Math.floor(Date.now() / 1000) + 600 });
+  wire.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\nProxy-Authorization: Bearer ${token}\r\n\r\n`);
+  // By the time another one is answered, it has been read.
+  await askRaw(t, lab.port, 'GET /eco/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  const outcome = await lab.reload((draft) => {
+    clientsOf(draft);
+    draft.tlsServer = { ...draft.tlsServer, clientCaFile: undefined, clientCertificate: 'none' };
+  });
+  t.match(outcome, { result: 'applied' });
+  verified.resolve(undefined);
+  t.match(await wire.until('\r\n\r\n'), /^HTTP\/1\.1 403 [^]*revoked: a reload changed how clients authenticate/);
 });
 
 t.test('a rule that ends', async (t) => {
