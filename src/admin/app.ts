@@ -270,11 +270,15 @@ function describeUnreadable(code: string | undefined, packet: unknown): string {
 }
 
 /** Reads on for a moment, because closing over unread bytes would reset the connection and lose the answer (RFC 9112 §9.6). */
-function answerAndClose(socket: Duplex & { setTimeout?: Socket['setTimeout'] }, answer: string): void {
+function answerAndClose(socket: Duplex, answer: string): void {
   // The client disconnected: no answer is possible, and the socket closes.
   socket.on('error', () => {});
-  socket.setTimeout?.(ADMIN_LINGER, () => {
+  // Not the timeout of the socket: the server sets that for each new connection, and a client that sends on prolongs it.
+  const clock = setTimeout(() => {
     socket.destroy();
+  }, ADMIN_LINGER);
+  socket.once('close', () => {
+    clearTimeout(clock);
   });
   socket.end(answer);
   socket.resume();

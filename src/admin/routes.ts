@@ -119,7 +119,8 @@ function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
   };
 }
 
-const queryOf = ({ url }: FastifyRequest): URLSearchParams => new URLSearchParams(url.split('?')[1] ?? '');
+/** A query may itself have question marks (RFC 3986 §3.4), as where it holds a URL. */
+const queryOf = ({ url }: FastifyRequest): URLSearchParams => new URLSearchParams(url.includes('?') ? url.slice(url.indexOf('?')) : '');
 
 /** What would be read over, and so answered as another question; null: nothing. */
 function complainOf(parameters: URLSearchParams, known: QueryParameters): string | null {
@@ -303,11 +304,11 @@ function chooseAnswerForm(accept: string): 'page' | 'words' | 'json' {
   return chosen;
 }
 
-async function replyAnswer({ headers: { accept = '' }, url }: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
+async function replyAnswer(request: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
   reply.code(status);
-  const form = chooseAnswerForm(accept);
+  const form = chooseAnswerForm(request.headers.accept ?? '');
   if (form === 'page') {
-    const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(new URLSearchParams(url.split('?')[1] ?? '')) });
+    const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(queryOf(request)) });
     return reply.headers(PAGE_HEADERS).send(page);
   }
   if (form === 'words') return reply.type('text/plain; charset=utf-8').send(words);

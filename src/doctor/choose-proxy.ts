@@ -141,9 +141,17 @@ export async function openOrFail(proxy: ProxyAddress, target: { readonly host: s
     return await openProxy(proxy, tools);
   } catch (error) {
     const fault = Fault.from(error);
-    const plain = proxy.scheme === 'https' && fault.code === 'tls-failed' && (await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout }));
-    if (plain) return fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`);
+    if (proxy.scheme === 'https' && fault.code === 'tls-failed' && (await speaksPlainHttp(proxy, target, tools))) return fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`);
     return { ...failBy(shown, fault), advice: adviseOnProxy(fault) };
+  }
+}
+
+/** Another connection that fails does not say so. */
+async function speaksPlainHttp(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<boolean> {
+  try {
+    return await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+  } catch {
+    return false;
   }
 }
 

@@ -120,7 +120,11 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
     resolve: (host) => resolver.resolve(host),
     resolveAnew: (host) => createResolver(lookups).resolve(host),
     localAddress: findLocalAddress,
-    connect: async (host, port, addresses = [host]) => (await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }))).socket,
+    connect: async (host, port, addresses = [host]) => {
+      const { socket } = await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }));
+      // The other side may reset it while a check waits for something else. Its next use fails.
+      return socket.on('error', () => {});
+    },
     dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();

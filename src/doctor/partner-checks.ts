@@ -29,7 +29,8 @@ async function checkTlsOf(target: Target, examination: Examination): Promise<Doc
   return Promise.all(reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)));
 }
 
-async function checkAddress(target: Target, address: string | undefined, subject: string, { host, isSelf, tools }: Examination): Promise<DoctorFinding> {
+async function checkAddress(target: Target, address: string | undefined, subject: string, examination: Examination): Promise<DoctorFinding> {
+  const { host, isSelf, tools } = examination;
   try {
     const { socket } = await tools.dial(dialTargetOf(target, isSelf), targetGuard(target), address);
     const finding = describeTls(subject, socket, host.now());
@@ -37,12 +38,21 @@ async function checkAddress(target: Target, address: string | undefined, subject
     return finding;
   } catch (error) {
     const fault = Fault.from(error);
-    if (fault.code !== 'tls-certificate') return failBy(subject, fault);
-    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
-    const { host: name, port, destination } = target;
-    const chain = await readPeerChain({ socket, host: destination.tls.serverName ?? name, port, timeout: tools.timeout });
     const finding = failBy(subject, fault);
-    return { ...finding, seen: `${finding.seen}; ${describeChain(chain)}` };
+    if (fault.code !== 'tls-certificate') return finding;
+    const chain = await readChain(target, address, examination);
+    return chain === null ? finding : { ...finding, seen: `${finding.seen}; ${describeChain(chain)}` };
+  }
+}
+
+/** Null: another connection shows none, and the first finding stands alone. */
+async function readChain(target: Target, address: string | undefined, { isSelf, tools }: Examination): Promise<readonly PartnerCertificate[] | null> {
+  const { host, port, destination } = target;
+  try {
+    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
+    return await readPeerChain({ socket, host: destination.tls.serverName ?? host, port, timeout: tools.timeout });
+  } catch {
+    return null;
   }
 }
 

@@ -37,7 +37,9 @@ export function succeed(before: InForce, config: Config, loaded: Loaded, needRes
   const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config, loaded.contents) };
   if (needRestart.length === 0) return next;
   const waits = ({ path }: Setting): boolean => isBelowKey(path, needRestart);
-  return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...before.settings().filter(waits)] };
+  // Now: asked later, each configuration would keep the one before it, and its file, until the restart.
+  const kept = before.settings().filter(waits);
+  return { ...next, settings: () => [...loaded.settings().filter((setting) => !waits(setting)), ...kept] };
 }
 
 /** The same configuration at a later time, and the new warnings. */

@@ -114,7 +114,7 @@ const CAUSES: readonly KnownCause[] = [
     check: 'write the address that the partner permits under sourceIp.expected, or give --expect',
   },
   {
-    fits: ({ seen }) => seen.some((address) => !isPublic(address)),
+    fits: ({ expected, seen }) => seen.some((address) => !isPublic(address) && checkSeenAddress(address, expected) !== 'match'),
     cause: 'a private address was seen: the endpoint is inside, or no NAT is on the route to it',
     check: 'ask an endpoint out where the partner is. If the partner itself is on private addresses (VPN, Interconnect), a public NAT never applies to it: Private NAT does',
   },
@@ -124,7 +124,7 @@ const CAUSES: readonly KnownCause[] = [
     check: 'give that hop the source address, or have the partner permit the one that was seen',
   },
   {
-    fits: (evidence) => evidence.seen.length > 1,
+    fits: ({ expected, seen }) => seen.length > 1 && seen.some((address) => checkSeenAddress(address, expected) !== 'match'),
     cause: 'the NAT has several addresses, which take turns (AUTO_ONLY, or more than one reserved)',
     check: 'set the NAT to MANUAL_ONLY with the one reserved address, or list all of them under sourceIp.expected and have the partner permit all',
   },

@@ -70,9 +70,11 @@ export class SeenDenials {
     if (latest === null || frequent === null) return false;
     for (const record of latest) this.#add(record, Date.parse(stringOf(record, 'time')), 1);
     for (const { client, host, count, latest: record } of frequent) {
-      const known = latest.filter((one) => one['client'] === client && one['host'] === host).length;
+      if (!isObject(record)) continue;
+      // Peers that are no client are counted by their address.
+      const known = latest.filter((one) => one['client'] === client && one['host'] === host && (client !== '-' || one['clientAddress'] === record['clientAddress'])).length;
       // Those that are not among the latest are listed one by one; their other requests are not kept.
-      if (typeof count === 'number' && count > known && isObject(record)) this.#add(record, Date.parse(stringOf(record, 'time')), count - known);
+      if (typeof count === 'number' && count > known) this.#add(record, Date.parse(stringOf(record, 'time')), count - known);
     }
     return true;
   }

@@ -70,6 +70,8 @@ export class DestinationCells {
   readonly tls = new HistogramCell(CONNECT_BOUNDS);
   /** Of requests that have ended. */
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
+  /** Of those denied, the tunnels that were open before, by client: such as those whose permission was withdrawn. */
+  readonly deniedTunnels = new Map<string, number>();
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
   readonly health = new DestinationHealth();
@@ -177,6 +179,7 @@ export class Cells {
     form.bytesReceived += record.bytesReceived;
     if (record.became === 'tunnel') {
       form.open.delete(record);
+      if (outcome === 'denied') increment(destination.deniedTunnels, client);
       form.tunnelTimes.observe(record.durationMs / 1000);
       if (isShortTunnel(record)) increment(this.shortTunnels, client);
       return;

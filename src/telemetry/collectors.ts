@@ -9,7 +9,7 @@ import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
 import type { TracingFacts } from './traces.ts';
 
-type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer'>;
+type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer' | 'tracing'>;
 
 /** Facts of a configuration for the metrics. Parses its certificates for their expiry. */
 export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'ruleEnds'>): PolicyFacts {
@@ -22,7 +22,7 @@ const nameOf = ({ name }: { readonly name: string }): string => name;
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /** By the key of the configuration that names the file: Unix time in seconds when the first certificate in it expires. */
-function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): ReadonlyMap<string, number> {
+function readExpiries({ destinations, hops, sourceIp, tlsServer, tracing }: Described): ReadonlyMap<string, number> {
   const files: [key: string, pem: string | null][] = [
     ['tlsServer.certFile', tlsServer?.cert ?? null],
     ['tlsServer.clientCaFile', tlsServer?.clientCa ?? null],
@@ -32,6 +32,7 @@ function readExpiries({ destinations, hops, sourceIp, tlsServer }: Described): R
     ...destinations.map(({ name, tls }) => ({ section: `destinations.${name}`, tls })),
     ...hops.map(({ name, tls }) => ({ section: `hops.${name}`, tls })),
     ...(probe === null ? [] : [{ section: 'sourceIp.probe', tls: probe.tls }]),
+    ...(tracing === null ? [] : [{ section: 'tracing', tls: tracing.tls }]),
   ];
   for (const { section, tls } of upstreams) files.push([`${section}.tls.certFile`, tls.cert], [`${section}.tls.caFile`, tls.ca]);
 

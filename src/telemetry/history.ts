@@ -205,7 +205,11 @@ export class History {
 
   #stepClients(): void {
     const counts = new Map<string, Uint32Array>([...this.#clients.keys()].map((client) => [client, new Uint32Array(2)]));
-    for (const { forms } of this.#cells.destinations.values()) {
+    for (const { forms, deniedTunnels } of this.#cells.destinations.values()) {
+      for (const [client, count] of deniedTunnels) {
+        const row = counts.get(client);
+        if (row !== undefined) row[0] = (row[0] ?? 0) + count;
+      }
       for (const { requests } of forms.values()) {
         for (const [client, codes] of requests) {
           const row = counts.get(client);
@@ -230,12 +234,13 @@ export class History {
   }
 }
 
-/** A tunnel counts once, when it is opened. */
-function readRow({ outcomes, errors, health, forms }: DestinationCells, row: Uint32Array): Uint32Array {
+/** A tunnel counts once, when it is opened, however it ends: the number of requests never decreases. */
+function readRow({ outcomes, errors, health, forms, deniedTunnels }: DestinationCells, row: Uint32Array): Uint32Array {
   row.fill(0);
   row[REQUESTS] = outcomes.allowed + outcomes.failed + outcomes.aborted;
   row[ERRORS] = health.answers['5xx'];
   for (const [i, code] of UPSTREAM_CODES.entries()) row[CODES_AT + i] = errors.get(code) ?? 0;
+  for (const count of deniedTunnels.values()) row[REQUESTS] += count;
   for (const { open, exchanges } of forms.values()) {
     row[REQUESTS] += open.size;
     for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;

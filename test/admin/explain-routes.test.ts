@@ -30,6 +30,7 @@ t.test('a question', async (t) => {
   for (const [query, expected] of [
     [`client=pods&target=${target}`, { verdict: 'allow', code: 'ok', asked: { method: 'CONNECT', target }, addresses: [{ address: '127.0.0.1' }] }],
     [`client=pods&target=${target}&resolve=no`, { verdict: 'allow', addresses: null }],
+    [`client=pods&target=http://${target}/x?y=1&method=DELETE`, { asked: { method: 'DELETE' }, target: { form: 'forward', path: '/x' } }],
     [`client=127.0.0.9&method=GET&target=${encodeURIComponent(`http://${target}/x?token=hunter2`)}`, { verdict: 'allow', target: { form: 'forward', path: '/x' } }],
     ['client=pods&target=/eco/x', { verdict: 'allow', asked: { method: 'GET' }, target: { form: 'gateway' } }],
     [`client=pods&target=/x&host=${target}`, { verdict: 'allow', target: { form: 'host-routed' } }],

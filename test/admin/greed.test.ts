@@ -1,7 +1,7 @@
 /** Whatever somebody does to the admin port, probes get through, and it costs others next to nothing. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminRefusal } from '../../src/telemetry/cells.ts';
@@ -87,6 +87,34 @@ t.test('answers that nobody reads: of one address they are all it gets, and othe
   t.match(await askRaw(t, port, PROBE, '127.0.0.1'), /^HTTP\/1\.1 200 /);
   t.ok((refused.get('connections') ?? 0) >= 1);
   t.ok((refused.get('evicted') ?? 0) >= 1);
+});
+
+t.test('who was refused is gone soon, whether silent or sending on', async (t) => {
+  const { port } = await openAdmin(t, { requestTimeout: 60_000 });
+  const [talker] = await hold(t, port, 1, GREEDY, 'CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n');
+  // It goes on although the port has said its last word.
+  if (talker !== undefined) Object.assign(talker, { allowHalfOpen: true }).resume();
+  const talk = setInterval(() => talker?.write('x'), 100);
+  t.teardown(() => {
+    clearInterval(talk);
+  });
+  const gone = new Promise((resolve) => talker?.once('close', () => {
+    resolve('gone');
+  }));
+  t.equal(await Promise.race([gone, delay(10_000).then(() => 'there')]), 'gone');
+
+  const answering = await hold(t, port, 64, GREEDY, 'POST /reload HTTP/1.1\r\nHost: 10.8.0.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n');
+  await Promise.all(answering.map((socket) => once(socket, 'data')));
+  await hold(t, port, 32, GREEDY);
+  t.equal(await askRaw(t, port, PROBE, GREEDY).catch(() => ''), '', 'no more than these are answered');
+  const answered = async (): Promise<string> => {
+    for (;;) {
+      const answer = await askRaw(t, port, PROBE, GREEDY).catch(() => '');
+      if (answer !== '') return answer;
+      await delay(50);
+    }
+  };
+  t.match(await Promise.race([answered(), delay(10_000).then(() => 'none')]), /^HTTP\/1\.1 503 /, 'they have made room for the next answer');
 });
 
 t.test('an answer is made as it is read', async (t) => {

@@ -168,6 +168,14 @@ t.test('past the proxy, where a sidecar accepts everything', async (t) => {
   t.match(await past(`https://${ECO}:${carried}/`, { proxy: null }), [{ state: 'warn', code: 'reached-through-sidecar' }], 'also where no proxy is set, as in a mesh');
 });
 
+t.test('past the proxy: a connection that is reset while others are tried', async (t) => {
+  const lab = await startLab(t);
+  const silent = await startFullListener(t);
+  await listenAt(t, '127.0.0.2', createServer((socket) => setTimeout(() => socket.resetAndDestroy(), 50)), silent);
+  const report = await look(lab, { url: `https://${ECO}:${silent}/`, only: ['past-proxy'], proxy: 'http://127.0.0.4:1', names: { [ECO]: ['127.0.0.2', '127.0.0.1'] }, timeout: 300 });
+  t.match(findingsOf(report, 'past-proxy'), [{ state: 'warn', code: 'reached-past-proxy', seen: /^127\.0\.0\.2 accepted/ }]);
+});
+
 /** On one address of loopback, so that each can be another host. */
 async function listenAt(t: Test, host: string, server: Server, port: number): Promise<number> {
   server.listen(port, host);

@@ -60,6 +60,8 @@ t.test('likely causes', async (t) => {
     ['no echo', { codes: ['upstream-malformed'] }, [/does not answer as an echo/]],
     ['no TLS', { codes: ['tls-certificate'] }, [/TLS with the endpoint fails/]],
     ['refused', { codes: ['connection-refused'] }, [/nothing listens/]],
+    ['the private address that is expected, and then no answer', { expected: ['10.40.0.1'], seen: ['10.40.0.1'], codes: ['connect-timeout'] }, [/nothing comes back/]],
+    ['two that are expected, and then no answer', { expected: ['34.123.45.67', '34.123.45.68'], seen: ['34.123.45.68', '34.123.45.67'], codes: ['connect-timeout'] }, [/nothing comes back/]],
     ['a hop refuses', { codes: ['hop-refused'], via: ['activegateway'] }, [/hop on the way/]],
   ] as const) {
     const found = findCauses({ expected, seen: [], via: [], codes: [], ...evidence });

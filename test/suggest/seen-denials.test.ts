@@ -62,5 +62,10 @@ t.test('the answer of a proxy: counts beyond the latest ones belong to the last 
   const seen = new SeenDenials();
   t.equal(seen.addAnswer(JSON.stringify({ total: 9, latest: [record(), record({ port: 8443 })], frequent: [{ client: 'pods', host: 'new.example', count: 9, overcount: 0, latest: record() }, { client: 'jobs', host: 'old.example', count: 4, overcount: 1, latest: record({ client: 'jobs', host: 'old.example', verdict: 'report' }) }] })), true);
   t.match(seen.list().map(({ host, port, count }) => [host, port, count]), [['new.example', 443, 8], ['old.example', 443, 4], ['new.example', 8443, 1]]);
+  const strangers = new SeenDenials();
+  const of = (clientAddress: string): object => record({ client: '-', clientAddress, code: 'client-not-allowed' });
+  const frequent = [['10.9.0.1', 5], ['10.9.0.2', 2]].map(([clientAddress, count]) => ({ client: '-', host: 'new.example', count, overcount: 0, latest: of(String(clientAddress)) }));
+  t.equal(strangers.addAnswer(JSON.stringify({ total: 7, latest: [of('10.9.0.1'), of('10.9.0.1'), of('10.9.0.1')], frequent })), true);
+  t.strictSame(strangers.list().map(({ addresses, count }) => [[...addresses], count]), [[['10.9.0.1'], 5], [['10.9.0.2'], 2]], 'each stranger by itself');
   for (const body of ['', '[]', '{}', '{"latest":[1],"frequent":[]}', '{"latest":[]}', '<html>']) t.equal(new SeenDenials().addAnswer(body), false, body);
 });

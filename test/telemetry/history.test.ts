@@ -96,6 +96,19 @@ t.test('a tunnel counts when it is opened, and not again when it ends', async (t
   t.equal(scene.eco.requests, 1);
 });
 
+t.test('a tunnel whose permission is withdrawn stays the one request that it was', async (t) => {
+  const scene = new Scene();
+  const record = makeRecord({ form: 'connect', destination: 'eco', client: 'pods', verdict: 'allow', became: 'tunnel' });
+  scene.cells.destination('eco').form('connect').open.add(record);
+  scene.step(20);
+  scene.cells.countEnd(Object.assign(record, { code: 'revoked' }));
+  t.match(scene.eco, { requestsPerSecond: 0, requests: 0 });
+  scene.step();
+  t.match(scene.eco, { requestsPerSecond: 0, requests: 0 });
+  t.match(scene.history.clients(), [{ client: 'pods', requestsPerSecond: 0, requests: 0, denials: 1, tunnels: 0 }]);
+  t.equal(scene.history.curves(['eco'])[1]?.requests.at(-1), 0);
+});
+
 t.test('clients: the busiest first, those that did nothing left out', async (t) => {
   const scene = new Scene();
   t.strictSame(scene.history.clients(), []);

@@ -27,6 +27,7 @@ t.test('every configured file with certificates tells when the first of them exp
     ],
     hops: [{ name: 'activegateway', ...tls({ ca: soon.certPem }) }],
     sourceIp: { probe: tls({ ca: later.certPem }) },
+    tracing: tls({ ca: soon.certPem, cert: later.certPem }),
     limits: {},
     tlsServer: { cert: soon.certPem, clientCa: null },
   } as unknown as Parameters<typeof describePolicy>[0];
@@ -36,6 +37,8 @@ t.test('every configured file with certificates tells when the first of them exp
     'destinations.chain.tls.caFile': seconds(LATER),
     'hops.activegateway.tls.caFile': seconds(SOON),
     'sourceIp.probe.tls.caFile': seconds(LATER),
+    'tracing.tls.certFile': seconds(LATER),
+    'tracing.tls.caFile': seconds(SOON),
   });
 });
 
