@@ -87,14 +87,15 @@ export class HttpForms {
     }
     const request = new RequestContext(this.#options.environment, record, connection, head);
     try {
-      const fault = connectionFault(connection);
-      if (fault !== null) throw fault;
+      checkConnection(connection);
       if (asker instanceof Fault) throw asker;
       this.#check(request, head);
       const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker);
       if (credentials instanceof Promise) {
         connection.pause();
         request.resume(credentials, (verified) => {
+          // A reload may have come meanwhile.
+          checkConnection(connection);
           this.#proceed(request, head, asker, verified);
           connection.resume();
         });
@@ -247,11 +248,11 @@ export class HttpForms {
   }
 }
 
-/** Why no request on this connection can be served; null: they can. */
-function connectionFault({ fault, proof }: ClientConnection): Fault | null {
-  if (fault !== null) return fault;
+/** Whether requests on this connection can be served at all. @throws {Fault} */
+function checkConnection({ fault, proof }: ClientConnection): void {
+  if (fault !== null) throw fault;
   const reason = proof?.lapsed(Date.now()) ?? null;
-  return reason === null ? null : new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
+  if (reason !== null) throw new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
 }
 
 /** A partner may obey the method in a field in place of the request's: both have to be permitted, by the same destination. @throws {Fault} */

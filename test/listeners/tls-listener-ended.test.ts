@@ -13,9 +13,10 @@ import 'reflect-metadata';
 import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import type { Test } from 'tap';
 import { createAuthority, type IssuedCertificate } from '../../src/demo/authority.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
 import { captureNode } from '../support/hello.ts';
-import { ECO, labCertificates } from '../support/lab.ts';
+import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { line as proxyLine } from '../support/proxy-header.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
@@ -332,6 +333,29 @@ t.test('another authority for clients ends what the old one vouched for', async 
   t.match(readAnswers(await speak(await slow(), get(lab)))[0], { status: 403, line: /revoked$/ }, 'a handshake that was under way');
   t.match(await ask(t, lab, shown(pods)), { status: 403, heard: /client-certificate/ });
   t.match(await ask(t, lab, shown(await issueClient(strangers, 'dynatrace-sit'))), { status: 200 });
+});
+
+t.test('another authority for clients, while the password of a request is verified', async (t) => {
+  const clients = { 'by-both': { certificates: ['spiffe://cluster.local/ns/dynatrace-sit/*'], basic: [{ user: 'alice', hash: await hashPassword('one') }] } };
+  const permit = (draft: Draft): void => {
+    Object.assign(draft, { clients });
+    draft.rules[0] = { clients: Object.keys(clients), destinations: ['eco'] };
+  };
+  const lab = await certificateLab(t, 'require', { files: { '/lab/clients.pem': strangers.certPem }, configure: permit });
+  const wire = wireOf(await openOwn(t, lab, shown(pods)));
+  // These have their turn first, and the reload comes meanwhile.
+  const before = await Promise.all(Array.from({ length: 3 }, async () => wireOf(await openOwn(t, lab, shown(pods)))));
+  const connect = (password: string): string => `CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: ${ECO}\r\nProxy-Authorization: Basic ${Buffer.from(`alice:${password}`).toString('base64')}\r\n\r\n`;
+  for (const [index, other] of before.entries()) other.send(connect(`wrong ${index}`));
+  wire.send(connect('one'));
+  await before[0]?.until('\r\n\r\n');
+  const reloaded = await lab.reload((draft) => {
+    Object.assign(draft.tlsServer ?? {}, { clientCaFile: 'clients.pem' });
+    permit(draft);
+  });
+  t.match(reloaded, { result: 'applied' });
+  t.equal(wire.heard, '', 'it was not decided yet');
+  t.match(await wire.until('\r\n\r\n'), /^HTTP\/1\.1 403 [^\r]*revoked\r\n/);
 });
 
 t.test('an authority that is added ends only what has no accepted certificate', async (t) => {
