@@ -205,9 +205,9 @@ export class UpstreamConnection {
     this.#socket.destroy();
   }
 
-  /** Closes the socket now. */
+  /** Closes the socket now, unless it is another's since `detach`. */
   destroy(): void {
-    this.#socket.destroy();
+    if (this.#socket[kUpstreamConnection] === this) this.#socket.destroy();
   }
 
   // --- from the socket
