@@ -150,10 +150,8 @@ export class UpstreamPool {
   /** The waiter is no longer interested; a dial that no exchange waits for is cancelled. */
   leave(waiter: ConnectionWaiter): void {
     if (!this.#waiting.remove(waiter)) return;
-    if (this.#opening.size > this.#waiting.length) {
-      const [newest] = [...this.#opening].slice(-1);
-      newest?.abort();
-    }
+    const wanted = [...this.#opening].filter(({ signal }) => !signal.aborted);
+    if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
   }
 
   /** The exchange on this connection has ended. */

@@ -298,3 +298,25 @@ t.test('where a limit forbids more connections, what is connected serves', async
   pool.release(first);
   await t.rejects(wait(pool).connection, { code: 'limit-reached', retryAfter: 7 }, 'with nothing connected, there is nothing to wait for');
 });
+
+t.test('who leaves takes one dial along each, also several in one turn', async (t) => {
+  let aborted = 0;
+  const h = await start(t, {
+    queue: 8,
+    open: (signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          aborted += 1;
+          reject(new Error('aborted'));
+        });
+      }),
+  });
+  const [one, other] = [new Patient('one'), new Patient('other')];
+  h.pool.wait(one);
+  h.pool.wait(other);
+  h.pool.leave(one);
+  h.pool.leave(other);
+  t.equal(aborted, 2);
+  await new Promise(setImmediate);
+  t.ok(h.pool.empty);
+});
