@@ -185,6 +185,7 @@ export class UpstreamPool {
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
     this.#options.onChange(-1, 0);
+    this.#serveWaiting();
     this.#growForWaiting();
   }
 

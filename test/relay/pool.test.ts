@@ -320,3 +320,17 @@ t.test('who leaves takes one dial along each, also several in one turn', async (
   await new Promise(setImmediate);
   t.ok(h.pool.empty);
 });
+
+t.test('a connection that leaves the pool makes room in the share of its client for an idle one', async (t) => {
+  const h = await start(t, { size: 4, queue: 8 });
+  const [first, second, third] = [await wait(h.pool, 'one').connection, await wait(h.pool, 'one').connection, await wait(h.pool, 'other').connection];
+  h.pool.release(third);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(h.pool.take({ client: 'one', careful: false }), null, 'its share is used up');
+  const waits = wait(h.pool, 'one');
+  h.pool.detach(first);
+  first.detach().destroy();
+  t.equal(await waits.connection, third);
+  t.equal(h.dials, 3);
+  h.pool.release(second);
+});
