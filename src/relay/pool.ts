@@ -138,7 +138,9 @@ export class UpstreamPool {
     }
     const room = this.#hasRoom();
     if (!this.#waiting.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
-      waiter.onNoConnection(this.#busy(waiter, `${this.#options.queue} requests may wait for one`));
+      const { queue } = this.#options;
+      const full = this.#waiting.length >= queue;
+      waiter.onNoConnection(this.#busy(waiter, full ? `${queue} requests may wait for one` : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`));
       return;
     }
     this.#waiting.add(waiter, fresh && room);

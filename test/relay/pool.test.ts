@@ -334,3 +334,12 @@ t.test('a connection that leaves the pool makes room in the share of its client 
   t.equal(h.dials, 3);
   h.pool.release(second);
 });
+
+t.test('a client that has its share of the line is told so, and not that the line is full', async (t) => {
+  const h = await start(t, { size: 1, queue: 4 });
+  await wait(h.pool).connection;
+  for (let i = 0; i < 2; i += 1) wait(h.pool, 'one');
+  await t.rejects(wait(h.pool, 'one').connection, { code: 'limit-reached', message: /one has its share \(2\) of at most 4 requests that may wait for one$/ });
+  for (const other of ['two', 'three']) wait(h.pool, other);
+  await t.rejects(wait(h.pool, 'four').connection, { message: /are busy, and 4 requests may wait for one$/ });
+});
