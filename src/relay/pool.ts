@@ -74,7 +74,8 @@ export class UpstreamPool {
   #lookAgain: NodeJS.Timeout | null = null;
   /** Closes idle connections when they expire; runs while there are any. */
   #sweeper: NodeJS.Timeout | null = null;
-  /** No dial before this, monotonic ms. */
+  /** The limit that prevented the latest dial, and no dial before this, monotonic ms. */
+  #limit: Fault | null = null;
   #pausedUntil = 0;
   readonly #silentCloses = new SilentCloses();
   #retired = false;
@@ -87,7 +88,7 @@ export class UpstreamPool {
       size: options.queue,
       longest: options.queueTimeout,
       onLate: (waiter) => {
-        waiter.onNoConnection(this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
+        waiter.onNoConnection((this.#isPaused() ? this.#limit : null) ?? this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
       },
       onTick: () => {
         this.#growForWaiting();
@@ -369,8 +370,10 @@ export class UpstreamPool {
   /** The longest waiter gets the error: a failed dial must not leave an exchange waiting for nothing. */
   #notOpened(fault: Fault): void {
     // Out of ports, but connections are open: a waiter may get one of those.
-    if (fault.code === 'limit-reached' && this.#active.size > 0) this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
-    else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
+    if (fault.code === 'limit-reached' && this.#active.size > 0) {
+      this.#limit = fault;
+      this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
+    } else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
   }
 
   #opened(dialled: Dialled): void {

@@ -343,3 +343,20 @@ t.test('a client that has its share of the line is told so, and not that the lin
   for (const other of ['two', 'three']) wait(h.pool, other);
   await t.rejects(wait(h.pool, 'four').connection, { message: /are busy, and 4 requests may wait for one$/ });
 });
+
+t.test('who waits in vain while a limit forbids more connections is told of that limit', async (t) => {
+  const limit = new Fault('limit-reached', 'no NAT port is free', { retryAfter: 1, remedy: 'raise nat.ports' });
+  const h = await start(t);
+  const first = (await wait(h.pool).connection).dialled;
+  let dials = 0;
+  const pool = new UpstreamPool(poolOptions(async () => {
+      dials += 1;
+      if (dials > 1) throw limit;
+      return first;
+    }, { size: 8, queue: 8, queueTimeout: 100 }));
+  t.teardown(() => {
+    pool.destroy();
+  });
+  await wait(pool).connection;
+  await t.rejects(wait(pool).connection, { message: limit.message, remedy: limit.remedy });
+});
