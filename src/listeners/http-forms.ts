@@ -87,17 +87,18 @@ export class HttpForms {
     }
     const request = new RequestContext(this.#options.environment, record, connection, head);
     try {
-      refuseOutdated(connection);
+      checkConnection(connection);
       if (asker instanceof Fault) throw asker;
       this.#check(request, head);
       const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker);
       if (credentials instanceof Promise) {
         connection.pause();
         request.resume(credentials, (verified) => {
-          // A reload meanwhile.
-          refuseOutdated(connection);
-          this.#proceed(request, head, asker, verified);
+          // Before anything that pauses it for its own reasons.
           connection.resume();
+          // A reload may have come meanwhile.
+          checkConnection(connection);
+          this.#proceed(request, head, asker, verified);
         });
       } else this.#proceed(request, head, asker, credentials);
     } catch (error) {
@@ -248,8 +249,8 @@ export class HttpForms {
   }
 }
 
-/** @throws {Fault} why no request on this connection can be served */
-function refuseOutdated({ fault, proof }: ClientConnection): void {
+/** Whether requests on this connection can be served at all. @throws {Fault} */
+function checkConnection({ fault, proof }: ClientConnection): void {
   if (fault !== null) throw fault;
   const reason = proof?.lapsed(Date.now()) ?? null;
   if (reason !== null) throw new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });

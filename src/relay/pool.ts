@@ -74,7 +74,8 @@ export class UpstreamPool {
   #lookAgain: NodeJS.Timeout | null = null;
   /** Closes idle connections when they expire; runs while there are any. */
   #sweeper: NodeJS.Timeout | null = null;
-  /** No dial before this, monotonic ms. */
+  /** The limit that prevented the latest dial, and no dial before this, monotonic ms. */
+  #limit: Fault | null = null;
   #pausedUntil = 0;
   readonly #silentCloses = new SilentCloses();
   #retired = false;
@@ -87,7 +88,7 @@ export class UpstreamPool {
       size: options.queue,
       longest: options.queueTimeout,
       onLate: (waiter) => {
-        waiter.onNoConnection(this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
+        waiter.onNoConnection((this.#isPaused() ? this.#limit : null) ?? this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
       },
       onTick: () => {
         this.#growForWaiting();
@@ -138,7 +139,9 @@ export class UpstreamPool {
     }
     const room = this.#hasRoom();
     if (!this.#waiting.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
-      waiter.onNoConnection(this.#busy(waiter, `${this.#options.queue} requests may wait for one`));
+      const { queue } = this.#options;
+      const full = this.#waiting.length >= queue;
+      waiter.onNoConnection(this.#busy(waiter, full ? `${queue} requests may wait for one` : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`));
       return;
     }
     this.#waiting.add(waiter, fresh && room);
@@ -150,10 +153,8 @@ export class UpstreamPool {
   /** The waiter is no longer interested; a dial that no exchange waits for is cancelled. */
   leave(waiter: ConnectionWaiter): void {
     if (!this.#waiting.remove(waiter)) return;
-    if (this.#opening.size > this.#waiting.length) {
-      const [newest] = [...this.#opening].slice(-1);
-      newest?.abort();
-    }
+    const wanted = [...this.#opening].filter(({ signal }) => !signal.aborted);
+    if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
   }
 
   /** The exchange on this connection has ended. */
@@ -187,6 +188,7 @@ export class UpstreamPool {
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
     this.#options.onChange(-1, 0);
+    this.#serveWaiting();
     this.#growForWaiting();
   }
 
@@ -368,8 +370,10 @@ export class UpstreamPool {
   /** The longest waiter gets the error: a failed dial must not leave an exchange waiting for nothing. */
   #notOpened(fault: Fault): void {
     // Out of ports, but connections are open: a waiter may get one of those.
-    if (fault.code === 'limit-reached' && this.#active.size > 0) this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
-    else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
+    if (fault.code === 'limit-reached' && this.#active.size > 0) {
+      this.#limit = fault;
+      this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
+    } else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
   }
 
   #opened(dialled: Dialled): void {

@@ -104,8 +104,6 @@ export class UpstreamConnection {
   #requestDone = true;
   #reusable = true;
   #error: Error | null = null;
-  /** Bytes of this exchange have been written: the upstream may have seen them. */
-  #written = false;
 
   /** Owns the dialled socket from here on, until `detach`. */
   constructor(dialled: Dialled, options: UpstreamConnectionOptions) {
@@ -147,11 +145,6 @@ export class UpstreamConnection {
     return this.#reusable && this.#handler === null && this.open;
   }
 
-  /** Nothing of the current request has been passed to the system. */
-  get untouched(): boolean {
-    return !this.#written;
-  }
-
   /**
    * Sends the header section of a request. Content, if any, follows by `write`, then `finish`.
    * @param head as for `MessageWriter.begin`
@@ -161,7 +154,6 @@ export class UpstreamConnection {
     this.#method = method;
     this.#head = null;
     this.#requestDone = false;
-    this.#written = true;
     this.#writer.begin(head, framing.kind === 'chunked');
   }
 
@@ -205,9 +197,9 @@ export class UpstreamConnection {
     this.#socket.destroy();
   }
 
-  /** Closes the socket now. */
+  /** Closes the socket now, unless it is another's since `detach`. */
   destroy(): void {
-    this.#socket.destroy();
+    if (this.#socket[kUpstreamConnection] === this) this.#socket.destroy();
   }
 
   // --- from the socket
@@ -270,7 +262,7 @@ export class UpstreamConnection {
         const section = this.#heads.read(chunk, at);
         if (section === null) {
           // Another protocol would leave both sides waiting.
-          refuseOtherProtocol(this.#heads.bytes);
+          if (this.#heads.begun) refuseOtherProtocol(this.#heads.bytes);
           return;
         }
         at = section.next;
@@ -315,7 +307,6 @@ export class UpstreamConnection {
     // The rest of the request would be taken for the beginning of the next one.
     if (!this.#requestDone) this.#reusable = false;
     this.#handler = null;
-    this.#written = false;
     // The receiver has all of it now: an idle connection must be read to notice its close, and a reused one to get the
     // answer.
     this.#socket.resume();

@@ -70,6 +70,11 @@ export class WaitingLine {
     return this.#share.total;
   }
 
+  /** How many of this client's wait. */
+  heldBy(client: string): number {
+    return this.#share.heldBy(client);
+  }
+
   /** Whether this client may wait. */
   admits(client: string): boolean {
     return this.#share.admits(client);

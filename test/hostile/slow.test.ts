@@ -232,3 +232,19 @@ t.test('the admin port', { buffered: true }, async (t) => {
   t.equal(response.status, 200);
   await response.body?.cancel();
 });
+
+t.test('who stops an upload is at fault, though the partner has begun to answer', async (t) => {
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      res.writeHead(200).write('begun');
+      req.on('data', (chunk) => res.write(chunk)).on('end', () => res.end());
+    },
+    configure: ({ timeouts }) => {
+      timeouts['body'] = '300ms';
+    },
+  });
+  const wire = await openWire(t, lab.port);
+  wire.send(`POST http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n`);
+  t.notMatch((await wire.ended).heard, /\r\n0\r\n\r\n$/, 'it is cut, and that shows');
+  t.match(await lab.logged((line) => line['form'] === 'forward'), { code: 'request-timeout', status: 200, detail: /the client sent nothing of the request body/ });
+});

@@ -1,13 +1,14 @@
 /** WebSocket through every form, and what happens when an upgrade does not come about. */
 import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import t, { type Test } from 'tap';
 import { WebSocket, WebSocketServer } from 'ws';
 import { addressOf, ask, FORMS, TERMINATED, tunnelAgent, valuesOf } from '../support/ask.ts';
 import { ECO, type Lab, type LabOptions, startLab } from '../support/lab.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
-import { openWire } from '../support/wire.ts';
+import { openWire, wireOf } from '../support/wire.ts';
 
 type Form = (typeof FORMS)[number];
 
@@ -246,4 +247,26 @@ t.test('nothing is left of many WebSockets', async (t) => {
   await untilSockets(before);
   const { samples } = await lab.scrape();
   for (const form of TERMINATED) t.equal(samples.get(`eco_egress_tunnels_active{form="${form}",destination="eco"}`), 0);
+});
+
+t.test('one on a connection that NTLM authenticated ends as any other', async (t) => {
+  const lab = await startLab(t, { onRequest: (_, res) => void res.writeHead(401, { 'WWW-Authenticate': 'NTLM' }).end('who are you?') });
+  const begin = `GET http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\n`;
+  for (const login of [false, true]) {
+    const wire = await openWire(t, lab.port);
+    if (login) {
+      wire.send(`${begin}\r\n`);
+      await wire.until('who are you?');
+    }
+    const upgraded = once(lab.upstream.http, 'upgrade');
+    wire.send(`${begin}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
+    const [, socket] = (await upgraded) as [unknown, Socket];
+    const upstream = wireOf(socket.on('end', () => socket.end()));
+    upstream.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    await wire.until('101');
+    wire.send('half of a mess');
+    await upstream.until('half of a mess');
+    wire.socket.resetAndDestroy();
+    t.equal((await upstream.ended).how, 'reset', login ? 'with' : 'without');
+  }
 });

@@ -298,3 +298,65 @@ t.test('where a limit forbids more connections, what is connected serves', async
   pool.release(first);
   await t.rejects(wait(pool).connection, { code: 'limit-reached', retryAfter: 7 }, 'with nothing connected, there is nothing to wait for');
 });
+
+t.test('who leaves takes one dial along each, also several in one turn', async (t) => {
+  let aborted = 0;
+  const h = await start(t, {
+    queue: 8,
+    open: (signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          aborted += 1;
+          reject(new Error('aborted'));
+        });
+      }),
+  });
+  const [one, other] = [new Patient('one'), new Patient('other')];
+  h.pool.wait(one);
+  h.pool.wait(other);
+  h.pool.leave(one);
+  h.pool.leave(other);
+  t.equal(aborted, 2);
+  await new Promise(setImmediate);
+  t.ok(h.pool.empty);
+});
+
+t.test('a connection that leaves the pool makes room in the share of its client for an idle one', async (t) => {
+  const h = await start(t, { size: 4, queue: 8 });
+  const [first, second, third] = [await wait(h.pool, 'one').connection, await wait(h.pool, 'one').connection, await wait(h.pool, 'other').connection];
+  h.pool.release(third);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(h.pool.take({ client: 'one', careful: false }), null, 'its share is used up');
+  const waits = wait(h.pool, 'one');
+  h.pool.detach(first);
+  first.detach().destroy();
+  t.equal(await waits.connection, third);
+  t.equal(h.dials, 3);
+  h.pool.release(second);
+});
+
+t.test('a client that has its share of the line is told so, and not that the line is full', async (t) => {
+  const h = await start(t, { size: 1, queue: 4 });
+  await wait(h.pool).connection;
+  for (let i = 0; i < 2; i += 1) wait(h.pool, 'one');
+  await t.rejects(wait(h.pool, 'one').connection, { code: 'limit-reached', message: /one has its share \(2\) of at most 4 requests that may wait for one$/ });
+  for (const other of ['two', 'three']) wait(h.pool, other);
+  await t.rejects(wait(h.pool, 'four').connection, { message: /are busy, and 4 requests may wait for one$/ });
+});
+
+t.test('who waits in vain while a limit forbids more connections is told of that limit', async (t) => {
+  const limit = new Fault('limit-reached', 'no NAT port is free', { retryAfter: 1, remedy: 'raise nat.ports' });
+  const h = await start(t);
+  const first = (await wait(h.pool).connection).dialled;
+  let dials = 0;
+  const pool = new UpstreamPool(poolOptions(async () => {
+      dials += 1;
+      if (dials > 1) throw limit;
+      return first;
+    }, { size: 8, queue: 8, queueTimeout: 100 }));
+  t.teardown(() => {
+    pool.destroy();
+  });
+  await wait(pool).connection;
+  await t.rejects(wait(pool).connection, { message: limit.message, remedy: limit.remedy });
+});

@@ -356,3 +356,16 @@ t.test('an upstream that asks for a client certificate we do not have is told ap
   t.match(res.headers.get('proxy-status'), /;alert-id=116;alert-message="certificate_required"/);
   t.match(await res.json(), { code: 'tls-failed', detail: `eco-sit.telus.internal:${port}: the upstream refused the handshake (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED)`, remedy: /tls\.certFile/ });
 });
+
+t.test('empty lines before an answer are skipped, however they come', async (t) => {
+  for (const pieces of [['\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx'], ['\r', '\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx']]) {
+    const bench = await start(t);
+    const scribe = new Scribe();
+    bench.connection.begin(scribe, 'GET', GET, NO_CONTENT);
+    bench.connection.finish([]);
+    await asked(bench.upstream);
+    for (const piece of pieces) bench.connection.received(Buffer.from(piece));
+    await scribe.ended;
+    t.same(scribe.told, ['head 200', 'end'], JSON.stringify(pieces));
+  }
+});
