@@ -3,7 +3,7 @@
  * same 10,000 requests: by our gateway, our forward form, and CONNECT; by
  * Squid and tinyproxy, where they are installed. 100 clients call at once, 100
  * requests each. The upstream counts, in a process of its own.
- * Run, under a minute: bin/node bench/ports.ts
+ * Run, under a minute: bin/node bench/ports.ts [PROXY]
  */
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -49,14 +49,15 @@ const PROXIES: readonly (readonly [Proxy, readonly Way[]])[] = [
   [{ name: 'tinyproxy', program: 'tinyproxy', args: tinyproxy }, ['forward', 'a tunnel each']],
 ];
 
-if (process.argv[2] === 'upstream') await serve();
-else await compare();
+const [only] = process.argv.slice(2);
+if (only === 'upstream') await serve();
+else await compare(PROXIES.filter(([{ name }]) => only === undefined || only === name));
 
-async function compare(): Promise<void> {
+async function compare(proxies: typeof PROXIES): Promise<void> {
   const upstream = fork(import.meta.filename, ['upstream']);
   const [ports] = (await once(upstream, 'message')) as [Upstream];
   print(`${CLIENTS} clients, ${REQUESTS} requests each\n\n${row('proxy', 'way', 'connections', 'seconds')}`);
-  for (const [proxy, ways] of PROXIES) {
+  for (const [proxy, ways] of proxies) {
     if (proxy.program !== process.execPath && spawnSync('which', [proxy.program]).status !== 0) print(row(proxy.name, 'not installed', '', ''));
     else for (const way of ways) print(await measure(proxy, way, ports, upstream));
   }
@@ -68,9 +69,10 @@ async function measure(proxy: Proxy, way: Way, ports: Upstream, upstream: ChildP
   // Squid, started by root, becomes another user.
   chmodSync(directory, 0o777);
   const place: Place = { ...ports, directory, port: await findUnusedPort() };
-  const running = spawn(proxy.program, proxy.args(place), { stdio: 'ignore' });
+  const running = spawn(proxy.program, proxy.args(place), { stdio: ['ignore', 'ignore', 'inherit'] });
+  const ended = once(running, 'exit');
   try {
-    await untilListening(place.port);
+    await Promise.race([untilListening(place.port), ended.then(() => { throw new Error(`${proxy.name} did not start`); })]);
     const before = await countOf(upstream);
     const began = performance.now();
     await Promise.all(Array.from({ length: CLIENTS }, () => (way === 'a tunnel each' ? callByTunnels(place) : callByProxy(place, way))));
@@ -78,7 +80,7 @@ async function measure(proxy: Proxy, way: Way, ports: Upstream, upstream: ChildP
     return row(proxy.name, way, String((await countOf(upstream)) - before), seconds.toFixed(1));
   } finally {
     running.kill('SIGKILL');
-    await once(running, 'exit');
+    await ended;
     rmSync(directory, { recursive: true });
   }
 }

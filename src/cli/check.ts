@@ -70,15 +70,15 @@ function plain({ file, line, column, path, problem, instead }: ConfigFinding): O
 
 function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
-  const reports = config.mode === 'report';
-  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : 'It permits nothing: every request is denied.\n';
-  const some = permits.some(({ report }) => report);
-  const what = reports
-    ? 'Report mode denies nothing; enforced, it would permit this alone'
-    : some
-      ? 'It permits this, and denies everything else but what passes in report mode'
-      : 'It permits this, and denies everything else';
+  const but = config.destinations.some(({ report }) => report) || config.rules.some(reportsNowOrLater) ? ' but what passes in report mode' : '';
+  if (permits.length === 0) return config.mode === 'report' ? 'It permits nothing, but report mode denies nothing.\n' : but === '' ? 'It permits nothing: every request is denied.\n' : `It permits nothing, and denies everything${but}.\n`;
+  const what = config.mode === 'report' ? 'Report mode denies nothing; enforced, it would permit this alone' : `It permits this, and denies everything else${but}`;
   return `${what}:\n\n${formatPermits(permits, stream)}`;
+}
+
+/** Once it has ended, a rule has no effect. */
+function reportsNowOrLater({ report, until }: RuleConfig): boolean {
+  return report && (until === null || Date.now() < until);
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {
@@ -134,7 +134,7 @@ interface PermitRow {
   readonly rate: readonly string[];
 }
 
-/** In the order of the rules; permits that an earlier rule grants without limits are left out. */
+/** In the order of the rules; permits that an earlier rule grants without limits are left out, unless their rule is in report mode. */
 function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
@@ -146,7 +146,7 @@ function listPermits(config: Config): PermitRow[] {
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
-          if (unlimited.has(pair)) return [];
+          if (unlimited.has(pair) && !reportsNowOrLater(rule)) return [];
           if (!isLimited) unlimited.add(pair);
           return [permitOf(client, destination, rule, `rules[${index}]`)];
         }),
@@ -183,7 +183,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     resolve,
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
-    report: rule.report || destination.report,
+    report: reportsNowOrLater(rule) || destination.report,
     rate: describeRates(rule.rate),
   };
 }

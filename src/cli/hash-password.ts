@@ -15,13 +15,13 @@ const LONGEST = 1_024;
  * shell's history. Resolves to 2 for an unusable password.
  */
 export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
-  const password = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : (await readPiped(io.stdin)).replace(/\r?\n$/, '');
-  const problem = password === null ? 'the two passwords differ' : problemOf(password);
-  if (password === null || problem !== null) {
+  const read = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : { password: (await readPiped(io.stdin)).replace(/\r?\n$/, '') };
+  const problem = 'problem' in read ? read.problem : problemOf(read.password);
+  if ('problem' in read || problem !== null) {
     io.stderr.write(`No hash was made: ${problem}.\n`);
     return EXIT.usage;
   }
-  io.stdout.write(`${await hashPassword(password)}\n`);
+  io.stdout.write(`${await hashPassword(read.password)}\n`);
   return EXIT.ok;
 }
 
@@ -46,8 +46,7 @@ function problemOf(password: string): string | null {
   return password.length < SHORTEST ? `the password has fewer than ${SHORTEST} characters; openssl rand -base64 24 makes a good one` : null;
 }
 
-/** Null when the two do not match, or the input was cancelled. */
-async function askPassword(stdin: Readable, prompts: Writable): Promise<string | null> {
+async function askPassword(stdin: Readable, prompts: Writable): Promise<{ readonly password: string } | { readonly problem: string }> {
   // A terminal that is read line by line echoes by itself; readline turns that off and echoes into this instead.
   const silence = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
   const lines = createInterface({ input: stdin, output: silence, terminal: true });
@@ -58,9 +57,9 @@ async function askPassword(stdin: Readable, prompts: Writable): Promise<string |
     const first = await lines.question('', { signal: left.signal });
     prompts.write('\nOnce more: ');
     const second = await lines.question('', { signal: left.signal });
-    return first === second ? first : null;
+    return first === second ? { password: first } : { problem: 'the two passwords differ' };
   } catch (error) {
-    if (left.signal.aborted) return null;
+    if (left.signal.aborted) return { problem: 'the input was cancelled' };
     throw error;
   } finally {
     prompts.write('\n');

@@ -70,7 +70,9 @@ function readRequest(options: VerifyIpOptions, { sourceIp }: Config): Request | 
 function readUrl(url: string, configured: ProbeConfig | null): ProbeConfig | string {
   const read = readProbeUrl(url);
   if ('problem' in read) return `--url: ${read.problem} ${read.instead}`;
-  const base = configured ?? { every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: { ca: null, cert: null, key: null, serverName: null } };
+  const base = configured ?? { host: '', every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: { ca: null, cert: null, key: null, serverName: null } };
+  // The name in the certificate is of one endpoint; another has its own.
+  const serverName = read.value.host === base.host ? base.tls.serverName : null;
   // Who writes an address means it, wherever it is.
-  return { ...base, ...read.value, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
+  return { ...base, ...read.value, tls: { ...base.tls, serverName }, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
 }

@@ -132,7 +132,6 @@ export class SelfTest implements SelfTestSockets {
   /** A new policy: a round begins at once. */
   adopt(config: Tested): void {
     this.#running?.controller.abort();
-    this.#running = null;
     this.#config = config;
     if (this.#bound !== null) this.#begin();
   }
@@ -176,10 +175,12 @@ export class SelfTest implements SelfTestSockets {
       return;
     }
     const controller = new AbortController();
-    this.#running = { controller, ended: this.#run(every, controller.signal) };
+    this.#running = { controller, ended: this.#run(every, controller.signal, this.#running?.ended) };
   }
 
-  async #run(every: number, signal: AbortSignal): Promise<void> {
+  /** @param before end of the round that this one replaces: its last probe gives up the claim on its connection only then */
+  async #run(every: number, signal: AbortSignal, before: Promise<void> | undefined): Promise<void> {
+    await before;
     do {
       const result = await this.#try(signal).catch((error: unknown): RoundResult => ({ state: 'unknown', reason: `the round failed: ${String(error)}` }));
       if (!signal.aborted) this.#note(result);
@@ -190,6 +191,7 @@ export class SelfTest implements SelfTestSockets {
     const { config, bound } = { config: this.#config, bound: this.#bound };
     const self = bound === null ? undefined : [...bound.http, ...bound.tls].map(reach)[0];
     if (bound === null || self === undefined) return { state: 'unknown', reason: 'there is no listener' };
+    if (signal.aborted) return { state: 'unknown', reason: 'another configuration has come' };
     if (this.#options.tight()) return { state: 'unknown', reason: 'almost no file descriptors are left' };
     if (config.destinations.some(({ hosts }) => hosts.includes(`*.${RESERVED_DOMAIN}`))) return { state: 'unknown', reason: `a destination has the hosts *.${RESERVED_DOMAIN}, so that no name is certain to be refused; no host has such a name (RFC 6761), so take the pattern out` };
     const round = this.#round;

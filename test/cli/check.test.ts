@@ -169,6 +169,22 @@ t.test('report mode of a part is told where it is, and not denied', async (t) =>
   t.match(JSON.parse((await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true'), true)).out), { permits: [{ report: true }] });
 });
 
+t.test('what passes in report mode is told where no row has it', async (t) => {
+  const rule = 'destinations: [eco] }';
+  const told = async (text: string): Promise<string> => (await check(t, text)).out.split('\n')[2] ?? '';
+  const beside = MINIMAL.replace(rule, `${rule}\n  - { clients: [pods], destinations: [eco], report: true }`);
+  t.equal(await told(beside), 'It permits this, and denies everything else but what passes in report mode:');
+  t.match(permitsOf((await check(t, beside)).out), [{ head: /rules\[0\]/, 'report mode': undefined }, { head: /rules\[1\]/, 'report mode': [/passes/, /reported/] }]);
+  for (const [text, what] of [
+    [MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true').replace(/rules:.*/s, ''), 'a destination without a rule'],
+    [MINIMAL.replace('ports: [443]', 'ports: [443]\n    forms: [connect]').replace(rule, 'destinations: [eco], methods: [GET], report: true }'), 'a rule that permits nothing'],
+  ] as const) {
+    t.equal(await told(text), 'It permits nothing, and denies everything but what passes in report mode.', what);
+    t.notMatch((await check(t, text)).out, 'is denied', what);
+  }
+  t.equal(await told(MINIMAL.replace(rule, 'destinations: [eco], report: true, until: 2026-01-01T00:00Z }')), 'It permits this, and denies everything else:', 'not once it has ended');
+});
+
 t.test('a form that cannot show what the client has to show is not listed', async (t) => {
   const hash = `$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
   const { out } = await check(t, MINIMAL.replace('addresses: ["10.8.0.0/14"]', `basic: [{ user: anna, hash: "${hash}" }]`));

@@ -80,6 +80,6 @@ t.test('a terminal that is left', async (t) => {
     terminal.write(key);
     t.equal(await done, 2);
     t.equal(io.out(), '');
-    t.match(io.err(), /No hash was made/);
+    t.match(io.err(), /No hash was made: the input was cancelled\.\n$/);
   }
 });

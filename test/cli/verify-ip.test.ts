@@ -1,12 +1,15 @@
 /** `eco-egress verify-ip`: what it prints and how it ends, as a process where that matters. */
 import t, { type Test } from 'tap';
 import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { runVerifyIp, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
 import type { Verification } from '../../src/source-ip/verify.ts';
 import { recordIo } from '../support/command-io.ts';
 import { eco } from '../support/eco.ts';
 import { startEchoEndpoint } from '../support/echo-endpoint.ts';
+import { listen } from '../support/listen.ts';
 import { MINIMAL } from '../support/load-text.ts';
 
 const RIGHT = '34.123.45.67';
@@ -77,4 +80,15 @@ t.test('an address written by hand may be private, a name not', async (t) => {
   const config = writeConfig(t);
   t.match(await verify({ config, url: endpoint.url, expect: [RIGHT], times: '1' }), { code: 0 });
   t.match(await verify({ config, url: `http://localhost:${endpoint.port}/`, expect: [RIGHT], times: '1' }), { code: 1, out: /address-not-allowed: [^]*list its range under sourceIp\.probe\.addresses/ });
+});
+
+t.test('tls.serverName of the file is of its own endpoint: another one shows its own name', async (t) => {
+  const authority = await createAuthority();
+  const { certPem: cert, keyPem: key } = await authority.issue({ names: [], addresses: ['127.0.0.1'] });
+  const port = await listen(t, createServer({ cert, key }, (_request, response) => response.end(RIGHT)));
+  const url = `https://127.0.0.1:${port}/`;
+  const probeOf = (host: string): string => `sourceIp: { probe: { url: "https://${host}/", addresses: 127.0.0.1, tls: { caFile: ca.pem, serverName: echo.example } } }\n`;
+  const directory = t.testdir({ 'ca.pem': authority.certPem, 'another.yaml': `${MINIMAL}${probeOf('echo.example')}`, 'same.yaml': `${MINIMAL}${probeOf(`127.0.0.1:${port}`)}` });
+  t.match(await verify({ config: join(directory, 'another.yaml'), url, expect: [RIGHT], times: '1' }), { code: 0 });
+  t.match(await verify({ config: join(directory, 'same.yaml'), url, expect: [RIGHT], times: '1' }), { code: 1, out: /tls-certificate/ }, 'the same endpoint keeps it');
 });

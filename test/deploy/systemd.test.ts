@@ -3,7 +3,9 @@ import t from 'tap';
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { baseDraft } from '../support/lab.ts';
 import { configOf, MINIMAL } from '../support/load-text.ts';
+import { portsOf, serve } from '../support/serve.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** Where the unit expects the project. */
@@ -47,4 +49,42 @@ t.test('systemd takes it', { skip: noAnalyze }, async (t) => {
   const { status, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
   t.equal(stderr, '');
   t.equal(status, 0);
+});
+
+/** Names of system calls: a set of systemd's, with the sets in it. */
+function callsOf(name: string): string[] {
+  if (!name.startsWith('@')) return [name];
+  const { stdout } = spawnSync('systemd-analyze', ['syscall-filter', name], { encoding: 'utf8' });
+  const names = stdout.split('\n').slice(1).map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'));
+  return names.flatMap(callsOf);
+}
+
+/** systemd.exec(5): in their order, each line adds calls, or with `~` takes them away. Any other call ends the process. */
+function permittedCalls(): Set<string> {
+  const calls = new Set<string>();
+  for (const line of all('SystemCallFilter')) {
+    const names = line.replace(/^~/, '').split(' ').flatMap(callsOf);
+    for (const name of names) if (line.startsWith('~')) calls.delete(name); else calls.add(name);
+  }
+  return calls;
+}
+
+const noStrace = spawnSync('strace', ['-V']).status === 0 ? false : 'needs strace';
+
+t.test('on one core, it makes no system call that would end it', { skip: noAnalyze || noStrace }, async (t) => {
+  const [, core = '0'] = /^Cpus_allowed_list:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  const traced = join(t.testdir({}), 'calls');
+  const draft = baseDraft({ https: 443, http: 80 });
+  Object.assign(draft.destinations.eco, { tls: {} });
+  // -D: the proxy stays our child.
+  const served = serve(t, { config: draft, shell: `exec taskset -c ${core} strace -D -f -qq -o '${traced}' "$@"` });
+  const { admin } = await portsOf(served);
+  // In the turn after the line that it listens, it sets priorities.
+  await (await fetch(`http://127.0.0.1:${admin}/healthz`)).text();
+  served.child.kill('SIGTERM');
+  t.match(await served.ended, { code: 0 });
+  const made = new Set([...readFileSync(traced, 'utf8').matchAll(/^\d+ +(\w+)\(/gm)].map(([, name = '']) => name));
+  t.ok(made.has('setpriority'), 'it is seen');
+  const permitted = permittedCalls();
+  t.strictSame([...made].filter((name) => !permitted.has(name)), []);
 });

@@ -124,3 +124,9 @@ t.test('its outputs are what the proxy is configured with', async (t) => {
     t.ok(keys.includes(`${block}.${key}`), `docs/configuration.md has ${block}.${key}`);
   }
 });
+
+t.test('what its README names is there', async (t) => {
+  const named = [...readFileSync(join(FOLDER, 'README.md'), 'utf8').matchAll(/`(deploy\/[\w./-]+)`/g)].map(([, path = '']) => path);
+  t.not(named.length, 0);
+  for (const path of named) t.ok(existsSync(join(ROOT, path)), path);
+});

@@ -1,7 +1,7 @@
 /** What publishes a release: workflows call what is there, by commits; the scripts of .ci/release do what their heads say; one version everywhere. */
 import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
-import { globSync, readFileSync, writeFileSync } from 'node:fs';
+import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { manifest, PRODUCTION, ROOT } from '../support/lock-file.ts';
 import { build, BUILDERS, readObjects } from '../support/manifests/kustomize.ts';
@@ -80,9 +80,12 @@ t.test('manifests: complete, by digest, the same bytes each time', async (t) => 
   spawnSync('tar', ['-xzf', 'manifests.tar.gz'], { cwd: first });
   const [builder] = BUILDERS;
   if (builder === undefined) return;
-  for (const directory of ['base', 'overlays/sidecar']) {
+  const overlays = readdirSync(join(first ?? '', 'kubernetes/overlays')).map((name) => `overlays/${name}`);
+  for (const directory of ['base', ...overlays]) {
     const deployment = readObjects(build(join(first ?? '', 'kubernetes', directory), builder)).find(({ kind }) => kind === 'Deployment');
-    t.match(JSON.stringify(deployment), `"image":"ghcr.io/o/eco-egress@${DIGEST}"`, directory);
+    // That one names a registry of its own.
+    const name = directory === 'overlays/example' ? 'REPLACE_ME_REGION-docker.pkg.dev/REPLACE_ME_PROJECT/eco-egress/eco-egress' : 'ghcr.io/o/eco-egress';
+    t.match(JSON.stringify(deployment), `"image":"${name}@${DIGEST}"`, directory);
   }
 });
 

@@ -180,6 +180,18 @@ t.test('a policy that is whole again is found to be at the reload', async (t) =>
   t.match(await lab.logged(({ msg }) => msg === 'self-test: the allowlist is in force'), { level: 'info' });
 });
 
+t.test('a reload during a round: the next one has its connections for itself', async (t) => {
+  let whole = false;
+  const once = (draft: Draft): void => void (draft.selfTest = { every: '1h' });
+  const lab = await start(t, { compile: (config) => (whole ? compilePolicy(config) : BROKEN.clients(config)), configure: once });
+  await settles(lab, 0);
+  whole = true;
+  await Promise.all([once, once, (draft: Draft) => void (draft.selfTest = { every: 'off' }), once, once].map((change) => lab.reload(change)));
+  await settles(lab, 1);
+  t.match(await ready(lab), { status: 200, reasons: { length: 0 }, warnings: { length: 0 } });
+  await unnoticed(t, lab);
+});
+
 t.test('who imitates it is a client like any other', async (t) => {
   const lab = await start(t);
   await settles(lab, 1);
