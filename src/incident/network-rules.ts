@@ -48,7 +48,7 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
         state: isDown(destination) ? 'broken' : 'degraded',
         confidence: 'unsure',
         destination: destination.name,
-        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
+        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some(({ tcp, again }) => (again ?? tcp).outcome === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
         since: failingSince(destination, ['connect-timeout']),
         evidence: [...odd.flatMap(linesOfTry), ...(first.moved > 0 ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }] : []), ...(segments === null ? [] : [segmentsLine(segments)])],
         alternatives: [{ part: 'partner-firewall', why: 'a firewall may let only connections through that it knows' }],
@@ -171,7 +171,7 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   const shown = judgeLoss(evidence) === 'everywhere' && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
   if (!shown && (lossy.length === 0 || earlier.some(({ rule }) => rule === 'new-connections-alone'))) return [];
   const counted = segments === null ? '' : describeSegments(segments);
-  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
+  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : lossy.every(({ again }) => again?.outcome === 'silent') ? 'packets are lost: of two connections, the second had no answer' : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
 }
 
 const describeSegments = ({ again, sent }: SentSegments): string => `${again} of ${sent} segments were sent again`;
