@@ -138,6 +138,11 @@ t.test('what is ruled out, and why', async (t) => {
   t.match(ruledOut.find(({ part }) => part === 'nat')?.why, /sees 34\.123\.45\.67, as expected/);
 });
 
+t.test('earlier answers of a resolver, and earlier failures', async (t) => {
+  const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
+  t.strictSame(evidence.map(({ text }) => text).slice(1), [`Look-up of ${HOST}: name-not-found`, `${HOST} resolved to ${A}`]);
+});
+
 t.test('a clock that is off is told with its direction', async (t) => {
   const { evidence } = judgeIncident(wrong({}, { clocks: [{ where: 'a:80', ahead: -400_000_000 }, { where: 'b:80', ahead: 400_001_000 }] }));
   t.strictSame(evidence.map(({ text }) => text), ['The Date of a:80 is 400000 s behind our clock', 'The Date of b:80 is 400001 s ahead of our clock']);
