@@ -163,6 +163,8 @@ t.test('one question at a time, with a pause between them, and by POST alone', a
   t.equal((await ask(lab, '?destination=eco')).status, 503, 'and none to another question');
   now = 5_001;
   t.equal((await ask(lab, '?destination=eco')).status, 200);
+  now = 10_002;
+  t.equal((await ask(lab, '?destination=')).status, 200, 'an empty name is none, as in the form');
   t.match(await ask(lab, '?destination=other'), { status: 400, text: /There are: eco\./ });
   t.match(await ask(lab, '?dest=eco'), { status: 400, text: /Unknown parameter dest\. The parameter is destination/ }, 'not an answer about all');
   t.match(await ask(lab, '?destination=eco&destination=other'), { status: 400, text: /more than once/ });
