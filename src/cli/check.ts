@@ -71,8 +71,9 @@ function plain({ file, line, column, path, problem, instead }: ConfigFinding): O
 function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
   const reports = config.mode === 'report';
-  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : 'It permits nothing: every request is denied.\n';
-  const some = permits.some(({ report }) => report);
+  // Also where no rule names the destination.
+  const some = permits.some(({ report }) => report) || config.destinations.some(({ report }) => report);
+  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : some ? 'It permits nothing, and denies everything but what passes in report mode.\n' : 'It permits nothing: every request is denied.\n';
   const what = reports
     ? 'Report mode denies nothing; enforced, it would permit this alone'
     : some
@@ -129,13 +130,14 @@ interface PermitRow {
   /** Version of the header that names the client to the destination; null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
-  /** The rule or the destination is in report mode: other requests pass too, and are reported. */
+  /** The rule, until it ends, or the destination is in report mode: other requests pass too, and are reported. */
   readonly report: boolean;
   readonly rate: readonly string[];
 }
 
-/** In the order of the rules; permits that an earlier rule grants without limits are left out. */
+/** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
+  const now = Date.now();
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
@@ -146,16 +148,17 @@ function listPermits(config: Config): PermitRow[] {
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
-          if (unlimited.has(pair)) return [];
+          const reports = rule.report && (rule.until === null || now < rule.until);
+          if (unlimited.has(pair) && !reports) return [];
           if (!isLimited) unlimited.add(pair);
-          return [permitOf(client, destination, rule, `rules[${index}]`)];
+          return [permitOf(client, destination, rule, `rules[${index}]`, reports || destination.report)];
         }),
       )
-      .filter(({ forms }) => forms.length > 0);
+      .filter(({ forms, report }) => forms.length > 0 || report);
   });
 }
 
-function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): PermitRow {
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string, report: boolean): PermitRow {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   const needsCredentials = client.basic !== null || client.tokens !== null;
@@ -183,7 +186,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     resolve,
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
-    report: rule.report || destination.report,
+    report,
     rate: describeRates(rule.rate),
   };
 }

@@ -29,7 +29,7 @@ export function warnAbout(config: Config, warn: Warn): void {
 
 function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn): void {
   const empty = [clients.length === 0 ? 'clients' : '', destinations.length === 0 ? 'destinations' : '', rules.length === 0 ? 'rules' : ''].filter((name) => name !== '');
-  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: every request is denied.`, 'Name who may call what: clients, destinations, and rules that join them.');
+  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: no request is permitted.`, 'Name who may call what: clients, destinations, and rules that join them.');
 }
 
 function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): void {
@@ -37,7 +37,7 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
   const usedClients = new Set(rules.flatMap((rule) => rule.clients));
   const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
   for (const { name } of clients) {
-    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: everything it asks for is denied.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: no request of it is permitted.`, 'Add it to a rule, or take it out.', 'key');
   }
   for (const { name } of destinations) {
     if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: no request to it is permitted.`, 'Add it to a rule, or take it out.', 'key');

@@ -15,8 +15,8 @@ const add = (line: string, more: string): string => MINIMAL.replace(line, () => 
 
 t.test('each warning, at its place', async (t) => {
   const table: [what: string, text: string, warnings: RegExp[]][] = [
-    ['nothing at all', 'version: 1\n', [/^1 : There are no clients, no destinations, no rules: every request is denied/]],
-    ['no rules', MINIMAL.replace(/rules:.*/s, ''), [/^1 : There are no rules: every request is denied/]],
+    ['nothing at all', 'version: 1\n', [/^1 : There are no clients, no destinations, no rules: no request is permitted/]],
+    ['no rules', MINIMAL.replace(/rules:.*/s, ''), [/^1 : There are no rules: no request is permitted/]],
     ['unused client', add('clients:\n', '  idle: { addresses: 192.0.2.0/24 }\n'), [/^3 clients\.idle: No rule names client idle/]],
     ['unused destination', add('destinations:\n', '  idle: { hosts: idle.example, ports: 80 }\n'), [/^6 destinations\.idle: No rule names destination idle/]],
     ['everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/0'), [/^4 clients\.pods\.addresses\[0\]: 0\.0\.0\.0\/0 makes every address the client pods/]],
