@@ -71,8 +71,7 @@ function plain({ file, line, column, path, problem, instead }: ConfigFinding): O
 function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
   const reports = config.mode === 'report';
-  // Also where no rule names the destination.
-  const some = permits.some(({ report }) => report) || config.destinations.some(({ report }) => report);
+  const some = [...permits, ...config.destinations].some(({ report }) => report);
   if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : some ? 'It permits nothing, and denies everything but what passes in report mode.\n' : 'It permits nothing: every request is denied.\n';
   const what = reports
     ? 'Report mode denies nothing; enforced, it would permit this alone'
@@ -137,7 +136,6 @@ interface PermitRow {
 
 /** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
-  const now = Date.now();
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
@@ -148,7 +146,7 @@ function listPermits(config: Config): PermitRow[] {
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
-          const reports = rule.report && (rule.until === null || now < rule.until);
+          const reports = rule.report && Date.now() < (rule.until ?? Infinity);
           if (unlimited.has(pair) && !reports) return [];
           if (!isLimited) unlimited.add(pair);
           return [permitOf(client, destination, rule, `rules[${index}]`, reports || destination.report)];

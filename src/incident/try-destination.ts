@@ -68,12 +68,12 @@ export async function tryAddress(target: Target, address: string, context: TryCo
   const { tls, http, fault } = await tryAbove(target, address, context);
   if (fault === null) return { ...none, tls, http, moved: moved() };
   // A connection of its own: the one before was open, and this one was not.
-  const next: TcpTry = { at, address, port, from: null, outcome: OUTCOMES.get(fault.code) ?? 'unsent', ms: Math.round(performance.now() - began), detail: fault.detail };
+  const next: TcpTry = { at, address, port, from: null, outcome: FAILED_OUTCOMES.get(fault.code) ?? 'unsent', ms: Math.round(performance.now() - began), detail: fault.detail };
   return { ...none, tcp: open, again: next, moved: moved() };
 }
 
 /** Of a dial that failed before its TLS; otherwise our own system refused. */
-const OUTCOMES: ReadonlyMap<string, TcpOutcome> = new Map([['connection-refused', 'refused'], ['connect-timeout', 'silent'], ['unreachable', 'unreachable']]);
+const FAILED_OUTCOMES: ReadonlyMap<string, TcpOutcome> = new Map([['connection-refused', 'refused'], ['connect-timeout', 'silent'], ['unreachable', 'unreachable']]);
 
 async function tryTcp(address: string, port: number, { tools, now, signal }: Pick<TryContext, 'tools' | 'now' | 'signal'>): Promise<TcpTry> {
   const at = now();
