@@ -75,9 +75,7 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
   if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : some ? 'It permits nothing, and denies everything but what passes in report mode.\n' : 'It permits nothing: every request is denied.\n';
   const what = reports
     ? 'Report mode denies nothing; enforced, it would permit this alone'
-    : some
-      ? 'It permits this, and denies everything else but what passes in report mode'
-      : 'It permits this, and denies everything else';
+    : `It permits this, and denies everything else${some ? ' but what passes in report mode' : ''}`;
   return `${what}:\n\n${formatPermits(permits, stream)}`;
 }
 
