@@ -99,7 +99,7 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
 
 /** The partner, as a client sees it at the end of its route: TLS and HTTP. */
 export async function checkClientTls(examination: ClientExamination): Promise<DoctorFinding[]> {
-  const { target, trail, tools, host } = examination;
+  const { target, trail, host } = examination;
   if (target.scheme === 'http') return [];
   if (!trail.open) return [skipped(target.where, 'not reached: see way')];
   try {
