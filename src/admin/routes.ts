@@ -242,7 +242,7 @@ function refuse(request: FastifyRequest, reply: FastifyReply, status: 400 | 503,
 /** Of the query, else of the form; null: all destinations. */
 function readAsked(request: FastifyRequest): string | null {
   const { body } = request;
-  return queryOf(request).get('destination') ?? (new URLSearchParams(typeof body === 'string' ? body : '').get('destination') || null);
+  return queryOf(request).get('destination') || new URLSearchParams(typeof body === 'string' ? body : '').get('destination') || null;
 }
 
 // Destination health, open tunnels and the drain, as JSON.

@@ -70,15 +70,13 @@ function plain({ file, line, column, path, problem, instead }: ConfigFinding): O
 
 function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
-  const but = config.destinations.some(({ report }) => report) || config.rules.some(reportsNowOrLater) ? ' but what passes in report mode' : '';
-  if (permits.length === 0) return config.mode === 'report' ? 'It permits nothing, but report mode denies nothing.\n' : but === '' ? 'It permits nothing: every request is denied.\n' : `It permits nothing, and denies everything${but}.\n`;
-  const what = config.mode === 'report' ? 'Report mode denies nothing; enforced, it would permit this alone' : `It permits this, and denies everything else${but}`;
+  const reports = config.mode === 'report';
+  const some = [...permits, ...config.destinations].some(({ report }) => report);
+  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : some ? 'It permits nothing, and denies everything but what passes in report mode.\n' : 'It permits nothing: every request is denied.\n';
+  const what = reports
+    ? 'Report mode denies nothing; enforced, it would permit this alone'
+    : `It permits this, and denies everything else${some ? ' but what passes in report mode' : ''}`;
   return `${what}:\n\n${formatPermits(permits, stream)}`;
-}
-
-/** Once it has ended, a rule has no effect. */
-function reportsNowOrLater({ report, until }: RuleConfig): boolean {
-  return report && (until === null || Date.now() < until);
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {
@@ -129,12 +127,12 @@ interface PermitRow {
   /** Version of the header that names the client to the destination; null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
   readonly rule: string;
-  /** The rule or the destination is in report mode: other requests pass too, and are reported. */
+  /** The rule, until it ends, or the destination is in report mode: other requests pass too, and are reported. */
   readonly report: boolean;
   readonly rate: readonly string[];
 }
 
-/** In the order of the rules; permits that an earlier rule grants without limits are left out, unless their rule is in report mode. */
+/** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
   return config.rules.flatMap((rule, index) => {
@@ -146,16 +144,17 @@ function listPermits(config: Config): PermitRow[] {
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
-          if (unlimited.has(pair) && !reportsNowOrLater(rule)) return [];
+          const reports = rule.report && Date.now() < (rule.until ?? Infinity);
+          if (unlimited.has(pair) && !reports) return [];
           if (!isLimited) unlimited.add(pair);
-          return [permitOf(client, destination, rule, `rules[${index}]`)];
+          return [permitOf(client, destination, rule, `rules[${index}]`, reports || destination.report)];
         }),
       )
-      .filter(({ forms }) => forms.length > 0);
+      .filter(({ forms, report }) => forms.length > 0 || report);
   });
 }
 
-function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string): PermitRow {
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string, report: boolean): PermitRow {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   const needsCredentials = client.basic !== null || client.tokens !== null;
@@ -183,7 +182,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     resolve,
     proxyProtocol: proxyProtocol === 'off' ? null : proxyProtocol,
     rule: place,
-    report: reportsNowOrLater(rule) || destination.report,
+    report,
     rate: describeRates(rule.rate),
   };
 }

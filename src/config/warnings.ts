@@ -37,7 +37,7 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
   const usedClients = new Set(rules.flatMap((rule) => rule.clients));
   const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
   for (const { name } of clients) {
-    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: nothing it asks for is permitted.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: no request of it is permitted.`, 'Add it to a rule, or take it out.', 'key');
   }
   for (const { name } of destinations) {
     if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: no request to it is permitted.`, 'Add it to a rule, or take it out.', 'key');

@@ -99,7 +99,7 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
 
 /** The partner, as a client sees it at the end of its route: TLS and HTTP. */
 export async function checkClientTls(examination: ClientExamination): Promise<DoctorFinding[]> {
-  const { target, trail, tools, host } = examination;
+  const { target, trail, host } = examination;
   if (target.scheme === 'http') return [];
   if (!trail.open) return [skipped(target.where, 'not reached: see way')];
   try {
@@ -111,9 +111,18 @@ export async function checkClientTls(examination: ClientExamination): Promise<Do
     const fault = Fault.from(error);
     trail.open = false;
     if (fault.code !== 'tls-certificate') return [failBy(target.where, fault)];
-    const chain = await readPeerChain({ socket: await openWay(examination), host: target.host, port: target.port, timeout: tools.timeout });
     const finding = failBy(target.where, fault);
-    return [{ ...finding, seen: `${finding.seen}; ${describeChain(chain)}`, advice: adviseOnFault(fault) }];
+    return [{ ...finding, seen: `${finding.seen}${await tellChain(examination)}`, advice: adviseOnFault(fault) }];
+  }
+}
+
+/** '' where another connection shows none: the first finding stands alone. */
+async function tellChain(examination: ClientExamination): Promise<string> {
+  const { target: { host, port }, tools } = examination;
+  try {
+    return `; ${describeChain(await readPeerChain({ socket: await openWay(examination), host, port, timeout: tools.timeout }))}`;
+  } catch {
+    return '';
   }
 }
 

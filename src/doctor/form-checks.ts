@@ -87,9 +87,11 @@ function planTrial(form: TriedForm, target: Target, { config, host: facts }: Exa
   const { destination, host, port } = target;
   const asked = form === 'terminated' ? 'gateway' : form;
   const opaque = asked === 'connect' || asked === 'sni';
+  const base = `${destination.gateway?.basePath ?? ''}/`;
   const listed = [destination.paths, ...config.rules.map(({ paths }) => paths)].flatMap((paths) => paths ?? []).map((path) => path.replace(/\*$/, ''));
   let why = '';
-  for (const path of [`${destination.gateway?.basePath ?? ''}/`, ...listed]) {
+  // A prefix leads to paths below the base path alone.
+  for (const path of [base, ...listed].filter((each) => asked !== 'gateway' || each.startsWith(base))) {
     for (const method of ['HEAD', 'GET', 'OPTIONS'] as const) {
       const peer = { address: '127.0.0.1', user: null, token: null, sans: [], rejected: null };
       const ask: Ask = { form: asked, peer, now: facts.now(), host, port, method: opaque ? null : method, path: opaque ? null : path, ...(asked === 'gateway' ? { destination: destination.name } : {}) };

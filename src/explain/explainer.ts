@@ -119,7 +119,7 @@ export class Explainer {
     const { ask } = denial;
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
-    const asked = { method: denial.method, target: `${show(formatAuthority(ask.host, ask.port))}${ask.path === null ? '' : showTarget(ask.path)}`, host: null };
+    const asked = { method: denial.method, target: showTarget(`${formatAuthority(ask.host, ask.port)}${ask.path ?? ''}`), host: null };
     return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }) };
   }
 

@@ -1,6 +1,7 @@
 /** The record of a denied or failed request: copies of its values, limited in length, without credentials and queries. */
 import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
+import { ownAsk } from '../policy/own-ask.ts';
 import type { Ask } from '../policy/verdict.ts';
 import { detach } from '../targets/quote.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
@@ -42,8 +43,6 @@ const MAX_KEPT_METHOD = 32;
 const MAX_KEPT_HOST = 256;
 const MAX_KEPT_PATH = 2_048;
 const MAX_KEPT_DETAIL = 1_024;
-/** Longest total of all texts of an ask: texts chosen by clients must not cost megabytes. */
-const MAX_ASK = 4_096;
 
 /** The part that may be shown. */
 export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
@@ -78,37 +77,10 @@ export function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { c
     port: record.port,
     path,
     destination: record.destination,
-    ask: ask === null || lengthOf(ask) > MAX_ASK ? null : ownAsk(ask, host, path),
+    ask: ask === null ? null : ownAsk(ask, [host, path]),
   };
 }
 
-/** Length of the texts of an ask that clients choose. */
-function lengthOf({ peer, host, method, path }: Ask): number {
-  let length = host.length + (method?.length ?? 0) + (path?.length ?? 0) + (peer.user?.length ?? 0) + (peer.rejected?.length ?? 0);
-  for (const name of peer.sans) length += name.length;
-  for (const audience of peer.token?.audiences ?? []) length += audience.length;
-  return length + (peer.token?.subject.length ?? 0) + (peer.token?.issuer.length ?? 0);
-}
-
-function own(text: string, length = text.length): string {
+function own(text: string, length: number): string {
   return detach(bound(text, length));
-}
-
-/** @param host @param path copies that may be equal to these */
-function ownAsk(ask: Ask, host: string, path: string): Ask {
-  const { peer, method } = ask;
-  const { user, token, rejected } = peer;
-  return {
-    ...ask,
-    host: ask.host === host ? host : own(ask.host),
-    method: method === null ? null : own(method),
-    path: ask.path === null ? null : ask.path === path ? path : own(ask.path),
-    peer: {
-      address: own(peer.address),
-      user: user === null ? null : own(user),
-      token: token === null ? null : { issuer: own(token.issuer), audiences: token.audiences.map((audience) => own(audience)), subject: own(token.subject) },
-      sans: peer.sans.map((name) => own(name)),
-      rejected: rejected === null ? null : own(rejected),
-    },
-  };
 }

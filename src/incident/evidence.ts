@@ -53,7 +53,7 @@ export interface AddressTry {
   /** `eco-sit.telus.internal:443` */
   readonly where: string;
   readonly tcp: TcpTry;
-  /** The second try, where the first had no answer. */
+  /** The second connection, where the first had no answer; or the one for TLS and a request, where that did not open. */
   readonly again: TcpTry | null;
   readonly tls: TlsTry | null;
   readonly http: HttpTry | null;

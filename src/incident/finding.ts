@@ -55,17 +55,17 @@ export function utc(at: number): string {
   return `${new Date(at).toISOString().slice(0, 19)}Z`;
 }
 
-/** The result of a connection, from both tries. */
+/** The result of a connection, from both tries: one that was open, and one without an answer, are packets that were lost. */
 export function outcomeOfTry({ tcp, again }: AddressTry): TcpOutcome {
-  return again?.outcome ?? tcp.outcome;
+  return again === null || (again.outcome === 'silent' && tcp.outcome === 'open') ? tcp.outcome : again.outcome;
 }
 
 /** Systems send the first packet of a connection again after a second (RFC 6298 §2). */
 const SECOND_SYN_MS = 900;
 
-/** It connected, but not by its first packet: the first try had no answer, or took a second or more. */
+/** It connected, but not by its first packet each time: one of two tries had no answer, or the only one took a second or more. */
 export function isLossy({ tcp, again }: AddressTry): boolean {
-  if (again !== null) return tcp.outcome === 'silent' && again.outcome !== 'silent';
+  if (again !== null) return (tcp.outcome === 'silent' && again.outcome !== 'silent') || (tcp.outcome === 'open' && again.outcome === 'silent');
   return tcp.outcome === 'open' && tcp.ms >= SECOND_SYN_MS;
 }
 

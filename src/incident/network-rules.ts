@@ -48,7 +48,7 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
         state: isDown(destination) ? 'broken' : 'degraded',
         confidence: 'unsure',
         destination: destination.name,
-        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some((one) => outcomeOfTry(one) === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
+        what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some(({ tcp, again }) => (again ?? tcp).outcome === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
         since: failingSince(destination, ['connect-timeout']),
         evidence: [...odd.flatMap(linesOfTry), ...(first.moved > 0 ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }] : []), ...(segments === null ? [] : [segmentsLine(segments)])],
         alternatives: [{ part: 'partner-firewall', why: 'a firewall may let only connections through that it knows' }],
@@ -109,6 +109,9 @@ function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFindi
 
 const nameLine = ({ host, at, fault, addresses }: NameTry): { at: number; text: string } => ({ at, text: fault === null ? `${host} resolves to ${addresses.join(', ')}` : `Look-up of ${host}: ${fault.code}, ${fault.detail}` });
 
+/** The latest answers before. */
+const earlierLines = ({ host, history }: NameTry): { at: number; text: string }[] => history.slice(0, 4).map(({ at, addresses, code }) => ({ at, text: code === null ? `${host} resolved to ${addresses.join(', ')}` : `Look-up of ${host}: ${code}` }));
+
 function findNames({ destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const bad = destination.names.filter(({ fault, addresses, refused }) => fault !== null || (addresses.length > 0 && refused.length === addresses.length));
@@ -128,7 +131,7 @@ function findWrongAddress(destination: DestinationEvidence, name: NameTry): Name
     destination: destination.name,
     what: `${host} is led to ${addresses.join(', ')}, where the proxy may not connect`,
     since: failingSince(destination, ['address-not-allowed']),
-    evidence: [nameLine(name), ...refused.map(({ detail }) => ({ at: null, text: detail })), ...history.slice(0, 4).map((answer) => ({ at: answer.at, text: `${host} resolved to ${answer.addresses.join(', ') || (answer.code ?? '-')}` }))],
+    evidence: [nameLine(name), ...refused.map(({ detail }) => ({ at: null, text: detail })), ...earlierLines(name)],
     alternatives: [{ part: 'proxy', why: `if the partner has moved there, destinations.${destination.name}.addresses has to be changed` }],
     next: ['Ask those who run the resolver why the name leads there.', 'If the partner says that it has moved, list its new range.'],
     explains: ['name'],
@@ -136,7 +139,7 @@ function findWrongAddress(destination: DestinationEvidence, name: NameTry): Name
 }
 
 function findNoAnswer(destination: DestinationEvidence, name: NameTry): NamelessFinding {
-  const { host, fault, inUse, history } = name;
+  const { host, fault, inUse } = name;
   const code = fault?.code ?? 'resolver-failed';
   const missing = code === 'name-not-found';
   const broken = inUse === null || missing || isDown(destination);
@@ -148,7 +151,7 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
     destination: destination.name,
     what: missing ? `${host} does not exist, it says` : `there is no answer for ${host} (${code})${tail}`,
     since: failingSince(destination, [code]) ?? null,
-    evidence: [nameLine(name), ...history.slice(0, 4).map((answer) => ({ at: answer.at, text: `${host} resolved to ${answer.addresses.join(', ') || (answer.code ?? '-')}` }))],
+    evidence: [nameLine(name), ...earlierLines(name)],
     alternatives: missing ? [{ part: 'proxy', why: 'the name in the configuration may be misspelt, if it never resolved' }] : [{ part: 'route', why: 'the route to the resolver may be broken' }],
     next: ['Ask the resolver from the node of the proxy (dig), and those who run it.', ...(missing ? ['If it has never resolved, check the spelling; otherwise ask the partner whether it still has the name.'] : [])],
     explains: ['name', 'silent', 'refused'],
@@ -171,7 +174,7 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   const shown = judgeLoss(evidence) === 'everywhere' && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
   if (!shown && (lossy.length === 0 || earlier.some(({ rule }) => rule === 'new-connections-alone'))) return [];
   const counted = segments === null ? '' : describeSegments(segments);
-  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
+  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : lossy.every(({ again }) => again?.outcome === 'silent') ? 'packets are lost: of two connections, the second had no answer' : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
 }
 
 const describeSegments = ({ again, sent }: SentSegments): string => `${again} of ${sent} segments were sent again`;

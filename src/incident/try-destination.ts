@@ -10,7 +10,7 @@ import { Fault } from '../errors.ts';
 import { createHopGuard } from '../policy/address-guard.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { bound } from '../telemetry/safe-text.ts';
-import type { AddressTry, HttpTry, NameTry, ParentTry, RouteTry, TcpTry, TlsTry, TriedFault } from './evidence.ts';
+import type { AddressTry, HttpTry, NameTry, ParentTry, RouteTry, TcpOutcome, TcpTry, TlsTry, TriedFault } from './evidence.ts';
 
 /** For all tries of one question. */
 export interface TryContext {
@@ -60,10 +60,20 @@ export async function tryAddress(target: Target, address: string, context: TryCo
   const { where, port, protocol } = target;
   const tcp = await tryTcp(address, port, context);
   const again = tcp.outcome === 'silent' && !context.signal.aborted ? await tryTcp(address, port, context) : null;
-  const none = { where, tcp, again, tls: null, http: null, moved: moved() };
-  if ((again ?? tcp).outcome !== 'open' || protocol === 'unknown' || context.signal.aborted) return none;
-  return { ...none, ...(await tryAbove(target, address, context)) };
+  const none = { where, tcp, again, tls: null, http: null };
+  const open = again ?? tcp;
+  if (open.outcome !== 'open' || protocol === 'unknown' || context.signal.aborted) return { ...none, moved: moved() };
+  const at = context.now();
+  const began = performance.now();
+  const { tls, http, fault } = await tryAbove(target, address, context);
+  if (fault === null) return { ...none, tls, http, moved: moved() };
+  // A connection of its own: the one before was open, and this one was not.
+  const next: TcpTry = { at, address, port, from: null, outcome: FAILED_OUTCOMES.get(fault.code) ?? 'unsent', ms: Math.round(performance.now() - began), detail: fault.detail };
+  return { ...none, tcp: open, again: next, moved: moved() };
 }
+
+/** Of a dial that failed before its TLS; otherwise our own system refused. */
+const FAILED_OUTCOMES: ReadonlyMap<string, TcpOutcome> = new Map([['connection-refused', 'refused'], ['connect-timeout', 'silent'], ['unreachable', 'unreachable']]);
 
 async function tryTcp(address: string, port: number, { tools, now, signal }: Pick<TryContext, 'tools' | 'now' | 'signal'>): Promise<TcpTry> {
   const at = now();

@@ -6,7 +6,7 @@ import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
 import { ambiguityOf, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
-import { canTake, contentLike, isNameable, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
+import { canTake, contentLike, isNameable, remedyForForm, remedyForHidden, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
 import { matchesPath } from './patterns.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
@@ -87,7 +87,7 @@ export function denyRule(ask: Ask, client: ClientConfig, { config: destination, 
       return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, remedy());
     case 'hidden': {
       const listed = [rule.methods === null ? '' : 'methods', rule.paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
-      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, `use a form in which ${listed} can be seen: forward, gateway or host-routed`);
+      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, remedyForHidden(destination, listed));
     }
     case 'method':
       return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, remedy());

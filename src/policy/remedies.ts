@@ -57,6 +57,12 @@ export function remedyForForm(destination: DestinationConfig, form: Ask['form'])
   return `use a form in which ${limits} can be seen (${forms.join(', ')}): ${form} would go round the limits of ${name}`;
 }
 
+/** Where a tunnel hides what a rule lists. @param listed `methods and paths` */
+export function remedyForHidden({ name, forms, gateway }: DestinationConfig, listed: string): string {
+  const open = forms.filter((form) => form !== 'connect' && form !== 'sni' && (form !== 'gateway' || gateway !== null));
+  return open.length === 0 ? `use a form in which ${listed} can be seen, such as forward: destinations.${name}.forms has none` : `use a form in which ${listed} can be seen: ${open.join(', ').replace(/, ([^,]*)$/, ' or $1')}`;
+}
+
 /** A new rule for the client: existing ones permit no more than before. @param limits what it lists; null: any */
 export function remedyForRule(client: ClientConfig, destination: DestinationConfig, { method, path }: { readonly method: string | null; readonly path: string | null }): string {
   const limits = [method === null ? '' : `the method ${show(method)}`, path === null ? '' : `the path ${show(path)}`].filter((limit) => limit !== '');

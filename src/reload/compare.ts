@@ -1,8 +1,8 @@
 /** Recent requests that a candidate policy would answer differently from the current one, and the record of recent requests. */
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
+import { ownAsk } from '../policy/own-ask.ts';
 import type { Ask } from '../policy/verdict.ts';
-import { detach } from '../targets/quote.ts';
 
 /** Requests of one client to one host and port that would be answered differently. */
 export interface DecisionChange {
@@ -88,7 +88,9 @@ export class DecisionRing {
       if (this.#allowance < 1) return;
       this.#allowance -= 1;
     }
-    this.#entries[this.#next] = { ...ask, host: detach(ask.host), path: ask.path === null ? null : detach(ask.path) };
+    const own = ownAsk(ask);
+    if (own === null) return;
+    this.#entries[this.#next] = own;
     this.#next = (this.#next + 1) % this.#size;
   }
 

@@ -69,12 +69,14 @@ export class SeenDenials {
     const frequent = recordsOf(answer?.['frequent']);
     if (latest === null || frequent === null) return false;
     for (const record of latest) this.#add(record, Date.parse(stringOf(record, 'time')), 1);
-    for (const { client, host, count, latest: record } of frequent) {
-      if (!isObject(record)) continue;
+    for (const { client, host, count, overcount, latest: record } of frequent) {
+      if (!isObject(record) || typeof count !== 'number') continue;
+      // After a scan, one request may be listed as dozens.
+      const certain = count - (typeof overcount === 'number' ? overcount : 0);
       // Peers that are no client are counted by their address.
       const known = latest.filter((one) => one['client'] === client && one['host'] === host && (client !== '-' || one['clientAddress'] === record['clientAddress'])).length;
       // Those that are not among the latest are listed one by one; their other requests are not kept.
-      if (typeof count === 'number' && count > known) this.#add(record, Date.parse(stringOf(record, 'time')), count - known);
+      if (certain > known) this.#add(record, Date.parse(stringOf(record, 'time')), certain - known);
     }
     return true;
   }

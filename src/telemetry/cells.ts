@@ -70,8 +70,8 @@ export class DestinationCells {
   readonly tls = new HistogramCell(CONNECT_BOUNDS);
   /** Of requests that have ended. */
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
-  /** Of those denied, the tunnels that were open before, by client: such as those whose permission was withdrawn. */
-  readonly deniedTunnels = new Map<string, number>();
+  /** Exchanges that have ended and were not denied, and tunnels that were opened: never decreases. */
+  served = 0;
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
   readonly health = new DestinationHealth();
@@ -88,6 +88,13 @@ export class DestinationCells {
     if (cells === undefined) this.forms.set(name, (cells = new FormCells()));
     return cells;
   }
+}
+
+/** What a client did, over all destinations: neither number decreases. */
+export interface ClientCounts {
+  /** As `served` of a destination. */
+  served: number;
+  denied: number;
 }
 
 /** Label value of `eco_egress_policy_reloads_total`. */
@@ -127,6 +134,7 @@ export class Cells {
   readonly destinations = new Map<string, DestinationCells>();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
+  readonly clients = new Map<string, ClientCounts>([['-', { served: 0, denied: 0 }]]);
   /** Short tunnels, by client. */
   readonly shortTunnels = new Map<string, number>([['-', 0]]);
   /** Without a destination. */
@@ -149,6 +157,7 @@ export class Cells {
     for (const name of clients) {
       if (this.denials.has(name)) continue;
       this.denials.set(name, zeros(DENIAL_CODES));
+      this.clients.set(name, { served: 0, denied: 0 });
       this.shortTunnels.set(name, 0);
     }
     for (const name of destinations) {
@@ -163,6 +172,20 @@ export class Cells {
     return this.destinations.get(name) ?? this.#unknown;
   }
 
+  /** A tunnel is open: it counts as served now, however it ends. */
+  countTunnel(record: AccessRecord): void {
+    const destination = this.destination(record.destination);
+    destination.form(record.form).open.add(record);
+    destination.served += 1;
+    this.#countsOf(record).served += 1;
+  }
+
+  #countsOf({ client }: AccessRecord): ClientCounts {
+    const counts = this.clients.get(client) ?? this.clients.get('-');
+    if (counts === undefined) throw new Error('no counts of unknown clients');
+    return counts;
+  }
+
   /** A request has ended, well or not. */
   countEnd(record: AccessRecord): void {
     const { code, upstreamStatus } = record;
@@ -172,6 +195,7 @@ export class Cells {
     const outcome = outcomeOf(record);
     destination.outcomes[outcome] += 1;
     if (code === 'internal') this.internalErrors += 1;
+    if (outcome === 'denied') this.#countsOf(record).denied += 1;
     if (outcome === 'denied' && code !== 'ok') increment(this.denials.get(client), code);
     this.#outcomes(form, record.form, client, code)[outcome] += 1;
     if (record.wouldDeny !== '') this.#countReported(form, record.form, client, record.wouldDeny);
@@ -179,10 +203,13 @@ export class Cells {
     form.bytesReceived += record.bytesReceived;
     if (record.became === 'tunnel') {
       form.open.delete(record);
-      if (outcome === 'denied') increment(destination.deniedTunnels, client);
       form.tunnelTimes.observe(record.durationMs / 1000);
       if (isShortTunnel(record)) increment(this.shortTunnels, client);
       return;
+    }
+    if (outcome !== 'denied') {
+      destination.served += 1;
+      this.#countsOf(record).served += 1;
     }
     // A response that was cut after its head has already been counted as
     // failed.

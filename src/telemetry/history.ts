@@ -195,7 +195,7 @@ export class History {
     for (const [name, cells] of this.#cells.destinations) {
       if (name !== '-' && !this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(cells, this.#row)));
     }
-    for (const name of this.#cells.denials.keys()) {
+    for (const name of this.#cells.clients.keys()) {
       if (this.#clients.has(name)) continue;
       const ring = new CounterRing(MINUTE_STEPS + 1, 2);
       ring.push(new Uint32Array(2));
@@ -204,28 +204,7 @@ export class History {
   }
 
   #stepClients(): void {
-    const counts = new Map<string, Uint32Array>([...this.#clients.keys()].map((client) => [client, new Uint32Array(2)]));
-    for (const { forms, deniedTunnels } of this.#cells.destinations.values()) {
-      for (const [client, count] of deniedTunnels) {
-        const row = counts.get(client);
-        if (row !== undefined) row[0] = (row[0] ?? 0) + count;
-      }
-      for (const { requests } of forms.values()) {
-        for (const [client, codes] of requests) {
-          const row = counts.get(client);
-          if (row === undefined) continue;
-          for (const { allowed, failed, aborted, denied } of codes.values()) {
-            row[0] = (row[0] ?? 0) + allowed + failed + aborted;
-            row[1] = (row[1] ?? 0) + denied;
-          }
-        }
-      }
-    }
-    for (const [client, open] of countTunnels(this.#cells)) {
-      const row = counts.get(client);
-      if (row !== undefined) row[0] = (row[0] ?? 0) + open;
-    }
-    for (const [client, row] of counts) this.#clients.get(client)?.push(row);
+    for (const [client, { served, denied }] of this.#cells.clients) this.#clients.get(client)?.push(Uint32Array.of(served, denied));
   }
 
   /** Seconds since the given number of steps before the latest. */
@@ -234,17 +213,12 @@ export class History {
   }
 }
 
-/** A tunnel counts once, when it is opened, however it ends: the number of requests never decreases. */
-function readRow({ outcomes, errors, health, forms, deniedTunnels }: DestinationCells, row: Uint32Array): Uint32Array {
+function readRow({ served, errors, health, forms }: DestinationCells, row: Uint32Array): Uint32Array {
   row.fill(0);
-  row[REQUESTS] = outcomes.allowed + outcomes.failed + outcomes.aborted;
+  row[REQUESTS] = served;
   row[ERRORS] = health.answers['5xx'];
   for (const [i, code] of UPSTREAM_CODES.entries()) row[CODES_AT + i] = errors.get(code) ?? 0;
-  for (const count of deniedTunnels.values()) row[REQUESTS] += count;
-  for (const { open, exchanges } of forms.values()) {
-    row[REQUESTS] += open.size;
-    for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;
-  }
+  for (const { exchanges } of forms.values()) for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;
   return row;
 }
 

@@ -97,8 +97,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...createOverloadMetrics(exposition),
     ended: cells.countEnd.bind(cells),
     tunnelOpened: (record) => {
+      cells.countTunnel(record);
       const destination = cells.destination(record.destination);
-      destination.form(record.form).open.add(record);
       if (asksForTunnel(record)) destination.health.noteTunnel(Date.now());
       // A 101, whose end may be hours away.
       else if (record.upstreamStatus !== 0) destination.health.noteAnswer(record.upstreamStatus, Date.now());

@@ -169,20 +169,20 @@ t.test('report mode of a part is told where it is, and not denied', async (t) =>
   t.match(JSON.parse((await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true'), true)).out), { permits: [{ report: true }] });
 });
 
-t.test('what passes in report mode is told where no row has it', async (t) => {
-  const rule = 'destinations: [eco] }';
-  const told = async (text: string): Promise<string> => (await check(t, text)).out.split('\n')[2] ?? '';
-  const beside = MINIMAL.replace(rule, `${rule}\n  - { clients: [pods], destinations: [eco], report: true }`);
-  t.equal(await told(beside), 'It permits this, and denies everything else but what passes in report mode:');
-  t.match(permitsOf((await check(t, beside)).out), [{ head: /rules\[0\]/, 'report mode': undefined }, { head: /rules\[1\]/, 'report mode': [/passes/, /reported/] }]);
-  for (const [text, what] of [
-    [MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true').replace(/rules:.*/s, ''), 'a destination without a rule'],
-    [MINIMAL.replace('ports: [443]', 'ports: [443]\n    forms: [connect]').replace(rule, 'destinations: [eco], methods: [GET], report: true }'), 'a rule that permits nothing'],
-  ] as const) {
-    t.equal(await told(text), 'It permits nothing, and denies everything but what passes in report mode.', what);
-    t.notMatch((await check(t, text)).out, 'is denied', what);
-  }
-  t.equal(await told(MINIMAL.replace(rule, 'destinations: [eco], report: true, until: 2026-01-01T00:00Z }')), 'It permits this, and denies everything else:', 'not once it has ended');
+t.test('report mode is told where it is in effect, whatever the rules beside it permit', async (t) => {
+  const rule = (more: string): string => MINIMAL.replace('destinations: [eco] }', `destinations: [eco] }\n  - { clients: [pods], destinations: [eco], report: true${more} }`);
+  const EXCEPT = 'It permits this, and denies everything else but what passes in report mode:\n';
+  const ALONE = 'It permits this, and denies everything else:\n';
+  const beside = (await check(t, rule(''))).out;
+  t.match(beside, EXCEPT);
+  t.match(permitsOf(beside).at(-1), { head: 'pods may reach eco (rules[1])', 'report mode': [String, String] }, 'a rule without limits stands before it');
+  t.match((await check(t, rule(', until: "2026-01-01T00:00:00Z"'))).out, ALONE, 'it has ended');
+  t.notMatch((await check(t, MINIMAL.replace('destinations: [eco] }', 'destinations: [eco], report: true, until: "2026-01-01T00:00:00Z" }'))).out, 'report mode');
+  const hidden = MINIMAL.replace('ports: [443]', 'ports: [443]\n    forms: [connect]').replace('destinations: [eco] }', 'destinations: [eco], methods: [GET], report: true }');
+  t.match((await check(t, hidden)).out, EXCEPT, 'it can permit no request of this form');
+  const unnamed = MINIMAL.replace('destinations:\n', 'destinations:\n  trial: { hosts: trial.example, ports: 443, report: true }\n');
+  t.match((await check(t, unnamed)).out, EXCEPT, 'no rule names the destination');
+  t.match((await check(t, unnamed.replace(/rules:[^]*/, 'rules: []\n'))).out, 'It permits nothing, and denies everything but what passes in report mode.\n');
 });
 
 t.test('a form that cannot show what the client has to show is not listed', async (t) => {

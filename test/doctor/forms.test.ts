@@ -4,7 +4,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer, type Server } from 'node:net';
 import { type Draft, ECO, labCertificates } from '../support/lab.ts';
-import { examine, faultsOf, findingsOf, type Patient, startPartner, wordsOf } from '../support/doctor-lab.ts';
+import { examine, faultsOf, findingsOf, type Patient, PLAIN, startPartner, wordsOf } from '../support/doctor-lab.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { startTlsLab } from '../support/tls-lab.ts';
@@ -49,6 +49,17 @@ t.test('where it does not take us, another with the same configuration is', asyn
     { state: 'ok', subject: 'proxy', seen: /^one that doctor started/ },
   ]);
   t.strictSame(faultsOf(report), []);
+});
+
+t.test('a gateway with a base path is asked for a path below it', async (t) => {
+  const partner = await startPartner(t);
+  const report = await examine(partner, {
+    configure: (draft) => {
+      Object.assign(draft.destinations['plain'] as object, { forms: ['gateway'], gateway: { prefix: '/plain', url: `http://${PLAIN}:${partner.http}/base` }, http: { paths: ['/health', '/base/orders/*'] } });
+    },
+    only: ['forms'],
+  });
+  t.match(findingsOf(report, 'forms').filter(({ subject }) => subject.startsWith('gateway plain')), [{ state: 'ok', seen: 'answered 200' }]);
 });
 
 t.test('ports of the proxy that runs', async (t) => {

@@ -182,6 +182,13 @@ t.test('a denial is recalled with what the policy in force says now', async (t) 
   t.equal(await explainer.recall('unknown', true), null);
 });
 
+t.test('a path that has to be quoted is quoted with its host', async (t) => {
+  const lab = await startLab(t);
+  await askRaw(t, lab.port, 'GET http://evil.example/a%20b HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n');
+  const { requestId } = await lab.logged(({ host }) => host === 'evil.example');
+  t.match(await lab.service.explainer.recall(String(requestId), true), { now: { asked: { method: 'GET', target: '"evil.example:80/a%20b"' } } });
+});
+
 t.test('so is what the policy was never asked, and what only the addresses stopped', async (t) => {
   const lab = await startLab(t, { lookup: resolving({ [ECO]: ['10.0.0.1'] }) });
   const { explainer } = lab.service;

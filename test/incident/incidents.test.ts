@@ -1,5 +1,6 @@
 /** A running proxy is asked what is wrong, while partners refuse, are silent, show bad certificates, answer 500: gathered from its own state and from real tries. */
 import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
 import type { IncidentVerdict } from '../../src/incident/judge.ts';
@@ -55,6 +56,19 @@ t.test('the partner refuses: since the first failure, with what requests met', a
   t.match(verdict, { asked: 'eco', state: 'broken', part: 'partner-application', confidence: 'likely', alternatives: [{ part: 'partner-firewall' }], letter: /from the source address 192\.0\.2\.1 \(seen from outside/ });
   t.ok(Date.parse(verdict.since ?? '') >= before - 1000);
   t.match(verdict.evidence.map(({ text }) => text).join('\n'), new RegExp(`TCP to 127\\.0\\.0\\.1:${nobody} from 127\\.0\\.0\\.1:\\d+: refused \\(ECONNREFUSED\\)[^]*A request met at 127\\.0\\.0\\.1:${nobody}: ECONNREFUSED`));
+});
+
+t.test('the partner accepts one connection, and refuses the next', async (t) => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {}).resume();
+    server.close();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const lab = await start(t, { configure: (draft) => { point(draft, port); } });
+  const verdict = await verdictOf(t, lab, '?destination=eco');
+  t.match(verdict, { state: 'broken', part: 'partner-application', sentence: /refused the connection/ });
+  t.match(verdict.evidence.map(({ text }) => text).join('\n'), /connected in \d+ ms\nTCP to 127\.0\.0\.1:\d+: refused \(.*ECONNREFUSED.*\), second try/);
 });
 
 t.test('the partner wants a certificate of ours, and says so with its answer (TLS 1.3): its application is not blamed', async (t) => {
@@ -149,6 +163,8 @@ t.test('one question at a time, with a pause between them, and by POST alone', a
   t.equal((await ask(lab, '?destination=eco')).status, 503, 'and none to another question');
   now = 5_001;
   t.equal((await ask(lab, '?destination=eco')).status, 200);
+  now = 10_002;
+  t.equal((await ask(lab, '?destination=')).status, 200, 'an empty name is none, as in the form');
   t.match(await ask(lab, '?destination=other'), { status: 400, text: /There are: eco\./ });
   t.match(await ask(lab, '?dest=eco'), { status: 400, text: /Unknown parameter dest\. The parameter is destination/ }, 'not an answer about all');
   t.match(await ask(lab, '?destination=eco&destination=other'), { status: 400, text: /more than once/ });

@@ -57,6 +57,9 @@ const CASES: readonly Case[] = [
   ['some are lost, and not many', wrong({ tries: [addressTry(A, { tcp: tcpTry(A, { ms: 1_040 }), moved: 900 }), addressTry(B)] }, { proxy: { ...proxy, segments: { sent: 400, again: 5, synAgain: 2 } } }), { state: 'degraded', part: 'route', confidence: 'unsure', says: /packets are lost/ }],
   ['packets are lost', wrong({ tries: [addressTry(A, { tcp: tcpTry(A, { ms: 1_040 }), moved: 900 }), addressTry(B)] }, { proxy: { ...proxy, segments: { sent: 400, again: 40, synAgain: 2 } } }), { state: 'degraded', part: 'route', confidence: 'likely', says: /packets are lost: 40 of 400 segments were sent again/ }],
   ['they explain silence', wrong({ tries: [addressTry(A, { tcp: tcpTry(A, { outcome: 'silent', ms: 3_000 }), again: tcpTry(A) }), silentTry(B)] }, { proxy: { ...proxy, segments: null } }), { state: 'degraded', part: 'route', confidence: 'unsure', says: /packets are lost: connections had no answer at first/ }],
+  ['of two connections the second is not answered', wrong({ tries: [addressTry(A, { again: tcpTry(A, { outcome: 'silent', ms: 3_000 }), tls: null, http: null })] }, { proxy: { ...proxy, segments: null } }), { state: 'degraded', part: 'route', confidence: 'unsure', says: /of two connections, the second had no answer/ }],
+  ['and on open connections nothing is lost', wrong({ tries: [addressTry(A, { again: tcpTry(A, { outcome: 'silent', ms: 3_000 }), tls: null, http: null })] }), { state: 'degraded', part: 'nat', confidence: 'unsure', says: /new connections to .* get no answer/ }],
+  ['or is refused', wrong({ tries: [addressTry(A, { again: tcpTry(A, { outcome: 'refused', detail: 'ECONNREFUSED' }), tls: null, http: null })] }), { state: 'broken', part: 'partner-application', says: /refused the connection/, letter: true }],
   ['what is sent again to an address that does not answer is none of it', wrong({ tries: [silentTry(A), addressTry(B)] }, { proxy: { ...proxy, segments: { sent: 400, again: 40, synAgain: 2 } } }), { state: 'degraded', part: 'partner-firewall', says: /203\.0\.113\.10, 1 of 2/, letter: true }],
   ['silence, and nothing to compare with', wrong(both(silentTry), { source: off }), { state: 'broken', part: 'route', confidence: 'unsure', says: /nothing else was reached to compare with/ }],
   ['silence, another is reached, no proof of the address', evidenceOf({ source: off, destinations: [destinationOf(both(silentTry)), destinationOf({ name: 'other', tries: [addressTry('198.51.100.7')] })] }), { state: 'broken', part: 'route', confidence: 'unsure', says: /nothing proves that the partner sees the right address/ }],
@@ -133,6 +136,11 @@ t.test('what is ruled out, and why', async (t) => {
   const { ruledOut } = judgeIncident(wrong(both(silentTry)));
   t.strictSame(ruledOut.map(({ part }) => part), ['pod', 'proxy', 'nat', 'resolver', 'parent']);
   t.match(ruledOut.find(({ part }) => part === 'nat')?.why, /sees 34\.123\.45\.67, as expected/);
+});
+
+t.test('earlier answers of a resolver, and earlier failures', async (t) => {
+  const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
+  t.strictSame(evidence.map(({ text }) => text).slice(1), [`Look-up of ${HOST}: name-not-found`, `${HOST} resolved to ${A}`]);
 });
 
 t.test('a clock that is off is told with its direction', async (t) => {

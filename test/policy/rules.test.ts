@@ -43,12 +43,18 @@ t.test('what is said when none applies', async (t) => {
     [{ from: NEW_YEAR + 1000 }, {}, /^rule-expired: .* only from 2027-01-01T00:00:01Z, and it is 2027-01-01T00:00:00Z; ask npx eco-egress explain for a change: other destinations have hosts of eco too$/],
     [{ methods: ['POST', 'PUT'] }, {}, /^method-not-allowed: rules\[0\] lets sit use eco, but does not list the method GET; ask npx eco-egress explain for a change: other destinations have hosts of eco too$/],
     [{ methods: ['POST'] }, { method: 'HEAD' }, /^method-not-allowed: /],
-    [{ methods: ['GET'] }, { form: 'connect', method: null, path: null }, /^form-not-allowed: .*rules\[0\] lets sit use eco for the methods that it lists, which a tunnel hides; use a form in which methods can be seen: forward, gateway or host-routed$/],
+    [{ methods: ['GET'] }, { form: 'connect', method: null, path: null }, /^form-not-allowed: .*rules\[0\] lets sit use eco for the methods that it lists, which a tunnel hides; use a form in which methods can be seen: forward or host-routed$/],
     [{ methods: ['GET'], paths: ['/a'] }, { form: 'connect', method: 'CONNECT', path: '/a' }, /^form-not-allowed: .* for the methods and paths/],
     [{ paths: ['/a'] }, { path: null }, /^form-not-allowed: /],
     [{ paths: ['/a'] }, { path: '/%2e%2e/a' }, /^path-ambiguous: The path "\/%2e%2e\/a" has a dot segment/],
   ];
   for (const [rule, more, expected] of table) t.match(outcome(withRules(rule), more), expected, JSON.stringify(rule));
+});
+
+t.test('what a tunnel hides: only forms that the destination takes are advised', async (t) => {
+  const advised = (change: Parameters<typeof makeDestination>[2]): string => outcome(compilePolicy({ ...base, destinations: [makeDestination('eco', [ECO], change)], rules: [makeRule(['sit'], ['eco'], { methods: ['GET'] })] }), { form: 'connect', method: null, path: null });
+  t.match(advised({ forms: ['connect', 'forward'] }), /; use a form in which methods can be seen: forward$/);
+  t.match(advised({ forms: ['connect', 'gateway'] }), /; use a form in which methods can be seen, such as forward: destinations\.eco\.forms has none$/, 'it has no gateway');
 });
 
 t.test('the rule that came furthest is blamed', async (t) => {

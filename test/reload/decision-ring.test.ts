@@ -47,5 +47,7 @@ t.test('none, where none are wanted; nor what would be too large', async (t) => 
   ring.remember(ask('fits', 1, `/${'p'.repeat(2047)}`), true);
   ring.remember(ask('too-long', 2, `/${'p'.repeat(2048)}`), true);
   ring.remember(ask('no-path', 3, null), true);
+  ring.remember({ ...ask('long-method', 4), method: 'M'.repeat(5_000) }, false);
+  ring.remember({ ...ask('long-names', 5), peer: { ...ask('', 5).peer, sans: Array.from({ length: 500 }, (_, i) => `DNS:pod-${i}.example`) } }, false);
   t.strictSame(hosts(ring), ['fits', 'no-path']);
 });

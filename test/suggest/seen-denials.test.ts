@@ -1,6 +1,8 @@
 /** Denials from log lines and from `/denials`: what counts, what is passed over, and bounds. */
 import t from 'tap';
+import { RecentDenials } from '../../src/explain/recent-denials.ts';
 import { SeenDenials } from '../../src/suggest/seen-denials.ts';
+import { makeRecord } from '../support/access-record.ts';
 
 const line = (more: object = {}): string =>
   JSON.stringify({ level: 'warn', time: '2026-12-01T00:00:01.000Z', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', method: 'CONNECT', host: 'new.example', port: 443, path: '', destination: '-', verdict: 'deny', code: 'host-not-allowed', upstreamAddress: '-', durationMs: 1, ...more });
@@ -57,11 +59,22 @@ t.test('a scan of names does not fill the memory', async (t) => {
   t.equal(seen.list()[0]?.addresses.size, 100);
 });
 
+t.test('a host that was asked for once after a scan of many counts once', async (t) => {
+  const denials = new RecentDenials();
+  const deny = (host: string): void => { denials.note(makeRecord({ form: 'connect', client: 'pods', host, port: 443, verdict: 'deny', code: 'host-not-allowed' }), null, null); };
+  for (let i = 0; i < 10_000; i += 1) deny(`scan-${i}.example`);
+  deny('once.example');
+  for (let i = 0; i < 150; i += 1) deny('known.example');
+  const seen = new SeenDenials();
+  t.ok(seen.addAnswer(JSON.stringify(denials.view(200, 100))));
+  t.equal(seen.list().find(({ host }) => host === 'once.example')?.count, 1);
+});
+
 t.test('the answer of a proxy: counts beyond the latest ones belong to the last of their kind', async (t) => {
   const record = (more: object = {}): object => ({ requestId: 'x', time: '2026-12-01T00:00:01.000Z', verdict: 'deny', code: 'host-not-allowed', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', method: 'CONNECT', host: 'new.example', port: 443, path: '', destination: '-', ...more });
   const seen = new SeenDenials();
   t.equal(seen.addAnswer(JSON.stringify({ total: 9, latest: [record(), record({ port: 8443 })], frequent: [{ client: 'pods', host: 'new.example', count: 9, overcount: 0, latest: record() }, { client: 'jobs', host: 'old.example', count: 4, overcount: 1, latest: record({ client: 'jobs', host: 'old.example', verdict: 'report' }) }] })), true);
-  t.match(seen.list().map(({ host, port, count }) => [host, port, count]), [['new.example', 443, 8], ['old.example', 443, 4], ['new.example', 8443, 1]]);
+  t.match(seen.list().map(({ host, port, count }) => [host, port, count]), [['new.example', 443, 8], ['old.example', 443, 3], ['new.example', 8443, 1]], 'without what is counted too many');
   const strangers = new SeenDenials();
   const of = (clientAddress: string): object => record({ client: '-', clientAddress, code: 'client-not-allowed' });
   const frequent = [['10.9.0.1', 5], ['10.9.0.2', 2]].map(([clientAddress, count]) => ({ client: '-', host: 'new.example', count, overcount: 0, latest: of(String(clientAddress)) }));

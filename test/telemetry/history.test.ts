@@ -1,5 +1,6 @@
 /** The history of the status page: what the last seconds, minute and hour added, in memory that does not grow. */
 import t from 'tap';
+import { DENIAL_CODES } from '../../src/telemetry/access-record.ts';
 import { Cells, type PolicyFacts } from '../../src/telemetry/cells.ts';
 import { History, HISTORY_STEP, HISTORY_STEPS } from '../../src/telemetry/history.ts';
 import { CounterRing, ValueRing } from '../../src/telemetry/rings.ts';
@@ -42,9 +43,16 @@ class Scene {
   }
 }
 
+/** Until no label set is left. */
+function fillSets(cells: Cells): void {
+  const clients = Array.from({ length: 500 }, (_, i) => `c${i}`);
+  cells.adopt({ ...FACTS, clients });
+  for (const form of ['connect', 'forward', 'gateway'] as const) for (const code of DENIAL_CODES) for (const client of clients) cells.countEnd(makeRecord({ form, client, code, destination: 'eco', verdict: 'deny' }));
+}
+
 t.test('what was counted before the start is left out', async (t) => {
   const scene = new Scene((cells) => {
-    cells.destination('eco').outcomes.allowed = 5_000;
+    cells.destination('eco').served = 5_000;
     cells.destination('eco').errors.set('connect-timeout', 7);
   });
   t.match(scene.eco, { requestsPerSecond: 0, requests: 0, failures: { minute: {}, hour: {} }, p50: null, p99: null });
@@ -90,7 +98,7 @@ t.test('percentiles are those of the last minute', async (t) => {
 t.test('a tunnel counts when it is opened, and not again when it ends', async (t) => {
   const scene = new Scene();
   const record = makeRecord({ form: 'connect', destination: 'eco', client: 'pods', verdict: 'allow', became: 'tunnel' });
-  scene.cells.destination('eco').form('connect').open.add(record);
+  scene.cells.countTunnel(record);
   t.equal(scene.eco.requests, 1);
   scene.cells.countEnd(record);
   t.equal(scene.eco.requests, 1);
@@ -99,7 +107,7 @@ t.test('a tunnel counts when it is opened, and not again when it ends', async (t
 t.test('a tunnel whose permission is withdrawn stays the one request that it was', async (t) => {
   const scene = new Scene();
   const record = makeRecord({ form: 'connect', destination: 'eco', client: 'pods', verdict: 'allow', became: 'tunnel' });
-  scene.cells.destination('eco').form('connect').open.add(record);
+  scene.cells.countTunnel(record);
   scene.step(20);
   scene.cells.countEnd(Object.assign(record, { code: 'revoked' }));
   t.match(scene.eco, { requestsPerSecond: 0, requests: 0 });
@@ -107,6 +115,19 @@ t.test('a tunnel whose permission is withdrawn stays the one request that it was
   t.match(scene.eco, { requestsPerSecond: 0, requests: 0 });
   t.match(scene.history.clients(), [{ client: 'pods', requestsPerSecond: 0, requests: 0, denials: 1, tunnels: 0 }]);
   t.equal(scene.history.curves(['eco'])[1]?.requests.at(-1), 0);
+});
+
+t.test('a tunnel whose end is counted under no client, for lack of label sets, stays one request of its client', async (t) => {
+  const scene = new Scene();
+  const record = makeRecord({ form: 'connect', destination: 'eco', client: 'pods', verdict: 'allow', became: 'tunnel' });
+  scene.cells.countTunnel(record);
+  scene.step(20);
+  fillSets(scene.cells);
+  scene.step(20);
+  scene.cells.countEnd(record);
+  scene.step();
+  t.ok(scene.cells.folded > 0);
+  t.strictSame(scene.history.clients().filter(({ client }) => !client.startsWith('c')), []);
 });
 
 t.test('clients: the busiest first, those that did nothing left out', async (t) => {
