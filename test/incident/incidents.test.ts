@@ -40,7 +40,9 @@ function point(draft: Draft, port: number, change: object = {}, echo: string | n
 
 t.test('nothing is wrong: each address with its port, the certificate, the answer', async (t) => {
   const lab = await start(t);
-  const verdict = await verdictOf(t, lab);
+  let verdict = await verdictOf(t, lab);
+  // The counters of segments are those of the machine, on which other tests make some that have to be sent again.
+  while (verdict.part === 'route') verdict = await verdictOf(t, lab);
   t.match(verdict, { state: 'ok', part: null, letter: null, sentence: 'Nothing is wrong now: eco answers at every address.' });
   t.match(verdict.evidence[0]?.text, new RegExp(`^${ECO}:\\d+ at 127\\.0\\.0\\.1:\\d+ from 127\\.0\\.0\\.1:\\d+: connected in \\d+ ms`));
   t.match(verdict.ruledOut.map(({ part }) => part), ['pod', 'proxy', 'resolver', 'parent', 'route', 'partner-firewall']);
