@@ -201,7 +201,7 @@ export function connectionOptions(fields: RawFields, { chunked, upgrades }: { re
   const coding = chunked ? 'Transfer-Encoding: chunked\r\n' : '';
   if (upgrades) return `${coding}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
   // HTTP/1.0 servers keep a connection only when asked to.
-  return `${coding}Connection: ${fields.includes('TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
+  return `${coding}Connection: ${fields.some((name, i) => i % 2 === 0 && name === 'TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
 }
 
 /** RFC 7239 §4: IPv6 and any value with a port is quoted. */

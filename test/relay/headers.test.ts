@@ -122,6 +122,8 @@ t.test('the lines for the connection to the upstream', async (t) => {
   t.equal(connectionOptions([], { chunked: false, upgrades: false }), 'Connection: keep-alive\r\n');
   t.equal(connectionOptions([], { chunked: true, upgrades: false }), 'Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n');
   t.equal(connectionOptions(['TE', 'trailers'], { chunked: false, upgrades: false }), 'Connection: keep-alive, TE\r\n');
+  t.equal(connectionOptions(['X', 'TE', 'Y', '1'], { chunked: false, upgrades: false }), 'Connection: keep-alive\r\n', 'a value is no field');
+  t.equal(connectionOptions(['X', 'TE', 'TE', 'trailers'], { chunked: false, upgrades: false }), 'Connection: keep-alive, TE\r\n');
   t.equal(connectionOptions([], { chunked: false, upgrades: true }), 'Connection: Upgrade\r\nUpgrade: websocket\r\n');
 });
 
