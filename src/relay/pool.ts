@@ -88,7 +88,7 @@ export class UpstreamPool {
       size: options.queue,
       longest: options.queueTimeout,
       onLate: (waiter) => {
-        waiter.onNoConnection((this.#isPaused() ? this.#limit : null) ?? this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
+        waiter.onNoConnection(this.#late(waiter));
       },
       onTick: () => {
         this.#growForWaiting();
@@ -224,6 +224,14 @@ export class UpstreamPool {
 
   #isPaused(): boolean {
     return this.#active.size > 0 && performance.now() < this.#pausedUntil;
+  }
+
+  #late(waiter: ConnectionWaiter): Fault {
+    const { origin, queueTimeout } = this.#options;
+    if (this.#limit !== null && this.#isPaused()) return this.#limit;
+    // A dial may take longer than it should: with another handshake after one that was cut, for example.
+    if (this.#opening.size > 0 && this.#share.admits(waiter.client)) return new Fault('connect-timeout', `the connection to ${origin} was still being opened after ${queueTimeout} ms`);
+    return this.#busy(waiter, `none became free within ${queueTimeout} ms`);
   }
 
   #busy({ client }: ConnectionWaiter, how: string): Fault {

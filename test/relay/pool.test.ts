@@ -360,3 +360,21 @@ t.test('who waits in vain while a limit forbids more connections is told of that
   await wait(pool).connection;
   await t.rejects(wait(pool).connection, { message: limit.message, remedy: limit.remedy });
 });
+
+t.test('who waits longer than a dial should take is told that it is still being opened, not that others are busy', async (t) => {
+  for (const held of [0, 1]) {
+    const h = await start(t);
+    const { dialled } = await wait(h.pool).connection;
+    let dials = 0;
+    const never = Promise.withResolvers<never>();
+    const pool = new UpstreamPool(poolOptions(() => {
+        dials += 1;
+        return dials > held ? never.promise : Promise.resolve(dialled);
+      }, { size: 8, queue: 8, queueTimeout: 30 }));
+    t.teardown(() => {
+      pool.destroy();
+    });
+    if (held > 0) await wait(pool, 'one').connection;
+    await t.rejects(wait(pool, 'one').connection, { code: 'connect-timeout', message: 'the connection to http://x.example was still being opened after 30 ms' });
+  }
+});
