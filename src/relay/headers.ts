@@ -49,6 +49,8 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
 
 /** @param name in lower case, of a field that REQUEST_ACTIONS does not drop */
 function mayCross(name: string, action: Action | undefined, { forwarded, xForwarded, drop, keep }: HeadersConfig): boolean {
+  // Without it the content would be read as the next request: a pattern such as `content-*` does not mean it.
+  if (action === 'length') return true;
   const read = fieldName(name);
   if (matchesField(drop, read)) return false;
   if (action === 'forwarded') return forwarded !== 'off';
