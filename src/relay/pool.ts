@@ -254,8 +254,9 @@ export class UpstreamPool {
       const resting = this.#idle[at];
       if (resting === undefined || !this.#fits(resting, careful)) continue;
       this.#idle.splice(at, 1);
-      const { connection } = resting;
-      if (connection.reusable && !connection.isOld && connection.dialled.circuit?.blocked !== true) return resting;
+      const { connection, until } = resting;
+      // The sweeper may be a second late, by which the upstream may be closing it.
+      if (connection.reusable && !connection.isOld && performance.now() < until && connection.dialled.circuit?.blocked !== true) return resting;
       this.#dismiss(resting);
     }
     return null;

@@ -378,3 +378,16 @@ t.test('who waits longer than a dial should take is told that it is still being 
     await t.rejects(wait(pool, 'one').connection, { code: 'connect-timeout', message: 'the connection to http://x.example was still being opened after 30 ms' });
   }
 });
+
+t.test('a connection whose idle time is over is not used again, though it has not been closed yet', async (t) => {
+  const h = await start(t);
+  const first = await wait(h.pool).connection;
+  first.keepFor = 5;
+  h.pool.release(first);
+  t.equal(first.open, true);
+  const began = performance.now();
+  while (performance.now() - began < 10);
+  t.equal(h.pool.take(NEWCOMER), null);
+  t.equal(first.open, false);
+  t.same(h.counts, { active: 0, idle: 0 });
+});
