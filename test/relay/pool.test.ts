@@ -391,3 +391,12 @@ t.test('a connection whose idle time is over is not used again, though it has no
   t.equal(first.open, false);
   t.same(h.counts, { active: 0, idle: 0 });
 });
+
+t.test('a pause of the process is no time in which a request waits', async (t) => {
+  const h = await start(t, { queueTimeout: 1000 });
+  const waiting = wait(h.pool);
+  await Promise.resolve();
+  const began = performance.now();
+  while (performance.now() - began < 2200);
+  t.ok(await waiting.connection);
+});
