@@ -248,11 +248,11 @@ export class UpstreamPool {
     this.#share.take(client);
   }
 
-  /** The latest suitable idle connection; null: there is none. */
-  #popIdle(careful: boolean): Resting | null {
+  /** The latest suitable idle connection, of those never used if `fresh`; null: there is none. */
+  #popIdle(careful: boolean, fresh = false): Resting | null {
     for (let at = this.#idle.length - 1; at >= 0; at -= 1) {
       const resting = this.#idle[at];
-      if (resting === undefined || !this.#fits(resting, careful)) continue;
+      if (resting === undefined || !this.#fits(resting, careful) || (fresh && resting.connection.uses > 0)) continue;
       this.#idle.splice(at, 1);
       const { connection, until } = resting;
       // The sweeper may be a second late, by which the upstream may be closing it.
@@ -325,19 +325,25 @@ export class UpstreamPool {
   /** Gives idle connections to waiting exchanges. */
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
-      const resting = this.#popIdle(true) ?? this.#popIdle(false);
-      if (resting === null) return;
-      const { connection } = resting;
-      const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
-      const waiter = this.#waiting.next(offer, this.#held);
-      if (waiter === null) {
-        this.#idle.push(resting);
-        return;
-      }
-      this.#options.onChange(1, -1);
-      this.#activate(connection, waiter.client);
-      waiter.onConnection(connection);
+      // Those that wait may all accept only one that was never used.
+      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false)) && !this.#serve(this.#popIdle(true, true))) return;
     }
+  }
+
+  /** @returns whether a waiting exchange has got this idle connection, which otherwise stays idle */
+  #serve(resting: Resting | null): boolean {
+    if (resting === null) return false;
+    const { connection } = resting;
+    const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
+    const waiter = this.#waiting.next(offer, this.#held);
+    if (waiter === null) {
+      this.#idle.push(resting);
+      return false;
+    }
+    this.#options.onChange(1, -1);
+    this.#activate(connection, waiter.client);
+    waiter.onConnection(connection);
+    return true;
   }
 
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */

@@ -400,3 +400,30 @@ t.test('a pause of the process is no time in which a request waits', async (t) =
   while (performance.now() - began < 2200);
   t.ok(await waiting.connection);
 });
+
+t.test('who accepts only a connection that was never used gets one, whatever lies above it', async (t) => {
+  const h = await start(t);
+  const opened = await Promise.all([wait(h.pool).connection, wait(h.pool).connection]);
+  const dials = [...opened.map(({ dialled }) => Promise.resolve(dialled))];
+  const late = Promise.withResolvers<Awaited<(typeof dials)[number]>>();
+  const spare = (await start(t)).pool;
+  const third = (await wait(spare).connection).dialled;
+  dials.push(late.promise);
+  const pool = new UpstreamPool(poolOptions(() => dials.shift() ?? Promise.reject(new Fault('limit-reached', 'no port')), { size: 8, queue: 8 }));
+  t.teardown(() => {
+    pool.destroy();
+  });
+  const first = await wait(pool).connection;
+  const second = await wait(pool).connection;
+  const served = wait(pool);
+  pool.release(first);
+  t.equal(await served.connection, first);
+  late.resolve(third);
+  await late.promise;
+  pool.release(second);
+  // Long enough that it would be given to any other.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const waiting = new Patient('newcomer', true);
+  pool.wait(waiting, true);
+  t.equal((await waiting.connection).dialled, third);
+});
