@@ -67,6 +67,7 @@ export class BodyReader {
   /** Begins another message; the state of the previous one is dropped. */
   begin(framing: Framing): void {
     this.#trailers = NO_FIELDS;
+    this.#trailerReader.clear();
     this.#line = '';
     this.#extensionBytes = 0;
     switch (framing.kind) {
@@ -183,11 +184,5 @@ export class BodyReader {
     });
     this.#expects = 'nothing';
     return section.next;
-  }
-
-  /** Drops an incomplete message. */
-  clear(): void {
-    this.#expects = 'nothing';
-    this.#trailerReader.clear();
   }
 }

@@ -646,14 +646,14 @@ export class ClientConnection implements ExchangeClient, Watched {
       this.#linger();
       return;
     }
+    this.#discarded = 0;
+    this.#lingers = 0;
     if (this.socket.writableNeedDrain) {
       this.#enter('flushing');
       return;
     }
     this.#head = null;
     this.#paused = false;
-    this.#discarded = 0;
-    this.#lingers = 0;
     this.#enter('idle');
     if (this.#rest !== null || this.socket.isPaused()) this.#goOnLater();
   }

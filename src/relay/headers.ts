@@ -49,6 +49,8 @@ const REQUEST_ACTIONS: ReadonlyMap<string, Action> = new Map<string, Action>([
 
 /** @param name in lower case, of a field that REQUEST_ACTIONS does not drop */
 function mayCross(name: string, action: Action | undefined, { forwarded, xForwarded, drop, keep }: HeadersConfig): boolean {
+  // Without it the content would be read as the next request: a pattern such as `content-*` does not mean it.
+  if (action === 'length') return true;
   const read = fieldName(name);
   if (matchesField(drop, read)) return false;
   if (action === 'forwarded') return forwarded !== 'off';
@@ -201,7 +203,7 @@ export function connectionOptions(fields: RawFields, { chunked, upgrades }: { re
   const coding = chunked ? 'Transfer-Encoding: chunked\r\n' : '';
   if (upgrades) return `${coding}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
   // HTTP/1.0 servers keep a connection only when asked to.
-  return `${coding}Connection: ${fields.includes('TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
+  return `${coding}Connection: ${fields.some((name, i) => i % 2 === 0 && name === 'TE') ? 'keep-alive, TE' : 'keep-alive'}\r\n`;
 }
 
 /** RFC 7239 §4: IPv6 and any value with a port is quoted. */

@@ -88,7 +88,7 @@ export class UpstreamPool {
       size: options.queue,
       longest: options.queueTimeout,
       onLate: (waiter) => {
-        waiter.onNoConnection((this.#isPaused() ? this.#limit : null) ?? this.#busy(waiter, `none became free within ${options.queueTimeout} ms`));
+        waiter.onNoConnection(this.#late(waiter));
       },
       onTick: () => {
         this.#growForWaiting();
@@ -226,6 +226,14 @@ export class UpstreamPool {
     return this.#active.size > 0 && performance.now() < this.#pausedUntil;
   }
 
+  #late(waiter: ConnectionWaiter): Fault {
+    const { origin, queueTimeout } = this.#options;
+    if (this.#limit !== null && this.#isPaused()) return this.#limit;
+    // A dial may take longer than it should: with another handshake after one that was cut, for example.
+    if (this.#opening.size > 0 && this.#share.admits(waiter.client)) return new Fault('connect-timeout', `the connection to ${origin} was still being opened after ${queueTimeout} ms`);
+    return this.#busy(waiter, `none became free within ${queueTimeout} ms`);
+  }
+
   #busy({ client }: ConnectionWaiter, how: string): Fault {
     const { size, origin } = this.#options;
     const mine = this.#share.heldBy(client);
@@ -240,14 +248,15 @@ export class UpstreamPool {
     this.#share.take(client);
   }
 
-  /** The latest suitable idle connection; null: there is none. */
-  #popIdle(careful: boolean): Resting | null {
+  /** The latest suitable idle connection, of those never used if `fresh`; null: there is none. */
+  #popIdle(careful: boolean, fresh = false): Resting | null {
     for (let at = this.#idle.length - 1; at >= 0; at -= 1) {
       const resting = this.#idle[at];
-      if (resting === undefined || !this.#fits(resting, careful)) continue;
+      if (resting === undefined || !this.#fits(resting, careful) || (fresh && resting.connection.uses > 0)) continue;
       this.#idle.splice(at, 1);
-      const { connection } = resting;
-      if (connection.reusable && !connection.isOld && connection.dialled.circuit?.blocked !== true) return resting;
+      const { connection, until } = resting;
+      // The sweeper may be a second late, by which the upstream may be closing it.
+      if (connection.reusable && !connection.isOld && performance.now() < until && connection.dialled.circuit?.blocked !== true) return resting;
       this.#dismiss(resting);
     }
     return null;
@@ -316,19 +325,25 @@ export class UpstreamPool {
   /** Gives idle connections to waiting exchanges. */
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
-      const resting = this.#popIdle(true) ?? this.#popIdle(false);
-      if (resting === null) return;
-      const { connection } = resting;
-      const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
-      const waiter = this.#waiting.next(offer, this.#held);
-      if (waiter === null) {
-        this.#idle.push(resting);
-        return;
-      }
-      this.#options.onChange(1, -1);
-      this.#activate(connection, waiter.client);
-      waiter.onConnection(connection);
+      // Those that wait may all accept only one that was never used.
+      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false)) && !this.#serve(this.#popIdle(true, true))) return;
     }
+  }
+
+  /** @returns whether a waiting exchange has got this idle connection, which otherwise stays idle */
+  #serve(resting: Resting | null): boolean {
+    if (resting === null) return false;
+    const { connection } = resting;
+    const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
+    const waiter = this.#waiting.next(offer, this.#held);
+    if (waiter === null) {
+      this.#idle.push(resting);
+      return false;
+    }
+    this.#options.onChange(1, -1);
+    this.#activate(connection, waiter.client);
+    waiter.onConnection(connection);
+    return true;
   }
 
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */

@@ -26,7 +26,7 @@ const POOLS_KEPT = 1024;
 export class UpstreamPools {
   readonly #kept = new Map<string, Kept>();
   /** Retired, until their last exchange has ended. */
-  readonly #retired = new Set<UpstreamPool>();
+  readonly #retired = new Set<Kept>();
   readonly #create: (key: PoolKey) => UpstreamPool;
   readonly #most: number;
   /** Found last: nearly every request asks for the same pool, and comparing costs less than building a key. */
@@ -71,52 +71,50 @@ export class UpstreamPools {
   /** Exchanges that wait for a connection, by destination; destinations without any are left out. */
   queued(): Map<string, number> {
     const queued = new Map<string, number>();
-    for (const { pool, destination } of this.#kept.values()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
+    for (const { pool, destination } of this.#all()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
     return queued;
   }
 
   /** Every open connection. */
   connections(): UpstreamConnection[] {
-    return this.#all().flatMap((pool) => pool.connections);
+    return this.#all().flatMap(({ pool }) => pool.connections);
   }
 
   /** Pools whose destination `keeps` rejects keep no connection any more; exchanges in progress and waiting ones are still served. */
   sift(keeps: (destination: DestinationConfig) => boolean): void {
-    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
-    for (const [key, { pool, destination }] of this.#kept) {
-      if (!keeps(destination)) this.#forget(key, pool);
-    }
+    for (const retired of this.#retired) if (retired.pool.empty) this.#retired.delete(retired);
+    for (const [key, kept] of this.#kept) if (!keeps(kept.destination)) this.#forget(key, kept);
   }
 
   /** No connection is kept any more: idle ones close now, others with their exchange. Waiting exchanges are still served. */
   retire(): void {
-    for (const pool of this.#all()) pool.retire();
+    for (const { pool } of this.#all()) pool.retire();
   }
 
   /** Every connection closes now. */
   destroy(): void {
-    for (const pool of this.#all()) pool.destroy();
+    for (const { pool } of this.#all()) pool.destroy();
   }
 
-  #all(): UpstreamPool[] {
-    return [...Array.from(this.#kept.values(), ({ pool }) => pool), ...this.#retired];
+  #all(): Kept[] {
+    return [...this.#kept.values(), ...this.#retired];
   }
 
   #makeRoom(): void {
-    for (const pool of this.#retired) if (pool.empty) this.#retired.delete(pool);
+    for (const retired of this.#retired) if (retired.pool.empty) this.#retired.delete(retired);
     let oldest: [key: string, kept: Kept] | null = null;
     for (const [key, kept] of this.#kept) {
-      if (kept.pool.empty) this.#forget(key, kept.pool);
+      if (kept.pool.empty) this.#forget(key, kept);
       else if (kept.pool.quiet && (oldest === null || kept.used < oldest[1].used)) oldest = [key, kept];
     }
-    if (this.#kept.size >= this.#most && oldest !== null) this.#forget(oldest[0], oldest[1].pool);
+    if (this.#kept.size >= this.#most && oldest !== null) this.#forget(...oldest);
   }
 
-  #forget(key: string, pool: UpstreamPool): void {
-    pool.retire();
-    if (this.#last?.pool === pool) this.#last = null;
+  #forget(key: string, kept: Kept): void {
+    kept.pool.retire();
+    if (this.#last === kept) this.#last = null;
     this.#kept.delete(key);
-    this.#retired.add(pool);
+    this.#retired.add(kept);
   }
 }
 

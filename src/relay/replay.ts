@@ -74,7 +74,6 @@ export class RequestReplay {
   keep(content: Buffer, sent: boolean): void {
     if (sent && !this.#repeatable) return;
     if (sent && (this.#bytes + content.length > LONGEST_REPLAYED || this.#budget.bytes + content.length > MOST_IN_ALL)) {
-      this.#repeatable = false;
       this.release();
       return;
     }
@@ -125,6 +124,7 @@ export class RequestReplay {
 
   /** Its content is not needed any more: an answer has begun, or the exchange is over. */
   release(): void {
+    this.#repeatable = false;
     this.#budget.bytes -= this.#bytes;
     this.#bytes = 0;
     this.#held = null;

@@ -23,7 +23,7 @@ interface QueuedWaiter {
   readonly waiter: ConnectionWaiter;
   /** Accepts only a connection that has never been used. */
   readonly fresh: boolean;
-  /** When its wait ends, ms. */
+  /** When its wait ends, ms, not counting pauses. */
   readonly until: number;
   /** Value of the idle clock when it came. */
   readonly ticks: number;
@@ -45,6 +45,8 @@ export interface WaitingLineOptions {
 export type Offer = 'fresh' | 'settled' | 'used';
 
 const TICK_MS = 10;
+/** A tick that is later than this, ms, comes after a pause of the process, such as a frozen container: what came meanwhile is read after it. */
+const LONG_PAUSE_MS = 1000;
 /** Above this share of busy time, the event loop has no free time. */
 const BUSY = 0.8;
 
@@ -58,6 +60,9 @@ export class WaitingLine {
   /** Value of `#ticks` when the line was empty last. */
   #since = 0;
   #timer: NodeJS.Timeout | null = null;
+  #tickedAt = 0;
+  /** All pauses so far, ms. */
+  #paused = 0;
   #loop = performance.eventLoopUtilization();
 
   constructor(options: WaitingLineOptions) {
@@ -82,13 +87,14 @@ export class WaitingLine {
 
   /** @param fresh it accepts only a connection that has never been used */
   add(waiter: ConnectionWaiter, fresh: boolean): void {
-    const place: QueuedWaiter = { waiter, fresh, until: performance.now() + this.#options.longest, ticks: this.#ticks };
+    const place: QueuedWaiter = { waiter, fresh, until: performance.now() - this.#paused + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
     if (mine === undefined) this.#byClient.set(waiter.client, [place]);
     else mine.push(place);
     this.#share.take(waiter.client);
     if (this.#timer !== null) return;
     this.#since = this.#ticks;
+    this.#tickedAt = performance.now();
     this.#loop = performance.eventLoopUtilization();
     this.#timer = setInterval(() => {
       this.#tick();
@@ -163,8 +169,11 @@ export class WaitingLine {
     if (performance.eventLoopUtilization(loop, this.#loop).utilization < BUSY) this.#ticks += 1;
     this.#loop = loop;
     const now = performance.now();
+    const late = now - this.#tickedAt - TICK_MS;
+    if (late > LONG_PAUSE_MS) this.#paused += late;
+    this.#tickedAt = now;
     for (const [client, places] of [...this.#byClient]) {
-      while (places[0] !== undefined && places[0].until <= now) {
+      while (places[0] !== undefined && places[0].until <= now - this.#paused) {
         const waiter = this.#take(client, 0);
         if (waiter !== null) this.#options.onLate(waiter);
       }

@@ -172,8 +172,6 @@ t.test('a message leaves nothing behind for the next', async (t) => {
   for (const unfinished of ['', '1', '1;a', '1\r\n', '1\r\nb', '1\r\nb\r', '0\r\n', '0\r\n\r', '0\r\nB', '0\r\nB: 1\r\n\r']) {
     reader.begin(CHUNKED);
     read(unfinished);
-    reader.clear();
-    t.ok(reader.done, `forgotten behind ${JSON.stringify(unfinished)}`);
     content.length = 0;
     reader.begin(CHUNKED);
     t.equal(read('1\r\nc\r\n0\r\n\r\nx'), 11);

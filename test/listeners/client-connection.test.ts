@@ -446,6 +446,26 @@ t.test('a client that uploads on behind its answer keeps its connection meanwhil
   }
 });
 
+t.test('a client that does not read its answer has no more time because it uploaded before', async (t) => {
+  for (const bytes of [0, 100_000]) {
+    const bench = await start(t);
+    bench.serve = (request) => {
+      request.answer(200, 'x'.repeat(16 * 1024 * 1024));
+    };
+    const client = await bench.open();
+    client.socket.pause();
+    const connection = bench.connection(0);
+    client.socket.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${bytes}\r\n\r\n`);
+    await until(() => bench.requests.length === 1);
+    client.socket.write('x'.repeat(bytes));
+    await until(() => connection.socket.bytesRead > bytes);
+    for (let i = 0; i < 200; i += 1) await turn();
+    wait(bench, 2000);
+    t.equal(connection.socket.destroyed, true, `${bytes} bytes`);
+    client.socket.destroy();
+  }
+});
+
 t.test('empty lines are no progress', async (t) => {
   for (const [first, patience] of [['', 1000], [get('/'), 4000]] as const) {
     for (const piece of ['\r\n', '\r\n\r\n', '\r', '\n']) {

@@ -28,6 +28,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('bare-lf-in-section', 'src/http1/head-reader.ts', 'test/http1/head-reader.test.ts', 'if (end === -1) refuseBareLf(bytes, searched);', ''),
       mutant('blank-before-colon', 'src/http1/fields.ts', 'test/http1/fields.test.ts', 'lenient ? trimEnd(text, at, colon) : colon', 'trimEnd(text, at, colon)'),
       mutant('control-character-in-value', 'src/http1/fields.ts', 'test/http1/fields.test.ts', 'const VALUE = /^[\\t\\x20-\\x7e\\x80-\\xff]*$/;', 'const VALUE = /^[^\\r\\n]*$/;'),
+      mutant('length-taken-by-a-pattern', 'src/relay/headers.ts', 'test/relay/headers.test.ts', "if (action === 'length') return true;", ''),
       mutant('bare-lf-in-chunks', 'src/http1/body-reader.ts', 'test/http1/body-reader.test.ts', "if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end'))", "if (!ended && this.#expects === 'chunk-end')"),
       mutant('two-hosts', 'src/targets/request-target.ts', 'test/targets/request-target.test.ts', 'if (hostHeaders.length > 1) {', 'if (hostHeaders.length > 9) {'),
       mutant('tunnels-not-judged-on-reload', 'src/service.ts', 'test/reload/reload.test.ts', 'if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;', ''),

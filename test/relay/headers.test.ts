@@ -80,6 +80,7 @@ t.test('the list can be changed', async (t) => {
   t.same(forward(sent, { keep: ['x-real-ip'], drop: ['x-corp-*'] }), [...host, 'X-Real-IP', '1', 'x_real_ip', '2', 'X-Corporate', '6']);
   t.same(forward(sent, { keep: ['x-ssl-*'], drop: ['x-corporate'] }), [...host, 'X-SSL-Client-Cert', '3', 'X-Corp-User', '4', 'X_CORP_ID', '5', 'X.Corp.Id', '7']);
   t.same(forward(sent, { keep: ['x-real-ip'], drop: ['x-real-ip'] }), forward(sent), 'dropped where both say something');
+  t.same(forward(['Content-Length', '5', 'Content-Type', 'a/b'], { drop: ['content-*'] }), [...host, 'Content-Length', '5'], 'without it the content would be the next request');
   t.same(forward(['X-Forwarded-For', '1', 'Connection', 'X-Kept', 'X-Kept', '2'], { drop: ['x-kept'], xForwarded: 'pass' }), [...host, 'X-Forwarded-For', '1']);
 });
 
@@ -122,6 +123,8 @@ t.test('the lines for the connection to the upstream', async (t) => {
   t.equal(connectionOptions([], { chunked: false, upgrades: false }), 'Connection: keep-alive\r\n');
   t.equal(connectionOptions([], { chunked: true, upgrades: false }), 'Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n');
   t.equal(connectionOptions(['TE', 'trailers'], { chunked: false, upgrades: false }), 'Connection: keep-alive, TE\r\n');
+  t.equal(connectionOptions(['X', 'TE', 'Y', '1'], { chunked: false, upgrades: false }), 'Connection: keep-alive\r\n', 'a value is no field');
+  t.equal(connectionOptions(['X', 'TE', 'TE', 'trailers'], { chunked: false, upgrades: false }), 'Connection: keep-alive, TE\r\n');
   t.equal(connectionOptions([], { chunked: false, upgrades: true }), 'Connection: Upgrade\r\nUpgrade: websocket\r\n');
 });
 

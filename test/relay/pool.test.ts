@@ -364,3 +364,70 @@ t.test('who waits in vain while a limit forbids more connections is told of that
   await wait(pool).connection;
   await t.rejects(wait(pool).connection, { message: limit.message, remedy: limit.remedy });
 });
+
+t.test('who waits longer than a dial should take is told that it is still being opened, not that others are busy', async (t) => {
+  for (const held of [0, 1]) {
+    const h = await start(t);
+    const { dialled } = await wait(h.pool).connection;
+    let dials = 0;
+    const never = Promise.withResolvers<never>();
+    const pool = new UpstreamPool(poolOptions(() => {
+        dials += 1;
+        return dials > held ? never.promise : Promise.resolve(dialled);
+      }, { size: 8, queue: 8, queueTimeout: 30 }));
+    t.teardown(() => {
+      pool.destroy();
+    });
+    if (held > 0) await wait(pool, 'one').connection;
+    await t.rejects(wait(pool, 'one').connection, { code: 'connect-timeout', message: 'the connection to http://x.example was still being opened after 30 ms' });
+  }
+});
+
+t.test('a connection whose idle time is over is not used again, though it has not been closed yet', async (t) => {
+  const h = await start(t);
+  const first = await wait(h.pool).connection;
+  first.keepFor = 5;
+  h.pool.release(first);
+  t.equal(first.open, true);
+  const began = performance.now();
+  while (performance.now() - began < 10);
+  t.equal(h.pool.take(NEWCOMER), null);
+  t.equal(first.open, false);
+  t.same(h.counts, { active: 0, idle: 0 });
+});
+
+t.test('a pause of the process is no time in which a request waits', async (t) => {
+  const h = await start(t, { queueTimeout: 1000 });
+  const waiting = wait(h.pool);
+  await Promise.resolve();
+  const began = performance.now();
+  while (performance.now() - began < 2200);
+  t.ok(await waiting.connection);
+});
+
+t.test('who accepts only a connection that was never used gets one, whatever lies above it', async (t) => {
+  const h = await start(t);
+  const opened = await Promise.all([wait(h.pool).connection, wait(h.pool).connection]);
+  const dials = [...opened.map(({ dialled }) => Promise.resolve(dialled))];
+  const late = Promise.withResolvers<Awaited<(typeof dials)[number]>>();
+  const spare = (await start(t)).pool;
+  const third = (await wait(spare).connection).dialled;
+  dials.push(late.promise);
+  const pool = new UpstreamPool(poolOptions(() => dials.shift() ?? Promise.reject(new Fault('limit-reached', 'no port')), { size: 8, queue: 8 }));
+  t.teardown(() => {
+    pool.destroy();
+  });
+  const first = await wait(pool).connection;
+  const second = await wait(pool).connection;
+  const served = wait(pool);
+  pool.release(first);
+  t.equal(await served.connection, first);
+  late.resolve(third);
+  await late.promise;
+  pool.release(second);
+  // Long enough that it would be given to any other.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const waiting = new Patient('newcomer', true);
+  pool.wait(waiting, true);
+  t.equal((await waiting.connection).dialled, third);
+});

@@ -116,3 +116,16 @@ t.test('what a reload changed is put out of use, and the rest stays', async (t) 
   pools.retire();
   t.equal(idle(), 0);
 });
+
+t.test('who waits for a connection is counted, also in a pool that a reload has put out of use', async (t) => {
+  const { pools, get, open } = await start(t, 10);
+  const changed = get('a');
+  const busy = [await open(changed), await open(changed)];
+  const waiting = open(changed);
+  t.strictSame([...pools.queued()], [['eco', 1]]);
+  pools.sift(() => false);
+  t.strictSame([...pools.queued()], [['eco', 1]]);
+  for (const connection of busy) changed.release(connection);
+  await waiting;
+  t.strictSame([...pools.queued()], []);
+});

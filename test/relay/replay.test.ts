@@ -121,3 +121,13 @@ t.test('whether all of the content is sure to be kept', async (t) => {
     t.equal(fitsReplay(framing), fits, JSON.stringify(framing));
   }
 });
+
+t.test('what comes after an answer has begun is not kept', (t) => {
+  const budget = new ReplayBudget();
+  const replay = new RequestReplay(budget, true);
+  replay.keep(bytes(10), true);
+  replay.release();
+  replay.keep(bytes(10), true);
+  t.strictSame([replay.held, replay.mayRepeat, budget.bytes], [[], false, 0]);
+  t.end();
+});
