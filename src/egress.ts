@@ -77,18 +77,18 @@ export class Permit {
   readonly #kind: Kind;
   /** Where its place is released; null: it has been. */
   #limits: Limits | null;
-  /** They were charged for it; null: none were. */
-  readonly #rates: Rates | null;
+  /** Undoes what its rule was charged for it; null: nothing was. */
+  readonly #giveBack: (() => void) | null;
 
   /** For `Egress.admit` only. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, rates: Rates | null = null, charge: ByteCharge | null = null) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, giveBack: (() => void) | null = null, charge: ByteCharge | null = null) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#proofs = proofs;
     this.#kind = kind;
     this.#limits = limits;
-    this.#rates = rates;
+    this.#giveBack = giveBack;
     this.charge = charge;
   }
 
@@ -115,7 +115,7 @@ export class Permit {
     if (this.#limits === null) return;
     this.#limits.leave(this.#kind, this.ask.peer.address);
     this.#limits = null;
-    if (refused && this.verdict.verdict === 'allow') this.#rates?.giveBack(this.verdict, this.ask.peer.address, RATED_AS[this.#kind]);
+    if (refused) this.#giveBack?.();
   }
 }
 
@@ -219,7 +219,12 @@ export class Egress {
     const counted = RATED_AS[kind];
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
-    return rates === null ? new Permit(verdict, ask, proofs, kind, this.#limits) : new Permit(verdict, ask, proofs, kind, this.#limits, this.#rates, this.#rates.begin(rates, verdict, address, counted, record));
+    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits);
+    // To the buckets that are charged now, whatever a reload makes of the rule.
+    const giveBack = (): void => {
+      this.#rates.giveBack(rates, verdict, address, counted);
+    };
+    return new Permit(verdict, ask, proofs, kind, this.#limits, giveBack, this.#rates.begin(rates, verdict, address, counted, record));
   }
 
   /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */

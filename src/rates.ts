@@ -222,8 +222,8 @@ export class Rates {
   }
 
   /** Returns what `begin` charged for a request that was refused behind the policy: a refusal takes nothing. */
-  giveBack(verdict: Allow, address: string, kind: 'requests' | 'tunnels'): void {
-    this.#of(verdict)?.giveBack(address, verdict.client.name, kind, this.#now());
+  giveBack(rates: RuleRates, { client }: Allow, address: string, kind: 'requests' | 'tunnels'): void {
+    rates.giveBack(address, client.name, kind, this.#now());
   }
 
   /** The account of a request in progress from now on, under another verdict than at its start. */

@@ -139,6 +139,18 @@ t.test('a request of the self-test is decided, gets no permit and no place, and 
   t.equal(remembered, 1);
 });
 
+t.test('a request that is refused after a reload has taken nothing of its rate', async (t) => {
+  const rated = (): PolicyConfig => ({ ...base, rules: [makeRule(['sit'], ['eco'], { rate: { perAddress: { requests: null, tunnels: { perMs: 1e-9, burst: 1, text: '1/day' }, sent: null, received: null }, perClient: null, whenExhausted: 'refuse' } })] });
+  const door = openDoor(rated(), ['10.40.0.1']);
+  const { limits, timeouts } = configOf(MINIMAL);
+  const admit = (): Permit => door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4'));
+  const permit = admit();
+  const policy = rated();
+  door.adopt({ config: { destinations: policy.destinations, limits, timeouts }, policy: compilePolicy(policy), dialler: door.dialler });
+  permit.release(true);
+  t.doesNotThrow(admit);
+});
+
 t.test('a permit that is released twice gives its place back once', async (t) => {
   const door = openDoor({}, ['10.40.0.1']);
   const admit = (): Permit => door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4'));
