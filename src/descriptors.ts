@@ -125,7 +125,7 @@ export class Descriptors {
     const at = now();
     if (this.#cheap || at - this.#countedAt >= COUNT_EVERY) {
       const { open, cheap } = count();
-      this.#open = Math.min(open, limit);
+      this.#open = open === Infinity ? limit : open;
       this.#cheap = cheap;
       this.#countedAt = at;
       this.#taken = 0;
