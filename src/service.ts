@@ -365,8 +365,10 @@ class RunningService implements Service {
     this.#telemetry.policyChanged(this.#describe(config));
     const now = Date.now();
     for (const request of this.#environment.requests) {
-      if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
-      request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+      request.connection.guard(() => {
+        if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+        request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+      });
     }
     if (before !== gateway) await before.close();
     // Reported when it is known: no caller waits for it.

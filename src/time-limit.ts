@@ -5,7 +5,7 @@
  */
 
 /** A limit that is later than this, ms, had a pause in it: what is asked after the pause has the whole time again, once. */
-const LONG_PAUSE = 1_000;
+const UNUSUAL_DELAY = 1_000;
 
 // One function each for all limits.
 function onDue(limit: TimeLimit): void {
@@ -37,7 +37,7 @@ export class TimeLimit {
 
   /** What had come by then has not been enough. */
   looked(): void {
-    if (this.#renewed || performance.now() - this.#startedAt - this.#ms <= LONG_PAUSE) {
+    if (this.#renewed || performance.now() - this.#startedAt - this.#ms <= UNUSUAL_DELAY) {
       this.#onOver();
       return;
     }
