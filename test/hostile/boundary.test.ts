@@ -177,6 +177,18 @@ t.test('a reload: what it throws for one connection keeps no other from being ch
   await Promise.all(gone);
 });
 
+t.test('what throws again while its request is ended ends no other', async (t) => {
+  const lab = await startLab(t);
+  const tunnels = await Promise.all(Array.from({ length: 3 }, () => openTunnelOf(t, lab)));
+  const pulls = tunnels.flatMap(() => [plant(Tunnel, 'end'), plant(Tunnel, 'end')]);
+  const { result } = await lab.reload((draft) => void (draft.rules.length = 0)).finally(() => {
+    for (const pull of pulls.toReversed()) t.ok(pull(), 'once in the reload, and once for the crash');
+  });
+  t.equal(result, 'applied');
+  await Promise.all(tunnels.map(({ ended }) => ended));
+  t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, tunnels.length);
+});
+
 async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {
   const wire = await openWire(t, lab.port);
   wire.send(`CONNECT ${httpAuthority(lab)} HTTP/1.1\r\nHost: x\r\n\r\n`);
