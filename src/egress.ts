@@ -228,16 +228,22 @@ export class Egress {
   }
 
   /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */
-  charge(permit: Permit, record: AccessRecord): Fault | null {
-    if (permit.charge === null) return null;
-    permit.charge.pay();
-    const overdrawn = permit.charge.overdrawn();
-    if (overdrawn === null || !permit.charge.lenient) return overdrawn;
-    // With enforcement it would have ended here, and its bytes would not be
-    // charged any further.
+  charge(permit: Permit, record: AccessRecord, now: number): Fault | null {
+    const { charge } = permit;
+    if (charge === null) return null;
+    charge.pay();
+    // A rule in report mode may have begun or ended since it was admitted.
+    if (charge.excused) charge.excused = this.#isLenient(permit, now);
+    const overdrawn = charge.excused ? null : charge.overdrawn();
+    if (overdrawn === null || !this.#isLenient(permit, now)) return overdrawn;
     record.noteReported(overdrawn.code, overdrawn.message);
-    permit.charge = null;
+    charge.excused = true;
     return null;
+  }
+
+  #isLenient({ ask }: Permit, now: number): boolean {
+    const verdict = decide(this.policy, { ...ask, now });
+    return verdict.verdict === 'report' || (verdict.verdict === 'allow' && verdict.lenient);
   }
 
   /** After a reload: a request in progress is charged to the rule that would permit it now; if no rule would, it is charged as before. */

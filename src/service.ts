@@ -379,7 +379,7 @@ class RunningService implements Service {
   /** When a token expires, its key is withdrawn, or a certificate or a rule ends, the tunnels opened with it end too. Charges the bytes of all requests in progress. */
   #endLapsed(): void {
     const now = Date.now();
-    const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record);
+    const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record, now);
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
         request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
