@@ -1,4 +1,8 @@
-/** The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has. */
+/**
+ * The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has.
+ *
+ * Longer than 300 lines: exceptions are planted in the same way in every phase, from accept to a reload.
+ */
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { connect } from 'node:net';
