@@ -83,5 +83,5 @@ measure('charge what is under way at a tick, each', ROUNDS, (index) => {
   const [permit, own] = open[index % PODS] ?? [];
   if (permit === undefined || own === undefined) return;
   own.bytesSent += 1000;
-  door.charge(permit, own);
+  door.charge(permit, own, 0);
 });

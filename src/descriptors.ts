@@ -125,7 +125,7 @@ export class Descriptors {
     const at = now();
     if (this.#cheap || at - this.#countedAt >= COUNT_EVERY) {
       const { open, cheap } = count();
-      this.#open = open;
+      this.#open = open === Infinity ? limit : open;
       this.#cheap = cheap;
       this.#countedAt = at;
       this.#taken = 0;
@@ -138,7 +138,7 @@ export class Descriptors {
   }
 }
 
-/** How many file descriptors the process has open; 0: it cannot be determined. */
+/** How many file descriptors the process has open; Infinity: as many as there may be; 0: it cannot be determined. */
 export function countOpen(): OpenCount {
   try {
     // Linux 6.2 and later report the number.

@@ -77,18 +77,18 @@ export class Permit {
   readonly #kind: Kind;
   /** Where its place is released; null: it has been. */
   #limits: Limits | null;
-  /** They were charged for it; null: none were. */
-  readonly #rates: Rates | null;
+  /** Undoes what its rule was charged for it; null: nothing was. */
+  readonly #giveBack: (() => void) | null;
 
   /** For `Egress.admit` only. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, rates: Rates | null = null, charge: ByteCharge | null = null) {
+  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, giveBack: (() => void) | null = null, charge: ByteCharge | null = null) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
     this.#proofs = proofs;
     this.#kind = kind;
     this.#limits = limits;
-    this.#rates = rates;
+    this.#giveBack = giveBack;
     this.charge = charge;
   }
 
@@ -115,7 +115,7 @@ export class Permit {
     if (this.#limits === null) return;
     this.#limits.leave(this.#kind, this.ask.peer.address);
     this.#limits = null;
-    if (refused && this.verdict.verdict === 'allow') this.#rates?.giveBack(this.verdict, this.ask.peer.address, RATED_AS[this.#kind]);
+    if (refused) this.#giveBack?.();
   }
 }
 
@@ -219,20 +219,31 @@ export class Egress {
     const counted = RATED_AS[kind];
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
-    return rates === null ? new Permit(verdict, ask, proofs, kind, this.#limits) : new Permit(verdict, ask, proofs, kind, this.#limits, this.#rates, this.#rates.begin(rates, verdict, address, counted, record));
+    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits);
+    // To the buckets that are charged now, whatever a reload makes of the rule.
+    const giveBack = (): void => {
+      this.#rates.giveBack(rates, verdict, address, counted);
+    };
+    return new Permit(verdict, ask, proofs, kind, this.#limits, giveBack, this.#rates.begin(rates, verdict, address, counted, record));
   }
 
   /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */
-  charge(permit: Permit, record: AccessRecord): Fault | null {
-    if (permit.charge === null) return null;
-    permit.charge.pay();
-    const overdrawn = permit.charge.overdrawn();
-    if (overdrawn === null || !permit.charge.lenient) return overdrawn;
-    // With enforcement it would have ended here, and its bytes would not be
-    // charged any further.
+  charge(permit: Permit, record: AccessRecord, now: number): Fault | null {
+    const { charge } = permit;
+    if (charge === null) return null;
+    charge.pay();
+    // A rule in report mode may have begun or ended since it was admitted.
+    if (charge.excused) charge.excused = this.#isLenient(permit, now);
+    const overdrawn = charge.excused ? null : charge.overdrawn();
+    if (overdrawn === null || !this.#isLenient(permit, now)) return overdrawn;
     record.noteReported(overdrawn.code, overdrawn.message);
-    permit.charge = null;
+    charge.excused = true;
     return null;
+  }
+
+  #isLenient({ ask }: Permit, now: number): boolean {
+    const verdict = decide(this.policy, { ...ask, now });
+    return verdict.verdict === 'report' || (verdict.verdict === 'allow' && verdict.lenient);
   }
 
   /** After a reload: a request in progress is charged to the rule that would permit it now; if no rule would, it is charged as before. */

@@ -127,8 +127,8 @@ function refillsOf(limits: RateLimits | null): RateLimits[RateKind][] {
 class ByteCharge {
   readonly rates: RuleRates;
   readonly client: string;
-  /** Report mode: overdrafts are recorded, and end nothing. */
-  lenient: boolean;
+  /** Its overdraft has been reported, and not enforced: as long as that lasts, its bytes are not charged, as if it had ended. */
+  excused = false;
   readonly #address: string;
   readonly #record: AccessRecord;
   readonly #now: () => number;
@@ -136,10 +136,9 @@ class ByteCharge {
   #received: number;
 
   /** Bytes relayed so far are not charged. */
-  constructor(rates: RuleRates, { client, lenient }: Allow, address: string, record: AccessRecord, now: () => number) {
+  constructor(rates: RuleRates, { client }: Allow, address: string, record: AccessRecord, now: () => number) {
     this.rates = rates;
     this.client = client.name;
-    this.lenient = lenient;
     this.#address = address;
     this.#record = record;
     this.#now = now;
@@ -151,7 +150,7 @@ class ByteCharge {
   pay(): void {
     const { bytesSent, bytesReceived } = this.#record;
     if (bytesSent === this.#sent && bytesReceived === this.#received) return;
-    this.rates.pass(this.#address, this.client, bytesSent - this.#sent, bytesReceived - this.#received, this.#now());
+    if (!this.excused) this.rates.pass(this.#address, this.client, bytesSent - this.#sent, bytesReceived - this.#received, this.#now());
     this.#sent = bytesSent;
     this.#received = bytesReceived;
   }
@@ -222,17 +221,15 @@ export class Rates {
   }
 
   /** Returns what `begin` charged for a request that was refused behind the policy: a refusal takes nothing. */
-  giveBack(verdict: Allow, address: string, kind: 'requests' | 'tunnels'): void {
-    this.#of(verdict)?.giveBack(address, verdict.client.name, kind, this.#now());
+  giveBack(rates: RuleRates, { client }: Allow, address: string, kind: 'requests' | 'tunnels'): void {
+    rates.giveBack(address, client.name, kind, this.#now());
   }
 
   /** The account of a request in progress from now on, under another verdict than at its start. */
   follow(charge: ByteCharge | null, verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
     const rates = this.#of(verdict);
     if (rates?.limitsBytes !== true) return null;
-    if (charge?.rates !== rates || charge.client !== verdict.client.name) return new ByteCharge(rates, verdict, address, record, this.#now);
-    charge.lenient = verdict.lenient;
-    return charge;
+    return charge?.rates === rates && charge.client === verdict.client.name ? charge : new ByteCharge(rates, verdict, address, record, this.#now);
   }
 
   /** In sentences: the rates of the rule that permits a request, and what would refuse it now. */

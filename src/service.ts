@@ -365,8 +365,10 @@ class RunningService implements Service {
     this.#telemetry.policyChanged(this.#describe(config));
     const now = Date.now();
     for (const request of this.#environment.requests) {
-      if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
-      request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+      request.connection.guard(() => {
+        if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
+        request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+      });
     }
     if (before !== gateway) await before.close();
     // Reported when it is known: no caller waits for it.
@@ -377,7 +379,7 @@ class RunningService implements Service {
   /** When a token expires, its key is withdrawn, or a certificate or a rule ends, the tunnels opened with it end too. Charges the bytes of all requests in progress. */
   #endLapsed(): void {
     const now = Date.now();
-    const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record);
+    const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record, now);
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
         request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));

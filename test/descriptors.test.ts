@@ -46,6 +46,14 @@ t.test('each one that is opened counts, and none beyond the reserve', async (t) 
   t.equal(bench.descriptors.warning(), null);
 });
 
+t.test('so many that they cannot be counted: all there are', async (t) => {
+  const bench = create(1_024, Infinity, false);
+  t.equal(bench.descriptors.take('connection'), false);
+  t.equal(bench.descriptors.exhausted(), true);
+  t.strictSame(bench.refused, ['connection 1024 1024', 'connection 1024 1024']);
+  t.match(bench.descriptors.warning(), /^1024 of 1024 file descriptors are open/);
+});
+
 t.test('an eighth of few', async (t) => {
   const bench = create(64, 30);
   let taken = 0;

@@ -139,6 +139,35 @@ t.test('a request of the self-test is decided, gets no permit and no place, and 
   t.equal(remembered, 1);
 });
 
+t.test('bytes beyond a rate pass as long as a rule is in report mode, and not longer', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  const door = openDoor({ rules: [makeRule(['sit'], ['eco'], { rate }), makeRule(['sit'], ['eco'], { report: true, methods: ['GET'], until: 10_000 })] }, ['10.40.0.1']);
+  const records = ['a', 'b'].map((id) => new AccessRecord(id, 0, '10.8.1.4'));
+  const permits = records.map((record) => door.admit(makeAsk({ host: ECO }), 'tunnels', record));
+  const charge = (index: number, now: number): string | null => {
+    const [permit, record] = [permits[index], records[index]];
+    return permit === undefined || record === undefined ? '-' : (door.charge(permit, record, now)?.code ?? null);
+  };
+  for (const record of records) record.bytesSent = 2_000;
+  t.equal(charge(0, 9_999), null);
+  t.match(records[0], { wouldDeny: 'byte-limit-reached' });
+  t.equal(charge(0, 9_999), null, 'it is reported, and goes on');
+  t.strictSame([charge(0, 10_000), charge(1, 10_000)], ['byte-limit-reached', 'byte-limit-reached']);
+});
+
+t.test('a request that is refused after a reload has taken nothing of its rate', async (t) => {
+  const rated = (): PolicyConfig => ({ ...base, rules: [makeRule(['sit'], ['eco'], { rate: { perAddress: { requests: null, tunnels: { perMs: 1e-9, burst: 1, text: '1/day' }, sent: null, received: null }, perClient: null, whenExhausted: 'refuse' } })] });
+  const door = openDoor(rated(), ['10.40.0.1']);
+  const { limits, timeouts } = configOf(MINIMAL);
+  const admit = (): Permit => door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4'));
+  const permit = admit();
+  const policy = rated();
+  door.adopt({ config: { destinations: policy.destinations, limits, timeouts }, policy: compilePolicy(policy), dialler: door.dialler });
+  permit.release(true);
+  t.doesNotThrow(admit);
+});
+
 t.test('a permit that is released twice gives its place back once', async (t) => {
   const door = openDoor({}, ['10.40.0.1']);
   const admit = (): Permit => door.admit(makeAsk({ host: ECO }), 'tunnels', new AccessRecord('id', 0, '10.8.1.4'));

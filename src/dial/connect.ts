@@ -13,6 +13,7 @@ import type { CancelSignal } from '../cancel.ts';
 import { Fault } from '../errors.ts';
 import type { FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { abortFault } from './dial.ts';
 import type { DialHistory } from './dial-history.ts';
 import { errorCode } from './lookup.ts';
@@ -94,13 +95,6 @@ function onAttemptFailed(this: Attempted, error: Error): void {
 function onAttemptClosed(this: Attempted): void {
   this[kAttempt]?.lease?.end(this[kAttempt].ending);
 }
-/** After a look at the sockets: after a pause of the process, timers run before what came meanwhile is seen. */
-function onLate(race: ConnectionRace): void {
-  setImmediate(giveUp, race);
-}
-function giveUp(race: ConnectionRace): void {
-  race.tooLate();
-}
 function onDelayOver(race: ConnectionRace): void {
   race.attempt();
 }
@@ -118,7 +112,7 @@ class ConnectionRace {
   #latestTried: string | null = null;
   /** Addresses that had no free port at their turn. */
   #exhausted: string[] = [];
-  #deadline: NodeJS.Timeout;
+  #deadline: TimeLimit;
   #delay: NodeJS.Timeout | undefined;
   #ended = false;
 
@@ -127,7 +121,7 @@ class ConnectionRace {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#queue = interleaveFamilies(request.addresses);
-    this.#deadline = setTimeout(onLate, request.timeout, this);
+    this.#deadline = this.#limit();
     request.signal.addEventListener('abort', this);
   }
 
@@ -188,8 +182,7 @@ class ConnectionRace {
   }
 
   /** The time limit for all of them has passed. */
-  tooLate(): void {
-    if (this.#ended) return;
+  #tooLate(): void {
     const { timeout, circuit } = this.#request;
     for (const socket of this.#pending) {
       const address = socket[kAttempt]?.address ?? '';
@@ -200,6 +193,12 @@ class ConnectionRace {
     for (const address of this.#queue.slice(this.#next)) this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
     for (const address of this.#exhausted) this.#failures.push({ address, code: 'connect-timeout', text: this.#noPort() });
     this.#failByAll(null);
+  }
+
+  #limit(): TimeLimit {
+    return new TimeLimit(this.#request.timeout, () => {
+      this.#tooLate();
+    });
   }
 
   /** @param socket that still has its local end; null: it is gone */
@@ -227,10 +226,10 @@ class ConnectionRace {
 
   /** Nothing else is left to try. The wait has its own limit, so the time for connecting is paused. */
   async #waitForPort(budget: PortBudget): Promise<void> {
-    const { port, destination = '-', client, signal, timeout } = this.#request;
+    const { port, destination = '-', client, signal } = this.#request;
     const addresses = this.#exhausted;
     this.#exhausted = [];
-    clearTimeout(this.#deadline);
+    this.#deadline.clear();
     const granted = await budget.wait(addresses, port, destination, signal, client);
     if (this.#ended) {
       granted?.lease.end('unsent');
@@ -238,7 +237,7 @@ class ConnectionRace {
       for (const address of addresses) this.#failures.push({ address, code: 'limit-reached', text: this.#noPort() });
       this.#failByAll(budget.retryAfter(addresses, port));
     } else {
-      this.#deadline = setTimeout(onLate, timeout, this);
+      this.#deadline = this.#limit();
       this.#start(granted.address, granted.lease);
     }
   }
@@ -265,7 +264,7 @@ class ConnectionRace {
 
   #end(): void {
     this.#ended = true;
-    clearTimeout(this.#deadline);
+    this.#deadline.clear();
     clearTimeout(this.#delay);
     this.#request.signal.removeEventListener('abort', this);
     for (const socket of this.#pending) socket.destroy();

@@ -159,9 +159,9 @@ export function createDialler(options: DiallerOptions): Dialler {
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
         const { address, dnsMs, tcpMs, hopMs } = opened;
-        const fault = error instanceof Fault ? error.with({ opened: { localAddress, localPort, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) }) : error;
+        const fault = Fault.from(error).with({ opened: { localAddress, localPort, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
-        cut = error;
+        cut = fault;
         avoid = opened.address;
       }
     }

@@ -5,6 +5,7 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { Socket } from 'node:net';
+import { TimeLimit } from '../time-limit.ts';
 import { abortFault } from './dial.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
 import { errorCode } from './lookup.ts';
@@ -51,7 +52,7 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
     let silent = true;
 
     const release = (): void => {
-      clearTimeout(timer);
+      limit.clear();
       signal.removeEventListener('abort', onAbort);
       socket.off('readable', onReadable);
       socket.off('end', onEnd);
@@ -101,14 +102,14 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
       socket.destroy();
       reject(abortFault(signal));
     };
-    const timer = setTimeout(() => {
+    const limit = new TimeLimit(timeout, () => {
       fail({
         code: 'hop-timeout',
         about: 'either',
         detail: `no ${silent ? '' : 'complete '}answer to ${asked} in ${timeout} ms`,
         remedy: 'Check that the parent works and reaches its destination; raise hops.<name>.connect if that takes longer.',
       });
-    }, timeout);
+    });
 
     signal.addEventListener('abort', onAbort);
     socket.on('readable', onReadable);

@@ -2,6 +2,7 @@
 import { promises as dns, type RecordWithTtl } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { TimeLimit } from '../time-limit.ts';
 
 /** The addresses of a name. */
 export interface LookupAnswer {
@@ -159,9 +160,11 @@ export function errorCode(error: unknown): string {
 /** The result of a promise that never rejects, or null after `ms`. */
 function settleWithin<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms, null);
+    const limit = new TimeLimit(ms, () => {
+      resolve(null);
+    });
     void promise.then((value) => {
-      clearTimeout(timer);
+      limit.clear();
       resolve(value);
     });
   });

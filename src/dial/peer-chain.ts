@@ -5,6 +5,7 @@ import { connect as tlsConnect } from 'node:tls';
 import type { DetailedPeerCertificate } from 'node:tls';
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { TimeLimit } from '../time-limit.ts';
 
 /** A certificate that a server sent; not verified. */
 export interface PartnerCertificate {
@@ -43,13 +44,13 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
     const where = formatAuthority(host, port);
     const tls = tlsConnect({ socket, servername: isIP(host) === 0 ? host : '', ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });
     const end = (): void => {
-      clearTimeout(timer);
+      limit.clear();
       tls.destroy();
     };
-    const timer = setTimeout(() => {
+    const limit = new TimeLimit(timeout, () => {
       end();
       reject(new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, { subject: where }));
-    }, timeout);
+    });
     const fail = (error?: Error): void => {
       end();
       reject(new Fault('tls-failed', `no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { subject: where, cause: error }));

@@ -7,6 +7,7 @@ import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultCode, type FaultOptions } from '../errors.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { abortFault, type AddressGuard } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
 import type { Lookup } from './lookup.ts';
@@ -220,17 +221,17 @@ function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
 function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | undefined): Promise<T | null> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
-      clearTimeout(timer);
+      limit.clear();
       signal?.removeEventListener('abort', abort);
     };
     const abort = (): void => {
       end();
       if (signal !== undefined) reject(abortFault(signal));
     };
-    const timer = setTimeout(() => {
+    const limit = new TimeLimit(ms, () => {
       end();
       resolve(null);
-    }, ms);
+    });
     if (signal?.aborted === true) {
       abort();
       return;

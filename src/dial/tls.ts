@@ -13,6 +13,7 @@ import type { UpstreamTlsConfig } from '../config/config.ts';
 import { clientContext } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { abortFault } from './dial.ts';
 import { HandshakeCut, tlsFault } from './tls-fault.ts';
 
@@ -91,17 +92,14 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       ...(resumed === null ? {} : { session: resumed.ticket }),
     });
 
-    const giveUp = (): void => {
+    const limit = new TimeLimit(timeout, () => {
       fail(
         new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, {
           subject: where,
           remedy: 'Check that the upstream serves TLS on this port.',
         }),
       );
-    };
-    let late: NodeJS.Immediate | undefined;
-    // After a look at the socket, as for connecting.
-    const timer = setTimeout(() => { late = setImmediate(giveUp); }, timeout);
+    });
     const abort = (): void => {
       fail(abortFault(signal));
     };
@@ -118,8 +116,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       fail(new HandshakeCut(where));
     };
     const end = (): void => {
-      clearTimeout(timer);
-      clearImmediate(late);
+      limit.clear();
       signal.removeEventListener('abort', abort);
       tls.off('close', onClose);
     };

@@ -1,6 +1,7 @@
 /** One TCP connection to one address, to see what comes of it: with both ends and the time written down, whatever the outcome, and closed at once. Carries nothing. */
 import { connect as netConnect } from 'node:net';
 import { formatAuthority } from '../targets/host.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { errorCode } from './lookup.ts';
 
 /** What became of it. */
@@ -24,7 +25,7 @@ export function tryConnect(address: string, port: number, timeout: number, signa
     const socket = netConnect({ host: address, port, autoSelectFamily: false });
     let from: string | null = null;
     const end = (outcome: TriedConnection['outcome'], detail: string): void => {
-      clearTimeout(timer);
+      limit.clear();
       signal.removeEventListener('abort', giveUp);
       socket.destroy();
       resolve({ outcome, from: outcome === 'unsent' ? null : from, ms: Math.round(performance.now() - began), detail });
@@ -32,7 +33,7 @@ export function tryConnect(address: string, port: number, timeout: number, signa
     const giveUp = (): void => {
       end('silent', '');
     };
-    const timer = setTimeout(giveUp, timeout);
+    const limit = new TimeLimit(timeout, giveUp);
     signal.addEventListener('abort', giveUp);
     // Behind Node's own tick, in which the system chooses the port: later errors come without it.
     process.nextTick(() => {

@@ -65,7 +65,7 @@ export interface ConnectionOptions {
   /** The bytes are not a request. Logs and counts it, and returns the answer to send. */
   readonly refusalFor: (connection: ClientConnection, fault: Fault) => string;
   /** Our code threw on behalf of this connection, and of `request`, which reports its own end. */
-  readonly onCrash: (connection: ClientConnection, error: unknown, request: RequestUnderWay | null) => void;
+  readonly onCrash: (connection: Pick<ClientConnection, 'peer' | 'selfTest'>, error: unknown, request: RequestUnderWay | null) => void;
 }
 
 /** What a reload may change. */

@@ -61,8 +61,21 @@ export class ConnectionGate {
     this.#connectionOptions = describeConnections(options, this.#peers);
   }
 
+  /** Accepts a new connection, unless it is refused: calls `next` at once, or when the expected PROXY header has been read. */
+  accept(socket: Socket, next: (connection: ClientConnection) => void): void {
+    try {
+      const connection = this.#enter(socket);
+      if (connection !== null) this.#receive(connection, next);
+    } catch (error) {
+      // Our code threw, perhaps before the socket had an owner.
+      const peer = peerOf(socket);
+      socket.on('error', ignoreError).destroy();
+      this.#connectionOptions.onCrash({ peer, selfTest: false }, error, null);
+    }
+  }
+
   /** Owns and counts a new connection. Null: it was refused, or has closed already. */
-  enter(socket: Socket): ClientConnection | null {
+  #enter(socket: Socket): ClientConnection | null {
     const { connections, refuse, selfTest } = this.#options;
     const own = selfTest.claims(socket);
     const { overload } = this.#options.environment;
@@ -142,8 +155,7 @@ export class ConnectionGate {
     return full;
   }
 
-  /** Calls `next` at once, or when the expected PROXY header has been read. */
-  receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
+  #receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
     const { listener, timeout, refuse, selfTest } = this.#options;
     if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
       if (connection.selfTest && selfTest.asker !== null) connection.peer = { address: selfTest.asker, port: 0, sans: NO_SANS };

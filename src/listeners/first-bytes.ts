@@ -4,6 +4,7 @@
  * listeners. The socket must not have been read from.
  */
 import type { Socket } from 'node:net';
+import { TimeLimit } from '../time-limit.ts';
 
 /** Called with the first bytes. A connection that sends none is closed without `onGiveUp`. */
 export interface FirstBytesOptions {
@@ -25,7 +26,7 @@ export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp, 
   let silent = true;
 
   const release = (): void => {
-    clearTimeout(timer);
+    limit.clear();
     socket.off('readable', onReadable);
     socket.off('end', onEnd);
     socket.off('close', release);
@@ -54,9 +55,9 @@ export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp, 
   };
   // 'close' follows.
   const onError = (): void => {};
-  const timer = setTimeout(() => {
+  const limit = new TimeLimit(timeout, () => {
     giveUp('late');
-  }, timeout);
+  });
 
   socket.on('readable', onReadable);
   socket.on('end', onEnd);

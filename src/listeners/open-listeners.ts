@@ -112,8 +112,7 @@ function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
     },
   });
   const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
-    const connection = gate.enter(socket);
-    if (connection !== null) gate.receive(connection, serve);
+    gate.accept(socket, serve);
   });
   return bindListener(server, gate, listener);
 }

@@ -391,10 +391,11 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     try {
       this.connection.closeAfter();
       this.cut(fault);
-    } finally {
-      // The remaining parts will not report an end.
-      this.#end(fault, 'proxy');
+    } catch {
+      // Ending it may be what threw. That has been logged, and the connection closes.
     }
+    // The remaining parts will not report an end.
+    this.#end(fault, 'proxy');
   }
 
   // --- ExchangeOwner

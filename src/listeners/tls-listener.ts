@@ -64,8 +64,7 @@ class TlsFront {
       lastWords: alertFor,
     });
     this.server = createServer(SERVER_OPTIONS, (socket) => {
-      const connection = this.gate.enter(socket);
-      if (connection !== null) this.gate.receive(connection, this.#awaitHello);
+      this.gate.accept(socket, this.#awaitHello);
     });
   }
 
@@ -76,7 +75,12 @@ class TlsFront {
     const [verified, others] = [this.#isOutdated(terminator, true), this.#isOutdated(terminator, false)];
     let cut = 0;
     if (!others) return cut;
-    for (const connection of this.gate.connections) if (connection.secure && (verified || connection.proof === null) && connection.revoke(outdated())) cut += 1;
+    for (const connection of this.gate.connections) {
+      if (!connection.secure || (!verified && connection.proof !== null)) continue;
+      connection.guard(() => {
+        if (connection.revoke(outdated())) cut += 1;
+      });
+    }
     return cut;
   }
 

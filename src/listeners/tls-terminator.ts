@@ -12,6 +12,7 @@ import { serverOptions } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { closeGently } from './refuse.ts';
 import { NO_SANS } from './trusted-peers.ts';
 
@@ -70,15 +71,15 @@ export class TlsTerminator {
     const onClose = (): void => {
       this.#take(raw, key)?.handshake.onFault(goneAway());
     };
-    const timer = setTimeout(() => {
+    const limit = new TimeLimit(handshake.timeout, () => {
       this.#take(raw, key)?.handshake.onFault(new Fault('request-timeout', `the TLS handshake with the client did not end within ${handshake.timeout} ms`));
       raw.destroy();
-    }, handshake.timeout);
+    });
     raw.once('close', onClose);
     this.#pending.set(key, {
       handshake,
       finish: () => {
-        clearTimeout(timer);
+        limit.clear();
         raw.off('close', onClose);
       },
     });

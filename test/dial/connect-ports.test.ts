@@ -161,6 +161,21 @@ t.test('in the queue, a dial waits for its port and then has all its time', asyn
   socket.destroy();
 });
 
+t.test('a dial that begins to wait for its port when its time is just over is not late', async (t) => {
+  const { port } = await startServer(t, '127.0.0.2');
+  const lab = budgetLab({ ports: 1, whenExhausted: 'queue' });
+  const lease = lab.budget.take('127.0.0.2', port, 'eco');
+  // The first refuses.
+  const waiting = dial(lab, port, ['127.0.0.1', '127.0.0.2'], { timeout: 20 });
+  // The timer is due before the refusal is read.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  await untilClosed();
+  lease?.end('unsent');
+  const { socket, address } = await waiting;
+  t.equal(address, '127.0.0.2');
+  socket.destroy();
+});
+
 t.test('nothing leaks: a hundred dials that are called off', async (t) => {
   const { port } = await startServer(t);
   const lab = budgetLab({ ports: 1000, timeWait: 0 });

@@ -126,6 +126,10 @@ t.test('no port is left for the second try: what the partner did is the fault', 
   const budget = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 60_000, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
   const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, ports: budget });
-  t.match(await faultOf(dialler.dial({ host: 'eco.test', port, tls: trusting }, anybody, new AbortController().signal)), { code: 'tls-failed', detail: /closed the connection during the handshake/ });
+  t.match(await faultOf(dialler.dial({ host: 'eco.test', port, tls: trusting }, anybody, new AbortController().signal)), {
+    code: 'tls-failed',
+    detail: /closed the connection during the handshake/,
+    facts: { address: '127.0.0.1', nextHop: `127.0.0.1:${port}`, opened: { localAddress: '127.0.0.1', localPort: Number } },
+  }, 'with what the log needs of it');
   t.equal(taken(), 1);
 });

@@ -1,10 +1,17 @@
-/** The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has. */
+/**
+ * The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has.
+ *
+ * Longer than 300 lines: exceptions are planted in the same way in every phase, from accept to a reload.
+ */
+import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
 import { HttpForms } from '../../src/listeners/http-forms.ts';
+import { ConnectionCount } from '../../src/limits.ts';
+import { Egress } from '../../src/egress.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
@@ -16,7 +23,7 @@ import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { POD, POD6, startPeerLab } from '../support/peer-lab.ts';
 import { sumOf } from '../support/prometheus.ts';
-import { OWN, startTlsLab } from '../support/tls-lab.ts';
+import { openOwn, OWN, startTlsLab } from '../support/tls-lab.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
 /** Where code runs for a client, by the object that it runs on. */
@@ -135,6 +142,55 @@ t.test('and what it throws before there is a request', async (t) => {
   }
   t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, refusals.length, 'each is logged');
   t.ok(other.socket.writable, 'another connection goes on');
+});
+
+t.test('and when a connection is accepted', async (t) => {
+  const lab = await startTlsLab(t, { configure: (draft) => void (draft.selfTest = { every: 'off' }) });
+  const other = await openTunnelOf(t, lab);
+  const places = [[ConnectionCount, 'exhausted', lab.port], [ConnectionCount, 'enter', lab.tlsPort], [ClientConnection, 'serve', lab.port]] as const;
+  for (const [owner, method, port] of places) {
+    const pull = plant(owner, method);
+    const wire = await openWire(t, port);
+    await wire.ended.finally(() => t.ok(pull(), method));
+  }
+  t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, places.length, 'each is logged');
+  t.ok(other.socket.writable, 'another connection goes on');
+  await stillServes(t, lab);
+});
+
+t.test('a reload: what it throws for one connection keeps no other from being checked', async (t) => {
+  for (const [owner, method] of [[RequestContext, 'recheck'], [Egress, 'revoked'], [Egress, 'chargeAnew'], [Tunnel, 'end']] as const) {
+    const lab = await startLab(t);
+    const tunnels = await Promise.all(Array.from({ length: 5 }, () => openTunnelOf(t, lab)));
+    const pull = plant(owner, method);
+    // The permission of all of them is withdrawn.
+    const { result } = await lab.reload((draft) => void (draft.rules.length = 0)).finally(() => t.ok(pull(), method));
+    t.equal(result, 'applied', method);
+    await Promise.all(tunnels.map(({ ended }) => ended));
+  }
+  const lab = await startTlsLab(t, { tlsServer: { clientCaFile: 'ca.pem', clientCertificate: 'request' } });
+  const connections = await Promise.all(Array.from({ length: 3 }, () => openOwn(t, lab)));
+  for (const connection of connections) {
+    connection.write('GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(connection, 'data');
+  }
+  const gone = connections.map((connection) => once(connection.resume(), 'close'));
+  const pull = plant(ClientConnection, 'revoke');
+  const { result } = await lab.reload((draft) => void (draft.tlsServer = { ...draft.tlsServer, clientCaFile: undefined, clientCertificate: 'none' })).finally(() => t.ok(pull(), 'revoke'));
+  t.equal(result, 'applied', 'revoke');
+  await Promise.all(gone);
+});
+
+t.test('what throws again while its request is ended ends no other', async (t) => {
+  const lab = await startLab(t);
+  const tunnels = await Promise.all(Array.from({ length: 3 }, () => openTunnelOf(t, lab)));
+  const pulls = tunnels.flatMap(() => [plant(Tunnel, 'end'), plant(Tunnel, 'end')]);
+  const { result } = await lab.reload((draft) => void (draft.rules.length = 0)).finally(() => {
+    for (const pull of pulls.toReversed()) t.ok(pull(), 'once in the reload, and once for the crash');
+  });
+  t.equal(result, 'applied');
+  await Promise.all(tunnels.map(({ ended }) => ended));
+  t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, tunnels.length);
 });
 
 async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {
