@@ -26,7 +26,7 @@ export const MAY_IMPORT = {
   'policy/': ['config/config', 'errors', 'targets/'],
   'identity/': ['config/config', 'errors', 'http1/fields', 'policy/address-class', 'policy/verdict', 'targets/'],
   'dial/': ['cancel', 'config/config', 'config/tls-context', 'errors', 'targets/host', 'targets/ip-address', 'targets/quote', 'time-limit'],
-  'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/'],
+  'relay/': ['config/claim-fields', 'config/config', 'crowd', 'dial/dial', 'errors', 'http1/', 'telemetry/', 'time-limit'],
   'telemetry/': ['config/config', 'config/rule-ends', 'config/tls-context', 'crowd', 'descriptors', 'errors', 'rate-buckets', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'lean-imports', 'relay/headers', 'targets/'],
   'listeners/': ['cancel', 'config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'lean-imports', 'limits', 'overload/', 'policy/tables', 'policy/compile', 'policy/verdict', 'relay/', 'targets/', 'telemetry/', 'time-limit'],

@@ -7,6 +7,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
+import { TimeLimit } from '../time-limit.ts';
 import { interceptWrites, type WriteDone } from './node-internals.ts';
 
 /** How long pending bytes are read after a failed write, ms: more than a round trip. */
@@ -31,7 +32,7 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
     return;
   }
   const report = (): void => {
-    clearTimeout(timer);
+    limit.clear();
     socket.off('end', report).off('close', report);
     done(error);
   };
@@ -41,10 +42,10 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
       return;
     }
     // Its reader waits for something else; pending bytes are not lost meanwhile.
-    timer = setTimeout(onLate, PATIENCE);
+    limit = new TimeLimit(PATIENCE, onLate);
     socket.emit(WRITE_FAILED, error);
   };
-  let timer = setTimeout(onLate, PATIENCE);
+  let limit = new TimeLimit(PATIENCE, onLate);
   socket.once('end', report).once('close', report);
 }
 
