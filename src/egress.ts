@@ -222,7 +222,7 @@ export class Egress {
     const counted = RATED_AS[kind];
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
-    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits);
+    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits, null, this.#rates.excuse(verdict, address, record));
     // To the buckets that are charged now, whatever a reload makes of the rule.
     const giveBack = (): void => {
       this.#rates.giveBack(rates, verdict, address, counted);

@@ -156,6 +156,23 @@ t.test('bytes beyond a rate pass as long as a rule is in report mode, and not lo
   t.strictSame([charge(0, 10_000), charge(1, 10_000)], ['byte-limit-reached', 'byte-limit-reached']);
 });
 
+t.test('one that began beyond its rate, while a rule was in report mode, is charged once that rule has ended', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  const door = openDoor({ rules: [makeRule(['sit'], ['eco'], { rate }), makeRule(['sit'], ['eco'], { report: true, methods: ['GET'], until: 10_000 })] }, ['10.40.0.1']);
+  const charge = (permit: Permit, record: AccessRecord, now: number): string | null => door.charge(permit, record, now)?.code ?? null;
+  const first = new AccessRecord('a', 0, '10.8.1.4');
+  const used = door.admit(makeAsk({ host: ECO }), 'tunnels', first);
+  first.bytesSent = 1_000;
+  used.release();
+  const record = new AccessRecord('b', 0, '10.8.1.4');
+  const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+  t.match(record, { wouldDeny: 'byte-limit-reached' });
+  record.bytesSent = 1;
+  t.equal(charge(permit, record, 9_999), null);
+  t.equal(charge(permit, record, 10_000), 'byte-limit-reached');
+});
+
 t.test('once its rule has ended, a tunnel is charged to the rule that permits it then', async (t) => {
   const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
   const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
