@@ -63,16 +63,16 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   });
   // Faults of these were reported when they were read.
   const authorities = clientCa === null ? [] : (readCertificates(clientCa, path, () => {})?.all ?? []);
+  const names = new Set(authorities.map(authorityNameOf));
   for (const authority of authorities) {
-    const lacks = (name: string | null | undefined): boolean => !lists.some((list) => list?.issuer === name);
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
-    if (lacks(authorityNameOf(authority))) {
+    if (!lists.some((list) => list?.issuer === authorityNameOf(authority))) {
       fit = false;
       complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
-    } else if (lacks(idOf(authority)?.issuer)) {
-      // OpenSSL looks for each certificate of a chain in the list of its issuer, also for the one that is trusted.
+    } else if (!names.has(idOf(authority)?.issuer ?? null)) {
+      // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
       fit = false;
-      complain(path, `The file has no list of the authority that issued ${subject}: every certificate of it would be refused.`, 'Put the list of that authority into the file, too.');
+      complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
     }
   }
   return fit;
