@@ -126,13 +126,13 @@ function distinguishedName(der: Buffer, name: Element): string {
 /** An attribute: its type, and its value. */
 function comparable(der: Buffer, pair: Element): string {
   const [type, value] = childrenOf(der, pair) ?? [];
-  const text = value === undefined ? null : textOf(der, value);
+  const text = value === undefined ? null : readString(der, value);
   if (type === undefined || text === null) return base64Of(der, pair);
   return `${numberOf(der, type)} ${text.replaceAll(/[\t-\r ]+/g, ' ').replaceAll(/^ | $/g, '').replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase())}`;
 }
 
 /** Null: not of a type of text that names have. */
-function textOf(der: Buffer, { tag, from, to }: Element): string | null {
+function readString(der: Buffer, { tag, from, to }: Element): string | null {
   return tag === UTF8_STRING ? der.toString('utf8', from, to) : LATIN_STRINGS.has(tag) ? der.toString('latin1', from, to) : null;
 }
 
