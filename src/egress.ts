@@ -71,6 +71,8 @@ export class Permit {
   readonly verdict: Allow | Report;
   readonly destination: DestinationConfig;
   readonly ask: Ask;
+  /** When the rule ends that permits it, ms since the epoch: `verdict.until`, until another decision is followed. */
+  until: number;
   /** What it owes for its bytes; null: nothing. */
   charge: ByteCharge | null;
   readonly #proofs: readonly Proof[];
@@ -85,6 +87,7 @@ export class Permit {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
+    this.until = verdict.until;
     this.#proofs = proofs;
     this.#kind = kind;
     this.#limits = limits;
@@ -103,7 +106,7 @@ export class Permit {
 
   /** Whether its rule and the proofs it depends on are valid; if not, other rules may still permit the same request. */
   holds(now: number): boolean {
-    return now < this.verdict.until && this.lapse(now) === null;
+    return now < this.until && this.lapse(now) === null;
   }
 
   /**
@@ -219,7 +222,7 @@ export class Egress {
     const counted = RATED_AS[kind];
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
-    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits);
+    if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits, null, this.#rates.excuse(verdict, address, record));
     // To the buckets that are charged now, whatever a reload makes of the rule.
     const giveBack = (): void => {
       this.#rates.giveBack(rates, verdict, address, counted);
@@ -229,6 +232,8 @@ export class Egress {
 
   /** Charges the bytes of a request in progress to the rates of its rule. @returns why it has to end; null: it may continue */
   charge(permit: Permit, record: AccessRecord, now: number): Fault | null {
+    // Another rule may permit it from now on.
+    if (now >= permit.until) this.chargeAnew(permit, record, now);
     const { charge } = permit;
     if (charge === null) return null;
     charge.pay();
@@ -246,11 +251,12 @@ export class Egress {
     return verdict.verdict === 'report' || (verdict.verdict === 'allow' && verdict.lenient);
   }
 
-  /** After a reload: a request in progress is charged to the rule that would permit it now; if no rule would, it is charged as before. */
+  /** After a reload, or the end of its rule: a request in progress is permitted by, and charged to, the rule that would permit it now; if no rule would, it is as before. */
   chargeAnew(permit: Permit, record: AccessRecord, now: number): void {
     const { ask } = permit;
     permit.charge?.pay();
     const verdict = decide(this.policy, { ...ask, now });
+    if (verdict.verdict !== 'deny') permit.until = verdict.until;
     if (verdict.verdict === 'allow') permit.charge = this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
   }
 

@@ -220,6 +220,13 @@ export class Rates {
     return rates.limitsBytes ? new ByteCharge(rates, verdict, address, record, this.#now) : null;
   }
 
+  /** The account of a request that passes in report mode alone: nothing is charged to it as long as that lasts. Null: none */
+  excuse(verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
+    const charge = this.follow(null, verdict, address, record);
+    if (charge !== null) charge.excused = true;
+    return charge;
+  }
+
   /** Returns what `begin` charged for a request that was refused behind the policy: a refusal takes nothing. */
   giveBack(rates: RuleRates, { client }: Allow, address: string, kind: 'requests' | 'tunnels'): void {
     rates.giveBack(address, client.name, kind, this.#now());

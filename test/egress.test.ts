@@ -156,6 +156,55 @@ t.test('bytes beyond a rate pass as long as a rule is in report mode, and not lo
   t.strictSame([charge(0, 10_000), charge(1, 10_000)], ['byte-limit-reached', 'byte-limit-reached']);
 });
 
+t.test('one that began beyond its rate, while a rule was in report mode, is charged once that rule has ended', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  const door = openDoor({ rules: [makeRule(['sit'], ['eco'], { rate }), makeRule(['sit'], ['eco'], { report: true, methods: ['GET'], until: 10_000 })] }, ['10.40.0.1']);
+  const charge = (permit: Permit, record: AccessRecord, now: number): string | null => door.charge(permit, record, now)?.code ?? null;
+  const first = new AccessRecord('a', 0, '10.8.1.4');
+  const used = door.admit(makeAsk({ host: ECO }), 'tunnels', first);
+  first.bytesSent = 1_000;
+  used.release();
+  const record = new AccessRecord('b', 0, '10.8.1.4');
+  const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+  t.match(record, { wouldDeny: 'byte-limit-reached' });
+  record.bytesSent = 1;
+  t.equal(charge(permit, record, 9_999), null);
+  t.equal(charge(permit, record, 10_000), 'byte-limit-reached');
+});
+
+t.test('once its rule has ended, a tunnel is charged to the rule that permits it then', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  for (const [rules, expected] of [
+    [[makeRule(['sit'], ['eco'], { rate, until: 10_000 }), makeRule(['sit'], ['eco'])], null],
+    [[makeRule(['sit'], ['eco'], { until: 10_000 }), makeRule(['sit'], ['eco'], { rate })], 'byte-limit-reached'],
+  ] as const) {
+    const door = openDoor({ rules }, ['10.40.0.1']);
+    const record = new AccessRecord('id', 0, '10.8.1.4');
+    const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+    const charge = (now: number): string | null => door.charge(permit, record, now)?.code ?? null;
+    record.bytesSent = 900;
+    t.equal(charge(9_999), null);
+    t.equal(charge(10_000), null);
+    record.bytesSent = 2_900;
+    t.equal(charge(10_001), expected);
+  }
+});
+
+t.test('a reload that gives a rule an end, or another one: it holds for what was permitted before', async (t) => {
+  const { limits, timeouts } = configOf(MINIMAL);
+  const door = openDoor({}, ['10.40.0.1']);
+  const record = new AccessRecord('id', 0, '10.8.1.4');
+  const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+  for (const until of [20_000, 10_000, 15_000]) {
+    const policy = { ...base, rules: [makeRule(['sit'], ['eco'], { until })] };
+    door.adopt({ config: { destinations: policy.destinations, limits, timeouts }, policy: compilePolicy(policy), dialler: door.dialler });
+    door.chargeAnew(permit, record, 1_000);
+    t.strictSame([permit.holds(until - 1), permit.holds(until)], [true, false]);
+  }
+});
+
 t.test('a request that is refused after a reload has taken nothing of its rate', async (t) => {
   const rated = (): PolicyConfig => ({ ...base, rules: [makeRule(['sit'], ['eco'], { rate: { perAddress: { requests: null, tunnels: { perMs: 1e-9, burst: 1, text: '1/day' }, sent: null, received: null }, perClient: null, whenExhausted: 'refuse' } })] });
   const door = openDoor(rated(), ['10.40.0.1']);

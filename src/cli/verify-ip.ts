@@ -71,8 +71,8 @@ function readUrl(url: string, configured: ProbeConfig | null): ProbeConfig | str
   const read = readProbeUrl(url);
   if ('problem' in read) return `--url: ${read.problem} ${read.instead}`;
   const base = configured ?? { host: '', every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: { ca: null, cert: null, key: null, serverName: null } };
-  // The name in the certificate is of one endpoint; another has its own.
-  const serverName = read.value.host === base.host ? base.tls.serverName : null;
+  // The name in its certificate, and the certificate that we show, are for one endpoint.
+  const tls = read.value.host === base.host ? base.tls : { ...base.tls, cert: null, key: null, serverName: null };
   // Who writes an address means it, wherever it is.
-  return { ...base, ...read.value, tls: { ...base.tls, serverName }, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
+  return { ...base, ...read.value, tls, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
 }

@@ -2,7 +2,7 @@
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
-import { authorityNameOf, readRevocationLists } from '../identity/revocation.ts';
+import { authorityNameOf, idOf, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Path, quoteValue } from './finding.ts';
@@ -63,10 +63,17 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   });
   // Faults of these were reported when they were read.
   const authorities = clientCa === null ? [] : (readCertificates(clientCa, path, () => {})?.all ?? []);
+  const names = new Set(authorities.map(authorityNameOf));
   for (const authority of authorities) {
-    if (lists.some((list) => list?.issuer === authorityNameOf(authority))) continue;
-    fit = false;
-    complain(path, `The file has no list of the authority ${quoteValue(authority.subject.replaceAll('\n', ', '))}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+    const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
+    if (!lists.some((list) => list?.issuer === authorityNameOf(authority))) {
+      fit = false;
+      complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+    } else if (!names.has(idOf(authority)?.issuer ?? null)) {
+      // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
+      fit = false;
+      complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
+    }
   }
   return fit;
 }

@@ -60,7 +60,7 @@ export function readDnsServer(value: unknown): Read<string> {
   if (typeof value === 'string') {
     if (isIP(value) !== 0 && !value.includes('%')) return { value: formatAuthority(value, 53) };
     const listen = readListenAddress(value);
-    if ('value' in listen && listen.value.port !== 0) return { value: formatAuthority(listen.value.host, listen.value.port) };
+    if ('value' in listen && listen.value.port !== 0 && !listen.value.host.includes('%')) return { value: formatAuthority(listen.value.host, listen.value.port) };
   }
   return invalidValue(`${showValue(value)} is not the address of a DNS server.`, 'Write an IP address, with a port if it is not 53: 10.0.0.10 or 10.0.0.10:5353.');
 }

@@ -55,8 +55,9 @@ export class ReadFiles {
    * (`--config <(…)`); later, when requests are being served, to wait for a pipe's writer would stop them all.
    */
   readonly read = (path: string): string => {
-    // Before reading: a change in between is then detected at the next check.
-    this.#read.set(path, stateOf(path));
+    // Before reading: a change in between is then detected at the next check, also one between two readings of a file
+    // that is named twice.
+    if (!this.#read.has(path)) this.#read.set(path, stateOf(path));
     try {
       return this.#again ? readRegularFile(path) : readUtf8(path);
     } catch (error) {

@@ -73,6 +73,7 @@ export function readPorts(value: unknown): Read<PortEntry> {
     const read = readPort(value);
     return 'value' in read ? read : invalidValue(read.problem, 'Write a whole number from 1 to 65535, or a range of them: 8000-8100.');
   }
+  if (Number(first) > 65_535) return invalidValue(`${showValue(value)} begins beyond the last port.`, 'Write a range within 1-65535.');
   if (Number(last) > 65_535) return invalidValue(`${showValue(value)} goes beyond the last port.`, `Write ${first}-65535.`);
   if (Number(first) > Number(last)) return invalidValue(`${showValue(value)} ends before it begins.`, `Write ${last}-${first}.`);
   return { value: first === last ? Number(first) : new PortRange(Number(first), Number(last)) };
@@ -94,9 +95,10 @@ const MORE_THAN_ZERO = 'Write more than zero. A long time such as 24h comes clos
 /** `500ms`, `30s`, `5m` or `2h`, as milliseconds. */
 export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Read<number> {
   return bounded({ takes: 'duration' }, (value) => {
-    if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
-      if (Number(value) === 0 && least === 'positive') return invalidValue(`${value} would end everything at once.`, MORE_THAN_ZERO);
-      return invalidValue(`${value} has no unit.`, `Write a duration with its unit: ${value}s, or ${value}ms, ${value}m, ${value}h.`);
+    const digits = typeof value === 'number' || typeof value === 'string' ? String(value) : '';
+    if (/^\d+$/.test(digits)) {
+      if (Number(digits) === 0 && least === 'positive') return invalidValue(`${digits} would end everything at once.`, MORE_THAN_ZERO);
+      return invalidValue(`${digits} has no unit.`, `Write a duration with its unit: ${digits}s, or ${digits}ms, ${digits}m, ${digits}h.`);
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
     const unit = UNIT_MS.get(match?.[2] ?? '');

@@ -29,7 +29,7 @@ export function warnAbout(config: Config, warn: Warn): void {
 
 function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn): void {
   const empty = [clients.length === 0 ? 'clients' : '', destinations.length === 0 ? 'destinations' : '', rules.length === 0 ? 'rules' : ''].filter((name) => name !== '');
-  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: no request is permitted.`, 'Name who may call what: clients, destinations, and rules that join them.');
+  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: no rule permits a request.`, 'Name who may call what: clients, destinations, and rules that join them.');
 }
 
 function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): void {
@@ -37,10 +37,10 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
   const usedClients = new Set(rules.flatMap((rule) => rule.clients));
   const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
   for (const { name } of clients) {
-    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: no request of it is permitted.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: none permits a request of it.`, 'Add it to a rule, or take it out.', 'key');
   }
   for (const { name } of destinations) {
-    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: no request to it is permitted.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: none permits a request to it.`, 'Add it to a rule, or take it out.', 'key');
   }
 }
 
@@ -57,8 +57,9 @@ function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
 /** Rules in report mode, and those that have ended or soon will: these warnings change without a change of the file. @param now ms since the epoch */
 export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
-    const { report, until } = rule;
-    if (report && mode !== 'report' && (until === null || now < until)) warn('report-mode', ['rules', index, 'report'], 'Report mode: the clients of this rule may send any request to its destinations; what the policy denies is only logged.', 'Take report out once the log shows what you expect.');
+    const { report, from, until } = rule;
+    const start = from === null || from <= now ? '' : ` from ${new Date(from).toISOString()} on`;
+    if (report && mode !== 'report' && (until === null || now < until)) warn('report-mode', ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
     if (until === null || until - now > ENDS_SOON) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];
@@ -88,7 +89,9 @@ function warnAboutRates({ rules }: Config, warn: Warn): void {
     const passed = rate === null ? undefined : pairs.find((pair) => open.has(pair));
     if (passed !== undefined) {
       const [client = '', destination = ''] = passed.split(' ');
-      warn('no-effect', path, `rules[${open.get(passed) ?? 0}] comes first, and lets ${client} use ${destination} without limits: what it permits is not counted here.`, `Put rules[${index}] before it, or give that rule a rate.`, 'key');
+      const first = open.get(passed) ?? 0;
+      const [how, instead] = (rules[first]?.rate ?? null) === null ? ['without limits', 'give that rule a rate'] : ['at a rate of its own', 'take this rate out'];
+      warn('no-effect', path, `rules[${first}] comes first, and lets ${client} use ${destination} ${how}: what it permits is not counted here.`, `Put rules[${index}] before it, or ${instead}.`, 'key');
     }
     const scopes = [rate?.perAddress ?? null, rate?.perClient ?? null].filter((scope) => scope !== null);
     if (rate?.whenExhausted === 'cut' && scopes.every(({ sent, received }) => sent === null && received === null)) {

@@ -7,7 +7,7 @@
 
 /** A list of revoked certificates of one authority (RFC 5280 §5.1). */
 export interface RevocationList {
-  /** Name of the authority, its DER in base64. */
+  /** Name of the authority, in the form in which names are compared. */
   readonly issuer: string;
   /** When the next list is due, ms since the epoch; null: not given. */
   readonly until: number | null;
@@ -32,6 +32,9 @@ interface Element {
 
 const INTEGER = 0x02;
 const SEQUENCE = 0x30;
+const UTF8_STRING = 0x0c;
+/** PrintableString, TeletexString, IA5String and VisibleString. */
+const LATIN_STRINGS: ReadonlySet<number> = new Set([0x13, 0x14, 0x16, 0x1a]);
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
@@ -115,7 +118,25 @@ function elementAt(der: Buffer, at: number, end: number): Element | null {
   return to > end ? null : { tag, at, from, to };
 }
 
-function distinguishedName(der: Buffer, { at, to }: Element): string {
+/** Equal for names that OpenSSL takes for the same (RFC 5280 §7.1): types of text, case and repeated blanks do not matter. */
+function distinguishedName(der: Buffer, name: Element): string {
+  return JSON.stringify(childrenOf(der, name)?.map((set) => childrenOf(der, set)?.map((pair) => comparable(der, pair)).sort() ?? base64Of(der, set)) ?? base64Of(der, name));
+}
+
+/** An attribute: its type, and its value. */
+function comparable(der: Buffer, pair: Element): string {
+  const [type, value] = childrenOf(der, pair) ?? [];
+  const text = value === undefined ? null : readString(der, value);
+  if (type === undefined || text === null) return base64Of(der, pair);
+  return `${numberOf(der, type)} ${text.replaceAll(/[\t-\r ]+/g, ' ').replaceAll(/^ | $/g, '').replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase())}`;
+}
+
+/** Null: not of a type of text that names have. */
+function readString(der: Buffer, { tag, from, to }: Element): string | null {
+  return tag === UTF8_STRING ? der.toString('utf8', from, to) : LATIN_STRINGS.has(tag) ? der.toString('latin1', from, to) : null;
+}
+
+function base64Of(der: Buffer, { at, to }: Element): string {
   return der.toString('base64', at, to);
 }
 

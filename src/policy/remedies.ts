@@ -50,11 +50,11 @@ export function canTake({ methods, paths, gateway }: DestinationConfig, form: As
 
 /** Of a destination. */
 export function remedyForForm(destination: DestinationConfig, form: Ask['form']): string {
-  const { name, methods, paths, forms } = destination;
+  const { name, methods, paths } = destination;
   if (canTake(destination, form)) return `add ${form} to destinations.${name}.forms, for all of its clients`;
   if (form === 'gateway') return `give destinations.${name} a gateway with a prefix`;
   const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
-  return `use a form in which ${limits} can be seen (${forms.join(', ')}): ${form} would go round the limits of ${name}`;
+  return `${remedyForHidden(destination, limits)}; ${form} would go round the limits of ${name}`;
 }
 
 /** Where a tunnel hides what a rule lists. @param listed `methods and paths` */

@@ -50,6 +50,13 @@ t.test('the patch, which changes nothing else', async (t) => {
   t.equal(readFileSync(file, 'utf8'), CONFIG, 'nothing is written');
 });
 
+t.test('a change that permits the requests of two clients is one', async (t) => {
+  const config = CONFIG.replace('  pods: ', '  jobs: { addresses: [10.12.0.0/14] }\n  pods: ').replace('clients: [pods]', 'clients: [pods, jobs]');
+  const port = { host: 'eco.example', port: 8443, code: 'port-not-allowed' };
+  const { out } = await suggest(t, {}, { config, log: line(port) + line({ ...port, client: 'jobs', clientAddress: '10.12.0.1' }) });
+  t.match(out, /^2 denials from .*: 1 change proposed\.\n[^]*A change above permits it\./);
+});
+
 t.test('written, with its mode, through a symlink; then everything passes', async (t) => {
   const directory = t.testdir({ 'real.yaml': CONFIG, 'access.log': LOG });
   chmodSync(join(directory, 'real.yaml'), 0o640);

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
+import { TLSSocket } from 'node:tls';
 import { join } from 'node:path';
 import { runVerifyIp, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -91,4 +92,20 @@ t.test('tls.serverName of the file is of its own endpoint: another one shows its
   const directory = t.testdir({ 'ca.pem': authority.certPem, 'another.yaml': `${MINIMAL}${probeOf('echo.example')}`, 'same.yaml': `${MINIMAL}${probeOf(`127.0.0.1:${port}`)}` });
   t.match(await verify({ config: join(directory, 'another.yaml'), url, expect: [RIGHT], times: '1' }), { code: 0 });
   t.match(await verify({ config: join(directory, 'same.yaml'), url, expect: [RIGHT], times: '1' }), { code: 1, out: /tls-certificate/ }, 'the same endpoint keeps it');
+});
+
+t.test('the client certificate of the file is for its own endpoint alone', async (t) => {
+  const authority = await createAuthority();
+  const { certPem: cert, keyPem: key } = await authority.issue({ names: [], addresses: ['127.0.0.1'] });
+  const own = await authority.issue({ names: ['proxy.example'] });
+  const shown: boolean[] = [];
+  const port = await listen(t, createServer({ cert, key, requestCert: true, rejectUnauthorized: false }, (request, response) => {
+    shown.push(request.socket instanceof TLSSocket && Object.keys(request.socket.getPeerCertificate()).length > 0);
+    response.end(RIGHT);
+  }));
+  const url = `https://127.0.0.1:${port}/`;
+  const probeOf = (host: string): string => `sourceIp: { probe: { url: "https://${host}/", addresses: 127.0.0.1, tls: { caFile: ca.pem, certFile: own.crt, keyFile: own.key } } }\n`;
+  const directory = t.testdir({ 'ca.pem': authority.certPem, 'own.crt': own.certPem, 'own.key': own.keyPem, 'another.yaml': `${MINIMAL}${probeOf('echo.example')}`, 'same.yaml': `${MINIMAL}${probeOf(`127.0.0.1:${port}`)}` });
+  for (const name of ['another.yaml', 'same.yaml']) t.match(await verify({ config: join(directory, name), url, expect: [RIGHT], times: '1' }), { code: 0 });
+  t.strictSame(shown, [false, true]);
 });

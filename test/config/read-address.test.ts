@@ -67,7 +67,7 @@ t.test('listen addresses', async (t) => {
 t.test('DNS servers', async (t) => {
   const taken: [string, string][] = [['10.0.0.10', '10.0.0.10:53'], ['10.0.0.10:5353', '10.0.0.10:5353'], ['fd00::10', '[fd00::10]:53'], ['[fd00::10]:54', '[fd00::10]:54']];
   for (const [written, value] of taken) t.strictSame(readDnsServer(written), { value }, written);
-  for (const written of ['dns.example', '10.0.0.10:0', '10.0.0.10:65536', 'fe80::1%eth0', '', 53]) t.match(wordsOf(readDnsServer(written)), /not the address of a DNS server/, JSON.stringify(written));
+  for (const written of ['dns.example', '10.0.0.10:0', '10.0.0.10:65536', 'fe80::1%eth0', '[fe80::1%eth0]:53', '', 53]) t.match(wordsOf(readDnsServer(written)), /not the address of a DNS server/, JSON.stringify(written));
 });
 
 t.test('hosts', async (t) => {

@@ -61,6 +61,18 @@ t.test('a file that is still being written is left alone', async (t) => {
   t.ok(files.changed());
 });
 
+t.test('a file that is named twice, and replaced between the two readings, has changed', async (t) => {
+  const file = join(t.testdir({ 'ca.pem': 'one' }), 'ca.pem');
+  const files = new ReadFiles();
+  t.equal(files.read(file), 'one');
+  writeFileSync(file, 'two, longer');
+  t.equal(files.read(file), 'two, longer');
+  t.ok(settled(files));
+  files.begin();
+  t.equal(files.read(file), 'two, longer');
+  t.notOk(files.changed() || files.changed());
+});
+
 t.test('a byte order mark is not part of the text', async (t) => {
   const dir = t.testdir({ secret: '\ufeffuser:pw\ufeff' });
   t.equal(readUtf8(join(dir, 'secret')), 'user:pw\ufeff');

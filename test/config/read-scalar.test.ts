@@ -1,6 +1,7 @@
 /** Names, numbers, durations and sizes, each with the neighbour just outside. */
 import t, { type Test } from 'tap';
-import { readDuration, readInteger, readName, readPort, readSize, type Read } from '../../src/config/read-scalar.ts';
+import { readDuration, readInteger, readName, readPort, readPorts, readSize, type Read } from '../../src/config/read-scalar.ts';
+import { PortRange } from '../../src/targets/port-range.ts';
 
 function takes<T>(t: Test, read: (value: unknown) => Read<T>, table: [written: unknown, value: T][]): void {
   for (const [written, value] of table) t.strictSame(read(written), { value }, JSON.stringify(written));
@@ -23,6 +24,11 @@ t.test('ports', async (t) => {
   refuses(t, readPort, [[0, /not a port/], [65_536, /1 to 65535/], ['65536', /not a port/], ['0443', /not a port/], ['+443', /not a port/], ['0x1bb', /not a port/], [' 443', /not a port/], [1.5, /1.5 is not a port/], [true, /not a port/], ['', /not a port/]]);
 });
 
+t.test('ranges of ports', async (t) => {
+  takes(t, readPorts, [['8000-8100', new PortRange(8000, 8100)], ['443 - 443', 443], ['80', 80]]);
+  refuses(t, readPorts, [['9000-8000', /ends before it begins\. Write 8000-9000/], ['60000-70000', /goes beyond the last port\. Write 60000-65535/], ['70000-80000', /begins beyond the last port\. Write a range within 1-65535/], ['99999-5', /begins beyond the last port/]]);
+});
+
 t.test('whole numbers', async (t) => {
   const read = readInteger(1, 10);
   takes(t, read, [[1, 1], [10, 10]]);
@@ -36,6 +42,8 @@ t.test('durations', async (t) => {
     [0, /0 would end everything at once.*more than zero/],
     [30, /30 has no unit.*30s/],
     ['30', /30 has no unit/],
+    [1.5, /1\.5 is not a duration.*whole number/],
+    [-5, /-5 is not a duration/],
     ['0s', /more than zero/],
     ['577h', /at most 576h/],
     ['1.5h', /not a duration/],

@@ -15,6 +15,7 @@ const expired = await authority.issue({ names: [OWN], notBefore: new Date(0), no
 const { privateKey: noCertificate } = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
 
 const revoking = await createRevokingAuthority('revoking');
+const below = await revoking.subordinate('below');
 
 const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/tls.crt': `${ours.certPem}${authority.certPem}`,
@@ -28,6 +29,10 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/revoking.pem': revoking.certPem,
   '/etc/eco/both.pem': `${revoking.certPem}\n${authority.certPem}`,
   '/etc/eco/revoked.crl': await revoking.list([]),
+  '/etc/eco/below.pem': below.certPem,
+  '/etc/eco/chain.pem': `${below.certPem}\n${revoking.certPem}`,
+  '/etc/eco/below.crl': await below.list([]),
+  '/etc/eco/two.crl': `${await below.list([])}${await revoking.list([])}`,
   '/etc/eco/late.crl': await revoking.list([], new Date(0)),
   '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
@@ -91,6 +96,10 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     [`{ ${WHOLE}, crlFile: revoked.crl }`, [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: tls.crt, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /holds no list of revoked certificates/ }]],
     [`{ ${WHOLE}, clientCaFile: both.pem, crlFile: revoked.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=/ }]],
+    [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: below.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
+    [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: two.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
+    [`{ ${WHOLE}, clientCaFile: chain.pem, crlFile: below.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=revoking"/ }]],
+    [`{ ${WHOLE}, clientCaFile: chain.pem, crlFile: two.crl, clientCertificate: require }`, []],
     ['{ names: Eco.Example., certFile: tls.crt, keyFile: tls.key }', [{ path: 'tlsServer.names', problem: /"eco.example" is a host of destination eco/ }]],
   ];
   for (const [text, faults] of table) {

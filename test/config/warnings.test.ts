@@ -15,10 +15,11 @@ const add = (line: string, more: string): string => MINIMAL.replace(line, () => 
 
 t.test('each warning, at its place', async (t) => {
   const table: [what: string, text: string, warnings: RegExp[]][] = [
-    ['nothing at all', 'version: 1\n', [/^1 : There are no clients, no destinations, no rules: no request is permitted/]],
-    ['no rules', MINIMAL.replace(/rules:.*/s, ''), [/^1 : There are no rules: no request is permitted/]],
+    ['nothing at all', 'version: 1\n', [/^1 : There are no clients, no destinations, no rules: no rule permits a request/]],
+    ['no rules', MINIMAL.replace(/rules:.*/s, ''), [/^1 : There are no rules: no rule permits a request/]],
     ['unused client', add('clients:\n', '  idle: { addresses: 192.0.2.0/24 }\n'), [/^3 clients\.idle: No rule names client idle/]],
-    ['unused destination', add('destinations:\n', '  idle: { hosts: idle.example, ports: 80 }\n'), [/^6 destinations\.idle: No rule names destination idle/]],
+    ['unused destination', add('destinations:\n', '  idle: { hosts: idle.example, ports: 80 }\n'), [/^6 destinations\.idle: No rule names destination idle: none permits a request to it/]],
+    ['report mode without a rule', `${MINIMAL.replace(/rules:.*/s, '')}mode: report\n`, [/There are no rules: no rule permits a request\.$/, /Report mode: every peer/]],
     ['everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/0'), [/^4 clients\.pods\.addresses\[0\]: 0\.0\.0\.0\/0 makes every address the client pods/]],
     [
       'covered by an earlier client',
@@ -44,6 +45,7 @@ t.test('each warning, at its place', async (t) => {
     ['report mode', `${MINIMAL}mode: report\n`, [/^11 mode: Report mode: every peer that reaches the proxy may use any public host/]],
     ['report mode for a destination', add('    ports: [443]\n', '    report: true\n'), [/^9 destinations\.eco\.report: Report mode: every peer that reaches the proxy may use eco/]],
     ['report mode for a rule', rule('report: true'), [/^10 rules\[0\]\.report: Report mode: the clients of this rule/]],
+    ['report mode for a rule that has not begun', rule('report: true, from: 2026-01-02T00:00Z'), [/^10 rules\[0\]\.report: Report mode from 2026-01-02T00:00:00\.000Z on: the clients of this rule/]],
     ['a rule that has just ended', rule('until: 2026-01-01T00:00:00Z, owner: payments, ticket: CHG-1, reason: The old way'), [/^10 rules\[0\]\.until: The rule has ended: .* Owner: payments\. Ticket: CHG-1\. Reason: The old way\.$/]],
     ['a rule that ends in a second', rule('until: 2026-01-01T00:00:01Z'), [/^10 rules\[0\]\.until: The rule ends at 2026-01-01T00:00:01\.000Z: from then on it permits nothing, and its tunnels are closed\.$/]],
     ['a rule that ends in 14 days', rule('until: 2026-01-15T00:00Z, owner: payments'), [/^10 rules\[0\]\.until: The rule ends at 2026-01-15T00:00:00\.000Z: .* Owner: payments\.$/]],
@@ -51,6 +53,7 @@ t.test('each warning, at its place', async (t) => {
     ['paths for tunnels', rule('paths: /api/*').replace('    ports: [443]\n', '    ports: [443]\n    forms: connect\n'), [/^11 rules\[0\]\.paths: A rule with paths permits no tunnel, and eco takes nothing else/]],
     ['nothing to cut', rule('rate: { perAddress: { requests: 50/s }, whenExhausted: cut }'), [/^10 rules\[0\]\.rate\.whenExhausted: The rule limits no bytes, so nothing is cut/]],
     ['a rate behind a rule without', rule('rate: { perAddress: { requests: 50/s } }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], methods: [GET] }\n  - { clients: [pods], destinations: [eco] }\n'), [/^12 rules\[2\]\.rate: rules\[1\] comes first, and lets pods use eco without limits/]],
+    ['a rate behind another one', rule('rate: { perAddress: { requests: 50/s } }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], rate: { perClient: { requests: 9/s } } }\n'), [/^11 rules\[1\]\.rate: rules\[0\] comes first, and lets pods use eco at a rate of its own/]],
     ['tunnels of a rule that permits none', rule('methods: GET, rate: { perAddress: { requests: 50/s, tunnels: 1/s } }'), [/^10 rules\[0\]\.rate\.perAddress\.tunnels: A rule with methods or paths permits no tunnel/]],
     ['a certificate that nobody can show', CERTIFICATES, [/^4 clients\.pods\.certificates: No listener receives client certificates: no request matches client pods/]],
     ['trusted with nothing', `${MINIMAL}listeners: { http: [{ address: "0.0.0.0:1", trustedPeers: 10.0.0.1 }] }\n`, [/^11 listeners\.http\[0\]\.trustedPeers: trustedPeers has no effect/]],

@@ -25,6 +25,24 @@ t.test('a list names its authority, its end, and what it revokes', async (t) => 
   t.equal(idOf(new X509Certificate(elsewhere.certPem))?.serial, idOf(new X509Certificate(revoked.certPem))?.serial);
 });
 
+t.test('a name is the same in another type of text, another case and with more blanks', async (t) => {
+  const named = await createRevokingAuthority('one of two');
+  const list = await named.list([]);
+  const renamed = (change: (name: Buffer) => void): string | undefined => {
+    const der = Buffer.from(list.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+    const at = der.indexOf('one of two');
+    change(der.subarray(at - 2, at + 10));
+    return readRevocationLists(`-----BEGIN X509 CRL-----\n${der.toString('base64')}\n-----END X509 CRL-----\n`)[0]?.issuer;
+  };
+  const name = authorityNameOf(new X509Certificate(named.certPem)) ?? '';
+  // UTF8String, PrintableString, TeletexString, IA5String and VisibleString.
+  for (const type of [0x0c, 0x13, 0x14, 0x16, 0x1a]) t.equal(renamed((text) => { text[0] = type; }), name);
+  t.equal(renamed((text) => { text.write('ONE Of twO', 2); }), name);
+  t.not(renamed((text) => { text.write('one of owt', 2); }), name);
+  t.not(renamed((text) => { text[0] = 0x04; }), name, 'no text');
+  t.equal(renamed((text) => { text.write('one  of  t', 2); }), renamed((text) => { text.write(' one of t ', 2); }));
+});
+
 t.test('what is damaged is no list, and never throws', async (t) => {
   const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
   const wrap = (bytes: Buffer): string => `-----BEGIN X509 CRL-----\n${bytes.toString('base64')}\n-----END X509 CRL-----\n`;

@@ -201,13 +201,16 @@ t.test('a rule that ends', async (t) => {
     draft.rules.splice(0, 1, ...(further ? [ending, rule] : [ending]));
   };
   const [lab, other] = [await startLab(t, { configure: (draft) => { limited(draft, false); } }), await startLab(t, { configure: (draft) => { limited(draft, true); } })];
-  const [wire, permitted] = [await tunnelOf(t, lab, null), await tunnelOf(t, other, null)];
+  const later = await startLab(t);
+  const [wire, permitted, given] = [await tunnelOf(t, lab, null), await tunnelOf(t, other, null), await tunnelOf(t, later, null)];
   const pass = holdDate(t);
   pass(30_000);
+  t.match(await later.reload((draft) => { limited(draft, false); }), { result: 'applied', tunnelsCut: 0 });
   t.equal(await lab.reload((draft) => { limited(draft, false); }).then((outcome) => outcome.result === 'applied' && outcome.tunnelsCut), 0, 'not before');
   t.ok(isOpen(wire));
   pass(MINUTE);
   t.equal(await Promise.race([wire.ended.then(() => 'closed'), delay(10_000).then(() => 'open')]), 'closed');
   t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /^what permitted it is no longer valid: .* only until / });
   t.ok(isOpen(permitted), 'where another rule permits it, it stays');
+  t.equal(await Promise.race([given.ended.then(() => 'closed'), delay(10_000).then(() => 'open')]), 'closed', 'an end that a reload gave the rule');
 });

@@ -35,7 +35,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('upgrade-outlives-its-permission', 'src/listeners/request-context.ts', 'test/reload/reload.test.ts', "    const fault = this.#withdrawn;\n    if (fault !== null) {\n      upstream", "    const fault = null as Fault | null;\n    if (fault !== null) {\n      upstream"),
       mutant('exchange-outlives-its-permission', 'src/listeners/request-context.ts', 'test/integration/withdrawn.test.ts', 'this.#endBy = Math.min(this.#endBy, performance.now() + this.#environment.times().drain);', ''),
       mutant('proof-never-lapses', 'src/identity/authenticator.ts', 'test/identity/authenticator.test.ts', "lapsed: () => (holds() ? null : 'the password has been changed or taken away')", 'lapsed: () => null'),
-      mutant('tunnel-outlives-its-rule', 'src/egress.ts', 'test/integration/withdrawn.test.ts', 'now < this.verdict.until && ', ''),
+      mutant('tunnel-outlives-its-rule', 'src/egress.ts', 'test/integration/withdrawn.test.ts', 'now < this.until && ', ''),
       mutant('pools-survive-their-terms', 'src/egress.ts', 'test/egress.test.ts', 'return before.policy.mode === terms.policy.mode && next !== undefined &&', 'return next !== undefined &&'),
       mutant('reload-during-dial', 'src/egress.ts', 'test/resilience/shares.test.ts', "const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNRESOLVED, Date.now());", 'const revoked = null as Fault | null;'),
     ],

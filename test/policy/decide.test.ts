@@ -22,6 +22,7 @@ const config: PolicyConfig = {
     destination('eco-api', ['api.telus.internal'], { methods: ['GET', 'POST'], paths: ['/api/*', '/health', '/%7Euser'] }),
     destination('wild', ['*.partner.example'], { ports: [443], forms: ['connect'] }),
     destination('forbidden', ['unused.example']),
+    destination('seen', ['seen.example'], { forms: ['sni', 'gateway', 'forward'], paths: ['/a'] }),
   ],
   rules: [
     makeRule(['ops'], ['wild']),
@@ -79,6 +80,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
     [{ port: 444 }, 'port-not-allowed', 'dynatrace-sit', 'eco-sit', /444/, /444/],
     [{ host: 'a.partner.example', port: 80 }, 'port-not-allowed', 'dynatrace-sit', 'wild', /80/, /^add 80 to destinations\.wild\.ports, for all of its hosts and clients$/],
     [{ host: 'a.partner.example', form: 'forward' }, 'form-not-allowed', 'dynatrace-sit', 'wild', /no forward requests/, /^add forward to destinations\.wild\.forms, for all of its clients$/],
+    [{ host: 'seen.example' }, 'form-not-allowed', 'dynatrace-sit', 'seen', /no connect requests/, /^use a form in which paths can be seen: forward; connect would go round the limits of seen$/],
     [{ peer: makePeer('10.12.0.0'), host: 'api.telus.internal' }, 'no-rule', 'ops', 'eco-api', /no rule lets ops use eco-api/, /^add a rule for ops and eco-api$/],
     [{ host: 'unused.example' }, 'no-rule', 'dynatrace-sit', 'forbidden', /no rule/, /forbidden/],
     [{ ...api, method: 'DELETE' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /DELETE/, /^add DELETE to destinations\.eco-api\.http\.methods, for all of its clients$/],
