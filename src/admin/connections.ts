@@ -64,7 +64,7 @@ export class ConnectionPlaces {
   /** A request has come. False: it has no place, or the one before it is still being answered. */
   begin(request: IncomingMessage): boolean {
     const place = this.#places.get(request.socket);
-    if (place === undefined || place.request !== null) return false;
+    if (place?.request !== null) return false;
     place.request = request;
     return true;
   }
