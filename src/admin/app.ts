@@ -173,6 +173,8 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
 
 /** A client that pipelines could request any number of answers, and what is behind them may need one at once: no legitimate client of this port does. */
 function cutPipelined(socket: Socket, onRefused: OnRefused): void {
+  // The requests behind it, of the same segment, come here too.
+  if (socket.destroyed) return;
   onRefused('pipelined', socket.remoteAddress ?? '');
   // Node has taken its listener away after a CONNECT.
   socket.on('error', () => {}).destroy();

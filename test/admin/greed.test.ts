@@ -157,7 +157,7 @@ t.test('requests before the answer of the one ahead: the connection is cut, what
   wire.send('GET /metrics HTTP/1.1\r\nHost: 10.8.0.1\r\n\r\n'.repeat(5_000));
   await wire.ended;
   t.equal(scrapes, 1);
-  t.ok((refused.get('pipelined') ?? 0) >= 1);
+  t.equal(refused.get('pipelined'), 1);
   const polite = await openWire(t, port);
   for (let round = 1; round <= 20; round += 1) {
     polite.send('GET /metrics HTTP/1.1\r\nHost: 10.8.0.1\r\n\r\n');
