@@ -7,7 +7,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent, createServer, get } from 'node:http';
+import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { hashPassword } from '../src/identity/proxy-authorization.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
+import { askSteadily, type SteadyQuestions } from './load/ask-steadily.ts';
 import { startProgram } from './machine/program.ts';
 import { formatFigure, renderTable } from './report/table.ts';
 
@@ -113,46 +114,6 @@ async function serveUpstream(): Promise<void> {
   process.on('disconnect', () => process.exit());
 }
 
-interface Seen {
-  readonly p50: number;
-  readonly p99: number;
-  readonly failed: number;
-}
-
-/** Asks at a steady rate, whatever comes back: a late answer counts from when the request was due. */
-async function askSteadily({ proxy, partner }: Ports, seconds: number): Promise<Seen> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
-  const took: number[] = [];
-  let failed = 0;
-  const asked: Promise<void>[] = [];
-  const ask = (due: number): Promise<void> =>
-    new Promise((resolve) => {
-      const done = (ok: boolean): void => {
-        if (ok) took.push(performance.now() - due);
-        else failed += 1;
-        resolve();
-      };
-      get({ agent, host: '127.0.0.1', port: proxy, localAddress: POLITE, path: `http://127.0.0.1:${partner}/`, headers: { host: 'x' }, signal: AbortSignal.timeout(PATIENCE) }, (response) => {
-        response.resume().on('close', () => {
-          done(response.statusCode === 200 && response.complete);
-        });
-      }).on('error', () => {
-        done(false);
-      });
-    });
-  const started = performance.now();
-  for (let i = 0; i < RATE * seconds; i += 1) {
-    const due = started + (i * 1000) / RATE;
-    await delay(Math.max(0, due - performance.now()));
-    asked.push(ask(due));
-  }
-  await Promise.all(asked);
-  agent.destroy();
-  took.sort((a, b) => a - b);
-  const at = (part: number): number => took[Math.min(took.length - 1, Math.floor(part * took.length))] ?? NaN;
-  return { p50: at(0.5), p99: at(0.99), failed };
-}
-
 /** @param only part of the name of what the greedy client does */
 async function measure(seconds: number, only: string): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
@@ -175,21 +136,22 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
   );
   const program = await startProgram({ command: process.execPath, args: [MAIN, 'serve', '--config', config] }, directory, ports.proxy);
   try {
-    await askSteadily(ports, 3);
+    const polite: SteadyQuestions = { proxy: ports.proxy, path: `http://127.0.0.1:${partner}/`, from: POLITE, rate: RATE, patience: PATIENCE };
+    await askSteadily(polite, 3);
     const rows: string[][] = [];
-    let alone = await askSteadily(ports, seconds);
+    let alone = await askSteadily(polite, seconds);
     rows.push(['nothing', formatFigure(alone.p50), formatFigure(alone.p99), '', String(alone.failed)]);
     for (const name of Object.keys(WORST).filter((name) => name.includes(only))) {
       process.stderr.write(`${name}\n`);
       const greedy = fork(import.meta.filename, ['--do', name, '--priority', String(LOWEST_PRIORITY), '--ports', JSON.stringify(ports)]);
       await delay(1000);
-      const beside = await askSteadily(ports, seconds);
+      const beside = await askSteadily(polite, seconds);
       const ended = once(greedy, 'exit');
       if (!greedy.kill('SIGKILL')) throw new Error(`it ended by itself: ${name}`);
       await ended;
       await delay(1000);
       // Before and after: what the machine does at the time is not the client's doing.
-      const after = await askSteadily(ports, seconds);
+      const after = await askSteadily(polite, seconds);
       const p99 = (alone.p99 + after.p99) / 2;
       rows.push([name, formatFigure(beside.p50), formatFigure(beside.p99), `${formatFigure(beside.p99 / p99)}×`, String(beside.failed)]);
       alone = after;

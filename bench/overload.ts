@@ -19,7 +19,8 @@ import { startUpstream, UPSTREAM_HOST } from './load/upstream.ts';
 import { pin } from './machine/cores.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
 import { type Program, startProgram } from './machine/program.ts';
-import { formatFigure, renderTable } from './report/table.ts';
+import { overloadKey, type OverloadRun, tabulateOverload } from './report/overload.ts';
+import { formatFigure } from './report/table.ts';
 
 /** Requests at once when the capacity is looked for. */
 const CLOSED = 64;
@@ -31,18 +32,6 @@ const ATTEMPTS = 4;
 /** Left out of each run, seconds: in it the proxy notices. */
 const WARM = 1;
 
-interface Seen {
-  readonly ok: number;
-  readonly refused: number;
-  readonly failed: number;
-  readonly unanswered: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly most: number;
-  /** Part of the time in which the generator, or the proxy, could have run but had no core. */
-  readonly waited: number;
-}
-
 type Load = Readonly<Record<string, string | number>>;
 
 interface Contestant {
@@ -51,17 +40,17 @@ interface Contestant {
   readonly port: number;
 }
 
-async function drive(open: string, load: Load): Promise<Seen> {
+async function drive(open: string, load: Load): Promise<OverloadRun> {
   const args = Object.entries(load).map(([key, value]) => `${key}=${value}`);
   const child = spawn(...pin('load', open, args), { stdio: ['ignore', 'pipe', 'inherit'] });
   const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit') as Promise<[number | null]>]);
   if (code !== 0) throw new Error(`open ended with ${code}`);
-  return JSON.parse(output) as Seen;
+  return JSON.parse(output) as OverloadRun;
 }
 
 /** On a machine that others use, a run in which generator or proxy had no core says nothing: it is tried again, and the quietest counts. */
-async function run(open: string, program: Program, load: Load): Promise<Seen> {
-  let best: Seen | null = null;
+async function run(open: string, program: Program, load: Load): Promise<OverloadRun> {
+  let best: OverloadRun | null = null;
   for (let attempt = 0; attempt < ATTEMPTS && (best === null || best.waited > QUIET); attempt += 1) {
     const [before, at] = [program.waitedSeconds(), performance.now()];
     const seen = await drive(open, load);
@@ -70,10 +59,6 @@ async function run(open: string, program: Program, load: Load): Promise<Seen> {
   }
   if (best === null) throw new Error('no run');
   return best;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? NaN;
 }
 
 async function measure(seconds: number, rounds: number, only: string | undefined): Promise<string> {
@@ -103,35 +88,20 @@ async function measure(seconds: number, rounds: number, only: string | undefined
 
 async function compare(open: string, name: string, work: Load, contestants: readonly Contestant[], seconds: number, rounds: number): Promise<string> {
   const closed: number[] = [];
-  const seen = new Map<string, Seen[]>();
+  const seen = new Map<string, OverloadRun[]>();
   for (const { port } of contestants) await drive(open, { ...work, port, rate: 0, connections: CLOSED, seconds: 2, warm: 1 });
   for (let round = 0; round < rounds; round += 1) {
     for (const { port, program } of contestants) closed.push((await run(open, program, { ...work, port, rate: 0, connections: CLOSED, seconds: WARM / 2 + 1, warm: WARM / 2 })).ok);
     const capacity = Math.max(...closed);
     for (const load of LOADS) {
       for (const { port, title, program } of contestants) {
-        const key = `${title} ${load}`;
+        const key = overloadKey(title, load);
         seen.set(key, [...(seen.get(key) ?? []), await run(open, program, { ...work, port, rate: capacity * load, seconds: seconds + WARM, warm: WARM })]);
       }
     }
   }
   const capacity = Math.max(...closed);
-  const of = (title: string, load: number, figure: (seen: Seen) => number): number => median((seen.get(`${title} ${load}`) ?? []).map(figure));
-  const rows = contestants.flatMap(({ title }) =>
-    LOADS.map((load) => {
-      const p99 = of(title, load, (run) => run.p99);
-      return [
-        `${title}, ${load}×`,
-        ...[capacity * load, of(title, load, ({ ok }) => ok)].map(formatFigure),
-        formatFigure((of(title, load, ({ ok }) => ok) / capacity) * 100),
-        ...[of(title, load, ({ refused }) => refused), of(title, load, ({ failed }) => failed), of(title, load, ({ unanswered }) => unanswered), of(title, load, ({ p50 }) => p50), p99].map(formatFigure),
-        formatFigure(p99 / of(title, LOADS[0], (run) => run.p99)),
-        formatFigure(of(title, load, ({ most }) => most)),
-        formatFigure(of(title, load, ({ waited }) => waited) * 100),
-      ];
-    }),
-  );
-  return `${name}: ${formatFigure(capacity)} a second at most.\n\n${renderTable(['`limits.loopDelay`, load', 'asked/s', 'served/s', '% of capacity', 'refused/s', 'failed/s', 'unanswered', 'p50 ms', 'p99 ms', '× unloaded', 'most at once', 'waited %'], rows)}`;
+  return `${name}: ${formatFigure(capacity)} a second at most.\n\n${tabulateOverload(contestants.map(({ title }) => title), LOADS, seen, capacity)}`;
 }
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' }, only: { type: 'string' } } });

@@ -82,7 +82,9 @@ export class Tally {
 
   /** The largest count of all. */
   get most(): number {
-    return Math.max(0, ...this.#counts.values());
+    let most = 0;
+    for (const count of this.#counts.values()) most = Math.max(most, count);
+    return most;
   }
 
   /** Names that are kept, with or without a count: at most twice as many as have one, and 64. */

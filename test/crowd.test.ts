@@ -84,6 +84,13 @@ t.test('counts by name, as a Map would have them', async (t) => {
   t.throws(() => { new Tally().remove('nobody'); }, /negative/);
 });
 
+t.test('the largest count of very many', async (t) => {
+  const tally = new Tally();
+  for (let at = 0; at < 200_000; at += 1) tally.add(`name ${at}`);
+  tally.add('name 7');
+  t.equal(tally.most, 2);
+});
+
 t.test('names that count nothing are forgotten before they are many', async (t) => {
   const tally = new Tally();
   for (let at = 0; at < 10; at += 1) tally.add(`stays ${at}`);

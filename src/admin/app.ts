@@ -106,13 +106,18 @@ type OnRefused = NonNullable<AdminOptions['onRefused']>;
 
 function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInstance {
   const { requestTimeout = REQUEST_TIMEOUT, onRefused = () => {}, tight = () => false } = options;
+  const places = new ConnectionPlaces({ most: ADMIN_CONNECTIONS, mostOfOne: MAX_OF_ONE_ADDRESS, tight, onRefused });
   const app = fastify({
     logger: false,
     bodyLimit: 1024,
     schemaController: NO_SCHEMAS,
     forceCloseConnections: true,
-    serverFactory: (handle) => openServer(handle, requestTimeout, { tight, onRefused }),
-    clientErrorHandler: answerUnreadable,
+    serverFactory: (handle) => openServer(handle, requestTimeout, places, onRefused),
+    clientErrorHandler: (error, socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
+      else if (places.owes(socket)) cutPipelined(socket, onRefused);
+      else answerAndClose(socket, describeUnreadable(error.code, error.rawPacket));
+    },
     frameworkErrors: (_error, _request, reply) => {
       refuseRequest(reply, 400, 'The path is not valid.');
     },
@@ -124,8 +129,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
   return app;
 }
 
-function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, { tight, onRefused }: { readonly tight: () => boolean; readonly onRefused: OnRefused }): Server {
-  const places = new ConnectionPlaces({ most: ADMIN_CONNECTIONS, mostOfOne: MAX_OF_ONE_ADDRESS, tight, onRefused });
+function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, places: ConnectionPlaces, onRefused: OnRefused): Server {
   let refused = 0;
   const server = createServer(
     {
@@ -138,16 +142,12 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     },
     (req, res) => {
       const { socket } = req;
-      if (places.begin(socket)) {
+      if (places.begin(req)) {
         res.once('finish', () => {
           places.finish(socket);
         });
         handle(req, res);
-      } else if (places.has(socket)) {
-        // A client that pipelines could request any number of answers: no legitimate client of this port does.
-        onRefused('pipelined', socket.remoteAddress ?? '');
-        socket.destroy();
-      }
+      } else if (places.has(socket)) cutPipelined(socket, onRefused);
     },
   );
   server.setTimeout(STALL_TIMEOUT);
@@ -164,10 +164,20 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     answerAndClose(socket, rawProblem(503, `All ${ADMIN_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
   });
   // Node would close such a connection without an answer.
-  server.on('connect', (_request, socket) => {
-    answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
+  server.on('connect', (request, socket) => {
+    if (places.begin(request)) answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
+    else if (places.has(request.socket)) cutPipelined(request.socket, onRefused);
   });
   return server;
+}
+
+/** A client that pipelines could request any number of answers, and what is behind them may need one at once: no legitimate client of this port does. */
+function cutPipelined(socket: Socket, onRefused: OnRefused): void {
+  // The requests behind it, of the same segment, come here too.
+  if (socket.destroyed) return;
+  onRefused('pipelined', socket.remoteAddress ?? '');
+  // Node has taken its listener away after a CONNECT.
+  socket.on('error', () => {}).destroy();
 }
 
 /** Content of any type is refused, and none is none: curl and others name a type for it, too. */
@@ -255,12 +265,7 @@ function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: strin
   reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }
 
-/** Bytes that are not a request. We close the socket. */
-function answerUnreadable(error: Error & { code?: string; rawPacket?: unknown }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
-  else answerAndClose(socket, describeUnreadable(error.code, error.rawPacket));
-}
-
+/** Bytes that are not a request. */
 function describeUnreadable(code: string | undefined, packet: unknown): string {
   if (code === 'HPE_HEADER_OVERFLOW') return rawProblem(431, `At most ${ADMIN_HEADER_BYTES} bytes.`);
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem(408, 'Send it faster, or ask again.');

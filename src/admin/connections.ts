@@ -3,6 +3,7 @@
  * one: idle connections are closed first, and among those one of the caller
  * that holds the most.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** A new connection was turned away, or an idle one closed to make room for it. */
@@ -21,8 +22,8 @@ export interface ConnectionPlacesOptions {
 interface AdminConnection {
   readonly socket: Socket;
   readonly address: string;
-  /** A request on it is being answered. */
-  answering: boolean;
+  /** It is being answered; null: none is. */
+  request: IncomingMessage | null;
 }
 
 /** Decides which connections of the admin port stay open when there are too many. It closes those that lose their place; otherwise the server owns the socket. */
@@ -51,7 +52,7 @@ export class ConnectionPlaces {
       this.#leave(victim);
       victim.socket.destroy();
     }
-    const place = { socket, address, answering: false };
+    const place: AdminConnection = { socket, address, request: null };
     this.#places.set(socket, place);
     this.#byAddress.set(address, (this.#byAddress.get(address) ?? 0) + 1);
     socket.once('close', () => {
@@ -61,17 +62,22 @@ export class ConnectionPlaces {
   }
 
   /** A request has come. False: it has no place, or the one before it is still being answered. */
-  begin(socket: Socket): boolean {
-    const place = this.#places.get(socket);
-    if (place === undefined || place.answering) return false;
-    place.answering = true;
+  begin(request: IncomingMessage): boolean {
+    const place = this.#places.get(request.socket);
+    if (place?.request !== null) return false;
+    place.request = request;
     return true;
   }
 
   /** The whole answer has been handed to the socket. */
   finish(socket: Socket): void {
     const place = this.#places.get(socket);
-    if (place !== undefined) place.answering = false;
+    if (place !== undefined) place.request = null;
+  }
+
+  /** Whether a request that has come whole is not answered yet: nothing else may be written. */
+  owes(socket: Socket): boolean {
+    return this.#places.get(socket)?.request?.complete === true;
   }
 
   /** Whether the connection still has a place. */
@@ -86,7 +92,7 @@ export class ConnectionPlaces {
   }
 
   #oldestIdle(address: string | null): AdminConnection | null {
-    for (const place of this.#places.values()) if (!place.answering && (address === null || place.address === address)) return place;
+    for (const place of this.#places.values()) if (place.request === null && (address === null || place.address === address)) return place;
     return null;
   }
 

@@ -30,10 +30,20 @@ export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'conte
 
 let renderer: Promise<PageRenderer> | null = null;
 
+async function loadRenderer(): Promise<PageRenderer> {
+  renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
+  try {
+    return await renderer;
+  } catch (error) {
+    // A file that could not be read is tried again.
+    renderer = null;
+    throw error;
+  }
+}
+
 /** The page before any script has run: complete, with tables and pictures. */
 export async function composePage(content: PageContent): Promise<string> {
-  renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
-  const { renderBody } = await renderer;
+  const { renderBody } = await loadRenderer();
   const [title, icon] = content.kind === 'status' ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state] : [content.about === 'why' ? 'Why? eco-egress' : 'What is wrong? eco-egress', 'ok'];
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">' +

@@ -129,11 +129,12 @@ export function entryWithAddress(noProxy: string, address: string): string | nul
   return noProxy.split(/[\s,]+/).find((entry) => (entry.includes('/') ? isRange(entry) : isIP(entry) !== 0) && buildCidrTable([[entry]]).find(address) !== -1) ?? null;
 }
 
-/** A `*` begins or ends an entry (java.net, "Networking Properties"). */
+/** A `*` begins or ends an entry, or both (java.net, "Networking Properties"). */
 export function hidingJavaEntry(nonProxyHosts: string, host: string): string | null {
   return nonProxyHosts.split('|').find((entry) => {
     const pattern = entry.trim().toLowerCase();
     if (pattern === '') return false;
+    if (pattern.length > 1 && pattern.startsWith('*') && pattern.endsWith('*')) return host.includes(pattern.slice(1, -1));
     if (pattern.startsWith('*')) return host.endsWith(pattern.slice(1));
     return pattern.endsWith('*') ? host.startsWith(pattern.slice(0, -1)) : host === pattern;
   }) ?? null;

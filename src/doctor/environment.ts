@@ -10,7 +10,7 @@ import { readProxyUrl, showProxy, showWritten } from './proxy-address.ts';
 /** Checks the proxy variables: values that contradict each other, partners that NO_PROXY excludes, `https://` for a plain port. Never empty. */
 export async function checkEnvironment(surroundings: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   const { env } = surroundings;
-  const found = [...findMistakes(surroundings), ...(await findHiddenAddresses(surroundings, tools)), ...(await findPlainPort(env, surroundings, tools))];
+  const found = [...findMistakes(surroundings), ...(await findHiddenAddresses(surroundings, tools)), ...(await findPlainPorts(surroundings, tools))];
   if (found.length > 0) return found;
   return [usesProxy(env) ? ok('', 'the proxy variables agree, and hide no partner') : skipped('', 'no proxy variable is set in this environment')];
 }
@@ -35,12 +35,16 @@ async function findHiddenAddresses({ env, partners }: EnvironmentFacts, tools: T
 }
 
 /** The commonest of all: https:// means TLS with the proxy, not with the target. */
-async function findPlainPort(env: EnvironmentFacts['env'], { partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
-  const [partner] = partners;
-  const written = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'].filter((name) => env[name]?.toLowerCase().startsWith('https://'));
-  const [name] = written;
-  const read = readProxyUrl(env[name ?? ''] ?? '');
-  if (name === undefined || partner === undefined || typeof read === 'string') return [];
+async function findPlainPorts({ env, partners: [partner] }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
+  if (partner === undefined) return [];
+  const written = Map.groupBy(proxies(env), ({ value }) => value);
+  return (await Promise.all([...written].map(([value, variables]) => tryPlainPort(value, variables.map(({ name }) => name), partner, tools)))).flat();
+}
+
+/** @param variables names of those that have this value */
+async function tryPlainPort(value: string, variables: readonly string[], partner: EnvironmentFacts['partners'][number], tools: Tools): Promise<DoctorFinding[]> {
+  const read = readProxyUrl(value);
+  if (typeof read === 'string' || read.scheme !== 'https') return [];
   const { host, port } = read;
   try {
     const addresses = await tools.resolve(host);
@@ -51,7 +55,7 @@ async function findPlainPort(env: EnvironmentFacts['env'], { partners }: Environ
       if (Fault.from(error).code !== 'tls-failed') throw error;
     }
     const plain = await answersHttp(await tools.connect(host, port, addresses), { ...partner, credentials: read.credentials, timeout: tools.timeout });
-    return plain ? [fail(written.join(', '), 'https-proxy-on-plain-port', `${showProxy(read)} asks for TLS with the proxy, and port ${port} speaks plain HTTP`, `Write http://${showProxy(read).slice('https://'.length)}: also for https:// destinations.`)] : [];
+    return plain ? [fail(variables.join(', '), 'https-proxy-on-plain-port', `${showProxy(read)} asks for TLS with the proxy, and port ${port} speaks plain HTTP`, `Write http://${showProxy(read).slice('https://'.length)}: also for https:// destinations.`)] : [];
   } catch {
     // Not reached at all: other checks report that.
     return [];
@@ -94,7 +98,7 @@ function usesProxy(env: Env): boolean {
 function javaOptions(env: Env): ReadonlyMap<string, string> | null {
   const text = [env['JAVA_TOOL_OPTIONS'], env['JDK_JAVA_OPTIONS'], env['_JAVA_OPTIONS']].filter((value) => value !== undefined && value !== '').join(' ');
   if (text === '') return null;
-  return new Map([...text.matchAll(/-D([\w.]+)=("[^"]*"|\S*)/g)].map(([, key = '', value = '']) => [key, value.replaceAll('"', '')]));
+  return new Map([...text.matchAll(/-D([\w.]+)=("[^"]*"|'[^']*'|\S*)/g)].map(([, key = '', value = '']) => [key, value.replaceAll(/["']/g, '')]));
 }
 
 const MISTAKES: readonly Mistake[] = [

@@ -52,11 +52,11 @@ async function checkHost(ports: readonly Target[], examination: Examination): Pr
 }
 
 /** An address of our own that the partner's name resolves to; null: none is known. */
-async function findSteering(addresses: readonly string[], { host: { env }, proxy, tools }: Examination): Promise<string | null> {
+async function findSteering(addresses: readonly string[], { config, host: { env }, proxy, tools }: Examination): Promise<string | null> {
   // Kubernetes sets variables for the Services of a pod's namespace:
   // `ECO_EGRESS_SERVICE_HOST`.
-  const service = Object.entries(env).find(([name, value]) => name.endsWith('_SERVICE_HOST') && value !== undefined && addresses.includes(value));
-  if (service !== undefined) return `the Service of ${service[0]}`;
+  const service = Object.entries(env).flatMap(([name, value]) => (value !== undefined && addresses.includes(value) ? (/^(.+)_SERVICE_HOST$/.exec(name)?.[1] ?? []) : [])).find((name) => mayBeOurs(name, env, config));
+  if (service !== undefined) return `the Service of ${service}_SERVICE_HOST`;
   if (proxy === null) return null;
   try {
     const own = await tools.resolve(proxy.host);
@@ -67,6 +67,12 @@ async function findSteering(addresses: readonly string[], { host: { env }, proxy
     // The form checks report this.
     return null;
   }
+}
+
+/** Whether a Service has one of our ports, as ours has, or none that is known. */
+function mayBeOurs(service: string, env: Examination['host']['env'], { listeners: { http, tls } }: Examination['config']): boolean {
+  const ports = Object.entries(env).flatMap(([name, value]) => (name === `${service}_SERVICE_PORT` || name.startsWith(`${service}_SERVICE_PORT_`) ? Number(value) : []));
+  return ports.length === 0 || [...http, ...tls].some(({ port }) => ports.includes(port));
 }
 
 /** Those used by a route; the file may have others. */

@@ -26,7 +26,7 @@ const MOST_TRIED_MS = 15_000;
 /** Hosts and ports, and addresses of one host, that are tried. */
 const MOST_TARGETS = 16;
 const MOST_TRIED_ADDRESSES = 4;
-/** Hosts of recent failures that are tried where a destination has a pattern. */
+/** Hosts of recent failures that are tried of each destination that has a pattern. */
 const MOST_PATTERN_HOSTS = 2;
 const MOST_FAILURES_READ = 200;
 const MOST_DENIALS_READ = 1_000;
@@ -50,7 +50,9 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
   const segments = readSentSegments();
   const clocks: TryContext['clocks'] = [];
   const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), clocks };
-  const hosts = [...new Set(sources.failures(MOST_FAILURES_READ).map(({ host }) => host))].slice(0, MOST_PATTERN_HOSTS);
+  const failures = sources.failures(MOST_FAILURES_READ);
+  const patterned = destinations.filter(({ hosts: all }) => all.some((host) => host.startsWith('*')));
+  const hosts = patterned.flatMap(({ name }) => [...new Set(failures.filter(({ destination }) => destination === name).map(({ host }) => host))].slice(0, MOST_PATTERN_HOSTS));
   const targets = targetsOf(config, hosts, isSelf);
   const tried = targets.slice(0, MOST_TARGETS);
   const [source, results] = await Promise.all([askSource(sources), Promise.all(tried.map((target) => tryTarget(target, sources, context))), delay(LEAST_WATCHED_MS)]);

@@ -23,8 +23,9 @@ function bad(destination: DestinationEvidence, is: (one: AddressTry) => boolean)
 /** `both addresses of`, `203.0.113.10, 1 of 2 addresses of`. */
 function which(destination: DestinationEvidence, groups: readonly Bad[]): string {
   const addresses = [...new Set(groups.flatMap(({ tries }) => tries.map(({ tcp }) => tcp.address)))];
-  const all = new Set(destination.tries.map(({ tcp }) => tcp.address)).size;
-  const places = [...new Set(groups.map(({ where }) => where))].join(' and ');
+  const wheres = new Set(groups.map(({ where }) => where));
+  const all = new Set(destination.tries.filter(({ where }) => wheres.has(where)).map(({ tcp }) => tcp.address)).size;
+  const places = [...wheres].join(' and ');
   if (addresses.length < all) return `${addresses.join(', ')}, ${addresses.length} of ${all} addresses of ${places}`;
   return all === 1 ? `${addresses.join()} (${places})` : all === 2 ? `both addresses of ${places}` : `all ${all} addresses of ${places}`;
 }
@@ -61,8 +62,7 @@ function findRefused(evidence: IncidentEvidence, earlier: readonly IncidentFindi
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'refused');
     if (groups.length === 0 || explainedBy(earlier, destination.name, 'refused') !== undefined) return [];
-    const elsewhere = reachedElsewhere(evidence, destination.name);
-    const proven = elsewhere !== null || stateOfGroups(groups) === 'degraded';
+    const proven = findCompared(evidence, destination) !== null;
     return [
       finding(destination, {
         part: 'partner-application',
@@ -79,6 +79,12 @@ function findRefused(evidence: IncidentEvidence, earlier: readonly IncidentFindi
   });
 }
 
+/** What is reached from here, to compare with: elsewhere, or of the same destination; null: nothing. */
+function findCompared(evidence: IncidentEvidence, { name, tries }: DestinationEvidence): string | null {
+  const own = tries.find((one) => outcomeOfTry(one) === 'open');
+  return reachedElsewhere(evidence, name) ?? (own === undefined ? null : `${own.tcp.address}:${own.tcp.port}`);
+}
+
 const addressesOf = (groups: readonly Bad[]): Set<string> => new Set(groups.flatMap(({ tries }) => tries.map(({ tcp }) => tcp.address)));
 
 /** No packet comes back. The cause depends on what else is reached through the same NAT, and on the source address seen there. */
@@ -86,11 +92,9 @@ function findSilent(evidence: IncidentEvidence, earlier: readonly IncidentFindin
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'silent' && one.moved === 0);
     if (groups.length === 0 || explainedBy(earlier, destination.name, 'silent') !== undefined) return [];
-    const elsewhere = reachedElsewhere(evidence, destination.name);
-    const degraded = stateOfGroups(groups) === 'degraded';
-    const own = degraded ? destination.tries.find((one) => outcomeOfTry(one) === 'open') : undefined;
-    const compared = elsewhere ?? (own === undefined ? null : `${own.tcp.address}:${own.tcp.port}`);
-    const told = isSourceProven(evidence) || own !== undefined;
+    const compared = findCompared(evidence, destination);
+    // Where another address of the same host and port answers, the partner sees the right address.
+    const told = isSourceProven(evidence) || stateOfGroups(groups) === 'degraded';
     const found = { state: stateOfGroups(groups), since: sinceOf(destination, groups, ['connect-timeout', 'upstream-silent']), evidence: [...linesOf(groups), ...triesBefore(destination, addressesOf(groups)), ...sourceLines(evidence)], explains: ['silent'] as const };
     if (compared === null || !told) {
       return [
@@ -127,13 +131,13 @@ function findUnreachable(evidence: IncidentEvidence, earlier: readonly IncidentF
   return eachDirect(evidence, (destination) => {
     const groups = bad(destination, (one) => outcomeOfTry(one) === 'unreachable' || outcomeOfTry(one) === 'unsent');
     if (groups.length === 0 || explainedBy(earlier, destination.name, 'unreachable') !== undefined) return [];
-    const elsewhere = reachedElsewhere(evidence, destination.name);
+    const compared = findCompared(evidence, destination);
     return [
       finding(destination, {
         part: 'route',
         state: stateOfGroups(groups),
-        confidence: elsewhere === null ? 'unsure' : 'likely',
-        what: `no route leads to ${which(destination, groups)}${elsewhere === null ? '' : `, while ${elsewhere} is reached`}`,
+        confidence: compared === null ? 'unsure' : 'likely',
+        what: `no route leads to ${which(destination, groups)}${compared === null ? '' : `, while ${compared} is reached`}`,
         since: sinceOf(destination, groups, ['unreachable', 'connect-timeout']),
         evidence: [...linesOf(groups), ...sourceLines(evidence)],
         alternatives: [{ part: 'partner-firewall', why: 'a router of the partner, or its firewall, may say so' }],
@@ -154,10 +158,10 @@ function findParents({ destinations }: IncidentEvidence, earlier: readonly Incid
     const silent = parents.filter(({ tcp, fault }) => fault !== null || (tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')));
     const since = failingSince(destination, ['hop-failed', 'hop-timeout', 'hop-refused', 'hop-credentials', 'hop-upstream-failed']);
     if (silent.length > 0) {
-      const outcomes = new Set(silent.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome)));
-      const symptom: Symptom = outcomes.has('refused') ? 'refused' : 'silent';
+      const refuse = silent.every(({ tcp }) => tcp.some(({ outcome }) => outcome === 'refused'));
+      const symptom: Symptom = refuse ? 'refused' : 'silent';
       if (explainedBy(earlier, name, symptom) !== undefined) return [];
-      return [finding(destination, { part: 'parent', state, confidence: outcomes.has('refused') ? 'certain' : 'likely', what: `${silent.map(({ parent }) => parent).join(', ')} ${outcomes.has('refused') ? 'refuses connections' : 'cannot be reached'}`, since, evidence: lines, alternatives: outcomes.has('refused') ? [] : [{ part: 'route', why: 'the route to the parent may be broken' }], next: ['Look at the parent: whether it runs, and whether its firewall permits us.'], explains: ['http'] })];
+      return [finding(destination, { part: 'parent', state, confidence: refuse ? 'certain' : 'likely', what: `${silent.map(({ parent }) => parent).join(', ')} ${refuse ? `${silent.length === 1 ? 'refuses' : 'refuse'} connections` : 'cannot be reached'}`, since, evidence: lines, alternatives: refuse ? [] : [{ part: 'route', why: 'the route to the parent may be broken' }], next: ['Look at the parent: whether it runs, and whether its firewall permits us.'], explains: ['http'] })];
     }
     const [first] = broken;
     const fault = first?.fault ?? null;

@@ -45,7 +45,7 @@ function findPolicy({ denials, proxy }: IncidentEvidence): NamelessFinding[] {
   const known = denials.filter(({ code, destination, count }) => FAULTS[code].blame === 'policy' && !RATED.has(code) && code !== 'address-not-allowed' && destination !== '-' && count >= FEW);
   return known.map((group) => {
     const { policyChange, loadedAt } = proxy;
-    const changed = policyChange !== null && group.first >= policyChange.at;
+    const changed = policyChange !== null && policyChange.denies && group.first >= policyChange.at;
     return completeFinding({
       part: changed ? 'proxy' : 'pod',
       state: changed ? 'broken' : 'degraded',

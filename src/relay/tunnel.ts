@@ -9,6 +9,7 @@
 import { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
 import { shareReads } from './node-internals.ts';
@@ -75,7 +76,7 @@ export class Tunnel {
   #chunksFromClient = 0;
   #chunksFromUpstream = 0;
   /** When bytes were first held, the client was refused, or the other side broke. */
-  #timer: NodeJS.Timeout | null = null;
+  #timer: NodeJS.Timeout | TimeLimit | null = null;
   /** The first side to which a write has failed while it was not read. */
   #failedWrite: Side | null = null;
   /** The other one broke: this side is reset when its time to read is over. */
@@ -384,7 +385,7 @@ export class Tunnel {
     }
     const answer = opening.read(chunk);
     if (answer === 'hold') {
-      this.#timer ??= setTimeout(onTimer, opening.patience, this);
+      this.#timer ??= new TimeLimit(opening.patience, () => { this.onTimer(); });
       return;
     }
     if (typeof answer === 'object') {
@@ -436,7 +437,8 @@ export class Tunnel {
 
   #stopTimer(): void {
     if (this.#timer === null) return;
-    clearTimeout(this.#timer);
+    if (this.#timer instanceof TimeLimit) this.#timer.clear();
+    else clearTimeout(this.#timer);
     this.#timer = null;
   }
 }

@@ -71,7 +71,6 @@ function reopenTerminal(fd: number): Descriptor {
 class FileOutput extends LogOutput {
   readonly isTTY = false;
   readonly #fd: number;
-  #left: Buffer | null = null;
 
   constructor(fd: number) {
     super();
@@ -80,24 +79,20 @@ class FileOutput extends LogOutput {
 
   write(batch: Buffer, done: OnWritten): void {
     const go = (from: number): void => {
-      this.#left = batch.subarray(from);
       write(this.#fd, batch, from, batch.length - from, null, (error, count) => {
         const written = from + (error === null ? count : 0);
         // A full disk first accepts a partial write, and fails only for the
         // rest.
         if (error === null && count > 0 && written < batch.length) go(written);
-        else {
-          this.#left = null;
-          done(written, error ?? (written < batch.length ? new Error('a write took nothing') : null));
-        }
+        else done(written, error ?? (written < batch.length ? new Error('a write took nothing') : null));
       });
     };
     go(0);
   }
 
   writeLast(batch: Buffer): void {
-    // The thread pool still completes writes that it has started.
-    if (this.#left === null) writeAtOnce(this.#fd, batch);
+    // The thread pool still completes the write that it has, before this one or after it.
+    writeAtOnce(this.#fd, batch);
   }
 
   close(): void {

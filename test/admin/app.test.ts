@@ -148,6 +148,11 @@ t.test('the status page shows what runs, escaped, and loads from this port alone
   t.equal((await fetch(`${url}/page/..%2fapp.ts`)).status, 404);
 });
 
+t.test('a certificate that has expired has no days left', async (t) => {
+  const { url } = await openAdmin(t, { info: () => ({ ...INFO, certificates: new Map([['tlsServer.certFile', Date.now() / 1000 - 3_600]]) }) });
+  t.match(await (await fetch(`${url}/`)).text(), /<th scope="row">tlsServer\.certFile<\/th><td><span class="bad">has expired, on \d{4}-\d\d-\d\d</);
+});
+
 t.test('what the page shows, as JSON', async (t) => {
   const scene = await openScene(t);
   const status = (await (await fetch(`${scene}/status.json`)).json()) as StatusView;

@@ -130,6 +130,14 @@ t.test('the environment is looked at, TLS with a plain port included', async (t)
   t.strictSame(faultsOf(report), ['environment variable-in-one-case NO_PROXY', 'environment no-proxy-hides-partner NO_PROXY', 'environment https-proxy-on-plain-port HTTPS_PROXY, https_proxy']);
   const { certPem, keyPem } = await labCertificates();
   const tls = `https://127.0.0.1:${await listen(t, createHttpsServer({ cert: certPem, key: keyPem }))}`;
+  for (const [change, names] of [
+    [{ HTTPS_PROXY: '', https_proxy: '', ALL_PROXY: https, all_proxy: https }, 'ALL_PROXY, all_proxy'],
+    [{ HTTPS_PROXY: tls, https_proxy: tls, HTTP_PROXY: https, http_proxy: https }, 'HTTP_PROXY, http_proxy'],
+    [{ HTTP_PROXY: tls, http_proxy: tls }, 'HTTPS_PROXY, https_proxy'],
+  ] as const) {
+    const found = faultsOf(await look(lab, { env: { ...env, ...change }, only: ['environment'] })).filter((fault) => fault.includes('plain-port'));
+    t.strictSame(found, [`environment https-proxy-on-plain-port ${names}`]);
+  }
   t.notMatch(faultsOf(await look(lab, { env: { ...env, HTTPS_PROXY: tls, https_proxy: tls }, only: ['environment'] })).join(), /plain-port/, 'TLS with the proxy is meant, and spoken');
 });
 

@@ -77,6 +77,15 @@ t.test('a name that is steered to the proxy where the proxy looks it up', async 
   const service = await examine(lab, { names, configure, host: { env: { ECO_EGRESS_SERVICE_HOST: '10.96.0.10' } }, only: ['names', 'tcp'] });
   t.strictSame(faultsOf(service), [`names steered-loop ${ECO}`]);
   t.match(wordsOf(service), /the Service of ECO_EGRESS_SERVICE_HOST/);
+  const own = await findUnusedPort();
+  const listening = (draft: Parameters<typeof configure>[0] & { listeners: Record<string, unknown> }): void => {
+    configure(draft);
+    draft.listeners['http'] = [`127.0.0.1:${own}`];
+  };
+  for (const [port, faults] of [[String(own), [`names steered-loop ${ECO}`]], ['443', []]] as const) {
+    const beside = await examine(lab, { names, configure: listening, host: { env: { ANY_SERVICE_HOST: '10.96.0.10', ANY_SERVICE_PORT: '9', ANY_SERVICE_PORT_HTTPS: port } }, only: ['names'] });
+    t.strictSame(faultsOf(beside), faults, `a Service with port ${port}`);
+  }
   const named = await examine(lab, { names, configure, proxy: { scheme: 'http', host: 'eco-egress.svc', port: 3128, credentials: null, written: 'http' }, only: ['names', 'tcp'] });
   t.strictSame(faultsOf(named), [`names steered-loop ${ECO}`]);
 });

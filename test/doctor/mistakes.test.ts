@@ -61,6 +61,7 @@ t.test('each mistake is named, and no other', async (t) => {
     [{ JAVA_TOOL_OPTIONS: JAVA.replace('proxyHost=', 'proxyHost=http://') }, 'fail java-proxy-malformed JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: JAVA.replace(/ -Dhttps.proxyPort=\d+/, '') }, 'fail java-proxy-malformed JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: `${JAVA}|*.internal` }, 'fail java-hides-partner JAVA_TOOL_OPTIONS'],
+    [{ JAVA_TOOL_OPTIONS: `${JAVA.replace(/=(?=localhost)/, "='")}|*.internal'` }, 'fail java-hides-partner JAVA_TOOL_OPTIONS'],
     [{ NODE_USE_ENV_PROXY: undefined }, 'warn node-ignores-proxy NODE_USE_ENV_PROXY'],
     [{ NODE_USE_ENV_PROXY: undefined, NODE_OPTIONS: '--use-env-proxy' }],
   ] as readonly (readonly [Env, ...string[]])[]) {
@@ -97,7 +98,7 @@ t.test('which entry of NO_PROXY hides the partner', async (t) => {
   ] as const) {
     t.equal(hidingEntry(list, host, 443) !== null, hides, `${list} ${host}`);
   }
-  for (const [list, hides] of [['*.internal', true], ['eco-*', true], [ECO, true], ['telus.internal', false], ['a|b|*internal', true], ['', false]] as const) {
+  for (const [list, hides] of [['*.internal', true], ['eco-*', true], [ECO, true], ['telus.internal', false], ['a|b|*internal', true], ['*telus*', true], ['*partner*', false], ['*', true], ['', false]] as const) {
     t.equal(hidingJavaEntry(list, ECO) !== null, hides, list);
   }
 });

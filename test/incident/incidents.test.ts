@@ -11,6 +11,7 @@ import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { type Draft, ECO, type Lab, labCertificates, type LabOptions, startLab, startUpstream } from '../support/lab.ts';
 import { schemaFaults } from '../support/schemas.ts';
+import { openWire } from '../support/wire.ts';
 
 /** A lab whose questions need no pause between them, since its clock is far ahead each time. */
 async function start(t: Test, options: LabOptions = {}): Promise<Lab> {
@@ -148,6 +149,23 @@ t.test('one question to the resolver that is lost is no fault of the resolver', 
   lose = true;
   t.match(await verdictOf(t, lab), { state: 'ok', part: null });
   t.notOk(lose, 'it was lost');
+});
+
+t.test('a host of a pattern is tried, whatever other hosts have failed since', async (t) => {
+  const nobody = await findUnusedPort();
+  const lab = await start(t, {
+    configure: (draft) => {
+      point(draft, nobody);
+      for (const [name, host] of [['other', 'other.example'], ['wild', '*.wild.example']] as const) draft.destinations[name] = { ...structuredClone(draft.destinations.eco), hosts: [host], gateway: undefined };
+      draft.rules.push({ clients: ['pods'], destinations: ['other', 'wild'] });
+    },
+  });
+  for (const host of ['a.wild.example', 'other.example', ECO]) {
+    const wire = await openWire(t, lab.port);
+    wire.send(`CONNECT ${host}:${nobody} HTTP/1.1\r\nHost: ${host}:${nobody}\r\n\r\n`);
+    await wire.until(/^HTTP\/1\.1 502 /);
+  }
+  t.match(await verdictOf(t, lab, '?destination=wild'), { state: 'broken', part: 'partner-application', destination: 'wild', sentence: /refused the connection/ });
 });
 
 t.test('a draining proxy says so', async (t) => {

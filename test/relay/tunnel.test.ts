@@ -108,11 +108,19 @@ t.test('bytes are held for so long, from the first of them', async (t) => {
   mock.timers.tick(399);
   t.same(script.gaveUp, []);
   mock.timers.tick(1);
-  t.same(script.gaveUp, ['late']);
   await once(bench.client.socket, 'end');
+  t.same(script.gaveUp, ['late']);
   t.equal(bench.client.heard, 'too late');
   bench.client.socket.end();
   t.match(await bench.ending, { fault: { code: 'sni-mismatch' }, closedBy: 'proxy' });
+});
+
+t.test('what came while the process stood still is read before the time is over', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.tunnel(new Script('hold', 'done', 50)).start(Buffer.from('held '));
+  bench.client.send('now!');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+  t.equal(await bench.upstream.until('now!'), 'held now!');
 });
 
 t.test('a verdict in time ends the wait', async (t) => {

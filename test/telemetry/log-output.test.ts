@@ -1,6 +1,6 @@
 /** What an output says of a batch: how much of it was taken, and why no more. */
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
 import { PassThrough, Writable } from 'node:stream';
 import t from 'tap';
 import { HeldOutput, LogOutput, openLogOutput, type OnWritten } from '../../src/telemetry/log-output.ts';
@@ -176,6 +176,23 @@ t.test('a pipe that is full is tried again until it takes the rest', async (t) =
   }
   t.equal(said, '0');
   t.equal(heard, Array.from({ length: 3_000 }, (_, count) => `${String(count).padStart(99, '.')}\n`).join(''));
+});
+
+t.test('a process that ends while a file is written: the lines behind that are written, too', async (t) => {
+  const path = `${t.testdir()}/log`;
+  const script = `
+    import { createLogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
+    const sink = createLogSink(process.stdout);
+    sink.write('one\\n');
+    sink.flush();
+    sink.write('two\\n');
+    process.exit();
+  `;
+  const file = openSync(path, 'w');
+  execFileSync(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', file, 'inherit'] });
+  closeSync(file);
+  // Either may be first.
+  t.strictSame(readFileSync(path, 'utf8').split('\n').toSorted(), ['', 'one', 'two']);
 });
 
 t.test('held output begins when it is let go', async (t) => {

@@ -1,6 +1,6 @@
 /** The cards of the status page, one for each destination: failing ones first. */
 import { h } from 'preact';
-import { ago, bar, chart, chip, code, countOf, facts, formatNumber, formatRate, formatSpread, ofLimit, section } from './parts.js';
+import { ago, bar, chart, chip, code, countOf, facts, formatNumber, formatRate, formatSpread, lifeOf, ofLimit, section } from './parts.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 /** @typedef {import('../status-view.ts').StatusDestination} StatusDestination */
@@ -62,7 +62,7 @@ function listFacts({ failures, errors, lastOk, lastError, lastFailure, addresses
     ...(lastError === null ? [] : [/** @type {const} */ (['Last 5xx', [ago(lastError.at, now), `, status ${lastError.status}`]])]),
     ['Addresses', addresses.length === 0 ? 'none was reached since the start' : addresses.map(({ address, at }) => h('span', { class: 'address', key: address }, code(address === '-' ? 'chosen by the parent' : address), ' reached ', ago(at, now)))],
     ...(circuits.length === 0 ? [] : [/** @type {const} */ (['Circuits', circuits.map(({ of, address, state, failures, reason, nextTrial }) => h('span', { class: 'address', key: `${of} ${address}` }, code(address), ` (${of}) `, state === 'closed' ? 'closed' : h('strong', { class: 'bad' }, state), `, ${countOf(failures, 'failure')} in a row: ${reason}`, nextTrial === null ? '' : `; next try at ${nextTrial.slice(11, 19)} UTC`))])]),
-    ['Certificate', certificate === null ? 'none seen: inside a tunnel it is not' : h('span', certificate.days < FEW_DAYS ? { class: 'bad' } : null, `${countOf(certificate.days, 'day')} left, ends ${certificate.ends.slice(0, 10)}`)],
+    ['Certificate', certificate === null ? 'none seen: inside a tunnel it is not' : h('span', certificate.days < FEW_DAYS ? { class: 'bad' } : null, lifeOf(certificate))],
     ['Pool', `${formatNumber(pool.active)} active, ${formatNumber(pool.idle)} idle, ${formatNumber(pool.queued)} queued`],
     ['Tunnels', formatNumber(tunnels)],
     ['NAT ports', [`${ofLimit(nat.used, natLimit)} in use, at most ${formatNumber(nat.highWater)} so far${nat.refused === 0 ? '' : `, ${formatNumber(nat.refused)} refused`}`, bar(nat.used, natLimit)]],

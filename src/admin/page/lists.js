@@ -1,6 +1,6 @@
 /** The lower half of the status page: failures, denials, tunnels, a question, the source address, the configuration in force. */
 import { h } from 'preact';
-import { ago, chip, code, facts, formatBytes, formatDuration, formatNumber, countOf, section, table } from './parts.js';
+import { ago, chip, code, facts, formatBytes, formatDuration, formatNumber, countOf, lifeOf, section, table } from './parts.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 /** @typedef {import('../status-view.ts').StatusRequest} StatusRequest */
@@ -154,7 +154,7 @@ export function configuration({ configuration: { file, hash, loadedAt, mode, enf
       ['Mode', mode],
       ...listeners.map(({ name, addresses }) => /** @type {const} */ ([`${name} listeners`, addresses.length === 0 ? 'none' : code(addresses.join(', '))])),
       ['Last reload', reload === null ? 'none since the start' : [ago(reload.at, at), `: ${reload.sentence}`, reload.classes.length === 0 ? null : h('ul', null, reload.classes.map((text) => h('li', { key: text }, text)))]],
-      ...certificates.map(({ name, ends, days }) => /** @type {const} */ ([name, h('span', days < 14 ? { class: 'bad' } : null, `${countOf(days, 'day')} left, ends ${ends.slice(0, 10)}`)])),
+      ...certificates.map((certificate) => /** @type {const} */ ([certificate.name, h('span', certificate.days < 14 ? { class: 'bad' } : null, lifeOf(certificate))])),
     ]),
     notes.length === 0 ? null : [h('h3', null, 'Warnings'), h('ul', null, notes.map((note) => h('li', { key: note }, note)))],
     ruleEnds.length === 0

@@ -57,6 +57,9 @@ export function ago(at, now) {
 /** `1 failure`, `3 failures`. @param {number} count @param {string} one @param {string} more */
 export const countOf = (count, one, more = `${one}s`) => `${formatNumber(count)} ${count === 1 ? one : more}`;
 
+/** How long a certificate is valid. @param {{ ends: string, days: number }} certificate */
+export const lifeOf = ({ ends, days }) => (days < 0 ? `has expired, on ${ends.slice(0, 10)}` : `${countOf(days, 'day')} left, ends ${ends.slice(0, 10)}`);
+
 /** A word from the configuration or a client: it may be long. @param {Children} children */
 export const code = (children) => h('code', typeof children === 'string' && children.length > 30 ? { title: children } : null, children);
 
