@@ -116,6 +116,7 @@ t.test('connections of one client: others have their places, on every listener',
   wires[1]?.socket.destroy();
   await untilSample(lab, 'eco_egress_client_connections', 3);
   t.equal((await ask(lab, 'gateway')).status, 200, 'a place that is free again is given away');
+  await untilSample(lab, 'eco_egress_client_connections', 3);
 
   t.match(await lab.reload(limit({ connectionsPerClient: 3 })), { result: 'applied' });
   wires.push(await openWire(t, lab.port), await openWire(t, lab.port));
