@@ -39,9 +39,10 @@ export function serverOptions({ cert, key, clientCa, clientCertificate, crl }: T
   const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
   const options: TlsOptions = { cert, key, minVersion: 'TLSv1.2', ciphers: SUITES, secureOptions, ALPNProtocols: ['http/1.1'] };
   if (clientCertificate === 'none' || clientCa === null) return options;
+  // With lists, OpenSSL needs each chain up to its root, whose list has that of the next authority.
   // Not refused here, where a client would only see a closed connection, but with each request. A resumed session has
   // no certificate: it would outlast its expiry, and its authority.
-  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...EACH_IS_TRUSTED, ...(crl === null ? {} : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
+  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...(crl === null ? EACH_IS_TRUSTED : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
 }
 
 /** As the server itself does it. @throws OpenSSL's error for a certificate or key that it cannot use */

@@ -6,7 +6,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { createSecureContext, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
 import { serverOptions } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
@@ -39,7 +39,10 @@ export class TlsTerminator {
     this.#config = config;
     this.names = new Set(config.names);
     this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
-    this.#server = createServer(serverOptions(config));
+    const options = serverOptions(config);
+    // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI.
+    const context = createSecureContext(options);
+    this.#server = createServer({ ...options, SNICallback: (_name, done) => { done(null, context); } });
     this.#server.on('secureConnection', (socket) => {
       this.#secured(socket);
     });

@@ -15,7 +15,7 @@ import type { Test } from 'tap';
 import { createAuthority, type IssuedCertificate } from '../../src/demo/authority.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
 import { captureNode } from '../support/hello.ts';
-import { ECO, labCertificates } from '../support/lab.ts';
+import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { line as proxyLine } from '../support/proxy-header.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
@@ -183,6 +183,22 @@ t.test('a certificate on the list of revoked ones', async (t) => {
   t.notOk(kept.socket.destroyed, 'another one goes on');
   t.match(await ask(t, lab, two), { status: 403 });
   t.match(await ask(t, lab, three), { status: 200 });
+});
+
+t.test('an authority that another one issued is trusted by itself, and with lists beside that one', async (t) => {
+  const root = await createRevokingAuthority('root');
+  const below = await root.subordinate('below');
+  const client = shown(await below.issue('spiffe://cluster.local/ns/dynatrace-sit/sa/one'));
+  const configure = (draft: Draft): void => {
+    Object.assign(draft, { clients: CLIENTS });
+    draft.rules[0] = { clients: Object.keys(CLIENTS), destinations: ['eco'] };
+  };
+  const alone = await startTlsLab(t, { files: { '/lab/clients.crt': below.certPem }, tlsServer: { clientCaFile: 'clients.crt', clientCertificate: 'request' }, configure });
+  t.match(await ask(t, alone, client), { status: 200 });
+  t.match(await ask(t, alone, shown(await root.issue('spiffe://cluster.local/ns/dynatrace-sit/sa/one'))), { status: 403, heard: /client-certificate/ }, 'the other one is not');
+  const files = { '/lab/clients.crt': `${below.certPem}\n${root.certPem}`, '/lab/revoked.crl': `${await below.list([])}${await root.list([])}` };
+  const both = await startTlsLab(t, { files, tlsServer: { clientCaFile: 'clients.crt', crlFile: 'revoked.crl', clientCertificate: 'request' }, configure });
+  t.match(await ask(t, both, client), { status: 200 });
 });
 
 t.test('where none is asked for, none counts', async (t) => {
