@@ -36,7 +36,7 @@ export interface ConnectionClockOptions {
 /** A tick that is later than this, ms, comes after a pause of the process: a stopped machine, a frozen container. */
 const PAUSE = 1_000;
 
-/** Calls each watched connection when its time is over, at most a tick late. A pause of the process is no silence of a connection: what came meanwhile is read after it. */
+/** Calls each watched connection when its time is over, at most a tick late. A pause of the process does not count as silence: bytes that arrived during it are read afterwards. */
 export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;

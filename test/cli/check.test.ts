@@ -169,7 +169,7 @@ t.test('report mode of a part is told where it is, and not denied', async (t) =>
   t.match(JSON.parse((await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true'), true)).out), { permits: [{ report: true }] });
 });
 
-t.test('report mode is told where it is in effect, whatever the rules beside it permit', async (t) => {
+t.test('report mode is shown where it is in effect, regardless of the rules beside it', async (t) => {
   const rule = (more: string): string => MINIMAL.replace('destinations: [eco] }', `destinations: [eco] }\n  - { clients: [pods], destinations: [eco], report: true${more} }`);
   const EXCEPT = 'It permits this, and denies everything else but what passes in report mode:\n';
   const ALONE = 'It permits this, and denies everything else:\n';

@@ -285,7 +285,7 @@ t.test('files are read from disk', async (t) => {
   t.match(loadConfig({ file: directory, env: {} }), { ok: false, faults: [{ problem: /it is a directory/ }] });
 });
 
-t.test('an error of our own is a fault of the file, and not of whoever loads it', async (t) => {
+t.test('an error of our own is reported as a fault of the file', async (t) => {
   const now = (): number => { throw new TypeError('broken'); };
   t.match(loadText(MINIMAL, {}, { now }), { ok: false, faults: [{ file: 'test.yaml', problem: /^It could not be loaded because of an internal error: TypeError: broken\n +at now/ }] });
 });

@@ -1,5 +1,5 @@
 /**
- * TLS towards a partner: what is verified, which sessions are resumed, and how each failure is told.
+ * TLS towards a partner: what is verified, which sessions are resumed, and how each failure is reported.
  * Longer than 300 lines: one authority and one server stand behind all of these tests.
  */
 import 'reflect-metadata';

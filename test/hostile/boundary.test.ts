@@ -65,11 +65,11 @@ const REQUESTS: readonly ((lab: Lab) => string)[] = [
 ];
 
 t.test('what our own code throws ends one connection, in every form and phase', async (t) => {
-  const nobody = await findUnusedPort();
+  const unused = await findUnusedPort();
   const lab = await startLab(t, {
     configure: ({ destinations, rules }) => {
-      destinations['nobody'] = { hosts: ['nobody.example'], ports: [nobody], addresses: ['127.0.0.0/8'], gateway: { prefix: '/nobody', url: `http://nobody.example:${nobody}` } };
-      rules.push({ clients: ['pods'], destinations: ['nobody'] });
+      destinations['unused'] = { hosts: ['unused.example'], ports: [unused], addresses: ['127.0.0.0/8'], gateway: { prefix: '/unused', url: `http://unused.example:${unused}` } };
+      rules.push({ clients: ['pods'], destinations: ['unused'] });
     },
     onRequest: (req, res) => {
       if (req.url === '/alive') {

@@ -50,15 +50,15 @@ t.test('nothing is wrong: each address with its port, the certificate, the answe
 });
 
 t.test('the partner refuses: since the first failure, with what requests met', async (t) => {
-  const nobody = await findUnusedPort();
+  const unused = await findUnusedPort();
   const echo = await startEchoEndpoint(t, '192.0.2.1');
-  const lab = await start(t, { configure: (draft) => { point(draft, nobody, {}, echo.url); } });
+  const lab = await start(t, { configure: (draft) => { point(draft, unused, {}, echo.url); } });
   const before = Date.now();
   t.equal((await fetch(`${lab.url}/eco/x`)).status, 502);
   const verdict = await verdictOf(t, lab, '?destination=eco');
   t.match(verdict, { asked: 'eco', state: 'broken', part: 'partner-application', confidence: 'likely', alternatives: [{ part: 'partner-firewall' }], letter: /from the source address 192\.0\.2\.1 \(seen from outside/ });
   t.ok(Date.parse(verdict.since ?? '') >= before - 1000);
-  t.match(verdict.evidence.map(({ text }) => text).join('\n'), new RegExp(`TCP to 127\\.0\\.0\\.1:${nobody} from 127\\.0\\.0\\.1:\\d+: refused \\(ECONNREFUSED\\)[^]*A request met at 127\\.0\\.0\\.1:${nobody}: ECONNREFUSED`));
+  t.match(verdict.evidence.map(({ text }) => text).join('\n'), new RegExp(`TCP to 127\\.0\\.0\\.1:${unused} from 127\\.0\\.0\\.1:\\d+: refused \\(ECONNREFUSED\\)[^]*A request met at 127\\.0\\.0\\.1:${unused}: ECONNREFUSED`));
 });
 
 t.test('the partner accepts one connection, and refuses the next', async (t) => {
@@ -152,17 +152,17 @@ t.test('one question to the resolver that is lost is no fault of the resolver', 
 });
 
 t.test('a host of a pattern is tried, whatever other hosts have failed since', async (t) => {
-  const nobody = await findUnusedPort();
+  const unused = await findUnusedPort();
   const lab = await start(t, {
     configure: (draft) => {
-      point(draft, nobody);
+      point(draft, unused);
       for (const [name, host] of [['other', 'other.example'], ['wild', '*.wild.example']] as const) draft.destinations[name] = { ...structuredClone(draft.destinations.eco), hosts: [host], gateway: undefined };
       draft.rules.push({ clients: ['pods'], destinations: ['other', 'wild'] });
     },
   });
   for (const host of ['a.wild.example', 'other.example', ECO]) {
     const wire = await openWire(t, lab.port);
-    wire.send(`CONNECT ${host}:${nobody} HTTP/1.1\r\nHost: ${host}:${nobody}\r\n\r\n`);
+    wire.send(`CONNECT ${host}:${unused} HTTP/1.1\r\nHost: ${host}:${unused}\r\n\r\n`);
     await wire.until(/^HTTP\/1\.1 502 /);
   }
   t.match(await verdictOf(t, lab, '?destination=wild'), { state: 'broken', part: 'partner-application', destination: 'wild', sentence: /refused the connection/ });

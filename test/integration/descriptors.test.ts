@@ -1,21 +1,26 @@
 /** `eco-egress serve` with few file descriptors: it refuses, says so, and lives. */
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { baseDraft } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { readScrape, sumOf } from '../support/prometheus.ts';
-import { portsOf, serve } from '../support/serve.ts';
+import { portsOf, serve, type Served } from '../support/serve.ts';
 import { openWire, type Wire, wireOf } from '../support/wire.ts';
 
 const FILES = 96;
 
-t.test('clients beyond what there is are refused, probes get through, and it recovers', async (t) => {
-  const target = await listen(t, createServer(wireOf));
+/** The proxy with so few, before a partner on this port. */
+function serveWithFew(t: Test, target: number): Served {
   const draft = baseDraft({ https: target, http: target });
   Object.assign(draft.destinations.eco, { hosts: ['localhost'], ports: [target], gateway: undefined, tls: undefined });
   Object.assign(draft.timeouts, { drain: '100ms' });
-  const served = serve(t, { config: draft, files: {}, shell: `ulimit -n ${FILES}; exec "$@"` });
+  return serve(t, { config: draft, files: {}, shell: `ulimit -n ${FILES}; exec "$@"` });
+}
+
+t.test('clients beyond what there is are refused, probes get through, and it recovers', async (t) => {
+  const target = await listen(t, createServer(wireOf));
+  const served = serveWithFew(t, target);
   const { http: [port = 0], admin } = await portsOf(served);
   t.match(await served.logged(({ msg }) => msg?.startsWith('the limit of open files is lower') === true), { level: 'warn', openFiles: FILES, needed: Number, remedy: /ulimit -n/ });
 
@@ -75,10 +80,7 @@ t.test('connections that come faster than anything else can happen', async (t) =
 
 t.test('requests that were admitted together, and are dialled for later', async (t) => {
   const target = await listen(t, createServer(wireOf));
-  const draft = baseDraft({ https: target, http: target });
-  Object.assign(draft.destinations.eco, { hosts: ['localhost'], ports: [target], gateway: undefined, tls: undefined });
-  Object.assign(draft.timeouts, { drain: '100ms' });
-  const served = serve(t, { config: draft, files: {}, shell: `ulimit -n ${FILES}; exec "$@"` });
+  const served = serveWithFew(t, target);
   const { http: [port = 0], admin } = await portsOf(served);
   // There is room for all of them while the pool dials for the first 16, and not for what it dials later.
   const wires = await Promise.all(Array.from({ length: 38 }, (_, i) => openWire(t, port, { from: `127.0.0.${i + 2}` })));
