@@ -46,12 +46,22 @@ const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
 /** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
 const SMALL = 2048;
 
-/**
- * Takes the bytes read, and returns whether to continue: if not, it needs the
- * bytes for longer than this call, and calls `resume` of the socket when it
- * does not.
- */
-export type OnBulk = (bytes: Buffer) => boolean;
+/** After this many small reads without an answer from the other side, in less than `FAST` ms, reading rests for `REST` ms. */
+const BURST = 16;
+const FAST = 1;
+const REST = 1;
+
+/** What a reader in bulk reads for. */
+export interface BulkOwner {
+  /**
+   * Takes the bytes read, and returns whether to continue: if not, it needs the
+   * bytes for longer than this call, and calls `resume` of the socket when it
+   * does not.
+   */
+  onBytes(bytes: Buffer): boolean;
+  /** Bytes that have come from the other side so far. */
+  answered(): number;
+}
 
 /** A connection that is read in bulk: through its own socket, which emits no bytes any more. */
 export interface BulkConnection {
@@ -76,7 +86,8 @@ function keepScratch(): void {
 
 /** Reads into its own reused buffer or, for small reads, into the shared one: bytes are valid only during `onBytes`. */
 class BulkReader implements BulkConnection {
-  readonly #onBytes: OnBulk;
+  readonly #socket: Duplex;
+  readonly #owner: BulkOwner;
   #pool: BufferPool = MEDIUM;
   /** From this pool; null: it reads into the shared one. */
   #own: Buffer | null = null;
@@ -84,9 +95,14 @@ class BulkReader implements BulkConnection {
   #held = false;
   /** Length of the last read. */
   #last = 0;
+  /** Small reads of the present burst; when it began, monotonic ms; what the other side had sent by then. */
+  #reads = 0;
+  #since = 0;
+  #answered = 0;
 
-  constructor(onBytes: OnBulk) {
-    this.#onBytes = onBytes;
+  constructor(socket: Duplex, owner: BulkOwner) {
+    this.#socket = socket;
+    this.#owner = owner;
   }
 
   release(): void {
@@ -102,12 +118,30 @@ class BulkReader implements BulkConnection {
       const small = length <= SMALL;
       const bytes = small ? takeScratch(length) : Buffer.allocUnsafe(length);
       buffer.copy(bytes, 0, 0, length);
-      const taken = this.#onBytes(bytes);
-      if (!taken && small) keepScratch();
-      return taken;
+      const taken = this.#owner.onBytes(bytes);
+      if (!small) return taken;
+      if (!taken) keepScratch();
+      return taken && !this.#rests();
     }
-    this.#held = !this.#onBytes(length === buffer.length ? buffer : buffer.subarray(0, length));
+    this.#held = !this.#owner.onBytes(length === buffer.length ? buffer : buffer.subarray(0, length));
     return !this.#held;
+  }
+
+  /**
+   * A stream of small reads takes a wake-up, a read and a write for each. If one
+   * comes fast and in one direction only, so that nobody waits for an answer, reading rests
+   * until more has come, as network cards do with their interrupts.
+   */
+  #rests(): boolean {
+    this.#reads += 1;
+    if (this.#reads < BURST) return false;
+    const [now, answered] = [performance.now(), this.#owner.answered()];
+    const streams = now - this.#since < FAST && answered === this.#answered;
+    this.#reads = 0;
+    this.#since = now;
+    this.#answered = answered;
+    if (streams) setTimeout(resume, REST, this.#socket);
+    return streams;
   }
 
   /** Called by Node before the first read, and after each. */
@@ -130,8 +164,12 @@ class BulkReader implements BulkConnection {
   }
 }
 
+function resume(socket: Duplex): void {
+  socket.resume();
+}
+
 /** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */
-export function readInBulk(socket: Duplex, onBytes: OnBulk): BulkConnection | null {
-  const reader = new BulkReader(onBytes);
+export function readInBulk(socket: Duplex, owner: BulkOwner): BulkConnection | null {
+  const reader = new BulkReader(socket, owner);
   return takeReads(socket, { buffer: () => reader.next(), callback: (length, buffer) => reader.read(length, buffer) }) ? reader : null;
 }

@@ -340,13 +340,16 @@ export class Tunnel {
     else this.#chunksFromUpstream = 0;
     // It has to wait for the other side first.
     if (from.isPaused()) return;
-    const reader = readInBulk(from, (bytes) => {
-      try {
-        return this.#relayBulk(side, bytes);
-      } catch (error) {
-        this.crashed(error);
-        return true;
-      }
+    const reader = readInBulk(from, {
+      onBytes: (bytes) => {
+        try {
+          return this.#relayBulk(side, bytes);
+        } catch (error) {
+          this.crashed(error);
+          return true;
+        }
+      },
+      answered: () => this.record[side === 'client' ? 'bytesReceived' : 'bytesSent'],
     });
     if (reader !== null) this.#bulk.push(reader);
   }

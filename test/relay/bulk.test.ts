@@ -124,9 +124,7 @@ t.test('the end of the proxy ends them, and nothing stays counted', async (t) =>
 });
 
 t.test('what cannot be read in bulk stays as it is', async (t) => {
-  const never = (): boolean => {
-    throw new Error('nothing is read');
-  };
+  const never = { onBytes: () => t.fail('nothing is read'), answered: () => 0 };
   t.equal(readInBulk(new PassThrough(), never), null, 'no socket');
   t.equal(readInBulk(new Socket(), never), null, 'not connected');
 });
@@ -137,11 +135,14 @@ t.test('who sends 2 to 64 KiB at a time is read without memory for each', async 
     let got = 0;
     const accepted = Promise.withResolvers<BulkConnection | null>();
     const server = createServer((socket) => {
-      const reader = readInBulk(socket, (bytes) => {
-        memory.add(bytes.buffer);
-        got += bytes.length;
-        socket.write('more');
-        return true;
+      const reader = readInBulk(socket, {
+        onBytes: (bytes) => {
+          memory.add(bytes.buffer);
+          got += bytes.length;
+          socket.write('more');
+          return true;
+        },
+        answered: () => got,
       });
       accepted.resolve(reader);
       socket.resume().on('end', () => socket.end());
@@ -156,5 +157,49 @@ t.test('who sends 2 to 64 KiB at a time is read without memory for each', async 
     (await accepted.promise)?.release();
     if (pieces !== null) t.ok(memory.size <= pieces, `${size} bytes at a time: ${memory.size} pieces of memory`);
     t.notOk(memory.has(readBuffer.buffer), 'nothing is handed out of the shared one');
+  }
+});
+
+/** Counts how often the system is told to stop reading the socket. */
+function countStops(socket: Socket): () => number {
+  let stops = 0;
+  const handle = (socket as unknown as { _handle: { readStop(): number } })._handle;
+  const readStop = handle.readStop.bind(handle);
+  handle.readStop = () => {
+    stops += 1;
+    return readStop();
+  };
+  return () => stops;
+}
+
+t.test('small reads of a stream rest until more has come; those of a dialogue never', async (t) => {
+  for (const dialogue of [false, true]) {
+    const [messages, size] = [10_000, 100];
+    let got = 0;
+    let answered = 0;
+    let stops = (): number => 0;
+    const server = createServer((socket) => {
+      stops = countStops(socket);
+      readInBulk(socket, {
+        onBytes: (bytes) => {
+          got += bytes.length;
+          // The next one is written right after this one was read.
+          if (got < messages * size) client.write(message);
+          if (dialogue) answered += 1;
+          return true;
+        },
+        answered: () => answered,
+      });
+      socket.resume().on('end', () => socket.end());
+    });
+    const message = Buffer.alloc(size);
+    const client = connect({ host: '127.0.0.1', port: await listen(t, server), noDelay: true });
+    client.resume().write(message);
+    while (got < messages * size) await new Promise((resolve) => setTimeout(resolve, 5));
+    t.equal(got, messages * size);
+    if (dialogue) t.equal(stops(), 0, 'a dialogue: no rest');
+    else t.ok(stops() > 0, `a stream: ${stops()} rests`);
+    client.end();
+    await once(client, 'close');
   }
 });
