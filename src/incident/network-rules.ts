@@ -159,11 +159,11 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
 }
 
 function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[] {
-  const sorted = clocks.toSorted((one, other) => one.ahead - other.ahead);
-  const middle = sorted[Math.floor(sorted.length / 2)];
-  if (middle === undefined || Math.abs(middle.ahead) <= CLOCK_OFF_MS) return [];
+  // One of them may be off: the one closest to ours counts, as for doctor.
+  const nearest = clocks.toSorted((one, other) => Math.abs(one.ahead) - Math.abs(other.ahead))[0];
+  if (nearest === undefined || Math.abs(nearest.ahead) <= CLOCK_OFF_MS) return [];
   const dates = destinations.some(({ tries, routes }) => [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')));
-  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
+  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${nearest.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(nearest.ahead) / 1000)} s`, evidence: clocks.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: new Set(clocks.map(({ where }) => where)).size > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
 }
 
 /** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */

@@ -42,6 +42,8 @@ const CASES: readonly Case[] = [
   ['a rate is used up', evidenceOf({ denials: [denied({ code: 'rate-limited', destination: 'eco-sit' })] }), { state: 'degraded', part: 'pod', confidence: 'likely', says: /rate-limited/ }],
   ['a client that speaks wrongly', evidenceOf({ denials: [denied({ code: 'tls-on-http-port' })] }), { state: 'degraded', part: 'pod', says: /tls-on-http-port/ }],
   ['the clock', wrong(both(tlsFault('x (CERT_HAS_EXPIRED)')), { clocks: [{ where: 'a:80', ahead: -400_000_000 }, { where: 'b:80', ahead: -400_001_000 }] }), { state: 'broken', part: 'proxy', says: /the clock of this host is ahead by 40000\d s/ }],
+  ['of two other clocks one is off', wrong({}, { clocks: [{ where: 'a:80', ahead: 200 }, { where: 'b:80', ahead: 400_000_000 }] }), { state: 'ok', part: null, says: /Nothing is wrong/ }],
+  ['one other clock, seen twice', wrong({}, { clocks: [{ where: 'a:80', ahead: 400_000_000 }, { where: 'a:80', ahead: 400_000_100 }] }), { state: 'degraded', part: 'proxy', confidence: 'likely', says: /\(or the partner's application\): the clock of this host is behind by 400000 s/ }],
 
   // The NAT, the route, names.
   ['another source address explains silence', wrong(both(silentTry), { source: mismatch }), { state: 'broken', part: 'nat', confidence: 'certain', says: /leave from 203\.0\.113\.99, and partners expect 34\.123\.45\.67, since 2026-03-02T11:59:00Z/ }],
