@@ -85,23 +85,25 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
 function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFinding[] {
   const firsts = destinations.flatMap(({ tries, parents }) => [...tries.map(outcomeOfTry), ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome))]);
   const noRoute = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent' || outcome === 'unreachable');
+  const unsent = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent');
   const nothing = firsts.every((outcome) => outcome !== 'open' && outcome !== 'refused');
   const names = destinations.flatMap((destination) => destination.names);
   const failedNames = names.filter(({ fault }) => fault !== null && fault.code !== 'name-not-found');
   if (!nothing || (firsts.length === 0 && failedNames.length === 0)) return [];
   const [least] = destinations.flatMap(({ tries, parents }) => [...tries.map(({ tcp }) => tcp), ...parents.flatMap(({ tcp }) => tcp)]);
-  if (source.result !== 'unknown' && !(noRoute && source.result === 'off')) return [];
+  const alone = source.result === 'off';
+  if (source.result !== 'unknown' && !(unsent && alone)) return [];
   if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code)) return [];
   return [
     completeFinding({
       part: 'route',
       state: 'broken',
       confidence: noRoute ? 'certain' : 'likely',
-      what: 'nothing outside answers: no partner, and not the echo endpoint either',
+      what: alone ? 'nothing leaves this host: its system refuses every connection that was tried' : 'nothing outside answers: no partner, and not the echo endpoint either',
       since: source.since,
       evidence: [...(source.fault === null ? [] : [{ at: source.at, text: `The echo endpoint: ${source.fault.code}, ${source.fault.detail}` }]), ...(least === undefined ? [] : [{ at: least.at, text: describeTcp(least) }]), ...failedNames.map(nameLine)],
-      alternatives: [{ part: 'nat', why: 'a NAT that is gone or out of ports looks the same' }],
-      next: ['Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.'],
+      alternatives: alone ? [] : [{ part: 'nat', why: 'a NAT that is gone or out of ports looks the same' }],
+      next: [alone ? 'Look at the error above, and at the link, the routes and the firewall of the node.' : 'Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.'],
       explains: [...NETWORK, 'name'],
     }),
   ];
