@@ -30,7 +30,7 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { name, ports: { used, limit, refused } } = destination;
     if (limit === null || used < limit * ALMOST_ALL_PORTS) return [];
-    return [completeFinding({ part: 'nat', state: isDown(destination) || refused > 0 ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
+    return [completeFinding({ part: 'nat', state: isDown(destination) || used >= limit ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are ${used < limit ? 'nearly ' : ''}used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
   });
 }
 

@@ -51,6 +51,7 @@ const CASES: readonly Case[] = [
   ['it explains handshakes', wrong(both(tlsFault('cut', 'tls-failed')), { source: mismatch }), { state: 'degraded', part: 'nat', says: /leave from/ }],
   ['another source address that no partner minds', wrong({}, { source: mismatch }), { state: 'degraded', part: 'nat', says: /leave from/ }],
   ['ports are used up', wrong({ ...both(silentTry), ports: { used: 64, limit: 64, refused: 3 } }), { state: 'broken', part: 'nat', confidence: 'likely', says: /used up towards eco-sit: 64 of 64/ }],
+  ['ports are nearly used up, and once were', wrong({ ports: { used: 60, limit: 64, refused: 3 } }), { state: 'degraded', part: 'nat', confidence: 'likely', says: /nearly used up towards eco-sit: 60 of 64/ }],
   ['open connections carry data', wrong({ tries: [silentTry(A, { moved: 900 }), addressTry(B)] }), { state: 'degraded', part: 'nat', confidence: 'unsure', says: /The NAT or the partner's firewall \(the evidence does not tell\)/ }],
   ['nothing outside answers', wrong(both(silentTry), { source: unknown }), { state: 'broken', part: 'route', confidence: 'likely', says: /nothing outside answers/ }],
   ['no route at all', wrong(both((address) => addressTry(address, { tcp: tcpTry(address, { outcome: 'unsent', detail: 'ENETUNREACH', from: null }), tls: null, http: null })), { source: unknown }), { state: 'broken', part: 'route', confidence: 'certain', says: /nothing outside answers/ }],
