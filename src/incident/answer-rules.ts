@@ -41,7 +41,7 @@ function findTls({ destinations, proxy }: IncidentEvidence, earlier: readonly In
     const fault = first?.tls?.fault ?? null;
     if (first === undefined || fault === null) return [];
     const symptom: Symptom = isDateFault(fault.detail) ? 'certificate-dates' : 'tls';
-    if (explainedBy(earlier, destination.name, symptom) !== undefined || explainedBy(earlier, destination.name, 'tls') !== undefined) return [];
+    if (explainedBy(earlier, destination.name, symptom) !== undefined) return [];
     const { part, why, alternatives, next } = explainTls(destination, first, proxy.loadedAt);
     return [finding(destination, { part, state, confidence: alternatives.length === 0 ? 'certain' : 'likely', what: `${why} at ${first.where}`, since: failingSince(destination, [fault.code]), evidence: failed.flatMap(({ lines }) => lines), alternatives, next, explains: ['tls'] })];
   });

@@ -110,6 +110,7 @@ const CASES: readonly Case[] = [
   ['slow', wrong({ tries: [A, B].map((address) => addressTry(address, { http: { fault: null, status: 200, ms: 1_200, asked: 'HEAD /' } })) }), { state: 'degraded', part: 'partner-application', says: /answers are slow/, letter: true }],
 
   // Two at once: what breaks requests first.
+  ['a certificate that has expired beside another source address', wrong(both(tlsFault('x (CERT_HAS_EXPIRED)')), { source: mismatch }), { state: 'broken', part: 'partner-tls', says: /has expired/, letter: true }],
   ['a refused reload beside a broken partner', wrong(both(refusedTry), { proxy: { ...proxy, reloadRefused: ['x'] } }), { state: 'broken', part: 'partner-application', says: /refused the connection/, letter: true }],
 ];
 
