@@ -34,7 +34,7 @@ function failedLayers(destination: DestinationEvidence, is: (layer: Layer) => bo
   return { failed, state: groups.some((layers) => layers.length > 0 && layers.every(is)) ? 'broken' : 'degraded' };
 }
 
-function findTls({ destinations, proxy }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
+function findTls({ destinations, proxy, clocks }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { failed, state } = failedLayers(destination, ({ tls }) => (tls?.fault ?? null) !== null);
     const [first] = failed;
@@ -42,18 +42,18 @@ function findTls({ destinations, proxy }: IncidentEvidence, earlier: readonly In
     if (first === undefined || fault === null) return [];
     const symptom: Symptom = isDateFault(fault.detail) ? 'certificate-dates' : 'tls';
     if (explainedBy(earlier, destination.name, symptom) !== undefined) return [];
-    const { part, why, alternatives, next } = explainTls(destination, first, proxy.loadedAt);
+    const { part, why, alternatives, next } = explainTls(destination, first, proxy.loadedAt, clocks.length > 0);
     return [finding(destination, { part, state, confidence: alternatives.length === 0 ? 'certain' : 'likely', what: `${why} at ${first.where}`, since: failingSince(destination, [fault.code]), evidence: failed.flatMap(({ lines }) => lines), alternatives, next, explains: ['tls'] })];
   });
 }
 
 /** Who is responsible for TLS. An untrusted authority is the partner's fault only if nothing has changed here since its certificate was last accepted. */
-function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loadedAt: number): { part: IncidentPart; why: string; alternatives: Alternative[]; next: string[] } {
+function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loadedAt: number, clockCompared: boolean): { part: IncidentPart; why: string; alternatives: Alternative[]; next: string[] } {
   const { code = 'tls-failed', detail = '' } = tls?.fault ?? {};
   const certificate = tls?.certificate ?? null;
   const parent: Alternative[] = via.length === 0 ? [] : [{ part: 'parent', why: 'a parent that inspects TLS shows a certificate of its own' }];
   if (isDateFault(detail)) {
-    return { part: 'partner-tls', why: `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`, alternatives: parent, next: ['Have the partner renew its certificate.'] };
+    return { part: 'partner-tls', why: `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`, alternatives: [...parent, ...(clockCompared ? [] : [{ part: 'proxy' as const, why: 'the clock of this host may be off: no other one was seen to compare it with' }])], next: ['Have the partner renew its certificate.'] };
   }
   if (detail.includes('is not for ')) {
     return { part: 'partner-tls', why: `the certificate that is shown is for another name (${certificate?.names ?? '-'})`, alternatives: [...parent, { part: 'resolver', why: 'the name may lead to a server of somebody else' }], next: ['Have the partner install the right certificate; check that its addresses are still its own.'] };
