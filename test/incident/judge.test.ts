@@ -48,7 +48,7 @@ const CASES: readonly Case[] = [
   // The NAT, the route, names.
   ['another source address explains silence', wrong(both(silentTry), { source: mismatch }), { state: 'broken', part: 'nat', confidence: 'certain', says: /leave from 203\.0\.113\.99, and partners expect 34\.123\.45\.67, since 2026-03-02T11:59:00Z/ }],
   ['it explains refusals', wrong(both(refusedTry), { source: mismatch }), { state: 'broken', part: 'nat', says: /leave from/ }],
-  ['it explains handshakes', wrong(both(tlsFault('cut', 'tls-failed')), { source: mismatch }), { state: 'degraded', part: 'nat', says: /leave from/ }],
+  ['it explains handshakes', wrong(both(tlsFault('cut', 'tls-failed')), { source: mismatch }), { state: 'broken', part: 'nat', says: /leave from/ }],
   ['another source address that no partner minds', wrong({}, { source: mismatch }), { state: 'degraded', part: 'nat', says: /leave from/ }],
   ['ports are used up', wrong({ ...both(silentTry), ports: { used: 64, limit: 64, refused: 3 } }), { state: 'broken', part: 'nat', confidence: 'likely', says: /used up towards eco-sit: 64 of 64/ }],
   ['ports are nearly used up, and once were', wrong({ ports: { used: 60, limit: 64, refused: 3 } }), { state: 'degraded', part: 'nat', confidence: 'likely', says: /nearly used up towards eco-sit: 60 of 64/ }],
