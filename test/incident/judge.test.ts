@@ -111,7 +111,6 @@ const CASES: readonly Case[] = [
   ['slow', wrong({ tries: [A, B].map((address) => addressTry(address, { http: { fault: null, status: 200, ms: 1_200, asked: 'HEAD /' } })) }), { state: 'degraded', part: 'partner-application', says: /answers are slow/, letter: true }],
 
   // Two at once: what breaks requests first.
-  ['a certificate that has expired beside another source address', wrong(both(tlsFault('x (CERT_HAS_EXPIRED)')), { source: mismatch }), { state: 'broken', part: 'partner-tls', says: /has expired/, letter: true }],
   ['a refused reload beside a broken partner', wrong(both(refusedTry), { proxy: { ...proxy, reloadRefused: ['x'] } }), { state: 'broken', part: 'partner-application', says: /refused the connection/, letter: true }],
 ];
 
@@ -153,6 +152,10 @@ t.test('what is ruled out, and why', async (t) => {
 t.test('earlier answers of a resolver, and earlier failures', async (t) => {
   const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
   t.strictSame(evidence.map(({ text }) => text).slice(1), [`Look-up of ${HOST}: name-not-found`, `${HOST} resolved to ${A}`]);
+});
+
+t.test('a certificate that has expired is named beside another source address', async (t) => {
+  t.match(judgeIncident(wrong(both(tlsFault('x (CERT_HAS_EXPIRED)')), { source: mismatch })), { part: 'nat', also: [{ part: 'partner-tls', state: 'broken', sentence: /has expired/ }] });
 });
 
 t.test('a clock that is off is told with its direction', async (t) => {
