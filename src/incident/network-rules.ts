@@ -117,9 +117,8 @@ const earlierLines = ({ host, history }: NameTry): { at: number; text: string }[
 function findNames({ destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const bad = destination.names.filter(({ fault, addresses, refused }) => fault !== null || (addresses.length > 0 && refused.length === addresses.length));
-    const [first] = bad;
-    if (first === undefined || earlier.some(({ explains }) => explains.includes('name'))) return [];
-    return [first.fault === null ? findWrongAddress(destination, first) : findNoAnswer(destination, first)];
+    if (earlier.some(({ explains }) => explains.includes('name'))) return [];
+    return bad.map((name) => (name.fault === null ? findWrongAddress(destination, name) : findNoAnswer(destination, name)));
   });
 }
 

@@ -75,6 +75,7 @@ const CASES: readonly Case[] = [
   ['the resolver is silent, and stale answers serve', wrong({ names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })] }), { state: 'degraded', part: 'resolver', confidence: 'certain', says: /is used, as known before/ }],
   ['the resolver is silent, and what was known before is too', wrong({ ...both(silentTry), names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /there is no answer for/ }],
   ['the resolver is silent, and nothing is known', wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'resolver-failed', detail: 'x' } })], tries: [] }), { state: 'broken', part: 'resolver', says: /resolver-failed/ }],
+  ['one name is known from before, and another does not exist', wrong({ names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal', addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /other\.telus\.internal does not exist/ }],
 
   // Parents.
   ['the parent refuses', evidenceOf({ destinations: [behindParent({ parents: [{ hop: 'activegateway', parent: 'p:3128', fault: null, tcp: [tcpTry('203.0.113.30', { outcome: 'refused' })] }], routes: [routeTry({ fault: { code: 'hop-failed', detail: 'x' }, tls: null, http: null })] })] }), { state: 'broken', part: 'parent', confidence: 'certain', says: /refuses connections/ }],
