@@ -30,7 +30,7 @@ function findOverload({ proxy }: IncidentEvidence): NamelessFinding[] {
     if (limit === null || used < limit) continue;
     found.push(completeFinding({ part: 'proxy', state: 'broken', what: `the limit of ${name} is reached: ${used} of ${limit}, and further ones are refused`, next: ['See which client holds them on the status page; add replicas, or raise the limit.'] }));
   }
-  if (descriptors !== null) found.push(completeFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['silent', 'unreachable'] }));
+  if (descriptors !== null) found.push(completeFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['unreachable'] }));
   return found;
 }
 
