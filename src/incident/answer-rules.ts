@@ -81,14 +81,16 @@ function findHttp({ destinations, at }: IncidentEvidence, earlier: readonly Inci
     if (http === null || !failsForClients(destination, at)) return [];
     const { fault, status } = http;
     const behind = destination.via.length > 0 && fault !== null;
-    const codes = fault === null ? [] : [fault.code];
+    const seen = destination.lastError !== null && at - destination.lastError.at <= RECENT_MS;
+    const before = destination.lastOk === null ? '' : `; the last one that succeeded was at ${utc(destination.lastOk)}`;
     return [
       finding(destination, {
         part: behind ? 'parent' : 'partner-application',
         state,
-        confidence: behind ? 'unsure' : fault === null ? 'certain' : 'likely',
-        what: behind ? `requests by way of ${destination.via.join(', ')} get no valid answer (${fault.code}): the parent, or the partner behind it` : fault === null ? `requests are answered with status ${status}` : UNANSWERED_WORDS[fault.code] ?? `requests fail (${fault.code})`,
-        since: fault === null ? (destination.lastOk ?? destination.lastError?.at ?? null) : failingSince(destination, codes),
+        confidence: behind ? 'unsure' : fault === null && seen ? 'certain' : 'likely',
+        what: behind ? `requests by way of ${destination.via.join(', ')} get no valid answer (${fault.code}): the parent, or the partner behind it` : fault === null ? `requests are answered with status ${status}${before}` : UNANSWERED_WORDS[fault.code] ?? `requests fail (${fault.code})`,
+        // When answers with such a status began is not known: there may have been no request for days.
+        since: fault === null ? null : failingSince(destination, [fault.code]),
         evidence: [...failed.flatMap(({ lines }) => lines), ...requestLines(destination)],
         alternatives: behind ? [{ part: 'partner-application', why: 'a parent passes on what the partner sends' }] : [],
         next: behind ? ['Ask the partner without the parent, from a host that may; or look at the log of the parent.'] : ['Ask the partner, with the times below: the connection and TLS work.'],
