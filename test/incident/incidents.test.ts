@@ -132,6 +132,20 @@ t.test('names: those that do not exist, and those that lead where we may not go'
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /resolver-failed|name-not-found|does not exist/ });
 });
 
+t.test('a port of the proxy itself is refused, and the others of that name are not', async (t) => {
+  for (const order of [1, -1]) {
+    const own = await findUnusedPort();
+    const lab = await start(t, {
+      configure: (draft, { https }) => {
+        point(draft, https);
+        draft.destinations.eco['ports'] = [https, own].toSorted((one, other) => order * (one - other));
+        draft.listeners['http'] = [`127.0.0.1:${own}`];
+      },
+    });
+    t.match(await verdictOf(t, lab), { state: 'ok', part: null });
+  }
+});
+
 t.test('one question to the resolver that is lost is no fault of the resolver', async (t) => {
   let lose = false;
   const lab = await start(t, {
