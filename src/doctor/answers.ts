@@ -114,10 +114,10 @@ export function hidingEntry(noProxy: string, host: string, port: number): string
 
 function hides(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true;
-  if (entry.includes('/')) return isIP(host) !== 0 && isRange(entry) && buildCidrTable([[entry]]).find(host) !== -1;
-  const [, name = entry, ofPort] = /^(.*?):(\d+)$/.exec(entry) ?? [];
-  if (isIP(entry) === 0 && ofPort !== undefined && Number(ofPort) !== port) return false;
-  const suffix = (isIP(entry) === 0 ? name : entry).replace(/^\*?\.?/, '').replace(/\.$/, '');
+  const [, name = entry, ofPort] = /^(\[.*\]|[^:]*):(\d+)$/.exec(entry) ?? [];
+  if (ofPort !== undefined && Number(ofPort) !== port) return false;
+  if (isIP(host) !== 0 && covers(name.replace(/^\[(.*)\]$/, '$1'), host)) return true;
+  const suffix = name.replace(/^\*?\.?/, '').replace(/\.$/, '');
   return suffix !== '' && (host === suffix || host.endsWith(`.${suffix}`));
 }
 
@@ -126,7 +126,7 @@ function hides(entry: string, host: string, port: number): boolean {
  * `use_proxy?`). Other programs compare the name that they were given.
  */
 export function entryWithAddress(noProxy: string, address: string): string | null {
-  return noProxy.split(/[\s,]+/).find((entry) => (entry.includes('/') ? isRange(entry) : isIP(entry) !== 0) && buildCidrTable([[entry]]).find(address) !== -1) ?? null;
+  return noProxy.split(/[\s,]+/).find((entry) => covers(entry, address)) ?? null;
 }
 
 /** A `*` begins or ends an entry, or both (java.net, "Networking Properties"). */
@@ -140,10 +140,10 @@ export function hidingJavaEntry(nonProxyHosts: string, host: string): string | n
   }) ?? null;
 }
 
-function isRange(entry: string): boolean {
-  const [address = '', bits = ''] = entry.split('/');
-  const most = isIP(address) === 6 ? 128 : 32;
-  return isIP(address) !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most;
+/** An entry that is neither an address nor a range covers none. */
+function covers(entry: string, address: string): boolean {
+  const [, network = '', bits = '0'] = /^([\d.:a-f]+)(?:\/(0|[1-9]\d{0,2}))?$/i.exec(entry) ?? [];
+  return isIP(network) !== 0 && Number(bits) <= (isIP(network) === 6 ? 128 : 32) && buildCidrTable([[entry]]).find(address) !== -1;
 }
 
 // Requests a tunnel from the server at a proxy's address, and keeps the answer.
