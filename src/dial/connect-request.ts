@@ -28,7 +28,7 @@ const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
   const target = formatAuthority(options.host, options.port);
-  const authorization = credentials === null ? null : authorize(credentials);
+  const authorization = credentials === null ? null : writeCredentials(credentials);
   const lines = [
     `CONNECT ${target} HTTP/1.1`,
     // RFC 9112 §3.2: the same as the target, independent of any Host inside the tunnel.
@@ -89,8 +89,8 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
   return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };
 }
 
-/** RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
-function authorize(credentials: HopCredentials): string {
+/** The value of Proxy-Authorization. RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
+export function writeCredentials(credentials: HopCredentials): string {
   return credentials.kind === 'bearer' ? `Bearer ${credentials.token}` : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
 }
 

@@ -1,7 +1,7 @@
 /** Detects from its answer what listens at a proxy's address, and why it refused. Pure. */
 import { isIP, type Socket } from 'node:net';
 import type { HopCredentials } from '../config/config.ts';
-import { createConnectRequest } from '../dial/connect-request.ts';
+import { createConnectRequest, writeCredentials } from '../dial/connect-request.ts';
 import { converse } from '../dial/handshake.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
@@ -10,6 +10,8 @@ import { quote } from '../targets/quote.ts';
 import type { DoctorCode } from './finding.ts';
 
 interface Judgement {
+  /** An eco-egress has refused it. */
+  readonly ours: boolean;
   readonly code: DoctorCode;
   readonly seen: string;
   readonly advice: string;
@@ -31,7 +33,7 @@ export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunne
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
-    return silent ? { code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
+    return silent ? { ours: false, code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { ours: false, code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
   }
   const { status, statusLine, fields, body } = head;
   const server = fields.get('server') ?? '';
@@ -40,17 +42,19 @@ export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunne
   if (refusal !== null) return { ...refusal, seen: `${quote(statusLine)}: ${refusal.seen}` };
   if (status === 404 && /^(?:istio-)?envoy$/i.test(server)) {
     return {
+      ours: false,
       code: 'connect-answered-by-sidecar',
       seen: `CONNECT is answered ${shown}: a sidecar, to which this port is HTTP`,
       advice: 'Name the port of the Service tcp-…, or give it appProtocol: tcp, on a number that no HTTP Service of the mesh has.',
     };
   }
-  if (status === 407) return { code: 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: 'Put user and password into the URL of the proxy.' };
+  if (status === 407) return { ours: false, code: 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: 'Put user and password into the URL of the proxy.' };
   if (status === 400 && /https port|tls|ssl/i.test(body)) return SPEAKS_TLS;
-  return { code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
+  return { ours: false, code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
 }
 
 const SPEAKS_TLS: Judgement = {
+  ours: false,
   code: 'proxy-speaks-tls',
   seen: 'the port speaks TLS, and plain HTTP was sent to it',
   advice: 'Use the port that speaks plain HTTP (3128 or 8080), or begin the URL of the proxy with https:// if its TLS is meant.',
@@ -67,7 +71,7 @@ function readRefusal(proxyStatus: string | undefined, body: string): Judgement |
   const [, code = '', detail = ''] = /details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/.exec(proxyStatus ?? '') ?? [];
   if (!isFaultCode(code)) return null;
   const remedy = /"remedy":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1]?.replaceAll('\\"', '"');
-  return { code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: remedy ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+  return { ours: true, code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: remedy ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
 }
 
 function isFaultCode(text: string): text is FaultCode {
@@ -144,6 +148,11 @@ export function hidingJavaEntry(nonProxyHosts: string, host: string): string | n
 function covers(entry: string, address: string): boolean {
   const [, network = '', bits = '0'] = /^([\d.:a-f]+)(?:\/(0|[1-9]\d{0,2}))?$/i.exec(entry) ?? [];
   return isIP(network) !== 0 && Number(bits) <= (isIP(network) === 6 ? 128 : 32) && buildCidrTable([[entry]]).find(address) !== -1;
+}
+
+/** For a request to a proxy that is no CONNECT. */
+export function credentialFields(credentials: HopCredentials | null): Record<string, string> {
+  return credentials === null ? {} : { 'proxy-authorization': writeCredentials(credentials) };
 }
 
 // Requests a tunnel from the server at a proxy's address, and keeps the answer.

@@ -9,7 +9,7 @@ import { compilePolicy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import type { Ask } from '../policy/verdict.ts';
 import type { OneAnswer } from '../relay/ask-once.ts';
-import { askConnect, judgeExchange, judgeRefused } from './answers.ts';
+import { askConnect, credentialFields, judgeExchange, judgeRefused } from './answers.ts';
 import { admitDoctor } from './choose-proxy.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, judgeStatus, ok, skipped } from './finding.ts';
@@ -116,7 +116,7 @@ async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: s
   }
   if (form === 'sni') return throughTunnel(trial, socket, subject, examination);
   if (form === 'terminated') return throughTermination(socket, subject, examination);
-  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`)));
+  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`, credentialFields(proxy.credentials))));
 }
 
 /** In a tunnel the client speaks with the partner itself. */
@@ -140,13 +140,13 @@ async function throughTermination(socket: Socket, subject: string, { config, too
   return ok(subject, `TLS for ${name} ends there, with the configured certificate, until ${new Date(chain[0].validTo).toISOString().slice(0, 10)}`);
 }
 
-function trialRequest(form: Form, { target, method, path }: Trial, origin: string): { method: Trial['method']; origin: string; path: string; headers?: Record<string, string> } {
+function trialRequest(form: Form, { target, method, path }: Trial, origin: string, credentials: Record<string, string>): { method: Trial['method']; origin: string; path: string; headers: Record<string, string> } {
   const { destination, where } = target;
   if (form === 'gateway') {
     const { prefix = '', basePath = '' } = destination.gateway ?? {};
-    return { method, origin, path: `${prefix}${path.slice(basePath.length)}`, headers: { host: 'eco-egress' } };
+    return { method, origin, path: `${prefix}${path.slice(basePath.length)}`, headers: { host: 'eco-egress', ...credentials } };
   }
-  return { method, origin, path: form === 'forward' ? `${origin}${path}` : path, headers: { host: where } };
+  return { method, origin, path: form === 'forward' ? `${origin}${path}` : path, headers: { host: where, ...credentials } };
 }
 
 function checkFormAnswer(subject: string, { status, headers }: OneAnswer): DoctorFinding {

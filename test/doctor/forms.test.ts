@@ -3,6 +3,8 @@ import t, { type Test } from 'tap';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer, type Server } from 'node:net';
+import type { HopCredentials } from '../../src/config/config.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { examine, faultsOf, findingsOf, type Patient, PLAIN, startPartner, wordsOf } from '../support/doctor-lab.ts';
 import { startFullListener } from '../support/full-listener.ts';
@@ -80,6 +82,14 @@ t.test('a form that the named proxy does not take', async (t) => {
   const { partner, lab } = await startRunning(t, (draft) => (draft.listeners['http'] = [{ address: '127.0.0.1:0', forms: ['forward', 'gateway'] }]));
   const report = await examine(partner, { proxy: proxyAt(lab.port), configure: (draft) => { delete draft.destinations['plain']; draft.rules[0] = { clients: ['pods'], destinations: ['eco'] }; } });
   t.strictSame(faultsOf(report), [`forms form-not-allowed connect ${ECO}:${partner.https}`]);
+});
+
+t.test('the named proxy wants credentials', async (t) => {
+  const hash = await hashPassword('correct horse battery');
+  const { partner, lab, configure } = await startRunning(t, (draft) => (draft.clients['pods'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'pod', hash }] }));
+  const examineWith = (credentials: HopCredentials | null) => examine(partner, { proxy: { ...proxyAt(lab.port), credentials }, configure, only: ['forms'] });
+  t.strictSame(faultsOf(await examineWith({ kind: 'basic', user: 'pod', password: 'correct horse battery' })), []);
+  t.strictSame(faultsOf(await examineWith(null)).map((fault) => fault.split(' ').slice(1, 3).join(' ')), ['credentials-missing connect', 'credentials-missing forward', 'credentials-missing gateway']);
 });
 
 t.test('what else may listen there', async (t) => {
