@@ -64,6 +64,15 @@ t.test('a gateway with a base path is asked for a path below it', async (t) => {
   t.match(findingsOf(report, 'forms').filter(({ subject }) => subject.startsWith('gateway plain')), [{ state: 'ok', seen: 'answered 200' }]);
 });
 
+t.test('another server where the proxy should run is named', async (t) => {
+  const partner = await startPartner(t);
+  for (const answer of ['HTTP/1.1 407 Proxy Authentication Required\r\nServer: squid\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n', 'HTTP/1.1 404 Not Found\r\nserver: envoy\r\n\r\n', 'HTTP/1.1 404 Not Found\r\nserver: nginx\r\n\r\n']) {
+    const port = await listen(t, answering(answer));
+    const report = await examine(partner, { configure: (draft) => (draft.listeners['http'] = [`127.0.0.1:${port}`]), only: ['forms'] });
+    t.match(findingsOf(report, 'forms').slice(0, 2), [{ state: 'warn', code: 'proxy-not-ours', seen: /is not an eco-egress proxy: CONNECT is answered/ }, { state: 'ok', seen: /^one that doctor started/ }], answer);
+  }
+});
+
 t.test('ports of the proxy that runs', async (t) => {
   const partner = await startPartner(t);
   for (const [used, faults] of [[50, []], [70, ['nat-ports nat-ports-short eco']], [100, ['nat-ports nat-ports-exhausted eco']]] as const) {
