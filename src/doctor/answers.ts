@@ -6,6 +6,7 @@ import { converse } from '../dial/handshake.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 import { buildCidrTable } from '../policy/tables.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { quote } from '../targets/quote.ts';
 import type { DoctorCode } from './finding.ts';
 
@@ -29,7 +30,7 @@ const TLS_ALERT = 0x15;
 const NOT_A_PROXY = 'Check host and port of the proxy: 3128 and 8080 of eco-egress take CONNECT.';
 
 /** The answer instead of a tunnel. */
-export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunnel>): Judgement {
+export function judgeConnect({ heard, detail, silent, authorized }: NonNullable<RefusedTunnel>): Judgement {
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
@@ -48,7 +49,7 @@ export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunne
       advice: 'Name the port of the Service tcp-…, or give it appProtocol: tcp, on a number that no HTTP Service of the mesh has.',
     };
   }
-  if (status === 407) return { ours: false, code: 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: 'Put user and password into the URL of the proxy.' };
+  if (status === 407) return { ours: false, code: authorized ? 'credentials-wrong' : 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: `${authorized ? 'Check user and password in' : 'Put user and password into'} the URL of the proxy.` };
   if (status === 400 && /https port|tls|ssl/i.test(body)) return SPEAKS_TLS;
   return { ours: false, code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
 }
@@ -66,12 +67,21 @@ export function judgeExchange(headers: Readonly<Record<string, string | string[]
   return readRefusal(Array.isArray(status) ? status.join(', ') : status, '');
 }
 
-/** RFC 9209: `details` begins with one of our codes. */
+/** RFC 9209: `details` begins with one of our codes. The last entry is of the proxy that answers, and those before are of its parents. */
 function readRefusal(proxyStatus: string | undefined, body: string): Judgement | null {
-  const [, code = '', detail = ''] = /details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/.exec(proxyStatus ?? '') ?? [];
+  const [, code = '', detail = ''] = [...(proxyStatus ?? '').matchAll(/details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/g)].at(-1) ?? [];
   if (!isFaultCode(code)) return null;
-  const remedy = /"remedy":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1]?.replaceAll('\\"', '"');
-  return { ours: true, code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: remedy ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+  return { ours: true, code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: readRemedy(body) ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+}
+
+/** Of a body that may not have come whole; null: there is none. */
+function readRemedy(body: string): string | null {
+  const [written] = /(?<="remedy":)"(?:[^"\\]|\\.)*"/.exec(body) ?? [];
+  try {
+    return written === undefined ? null : String(JSON.parse(written));
+  } catch {
+    return null;
+  }
 }
 
 function isFaultCode(text: string): text is FaultCode {
@@ -88,7 +98,7 @@ function readHead(heard: Buffer): Head | null {
     const colon = line.indexOf(':');
     return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
   }));
-  return { statusLine, status, fields, body: text.slice(end + 4) };
+  return { statusLine, status, fields, body: heard.subarray(end + 4).toString() };
 }
 
 // What listens at a proxy's address, where its answer is not enough: a TLS port may close a plain connection without an
@@ -166,7 +176,7 @@ interface ConnectQuestion {
 }
 
 /** The bytes of the answer; null: the tunnel is up, and the caller owns the socket. */
-type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
+type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean; readonly authorized: boolean } | null;
 
 /** The socket is destroyed unless the tunnel is up. Never rejects. */
 export async function askConnect(socket: Socket, { host, port, credentials, timeout }: ConnectQuestion): Promise<RefusedTunnel> {
@@ -183,9 +193,9 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
     },
     timeout,
     signal: new AbortController().signal,
-    asked: `CONNECT ${host}:${port}`,
+    asked: `CONNECT ${formatAuthority(host, port)}`,
   });
-  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout' };
+  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout', authorized: credentials !== null };
 }
 
 /** Whether the port speaks plain HTTP, with any answer. The socket is destroyed. */

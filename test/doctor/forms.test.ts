@@ -101,6 +101,13 @@ t.test('the named proxy wants credentials', async (t) => {
   t.strictSame(faultsOf(await examineWith(null)).map((fault) => fault.split(' ').slice(1, 3).join(' ')), ['credentials-missing connect', 'credentials-missing forward', 'credentials-missing gateway']);
 });
 
+t.test('a password that another proxy does not accept', async (t) => {
+  const partner = await startPartner(t);
+  const port = await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
+  const report = await examine(partner, { proxy: { ...proxyAt(port), credentials: { kind: 'basic', user: 'a', password: 'b' } }, only: ['forms'] });
+  t.match(findingsOf(report, 'forms').find(({ state }) => state === 'fail'), { code: 'credentials-wrong', advice: /Check user and password/ });
+});
+
 t.test('what else may listen there', async (t) => {
   const partner = await startPartner(t);
   const { certPem, keyPem } = await labCertificates();
@@ -119,6 +126,7 @@ t.test('what else may listen there', async (t) => {
     ['credentials-missing', await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')), /user and password/],
     ['proxy-silent', await listen(t, mute), /does not answer/],
     ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
+    ['host-not-allowed', await listen(t, answering(`HTTP/1.1 403 No\r\nProxy-Status: gate; error=http_request_denied; details="no-rule: a parent of it", eco; error=http_request_denied; details="host-not-allowed: a \\\\ b"\r\n\r\n${JSON.stringify({ remedy: 'Write "é" or C:\\x.' })}`)), /: a \\ b[^]*Write "é" or C:\\x\./],
   ] as const) {
     const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 3000 });
     t.strictSame(faultsOf(report), [`forms ${code} connect ${ECO}:${partner.https}`], code);
