@@ -3,10 +3,15 @@ import t, { type Test } from 'tap';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer, type Server } from 'node:net';
+import { stringify } from 'yaml';
 import type { HopCredentials } from '../../src/config/config.ts';
+import { createTrail, type Examination } from '../../src/doctor/examination.ts';
+import { checkForms } from '../../src/doctor/form-checks.ts';
+import { targetsOf } from '../../src/doctor/targets.ts';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { examine, faultsOf, findingsOf, type Patient, PLAIN, startPartner, wordsOf } from '../support/doctor-lab.ts';
+import { configOf } from '../support/load-text.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { startTlsLab } from '../support/tls-lab.ts';
@@ -106,6 +111,20 @@ t.test('a password that another proxy does not accept', async (t) => {
   const port = await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
   const report = await examine(partner, { proxy: { ...proxyAt(port), credentials: { kind: 'basic', user: 'a', password: 'b' } }, only: ['forms'] });
   t.match(findingsOf(report, 'forms').find(({ state }) => state === 'fail'), { code: 'credentials-wrong', advice: /Check user and password/ });
+});
+
+t.test('the policy is compiled once, however many destinations there are', async (t) => {
+  const readsFor = async (count: number): Promise<number> => {
+    const names = Array.from({ length: count }, (_, index) => `d${index}`);
+    const config = configOf(stringify({ version: 1, clients: { pods: { addresses: ['10.8.0.0/14'] } }, destinations: Object.fromEntries(names.map((name) => [name, { hosts: [`${name}.example`], ports: [443] }])), rules: [{ clients: ['pods'], destinations: names }] }));
+    let reads = 0;
+    const counted = { ...config, get clients() { reads += 1; return config.clients; } };
+    const proxy = { kind: 'named', findings: [], open: () => null, credentials: null, close: () => Promise.resolve() };
+    const found = await checkForms({ config: counted, targets: targetsOf(config, [], () => false), trail: createTrail(), host: { now: Date.now }, formsProxy: () => Promise.resolve(proxy) } as unknown as Examination);
+    t.equal(found.length, 6 * count);
+    return reads;
+  };
+  t.equal(await readsFor(20), await readsFor(2));
 });
 
 t.test('what else may listen there', async (t) => {
