@@ -7,8 +7,8 @@ import type { NodePlace } from './read-tree.ts';
 /** With 1.1, a directive of the file would give another meaning to the same words. */
 const YAML_VERSION = '1.2';
 
-/** The document is null when the text cannot be checked further; the fault has been reported. */
-export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
+/** The document is null when the text cannot be checked further; the fault has been reported. @param start where an empty file begins */
+export function readYaml(text: string, complain: Complain, start = 'Start from deploy/config/egress.yaml, or from docs/configuration.md.'): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
   const tooDeep = (): { document: null; lines: LineCounter } => {
     complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
@@ -48,7 +48,7 @@ export function readYaml(text: string, complain: Complain): { document: Document
   }
 
   if (document.contents === null) {
-    complain([], 'The file is empty.', 'Start from deploy/config/egress.yaml, or from docs/configuration.md.');
+    complain([], 'The file is empty.', start);
     return { document: null, lines };
   }
   return { document, lines };
