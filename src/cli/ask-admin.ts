@@ -80,22 +80,22 @@ async function askOnPort(method: string, path: string, { host, port }: ListenAdd
   return new Promise((resolve, reject) => {
     asked.on('error', reject);
     asked.on('response', (response) => {
-      readAnswer(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
+      readAdminAnswer(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
     });
     asked.end();
   });
 }
 
 /** The admin port's own answers are a hundredth of it; another server's may have no end. */
-const LONGEST_ANSWER = 64 * 1024 * 1024;
+const LONGEST_ADMIN_ANSWER = 64 * 1024 * 1024;
 
-async function readAnswer(response: AsyncIterable<Buffer>): Promise<string> {
+async function readAdminAnswer(response: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of response) {
     chunks.push(chunk);
     length += chunk.length;
-    if (length > LONGEST_ANSWER) throw new Error('its answer is longer than any of eco-egress');
+    if (length > LONGEST_ADMIN_ANSWER) throw new Error('its answer is longer than any of eco-egress');
   }
   return Buffer.concat(chunks).toString();
 }

@@ -130,7 +130,7 @@ function hides(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true;
   const [, name = entry, ofPort] = /^(\[.*\]|[^:]*):(\d+)$/.exec(entry) ?? [];
   if (ofPort !== undefined && Number(ofPort) !== port) return false;
-  if (isIP(host) !== 0 && covers(name.replace(/^\[(.*)\]$/, '$1'), host)) return true;
+  if (isIP(host) !== 0 && coversAddress(name.replace(/^\[(.*)\]$/, '$1'), host)) return true;
   const suffix = name.replace(/^\*?\.?/, '').replace(/\.$/, '');
   return suffix !== '' && (host === suffix || host.endsWith(`.${suffix}`));
 }
@@ -140,7 +140,7 @@ function hides(entry: string, host: string, port: number): boolean {
  * `use_proxy?`). Other programs compare the name that they were given.
  */
 export function entryWithAddress(noProxy: string, address: string): string | null {
-  return noProxy.split(/[\s,]+/).find((entry) => covers(entry, address)) ?? null;
+  return noProxy.split(/[\s,]+/).find((entry) => coversAddress(entry, address)) ?? null;
 }
 
 /** A `*` begins or ends an entry, or both (java.net, "Networking Properties"). */
@@ -155,7 +155,7 @@ export function hidingJavaEntry(nonProxyHosts: string, host: string): string | n
 }
 
 /** An entry that is neither an address nor a range covers none. */
-function covers(entry: string, address: string): boolean {
+function coversAddress(entry: string, address: string): boolean {
   const [, network = '', bits = '0'] = /^([\d.:a-f]+)(?:\/(0|[1-9]\d{0,2}))?$/i.exec(entry) ?? [];
   return isIP(network) !== 0 && Number(bits) <= (isIP(network) === 6 ? 128 : 32) && buildCidrTable([[entry]]).find(address) !== -1;
 }
