@@ -135,7 +135,7 @@ export class SpanExport {
 
   /** The SDK calls it for an answer of 200, and in the same turn reports the batch as sent. */
   #noteResponse(response: TraceResponse): TraceResponse {
-    this.#refused = Number(response.partialSuccess?.rejectedSpans ?? 0);
+    this.#refused = response.partialSuccess?.rejectedSpans ?? 0;
     return response;
   }
 

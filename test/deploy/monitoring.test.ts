@@ -60,7 +60,7 @@ t.test('what an alert says uses labels that its query keeps', async (t) => {
 });
 
 t.test('of what has expired, no summary says when it will', async (t) => {
-  const ends = rules.filter(({ expr }) => /- time\(\) </.test(expr));
+  const ends = rules.filter(({ expr }) => expr.includes('- time() <'));
   t.ok(ends.length >= 4);
   for (const { alert, expr, annotations } of ends) if (!expr.startsWith('0 <')) t.notMatch(annotations.summary, '$value', alert);
 });
