@@ -4,7 +4,6 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
-import type { HealthView } from '../../src/telemetry/destination-health.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
@@ -152,14 +151,6 @@ t.test('the status page shows what runs, escaped, and loads from this port alone
 t.test('a certificate that has expired has no days left', async (t) => {
   const { url } = await openAdmin(t, { info: () => ({ ...INFO, certificates: new Map([['tlsServer.certFile', Date.now() / 1000 - 3_600]]) }) });
   t.match(await (await fetch(`${url}/`)).text(), /<th scope="row">tlsServer\.certFile<\/th><td><span class="bad">has expired, on \d{4}-\d\d-\d\d</);
-});
-
-t.test('the picture of the route has the times of the cards: never 0 ms, and seconds where there are many', async (t) => {
-  const health: HealthView = { destination: 'eco-sit', last: 'ok', inRow: 1, lastOk: null, lastError: null, lastFailure: null, answers: { '1xx': 0, '2xx': 1, '3xx': 0, '4xx': 0, '5xx': 0 }, failures: {} };
-  for (const [p99, shown] of [[0.3, 'p99 1 ms'], [12_000, 'p99 12 s']] as const) {
-    const { url } = await openAdmin(t, { traffic: { ...NO_TRAFFIC, of: () => ({ health, now: { requestsPerSecond: 1, requests: 60, failures: { minute: {}, hour: {} }, errors: { minute: 0, hour: 0 }, p50: p99, p99 }, pool: { active: 0, idle: 1 }, tunnels: 0, addresses: [], certificateEnds: 0 }) } });
-    t.match(await (await fetch(`${url}/`)).text(), `>${shown}<`);
-  }
 });
 
 t.test('what the page shows, as JSON', async (t) => {
