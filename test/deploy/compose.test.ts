@@ -22,7 +22,6 @@ interface Service {
   readonly networks: readonly string[] | Readonly<Record<string, { readonly aliases?: readonly string[]; readonly ipv4_address?: string } | null>>;
   readonly command?: readonly string[];
   readonly stop_grace_period?: string;
-  readonly depends_on?: Readonly<Record<string, unknown>>;
 }
 
 interface Compose {
@@ -93,11 +92,6 @@ t.test('the client reaches ECO through the proxy only', async (t) => {
   t.notOk(networksOf(services['eco-sit']).includes('pods'));
   t.ok(['pods', ...networksOf(services['eco-sit']), ...networksOf(services.prometheus)].every((name) => networksOf(proxy).includes(name)));
   t.equal(new URL(services.client.environment?.['HTTPS_PROXY'] ?? '').hostname, 'eco-egress');
-});
-
-t.test('the client is restarted with the partner, whose CA is another one then', async (t) => {
-  t.strictSame(services.client.depends_on?.['eco-sit'], { condition: 'service_healthy', restart: true });
-  t.match(services.client.environment, { NODE_EXTRA_CA_CERTS: '/certificates/ca.pem' });
 });
 
 t.test('the partner sees one address, that of the documentation', async (t) => {
