@@ -58,8 +58,8 @@ function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
 export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
     const { report, from, until } = rule;
-    const start = from === null || from <= now ? '' : ` from ${new Date(from).toISOString()} on`;
-    if (report && mode !== 'report' && (until === null || now < until)) warn('report-mode', ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
+    const [kind, start] = from === null || from <= now ? (['report-mode', ''] as const) : (['no-effect', ` from ${new Date(from).toISOString()} on`] as const);
+    if (report && mode !== 'report' && (until === null || now < until)) warn(kind, ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
     if (until === null || until - now > ENDS_SOON) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];
