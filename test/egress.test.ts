@@ -192,6 +192,20 @@ t.test('once its rule has ended, a tunnel is charged to the rule that permits it
   }
 });
 
+t.test('once its rule has ended, a tunnel that passes in report mode alone is charged to no rule', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  const door = openDoor({ mode: 'report', rules: [makeRule(['sit'], ['eco'], { rate, until: 10_000 })] }, ['10.40.0.1']);
+  const record = new AccessRecord('id', 0, '10.8.1.4');
+  const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+  record.bytesSent = 900;
+  t.equal(door.charge(permit, record, 9_999), null);
+  t.equal(door.charge(permit, record, 10_000), null);
+  record.bytesSent = 2_900;
+  t.equal(door.charge(permit, record, 10_001), null);
+  t.equal(record.wouldDeny, '');
+});
+
 t.test('a reload that gives a rule an end, or another one: it holds for what was permitted before', async (t) => {
   const { limits, timeouts } = configOf(MINIMAL);
   const door = openDoor({}, ['10.40.0.1']);
