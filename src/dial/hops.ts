@@ -96,7 +96,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         failures.push(error);
       }
     }
-    throw failures.length === 0 && want !== null ? want : joinHopFaults(failures, hop);
+    throw want ?? joinHopFaults(failures, hop);
   }
 
   /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
