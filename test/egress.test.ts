@@ -112,6 +112,18 @@ t.test('what was dialled under report is used no more once the policy is enforce
   t.equal(others[1], others[2]);
 });
 
+t.test('a reload of a limit that holds for the answers of partners replaces the pools', async (t) => {
+  const door = openDoor({}, ['10.40.0.1']);
+  const { limits, timeouts } = configOf(MINIMAL);
+  const pools = [0, 0, 1].map((more) => {
+    door.adopt({ config: { destinations: base.destinations, limits: { ...limits, headerFields: limits.headerFields + more }, timeouts }, policy: door.policy, dialler: door.dialler });
+    const permit = door.admit(makeAsk({ host: ECO }), 'exchanges', new AccessRecord('id', 0, '10.8.1.4'));
+    permit.release();
+    return door.pool(permit, { scheme: 'https', host: ECO, port: 443 });
+  });
+  t.strictSame([pools[1] === pools[0], pools[2] === pools[1]], [true, false]);
+});
+
 t.test('two destinations of one host never share connections', async (t) => {
   const destinations = ['a', 'b'].map((name) => makeDestination(name, [ECO], { addresses: ['10.40.0.0/16'] }));
   const door = openDoor({ destinations, rules: [makeRule(['sit'], ['a', 'b'])] }, ['10.40.0.1']);
