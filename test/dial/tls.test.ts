@@ -249,6 +249,19 @@ t.test('a client certificate', async (t) => {
   await untilSockets(0);
 });
 
+t.test('each alert that ends a handshake is named, as OpenSSL spells it', async (t) => {
+  // RFC 8446 §6.
+  const alerts = { 10: 'unexpected_message', 20: 'bad_record_mac', 22: 'record_overflow', 40: 'handshake_failure', 42: 'bad_certificate', 43: 'unsupported_certificate', 44: 'certificate_revoked', 45: 'certificate_expired', 46: 'certificate_unknown', 47: 'illegal_parameter', 48: 'unknown_ca', 49: 'access_denied', 50: 'decode_error', 51: 'decrypt_error', 70: 'protocol_version', 71: 'insufficient_security', 80: 'internal_error', 86: 'inappropriate_fallback', 109: 'missing_extension', 110: 'unsupported_extension', 112: 'unrecognized_name', 116: 'certificate_required', 120: 'no_application_protocol' };
+  let next = 0;
+  const port = await listen(t, createTcpServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(Buffer.from([21, 3, 3, 0, 2, 2, next])))));
+  for (const [id, message] of Object.entries(alerts)) {
+    next = Number(id);
+    const fault = await refusal(port);
+    t.match(fault, { code: 'tls-failed', facts: { alert: { id: next, message } } }, message);
+    if (message.includes('certificate')) t.match(fault.remedy, /client certificate/, message);
+  }
+});
+
 t.test('what is no TLS, too old or too short', async (t) => {
   // So that the cipher list is not what stops it.
   const { DEFAULT_CIPHERS } = tls;
