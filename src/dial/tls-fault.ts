@@ -4,9 +4,9 @@ import { Fault, type FaultOptions } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
 import { errorCode } from './lookup.ts';
 
-/** OpenSSL's verify results under Node's names, and Node's own name check. */
+/** OpenSSL's verify results under Node's names (UNSPECIFIED: those that have none there), and Node's own name check. */
 const CERTIFICATE_ERROR_CODE =
-  /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERROR_IN_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|ERR_TLS_CERT_)/;
+  /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERROR_IN_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|UNSPECIFIED$|ERR_TLS_CERT_)/;
 const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
 /** The chain ends at a certificate whose issuer was not sent and is not trusted here. */
 const NO_ISSUER = /^UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT|GET_ISSUER_CERT_LOCALLY)$/;

@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import tls, { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import { Worker } from 'node:worker_threads';
-import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
+import { Extension, PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
@@ -247,6 +247,16 @@ t.test('a client certificate', async (t) => {
   const broken = Object.assign(new Error('long'), { code: 'ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC' });
   t.match(lateTlsFault(broken, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" }), { message: 'eco.test:443: the upstream ended TLS (ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC)', facts: { alert: { id: 20, message: 'bad_record_mac' } } });
   await untilSockets(0);
+});
+
+t.test('a certificate that OpenSSL refuses for a reason without a name in Node', async (t) => {
+  const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
+  const unknown = new Extension('1.2.3.4.5', true, new Uint8Array([5, 0]));
+  const cert = (await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm, extensions: [unknown] })).toString('pem');
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  const fault = await refusal(await startServer(t, { cert, key }), { config: { ...trusting, ca: cert } });
+  t.match(fault, { code: 'tls-certificate', detail: /unhandled critical extension/, remedy: /^A certificate/ });
 });
 
 t.test('each alert that ends a handshake is named, as OpenSSL spells it', async (t) => {
