@@ -250,11 +250,7 @@ t.test('a client certificate', async (t) => {
 });
 
 t.test('a certificate that OpenSSL refuses for a reason without a name in Node', async (t) => {
-  const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
-  const keys = await webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
-  const unknown = new Extension('1.2.3.4.5', true, new Uint8Array([5, 0]));
-  const cert = (await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm, extensions: [unknown] })).toString('pem');
-  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  const { cert, key } = await selfSigned([new Extension('1.2.3.4.5', true, new Uint8Array([5, 0]))]);
   const fault = await refusal(await startServer(t, { cert, key }), { config: { ...trusting, ca: cert } });
   t.match(fault, { code: 'tls-certificate', detail: /unhandled critical extension/, remedy: /^A certificate/ });
 });
@@ -340,10 +336,10 @@ t.test('certificates that cannot be read are our own fault', async (t) => {
 });
 
 /** A server certificate that vouches for itself. */
-async function selfSigned(): Promise<{ cert: string; key: string }> {
+async function selfSigned(extensions: Extension[] = []): Promise<{ cert: string; key: string }> {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm: algorithm });
+  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm: algorithm, extensions });
   const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
   return { cert: certificate.toString('pem'), key };
 }
