@@ -116,6 +116,8 @@ const OWN_ERRORS = new Set([
   'connection_limit_reached',
   'http_request_error',
 ]);
+/** The credentials that we can show, in a challenge. */
+const KNOWN_SCHEME = /\b(?:basic|bearer)\b/i;
 /** Squid's names for unreachable upstreams, which it answers with 503. */
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
 /** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */
@@ -143,8 +145,9 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
 
   // 401 is for servers (RFC 9110 §15.5.2); tinyproxy sends it when credentials are wrong.
   if (status === 407 || status === 401) {
-    const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', ');
-    const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
+    const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')];
+    const shown = `${detail}${asked.length === 0 ? '' : `, asking for ${asked.map(quote).join(', ')}`}`;
+    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge))) return { code: 'hop-credentials', about: 'parent', detail: shown, remedy: 'Have the parent accept Basic or Bearer from here, or our address alone: no other kind of credentials is supported.' };
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
   }

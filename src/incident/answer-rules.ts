@@ -58,6 +58,9 @@ function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loaded
   if (detail.includes('is not for ')) {
     return { part: 'partner-tls', why: `the certificate that is shown is for another name (${certificate?.names ?? '-'})`, alternatives: [...parent, { part: 'resolver', why: 'the name may lead to a server of somebody else' }], next: ['Have the partner install the right certificate; check that its addresses are still its own.'] };
   }
+  if (code === 'tls-certificate' && !detail.includes('not trusted here')) {
+    return { part: 'partner-tls', why: `the certificate that is shown is not acceptable to anyone (${detail})`, alternatives: parent, next: ['Have the partner install a certificate that is valid for a TLS server.'] };
+  }
   if (code === 'tls-certificate') {
     const changedHere = lastOk === null || loadedAt > lastOk;
     return changedHere

@@ -83,6 +83,14 @@ t.test('asks at once, then about every interval', async (t) => {
   }
 });
 
+t.test('the longest interval is no longer than a timer can wait', async (t) => {
+  const bench = createBench(configOf(WITH_PROBE.replace('60s', '576h')).sourceIp, 1);
+  bench.probe.start();
+  await bench.answer('34.123.45.67');
+  t.strictSame(bench.waits, [2 ** 31 - 1]);
+  await bench.probe.close();
+});
+
 t.test('tells each change once', async (t) => {
   const bench = createBench(config);
   bench.probe.start();
