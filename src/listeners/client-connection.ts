@@ -494,6 +494,8 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void {
     this.#pins ??= new Map();
+    // Reloads replace pools.
+    for (const [before, { connection: pinned }] of this.#pins) if (!pinned.open) this.#pins.delete(before);
     this.#pins.set(pool, { identity, connection });
   }
 
