@@ -261,6 +261,8 @@ t.test('one that the partner has closed gives its place back, though the client 
 
 t.test('a reload that changes how its destination is dialled, or removes it, closes it', async (t) => {
   const lab = await startLab(t, { onRequest: (_, res) => res.end('answered') });
+  // The partner closes none.
+  lab.upstream.http.keepAliveTimeout = 0;
   const wire = await openWire(t, lab.port);
   for (const [i, change] of [
     ({ timeouts }: Draft) => Object.assign(timeouts, { connect: '3s' }),
