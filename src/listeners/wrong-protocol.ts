@@ -10,6 +10,8 @@ export interface Spoken {
   readonly peer: { readonly address: string };
   /** Length of its PROXY header, bytes; 0: there was none. */
   readonly proxyHeaderLength: number;
+  /** TLS has been established on it. */
+  readonly secure: boolean;
 }
 
 const LETTER_P = 0x50;
@@ -26,9 +28,9 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
   switch (first) {
     // RFC 8446 §5.1: a handshake record.
     case 0x16:
-      return new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', {
-        remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations',
-      });
+      return spoken.secure
+        ? new Fault('tls-on-http-port', 'TLS to this proxy is established, and the client began another TLS handshake inside it', { remedy: 'send CONNECT before the TLS for the destination, and begin TLS once: in the client or in its sidecar' })
+        : new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', { remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations' });
     // RFC 1928 §3, and the older SOCKS 4.
     case 0x05:
     case 0x04:
