@@ -59,17 +59,18 @@ function isHttp2(bytes: Buffer): boolean {
 }
 
 /** A PROXY header where none is accepted; null: there is none. */
-export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
+export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength, secure }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   if (!isProxyHeader(bytes)) return null;
   if (proxyHeaderLength > 0) {
     return new Fault('proxy-protocol-malformed', 'a second PROXY header follows the first', { remedy: 'let only the load balancer next to this proxy write one' });
   }
   const { address } = peer;
+  const before = secure ? 'make the peer send it before TLS, and ' : '';
   return proxyProtocol === 'off'
     ? new Fault('peer-not-trusted', `${address} began with a PROXY header, which this listener does not take`, {
-        remedy: "set the listener's proxyProtocol to from-trusted and list the peer in its trustedPeers, or stop the peer sending it",
+        remedy: `${before}set the listener's proxyProtocol to from-trusted and list the peer in its trustedPeers, or stop the peer sending it`,
       })
     : new Fault('peer-not-trusted', `${address} began with a PROXY header, and is not among the listener's trustedPeers`, {
-        remedy: "list the peer in the listener's trustedPeers, or stop it sending the header",
+        remedy: `${before}list the peer in the listener's trustedPeers, or stop it sending the header`,
       });
 }

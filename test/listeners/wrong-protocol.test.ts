@@ -39,6 +39,7 @@ t.test('a PROXY header that is not taken says why', async (t) => {
   ] as const) {
     const fault = proxyHeaderMistake(header, { ...SPOKEN, proxyHeaderLength }, proxyProtocol);
     t.match(fault, { code, remedy }, what);
+    if (code === 'peer-not-trusted') t.equal(proxyHeaderMistake(header, { ...SPOKEN, secure: true }, proxyProtocol)?.remedy, `make the peer send it before TLS, and ${fault?.remedy}`);
     t.equal(recogniseMistake(header, { ...SPOKEN, proxyHeaderLength }, proxyProtocol)?.message, fault?.message, what);
     if (code === 'peer-not-trusted') t.match(fault?.message, /^10\.8\.0\.7 began/, what);
     t.equal(proxyHeaderMistake(Buffer.from('PROXZ TCP4'), SPOKEN, proxyProtocol), null);
