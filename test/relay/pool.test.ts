@@ -150,6 +150,11 @@ t.test('one that was authenticated is nobody else\'s, and a pool that retires ke
   h.pool.retire();
   t.not(await next.connection, kept);
   t.notOk(kept.open);
+  const last = await next.connection;
+  const another = wait(h.pool);
+  last.pinned = true;
+  h.pool.release(last);
+  t.not(await another.connection, last, 'nor one whose exchange ends after that');
 });
 
 t.test('a full queue and a long wait are refused with what to raise', async (t) => {
