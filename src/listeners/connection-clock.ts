@@ -14,7 +14,7 @@ export interface Watched {
   readonly patience: number;
   /** When it is to be called in any case, by the clock's own time, ms; Infinity: never. */
   readonly due: number;
-  /** Kept by the clock: the stamp that it saw last, and when. */
+  /** Kept by the clock: the stamp that it saw last, and when. Set to NaN, it is a change. */
   seen: number;
   seenAt: number;
   /** The stamp has not changed for `patience`. Called again after the same time if it still has not. Must not throw. */

@@ -399,9 +399,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #releaseConnection(): void {
     const connection = this.#connection;
     this.#connection = null;
-    // A pinned one stays with its client connection, and in its share, until one of the two closes.
-    if (connection !== null && !(connection.pinned && connection.reusable)) this.#plan.pool.release(connection);
-    else if (connection !== null) connection.uses += 1;
+    if (connection !== null) this.#plan.pool.release(connection);
   }
 
   #stopContinueTimer(): void {

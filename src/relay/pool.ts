@@ -157,17 +157,21 @@ export class UpstreamPool {
     if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
   }
 
-  /** The exchange on this connection has ended. */
+  /** The exchange on this connection has ended. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */
   release(connection: UpstreamConnection): void {
+    if (connection.pinned && connection.reusable && !this.#retired) {
+      connection.uses += 1;
+      return;
+    }
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
     const now = performance.now();
-    this.#pace.note(now - connection.activeSince);
+    if (!connection.pinned) this.#pace.note(now - connection.activeSince);
     if (connection.uses > 0 && connection.reusable) this.#silentCloses.noteKept();
     connection.activeSince = now;
     connection.uses += 1;
     const unwanted = this.#closed || (this.#retired && this.#waiting.length === 0);
-    if (unwanted || !connection.reusable || connection.isOld) {
+    if (unwanted || connection.pinned || !connection.reusable || connection.isOld) {
       this.#options.onChange(-1, 0);
       connection.destroy();
     } else {
@@ -196,6 +200,7 @@ export class UpstreamPool {
   retire(): void {
     this.#retired = true;
     for (const resting of this.#idle.splice(0)) this.#dismiss(resting);
+    for (const connection of this.#active) if (connection.pinned && connection.reusable) connection.destroy();
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
     this.#sweeper = null;
   }

@@ -155,7 +155,7 @@ const routed = (url: string): void => {
 routed('/a/x');
 
 const READERS: readonly Reader[] = [
-  ...reader('text', { quote, quoteTarget, show, showTarget, detach, escapeText, escapeUnsafe, jsonText, bound: (text) => bound(text, 100), recogniseMistake: (text) => recogniseMistake(Buffer.from(text, 'latin1'), { peer: neighbour, proxyHeaderLength: 0 }, 'off') }),
+  ...reader('text', { quote, quoteTarget, show, showTarget, detach, escapeText, escapeUnsafe, jsonText, bound: (text) => bound(text, 100), recogniseMistake: (text) => recogniseMistake(Buffer.from(text, 'latin1'), { peer: neighbour, proxyHeaderLength: 0, secure: false }, 'off') }),
   ...reader('text', { readName, readText, readMethod, readPort, readUser, readClaim, readSubject, readMoment, readField, interpolate: (text) => interpolate(text, { A: 'a' }), adviseSyntax: (text) => adviseSyntax({ code: 'MISSING_CHAR' }, text), readInteger: readInteger(0, 9), readDuration: readDuration('zero'), readSize: readSize(1, 2) }),
   ...reader('text', { trimBlanks, isConnectionAuth, listHas: (text) => listHas(text, 'close'), readAnswer: (text) => readAnswer(text, null), readMember: (text) => readAnswer(text, 'a.b'), matchWildcard: (text) => matchWildcard('a*a*0*b', text, NAME_STOPS) }),
   ...reader('address', {
