@@ -144,7 +144,7 @@ export class UpstreamPool {
       waiter.onNoConnection(this.#busy(waiter, full ? `${queue} requests may wait for one` : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`));
       return;
     }
-    this.#waiting.add(waiter, fresh && room);
+    this.#waiting.add(waiter, fresh);
     // An idle connection may have become idle when fewer turns were enough.
     if (this.#idle.length > 0) this.#settle();
     this.#growForWaiting();
@@ -220,6 +220,10 @@ export class UpstreamPool {
   /** Idle connections that may be of no use to the waiting exchanges. */
   get #useless(): number {
     return this.#silentCloses.areFrequent ? this.#idle.length : 0;
+  }
+
+  #mayGrow(): boolean {
+    return (this.#hasRoom() || this.#useless > 0) && !this.#isPaused();
   }
 
   #isPaused(): boolean {
@@ -326,16 +330,20 @@ export class UpstreamPool {
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
       // Those that wait may all accept only one that was never used.
-      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false)) && !this.#serve(this.#popIdle(true, true))) return;
+      const freshComes = this.#mayGrow() || this.#idle.some(({ connection: { uses } }) => uses === 0);
+      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false), freshComes) && !this.#serve(this.#popIdle(true, true), freshComes)) return;
     }
   }
 
-  /** @returns whether a waiting exchange has got this idle connection, which otherwise stays idle */
-  #serve(resting: Resting | null): boolean {
+  /**
+   * @param freshComes who accepts only a connection that was never used need not take another
+   * @returns whether a waiting exchange has got this idle connection, which otherwise stays idle
+   */
+  #serve(resting: Resting | null, freshComes: boolean): boolean {
     if (resting === null) return false;
     const { connection } = resting;
     const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
-    const waiter = this.#waiting.next(offer, this.#held);
+    const waiter = this.#waiting.next(offer, this.#held, freshComes);
     if (waiter === null) {
       this.#idle.push(resting);
       return false;
@@ -348,7 +356,7 @@ export class UpstreamPool {
 
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */
   #growForWaiting(): void {
-    while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
+    while (!this.#closed && this.#waiting.length > this.#opening.size && this.#mayGrow()) {
       const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#pace.isFar, this.#held);
       if (eligible <= this.#opening.size) return;
       // If the upstream is near, one at a time: each may turn out not to help.
@@ -377,6 +385,7 @@ export class UpstreamPool {
       (error: unknown) => {
         this.#opening.delete(controller);
         if (!controller.signal.aborted) this.#notOpened(Fault.from(error));
+        this.#serveWaiting();
         this.#growForWaiting();
       },
     );

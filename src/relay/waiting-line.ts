@@ -111,13 +111,14 @@ export class WaitingLine {
    * Takes the next waiter out of the line: one of the client that holds the fewest
    * connections.
    * @param held how many connections a client holds; null: it may have none now
+   * @param freshComes those that accept only a new one are left to wait for it
    */
-  next(offer: Offer, held: (client: string) => number | null): ConnectionWaiter | null {
+  next(offer: Offer, held: (client: string) => number | null, freshComes = true): ConnectionWaiter | null {
     let best: { readonly client: string; readonly at: number; readonly held: number } | null = null;
     for (const [client, places] of this.#byClient) {
       const count = held(client);
       if (count === null || (best !== null && count >= best.held)) continue;
-      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!fresh && (offer === 'settled' || !waiter.careful)));
+      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes) && (offer === 'settled' || !waiter.careful)));
       if (at !== -1) best = { client, at, held: count };
     }
     return best === null ? null : this.#take(best.client, best.at);

@@ -431,3 +431,28 @@ t.test('who accepts only a connection that was never used gets one, whatever lie
   pool.wait(waiting, true);
   t.equal((await waiting.connection).dialled, third);
 });
+
+t.test('who asks for a connection that was never used gets a used one where no other may be opened', async (t) => {
+  for (const size of [8, 2]) {
+    const h = await start(t);
+    const dials = (await Promise.all([wait(h.pool).connection, wait(h.pool).connection])).map(({ dialled }) => dialled);
+    const pool = new UpstreamPool(poolOptions(async () => dials.shift() ?? Promise.reject(new Fault('limit-reached', 'no port')), { size, queue: 8, queueTimeout: 1_000 }));
+    t.teardown(() => {
+      pool.destroy();
+    });
+    const first = await wait(pool).connection;
+    const second = await wait(pool).connection;
+    // Closes are rare: a full pool does not close idle connections for new ones.
+    for (let i = 0; i < 16; i += 1) {
+      pool.release(first);
+      pool.take({ client: first.client, careful: false });
+      await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+    pool.release(second);
+    // Long enough that it would be given to any other.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const again = new Patient('newcomer');
+    pool.wait(again, true);
+    t.equal(await again.connection, second);
+  }
+});
