@@ -132,12 +132,13 @@ export class WaitingLine {
 
   /**
    * Counts the waiters that may have a connection, those of them that accept only a new one or have waited for
-   * `patience` ms, and the clients that hold none.
+   * `patience` ms or half of their time, and the clients that hold none.
    * @param standing once the line has not been empty for `patience` ms, every waiter has waited long enough: each of
    * them may wait for less than that, and yet all of them always wait
    * @param held how many connections a client holds; null: it may have none now
    */
   survey(patience: number, standing: boolean, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
+    const half = performance.now() - this.#paused + this.#options.longest / 2;
     const stands = standing && (this.#ticks - this.#since) * TICK_MS >= patience;
     let eligible = 0;
     let pressing = 0;
@@ -147,7 +148,7 @@ export class WaitingLine {
       if (count === null) continue;
       if (count === 0) without += 1;
       eligible += places.length;
-      for (const { fresh, ticks } of places) if (fresh || stands || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
+      for (const { fresh, ticks, until } of places) if (fresh || stands || until <= half || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
     }
     return { eligible, pressing, without };
   }

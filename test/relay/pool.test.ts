@@ -456,3 +456,9 @@ t.test('who asks for a connection that was never used gets a used one where no o
     t.equal(await again.connection, second);
   }
 });
+
+t.test('nobody waits in vain for a connection that could have been opened', async (t) => {
+  const h = await start(t, { size: 64, queueTimeout: 400 });
+  await Promise.all(Array.from({ length: 16 }, () => wait(h.pool, 'one').connection));
+  t.equal((await wait(h.pool, 'one').connection).uses, 0);
+});
