@@ -401,7 +401,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#connection = null;
     // A pinned one stays with its client connection, and in its share, until one of the two closes.
     if (connection !== null && !(connection.pinned && connection.reusable)) this.#plan.pool.release(connection);
-    else if (connection !== null) connection.uses += 1;
+    else connection?.noteUsed();
   }
 
   #stopContinueTimer(): void {

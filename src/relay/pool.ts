@@ -47,13 +47,10 @@ const STAYED_MS = 1000;
 /** An idle connection. */
 interface Resting {
   readonly connection: UpstreamConnection;
-  /** Turn of the event loop in which it became idle, and when; monotonic ms. */
+  /** Turn of the event loop in which it became idle. */
   readonly turn: number;
-  readonly since: number;
   /** It has been counted as one that stayed open. */
   stayed: boolean;
-  /** When it is to be closed, monotonic ms. */
-  readonly until: number;
 }
 
 /** The connections to one origin. It owns every connection until `detach`. */
@@ -161,18 +158,17 @@ export class UpstreamPool {
   release(connection: UpstreamConnection): void {
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
-    const now = performance.now();
-    this.#pace.note(now - connection.activeSince);
+    // One that its client kept has been idle for most of this time.
+    if (!connection.pinned) this.#pace.note(connection.sinceChange);
     if (connection.uses > 0 && connection.reusable) this.#silentCloses.noteKept();
-    connection.activeSince = now;
-    connection.uses += 1;
+    connection.noteUsed();
     const unwanted = this.#closed || (this.#retired && this.#waiting.length === 0);
     if (unwanted || !connection.reusable || connection.isOld) {
       this.#options.onChange(-1, 0);
       connection.destroy();
     } else {
       this.#options.onChange(-1, 1);
-      this.#rest(connection, now);
+      this.#rest(connection);
     }
     this.#serveWaiting();
     this.#growForWaiting();
@@ -246,7 +242,7 @@ export class UpstreamPool {
   }
 
   #activate(connection: UpstreamConnection, client: string): void {
-    connection.activeSince = performance.now();
+    connection.noteTaken();
     connection.client = client;
     this.#active.add(connection);
     this.#share.take(client);
@@ -258,9 +254,9 @@ export class UpstreamPool {
       const resting = this.#idle[at];
       if (resting === undefined || !this.#fits(resting, careful) || (fresh && resting.connection.uses > 0)) continue;
       this.#idle.splice(at, 1);
-      const { connection, until } = resting;
+      const { connection } = resting;
       // The sweeper may be a second late, by which the upstream may be closing it.
-      if (connection.reusable && !connection.isOld && performance.now() < until && connection.dialled.circuit?.blocked !== true) return resting;
+      if (connection.reusable && !connection.isOld && !connection.idleTooLong && connection.dialled.circuit?.blocked !== true) return resting;
       this.#dismiss(resting);
     }
     return null;
@@ -270,22 +266,22 @@ export class UpstreamPool {
    * Whether a connection may be used again now. The more of them close without notice, the longer it rests first; where
    * that is likely, a request that must not be sent twice (`careful`) takes only one that was never used.
    */
-  #fits({ connection, turn, since }: Resting, careful: boolean): boolean {
+  #fits({ connection, turn }: Resting, careful: boolean): boolean {
     if (connection.uses === 0) return true;
     if (!careful && !this.#silentCloses.areFrequent) return true;
     if (careful && this.#silentCloses.areFrequent) return false;
     const turns = this.#turn - turn;
-    return this.#silentCloses.areDoubtful ? turns >= REST_TURNS && performance.now() - since >= REST_MS : turns >= SETTLING_TURNS;
+    return this.#silentCloses.areDoubtful ? turns >= REST_TURNS && connection.sinceChange >= REST_MS : turns >= SETTLING_TURNS;
   }
 
-  #dismiss({ connection, since, stayed }: Resting): void {
-    if (!stayed && connection.reusable && performance.now() - since >= REST_MS) this.#silentCloses.noteKept();
+  #dismiss({ connection, stayed }: Resting): void {
+    if (!stayed && connection.reusable && connection.sinceChange >= REST_MS) this.#silentCloses.noteKept();
     this.#options.onChange(0, -1);
     connection.destroy();
   }
 
-  #rest(connection: UpstreamConnection, now: number): void {
-    this.#idle.push({ connection, turn: this.#turn, since: now, stayed: false, until: now + connection.keepFor });
+  #rest(connection: UpstreamConnection): void {
+    this.#idle.push({ connection, turn: this.#turn, stayed: false });
     this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
     this.#settle();
   }
@@ -297,13 +293,12 @@ export class UpstreamPool {
   }
 
   readonly #sweep = (): void => {
-    const now = performance.now();
-    for (const resting of this.#idle.filter(({ until }) => until <= now)) {
+    for (const resting of this.#idle.filter(({ connection }) => connection.idleTooLong)) {
       this.#idle.splice(this.#idle.indexOf(resting), 1);
       this.#dismiss(resting);
     }
     for (const resting of this.#idle) {
-      if (resting.stayed || now - resting.since < STAYED_MS) continue;
+      if (resting.stayed || resting.connection.sinceChange < STAYED_MS) continue;
       resting.stayed = true;
       this.#silentCloses.noteKept();
     }
@@ -415,14 +410,14 @@ export class UpstreamPool {
       const at = this.#idle.findIndex((resting) => resting.connection === connection);
       const [resting] = at === -1 ? [] : this.#idle.splice(at, 1);
       if (resting === undefined) return;
-      if (connection.uses > 0 && performance.now() - resting.since < STAYED_MS) this.#silentCloses.noteClosed();
+      if (connection.uses > 0 && connection.sinceChange < STAYED_MS) this.#silentCloses.noteClosed();
       this.#options.onChange(0, -1);
       this.#growForWaiting();
     };
     if (waiter === null) {
       // The exchange it was dialled for has been served: the next one gets it.
       this.#options.onChange(0, 1);
-      this.#rest(connection, connection.activeSince);
+      this.#rest(connection);
     } else {
       this.#options.onChange(1, 0);
       this.#activate(connection, waiter.client);

@@ -7,6 +7,7 @@ import { createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
+import { Pace } from '../../src/relay/reuse.ts';
 import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import type { ConnectionWaiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
@@ -461,4 +462,15 @@ t.test('nobody waits in vain for a connection that could have been opened', asyn
   const h = await start(t, { size: 64, queueTimeout: 400 });
   await Promise.all(Array.from({ length: 16 }, () => wait(h.pool, 'one').connection));
   t.equal((await wait(h.pool, 'one').connection).uses, 0);
+});
+
+t.test('the life of a connection that a client kept is no time that an exchange took', async (t) => {
+  const h = await start(t);
+  const [first, second] = [await wait(h.pool).connection, await wait(h.pool).connection];
+  second.pinned = true;
+  let notes = 0;
+  t.intercept(Pace.prototype, 'note', { value: () => (notes += 1) });
+  h.pool.release(first);
+  h.pool.release(second);
+  t.equal(notes, 1);
 });
