@@ -310,6 +310,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       this.#releaseConnection();
       this.#record.dialled = false;
       this.#record.upstreamAddress = '-';
+      this.#record.via = '';
+      this.#record.reusedConnection = false;
       this.#record.noteLocalEnd({});
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
