@@ -486,7 +486,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     const pin = this.#pins?.get(pool);
     if (pin === undefined) return null;
     // A trusted peer sends requests of several clients on one connection.
-    if (pin.connection.reusable && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
+    if (pin.connection.reusable && !pin.connection.idleTooLong && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
     release(pool, pin.connection);
     return null;

@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
@@ -239,6 +240,27 @@ t.test("a connection that was authenticated is one client connection's", async (
     c.send(`${begin}Connection: close\r\n\r\n`);
     t.match((await c.ended).heard, /^HTTP\/1\.1 401 [^]*who are you\?/, `${form}: after A has gone`);
   }
+});
+
+t.test('an authenticated connection is not used again after its idle time', async (t) => {
+  const ask = askForNtlm();
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      res.setHeader('Connection', 'keep-alive');
+      res.setHeader('Keep-Alive', 'timeout=1');
+      ask(req, res);
+    },
+  });
+  const begin = `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`;
+  const a = await openWire(t, lab.port);
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+  await a.until('TlRMTVNTUAAC');
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAD\r\n\r\n`);
+  await a.until('the page of A');
+  // The partner announced that it closes it after a second.
+  await delay(600);
+  a.send(`${begin}\r\n`);
+  await a.until('who are you?');
 });
 
 t.test('one that the partner has closed gives its place back, though the client stays', async (t) => {
