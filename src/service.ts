@@ -363,6 +363,7 @@ class RunningService implements Service {
     this.#telemetry.adoptLog(config.log);
     adoptTracing();
     this.#telemetry.policyChanged(this.#describe(config));
+    warnAboutOpenFiles(config, this.#openFiles, this.#telemetry);
     const now = Date.now();
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
