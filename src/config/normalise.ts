@@ -123,8 +123,8 @@ function readPods(entries: Readonly<Record<string, { namespace: string; labels?:
 }
 
 /** Null without an endpoint, for example while its variable is empty. */
-function readTracing({ endpoint, sample, perClient, serviceName = null }: FileContent['tracing'], files: WayFiles): TracingConfig | null {
-  return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName, ...files.tracing };
+function readTracing({ endpoint, sample, perClient, serviceName }: FileContent['tracing'], files: WayFiles): TracingConfig | null {
+  return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName: serviceName ?? null, ...files.tracing };
 }
 
 /** Null when the section sets nothing, for example while its variables are empty. */
