@@ -1,8 +1,10 @@
 /** Parts that a reload builds anew only where what they depend on has changed: then it does. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { sharesDialler } from '../../src/build-parts.ts';
-import { startLab } from '../support/lab.ts';
+import { ECO, startLab } from '../support/lab.ts';
 
 t.test('another gateway prefix is served at once, and the one before no longer', async (t) => {
   const lab = await startLab(t);
@@ -54,4 +56,16 @@ t.test('limits that need more open files than there may be are told of', async (
   const lab = await startLab(t, { openFiles: 8_000 });
   t.match(await lab.reload((draft) => { draft.limits['connections'] = 100_000; }), { result: 'applied' });
   t.match(await lab.logged(({ msg }) => msg?.startsWith('the limit of open files is lower') === true), { level: 'warn', openFiles: 8_000, needed: 102_356 });
+});
+
+t.test('open tunnels have the present limits of their silence and their age', async (t) => {
+  for (const [key, code] of [['tunnelIdle', 'idle-timeout'], ['tunnelAge', 'age-limit']] as const) {
+    const lab = await startLab(t);
+    const socket = connect(lab.port, '127.0.0.1').on('error', () => {});
+    t.teardown(() => socket.destroy());
+    socket.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await once(socket, 'data');
+    t.match(await lab.reload(({ timeouts }) => { timeouts[key] = '100ms'; }), { result: 'applied' });
+    t.match(await lab.logged(({ form }) => form === 'connect'), { code }, key);
+  }
 });
