@@ -149,12 +149,12 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   }
   const wanted = limits.tunnels + limits.upstreamConnections;
   if (wanted <= own) return;
-  const share = replicasPerNode === 1 ? 'there are' : 'a replica has';
+  const share = replicasPerNode > 1 ? 'a replica has' : own === 1 ? 'there is' : 'there are';
   warn(
       'capacity',
     ['nat', 'ports'],
-    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ports: what exceeds them is refused.`,
-    'Lower limits.tunnels, so that pooled connections always find a port, or give the node more ports.',
+    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`,
+    `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`,
   );
 }
 

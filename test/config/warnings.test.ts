@@ -67,6 +67,14 @@ t.test('each warning, at its place', async (t) => {
   }
 });
 
+t.test('with few ports, what is advised leaves no warning', async (t) => {
+  for (const [ports, tunnels, pooled, told] of [[1, 1, 1, /there is 1 port: .* Lower limits\.tunnels and limits\.upstreamConnections,/], [3, 3, 2, /there are 3 ports: .* Lower limits\.tunnels,/], [3, 1, 2, null]] as const) {
+    const result = loadText(`${MINIMAL}nat: { ports: ${ports} }\nlimits: { tunnels: ${tunnels}, upstreamConnections: ${pooled} }\n`);
+    const warnings = result.ok ? result.warnings.map(({ problem, instead }) => `${problem} ${instead}`) : null;
+    t.match(warnings, told === null ? { length: 0 } : [told]);
+  }
+});
+
 t.test('neighbours that need no warning', async (t) => {
   const table: [what: string, text: string][] = [
     ['rates of two rules', rule('rate: { perAddress: { requests: 50/s, received: 1GiB/h }, whenExhausted: cut }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], methods: [GET], rate: { perClient: { requests: 5/s } } }\n')],
