@@ -69,3 +69,10 @@ t.test('open tunnels have the present limits of their silence and their age', as
     t.match(await lab.logged(({ form }) => form === 'connect'), { code }, key);
   }
 });
+
+t.test('the name waits for the next start, and what follows from it, such as the name of the spans', async (t) => {
+  const tracing = { tracing: { endpoint: 'http://192.0.2.1/v1/traces' } };
+  const lab = await startLab(t);
+  const rest = lab.load((draft) => Object.assign(draft, tracing));
+  t.match(await lab.reload((draft) => Object.assign(draft, tracing, { name: 'other' })), { result: 'applied', needRestart: ['name'], inForce: { hash: rest.ok && rest.hash } });
+});
