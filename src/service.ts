@@ -174,7 +174,7 @@ class RunningService implements Service {
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
@@ -363,6 +363,7 @@ class RunningService implements Service {
     this.#telemetry.adoptLog(config.log);
     adoptTracing();
     this.#telemetry.policyChanged(this.#describe(config));
+    warnAboutOpenFiles(config, this.#openFiles, this.#telemetry);
     const now = Date.now();
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {

@@ -393,8 +393,8 @@ export interface TracingConfig {
   readonly sample: number;
   /** Limit of traced requests for one client, also if a `traceparent` requests them. */
   readonly perClient: RateLimit;
-  /** `service.name`. */
-  readonly serviceName: string;
+  /** `service.name`; null: the name of the proxy. */
+  readonly serviceName: string | null;
   /** Towards an https endpoint. */
   readonly tls: UpstreamTlsConfig;
 }

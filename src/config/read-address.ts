@@ -20,7 +20,7 @@ export function readCidr(value: unknown): Read<string> {
   if (bits > most) return invalidValue(`${showValue(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
   if (version === 6 && parsed instanceof ipaddr.IPv4) {
     const inside = bits >= 96 ? `${ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${bits - 96}`).toString()}/${bits - 96}` : 'the IPv4 range itself';
-    return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
+    return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no address has here.`, `Write ${inside}.`);
   }
   const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString()}/${bits}`);
   if (network.toString() !== parsed.toString()) {

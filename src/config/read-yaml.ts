@@ -59,7 +59,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   BAD_INDENT: 'Check the indentation, and that every [ and { is closed.',
   MISSING_CHAR: 'Check the quotes, brackets and commas of this line.',
   BLOCK_AS_IMPLICIT_KEY: 'A text with ": " in it needs quotes; a nested key needs a line of its own.',
-  MULTIPLE_DOCS: 'Keep one document: take the --- line out.',
+  MULTIPLE_DOCS: 'Keep one document: take the --- or ... line out.',
   BAD_SCALAR_START: 'Put the text in quotes.',
   TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
 };

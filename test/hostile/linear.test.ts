@@ -14,6 +14,7 @@ import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readL
 import { readCertificateName, readClaim, readGatewayUrl, readJwksUrl, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from '../../src/config/read-sections.ts';
 import { readDuration, readInteger, readMoment, readName, readPort, readSize, readText } from '../../src/config/read-scalar.ts';
 import { adviseSyntax } from '../../src/config/read-yaml.ts';
+import { hideInUrl } from '../../src/config/settings.ts';
 import { readCertificates } from '../../src/config/tls-files.ts';
 import { createConnectRequest } from '../../src/dial/connect-request.ts';
 import { createSocks5 } from '../../src/dial/socks5.ts';
@@ -165,6 +166,7 @@ const READERS: readonly Reader[] = [
     classifyAddress, readCidr, readAddress, readListenAddress, readDnsServer, cidrTable: (text) => cidrs.find(text),
   }),
   ...reader('url', {
+    hideInUrl,
     parseHost, parseConfigHost, parseHostPattern, readHostPattern, readServerName, readJwksUrl, readPathPattern, readPrefix, readGatewayUrl, readParentUrl, readProbeUrl, pathOf, findAmbiguity, canonicalPath,
     parseAuthority: (text) => parseAuthority(text, 80),
     parseConnect: (text) => parseRequestTarget('CONNECT', text, ['a'], '1.1'),

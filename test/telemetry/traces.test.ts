@@ -39,8 +39,8 @@ class Notices {
 
 async function startTraces(t: Test, endpoint: string, { times = {}, ...config }: Partial<TracingConfig> & { readonly times?: { batch?: number; send?: number; flush?: number } } = {}): Promise<{ traces: Traces; notices: Notices }> {
   const notices = new Notices();
-  const traces = new Traces({ process: { version: '1.2.3', instance: 'eco-egress-1', hostName: 'node-1', pod: 'eco-egress-1' }, notice: notices.note, times: { batch: 1, ...times } });
-  (await traces.prepare({ endpoint, headers: [], sample: 1, perClient: { perMs: 1000, burst: 1_000_000, text: '1000000/s' }, serviceName: 'eco-egress', tls: TLS, ...config }))();
+  const traces = new Traces({ process: { version: '1.2.3', name: 'eco-egress', instance: 'eco-egress-1', hostName: 'node-1', pod: 'eco-egress-1' }, notice: notices.note, times: { batch: 1, ...times } });
+  (await traces.prepare({ endpoint, headers: [], sample: 1, perClient: { perMs: 1000, burst: 1_000_000, text: '1000000/s' }, serviceName: null, tls: TLS, ...config }))();
   t.teardown(() => traces.close());
   return { traces, notices };
 }
@@ -68,7 +68,7 @@ async function settled(traces: Traces, spans: number): Promise<void> {
 
 t.test('nothing is traced before a collector is configured, and nothing is loaded', async (t) => {
   const notices = new Notices();
-  const traces = new Traces({ process: { version: '1', instance: '-', hostName: '-', pod: null }, notice: notices.note });
+  const traces = new Traces({ process: { version: '1', name: '-', instance: '-', hostName: '-', pod: null }, notice: notices.note });
   (await traces.prepare(null))();
   const record = ended(traces);
   t.equal(record.trace, null);
