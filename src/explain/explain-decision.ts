@@ -10,6 +10,7 @@ import { ambiguityOf, type CompiledClient, type CompiledDestination, type Compil
 import { decide, reportingRule } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
+import { listedBy } from '../policy/remedies.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
@@ -116,7 +117,7 @@ function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss, destination: Des
     case 'late':
       return `ended at ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`;
     case 'hidden':
-      return `lists ${[methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ')}, which ${ask.form} hides`;
+      return `lists ${listedBy(rule)}, which ${ask.form} hides`;
     case 'method':
       return `lists ${enumerate('method', methods ?? [])}, not ${show(ask.method ?? '')}`;
     case 'path':
