@@ -159,6 +159,7 @@ t.test('what report mode does', async (t) => {
   t.equal(reportOf(policy, { port: 22 }), null);
   t.match(reportOf(withMode(FILE.replace('forms:', 'report: true\n    forms:')), { method: 'PUT' }), /because of destinations\.eco\.report/);
   t.match(reportOf(withMode(FILE.replace('methods: [GET] }', 'methods: [GET], report: true }')), { method: 'PUT' }), /because of rules\[0\]\.report/);
+  t.match(reportOf(withMode(FILE.replace('methods: [GET] }', 'methods: [GET], report: true }')), { form: 'gateway', path: '/api/../x', destination: 'eco' }), /never lets a path pass/);
 });
 
 interface Document {
