@@ -31,7 +31,7 @@ function sample(): AccessRecord {
 const collector = spawn(process.execPath, ['-e', COLLECTOR], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
 const [port] = (await once(collector, 'message')) as [number];
 const config: TracingConfig = { endpoint: `http://127.0.0.1:${port}/v1/traces`, headers: [], sample: 1, perClient: { perMs: 1e6, burst: 1e6, text: '1000000/s' }, serviceName: 'eco-egress', tls: { ca: null, cert: null, key: null, serverName: null } };
-const identity = { version: 'bench', instance: 'bench', hostName: 'bench', pod: null };
+const identity = { name: 'eco-egress', version: 'bench', instance: 'bench', hostName: 'bench', pod: null };
 
 async function open(change: Partial<TracingConfig> | null): Promise<Traces> {
   const traces = new Traces({ process: identity, notice: (_, message, fields) => { process.stderr.write(`${message} ${JSON.stringify(fields)}\n`); }, times: { batch: 1 } });

@@ -122,7 +122,7 @@ export function warnOfOverload({ cause }: Pick<Overload, 'cause'>): string[] {
   return [cause === 'memory' ? 'The proxy is almost out of memory, so new requests are refused. Give it more, or add a replica.' : 'The proxy has more to do than it can, so some new requests are refused. Add a replica.'];
 }
 
-/** Checked at the start: only a restart changes it. */
+/** Called at the start and at each reload: the process keeps its limit, and the configuration may need more. */
 export function warnAboutOpenFiles(config: Config, limit: number | null, telemetry: Notices): void {
   const { all } = descriptorNeeds(config);
   if (limit === null || limit >= all) return;

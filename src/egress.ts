@@ -251,13 +251,14 @@ export class Egress {
     return verdict.verdict === 'report' || (verdict.verdict === 'allow' && verdict.lenient);
   }
 
-  /** After a reload, or the end of its rule: a request in progress is permitted by, and charged to, the rule that would permit it now; if no rule would, it is as before. */
+  /** After a reload, or the end of its rule: a request in progress is permitted by, and charged to, the rule that would permit it now, or no rule if it passes in report mode alone; if it would be denied, it is as before. */
   chargeAnew(permit: Permit, record: AccessRecord, now: number): void {
     const { ask } = permit;
     permit.charge?.pay();
     const verdict = decide(this.policy, { ...ask, now });
-    if (verdict.verdict !== 'deny') permit.until = verdict.until;
-    if (verdict.verdict === 'allow') permit.charge = this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
+    if (verdict.verdict === 'deny') return;
+    permit.until = verdict.until;
+    permit.charge = verdict.verdict === 'report' ? null : this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
   }
 
   /** The result of the rule's rates for a permitted request; takes nothing. */

@@ -48,7 +48,7 @@ import { SelfTest } from './self-test/self-test.ts';
 import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
-import { gateByHealth, type HealthView, warnOfHealth } from './telemetry/destination-health.ts';
+import { gateByHealth, warnOfHealth } from './telemetry/destination-health.ts';
 import { type AccessRecord, createRequestIds } from './telemetry/access-record.ts';
 import { HISTORY_STEP } from './telemetry/history.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
@@ -174,7 +174,7 @@ class RunningService implements Service {
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
@@ -263,7 +263,7 @@ class RunningService implements Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
+      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#telemetry.healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
       this.#admin = await admin.listen(this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
@@ -363,6 +363,7 @@ class RunningService implements Service {
     this.#telemetry.adoptLog(config.log);
     adoptTracing();
     this.#telemetry.policyChanged(this.#describe(config));
+    warnAboutOpenFiles(config, this.#openFiles, this.#telemetry);
     const now = Date.now();
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
@@ -450,14 +451,8 @@ class RunningService implements Service {
     return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
-  /** Of the current destinations: names of an earlier configuration are left out. */
-  #healths(): HealthView[] {
-    const names = new Set(this.#config.destinations.map(({ name }) => name));
-    return this.#telemetry.healths().filter(({ destination }) => names.has(destination));
-  }
-
   #healthWarnings(): string[] {
-    return this.#healths().flatMap((health) => warnOfHealth(health) ?? []);
+    return this.#telemetry.healths().flatMap((health) => warnOfHealth(health) ?? []);
   }
 
   /** The metrics of the configuration in force. */
@@ -478,7 +473,7 @@ class RunningService implements Service {
     const enforcement = this.#selfTest.readiness();
     const files = this.#descriptors.warning();
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
-    const unreachable = this.#healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
+    const unreachable = this.#telemetry.healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
     const { refused, warnings: reloads } = this.#reloads;
     // Changes that wait for the next start are no drift: they are wanted.

@@ -1,11 +1,33 @@
 /**
- * A time limit for what comes by a socket. After a pause of the process (a
+ * Time limits for what comes by a socket. After a pause of the process (a
  * stopped machine, a frozen container) timers run before what came meanwhile
- * is read, so the sockets are looked at once more before the time is over.
+ * is read: a single limit looks at the sockets once more before its time is
+ * over; whoever watches many at intervals measures pauses, and leaves them out.
  */
 
-/** A limit that is later than this, ms, had a pause in it: what is asked after the pause has the whole time again, once. */
+/** What is later than this, ms, comes after a pause. */
 const UNUSUAL_DELAY = 1_000;
+
+/** Measures pauses for one that is called at intervals. */
+export class PauseMeter {
+  #calledAt = Infinity;
+
+  /**
+   * @param now monotonic ms
+   * @param interval it is called at least as often as this, ms
+   * @returns how long the process has paused since the last call, ms
+   */
+  measure(now: number, interval: number): number {
+    const late = now - this.#calledAt - interval;
+    this.#calledAt = now;
+    return late > UNUSUAL_DELAY ? late : 0;
+  }
+
+  /** The next call is the first again. */
+  restart(): void {
+    this.#calledAt = Infinity;
+  }
+}
 
 // One function each for all limits.
 function onDue(limit: TimeLimit): void {
@@ -15,7 +37,7 @@ function onLooked(limit: TimeLimit): void {
   limit.looked();
 }
 
-/** Calls once when the time is over, unless it is cleared before. */
+/** Calls once when the time is over, unless it is cleared before. After a pause, what is asked has the whole time again, once. */
 export class TimeLimit {
   readonly #ms: number;
   readonly #onOver: () => void;

@@ -112,6 +112,18 @@ t.test('what was dialled under report is used no more once the policy is enforce
   t.equal(others[1], others[2]);
 });
 
+t.test('a reload of a limit that holds for the answers of partners replaces the pools', async (t) => {
+  const door = openDoor({}, ['10.40.0.1']);
+  const { limits, timeouts } = configOf(MINIMAL);
+  const pools = [0, 0, 1].map((more) => {
+    door.adopt({ config: { destinations: base.destinations, limits: { ...limits, headerFields: limits.headerFields + more }, timeouts }, policy: door.policy, dialler: door.dialler });
+    const permit = door.admit(makeAsk({ host: ECO }), 'exchanges', new AccessRecord('id', 0, '10.8.1.4'));
+    permit.release();
+    return door.pool(permit, { scheme: 'https', host: ECO, port: 443 });
+  });
+  t.strictSame([pools[1] === pools[0], pools[2] === pools[1]], [true, false]);
+});
+
 t.test('two destinations of one host never share connections', async (t) => {
   const destinations = ['a', 'b'].map((name) => makeDestination(name, [ECO], { addresses: ['10.40.0.0/16'] }));
   const door = openDoor({ destinations, rules: [makeRule(['sit'], ['a', 'b'])] }, ['10.40.0.1']);
@@ -190,6 +202,20 @@ t.test('once its rule has ended, a tunnel is charged to the rule that permits it
     record.bytesSent = 2_900;
     t.equal(charge(10_001), expected);
   }
+});
+
+t.test('once its rule has ended, a tunnel that passes in report mode alone is charged to no rule', async (t) => {
+  const sent = { perMs: 1e-9, burst: 1_000, text: '1000B/day' };
+  const rate = { perAddress: { requests: null, tunnels: null, sent, received: null }, perClient: null, whenExhausted: 'cut' } as const;
+  const door = openDoor({ mode: 'report', rules: [makeRule(['sit'], ['eco'], { rate, until: 10_000 })] }, ['10.40.0.1']);
+  const record = new AccessRecord('id', 0, '10.8.1.4');
+  const permit = door.admit(makeAsk({ host: ECO }), 'tunnels', record);
+  record.bytesSent = 900;
+  t.equal(door.charge(permit, record, 9_999), null);
+  t.equal(door.charge(permit, record, 10_000), null);
+  record.bytesSent = 2_900;
+  t.equal(door.charge(permit, record, 10_001), null);
+  t.equal(record.wouldDeny, '');
 });
 
 t.test('a reload that gives a rule an end, or another one: it holds for what was permitted before', async (t) => {

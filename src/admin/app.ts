@@ -118,6 +118,7 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
       else if (places.owes(socket)) cutPipelined(socket, onRefused);
       else answerAndClose(socket, describeUnreadable(error.code, error.rawPacket));
     },
+    routerOptions: { maxParamLength: ADMIN_HEADER_BYTES },
     frameworkErrors: (_error, _request, reply) => {
       refuseRequest(reply, 400, 'The path is not valid.');
     },

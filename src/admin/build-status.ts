@@ -40,7 +40,7 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
     instance: known.instance,
     version: known.version,
     uptimeSeconds: Math.floor(uptimeSeconds),
-    band: judgeBand(known, drain.state !== 'running', ready, destinations),
+    band: judgeBand(config, drain.state !== 'running', ready, destinations, now),
     drain,
     requestsPerSecond: rounded(sum(({ requestsPerSecond }) => requestsPerSecond)),
     failures: sum(({ failures }) => failures.minute.reduce((total, { count }) => total + count, 0)),

@@ -34,7 +34,7 @@ export function refuseCaller(headers: IncomingHttpHeaders, hosts: readonly strin
       detail: 'The admin port answers to its addresses, to localhost, and to names of the cluster (without a dot, or ending in .svc or .svc.cluster.local). Ask by one of these, or add the name to listeners.admin.hosts.',
     };
   }
-  if (isCrossSite(headers) || (origin !== undefined && origin.toLowerCase() !== `http://${host ?? ''}`.toLowerCase())) {
+  if (isCrossSite(headers) || (origin !== undefined && !isOwnOrigin(origin.toLowerCase(), host?.toLowerCase() ?? ''))) {
     return { reason: 'cross-site', status: 403, detail: 'Another site has sent the browser here. Open the address by itself, without the page that leads to it.' };
   }
   return null;
@@ -50,6 +50,9 @@ function isOurs(authority: string, hosts: readonly string[]): boolean {
   const name = text.toLowerCase().replace(/\.$/, '');
   return isIP(name) === 4 || SINGLE_LABEL.test(name) || name.endsWith('.localhost') || name.endsWith('.svc') || name.endsWith('.svc.cluster.local') || hosts.includes(name);
 }
+
+/** An Ingress in front may have terminated TLS. */
+const isOwnOrigin = (origin: string, host: string): boolean => origin === `http://${host}` || origin === `https://${host}`;
 
 /** Fetch Metadata (https://www.w3.org/TR/fetch-metadata/); programs do not send it. Following a link shows the page only to that user. */
 function isCrossSite({ 'sec-fetch-site': site, 'sec-fetch-mode': mode, 'sec-fetch-dest': destination }: IncomingHttpHeaders): boolean {

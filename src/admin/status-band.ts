@@ -6,10 +6,10 @@ import type { CodeCount, StatusBand, StatusDestination } from './status-view.ts'
 const MANY_FAILURES = 3;
 const LARGE_SHARE = 0.05;
 
-/** The most pressing state that holds, and the reasons of all that hold. */
-export function judgeBand({ config, ruleEnds }: Pick<AdminInfo, 'config' | 'ruleEnds'>, isDraining: boolean, { reasons, warnings, notes = [] }: Readiness, destinations: readonly StatusDestination[]): StatusBand {
+/** The most pressing state that holds, and the reasons of all that hold. @param now ms since the epoch */
+export function judgeBand(config: AdminInfo['config'], isDraining: boolean, { reasons, warnings, notes = [] }: Readiness, destinations: readonly StatusDestination[], now: number): StatusBand {
   const troubles = [...(isDraining ? [] : reasons), ...warnings, ...destinations.flatMap(tellShare)];
-  const reported = tellReportMode(config, ruleEnds);
+  const reported = tellReportMode(config, now);
   const all = [...(isDraining ? reasons : []), ...troubles, ...reported];
   const state = isDraining ? 'draining' : troubles.length > 0 ? 'degraded' : reported.length > 0 ? 'report' : 'ok';
   return { state, reasons: all, notes };
@@ -28,9 +28,8 @@ function tellShare({ name, state, requests, failures, errors }: StatusDestinatio
 
 const listCodes = (counts: readonly CodeCount[]): string => counts.map(({ code, count }) => `${code}: ${count}`).join(', ');
 
-function tellReportMode({ mode, destinations, rules }: AdminInfo['config'], ruleEnds: AdminInfo['ruleEnds']): string[] {
+function tellReportMode({ mode, destinations, rules }: AdminInfo['config'], now: number): string[] {
   if (mode === 'report') return ['Report mode: what the policy denies passes, and is only logged.'];
-  const ended = new Set(ruleEnds.flatMap(({ rule, state }) => (state === 'ended' ? [rule] : [])));
-  const keys = [...destinations.flatMap(({ name, report }) => (report ? [`destinations.${name}`] : [])), ...rules.flatMap(({ report }, i) => (report && !ended.has(`rules[${i}]`) ? [`rules[${i}]`] : []))];
+  const keys = [...destinations.flatMap(({ name, report }) => (report ? [`destinations.${name}`] : [])), ...rules.flatMap(({ report, from, until }, i) => (report && (from === null || from <= now) && (until === null || now < until) ? [`rules[${i}]`] : []))];
   return keys.length === 0 ? [] : [`Report mode for ${keys.length > 3 ? `${keys.slice(0, 3).join(', ')} and ${keys.length - 3} more` : keys.join(', ')}: what the policy denies there passes, and is only logged.`];
 }

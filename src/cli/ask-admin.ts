@@ -1,6 +1,5 @@
 /** Requests of commands to the proxy that runs here: finds its admin port, and sends one request. */
 import { request } from 'node:http';
-import { text as textOf } from 'node:stream/consumers';
 import type { ListenAddress } from '../config/config.ts';
 import { draftOf } from '../config/draft.ts';
 import { describeFileError, type ReadFile } from '../config/named-files.ts';
@@ -81,10 +80,24 @@ async function askOnPort(method: string, path: string, { host, port }: ListenAdd
   return new Promise((resolve, reject) => {
     asked.on('error', reject);
     asked.on('response', (response) => {
-      textOf(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
+      readAdminAnswer(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
     });
     asked.end();
   });
+}
+
+/** The admin port's own answers are a hundredth of it; another server's may have no end. */
+const LONGEST_ADMIN_ANSWER = 64 * 1024 * 1024;
+
+async function readAdminAnswer(response: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > LONGEST_ADMIN_ANSWER) throw new Error('its answer is longer than any of eco-egress');
+  }
+  return Buffer.concat(chunks).toString();
 }
 
 /** The message of an unexpected answer. */

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
 import type { ListenAddress } from '../config/config.ts';
 import { describeFileError } from '../config/named-files.ts';
+import { readListenAddress } from '../config/read-address.ts';
 import { createAuthority, writeCa } from '../demo/authority.ts';
 import { describeCommands } from '../demo/commands.ts';
 import type { ProxyEnvironment } from '../demo/commands.ts';
@@ -123,8 +124,7 @@ function parsePortOption(text: string): number {
 }
 
 function parseListen(text: string): ListenAddress {
-  const match = /^\[?([\d.:a-f]+?)\]?:(\d{1,5})$/i.exec(text);
-  const [, host, port] = match ?? [];
-  if (host === undefined || port === undefined) throw new InvalidArgumentError('Expected address:port, such as 0.0.0.0:443.');
-  return { host, port: parsePortOption(port) };
+  const read = readListenAddress(text);
+  if ('problem' in read) throw new InvalidArgumentError(`${read.problem} ${read.instead}`);
+  return read.value;
 }

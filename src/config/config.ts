@@ -19,7 +19,7 @@ export type Form = (typeof FORMS)[number];
  * What a warning is about; a label value of `eco_egress_warnings`.
  * - `report-mode`: requests pass that the policy would deny
  * - `open`: every client is accepted, or trusted
- * - `no-effect`: a value is not used, or cannot be used
+ * - `no-effect`: a value is not used, not yet used, or cannot be used
  * - `expired`: it is no longer in effect
  * - `expires-soon`: it is in effect, and soon will not be
  * - `files`: a certificate or key that peers may refuse, or that other users may
@@ -393,8 +393,8 @@ export interface TracingConfig {
   readonly sample: number;
   /** Limit of traced requests for one client, also if a `traceparent` requests them. */
   readonly perClient: RateLimit;
-  /** `service.name`. */
-  readonly serviceName: string;
+  /** `service.name`; null: the name of the proxy. */
+  readonly serviceName: string | null;
   /** Towards an https endpoint. */
   readonly tls: UpstreamTlsConfig;
 }

@@ -142,11 +142,13 @@ function checkClaims(draft: Draft, complain: Complain): void {
   const claims = new Map<string, { owner: string; ports: readonly PortEntry[] }[]>();
   for (const [name, { hosts = [], ports = [] }] of draft.destinations) {
     const own = mergePorts(ports.filter((port) => port !== undefined));
+    const seen = new Set<string>();
     hosts.forEach((host, index) => {
-      if (host === undefined) return;
+      if (host === undefined || seen.has(host)) return;
+      seen.add(host);
       const others = claims.get(host) ?? [];
       for (const { owner, ports: theirs } of others) {
-        const both = owner === name ? [] : sharedPorts(theirs, own);
+        const both = sharedPorts(theirs, own);
         if (both.length === 0) continue;
         complain(
           ['destinations', name, 'hosts', index],
@@ -154,7 +156,8 @@ function checkClaims(draft: Draft, complain: Complain): void {
           'Keep each host and port in one destination; rules can name it for several clients.',
         );
       }
-      claims.set(host, [...others, { owner: name, ports: own }]);
+      others.push({ owner: name, ports: own });
+      claims.set(host, others);
     });
   }
 }

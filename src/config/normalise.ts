@@ -82,7 +82,7 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
     limits: content.limits,
     timeouts: content.timeouts,
     log: content.log,
-    tracing: readTracing(content, files),
+    tracing: readTracing(content.tracing, files),
     cluster: {
       clients: readPods(content.cluster.clients),
       destinations: readPods(content.cluster.destinations),
@@ -123,8 +123,8 @@ function readPods(entries: Readonly<Record<string, { namespace: string; labels?:
 }
 
 /** Null without an endpoint, for example while its variable is empty. */
-function readTracing({ name, tracing: { endpoint, sample, perClient, serviceName = name } }: FileContent, files: WayFiles): TracingConfig | null {
-  return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName, ...files.tracing };
+function readTracing({ endpoint, sample, perClient, serviceName }: FileContent['tracing'], files: WayFiles): TracingConfig | null {
+  return endpoint === undefined ? null : { endpoint, sample, perClient, serviceName: serviceName ?? null, ...files.tracing };
 }
 
 /** Null when the section sets nothing, for example while its variables are empty. */

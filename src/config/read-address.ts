@@ -19,8 +19,8 @@ export function readCidr(value: unknown): Read<string> {
   const bits = match?.[2] === undefined ? most : Number(match[2]);
   if (bits > most) return invalidValue(`${showValue(value)} has a prefix length above ${most}.`, `Write a length from 0 to ${most} after the slash.`);
   if (version === 6 && parsed instanceof ipaddr.IPv4) {
-    const inside = bits >= 96 ? `${parsed.toString()}/${bits - 96}` : 'the IPv4 range itself';
-    return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no client address has here.`, `Write ${inside}.`);
+    const inside = bits >= 96 ? `${ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${bits - 96}`).toString()}/${bits - 96}` : 'the IPv4 range itself';
+    return invalidValue(`${showValue(value)} is an IPv4 range in IPv6 spelling, which no address has here.`, `Write ${inside}.`);
   }
   const network = version === 4 ? ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${bits}`) : ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString()}/${bits}`);
   if (network.toString() !== parsed.toString()) {
@@ -117,6 +117,7 @@ export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 
   if (match === null) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
   if (match[3]?.includes('#') === true) return invalidValue(`${showValue(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
   const scheme = match[1]?.toLowerCase() === 'https' ? 'https' : 'http';
+  if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: a probe sends none.');
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
   if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
   return { value: { scheme, host: authority.host, port: authority.port, path: match[3] ?? '/' } };

@@ -16,7 +16,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 interface Interpolated {
   readonly text: string;
-  /** Names in the text, set or not; empty: the scalar has none. */
+  /** Names in the text, each once, set or not; empty: the scalar has none. */
   readonly variables: readonly string[];
   /** Those of them that yielded their default. */
   readonly defaulted: readonly string[];
@@ -60,7 +60,7 @@ export function interpolate(source: string, env: Environment): Interpolated {
     return '';
   });
 
-  return { text, variables, defaulted, problems };
+  return { text, variables: [...new Set(variables)], defaulted: [...new Set(defaulted)], problems };
 }
 
 /** In place of a value that could not be read: the fault was reported, and further ones would be noise. */

@@ -7,8 +7,8 @@ import type { NodePlace } from './read-tree.ts';
 /** With 1.1, a directive of the file would give another meaning to the same words. */
 const YAML_VERSION = '1.2';
 
-/** The document is null when the text cannot be checked further; the fault has been reported. */
-export function readYaml(text: string, complain: Complain): { document: Document.Parsed | null; lines: LineCounter } {
+/** The document is null when the text cannot be checked further; the fault has been reported. @param start where an empty file begins */
+export function readYaml(text: string, complain: Complain, start = 'Start from deploy/config/egress.yaml, or from docs/configuration.md.'): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
   const tooDeep = (): { document: null; lines: LineCounter } => {
     complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
@@ -48,7 +48,7 @@ export function readYaml(text: string, complain: Complain): { document: Document
   }
 
   if (document.contents === null) {
-    complain([], 'The file is empty.', 'Start from deploy/config/egress.yaml, or from docs/configuration.md.');
+    complain([], 'The file is empty.', start);
     return { document: null, lines };
   }
   return { document, lines };
@@ -59,7 +59,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   BAD_INDENT: 'Check the indentation, and that every [ and { is closed.',
   MISSING_CHAR: 'Check the quotes, brackets and commas of this line.',
   BLOCK_AS_IMPLICIT_KEY: 'A text with ": " in it needs quotes; a nested key needs a line of its own.',
-  MULTIPLE_DOCS: 'Keep one document: take the --- line out.',
+  MULTIPLE_DOCS: 'Keep one document: take the --- or ... line out.',
   BAD_SCALAR_START: 'Put the text in quotes.',
   TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
 };

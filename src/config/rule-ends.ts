@@ -28,12 +28,12 @@ export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd
     .toSorted((one, other) => one.until - other.until);
 }
 
-/** When the state of one of them changes next, ms since the epoch; Infinity: never. */
+/** When the state of one of them changes next, or the report mode of a rule begins, ms since the epoch; Infinity: never. */
 export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
   let next = Infinity;
-  for (const { until } of rules) {
-    if (until === null) continue;
-    for (const moment of [until - ENDS_SOON, until]) if (moment > now && moment < next) next = moment;
+  for (const { report, from, until } of rules) {
+    const moments = [...(until === null ? [] : [until - ENDS_SOON, until]), ...(report && from !== null ? [from] : [])];
+    for (const moment of moments) if (moment > now && moment < next) next = moment;
   }
   return next;
 }

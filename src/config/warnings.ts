@@ -58,8 +58,8 @@ function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
 export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
     const { report, from, until } = rule;
-    const start = from === null || from <= now ? '' : ` from ${new Date(from).toISOString()} on`;
-    if (report && mode !== 'report' && (until === null || now < until)) warn('report-mode', ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
+    const [kind, start] = from === null || from <= now ? (['report-mode', ''] as const) : (['no-effect', ` from ${new Date(from).toISOString()} on`] as const);
+    if (report && mode !== 'report' && (until === null || now < until)) warn(kind, ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
     if (until === null || until - now > ENDS_SOON) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];
@@ -149,12 +149,12 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   }
   const wanted = limits.tunnels + limits.upstreamConnections;
   if (wanted <= own) return;
-  const share = replicasPerNode === 1 ? 'there are' : 'a replica has';
+  const share = replicasPerNode > 1 ? 'a replica has' : own === 1 ? 'there is' : 'there are';
   warn(
       'capacity',
     ['nat', 'ports'],
-    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ports: what exceeds them is refused.`,
-    'Lower limits.tunnels, so that pooled connections always find a port, or give the node more ports.',
+    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`,
+    `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`,
   );
 }
 
@@ -235,7 +235,9 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   }
   const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
-  if (!forms.some((form) => taken.has(form))) {
+  if (forms.length === 0) {
+    warn('no-effect', [...path, 'forms'], `${destination.name} accepts the form gateway alone, and has no gateway: it cannot be reached.`, `Add destinations.${destination.name}.gateway, or other forms.`);
+  } else if (!forms.some((form) => taken.has(form))) {
     warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: it cannot be reached.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {
     warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`, 'Add gateway to the forms of a listener under listeners.');

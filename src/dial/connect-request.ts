@@ -28,7 +28,7 @@ const CONNECT_STATUS_LINE = /^HTTP\/1\.[01] ([1-9]\d\d)(?: .*)?$/;
 export function createConnectRequest(options: ConnectRequestOptions): HopHandshake {
   const { credentials, via } = options;
   const target = formatAuthority(options.host, options.port);
-  const authorization = credentials === null ? null : authorize(credentials);
+  const authorization = credentials === null ? null : writeCredentials(credentials);
   const lines = [
     `CONNECT ${target} HTTP/1.1`,
     // RFC 9112 §3.2: the same as the target, independent of any Host inside the tunnel.
@@ -89,8 +89,8 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
   return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };
 }
 
-/** RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
-function authorize(credentials: HopCredentials): string {
+/** The value of Proxy-Authorization. RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
+export function writeCredentials(credentials: HopCredentials): string {
   return credentials.kind === 'bearer' ? `Bearer ${credentials.token}` : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
 }
 
@@ -116,6 +116,8 @@ const OWN_ERRORS = new Set([
   'connection_limit_reached',
   'http_request_error',
 ]);
+/** The credentials that we can show, in a challenge. */
+const KNOWN_SCHEME = /\b(?:basic|bearer)\b/i;
 /** Squid's names for unreachable upstreams, which it answers with 503. */
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
 /** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */
@@ -143,8 +145,9 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
 
   // 401 is for servers (RFC 9110 §15.5.2); tinyproxy sends it when credentials are wrong.
   if (status === 407 || status === 401) {
-    const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')].map(quote).join(', ');
-    const shown = `${detail}${asked === '' ? '' : `, asking for ${asked}`}`;
+    const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')];
+    const shown = `${detail}${asked.length === 0 ? '' : `, asking for ${asked.map(quote).join(', ')}`}`;
+    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge))) return { code: 'hop-credentials', about: 'parent', detail: shown, remedy: 'Have the parent accept Basic or Bearer from here, or our address alone: no other kind of credentials is supported.' };
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
   }

@@ -5,6 +5,7 @@
  */
 import type { CancelSignal } from '../cancel.ts';
 import type { Socket } from 'node:net';
+import type { Fault } from '../errors.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { abortFault } from './dial.ts';
 import type { HandshakeFailure } from './hop-fault.ts';
@@ -35,14 +36,16 @@ export interface ConverseOptions {
   readonly signal: CancelSignal;
   /** The request to the parent: `CONNECT 10.40.1.2:443`. */
   readonly asked: string;
+  /** What an error of the socket means that is one of TLS; absent: the parent itself is not reached by TLS. */
+  readonly tlsFault?: ((error: Error) => Fault) | undefined;
 }
 
 /**
  * Null when the tunnel is established: bytes that came with the last answer are
  * read first from the socket, which has no listeners any more. Otherwise the
- * failure. Rejects with the reason of `signal`.
+ * failure. Rejects with the reason of `signal`, or with a fault of TLS.
  */
-export function converse({ socket, handshake, timeout, signal, asked }: ConverseOptions): Promise<HandshakeFailure | null> {
+export function converse({ socket, handshake, timeout, signal, asked, tlsFault }: ConverseOptions): Promise<HandshakeFailure | null> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       socket.destroy();
@@ -94,13 +97,19 @@ export function converse({ socket, handshake, timeout, signal, asked }: Converse
     const onClose = (): void => {
       cut('closed the connection');
     };
-    const onError = (error: Error): void => {
-      cut(`broke the connection (${errorCode(error) || error.message})`);
-    };
-    const onAbort = (): void => {
+    const giveUp = (fault: Fault): void => {
       release();
       socket.destroy();
-      reject(abortFault(signal));
+      reject(fault);
+    };
+    const onError = (error: Error): void => {
+      const code = errorCode(error);
+      // In TLS 1.3 the parent checks our certificate after its own handshake is done, so its alert arrives here.
+      if (tlsFault !== undefined && code.startsWith('ERR_SSL_')) giveUp(tlsFault(error));
+      else cut(`broke the connection (${code || error.message})`);
+    };
+    const onAbort = (): void => {
+      giveUp(abortFault(signal));
     };
     const limit = new TimeLimit(timeout, () => {
       fail({

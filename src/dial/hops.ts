@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
+import type { HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
@@ -15,6 +16,7 @@ import { converse, type HopHandshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
 import { checkAddresses, type Resolver } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
+import { lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
 /** For `createHops`. */
@@ -94,7 +96,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         failures.push(error);
       }
     }
-    throw failures.length === 0 && want !== null ? want : joinHopFaults(failures, hop);
+    throw want ?? joinHopFaults(failures, hop);
   }
 
   /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
@@ -104,7 +106,8 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     const way = await reach(below, step, at, dial);
     const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal) : way.socket;
     const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${formatAuthority(target.host, target.port)}`;
-    const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked });
+    const tlsFault = (error: Error): Fault => wayFault(lateTlsFault(error, { where: formatAuthority(parent.host, parent.port), name: hop.tls.serverName ?? parent.host, config: hop.tls, keys: tlsKeys(hop) }), at);
+    const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked, tlsFault: parent.scheme === 'https' ? tlsFault : undefined });
     if (failure !== null) {
       const { code, about, detail, remedy, facts } = failure;
       throw new HopFault(code, hop, detail, {
@@ -144,7 +147,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
   async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal): Promise<Socket> {
     const { hop, parent } = at;
     try {
-      return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: `hops.${hop.name}.tls`, timeout: hop.connect, signal });
+      return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: tlsKeys(hop), timeout: hop.connect, signal });
     } catch (error) {
       throw signal.aborted ? abortFault(signal) : wayFault(error, at);
     }
@@ -158,4 +161,9 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
   }
 
   return { open };
+}
+
+/** Where TLS with the parents is configured, for messages. */
+function tlsKeys({ name }: HopConfig): string {
+  return `hops.${name}.tls`;
 }

@@ -1,5 +1,5 @@
 /** Two ways to look up a name's addresses: as the system is configured, or by configured DNS servers; the hosts file comes before both. */
-import { promises as dns, type RecordWithTtl } from 'node:dns';
+import { NODATA, promises as dns, type RecordWithTtl } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { TimeLimit } from '../time-limit.ts';
@@ -99,7 +99,8 @@ export function dnsLookup(servers: readonly string[]): Lookup {
         try {
           const records = await question(resolver);
           preferred = index;
-          return records;
+          // For c-ares, aliases that lead to no address are not an error.
+          return records.length > 0 ? records : NO_RECORD;
         } catch (error) {
           failure = error instanceof Error ? error : new Error(String(error));
           if (!isNoSuchName(failure)) continue;
@@ -130,12 +131,11 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     }
     // "No such record" from one family and a failure from the other are inconclusive: the failure is reported.
     const failures = answers.filter((answer) => answer instanceof Error);
-    const failure = failures.find((error) => !isNoSuchName(error)) ?? failures[0];
-    if (failure !== undefined) throw failure;
-    // For c-ares, aliases that lead to no address are not an error.
-    return { addresses: [], ttl: null };
+    throw failures.find((error) => !isNoSuchName(error)) ?? failures[0] ?? NO_RECORD;
   };
 }
+
+const NO_RECORD = Object.assign(new Error('the answer has no such record'), { code: NODATA });
 
 /** Whether this family may have addresses all the same. */
 function isOpen(answer: RecordWithTtl[] | Error | null | undefined): boolean {

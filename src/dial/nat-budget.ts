@@ -99,9 +99,8 @@ class Budget implements PortBudget {
   }
 
   wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client: string | null = null): Promise<GrantedPort | null> {
-    const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address]));
-    const hasPlace = [...tuples.keys()].some(({ waiters }) => waiters.size < MAX_WAITING);
-    if (this.#nat.whenExhausted === 'refuse' || !hasPlace || signal.aborted) {
+    const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address] as const).filter(([{ waiters }]) => waiters.size < MAX_WAITING));
+    if (this.#nat.whenExhausted === 'refuse' || tuples.size === 0 || signal.aborted) {
       this.#countRefused(destination);
       return Promise.resolve(null);
     }

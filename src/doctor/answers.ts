@@ -1,15 +1,18 @@
 /** Detects from its answer what listens at a proxy's address, and why it refused. Pure. */
 import { isIP, type Socket } from 'node:net';
 import type { HopCredentials } from '../config/config.ts';
-import { createConnectRequest } from '../dial/connect-request.ts';
+import { createConnectRequest, writeCredentials } from '../dial/connect-request.ts';
 import { converse } from '../dial/handshake.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 import { buildCidrTable } from '../policy/tables.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { quote } from '../targets/quote.ts';
 import type { DoctorCode } from './finding.ts';
 
 interface Judgement {
+  /** An eco-egress has refused it. */
+  readonly ours: boolean;
   readonly code: DoctorCode;
   readonly seen: string;
   readonly advice: string;
@@ -27,11 +30,11 @@ const TLS_ALERT = 0x15;
 const NOT_A_PROXY = 'Check host and port of the proxy: 3128 and 8080 of eco-egress take CONNECT.';
 
 /** The answer instead of a tunnel. */
-export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunnel>): Judgement {
+export function judgeConnect({ heard, detail, silent, authorized }: NonNullable<RefusedTunnel>): Judgement {
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
-    return silent ? { code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
+    return silent ? { ours: false, code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { ours: false, code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
   }
   const { status, statusLine, fields, body } = head;
   const server = fields.get('server') ?? '';
@@ -40,17 +43,19 @@ export function judgeConnect({ heard, detail, silent }: NonNullable<RefusedTunne
   if (refusal !== null) return { ...refusal, seen: `${quote(statusLine)}: ${refusal.seen}` };
   if (status === 404 && /^(?:istio-)?envoy$/i.test(server)) {
     return {
+      ours: false,
       code: 'connect-answered-by-sidecar',
       seen: `CONNECT is answered ${shown}: a sidecar, to which this port is HTTP`,
       advice: 'Name the port of the Service tcp-…, or give it appProtocol: tcp, on a number that no HTTP Service of the mesh has.',
     };
   }
-  if (status === 407) return { code: 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: 'Put user and password into the URL of the proxy.' };
+  if (status === 407) return { ours: false, code: authorized ? 'credentials-wrong' : 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: `${authorized ? 'Check user and password in' : 'Put user and password into'} the URL of the proxy.` };
   if (status === 400 && /https port|tls|ssl/i.test(body)) return SPEAKS_TLS;
-  return { code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
+  return { ours: false, code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
 }
 
 const SPEAKS_TLS: Judgement = {
+  ours: false,
   code: 'proxy-speaks-tls',
   seen: 'the port speaks TLS, and plain HTTP was sent to it',
   advice: 'Use the port that speaks plain HTTP (3128 or 8080), or begin the URL of the proxy with https:// if its TLS is meant.',
@@ -62,12 +67,21 @@ export function judgeExchange(headers: Readonly<Record<string, string | string[]
   return readRefusal(Array.isArray(status) ? status.join(', ') : status, '');
 }
 
-/** RFC 9209: `details` begins with one of our codes. */
+/** RFC 9209: `details` begins with one of our codes. The last entry is of the proxy that answers, and those before are of its parents. */
 function readRefusal(proxyStatus: string | undefined, body: string): Judgement | null {
-  const [, code = '', detail = ''] = /details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/.exec(proxyStatus ?? '') ?? [];
+  const [, code = '', detail = ''] = [...(proxyStatus ?? '').matchAll(/details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/g)].at(-1) ?? [];
   if (!isFaultCode(code)) return null;
-  const remedy = /"remedy":"((?:[^"\\]|\\.)*)"/.exec(body)?.[1]?.replaceAll('\\"', '"');
-  return { code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: remedy ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+  return { ours: true, code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: readRemedy(body) ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+}
+
+/** Of a body that may not have come whole; null: there is none. */
+function readRemedy(body: string): string | null {
+  const [written] = /(?<="remedy":)"(?:[^"\\]|\\.)*"/.exec(body) ?? [];
+  try {
+    return written === undefined ? null : String(JSON.parse(written));
+  } catch {
+    return null;
+  }
 }
 
 function isFaultCode(text: string): text is FaultCode {
@@ -84,7 +98,7 @@ function readHead(heard: Buffer): Head | null {
     const colon = line.indexOf(':');
     return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
   }));
-  return { statusLine, status, fields, body: text.slice(end + 4) };
+  return { statusLine, status, fields, body: heard.subarray(end + 4).toString() };
 }
 
 // What listens at a proxy's address, where its answer is not enough: a TLS port may close a plain connection without an
@@ -114,10 +128,10 @@ export function hidingEntry(noProxy: string, host: string, port: number): string
 
 function hides(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true;
-  if (entry.includes('/')) return isIP(host) !== 0 && isRange(entry) && buildCidrTable([[entry]]).find(host) !== -1;
-  const [, name = entry, ofPort] = /^(.*?):(\d+)$/.exec(entry) ?? [];
-  if (isIP(entry) === 0 && ofPort !== undefined && Number(ofPort) !== port) return false;
-  const suffix = (isIP(entry) === 0 ? name : entry).replace(/^\*?\.?/, '').replace(/\.$/, '');
+  const [, name = entry, ofPort] = /^(\[.*\]|[^:]*):(\d+)$/.exec(entry) ?? [];
+  if (ofPort !== undefined && Number(ofPort) !== port) return false;
+  if (isIP(host) !== 0 && coversAddress(name.replace(/^\[(.*)\]$/, '$1'), host)) return true;
+  const suffix = name.replace(/^\*?\.?/, '').replace(/\.$/, '');
   return suffix !== '' && (host === suffix || host.endsWith(`.${suffix}`));
 }
 
@@ -126,7 +140,7 @@ function hides(entry: string, host: string, port: number): boolean {
  * `use_proxy?`). Other programs compare the name that they were given.
  */
 export function entryWithAddress(noProxy: string, address: string): string | null {
-  return noProxy.split(/[\s,]+/).find((entry) => (entry.includes('/') ? isRange(entry) : isIP(entry) !== 0) && buildCidrTable([[entry]]).find(address) !== -1) ?? null;
+  return noProxy.split(/[\s,]+/).find((entry) => coversAddress(entry, address)) ?? null;
 }
 
 /** A `*` begins or ends an entry, or both (java.net, "Networking Properties"). */
@@ -140,10 +154,15 @@ export function hidingJavaEntry(nonProxyHosts: string, host: string): string | n
   }) ?? null;
 }
 
-function isRange(entry: string): boolean {
-  const [address = '', bits = ''] = entry.split('/');
-  const most = isIP(address) === 6 ? 128 : 32;
-  return isIP(address) !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most;
+/** An entry that is neither an address nor a range covers none. */
+function coversAddress(entry: string, address: string): boolean {
+  const [, network = '', bits = '0'] = /^([\d.:a-f]+)(?:\/(0|[1-9]\d{0,2}))?$/i.exec(entry) ?? [];
+  return isIP(network) !== 0 && Number(bits) <= (isIP(network) === 6 ? 128 : 32) && buildCidrTable([[entry]]).find(address) !== -1;
+}
+
+/** For a request to a proxy that is no CONNECT. */
+export function credentialFields(credentials: HopCredentials | null): Record<string, string> {
+  return credentials === null ? {} : { 'proxy-authorization': writeCredentials(credentials) };
 }
 
 // Requests a tunnel from the server at a proxy's address, and keeps the answer.
@@ -157,7 +176,7 @@ interface ConnectQuestion {
 }
 
 /** The bytes of the answer; null: the tunnel is up, and the caller owns the socket. */
-type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean } | null;
+type RefusedTunnel = { readonly heard: Buffer; readonly detail: string; readonly silent: boolean; readonly authorized: boolean } | null;
 
 /** The socket is destroyed unless the tunnel is up. Never rejects. */
 export async function askConnect(socket: Socket, { host, port, credentials, timeout }: ConnectQuestion): Promise<RefusedTunnel> {
@@ -174,9 +193,9 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
     },
     timeout,
     signal: new AbortController().signal,
-    asked: `CONNECT ${host}:${port}`,
+    asked: `CONNECT ${formatAuthority(host, port)}`,
   });
-  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout' };
+  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout', authorized: credentials !== null };
 }
 
 /** Whether the port speaks plain HTTP, with any answer. The socket is destroyed. */

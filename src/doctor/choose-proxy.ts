@@ -50,9 +50,9 @@ async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'sc
   const refused = await askConnect(socket, { ...target, credentials: null, timeout: tools.timeout });
   if (refused === null) socket.destroy();
   else {
-    const { code, seen } = judgeConnect(refused);
+    const { ours, code, seen } = judgeConnect(refused);
+    if (!ours) return warn('running proxy', 'proxy-not-ours', `${where} is not an eco-egress proxy: ${seen}`, 'If eco-egress should listen there, stop the other program.');
     if (NOT_FOR_US.has(code)) return skipped('running proxy', `${where} does not take this host for a client (${code})`);
-    if (code.startsWith('proxy-')) return warn('running proxy', 'proxy-not-ours', `${where} is not an eco-egress proxy: ${seen}`, 'If eco-egress should listen there, stop the other program.');
   }
   return null;
 }

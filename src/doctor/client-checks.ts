@@ -5,7 +5,7 @@ import type { UpstreamTlsConfig } from '../config/config.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
-import { askConnect, judgeConnect, judgeExchange, judgeRefused } from './answers.ts';
+import { askConnect, credentialFields, judgeConnect, judgeExchange, judgeRefused } from './answers.ts';
 import { openOrFail, openProxy } from './choose-proxy.ts';
 import type { HostFacts, Tools } from './examination.ts';
 import { fail, failBy, type DoctorFinding, judgeStatus, ok, skipped } from './finding.ts';
@@ -93,7 +93,11 @@ async function checkProxy(proxy: ProxyAddress, { target, tools, trail }: ClientE
     trail.open = true;
     return [ok(shown, `connects to ${target.where}`)];
   }
-  const { code, seen, advice } = await judgeRefused(refused, () => openProxy(proxy, tools), tools.timeout);
+  const { ours, code, seen, advice } = await judgeRefused(refused, () => openProxy(proxy, tools), tools.timeout);
+  if (ours && target.scheme === 'http') {
+    trail.open = true;
+    return [ok(shown, `answers, and refuses CONNECT to ${target.where} (${code}), which a request for http:// does not need`)];
+  }
   return [fail(shown, code, seen, advice)];
 }
 
@@ -142,7 +146,7 @@ export async function checkClientHttp(examination: ClientExamination): Promise<D
     const byUrl = target.scheme === 'http' && proxy !== null;
     const socket = target.scheme === 'https' ? await openTls(examination) : byUrl ? await openProxy(proxy, tools) : await openWay(examination);
     const asked = host.now();
-    const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where } } : {}) });
+    const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where, ...credentialFields(proxy.credentials) } } : {}) });
     const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
     if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
     noteClock(trail.clocks, target.where, headers['date'], (asked + host.now()) / 2);

@@ -1,15 +1,15 @@
 /** Every form of request, tried as a client through a proxy with this configuration. */
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { type Form, FORMS } from '../config/config.ts';
+import { type DestinationConfig, type Form, FORMS } from '../config/config.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
-import { compilePolicy } from '../policy/compile.ts';
+import { compilePolicy, type Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import type { Ask } from '../policy/verdict.ts';
 import type { OneAnswer } from '../relay/ask-once.ts';
-import { askConnect, judgeExchange, judgeRefused } from './answers.ts';
+import { askConnect, credentialFields, judgeExchange, judgeRefused } from './answers.ts';
 import { admitDoctor } from './choose-proxy.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, judgeStatus, ok, skipped } from './finding.ts';
@@ -22,8 +22,9 @@ const TRIED: readonly TriedForm[] = [...FORMS, 'terminated'];
 export async function checkForms(examination: Examination): Promise<DoctorFinding[]> {
   if (examination.targets.length === 0) return [skipped('', 'there is no destination to ask for')];
   const proxy = await examination.formsProxy();
-  const destinations = new Map(examination.targets.map(({ destination }) => [destination.name, destination]));
-  const found = await Promise.all([...destinations.keys()].flatMap((name) => TRIED.map((form) => tryForm(form, name, proxy, examination))));
+  const policy = compilePolicy(admitDoctor(examination.config));
+  const places = Map.groupBy(examination.targets, ({ destination }) => destination);
+  const found = await Promise.all([...places].flatMap(([destination, targets]) => TRIED.map((form) => tryForm(form, destination, targets, { proxy, policy, examination }))));
   return [...proxy.findings, ...found];
 }
 
@@ -33,17 +34,23 @@ interface Trial {
   readonly path: string;
 }
 
-async function tryForm(form: TriedForm, name: string, proxy: FormsProxy, examination: Examination): Promise<DoctorFinding> {
-  const targets = examination.targets.filter(({ destination }) => destination.name === name);
-  const [{ destination } = { destination: null }] = targets;
-  const target = targets.find((candidate) => suits(form, candidate, examination)) ?? null;
+interface Means {
+  readonly proxy: FormsProxy;
+  /** As the stand-in has it: with the doctor as a client. */
+  readonly policy: Policy;
+  readonly examination: Examination;
+}
+
+async function tryForm(form: TriedForm, destination: DestinationConfig, targets: readonly Target[], { proxy, policy, examination }: Means): Promise<DoctorFinding> {
+  const { name } = destination;
+  const target = targets.find((candidate) => suits(form, candidate, policy)) ?? null;
   const subject = `${form} ${target === null ? name : target.where}`;
-  if (destination === null || target === null) return skipped(subject, whyNone(form, name));
+  if (target === null) return skipped(subject, whyNone(form, name));
   if (form !== 'terminated' && !destination.forms.includes(form)) return skipped(subject, `off: it is not among destinations.${name}.forms`);
   // A proxy elsewhere may reach what this host cannot.
   const whole = target.protocol === 'unknown' ? examination.trail.reached : examination.trail.answered;
   if (proxy.kind !== 'named' && !whole.has(targetKey(target))) return skipped(subject, 'not tried: the route is broken, see above');
-  const trial = planTrial(form, target, examination);
+  const trial = planTrial(form, target, policy, examination);
   if (typeof trial === 'string') return skipped(subject, trial);
   try {
     const opened = proxy.open(form);
@@ -60,7 +67,7 @@ function whyNotThere(form: TriedForm): string {
 }
 
 /** Whether this form can request the target at all. */
-function suits(form: TriedForm, { destination: { gateway }, host, port, protocol }: Target, { config }: Examination): boolean {
+function suits(form: TriedForm, { destination: { gateway }, host, port, protocol }: Target, policy: Policy): boolean {
   switch (form) {
     case 'connect':
       return true;
@@ -72,7 +79,7 @@ function suits(form: TriedForm, { destination: { gateway }, host, port, protocol
     case 'host-routed':
       return protocol === 'http';
     case 'sni':
-      return protocol === 'tls' && compilePolicy(config).tlsPort(host) === port;
+      return protocol === 'tls' && policy.tlsPort(host) === port;
   }
 }
 
@@ -82,8 +89,7 @@ function whyNone(form: TriedForm, name: string): string {
 }
 
 /** A harmless request that the policy permits, as it would for the clients that the rules name; otherwise why there is none. */
-function planTrial(form: TriedForm, target: Target, { config, host: facts }: Examination): Trial | string {
-  const policy = compilePolicy(admitDoctor(config));
+function planTrial(form: TriedForm, target: Target, policy: Policy, { config, host: facts }: Examination): Trial | string {
   const { destination, host, port } = target;
   const asked = form === 'terminated' ? 'gateway' : form;
   const opaque = asked === 'connect' || asked === 'sni';
@@ -116,7 +122,7 @@ async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: s
   }
   if (form === 'sni') return throughTunnel(trial, socket, subject, examination);
   if (form === 'terminated') return throughTermination(socket, subject, examination);
-  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`)));
+  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`, credentialFields(proxy.credentials))));
 }
 
 /** In a tunnel the client speaks with the partner itself. */
@@ -140,13 +146,13 @@ async function throughTermination(socket: Socket, subject: string, { config, too
   return ok(subject, `TLS for ${name} ends there, with the configured certificate, until ${new Date(chain[0].validTo).toISOString().slice(0, 10)}`);
 }
 
-function trialRequest(form: Form, { target, method, path }: Trial, origin: string): { method: Trial['method']; origin: string; path: string; headers?: Record<string, string> } {
+function trialRequest(form: Form, { target, method, path }: Trial, origin: string, credentials: Record<string, string>): { method: Trial['method']; origin: string; path: string; headers: Record<string, string> } {
   const { destination, where } = target;
   if (form === 'gateway') {
     const { prefix = '', basePath = '' } = destination.gateway ?? {};
-    return { method, origin, path: `${prefix}${path.slice(basePath.length)}`, headers: { host: 'eco-egress' } };
+    return { method, origin, path: `${prefix}${path.slice(basePath.length)}`, headers: { host: 'eco-egress', ...credentials } };
   }
-  return { method, origin, path: form === 'forward' ? `${origin}${path}` : path, headers: { host: where } };
+  return { method, origin, path: form === 'forward' ? `${origin}${path}` : path, headers: { host: where, ...credentials } };
 }
 
 function checkFormAnswer(subject: string, { status, headers }: OneAnswer): DoctorFinding {

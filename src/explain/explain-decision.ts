@@ -128,13 +128,12 @@ function describeMiss(rule: CompiledRule, ask: Ask, miss: Miss, destination: Des
 
 function explainReport(policy: Policy, verdict: Verdict, client: CompiledClient | null, now: number): string | null {
   if (verdict.verdict === 'allow') return null;
+  const { destination } = verdict;
+  const rule = reportingRule(client?.rules[policy.destinations.findIndex(({ config }) => config === destination)], now);
   if (verdict.verdict === 'deny') {
-    const reporting = policy.mode === 'report' || verdict.destination?.report === true;
+    const reporting = policy.mode === 'report' || destination?.report === true || rule !== undefined;
     return reporting ? 'Report mode is on, but never lets a path pass that can be read in more than one way.' : null;
   }
-  const index = policy.destinations.findIndex(({ config }) => config === verdict.destination);
-  const rule = reportingRule(client?.rules[index], now);
-  const { destination } = verdict;
   const whose = policy.mode === 'report' ? 'mode: report' : destination?.report === true ? `destinations.${destination.name}.report` : `${rule?.name ?? verdict.rule}.report`;
   return `It passes because of ${whose}. Enforced, it would be denied: ${verdict.would.code}.`;
 }

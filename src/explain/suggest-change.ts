@@ -11,9 +11,9 @@ import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../confi
 import { classifyAddress } from '../policy/address-class.ts';
 import { createAddressGuard } from '../policy/address-guard.ts';
 import { buildCidrTable } from '../policy/tables.ts';
-import { compilePolicy, furthestMiss, missOf, type Policy, type PolicyConfig } from '../policy/compile.ts';
+import { compilePolicy, furthestMiss, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import { canTake, contentLike, isNameable, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, singleAddress, unnameable } from '../policy/remedies.ts';
+import { contentLike, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRule, remedyInstead, singleAddress } from '../policy/remedies.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
@@ -123,38 +123,27 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
   if (denial.code === 'client-not-allowed') return addClient(config, ask);
   if (client === null) return { instead: denial.remedy };
   if (denial.code === 'host-not-allowed') return ask.peer.rejected === null ? addDestination(config, client, ask, seen) : { instead: denial.remedy };
-  if (destination === null) return { instead: denial.remedy };
-  const blamed = blamedRule(policy, ask, denial);
+  const [compiled, blamed] = [policy.clients.find((one) => one.config === client), policy.destinations.find((one) => one.config === destination)];
+  if (destination === null || compiled === undefined || blamed === undefined) return { instead: denial.remedy };
+  const instead = remedyInstead(ask, compiled, blamed);
+  if (instead !== null) return { instead };
+  const rule = furthestMiss(compiled.rules[blamed.index] ?? [], ask, destination)?.rule ?? null;
   switch (denial.code) {
     case 'port-not-allowed':
       return addPort(config, destination, ask);
     case 'form-not-allowed':
-      return blamed === null ? addForm(config, destination, ask) : { instead: denial.remedy };
+      return edit(config, destination, { forms: [...destination.forms, ask.form] }, remedyForForm(destination, ask.form), { form: ask.form });
     case 'no-rule':
-      return ask.peer.rejected === null
-        ? addRule(config, client, destination, {}, ask, seen?.methods ?? null)
-        : { instead: remedyForRejected(client) };
+      return addRule(config, client, destination, {}, ask, seen?.methods ?? null);
     case 'rule-expired':
-      return blamed === null ? { instead: denial.remedy } : addRule(config, client, destination, blamed, ask);
+      return rule === null ? { instead: denial.remedy } : addRule(config, client, destination, rule.config, ask);
     case 'method-not-allowed':
-      return blamed === null ? addContent(config, destination, 'methods', ask.method ?? '') : addRule(config, client, destination, blamed, ask);
-    case 'path-not-allowed': {
-      const path = canonicalPath(ask.path ?? '');
-      if (!isNameable(path)) return { instead: unnameable(path) };
-      return blamed === null ? addContent(config, destination, 'paths', path) : addRule(config, client, destination, blamed, ask);
-    }
+      return rule === null ? addContent(config, destination, 'methods', ask.method ?? '') : addRule(config, client, destination, rule.config, ask);
+    case 'path-not-allowed':
+      return rule === null ? addContent(config, destination, 'paths', canonicalPath(ask.path ?? '')) : addRule(config, client, destination, rule.config, ask);
     default:
       return { instead: denial.remedy };
   }
-}
-
-/** The rule that almost applied; null when one applies and the destination's own limits deny, or when there is none. */
-function blamedRule(policy: Policy, ask: Ask, denial: Deny): RuleConfig | null {
-  const client = policy.clients.find(({ config }) => config === denial.client);
-  const destination = policy.destinations.find(({ config }) => config === denial.destination);
-  if (client === undefined || destination === undefined || !destination.ports.has(ask.port) || !destination.forms.has(ask.form)) return null;
-  const rules = client.rules[destination.index] ?? [];
-  return rules.some((rule) => missOf(rule, ask, destination.config) === null) ? null : (furthestMiss(rules, ask, destination.config)?.rule.config ?? null);
 }
 
 /** Never if more than the address may be required: that would bypass a password, token or certificate. */
@@ -217,11 +206,6 @@ function addPort(config: PolicyConfig, destination: DestinationConfig, { port }:
   const rival = config.destinations.find((other) => other !== destination && hasPort(other.ports, port) && other.hosts.some((host) => destination.hosts.includes(host)));
   if (rival !== undefined) return { instead: `port ${port} of a host of ${destination.name} belongs to destination ${rival.name}: write a rule for that one` };
   return edit(config, destination, { ports: [...destination.ports, port] }, remedyForPort(destination, port), { port });
-}
-
-function addForm(config: PolicyConfig, destination: DestinationConfig, { form }: Ask): Step | NoProposal {
-  const text = remedyForForm(destination, form);
-  return canTake(destination, form) ? edit(config, destination, { forms: [...destination.forms, form] }, text, { form }) : { instead: text };
 }
 
 function addContent(config: PolicyConfig, destination: DestinationConfig, key: 'methods' | 'paths', entry: string): Step {

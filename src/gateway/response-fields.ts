@@ -112,7 +112,9 @@ function below({ prefix, basePath }: GatewayConfig, path: string): string | null
 /** Clients remove dot segments before a request: the remaining path decides. */
 function withoutDots(path: string): string {
   if (!DOT_SEGMENT.test(beforeQuery(path))) return path;
-  const url = URL.parse(path, 'http://partner.invalid');
+  // Each character stands for one byte, which a URL has in this form, and not for the letter of that number.
+  const bytes = path.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
+  const url = URL.parse(bytes, 'http://partner.invalid');
   return url?.host === 'partner.invalid' ? url.pathname + url.search + url.hash : path;
 }
 

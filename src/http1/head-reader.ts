@@ -143,7 +143,7 @@ export class HeadReader {
     if (end - start <= limit) return;
     const firstLine = bytes.indexOf(LF, start) - start;
     if (startLine && (firstLine < 0 || firstLine > limit)) throw new MessageError('target-too-long', `the first line is longer than ${limit} bytes`);
-    throw new MessageError('too-large', `the header section is larger than ${limit} bytes`);
+    throw new MessageError('too-large', `the ${startLine ? 'header' : 'trailer'} section is larger than ${limit} bytes`);
   }
 }
 

@@ -33,8 +33,9 @@ interface Element {
 const INTEGER = 0x02;
 const SEQUENCE = 0x30;
 const UTF8_STRING = 0x0c;
-/** PrintableString, TeletexString, IA5String and VisibleString. */
-const LATIN_STRINGS: ReadonlySet<number> = new Set([0x13, 0x14, 0x16, 0x1a]);
+/** PrintableString, TeletexString, IA5String, VisibleString, UniversalString and BMPString: how many bytes each character has. */
+const CHARACTER_BYTES: ReadonlyMap<number, number> = new Map([[0x13, 1], [0x14, 1], [0x16, 1], [0x1a, 1], [0x1c, 4], [0x1e, 2]]);
+const LAST_CHARACTER = 0x10ffff;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
@@ -133,7 +134,16 @@ function comparable(der: Buffer, pair: Element): string {
 
 /** Null: not of a type of text that names have. */
 function readString(der: Buffer, { tag, from, to }: Element): string | null {
-  return tag === UTF8_STRING ? der.toString('utf8', from, to) : LATIN_STRINGS.has(tag) ? der.toString('latin1', from, to) : null;
+  if (tag === UTF8_STRING) return der.toString('utf8', from, to);
+  const bytes = CHARACTER_BYTES.get(tag);
+  if (bytes === undefined || (to - from) % bytes !== 0) return null;
+  let text = '';
+  for (let at = from; at < to; at += bytes) {
+    const character = der.readUIntBE(at, bytes);
+    if (character > LAST_CHARACTER) return null;
+    text += String.fromCodePoint(character);
+  }
+  return text;
 }
 
 function base64Of(der: Buffer, { at, to }: Element): string {

@@ -34,29 +34,32 @@ function failedLayers(destination: DestinationEvidence, is: (layer: Layer) => bo
   return { failed, state: groups.some((layers) => layers.length > 0 && layers.every(is)) ? 'broken' : 'degraded' };
 }
 
-function findTls({ destinations, proxy }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
+function findTls({ destinations, proxy, clocks }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { failed, state } = failedLayers(destination, ({ tls }) => (tls?.fault ?? null) !== null);
     const [first] = failed;
     const fault = first?.tls?.fault ?? null;
     if (first === undefined || fault === null) return [];
     const symptom: Symptom = isDateFault(fault.detail) ? 'certificate-dates' : 'tls';
-    if (explainedBy(earlier, destination.name, symptom) !== undefined || explainedBy(earlier, destination.name, 'tls') !== undefined) return [];
-    const { part, why, alternatives, next } = explainTls(destination, first, proxy.loadedAt);
+    if (explainedBy(earlier, destination.name, symptom) !== undefined) return [];
+    const { part, why, alternatives, next } = explainTls(destination, first, proxy.loadedAt, clocks.length > 0);
     return [finding(destination, { part, state, confidence: alternatives.length === 0 ? 'certain' : 'likely', what: `${why} at ${first.where}`, since: failingSince(destination, [fault.code]), evidence: failed.flatMap(({ lines }) => lines), alternatives, next, explains: ['tls'] })];
   });
 }
 
 /** Who is responsible for TLS. An untrusted authority is the partner's fault only if nothing has changed here since its certificate was last accepted. */
-function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loadedAt: number): { part: IncidentPart; why: string; alternatives: Alternative[]; next: string[] } {
+function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loadedAt: number, clockCompared: boolean): { part: IncidentPart; why: string; alternatives: Alternative[]; next: string[] } {
   const { code = 'tls-failed', detail = '' } = tls?.fault ?? {};
   const certificate = tls?.certificate ?? null;
   const parent: Alternative[] = via.length === 0 ? [] : [{ part: 'parent', why: 'a parent that inspects TLS shows a certificate of its own' }];
   if (isDateFault(detail)) {
-    return { part: 'partner-tls', why: `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`, alternatives: parent, next: ['Have the partner renew its certificate.'] };
+    return { part: 'partner-tls', why: `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`, alternatives: [...parent, ...(clockCompared ? [] : [{ part: 'proxy' as const, why: 'the clock of this host may be off: no other one was seen to compare it with' }])], next: ['Have the partner renew its certificate.'] };
   }
   if (detail.includes('is not for ')) {
     return { part: 'partner-tls', why: `the certificate that is shown is for another name (${certificate?.names ?? '-'})`, alternatives: [...parent, { part: 'resolver', why: 'the name may lead to a server of somebody else' }], next: ['Have the partner install the right certificate; check that its addresses are still its own.'] };
+  }
+  if (code === 'tls-certificate' && !detail.includes('not trusted here')) {
+    return { part: 'partner-tls', why: `the certificate that is shown is not acceptable to anyone (${detail})`, alternatives: parent, next: ['Have the partner install a certificate that is valid for a TLS server.'] };
   }
   if (code === 'tls-certificate') {
     const changedHere = lastOk === null || loadedAt > lastOk;
@@ -81,14 +84,16 @@ function findHttp({ destinations, at }: IncidentEvidence, earlier: readonly Inci
     if (http === null || !failsForClients(destination, at)) return [];
     const { fault, status } = http;
     const behind = destination.via.length > 0 && fault !== null;
-    const codes = fault === null ? [] : [fault.code];
+    const seen = destination.lastError !== null && at - destination.lastError.at <= RECENT_MS;
+    const before = destination.lastOk === null ? '' : `; the last one that succeeded was at ${utc(destination.lastOk)}`;
     return [
       finding(destination, {
         part: behind ? 'parent' : 'partner-application',
         state,
-        confidence: behind ? 'unsure' : fault === null ? 'certain' : 'likely',
-        what: behind ? `requests by way of ${destination.via.join(', ')} get no valid answer (${fault.code}): the parent, or the partner behind it` : fault === null ? `requests are answered with status ${status}` : UNANSWERED_WORDS[fault.code] ?? `requests fail (${fault.code})`,
-        since: fault === null ? (destination.lastOk ?? destination.lastError?.at ?? null) : failingSince(destination, codes),
+        confidence: behind ? 'unsure' : fault === null && seen ? 'certain' : 'likely',
+        what: behind ? `requests by way of ${destination.via.join(', ')} get no valid answer (${fault.code}): the parent, or the partner behind it` : fault === null ? `requests are answered with status ${status}${before}` : UNANSWERED_WORDS[fault.code] ?? `requests fail (${fault.code})`,
+        // When answers with such a status began is not known: there may have been no request for days.
+        since: fault === null ? null : failingSince(destination, [fault.code]),
         evidence: [...failed.flatMap(({ lines }) => lines), ...requestLines(destination)],
         alternatives: behind ? [{ part: 'partner-application', why: 'a parent passes on what the partner sends' }] : [],
         next: behind ? ['Ask the partner without the parent, from a host that may; or look at the log of the parent.'] : ['Ask the partner, with the times below: the connection and TLS work.'],

@@ -99,9 +99,9 @@ export function isDown(destination: DestinationEvidence): boolean {
   return byTarget(destination).some((tries) => tries.every((one) => outcomeOfTry(one) !== 'open'));
 }
 
-/** Whether requests to it fail now, as far as the tries and the look-ups show. */
+/** Whether requests to it fail now, as far as the latest one, the tries and the look-ups show. */
 export function isBroken(destination: DestinationEvidence): boolean {
-  return isDown(destination) || destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) || destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) || destination.routes.some(({ fault }) => fault !== null);
+  return (destination.last !== null && destination.last !== 'ok') || isDown(destination) || destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) || destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) || destination.routes.some(({ fault }) => fault !== null);
 }
 
 /** Other destinations that are reached from here, in words; null: none of those tried. */

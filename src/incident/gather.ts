@@ -77,11 +77,13 @@ interface TargetResult extends Pick<DestinationEvidence, 'names' | 'tries' | 'pa
   readonly leftOut: number;
 }
 
-/** A host has one name, and a hop has its parents, for every port. */
+/** A host has one name, and a hop has its parents, for every port; an address of ours is refused for our own ports only. */
 function mergeResults(results: readonly TargetResult[]): Pick<DestinationEvidence, 'names' | 'tries' | 'parents' | 'routes'> {
   const once = <T>(all: readonly T[], key: (one: T) => string): T[] => [...new Map(all.map((one) => [key(one), one])).values()];
   return {
-    names: once(results.flatMap(({ names }) => names), ({ host }) => host),
+    names: [...Map.groupBy(results.flatMap(({ names }) => names), ({ host }) => host).values()].flatMap(([first, ...others]) =>
+      first === undefined ? [] : { ...first, refused: first.refused.filter(({ address }) => others.every(({ refused }) => refused.some((one) => one.address === address))) },
+    ),
     tries: results.flatMap(({ tries }) => tries),
     parents: once(results.flatMap(({ parents }) => parents), ({ parent }) => parent),
     routes: results.flatMap(({ routes }) => routes),

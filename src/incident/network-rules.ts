@@ -30,7 +30,7 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const { name, ports: { used, limit, refused } } = destination;
     if (limit === null || used < limit * ALMOST_ALL_PORTS) return [];
-    return [completeFinding({ part: 'nat', state: isDown(destination) || refused > 0 ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
+    return [completeFinding({ part: 'nat', state: isDown(destination) || used >= limit ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are ${used < limit ? 'nearly ' : ''}used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
   });
 }
 
@@ -85,23 +85,25 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
 function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFinding[] {
   const firsts = destinations.flatMap(({ tries, parents }) => [...tries.map(outcomeOfTry), ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome))]);
   const noRoute = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent' || outcome === 'unreachable');
+  const unsent = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent');
   const nothing = firsts.every((outcome) => outcome !== 'open' && outcome !== 'refused');
   const names = destinations.flatMap((destination) => destination.names);
   const failedNames = names.filter(({ fault }) => fault !== null && fault.code !== 'name-not-found');
   if (!nothing || (firsts.length === 0 && failedNames.length === 0)) return [];
   const [least] = destinations.flatMap(({ tries, parents }) => [...tries.map(({ tcp }) => tcp), ...parents.flatMap(({ tcp }) => tcp)]);
-  if (source.result !== 'unknown' && !(noRoute && source.result === 'off')) return [];
+  const alone = source.result === 'off';
+  if (source.result !== 'unknown' && !(unsent && alone)) return [];
   if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code)) return [];
   return [
     completeFinding({
       part: 'route',
       state: 'broken',
       confidence: noRoute ? 'certain' : 'likely',
-      what: 'nothing outside answers: no partner, and not the echo endpoint either',
+      what: alone ? 'nothing leaves this host: its system refuses every connection that was tried' : 'nothing outside answers: no partner, and not the echo endpoint either',
       since: source.since,
       evidence: [...(source.fault === null ? [] : [{ at: source.at, text: `The echo endpoint: ${source.fault.code}, ${source.fault.detail}` }]), ...(least === undefined ? [] : [{ at: least.at, text: describeTcp(least) }]), ...failedNames.map(nameLine)],
-      alternatives: [{ part: 'nat', why: 'a NAT that is gone or out of ports looks the same' }],
-      next: ['Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.'],
+      alternatives: alone ? [] : [{ part: 'nat', why: 'a NAT that is gone or out of ports looks the same' }],
+      next: [alone ? 'Look at the error above, and at the link, the routes and the firewall of the node.' : 'Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.'],
       explains: [...NETWORK, 'name'],
     }),
   ];
@@ -115,9 +117,8 @@ const earlierLines = ({ host, history }: NameTry): { at: number; text: string }[
 function findNames({ destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
     const bad = destination.names.filter(({ fault, addresses, refused }) => fault !== null || (addresses.length > 0 && refused.length === addresses.length));
-    const [first] = bad;
-    if (first === undefined || earlier.some(({ explains }) => explains.includes('name'))) return [];
-    return [first.fault === null ? findWrongAddress(destination, first) : findNoAnswer(destination, first)];
+    if (earlier.some(({ explains }) => explains.includes('name'))) return [];
+    return bad.map((name) => (name.fault === null ? findWrongAddress(destination, name) : findNoAnswer(destination, name)));
   });
 }
 
@@ -159,11 +160,11 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
 }
 
 function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[] {
-  const sorted = clocks.toSorted((one, other) => one.ahead - other.ahead);
-  const middle = sorted[Math.floor(sorted.length / 2)];
-  if (middle === undefined || Math.abs(middle.ahead) <= CLOCK_OFF_MS) return [];
+  // One of them may be off: the one closest to ours counts, as for doctor.
+  const nearest = clocks.toSorted((one, other) => Math.abs(one.ahead) - Math.abs(other.ahead))[0];
+  if (nearest === undefined || Math.abs(nearest.ahead) <= CLOCK_OFF_MS) return [];
   const dates = destinations.some(({ tries, routes }) => [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')));
-  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${middle.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(middle.ahead) / 1000)} s`, evidence: sorted.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: clocks.length > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
+  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${nearest.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(nearest.ahead) / 1000)} s`, evidence: clocks.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: new Set(clocks.map(({ where }) => where)).size > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
 }
 
 /** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */

@@ -1,5 +1,5 @@
 /** The rules about packets: the partner's firewall, the route to it, and the parent proxies. Each first checks whether a cause on our side explains the same. Pure. */
-import type { AddressTry, DestinationEvidence, IncidentEvidence } from './evidence.ts';
+import type { AddressTry, DestinationEvidence, IncidentEvidence, ParentTry, TriedFault } from './evidence.ts';
 import { byTarget, completeFinding, type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, describeTcp, isSourceProven, linesOfTry, outcomeOfTry, reachedElsewhere, type Symptom } from './finding.ts';
 
 
@@ -155,20 +155,35 @@ function findParents({ destinations }: IncidentEvidence, earlier: readonly Incid
     const broken = routes.filter(({ fault }) => fault !== null);
     const state = routes.length > 0 && broken.length === routes.length ? 'broken' : 'degraded';
     const lines = [...parents.flatMap(({ parent, fault, tcp }) => [...tcp.map((one) => ({ at: one.at, text: `Parent ${parent}, ${describeTcp(one)}` })), ...(fault === null ? [] : [{ at: null, text: `Parent ${parent}: ${fault.code}, ${fault.detail}` }])]), ...broken.map(({ at, where, fault }) => ({ at, text: `${where} through ${via.join(', ')}: ${fault?.code ?? ''}, ${fault?.detail ?? ''}` }))];
-    const silent = parents.filter(({ tcp, fault }) => fault !== null || (tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')));
+    const lost = parents.filter(({ fault }) => fault !== null);
+    const unresolved = lost.length === 0 || explainedBy(earlier, name, 'name') !== undefined ? [] : [finding(destination, { ...explainLost(lost), state, evidence: lines, since: failingSince(destination, ['hop-failed', 'hop-timeout']) })];
+    const silent = parents.filter(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open'));
     const since = failingSince(destination, ['hop-failed', 'hop-timeout', 'hop-refused', 'hop-credentials', 'hop-upstream-failed']);
     if (silent.length > 0) {
       const refuse = silent.every(({ tcp }) => tcp.some(({ outcome }) => outcome === 'refused'));
       const symptom: Symptom = refuse ? 'refused' : 'silent';
-      if (explainedBy(earlier, name, symptom) !== undefined) return [];
-      return [finding(destination, { part: 'parent', state, confidence: refuse ? 'certain' : 'likely', what: `${silent.map(({ parent }) => parent).join(', ')} ${refuse ? `${silent.length === 1 ? 'refuses' : 'refuse'} connections` : 'cannot be reached'}`, since, evidence: lines, alternatives: refuse ? [] : [{ part: 'route', why: 'the route to the parent may be broken' }], next: ['Look at the parent: whether it runs, and whether its firewall permits us.'], explains: ['http'] })];
+      if (explainedBy(earlier, name, symptom) !== undefined) return unresolved;
+      return [...unresolved, finding(destination, { part: 'parent', state, confidence: refuse ? 'certain' : 'likely', what: `${silent.map(({ parent }) => parent).join(', ')} ${refuse ? `${silent.length === 1 ? 'refuses' : 'refuse'} connections` : 'cannot be reached'}`, since, evidence: lines, alternatives: refuse ? [] : [{ part: 'route', why: 'the route to the parent may be broken' }], next: ['Look at the parent: whether it runs, and whether its firewall permits us.'], explains: ['http'] })];
     }
     const [first] = broken;
     const fault = first?.fault ?? null;
-    if (fault === null || explainedBy(earlier, name, 'silent') !== undefined) return [];
+    if (unresolved.length > 0 || fault === null || explainedBy(earlier, name, 'silent') !== undefined) return unresolved;
     const { part, what, confidence, alternatives, next } = explainParent(fault.code, via.join(', '));
     return [finding(destination, { part, state, confidence, what, since, evidence: lines, alternatives, next, explains: ['http'] })];
   });
+}
+
+/** Parents whose names lead nowhere: the rule about names is for hosts of partners. */
+function explainLost(lost: readonly ParentTry[]): Pick<NamelessFinding, 'part' | 'what' | 'confidence' | 'alternatives' | 'next' | 'explains'> {
+  const said = ({ code }: TriedFault): string => (/^(?:resolver|name)-/.test(code) ? `is not resolved (${code})` : `is led to where the proxy may not connect (${code})`);
+  return {
+    part: 'resolver',
+    confidence: 'likely',
+    what: lost.map(({ parent, fault }) => `${parent}, the parent proxy, ${fault === null ? '' : said(fault)}`).join('; '),
+    alternatives: [{ part: 'proxy', why: 'the URL of the hop, or its addresses, may be wrong in the configuration' }],
+    next: ['Ask the resolver from the node of the proxy (dig), and those who run it.'],
+    explains: ['http'],
+  };
 }
 
 function explainParent(code: string, via: string): Pick<NamelessFinding, 'part' | 'what' | 'confidence' | 'alternatives' | 'next'> {

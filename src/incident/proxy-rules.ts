@@ -30,7 +30,7 @@ function findOverload({ proxy }: IncidentEvidence): NamelessFinding[] {
     if (limit === null || used < limit) continue;
     found.push(completeFinding({ part: 'proxy', state: 'broken', what: `the limit of ${name} is reached: ${used} of ${limit}, and further ones are refused`, next: ['See which client holds them on the status page; add replicas, or raise the limit.'] }));
   }
-  if (descriptors !== null) found.push(completeFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['silent', 'unreachable'] }));
+  if (descriptors !== null) found.push(completeFinding({ part: 'proxy', state: 'degraded', what: 'file descriptors are short', evidence: [{ at: null, text: descriptors }], next: ['Raise the limit of open files of the process (ulimit -n).'], explains: ['unreachable'] }));
   return found;
 }
 
@@ -40,12 +40,17 @@ function findLateness({ proxy: { eventLoopMs } }: IncidentEvidence): NamelessFin
   return [completeFinding({ part: 'proxy', state: 'degraded', what: `every request waits, because the event loop is late by ${Math.round(eventLoopMs)} ms`, next: ['Add replicas, or raise the CPU limit of the pod.'] })];
 }
 
+/** A change within this time, ms, may be why requests are denied: what was denied later has more often another reason. */
+const CHANGE_MS = 900_000;
+
+const isFresh = ({ at }: { readonly at: number }, now: number): boolean => now - at <= CHANGE_MS;
+
 /** Denials of hosts that the policy knows: a rule may have been removed. */
-function findPolicy({ denials, proxy }: IncidentEvidence): NamelessFinding[] {
+function findPolicy({ denials, proxy, at: now }: IncidentEvidence): NamelessFinding[] {
   const known = denials.filter(({ code, destination, count }) => FAULTS[code].blame === 'policy' && !RATED.has(code) && code !== 'address-not-allowed' && destination !== '-' && count >= FEW);
   return known.map((group) => {
     const { policyChange, loadedAt } = proxy;
-    const changed = policyChange !== null && policyChange.denies && group.first >= policyChange.at;
+    const changed = policyChange !== null && policyChange.denies && isFresh(policyChange, now) && group.first >= policyChange.at;
     return completeFinding({
       part: changed ? 'proxy' : 'pod',
       state: changed ? 'broken' : 'degraded',
@@ -88,12 +93,10 @@ function findReload({ proxy }: IncidentEvidence): NamelessFinding[] {
 
 /** Clients that it denies may have used another replica. */
 function findChange({ at: now, proxy: { policyChange } }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
-  if (policyChange === null || now - policyChange.at > CHANGE_MS || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
+  if (policyChange === null || !isFresh(policyChange, now) || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
   return [completeFinding({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
 }
 
-/** A change within this time, ms, is mentioned in the answer. */
-const CHANGE_MS = 900_000;
 
 /** Requests are served, and what is recorded of them is incomplete. */
 function findLostTelemetry({ proxy: { telemetry } }: IncidentEvidence): NamelessFinding[] {

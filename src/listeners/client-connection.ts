@@ -486,7 +486,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     const pin = this.#pins?.get(pool);
     if (pin === undefined) return null;
     // A trusted peer sends requests of several clients on one connection.
-    if (pin.connection.reusable && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
+    if (pin.connection.reusable && !pin.connection.idleTooLong && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
     release(pool, pin.connection);
     return null;
@@ -494,6 +494,8 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void {
     this.#pins ??= new Map();
+    // Reloads replace pools.
+    for (const [before, { connection: pinned }] of this.#pins) if (!pinned.open) this.#pins.delete(before);
     this.#pins.set(pool, { identity, connection });
   }
 
@@ -626,7 +628,6 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   #afterAnswer(): void {
-    this.#stamp += 1 + (this.request?.stamp ?? 0);
     if (this.#last && this.#body?.done !== false) this.#linger();
     else if (this.#body?.done === false) this.#discard();
     else this.#next();
@@ -682,7 +683,8 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   #enter(stage: Stage): void {
     this.#stage = stage;
-    this.#stamp += 1;
+    // A change for the clock in any case: the stamp of a request that has ended is missing from the sum.
+    this.seen = NaN;
   }
 }
 

@@ -5,6 +5,7 @@
  * allows, and those whose deadline has come.
  */
 import { Crowd } from '../crowd.ts';
+import { PauseMeter } from '../time-limit.ts';
 
 /** What the clock watches. */
 export interface Watched {
@@ -14,7 +15,7 @@ export interface Watched {
   readonly patience: number;
   /** When it is to be called in any case, by the clock's own time, ms; Infinity: never. */
   readonly due: number;
-  /** Kept by the clock: the stamp that it saw last, and when. */
+  /** Kept by the clock: the stamp that it saw last, and when. Set to NaN, it is a change. */
   seen: number;
   seenAt: number;
   /** The stamp has not changed for `patience`. Called again after the same time if it still has not. Must not throw. */
@@ -33,9 +34,6 @@ export interface ConnectionClockOptions {
   readonly onTick?: () => void;
 }
 
-/** A tick that is later than this, ms, comes after a pause of the process: a stopped machine, a frozen container. */
-const PAUSE = 1_000;
-
 /** Calls each watched connection when its time is over, at most a tick late. A pause of the process does not count as silence: bytes that arrived during it are read afterwards. */
 export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
@@ -43,8 +41,7 @@ export class ConnectionClock {
   readonly #onTick: () => void;
   #interval: NodeJS.Timeout;
   #tick = 0;
-  /** Of the latest tick; null: none yet. */
-  #tickedAt: number | null = null;
+  readonly #pauses = new PauseMeter();
 
   constructor({ tick, now, onTick = () => {} }: ConnectionClockOptions) {
     this.#now = now;
@@ -74,9 +71,7 @@ export class ConnectionClock {
   tick(): void {
     this.#onTick();
     const now = this.#now();
-    const late = this.#tickedAt === null ? 0 : now - this.#tickedAt - this.#tick;
-    const pause = late > PAUSE ? late : 0;
-    this.#tickedAt = now;
+    const pause = this.#pauses.measure(now, this.#tick);
     for (const item of this.#watched) {
       const { stamp } = item;
       if (now >= item.due) item.onDue(now);
@@ -98,7 +93,7 @@ export class ConnectionClock {
 
   #start(tick: number): NodeJS.Timeout {
     this.#tick = tick;
-    this.#tickedAt = null;
+    this.#pauses.restart();
     return setInterval(() => {
       this.tick();
     }, tick).unref();

@@ -10,7 +10,8 @@ import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
-import { environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
+import { endOverloaded, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
+import { refuseTls } from './tls-terminator.ts';
 
 /** For `SniForm`; `record` begins the log record of a request. */
 export interface SniFormOptions {
@@ -46,12 +47,17 @@ export class SniForm {
     const { egress, environment, config, record: begin } = this.#options;
     const { peer } = connection;
     const record = begin(peer.address);
-    const request = new RequestContext(environment, record, connection, null);
     record.host = host;
     record.form = 'sni';
+    const own = environmentOf(connection, environment);
+    const overloaded = overloadFault(connection, own, record);
+    if (overloaded !== null) {
+      refuseTls(connection.socket, overloaded);
+      endOverloaded(own, record, overloaded, 0);
+      return;
+    }
+    const request = new RequestContext(environment, record, connection, null);
     try {
-      const overloaded = overloadFault(connection, environmentOf(connection, environment), record);
-      if (overloaded !== null) throw overloaded;
       record.port = egress.policy.tlsPort(host);
       takeForm(record, 'sni', connection.forms);
       const loop = request.enterHello(random);

@@ -10,6 +10,8 @@ export interface Spoken {
   readonly peer: { readonly address: string };
   /** Length of its PROXY header, bytes; 0: there was none. */
   readonly proxyHeaderLength: number;
+  /** TLS has been established on it. */
+  readonly secure: boolean;
 }
 
 const LETTER_P = 0x50;
@@ -26,9 +28,9 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
   switch (first) {
     // RFC 8446 §5.1: a handshake record.
     case 0x16:
-      return new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', {
-        remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations',
-      });
+      return spoken.secure
+        ? new Fault('tls-on-http-port', 'TLS to this proxy is established, and the client began another TLS handshake inside it', { remedy: 'send CONNECT before the TLS for the destination, and begin TLS once: in the client or in its sidecar' })
+        : new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', { remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations' });
     // RFC 1928 §3, and the older SOCKS 4.
     case 0x05:
     case 0x04:
@@ -57,17 +59,18 @@ function isHttp2(bytes: Buffer): boolean {
 }
 
 /** A PROXY header where none is accepted; null: there is none. */
-export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
+export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength, secure }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
   if (!isProxyHeader(bytes)) return null;
   if (proxyHeaderLength > 0) {
     return new Fault('proxy-protocol-malformed', 'a second PROXY header follows the first', { remedy: 'let only the load balancer next to this proxy write one' });
   }
   const { address } = peer;
+  const before = secure ? 'make the peer send it before TLS, and ' : '';
   return proxyProtocol === 'off'
     ? new Fault('peer-not-trusted', `${address} began with a PROXY header, which this listener does not take`, {
-        remedy: "set the listener's proxyProtocol to from-trusted and list the peer in its trustedPeers, or stop the peer sending it",
+        remedy: `${before}set the listener's proxyProtocol to from-trusted and list the peer in its trustedPeers, or stop the peer sending it`,
       })
     : new Fault('peer-not-trusted', `${address} began with a PROXY header, and is not among the listener's trustedPeers`, {
-        remedy: "list the peer in the listener's trustedPeers, or stop it sending the header",
+        remedy: `${before}list the peer in the listener's trustedPeers, or stop it sending the header`,
       });
 }

@@ -249,8 +249,13 @@ function subtract(from: readonly string[], holes: readonly string[]): IpBlock[] 
 
 /** Without duplicates and those inside another; in the order of addresses, so that the same ranges give the same file. */
 function outermost(ranges: readonly string[]): string[] {
-  const once = [...new Set(ranges)];
-  return once.filter((range) => !once.some((other) => other !== range && contains(other, range))).toSorted(compareRanges);
+  const sorted = [...new Set(ranges)].map((cidr) => ({ cidr, key: sortKey(cidr) })).toSorted((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
+  const kept: string[] = [];
+  for (const { cidr } of sorted) {
+    const last = kept.at(-1);
+    if (last === undefined || !contains(last, cidr)) kept.push(cidr);
+  }
+  return kept;
 }
 
 function contains(outer: string, inner: string): boolean {
@@ -259,12 +264,7 @@ function contains(outer: string, inner: string): boolean {
   return outerAddress.kind() === innerAddress.kind() && innerBits >= outerBits && innerAddress.match(outerAddress, outerBits);
 }
 
-/** All of IPv4 first; by address then, and the wider one first. */
-function compareRanges(a: string, b: string): number {
-  const [left, right] = [sortKey(a), sortKey(b)];
-  return left < right ? -1 : Number(left > right);
-}
-
+/** All of IPv4 first; by address then, and the wider one first, so that what is inside a range follows it. */
 function sortKey(cidr: string): string {
   const [address, bits] = ipaddr.parseCIDR(cidr);
   return [address.kind(), Buffer.from(address.toByteArray()).toString('hex'), String(bits).padStart(3, '0')].join();

@@ -120,7 +120,7 @@ function renderBase({ config, policyText, placement, names = [] }: RenderOptions
   };
   return [
     { path: 'base/policy.yaml', manifests: [policyMap], notes: podNotes(config, names) },
-    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: [...clientNotes(config, placement), ...collectorNotes(config)] },
+    { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: [...reportNotes(config), ...clientNotes(config, placement), ...collectorNotes(config)] },
   ];
 }
 
@@ -137,6 +137,10 @@ function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placemen
     ...(addresses !== null && !inside.has(name) ? [`Client ${name} is neither the namespace ${clientNamespace} nor under cluster.clients, so its callers are outside the cluster: ${addresses.join(', ')} is let in. Pods are not: no ipBlock matches them.`] : []),
     ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
   ]);
+}
+
+function reportNotes({ mode }: Config): string[] {
+  return mode === 'report' ? ['Report mode lets requests to any public host pass, and this lets the proxy out to the destinations of the policy only: the others end with connect-timeout. While it lasts, permit more with a NetworkPolicy of your own beside this one.'] : [];
 }
 
 function collectorNotes({ tracing, cluster }: Config): string[] {
@@ -170,7 +174,7 @@ function lockNotes({ destinations, cluster }: Config): string[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   const unlisted = destinations.filter(({ name, addresses }) => addresses === null && !inside.has(name));
   return [
-    ...unlisted.map(({ name, ports }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. List them there, and everything else is open.`),
+    ...unlisted.map(({ name, ports, resolve }) => `The policy lists no addresses for ${name}, so NO public address is permitted on port ${ports.join(' or ')}. ${resolve === 'parent' ? 'A parent resolves its hosts, so none can be listed: --direct says what stays open' : 'List them there, and everything else is open'}.`),
     ...FAMILIES.flatMap((family) => {
       const one = destinations.filter((destination) => destination.addresses !== null && unknownPorts([destination], cluster, family).length > 0);
       const ports = mergePorts(one.flatMap((destination) => destination.ports));

@@ -75,6 +75,8 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
   const parts = [...destinations[0], ...destinations[1], ...chains.flat()];
   const times = cutTimes(chains.flat(), start);
   const methods = cutMethods(parts);
+  // The first atom is that of all other methods.
+  const ofOptions = Math.max(0, methods.findIndex(({ named }) => named?.includes('OPTIONS') === true));
   const lists = ([0, 1] as const).flatMap((side): PathList[] => {
     const before = prefix === null ? '' : textBefore(prefix, destinations[side][0]);
     return [...destinations[side], ...(chains[side] ?? [])].flatMap(({ config }) => (config.paths === null ? [] : [{ side, patterns: config.paths, before }]));
@@ -97,8 +99,11 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
       for (const [port, portAtom] of form === 'sni' || form === 'gateway' ? NO_PORTS : nobody ? [[NO_DIMENSION, { witness: 443 }] as const] : ports.entries()) {
         for (const [method, methodAtom] of blind ? UNSEEN_CONTENT : methods.entries()) {
           for (const [path, pathAtom] of blind ? UNSEEN_CONTENT : cut.atoms.entries()) {
+            // Only OPTIONS can ask for a whole server (RFC 9112 §3.2.4).
+            const whole = pathAtom?.text === '*';
+            if (whole && method !== ofOptions) continue;
             meter.spend(4);
-            const shown = tunnel ? null : { method: methodAtom?.witness ?? 'GET', path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
+            const shown = tunnel ? null : { method: whole ? 'OPTIONS' : (methodAtom?.witness ?? 'GET'), path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
             const witness: DiffRequest = { form, scheme, peer, now: from, host: host ?? '', port: portAtom?.witness ?? 0, method: shown?.method ?? null, path: shown?.path ?? null };
             const before = judge(comparison, 0, witness, address);
             const after = judge(comparison, 1, witness, address);

@@ -109,7 +109,7 @@ export function readPolicyTests(file: string, env: Environment, readFile: ReadFi
   const source = readSource(file, readFile, 'Name another file, or a directory with files *.test.yaml.');
   if (typeof source !== 'string') return { ok: false, faults: [source] };
   const { found, complain } = collectFaults();
-  const { document, lines } = readYaml(source, complain);
+  const { document, lines } = readYaml(source, complain, 'Start from docs/policy-tests.md.');
   const tree = document === null ? null : readTree(document, lines, env, complain);
   const content = tree === null ? null : FILE_OF_TESTS.safeParse(tree.value, { error: explainIssue });
   if (tree !== null && content?.success === false) complainAbout(content.error.issues, tree, complain);

@@ -155,12 +155,13 @@ export type Miss = 'early' | 'late' | 'hidden' | 'method' | 'path' | 'ambiguous'
 /** How far a rule got before it failed: the rule that almost applied is blamed. */
 export const REACH: Readonly<Record<Miss, number>> = { early: 1, late: 1, hidden: 2, method: 3, path: 4, ambiguous: 5 };
 
-/** The rule that got furthest without applying, the first of equals; null when all apply or there are none. */
+/** The rule that almost applied: the first of those that got furthest; null when one applies or there are none. */
 export function furthestMiss(rules: readonly CompiledRule[], ask: Ask, destination: DestinationConfig): { readonly rule: CompiledRule; readonly miss: Miss } | null {
   let furthest: { rule: CompiledRule; miss: Miss } | null = null;
   for (const rule of rules) {
     const miss = missOf(rule, ask, destination);
-    if (miss !== null && (furthest === null || REACH[miss] > REACH[furthest.miss])) furthest = { rule, miss };
+    if (miss === null) return null;
+    if (furthest === null || REACH[miss] > REACH[furthest.miss]) furthest = { rule, miss };
   }
   return furthest;
 }

@@ -56,7 +56,7 @@ function enforce(policy: Policy, ask: Ask): Allow | Deny {
     stage = reached;
     blamed = destination;
   }
-  return denyBlamed(policy, ask, client.config, { stage, blamed, rule, miss });
+  return denyBlamed(policy, ask, client, { stage, blamed, rule, miss });
 }
 
 interface DenialCause {
@@ -66,8 +66,8 @@ interface DenialCause {
   readonly miss: Miss;
 }
 
-function denyBlamed(policy: Policy, ask: Ask, client: ClientConfig, { stage, blamed, rule, miss }: DenialCause): Deny {
-  if (blamed === null) return denyHost(ask, client, policy.hosts.hasBelow(ask.host));
+function denyBlamed(policy: Policy, ask: Ask, client: CompiledClient, { stage, blamed, rule, miss }: DenialCause): Deny {
+  if (blamed === null) return denyHost(ask, client.config, policy.hosts.hasBelow(ask.host));
   if (stage === STAGE.host) return denyPort(ask, client, blamed);
   if (stage === STAGE.port) return denyForm(ask, client, blamed);
   return rule === null ? denyPair(ask, client, blamed) : denyRule(ask, client, blamed, rule, miss);
@@ -83,7 +83,7 @@ function denyPeer(policy: Policy, ask: Ask): Deny {
 function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny | null {
   if (ask.form === 'connect') return null;
   const { config, methods, paths } = destination;
-  if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask, ask.method, client.config, destination);
+  if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask, ask.method, client, destination);
   if (ask.path === null) return null;
   // The gateway rewrites paths, and a pattern compares them: both need an unambiguous path.
   if (paths === null && ask.form !== 'gateway') return null;
@@ -91,7 +91,7 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
   if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);
   if (paths === null) return null;
   const path = canonicalPath(ask.path);
-  return matchesPath(paths, path) ? null : denyPath(path, client.config, config);
+  return matchesPath(paths, path) ? null : denyPath(ask, path, client, destination);
 }
 
 function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, now: number): Allow {

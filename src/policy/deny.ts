@@ -2,12 +2,11 @@
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { canonicalPath } from '../targets/path.ts';
 import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
-import { ambiguityOf, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
-import { canTake, contentLike, isNameable, remedyForForm, remedyForHidden, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRejected, remedyForRule, unnameable, whereShared } from './remedies.ts';
-import { matchesPath } from './patterns.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
+import { contentLike, listedBy, remedyForAmbiguity, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRule, remedyInstead, whereShared } from './remedies.ts';
 import type { Ask, Deny, Peer } from './verdict.ts';
 
 type Client = ClientConfig | null;
@@ -55,78 +54,66 @@ export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Den
 }
 
 /** `port-not-allowed`: a destination has the host, but not the port. */
-export function denyPort(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
+export function denyPort(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
+  const { config, shared } = destination;
   const { name, ports } = config;
-  return deny('port-not-allowed', client, config, `${asked(ask)}: the destination ${name} has ${enumerate('port', ports)}`, shared ? whereShared(config) : remedyForPort(config, ask.port));
+  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForPort(config, ask.port));
+  return deny('port-not-allowed', client.config, config, `${asked(ask)}: the destination ${name} has ${enumerate('port', ports)}`, remedy);
 }
 
 /** `form-not-allowed`: the destination does not take this form. */
-export function denyForm(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
-  const remedy = shared && canTake(config, ask.form) ? whereShared(config) : remedyForForm(config, ask.form);
-  return deny('form-not-allowed', client, config, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedy);
+export function denyForm(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
+  const { config, shared } = destination;
+  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForForm(config, ask.form));
+  return deny('form-not-allowed', client.config, config, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedy);
 }
 
 /** No rule joins the two. */
-export function denyPair(ask: Ask, client: ClientConfig, { config, shared }: CompiledDestination): Deny {
-  const detail = `${asked(ask)}: no rule lets ${client.name} use ${config.name}`;
+export function denyPair(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
+  const { config, shared } = destination;
   // A client with a wrong password may have matched another client than intended.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
-  if (ask.peer.rejected !== null) return deny('no-rule', client, config, detail + rejected, remedyForRejected(client));
-  return deny('no-rule', client, config, detail, shared ? whereShared(config) : remedyForRule(client, config, { method: null, path: null }));
+  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForRule(client.config, config, { method: null, path: null }));
+  return deny('no-rule', client.config, config, `${asked(ask)}: no rule lets ${client.config.name} use ${config.name}${rejected}`, remedy);
 }
 
 /** A rule joins the two, but does not apply. */
-export function denyRule(ask: Ask, client: ClientConfig, { config: destination, shared }: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
-  const { name } = rule;
-  const remedy = (): string => (shared ? whereShared(destination) : remedyForRule(client, destination, contentLike(rule.config, ask)));
-  const lets = `${name} lets ${client.name} use ${destination.name}`;
+export function denyRule(ask: Ask, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
+  const { config, shared } = destination;
+  const lets = `${rule.name} lets ${client.config.name} use ${config.name}`;
+  const denied = (code: FaultCode, detail: string): Deny =>
+    deny(code, client.config, config, detail, remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForRule(client.config, config, contentLike(rule.config, ask))));
   switch (miss) {
     case 'early':
-      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`, remedy());
+      return denied('rule-expired', `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`);
     case 'late':
-      return deny('rule-expired', client, destination, `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`, remedy());
-    case 'hidden': {
-      const listed = [rule.methods === null ? '' : 'methods', rule.paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
-      return deny('form-not-allowed', client, destination, `${asked(ask)}: ${lets} for the ${listed} that it lists, which a tunnel hides`, remedyForHidden(destination, listed));
-    }
+      return denied('rule-expired', `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`);
+    case 'hidden':
+      return denied('form-not-allowed', `${asked(ask)}: ${lets} for the ${listedBy(rule)} that it lists, which a tunnel hides`);
     case 'method':
-      return deny('method-not-allowed', client, destination, `${lets}, but does not list the method ${show(ask.method ?? '')}`, remedy());
-    case 'path': {
-      const path = canonicalPath(ask.path ?? '');
-      return deny('path-not-allowed', client, destination, `${lets}, but does not list the path ${show(path)}`, isNameable(path) ? remedy() : unnameable(path));
-    }
+      return denied('method-not-allowed', `${lets}, but does not list the method ${show(ask.method ?? '')}`);
+    case 'path':
+      return denied('path-not-allowed', `${lets}, but does not list the path ${show(canonicalPath(ask.path ?? ''))}`);
     case 'ambiguous':
-      return denyAmbiguity(ask, ambiguityOf(ask.path ?? '', ask, destination) ?? '', client, destination);
+      return denyAmbiguity(ask, ambiguityOf(ask.path ?? '', ask, config) ?? '', client.config, config);
   }
 }
 
 /** `method-not-allowed`, by the destination. */
-export function denyMethod(ask: Ask, method: string, client: ClientConfig, destination: CompiledDestination): Deny {
+export function denyMethod(ask: Ask, method: string, client: CompiledClient, destination: CompiledDestination): Deny {
   const { config } = destination;
-  return deny('method-not-allowed', client, config, `The destination ${config.name} does not list the method ${show(method)}`, blockedByPath(ask, destination) ?? remedyForMethod(config, method));
+  return deny('method-not-allowed', client.config, config, `The destination ${config.name} does not list the method ${show(method)}`, remedyInstead(ask, client, destination) ?? remedyForMethod(config, method));
 }
 
-/** The remedy for a path that no list can permit; null: one can. */
-function blockedByPath(ask: Ask, { config, paths }: CompiledDestination): string | null {
-  if (ask.path === null || (paths === null && ask.form !== 'gateway')) return null;
-  const ambiguity = ambiguityOf(ask.path, ask, config);
-  if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, null, config).remedy;
-  const path = canonicalPath(ask.path);
-  return paths === null || matchesPath(paths, path) || isNameable(path) ? null : unnameable(path);
-}
-
-/** `path-not-allowed`, by the destination. */
-export function denyPath(path: string, client: ClientConfig, destination: DestinationConfig): Deny {
-  const { name } = destination;
-  return deny('path-not-allowed', client, destination, `The destination ${name} does not list the path ${show(path)}`, remedyForPath(destination, path));
+/** `path-not-allowed`, by the destination. @param path canonical */
+export function denyPath(ask: Ask, path: string, client: CompiledClient, destination: CompiledDestination): Deny {
+  const { config } = destination;
+  return deny('path-not-allowed', client.config, config, `The destination ${config.name} does not list the path ${show(path)}`, remedyInstead(ask, client, destination) ?? remedyForPath(config, path));
 }
 
 /** `path-ambiguous`. @param reason the rest of a sentence about the path */
-export function denyAmbiguity({ form, path }: Ask, reason: string, client: Client, destination: Destination): Deny {
-  // An encoded slash is the only ambiguity that a setting can permit.
-  const permissible = form === 'gateway' && destination?.gateway?.encodedSlashes === 'refuse' && findAmbiguity(path ?? '', 'allow') === null;
-  const remedy = permissible ? `set destinations.${destination.name}.gateway.encodedSlashes to allow` : 'ask for the path in its plain form; no setting permits this one';
-  return deny('path-ambiguous', client, destination, `The path ${quote(path ?? '')} ${reason}`, remedy);
+export function denyAmbiguity(ask: Pick<Ask, 'form' | 'path'>, reason: string, client: Client, destination: Destination): Deny {
+  return deny('path-ambiguous', client, destination, `The path ${quote(ask.path ?? '')} ${reason}`, remedyForAmbiguity(ask, destination));
 }
 
 function asked(ask: Ask): string {

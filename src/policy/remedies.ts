@@ -7,9 +7,11 @@
  */
 import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
-import { canonicalPath } from '../targets/path.ts';
+import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE } from './compile.ts';
+import { matchesPath } from './patterns.ts';
 import type { Ask } from './verdict.ts';
 
 /** Classes of addresses where a partner can be. Others are not proposed; they have to be listed by hand. */
@@ -43,22 +45,28 @@ export function remedyForPort({ name }: DestinationConfig, port: number): string
 }
 
 /** Whether a destination can take a form: a tunnel hides methods and paths, so it would bypass the limits of a destination that has any. */
-export function canTake({ methods, paths, gateway }: DestinationConfig, form: Ask['form']): boolean {
+function canTake({ methods, paths, gateway }: DestinationConfig, form: Ask['form']): boolean {
   if (form === 'gateway') return gateway !== null;
   return (form !== 'connect' && form !== 'sni') || (methods === null && paths === null);
 }
 
-/** Of a destination. */
-export function remedyForForm(destination: DestinationConfig, form: Ask['form']): string {
-  const { name, methods, paths } = destination;
-  if (canTake(destination, form)) return `add ${form} to destinations.${name}.forms, for all of its clients`;
-  if (form === 'gateway') return `give destinations.${name} a gateway with a prefix`;
-  const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
-  return `${remedyForHidden(destination, limits)}; ${form} would go round the limits of ${name}`;
+/** Of a destination that can take it. */
+export function remedyForForm({ name }: DestinationConfig, form: Ask['form']): string {
+  return `add ${form} to destinations.${name}.forms, for all of its clients`;
+}
+
+function remedyForOtherForm(destination: DestinationConfig, form: Ask['form']): string {
+  const { name } = destination;
+  return form === 'gateway' ? `give destinations.${name} a gateway with a prefix` : `${remedyForHidden(destination, listedBy(destination))}; ${form} would go round the limits of ${name}`;
+}
+
+/** `methods and paths`: what a rule or a destination lists. */
+export function listedBy({ methods, paths }: { readonly methods: unknown; readonly paths: unknown }): string {
+  return [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((key) => key !== '').join(' and ');
 }
 
 /** Where a tunnel hides what a rule lists. @param listed `methods and paths` */
-export function remedyForHidden({ name, forms, gateway }: DestinationConfig, listed: string): string {
+function remedyForHidden({ name, forms, gateway }: DestinationConfig, listed: string): string {
   const open = forms.filter((form) => form !== 'connect' && form !== 'sni' && (form !== 'gateway' || gateway !== null));
   return open.length === 0 ? `use a form in which ${listed} can be seen, such as forward: destinations.${name}.forms has none` : `use a form in which ${listed} can be seen: ${open.join(', ').replace(/, ([^,]*)$/, ' or $1')}`;
 }
@@ -81,7 +89,7 @@ export function remedyForMethod({ name }: DestinationConfig, method: string): st
 
 /** Of a destination. @param path canonical */
 export function remedyForPath({ name }: DestinationConfig, path: string): string {
-  return isNameable(path) ? `add ${show(path)} to destinations.${name}.http.paths, for all of its clients` : unnameable(path);
+  return `add ${show(path)} to destinations.${name}.http.paths, for all of its clients`;
 }
 
 /** For an address that a name resolved to. Adding a range is safe only where ranges are listed: a first list replaces the public addresses. @param entry as returned by `singleAddress` */
@@ -90,13 +98,48 @@ export function remedyForAddress({ name, addresses }: DestinationConfig, entry: 
   return `add ${entry} to destinations.${name}.addresses, for all of its hosts and clients`;
 }
 
-/** Whether a pattern for exactly this path exists: a star in it would be read as a pattern, and the other characters are not allowed in patterns. @param path canonical */
-export function isNameable(path: string): boolean {
+/**
+ * What to do where no change would do: for a form that the destination cannot take, for a peer that showed wrong credentials, and
+ * for a method or path that is hidden or cannot be in a list, though lists decide on it: those of the destination, or of the
+ * rule that the request needs. Null: one may do.
+ */
+export function remedyInstead(ask: Ask, client: CompiledClient, { config, index, forms, methods, paths }: CompiledDestination): string | null {
+  const { form, method, path: asked, peer } = ask;
+  if (!forms.has(form) && !canTake(config, form)) return remedyForOtherForm(config, form);
+  const rules = client.rules[index] ?? NO_RULE;
+  if (peer.rejected !== null && rules.length === 0) return remedyForRejected(client.config);
+  // A new rule lists what the one lists that almost applied.
+  const { rule: almost } = furthestMiss(rules, ask, config) ?? { rule: { methods: null, paths: null } };
+  if ((almost.methods !== null && method === null) || (almost.paths !== null && asked === null)) return remedyForHidden(config, listedBy(almost));
+  const path = asked === null || (almost.paths === null && paths === null && form !== 'gateway') ? null : canonicalPath(asked);
+  if (path !== null && ambiguityOf(asked ?? '', ask, config) !== null) return remedyForAmbiguity(ask, config);
+  if (method !== null && !isListable(method) && (almost.methods !== null || methods?.has(method) === false)) return unlistable(method);
+  const needed = path !== null && (almost.paths !== null || (paths !== null && !matchesPath(paths, path)));
+  return needed && !isNameable(path) ? unnameable(path) : null;
+}
+
+/** An encoded slash is the only ambiguity that a setting can permit. */
+export function remedyForAmbiguity({ form, path }: Pick<Ask, 'form' | 'path'>, destination: DestinationConfig | null): string {
+  const permissible = form === 'gateway' && destination?.gateway?.encodedSlashes === 'refuse' && findAmbiguity(path ?? '', 'allow') === null;
+  return permissible ? `set destinations.${destination.name}.gateway.encodedSlashes to allow` : 'ask for the path in its plain form; no setting permits this one';
+}
+
+/** Whether a list may have this method: a file with any other is refused. */
+export function isListable(method: string): boolean {
+  return method === method.toUpperCase() && method !== '*';
+}
+
+function unlistable(method: string): string {
+  return `ask with another method: no list can have ${show(method)}, since methods are in capitals`;
+}
+
+/** Whether a pattern for exactly this path exists: a star in it would be read as a pattern, and the other characters are not allowed in patterns. */
+function isNameable(path: string): boolean {
   return path.startsWith('/') && !/[*"<>^`{|}]|%2F/.test(path);
 }
 
-/** Why no change is proposed for a path: no pattern has an encoded slash; one for each reading would. */
-export function unnameable(path: string): string {
+/** No pattern has an encoded slash; one for each reading would. */
+function unnameable(path: string): string {
   if (path.includes('%2F')) return `no pattern can name the path ${show(path)}: patterns have to cover both of its readings, ${show(path)} and ${show(path.replaceAll('%2F', '/'))}, and would permit more`;
   return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;
 }

@@ -13,6 +13,7 @@ import { type Framing, NO_CONTENT } from '../http1/body-reader.ts';
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
 import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
+import { TimeLimit } from '../time-limit.ts';
 import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
 import type { UpstreamPool } from './pool.ts';
 import { fitsReplay, type ReplayBudget, RequestReplay } from './replay.ts';
@@ -93,10 +94,6 @@ const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRAC
 
 type ExchangeState = 'waiting' | 'asking' | 'responding' | 'ended';
 
-function continueLate(exchange: Exchange): void {
-  exchange.continueLate();
-}
-
 /** One request with its response. It takes a connection from the pool, and closes that if the exchange fails; the owner answers the client. */
 export class Exchange implements ResponseHandler, ConnectionWaiter {
   /** Grows with any progress: read by the clock of the client's connection. */
@@ -116,7 +113,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #downloadBlocked = false;
   #informational = 0;
   #continued = false;
-  #continueTimer: NodeJS.Timeout | null = null;
+  #continueLimit: TimeLimit | null = null;
   /** Fields named by `Connection` of the response: not allowed as trailers either. */
   #nominated: ReadonlySet<string> | null = null;
 
@@ -233,7 +230,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       return;
     }
     if (head.status === 100) {
-      this.#stopContinueTimer();
+      this.#stopContinuing();
       if (this.#continued) return;
       this.#continued = true;
     }
@@ -246,7 +243,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (this.#goesAgain(head)) return;
     const plan = this.#plan;
     this.stamp += 1;
-    this.#stopContinueTimer();
+    this.#stopContinuing();
     this.#state = 'responding';
     this.#connection?.dialled.circuit?.answered(head.status, plan.client);
     this.#replay.release();
@@ -310,6 +307,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       this.#releaseConnection();
       this.#record.dialled = false;
       this.#record.upstreamAddress = '-';
+      this.#record.via = '';
+      this.#record.reusedConnection = false;
       this.#record.noteLocalEnd({});
       this.#state = 'waiting';
       this.#plan.pool.wait(this, true);
@@ -321,11 +320,15 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#owner.onCrash(error);
   }
 
-  continueLate(): void {
-    this.#continueTimer = null;
+  #continueLate(): void {
+    this.#continueLimit = null;
     if (this.#continued || this.#state !== 'asking') return;
     this.#continued = true;
-    this.#client.inform(100, NO_FIELDS);
+    try {
+      this.#client.inform(100, NO_FIELDS);
+    } catch (error) {
+      this.onCrash(error);
+    }
   }
 
   #begin(connection: UpstreamConnection): void {
@@ -349,7 +352,11 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
       this.#uploadBlocked = false;
       this.#client.resume();
     }
-    if (plan.expectsContinue && !this.#continued) this.#continueTimer ??= setTimeout(continueLate, CONTINUE_PATIENCE, this);
+    if (!plan.expectsContinue || this.#continued) return;
+    this.#stopContinuing();
+    this.#continueLimit = new TimeLimit(CONTINUE_PATIENCE, () => {
+      this.#continueLate();
+    });
   }
 
   /** The upstream is read no faster than the client reads. */
@@ -391,7 +398,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   /** From here on nothing more is reported. */
   #end(): void {
     this.#state = 'ended';
-    this.#stopContinueTimer();
+    this.#stopContinuing();
     this.#replay.release();
     this.#releaseConnection();
   }
@@ -399,15 +406,12 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #releaseConnection(): void {
     const connection = this.#connection;
     this.#connection = null;
-    // A pinned one stays with its client connection, and in its share, until one of the two closes.
-    if (connection !== null && !(connection.pinned && connection.reusable)) this.#plan.pool.release(connection);
-    else if (connection !== null) connection.uses += 1;
+    if (connection !== null) this.#plan.pool.release(connection);
   }
 
-  #stopContinueTimer(): void {
-    if (this.#continueTimer === null) return;
-    clearTimeout(this.#continueTimer);
-    this.#continueTimer = null;
+  #stopContinuing(): void {
+    this.#continueLimit?.clear();
+    this.#continueLimit = null;
   }
 }
 

@@ -47,13 +47,10 @@ const STAYED_MS = 1000;
 /** An idle connection. */
 interface Resting {
   readonly connection: UpstreamConnection;
-  /** Turn of the event loop in which it became idle, and when; monotonic ms. */
+  /** Turn of the event loop in which it became idle. */
   readonly turn: number;
-  readonly since: number;
   /** It has been counted as one that stayed open. */
   stayed: boolean;
-  /** When it is to be closed, monotonic ms. */
-  readonly until: number;
 }
 
 /** The connections to one origin. It owns every connection until `detach`. */
@@ -144,7 +141,7 @@ export class UpstreamPool {
       waiter.onNoConnection(this.#busy(waiter, full ? `${queue} requests may wait for one` : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`));
       return;
     }
-    this.#waiting.add(waiter, fresh && room);
+    this.#waiting.add(waiter, fresh);
     // An idle connection may have become idle when fewer turns were enough.
     if (this.#idle.length > 0) this.#settle();
     this.#growForWaiting();
@@ -157,22 +154,25 @@ export class UpstreamPool {
     if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
   }
 
-  /** The exchange on this connection has ended. */
+  /** The exchange on this connection has ended. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */
   release(connection: UpstreamConnection): void {
+    if (connection.pinned && connection.reusable && !this.#retired) {
+      connection.noteUsed();
+      return;
+    }
     if (!this.#active.delete(connection)) return;
     this.#share.giveBack(connection.client);
-    const now = performance.now();
-    this.#pace.note(now - connection.activeSince);
+    // One that its client kept has been idle for most of this time.
+    if (!connection.pinned) this.#pace.note(connection.sinceChange);
     if (connection.uses > 0 && connection.reusable) this.#silentCloses.noteKept();
-    connection.activeSince = now;
-    connection.uses += 1;
+    connection.noteUsed();
     const unwanted = this.#closed || (this.#retired && this.#waiting.length === 0);
-    if (unwanted || !connection.reusable || connection.isOld) {
+    if (unwanted || connection.pinned || !connection.reusable || connection.isOld) {
       this.#options.onChange(-1, 0);
       connection.destroy();
     } else {
       this.#options.onChange(-1, 1);
-      this.#rest(connection, now);
+      this.#rest(connection);
     }
     this.#serveWaiting();
     this.#growForWaiting();
@@ -196,6 +196,7 @@ export class UpstreamPool {
   retire(): void {
     this.#retired = true;
     for (const resting of this.#idle.splice(0)) this.#dismiss(resting);
+    for (const connection of this.#active) if (connection.pinned && connection.reusable) connection.destroy();
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
     this.#sweeper = null;
   }
@@ -222,6 +223,10 @@ export class UpstreamPool {
     return this.#silentCloses.areFrequent ? this.#idle.length : 0;
   }
 
+  #mayGrow(): boolean {
+    return (this.#hasRoom() || this.#useless > 0) && !this.#isPaused();
+  }
+
   #isPaused(): boolean {
     return this.#active.size > 0 && performance.now() < this.#pausedUntil;
   }
@@ -242,7 +247,7 @@ export class UpstreamPool {
   }
 
   #activate(connection: UpstreamConnection, client: string): void {
-    connection.activeSince = performance.now();
+    connection.noteTaken();
     connection.client = client;
     this.#active.add(connection);
     this.#share.take(client);
@@ -254,9 +259,9 @@ export class UpstreamPool {
       const resting = this.#idle[at];
       if (resting === undefined || !this.#fits(resting, careful) || (fresh && resting.connection.uses > 0)) continue;
       this.#idle.splice(at, 1);
-      const { connection, until } = resting;
+      const { connection } = resting;
       // The sweeper may be a second late, by which the upstream may be closing it.
-      if (connection.reusable && !connection.isOld && performance.now() < until && connection.dialled.circuit?.blocked !== true) return resting;
+      if (connection.reusable && !connection.isOld && !connection.idleTooLong && connection.dialled.circuit?.blocked !== true) return resting;
       this.#dismiss(resting);
     }
     return null;
@@ -266,22 +271,22 @@ export class UpstreamPool {
    * Whether a connection may be used again now. The more of them close without notice, the longer it rests first; where
    * that is likely, a request that must not be sent twice (`careful`) takes only one that was never used.
    */
-  #fits({ connection, turn, since }: Resting, careful: boolean): boolean {
+  #fits({ connection, turn }: Resting, careful: boolean): boolean {
     if (connection.uses === 0) return true;
     if (!careful && !this.#silentCloses.areFrequent) return true;
     if (careful && this.#silentCloses.areFrequent) return false;
     const turns = this.#turn - turn;
-    return this.#silentCloses.areDoubtful ? turns >= REST_TURNS && performance.now() - since >= REST_MS : turns >= SETTLING_TURNS;
+    return this.#silentCloses.areDoubtful ? turns >= REST_TURNS && connection.sinceChange >= REST_MS : turns >= SETTLING_TURNS;
   }
 
-  #dismiss({ connection, since, stayed }: Resting): void {
-    if (!stayed && connection.reusable && performance.now() - since >= REST_MS) this.#silentCloses.noteKept();
+  #dismiss({ connection, stayed }: Resting): void {
+    if (!stayed && connection.reusable && connection.sinceChange >= REST_MS) this.#silentCloses.noteKept();
     this.#options.onChange(0, -1);
     connection.destroy();
   }
 
-  #rest(connection: UpstreamConnection, now: number): void {
-    this.#idle.push({ connection, turn: this.#turn, since: now, stayed: false, until: now + connection.keepFor });
+  #rest(connection: UpstreamConnection): void {
+    this.#idle.push({ connection, turn: this.#turn, stayed: false });
     this.#sweeper ??= setInterval(this.#sweep, Math.min(1000, Math.max(10, this.#options.keepAlive / 8))).unref();
     this.#settle();
   }
@@ -293,13 +298,12 @@ export class UpstreamPool {
   }
 
   readonly #sweep = (): void => {
-    const now = performance.now();
-    for (const resting of this.#idle.filter(({ until }) => until <= now)) {
+    for (const resting of this.#idle.filter(({ connection }) => connection.idleTooLong)) {
       this.#idle.splice(this.#idle.indexOf(resting), 1);
       this.#dismiss(resting);
     }
     for (const resting of this.#idle) {
-      if (resting.stayed || now - resting.since < STAYED_MS) continue;
+      if (resting.stayed || resting.connection.sinceChange < STAYED_MS) continue;
       resting.stayed = true;
       this.#silentCloses.noteKept();
     }
@@ -326,16 +330,20 @@ export class UpstreamPool {
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
       // Those that wait may all accept only one that was never used.
-      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false)) && !this.#serve(this.#popIdle(true, true))) return;
+      const freshComes = this.#mayGrow() || this.#idle.some(({ connection: { uses } }) => uses === 0);
+      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false), freshComes) && !this.#serve(this.#popIdle(true, true), freshComes)) return;
     }
   }
 
-  /** @returns whether a waiting exchange has got this idle connection, which otherwise stays idle */
-  #serve(resting: Resting | null): boolean {
+  /**
+   * @param freshComes who accepts only a connection that was never used need not take another
+   * @returns whether a waiting exchange has got this idle connection, which otherwise stays idle
+   */
+  #serve(resting: Resting | null, freshComes: boolean): boolean {
     if (resting === null) return false;
     const { connection } = resting;
     const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
-    const waiter = this.#waiting.next(offer, this.#held);
+    const waiter = this.#waiting.next(offer, this.#held, freshComes);
     if (waiter === null) {
       this.#idle.push(resting);
       return false;
@@ -348,7 +356,7 @@ export class UpstreamPool {
 
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */
   #growForWaiting(): void {
-    while (!this.#closed && this.#waiting.length > this.#opening.size && (this.#hasRoom() || this.#useless > 0) && !this.#isPaused()) {
+    while (!this.#closed && this.#waiting.length > this.#opening.size && this.#mayGrow()) {
       const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#pace.isFar, this.#held);
       if (eligible <= this.#opening.size) return;
       // If the upstream is near, one at a time: each may turn out not to help.
@@ -377,6 +385,7 @@ export class UpstreamPool {
       (error: unknown) => {
         this.#opening.delete(controller);
         if (!controller.signal.aborted) this.#notOpened(Fault.from(error));
+        this.#serveWaiting();
         this.#growForWaiting();
       },
     );
@@ -406,14 +415,14 @@ export class UpstreamPool {
       const at = this.#idle.findIndex((resting) => resting.connection === connection);
       const [resting] = at === -1 ? [] : this.#idle.splice(at, 1);
       if (resting === undefined) return;
-      if (connection.uses > 0 && performance.now() - resting.since < STAYED_MS) this.#silentCloses.noteClosed();
+      if (connection.uses > 0 && connection.sinceChange < STAYED_MS) this.#silentCloses.noteClosed();
       this.#options.onChange(0, -1);
       this.#growForWaiting();
     };
     if (waiter === null) {
       // The exchange it was dialled for has been served: the next one gets it.
       this.#options.onChange(0, 1);
-      this.#rest(connection, connection.activeSince);
+      this.#rest(connection);
     } else {
       this.#options.onChange(1, 0);
       this.#activate(connection, waiter.client);

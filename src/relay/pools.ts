@@ -137,7 +137,7 @@ export function poolTerms(destination: DestinationConfig, { limits, timeouts }: 
 }
 
 const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null, gateReadiness: null } satisfies { [Key in keyof DestinationConfig]?: null };
-const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, headerFields: null, loopDelay: null, memoryPercent: null } satisfies { [Key in keyof Terms['limits']]?: null };
+const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, loopDelay: null, memoryPercent: null } satisfies { [Key in keyof Terms['limits']]?: null };
 
 /** How long a dial to one address may take at most, ms: a waiting exchange should get the reason why it failed. */
 export function longestDial({ via }: Pick<DestinationConfig, 'via'>, { timeouts }: Pick<Terms, 'timeouts'>): number {

@@ -29,10 +29,6 @@ export interface TunnelOwner {
 /** A client socket, TLS or upgraded ones included, as a tunnel uses it. */
 export type TunnelSocket = Resettable;
 
-function onTimer(tunnel: Tunnel): void {
-  tunnel.onTimer();
-}
-
 /** The most that Node reads at a time. */
 const FULL_CHUNK = 65_536;
 /** A direction is read in bulk after this many chunks, or after a full one. */
@@ -76,7 +72,7 @@ export class Tunnel {
   #chunksFromClient = 0;
   #chunksFromUpstream = 0;
   /** When bytes were first held, the client was refused, or the other side broke. */
-  #timer: NodeJS.Timeout | TimeLimit | null = null;
+  #limit: TimeLimit | null = null;
   /** The first side to which a write has failed while it was not read. */
   #failedWrite: Side | null = null;
   /** The other one broke: this side is reset when its time to read is over. */
@@ -158,7 +154,7 @@ export class Tunnel {
     if (this.#parting !== null) return;
     if (this.#closedBy === '-') this.#closedBy = by;
     // Held bytes will not become complete.
-    if (by === 'client' && this.#timer !== null && this.#opening !== null && this.#fault === null) {
+    if (by === 'client' && this.#limit !== null && this.#opening !== null && this.#fault === null) {
       this.#refuse(this.#opening.giveUp('ended'));
       return;
     }
@@ -192,7 +188,7 @@ export class Tunnel {
       this.#partFrom(this.client.destroyed ? 'client' : 'upstream');
       return;
     }
-    this.#stopTimer();
+    this.#endLimit();
     for (const connection of this.#bulk) connection.release();
     unhear(this.client);
     unhear(this.upstream);
@@ -234,7 +230,7 @@ export class Tunnel {
 
   /** No bytes are pending in the proxy, as far as the proxy can see. */
   get still(): boolean {
-    return this.#timer === null && isStill(this.client) && isStill(this.upstream);
+    return this.#limit === null && isStill(this.client) && isStill(this.upstream);
   }
 
   /**
@@ -275,15 +271,26 @@ export class Tunnel {
     resetSocket(this.upstream);
   }
 
-  /** Its timer has expired. */
-  onTimer(): void {
-    this.#timer = null;
+  #limitTo(ms: number): void {
+    this.#limit?.clear();
+    this.#limit = new TimeLimit(ms, () => {
+      this.#onLimit();
+    });
+  }
+
+  #onLimit(): void {
+    this.#limit = null;
     try {
       if (this.#parting === null) this.#heldTooLong();
       else this.#parted(this[this.#parting]);
     } catch (error) {
       this.crashed(error);
     }
+  }
+
+  #endLimit(): void {
+    this.#limit?.clear();
+    this.#limit = null;
   }
 
   /** Bytes were held for the longest time allowed; or a refused client has had its time to close. */
@@ -324,8 +331,7 @@ export class Tunnel {
 
   #waitForParting(unsent: number): void {
     this.#unsent = unsent;
-    this.#stopTimer();
-    this.#timer = setTimeout(onTimer, PARTING, this);
+    this.#limitTo(PARTING);
   }
 
   #send(chunk: Buffer): void {
@@ -388,14 +394,14 @@ export class Tunnel {
     }
     const answer = opening.read(chunk);
     if (answer === 'hold') {
-      this.#timer ??= new TimeLimit(opening.patience, () => { this.onTimer(); });
+      if (this.#limit === null) this.#limitTo(opening.patience);
       return;
     }
     if (typeof answer === 'object') {
       this.#refuse(answer);
       return;
     }
-    this.#stopTimer();
+    this.#endLimit();
     if (opening.held.length > 0) this.#send(opening.held);
     this.#letGo(opening);
     this.#send(chunk);
@@ -434,15 +440,7 @@ export class Tunnel {
     if (lastWords === null) this.client.end();
     else this.client.end(lastWords);
     this.client.resume();
-    this.#stopTimer();
-    this.#timer = setTimeout(onTimer, REFUSED_LINGER, this).unref();
-  }
-
-  #stopTimer(): void {
-    if (this.#timer === null) return;
-    if (this.#timer instanceof TimeLimit) this.#timer.clear();
-    else clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#limitTo(REFUSED_LINGER);
   }
 }
 

@@ -82,8 +82,6 @@ export class UpstreamConnection {
   client = '';
   /** How long it may be idle, ms: as configured, or less where the upstream announces an earlier close (Keep-Alive: timeout). */
   keepFor: number;
-  /** When the current exchange got it, or the last one returned it; monotonic ms. */
-  activeSince = performance.now();
   /** Connection-based authentication took place on it: it belongs to one client connection (RFC 4559 §6). */
   pinned = false;
   /** It closed while no exchange used it. */
@@ -94,6 +92,8 @@ export class UpstreamConnection {
   readonly #body: BodyReader;
   readonly #writer: MessageWriter;
   readonly #oldAt: number;
+  /** When the current exchange got it, or the last one returned it; monotonic ms. */
+  #changedAt = performance.now();
   /** How many exchanges the upstream allows on it (Keep-Alive: max). */
   #most = Infinity;
   readonly #onContent: (content: Buffer) => void;
@@ -129,6 +129,16 @@ export class UpstreamConnection {
     return performance.now() >= this.#oldAt;
   }
 
+  /** How long the current exchange has had it or, while it is idle, for how long it has been; ms. */
+  get sinceChange(): number {
+    return performance.now() - this.#changedAt;
+  }
+
+  /** It has been idle for so long that the upstream may just be closing it. */
+  get idleTooLong(): boolean {
+    return this.sinceChange >= this.keepFor;
+  }
+
   /** The peer of our TCP connection, for `Proxy-Status`. */
   get nextHop(): string {
     const { address, port } = this.dialled.peer;
@@ -143,6 +153,17 @@ export class UpstreamConnection {
   /** The exchange is over on both sides, and another one may follow (RFC 9112 §9.3). */
   get reusable(): boolean {
     return this.#reusable && this.#handler === null && this.open;
+  }
+
+  /** An exchange has got it from the pool. */
+  noteTaken(): void {
+    this.#changedAt = performance.now();
+  }
+
+  /** Its exchange is over. */
+  noteUsed(): void {
+    this.#changedAt = performance.now();
+    this.uses += 1;
   }
 
   /**

@@ -7,6 +7,7 @@
  */
 import { Tally } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
+import { PauseMeter } from '../time-limit.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
 /** An exchange that waits for a connection. Exactly one of the two is called, once. */
@@ -45,8 +46,6 @@ export interface WaitingLineOptions {
 export type Offer = 'fresh' | 'settled' | 'used';
 
 const TICK_MS = 10;
-/** A tick that is later than this, ms, comes after a pause of the process, such as a frozen container: what came meanwhile is read after it. */
-const LONG_PAUSE_MS = 1000;
 /** Above this share of busy time, the event loop has no free time. */
 const BUSY = 0.8;
 
@@ -60,7 +59,7 @@ export class WaitingLine {
   /** Value of `#ticks` when the line was empty last. */
   #since = 0;
   #timer: NodeJS.Timeout | null = null;
-  #tickedAt = 0;
+  readonly #pauses = new PauseMeter();
   /** All pauses so far, ms. */
   #paused = 0;
   #loop = performance.eventLoopUtilization();
@@ -87,14 +86,14 @@ export class WaitingLine {
 
   /** @param fresh it accepts only a connection that has never been used */
   add(waiter: ConnectionWaiter, fresh: boolean): void {
-    const place: QueuedWaiter = { waiter, fresh, until: performance.now() - this.#paused + this.#options.longest, ticks: this.#ticks };
+    if (this.#timer === null) this.#pauses.restart();
+    const place: QueuedWaiter = { waiter, fresh, until: this.#now() + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
     if (mine === undefined) this.#byClient.set(waiter.client, [place]);
     else mine.push(place);
     this.#share.take(waiter.client);
     if (this.#timer !== null) return;
     this.#since = this.#ticks;
-    this.#tickedAt = performance.now();
     this.#loop = performance.eventLoopUtilization();
     this.#timer = setInterval(() => {
       this.#tick();
@@ -111,13 +110,14 @@ export class WaitingLine {
    * Takes the next waiter out of the line: one of the client that holds the fewest
    * connections.
    * @param held how many connections a client holds; null: it may have none now
+   * @param freshComes those that accept only a new one are left to wait for it
    */
-  next(offer: Offer, held: (client: string) => number | null): ConnectionWaiter | null {
+  next(offer: Offer, held: (client: string) => number | null, freshComes = true): ConnectionWaiter | null {
     let best: { readonly client: string; readonly at: number; readonly held: number } | null = null;
     for (const [client, places] of this.#byClient) {
       const count = held(client);
       if (count === null || (best !== null && count >= best.held)) continue;
-      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!fresh && (offer === 'settled' || !waiter.careful)));
+      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes) && (offer === 'settled' || !waiter.careful)));
       if (at !== -1) best = { client, at, held: count };
     }
     return best === null ? null : this.#take(best.client, best.at);
@@ -131,12 +131,13 @@ export class WaitingLine {
 
   /**
    * Counts the waiters that may have a connection, those of them that accept only a new one or have waited for
-   * `patience` ms, and the clients that hold none.
+   * `patience` ms or half of their time, and the clients that hold none.
    * @param standing once the line has not been empty for `patience` ms, every waiter has waited long enough: each of
    * them may wait for less than that, and yet all of them always wait
    * @param held how many connections a client holds; null: it may have none now
    */
   survey(patience: number, standing: boolean, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
+    const half = this.#now() + this.#options.longest / 2;
     const stands = standing && (this.#ticks - this.#since) * TICK_MS >= patience;
     let eligible = 0;
     let pressing = 0;
@@ -146,7 +147,7 @@ export class WaitingLine {
       if (count === null) continue;
       if (count === 0) without += 1;
       eligible += places.length;
-      for (const { fresh, ticks } of places) if (fresh || stands || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
+      for (const { fresh, ticks, until } of places) if (fresh || stands || until <= half || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
     }
     return { eligible, pressing, without };
   }
@@ -164,16 +165,20 @@ export class WaitingLine {
     return place.waiter;
   }
 
+  /** Ms, without pauses, also one that no tick has seen yet. */
+  #now(): number {
+    const now = performance.now();
+    this.#paused += this.#pauses.measure(now, TICK_MS);
+    return now - this.#paused;
+  }
+
   #tick(): void {
     const loop = performance.eventLoopUtilization();
     if (performance.eventLoopUtilization(loop, this.#loop).utilization < BUSY) this.#ticks += 1;
     this.#loop = loop;
-    const now = performance.now();
-    const late = now - this.#tickedAt - TICK_MS;
-    if (late > LONG_PAUSE_MS) this.#paused += late;
-    this.#tickedAt = now;
+    const now = this.#now();
     for (const [client, places] of [...this.#byClient]) {
-      while (places[0] !== undefined && places[0].until <= now - this.#paused) {
+      while (places[0] !== undefined && places[0].until <= now) {
         const waiter = this.#take(client, 0);
         if (waiter !== null) this.#options.onLate(waiter);
       }

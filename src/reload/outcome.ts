@@ -40,8 +40,12 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
 }
 
+/** Most faults of a file that are listed: the log takes no line of megabytes, and `/readyz` is asked every two seconds. */
+const MOST_FAULTS = 50;
+
 function refuseFaulty(faults: readonly ConfigFinding[]): ReloadOutcome {
-  return { result: 'refused', reasons: faults.map((fault) => `${tellPlace(fault)} ${fault.problem} ${fault.instead}`.trimEnd()), changes: null };
+  const reasons = faults.slice(0, MOST_FAULTS).map((fault) => `${tellPlace(fault)} ${fault.problem} ${fault.instead}`.trimEnd());
+  return { result: 'refused', reasons: faults.length > MOST_FAULTS ? [...reasons, `${faults.length - MOST_FAULTS} further faults of the configuration: npx eco-egress check shows them all.`] : reasons, changes: null };
 }
 
 /** Everything that can be tested was tested at load; a later error is a bug, but the proxy continues to serve. */

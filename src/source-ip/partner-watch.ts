@@ -154,11 +154,11 @@ export class PartnerWatch {
     });
   }
 
-  #end(destination: string, { cause, since, timeouts }: Silence, words: string): void {
+  #end(destination: string, { cause, since, last, timeouts }: Silence, words: string): void {
     const { telemetry, now } = this.#options;
     this.#partners.set(destination, null);
     if (cause === null) return;
     telemetry.whitelistSuspected(destination, false);
-    telemetry.notice('info', words, { destination, was: cause, timeouts, silentMs: Math.round(now() - since) });
+    telemetry.notice('info', words, { destination, was: cause, timeouts, silentMs: Math.round(Math.max(last, now()) - since) });
   }
 }

@@ -40,6 +40,8 @@ export interface SourceFinding {
 
 /** Each wait is up to this share shorter or longer, so that replicas do not probe at the same time. */
 const JITTER = 0.1;
+/** The longest that a timer of Node can wait, ms: a longer one ends at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 /** Most different findings of one result that are reported; a NAT with alternating addresses must not fill the log. */
 const MOST_FINDINGS = 8;
 /** How many changes of the finding are kept. */
@@ -143,7 +145,7 @@ export class SourceProbe {
     if (signal.aborted) return false;
     const { random, wait } = this.#options;
     const share = 1 - JITTER + 2 * JITTER * random();
-    return wait(every * share, signal).then(
+    return wait(Math.min(every * share, LONGEST_TIMER), signal).then(
       () => !signal.aborted,
       (error: unknown) => {
         if (signal.aborted) return false;

@@ -11,7 +11,7 @@ import { destinationNameFor, enforcedConfigOf, freshName, proposeChange, type Se
 import { classifyAddress } from '../policy/address-class.ts';
 import { compilePolicy, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide, identify } from '../policy/decide.ts';
-import { isProposable, remedyForAddress, singleAddress } from '../policy/remedies.ts';
+import { isListable, isProposable, remedyForAddress, singleAddress } from '../policy/remedies.ts';
 import type { Ask, Peer } from '../policy/verdict.ts';
 import { comparePolicyConfigs } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
@@ -163,7 +163,7 @@ function nameAddress(address: string): string {
 /** What new entries list: what this client used of this host, and nothing else. */
 function contentOf(kinds: readonly SeenDenial[]): SeenContent {
   const methods = new Set(kinds.map(({ method }) => method));
-  return { ports: [...new Set(kinds.map(({ port }) => port))], forms: FORMS.filter((form) => kinds.some((kind) => kind.form === form)), methods: methods.has(null) ? null : [...methods].filter((method) => method !== null) };
+  return { ports: [...new Set(kinds.map(({ port }) => port))], forms: FORMS.filter((form) => kinds.some((kind) => kind.form === form)), methods: methods.has(null) ? null : [...methods].flatMap((method) => (method !== null && isListable(method) ? [method] : [])) };
 }
 
 function advance(draft: PolicyDraft, config: PolicyConfig): void {

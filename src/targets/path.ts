@@ -95,12 +95,26 @@ function troubleOf(byte: number, path: string, at: number): string | null {
   return byte >= 0x80 && isOverlong(byte, path, at) ? 'has an overlong encoding' : null;
 }
 
-/** `%252e`, and with any number of further `25`: a server that decodes twice would see what we did not. */
+/**
+ * `%252e`, with any number of further `25`, and with its digits escaped as well (`%25%32%65`): a server that decodes
+ * twice would see what we did not.
+ */
 function isDoubleEncoded(path: string, at: number): boolean {
   let next = at + 3;
-  while (path.startsWith('25', next)) next += 2;
-  const byte = readByte(path, next);
-  return byte === DOT || byte === SLASH || byte === BACKSLASH || (byte >= 0 && byte < 0x20) || byte === DELETE;
+  for (;;) {
+    const high = readDigit(path, next);
+    const low = readDigit(path, high.end);
+    if (high.value === -1 || low.value === -1) return false;
+    next = low.end;
+    const byte = high.value * 16 + low.value;
+    if (byte !== PERCENT) return byte === DOT || byte === SLASH || byte === BACKSLASH || byte < 0x20 || byte === DELETE;
+  }
+}
+
+/** A hexadecimal digit, which may be escaped; -1: there is none. */
+function readDigit(path: string, at: number): { readonly value: number; readonly end: number } {
+  const code = path.charCodeAt(at);
+  return code === PERCENT ? { value: hexDigit(readByte(path, at + 1)), end: at + 3 } : { value: hexDigit(code), end: at + 1 };
 }
 
 /** UTF-8 that encodes a character in more bytes than it needs, once read as `/` and `.` (RFC 3629 §10). */

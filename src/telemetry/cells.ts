@@ -132,6 +132,8 @@ export class Cells {
   /** Those that end next, then the latest that have. */
   ruleEnds: PolicyFacts['ruleEnds'] = [];
   readonly destinations = new Map<string, DestinationCells>();
+  /** Destinations of the configuration in force. An earlier one keeps its counters, and its state is of no interest. */
+  configured: ReadonlySet<string> = new Set();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
   readonly clients = new Map<string, ClientCounts>([['-', { served: 0, denied: 0 }]]);
@@ -160,6 +162,7 @@ export class Cells {
       this.clients.set(name, { served: 0, denied: 0 });
       this.shortTunnels.set(name, 0);
     }
+    this.configured = new Set(destinations);
     for (const name of destinations) {
       if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells(UPSTREAM_CODES));
       // Without a gauge before the first tunnel, an autoscaler would have no value.

@@ -148,7 +148,10 @@ export function registerUnderWay(exposition: Exposition, cells: Cells, underWay:
     for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, waiting.get(destination) ?? 0);
   });
   gauge(exposition, 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', ['destination'], (set) => {
-    for (const [destination, { reached }] of cells.destinations) if (reached.certificateEnds > 0) set({ destination }, reached.certificateEnds / 1000);
+    for (const destination of cells.configured) {
+      const { certificateEnds } = cells.destination(destination).reached;
+      if (certificateEnds > 0) set({ destination }, certificateEnds / 1000);
+    }
   });
 }
 

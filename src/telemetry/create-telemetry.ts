@@ -23,7 +23,7 @@ const MAX_FIELD = 4096;
 /** Names pino writes itself; with duplicate names in a line, parsers differ in which one counts. */
 const RESERVED = new Set(['level', 'time', 'msg']);
 
-const NAMELESS: Omit<TracedProcess, 'version'> = { instance: '-', hostName: '-', pod: null };
+const NAMELESS: Omit<TracedProcess, 'version'> = { name: 'eco-egress', instance: '-', hostName: '-', pod: null };
 
 /** For `createTelemetry`. */
 export interface TelemetryOptions {

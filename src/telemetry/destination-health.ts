@@ -1,5 +1,6 @@
 /** The state of a destination, independent of the request rate: the result of the latest requests, and the addresses that were reached. */
 import type { FaultCode } from '../errors.ts';
+import { bound } from './safe-text.ts';
 
 /** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
 export const LAST_OUTCOMES = ['ok', 'error', 'failed'] as const;
@@ -99,7 +100,7 @@ export function warnOfHealth({ destination, last, inRow, lastOk, lastError, last
   const times = inRow === 1 ? 'The latest request' : `The latest ${inRow} requests`;
   if (last === 'error') return `${times} to ${destination} ${inRow === 1 ? 'was' : 'were'} answered with a status of 5xx (${lastError?.status ?? 500} at ${lastError?.at ?? '-'}); ${since}.`;
   const detail = lastFailure?.detail ?? '';
-  return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${detail.length > LONGEST_FAILURE_QUOTE ? `${detail.slice(0, LONGEST_FAILURE_QUOTE)}…` : detail}); ${since}.`;
+  return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${bound(detail, LONGEST_FAILURE_QUOTE)}); ${since}.`;
 }
 
 /** Consecutive failures after which a gating destination counts as unreachable. */

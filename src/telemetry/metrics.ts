@@ -139,7 +139,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyReloaded: (result) => {
       cells.reloads[result] += 1;
     },
-    healths: () => [...cells.destinations].filter(([name]) => name !== '-').map(([name, { health, errors }]) => viewHealth(name, health, errors)),
+    healths: () => Array.from(cells.configured, (name) => {
+      const { health, errors } = cells.destination(name);
+      return viewHealth(name, health, errors);
+    }),
     tunnels: (most) => viewTunnels(cells, most, performance.now()),
     openTunnels: () => {
       let open = 0;
@@ -238,14 +241,10 @@ function registerUpstreams(exposition: Exposition, cells: Cells): void {
     });
   });
   gauge(exposition, 'destination_last_outcome', 'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], (set) => {
-    each((destination, { health }) => {
-      for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, health.last === outcome ? 1 : 0);
-    });
+    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, cells.destination(destination).health.last === outcome ? 1 : 0);
   });
   gauge(exposition, 'destination_last_outcome_timestamp_seconds', 'When a request to a destination last had this outcome, Unix time; 0: never.', ['destination', 'outcome'], (set) => {
-    each((destination, { health }) => {
-      for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, health.at[outcome] / 1000);
-    });
+    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, cells.destination(destination).health.at[outcome] / 1000);
   });
   counter(exposition, 'upstream_responses_total', 'Answers of upstreams, by the class of their status.', ['destination', 'class'], (set) => {
     each((destination, { health }) => {

@@ -28,9 +28,12 @@ export function jsonText(text: string): string {
   return PLAIN_TEXT.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
 }
 
+/** Half of a character beyond the basic plane: the escape of it in JSON is one that many readers take for an error. */
+const HALF_AT_END = /[\ud800-\udbff]$/;
+
 /** At most `length` characters; a cut is shown as an ellipsis. */
 export function bound(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+  return text.length <= length ? text : `${text.slice(0, length - 1).replace(HALF_AT_END, '')}…`;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };

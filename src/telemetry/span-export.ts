@@ -26,8 +26,8 @@ export interface SpanCounts {
 /** Receives the results of the spans. */
 export interface ExportOwner {
   readonly counts: SpanCounts;
-  /** For each batch; `reason` null: it was accepted. */
-  readonly onResult: (spans: number, reason: string | null) => void;
+  /** For each batch: how many of its spans were lost, and why; `reason` null: it was accepted. */
+  readonly onResult: (lost: number, reason: string | null) => void;
 }
 
 /** Maximum number of waiting spans: some megabytes. */
@@ -50,6 +50,7 @@ const LATER = 1_000;
 const CONCURRENT = SPAN_QUEUE / BATCH + 1;
 const CONNECTIONS = 2;
 
+type TraceResponse = ReturnType<typeof ProtobufTraceSerializer.deserializeResponse>;
 type ExportResult = Parameters<Parameters<SpanExporter['export']>[1]>[0];
 
 /** One collector, until it is closed. */
@@ -62,6 +63,8 @@ export class SpanExport {
   #waiting = 0;
   #underWay = 0;
   #closed = false;
+  /** Spans of the batch of the latest answer that it refused, although it took the others. */
+  #refused = 0;
 
   constructor(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, times: ExportTimes) {
     this.#owner = owner;
@@ -82,7 +85,7 @@ export class SpanExport {
         concurrencyLimit: CONCURRENT,
         compression: 'gzip',
       },
-      ProtobufTraceSerializer,
+      { ...ProtobufTraceSerializer, deserializeResponse: (data) => this.#noteResponse(ProtobufTraceSerializer.deserializeResponse(data)) },
       'otlp_http_span_exporter',
       TraceExporterMetricsHelper,
       undefined,
@@ -130,13 +133,21 @@ export class SpanExport {
     this.#agent.destroy();
   }
 
+  /** The SDK calls it for an answer of 200, and in the same turn reports the batch as sent. */
+  #noteResponse(response: TraceResponse): TraceResponse {
+    this.#refused = response.partialSuccess?.rejectedSpans ?? 0;
+    return response;
+  }
+
   #noteResult(spans: number, { error }: ExportResult): void {
+    const refused = error === undefined ? Math.min(this.#refused, spans) : spans;
+    this.#refused = 0;
     if (this.#closed) return;
     this.#underWay -= spans;
     const { counts, onResult } = this.#owner;
-    if (error === undefined) counts.exported += spans;
-    else counts.failed += spans;
-    onResult(spans, error === undefined ? null : describeExportError(error));
+    counts.exported += spans - refused;
+    counts.failed += refused;
+    onResult(refused, error !== undefined ? describeExportError(error) : refused > 0 ? `it refused ${refused} of ${spans} spans of a batch` : null);
   }
 }
 

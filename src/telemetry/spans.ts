@@ -15,6 +15,8 @@ import { bound } from './safe-text.ts';
 /** The attributes of the process in its spans. */
 export interface TracedProcess {
   readonly version: string;
+  /** Of the proxy, as in `Via`. */
+  readonly name: string;
   /** Of this replica; `-`: it has none. */
   readonly instance: string;
   readonly hostName: string;
@@ -75,9 +77,9 @@ class FinishedSpan implements ReadableSpan {
 }
 
 /** Writes the spans of requests of this process. */
-export function createSpanWriter(serviceName: string, { version, instance, hostName, pod }: TracedProcess): SpanWriter {
+export function createSpanWriter(serviceName: string | null, { version, name, instance, hostName, pod }: TracedProcess): SpanWriter {
   const resource = resourceFromAttributes({
-    'service.name': serviceName,
+    'service.name': serviceName ?? name,
     'service.version': version,
     ...(instance === '-' ? {} : { 'service.instance.id': instance }),
     'host.name': hostName,

@@ -43,7 +43,7 @@ export class Traces {
   #export: SpanExport | null = null;
   #buckets = new RateBuckets([null], MOST_TRACED_CLIENTS);
   #limited = 0;
-  /** Since when the collector accepts nothing, ms since the epoch, and why; null: it works, or was not tried yet. */
+  /** Since when the collector refuses spans, or is not reached, ms since the epoch, and why; null: it takes them, or was not tried yet. */
   #trouble: { readonly since: number; readonly reason: string; spans: number } | null = null;
 
   constructor(options: TracesOptions) {
@@ -54,11 +54,11 @@ export class Traces {
     return { spans: this.#spans, limited: this.#limited };
   }
 
-  /** One sentence while the collector accepts nothing. */
+  /** One sentence while the collector does not take every span. */
   warnings(): string[] {
     if (this.#trouble === null) return [];
     const { since, reason, spans } = this.#trouble;
-    return [`The collector of traces has taken nothing since ${new Date(since).toISOString()}: ${reason}. Spans lost: ${spans}.`];
+    return [`The collector of traces has not taken every span since ${new Date(since).toISOString()}: ${reason}. Spans lost: ${spans}.`];
   }
 
   /**
@@ -172,7 +172,7 @@ export class Traces {
       this.#trouble = null;
     } else if (this.#trouble === null) {
       this.#trouble = { since: Date.now(), reason, spans };
-      this.#options.notice('warn', 'the collector of traces takes no spans', { reason, spansLost: spans });
+      this.#options.notice('warn', 'the collector of traces does not take every span', { reason, spansLost: spans });
     } else this.#trouble.spans += spans;
   }
 }

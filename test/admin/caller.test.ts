@@ -60,6 +60,8 @@ t.test('what a browser says of where a request comes from', async (t) => {
     ['another port of this host', { 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'cors' }, false],
     ['a word of tomorrow', { 'sec-fetch-site': 'elsewhere' }, false],
     ['its own origin', { origin: `http://${host}` }, true],
+    ['its own origin, by way of an Ingress with TLS', { origin: `https://${host}` }, true],
+    ['another origin with TLS', { origin: 'https://evil.example' }, false],
     ['another origin', { origin: 'http://evil.example' }, false],
     ['another port', { origin: 'http://127.0.0.1:8080' }, false],
     ['an origin that is not told', { origin: 'null' }, false],

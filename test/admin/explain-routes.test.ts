@@ -79,7 +79,7 @@ t.test('a denial by its request id', async (t) => {
   t.equal(status, 200);
   t.equal(headers.get('cache-control'), 'no-store');
   t.match(body, { requestId, verdict: 'deny', code: 'port-not-allowed', status: 403, client: 'pods', clientAddress: '127.0.0.1', host: ECO, port: 22, now: { verdict: 'deny', code: 'port-not-allowed' } });
-  for (const id of ['unknown', `${requestId}x`, 'a'.repeat(90), '%1b%5b31m']) {
+  for (const id of ['unknown', `${requestId}x`, 'a'.repeat(90), 'a'.repeat(4_000), '%1b%5b31m']) {
     const missing = await get(lab, `/explain/${id}`);
     t.equal(missing.status, 404, id);
     t.match(missing.body, { title: 'No recent denial or failure has this request id', detail: /^The last 1000 denials and 200 failures are kept/ }, id);

@@ -299,8 +299,32 @@ t.test('a page that nobody sees asks for nothing', { skip: skipWithoutBrowser },
   const ended = page.waitForEvent('requestfailed', (request) => request.url().endsWith('/events'));
   await page.evaluate('Object.defineProperty(document, "hidden", { value: true, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))');
   await ended;
+  t.match(await page.title(), /^paused: /, 'not a state, nor that there is no connection');
+  await page.evaluate('window.now = Date.now; Date.now = () => window.now() + 60000');
+  await page.waitForTimeout(1_500);
+  t.match(await page.title(), /^paused: /, 'a minute later');
   const again = page.waitForRequest((request) => request.url().endsWith('/events'));
   await page.evaluate('Object.defineProperty(document, "hidden", { value: false, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))');
+  t.equal(await page.locator('.link-lost').count(), 0);
   await again;
+  await isLive(page);
+  t.match(await page.title(), /^degraded: /);
+});
+
+t.test('a page that is opened behind another one waits until it is seen', { skip: skipWithoutBrowser }, async (t) => {
+  const url = await openScene(t);
+  browser ??= await openBrowser();
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const page = await context.newPage();
+  let followed = 0;
+  page.on('request', (request) => {
+    if (request.url().endsWith('/events')) followed += 1;
+  });
+  await page.addInitScript('Object.defineProperty(document, "hidden", { value: true, configurable: true })');
+  await page.goto(`${url}/`, { waitUntil: 'networkidle' });
+  t.equal(followed, 0);
+  t.match(await page.title(), /^degraded: /, 'as it was sent');
+  await page.evaluate('Object.defineProperty(document, "hidden", { value: false, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))');
   await isLive(page);
 });

@@ -114,6 +114,12 @@ t.test('eco-egress from another directory, through links', async (t) => {
   }
 });
 
+t.test('CDPATH of a shell is not obeyed', async (t) => {
+  for (const file of ['bin/eco-egress', 'bin/node']) {
+    t.match(await run(file, ['--version'], { cwd: ROOT, path: TOOLS, env: { CDPATH: '/usr' } }), { code: 0, err: '', out: /^v?\d+\.\d+\.\d+\n$/ }, file);
+  }
+});
+
 t.test('at a second start, of no file are the types stripped again', async (t) => {
   const start = () => run(join(ROOT, 'bin/eco-egress'), ['--version'], { path: TOOLS, env: { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' } });
   await start();

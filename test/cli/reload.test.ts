@@ -71,6 +71,12 @@ t.test('nobody is there, or somebody else', async (t) => {
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ });
   await new Promise((resolve) => stranger.close(resolve));
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /^No proxy answers at 127\.0\.0\.1:\d+: nothing listens there\..* --admin / });
+  const endless = await listen(t, createServer((_req, res) => {
+    const write = (): void => { while (res.write(Buffer.alloc(1 << 20, ' '))); };
+    write();
+    res.on('drain', write).on('error', () => {});
+  }));
+  t.match(await reload({ admin: `127.0.0.1:${endless}` }), { code: 1, err: /: its answer is longer than any of eco-egress\./ });
   t.match(await reload({ admin: 'here' }), { code: 2, err: /^--admin: "here" is not a listen address\./ });
   t.match(await reload({ config: '/nowhere/egress.yaml' }), { code: 2, err: /^\/nowhere\/egress\.yaml cannot be read: there is no such file/ });
   const directory = t.testdir({ 'faulty.yaml': `version: 1\nlisteners: { admin: "127.0.0.1:${port}" }\nrules: 7\n` });

@@ -210,3 +210,9 @@ t.test('an empty variable is named as the reason', async (t) => {
   t.match(faultsOf(changed('[443]', '${PORT}'), { PORT: '' }), [/^8:12 destinations\.eco\.ports: ports is needed, but PORT is empty\. Set PORT/]);
   t.match(faultsOf(changed('[443]', '["${PORT}"]'), { PORT: '' }), [/^8:5 destinations\.eco\.ports: The list is empty, because PORT is empty/]);
 });
+
+t.test('a host that one destination repeats is compared once, and a variable that one text repeats is named once', async (t) => {
+  // Each with each, these would take minutes.
+  t.strictSame(faultsOf(changed('[eco.example]', `"${'eco.example,'.repeat(100_000)}"`)), []);
+  t.match(faultsOf(`${MINIMAL}name: "\${X}\${X}"\n`, { X: '_' }), [/ The value comes from \$\{X\}\. /]);
+});

@@ -34,6 +34,8 @@ t.test('ranges', async (t) => {
     ['10.0.0.0/255.0.0.0', /not an address range/],
     ['fe80::1%eth0', /not an address range/],
     ['::ffff:10.8.0.0/112', /Write 10\.8\.0\.0\/16/],
+    ['::ffff:10.8.0.1/112', /Write 10\.8\.0\.0\/16/],
+    ['::ffff:10.8.0.0/96', /Write 0\.0\.0\.0\/0/],
     ['pods', /"pods" is not an address range/],
     ['', /not an address range/],
     [10, /not an address range/],

@@ -38,6 +38,17 @@ t.test('warnings as of another time, of the same file', async (t) => {
   t.strictSame(kinds(end), ['open', 'expired']);
 });
 
+t.test('report mode of a rule that has not begun lets nothing pass yet', async (t) => {
+  const from = NOW + 1000;
+  const loaded = loadText(MINIMAL.replace('[eco] }', `[eco], report: true, from: "${new Date(from).toISOString().slice(0, 19)}Z" }`), {}, { now: () => NOW });
+  if (!loaded.ok) throw new Error('the file is faulty');
+  const kinds = (now: number): string[] => loaded.warningsAt(now).map(({ kind }) => kind);
+  t.equal(nextRuleEnd(loaded.config.rules, NOW), from);
+  t.strictSame(kinds(from - 1), ['no-effect']);
+  t.strictSame(kinds(from), ['report-mode']);
+  t.equal(nextRuleEnd(loaded.config.rules, from), Infinity);
+});
+
 t.test('report mode of a rule is warned of until its end', async (t) => {
   const load = (more: string) => loadText(MINIMAL.replace('[eco] }', `[eco], report: true, until: "${new Date(NOW + 2 * ENDS_SOON).toISOString().slice(0, 19)}Z" }${more}`), {}, { now: () => NOW });
   const loaded = load('');

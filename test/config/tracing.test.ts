@@ -32,12 +32,12 @@ t.test('off, unless there is an endpoint', async (t) => {
 });
 
 t.test('all keys, and what holds without them', async (t) => {
-  t.match(load(`tracing: { endpoint: "${URL_OF}" }\n`), { ok: true, config: { tracing: { endpoint: URL_OF, headers: { length: 0 }, sample: 0.1, perClient: { text: '20/s' }, serviceName: 'eco-egress', tls: { ca: null } } } });
+  t.match(load(`tracing: { endpoint: "${URL_OF}" }\n`), { ok: true, config: { tracing: { endpoint: URL_OF, headers: { length: 0 }, sample: 0.1, perClient: { text: '20/s' }, serviceName: null, tls: { ca: null } } } });
   t.match(load(`name: out\ntracing: { endpoint: "${URL_OF}", headersFile: one, sample: 1, perClient: 5/m burst 50, serviceName: ECO out }\n`), {
     ok: true,
     config: { tracing: { headers: [['Authorization', 'Api-Token dt0c01.ABC.DEF']], sample: 1, perClient: { burst: 50 }, serviceName: 'ECO out' } },
   });
-  t.match(load(`name: out\ntracing: { endpoint: "${URL_OF}", headersFile: more, sample: 0 }\n`), { ok: true, config: { tracing: { headers: [['Authorization', 'Bearer abc'], ['X-Tenant', 'a b']], sample: 0, serviceName: 'out' } } });
+  t.match(load(`name: out\ntracing: { endpoint: "${URL_OF}", headersFile: more, sample: 0 }\n`), { ok: true, config: { tracing: { headers: [['Authorization', 'Bearer abc'], ['X-Tenant', 'a b']], sample: 0, serviceName: null } } });
   t.match(load('tracing: { endpoint: "http://127.0.0.1:4318/v1/traces", headersFile: one }\n'), { ok: true }, 'this machine');
   t.match(load('tracing: { endpoint: "http://collector.observability.svc:4318/v1/traces" }\n'), { ok: true }, 'without headers');
   t.match(load('tracing:\n  endpoint: ${URL}\n  sample: ${SHARE}\n', { URL: URL_OF, SHARE: '0.25' }), { ok: true, config: { tracing: { sample: 0.25 } } });

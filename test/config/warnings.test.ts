@@ -33,6 +33,7 @@ t.test('each warning, at its place', async (t) => {
     ['paths in a tunnel', add('    ports: [443]\n', '    http: { paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Paths of eco are not checked inside a tunnel/]],
     ['both in a tunnel', add('    ports: [443]\n', '    http: { methods: [GET], paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Methods and paths of eco/]],
     ['no listener for its forms', add('    ports: [443]\n', '    forms: [connect]\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n', [/^9 destinations\.eco\.forms: No listener takes a form that eco accepts/]],
+    ['the form gateway without a gateway', add('    ports: [443]\n', '    forms: gateway\n'), [/^9 destinations\.eco\.forms: eco accepts the form gateway alone, and has no gateway: it cannot be reached/]],
     [
       'no listener for its gateway',
       add('    ports: [443]\n', '    gateway: { prefix: /eco, url: "https://eco.example" }\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n',
@@ -63,6 +64,14 @@ t.test('each warning, at its place', async (t) => {
     const told = warningsOf(text);
     t.equal(told.length, warnings.length, `${what}: ${told.join(' | ')}`);
     t.match(told, warnings, what);
+  }
+});
+
+t.test('with few ports, what is advised leaves no warning', async (t) => {
+  for (const [ports, tunnels, pooled, told] of [[1, 1, 1, /there is 1 port: .* Lower limits\.tunnels and limits\.upstreamConnections,/], [3, 3, 2, /there are 3 ports: .* Lower limits\.tunnels,/], [3, 1, 2, null]] as const) {
+    const result = loadText(`${MINIMAL}nat: { ports: ${ports} }\nlimits: { tunnels: ${tunnels}, upstreamConnections: ${pooled} }\n`);
+    const warnings = result.ok ? result.warnings.map(({ problem, instead }) => `${problem} ${instead}`) : null;
+    t.match(warnings, told === null ? { length: 0 } : [told]);
   }
 });
 

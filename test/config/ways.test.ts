@@ -98,6 +98,7 @@ t.test('faults', async (t) => {
     ['too long for SOCKS', hop('url: "socks5://g.example", credentialsFile: long'), '', 'hops.gate.credentialsFile', /255 bytes/],
     ['a range', 'sourceIp: { expected: 34.123.45.0/24 }\n', '', 'sourceIp.expected', /is not an address/],
     ['not an address', 'sourceIp: { expected: eco.example }\n', '', 'sourceIp.expected', /is not an address/],
+    ['credentials for the endpoint', 'sourceIp: { probe: { url: "http://u:p@e.example/ip" } }\n', '', 'sourceIp.probe.url', /^The URL holds credentials/],
     ['a fragment', 'sourceIp: { probe: { url: "http://e.example/#x" } }\n', '', 'sourceIp.probe.url', /has a fragment/],
     ['not a URL', 'sourceIp: { probe: { url: e.example } }\n', '', 'sourceIp.probe.url', /not an http or https URL/],
     ['not a member', 'sourceIp: { probe: { url: "http://e.example", field: "a b" } }\n', '', 'sourceIp.probe.field', /not a member/],

@@ -218,6 +218,10 @@ t.test('the stand-in alone, on a port that is taken', async (t) => {
   t.equal(err, `eco-egress demo could not start: 127.0.0.1:${port} is in use. End the program that listens there, or change the listener's address.\n`);
 });
 
+t.test('the stand-in alone, on what is no address', async (t) => {
+  for (const address of ['1:2:3:4', '::1:443', 'abc:443']) t.match(await eco(['demo', '--stand-in-only', `--listen-https=${address}`]), { code: 2, out: '', err: /'--listen-https <address:port>' argument '.*' is invalid\. [^\n]* Write / }, address);
+});
+
 t.test('the stand-in alone, as docker-compose.yml starts it', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-test-'));
   t.teardown(() => {

@@ -43,6 +43,10 @@ t.test('every query asks for metrics, labels and codes that exist', async (t) =>
   for (const { expr } of dashboard.annotations.list) t.strictSame(findStrangers(filled(expr), catalogue), []);
 });
 
+t.test('no window is shorter than two scrapes: in a short view, an interval of the graph is', async (t) => {
+  for (const expr of [...targets.map((target) => target.expr), ...dashboard.annotations.list.map((annotation) => annotation.expr)]) t.notMatch(expr, /\[\$__interval\]/);
+});
+
 t.test('a legend names labels that its query keeps', async (t) => {
   for (const { panel, expr, legendFormat } of targets) {
     for (const [, label = ''] of legendFormat.matchAll(/\{\{(\w+)\}\}/g)) {

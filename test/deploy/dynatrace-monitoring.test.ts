@@ -70,6 +70,8 @@ t.test('threshold, duration, texts and runbook are those of the alert', async (t
     t.equal(valueOf(properties, 'severity'), rule.labels['severity']);
     const shown = `${valueOf(properties, 'event.name')} ${valueOf(properties, 'event.description')}`;
     t.notMatch(shown, /\$|\{\{|NaN|undefined/, rule.alert);
+    // A detector looks back for an hour at most.
+    t.notMatch(shown, /\bhours\b/, rule.alert);
     for (const [, label = ''] of shown.matchAll(/\{dims:([\w.]+)\}/g)) t.match(valueOf(input, 'query'), new RegExp(`by: \\{[^}]*${label}\\b`), `${rule.alert}: ${label}`);
   }
   const rule = (expr: string, wait?: string): AlertRule => ({ alert: 'A', expr, labels: {}, annotations: { summary: '', description: '', runbook_url: '' }, ...(wait === undefined ? {} : { for: wait }) });

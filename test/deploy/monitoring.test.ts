@@ -59,6 +59,12 @@ t.test('what an alert says uses labels that its query keeps', async (t) => {
   }
 });
 
+t.test('of what has expired, no summary says when it will', async (t) => {
+  const ends = rules.filter(({ expr }) => expr.includes('- time() <'));
+  t.ok(ends.length >= 4);
+  for (const { alert, expr, annotations } of ends) if (!expr.startsWith('0 <')) t.notMatch(annotations.summary, '$value', alert);
+});
+
 t.test('every way in which a partner can fail belongs to one phase', async (t) => {
   const phases = rules.filter(({ labels }) => labels['phase'] !== undefined);
   const codes = phases.flatMap(({ expr }) => readQuery(expr).selectors.flatMap(({ matchers }) => matchers.filter(({ label }) => label === 'error').flatMap(({ value }) => value.split('|'))));

@@ -30,6 +30,13 @@ t.test('it has room for the default limits, and time to drain', async (t) => {
   t.match(readFileSync(join(ROOT, 'deploy/kubernetes/base/deployment.yaml'), 'utf8'), 'memory: 1536Mi');
 });
 
+t.test('its page names no command that would read the configuration without its settings', async (t) => {
+  const page = readFileSync(join(ROOT, 'deploy/systemd/README.md'), 'utf8');
+  const commands = page.match(/npx eco-egress [^`]*--config[^`]*/g) ?? [];
+  t.equal(commands.length, 1);
+  for (const command of commands) t.match(command, '--settings /etc/eco-egress/settings.env');
+});
+
 t.test('it gives the process no more than it needs', async (t) => {
   for (const [key, value] of [['DynamicUser', 'yes'], ['NoNewPrivileges', 'yes'], ['ProtectSystem', 'strict'], ['CapabilityBoundingSet', '']] as const) t.equal(one(key), value, key);
   t.strictSame(all('MemoryDenyWriteExecute'), [], 'V8 compiles at run time');

@@ -81,7 +81,8 @@ t.test('TLS of a parent is verified, by its own settings', async (t) => {
   const asking = await startParent(t, { scheme: 'https', tls: { ...serverTls, ca: authority.certPem, requestCert: true, minVersion: 'TLSv1.3' } });
   const fault = await faultOf(dialBy([makeHop('edge', [parentAt(asking.port, 'https')], { tls: clientTls })], port));
   t.equal(fault.code, 'hop-failed');
-  t.match(fault.message, /CERTIFICATE_REQUIRED/, 'refused after the handshake, in TLS 1.3');
+  t.match(fault.message, /^hop edge \(parent\.test:\d+\): .*CERTIFICATE_REQUIRED/, 'refused after the handshake, in TLS 1.3');
+  t.match(fault.remedy, /hops\.edge\.tls\.certFile/);
   const client = await authority.issue({ names: ['eco-egress.test'], clientAuth: true });
   (await dialBy([makeHop('edge', [parentAt(asking.port, 'https')], { tls: { ...clientTls, cert: client.certPem, key: client.keyPem } })], port)).socket.destroy();
   await untilSockets(0);

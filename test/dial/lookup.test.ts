@@ -86,6 +86,19 @@ t.test('a question for A that was lost is asked again before AAAA counts alone',
   t.same(await dnsLookup([lossy.address])('both.test'), { addresses: ['192.0.2.1', '2001:db8::1'], ttl: 3_600_000 });
 });
 
+t.test('an alias without an address in one family does not cut the wait for the other short', async (t) => {
+  for (const [empty, address] of [['A', '2001:db8::1'], ['AAAA', '192.0.2.1']] as const) {
+    let asked = 0;
+    const lossy = await startDnsServer(({ type }) => {
+      if (type === empty) return { addresses: [], ttl: 60, cnames: ['other.test'] };
+      asked += 1;
+      return asked < 3 ? 'silent' : { addresses: [address], ttl: 60, cnames: ['other.test'] };
+    });
+    t.teardown(() => lossy.close());
+    t.same(await dnsLookup([lossy.address])('alias.test', 60_000), { addresses: [address], ttl: 60_000 }, empty);
+  }
+});
+
 t.test('a server is an address', async (t) => {
   t.throws(() => dnsLookup(['dns.example']), { code: 'ERR_INVALID_IP_ADDRESS' });
 });

@@ -271,4 +271,19 @@ t.test('queue', async (t) => {
     clock.pass(5000);
     t.ok((await Promise.all(waits)).every((granted) => granted === null));
   });
+
+  t.test('of several addresses, no line is joined that is full', async (t) => {
+    const { budget, clock, leases } = full();
+    const other = '203.0.113.11';
+    taken(t, budget, other);
+    const controller = new AbortController();
+    for (let waiting = 0; waiting < 1000; waiting += 1) void budget.wait([ECO], 443, 'eco', controller.signal);
+    const beside = budget.wait([ECO, other], 443, 'eco', NEVER);
+    controller.abort();
+    leases[0]?.end('unsent');
+    t.ok(take(budget), 'the port is for the next dial');
+    t.equal(await settled(beside), 'waits');
+    clock.pass(5000);
+    t.equal(await beside, null);
+  });
 });

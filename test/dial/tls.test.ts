@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import tls, { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import { Worker } from 'node:worker_threads';
-import { PemConverter, X509CertificateGenerator } from '@peculiar/x509';
+import { Extension, PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
@@ -249,6 +249,25 @@ t.test('a client certificate', async (t) => {
   await untilSockets(0);
 });
 
+t.test('a certificate that OpenSSL refuses for a reason without a name in Node', async (t) => {
+  const { cert, key } = await selfSigned([new Extension('1.2.3.4.5', true, new Uint8Array([5, 0]))]);
+  const fault = await refusal(await startServer(t, { cert, key }), { config: { ...trusting, ca: cert } });
+  t.match(fault, { code: 'tls-certificate', detail: /unhandled critical extension/, remedy: /^A certificate/ });
+});
+
+t.test('each alert that ends a handshake is named, as OpenSSL spells it', async (t) => {
+  // RFC 8446 §6.
+  const alerts = { 10: 'unexpected_message', 20: 'bad_record_mac', 22: 'record_overflow', 40: 'handshake_failure', 42: 'bad_certificate', 43: 'unsupported_certificate', 44: 'certificate_revoked', 45: 'certificate_expired', 46: 'certificate_unknown', 47: 'illegal_parameter', 48: 'unknown_ca', 49: 'access_denied', 50: 'decode_error', 51: 'decrypt_error', 70: 'protocol_version', 71: 'insufficient_security', 80: 'internal_error', 86: 'inappropriate_fallback', 109: 'missing_extension', 110: 'unsupported_extension', 112: 'unrecognized_name', 116: 'certificate_required', 120: 'no_application_protocol' };
+  let next = 0;
+  const port = await listen(t, createTcpServer((socket) => socket.on('error', () => {}).once('data', () => socket.end(Buffer.from([21, 3, 3, 0, 2, 2, next])))));
+  for (const [id, message] of Object.entries(alerts)) {
+    next = Number(id);
+    const fault = await refusal(port);
+    t.match(fault, { code: 'tls-failed', facts: { alert: { id: next, message } } }, message);
+    if (message.includes('certificate')) t.match(fault.remedy, /client certificate/, message);
+  }
+});
+
 t.test('what is no TLS, too old or too short', async (t) => {
   // So that the cipher list is not what stops it.
   const { DEFAULT_CIPHERS } = tls;
@@ -317,10 +336,10 @@ t.test('certificates that cannot be read are our own fault', async (t) => {
 });
 
 /** A server certificate that vouches for itself. */
-async function selfSigned(): Promise<{ cert: string; key: string }> {
+async function selfSigned(extensions: Extension[] = []): Promise<{ cert: string; key: string }> {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm: algorithm });
+  const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=eco.test', keys, signingAlgorithm: algorithm, extensions });
   const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
   return { cert: certificate.toString('pem'), key };
 }

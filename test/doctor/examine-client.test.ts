@@ -7,6 +7,7 @@ import type { ClientExaminationOptions } from '../../src/doctor/examine-client.t
 import { examineClient } from '../../src/doctor/examine-client.ts';
 import type { DoctorReport } from '../../src/doctor/finding.ts';
 import { readProxyUrl } from '../../src/doctor/proxy-address.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { faultsOf, findingsOf, lookupOf, type Patient, wordsOf } from '../support/doctor-lab.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { ECO, type Lab, labCertificates, startLab } from '../support/lab.ts';
@@ -72,6 +73,22 @@ t.test('a range in NO_PROXY that covers the partner: Ruby goes by the address', 
   t.match(wordsOf(report), /its entry 10\.0\.0\.0\/8 covers 10\.40\.1\.9, an address of eco-sit\.telus\.internal: Ruby looks the name up first/);
 });
 
+t.test('a plain URL by a proxy that takes no CONNECT for it, or wants credentials', async (t) => {
+  const hash = await hashPassword('correct horse battery');
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      Object.assign(draft.destinations.eco, { forms: ['forward'], gateway: undefined });
+      draft.clients['pods'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'pod', hash }] };
+    },
+  });
+  const url = `http://${ECO}:${lab.upstream.httpPort}/x`;
+  const right = await look(lab, { url, proxy: `http://pod:correct%20horse%20battery@127.0.0.1:${lab.port}` });
+  t.strictSame(faultsOf(right), []);
+  t.match(findingsOf(right, 'http'), [{ state: 'ok', seen: 'HEAD /x is answered 200' }]);
+  t.strictSame(faultsOf(await look(lab, { url })), [`http credentials-missing ${ECO}:${lab.upstream.httpPort}`]);
+  t.strictSame(faultsOf(await look(lab, { url, proxy: `http://pod:wrong@127.0.0.1:${lab.port}` })), [`http credentials-wrong ${ECO}:${lab.upstream.httpPort}`]);
+});
+
 t.test('names', async (t) => {
   const lab = await startLab(t);
   const by = `http://eco-egress.svc:${lab.port}`;
@@ -108,7 +125,7 @@ t.test('what our proxy refuses, in its own words', async (t) => {
 
   const lab = await startLab(t);
   t.strictSame(faultsOf(await look(lab, { url: 'https://evil.example:8443/' }).then(({ checks, ...rest }) => ({ ...rest, checks: checks.filter(({ name }) => name === 'way') }))), [`way host-not-allowed ${lab.url}`]);
-  t.strictSame(faultsOf(await look(lab, { url: `http://${ECO}:${lab.port}/` })), [`way port-not-allowed ${lab.url}`]);
+  t.strictSame(faultsOf(await look(lab, { url: `http://${ECO}:${lab.port}/` })), [`http port-not-allowed ${ECO}:${lab.port}`]);
   const gone = await startLab(t, { lookup: lookupOf({ [ECO]: 'ENOTFOUND' }) });
   t.strictSame(faultsOf(await look(gone)), [`way name-not-found ${gone.url}`], 'the proxy does not find it either');
 });

@@ -3,8 +3,15 @@ import t, { type Test } from 'tap';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer, type Server } from 'node:net';
+import { stringify } from 'yaml';
+import type { HopCredentials } from '../../src/config/config.ts';
+import { createTrail, type Examination } from '../../src/doctor/examination.ts';
+import { checkForms } from '../../src/doctor/form-checks.ts';
+import { targetsOf } from '../../src/doctor/targets.ts';
+import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { examine, faultsOf, findingsOf, type Patient, PLAIN, startPartner, wordsOf } from '../support/doctor-lab.ts';
+import { configOf } from '../support/load-text.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from '../support/listen.ts';
 import { startTlsLab } from '../support/tls-lab.ts';
@@ -62,6 +69,15 @@ t.test('a gateway with a base path is asked for a path below it', async (t) => {
   t.match(findingsOf(report, 'forms').filter(({ subject }) => subject.startsWith('gateway plain')), [{ state: 'ok', seen: 'answered 200' }]);
 });
 
+t.test('another server where the proxy should run is named', async (t) => {
+  const partner = await startPartner(t);
+  for (const answer of ['HTTP/1.1 407 Proxy Authentication Required\r\nServer: squid\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n', 'HTTP/1.1 404 Not Found\r\nserver: envoy\r\n\r\n', 'HTTP/1.1 404 Not Found\r\nserver: nginx\r\n\r\n']) {
+    const port = await listen(t, answering(answer));
+    const report = await examine(partner, { configure: (draft) => (draft.listeners['http'] = [`127.0.0.1:${port}`]), only: ['forms'] });
+    t.match(findingsOf(report, 'forms').slice(0, 2), [{ state: 'warn', code: 'proxy-not-ours', seen: /is not an eco-egress proxy: CONNECT is answered/ }, { state: 'ok', seen: /^one that doctor started/ }], answer);
+  }
+});
+
 t.test('ports of the proxy that runs', async (t) => {
   const partner = await startPartner(t);
   for (const [used, faults] of [[50, []], [70, ['nat-ports nat-ports-short eco']], [100, ['nat-ports nat-ports-exhausted eco']]] as const) {
@@ -82,6 +98,35 @@ t.test('a form that the named proxy does not take', async (t) => {
   t.strictSame(faultsOf(report), [`forms form-not-allowed connect ${ECO}:${partner.https}`]);
 });
 
+t.test('the named proxy wants credentials', async (t) => {
+  const hash = await hashPassword('correct horse battery');
+  const { partner, lab, configure } = await startRunning(t, (draft) => (draft.clients['pods'] = { addresses: ['127.0.0.0/8'], basic: [{ user: 'pod', hash }] }));
+  const examineWith = (credentials: HopCredentials | null) => examine(partner, { proxy: { ...proxyAt(lab.port), credentials }, configure, only: ['forms'] });
+  t.strictSame(faultsOf(await examineWith({ kind: 'basic', user: 'pod', password: 'correct horse battery' })), []);
+  t.strictSame(faultsOf(await examineWith(null)).map((fault) => fault.split(' ').slice(1, 3).join(' ')), ['credentials-missing connect', 'credentials-missing forward', 'credentials-missing gateway']);
+});
+
+t.test('a password that another proxy does not accept', async (t) => {
+  const partner = await startPartner(t);
+  const port = await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
+  const report = await examine(partner, { proxy: { ...proxyAt(port), credentials: { kind: 'basic', user: 'a', password: 'b' } }, only: ['forms'] });
+  t.match(findingsOf(report, 'forms').find(({ state }) => state === 'fail'), { code: 'credentials-wrong', advice: /Check user and password/ });
+});
+
+t.test('the policy is compiled once, however many destinations there are', async (t) => {
+  const readsFor = async (count: number): Promise<number> => {
+    const names = Array.from({ length: count }, (_, index) => `d${index}`);
+    const config = configOf(stringify({ version: 1, clients: { pods: { addresses: ['10.8.0.0/14'] } }, destinations: Object.fromEntries(names.map((name) => [name, { hosts: [`${name}.example`], ports: [443] }])), rules: [{ clients: ['pods'], destinations: names }] }));
+    let reads = 0;
+    const counted = { ...config, get clients() { reads += 1; return config.clients; } };
+    const proxy = { kind: 'named', findings: [], open: () => null, credentials: null, close: () => Promise.resolve() };
+    const found = await checkForms({ config: counted, targets: targetsOf(config, [], () => false), trail: createTrail(), host: { now: Date.now }, formsProxy: () => Promise.resolve(proxy) } as unknown as Examination);
+    t.equal(found.length, 6 * count);
+    return reads;
+  };
+  t.equal(await readsFor(20), await readsFor(2));
+});
+
 t.test('what else may listen there', async (t) => {
   const partner = await startPartner(t);
   const { certPem, keyPem } = await labCertificates();
@@ -100,6 +145,7 @@ t.test('what else may listen there', async (t) => {
     ['credentials-missing', await listen(t, answering('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')), /user and password/],
     ['proxy-silent', await listen(t, mute), /does not answer/],
     ['proxy-speaks-tls', await listen(t, createHttpsServer({ cert: certPem, key: keyPem })), /speaks TLS/],
+    ['host-not-allowed', await listen(t, answering(`HTTP/1.1 403 No\r\nProxy-Status: gate; error=http_request_denied; details="no-rule: a parent of it", eco; error=http_request_denied; details="host-not-allowed: a \\\\ b"\r\n\r\n${JSON.stringify({ remedy: 'Write "é" or C:\\x.' })}`)), /: a \\ b[^]*Write "é" or C:\\x\./],
   ] as const) {
     const report = await examine(partner, { proxy: proxyAt(port), configure: only, timeout: 3000 });
     t.strictSame(faultsOf(report), [`forms ${code} connect ${ECO}:${partner.https}`], code);

@@ -1,6 +1,6 @@
 /** Each usual mistake in a client's variables by itself, beside what is right. */
 import t from 'tap';
-import { hidingEntry, hidingJavaEntry } from '../../src/doctor/answers.ts';
+import { entryWithAddress, hidingEntry, hidingJavaEntry } from '../../src/doctor/answers.ts';
 import { findMistakes } from '../../src/doctor/environment.ts';
 import { readProxyUrl } from '../../src/doctor/proxy-address.ts';
 import { clientEnvironment } from '../../src/manifests/render.ts';
@@ -95,9 +95,16 @@ t.test('which entry of NO_PROXY hides the partner', async (t) => {
     ['10.1.2.3', '10.1.2.3', true],
     ['fd00::/8', 'fd00::1', true],
     ['::1', '::1', true],
+    ['[::1]', '::1', true],
+    ['[::1]:443', '::1', true],
+    ['[::1]:80', '::1', false],
+    ['FD00:0::1', 'fd00::1', true],
+    ['::ffff:10.1.2.3', '10.1.2.3', true],
+    ['10.0.0.0/08,fe80::1%eth0,fe80::1%eth0/64,fd00::/8/8', 'fd00::1', false],
   ] as const) {
     t.equal(hidingEntry(list, host, 443) !== null, hides, `${list} ${host}`);
   }
+  t.equal(entryWithAddress('10.0.0.0/08,fe80::1%eth0,10.1.0.0/16', '10.1.2.3'), '10.1.0.0/16', 'what is no address or range covers none');
   for (const [list, hides] of [['*.internal', true], ['eco-*', true], [ECO, true], ['telus.internal', false], ['a|b|*internal', true], ['*telus*', true], ['*partner*', false], ['*', true], ['', false]] as const) {
     t.equal(hidingJavaEntry(list, ECO) !== null, hides, list);
   }

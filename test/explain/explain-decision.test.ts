@@ -159,6 +159,9 @@ t.test('what report mode does', async (t) => {
   t.equal(reportOf(policy, { port: 22 }), null);
   t.match(reportOf(withMode(FILE.replace('forms:', 'report: true\n    forms:')), { method: 'PUT' }), /because of destinations\.eco\.report/);
   t.match(reportOf(withMode(FILE.replace('methods: [GET] }', 'methods: [GET], report: true }')), { method: 'PUT' }), /because of rules\[0\]\.report/);
+  for (const reporting of [FILE.replace('forms:', 'report: true\n    forms:'), FILE.replace('methods: [GET] }', 'methods: [GET], report: true }')]) {
+    t.match(reportOf(withMode(reporting), { method: 'PUT', path: '/api/../x' }), /never lets a path pass/);
+  }
 });
 
 interface Document {

@@ -68,6 +68,9 @@ t.test('redirects of the partner stay inside the prefix, others are left alone',
   t.equal(map('location', 'https://eco.example', { gateway: ROOT }), '/eco/');
   t.equal(map('location', '../../../x', { gateway: ROOT, target: '/a/b' }), '/eco/x', 'above the root there is only the root');
   t.equal(map('location', '//evil.example', { gateway: ROOT }), '//evil.example');
+  const café = Buffer.from('café').toString('latin1');
+  t.equal(map('location', `/base/${café}`), `/eco/${café}`, 'as it came');
+  t.equal(map('location', `../${café}?${café}`), '/eco/caf%C3%A9?caf%C3%A9', 'its bytes, and no others');
   t.equal(map('x-other', '/base/x'), '/base/x', 'no other field is touched');
 });
 

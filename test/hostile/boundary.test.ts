@@ -5,7 +5,8 @@
  */
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
@@ -19,7 +20,7 @@ import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { hello, serverName } from '../support/hello.ts';
-import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { POD, POD6, startPeerLab } from '../support/peer-lab.ts';
 import { sumOf } from '../support/prometheus.ts';
@@ -241,6 +242,27 @@ t.test("a connection that was authenticated is one client connection's", async (
   }
 });
 
+t.test('an authenticated connection is not used again after its idle time', async (t) => {
+  const ask = askForNtlm();
+  const lab = await startLab(t, {
+    onRequest: (req, res) => {
+      res.setHeader('Connection', 'keep-alive');
+      res.setHeader('Keep-Alive', 'timeout=1');
+      ask(req, res);
+    },
+  });
+  const begin = `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`;
+  const a = await openWire(t, lab.port);
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+  await a.until('TlRMTVNTUAAC');
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAD\r\n\r\n`);
+  await a.until('the page of A');
+  // The partner announced that it closes it after a second.
+  await delay(600);
+  a.send(`${begin}\r\n`);
+  await a.until('who are you?');
+});
+
 t.test('one that the partner has closed gives its place back, though the client stays', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req, res) => {
@@ -257,6 +279,25 @@ t.test('one that the partner has closed gives its place back, though the client 
     wire.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
     t.match(await wire.until(/answered|HTTP\/1.1 5/), 'answered', `while the client keeps ${i} others`);
   }
+});
+
+t.test('a reload that changes how its destination is dialled, or removes it, closes it', async (t) => {
+  const lab = await startLab(t, { onRequest: (_, res) => res.end('answered') });
+  // The partner closes none.
+  lab.upstream.http.keepAliveTimeout = 0;
+  const wire = await openWire(t, lab.port);
+  for (const [i, change] of [
+    ({ timeouts }: Draft) => Object.assign(timeouts, { connect: '3s' }),
+    ({ destinations }: Draft) => Object.assign(destinations.eco, { hosts: ['other.example'], gateway: undefined }),
+  ].entries()) {
+    const accepted = once(lab.upstream.http, 'connection');
+    wire.send(`GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\nAuthorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+    await wire.until(new RegExp(`(?:answered[^]*){${i + 1}}`));
+    const closed = once(((await accepted) as [Socket])[0], 'close');
+    t.equal((await lab.reload((draft) => void change(draft))).result, 'applied');
+    await closed;
+  }
+  t.equal(wire.heard.match(/ 200 /g)?.length, 2, 'the client is still connected');
 });
 
 t.test("nor another client's on the same connection", async (t) => {

@@ -14,6 +14,7 @@ import { readAddress, readCidr, readDnsServer, readField, readHostPattern, readL
 import { readCertificateName, readClaim, readGatewayUrl, readJwksUrl, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from '../../src/config/read-sections.ts';
 import { readDuration, readInteger, readMoment, readName, readPort, readSize, readText } from '../../src/config/read-scalar.ts';
 import { adviseSyntax } from '../../src/config/read-yaml.ts';
+import { hideInUrl } from '../../src/config/settings.ts';
 import { readCertificates } from '../../src/config/tls-files.ts';
 import { createConnectRequest } from '../../src/dial/connect-request.ts';
 import { createSocks5 } from '../../src/dial/socks5.ts';
@@ -155,7 +156,7 @@ const routed = (url: string): void => {
 routed('/a/x');
 
 const READERS: readonly Reader[] = [
-  ...reader('text', { quote, quoteTarget, show, showTarget, detach, escapeText, escapeUnsafe, jsonText, bound: (text) => bound(text, 100), recogniseMistake: (text) => recogniseMistake(Buffer.from(text, 'latin1'), { peer: neighbour, proxyHeaderLength: 0 }, 'off') }),
+  ...reader('text', { quote, quoteTarget, show, showTarget, detach, escapeText, escapeUnsafe, jsonText, bound: (text) => bound(text, 100), recogniseMistake: (text) => recogniseMistake(Buffer.from(text, 'latin1'), { peer: neighbour, proxyHeaderLength: 0, secure: false }, 'off') }),
   ...reader('text', { readName, readText, readMethod, readPort, readUser, readClaim, readSubject, readMoment, readField, interpolate: (text) => interpolate(text, { A: 'a' }), adviseSyntax: (text) => adviseSyntax({ code: 'MISSING_CHAR' }, text), readInteger: readInteger(0, 9), readDuration: readDuration('zero'), readSize: readSize(1, 2) }),
   ...reader('text', { trimBlanks, isConnectionAuth, listHas: (text) => listHas(text, 'close'), readAnswer: (text) => readAnswer(text, null), readMember: (text) => readAnswer(text, 'a.b'), matchWildcard: (text) => matchWildcard('a*a*0*b', text, NAME_STOPS) }),
   ...reader('address', {
@@ -165,6 +166,7 @@ const READERS: readonly Reader[] = [
     classifyAddress, readCidr, readAddress, readListenAddress, readDnsServer, cidrTable: (text) => cidrs.find(text),
   }),
   ...reader('url', {
+    hideInUrl,
     parseHost, parseConfigHost, parseHostPattern, readHostPattern, readServerName, readJwksUrl, readPathPattern, readPrefix, readGatewayUrl, readParentUrl, readProbeUrl, pathOf, findAmbiguity, canonicalPath,
     parseAuthority: (text) => parseAuthority(text, 80),
     parseConnect: (text) => parseRequestTarget('CONNECT', text, ['a'], '1.1'),

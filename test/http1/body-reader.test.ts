@@ -226,3 +226,9 @@ t.test('the work grows with the input', async (t) => {
     isLinear(t, `${mode}, a large chunk in pieces of one byte`, 20_000, (size) => read([latin1('ffffff\r\n'), ...bytewise('x', size)], lenient));
   }
 });
+
+t.test('a trailer section that is too large is called one', async (t) => {
+  const reader = new BodyReader({ trailerBytes: 10, trailerFields: 3, lenient: false });
+  reader.begin(CHUNKED);
+  t.throws(() => reader.read(Buffer.from('0\r\nName: value\r\n\r\n'), 0, () => {}), { message: 'the trailer section is larger than 10 bytes' });
+});

@@ -43,6 +43,16 @@ t.test('a name is the same in another type of text, another case and with more b
   t.equal(renamed((text) => { text.write('one  of  t', 2); }), renamed((text) => { text.write(' one of t ', 2); }));
 });
 
+t.test('a name in characters of two or four bytes is the same', async (t) => {
+  const text = 'Autorité of One';
+  const names = await Promise.all([text, { bmpString: text }, { universalString: text }].map(async (commonName) => {
+    const authority = await createRevokingAuthority(commonName);
+    return [authorityNameOf(new X509Certificate(authority.certPem)), readRevocationLists(await authority.list([]))[0]?.issuer];
+  }));
+  t.match(names[0]?.[0], /autorité of one/);
+  t.strictSame(new Set(names.flat()).size, 1);
+});
+
 t.test('what is damaged is no list, and never throws', async (t) => {
   const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
   const wrap = (bytes: Buffer): string => `-----BEGIN X509 CRL-----\n${bytes.toString('base64')}\n-----END X509 CRL-----\n`;

@@ -112,9 +112,9 @@ t.test('a certificate that has expired, and one of another name', async (t) => {
 
 t.test('500 for clients, too', async (t) => {
   const lab = await start(t, { onRequest: (_request, response) => void response.writeHead(500).end() });
-  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', confidence: 'certain', sentence: /answered with status 500/ }, 'nothing has been asked of it yet that could say otherwise');
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', confidence: 'likely', sentence: /answered with status 500/ }, 'nothing has been asked of it yet that could say otherwise');
   t.equal((await fetch(`${lab.url}/eco/x`)).status, 500);
-  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', evidence: [{}, {}, {}] });
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', confidence: 'certain', since: null, evidence: [{}, {}, {}] });
 });
 
 t.test('names: those that do not exist, and those that lead where we may not go', async (t) => {
@@ -130,6 +130,20 @@ t.test('names: those that do not exist, and those that lead where we may not go'
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /eco-sit\.telus\.internal is led to 169\.254\.169\.254/ });
   answer = Object.assign(new Error('x'), { code: 'ESERVFAIL' });
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'resolver', sentence: /resolver-failed|name-not-found|does not exist/ });
+});
+
+t.test('a port of the proxy itself is refused, and the others of that name are not', async (t) => {
+  for (const order of [1, -1]) {
+    const own = await findUnusedPort();
+    const lab = await start(t, {
+      configure: (draft, { https }) => {
+        point(draft, https);
+        draft.destinations.eco['ports'] = [https, own].toSorted((one, other) => order * (one - other));
+        draft.listeners['http'] = [`127.0.0.1:${own}`];
+      },
+    });
+    t.match(await verdictOf(t, lab), { state: 'ok', part: null });
+  }
 });
 
 t.test('one question to the resolver that is lost is no fault of the resolver', async (t) => {
@@ -212,7 +226,7 @@ t.test('hostile names are harmless: asked for, sent by a client, shown by a part
   t.notMatch(page.text, /<img|\u202e/);
   t.match(page.text, '<h1>What is wrong?</h1>');
   const plain = await ask(lab, '', { headers: { accept: 'text/plain' } });
-  t.match(plain.text, /^The partner's application: requests are answered with status 500/);
+  t.match(plain.text, /^Most likely the partner's application: requests are answered with status 500/);
   t.notMatch(plain.text, /[\0-\x09\x0b-\x1f\x7f-\u009f\u202a-\u202e]/);
 });
 

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { addressOf, answerOf, ask, beginAsk, TERMINATED } from '../support/ask.ts';
 import { fill } from '../support/fill.ts';
@@ -250,4 +251,21 @@ t.test('a thousand aborts in a row leave nothing, and the next request is served
   await lab.service.close();
   await untilDeserted(lab.upstream.https);
   await untilDeserted(lab.upstream.http);
+});
+
+t.test('after an answer for an upstream that broke off late, the client has all of its idle time', async (t) => {
+  const lab = await startHeldLab(t, { configure: ({ timeouts }) => Object.assign(timeouts, { keepAlive: '3s' }) });
+  const wire = await openWire(t, lab.port);
+  const begin = 'GET /eco/ HTTP/1.1\r\nHost: x\r\n\r\n';
+  wire.send(begin);
+  const { req, res } = await lab.next();
+  res.writeEarlyHints({ link: '</a>; rel=preload' });
+  await delay(4000);
+  req.socket.destroy();
+  await wire.until(/ 502 [^]*\}\n$/);
+  // Several ticks of the clock, each of which would close it.
+  await delay(1000);
+  wire.send(begin);
+  (await lab.next()).res.end('answered');
+  await wire.until('answered');
 });

@@ -55,6 +55,18 @@ t.test('an expected 100 is refused with the verdict itself, and the body is neve
   t.equal(lab.upstream.requests.length, 0);
 });
 
+t.test('an answer that came while the process stood still is read before it continues by itself', async (t) => {
+  const port = await listen(t, createServer((socket) => {
+    socket.on('data', () => {
+      socket.write('HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_200);
+    });
+  }));
+  const lab = await startLab(t, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined }) });
+  const answer = await askRaw(t, lab.port, `PUT http://${ECO}:${port}/ HTTP/1.1\r\nHost: ${ECO}:${port}\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n`);
+  t.match(answer, /^HTTP\/1\.1 417 No\r\n/);
+});
+
 t.test('an upstream that cannot be dialled is told to an expecting client before it sends its body', async (t) => {
   const port = await listen(t, createServer(), '127.0.0.9');
   const lab = await startLab(t, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined }) });

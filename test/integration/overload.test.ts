@@ -4,6 +4,7 @@ import type { LoopUse } from '../../src/overload/overload.ts';
 import { startHeldLab } from '../support/held-lab.ts';
 import { ECO, type LabOptions } from '../support/lab.ts';
 import { hello, serverName } from '../support/hello.ts';
+import { sumOf } from '../support/prometheus.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
 /** Probes that the test turns. The loop is busy with one turn in every look while it is `slow`, `worked` ms of it, and no turn ends: what comes after the first millisecond is refused. */
@@ -72,6 +73,10 @@ t.test('the loop cannot follow: every form is refused, on kept and on new connec
   steered.send(clientHello.subarray(0, 20));
   state.slow = true;
   t.match(await lab.logged(begun), { level: 'error', cause: 'loop', turnMs: 100 });
+  steered.send(clientHello.subarray(20));
+  // One of the first, which are logged.
+  t.match(await lab.logged(({ form, code }) => form === 'sni' && code === 'overloaded'), { host: ECO, form: 'sni' });
+  await steered.until(ALERT);
 
   for (const { name, wire } of kept) {
     const from = wire.heard.length;
@@ -85,9 +90,6 @@ t.test('the loop cannot follow: every form is refused, on kept and on new connec
     t.match(heard, REFUSED, `${name}: a new connection, before it has asked`);
     t.match(heard, /\r\nConnection: close\r\n/);
   }
-  steered.send(clientHello.subarray(20));
-  t.match(await lab.logged(({ form, code }) => form === 'sni' && code === 'overloaded'), { host: ECO, form: 'sni' });
-  await steered.until(ALERT);
   const tls = await openWire(t, lab.service.addresses.tls[0]?.port ?? 0);
   t.equal((await tls.ended).heard, ALERT, 'TLS, before its ClientHello');
 
@@ -101,7 +103,7 @@ t.test('the loop cannot follow: every form is refused, on kept and on new connec
   t.match((await lab.status()).band, { state: 'degraded', reasons: [/more to do than it can/] });
   const { samples } = await lab.scrape();
   t.equal(samples.get('eco_egress_overloaded{reason="loop"}'), 1);
-  t.match(await lab.logged(({ code }) => code === 'overloaded'), { status: 503, client: 'pods' });
+  t.match(await lab.logged(({ form, code }) => form !== 'sni' && code === 'overloaded'), { status: 503, client: 'pods' });
   held.res.end('done');
   await running.until('done');
 
@@ -112,6 +114,24 @@ t.test('the loop cannot follow: every form is refused, on kept and on new connec
   again.send(all['gateway'] ?? '');
   (await lab.next()).res.end('after');
   await again.until('after');
+});
+
+t.test('steered TLS that is refused together is counted, and ten of it are logged', async (t) => {
+  const { state, overload } = makeProbes();
+  const lab = await startHeldLab(t, { overload, configure: (draft) => Object.assign(draft, { limits: { loopDelay: '1ms' }, listeners: { ...draft.listeners, tls: ['127.0.0.1:0'] } }) });
+  const clientHello = hello({ extensions: [serverName(ECO)] });
+  const wires = await Promise.all(Array.from({ length: 60 }, () => openWire(t, lab.service.addresses.tls[0]?.port ?? 0)));
+  for (const wire of wires) wire.send(clientHello.subarray(0, 20));
+  state.slow = true;
+  await lab.logged(begun);
+  for (const wire of wires) wire.send(clientHello.subarray(20));
+  await Promise.all(wires.map((wire) => wire.until(ALERT)));
+  state.slow = false;
+  t.match(await lab.logged(ended), { refused: 60 });
+  const lines = lab.log.filter(({ code }) => code === 'overloaded');
+  t.ok(lines.length >= 1 && lines.length < 60, `${lines.length} lines`);
+  t.equal(sumOf(await lab.scrape(), 'eco_egress_requests_total', { code: 'overloaded' }), 60);
+  t.strictSame(await (await fetch(`${lab.adminUrl}/denials`)).json().then((answer: unknown) => (answer as { latest: unknown[] }).latest), []);
 });
 
 t.test('a new connection in every turn, in a loop that never rests', async (t) => {

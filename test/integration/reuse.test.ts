@@ -1,4 +1,5 @@
 /** Connections used again: the client's, and the upstream's, which all forms that we terminate share. */
+import { once } from 'node:events';
 import { Agent, createServer as createHttpServer } from 'node:http';
 import { createServer, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
@@ -168,6 +169,31 @@ t.test('a stale pooled connection: what is safe is sent again, once, on a new on
       }
     }
   }
+});
+
+t.test('sent again, and nothing could be connected: the line says nothing of the connection before', async (t) => {
+  const server = createServer((socket) => {
+    let first = true;
+    socket.on('data', () => {
+      if (first) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      else {
+        server.close();
+        socket.destroy();
+      }
+      first = false;
+    });
+  });
+  const port = await listen(t, server);
+  const closed = once(server, 'close');
+  const lab = await startLab(t, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `http://${ECO}:${port}` } }) });
+  t.equal((await ask(lab, 'gateway')).status, 200);
+  await untilRested();
+  t.equal((await ask(lab, 'gateway')).status, 502);
+  t.match(await lab.logged(({ status }) => status === 502), { code: 'connection-refused', reusedConnection: false });
+  await closed;
+  // Its teardown closes it.
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
 });
 
 t.test('408 with which the upstream ends an idle connection: what is safe is sent again, once; any other 408 is the answer', async (t) => {

@@ -163,10 +163,10 @@ t.test('no bytes whatever make it throw, and what it takes lies within the bytes
 t.test('a header that nobody expected is recognised, and nothing else is', async (t) => {
   for (const [what, header] of TAKEN) {
     t.equal(isProxyHeader(header), true, what);
-    t.equal(recogniseMistake(header, { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0 }, 'off')?.code, 'peer-not-trusted', what);
+    t.equal(recogniseMistake(header, { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0, secure: false }, 'off')?.code, 'peer-not-trusted', what);
   }
   for (const text of ['', 'P', 'PROXY', 'PROPFIND /', 'POST / HTTP/1.1', '\r\n\r\n', '\r\n\r\nGET / HTTP/1.1\r\n']) {
     t.equal(isProxyHeader(Buffer.from(text)), false, JSON.stringify(text));
-    t.equal(recogniseMistake(Buffer.from(text), { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0 }, 'off'), null, JSON.stringify(text));
+    t.equal(recogniseMistake(Buffer.from(text), { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0, secure: false }, 'off'), null, JSON.stringify(text));
   }
 });

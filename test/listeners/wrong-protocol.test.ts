@@ -1,7 +1,7 @@
 import t from 'tap';
 import { proxyHeaderMistake, recogniseMistake } from '../../src/listeners/wrong-protocol.ts';
 
-const SPOKEN = { peer: { address: '10.8.0.7' }, proxyHeaderLength: 0 };
+const SPOKEN = { peer: { address: '10.8.0.7' }, proxyHeaderLength: 0, secure: false };
 
 t.test('names what was spoken, from whatever has arrived', async (t) => {
   const cases: [string, Buffer, string | null][] = [
@@ -27,6 +27,7 @@ t.test('names what was spoken, from whatever has arrived', async (t) => {
   ];
   for (const [name, bytes, code] of cases) t.equal(recogniseMistake(bytes, SPOKEN, 'off')?.code ?? null, code, name);
   t.match(recogniseMistake(Buffer.from([0x16]), SPOKEN, 'off')?.remedy, /HTTPS_PROXY must start with http:\/\//);
+  t.match(recogniseMistake(Buffer.from([0x16]), { ...SPOKEN, secure: true }, 'off'), { code: 'tls-on-http-port', message: /^TLS to this proxy is established/, remedy: /^send CONNECT/ });
 });
 
 t.test('a PROXY header that is not taken says why', async (t) => {
@@ -38,6 +39,7 @@ t.test('a PROXY header that is not taken says why', async (t) => {
   ] as const) {
     const fault = proxyHeaderMistake(header, { ...SPOKEN, proxyHeaderLength }, proxyProtocol);
     t.match(fault, { code, remedy }, what);
+    if (code === 'peer-not-trusted') t.equal(proxyHeaderMistake(header, { ...SPOKEN, secure: true }, proxyProtocol)?.remedy, `make the peer send it before TLS, and ${fault?.remedy}`);
     t.equal(recogniseMistake(header, { ...SPOKEN, proxyHeaderLength }, proxyProtocol)?.message, fault?.message, what);
     if (code === 'peer-not-trusted') t.match(fault?.message, /^10\.8\.0\.7 began/, what);
     t.equal(proxyHeaderMistake(Buffer.from('PROXZ TCP4'), SPOKEN, proxyProtocol), null);

@@ -51,3 +51,11 @@ t.test('exceptions are strictly inside, disjoint, and in order', async (t) => {
   t.strictSame(everywhereBut(['0.0.0.0/0']), [{ cidr: '::/0' }], 'nothing is left of IPv4');
   t.strictSame(blocksOf(['10.2.0.0/16', '10.0.0.0/8', '10.0.0.0/8', '1.1.1.1/32']), [{ cidr: '1.1.1.1/32' }, { cidr: '10.0.0.0/8' }]);
 });
+
+t.test('thousands of ranges, each inside, around or beside the others', async (t) => {
+  const range = (index: number, bits: number): string => `10.${index >> 8}.${index & 255}.0/${bits}`;
+  const many = Array.from({ length: 10_000 }, (_, index) => range(index, 24));
+  // With a comparison of each with each, this would take a quarter of an hour.
+  t.strictSame(blocksOf(many.toReversed()), many.map((cidr) => ({ cidr })));
+  t.strictSame(blocksOf([...many, range(512, 23), '10.0.0.0/15', '10.0.3.7/32']), [{ cidr: '10.0.0.0/15' }, { cidr: range(512, 23) }, ...many.slice(514).map((cidr) => ({ cidr }))]);
+});

@@ -224,7 +224,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     [
       mutant('ntlm-connection-not-pinned', 'src/relay/exchange.ts', 'test/hostile/boundary.test.ts', 'if (head.authenticatesConnection || plan.authenticatesConnection) this.#pin();', ''),
       mutant('pinned-for-every-client', 'src/listeners/client-connection.ts', 'test/hostile/boundary.test.ts', ' && isDeepStrictEqual(pin.identity, identity)', ''),
-      mutant('pinned-connection-given-back', 'src/relay/exchange.ts', 'test/hostile/boundary.test.ts', 'if (connection !== null && !(connection.pinned && connection.reusable)) this', 'if (connection !== null) this'),
+      mutant('pinned-connection-given-back', 'src/relay/pool.ts', 'test/relay/pool.test.ts', 'if (unwanted || connection.pinned || ', 'if (unwanted || '),
       mutant('ntlm-not-recognised', 'src/http1/response-head.ts', 'test/http1/response-head.test.ts', "return /^[ \\t]*(?:ntlm|negotiate)(?:[ \\t,]|$)/i.test(value) ||", 'return'),
       mutant('read-without-a-copy', 'src/relay/node-internals.ts', 'test/hostile/shared-memory.test.ts', 'return bytes.buffer === readBuffer.buffer ? Buffer.from(bytes) : bytes;', 'return bytes;'),
       mutant('held-without-a-copy', 'src/listeners/client-connection.ts', 'test/hostile/shared-memory.test.ts', 'const rest = keepBytes(at === 0 ? chunk : chunk.subarray(at));', 'const rest = at === 0 ? chunk : chunk.subarray(at);'),

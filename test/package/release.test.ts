@@ -46,6 +46,15 @@ t.test('a broken workflow is found', async (t) => {
   ] as const) t.match(checkWorkflow(RELEASE.replace(from, to)).join('\n'), fault, what);
 });
 
+t.test('the image of an owner with capitals has a name that registries take', async (t) => {
+  t.notMatch(RELEASE, 'github.repository_owner');
+  const script = readWorkflow(RELEASE).jobs['verify']?.steps.find(({ id }) => id === 'image')?.run ?? '';
+  const output = join(t.testdir({}), 'output');
+  const { status } = spawnSync('bash', ['-euc', script], { env: { ...process.env, GITHUB_REPOSITORY_OWNER: 'TELUS-Example', GITHUB_OUTPUT: output } });
+  t.equal(status, 0);
+  t.equal(readFileSync(output, 'utf8'), 'image=ghcr.io/telus-example/eco-egress\n');
+});
+
 t.test('CI has every pair of machine, Node and npm that the compatibility page names', async (t) => {
   const { runner, node, npm } = readWorkflow(CI).jobs['test']?.strategy?.matrix as Record<string, (string | number)[]>;
   t.strictSame([runner, node, npm], [['ubuntu-24.04', 'ubuntu-24.04-arm'], [20, 22, 24, 26], [10, 11]]);

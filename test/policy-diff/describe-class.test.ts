@@ -47,5 +47,7 @@ t.test('the same, asked of explain', async (t) => {
   const diff = comparePolicyConfigs(policyOf(), policyOf(eco({ forms: ['host-routed'], methods: ['GET'] }, ['2001:4860::9'])), 0);
   const [one] = diff.classes;
   t.equal(one === undefined ? '' : shellLine(explainArguments(diff, one)), "--client 10.8.0.1 --host '[2001:4860::9]:443' GET /".replaceAll("'", ''));
+  const whole = comparePolicyConfigs(policyOf(eco({ ...HTTP, paths: ['/*'] })), policyOf(eco(HTTP)), 0);
+  t.strictSame(whole.classes.map((each) => explainArguments(whole, each).slice(-2)), [['OPTIONS', 'https://eco.example']]);
   t.equal(shellLine(['a b', "it's", '$x', 'plain']), "'a b' 'it'\\''s' '$x' plain");
 });

@@ -50,7 +50,7 @@ tests:
 
 t.test('faults', async (t) => {
   const table: readonly (readonly [text: string, ...found: readonly RegExp[]])[] = [
-    ['', /^1:1  The file is empty\./],
+    ['', /^1:1  The file is empty\. Start from docs\/policy-tests\.md\./],
     ['config: [', /not valid YAML/],
     ['config: a', /^1:1  tests is missing at the top of the file\. Add tests: and below it a list of tests/],
     ['tests: [{ request: "GET /", expect: deny }]', /config is missing.*Add config: egress\.yaml/],

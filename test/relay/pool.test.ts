@@ -4,9 +4,11 @@
  */
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { type PoolOptions, UpstreamPool } from '../../src/relay/pool.ts';
+import { Pace } from '../../src/relay/reuse.ts';
 import type { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
 import type { ConnectionWaiter } from '../../src/relay/waiting-line.ts';
 import { listen } from '../support/listen.ts';
@@ -122,6 +124,38 @@ t.test('a connection that is old ends with its exchange, and who waits has anoth
     h.pool.release(await next.connection);
     t.same(h.counts, { active: 0, idle: dials === 1 ? 1 : 0 });
   }
+});
+
+t.test('how long a client keeps one that was authenticated says nothing about the exchanges', async (t) => {
+  const h = await start(t, { size: 100, queueTimeout: 400 });
+  for (let i = 0; i < 64; i += 1) {
+    const kept = await wait(h.pool).connection;
+    kept.pinned = true;
+    await delay(3);
+    kept.destroy();
+    h.pool.release(kept);
+  }
+  for (let i = 0; i < 16; i += 1) await wait(h.pool).connection;
+  // On a long path, another would be opened after 50 ms.
+  await t.rejects(wait(h.pool).connection, { code: 'limit-reached' });
+});
+
+t.test('one that was authenticated is nobody else\'s, and a pool that retires keeps none', async (t) => {
+  const h = await start(t, { size: 1 });
+  const kept = await wait(h.pool).connection;
+  kept.pinned = true;
+  h.pool.release(kept);
+  t.same(h.counts, { active: 1, idle: 0 });
+  t.equal(kept.uses, 1);
+  const next = wait(h.pool);
+  h.pool.retire();
+  t.not(await next.connection, kept);
+  t.notOk(kept.open);
+  const last = await next.connection;
+  const another = wait(h.pool);
+  last.pinned = true;
+  h.pool.release(last);
+  t.not(await another.connection, last, 'nor one whose exchange ends after that');
 });
 
 t.test('a full queue and a long wait are refused with what to raise', async (t) => {
@@ -430,4 +464,46 @@ t.test('who accepts only a connection that was never used gets one, whatever lie
   const waiting = new Patient('newcomer', true);
   pool.wait(waiting, true);
   t.equal((await waiting.connection).dialled, third);
+});
+
+t.test('who asks for a connection that was never used gets a used one where no other may be opened', async (t) => {
+  for (const size of [8, 2]) {
+    const h = await start(t);
+    const dials = (await Promise.all([wait(h.pool).connection, wait(h.pool).connection])).map(({ dialled }) => dialled);
+    const pool = new UpstreamPool(poolOptions(async () => dials.shift() ?? Promise.reject(new Fault('limit-reached', 'no port')), { size, queue: 8, queueTimeout: 1_000 }));
+    t.teardown(() => {
+      pool.destroy();
+    });
+    const first = await wait(pool).connection;
+    const second = await wait(pool).connection;
+    // Closes are rare: a full pool does not close idle connections for new ones.
+    for (let i = 0; i < 16; i += 1) {
+      pool.release(first);
+      pool.take({ client: first.client, careful: false });
+      await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+    pool.release(second);
+    // Long enough that it would be given to any other.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const again = new Patient('newcomer');
+    pool.wait(again, true);
+    t.equal(await again.connection, second);
+  }
+});
+
+t.test('nobody waits in vain for a connection that could have been opened', async (t) => {
+  const h = await start(t, { size: 64, queueTimeout: 400 });
+  await Promise.all(Array.from({ length: 16 }, () => wait(h.pool, 'one').connection));
+  t.equal((await wait(h.pool, 'one').connection).uses, 0);
+});
+
+t.test('the life of a connection that a client kept is no time that an exchange took', async (t) => {
+  const h = await start(t);
+  const [first, second] = [await wait(h.pool).connection, await wait(h.pool).connection];
+  second.pinned = true;
+  let notes = 0;
+  t.intercept(Pace.prototype, 'note', { value: () => (notes += 1) });
+  h.pool.release(first);
+  h.pool.release(second);
+  t.equal(notes, 1);
 });

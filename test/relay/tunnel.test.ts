@@ -1,8 +1,13 @@
-/** What test/integration/tunnel.test.ts does not reach: how a tunnel begins, and how it is refused. */
+/**
+ * What test/integration/tunnel.test.ts does not reach: how a tunnel begins, and how it is refused or ends.
+ * Longer than 300 lines: one bench stands behind all of these tests.
+ */
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { mock } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions, createServer as createTlsServer } from 'node:tls';
+import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
 import type { TunnelSocket } from '../../src/relay/tunnel.ts';
@@ -90,6 +95,7 @@ t.test('a refused client that does not close is closed', async (t) => {
   mock.timers.tick(4_999);
   t.notOk(bench.inner.client.destroyed);
   mock.timers.tick(1);
+  await setImmediate();
   t.ok(bench.inner.client.destroyed);
   t.match(await bench.ending, { fault: { code: 'sni-mismatch' } });
 });
@@ -195,6 +201,43 @@ t.test('a side that was gone before the tunnel began ends the other', async (t) 
       t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
     }
   }
+});
+
+/** A client that reads only after the gate has opened, in a thread of its own: also while this one stands still. */
+const READ_BEHIND_GATE = `
+  const { workerData: { port, gate }, parentPort } = require('node:worker_threads');
+  const socket = require('node:net').connect(port, '127.0.0.1').on('error', () => {});
+  let length = 0;
+  socket.on('data', (chunk) => { length += chunk.length; }).on('close', () => { parentPort.postMessage(length); }).pause();
+  const look = setInterval(() => {
+    if (Atomics.load(new Int32Array(gate), 0) === 0) return;
+    clearInterval(look);
+    socket.resume();
+  }, 5);
+`;
+
+t.test('after a pause of the process, a side still has its time to read what came before the reset', async (t) => {
+  const bench = await setUpTunnel(t);
+  const accepted = Promise.withResolvers<Socket>();
+  const port = await listen(t, createServer({ allowHalfOpen: true }, accepted.resolve));
+  const gate = new Int32Array(new SharedArrayBuffer(4));
+  const reader = new Worker(READ_BEHIND_GATE, { eval: true, workerData: { port, gate: gate.buffer } });
+  t.teardown(() => reader.terminate());
+  const read = once(reader, 'message');
+  const client = await accepted.promise;
+  const tunnel = bench.tunnel(null, { client });
+  tunnel.start(null);
+  // More than the system takes for a client that does not read.
+  for (let sent = 0; sent < 64 && client.writableLength === 0; sent += 1) {
+    tunnel.received('upstream', Buffer.alloc(262_144));
+    await setImmediate();
+  }
+  t.ok(client.writableLength > 0, 'not all of it has been accepted');
+  tunnel.broke('upstream', new Error('reset'));
+  Atomics.store(gate, 0, 1);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_200);
+  t.equal((await read)[0], bench.record.bytesReceived);
+  t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
 });
 
 t.test('the idle clock sees both directions, and bytes that are held', async (t) => {

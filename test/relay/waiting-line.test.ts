@@ -1,4 +1,5 @@
 /** Who comes next: the client that holds the fewest, then who has waited longest; and who waits too long. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type ConnectionWaiter, WaitingLine, type WaitingLineOptions } from '../../src/relay/waiting-line.ts';
 
@@ -164,4 +165,27 @@ t.test('the clock runs while somebody waits', async (t) => {
   clearInterval(alive);
   line.first();
   t.equal(process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length, before, 'and not longer');
+});
+
+t.test('who comes right after a pause, before any tick, waits no longer for it', async (t) => {
+  const late: ConnectionWaiter[] = [];
+  const told = Promise.withResolvers<undefined>();
+  const line = open(t, {
+    longest: 200,
+    onLate: (waiter) => {
+      late.push(waiter);
+      if (late.length === 3) told.resolve(undefined);
+    },
+  });
+  const [before, first, later] = [new Someone('a'), new Someone('b'), new Someone('c')];
+  line.add(before, false);
+  await delay(20);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_500);
+  line.add(first, false);
+  await delay(100);
+  line.add(later, false);
+  const alive = setInterval(() => {}, 1000);
+  await told.promise;
+  clearInterval(alive);
+  t.strictSame(late, [before, first, later]);
 });

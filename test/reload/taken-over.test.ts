@@ -1,8 +1,10 @@
 /** Parts that a reload builds anew only where what they depend on has changed: then it does. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { sharesDialler } from '../../src/build-parts.ts';
-import { startLab } from '../support/lab.ts';
+import { ECO, startLab } from '../support/lab.ts';
 
 t.test('another gateway prefix is served at once, and the one before no longer', async (t) => {
   const lab = await startLab(t);
@@ -48,4 +50,29 @@ t.test('names are looked up by the terms of the present configuration', async (t
   for (const [key, changed] of Object.entries({ 'dns.servers': { dns: { ...config.dns, servers: ['192.0.2.53:53'] } }, 'dns.ttl': { dns: { ...config.dns, ttl: 1 } }, 'a new key of dns': { dns: { ...config.dns, novel: 1 } }, 'a new key of timeouts': { timeouts: { ...config.timeouts, novel: 1 } }, name: { name: 'another' } })) {
     t.notOk(sharesDialler(config, { ...config, ...changed }), key);
   }
+});
+
+t.test('limits that need more open files than there may be are told of', async (t) => {
+  const lab = await startLab(t, { openFiles: 8_000 });
+  t.match(await lab.reload((draft) => { draft.limits['connections'] = 100_000; }), { result: 'applied' });
+  t.match(await lab.logged(({ msg }) => msg?.startsWith('the limit of open files is lower') === true), { level: 'warn', openFiles: 8_000, needed: 102_356 });
+});
+
+t.test('open tunnels have the present limits of their silence and their age', async (t) => {
+  for (const [key, code] of [['tunnelIdle', 'idle-timeout'], ['tunnelAge', 'age-limit']] as const) {
+    const lab = await startLab(t);
+    const socket = connect(lab.port, '127.0.0.1').on('error', () => {});
+    t.teardown(() => socket.destroy());
+    socket.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await once(socket, 'data');
+    t.match(await lab.reload(({ timeouts }) => { timeouts[key] = '100ms'; }), { result: 'applied' });
+    t.match(await lab.logged(({ form }) => form === 'connect'), { code }, key);
+  }
+});
+
+t.test('the name waits for the next start, and what follows from it, such as the name of the spans', async (t) => {
+  const tracing = { tracing: { endpoint: 'http://192.0.2.1/v1/traces' } };
+  const lab = await startLab(t);
+  const rest = lab.load((draft) => Object.assign(draft, tracing));
+  t.match(await lab.reload((draft) => Object.assign(draft, tracing, { name: 'other' })), { result: 'applied', needRestart: ['name'], inForce: { hash: rest.ok && rest.hash } });
 });

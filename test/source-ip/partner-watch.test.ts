@@ -38,6 +38,13 @@ function createBench(surroundings: SilenceFacts = WELL) {
   return { bench, watch };
 }
 
+t.test('a clock that was set back makes no silence negative', async (t) => {
+  const { bench } = createBench();
+  for (const ms of [0, 10_000, 10_000]) bench.after(ms, 'connect-timeout');
+  bench.after(-3_600_000, 'connected');
+  t.match(bench.told.at(-1), { message: 'the partner answers again', fields: { silentMs: 20_000 } });
+});
+
 t.test('three in a row, over twenty seconds', async (t) => {
   type Step = readonly [ms: number, what: FaultCode | 'connected'];
   const T = 'connect-timeout';

@@ -72,8 +72,9 @@ function createBench(started: SourceIpConfig | null, random = 0.5) {
 }
 
 t.test('asks at once, then about every interval', async (t) => {
-  for (const [random, ms] of [[0, 54_000], [0.5, 60_000], [1, 66_000]] as const) {
-    const bench = createBench(config, random);
+  const seldom = 576 * 3_600_000;
+  for (const [every, random, ms] of [[60_000, 0, 54_000], [60_000, 0.5, 60_000], [60_000, 1, 66_000], [seldom, 1, 2 ** 31 - 1]] as const) {
+    const bench = createBench({ ...config, probe: config.probe === null ? null : { ...config.probe, every } }, random);
     bench.probe.start();
     t.equal(bench.probe.finding, null);
     await bench.answer('34.123.45.67');
@@ -81,6 +82,14 @@ t.test('asks at once, then about every interval', async (t) => {
     t.strictSame(bench.waits, [ms, ms]);
     await bench.probe.close();
   }
+});
+
+t.test('the longest interval is no longer than a timer can wait', async (t) => {
+  const bench = createBench(configOf(WITH_PROBE.replace('60s', '576h')).sourceIp, 1);
+  bench.probe.start();
+  await bench.answer('34.123.45.67');
+  t.strictSame(bench.waits, [2 ** 31 - 1]);
+  await bench.probe.close();
 });
 
 t.test('tells each change once', async (t) => {

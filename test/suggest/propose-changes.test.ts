@@ -47,6 +47,12 @@ const base: PolicyConfig = {
 const suggest = (denials: readonly SeenDenial[], terms: Partial<SuggestTerms> = {}, config = base): Suggestions => suggestChanges(compilePolicy(config), denials, { ...TERMS, ...terms }, NO_BOUND);
 const added = ({ before, after }: Suggestions): DestinationConfig[] => after.destinations.slice(before.destinations.length);
 
+t.test('a method that no file may have spoils nothing else', async (t) => {
+  const found = suggest([get('/a', { host: 'plain.example', method: 'get', count: 9 }), get('/a', { host: 'plain.example' })]);
+  t.match(found.after.rules.slice(1), [{ clients: ['pods'], destinations: ['plain-example'], methods: ['GET'] }]);
+  t.match(found.declined, [{ reason: 'ask with another method: no list can have get, since methods are in capitals' }]);
+});
+
 t.test('a new host, with what was used of it alone', async (t) => {
   const found = suggest([seen(), seen({ port: 8443, count: 1 }), get('/a', { host: 'plain.example' }), get('/b', { host: 'plain.example', method: 'POST' })]);
   t.match(added(found), [

@@ -66,6 +66,8 @@ export interface LabOptions {
   readonly monotonic?: () => number;
   /** For the drain window. */
   readonly drainClock?: DrainClock;
+  /** How many files the process may have open; without, that is not known. */
+  readonly openFiles?: number;
   /** What the overload protection looks at. */
   readonly overload?: ServiceDeps['overload'];
 }
@@ -132,6 +134,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
     ...(options.now === undefined ? {} : { now: options.now }),
     ...(options.monotonic === undefined ? {} : { monotonic: options.monotonic }),
     ...(options.drainClock === undefined ? {} : { drainClock: options.drainClock }),
+    ...(options.openFiles === undefined ? {} : { openFiles: options.openFiles }),
     ...(options.overload === undefined ? {} : { overload: options.overload }),
   });
   await service.start();

@@ -1,7 +1,7 @@
 /** An authority that takes client certificates back, and signs the list of those (CRL). */
 import 'reflect-metadata';
 import { webcrypto, X509Certificate } from 'node:crypto';
-import { BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, PemConverter, SubjectAlternativeNameExtension, type X509Certificate as Certificate, X509CertificateGenerator, X509CrlGenerator } from '@peculiar/x509';
+import { BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, Name, PemConverter, SubjectAlternativeNameExtension, type X509Certificate as Certificate, X509CertificateGenerator, X509CrlGenerator } from '@peculiar/x509';
 import type { IssuedCertificate } from '../../src/demo/authority.ts';
 
 const SIGNING = { name: 'ECDSA', hash: 'SHA-256' } as const;
@@ -21,9 +21,10 @@ const generate = (): Promise<webcrypto.CryptoKeyPair> => webcrypto.subtle.genera
 const aDay = (): { notBefore: Date; notAfter: Date } => ({ notBefore: new Date(Date.now() - HOUR), notAfter: new Date(Date.now() + 24 * HOUR) });
 const ofAuthorities = (): (BasicConstraintsExtension | KeyUsagesExtension)[] => [new BasicConstraintsExtension(true, undefined, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true)];
 
-export async function createRevokingAuthority(commonName: string): Promise<RevokingAuthority> {
+/** @param commonName as UTF8String or PrintableString, unless it says otherwise */
+export async function createRevokingAuthority(commonName: string | { bmpString: string } | { universalString: string }): Promise<RevokingAuthority> {
   const keys = await generate();
-  return authorityOf(await X509CertificateGenerator.createSelfSigned({ name: [{ CN: [commonName] }], keys, serialNumber: '01', signingAlgorithm: SIGNING, extensions: ofAuthorities(), ...aDay() }), keys);
+  return authorityOf(await X509CertificateGenerator.createSelfSigned({ name: new Name([typeof commonName === 'string' ? { CN: [commonName] } : { CN: [commonName] }]), keys, serialNumber: '01', signingAlgorithm: SIGNING, extensions: ofAuthorities(), ...aDay() }), keys);
 }
 
 function authorityOf(own: Certificate, keys: webcrypto.CryptoKeyPair): RevokingAuthority {

@@ -67,7 +67,7 @@ export const SCENE_INFO: AdminInfo = {
     mode: 'enforce',
     listeners: { http: [listener(8080), listener(3128)], tls: [listener(8443)], admin: { host: '::', port: 9090, hosts: [] } },
     destinations: [destination('eco-sit', ['activegateway']), destination('billing'), destination('tickets'), destination('archive')],
-    rules: [{ report: true }],
+    rules: [{ report: true, from: null, until: null }],
   },
   enforcement: { words: 'In force.' },
   ruleEnds: [{ rule: 'rules[1]', clients: ['dynatrace-sit'], destinations: ['billing'], owner: 'payments', reason: EVIL, ticket: 'CHG-1042', until: Date.now() + 86_400_000, state: 'soon' }],

@@ -179,3 +179,17 @@ t.test('the rings: the oldest makes room', async (t) => {
   t.strictSame(values.list(9), [null, 0.333, 4]);
   t.strictSame(values.list(1), [4]);
 });
+
+t.test('what a reload takes away is forgotten at the next step, and begins anew if it comes back', async (t) => {
+  const scene = new Scene();
+  scene.exchange(3);
+  scene.step();
+  t.match(scene.history.curves(['eco']), { length: 2, 1: { requests: [0.6] } });
+  scene.cells.adopt({ ...FACTS, destinations: ['other'] });
+  scene.step();
+  t.equal(scene.history.destination('eco', scene.now), null);
+  t.strictSame(scene.history.curves(['eco', 'other']).map(({ name }) => name), ['', 'other']);
+  scene.cells.adopt(FACTS);
+  scene.step();
+  t.equal(scene.eco.requests, 0);
+});

@@ -195,6 +195,27 @@ t.test('a process that ends while a file is written: the lines behind that are w
   t.strictSame(readFileSync(path, 'utf8').split('\n').toSorted(), ['', 'one', 'two']);
 });
 
+t.test('a file that is emptied while it is written, as by copytruncate: appended to, it begins with the next line', async (t) => {
+  const path = `${t.testdir()}/log`;
+  const script = `
+    import { statSync, truncateSync } from 'node:fs';
+    import { createLogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
+    const sink = createLogSink(process.stdout);
+    sink.write('one\\n');
+    sink.flush();
+    while (statSync(process.argv[1]).size === 0) await new Promise(setImmediate);
+    truncateSync(process.argv[1]);
+    sink.write('two\\n');
+    await sink.close();
+  `;
+  for (const [flags, content] of [['a', 'two\n'], ['w', '\0\0\0\0two\n']] as const) {
+    const file = openSync(path, flags);
+    execFileSync(process.execPath, ['--input-type=module-typescript', '-e', script, path], { stdio: ['ignore', file, 'inherit'] });
+    closeSync(file);
+    t.equal(readFileSync(path, 'utf8'), content, flags);
+  }
+});
+
 t.test('held output begins when it is let go', async (t) => {
   const inner = new Scripted();
   const held = new HeldOutput(inner);

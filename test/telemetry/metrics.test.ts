@@ -207,3 +207,17 @@ t.test('the page lists every metric with its type and labels, and no other', asy
   if (process.platform !== 'linux') for (const name of onLinuxOnly) page.delete(name);
   t.strictSame([...page].sort(), [...code].sort());
 });
+
+t.test('a destination that a reload has taken away: its counters stay, and its state would raise an alert for ever', async (t) => {
+  const metrics = create();
+  metrics.upstreamFailed('eco-sit', 'connection-refused', 'It refused.');
+  metrics.upstreamReached('eco-sit', '192.0.2.1', Date.now());
+  const states = async (): Promise<string[]> => [...(await scrape(metrics)).samples.keys()].filter((name) => /^eco_egress_(destination_last_outcome|upstream_certificate_expiry)\w*\{destination="eco-sit"/.test(name));
+  t.equal((await states()).length, 7);
+  metrics.policyChanged({ ...POLICY, destinations: ['other'] });
+  t.strictSame(await states(), []);
+  t.strictSame(metrics.healths().map(({ destination }) => destination), ['other']);
+  t.equal((await scrape(metrics)).samples.get('eco_egress_upstream_errors_total{destination="eco-sit",error="connection-refused"}'), 1);
+  metrics.policyChanged(POLICY);
+  t.equal((await states()).length, 7, 'as it was, if it comes back');
+});

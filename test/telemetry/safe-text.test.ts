@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { jsonText, escapeText } from '../../src/telemetry/safe-text.ts';
+import { bound, jsonText, escapeText } from '../../src/telemetry/safe-text.ts';
 
 t.test('any text as a JSON string: the same text for who reads it, and nothing in it that acts', async (t) => {
   for (const text of ['', 'plain /api?x=1', 'a"b', 'a\\b', '\x7f', '\x1b[31m', 'ü', '\u2028', '\ud800']) {
@@ -8,6 +8,15 @@ t.test('any text as a JSON string: the same text for who reads it, and nothing i
     t.match(jsonText(text), /^"[ -~ü]*"$/);
   }
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => JSON.parse(jsonText(text)) === text));
+});
+
+t.test('a cut is between characters', async (t) => {
+  t.equal(bound('abc', 3), 'abc');
+  t.equal(bound('abcd', 3), 'ab…');
+  fc.assert(fc.property(fc.string({ unit: 'grapheme', minLength: 1 }), fc.integer({ min: 1, max: 30 }), (text, length) => {
+    const cut = bound(text, length);
+    return cut.length <= length && cut.isWellFormed();
+  }));
 });
 
 t.test('text for people: one line, printable, quotes as they are', async (t) => {

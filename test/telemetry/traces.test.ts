@@ -39,8 +39,8 @@ class Notices {
 
 async function startTraces(t: Test, endpoint: string, { times = {}, ...config }: Partial<TracingConfig> & { readonly times?: { batch?: number; send?: number; flush?: number } } = {}): Promise<{ traces: Traces; notices: Notices }> {
   const notices = new Notices();
-  const traces = new Traces({ process: { version: '1.2.3', instance: 'eco-egress-1', hostName: 'node-1', pod: 'eco-egress-1' }, notice: notices.note, times: { batch: 1, ...times } });
-  (await traces.prepare({ endpoint, headers: [], sample: 1, perClient: { perMs: 1000, burst: 1_000_000, text: '1000000/s' }, serviceName: 'eco-egress', tls: TLS, ...config }))();
+  const traces = new Traces({ process: { version: '1.2.3', name: 'eco-egress', instance: 'eco-egress-1', hostName: 'node-1', pod: 'eco-egress-1' }, notice: notices.note, times: { batch: 1, ...times } });
+  (await traces.prepare({ endpoint, headers: [], sample: 1, perClient: { perMs: 1000, burst: 1_000_000, text: '1000000/s' }, serviceName: null, tls: TLS, ...config }))();
   t.teardown(() => traces.close());
   return { traces, notices };
 }
@@ -68,7 +68,7 @@ async function settled(traces: Traces, spans: number): Promise<void> {
 
 t.test('nothing is traced before a collector is configured, and nothing is loaded', async (t) => {
   const notices = new Notices();
-  const traces = new Traces({ process: { version: '1', instance: '-', hostName: '-', pod: null }, notice: notices.note });
+  const traces = new Traces({ process: { version: '1', name: '-', instance: '-', hostName: '-', pod: null }, notice: notices.note });
   (await traces.prepare(null))();
   const record = ended(traces);
   t.equal(record.trace, null);
@@ -110,8 +110,25 @@ t.test('nobody listens: logged once, counted, and again when somebody does', asy
   }
   t.strictSame(traces.facts.spans, { exported: 0, failed: 6, dropped: 0 });
   t.equal(notices.all.length, 1);
-  t.match(notices.all[0], { level: 'warn', message: 'the collector of traces takes no spans', fields: { reason: /ECONNREFUSED/ } });
-  t.match(traces.warnings(), [/^The collector of traces has taken nothing since .*ECONNREFUSED.* Spans lost: 6\.$/]);
+  t.match(notices.all[0], { level: 'warn', message: 'the collector of traces does not take every span', fields: { reason: /ECONNREFUSED/ } });
+  t.match(traces.warnings(), [/^The collector of traces has not taken every span since .*ECONNREFUSED.* Spans lost: 6\.$/]);
+});
+
+t.test('it takes some spans of a batch and refuses the others: those are lost', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const take = receiver.answer;
+  // partial_success { rejected_spans: 1, error_message: "no" }
+  receiver.answer = (res) => { res.writeHead(200, { 'content-type': 'application/x-protobuf' }).end(Buffer.from('0a0608011202' + '6e6f', 'hex')); };
+  const { traces, notices } = await startTraces(t, receiver.url);
+  ended(traces);
+  await settled(traces, 2);
+  t.strictSame(traces.facts.spans, { exported: 1, failed: 1, dropped: 0 });
+  t.match(traces.warnings(), [/it refused 1 of 2 spans of a batch\. Spans lost: 1\.$/]);
+  receiver.answer = take;
+  ended(traces);
+  await settled(traces, 4);
+  t.strictSame(traces.facts.spans, { exported: 3, failed: 1, dropped: 0 });
+  t.match(notices.all, [{ message: 'the collector of traces does not take every span' }, { message: 'the collector of traces takes spans again', fields: { spansLost: 1 } }]);
 });
 
 t.test('it refuses, and then takes them', async (t) => {

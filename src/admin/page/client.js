@@ -23,8 +23,8 @@ let history = null;
 let events = null;
 /** Places for curves on the page. */
 let charted = 0;
-/** When the latest event came, of this clock; null: none yet. @type {number | null} */
-let heard = null;
+/** When the latest event came, of this clock, or the page was last turned to. */
+let heard = Date.now();
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let retry;
 /** As this page was sent. @type {string | null} */
@@ -58,6 +58,18 @@ function connect() {
   });
 }
 
+/** A hidden page costs nothing, and its title, which can still be read, is of no state. */
+function follow() {
+  if (document.hidden) {
+    clearTimeout(retry);
+    events?.close();
+    if (view !== null) document.title = `paused: ${view.instance}, eco-egress`;
+  } else {
+    heard = Date.now();
+    connect();
+  }
+}
+
 /** One more value to each curve. A new destination gets its whole curve in another event. @param {StatusHistory} step */
 function addStep(step) {
   if (history === null) return;
@@ -78,9 +90,9 @@ function addStep(step) {
 }
 
 function showNow() {
-  if (view === null) return;
-  const lost = heard === null || Date.now() - heard > LOST_AFTER || events?.readyState === EventSource.CLOSED;
-  const since = heard === null ? null : `${new Date(heard).toISOString().slice(11, 19)} UTC`;
+  if (view === null || document.hidden) return;
+  const lost = Date.now() - heard > LOST_AFTER || events?.readyState === EventSource.CLOSED;
+  const since = `${new Date(heard).toISOString().slice(11, 19)} UTC`;
   render(h(StatusPage, { view, link: lost ? { state: 'lost', since } : { state: 'live', since: null } }), page);
   const { state } = view.band;
   const title = `${lost ? 'no connection' : state}: ${view.instance}, eco-egress`;
@@ -133,15 +145,9 @@ document.addEventListener('submit', (event) => {
 });
 
 if (document.body.dataset['page'] === 'status') {
-  connect();
+  follow();
   setInterval(showNow, 1_000);
-  // A hidden page costs nothing.
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) {
-      clearTimeout(retry);
-      events?.close();
-    } else connect();
-  });
+  document.addEventListener('visibilitychange', follow);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
     forgetCharts();
     drawCharts(history);

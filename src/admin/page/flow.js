@@ -5,7 +5,7 @@
  * facts are in text elsewhere on the page.
  */
 import { h } from 'preact';
-import { formatNumber, formatRate, countOf } from './parts.js';
+import { formatMs, formatNumber, formatRate, countOf } from './parts.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 /** @typedef {import('preact').VNode} VNode */
@@ -83,7 +83,7 @@ function partnerLanes({ destinations, destinationsLeftOut }) {
   const lanes = destinations.slice(0, MOST_LANES).map(({ name, via, state, failures, errors, requests, requestsPerSecond, p99 }) => {
     const failed = failures.minute.reduce((sum, { count }) => sum + count, 0);
     const trouble = [failed === 0 ? '' : `${formatNumber(failed)} failed`, errors.minute === 0 ? '' : `${formatNumber(errors.minute)} × 5xx`].filter((part) => part !== '').join(', ');
-    const line = state === 'failed' ? 'does not answer' : state === 'error' ? 'answers 5xx' : state === 'unused' ? 'not used yet' : p99 === null ? 'answers' : `p99 ${Math.round(p99)} ms`;
+    const line = state === 'failed' ? 'does not answer' : state === 'error' ? 'answers 5xx' : state === 'unused' ? 'not used yet' : p99 === null ? 'answers' : `p99 ${formatMs(p99)}`;
     return /** @type {Lane} */ ({ station: { key: name, title: name, line, state: state === 'failed' || state === 'error' ? 'bad' : state === 'unused' ? 'idle' : '' }, rate: requestsPerSecond, trouble, kind: 'bad', broken: state === 'failed' || state === 'error' || failed + errors.minute > requests * BROKEN_SHARE, hop: via.join(', ') });
   });
   const more = destinationsLeftOut + Math.max(0, destinations.length - MOST_LANES);
