@@ -67,7 +67,7 @@ export const WORKS: readonly Work[] = [
   farAway(requests('setup', 'tunnel set-up, 64 connections', 'tunnel', 4_000, { ...SETUP, connections: 64 })),
   stream('download', 256, { chunk: 1_048_576 }),
   // A segment of Ethernet, a record of TLS, what Go writes at a time.
-  ...[[1_400, 32], [16_384, 128], [32_768, 256], [65_536, 256]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
+  ...[[1_400, 32], [4_096, 64], [16_384, 128], [32_768, 256], [65_536, 256]].map(([chunk = 0, mebibytes = 0]) => stream('download', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
   stream('download', 64, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
   stream('download', 128, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
   stream('download', 128, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),

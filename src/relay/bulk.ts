@@ -46,9 +46,11 @@ const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
 /** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
 const SMALL = 2048;
 
-/** After this many small reads without an answer from the other side, in less than `FAST` ms, reading rests for `REST` ms. */
+/** A read below this length, bytes, is short: less than a TLS record. */
+const SHORT = 16_384;
+/** After this many short reads in less than `FAST` ms, without a byte from the other side, reading rests for `REST` ms. */
 const BURST = 16;
-const FAST = 1;
+const FAST = 2;
 const REST = 1;
 
 /** What a reader in bulk reads for. */
@@ -95,9 +97,11 @@ class BulkReader implements BulkConnection {
   #held = false;
   /** Length of the last read. */
   #last = 0;
-  /** Small reads of the present burst; when it began, monotonic ms; what the other side had sent by then. */
-  #reads = 0;
+  /** Short reads of the present burst. */
+  #burst = 0;
+  /** When it began, monotonic ms. */
   #since = 0;
+  /** What the other side had sent by then, bytes. */
   #answered = 0;
 
   constructor(socket: Duplex, owner: BulkOwner) {
@@ -113,35 +117,45 @@ class BulkReader implements BulkConnection {
   /** @returns whether to continue reading */
   read(length: number, buffer: Buffer): boolean {
     this.#last = length;
-    if (buffer === readBuffer) {
-      this.#held = false;
-      const small = length <= SMALL;
-      const bytes = small ? takeScratch(length) : Buffer.allocUnsafe(length);
-      buffer.copy(bytes, 0, 0, length);
-      const taken = this.#owner.onBytes(bytes);
-      if (!small) return taken;
-      if (!taken) keepScratch();
-      return taken && !this.#rests();
-    }
+    const taken = buffer === readBuffer ? this.#passCopy(length) : this.#passOwn(length, buffer);
+    return taken && !(length < SHORT && this.#rests());
+  }
+
+  #passCopy(length: number): boolean {
+    this.#held = false;
+    const small = length <= SMALL;
+    const bytes = small ? takeScratch(length) : Buffer.allocUnsafe(length);
+    readBuffer.copy(bytes, 0, 0, length);
+    const taken = this.#owner.onBytes(bytes);
+    if (!taken && small) keepScratch();
+    return taken;
+  }
+
+  #passOwn(length: number, buffer: Buffer): boolean {
     this.#held = !this.#owner.onBytes(length === buffer.length ? buffer : buffer.subarray(0, length));
     return !this.#held;
   }
 
   /**
-   * A stream of small reads takes a wake-up, a read and a write for each. If one
-   * comes fast and in one direction only, so that nobody waits for an answer, reading rests
-   * until more has come, as network cards do with their interrupts.
+   * Each short read takes a wake-up, a read and a write. Where they come fast and in one direction only, so that no
+   * answer waits for them, reading rests until more has come, as network cards do with interrupts.
    */
   #rests(): boolean {
-    this.#reads += 1;
-    if (this.#reads < BURST) return false;
+    this.#burst += 1;
+    if (this.#burst < BURST) return false;
     const [now, answered] = [performance.now(), this.#owner.answered()];
     const streams = now - this.#since < FAST && answered === this.#answered;
-    this.#reads = 0;
+    this.#burst = 0;
     this.#since = now;
     this.#answered = answered;
-    if (streams) setTimeout(resume, REST, this.#socket);
+    if (streams) setTimeout(onRested, REST, this);
     return streams;
+  }
+
+  /** Reading goes on. */
+  resume(): void {
+    this.#since = performance.now();
+    this.#socket.resume();
   }
 
   /** Called by Node before the first read, and after each. */
@@ -164,8 +178,8 @@ class BulkReader implements BulkConnection {
   }
 }
 
-function resume(socket: Duplex): void {
-  socket.resume();
+function onRested(reader: BulkReader): void {
+  reader.resume();
 }
 
 /** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */

@@ -172,7 +172,7 @@ function countStops(socket: Socket): () => number {
   return () => stops;
 }
 
-t.test('small reads of a stream rest until more has come; those of a dialogue never', async (t) => {
+t.test('a stream of short reads rests until more has come; a dialogue never does', async (t) => {
   for (const dialogue of [false, true]) {
     const [messages, size] = [10_000, 100];
     let got = 0;
