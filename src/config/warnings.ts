@@ -236,7 +236,7 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   const taken = formsTaken(config);
   const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (forms.length === 0) {
-    warn('no-effect', [...path, 'forms'], `${destination.name} accepts the form gateway alone, and has no gateway: it cannot be reached.`, `Add destinations.${destination.name}.gateway, or other forms.`);
+    warn('no-effect', [...path, 'forms'], `${destination.name} accepts only the form gateway, and has no gateway: it cannot be reached.`, `Add destinations.${destination.name}.gateway, or other forms.`);
   } else if (!forms.some((form) => taken.has(form))) {
     warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: it cannot be reached.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {

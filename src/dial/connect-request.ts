@@ -147,7 +147,7 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
   if (status === 407 || status === 401) {
     const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')];
     const shown = `${detail}${asked.length === 0 ? '' : `, asking for ${asked.map(quote).join(', ')}`}`;
-    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge))) return { code: 'hop-credentials', about: 'parent', detail: shown, remedy: 'Have the parent accept Basic or Bearer from here, or our address alone: no other kind of credentials is supported.' };
+    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge))) return { code: 'hop-credentials', about: 'parent', detail: shown, remedy: 'Have the parent accept Basic or Bearer from here, or requests without credentials from our address: no other kind is supported.' };
     const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
   }

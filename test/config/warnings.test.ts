@@ -33,7 +33,7 @@ t.test('each warning, at its place', async (t) => {
     ['paths in a tunnel', add('    ports: [443]\n', '    http: { paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Paths of eco are not checked inside a tunnel/]],
     ['both in a tunnel', add('    ports: [443]\n', '    http: { methods: [GET], paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Methods and paths of eco/]],
     ['no listener for its forms', add('    ports: [443]\n', '    forms: [connect]\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n', [/^9 destinations\.eco\.forms: No listener takes a form that eco accepts/]],
-    ['the form gateway without a gateway', add('    ports: [443]\n', '    forms: gateway\n'), [/^9 destinations\.eco\.forms: eco accepts the form gateway alone, and has no gateway: it cannot be reached/]],
+    ['the form gateway without a gateway', add('    ports: [443]\n', '    forms: gateway\n'), [/^9 destinations\.eco\.forms: eco accepts only the form gateway, and has no gateway: it cannot be reached/]],
     [
       'no listener for its gateway',
       add('    ports: [443]\n', '    gateway: { prefix: /eco, url: "https://eco.example" }\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n',
