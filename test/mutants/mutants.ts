@@ -276,7 +276,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     '15. Every remedy is safe to apply',
     [
       mutant('policies-not-compared', 'src/explain/suggest-change.ts', 'test/explain/explain-decision.test.ts', 'const harm = findHarm(diff, scopes);', 'const harm = scopes.length > 99 ? findHarm(diff, scopes) : null;'),
-      mutant('refusals-name-shared-hosts', 'src/policy/compile.ts', 'test/explain/suggest-change.test.ts', 'compileDestination(destination, index, shared.has(index))', 'compileDestination(destination, index, shared.has(-1))'),
+      mutant('refusals-name-shared-hosts', 'src/policy/compile.ts', 'test/policy/rules.test.ts', 'compileDestination(destination, index, shared.has(index))', 'compileDestination(destination, index, shared.has(-1))'),
       mutant('address-instead-of-certificate', 'src/explain/suggest-change.ts', 'test/explain/suggest-change.test.ts', 'if (stronger !== undefined) {', 'if (stronger?.name === "") {'),
     ],
   ],
