@@ -77,7 +77,7 @@ export function readServerName(value: unknown): Read<string> {
   const host = typeof value === 'string' ? parseConfigHost(value) : null;
   // RFC 6066 §3: SNI never carries an address.
   if (host !== null && isIP(host) === 0) return { value: host };
-  return invalidValue(`${showValue(value)} is not a host name.`, 'Write the name that is in the certificate, like eco-sit.telus.internal.');
+  return invalidValue(`${showValue(value)} is not a host name.`, 'Write a DNS name like eco-sit.telus.internal.');
 }
 
 function adviseHost(text: string): string {

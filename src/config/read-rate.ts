@@ -50,7 +50,7 @@ function amountOf(of: 'count' | 'bytes', number: string, unit: string, shown: st
     return invalidValue(`${shown} has a unit that is not known: ${unit}.`, suggestFor(unit.toUpperCase(), OTHER_UNITS, 'Write B, KiB, MiB, GiB or TiB.', number));
   }
   const value = Number(number) * size;
-  if (value === 0) return invalidValue(`${shown} would refuse everything.`, 'Write more than zero, or take the rule out.');
+  if (value === 0) return invalidValue(`${shown} would refuse everything.`, 'Write more than zero.');
   const most = of === 'count' ? MOST_COUNTED : MOST_BYTES;
   return value <= most ? { value } : invalidValue(`${shown} is too much.`, `Write at most ${formatAmount(of, most)}, or leave it out: then it is not limited.`);
 }

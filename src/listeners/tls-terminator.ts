@@ -214,6 +214,8 @@ const REASONS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'none of the authorities in clientCaFile issued it',
   SELF_SIGNED_CERT_IN_CHAIN: 'none of the authorities in clientCaFile issued it',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
+  // OpenSSL's reasons that have no name in Node.
+  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, or it has a critical extension that is not known',
 };
 
 const NO_CHAIN: readonly X509Certificate[] = [];

@@ -51,7 +51,7 @@ t.test('what is not a rate', async (t) => {
     ['count', '50/ms', /a time that is not known: ms/],
     ['count', '50MiB/s', /has the unit MiB, and requests and tunnels have none\. Write a number alone/],
     ['count', '50/s burst 10k', /has the unit k,/],
-    ['count', '0/s', /would refuse everything\. Write more than zero, or take the rule out/],
+    ['count', '0/s', /would refuse everything\. Write more than zero\./],
     ['count', '5/s burst 0', /would refuse everything/],
     ['count', '1000001/s', /is too much\. Write at most 1000000, or leave it out/],
     ['count', '1/s burst 1000001', /is too much/],

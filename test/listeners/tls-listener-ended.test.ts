@@ -10,7 +10,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import { webcrypto } from 'node:crypto';
 // @peculiar/x509 needs this polyfill loaded before it.
 import 'reflect-metadata';
-import { PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
+import { Extension, PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import type { Test } from 'tap';
 import { createAuthority, type IssuedCertificate } from '../../src/demo/authority.ts';
 import { accessLines, readAnswers } from '../support/hostile.ts';
@@ -128,6 +128,15 @@ t.test('a client certificate says who asks', async (t) => {
     }
     t.equal(lab.upstream.requests.length, 2, 'only the right ones reached the partner');
   }
+});
+
+t.test('a client certificate that OpenSSL refuses for a reason without a name in Node', async (t) => {
+  const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify']);
+  const own = await X509CertificateGenerator.createSelfSigned({ name: [{ CN: ['pods'] }], keys, signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' }, serialNumber: '01', extensions: [new Extension('1.2.3.4.5', true, new Uint8Array([5, 0]))] });
+  const cert = own.toString('pem');
+  const lab = await certificateLab(t, 'require', { files: { '/lab/ca.pem': cert } });
+  t.equal((await ask(t, lab, { cert, key: PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY') })).status, 403);
+  t.match(await lab.logged((line) => line.code === 'client-certificate'), { detail: /is not accepted: OpenSSL refuses it: its key may be too short, or it has a critical extension that is not known/ });
 });
 
 t.test('only suites with forward secrecy and authenticated encryption (RFC 9325)', async (t) => {
