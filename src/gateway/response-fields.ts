@@ -112,7 +112,7 @@ function below({ prefix, basePath }: GatewayConfig, path: string): string | null
 /** Clients remove dot segments before a request: the remaining path decides. */
 function withoutDots(path: string): string {
   if (!DOT_SEGMENT.test(beforeQuery(path))) return path;
-  // Each character stands for one byte, which a URL has in this form, and not for the letter of that number.
+  // Fields are read as latin1: each character is one byte. A URL has such bytes percent-encoded.
   const bytes = path.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
   const url = URL.parse(bytes, 'http://partner.invalid');
   return url?.host === 'partner.invalid' ? url.pathname + url.search + url.hash : path;

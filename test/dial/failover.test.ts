@@ -118,13 +118,13 @@ t.test('no NAT port towards one parent: another one has its own, and nobody fail
 
 t.test('one parent that fails, and no NAT port towards the others: that is our limit, and no failure of the route', async (t) => {
   const port = await startEcho(t);
-  const [nobody, good] = [await findUnusedPort(), await startParent(t)];
+  const [closed, good] = [await findUnusedPort(), await startParent(t)];
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 5_000 });
   const ports = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   const opened: string[] = [];
   const circuits = new CircuitBreaker({ onOpened: (_, reason) => opened.push(reason), onClosed: () => {} });
   const door = createDialler({ resolver, timeouts: { connect: 5_000, tls: 5_000 }, ports, circuits });
-  const hop = makeHop('edge', [parentAt(nobody), parentAt(good.port)]);
+  const hop = makeHop('edge', [parentAt(closed), parentAt(good.port)]);
   const circuit = { terms: { failures: 1, over: 0, pause: 5_000, longestPause: 5_000, statuses: [] }, carries: 'tunnel' } as const;
   const { socket } = await dialBy([hop], port, { circuit }, door);
   const fault = await faultOf(dialBy([hop], port, { circuit }, door));

@@ -187,7 +187,7 @@ t.test('an IP literal that would not be dialled: the whole of what it needs is s
   t.equal(one(['10.40.0.0/16'], '10.40.1.9'), `change: ${port}`);
 });
 
-t.test('what no list can have is not proposed: a star of a client is no pattern of ours', async (t) => {
+t.test('a method or path that no list can have is not proposed', async (t) => {
   const rows: readonly (readonly [rule: Partial<RuleConfig> | null, ask: Partial<Ask>, expected: RegExp])[] = [
     [{ paths: ['/a'], until: 10 }, { path: '/q*' }, /^no pattern can name the path \/q\*/],
     [{ paths: ['/a'], methods: ['GET'] }, { method: 'PUT', path: '/*' }, /^no pattern can name the path \/\*/],

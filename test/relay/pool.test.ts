@@ -125,7 +125,7 @@ t.test('a connection that is old ends with its exchange, and who waits has anoth
   }
 });
 
-t.test('one that was authenticated is nobody else\'s, and a pool that retires keeps none', async (t) => {
+t.test('an authenticated connection stays with its client, and a pool that retires keeps none', async (t) => {
   const h = await start(t, { size: 1 });
   const kept = await wait(h.pool).connection;
   kept.pinned = true;
@@ -476,7 +476,7 @@ t.test('who asks for a connection that was never used gets a used one where no o
   }
 });
 
-t.test('nobody waits in vain for a connection that could have been opened', async (t) => {
+t.test('a request does not wait in vain for a connection that could have been opened', async (t) => {
   const h = await start(t, { size: 64, queueTimeout: 400 });
   await Promise.all(Array.from({ length: 16 }, () => wait(h.pool, 'one').connection));
   t.equal((await wait(h.pool, 'one').connection).uses, 0);
