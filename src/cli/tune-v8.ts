@@ -24,12 +24,12 @@ function hasOneCore(): boolean {
 }
 
 /**
- * Gives V8's helper threads the lowest priority: four of them that mark the heap would leave a fifth of the core to the
+ * Gives V8's helper threads a low priority: four of them that mark the heap would leave a fifth of the core to the
  * thread that serves. Where there are more cores, it does harm: a collection waits for a helper, and that for other
  * processes (docs/decisions/0120-buffers-and-sets.md).
  */
 function lowerHelpers(): void {
   for (const thread of readdirSync('/proc/self/task')) {
-    if (readFileSync(`/proc/self/task/${thread}/comm`, 'utf8') === HELPER) setPriority(Number(thread), constants.priority.PRIORITY_LOW);
+    if (readFileSync(`/proc/self/task/${thread}/comm`, 'utf8') === HELPER) setPriority(Number(thread), constants.priority.PRIORITY_BELOW_NORMAL);
   }
 }
