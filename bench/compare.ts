@@ -185,9 +185,9 @@ function counter(scale: number): Stage['count'] {
 }
 
 /** Starts a contender in a directory of its own. The caller stops it. */
-export async function start(contender: Contender, { way, plain }: Pick<Work, 'way' | 'plain'>, { directory, upstream }: Means): Promise<Opened> {
+export async function start(contender: Contender, { way, plain, cold }: Pick<Work, 'way' | 'plain' | 'cold'>, { directory, upstream }: Means): Promise<Opened> {
   const home = mkdtempSync(join(directory, `${contender.name}-`));
-  const place: Place = { directory: home, port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+  const place: Place = { directory: home, port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile, cold };
   const port = way === 'gateway' ? place[contender.gatewayOn] : place.port;
   const program = await startProgram(contender.launch(place), home, port, plain);
   const host = `${UPSTREAM_HOST}:${upstream.plainPort}`;

@@ -69,7 +69,7 @@ async function measure(seconds: number, rounds: number, only: string | undefined
   const parts: string[] = [];
   try {
     for (const [title, limits] of [['on', ', loopDelay: 2ms'], ['off', '']] as const) {
-      const place = { directory: join(directory, title), port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile };
+      const place = { directory: join(directory, title), port: await findUnusedPort(), gatewayPort: await findUnusedPort(), upstreamHost: UPSTREAM_HOST, plainPort: upstream.plainPort, securePort: upstream.securePort, caFile: upstream.caFile, cold: false };
       mkdirSync(place.directory);
       contestants.push({ title, port: place.port, program: await startProgram(createOurs([], { limits }).launch(place), place.directory, place.port, true) });
     }

@@ -86,7 +86,7 @@ async function driveAll(contender: Contender, way: Way, behaviours: readonly Beh
   };
   const [plainPort, securePort] = [await partner(false), await partner(true)];
   const [port, gatewayPort] = [await findUnusedPort(), await findUnusedPort()];
-  const program = await startProgram(contender.launch({ directory: own, port, gatewayPort, upstreamHost: HOST, plainPort, securePort, caFile }), own, way === 'gateway' && contender.gatewayOn === 'gatewayPort' ? gatewayPort : port);
+  const program = await startProgram(contender.launch({ directory: own, port, gatewayPort, upstreamHost: HOST, plainPort, securePort, caFile, cold: false }), own, way === 'gateway' && contender.gatewayOn === 'gatewayPort' ? gatewayPort : port);
   const near = await servers.listen(createRelay({ port: contender.gatewayOn === 'gatewayPort' && way === 'gateway' ? gatewayPort : port, most: MOST_DELAY, seed: 2 }));
   const place: Place = { port: near, gatewayPort: near, tlsPort: 0, ownName: 'proxy.internal', host: HOST, plainPort, securePort, plainPrefix: '/eco', securePrefix: '/eco', ca: authority.certPem };
   const route = ROUTES[way];

@@ -18,6 +18,8 @@ export interface Work {
   readonly fresh: boolean;
   /** Nothing is loaded before the program that would tell what it does: it would take a part of its start. */
   readonly plain: boolean;
+  /** Contenders that warm themselves up do not. */
+  readonly cold: boolean;
   /** Whether a run without a proxy is compared with. */
   readonly direct: boolean;
   /** So many short runs, as far as the scale goes, whatever `--runs` says: contenders take turns of seconds, so that a bad minute of the machine meets them all. */
@@ -39,7 +41,7 @@ const SETUP: Load = { each: 1, connections: 16 };
 const FORWARD_GET = { target: '/api/v1/problems?state=open', connections: 16 };
 const GATEWAY_GET = { target: '/eco/api/v1/problems?state=open', connections: 16 };
 const PING: Load = { echo: 64, connections: 64 };
-const USUAL = { fresh: false, plain: false, direct: false, distant: false, long: false, oursOnly: false };
+const USUAL = { fresh: false, plain: false, cold: false, direct: false, distant: false, long: false, oursOnly: false };
 /** Tunnels opened and closed before the idle ones, so that the code they need is not counted as theirs. */
 const SETTLED = 500;
 /** Of works about latency: a minute for each contender, in turns of three seconds. */
@@ -89,7 +91,8 @@ export const WORKS: readonly Work[] = [
   { ...USUAL, name: 'connections', of: 'connections', title: 'upstream connections for 10,000 gateway requests of 100 short-lived clients', unit: 'opened', way: 'gateway', fresh: true, run: measureConnections },
   halfLoad('gateway-half', 'p99 added at half load, gateway GET', 'gateway', 20_000, GATEWAY_GET),
   halfLoad('ping-half', 'p99 added at half load, ping-pong', 'tunnel', 60_000, PING),
-  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer', unit: 'ms', way: 'tunnel', fresh: true, plain: true, run: measureStartup },
+  { ...USUAL, name: 'startup', of: 'startup', title: 'start-up to the first answer, without warming up', unit: 'ms', way: 'tunnel', fresh: true, plain: true, cold: true, run: measureStartup },
+  { ...USUAL, name: 'startup-warm', of: 'startup-warm', title: 'start-up to the first answer, as shipped', unit: 'ms', way: 'tunnel', fresh: true, plain: true, run: measureStartup },
   { ...USUAL, name: 'first-second', of: 'first-second', title: `p99 of the first second after readiness above that of the tenth, ${MODEST} gateway GET/s`, unit: 'ms', way: 'gateway', fresh: true, long: true, oursOnly: true, slices: SLICES, run: measureFirstSecond },
   { ...USUAL, name: 'cores', of: 'cores', title: `throughput of two replicas with ${PART_OF_CORE * 100} % of a core each, against one`, unit: '×', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureCores },
   { ...USUAL, name: 'memory', of: 'memory', title: 'memory after 1,000,000 gateway requests, against after 100,000', unit: '%', way: 'gateway', fresh: true, long: true, oursOnly: true, run: measureMemory },

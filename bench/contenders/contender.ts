@@ -14,6 +14,8 @@ export interface Place {
   readonly plainPort: number;
   readonly securePort: number;
   readonly caFile: string;
+  /** It is to listen as soon as it can, without warming up. */
+  readonly cold: boolean;
 }
 
 export interface Contender {

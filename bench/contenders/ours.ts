@@ -47,7 +47,7 @@ limits: { tunnels: 20000, tunnelsPerClient: 20000, exchanges: 20000, exchangesPe
 timeouts: { drainDelay: "0s", drain: "2s" }
 ${rest}`,
       );
-      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file], readyz: `http://127.0.0.1:${place.gatewayPort}/readyz`, env: COMPILED };
+      return { command: process.execPath, args: [...nodeOptions, MAIN, 'serve', '--config', file, ...(place.cold ? ['--no-warm-up'] : [])], readyz: `http://127.0.0.1:${place.gatewayPort}/readyz`, env: COMPILED };
     },
   };
 }
