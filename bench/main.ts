@@ -62,9 +62,13 @@ async function measure(works: readonly Work[], options: Options, means: Means): 
   });
   const description = describe(contenders, { ...options, when: new Date() });
   const comparisons: Comparison[] = [];
-  for (const work of works) comparisons.push(...(await compare(work, work.oursOnly ? contenders.filter(({ name }) => name === 'ours') : contenders, means)));
   const results: Results = { ...description, comparisons };
-  const file = saveResults(results, options.out ?? RESULTS);
+  let file = '';
+  for (const work of works) {
+    comparisons.push(...(await compare(work, work.oursOnly ? contenders.filter(({ name }) => name === 'ours') : contenders, means)));
+    // After each: a run that ends early has taken an hour of the machine too.
+    file = saveResults(results, options.out ?? RESULTS);
+  }
   report(results, options);
   process.stderr.write(`\nResults: ${file}\n`);
 }
