@@ -46,9 +46,7 @@ const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
 /** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
 const SMALL = 2048;
 
-/** A read below this length, bytes, is short: less than a TLS record. */
-const SHORT = 16_384;
-/** After this many short reads in less than `FAST` ms, without a byte from the other side, reading rests for `REST` ms. */
+/** After this many short reads (they do not fill a medium buffer) in less than `FAST` ms, without a byte from the other side, reading rests for `REST` ms. */
 const BURST = 16;
 const FAST = 2;
 const REST = 1;
@@ -118,7 +116,7 @@ class BulkReader implements BulkConnection {
   read(length: number, buffer: Buffer): boolean {
     this.#last = length;
     const taken = buffer === readBuffer ? this.#passCopy(length) : this.#passOwn(length, buffer);
-    return taken && !(length < SHORT && this.#rests());
+    return taken && !(length < MEDIUM.size && this.#rests());
   }
 
   #passCopy(length: number): boolean {
