@@ -62,9 +62,10 @@ export function replaceMeasured(page: string, report: string): string {
   return `${page.slice(0, begin)}${BEGIN}\n\n${report}\n\n${page.slice(end)}`;
 }
 
-function describeRun({ when, machine, versions, runs, scale }: Results): string {
+function describeRun({ when, machine, versions, runs, scale, earlier = [] }: Results): string {
   const names = Object.entries(versions).map(([name, version]) => `${name} ${version.replace(/^v/, '')}`);
   const quick = scale < 1 ? ` Only ${scale * 100} % of the operations: a rough result.` : '';
   const noise = machine.loadBefore > 0.5 ? ` The machine was not idle before (load ${machine.loadBefore.toFixed(1)}).` : '';
-  return `${when.slice(0, 10)}, ${machine.cpu}, ${machine.cores} cores, ${machine.kernel}, ${runs} interleaved runs of each.${quick}${noise} ${names.join(', ')}.`;
+  const others = earlier.map((run) => ` ${run.works.join(', ')}: from ${run.when.slice(0, 10)}, ${run.runs} runs${run.scale < 1 ? ` with ${run.scale * 100} % of the operations` : ''}.`);
+  return `${when.slice(0, 10)}, ${machine.cpu}, ${machine.cores} cores, ${machine.kernel}, ${runs} interleaved runs of each.${quick}${noise} ${names.join(', ')}.${others.join('')}`;
 }

@@ -121,9 +121,14 @@ t.test('results are kept, and put together by work', async (t) => {
   const first = saveResults(RESULTS, directory);
   t.match(first, /2026-11-01T10-11-12Z\.json$/);
   const second = saveResults({ ...RESULTS, runs: RESULTS.runs + 1, scale: 0.5, comparisons: [costs('ping', 'ours', 8)] }, directory, 'later.json');
-  const { comparisons } = loadResults([first, second]);
+  const both = loadResults([first, second]);
+  const { comparisons } = both;
   t.strictSame(comparisons.map(({ work, samples }) => [work, samples[0]?.cost]), [['setup', 50], ['setup', undefined], ['ping', 8]]);
-  for (const files of [[first, second], [second, first]]) t.match(loadResults(files), { runs: RESULTS.runs, scale: 0.5 }, 'no more is claimed than was done for each');
+  t.match(formatSummary(both), /^2026-11-01, .* 6 interleaved runs of each\. Only 50 % .* setup: from 2026-11-01, 5 runs\.\n/, 'no more is claimed than was done for each');
+  const third = saveResults(both, directory, 'both.json');
+  t.match(formatSummary(loadResults([third, first])), /, 5 interleaved runs of each\. node .* 0\.1\.0\.\n/, 'nothing is left of what is replaced');
+  const fourth = saveResults({ ...RESULTS, when: '2026-11-02T10:11:12.345Z', comparisons: [costs('idle', 'ours', 8)] }, directory, 'fourth.json');
+  t.match(formatSummary(loadResults([third, fourth])), /^2026-11-02, .* ping: from 2026-11-01, 6 runs with 50 % of the operations\. setup: from 2026-11-01, 5 runs\.\n/);
   const elsewhere = saveResults({ ...RESULTS, machine: { ...RESULTS.machine, cores: 64 } }, directory, 'elsewhere.json');
   t.throws(() => loadResults([first, elsewhere]), /two machines/);
 });
