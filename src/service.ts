@@ -99,7 +99,7 @@ export interface Service {
    * warning on `/readyz` until a configuration is applied. Calls are queued.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
-  /** Whether the configuration in force asks for a reload when its files change. */
+  /** Whether a change of its files calls for a reload: the configuration in force says so, and no drain has begun. */
   readonly watches: boolean;
   /** Explains decisions, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
@@ -251,7 +251,7 @@ class RunningService implements Service {
   }
 
   get watches(): boolean {
-    return this.#config.reload.watch;
+    return this.#config.reload.watch && !this.#environment.draining;
   }
 
   async start(): Promise<void> {
@@ -339,7 +339,7 @@ class RunningService implements Service {
     const adoptTracing = await this.#telemetry.prepareTracing(config.tracing);
     const adoptListeners = this.#listeners?.prepare(config);
     if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
-      return { result: 'refused', reasons: ['The proxy is not running.'], changes };
+      return { result: 'refused', reasons: ['The proxy is shutting down, or has not started.'], changes };
     }
     const inForce = succeed(this.#inForce, config, loaded, needRestart, this.#clock());
     const { hash: earlier } = this.#inForce;
