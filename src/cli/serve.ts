@@ -81,13 +81,14 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
 
 /** A signal during the start drains once that is over. */
 function endOnSignals(service: Service, started: Promise<void>, io: CommandIo): void {
-  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'] }, async ({ err }) => {
+  const tell = (error: unknown): boolean => io.stderr.write(`eco-egress ends because of an uncaught error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'], onSecondError: tell }, async ({ err }) => {
     if (err === undefined) {
       await started;
       await service.drain();
       return;
     }
-    io.stderr.write(`eco-egress ends because of an uncaught error: ${err.stack ?? err.message}\n`);
+    tell(err);
     await service.close();
   });
   let asked: number | null = null;
