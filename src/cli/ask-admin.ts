@@ -119,6 +119,11 @@ export function parseAnswer(body: string): Readonly<Record<string, unknown>> {
   }
 }
 
+/** Whether an answer has these lists: one of another program or version may lack some. */
+export function hasLists(answer: Readonly<Record<string, unknown>>, names: readonly string[]): boolean {
+  return names.every((name) => Array.isArray(answer[name]));
+}
+
 function describeConnectError(error: unknown, timeout: number): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${timeout / 1000} s` : message;
