@@ -21,6 +21,13 @@ export function readUtf8(path: string): string {
   }
 }
 
+/** The same; also throws for UTF-16: read as UTF-8, every second character of its plain text is a NUL. */
+export function readPlainText(path: string): string {
+  const text = readUtf8(path);
+  if (text.includes('\0')) throw new Error('it is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8');
+  return text;
+}
+
 /** A chunk at a time: neither a pipe nor a file that grows says how much is to come. */
 function readOpened(file: number): string {
   const chunks: Buffer[] = [];
