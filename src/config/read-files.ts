@@ -73,7 +73,7 @@ export class ReadFiles {
     }
   };
 
-  /** Files read since the last `forget`. */
+  /** Files read since the last `begin`. */
   get count(): number {
     return this.#read.size;
   }
@@ -122,8 +122,10 @@ function opens(path: string): boolean {
 function stateOf(path: string): string {
   try {
     // Not ctime: the kubelet may set owners again once a minute.
-    const { ino, dev, mode, size, mtimeMs } = statSync(path);
-    return `${dev}:${ino}:${mode}:${size}:${mtimeMs}`;
+    const stats = statSync(path);
+    const { ino, dev, mode, size, mtimeMs } = stats;
+    // A pipe changes with each write to it, and is not read again.
+    return stats.isFile() ? `${dev}:${ino}:${mode}:${size}:${mtimeMs}` : String(mode);
   } catch (error) {
     // Absent or unreachable is a state like any other; reading the file gives the reason.
     return (error as NodeJS.ErrnoException).code ?? 'unknown';
