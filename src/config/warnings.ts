@@ -264,8 +264,8 @@ function upperFirst(text: string): string {
 
 // Environment variables that look like those of the configuration, but are not read: most of them are misspelt.
 
-/** Read by commands, not by a file. */
-const OF_COMMANDS = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
+/** Read by commands, or by the health check of the image, not by a file. */
+const OF_COMMANDS = ['ECO_EGRESS_ADMIN', 'ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
 /** How many letters may differ if the prefix is not ours: an environment has many names, and some are similar by chance. */
 const MAX_TYPOS = 2;
 
