@@ -67,6 +67,8 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['url of the suffix itself', changed(HOSTS, '    hosts: ["*.eco.example"]\n    gateway: { prefix: /eco, url: "https://eco.example" }\n'), /^8:35 destinations\.eco\.gateway\.url: Its host/],
     ['gateway without its form', changed(HOSTS, `${HOSTS}    forms: [connect]\n    gateway: { prefix: /eco, url: "https://eco.example" }\n`), /^8:5 destinations\.eco\.forms: eco has a gateway, but its forms leave gateway out/],
     ['gateway without url', changed(HOSTS, `${HOSTS}    gateway: { prefix: /eco }\n`), /^8:5 destinations\.eco\.gateway: url is missing/],
+    ['hop without url', `${MINIMAL}hops: { edge: {} }\n`, /^11:9 hops\.edge: url is missing in hops\.edge\. Add url: http:\/\/activegateway\.telus\.internal:3128$/],
+    ['pods without a namespace', `${MINIMAL}cluster: { clients: { pods: {} } }\n`, /^11:23 cluster\.clients\.pods: namespace is missing in cluster\.clients\.pods\. Add namespace: dynatrace-sit$/],
     ['an alias', changed('destinations:', '  more: &m { addresses: 10.0.0.0/8 }\n  others: *m\ndestinations:'), /^6:11 clients\.others: \*m repeats another part/],
     ['a wildcard without quotes', changed('[eco.example]', '[*.eco.example]'), /^7:13 destinations\.eco\.hosts\[0\]: \*\.eco\.example is not in quotes.* Write "\*\.eco\.example"\.$/],
     ...[['omap', '[a: 1]'], ['pairs', '[a: 1]'], ['set', '{ a.example }'], ['binary', 'YS5leGFtcGxl'], ['timestamp', '2027-03-01']].map(([tag = '', value = '']): [string, string, RegExp] => [`a tag ${tag}`, changed('[eco.example]', `!!${tag} ${value}`), new RegExp(`^7:12 : This is not valid YAML: unresolved tag: tag:yaml\\.org,2002:${tag}\\. Take the tag`)]),
