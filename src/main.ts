@@ -30,7 +30,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
+    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|verify-ip|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
     .showHelpAfterError('Run "npx eco-egress --help" to see the commands.')
     .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
 
