@@ -96,9 +96,12 @@ export function readPem(file: string | undefined, path: Path, reading: FileReadi
 function pemIn(found: NamedFile | null, path: Path, reading: FileReading): string | null {
   if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
   if (found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'It needs a "-----BEGIN …-----" block; a file that is still being written is loaded when it is complete.');
-  else reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
+  else reading.complain(path, `${found.name} is not a PEM file.`, `PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl ${CONVERTERS[String(path.at(-1))] ?? 'x509'} -inform der.`);
   return null;
 }
+
+/** Commands of openssl, by key. */
+const CONVERTERS: Readonly<Record<string, string>> = { keyFile: 'pkey', crlFile: 'crl' };
 
 function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
   for (const certificate of all) {
