@@ -16,7 +16,7 @@ heedEarlySignals(process.argv[2] === 'serve');
 // bin/eco-egress sets it, so that this file and what it imports above are kept too.
 enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/eco-egress'));
 
-const { CommanderError, InvalidArgumentError, program } = await import('commander');
+const { CommanderError, program } = await import('commander');
 
 type Run<Options> = (options: Options, io: CommandIo, ...operands: string[]) => Promise<number>;
 
@@ -30,7 +30,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
+    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|verify-ip|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
     .showHelpAfterError('Run "npx eco-egress --help" to see the commands.')
     .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
 
@@ -46,24 +46,14 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   program.hook('preAction', (_, action) => {
     refuseEmpty(action);
   });
-  // An empty variable in a script must not cause the shipped policy to be served, or files to be written to the
-  // script's working directory.
-  const nameOfFile = (value: string): string => {
-    if (value === '') throw new InvalidArgumentError('The name of the file is empty.');
-    return value;
-  };
-  const nameOfDirectory = (value: string): string => {
-    if (value === '') throw new InvalidArgumentError('The name of the directory is empty.');
-    return value;
-  };
-  const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one', nameOfFile] as const;
+  const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
 
   command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe)
     .option(...configOption)
     .option('--no-warm-up', 'listen some 300 ms sooner; the first requests take longer');
   command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
     .option(...configOption)
-    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
+    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--effective', 'show each value in effect and where it came from')
     .option('--expired', 'show the rules that have ended, and those that soon will; 1 if one has ended')
     .option('--json', 'print one JSON document instead of text');
@@ -88,7 +78,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .argument('[path...]', 'files of tests, or directories with files *.test.yaml; else the working directory')
     .option('--coverage', 'show which rules, clients, destinations and hosts no test touches')
     .option('--min-coverage <percent>', 'fail if tests touch less than this')
-    .option('--junit <file>', 'write the results as JUnit XML too', nameOfFile)
+    .option('--junit <file>', 'write the results as JUnit XML too')
     .option('--watch', 'run again whenever a file of tests or its configuration changes; Ctrl-C ends')
     .option('--tap', 'print TAP instead of text')
     .option('--json', 'print one JSON document instead of text')
@@ -120,7 +110,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--client', 'test as a client: with its environment instead of a configuration')
     .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
     .option('--proxy <url>', 'the proxy to test, or the one that a client uses; else the one of the file, or of HTTPS_PROXY')
-    .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM", nameOfFile)
+    .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM")
     .option('--only <check...>', 'only these checks, and what they need')
     .option('--incident [destination]', 'ask the proxy that runs here what is wrong now, and whose part it is')
     .option('--admin <address:port>', 'with --incident: the admin port of the proxy; else listeners.admin of the file')
@@ -135,11 +125,11 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', async () => (await import('./cli/manifests.ts')).runManifests)
     .option(...configOption)
     .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
-    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them', nameOfFile)
+    .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--namespace <name>', 'where the proxy runs; else eco-egress')
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
-    .option('--out <directory>', 'write files below this directory instead of standard output', nameOfDirectory);
+    .option('--out <directory>', 'write files below this directory instead of standard output');
   command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
     .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
   command('version', 'Print the version, as --version does.', 'npx eco-egress version', () => Promise.resolve((_, { stdout }) => {
@@ -157,7 +147,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
 /** Options for which nothing is a value too: no ranges, and a Host field without content. */
 const MAY_BE_EMPTY: ReadonlySet<string> = new Set(['direct', 'host']);
 
-/** An empty variable in a script must not mean that the option was not given. Throws CommanderError. */
+/** An empty variable in a script must not mean that the option was not given, as with the shipped policy in place of a file. Throws CommanderError. */
 function refuseEmpty(command: Command): void {
   const values: Readonly<Record<string, unknown>> = command.opts();
   const isEmpty = (value: unknown): boolean => value === '' || (Array.isArray(value) && value.includes(''));

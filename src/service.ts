@@ -99,7 +99,7 @@ export interface Service {
    * warning on `/readyz` until a configuration is applied. Calls are queued.
    */
   reload(candidate: LoadResult): Promise<ReloadOutcome>;
-  /** Whether the configuration in force asks for a reload when its files change. */
+  /** Whether a change of its files calls for a reload: the configuration in force says so, and no drain has begun. */
   readonly watches: boolean;
   /** Explains decisions, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
@@ -174,7 +174,7 @@ class RunningService implements Service {
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(config), output: deps.logDestination, version: VERSION, process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(), output: deps.logDestination, version: VERSION, process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
@@ -251,7 +251,7 @@ class RunningService implements Service {
   }
 
   get watches(): boolean {
-    return this.#config.reload.watch;
+    return this.#config.reload.watch && !this.#environment.draining;
   }
 
   async start(): Promise<void> {
@@ -339,7 +339,7 @@ class RunningService implements Service {
     const adoptTracing = await this.#telemetry.prepareTracing(config.tracing);
     const adoptListeners = this.#listeners?.prepare(config);
     if (this.#environment.draining || adoptListeners === undefined || this.#forms === null || before === null || gateway === null) {
-      return { result: 'refused', reasons: ['The proxy is not running.'], changes };
+      return { result: 'refused', reasons: ['The proxy is shutting down, or has not started.'], changes };
     }
     const inForce = succeed(this.#inForce, config, loaded, needRestart, this.#clock());
     const { hash: earlier } = this.#inForce;
@@ -362,7 +362,7 @@ class RunningService implements Service {
     this.#selfTest.adopt(config);
     this.#telemetry.adoptLog(config.log);
     adoptTracing();
-    this.#telemetry.policyChanged(this.#describe(config));
+    this.#telemetry.policyChanged(this.#describe());
     warnAboutOpenFiles(config, this.#openFiles, this.#telemetry);
     const now = Date.now();
     for (const request of this.#environment.requests) {
@@ -399,7 +399,7 @@ class RunningService implements Service {
     this.#inForce = inForce;
     this.#nextEnd = nextRuleEnd(this.#config.rules, now);
     logWarnings({ warnings: fresh }, this.#telemetry);
-    this.#telemetry.policyChanged(this.#describe(this.#config));
+    this.#telemetry.policyChanged(this.#describe());
   }
 
   async #end(): Promise<void> {
@@ -456,9 +456,9 @@ class RunningService implements Service {
   }
 
   /** The metrics of the configuration in force. */
-  #describe(config: Config): PolicyFacts {
+  #describe(): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
-    return describePolicy(config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), ruleEnds: listRuleEnds(config.rules, this.#clock()) });
+    return describePolicy(this.#config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), ruleEnds: listRuleEnds(this.#config.rules, this.#clock()) });
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {

@@ -2,10 +2,10 @@
 import { request } from 'node:http';
 import type { ListenAddress } from '../config/config.ts';
 import { draftOf } from '../config/draft.ts';
-import { describeFileError, type ReadFile } from '../config/named-files.ts';
+import { describeFileError } from '../config/named-files.ts';
 import { readListenAddress } from '../config/read-address.ts';
 import { readUtf8 } from '../config/read-files.ts';
-import { type Environment, readTree } from '../config/read-tree.ts';
+import { readTree } from '../config/read-tree.ts';
 import { readYaml } from '../config/read-yaml.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT } from './io.ts';
@@ -67,8 +67,11 @@ function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddres
   }
   const file = chooseConfigFile(config, io.env);
   try {
-    const found = findAdmin({ file, env: io.env, readFile: readUtf8 });
-    if (found === null || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
+    const { document, lines } = readYaml(readUtf8(file), () => {});
+    // Also of a file with faults; the default if it has no readable value.
+    const { listeners } = draftOf(document === null ? {} : readTree(document, lines, io.env, () => {}).value);
+    const found = (listeners.admin ?? draftOf({}).listeners.admin)?.address;
+    if (found === undefined || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
     return { ...found, host: found.host === '0.0.0.0' ? '127.0.0.1' : found.host === '::' ? '::1' : found.host };
   } catch (error) {
     return `${file} cannot be read: ${describeFileError(error)}. Name another with --config, or the admin port with --admin.`;
@@ -116,16 +119,12 @@ export function parseAnswer(body: string): Readonly<Record<string, unknown>> {
   }
 }
 
+/** Whether an answer has these lists: one of another program or version may lack some. */
+export function hasLists(answer: Readonly<Record<string, unknown>>, names: readonly string[]): boolean {
+  return names.every((name) => Array.isArray(answer[name]));
+}
+
 function describeConnectError(error: unknown, timeout: number): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code === 'ECONNREFUSED' ? 'nothing listens there' : code === 'ABORT_ERR' ? `no answer within ${timeout / 1000} s` : message;
-}
-
-// Where the proxy of a configuration file listens for operators, even if the file has faults.
-
-/** The default if the file has no readable value. Never throws for any content of the file. */
-function findAdmin({ file, env, readFile }: { readonly file: string; readonly env: Environment; readonly readFile: ReadFile }): ListenAddress | null {
-  const { document, lines } = readYaml(readFile(file), () => {});
-  const draft = draftOf(document === null ? {} : readTree(document, lines, env, () => {}).value);
-  return (draft.listeners.admin ?? draftOf({}).listeners.admin)?.address ?? null;
 }

@@ -15,7 +15,7 @@ import { formatReport } from '../doctor/format-report.ts';
 import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
 import { formatIncident, type IncidentVerdict, judgeNoProxy } from '../incident/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { parseAnswer, readProblem, tryAdmin } from './ask-admin.ts';
+import { hasLists, parseAnswer, readProblem, tryAdmin } from './ask-admin.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
@@ -192,5 +192,5 @@ function showVerdict({ json }: DoctorOptions, io: CommandIo, verdict: IncidentVe
 
 function parseVerdict(body: string): IncidentVerdict | null {
   const parsed = parseAnswer(body);
-  return typeof parsed['sentence'] === 'string' && typeof parsed['state'] === 'string' ? (parsed as unknown as IncidentVerdict) : null;
+  return typeof parsed['sentence'] === 'string' && hasLists(parsed, ['alternatives', 'evidence', 'also', 'ruledOut', 'next']) ? (parsed as unknown as IncidentVerdict) : null;
 }

@@ -1,9 +1,11 @@
 /** `eco-egress explain`: the result of a request, and why, by the code that serves requests. Dials nothing. */
 import { Writable } from 'node:stream';
 import type { Config } from '../config/config.ts';
+import { messageOf } from '../config/named-files.ts';
 import { readMoment } from '../config/read-scalar.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import { createService, type Service } from '../service.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -65,9 +67,11 @@ export async function withExplainer<T>(config: Config, use: (explainer: Service[
 
 /** Why a listener could not be opened, and what to do about it. */
 export function explainStart(error: unknown): string {
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-  if (code === 'EADDRINUSE') return `${address ?? ''}:${port ?? ''} is in use. End the program that listens there, or change the listener's address.`;
-  if (code === 'EACCES') return `${address ?? ''}:${port ?? ''} may not be bound: ports below 1024 need a privilege. Use a higher port.`;
-  if (code === 'EADDRNOTAVAIL') return `${address ?? ''} is not an address of this host. Listen on 0.0.0.0, or on one it has.`;
-  return error instanceof Error ? error.message : String(error);
+  const { code, address = '', port = 0 } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  const place = formatAuthority(address, port);
+  if (code === 'EADDRINUSE') return `${place} is in use. End the program that listens there, or change the listener's address.`;
+  if (code === 'EACCES') return `${place} may not be bound: ports below 1024 need a privilege. Use a higher port.`;
+  if (code === 'EADDRNOTAVAIL') return `${address} is not an address of this host. Listen on 0.0.0.0, or on one it has.`;
+  if (code === 'EAFNOSUPPORT') return `${address} cannot be bound: this host has no IPv6. Listen on 0.0.0.0, or on another IPv4 address.`;
+  return messageOf(error);
 }

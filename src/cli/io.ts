@@ -2,7 +2,7 @@
 import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
-import { readUtf8 } from '../config/read-files.ts';
+import { readPlainText } from '../config/read-files.ts';
 
 /** Streams and environment of a command; tests give their own. The streams stay open. */
 export interface CommandIo {
@@ -92,14 +92,11 @@ class FileStream extends Writable {
 
 /** The text of `.env` in the working directory; null: there is none. @throws Error when it cannot be read */
 export function readDotenv(): string | null {
-  let text: string;
   try {
-    text = readUtf8('.env');
+    // dotenv would find no variable in UTF-16, and the defaults would be used without a message.
+    return readPlainText('.env');
   } catch (error) {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
     throw new Error(`.env cannot be read: ${error.message}`);
   }
-  // dotenv would find no variable in it, and the defaults would be used without a message.
-  if (text.includes('\0')) throw new Error('.env is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8.');
-  return text;
 }

@@ -1,7 +1,7 @@
 /** `eco-egress reload`: makes the proxy that runs here load its file again, and prints the result. */
 import type { OutcomeReport } from '../reload/outcome.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
-import { askAdmin, parseAnswer, readProblem } from './ask-admin.ts';
+import { askAdmin, hasLists, parseAnswer, readProblem } from './ask-admin.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
 /** Arguments of `reload`, as written. */
@@ -35,7 +35,8 @@ export async function runReload(options: ReloadOptions, io: CommandIo): Promise<
 
 function parseOutcome(body: string): OutcomeReport | null {
   const parsed = parseAnswer(body);
-  return parsed['result'] === 'applied' || parsed['result'] === 'refused' ? (parsed as unknown as OutcomeReport) : null;
+  const own = parsed['result'] === 'refused' ? ['reasons'] : ['differences', 'needRestart', 'warnings'];
+  return hasLists(parsed, ['newlyDenied', 'newlyAllowed', ...own]) ? (parsed as unknown as OutcomeReport) : null;
 }
 
 type ReportedChange = OutcomeReport['newlyDenied'][number];

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
+import { messageOf } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { createService, type Service } from '../service.ts';
 import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
@@ -49,7 +50,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
-      io.stderr.write(`The warm-up failed, so the first requests take longer: ${reasonOf(error)}\n`);
+      io.stderr.write(`The warm-up failed, so the first requests take longer: ${messageOf(error)}\n`);
     });
   }
   const started = service.start();
@@ -65,7 +66,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   try {
     tuneV8();
   } catch (error) {
-    io.stderr.write(`V8 keeps its own settings, so more requests wait for collections: ${reasonOf(error)}\n`);
+    io.stderr.write(`V8 keeps its own settings, so more requests wait for collections: ${messageOf(error)}\n`);
   }
   reload = () => void service.reload(loadAgain());
   // During the start: the file may have changed since it was read.
@@ -78,19 +79,16 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
   });
 }
 
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
 /** A signal during the start drains once that is over. */
 function endOnSignals(service: Service, started: Promise<void>, io: CommandIo): void {
-  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'] }, async ({ err }) => {
+  const tell = (error: unknown): boolean => io.stderr.write(`eco-egress ends because of an uncaught error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'], onSecondError: tell }, async ({ err }) => {
     if (err === undefined) {
       await started;
       await service.drain();
       return;
     }
-    io.stderr.write(`eco-egress ends because of an uncaught error: ${err.stack ?? err.message}\n`);
+    tell(err);
     await service.close();
   });
   let asked: number | null = null;

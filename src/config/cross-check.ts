@@ -5,7 +5,7 @@ import { parseIp } from '../targets/ip-address.ts';
 import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
 import type { ListenAddress } from './config.ts';
 import type { Draft } from './draft.ts';
-import { type Complain, type Path, quoteValue, suggest } from './finding.ts';
+import { type Complain, formatPath, type Path, quoteValue, suggest } from './finding.ts';
 import { readName } from './read-scalar.ts';
 
 /** Reports each contradiction between keys. Takes a draft, so it runs even if other parts of the file are faulty. */
@@ -34,21 +34,25 @@ function checkSharedNames(draft: Draft, complain: Complain): void {
 }
 
 function checkRules(draft: Draft, complain: Complain): void {
-  const check = (path: Path, names: readonly (string | undefined)[] | undefined, entries: ReadonlyMap<string, unknown>, section: string) => {
-    names?.forEach((name, index) => {
-      if (name === undefined || entries.has(name)) return;
-      const known = [...entries.keys()];
-      const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
-      complain([...path, index], `There is no entry ${quoteValue(name)} under ${section}.`, instead);
-    });
-  };
   draft.rules.forEach((rule, index) => {
-    check(['rules', index, 'clients'], rule.clients, draft.clients, 'clients');
-    check(['rules', index, 'destinations'], rule.destinations, draft.destinations, 'destinations');
+    for (const section of ['clients', 'destinations'] as const) {
+      rule[section]?.forEach((name, place) => {
+        if (name !== undefined) checkReference(name, section, draft, ['rules', index, section, place], complain);
+      });
+    }
     if (rule.from !== undefined && rule.until !== undefined && rule.from >= rule.until) {
       complain(['rules', index, 'until'], 'The rule ends before it begins.', 'Write a moment after from, or take one of the two out.');
     }
   });
+}
+
+/** Whether there is an entry of this name; if not, that is reported at `path`. */
+function checkReference(name: string, section: 'clients' | 'destinations' | 'hops', draft: Draft, path: Path, complain: Complain, aim?: 'key'): boolean {
+  const entries: ReadonlyMap<string, unknown> = draft[section];
+  if (entries.has(name)) return true;
+  const add = entries.size === 0 ? 'Add' : `${suggest(name, [...entries.keys()])} Otherwise add`;
+  complain(path, `There is no entry ${quoteValue(name)} under ${section}.`, `${add} it under ${section}.`, aim);
+  return false;
 }
 
 function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain: Complain): void {
@@ -75,12 +79,9 @@ function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, compla
 
 function checkCluster(draft: Draft, complain: Complain): void {
   for (const section of ['clients', 'destinations', 'hops'] as const) {
-    const known = [...draft[section].keys()];
     for (const [name, pods] of Object.entries(draft.cluster[section] ?? {})) {
       checkLabels(pods.labels, ['cluster', section, name, 'labels'], complain);
-      if (known.includes(name)) continue;
-      const instead = known.length === 0 ? `Add it under ${section}.` : `${suggest(name, known)} Otherwise add it under ${section}.`;
-      complain(['cluster', section, name], `There is no entry ${quoteValue(name)} under ${section}.`, instead, 'key');
+      checkReference(name, section, draft, ['cluster', section, name], complain, 'key');
     }
   }
   checkLabels(draft.cluster.collector?.labels, ['cluster', 'collector', 'labels'], complain);
@@ -95,23 +96,22 @@ function checkLabels(labels: readonly (readonly [key: string, value: string] | u
   });
 }
 
-function checkListeners(draft: Draft, complain: Complain): void {
-  const taken: { path: string; address: ListenAddress }[] = [];
-  const take = (path: Path, name: string, address: ListenAddress) => {
+function checkListeners({ listeners }: Draft, complain: Complain): void {
+  const taken: { path: Path; address: ListenAddress }[] = [];
+  const take = (path: Path, address: ListenAddress) => {
     const other = taken.find((listener) => collide(listener.address, address));
     if (other !== undefined) {
       const theirs = formatAuthority(other.address.host, other.address.port);
-      complain(path, `${formatAuthority(address.host, address.port)} is taken by ${other.path} already (${theirs}).`, 'Give each listener a port of its own.');
+      complain(path, `${formatAuthority(address.host, address.port)} is taken by ${formatPath(other.path)} already (${theirs}).`, 'Give each listener a port of its own.');
     }
-    taken.push({ path: name, address });
+    taken.push({ path, address });
   };
-  draft.listeners.http?.forEach((listener, index) => {
-    if (listener !== undefined) take(['listeners', 'http', index], `listeners.http[${index}]`, listener.address);
-  });
-  draft.listeners.tls?.forEach((listener, index) => {
-    if (listener !== undefined) take(['listeners', 'tls', index], `listeners.tls[${index}]`, listener.address);
-  });
-  if (draft.listeners.admin !== undefined) take(['listeners', 'admin'], 'listeners.admin', draft.listeners.admin.address);
+  for (const kind of ['http', 'tls'] as const) {
+    listeners[kind]?.forEach((listener, index) => {
+      if (listener !== undefined) take(['listeners', kind, index], listener.address);
+    });
+  }
+  if (listeners.admin !== undefined) take(['listeners', 'admin'], listeners.admin.address);
 }
 
 /** As the operating system treats it: "any address" takes the port on every address, and `::` on IPv4 too. */
@@ -265,15 +265,9 @@ function checkWays(draft: Draft, complain: Complain): void {
   }
 }
 
-function checkVia(via: readonly (string | undefined)[] | undefined, path: Path, { hops }: Draft, complain: Complain): void {
-  const known = [...hops.keys()];
+function checkVia(via: readonly (string | undefined)[] | undefined, path: Path, draft: Draft, complain: Complain): void {
   via?.forEach((name, index) => {
-    if (name === undefined) return;
-    if (!known.includes(name)) {
-      const instead = known.length === 0 ? 'Add it under hops.' : `${suggest(name, known)} Otherwise add it under hops.`;
-      complain([...path, index], `There is no entry ${quoteValue(name)} under hops.`, instead);
-    } else if (via.indexOf(name) !== index) {
-      complain([...path, index], `The route goes through ${quoteValue(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
-    }
+    if (name === undefined || !checkReference(name, 'hops', draft, [...path, index], complain) || via.indexOf(name) === index) return;
+    complain([...path, index], `The route goes through ${quoteValue(name)} twice.`, 'Name each hop once, nearest to the proxy first.');
   });
 }

@@ -47,20 +47,9 @@ export function draftOf(value: unknown): Draft {
 }
 
 /** The same for a file without faults. */
-export function draftOfContent({ listeners, tlsServer, clients, destinations, rules, hops, sourceIp, circuitBreaker, tracing, cluster }: FileContent): Draft {
-  return {
-    listeners,
-    tlsServer,
-    clients: new Map(Object.entries(clients)),
-    destinations: new Map(Object.entries(destinations)),
-    rules,
-    hops: new Map(Object.entries(hops)),
-    sourceIp,
-    probe: sourceIp.probe,
-    circuitBreaker,
-    tracing,
-    cluster,
-  };
+export function draftOfContent(content: FileContent): Draft {
+  const { clients, destinations, hops, sourceIp } = content;
+  return { ...content, clients: new Map(Object.entries(clients)), destinations: new Map(Object.entries(destinations)), hops: new Map(Object.entries(hops)), probe: sourceIp.probe };
 }
 
 function entries<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Map<string, Loose<Shape>> {

@@ -67,11 +67,11 @@ function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void 
   if (variables.length > 0) {
     complain(path, `${key} is needed, but ${areEmpty(variables)}.`, `Set ${variables.join(' or ')}, or write a value here.`);
   } else {
-    complain(path.slice(0, -1), `${key} is missing ${inWhat(path.slice(0, -1))}.`, key === 'version' ? 'Write version: 1 at the top.' : `Add ${key}:${EXAMPLES[key] === undefined ? '' : ` ${EXAMPLES[key]}`}`, 'key');
+    complain(path.slice(0, -1), `${key} is missing ${inWhat(path.slice(0, -1))}.`, key === 'version' ? 'Write version: 1 at the top.' : `Add ${key}: ${EXAMPLES[`${String(path[0])} ${key}`] ?? EXAMPLES[key] ?? ''}`, 'key');
   }
 }
 
-/** An example of each required key. */
+/** An example of each required key; with its section, where another key has the same name. */
 const EXAMPLES: Readonly<Record<string, string>> = {
   addresses: '["10.8.0.0/14"], or basic, tokens or certificates',
   user: 'dynatrace-sit',
@@ -89,6 +89,8 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   ports: '[443]',
   prefix: '/eco',
   url: 'https://eco-sit.telus.internal',
+  'hops url': 'http://activegateway.telus.internal:3128',
+  namespace: 'dynatrace-sit',
   address: '"0.0.0.0:8080"',
   clients: '[name of a client]',
   destinations: '[name of a destination]',

@@ -6,10 +6,10 @@ import { authorityNameOf, idOf, readRevocationLists } from '../identity/revocati
 import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Path, quoteValue } from './finding.ts';
-import { readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
+import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
-import { messageOf, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
+import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
@@ -143,7 +143,7 @@ function tryKeys(name: string, text: string, meant: number, path: Path, { compla
   try {
     usable = parseKeys(text, name).keys.filter((key) => isReadable(key)).length;
   } catch (error) {
-    complain(path, `${error instanceof Error ? error.message : String(error)}.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
+    complain(path, `${messageOf(error)}.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
     return;
   }
   if (usable === 0) complain(path, `${name} has no key that can be read, so no token would be accepted.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');

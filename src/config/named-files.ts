@@ -62,7 +62,12 @@ const FILE_ERRORS = new Map([
 /** Why a file could not be read or written, as the rest of a sentence. */
 export function describeFileError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  return FILE_ERRORS.get(code) ?? (error instanceof Error ? error.message : String(error));
+  return FILE_ERRORS.get(code) ?? messageOf(error);
+}
+
+/** What was thrown, as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 // Reads the file with the header lines for a collector of traces. Its content is never quoted.

@@ -21,6 +21,13 @@ export function readUtf8(path: string): string {
   }
 }
 
+/** The same; also throws for UTF-16: read as UTF-8, every second character of its plain text is a NUL. */
+export function readPlainText(path: string): string {
+  const text = readUtf8(path);
+  if (text.includes('\0')) throw new Error('it is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8');
+  return text;
+}
+
 /** A chunk at a time: neither a pipe nor a file that grows says how much is to come. */
 function readOpened(file: number): string {
   const chunks: Buffer[] = [];
@@ -66,7 +73,7 @@ export class ReadFiles {
     }
   };
 
-  /** Files read since the last `forget`. */
+  /** Files read since the last `begin`. */
   get count(): number {
     return this.#read.size;
   }
@@ -115,8 +122,10 @@ function opens(path: string): boolean {
 function stateOf(path: string): string {
   try {
     // Not ctime: the kubelet may set owners again once a minute.
-    const { ino, dev, mode, size, mtimeMs } = statSync(path);
-    return `${dev}:${ino}:${mode}:${size}:${mtimeMs}`;
+    const stats = statSync(path);
+    const { ino, dev, mode, size, mtimeMs } = stats;
+    // A pipe changes with each write to it, and is not read again.
+    return stats.isFile() ? `${dev}:${ino}:${mode}:${size}:${mtimeMs}` : String(mode);
   } catch (error) {
     // Absent or unreachable is a state like any other; reading the file gives the reason.
     return (error as NodeJS.ErrnoException).code ?? 'unknown';

@@ -51,11 +51,10 @@ export function readLabel(value: unknown): Read<readonly [key: string, value: st
 /** A whole number within bounds, both included. */
 export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
   return bounded({ takes: 'integer', least, most }, (value) => {
-    if (typeof value === 'string' && /^\d+$/.test(value)) {
-      return invalidValue(`${showValue(value)} is text, not a number.`, `Write it without quotes: ${value}. A variable too: \${NAME}, on a line of its own.`);
-    }
-    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return { value };
-    return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
+    const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+    if (typeof number !== 'number' || !Number.isInteger(number) || number < least || number > most) return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
+    if (number === value) return { value: number };
+    return invalidValue(`${showValue(value)} is text, not a number.`, `Write it without quotes: ${number}. A variable too: \${NAME}, on a line of its own.`);
   });
 }
 
@@ -87,8 +86,9 @@ export function readShare(value: unknown): Read<number> {
 
 const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]]);
 
-/** Timers of the platform hold 31 bits of milliseconds: 596 hours. */
-const LONGEST_HOURS = 576;
+/** Ms: timers of the platform hold 31 bits of them, which are 596 hours. */
+const LONGEST_DURATION = 576 * 3_600_000;
+const AT_MOST = 'Write at most 576h.';
 
 const MORE_THAN_ZERO = 'Write more than zero. A long time such as 24h comes close to none at all.';
 
@@ -98,13 +98,14 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
     const digits = typeof value === 'number' || typeof value === 'string' ? String(value) : '';
     if (/^\d+$/.test(digits)) {
       if (Number(digits) === 0 && least === 'positive') return invalidValue(`${digits} would end everything at once.`, MORE_THAN_ZERO);
-      return invalidValue(`${digits} has no unit.`, `Write a duration with its unit: ${digits}s, or ${digits}ms, ${digits}m, ${digits}h.`);
+      const possible = [...UNIT_MS].filter(([, ms]) => Number(digits) * ms <= LONGEST_DURATION).map(([name]) => `${digits}${name}`);
+      return invalidValue(`${digits} has no unit.`, possible.length === 0 ? AT_MOST : `Write a duration with its unit: ${possible.join(', ')}.`);
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
     const unit = UNIT_MS.get(match?.[2] ?? '');
     if (unit === undefined) return invalidValue(`${showValue(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
     const ms = Number(match?.[1]) * unit;
-    if (ms > LONGEST_HOURS * 3_600_000) return invalidValue(`${showValue(value)} is too long.`, `Write at most ${LONGEST_HOURS}h.`);
+    if (ms > LONGEST_DURATION) return invalidValue(`${showValue(value)} is too long.`, AT_MOST);
     if (ms === 0 && least === 'positive') return invalidValue(`${showValue(value)} would end everything at once.`, MORE_THAN_ZERO);
     return { value: ms };
   });
@@ -121,15 +122,15 @@ export function readEvery(value: unknown): Read<number | null> {
 
 const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
 
-/** `512B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */
+/** `4096B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */
 export function readSize(leastKiB: number, mostKiB: number): (value: unknown) => Read<number> {
   return bounded({ takes: 'size' }, (value) => {
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
-      return invalidValue(`${value} has no unit.`, 'Write a size with its unit: 512B, 64KiB or 1MiB.');
+      return invalidValue(`${value} has no unit.`, 'Write a size with its unit: 4096B, 64KiB or 1MiB.');
     }
     const match = typeof value === 'string' ? /^(\d+)(B|KiB|MiB)$/.exec(value) : null;
     const unit = UNIT_BYTES.get(match?.[2] ?? '');
-    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number with its unit: 512B, 64KiB or 1MiB.');
+    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number with its unit: 4096B, 64KiB or 1MiB.');
     const bytes = Number(match?.[1]) * unit;
     if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
     return invalidValue(`${showValue(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);

@@ -70,8 +70,8 @@ function adviseSeparator(item: unknown, read: (value: unknown) => Read<unknown>)
   return parts.length > 1 && parts.every((part) => 'value' in read(part)) ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.` : null;
 }
 
-/** Other words for `off`: tools that read YAML 1.1 write false in its place. */
-const isNo = (value: unknown): boolean => value === false || value === 'false' || value === 'no' || value === 'none';
+/** Other words for `off`: tools that read YAML 1.1 write false in its place, and templates nothing. */
+const isNo = (value: unknown): boolean => value === false || (typeof value === 'string' && ['', 'false', 'no', 'none'].includes(value.trim()));
 
 /** A list that may be empty; `off` is the empty one, also in a variable. */
 function listOrOff<T extends z.ZodType>(item: T) {

@@ -2,7 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { UpstreamTlsConfig } from './config.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
-import { type FileReading, type NamedFile, readNamedFile, readSecretFile } from './named-files.ts';
+import { type FileReading, messageOf, type NamedFile, readNamedFile, readSecretFile } from './named-files.ts';
 import { clientContext } from './tls-context.ts';
 
 interface TlsKeys {
@@ -84,8 +84,7 @@ export function tryTls(use: () => unknown, path: Path, complain: Complain): void
   try {
     use();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    complain(path, `TLS cannot use the certificate: ${reason}.`, 'Issue another one; RSA needs a key of at least 2048 bits.');
+    complain(path, `TLS cannot use the certificate: ${messageOf(error)}.`, 'Issue another one; RSA needs a key of at least 2048 bits.');
   }
 }
 
@@ -97,9 +96,12 @@ export function readPem(file: string | undefined, path: Path, reading: FileReadi
 function pemIn(found: NamedFile | null, path: Path, reading: FileReading): string | null {
   if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
   if (found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'It needs a "-----BEGIN …-----" block; a file that is still being written is loaded when it is complete.');
-  else reading.complain(path, `${found.name} is not a PEM file.`, 'PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl x509 -inform der.');
+  else reading.complain(path, `${found.name} is not a PEM file.`, `PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl ${CONVERTERS[String(path.at(-1))] ?? 'x509'} -inform der.`);
   return null;
 }
+
+/** Commands of openssl, by key. */
+const CONVERTERS: Readonly<Record<string, string>> = { keyFile: 'pkey', crlFile: 'crl' };
 
 function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
   for (const certificate of all) {
@@ -246,9 +248,4 @@ function readOneKey(pem: string, certificates: PemCertificates | null, path: Pat
     complain(path, `The private key is damaged: ${messageOf(error)}.`, 'Export the file again.');
   }
   return null;
-}
-
-/** What was thrown, as text. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

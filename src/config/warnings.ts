@@ -2,7 +2,7 @@
 import ipaddr from 'ipaddr.js';
 import { closestMatch } from 'leven';
 import { parseIp } from '../targets/ip-address.ts';
-import type { Config, DestinationConfig, Form, ProbeConfig } from './config.ts';
+import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
 import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
 import { ENDS_SOON, tellPurpose } from './rule-ends.ts';
@@ -221,26 +221,26 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   const path = ['destinations', destination.name];
   const judged = [destination.methods === null ? '' : 'methods', destination.paths === null ? '' : 'paths'].filter((name) => name !== '');
   const tunnels = destination.forms.filter((form) => TUNNEL_FORMS.has(form));
+  const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (judged.length > 0 && tunnels.length > 0) {
-    warn(
-      'no-effect',
-      [...path, 'http'],
-      `${upperFirst(judged.join(' and '))} of ${destination.name} are not checked inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`,
-      `Write forms: [forward, gateway, host-routed] under ${destination.name} to hold every request to them.`,
-    );
+    const others = forms.filter((form) => !TUNNEL_FORMS.has(form));
+    const what = `${upperFirst(judged.join(' and '))} of ${destination.name} are not checked inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`;
+    warn('no-effect', [...path, 'http'], what, `Write forms: [${others.length === 0 ? 'forward, host-routed' : others.join(', ')}] under ${destination.name} to hold every request to them.`);
   }
   const unreachable = destination.addresses === null && destination.resolve === 'here' ? destination.hosts.find(isInternal) : undefined;
   if (unreachable !== undefined) {
     warn('no-effect', [...path, 'hosts', destination.hosts.indexOf(unreachable)], `${unreachable} is not a public address, and others have to be permitted: it cannot be reached.`, `Write addresses under ${destination.name}: all that its hosts may have, ${unreachable} among them.`);
   }
   const taken = formsTaken(config);
-  const forms = destination.forms.filter((form) => form !== 'gateway' || destination.gateway !== null);
   if (forms.length === 0) {
     warn('no-effect', [...path, 'forms'], `${destination.name} accepts only the form gateway, and has no gateway: it cannot be reached.`, `Add destinations.${destination.name}.gateway, or other forms.`);
   } else if (!forms.some((form) => taken.has(form))) {
     warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: it cannot be reached.`, 'Add one of its forms to a listener under listeners.');
   } else if (destination.gateway !== null && !taken.has('gateway')) {
     warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`, 'Add gateway to the forms of a listener under listeners.');
+  } else if (forms.length < destination.forms.length && destination.forms.length < FORMS.length) {
+    // Without forms, all of them are accepted.
+    warn('no-effect', [...path, 'forms'], `${destination.name} accepts the form gateway, and has no gateway.`, `Add destinations.${destination.name}.gateway, or take gateway out of forms.`);
   }
 }
 
@@ -264,8 +264,8 @@ function upperFirst(text: string): string {
 
 // Environment variables that look like those of the configuration, but are not read: most of them are misspelt.
 
-/** Read by commands, not by a file. */
-const OF_COMMANDS = ['ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
+/** Read by commands, or by the health check of the image, not by a file. */
+const OF_COMMANDS = ['ECO_EGRESS_ADMIN', 'ECO_EGRESS_CONFIG', 'ECO_EGRESS_DEBUG'];
 /** How many letters may differ if the prefix is not ours: an environment has many names, and some are similar by chance. */
 const MAX_TYPOS = 2;
 

@@ -1,6 +1,6 @@
 /** The memory in use relative to the limits of this process: the heap of V8, and the cgroup. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
 import { getHeapStatistics, type HeapInfo } from 'node:v8';
 
@@ -13,10 +13,10 @@ export interface MemoryUse {
   readonly share: number;
 }
 
-/** Version 2 first; in a container its own cgroup is the visible root. */
+/** Version 2 first; `own` finds the cgroup of the process in /proc/self/cgroup. */
 const LAYOUTS = [
-  { directory: '', limit: 'memory.max', used: 'memory.current', cache: 'inactive_file' },
-  { directory: 'memory', limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', cache: 'total_inactive_file' },
+  { own: /^0::(\/.*)$/m, directory: '', limit: 'memory.max', used: 'memory.current', cache: 'inactive_file' },
+  { own: /:memory:(\/.*)$/m, directory: 'memory', limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', cache: 'total_inactive_file' },
 ] as const;
 
 /** More than any machine has: version 1 reports it when there is no limit. */
@@ -83,16 +83,28 @@ function isOfWholeHeap(entry: PerformanceEntry & { readonly detail?: unknown }):
   return (entry.detail as { readonly kind?: number } | undefined)?.kind === constants.NODE_PERFORMANCE_GC_MAJOR;
 }
 
-/** Pages of files that the kernel can drop do not count. Null: there is no cgroup, or it has no limit. */
-export function readCgroup(root: string): MemoryUse | null {
-  for (const { directory, limit: limitName, used: usedName, cache } of LAYOUTS) {
-    const limit = readNumber(join(root, directory, limitName));
-    const all = readNumber(join(root, directory, usedName));
-    if (limit === null || all === null || limit >= NO_LIMIT) continue;
-    const used = Math.max(0, all - readStat(join(root, directory, 'memory.stat'), cache));
-    return { of: 'cgroup', used, limit, share: used / limit };
+/**
+ * Of the nearest cgroup that has a limit: in a container its own is the visible root, below systemd it is further down.
+ * Pages of files that the kernel can drop do not count. Null: there is no cgroup, or no limit.
+ * @param own as /proc/self/cgroup has it
+ */
+export function readCgroup(root: string, own = textOfFile('/proc/self/cgroup')): MemoryUse | null {
+  for (const layout of LAYOUTS) {
+    for (const path of upwards(layout.own.exec(own)?.[1] ?? '/')) {
+      const directory = join(root, layout.directory, path);
+      const limit = readNumber(join(directory, layout.limit));
+      const all = readNumber(join(directory, layout.used));
+      if (limit === null || all === null || limit >= NO_LIMIT) continue;
+      const used = Math.max(0, all - readStat(join(directory, 'memory.stat'), layout.cache));
+      return { of: 'cgroup', used, limit, share: used / limit };
+    }
   }
   return null;
+}
+
+function* upwards(path: string): Generator<string> {
+  for (let at = path; at !== '/'; at = dirname(at)) yield at;
+  yield '/';
 }
 
 /** Null: it cannot be read, or says `max`. */

@@ -34,7 +34,7 @@ export function describeInForce(config: Config, loaded: Loaded | null, loadedAt:
 
 /** The configuration in force once `loaded` is applied, without the keys that need a restart. */
 export function succeed(before: InForce, config: Config, loaded: Loaded, needRestart: readonly string[], loadedAt: number): InForce {
-  const next = { ...describeInForce(config, loaded, loadedAt), hash: hashConfig(config, loaded.contents) };
+  const next = describeInForce(config, loaded, loadedAt);
   if (needRestart.length === 0) return next;
   const waits = ({ path }: Setting): boolean => isBelowKey(path, needRestart);
   // Now: asked later, each configuration would keep the one before it, and its file, until the restart.

@@ -138,3 +138,8 @@ t.test('--incident: no proxy answers, which is the answer; with what the doctor 
   t.strictSame(schemaFaults('incident', json), []);
   t.match(await doctor({ incident: true, admin: 'nonsense', config }), { code: 2, err: /^--admin: / });
 });
+
+t.test('--incident: another program answers', async (t) => {
+  const server = createServer((_, response) => response.end(JSON.stringify({ sentence: 'All is well.', state: 'ok' })));
+  t.match(await doctor({ incident: true, admin: `127.0.0.1:${await listen(t, server)}` }), { code: 1, out: '', err: /does not say what is wrong \(200\): it is not the admin port of an eco-egress\.\n$/ });
+});

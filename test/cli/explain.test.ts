@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { type ExplainOptions, runExplain } from '../../src/cli/explain.ts';
+import { explainStart, type ExplainOptions, runExplain } from '../../src/cli/explain.ts';
 import { recordIo } from '../support/command-io.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { listen } from '../support/listen.ts';
@@ -128,4 +128,13 @@ t.test('at another moment', async (t) => {
   t.match(await ask('2027-01-01T00:00:00Z'), { code: 0 });
   t.match(await ask('2027-02-01T00:00:00Z'), { code: 1, out: /denied: rule-expired[^]*it is 2027-02-01T00:00:00Z/ });
   t.match(await ask('tomorrow'), { code: 2, out: '', err: /^--at: "tomorrow"/ });
+});
+
+t.test('why a listener could not be opened', async (t) => {
+  const explained = (code: string, address: string): string => explainStart(Object.assign(new Error(`listen ${code}`), { code, address, port: 8080 }));
+  t.match(explained('EADDRINUSE', '0.0.0.0'), /^0\.0\.0\.0:8080 is in use\./);
+  t.match(explained('EADDRINUSE', '::'), /^\[::\]:8080 is in use\./);
+  t.match(explained('EACCES', '::1'), /^\[::1\]:8080 may not be bound/);
+  t.match(explained('EAFNOSUPPORT', '::'), /^:: cannot be bound: this host has no IPv6\. Listen on 0\.0\.0\.0/);
+  t.equal(explained('EMFILE', '::'), 'listen EMFILE');
 });

@@ -1,6 +1,7 @@
 /** settings.env means the same here and to kustomize, or the line is refused with what to write. */
+import { join } from 'node:path';
 import t from 'tap';
-import { readSettings } from '../../src/cli/settings-file.ts';
+import { readSettings, withSettings } from '../../src/cli/settings-file.ts';
 
 t.test('what both read alike', async (t) => {
   t.strictSame(readSettings('# a comment\n\n  A=1\nB=x=y\r\nC=\nD=10.0.0.0/8,10.1.0.0/16\n', 'settings.env'), { values: { A: '1', B: 'x=y', C: '', D: '10.0.0.0/8,10.1.0.0/16' } });
@@ -23,4 +24,9 @@ t.test('what they would read otherwise is refused', async (t) => {
     ['A', /"A" has no value\. Write NAME=value\.$/],
   ];
   for (const [line, problem] of table) t.match(readSettings(`B=1\n${line}\n`, 'settings.env'), { problem }, line);
+});
+
+t.test('a file in UTF-16 is named as such', async (t) => {
+  const directory = t.testdir({ 'settings.env': Buffer.from('\ufeffA=1\r\n', 'utf16le') });
+  t.match(withSettings({}, join(directory, 'settings.env')), { problem: /^--settings: \S+settings\.env cannot be read: it is not UTF-8 text: it has NUL characters, as UTF-16 has\. Save it as UTF-8\.$/ });
 });

@@ -69,6 +69,10 @@ t.test('nobody is there, or somebody else', async (t) => {
   const stranger = createServer((_req, res) => res.end('hello'));
   const port = await listen(t, stranger);
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ });
+  for (const result of ['applied', 'refused']) {
+    const other = await listen(t, createServer((_req, res) => res.end(JSON.stringify({ result }))));
+    t.match(await reload({ admin: `127.0.0.1:${other}` }), { code: 1, out: '', err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ }, result);
+  }
   await new Promise((resolve) => stranger.close(resolve));
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /^No proxy answers at 127\.0\.0\.1:\d+: nothing listens there\..* --admin / });
   const endless = await listen(t, createServer((_req, res) => {

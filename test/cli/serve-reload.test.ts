@@ -78,3 +78,18 @@ t.test('a pipe in the place of the file, or no file: refused, and the proxy goes
   served.child.kill('SIGTERM');
   t.match(await served.ended, { code: 0 });
 });
+
+t.test('during a drain no change of the file is taken over, and none is an error', async (t) => {
+  const served = serve(t, { config: { ...config(true, 10), timeouts: { drainDelay: '1h' } } });
+  await served.logged(({ msg }) => msg === 'eco-egress is listening');
+  served.child.kill('SIGTERM');
+  await served.logged(({ msg }) => msg?.startsWith('draining') === true);
+  write(served, config(true, 11));
+  // As above.
+  await delay(3_500);
+  t.notOk(served.log.some(({ msg }) => msg?.startsWith('reload') === true), 'a rollout changes the files of pods that it ends');
+  served.child.kill('SIGHUP');
+  t.match(await served.logged(({ msg }) => msg?.startsWith('reload') === true), { msg: /^reload refused/, reasons: ['The proxy is shutting down, or has not started.'] });
+  served.child.kill('SIGTERM');
+  t.match(await served.ended, { code: 1 });
+});

@@ -20,7 +20,7 @@ t.test('place, problem, advice, and the line with the value marked', async (t) =
 
 test.yaml:4:8  timeouts.tls
   1 has no unit.
-  Write a duration with its unit: 1s, or 1ms, 1m, 1h.
+  Write a duration with its unit: 1ms, 1s, 1m, 1h.
     4 |   tls: 1
       |        ^
 `,

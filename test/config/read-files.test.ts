@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -133,4 +133,15 @@ t.test('a file that could not be opened for lack of descriptors is read again wh
   const source = new URL('../../src/config/read-files.ts', import.meta.url).href;
   const output = execFileSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', WITHOUT_DESCRIPTORS, source, file], { encoding: 'utf8' });
   t.equal(output, 'EMFILE 0 3');
+});
+
+t.test('what is written to a pipe after it was looked at is no change of it', async (t) => {
+  const fifo = join(t.testdir({}), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  utimesSync(fifo, 1, 1);
+  const files = new ReadFiles();
+  // Reading waits for the writer.
+  spawn('sh', ['-c', 'printf one >"$0"', fifo], { stdio: 'ignore' });
+  t.equal(files.read(fifo), 'one');
+  t.notOk(files.changed() || files.changed());
 });

@@ -32,7 +32,7 @@ t.test('ranges of ports', async (t) => {
 t.test('whole numbers', async (t) => {
   const read = readInteger(1, 10);
   takes(t, read, [[1, 1], [10, 10]]);
-  refuses(t, read, [[0, /from 1 to 10/], [11, /from 1 to 10/], [1.5, /1.5/], ['5', /text, not a number.*without quotes: 5/], ['five', /"five"/], [Number.POSITIVE_INFINITY, /from 1 to 10/], [Number.NaN, /from 1/], [[], /^A list/]]);
+  refuses(t, read, [[0, /from 1 to 10/], [11, /from 1 to 10/], ['0', /"0" is not possible here.*from 1 to 10/], ['11', /from 1 to 10/], ['007', /without quotes: 7\./], [1.5, /1.5/], ['5', /text, not a number.*without quotes: 5/], ['five', /"five"/], [Number.POSITIVE_INFINITY, /from 1 to 10/], [Number.NaN, /from 1/], [[], /^A list/]]);
 });
 
 t.test('durations', async (t) => {
@@ -40,7 +40,10 @@ t.test('durations', async (t) => {
   takes(t, read, [['1ms', 1], ['500ms', 500], ['30s', 30_000], ['5m', 300_000], ['2h', 7_200_000], ['576h', 576 * 3_600_000]]);
   refuses(t, read, [
     [0, /0 would end everything at once.*more than zero/],
-    [30, /30 has no unit.*30s/],
+    [30, /30 has no unit\. Write a duration with its unit: 30ms, 30s, 30m, 30h\.$/],
+    [600, /600ms, 600s, 600m\.$/],
+    [86_400_000, /86400000 has no unit\. Write a duration with its unit: 86400000ms\.$/],
+    [2_073_600_001, /has no unit\. Write at most 576h\.$/],
     ['30', /30 has no unit/],
     [1.5, /1\.5 is not a duration.*whole number/],
     [-5, /-5 is not a duration/],
@@ -61,5 +64,9 @@ t.test('durations', async (t) => {
 t.test('sizes', async (t) => {
   const read = readSize(1, 1024);
   takes(t, read, [['1024B', 1024], ['1KiB', 1024], ['64KiB', 65_536], ['1MiB', 1_048_576]]);
+  for (const wrong of [4096, '64KB']) {
+    const result = read(wrong);
+    for (const [proposal] of ('instead' in result ? result.instead : '').matchAll(/\d+(?:B|KiB|MiB)/g)) t.match(read(proposal), { value: Number }, `what is proposed for ${wrong}`);
+  }
   refuses(t, read, [['1023B', /1KiB to 1024KiB/], ['1025KiB', /1KiB to 1024KiB/], ['2MiB', /1KiB to 1024KiB/], ['64KB', /64KiB/], ['64kib', /not a size/], [65_536, /no unit/], ['65536', /no unit/], ['1.5MiB', /not a size/]]);
 });

@@ -33,6 +33,7 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/chain.pem': `${below.certPem}\n${revoking.certPem}`,
   '/etc/eco/below.crl': await below.list([]),
   '/etc/eco/two.crl': `${await below.list([])}${await revoking.list([])}`,
+  '/etc/eco/der.crl': '0\u0082\u0001',
   '/etc/eco/late.crl': await revoking.list([], new Date(0)),
   '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
@@ -139,6 +140,11 @@ t.test('the listeners', async (t) => {
   for (const [text, expected] of table) {
     t.match(loadConfig({ file: 'egress.yaml', env: {}, readFile: () => `${MINIMAL}listeners: ${text}\n` }), expected, text);
   }
+});
+
+t.test('a list in DER, as authorities publish it', async (t) => {
+  const result = load(`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: der.crl, clientCertificate: require }`);
+  t.match(result.ok ? [] : result.faults[0], { path: 'tlsServer.crlFile', problem: /is not a PEM file/, instead: /openssl crl -inform der\.$/ });
 });
 
 t.test('a damaged list', async (t) => {

@@ -66,7 +66,7 @@ t.test('variables that look like ours and are not used', async (t) => {
   t.match(warningsFor({ ECO_SIT_ADRESSES: '1', ECO_SIT_ADDRESSES: '10.0.0.10' }), [/Did you mean ECO_SIT_ADDRESSES, which is set too\?/]);
   t.match(warningsFor({ ECOSIT_ADDRESSES: '1', NAT_PORT: '7', ECO_EGRESS_CONFG: 'x' }), [/Did you mean ECO_SIT_ADDRESSES/, /Did you mean ECO_EGRESS_CONFIG/, /Did you mean NAT_PORTS/]);
   t.match(warningsFor({ ECO_SIT_SOMETHING_ELSE: '1' }), [/The file uses ECO_SIT_ADDRESSES, ECO_SIT_NAME, NAT_PORTS\./]);
-  const innocent = { PATH: '/bin', HOSTNAME: 'pod', NAT_GATEWAY: 'x', ECO_EGRESS_CONFIG: 'x', ECO_EGRESS_DEBUG: '1', ECO_SIT_NAME: 'y' };
+  const innocent = { PATH: '/bin', HOSTNAME: 'pod', NAT_GATEWAY: 'x', ECO_EGRESS_ADMIN: 'x', ECO_EGRESS_CONFIG: 'x', ECO_EGRESS_DEBUG: '1', ECO_SIT_NAME: 'y' };
   const links = { ECO_EGRESS_SERVICE_HOST: '10.0.0.1', ECO_EGRESS_SERVICE_PORT: '8080', ECO_EGRESS_SERVICE_PORT_HTTP: '8080', ECO_EGRESS_PORT: 'tcp://10.0.0.1:8080', ECO_EGRESS_PORT_8080_TCP_ADDR: '10.0.0.1' };
   t.strictSame(warningsFor({ ...innocent, ...links }), []);
 });

@@ -87,6 +87,7 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     ['caFile: nope.pem', [{ path: 'caFile', problem: /^"\/etc\/eco\/nope\.pem" cannot be read: there is no such file/ }]],
     ['caFile: secret.pem', [{ path: 'caFile', problem: /cannot be read: permission denied/ }]],
     ['caFile: ca.der', [{ path: 'caFile', problem: /is not a PEM file/ }]],
+    ['certFile: cert.pem, keyFile: ca.der', [{ path: 'keyFile', problem: /is not a PEM file/ }]],
     ['caFile: key.pem', [{ path: 'caFile', problem: /holds no certificate/ }]],
     ['caFile: cut.pem', [{ path: 'caFile', problem: /ends inside a CERTIFICATE block/ }]],
     ['caFile: empty.pem', [{ path: 'caFile', problem: /is empty/ }]],
@@ -111,6 +112,13 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     const told = result.ok ? [] : result.faults;
     t.equal(told.length, faults.length, tls);
     t.match(told, faults.map(({ path, problem }) => ({ path: `destinations.eco.tls.${path}`, line: 4, problem })), tls);
+  }
+});
+
+t.test('how to convert DER is told for what the key names', async (t) => {
+  for (const [tls, tool] of [['caFile: ca.der', 'x509'], ['certFile: ca.der, keyFile: key.pem', 'x509'], ['certFile: cert.pem, keyFile: ca.der', 'pkey']] as const) {
+    const result = load(tls);
+    t.match(result.ok ? [] : result.faults, [{ instead: `convert DER with: openssl ${tool} -inform der.` }], tls);
   }
 });
 

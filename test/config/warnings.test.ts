@@ -34,6 +34,7 @@ t.test('each warning, at its place', async (t) => {
     ['both in a tunnel', add('    ports: [443]\n', '    http: { methods: [GET], paths: [/api/*] }\n'), [/^9 destinations\.eco\.http: Methods and paths of eco/]],
     ['no listener for its forms', add('    ports: [443]\n', '    forms: [connect]\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n', [/^9 destinations\.eco\.forms: No listener takes a form that eco accepts/]],
     ['the form gateway without a gateway', add('    ports: [443]\n', '    forms: gateway\n'), [/^9 destinations\.eco\.forms: eco accepts only the form gateway, and has no gateway: it cannot be reached/]],
+    ['the form gateway beside another, without a gateway', add('    ports: [443]\n', '    forms: [gateway, connect]\n'), [/^9 destinations\.eco\.forms: eco accepts the form gateway, and has no gateway\.$/]],
     [
       'no listener for its gateway',
       add('    ports: [443]\n', '    gateway: { prefix: /eco, url: "https://eco.example" }\n') + 'listeners: { http: [{ address: "0.0.0.0:1", forms: forward }] }\n',
@@ -79,6 +80,7 @@ t.test('neighbours that need no warning', async (t) => {
   const table: [what: string, text: string][] = [
     ['rates of two rules', rule('rate: { perAddress: { requests: 50/s, received: 1GiB/h }, whenExhausted: cut }').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], methods: [GET], rate: { perClient: { requests: 5/s } } }\n')],
     ['the minimal file', MINIMAL],
+    ['all forms, without a gateway', add('    ports: [443]\n', '    forms: [connect, forward, gateway, host-routed, sni]\n')],
     ['half of everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/1')],
     ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],
     ['the range beside it', MINIMAL.replace('destinations:', '  next:\n    addresses: [10.12.0.0/14]\ndestinations:').replace('clients: [pods]', 'clients: [pods, next]')],
@@ -91,4 +93,13 @@ t.test('neighbours that need no warning', async (t) => {
     ['paths where not everything is a tunnel', rule('paths: /api/*')],
   ];
   for (const [what, text] of table) t.strictSame(warningsOf(text), [], what);
+});
+
+t.test('the forms that are advised in place of tunnels leave no warning', async (t) => {
+  const text = (more: string): string => add('    ports: [443]\n', `    http: { methods: [GET] }\n${more}`);
+  for (const [more, forms] of [['', 'forward, host-routed'], ['    forms: connect\n', 'forward, host-routed'], ['    gateway: { prefix: /eco, url: "https://eco.example" }\n', 'forward, gateway, host-routed']] as const) {
+    const result = loadText(text(more));
+    t.match(result.ok && result.warnings, [{ instead: `Write forms: [${forms}] under eco to hold every request to them.` }], forms);
+    t.strictSame(warningsOf(text(`${more.replace('    forms: connect\n', '')}    forms: [${forms}]\n`)), [], forms);
+  }
 });

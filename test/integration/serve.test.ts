@@ -9,11 +9,11 @@ import { portsOf, serve, type Served } from '../support/serve.ts';
 import { openWire, type Wire, wireOf } from '../support/wire.ts';
 
 /** A proxy before a plain upstream that the policy names `localhost`, which the hosts file knows. */
-async function serveBefore(t: Test, port: number, timeouts: Record<string, string> = {}): Promise<{ served: Served; proxy: number; admin: number }> {
+async function serveBefore(t: Test, port: number, timeouts: Record<string, string> = {}, shell = 'exec "$@"'): Promise<{ served: Served; proxy: number; admin: number }> {
   const draft = baseDraft({ https: port, http: port });
   Object.assign(draft.destinations.eco, { hosts: ['localhost'], ports: [port], gateway: { prefix: '/eco', url: `http://localhost:${port}` }, tls: undefined });
   Object.assign(draft.timeouts, timeouts);
-  const served = serve(t, { config: draft });
+  const served = serve(t, { config: draft, shell });
   const { http, admin } = await portsOf(served);
   return { served, proxy: http[0] ?? 0, admin };
 }
@@ -119,4 +119,20 @@ t.test('a port in use: one line that says what to do, exit 1', async (t) => {
   const { code, stderr } = await serve(t, { config: draft }).ended;
   t.equal(code, 1);
   t.match(stderr, new RegExp(`^eco-egress could not start: 127\\.0\\.0\\.1:${taken} is in use\\.[^\\n]*\\n$`));
+});
+
+t.test('an uncaught error ends it with 1 and is told with its stack, also during a drain', async (t) => {
+  const port = await listen(t, createServer(wireOf));
+  const thrower = encodeURIComponent('process.on("SIGWINCH", () => { throw new Error("on purpose"); })');
+  for (const draining of [false, true]) {
+    const { served, proxy } = await serveBefore(t, port, { drain: '1h' }, `export NODE_OPTIONS='--import=data:text/javascript,${thrower}'; exec "$@"`);
+    const tunnel = await openTunnel(t, proxy, port);
+    if (draining) {
+      served.child.kill('SIGTERM');
+      await served.logged(({ msg }) => msg?.startsWith('draining') === true);
+    }
+    served.child.kill('SIGWINCH');
+    t.match(await served.ended, { code: 1, stderr: /^eco-egress ends because of an uncaught error: Error: on purpose\n {4}at [^]*\n$/ }, `draining: ${draining}`);
+    await tunnel.ended;
+  }
 });

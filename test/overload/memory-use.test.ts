@@ -70,3 +70,17 @@ t.test('the tighter of both counts', (t) => {
   t.match(watch.read(), { of: 'heap', share: 0.7 });
   t.end();
 });
+
+t.test('below systemd the limit is that of the unit, or of the slice above it', (t) => {
+  const unit = 'system.slice/eco-egress.service';
+  const own = `4:memory:/${unit}\n0::/${unit}\n`;
+  const files = { 'memory.current': '9000\n', [`${unit}/memory.max`]: '1000\n', [`${unit}/memory.current`]: '950\n', [`${unit}/memory.stat`]: 'inactive_file 450\n' };
+  const root = lay(t.testdir(), files);
+  t.strictSame(readCgroup(root, own), { of: 'cgroup', used: 500, limit: 1000, share: 0.5 });
+  lay(root, { [`${unit}/memory.max`]: 'max\n', 'system.slice/memory.max': '2000\n', 'system.slice/memory.current': '1200\n' });
+  t.match(readCgroup(root, own), { used: 1200, limit: 2000 });
+  t.match(readCgroup(lay(t.testdir(), { 'memory.max': '1000', 'memory.current': '950' }), own), { used: 950 }, 'a container that is told the path of its host');
+  const [limit, used] = ['memory.limit_in_bytes', 'memory.usage_in_bytes'].map((name) => `memory/${unit}/${name}`);
+  t.match(readCgroup(lay(t.testdir(), { 'memory/memory.limit_in_bytes': '9223372036854771712', 'memory/memory.usage_in_bytes': '9000', [String(limit)]: '1000', [String(used)]: '950' }), `4:memory:/${unit}\n0::/\n`), { used: 950, limit: 1000 }, 'version 1');
+  t.end();
+});
