@@ -17,7 +17,7 @@ import { type AddressGuards, createAddressGuards, createHopGuard, surveyAddresse
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
-import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
+import { type Allow, type Ask, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
 import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, type PoolKey, UpstreamPools } from './relay/pools.ts';
@@ -185,7 +185,7 @@ export class Egress {
 
   /** The configured name of a client address, `-` for none. */
   clientName(address: string): string {
-    return identify(this.policy, { address, user: null, token: null, sans: [], rejected: null })?.name ?? '-';
+    return identify(this.policy, peerAt(address))?.name ?? '-';
   }
 
   /** Tunnels and exchanges in progress. */

@@ -34,7 +34,7 @@ export interface PeerPair {
   readonly after: WhoAsks;
   /** One of them. */
   readonly peer: Peer;
-  /** One without user and token, as in raw TLS; null: there is none. */
+  /** One that shows nothing but its address, as in raw TLS; null: there is none. */
   bare: Peer | null;
   readonly evidence: PeerEvidence[];
 }
@@ -118,10 +118,9 @@ interface PairSighting {
 
 function note(pairs: Map<string, PeerPair>, found: Map<string, PeerEvidence>, { before, after, peer, shown, intervals }: PairSighting): void {
   const key = `${before} ${after}`;
-  const bare = peer.user === null && peer.token === null;
   let pair = pairs.get(key);
   if (pair === undefined) pairs.set(key, (pair = { before, after, peer, bare: null, evidence: [] }));
-  if (bare) pair.bare ??= peer;
+  if (shown === null) pair.bare ??= peer;
   let evidence = found.get(key);
   if (evidence === undefined) {
     evidence = { shown, others: 0, intervals: [] };

@@ -221,3 +221,8 @@ t.test('a change is not proposed where it would hurt, and it says why', async (t
     t.match(none(makePeer('10.9.0.1', shown)), `add a client that has ${what} as well as the address 10.9.0.1: the address alone would identify less than what was shown`);
   }
 });
+
+t.test('what raw TLS cannot show is to be shown in another form', async (t) => {
+  const config: PolicyConfig = { mode: 'enforce', clients: [makeClient('mesh', { addresses: ['10.7.0.0/16'], certificates: ['DNS:pod.example'] })], destinations: [makeDestination('eco', ['eco.example'])], rules: [makeRule(['mesh'], ['eco'])] };
+  t.match(propose(compilePolicy(config), makeAsk({ form: 'sni', peer: makePeer('10.7.0.5'), host: 'eco.example' })), { instead: /^in another form than sni, show the certificate of client mesh,/ });
+});

@@ -9,6 +9,7 @@ import { PortRange } from '../../src/targets/port-range.ts';
 import { makeClient, makeDestination, makeRule } from '../support/policy.ts';
 
 const PODS = makeClient('pods', { addresses: ['10.8.0.0/14'] });
+const MESH = makeClient('mesh', { certificates: ['DNS:pod.example'] });
 
 function policyOf(...destinations: readonly DestinationConfig[]): PolicyConfig {
   return { mode: 'enforce', clients: [PODS], destinations, rules: destinations.length === 0 ? [] : [makeRule(['pods'], destinations.map(({ name }) => name))] };
@@ -37,6 +38,7 @@ t.test('in words', async (t) => {
     [policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco') })), policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco/api') })), 'denied other paths below /eco, for pods', 'otherwise paths below /eco/api, for pods'],
     [policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco') })), policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco', { encodedSlashes: 'allow' }) })), 'allowed paths below /eco, any path with encoded slashes, for pods'],
     [policyOf(eco({ forms: ['host-routed'] })), policyOf(eco({ forms: ['host-routed'], upgradePlainHttp: 443 })), 'allowed eco.example, any port but 443, by host-routed in plain HTTP, for pods', 'otherwise eco.example, port 443, by host-routed in plain HTTP, for pods'],
+    [{ ...policyOf(), clients: [MESH] }, { ...policyOf(eco({})), clients: [MESH], rules: [makeRule(['mesh'], ['eco'])] }, 'allowed eco.example, port 443, by connect, forward or host-routed, for mesh'],
     [policyOf(eco({ addresses: ['10.0.0.0/8'] })), policyOf(eco({})), 'allowed eco.example, port 443, by any form, for pods, resolving to public addresses', 'denied eco.example, port 443, by any form, for pods, resolving to 10.0.0.0/8'],
     [policyOf(eco({ addresses: ['0.0.0.0/0'] })), policyOf(eco({})), 'allowed eco.example, port 443, by any form, for pods, resolving to public addresses outside 0.0.0.0/0', 'denied eco.example, port 443, by any form, for pods, resolving to addresses in 0.0.0.0/0 that are not public'],
   ];

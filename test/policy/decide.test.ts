@@ -65,6 +65,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
   const table: [more: Partial<Ask>, code: FaultCode, client: string | null, destination: string | null, detail: RegExp, remedy: RegExp][] = [
     [{ peer: makePeer('11.0.0.0') }, 'client-not-allowed', null, null, /11\.0\.0\.0/, /^if 11\.0\.0\.0 should be a client by its address alone, add it to clients/],
     [{ peer: makePeer('fe00::1') }, 'client-not-allowed', null, null, /fe00::1/, /fe00::1/],
+    [{ peer: makePeer('fe00::1'), form: 'sni' }, 'client-not-allowed', null, null, /fe00::1/, /; a client that has a certificate has to show it, in another form than sni$/],
     [{ peer: makePeer('x"\n') }, 'client-not-allowed', null, null, /\\u000a/, /\\u000a/],
     [{ host: 'evil.example' }, 'host-not-allowed', 'dynatrace-sit', null, /evil\.example/, /^add a destination with evil\.example and port 443, and a rule that lets dynatrace-sit use it$/],
     [{ host: `${ECO}.evil.example` }, 'host-not-allowed', 'dynatrace-sit', null, /evil/, /add/],
