@@ -233,5 +233,7 @@ function explainTokenError(error: unknown, audiences: ReadonlySet<string>): stri
   if (error instanceof errors.JWKSMultipleMatchingKeys) return 'the token does not say which key of its issuer signed it';
   if (error instanceof errors.JOSEAlgNotAllowed) return NOT_ACCEPTED;
   if (error instanceof errors.JOSEError) return NOT_SIGNED;
+  // From the key itself, which is tried when a token names it.
+  if (error instanceof TypeError || error instanceof DOMException) return 'the key that its issuer publishes for the token cannot be used: it is malformed, or too short';
   throw error;
 }
