@@ -127,7 +127,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
         subject,
         until,
         stillHolds: () => keys.has(found.id) && inForce(source),
-        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token has been withdrawn'),
+        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token is no longer accepted'),
       };
     } catch (error) {
       return explainTokenError(error, audiences);
