@@ -5,7 +5,6 @@
  * destinations could take requests over from these; only a comparison of both
  * policies can show that, so a refusal then names the command that compares.
  */
-import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { show } from '../targets/quote.ts';
@@ -35,8 +34,10 @@ export function whereShared({ name }: DestinationConfig): string {
 
 /** A new destination: existing ones permit no more than before. @param client by its address only where its credentials were not accepted; @param ports of the new destination */
 export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig, ports: readonly number[] = [port]): string {
-  if (isIP(host) !== 0 && !isProposable(host)) return `ask for another host: ${show(host)} is a ${classifyAddress(host)?.class ?? 'special'} address, where no partner is`;
-  return peer.rejected === null ? `add a destination with ${show(host)} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
+  const known = classifyAddress(host);
+  if (known !== null && !isProposable(host)) return `ask for another host: ${show(host)} is a ${known.class} address, where no partner is`;
+  const listed = known === null || known.class === 'public' ? '' : ' under hosts and addresses';
+  return peer.rejected === null ? `add a destination with ${show(host)}${listed} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
 }
 
 /** Of a destination. */

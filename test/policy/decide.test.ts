@@ -73,6 +73,8 @@ t.test('what is denied, why, and what would permit it', async (t) => {
     [{ host: `x.${ECO}` }, 'host-not-allowed', 'dynatrace-sit', null, /x\.eco/, /add/],
     [{ host: 'partner.example' }, 'host-not-allowed', 'dynatrace-sit', null, /\*\.partner\.example matches only the names below it/, /^add a destination with partner\.example/],
     [{ host: 'xpartner.example' }, 'host-not-allowed', 'dynatrace-sit', null, /no destination$/, /add/],
+    [{ host: '10.40.1.9' }, 'host-not-allowed', 'dynatrace-sit', null, /10\.40\.1\.9/, /^add a destination with 10\.40\.1\.9 under hosts and addresses and port 443, and a rule/],
+    [{ host: '8.8.8.8' }, 'host-not-allowed', 'dynatrace-sit', null, /8/, /^add a destination with 8\.8\.8\.8 and port 443/],
     [{ host: '192.0.2.2' }, 'host-not-allowed', 'dynatrace-sit', null, /192/, /add/],
     [{ host: '169.254.169.254', port: 80 }, 'host-not-allowed', 'dynatrace-sit', null, /169/, /add/],
     [{ host: '' }, 'host-not-allowed', 'dynatrace-sit', null, /""/, /add/],
