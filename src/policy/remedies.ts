@@ -6,7 +6,9 @@
  * policies can show that, so a refusal then names the command that compares.
  */
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
+import { DEFAULT_PORT } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { firstPort } from '../targets/port-range.ts';
 import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE } from './compile.ts';
@@ -41,8 +43,9 @@ export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 
 }
 
 /** Of a destination. */
-export function remedyForPort({ name }: DestinationConfig, port: number): string {
-  return `add ${port} to destinations.${name}.ports, for all of its hosts and clients`;
+export function remedyForPort({ name, forms, ports }: DestinationConfig, port: number): string {
+  const moved = port === DEFAULT_PORT.https && forms.includes('sni') ? `; raw TLS (sni) goes there too then, and no longer to ${firstPort(ports[0] ?? port)}` : '';
+  return `add ${port} to destinations.${name}.ports, for all of its hosts and clients${moved}`;
 }
 
 /** Whether a destination can take a form: a tunnel hides methods and paths, so it would bypass the limits of a destination that has any. */
