@@ -129,3 +129,13 @@ t.test('at another moment', async (t) => {
   t.match(await ask('2027-02-01T00:00:00Z'), { code: 1, out: /denied: rule-expired[^]*it is 2027-02-01T00:00:00Z/ });
   t.match(await ask('tomorrow'), { code: 2, out: '', err: /^--at: "tomorrow"/ });
 });
+
+t.test('the keys of token issuers are not fetched', async (t) => {
+  let asked = 0;
+  const port = await listen(t, createServer((socket) => { asked += 1; socket.destroy(); }));
+  const file = `${t.testdir({ 'egress.yaml': `version: 1\nclients: { jobs: { tokens: [{ issuer: "https://issuer.example", audience: eco, subjects: ["*"], jwksUrl: "http://127.0.0.1:${port}/keys" }] } }\ndestinations: { eco: { hosts: [eco.example], ports: [443] } }\nrules:\n  - { clients: [jobs], destinations: [eco] }\n` })}/egress.yaml`;
+  const io = recordIo();
+  t.equal(await runExplain({ config: file, resolve: false, subject: 'job' }, io, 'CONNECT', 'eco.example:443'), 0, io.err());
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(asked, 0);
+});
