@@ -92,7 +92,8 @@ function conclude({ verdict }: Explanation, survey: Survey | null, { way, change
   if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
-  if (stopped !== null) return stopped;
+  // In report mode, the first finding gives the code.
+  if (stopped !== null && (stopped.verdict === 'deny' || verdict.verdict === 'allow')) return stopped;
   const blockage = findBlockage(way);
   if (blockage !== null) return { verdict: verdict.verdict, ...faultReason(blockage), change: null };
   if (verdict.verdict === 'report') {
