@@ -97,7 +97,8 @@ const MOST_NAMED = 60;
 export function nearest(word: string, known: readonly string[]): string | null {
   // A file may have thousands of names, and as many faults.
   if (known.length > MOST_COMPARED) return null;
-  const maxDistance = Math.max(1, Math.floor(word.length / 3));
+  // Two neighbours that have changed places count as two.
+  const maxDistance = Math.max(word.length > 4 ? 2 : 1, Math.floor(word.length / 3));
   return closestMatch(word, known, { maxDistance }) ?? null;
 }
 
