@@ -26,6 +26,7 @@ t.test('a gateway that leads elsewhere, or belongs to a destination of another n
   t.strictSame(told(ask, present, policyTo('eco', { gateway: gateway('/eco', 'new.example', '/v2'), paths: ['/v2/other/*'] }, ['new.example'])), [['path-not-allowed: The destination eco does not list the path /v2/api/x'], 0]);
   t.strictSame(told(ask, present, policyTo('eco', { paths: ['/v1/api/*'] }, ['old.example'])), [['host-not-allowed: No gateway has the prefix /eco'], 0], 'no gateway');
   t.strictSame(told({ ...ask, destination: 'of an earlier file' }, present, present), [[], 0]);
+  t.strictSame(told({ ...ask, path: '/other/base/x' }, present, policyTo('eco', { gateway: gateway('/eco', 'old.example', '/v3'), paths: ['/v3/api/*'] }, ['old.example'])), [[], 0], 'of an earlier file, and denied by both');
 });
 
 t.test('raw TLS goes to the port that the policy has for it', async (t) => {
