@@ -145,7 +145,7 @@ function isNameable(path: string): boolean {
 /** No pattern has an encoded slash; one for each reading would. */
 function unnameable(path: string): string {
   if (path.includes('%2F')) return `no pattern can name the path ${show(path)}: patterns have to cover both of its readings, ${show(path)} and ${show(path.replaceAll('%2F', '/'))}, and would permit more`;
-  return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;
+  return `no pattern can name the path ${show(path)}${path === '*' ? '' : '; a prefix that covers it would permit more'}`;
 }
 
 /** What a rule for this request would list, where the rule that almost applied lists methods or paths. */

@@ -89,7 +89,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
     [{ ...api, method: 'DELETE' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /DELETE/, /^add DELETE to destinations\.eco-api\.http\.methods, for all of its clients$/],
     [{ ...api, method: 'get' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /get/, /^ask with another method: no list can have get, since methods are in capitals$/],
     [{ ...api, method: 'OPTIONS', path: '*' }, 'method-not-allowed', 'dynatrace-sit', 'eco-api', /OPTIONS/, /no pattern can name/],
-    [{ ...api, path: '*' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /\*/, /no pattern can name/],
+    [{ ...api, path: '*' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /\*/, /^no pattern can name the path \*$/],
     [{ ...api, path: '/api' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /the path \/api$/, /^add \/api to destinations\.eco-api\.http\.paths, for all of its clients$/],
     [{ ...api, path: '/apix/' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /apix/, /apix/],
     [{ ...api, path: '/API/x' }, 'path-not-allowed', 'dynatrace-sit', 'eco-api', /API/, /API/],
