@@ -97,9 +97,14 @@ const MOST_NAMED = 60;
 export function nearest(word: string, known: readonly string[]): string | null {
   // A file may have thousands of names, and as many faults.
   if (known.length > MOST_COMPARED) return null;
-  // Two neighbours that have changed places count as two.
-  const maxDistance = Math.max(word.length > 4 ? 2 : 1, Math.floor(word.length / 3));
-  return closestMatch(word, known, { maxDistance }) ?? null;
+  const maxDistance = Math.max(1, Math.floor(word.length / 3));
+  // Two letters that have changed places count as two.
+  const swapped = (): string | undefined => closestMatch(word, known.filter((other) => lettersOf(other) === lettersOf(word)), { maxDistance: 2 });
+  return closestMatch(word, known, { maxDistance }) ?? swapped() ?? null;
+}
+
+function lettersOf(word: string): string {
+  return Array.from(word).sort().join('');
 }
 
 /** "Did you mean …?", or else the valid words. */
