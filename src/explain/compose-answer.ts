@@ -171,7 +171,7 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   if (taking.length > 0 && taking.length < comparable.length) {
     notes.push(`Of the listeners, ${taking.map(({ host, port }) => formatAuthority(host, port)).join(' and ')} alone can take ${ask.form} requests.`);
   }
-  if (ask.form === 'sni') notes.push(`A ClientHello names no port; ${ask.port} is the one that the policy means.`);
+  if (ask.form === 'sni') notes.push(`A ClientHello shows no credentials, and names no port; ${ask.port} is the one that the policy means.`);
   if (verdict.verdict === 'deny') return notes;
   if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not checked here.');
   else if (!resolve) notes.push('The name was not looked up, so its addresses are not checked.');

@@ -276,6 +276,7 @@ t.test('raw TLS on a TLS listener', async (t) => {
     seen.add(answer.code);
   }
   for (const code of ['ok', 'client-not-allowed', 'host-not-allowed', 'form-not-allowed', 'no-rule', 'address-not-allowed']) t.ok(seen.has(code), `the table has a ${code}`);
+  t.match(await explainer.explain({ ...question({ method: 'TLS', target: ECO }), sans: ['DNS:pod.example'] }), { peer: { sans: { length: 0 } }, notes: [/^Of the listeners, /, /^A ClientHello shows no credentials, and names no port; \d+ is the one that the policy means\.$/] });
   t.match(await explainer.explain(question({ method: 'TLS', target: `${ECO}:443` })), { verdict: 'deny', code: 'target-malformed', remedy: 'write TLS and a host, without a port' });
   t.equal(await explainer.explain(question({ method: 'TLS', target: OWN })), `${OWN} is a name of this proxy: TLS for it ends here, so ask about the request inside.`);
 });
