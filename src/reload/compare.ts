@@ -33,7 +33,7 @@ function decideAgain(policy: Policy, ask: Ask, present: Policy): Verdict {
   if (ask.form === 'sni') return decide(policy, { ...ask, port: policy.tlsPort(ask.host) });
   const was = ask.form === 'gateway' ? (present.destinations.find(({ config }) => config.name === ask.destination)?.config.gateway ?? null) : null;
   // Of an earlier file, in which the gateway led elsewhere.
-  if (was === null || was.host !== ask.host || was.port !== ask.port || ask.path?.startsWith(was.basePath) !== true) return decide(policy, ask);
+  if (was?.host !== ask.host || was.port !== ask.port || ask.path?.startsWith(was.basePath) !== true) return decide(policy, ask);
   const served = policy.destinations.find(({ config: { gateway } }) => gateway !== null && `${was.prefix}/`.startsWith(`${gateway.prefix}/`))?.config;
   const gateway = served?.gateway ?? null;
   const verdict = decide(policy, { ...ask, destination: served?.name ?? '', ...(gateway === null ? {} : { host: gateway.host, port: gateway.port, path: `${gateway.basePath}${was.prefix.slice(gateway.prefix.length)}${ask.path.slice(was.basePath.length)}` }) });
