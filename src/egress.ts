@@ -17,7 +17,7 @@ import { type AddressGuards, createAddressGuards, createHopGuard, surveyAddresse
 import type { Policy } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
-import type { Allow, Ask, Proof, Report, Verdict } from './policy/verdict.ts';
+import { type Allow, type Ask, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
 import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, type PoolKey, UpstreamPools } from './relay/pools.ts';
@@ -185,7 +185,7 @@ export class Egress {
 
   /** The configured name of a client address, `-` for none. */
   clientName(address: string): string {
-    return identify(this.policy, { address, user: null, token: null, sans: [], rejected: null })?.name ?? '-';
+    return identify(this.policy, peerAt(address))?.name ?? '-';
   }
 
   /** Tunnels and exchanges in progress. */
@@ -210,7 +210,7 @@ export class Egress {
    * @throws {Fault} the denial, limit-reached, or the refusal by the rates of its rule; a refused request takes nothing
    */
   admit(ask: Ask, kind: Kind, record: AccessRecord, proofs: readonly Proof[] = []): Permit {
-    const verdict = this.#decide(ask, record);
+    const verdict = this.#note(decide(this.policy, ask), ask, record);
     if (verdict.verdict === 'deny') throw new Denial(ask, verdict);
     // It gets no permit, so nothing can be dialled for it.
     if (record.selfTest) throw new Fault('loop', 'the request is one of the self-test of this proxy, and was admitted');
@@ -273,8 +273,10 @@ export class Egress {
 
   /** The denial of a request, noted in the record; null when it would be admitted. Takes no place. @param why begins the detail */
   judge(ask: Ask, record: AccessRecord, why = ''): Fault | null {
-    const verdict = this.#decide(ask, record);
-    return verdict.verdict === 'deny' ? new Denial(ask, { ...verdict, detail: why + verdict.detail }) : null;
+    const verdict = decide(this.policy, ask);
+    // Where it passes, the record keeps what permits the request itself.
+    if (verdict.verdict === 'report') record.noteReported(verdict.would.code, why + verdict.would.detail);
+    return verdict.verdict === 'deny' ? new Denial(ask, { ...this.#note(verdict, ask, record), detail: why + verdict.detail }) : null;
   }
 
   /**
@@ -354,8 +356,7 @@ export class Egress {
     this.#pools.destroy();
   }
 
-  #decide(ask: Ask, record: AccessRecord): Verdict {
-    const verdict = decide(this.policy, ask);
+  #note<V extends Verdict>(verdict: V, ask: Ask, record: AccessRecord): V {
     if (!record.selfTest) this.#options.remember(ask, verdict.verdict !== 'deny');
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';

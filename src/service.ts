@@ -156,7 +156,8 @@ class RunningService implements Service {
   readonly #reloadFile: (() => Promise<ReloadOutcome>) | null;
   #admin: Admin | null = null;
   #gateway: GatewayRouter | null = null;
-  readonly #authenticator: Authenticator;
+  /** Reads keys; null before the start. */
+  #authenticator: Authenticator | null = null;
   readonly #connections: ConnectionCount;
   readonly #openFiles: number | null;
   readonly #descriptors: Descriptors;
@@ -236,7 +237,6 @@ class RunningService implements Service {
       ...(deps.drainClock === undefined ? {} : { clock: deps.drainClock }),
     });
     this.#telemetry.watchDrain(this.#drain);
-    this.#authenticator = buildAuthenticator(config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
     this.#policyChanges = new PolicyChanges(this.#telemetry);
@@ -354,7 +354,7 @@ class RunningService implements Service {
     this.#overload.adopt(config.limits);
     this.#ports.adopt(config.nat);
     this.#circuits.adopt(config.destinations);
-    this.#authenticator.update(config.clients);
+    this.#authenticator?.update(config.clients);
     this.#forms.adopt({ config, gateway });
     let cut = adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
@@ -421,7 +421,7 @@ class RunningService implements Service {
       () => { this.#overload.close(); },
       () => { clearInterval(this.#historyTimer); },
       () => { this.#policyChanges.close(); },
-      () => { this.#authenticator.close(); },
+      () => { this.#authenticator?.close(); },
       () => this.sourceProof.close(),
       () => this.#gateway?.close(),
       () => this.#admin?.close(),
@@ -462,6 +462,7 @@ class RunningService implements Service {
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {
+    this.#authenticator = buildAuthenticator(this.#config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
     return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
   }
 

@@ -253,3 +253,20 @@ t.test('a permit that is released twice gives its place back once', async (t) =>
   second.release();
   t.equal(door.count('tunnels'), 0);
 });
+
+t.test('a method in a field: what lets it pass is not what let the request itself pass', async (t) => {
+  const post = makeAsk({ host: ECO, form: 'forward', method: 'POST', path: '/' });
+  const tried = async (changes: Partial<PolicyConfig>): Promise<AccessRecord> => {
+    const remembered: unknown[] = [];
+    const door = openDoor(changes, ['10.40.0.1'], () => remembered.push(0));
+    const record = new AccessRecord('id', 0, '10.8.1.4');
+    door.admit(post, 'exchanges', record).release();
+    t.equal(door.judge({ ...post, method: 'DELETE' }, record, 'a field says DELETE: '), null);
+    t.equal(remembered.length, 1, 'the request alone is repeated at a reload');
+    return record;
+  };
+  const rules = ['POST', 'DELETE'].map((method) => makeRule(['sit'], ['eco'], { methods: [method] }));
+  t.match(await tried({ rules }), { verdict: 'allow', rule: 'rules[0]', wouldDeny: '' });
+  t.match(await tried({ rules: rules.slice(1), mode: 'report' }), { verdict: 'report', rule: '-', wouldDeny: 'method-not-allowed' }, 'and it is still one that report mode let pass');
+  t.match(await tried({ rules: rules.slice(0, 1), mode: 'report' }), { verdict: 'report', rule: 'rules[0]', wouldDeny: 'method-not-allowed', detail: /^a field says DELETE: / });
+});

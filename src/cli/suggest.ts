@@ -124,17 +124,18 @@ function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number):
 
 /** Atomic: a running proxy that reads the file meanwhile sees the old one or the new one. */
 function write(file: string, before: string, after: string, io: CommandIo): number {
-  const target = realpathSync(file);
-  const draft = `${target}.${process.pid}.new`;
+  let draft: string | null = null;
   try {
+    const target = realpathSync(file);
     if (readUtf8(target) !== before) {
       io.stderr.write(`${file} has been changed meanwhile: run this again.\n`);
       return EXIT.failed;
     }
+    draft = `${target}.${process.pid}.new`;
     writeFileSync(draft, after, { mode: statSync(target).mode & 0o777, flag: 'wx' });
     renameSync(draft, target);
   } catch (error) {
-    rmSync(draft, { force: true });
+    if (draft !== null) rmSync(draft, { force: true });
     io.stderr.write(`${file} cannot be written: ${describeFileError(error)}. Apply the patch by hand.\n`);
     return EXIT.failed;
   }

@@ -98,7 +98,13 @@ export function nearest(word: string, known: readonly string[]): string | null {
   // A file may have thousands of names, and as many faults.
   if (known.length > MOST_COMPARED) return null;
   const maxDistance = Math.max(1, Math.floor(word.length / 3));
-  return closestMatch(word, known, { maxDistance }) ?? null;
+  // Two letters that have changed places count as two.
+  const swapped = (): string | undefined => closestMatch(word, known.filter((other) => lettersOf(other) === lettersOf(word)), { maxDistance: 2 });
+  return closestMatch(word, known, { maxDistance }) ?? swapped() ?? null;
+}
+
+function lettersOf(word: string): string {
+  return Array.from(word).sort().join('');
 }
 
 /** "Did you mean …?", or else the valid words. */

@@ -24,7 +24,8 @@ export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | n
     if (one.change === 'refused') continue;
     const what = bound(describeClass(diff, one), LONGEST_CLASS);
     if (one.change === 'denied') return `no change is proposed: it would deny ${what}`;
-    if (one.change === 'otherwise') return `no change is proposed: it would take over ${what}, which ${one.before.destination?.name ?? 'another destination'} serves now`;
+    const { before, after } = one;
+    if (one.change === 'otherwise') return `no change is proposed: it would ${before.leads === after.leads ? `take over ${what}, which ${before.destination?.name ?? 'another destination'} serves now` : `lead ${what} to ${after.leads}, and no longer to ${before.leads}`}`;
     const pieces = scopes.some((scope) => isWithin(scope, one, diff)) ? [] : [...piecesOf(one)];
     if (!pieces.every((piece) => scopes.some((scope) => isWithin(scope, piece, diff)))) return `no change is proposed: it would also permit ${what}`;
   }

@@ -92,7 +92,8 @@ function conclude({ verdict }: Explanation, survey: Survey | null, { way, change
   if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
-  if (stopped !== null) return stopped;
+  // In report mode, the first finding gives the code.
+  if (stopped !== null && (stopped.verdict === 'deny' || verdict.verdict === 'allow')) return stopped;
   const blockage = findBlockage(way);
   if (blockage !== null) return { verdict: verdict.verdict, ...faultReason(blockage), change: null };
   if (verdict.verdict === 'report') {
@@ -170,7 +171,7 @@ function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, 
   if (taking.length > 0 && taking.length < comparable.length) {
     notes.push(`Of the listeners, ${taking.map(({ host, port }) => formatAuthority(host, port)).join(' and ')} alone can take ${ask.form} requests.`);
   }
-  if (ask.form === 'sni') notes.push(`A ClientHello names no port; ${ask.port} is the one that the policy means.`);
+  if (ask.form === 'sni') notes.push(`A ClientHello shows no credentials, and names no port; ${ask.port} is the one that the policy means.`);
   if (verdict.verdict === 'deny') return notes;
   if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not checked here.');
   else if (!resolve) notes.push('The name was not looked up, so its addresses are not checked.');

@@ -12,7 +12,7 @@ import { METHODS } from '../lean-imports.ts';
 import { ANONYMOUS } from '../policy/client-table.ts';
 import { decide } from '../policy/decide.ts';
 import { explainDecision } from './explain-decision.ts';
-import type { Ask, Peer } from '../policy/verdict.ts';
+import { type Ask, type Peer, peerAt } from '../policy/verdict.ts';
 import { formatAuthority, parseHost } from '../targets/host.ts';
 import { show, showTarget } from '../targets/quote.ts';
 import type { Policy } from '../policy/compile.ts';
@@ -192,9 +192,8 @@ function listenersOf({ listeners, tlsServer }: Pick<Config, 'listeners' | 'tlsSe
   return [...listeners.http, ...tls];
 }
 
-/** Raw TLS carries no credentials for the proxy. */
 function shownBy({ form }: Wanted, peer: Peer): Peer {
-  return form === 'sni' ? { ...peer, user: null, token: null } : peer;
+  return form === 'sni' ? peerAt(peer.address) : peer;
 }
 
 function checkMethod({ method, target }: WrittenRequest, ownNames: readonly string[]): string | null {

@@ -147,13 +147,13 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
 }
 
 /** Never if more than the address may be required: that would bypass a password, token or certificate. */
-function addClient(config: PolicyConfig, { peer }: Ask): Step | NoProposal {
+function addClient(config: PolicyConfig, { peer, form }: Ask): Step | NoProposal {
   const address = classifyAddress(peer.address)?.canonical;
   if (peer.rejected !== null) return { instead: 'show credentials that are accepted: an entry for the address would let the peer in without them' };
   if (address === undefined) return { instead: `${show(peer.address)} is not an address that a client can have` };
   const stronger = config.clients.find((client) => kindsOf(client).length > 0 && (client.addresses === null || buildCidrTable([client.addresses]).find(address) !== -1));
   if (stronger !== undefined) {
-    return { instead: `show ${kindsOf(stronger).join(' and ')} of client ${stronger.name}, whose addresses include ${address}: an entry for the address alone would go round that` };
+    return { instead: `${form === 'sni' ? 'in another form than sni, ' : ''}show ${kindsOf(stronger).join(' and ')} of client ${stronger.name}, whose addresses include ${address}: an entry for the address alone would go round that` };
   }
   const shown = [peer.user === null ? '' : 'a user', peer.token === null ? '' : 'a token', peer.sans.length === 0 ? '' : 'a certificate'].filter((kind) => kind !== '');
   if (shown.length > 0) return { instead: `add a client that has ${shown.join(' and ')} as well as the address ${address}: the address alone would identify less than what was shown` };

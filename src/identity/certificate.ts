@@ -14,7 +14,7 @@ import { parseHost } from '../targets/host.ts';
  * quote or control character are JSON strings (CVE-2021-44532), all others are
  * unchanged.
  */
-const ENTRY = /([A-Za-z ]+):(?:("(?:[^"\\\0-\x1f]|\\["\\/bfnrtu])*")|([^"',\\\0-\x1f]*))(?:, (?=.)|$)/y;
+const ENTRY = /([A-Za-z0-9 ]+):(?:("(?:[^"\\\0-\x1f]|\\["\\/bfnrtu])*")|([^"',\\\0-\x1f]*))(?:, (?=.)|$)/y;
 
 /** RFC 3986 §2 without percent-encoded dots and slashes, dot segments and backslashes, which could make a pattern with `*` match more than intended. */
 const URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x5b\x5d-\x7e]+$/;

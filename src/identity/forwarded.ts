@@ -40,29 +40,18 @@ function readForwardedNode(text: string): string | null {
   return classifyAddress(bracketed ?? plain)?.canonical ?? null;
 }
 
-/** The client certificate seen by the nearest proxy. */
-export interface XfccElement {
-  readonly uri: readonly string[];
-  readonly dns: readonly string[];
-  /** URI of the proxy that wrote the element. */
-  readonly by: string | null;
-  /** SHA-256 of the certificate, lower-case hex. */
-  readonly hash: string | null;
-  /** The names as in the policy, `URI:…` and `DNS:…`; invalid ones are left out. */
-  readonly sans: readonly string[];
-}
-
 /** One `Key=value` and its separator: `;` another pair, `,` another element. Quotes surround a whole value or do not occur. */
 const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;\\]*))(;|,[ \t]*(?=.)|$)/sy;
 
 /**
- * Only the LAST element: the nearest proxy wrote no other. Everything before it is parsed too, strictly: a
+ * The names of the client certificate as in the policy, `URI:…` and `DNS:…`, without invalid ones.
+ * Only of the LAST element: the nearest proxy wrote no other. Everything before it is parsed too, strictly: a
  * quote opened there could make the last one look like text inside it.
  * https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
  *
  * @param value all fields in order, joined with commas
  */
-export function lastOfXfcc(value: string): XfccElement | null {
+export function lastOfXfcc(value: string): string[] | null {
   let pairs: [key: string, value: string][] = [];
   let separator = ',';
   PAIR.lastIndex = 0;
@@ -75,16 +64,8 @@ export function lastOfXfcc(value: string): XfccElement | null {
     pairs.push([key.toLowerCase(), quoted === undefined ? plain : quoted.replace(/\\(.)/gs, '$1')]);
     separator = end;
   }
-  return elementOf(pairs);
-}
-
-function elementOf(pairs: readonly (readonly [key: string, value: string])[]): XfccElement | null {
-  const all = (name: string): string[] => pairs.filter(([key, value]) => key === name && value !== '').map(([, value]) => value);
-  const [by = null, ...moreBy] = all('by');
-  const [hash = null, ...moreHashes] = all('hash');
-  if (moreBy.length > 0 || moreHashes.length > 0 || (hash !== null && !/^[0-9a-fA-F]{64}$/.test(hash))) return null;
-  const uri = all('uri');
-  const dns = all('dns');
-  const sans = [...uri.map((name) => sanOf('URI', name)), ...dns.map((name) => sanOf('DNS', name))].filter((san) => san !== null);
-  return { uri, dns, by, hash: hash?.toLowerCase() ?? null, sans };
+  // One certificate has one hash; `By` has each name of the proxy's own.
+  const hashes = pairs.filter(([key, text]) => key === 'hash' && text !== '');
+  if (hashes.length > 1 || !hashes.every(([, hash]) => /^[0-9a-fA-F]{64}$/.test(hash))) return null;
+  return pairs.flatMap(([key, text]) => (key === 'uri' || key === 'dns' ? (sanOf(key.toUpperCase(), text) ?? []) : []));
 }

@@ -61,7 +61,7 @@ const DAY = 24 * 60 * MINUTE;
 const FILE_AGES = { freshFor: 10_000, restFor: 1_000, keepFor: DAY };
 const URL_AGES = { freshFor: 10 * MINUTE, restFor: 10_000, keepFor: DAY };
 
-/** One location of an issuer's keys, and the audiences of tokens signed with them. */
+/** An issuer's keys, and the audiences of tokens signed with them. */
 interface KeySource {
   readonly issuer: string;
   readonly jwks: JwksConfig;
@@ -69,12 +69,10 @@ interface KeySource {
   readonly audiences: ReadonlySet<string>;
 }
 
-/** By issuer, then by location of the keys: two locations never vouch for each other's audiences. */
-type Sources = ReadonlyMap<string, ReadonlyMap<string, KeySource>>;
-
 /** Accepts no token before the first `update`. */
 export function createTokenVerifier(options: TokenOptions): TokenVerifier {
-  let issuers: Sources = new Map();
+  /** By issuer: a configuration has one place for the keys of each. */
+  let issuers: ReadonlyMap<string, KeySource> = new Map();
 
   function open(issuer: string, jwks: JwksConfig): KeySet {
     const { monotonic: now, fetch, fetchTimeout } = options;
@@ -86,10 +84,10 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       : createKeySet({ ...URL_AGES, now, onFault, load: (signal) => fetchKeys(jwks.url, fetch, fetchTimeout, signal) });
   }
 
-  const inForce = (source: KeySource): boolean => issuers.get(source.issuer)?.get(placeOf(source.jwks)) === source;
+  const inForce = (source: KeySource): boolean => issuers.get(source.issuer) === source;
 
   /** Whether these keys may still vouch for tokens of their issuer. */
-  const vouches = ({ issuer, jwks, keys }: KeySource): boolean => issuers.get(issuer)?.get(placeOf(jwks))?.keys === keys;
+  const vouches = ({ issuer, keys }: KeySource): boolean => issuers.get(issuer)?.keys === keys;
 
   async function verifyWith(source: KeySource, { token, header, address }: Shown): Promise<VerifiedToken | string> {
     const { issuer, keys, audiences } = source;
@@ -127,7 +125,7 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
         subject,
         until,
         stillHolds: () => keys.has(found.id) && inForce(source),
-        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token has been withdrawn'),
+        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token is no longer accepted'),
       };
     } catch (error) {
       return explainTokenError(error, audiences);
@@ -139,34 +137,30 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
       const read = decodeToken(token);
       if (typeof read === 'string') return read;
       const { header, payload } = read;
-      const sources = issuers.get(payload.iss);
-      if (sources === undefined) return 'the token is from an issuer that no client lists';
+      const source = issuers.get(payload.iss);
+      if (source === undefined) return 'the token is from an issuer that no client lists';
       // A token that would be refused with any signature costs no verification.
       if (typeof payload.exp === 'number' && payload.exp + TOLERANCE <= options.now() / 1000) return EXPIRED;
-      let reason = '';
-      for (const source of sources.values()) {
-        const outcome = await verifyWith(source, { token, header, address });
-        if (typeof outcome !== 'string') return outcome;
-        reason ||= outcome;
-      }
-      return reason;
+      return verifyWith(source, { token, header, address });
     },
 
     update(clients) {
-      const next = new Map<string, Map<string, KeySource>>();
-      for (const { issuer, jwks, audiences } of listSources(clients)) {
-        const place = placeOf(jwks);
-        const before = issuers.get(issuer)?.get(place);
-        const same = before?.audiences.symmetricDifference(audiences).size === 0;
-        const source = before !== undefined && same ? before : { issuer, jwks, audiences, keys: before?.keys ?? open(issuer, jwks) };
-        next.set(issuer, (next.get(issuer) ?? new Map<string, KeySource>()).set(place, source));
+      const next = new Map<string, KeySource>();
+      for (const [issuer, own] of Map.groupBy(clients.flatMap(({ tokens }) => tokens ?? []), (token) => token.issuer)) {
+        const [first] = own;
+        if (first === undefined) continue;
+        const { jwks } = first;
+        const audiences = new Set(own.map(({ audience }) => audience));
+        const before = issuers.get(issuer);
+        const keys = before !== undefined && placeOf(before.jwks) === placeOf(jwks) ? before.keys : open(issuer, jwks);
+        next.set(issuer, before?.keys === keys && before.audiences.symmetricDifference(audiences).size === 0 ? before : { issuer, jwks, audiences, keys });
       }
-      for (const { issuer, jwks, keys } of all(issuers)) if (next.get(issuer)?.has(placeOf(jwks)) !== true) keys.close();
+      for (const { issuer, keys } of issuers.values()) if (next.get(issuer)?.keys !== keys) keys.close();
       issuers = next;
     },
 
     close() {
-      for (const { keys } of all(issuers)) keys.close();
+      for (const { keys } of issuers.values()) keys.close();
       issuers = new Map();
     },
   };
@@ -183,20 +177,7 @@ interface Shown {
   readonly address: string;
 }
 
-const all = (issuers: Sources): KeySource[] => [...issuers.values()].flatMap((sources) => [...sources.values()]);
 const placeOf = (jwks: JwksConfig): string => (jwks.kind === 'file' ? `file ${jwks.path}` : `url ${jwks.url}`);
-
-/** The configuration's tokens, grouped by issuer and location of keys. */
-function listSources(clients: readonly ClientConfig[]): Iterable<{ issuer: string; jwks: JwksConfig; audiences: Set<string> }> {
-  const found = new Map<string, { issuer: string; jwks: JwksConfig; audiences: Set<string> }>();
-  for (const { issuer, audience, jwks } of clients.flatMap(({ tokens }) => tokens ?? [])) {
-    const key = JSON.stringify([issuer, placeOf(jwks)]);
-    const source = found.get(key) ?? { issuer, jwks, audiences: new Set<string>() };
-    source.audiences.add(audience);
-    found.set(key, source);
-  }
-  return found.values();
-}
 
 /** Read before verification: it selects the keys, and can only be a reason to refuse. */
 function decodeToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
@@ -233,5 +214,7 @@ function explainTokenError(error: unknown, audiences: ReadonlySet<string>): stri
   if (error instanceof errors.JWKSMultipleMatchingKeys) return 'the token does not say which key of its issuer signed it';
   if (error instanceof errors.JOSEAlgNotAllowed) return NOT_ACCEPTED;
   if (error instanceof errors.JOSEError) return NOT_SIGNED;
+  // From the key itself, which is tried when a token names it.
+  if (error instanceof TypeError || error instanceof DOMException) return 'the key that its issuer publishes for the token cannot be used: it is malformed, or too short';
   throw error;
 }

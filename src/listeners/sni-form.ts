@@ -5,7 +5,7 @@
 import type { Config } from '../config/config.ts';
 import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
-import type { Ask } from '../policy/verdict.ts';
+import { type Ask, peerAt } from '../policy/verdict.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createSteeringGuard } from './fronting-guard.ts';
@@ -63,9 +63,7 @@ export class SniForm {
       const loop = request.enterHello(random);
       if (loop !== null) throw loop;
       refuseMeshTls(record);
-      // Raw TLS carries no credentials for the proxy.
-      const { address, sans } = peer;
-      const ask: Ask = { form: 'sni', peer: { address, sans, user: null, token: null, rejected: null }, now: Date.now(), host, port: record.port, method: null, path: null };
+      const ask: Ask = { form: 'sni', peer: peerAt(peer.address), now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       request.hold(permit);
       request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), createSteeringGuard(request, permit, config()), head);

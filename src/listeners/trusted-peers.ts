@@ -65,9 +65,8 @@ export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig,
       const port = chain === null ? own.port : 0;
       // Its own certificate identifies the peer, not the client that the peer names.
       if (certificates === null) return { address, port, sans: chain === null ? own.sans : NO_SANS };
-      const certificate = lastOfXfcc(certificates);
-      if (certificate === null) return unreadable('X-Forwarded-Client-Cert', certificates, 'no list of certificates');
-      return { address, port, sans: certificate.sans };
+      const sans = lastOfXfcc(certificates);
+      return sans === null ? unreadable('X-Forwarded-Client-Cert', certificates, 'no list of certificates') : { address, port, sans };
     },
   };
 }

@@ -57,11 +57,12 @@ function describePrefixes(diff: PolicyDiff, prefixes: readonly string[]): string
 function describeHosts({ patterns }: PolicyDiff, hosts: readonly string[]): string {
   if (hosts.length === patterns.size + 1) return 'any host';
   const named = new Set(hosts);
-  const texts = hosts.flatMap((host) => {
-    if (host === OTHER_HOSTS) return ['any host that neither file names'];
-    if (!host.startsWith('*.')) return [host];
+  const texts = hosts.map((host, index) => {
+    if (host === OTHER_HOSTS) return 'any host that neither file names';
+    // The others are counted.
+    if (!host.startsWith('*.') || index >= MOST_IN_LIST) return host;
     const within = [...patterns].filter((pattern) => pattern !== host && pattern.endsWith(host.slice(1)) && (!pattern.startsWith('*.') || pattern.length > host.length));
-    return [`any ${within.every((pattern) => named.has(pattern)) ? '' : 'other '}host below ${host}`];
+    return `any ${within.every((pattern) => named.has(pattern)) ? '' : 'other '}host below ${host}`;
   });
   return joinTexts(texts, 'and');
 }
@@ -198,7 +199,7 @@ function bracketed(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
-/** One line for a shell. */
+/** One line for a shell, also zsh, to which brackets are a pattern. No backslashes: `escapeText` writes them twice. */
 export function shellLine(words: readonly string[]): string {
-  return words.map((word) => (/^[\w@%+=:,./[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ');
+  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`)).join(' ');
 }

@@ -10,7 +10,7 @@ import { ANONYMOUS } from '../policy/client-table.ts';
 import type { CompiledDestination, Policy, SteeredOrigin } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import { nameRules } from '../policy/same-rules.ts';
-import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
+import { type Ask, type Peer, peerAt, type Verdict } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { SLASH } from '../targets/path.ts';
 
@@ -73,7 +73,7 @@ export function askOf(side: PolicySide, { form, peer, now, host, port, scheme, m
     case 'connect':
       return { form, peer, now, host, port, method: null, path: null };
     case 'sni':
-      return { form, peer: { ...peer, user: null, token: null }, now, host, port: side.policy.tlsPort(host), method: null, path: null };
+      return { form, peer: peerAt(peer.address), now, host, port: side.policy.tlsPort(host), method: null, path: null };
     case 'forward':
       return { form, peer, now, host, port, method, path };
     case 'host-routed': {

@@ -34,7 +34,7 @@ export interface PeerPair {
   readonly after: WhoAsks;
   /** One of them. */
   readonly peer: Peer;
-  /** One without user and token, as in raw TLS; null: there is none. */
+  /** One that shows nothing but its address, as in raw TLS; null: there is none. */
   bare: Peer | null;
   readonly evidence: PeerEvidence[];
 }
@@ -76,16 +76,24 @@ export function* pairPeers(policies: readonly [before: Policy, after: Policy], m
   const pairs = new Map<string, PeerPair>();
   const seen = new Map<string, PeerEvidence[]>();
   for (const shown of shows) {
+    meter.spend(all.length >> 8);
+    // Places among the earlier and then the later clients.
+    const whole = new Set(all.flatMap((client, place) => (showsFor(client, shown) ? [place] : [])));
+    const byShown = all.flatMap((client, place) => (whole.has(place) && client.certificates === null && needsMore(client) ? [place] : []));
     for (const certificate of certificates) {
-      const affected = findAffected(clients, shown, certificate);
-      const key = `${shown.text === null} ${affected.map(({ index, whole }) => `${index}${whole ? '+' : ''}`).join()}`;
+      meter.spend(1);
+      yield;
+      // For some of these, only a password or token may be missing.
+      const certified = certificate.clients.flatMap((listed, side) => listed.map((index) => index + (side === 0 ? 0 : policies[0].clients.length)));
+      const affected = [...byShown, ...certified];
+      const key = `${shown.text === null} ${affected.join()} ${certified.filter((place) => whole.has(place)).join()}`;
       const known = seen.get(key);
       if (known !== undefined) {
         for (const evidence of known) evidence.others += 1;
         continue;
       }
-      const general = affected.length === 0 || affected.some(({ index }) => all[index]?.addresses === null);
-      const where = general ? atoms : [...new Set(affected.flatMap(({ index }) => byClient[index] ?? []))];
+      const general = affected.length === 0 || affected.some((place) => all[place]?.addresses === null);
+      const where = general ? atoms : [...new Set(affected.flatMap((place) => byClient[place] ?? []))];
       const found = new Map<string, PeerEvidence>();
       for (const { witness, intervals } of where) {
         meter.spend(2);
@@ -110,10 +118,9 @@ interface PairSighting {
 
 function note(pairs: Map<string, PeerPair>, found: Map<string, PeerEvidence>, { before, after, peer, shown, intervals }: PairSighting): void {
   const key = `${before} ${after}`;
-  const bare = peer.user === null && peer.token === null;
   let pair = pairs.get(key);
   if (pair === undefined) pairs.set(key, (pair = { before, after, peer, bare: null, evidence: [] }));
-  if (bare) pair.bare ??= peer;
+  if (shown === null) pair.bare ??= peer;
   let evidence = found.get(key);
   if (evidence === undefined) {
     evidence = { shown, others: 0, intervals: [] };
@@ -126,28 +133,6 @@ function note(pairs: Map<string, PeerPair>, found: Map<string, PeerEvidence>, { 
 function describeShown({ text }: ShownCredentials, { sans }: CertificateAtom): string | null {
   const parts = [...(text === null ? [] : [text]), ...(sans.length === 0 ? [] : [`a certificate of ${sans.join(' and ')}`])];
   return parts.length === 0 ? null : parts.join(' and ');
-}
-
-/** A client that such a peer may be because of its credentials (`whole`), or for which only a password or token is missing. */
-interface AffectedClient {
-  /** Its index among the earlier and then the later clients. */
-  readonly index: number;
-  readonly whole: boolean;
-}
-
-function findAffected(clients: readonly (readonly ClientConfig[])[], shown: ShownCredentials, certificate: CertificateAtom): AffectedClient[] {
-  const affected: AffectedClient[] = [];
-  let offset = 0;
-  for (const [side, list] of clients.entries()) {
-    const listed = new Set(certificate.clients[side]);
-    for (const [index, client] of list.entries()) {
-      const certified = client.certificates === null || listed.has(index);
-      const whole = showsFor(client, shown);
-      if (certified && (client.certificates !== null || (whole && needsMore(client)))) affected.push({ index: offset + index, whole });
-    }
-    offset += list.length;
-  }
-  return affected;
 }
 
 function needsMore({ basic, tokens }: ClientConfig): boolean {
@@ -207,10 +192,16 @@ function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter:
   if (uris.some(({ patterns }) => patterns.length > 0)) for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter)) if (vector.includes('1')) add(text);
   const found = [...singles.values()];
   const both: CertificateAtom[] = [];
-  for (const [index, one] of found.entries()) {
+  // Clients that stand in the same order in both files decide alike whatever names a certificate has together.
+  const texts = clients.map((side) => side.map((client) => JSON.stringify(client)));
+  const textsOf = (side: number, places: readonly number[]): string => places.toSorted((a, b) => a - b).map((place) => texts[side]?.[place]).join();
+  const [earlier, later] = clients.map((side, at) => textsOf(at, [...side.keys()].filter((place) => side[place]?.certificates !== null)));
+  for (const [index, one] of earlier === later ? [] : found.entries()) {
+    yield;
     for (const other of found.slice(index + 1)) {
       meter.spend(1);
-      if (mayDisagree(clients, one, other) || mayDisagree(clients, other, one)) both.push({ sans: [...one.sans, ...other.sans], clients: one.clients.map((side, at) => [...new Set([...side, ...(other.clients[at] ?? [])])]) });
+      const together = one.clients.map((side, at) => [...new Set([...side, ...(other.clients[at] ?? [])])]);
+      if ((mayDisagree(clients, one, other) || mayDisagree(clients, other, one)) && textsOf(0, together[0] ?? []) !== textsOf(1, together[1] ?? [])) both.push({ sans: [...one.sans, ...other.sans], clients: together });
     }
   }
   return [{ sans: [], clients: clients.map(() => []) }, ...found, ...both];

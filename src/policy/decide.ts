@@ -76,7 +76,7 @@ function denyBlamed(policy: Policy, ask: Ask, client: CompiledClient, { stage, b
 /** 407 where credentials would make the peer a client; elsewhere a challenge would only make people type passwords. */
 function denyPeer(policy: Policy, ask: Ask): Deny {
   const wanted = policy.table.wanting(ask.peer);
-  return wanted.basic || wanted.bearer ? denyCredentials(ask, wanted) : denyClient(ask.peer);
+  return wanted.basic || wanted.bearer ? denyCredentials(ask, wanted) : denyClient(ask);
 }
 
 /** Method and path, as far as they are visible: a tunnel shows neither. */

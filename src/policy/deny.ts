@@ -7,7 +7,7 @@ import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
 import { contentLike, listedBy, remedyForAmbiguity, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRule, remedyInstead, whereShared } from './remedies.ts';
-import type { Ask, Deny, Peer } from './verdict.ts';
+import type { Ask, Deny } from './verdict.ts';
 
 type Client = ClientConfig | null;
 type Destination = DestinationConfig | null;
@@ -19,14 +19,14 @@ function deny(code: FaultCode, client: Client, destination: Destination, detail:
 }
 
 /** `client-not-allowed` (403). */
-export function denyClient(peer: Peer): Deny {
+export function denyClient({ peer, form }: Ask): Deny {
   const address = show(peer.address);
   const besides = [
     peer.user === null ? '' : `nor does the user ${show(peer.user)}`,
     peer.token === null ? '' : `nor does the token subject ${show(peer.token.subject)} of ${show(peer.token.issuer)}`,
     peer.sans.length === 0 ? '' : `nor does the certificate of ${show(peer.sans[0] ?? '')}`,
   ].filter((part) => part !== '');
-  const remedy = besides.length === 0 ? `if ${address} should be a client by its address alone, add it to clients; a client that has a certificate has to show it` : 'add what was shown, with the address, to a client';
+  const remedy = besides.length === 0 ? `if ${address} should be a client by its address alone, add it to clients; a client that has a certificate has to show it${form === 'sni' ? ', in another form than sni' : ''}` : 'add what was shown, with the address, to a client';
   return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), remedy);
 }
 

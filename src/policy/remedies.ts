@@ -5,9 +5,10 @@
  * destinations could take requests over from these; only a comparison of both
  * policies can show that, so a refusal then names the command that compares.
  */
-import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
+import { DEFAULT_PORT } from '../targets/host.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { firstPort } from '../targets/port-range.ts';
 import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE } from './compile.ts';
@@ -35,13 +36,16 @@ export function whereShared({ name }: DestinationConfig): string {
 
 /** A new destination: existing ones permit no more than before. @param client by its address only where its credentials were not accepted; @param ports of the new destination */
 export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 'peer'>, client: ClientConfig, ports: readonly number[] = [port]): string {
-  if (isIP(host) !== 0 && !isProposable(host)) return `ask for another host: ${show(host)} is a ${classifyAddress(host)?.class ?? 'special'} address, where no partner is`;
-  return peer.rejected === null ? `add a destination with ${show(host)} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
+  const known = classifyAddress(host);
+  if (known !== null && !isProposable(host)) return `ask for another host: ${show(host)} is a ${known.class} address, where no partner is`;
+  const listed = known === null || known.class === 'public' ? '' : ' under hosts and addresses';
+  return peer.rejected === null ? `add a destination with ${show(host)}${listed} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
 }
 
 /** Of a destination. */
-export function remedyForPort({ name }: DestinationConfig, port: number): string {
-  return `add ${port} to destinations.${name}.ports, for all of its hosts and clients`;
+export function remedyForPort({ name, forms, ports }: DestinationConfig, port: number): string {
+  const moved = port === DEFAULT_PORT.https && forms.includes('sni') ? `; raw TLS (sni) goes there too then, and no longer to ${firstPort(ports[0] ?? port)}` : '';
+  return `add ${port} to destinations.${name}.ports, for all of its hosts and clients${moved}`;
 }
 
 /** Whether a destination can take a form: a tunnel hides methods and paths, so it would bypass the limits of a destination that has any. */
@@ -141,7 +145,7 @@ function isNameable(path: string): boolean {
 /** No pattern has an encoded slash; one for each reading would. */
 function unnameable(path: string): string {
   if (path.includes('%2F')) return `no pattern can name the path ${show(path)}: patterns have to cover both of its readings, ${show(path)} and ${show(path.replaceAll('%2F', '/'))}, and would permit more`;
-  return `no pattern can name the path ${show(path)}; a prefix that covers it would permit more`;
+  return `no pattern can name the path ${show(path)}${path === '*' ? '' : '; a prefix that covers it would permit more'}`;
 }
 
 /** What a rule for this request would list, where the rule that almost applied lists methods or paths. */

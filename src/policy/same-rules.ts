@@ -11,22 +11,30 @@ export function nameRules(before: readonly RuleConfig[], after: readonly RuleCon
   const later = after.map((_, index) => `after ${index}`);
   const contents = Map.groupBy(before.keys(), (index) => contentOfRule(before[index]));
   const taken = new Set<number>();
+  const take = (index: number, found: number): void => {
+    taken.add(found);
+    later[index] = names[found] ?? '';
+  };
   const open: number[] = [];
   for (const [index, rule] of after.entries()) {
     const same = contents.get(contentOfRule(rule))?.shift();
     if (same === undefined) open.push(index);
-    else {
-      taken.add(same);
-      later[index] = names[same] ?? '';
-    }
+    else take(index, same);
   }
-  const left = before.map((_, index) => index).filter((index) => !taken.has(index));
+  // By name, the first rule last: of a rule's clients and its destinations, the side with fewer rules is searched.
+  const left = [...before.entries()].filter(([index]) => !taken.has(index)).reverse();
+  const [ofClient, ofDestination] = (['clients', 'destinations'] as const).map((kind) => Map.groupBy(left.flatMap(([index, rule]) => rule[kind].map((name) => ({ name, index }))), ({ name }) => name));
   for (const index of open) {
     const rule = after[index];
-    const fits = (other: number): boolean => rule !== undefined && share(rule.clients, before[other]?.clients) && share(rule.destinations, before[other]?.destinations);
-    const place = left.includes(index) && fits(index) ? left.indexOf(index) : left.findIndex(fits);
-    const [found] = place === -1 ? [] : left.splice(place, 1);
-    if (found !== undefined) later[index] = names[found] ?? '';
+    const fits = (other: number): boolean => rule !== undefined && !taken.has(other) && share(rule.clients, before[other]?.clients) && share(rule.destinations, before[other]?.destinations);
+    const sides = [rule?.clients.map((name) => ofClient?.get(name) ?? []), rule?.destinations.map((name) => ofDestination?.get(name) ?? [])].map((lists = []) => ({ lists, size: lists.reduce((sum, { length }) => sum + length, 0) }));
+    const [shorter] = sides.sort((one, other) => one.size - other.size);
+    let found = fits(index) ? index : Infinity;
+    for (const list of found === index ? [] : (shorter?.lists ?? [])) {
+      while (taken.has(list.at(-1)?.index ?? -1)) list.pop();
+      found = Math.min(found, list.findLast((other) => fits(other.index))?.index ?? Infinity);
+    }
+    if (found !== Infinity) take(index, found);
   }
   return [names, later];
 }
@@ -41,5 +49,5 @@ export function decisiveOf({ clients, destinations, methods, paths, from, until,
 }
 
 function share(one: readonly string[], other: readonly string[] | undefined): boolean {
-  return other !== undefined && one.some((name) => other.includes(name));
+  return other !== undefined && !new Set(one).isDisjointFrom(new Set(other));
 }

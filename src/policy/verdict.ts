@@ -19,6 +19,11 @@ export interface Peer {
   readonly rejected: string | null;
 }
 
+/** A peer that shows nothing but its address; in raw TLS, which ends elsewhere, none can show more. */
+export function peerAt(address: string): Peer {
+  return { address, user: null, token: null, sans: [], rejected: null };
+}
+
 /** A verified property of a peer that may end while its connection or request continues. */
 export interface Proof {
   /** `credentials`: user or token of the peer. `connection`: its certificate, without which its connection is no longer served. */

@@ -2,7 +2,7 @@
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import { ownAsk } from '../policy/own-ask.ts';
-import type { Ask } from '../policy/verdict.ts';
+import type { Ask, Verdict } from '../policy/verdict.ts';
 
 /** Requests of one client to one host and port that would be answered differently. */
 export interface DecisionChange {
@@ -28,6 +28,18 @@ export interface Changes {
 /** Most changes reported of each kind: a scan must not flood the log at a reload. */
 const MOST_CHANGES = 50;
 
+/** Decides as if the client asked again: a policy gives raw TLS its port, and what is below a gateway's prefix its target. */
+function decideAgain(policy: Policy, ask: Ask, present: Policy): Verdict {
+  if (ask.form === 'sni') return decide(policy, { ...ask, port: policy.tlsPort(ask.host) });
+  const was = ask.form === 'gateway' ? (present.destinations.find(({ config }) => config.name === ask.destination)?.config.gateway ?? null) : null;
+  // Of an earlier file, in which the gateway led elsewhere.
+  if (was?.host !== ask.host || was.port !== ask.port || ask.path?.startsWith(was.basePath) !== true) return decide(policy, ask);
+  const served = policy.destinations.find(({ config: { gateway } }) => gateway !== null && `${was.prefix}/`.startsWith(`${gateway.prefix}/`))?.config;
+  const gateway = served?.gateway ?? null;
+  const verdict = decide(policy, { ...ask, destination: served?.name ?? '', ...(gateway === null ? {} : { host: gateway.host, port: gateway.port, path: `${gateway.basePath}${was.prefix.slice(gateway.prefix.length)}${ask.path.slice(was.basePath.length)}` }) });
+  return gateway === null && verdict.verdict === 'deny' ? { ...verdict, detail: `No gateway has the prefix ${was.prefix}` } : verdict;
+}
+
 /**
  * Both policies decide as of `now`, ms since the epoch: a rule that has expired
  * is not a change by the candidate.
@@ -37,8 +49,8 @@ export function compareDecisions(asks: readonly Ask[], present: Policy, candidat
   const allowed = new Map<string, DecisionChange>();
   for (const asked of asks) {
     const ask = { ...asked, now };
-    const next = decide(candidate, ask);
-    if ((decide(present, ask).verdict === 'deny') === (next.verdict === 'deny')) continue;
+    const next = decideAgain(candidate, ask, present);
+    if ((decideAgain(present, ask, present).verdict === 'deny') === (next.verdict === 'deny')) continue;
     const into = next.verdict === 'deny' ? denied : allowed;
     const client = next.client?.name ?? '-';
     const key = `${client} ${ask.peer.address} ${ask.form} ${ask.host} ${ask.port}`;

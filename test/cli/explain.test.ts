@@ -138,3 +138,13 @@ t.test('why a listener could not be opened', async (t) => {
   t.match(explained('EAFNOSUPPORT', '::'), /^:: cannot be bound: this host has no IPv6\. Listen on 0\.0\.0\.0/);
   t.equal(explained('EMFILE', '::'), 'listen EMFILE');
 });
+
+t.test('the keys of token issuers are not fetched', async (t) => {
+  let asked = 0;
+  const port = await listen(t, createServer((socket) => { asked += 1; socket.destroy(); }));
+  const file = `${t.testdir({ 'egress.yaml': `version: 1\nclients: { jobs: { tokens: [{ issuer: "https://issuer.example", audience: eco, subjects: ["*"], jwksUrl: "http://127.0.0.1:${port}/keys" }] } }\ndestinations: { eco: { hosts: [eco.example], ports: [443] } }\nrules:\n  - { clients: [jobs], destinations: [eco] }\n` })}/egress.yaml`;
+  const io = recordIo();
+  t.equal(await runExplain({ config: file, resolve: false, subject: 'job' }, io, 'CONNECT', 'eco.example:443'), 0, io.err());
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(asked, 0);
+});

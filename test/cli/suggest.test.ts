@@ -1,8 +1,8 @@
 /** `suggest` as a command: from logs, from standard input and from a running proxy; the patch, and writing it. */
 import t, { type Test } from 'tap';
-import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { runSuggest, type SuggestOptions } from '../../src/cli/suggest.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { compilePolicy } from '../../src/policy/compile.ts';
@@ -133,4 +133,13 @@ t.test('from the proxy that runs', async (t) => {
   const nobody = recordIo();
   t.equal(await runSuggest({ config: file, minCount: '2', admin: '127.0.0.1:1' }, nobody), 1);
   t.match(nobody.err(), /^No proxy answers at 127\.0\.0\.1:1: nothing listens there/);
+});
+
+t.test('a file that has gone meanwhile is not written', async (t) => {
+  const directory = t.testdir({ 'egress.yaml': CONFIG, 'access.log': LOG });
+  const file = join(directory, 'egress.yaml');
+  const io = recordIo();
+  const gone = { ...io, stdout: Object.assign(new PassThrough(), { write: () => { rmSync(file, { force: true }); return true; } }) };
+  t.equal(await runSuggest({ config: file, minCount: '2', write: true }, gone, join(directory, 'access.log')), 1);
+  t.match(io.err(), /egress\.yaml cannot be written: .*\. Apply the patch by hand\.\n$/);
 });

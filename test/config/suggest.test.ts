@@ -6,6 +6,8 @@ const names = (count: number): string[] => Array.from({ length: count }, (_, ind
 
 t.test('the nearest name, or those that there are', async (t) => {
   t.equal(suggest('clint-7', names(10)), 'Did you mean client-7?');
+  t.equal(suggest('prots', ['hosts', 'ports', 'forms']), 'Did you mean ports?', 'two letters that have changed places');
+  t.equal(suggest('ports', ['address', 'forms']), 'Valid here: address, forms.', 'two others are another word');
   t.equal(suggest('somebody', ['a', 'b']), 'Valid here: a, b.');
   t.equal(suggest('somebody', []), '');
 });

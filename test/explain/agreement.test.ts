@@ -13,6 +13,7 @@ const PASSWORD = 'correct horse battery';
 const POD = '127.0.0.1';
 const BATCH = '127.0.0.2';
 const STRANGER = '127.0.0.3';
+const SEALED = '127.0.0.4';
 
 /** ECO is where the test's upstream is; nobody answers at the others. */
 const ADDRESSES: Record<string, readonly string[]> = {
@@ -36,6 +37,7 @@ function configure(draft: Draft, { https, http }: { https: number; http: number 
   Object.assign(draft.clients, {
     pods: { addresses: [`${POD}/32`] },
     batch: { addresses: [`${BATCH}/32`], basic: [{ user: 'nightly', hash }] },
+    sealed: { addresses: [`${SEALED}/32`], certificates: ['DNS:pod.example'] },
   });
   Object.assign(draft.destinations, {
     others: { hosts: ['*.telus.internal'], ports: [https, http], addresses: ['127.0.0.0/8'] },
@@ -43,7 +45,7 @@ function configure(draft: Draft, { https, http }: { https: number; http: number 
     unused: { hosts: ['unused.example'], ports: [http] },
     reading: { hosts: ['reading.telus.internal'], ports: [http], http: { methods: ['GET'], paths: ['/api/*'] }, addresses: ['127.0.0.0/8'] },
   });
-  draft.rules[0] = { clients: ['pods', 'batch'], destinations: ['eco'] };
+  draft.rules[0] = { clients: ['pods', 'batch', 'sealed'], destinations: ['eco'] };
   draft.rules.push(
     { clients: ['pods'], destinations: ['others', 'narrow', 'reading'] },
     { clients: ['batch'], destinations: ['others'], methods: ['GET'] },
@@ -249,6 +251,8 @@ t.test('raw TLS on a TLS listener', async (t) => {
     [ECO.toUpperCase(), POD],
     [ECO, STRANGER],
     [ECO, BATCH],
+    // What the question says was shown cannot be shown here.
+    [ECO, SEALED],
     ['evil.example', POD],
     ['narrow.example', POD],
     ['unused.example', POD],
@@ -256,7 +260,7 @@ t.test('raw TLS on a TLS listener', async (t) => {
     ['inside.telus.internal', POD],
     ['metadata.telus.internal', POD],
   ] as const) {
-    const answer = await explainer.explain({ ...question({ method: 'TLS', target: host, from, user: 'nightly' }) });
+    const answer = await explainer.explain({ ...question({ method: 'TLS', target: host, from, user: 'nightly' }), sans: ['DNS:pod.example'] });
     if (typeof answer === 'string') throw new Error(answer);
     const before = lab.log.length;
     const socket = connectTls({ socket: connect({ host: '127.0.0.1', port: lab.tlsPort, localAddress: from }), servername: host, rejectUnauthorized: false });
@@ -272,6 +276,7 @@ t.test('raw TLS on a TLS listener', async (t) => {
     seen.add(answer.code);
   }
   for (const code of ['ok', 'client-not-allowed', 'host-not-allowed', 'form-not-allowed', 'no-rule', 'address-not-allowed']) t.ok(seen.has(code), `the table has a ${code}`);
+  t.match(await explainer.explain({ ...question({ method: 'TLS', target: ECO }), sans: ['DNS:pod.example'] }), { peer: { sans: { length: 0 } }, notes: [/^Of the listeners, /, /^A ClientHello shows no credentials, and names no port; \d+ is the one that the policy means\.$/] });
   t.match(await explainer.explain(question({ method: 'TLS', target: `${ECO}:443` })), { verdict: 'deny', code: 'target-malformed', remedy: 'write TLS and a host, without a port' });
   t.equal(await explainer.explain(question({ method: 'TLS', target: OWN })), `${OWN} is a name of this proxy: TLS for it ends here, so ask about the request inside.`);
 });

@@ -87,6 +87,7 @@ t.test('report mode dials public addresses outside the ranges, and is reported',
   });
   const answer = await explain(lab, {});
   t.match(answer, { verdict: 'report', code: 'address-not-allowed', status: null, addresses: [{ verdict: 'report' }, { verdict: 'deny' }] });
+  t.match(await explain(lab, { client: '203.0.113.9' }), { verdict: 'report', code: 'client-not-allowed', status: null, addresses: [{ verdict: 'report' }, { verdict: 'deny' }] }, 'what comes first is what the log says');
 });
 
 t.test('a name is looked up only where it would come to that', async (t) => {

@@ -221,3 +221,20 @@ t.test('a change is not proposed where it would hurt, and it says why', async (t
     t.match(none(makePeer('10.9.0.1', shown)), `add a client that has ${what} as well as the address 10.9.0.1: the address alone would identify less than what was shown`);
   }
 });
+
+t.test('port 443 takes raw TLS with it, where it goes to another port now: the refusal says so, and no change is shown', async (t) => {
+  const config = (forms: DestinationConfig['forms']): PolicyConfig => ({ mode: 'enforce', clients: [makeClient('pods', { addresses: ['10.8.0.0/16'] })], destinations: [makeDestination('eco', ['eco.example'], { ports: [8443], forms })], rules: [makeRule(['pods'], ['eco'])] });
+  const ask = makeAsk({ host: 'eco.example', port: 443 });
+  const plain = 'add 443 to destinations.eco.ports, for all of its hosts and clients';
+  const policy = compilePolicy(config(FORMS));
+  t.match(decide(policy, ask), { remedy: `${plain}; raw TLS (sni) goes there too then, and no longer to 8443` });
+  t.strictSame(propose(policy, ask), { instead: 'no change is proposed: it would lead eco.example, by sni, for pods to port 443, and no longer to port 8443' });
+  const without = compilePolicy(config(['connect', 'forward']));
+  t.match(decide(without, ask), { remedy: plain });
+  t.match(propose(without, ask), { change: { text: plain } });
+});
+
+t.test('what raw TLS cannot show is to be shown in another form', async (t) => {
+  const config: PolicyConfig = { mode: 'enforce', clients: [makeClient('mesh', { addresses: ['10.7.0.0/16'], certificates: ['DNS:pod.example'] })], destinations: [makeDestination('eco', ['eco.example'])], rules: [makeRule(['mesh'], ['eco'])] };
+  t.match(propose(compilePolicy(config), makeAsk({ form: 'sni', peer: makePeer('10.7.0.5'), host: 'eco.example' })), { instead: /^in another form than sni, show the certificate of client mesh,/ });
+});

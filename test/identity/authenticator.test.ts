@@ -383,13 +383,13 @@ t.test('a proof lapses with what it rests on', async (t) => {
   await writeFile(file, JSON.stringify(other.jwks()));
   clock.pass(10_000);
   while (long() === null) await new Promise((resolve) => setImmediate(resolve));
-  t.equal(long(), 'the key that signed the token has been withdrawn');
+  t.equal(long(), 'the key that signed the token is no longer accepted');
 
   authenticator.update([client({ basic: [{ user: 'alice', hash: bobHash }] }), pods]);
   t.equal(password(), 'the password has been changed or taken away');
   authenticator.update([ALICE]);
   t.equal(password(), 'the password has been changed or taken away', 'for good, even if it comes back');
-  t.equal(long(), 'the key that signed the token has been withdrawn', 'and the issuer is gone');
+  t.equal(long(), 'the key that signed the token is no longer accepted', 'and the issuer is gone');
 });
 
 t.test('a key server that hangs: others are not held up, and nothing stays behind', async (t) => {

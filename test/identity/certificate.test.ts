@@ -120,6 +120,7 @@ t.test('other kinds of names identify nobody', async (t) => {
   const certificate = await certify([{ type: 'dn', value: 'CN=DNS:evil.example' }, { type: 'id', value: '1.2.3.4' }, { type: 'dns', value: 'good.example' }]);
   t.match(certificate.subjectAltName, /DirName:.*Registered ID:/);
   t.strictSame(sansOf(certificate), ['DNS:good.example']);
+  t.strictSame(readAltNames('X400Name:<unsupported>, EdiPartyName:<unsupported>, othername:<unsupported>, DNS:good.example'), ['DNS:good.example'], 'as Node writes the rarer ones');
   t.equal(sanOf('othername', 'x'), null);
   t.equal(sanOf('IP Address', '<invalid>'), null);
   t.equal(sanOf('IP Address', '127.1'), null);

@@ -1,6 +1,6 @@
 /** Real tokens, signed with real keys, against everything that can be wrong with one. */
 import t from 'tap';
-import { createHmac } from 'node:crypto';
+import { createHmac, generateKeyPairSync } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
@@ -170,6 +170,17 @@ t.test('signatures', async (t) => {
     t.notMatch(found, 'kube-system');
   }
   t.match(await verifier.verify(token), { subject: SUBJECT }, 'and the good one stays good');
+});
+
+t.test('keys that are published and cannot be used', async (t) => {
+  const issuer = await createIssuer(ISSUER);
+  const weak = { ...generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' }), kid: 'weak' };
+  const broken = { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA', kid: 'broken' };
+  const { verifier, sign, clock } = await setUp(t, { ...issuer, jwks: () => ({ keys: [...issuer.jwks().keys, weak, broken] }) });
+  const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const claims = part({ iss: ISSUER, sub: SUBJECT, aud: 'eco-egress', exp: clock.seconds() + 600 });
+  for (const [alg, kid] of [['RS256', 'weak'], ['ES256', 'broken']] as const) t.match(await verifier.verify(`${part({ alg, kid })}.${claims}.AAAA`), /^the key that its issuer publishes for the token cannot be used/, kid);
+  t.match(await verifier.verify(await sign()), { subject: SUBJECT }, 'the others can');
 });
 
 t.test('a file that changes', async (t) => {

@@ -124,7 +124,7 @@ t.test('a token that expires, and one whose key is withdrawn', async (t) => {
   await writeFile(file, keys(issuer));
   pass(MINUTE);
   await withdrawn.ended;
-  t.match(await lab.logged((line) => String(line['detail']).includes('withdrawn')), { code: 'revoked', closedBy: 'proxy', detail: /the key that signed the token has been withdrawn/ });
+  t.match(await lab.logged((line) => String(line['detail']).includes('no longer accepted')), { code: 'revoked', closedBy: 'proxy', detail: /the key that signed the token is no longer accepted/ });
   t.ok(isOpen(long));
 });
 

@@ -1,4 +1,5 @@
 /** Classes in words: what is left out does not matter, and what is said is all of it. */
+import { execFileSync } from 'node:child_process';
 import t from 'tap';
 import type { DestinationConfig, GatewayConfig } from '../../src/config/config.ts';
 import { comparePolicyConfigs } from '../../src/policy-diff/compare-policies.ts';
@@ -6,9 +7,11 @@ import { describeClass, explainArguments, shellLine } from '../../src/policy-dif
 import type { PolicyDiff } from '../../src/policy-diff/diff-class.ts';
 import type { PolicyConfig } from '../../src/policy/compile.ts';
 import { PortRange } from '../../src/targets/port-range.ts';
+import { escapeText } from '../../src/telemetry/safe-text.ts';
 import { makeClient, makeDestination, makeRule } from '../support/policy.ts';
 
 const PODS = makeClient('pods', { addresses: ['10.8.0.0/14'] });
+const MESH = makeClient('mesh', { certificates: ['DNS:pod.example'] });
 
 function policyOf(...destinations: readonly DestinationConfig[]): PolicyConfig {
   return { mode: 'enforce', clients: [PODS], destinations, rules: destinations.length === 0 ? [] : [makeRule(['pods'], destinations.map(({ name }) => name))] };
@@ -37,6 +40,7 @@ t.test('in words', async (t) => {
     [policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco') })), policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco/api') })), 'denied other paths below /eco, for pods', 'otherwise paths below /eco/api, for pods'],
     [policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco') })), policyOf(eco({ forms: ['gateway'], gateway: gateway('/eco', { encodedSlashes: 'allow' }) })), 'allowed paths below /eco, any path with encoded slashes, for pods'],
     [policyOf(eco({ forms: ['host-routed'] })), policyOf(eco({ forms: ['host-routed'], upgradePlainHttp: 443 })), 'allowed eco.example, any port but 443, by host-routed in plain HTTP, for pods', 'otherwise eco.example, port 443, by host-routed in plain HTTP, for pods'],
+    [{ ...policyOf(), clients: [MESH] }, { ...policyOf(eco({})), clients: [MESH], rules: [makeRule(['mesh'], ['eco'])] }, 'allowed eco.example, port 443, by connect, forward or host-routed, for mesh'],
     [policyOf(eco({ addresses: ['10.0.0.0/8'] })), policyOf(eco({})), 'allowed eco.example, port 443, by any form, for pods, resolving to public addresses', 'denied eco.example, port 443, by any form, for pods, resolving to 10.0.0.0/8'],
     [policyOf(eco({ addresses: ['0.0.0.0/0'] })), policyOf(eco({})), 'allowed eco.example, port 443, by any form, for pods, resolving to public addresses outside 0.0.0.0/0', 'denied eco.example, port 443, by any form, for pods, resolving to addresses in 0.0.0.0/0 that are not public'],
   ];
@@ -46,8 +50,9 @@ t.test('in words', async (t) => {
 t.test('the same, asked of explain', async (t) => {
   const diff = comparePolicyConfigs(policyOf(), policyOf(eco({ forms: ['host-routed'], methods: ['GET'] }, ['2001:4860::9'])), 0);
   const [one] = diff.classes;
-  t.equal(one === undefined ? '' : shellLine(explainArguments(diff, one)), "--client 10.8.0.1 --host '[2001:4860::9]:443' GET /".replaceAll("'", ''));
+  t.equal(one === undefined ? '' : shellLine(explainArguments(diff, one)), "--client 10.8.0.1 --host '[2001:4860::9]:443' GET /", 'zsh takes brackets for a pattern');
   const whole = comparePolicyConfigs(policyOf(eco({ ...HTTP, paths: ['/*'] })), policyOf(eco(HTTP)), 0);
   t.strictSame(whole.classes.map((each) => explainArguments(whole, each).slice(-2)), [['OPTIONS', 'https://eco.example']]);
-  t.equal(shellLine(['a b', "it's", '$x', 'plain']), "'a b' 'it'\\''s' '$x' plain");
+  t.equal(shellLine(['a b', '$x', 'plain']), "'a b' '$x' plain");
+  t.strictSame(execFileSync('sh', ['-c', `printf '%s\\n' ${escapeText(shellLine(["it's", 'a"b']))}`], { encoding: 'utf8' }).trimEnd().split('\n'), ["it's", 'a"b'], 'as it is printed');
 });

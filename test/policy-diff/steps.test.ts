@@ -42,6 +42,15 @@ t.test('ten times as many destinations take some ten times as many steps', async
   t.ok(many < 15 * few, `${few} and ${many}`);
 });
 
+t.test('clients with certificates and ranges: not each name with each other, in files that have them in the same order', async (t) => {
+  const policy = (count: number, destinations: number): PolicyConfig => ({
+    ...policyOf(destinations, 1, https),
+    clients: Array.from({ length: count }, (_, index) => makeClient(`c${index}`, { addresses: [`10.${index >> 8}.${index & 255}.0/24`], certificates: [`DNS:c${index}.example`] })),
+  });
+  const [few = 0, many = 0] = [30, 300].map((count) => stepsOf(policy(count, 1), policy(count, 2)).steps);
+  t.ok(many < 15 * few, `${few} and ${many}`);
+});
+
 t.test('a bound holds', async (t) => {
   t.throws(() => comparePolicyConfigs(policyOf(100, 1, https), policyOf(100, 1, () => [80]), 0, new BoundedMeter(500)), { message: 'more than 500 steps' });
 });

@@ -2,7 +2,7 @@
 import type { ClientConfig, DestinationConfig, Form, GatewayConfig, HopConfig, RuleConfig } from '../../src/config/config.ts';
 import { FORMS } from '../../src/config/config.ts';
 import type { PolicyConfig } from '../../src/policy/compile.ts';
-import type { Peer } from '../../src/policy/verdict.ts';
+import { type Peer, peerAt } from '../../src/policy/verdict.ts';
 import type { DiffRequest } from '../../src/policy-diff/judge-request.ts';
 import { findAmbiguity } from '../../src/targets/path.ts';
 import { PortRange } from '../../src/targets/port-range.ts';
@@ -150,7 +150,7 @@ export function randomRequest(random: Random): DiffRequest {
   const host = form === 'gateway' ? '' : pick(random, form === 'sni' ? ASKED_HOSTS.filter((name) => !/^[\d.]+$|:/.test(name)) : ASKED_HOSTS);
   return {
     form,
-    peer: form === 'sni' ? { ...peer, user: null, token: null, rejected: null } : peer,
+    peer: form === 'sni' ? peerAt(peer.address) : peer,
     now: pick(random, ASKED_MOMENTS),
     host,
     port: form === 'gateway' || form === 'sni' ? 0 : pick(random, ASKED_PORTS),
