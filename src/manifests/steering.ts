@@ -203,7 +203,8 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
   return {
     apiVersion: NETWORKING,
     kind: 'DestinationRule',
-    metadata: { name: 'eco-egress', namespace: placement.clientNamespace },
+    // Another proxy for the same clients has a rule of its own.
+    metadata: { name: placement.namespace, namespace: placement.clientNamespace },
     spec: {
       host: serviceHost(placement),
       exportTo: HERE_ALONE,

@@ -225,3 +225,15 @@ t.test('a policy that does not listen where the Service leads', async (t) => {
   t.strictSame(problems('sidecar-tunnel', '{ tls: off }'), [], 'a tunnel needs no TLS port');
   t.strictSame(problems('base', '{ tls: off, http: "0.0.0.0:1" }'), []);
 });
+t.test('two proxies for the same clients: neither replaces what steers to the other', async (t) => {
+  for (const overlay of ['sidecar', 'sidecar-tunnel'] as const) {
+    const steering = (namespace: string, destination: string): string[] =>
+      renderText(overlay, policyWith({ [destination]: `{ hosts: ${destination}.example, ports: [443, 80] }` }), { placement: { namespace, clientNamespace: 'dynatrace-sit' } })
+        .objects.filter(({ metadata }) => metadata.namespace === 'dynatrace-sit')
+        .map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    const one = new Set(steering('eco-egress', 'eco'));
+    t.ok(one.has('DestinationRule eco-egress'), 'the name that it has had');
+    t.strictSame(steering('billing-egress', 'billing').filter((name) => one.has(name)), [], overlay);
+  }
+});
+
