@@ -60,10 +60,11 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
   };
 }
 
-/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. */
-export function outsideRanges({ clients, cluster }: Config, clientNamespace: string): string[] {
+/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. And of the load balancers that name clients; a sidecar, at 127.0.0.6, comes by no network. */
+export function outsideRanges({ clients, cluster, listeners }: Config, clientNamespace: string): string[] {
   const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
-  return clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []);
+  const trusted = [...listeners.http, ...listeners.tls].flatMap(({ trustedPeers }) => trustedPeers).filter((range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback');
+  return [...clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []), ...trusted];
 }
 
 /** Both selectors in one peer: these pods of that namespace. Two peers would be either. */

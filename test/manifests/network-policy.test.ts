@@ -152,6 +152,15 @@ t.test('callers outside the cluster: clients of another name than the clients\' 
 t.test('clients without addresses: no load balancer for everybody, and a word', async (t) => {
   const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
   const { objects, notes } = renderText('external-service', text);
+t.test('a load balancer that names its clients is let in, by its own address', async (t) => {
+  const listeners = 'listeners: { http: ["0.0.0.0:3128", { address: "0.0.0.0:8080", trustedPeers: [10.9.0.0/24, 127.0.0.6], proxyProtocol: from-trusted }], tls: "0.0.0.0:8443" }\n';
+  const text = `${policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },')}${listeners}`;
+  const policies = proxyOf(text);
+  t.ok(into(policies, '10.9.0.5', 8080) && into(policies, '10.200.0.9', 8080));
+  for (const [address, port] of [['10.9.1.5', 8080], ['10.9.0.5', 9090], ['127.0.0.6', 8080]] as const) t.notOk(into(policies, address, port), `${address} ${port}`);
+  t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24', '10.9.0.0/24']);
+});
+
   t.strictSame(objects, []);
   t.match(notes.join('\n'), /a load balancer without source ranges would let in every address/);
   const stranger = policyWith(ECO).replace('clients: {', 'clients: { machines: { certificates: "spiffe://x/*" },');
