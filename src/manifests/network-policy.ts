@@ -117,10 +117,10 @@ function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: 
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
       const ranges = nearest.addresses ?? singleRange(host);
-      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: peers(ranges === null ? routableBlocks() : blocksOf(ranges)), ports: tcp([port]) }])];
+      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: ranges === null ? ANY_ROUTABLE : peers(blocksOf(ranges)), ports: tcp([port]) }])];
     });
   }
-  const outside = addresses === null && pods !== undefined ? [] : [{ to: peers(addresses === null ? publicBut([]) : blocksOf(addresses)), ports: tcp(ports) }];
+  const outside = addresses === null && pods !== undefined ? [] : [{ to: addresses === null ? ANY_PUBLIC : peers(blocksOf(addresses)), ports: tcp(ports) }];
   return [...wayToPods(pods, ports), ...outside];
 }
 
@@ -229,6 +229,9 @@ export function internalBut(ranges: readonly string[]): IpBlock[] {
 
 /** Any unicast address that a parent proxy may have, when its hop lists none. */
 export function routableBlocks(): IpBlock[] {
+/** Made once: a policy may have thousands of destinations without addresses. */
+const [ANY_PUBLIC, ANY_ROUTABLE] = [peers(publicBut([])), peers(routableBlocks())];
+
   const never = NOT_PUBLIC.filter((range) => ['loopback', 'link-local', 'metadata', 'this-network', 'multicast', 'unspecified'].includes(range.class) || range.cidr === '240.0.0.0/4');
   return subtract(EVERYWHERE, never.map(({ cidr }) => cidr));
 }
