@@ -262,6 +262,7 @@ t.test('known and unknown together', async (t) => {
 
 t.test('what the policies cannot follow is noted, with what can be done', async (t) => {
   const parent = `${policyWith({ eco: '{ hosts: eco.example, ports: [443], via: gw, resolve: parent }' })}hops: { gw: { url: "http://192.0.2.1:3128" } }\n`;
-  t.match(renderText('no-direct-egress', parent).notes, [/NO public address is permitted on port 443\. A parent resolves its hosts, so none can be listed: --direct says what stays open\.$/]);
+  const reached = /^eco is reached through the parent proxy gw, which stays open to the clients: let gw accept connections of this proxy only\.$/;
+  t.match(renderText('no-direct-egress', parent).notes, [/NO public address is permitted on port 443\. A parent resolves its hosts, so none can be listed: --direct says what stays open\.$/, reached]);
   t.match(renderText('base', `${policyWith(ECO)}mode: report\n`).notes, [/^Report mode lets requests to any public host pass, and this lets the proxy out to the destinations of the policy only/]);
 });
