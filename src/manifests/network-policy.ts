@@ -78,7 +78,7 @@ function resolvers({ dns }: Config): EgressRule[] {
   const own = dns.servers.map((server) => {
     const authority = parseAuthority(server, null);
     if (typeof authority === 'string') throw new TypeError(`${server} is not a DNS server: ${authority}`);
-    return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
+    return { to: peers(blocksOf(singleRange(authority.host) ?? [])), ports: bothProtocols(authority.port) };
   });
   // The cluster's own stay in the list: if a server of the policy is the address of a Service, such as 10.0.0.10 of
   // kube-dns, the dataplane compares the pod behind it, which no ipBlock selects
@@ -136,11 +136,7 @@ function wayToUrl(config: Config, { hostname, protocol, port }: URL, pods?: Pods
 }
 
 function singleRange(host: string): string[] | null {
-  return isIP(host) === 0 ? null : [single(host).cidr];
-}
-
-function single(address: string): IpBlock {
-  return { cidr: `${address}/${isIP(address) === 4 ? 32 : 128}` };
+  return isIP(host) === 0 ? null : [`${host}/${isIP(host) === 4 ? 32 : 128}`];
 }
 
 /**
@@ -229,12 +225,12 @@ export function internalBut(ranges: readonly string[]): IpBlock[] {
 
 /** Any unicast address that a parent proxy may have, when its hop lists none. */
 export function routableBlocks(): IpBlock[] {
-/** Made once: a policy may have thousands of destinations without addresses. */
-const [ANY_PUBLIC, ANY_ROUTABLE] = [peers(publicBut([])), peers(routableBlocks())];
-
   const never = NOT_PUBLIC.filter((range) => ['loopback', 'link-local', 'metadata', 'this-network', 'multicast', 'unspecified'].includes(range.class) || range.cidr === '240.0.0.0/4');
   return subtract(EVERYWHERE, never.map(({ cidr }) => cidr));
 }
+
+/** Made once: a policy may have thousands of destinations without addresses. */
+const [ANY_PUBLIC, ANY_ROUTABLE] = [peers(publicBut([])), peers(routableBlocks())];
 
 /** Address ranges for NetworkPolicies: a range without others, in `ipBlock` form. */
 export function blocksOf(ranges: readonly string[]): IpBlock[] {
