@@ -157,9 +157,9 @@ function refuseEmpty(command: Command): void {
   if (index !== -1) command.error(`error: argument ${index + 1} is empty.`);
 }
 
-/** Sets missing variables of the environment from `.env` of the working directory, if there is one. */
+/** Sets missing variables of the environment from `.env` of the working directory, if there is one. With `--settings` they are those of a process elsewhere. */
 async function fillEnvironment(): Promise<void> {
-  const text = readDotenv();
+  const text = process.argv.some((arg) => arg.startsWith('--settings')) ? null : readDotenv();
   if (text === null) return;
   const { parse, populate } = await import('dotenv');
   populate(process.env, parse(text));

@@ -63,5 +63,10 @@ locals {
 
   nat_addresses     = concat(google_compute_address.nat[*].address, [for address in data.google_compute_address.nat : address.address])
   nat_address_links = concat(google_compute_address.nat[*].self_link, [for address in data.google_compute_address.nat : address.self_link])
+  # Four addresses of a private range cannot be used: the first two and the last two. A list of more than 1,024 is left to the reader.
+  private_bits        = tonumber(split("/", coalesce(var.private_nat_cidr, "0.0.0.0/29"))[1])
+  private_addresses   = [for number in range(2, local.private_bits < 22 ? 2 : pow(2, 32 - local.private_bits) - 2) : cidrhost(coalesce(var.private_nat_cidr, "0.0.0.0/29"), number)]
+  addresses_to_expect = local.public ? local.nat_addresses : local.private_addresses
+
   nat_address_names = concat(google_compute_address.nat[*].name, [for address in data.google_compute_address.nat : address.name])
 }

@@ -10,7 +10,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       reducer   = "REDUCE_SUM"
       threshold = 0
-      advice    = "Connections to the partner time out. The proxy's eco_egress_nat_ports_used should have refused before: see that nat.ports, nat.replicasPerNode and nat.timeWait are this module's outputs. Then raise ports_per_node, or find who opens a connection for each request (docs/one-address.md)."
+      advice    = "Connections to the partner time out. The proxy's eco_egress_nat_ports_used should have refused before: see that nat.ports, nat.replicasPerNode and nat.timeWait are this module's outputs. Then raise ports_per_node, or find who opens a connection for each request (docs/port-economy.md)."
     }
     allocation = {
       title     = "NAT cannot serve a node: no ports left to give"
@@ -30,7 +30,7 @@ locals {
       aligner   = "ALIGN_MAX"
       reducer   = "REDUCE_MAX"
       threshold = floor(var.ports_per_node * var.port_usage_alert_ratio)
-      advice    = "One node has this many connections to one address and port of the partner. At ports_per_node its next ones are dropped. Which clients open them: docs/one-address.md."
+      advice    = "One node has this many connections to one address and port of the partner. At ports_per_node its next ones are dropped. Which clients open them: docs/port-economy.md."
     }
   } : {}
 }

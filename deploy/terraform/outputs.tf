@@ -23,7 +23,7 @@ output "capacity" {
 output "egress_config" {
   description = "Part of the proxy's configuration file that depends on NAT: paste it, or set it from here."
   value = yamlencode({
-    sourceIp = { expected = local.nat_addresses }
+    sourceIp = { expected = local.addresses_to_expect }
     nat = {
       ports           = module.port_plan.ports_per_node
       replicasPerNode = var.replicas_per_node

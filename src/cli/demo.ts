@@ -1,14 +1,11 @@
 /** `eco-egress demo`: starts the demo, prints what to paste, and ends on Ctrl-C. */
-import { InvalidArgumentError, Option } from 'commander';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ListenAddress } from '../config/config.ts';
 import { describeFileError } from '../config/named-files.ts';
 import { readListenAddress } from '../config/read-address.ts';
 import { createAuthority, writeCa } from '../demo/authority.ts';
-import { describeCommands } from '../demo/commands.ts';
-import type { ProxyEnvironment } from '../demo/commands.ts';
-import { formatAddress, startDemo } from '../demo/demo.ts';
-import type { Demo } from '../demo/demo.ts';
+import { describeCommands, type ProxyEnvironment } from '../demo/commands.ts';
+import { type Demo, formatAddress, startDemo } from '../demo/demo.ts';
 import { createPartner } from '../demo/partner.ts';
 import { HeldOutput, openLogOutput } from '../telemetry/log-output.ts';
 import { explainStart } from './explain.ts';

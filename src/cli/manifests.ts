@@ -6,7 +6,7 @@ import { describeFileError } from '../config/named-files.ts';
 import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
-import { type Overlay, OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
+import { OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
@@ -30,7 +30,7 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   };
   const wanted = options.overlay ?? (options.out === undefined ? [] : OVERLAYS);
   if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
-  const stranger = wanted.find((name) => !isOverlay(name));
+  const stranger = wanted.find((name) => !OVERLAYS.some((overlay) => overlay === name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose one of ${OVERLAYS.join(', ')}.`);
   for (const [option, name] of [['--namespace', options.namespace], ['--client-namespace', options.clientNamespace]] as const) {
     const read = name === undefined ? null : readNamespace(name);
@@ -44,7 +44,7 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
   const direct = readRanges(options.direct ?? '');
   if (typeof direct === 'string') return complain(`--direct: ${direct}`);
 
-  const renderings = wanted.filter(isOverlay).map((overlay) =>
+  const renderings = OVERLAYS.filter((overlay) => wanted.includes(overlay)).map((overlay) =>
     renderManifests(overlay, {
       config: opened.config,
       policyText: opened.text,
@@ -62,10 +62,6 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
     return Promise.resolve(EXIT.failed);
   }
   return Promise.resolve(EXIT.ok);
-}
-
-function isOverlay(name: string): name is Overlay {
-  return OVERLAYS.some((overlay) => overlay === name);
 }
 
 /** The error of the first invalid one, or all of them, canonical. */

@@ -1,6 +1,5 @@
 /** `eco-egress schema`: prints the JSON Schema of a file that people write, or of what the program prints for others. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { suggest } from '../config/finding.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
@@ -37,5 +36,5 @@ function titleOf(file: string): string {
 }
 
 function read(file: string): string {
-  return readFileSync(fileURLToPath(new URL(file, SCHEMAS)), 'utf8');
+  return readFileSync(new URL(file, SCHEMAS), 'utf8');
 }

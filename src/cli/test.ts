@@ -147,8 +147,11 @@ function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests
   const { tests } = reading;
   const config = isAbsolute(tests.config) ? tests.config : join(dirname(file), tests.config);
   const unreadable = tests.locate((complain) => {
-    const why = whyUnreadable(config, readFile);
-    if (why !== null) complain(['config'], `${config} cannot be read: ${why}.`, 'Name a configuration file by its path from the directory of this file.');
+    try {
+      readFile(config);
+    } catch (error) {
+      complain(['config'], `${config} cannot be read: ${describeFileError(error)}.`, 'Name a configuration file by its path from the directory of this file.');
+    }
   });
   if (unreadable.length > 0) return { faults: unreadable };
   const loaded = loadConfig({ file: config, env: { ...env, ...tests.env }, policyOnly: true, readFile });
@@ -157,15 +160,6 @@ function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests
     complainOfNames(tests, loaded.config, complain);
   });
   return faults.length > 0 ? { faults } : { tests, loaded };
-}
-
-function whyUnreadable(file: string, readFile: ReadFile): string | null {
-  try {
-    readFile(file);
-    return null;
-  } catch (error) {
-    return describeFileError(error);
-  }
 }
 
 async function run(tests: PolicyTests, { config }: Loaded): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {

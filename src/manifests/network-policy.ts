@@ -60,10 +60,11 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
   };
 }
 
-/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. */
-export function outsideRanges({ clients, cluster }: Config, clientNamespace: string): string[] {
+/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. And of the load balancers that name clients; a sidecar, at 127.0.0.6, comes by no network. */
+export function outsideRanges({ clients, cluster, listeners }: Config, clientNamespace: string): string[] {
   const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
-  return clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []);
+  const trusted = [...listeners.http, ...listeners.tls].flatMap(({ trustedPeers }) => trustedPeers).filter((range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback');
+  return [...clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []), ...trusted];
 }
 
 /** Both selectors in one peer: these pods of that namespace. Two peers would be either. */
@@ -77,7 +78,7 @@ function resolvers({ dns }: Config): EgressRule[] {
   const own = dns.servers.map((server) => {
     const authority = parseAuthority(server, null);
     if (typeof authority === 'string') throw new TypeError(`${server} is not a DNS server: ${authority}`);
-    return { to: peers([single(authority.host)]), ports: bothProtocols(authority.port) };
+    return { to: peers(blocksOf(singleRange(authority.host) ?? [])), ports: bothProtocols(authority.port) };
   });
   // The cluster's own stay in the list: if a server of the policy is the address of a Service, such as 10.0.0.10 of
   // kube-dns, the dataplane compares the pod behind it, which no ipBlock selects
@@ -116,10 +117,10 @@ function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: 
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
       const ranges = nearest.addresses ?? singleRange(host);
-      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: peers(ranges === null ? routableBlocks() : blocksOf(ranges)), ports: tcp([port]) }])];
+      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: ranges === null ? ANY_ROUTABLE : peers(blocksOf(ranges)), ports: tcp([port]) }])];
     });
   }
-  const outside = addresses === null && pods !== undefined ? [] : [{ to: peers(addresses === null ? publicBut([]) : blocksOf(addresses)), ports: tcp(ports) }];
+  const outside = addresses === null && pods !== undefined ? [] : [{ to: addresses === null ? ANY_PUBLIC : peers(blocksOf(addresses)), ports: tcp(ports) }];
   return [...wayToPods(pods, ports), ...outside];
 }
 
@@ -135,11 +136,7 @@ function wayToUrl(config: Config, { hostname, protocol, port }: URL, pods?: Pods
 }
 
 function singleRange(host: string): string[] | null {
-  return isIP(host) === 0 ? null : [single(host).cidr];
-}
-
-function single(address: string): IpBlock {
-  return { cidr: `${address}/${isIP(address) === 4 ? 32 : 128}` };
+  return isIP(host) === 0 ? null : [`${host}/${isIP(host) === 4 ? 32 : 128}`];
 }
 
 /**
@@ -231,6 +228,9 @@ export function routableBlocks(): IpBlock[] {
   const never = NOT_PUBLIC.filter((range) => ['loopback', 'link-local', 'metadata', 'this-network', 'multicast', 'unspecified'].includes(range.class) || range.cidr === '240.0.0.0/4');
   return subtract(EVERYWHERE, never.map(({ cidr }) => cidr));
 }
+
+/** Made once: a policy may have thousands of destinations without addresses. */
+const [ANY_PUBLIC, ANY_ROUTABLE] = [peers(publicBut([])), peers(routableBlocks())];
 
 /** Address ranges for NetworkPolicies: a range without others, in `ipBlock` form. */
 export function blocksOf(ranges: readonly string[]): IpBlock[] {

@@ -103,12 +103,23 @@ function missingAdmin({ listeners: { admin } }: Config): string[] {
 /** What base/deployment.yaml and the autoscaler have otherwise than the policy needs it. */
 function podNotes({ limits, timeouts: { drainDelay, drain } }: Config, names: readonly string[]): string[] {
   const seconds = Math.ceil((drainDelay + drain) / 1000);
+  const worst = worstMemory(limits);
   const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
   return [
-    ...(seconds < POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
+    ...(seconds + AFTER_DRAIN <= POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
     ...(limits.tunnels > POD.scaleAt ? [] : [`The autoscaler adds a pod beyond ${POD.scaleAt} open tunnels in each, and limits.tunnels is ${limits.tunnels}, so it never would. Patch averageValue of the HorizontalPodAutoscaler to ${Math.ceil(limits.tunnels * 0.7)}.`]),
+    ...(worst <= POD.memory * 0.7 ? [] : [`All limits together may take ${Math.ceil(worst)} MiB and the kernel half as much for its buffers, and pods have ${POD.memory} MiB. Patch the limit of memory of the Deployment to ${256 * Math.ceil((worst * 1.5) / 256)}Mi.`]),
     ...elsewhere.map((name) => `The policy names the file ${name}, which pods do not have. Theirs are those of the Secret eco-egress-certificates, in ${POD.certificates}.`),
   ];
+}
+
+/** For the last spans and lines of the log, seconds. */
+const AFTER_DRAIN = 5;
+
+/** MiB: the arithmetic of docs/configuration.md, section Memory. */
+function worstMemory({ connections, tunnels, exchanges, headerBytes }: Config['limits']): number {
+  const unfinished = Math.max(0, connections - tunnels - exchanges);
+  return 236 + (Math.min(tunnels, connections) * 235 + Math.min(exchanges, connections) * 270 + unfinished * (headerBytes / 1024 + 11)) / 1024;
 }
 
 function renderBase({ config, policyText, placement, names = [] }: RenderOptions): RenderedFile[] {
@@ -180,6 +191,7 @@ function lockNotes({ destinations, cluster }: Config): string[] {
       const ports = mergePorts(one.flatMap((destination) => destination.ports));
       return one.length === 0 ? [] : [`The addresses of ${one.map(({ name }) => name).join(', ')} are ${family === 'IPv4' ? 'IPv6' : 'IPv4'}, so NO public ${family} address is permitted on port ${ports.join(' or ')}: the partner could have one.`];
     }),
+    ...destinations.flatMap(({ name, via: [hop] }) => (hop === undefined ? [] : [`${name} is reached through the parent proxy ${hop.name}, which stays open to the clients: let ${hop.name} accept connections of this proxy only.`])),
     ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
   ];
 }

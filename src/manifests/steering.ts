@@ -51,13 +51,15 @@ const HTTP_PORTS: ReadonlySet<number> = new Set([PLAIN_HTTP_PORT, 8080]);
 export function planSteering({ destinations }: Config, { tunnels, wildcards }: MeshAbilities): Steering {
   const notes: string[] = [];
   const table = buildHostTable(destinations.map(({ hosts }) => hosts));
-  const seen = new Set<string>();
+  const places = Map.groupBy(destinations.flatMap((owner) => owner.hosts.map((host) => ({ host, owner }))), ({ host }) => host);
   // A sidecar has one listener for a port, whatever the host: of two protocols, one would be read as the other.
   const protocols = new Map<number, ProtocolOfPort>();
   const steered = destinations.flatMap(({ name, hosts }): SteeredDestination[] => {
-    const ports: SteeredPort[] = [];
-    for (const host of hosts.filter((one) => !seen.has(one))) {
-      seen.add(host);
+    const routes = new Map<string, SteeredPort & { readonly hosts: string[] }>();
+    const numbers = new Set<number>();
+    for (const host of hosts) {
+      const owners = (places.get(host) ?? []).map(({ owner }) => owner);
+      if (owners[0]?.name !== name) continue;
       const unfit = whyUnfit(host);
       if (unfit !== null) {
         notes.push(`${name}: ${host} ${unfit}. Clients reach it by HTTPS_PROXY or the gateway.`);
@@ -69,7 +71,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
       }
       // For a wildcard, that of any name below it.
       const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
-      for (const owner of destinations.filter((one) => one.hosts.includes(host))) {
+      for (const owner of owners) {
         const refused = new Map<string, number[]>();
         // Plain HTTP that is upgraded comes on port 80, whichever ports it is then sent to.
         const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, PLAIN_HTTP_PORT) ? owner.ports : [...owner.ports, PLAIN_HTTP_PORT];
@@ -77,16 +79,20 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
         for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
           const found = wayFor(owner, host, port, tunnels, rawTlsPort);
-          const way = typeof found === 'string' ? (whyNoRoom(port, found, ports, protocols) ?? found) : found;
+          const way = typeof found === 'string' ? (whyNoRoom(port, found, numbers, protocols) ?? found) : found;
           if (typeof way === 'string') {
-            addTo(ports, { port, way, hosts: [host] });
+            // Hosts with the same route to the same port share it.
+            const route = routes.get(`${port} ${way}`) ?? { port, way, hosts: [] };
+            route.hosts.push(host);
+            routes.set(`${port} ${way}`, route);
+            numbers.add(port);
             protocols.set(port, portProtocol(way));
           } else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
         }
         for (const [why, them] of refused) for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
       }
     }
-    return ports.length === 0 ? [] : [{ name, ports }];
+    return routes.size === 0 ? [] : [{ name, ports: [...routes.values()] }];
   });
   return { destinations: steered, notes };
 }
@@ -101,19 +107,10 @@ function whyUnfit(host: string): string | null {
 type ProtocolOfPort = 'http' | 'tls';
 const portProtocol = (way: SteeringMode): ProtocolOfPort => (way === 'plain' ? 'http' : 'tls');
 
-function whyNoRoom(port: number, way: SteeringMode, ports: readonly SteeredPort[], protocols: ReadonlyMap<number, ProtocolOfPort>): { readonly why: string } | null {
+function whyNoRoom(port: number, way: SteeringMode, numbers: ReadonlySet<number>, protocols: ReadonlyMap<number, ProtocolOfPort>): { readonly why: string } | null {
   const taken = protocols.get(port);
   if (taken !== undefined && taken !== portProtocol(way)) return { why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.` };
-  const numbers = new Set(ports.map((steered) => steered.port));
   return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY ? null : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
-}
-
-/** Hosts with the same route to the same port share it. */
-function addTo(ports: SteeredPort[], added: SteeredPort): void {
-  const at = ports.findIndex(({ port, way }) => port === added.port && way === added.way);
-  const there = ports[at];
-  if (there === undefined) ports.push(added);
-  else ports[at] = { ...there, hosts: [...there.hosts, ...added.hosts] };
 }
 
 function wayFor(destination: DestinationConfig, host: string, port: number, tunnels: boolean, rawTlsPort: number): SteeringMode | { readonly why: string } {
@@ -203,7 +200,8 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
   return {
     apiVersion: NETWORKING,
     kind: 'DestinationRule',
-    metadata: { name: 'eco-egress', namespace: placement.clientNamespace },
+    // Another proxy for the same clients has a rule of its own.
+    metadata: { name: placement.namespace, namespace: placement.clientNamespace },
     spec: {
       host: serviceHost(placement),
       exportTo: HERE_ALONE,

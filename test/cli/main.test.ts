@@ -41,6 +41,15 @@ t.test('.env fills what the environment leaves open', async (t) => {
   t.match(JSON.parse(out), { file: 'egress.yaml', permits: [{ hosts: ['from-file.example'], ports: [82] }] });
 });
 
+t.test('.env is for what runs here: with --settings it is not read', async (t) => {
+  const cwd = t.testdir({ '.env': 'PORT=81\n', 'settings.env': 'NAME=from-settings.example\n', 'egress.yaml': MINIMAL.replace('443', '"${PORT:-443}"').replace('eco.example', '"${NAME}"') });
+  for (const settings of [['--settings', 'settings.env'], ['--settings=settings.env']]) {
+    const { code, out, err } = await eco(['check', '--json', '--config', 'egress.yaml', ...settings], { cwd });
+    t.equal(code, 0, err);
+    t.match(JSON.parse(out), { permits: [{ hosts: ['from-settings.example'], ports: [443] }] });
+  }
+});
+
 t.test('a .env that cannot be read stops everything', async (t) => {
   const cwd = t.testdir({ '.env': {}, 'egress.yaml': MINIMAL });
   t.match(await eco(['check', '--config', 'egress.yaml'], { cwd }), { code: 1, out: '', err: /^eco-egress: \.env cannot be read: EISDIR[^\n]*\n$/ });

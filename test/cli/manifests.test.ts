@@ -123,15 +123,27 @@ t.test('a settings file that is not there', async (t) => {
 
 t.test('what the Deployment has otherwise than the policy needs it', async (t) => {
   const notes = async (more: string): Promise<string> => (await manifests(t, { overlay: ['base'] }, { policy: `${POLICY}${more}\n` })).err;
-  t.equal(await notes('listeners: { admin: "[::]:9090" }\ntimeouts: { drain: 34s }'), '');
+  t.equal(await notes('listeners: { admin: "[::]:9090" }\ntimeouts: { drain: 30s }'), '', 'five seconds are left for the last spans and lines of the log');
+  t.match(await notes('timeouts: { drain: 31s }'), /^Note: timeouts\.drainDelay and drain take 36 s, and pods are killed 40 s after SIGTERM\. Patch terminationGracePeriodSeconds of the Deployment to 46 or more\.\n$/);
   t.match(await notes('timeouts: { drain: 5m }'), /^Note: timeouts\.drainDelay and drain take 305 s, and pods are killed 40 s after SIGTERM\. Patch terminationGracePeriodSeconds of the Deployment to 315 or more\.\n$/);
   t.equal(await notes('limits: { tunnels: 1401 }'), '');
   t.match(await notes('limits: { tunnels: 1400 }'), /^Note: The autoscaler adds a pod beyond 1400 open tunnels in each, and limits\.tunnels is 1400, so it never would\. Patch averageValue of the HorizontalPodAutoscaler to 980\.\n$/);
+  t.match(await notes('limits: { tunnels: 4000 }'), /^Note: All limits together may take 1418 MiB .* pods have 1536 MiB\. Patch the limit of memory of the Deployment to 2304Mi\.\n$/);
   for (const [names, said] of [[['../certificates/ca.pem', '../../etc/eco-egress/certificates/ca.pem'], []], [['ca.pem', '../tmp/ca.pem'], [/^The policy names the file ca\.pem, which pods do not have\./, /file \.\.\/tmp\/ca\.pem/]]] as const) {
     const { notes } = renderText('base', POLICY, { names });
     t.match(notes, said);
     t.equal(notes.length, said.length);
   }
+});
+
+t.test('the memory that limits take is what docs/configuration.md says', async (t) => {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/configuration.md'), 'utf8').split('#### Memory')[1] ?? '';
+  const read = (row: RegExp): number => Number(row.exec(page)?.[1]);
+  const [tunnel, exchange, header] = [read(/^\| A tunnel \| (\d+) KiB/m), read(/^\| An exchange \| (\d+) KiB/m), read(/^\| An unfinished header section \| .* and (\d+) KiB/m)];
+  const fixed = read(/^\| The process \| \| (\d+) MiB/m) + read(/^\| Buffers of tunnels .*\| (\d+) MiB/m);
+  const worst = fixed + (3000 * tunnel + 2000 * exchange + 5000 * (128 + header)) / 1024;
+  const { err } = await manifests(t, { overlay: ['base'] }, { policy: `${POLICY}limits: { connections: 10000, tunnels: 3000, exchanges: 2000, headerBytes: 128KiB }\n` });
+  t.match(err, `All limits together may take ${Math.ceil(worst)} MiB `);
 });
 
 t.test('objects that are too large for kubectl apply, and for the API server', async (t) => {

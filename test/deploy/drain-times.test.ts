@@ -46,6 +46,7 @@ t.test('what the pages, and the rendered manifests, say of it', async (t) => {
   const grace = found('deploy/kubernetes/base/deployment.yaml', /^ +terminationGracePeriodSeconds: (\d+)$/m);
   t.equal(POD.grace, Number(grace));
   t.equal(POD.scaleAt, Number(found('deploy/kubernetes/base/horizontal-pod-autoscaler.yaml', /^ +averageValue: "(\d+)"$/m)));
+  t.equal(`${POD.memory}Mi`, found('deploy/kubernetes/base/deployment.yaml', /^ +limits:\n +memory: (\w+)$/m));
   for (const directory of [POD.policy, POD.certificates]) t.match(read('deploy/kubernetes/base/deployment.yaml'), `mountPath: ${directory},`);
   t.match(read('deploy/kubernetes/README.md'), `| \`${grace}\` | \`base/deployment.yaml\` | Seconds from SIGTERM to SIGKILL: \`drainDelay\` ${delay}, \`drain\` ${window},`);
   t.match(read('docs/deploy-gke.md'), `its tunnels are ended evenly over ${window} s`);

@@ -4,6 +4,9 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments, visit } from 'yaml';
 import { runManifests } from '../../src/cli/manifests.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { PLACEMENT } from '../../src/manifests/placement.ts';
+import { OVERLAYS as RENDERED, renderManifests } from '../../src/manifests/render.ts';
 import { VERSION } from '../../src/version.ts';
 import { recordIo } from '../support/command-io.ts';
 import { buildAll, buildLocked, buildWith, COMPONENTS, OVERLAYS, TREE, withOutsideClient } from '../support/manifests/builds.ts';
@@ -57,6 +60,33 @@ t.test('what depends on the policy is rendered from it: npm run manifests', asyn
   for (const file of rendered) t.equal(readFileSync(join(TREE, file), 'utf8'), readFileSync(join(out, file), 'utf8'), `${file} is up to date`);
   const claimed = globSync('**/*.yaml', { cwd: TREE }).filter((file) => readFileSync(join(TREE, file), 'utf8').startsWith('# Rendered from the policy'));
   t.strictSame(claimed.toSorted(), rendered.toSorted(), 'and nothing else says so');
+});
+
+t.test('README.md says how to listen on IPv6 addresses too: so that the manifests take it', async (t) => {
+  const env = Object.fromEntries([...readFileSync(join(TREE, 'README.md'), 'utf8').matchAll(/`(ECO_EGRESS_\w+)=(\[::\][^`]*)`/g)].map(([, name = '', value = '']) => [name, value]));
+  const loaded = loadConfig({ file: join(ROOT, 'deploy/config/egress.yaml'), env, readFile: (path) => readFileSync(path, 'utf8') });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
+  const { http, tls, admin } = loaded.config.listeners;
+  t.strictSame([...http, ...tls, admin].map(({ host, port }) => `${host} ${port}`), [':: 8080', ':: 3128', ':: 8443', ':: 9090']);
+  for (const overlay of RENDERED) t.strictSame(renderManifests(overlay, { config: loaded.config, policyText: '', placement: PLACEMENT, direct: [] }).problems, [], overlay);
+});
+
+t.test('settings.env has every variable on which a manifest depends', async (t) => {
+  const file = join(ROOT, 'deploy/config/egress.yaml');
+  const render = (env: Record<string, string>): string | null => {
+    const loaded = loadConfig({ file, env, readFile: (path) => readFileSync(path, 'utf8') });
+    return loaded.ok ? JSON.stringify(RENDERED.flatMap((overlay) => renderManifests(overlay, { config: loaded.config, policyText: '', placement: PLACEMENT, direct: [] }).files.map(({ manifests }) => manifests))) : null;
+  };
+  const names = new Set([...readFileSync(file, 'utf8').matchAll(/\$\{(\w+)/g)].map(([, name = '']) => name));
+  const listed = new Set([...readFileSync(SETTINGS, 'utf8').matchAll(/^(\w+)=/gm)].map(([, name]) => name));
+  const values = ['10.99.0.0/16', 'other.example', 'https://other.example:8443/', 'activegateway', 'off', '0.0.0.0:9999', '7', '7s', 'true', 'report'];
+  // Some count only beside others.
+  for (const others of [{}, { ECO_SIT_VIA: 'activegateway', SOURCE_IP_PROBE_URL: 'https://probe.example/' }]) {
+    const before = render(others);
+    const counts = [...names].filter((name) => values.map((value) => render({ ...others, [name]: value })).some((after) => after !== null && after !== before));
+    t.ok(counts.length >= 4, counts.join());
+    t.strictSame(counts.filter((name) => !listed.has(name)), []);
+  }
 });
 
 t.test('base and every overlay build, are valid, and fit together', { skip }, async (t) => {

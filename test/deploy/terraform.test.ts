@@ -91,6 +91,9 @@ t.test('the page names what is there', async (t) => {
   const elsewhere = ['additional_ip_ranges_config', 'ip_allocation_policy', 'source_ip_match', 'eco_egress_source_ip_match', 'prevent_destroy'];
   for (const [, name = ''] of page.matchAll(/`([a-z]+(?:_[a-z]+)+)\b[^`]*`/g)) t.ok(known.has(name) || elsewhere.includes(name), name);
   for (const [, target = ''] of page.matchAll(/\]\(([^)#]+)/g)) t.ok(existsSync(join(FOLDER, target)), target);
+  // With the values of terraform.tfvars.example, which a validation refuses beside PRIVATE.
+  t.match(page, /private_nat_cidr += .*\nexisting_address_names = \[\]\nexpected_addresses {5}= \[\]\n```/);
+  for (const [, path = ''] of text.matchAll(/\((docs\/[\w-]+\.md)\)/g)) t.match(readFileSync(join(ROOT, path), 'utf8'), /opens? a connection (?:per|for each) request/i, path);
   const files = readDocRows('deploy/terraform/README.md').map(([path = '']) => path);
   for (const file of module.files.keys()) t.ok(files.includes(file) || ['versions.tf', 'locals.tf'].includes(file), `${file} is in its table`);
   const example = readFileSync(join(FOLDER, 'terraform.tfvars.example'), 'utf8');

@@ -24,7 +24,7 @@ function tunnel(): AccessRecord {
 
 function refusal(): AccessRecord {
   const record = new AccessRecord('5f1c0a9b3d2e-00000001b', 0, '10.8.3.17');
-  return Object.assign(record, { form: 'forward', client: 'dynatrace-sit', method: 'GET', host: 'example.com', port: 80, path: '/', verdict: 'deny', code: 'host-not-allowed', status: 403, durationMs: 0.38, closedBy: 'proxy', traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331', detail: 'no destination lists example.com' });
+  return Object.assign(record, { form: 'forward', client: 'dynatrace-sit', method: 'GET', host: 'example.com', port: 80, path: '/', verdict: 'deny', code: 'host-not-allowed', status: 403, durationMs: 0.38, closedBy: 'proxy', traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331', detail: 'The host example.com is in no destination' });
 }
 
 /** The times of the examples. */
@@ -82,4 +82,12 @@ t.test('no text that a client chose leaves its field, in any profile, and no que
     if (profile === 'dynatrace') t.match(fields, { loglevel: 'WARN', 'http.request.method': hostile, 'server.address': hostile, 'url.path': hostile, 'network.peer.address': hostile });
   }
   t.match(write(Object.assign(tunnel(), { host: '2001:db8::1' }), { format: 'json', profile: 'google' }, TIMES[0]), '"requestUrl":"[2001:db8::1]:443"');
+});
+
+t.test('the line of a start has the same fields on the pages that show it', async (t) => {
+  const fields = ['operations.md', 'operations-day.md'].map((page) => {
+    const [line = ''] = /^\{.*"msg":"eco-egress is listening"\}$/m.exec(readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8')) ?? [];
+    return Object.keys(JSON.parse(line) as object);
+  });
+  t.strictSame(fields[0], fields[1]);
 });

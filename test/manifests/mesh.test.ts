@@ -1,5 +1,8 @@
 /** What a mesh is told to steer, and what is said of the rest. Each object is held to its schema. */
 import t from 'tap';
+import { PLACEMENT } from '../../src/manifests/placement.ts';
+import { OVERLAYS, renderManifests } from '../../src/manifests/render.ts';
+import { configOf } from '../support/load-text.ts';
 import { policyWith, renderText } from '../support/manifests/rendered.ts';
 import { checkSchema } from '../support/manifests/schemas.ts';
 import { checkServerRules } from '../support/manifests/server-rules.ts';
@@ -156,6 +159,16 @@ t.test('more hosts and ports than a ServiceEntry has', async (t) => {
   t.match(wide.notes.join('\n'), /eco: eco\.example:3056-3099 is not steered\. A mesh takes 256 ports/);
 });
 
+t.test('thousands of destinations, whose addresses are not listed', async (t) => {
+  const text = policyWith(Object.fromEntries(Array.from({ length: 4000 }, (_, index) => [`d${index}`, `{ hosts: h${index}.example, ports: [443, 80] }`])));
+  const config = configOf(text);
+  // With the public ranges made anew for each, and each host looked for in each destination, this would take more than two minutes.
+  for (const overlay of OVERLAYS) {
+    const manifests = renderManifests(overlay, { config, policyText: text, placement: PLACEMENT, direct: [] }).files.flatMap((file) => file.manifests);
+    if (/sidecar|ambient/.test(overlay)) t.equal(manifests.filter(({ kind }) => kind === 'VirtualService').length, 4000, overlay);
+  }
+});
+
 t.test('several destinations: names and routes of each, one DestinationRule', async (t) => {
   const text = policyWith({ a: '{ hosts: [a.example, both.example], ports: [443] }', b: '{ hosts: [both.example, b.example], ports: [80, 8443] }', c: '{ hosts: both.example, ports: [9443] }' });
   const { objects, notes, spec } = renderText('sidecar-tunnel', text);
@@ -213,6 +226,18 @@ t.test('other namespaces', async (t) => {
     t.notMatch(text, /dynatrace-sit|eco-egress\.eco-egress/);
     t.match(spec('DestinationRule'), { host: 'eco-egress.door.svc.cluster.local' });
     t.match(spec('VirtualService'), { tls: [{ match: [{ sourceNamespace: 'batch' }] }], http: [{ match: [{ sourceNamespace: 'batch' }] }] });
+  }
+});
+
+t.test('two proxies for the same clients: neither replaces what steers to the other', async (t) => {
+  for (const overlay of ['sidecar', 'sidecar-tunnel'] as const) {
+    const steering = (namespace: string, destination: string): string[] =>
+      renderText(overlay, policyWith({ [destination]: `{ hosts: ${destination}.example, ports: [443, 80] }` }), { placement: { namespace, clientNamespace: 'dynatrace-sit' } })
+        .objects.filter(({ metadata }) => metadata.namespace === 'dynatrace-sit')
+        .map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    const one = new Set(steering('eco-egress', 'eco'));
+    t.ok(one.has('DestinationRule eco-egress'), 'the name that it has had');
+    t.strictSame(steering('billing-egress', 'billing').filter((name) => one.has(name)), [], overlay);
   }
 });
 

@@ -1,5 +1,8 @@
 /** NetworkPolicies of many policies, evaluated: who gets through and who just does not. */
 import t from 'tap';
+import { parse } from 'yaml';
+import { readDocBlocks } from '../support/doc-blocks.ts';
+import type { KubeObject } from '../support/manifests/kustomize.ts';
 import { type End, type NetworkPolicySpec, permits } from '../support/manifests/network.ts';
 import { policyWith, renderText } from '../support/manifests/rendered.ts';
 import { checkSchema } from '../support/manifests/schemas.ts';
@@ -149,6 +152,15 @@ t.test('callers outside the cluster: clients of another name than the clients\' 
   t.notOk(renderText('base', text).objects.some(({ kind }) => kind === 'Service'));
 });
 
+t.test('a load balancer that names its clients is let in, by its own address', async (t) => {
+  const listeners = 'listeners: { http: ["0.0.0.0:3128", { address: "0.0.0.0:8080", trustedPeers: [10.9.0.0/24, 127.0.0.6], proxyProtocol: from-trusted }], tls: "0.0.0.0:8443" }\n';
+  const text = `${policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },')}${listeners}`;
+  const policies = proxyOf(text);
+  t.ok(into(policies, '10.9.0.5', 8080) && into(policies, '10.200.0.9', 8080));
+  for (const [address, port] of [['10.9.1.5', 8080], ['10.9.0.5', 9090], ['127.0.0.6', 8080]] as const) t.notOk(into(policies, address, port), `${address} ${port}`);
+  t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24', '10.9.0.0/24']);
+});
+
 t.test('clients without addresses: no load balancer for everybody, and a word', async (t) => {
   const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
   const { objects, notes } = renderText('external-service', text);
@@ -253,6 +265,17 @@ t.test('known and unknown together', async (t) => {
 
 t.test('what the policies cannot follow is noted, with what can be done', async (t) => {
   const parent = `${policyWith({ eco: '{ hosts: eco.example, ports: [443], via: gw, resolve: parent }' })}hops: { gw: { url: "http://192.0.2.1:3128" } }\n`;
-  t.match(renderText('no-direct-egress', parent).notes, [/NO public address is permitted on port 443\. A parent resolves its hosts, so none can be listed: --direct says what stays open\.$/]);
+  const reached = /^eco is reached through the parent proxy gw, which stays open to the clients: let gw accept connections of this proxy only\.$/;
+  t.match(renderText('no-direct-egress', parent).notes, [/NO public address is permitted on port 443\. A parent resolves its hosts, so none can be listed: --direct says what stays open\.$/, reached]);
   t.match(renderText('base', `${policyWith(ECO)}mode: report\n`).notes, [/^Report mode lets requests to any public host pass, and this lets the proxy out to the destinations of the policy only/]);
+});
+
+t.test('what docs/adopting.md puts beside it while report mode lasts: public addresses, on any port', async (t) => {
+  const object = parse(readDocBlocks('docs/adopting.md').find(({ file }) => file === 'report-mode.yaml')?.text ?? '') as KubeObject;
+  t.strictSame(checkSchema(object), []);
+  const { objects } = renderText('base', policyWith(ECO));
+  t.match(object, { metadata: { namespace: 'eco-egress' }, spec: { podSelector: (objects.find(({ kind }) => kind === 'NetworkPolicy')?.spec as { podSelector: object }).podSelector } });
+  const both = [...proxyOf(policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' })), object.spec as NetworkPolicySpec];
+  t.ok(out(both, PUBLIC, 8443) && out(both, '10.40.0.1', 443));
+  for (const address of ['10.1.2.3', '100.64.0.1', '172.16.0.1', '192.168.0.1', '169.254.169.254']) t.notOk(out(both, address, 443), address);
 });

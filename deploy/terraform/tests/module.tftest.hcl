@@ -176,6 +176,11 @@ run "private_partner" {
     condition     = output.capacity.nodes_that_fit == 28
     error_message = "Four usable addresses of a /29, seven nodes each."
   }
+
+  assert {
+    condition     = join(",", yamldecode(output.egress_config).sourceIp.expected) == "10.201.0.2,10.201.0.3,10.201.0.4,10.201.0.5"
+    error_message = "The proxy expects the usable addresses: it refuses an empty list."
+  }
 }
 
 run "private_range_without_private_nat" {

@@ -55,7 +55,7 @@ export interface DeploymentSpec {
       }[];
       readonly dnsConfig?: { readonly options?: readonly { readonly name: string; readonly value?: string }[] };
       readonly containers: readonly Container[];
-      readonly volumes?: readonly { readonly name: string; readonly configMap?: { readonly name: string }; readonly secret?: { readonly secretName: string; readonly optional?: boolean } }[];
+      readonly volumes?: readonly { readonly name: string; readonly configMap?: { readonly name: string }; readonly secret?: { readonly secretName: string; readonly defaultMode?: number; readonly optional?: boolean } }[];
     };
   };
 }

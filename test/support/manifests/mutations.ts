@@ -59,6 +59,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change('a volume that is not there', 'sidecar', OURS, `${CONTAINER}.volumeMounts.0.name`, 'config', /no volume config/),
   change('a mount that never changes', 'sidecar', OURS, `${CONTAINER}.volumeMounts.0.subPath`, 'egress.yaml', /mounted by subPath/),
   change('a Secret that has to be there', 'sidecar', OURS, `${POD}.volumes.1.secret.optional`, false, /without the Secret/),
+  change('keys for everybody', 'sidecar', OURS, `${POD}.volumes.1.secret.defaultMode`, undefined, /warns of its keys/),
+  change('keys that the proxy cannot read', 'sidecar', OURS, `${POD}.securityContext.fsGroup`, undefined, /cannot read them/),
   change('a policy that listens elsewhere', 'sidecar', OURS, `${CONTAINER}.ports.2.containerPort`, 8444, /the policy listens on/),
   change('a probe of another port', 'sidecar', OURS, `${CONTAINER}.readinessProbe.httpGet.port`, 'http', /readinessProbe does not ask/),
   change('a probe of another page', 'sidecar', OURS, `${CONTAINER}.livenessProbe.httpGet.path`, '/readyz', /livenessProbe does not ask/),

@@ -90,6 +90,8 @@ function* checkMounts({ proxy, container, variables, find }: Cluster): Generator
   for (const { name, configMap, secret } of volumes.values()) {
     if (configMap !== undefined && find('ConfigMap', configMap.name, PROXY.namespace) === undefined) yield `volume ${name}: there is no ConfigMap ${configMap.name}`;
     if (secret !== undefined && secret.optional !== true) yield `volume ${name}: without the Secret ${secret.secretName} no pod starts`;
+    // 0644 unless it is said, and root's without a group for volumes.
+    if (secret !== undefined && (((secret.defaultMode ?? 0o644) & 0o004) !== 0 || proxy.spec.template.spec.securityContext?.['fsGroup'] !== proxy.spec.template.spec.securityContext?.['runAsGroup'])) yield `volume ${name}: the proxy warns of its keys, which everybody can read, or cannot read them`;
   }
   for (const { name, subPath } of container.volumeMounts ?? []) {
     if (!volumes.has(name)) yield `there is no volume ${name}`;
