@@ -383,7 +383,7 @@ class RunningService implements Service {
     const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record, now);
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
-        request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
+        request.recheck((permit, address) => (permit.holds(now) ? undefined : this.#egress.revoked(permit, address, now)));
         request.charge(charge);
       });
     }

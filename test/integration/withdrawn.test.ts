@@ -101,6 +101,25 @@ t.test('an exchange without end has the time of a drain', async (t) => {
   t.notOk(isOpen(carol));
 });
 
+t.test('an exchange whose permission comes back, and is withdrawn again, has the time of another drain', async (t) => {
+  const lab = await startLab(t, { onRequest: (_req, res) => res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: x\n\n') });
+  const wire = await openWire(t, lab.port);
+  wire.send(`GET http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await wire.until('data: x');
+  const deny = (drain: string) => (draft: Draft): void => {
+    draft.rules.splice(0);
+    draft.timeouts['drain'] = drain;
+  };
+  await lab.reload(deny('1s'));
+  await lab.reload(() => {});
+  await lab.reload(deny('1h'));
+  await delay(3_000);
+  t.ok(isOpen(wire));
+  await lab.reload(deny('1s'));
+  await wire.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'forward', closedBy: 'proxy' });
+});
+
 t.test('a token that expires, and one whose key is withdrawn', async (t) => {
   const [issuer, second] = [await createIssuer(ISSUER), await createIssuer(ISSUER)];
   const keys = (...issuers: (typeof issuer)[]): string => JSON.stringify({ keys: issuers.flatMap((each, index) => each.jwks().keys.map((key) => ({ ...key, kid: `key-${index}` }))) });
