@@ -449,8 +449,8 @@ function revocation({ message, remedy }: Fault, what = 'a reload withdrew the pe
   return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
 }
 
-function circuit({ circuitBreaker }: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
-  return circuitBreaker === null ? {} : { circuit: { terms: circuitBreaker, carries } };
+function circuit(of: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
+  return of.circuitBreaker === null ? {} : { circuit: { of, terms: of.circuitBreaker, carries } };
 }
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {
