@@ -11,6 +11,7 @@ import { createAddressGuard, createHopGuard } from '../policy/address-guard.ts';
 import { askOnce, type OneAnswer } from '../relay/ask-once.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { quote, showTarget } from '../targets/quote.ts';
+import { TimeLimit } from '../time-limit.ts';
 
 /** The answer of an endpoint, and its connection. */
 export interface Sighting {
@@ -47,10 +48,10 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   const where = formatAuthority(probe.host, probe.port);
   const clock = new AbortController();
   let dialled: Dialled | null = null;
-  const timer = setTimeout(() => {
+  const limit = new TimeLimit(probe.timeout, () => {
     const late = dialled === null ? new Fault('connect-timeout', `no connection in ${probe.timeout} ms`, { subject: where }) : new Fault('upstream-silent', `no whole answer in ${probe.timeout} ms`, { subject: where });
     clock.abort(late);
-  }, probe.timeout);
+  });
   const either = AbortSignal.any([signal, clock.signal]);
   try {
     const tls = probe.scheme === 'https' ? probe.tls : null;
@@ -69,7 +70,7 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
     refuseUnlessOk(answer, where);
     return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs: performance.now() - asked };
   } finally {
-    clearTimeout(timer);
+    limit.clear();
   }
 }
 
