@@ -79,7 +79,8 @@ export function dnsLookup(servers: readonly string[]): Lookup {
   // c-ares goes on to the next server only after silence: Node makes it accept every reply.
   const rounds = SERVER_MS.map((timeout) =>
     servers.map((server) => {
-      const resolver = new dns.Resolver({ timeout, tries: 1 });
+      // c-ares would wait up to five times as long as a server has taken before.
+      const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
       resolver.setServers([server]);
       return resolver;
     }),
