@@ -109,14 +109,18 @@ export function createResolver(options: ResolverOptions): Resolver {
   async function question(host: string): Promise<Known | Fault> {
     try {
       const answer = await lookup(host, timeout);
-      const addresses = [...new Set(answer.addresses)].slice(0, MAX_ADDRESSES);
+      // Of a family whose look-up failed, the last answer is used: it may be the only one that leads there.
+      const before = answer.open === undefined ? null : usable(host);
+      const kept = before?.addresses.filter((address) => isIP(address) === answer.open) ?? [];
+      const all = answer.open === 4 ? [...kept, ...answer.addresses] : [...answer.addresses, ...kept];
+      const addresses = [...new Set(all)].slice(0, MAX_ADDRESSES);
       if (addresses.length === 0) return noSuchName(host);
       const life = answer.ttl === null ? dns.ttl : Math.min(Math.max(answer.ttl, MIN_TTL_MS), MAX_TTL_MS);
       const expiresAt = now() + life;
       return {
         addresses,
         expiresAt,
-        staleUntil: expiresAt + dns.staleFor,
+        staleUntil: before === null || kept.length === 0 ? expiresAt + dns.staleFor : before.staleUntil,
         refreshAt: now() + life * REFRESH_AT,
         holdUntil: 0,
       };

@@ -27,16 +27,16 @@ t.teardown(() => server.close());
 const lookup = dnsLookup([server.address]);
 
 t.test('answers', async (t) => {
-  for (const [host, addresses, ttl] of [
-    ['both.test', ['192.0.2.1', '192.0.2.2', '2001:db8::1'], 7_000],
-    ['four.test', ['192.0.2.1'], 60_000],
-    ['six.test', ['2001:db8::1'], 60_000],
+  for (const [host, answer] of [
+    ['both.test', { addresses: ['192.0.2.1', '192.0.2.2', '2001:db8::1'], ttl: 7_000 }],
+    ['four.test', { addresses: ['192.0.2.1'], ttl: 60_000 }],
+    ['six.test', { addresses: ['2001:db8::1'], ttl: 60_000 }],
     // The other family may have addresses all the same: soon asked again, at once for IPv4.
-    ['silent-six.test', ['192.0.2.1'], 30_000],
-    ['silent-four.test', ['2001:db8::1'], 0],
-    ['broken-six.test', ['192.0.2.1'], 30_000],
-    ['broken-four.test', ['2001:db8::1'], 0],
-  ] as const) t.same(await lookup(host), { addresses, ttl }, host);
+    ['silent-six.test', { addresses: ['192.0.2.1'], ttl: 30_000, open: 6 }],
+    ['silent-four.test', { addresses: ['2001:db8::1'], ttl: 0, open: 4 }],
+    ['broken-six.test', { addresses: ['192.0.2.1'], ttl: 30_000, open: 6 }],
+    ['broken-four.test', { addresses: ['2001:db8::1'], ttl: 0, open: 4 }],
+  ] as const) t.same(await lookup(host), answer, host);
 });
 
 t.test('failures', async (t) => {
