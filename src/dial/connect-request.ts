@@ -119,7 +119,7 @@ const OWN_ERRORS = new Set([
   'http_request_error',
 ]);
 /** The credentials that we can show, in a challenge. */
-const KNOWN_SCHEME = /\b(?:basic|bearer)\b/i;
+const KNOWN_SCHEME = /(?:^|,)\s*(?:basic|bearer)\b/i;
 /** Squid's names for unreachable upstreams, which it answers with 503. */
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
 /** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */

@@ -178,6 +178,7 @@ t.test('the remedy fits the case', async (t) => {
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', { credentials: BASIC }), /does not accept/);
   for (const credentials of [null, BASIC]) {
     t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n', { credentials }), /no other kind is supported/);
+    t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Digest realm="basic access"\r\n\r\n', { credentials }), /no other kind is supported/);
     t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Negotiate, basic realm="x"\r\n\r\n', { credentials }), /credentialsFile/);
   }
 });
