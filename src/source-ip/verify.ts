@@ -159,7 +159,7 @@ const CAUSES: readonly KnownCause[] = [
     check: 'look at the reason: the hop has to permit the endpoint, and to reach it',
   },
   {
-    fits: failed('address-not-allowed', 'loop'),
+    fits: failed('address-not-allowed'),
     cause: 'the endpoint is on an address that is not dialled',
     check: 'list its range under sourceIp.probe.addresses',
   },
