@@ -13,7 +13,7 @@ import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import type { DialHistory } from './dial-history.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep } from './dial.ts';
-import { HopFault } from './hop-fault.ts';
+import { HopFault, joinHopFaults } from './hop-fault.ts';
 import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
@@ -58,7 +58,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
-  const hops = createHops({ resolver, coolDowns, via, now });
+  const hops = createHops({ resolve, coolDowns, via, now });
 
   async function resolve(host: string, signal: CancelSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
     const known = resolver.cached(host);
@@ -103,7 +103,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         asked = host;
       }
     }
-    const fault = joinFaults(failures);
+    const fault = joinHopFaults(failures);
     throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked });
   }
 
@@ -216,15 +216,8 @@ function describeWay({ parents }: OpenRoute): string {
   return parents.map(({ hop, parent }) => `${hop.name} (${formatAuthority(parent.host, parent.port)})`).join(', ');
 }
 
-/** Of several addresses; the first gives code and remedy. */
-function joinFaults(faults: readonly HopFault[]): Fault {
-  const [first] = faults;
-  if (first === undefined) return new Fault('internal', 'no address to ask a parent for');
-  if (faults.length === 1) return first;
-  return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '', facts: first.facts });
-}
-
-interface NamedDiallerOptions {
+/** What outlasts the dialler of one configuration. */
+export interface NamedDiallerOptions {
   /** In place of the configured servers or the system's resolver; null: those. */
   readonly lookup: Lookup | null;
   /** Called when an expired answer is used because the resolver fails. */

@@ -14,14 +14,15 @@ import type { ConnectedSocket, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
 import { converse, type HopHandshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
-import { checkAddresses, type Resolver } from './resolver.ts';
+import { checkAddresses } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
 /** For `createHops`. */
 export interface HopsOptions {
-  readonly resolver: Resolver;
+  /** Also says how long it took, ms; -1: the addresses were known. */
+  readonly resolve: (host: string, signal: CancelSignal) => Promise<{ readonly addresses: readonly string[]; readonly dnsMs: number }>;
   readonly coolDowns: CoolDowns;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via: string | null;
@@ -67,7 +68,7 @@ export interface Hops {
 }
 
 /** Tries the parents of a hop in the order of `coolDowns`, and reports failures to it. */
-export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
+export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops {
   async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);
     if (step === undefined) throw new Fault('internal', 'a route without a hop');
@@ -96,7 +97,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         failures.push(error);
       }
     }
-    throw want ?? joinHopFaults(failures, hop);
+    throw want ?? joinHopFaults(failures);
   }
 
   /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
@@ -131,13 +132,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
 
   async function connectParent({ guard }: HopStep, { hop, parent }: HopParent, { connect, signal }: HopsDial): Promise<OpenRoute> {
     const { host, port } = parent;
-    let addresses = resolver.cached(host);
-    let dnsMs = -1;
-    if (addresses === null) {
-      const asked = now();
-      addresses = await resolver.resolve(host, signal);
-      dnsMs = now() - asked;
-    }
+    const { addresses, dnsMs } = await resolve(host, signal);
     const permitted = checkAddresses(addresses, port, guard);
     const dialled = now();
     const { socket, address } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
