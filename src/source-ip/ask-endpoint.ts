@@ -4,7 +4,7 @@
  * only show which address the NAT had assigned when it was opened.
  */
 import type { ProbeConfig } from '../config/config.ts';
-import type { AddressGuard, Dialled, Dialler } from '../dial/dial.ts';
+import type { Dialled, Dialler } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { createAddressGuard, createHopGuard } from '../policy/address-guard.ts';
@@ -54,9 +54,9 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   });
   const either = AbortSignal.any([signal, clock.signal]);
   try {
-    const tls = probe.scheme === 'https' ? probe.tls : null;
+    const guard = createAddressGuard({ name: 'sourceIp.probe', addresses: probe.addresses, key: 'sourceIp.probe.addresses' }, isSelf);
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, keys: 'sourceIp.probe.tls', via }, probeGuard(probe, isSelf), either);
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls: probe.scheme === 'https' ? probe.tls : null, keys: 'sourceIp.probe.tls', via }, guard, either);
     const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
     const localAddress = socket.localAddress ?? null;
     const asked = performance.now();
@@ -72,10 +72,6 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   } finally {
     limit.clear();
   }
-}
-
-function probeGuard({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): AddressGuard {
-  return createAddressGuard({ name: 'sourceIp.probe', addresses, key: 'sourceIp.probe.addresses' }, isSelf);
 }
 
 /** A redirect leads elsewhere, by a route that is not configured. */
