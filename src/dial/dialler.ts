@@ -18,7 +18,7 @@ import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
-import { checkAddresses, createResolver, type Resolver } from './resolver.ts';
+import { checkAddresses, createResolver, type KnownNames, type Resolver } from './resolver.ts';
 import { HandshakeCut, lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
@@ -220,14 +220,14 @@ function describeWay({ parents }: OpenRoute): string {
 export interface NamedDiallerOptions {
   /** In place of the configured servers or the system's resolver; null: those. */
   readonly lookup: Lookup | null;
+  /** What is known of names. */
+  readonly names: KnownNames;
   /** Called when an expired answer is used because the resolver fails. */
   readonly onStale: (host: string, error: Fault) => void;
-  /** Which parents failed recently: outlasts this dialler. */
+  /** Which parents failed recently. */
   readonly coolDowns: CoolDowns;
-  /** Outlast this dialler, too. */
   readonly circuits: CircuitBreaker;
   readonly ports: PortBudget;
-  /** Outlives it, too. */
   readonly history: DialHistory;
   /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
@@ -241,15 +241,15 @@ interface DiallerTerms extends Pick<Config, 'dns' | 'timeouts'> {
   readonly via: string | null;
 }
 
-/** The dialler of a configuration: its resolver, its cache, its time limits. */
+/** The dialler of a configuration: its resolver, its time limits. */
 export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>): DiallerTerms {
   return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
 }
 
-/** A dialler with its own resolver and DNS cache: `lookup` if given, else the configured DNS servers, else the system. */
+/** A dialler with its own resolver: `lookup` if given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
+  const { lookup, names, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
-  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
+  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, entries: names.of(dns), onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
   return createDialler({ resolver, timeouts, history, ports, isOurs, mayOpen, coolDowns, circuits, via });
 }
