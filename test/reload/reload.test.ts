@@ -165,38 +165,6 @@ t.test('pooled connections of a changed destination are not used again, of other
   t.equal(lab.upstream.connections, 2, 'a changed one opens its own');
 });
 
-for (const [what, keeps] of [['a new connection', false], ['the connection of the one before it', true]] as const) {
-  t.test(`an exchange that waits for a connection when its address is taken away, and would get ${what}`, async (t) => {
-    const pending = Promise.withResolvers<() => void>();
-    const lab = await startLab(t, {
-      configure: ({ limits }) => {
-        limits['upstreamConnections'] = 1;
-      },
-      onRequest: (_req, res) => {
-        pending.resolve(() => res.writeHead(200, { connection: keeps ? 'keep-alive' : 'close' }).end('first'));
-        if (lab.upstream.requests.length > 1) res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: x\n\n');
-      },
-    });
-    const first = fetch(`${lab.url}/eco/first`);
-    const answer = await pending.promise;
-    const second = fetch(`${lab.url}/eco/second`);
-    while ((await lab.scrape()).samples.get('eco_egress_upstream_waiting{destination="eco"}') !== 1) await nextTurn();
-    await lab.reload(({ destinations: { eco }, limits, timeouts }) => {
-      limits['upstreamConnections'] = 1;
-      timeouts['drain'] = '1s';
-      eco['addresses'] = ['10.0.0.0/8'];
-    });
-    answer();
-    t.equal((await first).status, 200);
-    const { status, body } = await second;
-    const text = body === null ? '' : await Array.fromAsync(body).catch(() => 'cut');
-    if (keeps) t.equal(text, 'cut', 'it has the time of a drain');
-    else t.equal(status, 403);
-    t.match(await lab.logged((line) => line['path'] === '/second'), { code: 'revoked', detail: /127\.0\.0\.1/ });
-    t.equal(lab.upstream.requests.length, keeps ? 2 : 1);
-  });
-}
-
 t.test('an exchange under way ends as it began', async (t) => {
   const pending = Promise.withResolvers<() => void>();
   const lab = await startLab(t, {
