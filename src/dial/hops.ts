@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { type Authority, formatAuthority } from '../targets/host.ts';
 import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
 import type { ConnectedSocket, ConnectRequest } from './connect.ts';
@@ -50,11 +50,6 @@ export interface OpenRoute {
   readonly tcpMs: number;
 }
 
-interface HopTarget {
-  readonly host: string;
-  readonly port: number;
-}
-
 /** Opens connections through parent proxies. */
 export interface Hops {
   /**
@@ -64,12 +59,12 @@ export interface Hops {
    *
    * @param steps at least one, nearest to us first
    */
-  open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute>;
+  open(steps: readonly HopStep[], target: Authority, dial: HopsDial): Promise<OpenRoute>;
 }
 
 /** Tries the parents of a hop in the order of `coolDowns`, and reports failures to it. */
 export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops {
-  async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
+  async function open(steps: readonly HopStep[], target: Authority, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);
     if (step === undefined) throw new Fault('internal', 'a route without a hop');
     const { hop } = step;
@@ -101,7 +96,7 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
   }
 
   /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
-  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
+  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: Authority, dial: HopsDial): Promise<OpenRoute> {
     const { hop, parent } = at;
     const { signal } = dial;
     const way = await reach(below, step, at, dial);
@@ -148,7 +143,7 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
     }
   }
 
-  function handshakeOf({ hop, parent }: HopParent, { host, port }: HopTarget): HopHandshake {
+  function handshakeOf({ hop, parent }: HopParent, { host, port }: Authority): HopHandshake {
     const { credentials } = hop;
     // The configuration has no token for a SOCKS5 parent.
     if (parent.scheme === 'socks5') return createSocks5({ host, port, credentials: credentials?.kind === 'basic' ? credentials : null });

@@ -164,6 +164,11 @@ const CAUSES: readonly KnownCause[] = [
     check: 'list its range under sourceIp.probe.addresses',
   },
   {
+    fits: failed('loop'),
+    cause: 'the endpoint is this proxy itself, which sees nothing of the way out',
+    check: 'ask an endpoint outside: at the partner, or on a VM',
+  },
+  {
     fits: failed('tls-certificate', 'tls-failed', 'tls-timeout'),
     cause: 'TLS with the endpoint fails',
     check: 'look at the reason: its certificate, its authority in sourceIp.probe.tls, or a port without TLS',
