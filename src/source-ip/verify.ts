@@ -165,7 +165,7 @@ const CAUSES: readonly KnownCause[] = [
   },
   {
     fits: failed('loop'),
-    cause: 'the endpoint is this proxy itself, which sees nothing of the way out',
+    cause: 'the endpoint is this proxy itself, which proves nothing about the route out',
     check: 'ask an endpoint outside: at the partner, or on a VM',
   },
   {
